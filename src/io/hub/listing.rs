@@ -1,0 +1,108 @@
+//! The hub's answer to which files a repository has at a revision.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use serde::Deserialize;
+
+use super::cache::is_commit;
+use super::trouble::Trouble;
+use super::verify::is_sha256;
+
+/// The files that a repository has.
+#[derive(Debug)]
+pub(super) struct Listing {
+    pub(super) files: BTreeMap<String, RemoteFile>,
+    /// Whether anyone may fetch them.
+    pub(super) open: bool,
+    /// Why this is only what the cache has, where the hub could not be asked.
+    pub(super) unasked: Option<String>,
+}
+
+/// What the hub tells of a file.
+#[derive(Debug, Default)]
+pub(super) struct RemoteFile {
+    /// Length in bytes.
+    pub(super) size: Option<u64>,
+    /// SHA-256 in hexadecimal, for files kept outside git.
+    pub(super) sha256: Option<String>,
+    /// The name that the file's content has among the blobs.
+    pub(super) etag: Option<String>,
+}
+
+impl Listing {
+    /// What the cache has, where the hub was not asked for `reason`.
+    pub(super) fn of_cache(names: Vec<String>, reason: String) -> Self {
+        let files = names.into_iter().map(|name| (name, RemoteFile::default()));
+        Self {
+            files: files.collect(),
+            open: false,
+            unasked: Some(reason),
+        }
+    }
+
+    /// The commit and the files in the hub's answer.
+    pub(super) fn read(answer: io::Result<Info>) -> Result<(String, Self), Trouble> {
+        let info = answer
+            .map_err(|error| Trouble::Strange(format!("not the list of its files: {error}")))?;
+        if !is_commit(&info.sha) {
+            return Err(Trouble::Strange(format!("commit `{}`", info.sha)));
+        }
+        let listing = Self {
+            open: !info.private && matches!(info.gated, None | Some(Gated::Flag(false))),
+            files: info.siblings.into_iter().map(Sibling::read).collect(),
+            unasked: None,
+        };
+        Ok((info.sha, listing))
+    }
+}
+
+/// The part of the hub's answer that is used.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Info {
+    sha: String,
+    #[serde(default)]
+    private: bool,
+    gated: Option<Gated>,
+    siblings: Vec<Sibling>,
+}
+
+/// `false`, or the way access is granted (`auto`, `manual`).
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Gated {
+    Flag(bool),
+    #[allow(dead_code, reason = "any word means that it is gated")]
+    Way(String),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Sibling {
+    rfilename: String,
+    size: Option<u64>,
+    blob_id: Option<String>,
+    lfs: Option<Lfs>,
+}
+
+impl Sibling {
+    fn read(self) -> (String, RemoteFile) {
+        let sha256 = self
+            .lfs
+            .and_then(|lfs| lfs.sha256)
+            .filter(|hash| is_sha256(hash));
+        let etag = sha256.clone().or(self.blob_id.filter(|id| is_commit(id)));
+        let file = RemoteFile {
+            size: self.size,
+            sha256,
+            etag,
+        };
+        (self.rfilename, file)
+    }
+}
+
+#[derive(Deserialize)]
+struct Lfs {
+    sha256: Option<String>,
+}

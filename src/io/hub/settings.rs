@@ -1,0 +1,272 @@
+//! Where the hub is, where its files are kept, who asks, and how patiently.
+//!
+//! The variables are the ones that Python's `huggingface_hub` reads, with the same precedence, so
+//! that both share one cache and one token. hf-hub 0.4.3 reads only a part of them; everything is
+//! passed to it explicitly. The proxy alone is its own doing: it takes the first of `ALL_PROXY`,
+//! `HTTPS_PROXY` and `HTTP_PROXY` (or their lower-case forms) and knows no `NO_PROXY`.
+
+use std::fmt;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::error::usage;
+
+/// The public hub.
+pub const PUBLIC_ENDPOINT: &str = "https://huggingface.co";
+
+/// A token of the hub. Neither `Debug` nor a message shows its value.
+#[derive(Clone)]
+pub struct Token {
+    value: String,
+    origin: String,
+}
+
+impl Token {
+    /// The token `value`, read from `origin` (a variable's name or a file's path).
+    pub fn new(value: impl Into<String>, origin: impl Into<String>) -> Self {
+        Self {
+            value: value.into(),
+            origin: origin.into(),
+        }
+    }
+
+    /// The secret itself.
+    pub(super) fn value(&self) -> &str {
+        &self.value
+    }
+
+    /// Where it was read.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Token(from {})", self.origin)
+    }
+}
+
+/// What is shown on stderr while files are fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// Nothing.
+    Quiet,
+    /// A line a file.
+    Lines,
+    /// A line and a moving bar a file.
+    Bars,
+}
+
+impl Report {
+    /// Writes a line to stderr, unless quiet.
+    pub(crate) fn notice(self, line: &str) {
+        if self != Report::Quiet {
+            eprintln!("{line}");
+        }
+    }
+}
+
+/// How often and how long a download is tried.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Failures in a row, none of which brought a byte, before a file is given up.
+    pub tries: u32,
+    /// Wait after the first failure; it doubles with each further one.
+    pub wait: Duration,
+    /// Longest silence of an open connection.
+    pub stall: Duration,
+    /// Longest wait for another process that holds a file and makes no headway with it.
+    pub lock: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            tries: 5,
+            wait: Duration::from_secs(1),
+            stall: Duration::from_secs(60),
+            lock: Duration::from_secs(60),
+        }
+    }
+}
+
+/// All that access to the hub depends on.
+#[derive(Clone, Debug)]
+pub struct HubSettings {
+    /// Folder of the cache, shared with Python (`models--org--name/…` lie in it).
+    pub cache: PathBuf,
+    /// Address of the hub, without a slash at the end.
+    pub endpoint: String,
+    /// Token, where there is one.
+    pub token: Option<Token>,
+    /// Who asked to stay off the network (`--offline` or a variable's name), if anyone.
+    pub offline: Option<&'static str>,
+    /// What is shown while files are fetched.
+    pub report: Report,
+    /// How often and how long a download is tried.
+    pub patience: Patience,
+}
+
+impl HubSettings {
+    /// The public hub, anonymously and silently, with its cache in the folder `cache`.
+    pub fn new(cache: impl AsRef<Path>) -> Self {
+        let cache = cache.as_ref();
+        Self {
+            cache: std::path::absolute(cache).unwrap_or_else(|_| cache.to_path_buf()),
+            endpoint: PUBLIC_ENDPOINT.to_owned(),
+            token: None,
+            offline: None,
+            report: Report::Quiet,
+            patience: Patience::default(),
+        }
+    }
+
+    /// Reads the environment of this process. `offline` is the flag.
+    ///
+    /// # Errors
+    /// When a variable holds what can not be meant, or no home folder is known.
+    pub fn from_env(offline: bool) -> Result<Self> {
+        let lookup = |name: &str| std::env::var(name).ok();
+        Self::from_lookup(offline, std::io::stderr().is_terminal(), &lookup)
+    }
+
+    /// As [`HubSettings::from_env`], with the variables read through `lookup` and `terminal`
+    /// telling whether stderr is one.
+    ///
+    /// # Errors
+    /// As [`HubSettings::from_env`].
+    pub fn from_lookup(
+        offline: bool,
+        terminal: bool,
+        lookup: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self> {
+        let set = |name: &str| lookup(name).filter(|value| !value.trim().is_empty());
+        let on = |name: &str| set(name).is_some_and(|value| is_true(&value));
+        let home = lookup("HOME").or_else(|| lookup("USERPROFILE"));
+        let folder = |text: String| expand_home(&text, home.as_deref());
+
+        let hf_home = match (set("HF_HOME"), set("XDG_CACHE_HOME"), &home) {
+            (Some(path), _, _) => Some(folder(path)),
+            (None, Some(path), _) => Some(folder(path).join("huggingface")),
+            (None, None, Some(home)) => Some(Path::new(home).join(".cache/huggingface")),
+            (None, None, None) => None,
+        };
+        let cache = set("HF_HUB_CACHE")
+            .or_else(|| set("HUGGINGFACE_HUB_CACHE"))
+            .map(folder)
+            .or_else(|| Some(hf_home.as_ref()?.join("hub")));
+        let Some(cache) = cache else {
+            return Err(usage(
+                "no folder for the hub's cache: none of HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME and HOME is set; set HF_HOME",
+            ));
+        };
+
+        let mut settings = Self::new(cache);
+        if let Some(endpoint) = set("HF_ENDPOINT") {
+            settings.endpoint = checked_endpoint(&endpoint)?;
+        }
+        if !on("HF_HUB_DISABLE_IMPLICIT_TOKEN") {
+            let file = set("HF_TOKEN_PATH")
+                .map(folder)
+                .or_else(|| Some(hf_home?.join("token")));
+            settings.token = find_token(set("HF_TOKEN"), file.as_deref())?;
+        }
+        settings.offline = if offline {
+            Some("--offline")
+        } else {
+            ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"]
+                .into_iter()
+                .find(|name| on(name))
+        };
+        settings.report = if terminal && !on("HF_HUB_DISABLE_PROGRESS_BARS") {
+            Report::Bars
+        } else {
+            Report::Lines
+        };
+        Ok(settings)
+    }
+
+    /// The same, showing nothing.
+    pub fn quiet(mut self) -> Self {
+        self.report = Report::Quiet;
+        self
+    }
+
+    /// The settings as pairs of name and value, for a report. The token itself is not in it.
+    pub fn describe(&self) -> Vec<(&'static str, String)> {
+        let token = self.token.as_ref();
+        vec![
+            ("cache", self.cache.display().to_string()),
+            ("endpoint", self.endpoint.clone()),
+            (
+                "token",
+                token.map_or("none".to_owned(), |token| {
+                    format!("yes, from {}", token.origin)
+                }),
+            ),
+            (
+                "offline",
+                self.offline
+                    .map_or("no".to_owned(), |who| format!("yes, {who}")),
+            ),
+        ]
+    }
+}
+
+/// `1`, `on`, `yes` and `true` in any case, as in Python's `huggingface_hub`.
+fn is_true(value: &str) -> bool {
+    matches!(
+        value.trim().to_ascii_lowercase().as_str(),
+        "1" | "on" | "yes" | "true"
+    )
+}
+
+fn expand_home(text: &str, home: Option<&str>) -> PathBuf {
+    match (text.strip_prefix('~'), home) {
+        (Some(rest), Some(home)) if rest.is_empty() || rest.starts_with('/') => {
+            PathBuf::from(format!("{home}{rest}"))
+        }
+        _ => PathBuf::from(text),
+    }
+}
+
+fn checked_endpoint(text: &str) -> Result<String> {
+    let text = text.trim().trim_end_matches('/');
+    let host = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"));
+    match host {
+        Some(host) if !host.is_empty() && !host.contains(char::is_whitespace) => {
+            Ok(text.to_owned())
+        }
+        _ => Err(usage(format!(
+            "HF_ENDPOINT is `{text}`, expected an address such as {PUBLIC_ENDPOINT}"
+        ))),
+    }
+}
+
+/// The variable first, then the file. Blank ones count as absent.
+fn find_token(variable: Option<String>, file: Option<&Path>) -> Result<Option<Token>> {
+    let (text, origin) = match (variable, file) {
+        (Some(text), _) => (text, "HF_TOKEN".to_owned()),
+        (None, Some(file)) => match std::fs::read_to_string(file) {
+            Ok(text) => (text, file.display().to_string()),
+            Err(_) => return Ok(None),
+        },
+        (None, None) => return Ok(None),
+    };
+    let text = text.trim();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(usage(format!(
+            "the token from {origin} holds a blank or a character that no token has: copy it again"
+        )));
+    }
+    Ok(Some(Token::new(text, origin)))
+}

@@ -1,0 +1,365 @@
+//! Fetching one file so that it is either complete, checked and in the cache, or not there.
+//!
+//! hf-hub 0.4.3 does the transfer, in a staging folder of its own, for it can not be trusted with
+//! the cache itself:
+//! - after a failure its own retries append at a wrong place (the position of a file opened for
+//!   appending), so they are off and the loop is here; a fresh call resumes rightly, at the length
+//!   of its `.part` file;
+//! - it takes any successful answer to a Range request for the missing rest, and a body that ends
+//!   early without a Content-Length for complete, so size and SHA-256 are checked here before the
+//!   file is linked into the snapshot;
+//! - a `.part` that is already complete makes it fail for ever (status 416), so that is caught;
+//! - it has no read timeout, so it runs in a thread of its own, and its silence is measured;
+//! - its first request at the address that the hub redirects to carries the token, whichever host
+//!   that is, so what is open to everyone is fetched without the token.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use hf_hub::api::Progress;
+use hf_hub::api::sync::{Api, ApiError};
+use hf_hub::{Repo, RepoType};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::cache::{CachedRepo, files_under};
+use super::settings::{HubSettings, Report};
+use super::trouble::{Question, Trouble};
+use super::verify::{self, human_size};
+use crate::error::model;
+
+/// How often a wait looks up.
+const GLANCE: Duration = Duration::from_millis(100);
+/// How often damaged content is thrown away and fetched anew.
+const DAMAGED: u32 = 2;
+
+/// A file to be fetched, and what is known of it beforehand.
+pub(super) struct Order<'a> {
+    pub(super) settings: &'a HubSettings,
+    pub(super) cache: &'a CachedRepo,
+    pub(super) id: &'a str,
+    pub(super) commit: &'a str,
+    pub(super) name: &'a str,
+    /// Length in bytes.
+    pub(super) size: Option<u64>,
+    /// SHA-256 in hexadecimal, for files that the hub keeps outside git.
+    pub(super) sha256: Option<&'a str>,
+    /// Name among the blobs: the SHA-256 or git's own hash.
+    pub(super) etag: Option<&'a str>,
+    /// Whether the repository is open to everyone.
+    pub(super) open: bool,
+}
+
+impl Order<'_> {
+    /// Fetches the file, unless another process has done so meanwhile, and returns its path.
+    ///
+    /// # Errors
+    /// When the hub, the network or the disk refuse; see [`Question::explain`].
+    pub(super) fn fetch(&self) -> Result<PathBuf> {
+        // A hub that tells no hashes: any name that is this file's alone will do.
+        let key = self.etag.map_or_else(
+            || format!("{}-{}", self.commit, self.name.replace('/', "--")),
+            str::to_owned,
+        );
+        let _lock = self.lock(&key)?;
+        if let Some(path) = self.cache.file(self.commit, self.name) {
+            return Ok(path);
+        }
+        if let Some(etag) = self.etag {
+            let blob = self.cache.blob(etag);
+            if blob.is_file() && verify::check(&blob, self.size, None).is_ok() {
+                return self.link(etag);
+            }
+        }
+        let complete = self.transfer(&key)?;
+        // hf-hub names the file by the etag that the hub gave with it.
+        let etag = complete
+            .file_stem()
+            .and_then(|name| name.to_str())
+            .unwrap_or(&key)
+            .to_owned();
+        self.cache
+            .store(&complete, &etag)
+            .map_err(|error| self.question().explain_disk(&error))?;
+        let path = self.link(&etag)?;
+        self.cache.clear_staging(&key);
+        Ok(path)
+    }
+
+    /// Tries until a complete and checked file lies in the staging folder, and returns its path.
+    fn transfer(&self, key: &str) -> Result<PathBuf> {
+        let patience = self.settings.patience;
+        let staging = self.cache.staging(key);
+        let blobs = staging
+            .join(Repo::model(self.id.to_owned()).folder_name())
+            .join("blobs");
+        let mut with_token = !self.open;
+        let mut size = self.size;
+        let (mut failures, mut damaged) = (0, 0);
+        self.announce(&blobs);
+        loop {
+            match self.complete_in(&blobs, size) {
+                Ok(Some(complete)) => return Ok(complete),
+                Ok(None) => {}
+                Err(found) => {
+                    damaged += 1;
+                    fs::remove_dir_all(&staging).ok();
+                    if damaged > DAMAGED {
+                        return Err(self.damaged(&found, damaged));
+                    }
+                }
+            }
+            let before = length_so_far(&blobs);
+            let api = super::api(self.settings, &staging, with_token)
+                .map_err(|error| self.question().explain(&error.into()))?;
+            let trouble = match self.attempt(api) {
+                Ok(announced) => {
+                    size = size.or(Some(announced));
+                    continue;
+                }
+                Err(Silence::Broken(trouble)) => trouble,
+                Err(Silence::Stalled) => return Err(self.stalled(&blobs)),
+            };
+            match trouble {
+                Trouble::Refused(401 | 403, _) if !with_token && self.settings.token.is_some() => {
+                    with_token = true;
+                }
+                Trouble::Useless | Trouble::Refused(416, _) if damaged < DAMAGED => {
+                    damaged += 1;
+                    fs::remove_dir_all(&staging).ok();
+                }
+                trouble if trouble.may_pass() => {
+                    let so_far = length_so_far(&blobs);
+                    failures = if so_far > before { 1 } else { failures + 1 };
+                    if failures > patience.tries {
+                        return Err(self.given_up(&trouble, so_far, failures));
+                    }
+                    self.settings.report.notice(&format!(
+                        "{}: {}; trying again at {}",
+                        self.name,
+                        trouble.cause(),
+                        human_size(so_far)
+                    ));
+                    thread::sleep(patience.wait * (1 << (failures - 1).min(5)));
+                }
+                trouble => return Err(self.question().explain(&trouble)),
+            }
+        }
+    }
+
+    /// One call of hf-hub. Returns the length that the hub announced.
+    fn attempt(&self, api: Api) -> Result<u64, Silence> {
+        let repo = Repo::with_revision(self.id.to_owned(), RepoType::Model, self.commit.to_owned());
+        let meter = Meter::new(self.settings.report, self.name);
+        let (received, announced) = (meter.received.clone(), meter.announced.clone());
+        let bar = meter.bar.clone();
+        let name = self.name.to_owned();
+        let (done, result) = mpsc::channel::<Result<PathBuf, ApiError>>();
+        thread::spawn(move || {
+            // Nobody listens any more after a stall; then the answer does not matter.
+            done.send(api.repo(repo).download_with_progress(&name, meter))
+                .ok();
+        });
+        let mut last = (0, Instant::now());
+        let outcome = loop {
+            match result.recv_timeout(GLANCE) {
+                Ok(Ok(_)) => break Ok(announced.load(Ordering::Relaxed)),
+                Ok(Err(error)) => break Err(Silence::Broken(error.into())),
+                Err(RecvTimeoutError::Disconnected) => {
+                    let cause = "the answer made the download library fail".to_owned();
+                    break Err(Silence::Broken(Trouble::Strange(cause)));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            let now = received.load(Ordering::Relaxed);
+            if now != last.0 {
+                last = (now, Instant::now());
+            } else if last.1.elapsed() > self.settings.patience.stall {
+                break Err(Silence::Stalled);
+            }
+        };
+        if let Some(bar) = bar {
+            bar.finish_and_clear();
+        }
+        outcome
+    }
+
+    /// A complete and right file in the staging folder: either under its final name, or under
+    /// that of a part that only lacks the renaming. `Err` tells what is wrong with one.
+    fn complete_in(&self, blobs: &Path, size: Option<u64>) -> Result<Option<PathBuf>, String> {
+        for name in files_under(blobs) {
+            let path = blobs.join(&name);
+            let is_part = name.ends_with(".part");
+            let length = path.metadata().map_or(0, |data| data.len());
+            if name.ends_with(".lock") || is_part && size.is_none_or(|size| length < size) {
+                continue;
+            }
+            let stem = path.file_stem().and_then(|stem| stem.to_str());
+            let hash = self.sha256.or(stem.filter(|stem| verify::is_sha256(stem)));
+            return verify::check(&path, size, hash).map(|()| Some(path));
+        }
+        Ok(None)
+    }
+
+    /// Waits for other processes, as long as they make headway, and keeps them off afterwards.
+    fn lock(&self, key: &str) -> Result<Option<fs::File>> {
+        let file = self
+            .cache
+            .open_lock(key)
+            .map_err(|error| self.question().explain_disk(&error))?;
+        let mut last = (0, Instant::now());
+        let mut told = false;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Some(file)),
+                Err(fs::TryLockError::WouldBlock) => {}
+                // A file system without locks: go on without, as Python does.
+                Err(fs::TryLockError::Error(_)) => return Ok(None),
+            }
+            if !told {
+                told = true;
+                self.settings.report.notice(&format!(
+                    "waiting for another process that fetches {} of {}",
+                    self.name, self.id
+                ));
+            }
+            let now = self.cache.bytes_under_way(key);
+            if now != last.0 {
+                last = (now, Instant::now());
+            } else if last.1.elapsed() > self.settings.patience.lock {
+                return Err(self.question().explain(&Trouble::Held));
+            }
+            thread::sleep(GLANCE);
+        }
+    }
+
+    fn link(&self, etag: &str) -> Result<PathBuf> {
+        self.cache
+            .link(self.commit, self.name, etag)
+            .map_err(|error| self.question().explain_disk(&error))
+    }
+
+    fn announce(&self, blobs: &Path) {
+        let size = self
+            .size
+            .map_or_else(String::new, |size| format!(" ({})", human_size(size)));
+        let from = match length_so_far(blobs) {
+            0 => String::new(),
+            length => format!(", from {} on", human_size(length)),
+        };
+        self.settings
+            .report
+            .notice(&format!("fetching {}{size}{from}", self.name));
+    }
+
+    fn question(&self) -> Question<'_> {
+        Question {
+            settings: self.settings,
+            id: self.id,
+            revision: self.commit,
+            file: Some(self.name),
+        }
+    }
+
+    fn progress_text(&self, so_far: u64) -> String {
+        let total = self
+            .size
+            .map_or_else(String::new, |size| format!(" of {}", human_size(size)));
+        format!("{}{total}", human_size(so_far))
+    }
+
+    fn given_up(&self, trouble: &Trouble, so_far: u64, failures: u32) -> anyhow::Error {
+        match trouble {
+            Trouble::Cut(cause) if so_far > 0 => model(format!(
+                "the download of {} of {} broke off at {} and {failures} tries brought no more: {cause}; run the same command again to go on from there",
+                self.name,
+                self.id,
+                self.progress_text(so_far)
+            )),
+            trouble => self.question().explain(trouble),
+        }
+    }
+
+    fn stalled(&self, blobs: &Path) -> anyhow::Error {
+        model(format!(
+            "the download of {} of {} stands still at {}, nothing came for {} s; run the same command again to go on from there",
+            self.name,
+            self.id,
+            self.progress_text(length_so_far(blobs)),
+            self.settings.patience.stall.as_secs()
+        ))
+    }
+
+    fn damaged(&self, found: &str, times: u32) -> anyhow::Error {
+        model(format!(
+            "{} of {} arrived damaged {times} times: {found}; does a proxy or mirror in between ({}) change what it passes on?",
+            self.name, self.id, self.settings.endpoint
+        ))
+    }
+}
+
+/// Why an attempt ended without a file.
+enum Silence {
+    Broken(Trouble),
+    Stalled,
+}
+
+/// Bytes of the unfinished file in hf-hub's folder of blobs.
+fn length_so_far(blobs: &Path) -> u64 {
+    files_under(blobs)
+        .into_iter()
+        .filter(|name| name.ends_with(".part"))
+        .filter_map(|name| Some(blobs.join(name).metadata().ok()?.len()))
+        .sum()
+}
+
+/// Counts what arrives, and draws the bar on a terminal.
+struct Meter {
+    received: Arc<AtomicU64>,
+    announced: Arc<AtomicU64>,
+    bar: Option<ProgressBar>,
+}
+
+impl Meter {
+    fn new(report: Report, name: &str) -> Self {
+        let bar = (report == Report::Bars).then(|| {
+            let style = ProgressStyle::with_template(
+                "{msg} [{wide_bar}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} ({eta})",
+            )
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
+            let file = name.rsplit('/').next().unwrap_or(name);
+            ProgressBar::new(0)
+                .with_style(style)
+                .with_message(file.to_owned())
+        });
+        Self {
+            received: Arc::default(),
+            announced: Arc::default(),
+            bar,
+        }
+    }
+}
+
+impl Progress for Meter {
+    fn init(&mut self, size: usize, _filename: &str) {
+        self.announced.store(size as u64, Ordering::Relaxed);
+        if let Some(bar) = &self.bar {
+            bar.set_length(size as u64);
+            bar.set_position(0);
+        }
+    }
+
+    fn update(&mut self, size: usize) {
+        self.received.fetch_add(size as u64, Ordering::Relaxed);
+        if let Some(bar) = &self.bar {
+            bar.inc(size as u64);
+        }
+    }
+
+    fn finish(&mut self) {}
+}

@@ -1,0 +1,14 @@
+//! Weights, model files and pictures on disk.
+
+pub mod a1111;
+pub mod atomic;
+pub mod bitmap_font;
+pub mod blob;
+pub mod contact_sheet;
+pub mod hub;
+pub mod model_files;
+mod model_layout;
+pub mod png;
+pub mod tensors;
+pub mod toy;
+pub mod weights;

@@ -1,0 +1,359 @@
+//! The files of a model, wherever they lie: in a folder, on the hub, or in the binary (`toy`).
+//!
+//! All three have diffusers' layout: `model_index.json` and a folder for each component. Weights
+//! are safetensors; pickled ones are refused, for reading them runs code.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use serde::Deserialize;
+
+use super::blob::Blob;
+use super::hub::{HubRepo, HubSettings, files_under, is_repository_id};
+use super::model_layout::{
+    candidates, check_folder, check_not_a_pointer, file_ending, is_pickled, join, no_such_model,
+    single_file, variant_of,
+};
+use super::toy;
+use crate::error::{model, usage};
+
+pub use super::model_layout::TOY;
+
+/// Which model, and how to get at it.
+#[derive(Clone, Debug, Default)]
+pub struct ModelOptions {
+    /// A repository of the hub (`owner/name`), a folder, or `toy`.
+    pub model: String,
+    /// Weights to prefer, such as `fp16`; a component that has none of them gives its plain ones.
+    pub variant: Option<String>,
+    /// Branch, tag or commit of the repository; `main` when `None`.
+    pub revision: Option<String>,
+    /// Whether to stay off the network.
+    pub offline: bool,
+}
+
+/// The files of one model. Files of the hub are fetched when they are asked for.
+#[derive(Debug)]
+pub struct ModelFiles {
+    name: String,
+    variant: Option<String>,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    Toy,
+    Folder(PathBuf),
+    Hub(Box<HubRepo>),
+}
+
+impl ModelFiles {
+    /// Finds the model, with the hub's settings from the environment.
+    ///
+    /// # Errors
+    /// As [`ModelFiles::locate_with`], and when the environment's settings can not be meant.
+    pub fn locate(options: &ModelOptions) -> Result<Self> {
+        Self::locate_with(options, &|| HubSettings::from_env(options.offline))
+    }
+
+    /// Finds the model. The hub's settings are asked for only if it is a repository.
+    ///
+    /// # Errors
+    /// When it is neither `toy` nor a folder nor can be a repository, when the folder is not a
+    /// model's, when an option does not fit, and where the repository's revision can not be found.
+    pub fn locate_with(
+        options: &ModelOptions,
+        settings: &dyn Fn() -> Result<HubSettings>,
+    ) -> Result<Self> {
+        let name = options.model.as_str();
+        if let Some(variant) = &options.variant {
+            check_variant(variant)?;
+        }
+        let path = Path::new(name);
+        let source = if name == TOY {
+            Source::Toy
+        } else if path.is_dir() {
+            check_folder(path)?;
+            Source::Folder(path.to_path_buf())
+        } else if path.exists() {
+            return Err(single_file(name));
+        } else if !is_repository_id(name) || file_ending(name).is_some() {
+            return Err(no_such_model(name));
+        } else {
+            let mut settings = settings()?;
+            if options.offline && settings.offline.is_none() {
+                settings.offline = Some("--offline");
+            }
+            Source::Hub(Box::new(HubRepo::open(
+                &settings,
+                name,
+                options.revision.as_deref(),
+            )?))
+        };
+        if let (Some(revision), false) = (&options.revision, matches!(source, Source::Hub(_))) {
+            return Err(usage(format!(
+                "revision `{revision}` was given for {name}, which is no repository of the hub: leave it out"
+            )));
+        }
+        let files = Self {
+            name: name.to_owned(),
+            variant: options.variant.clone(),
+            source,
+        };
+        files.check_variant_exists()?;
+        Ok(files)
+    }
+
+    /// The model as the user named it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The commit, for a repository of the hub.
+    pub fn revision(&self) -> Option<&str> {
+        match &self.source {
+            Source::Hub(repo) => Some(repo.commit()),
+            Source::Toy | Source::Folder(_) => None,
+        }
+    }
+
+    /// The content of a text file, such as `unet/config.json`.
+    ///
+    /// # Errors
+    /// When the model has no such file, or it can not be fetched or read, or is not UTF-8.
+    pub fn text(&self, path: &str) -> Result<String> {
+        match self.optional_text(path)? {
+            Some(text) => Ok(text),
+            None => Err(self.missing(path)),
+        }
+    }
+
+    /// As [`ModelFiles::text`], with `None` for a file that the model does not have.
+    ///
+    /// # Errors
+    /// When the file is there and can not be fetched or read, or is not UTF-8.
+    pub fn optional_text(&self, path: &str) -> Result<Option<String>> {
+        if self.find(&[path.to_owned()])?.is_none() {
+            return Ok(None);
+        }
+        let text = self.fetch(path)?.read_text();
+        text.map(Some)
+            .map_err(|error| model(format!("{error:#} (model {})", self.name)))
+    }
+
+    /// The safetensors files of a component (`unet`; `""` for a model that is a component
+    /// itself): one, or the shards that its index names.
+    ///
+    /// The wanted variant comes first, then the plain weights.
+    ///
+    /// # Errors
+    /// When there are none, or only pickled ones or another variant's, or they can not be fetched.
+    pub fn weights(&self, component: &str) -> Result<Vec<Blob>> {
+        let candidates = candidates(component, self.variant.as_deref());
+        let Some(index) = self.find(&candidates)? else {
+            return Err(self.no_weights(component));
+        };
+        let found = &candidates[index];
+        if !found.ends_with(".json") {
+            return Ok(vec![self.fetch(found)?]);
+        }
+        self.shards(component, found)?
+            .iter()
+            .map(|shard| self.fetch(shard))
+            .collect()
+    }
+
+    /// The paths of the shards that an index names, each once.
+    fn shards(&self, component: &str, index: &str) -> Result<Vec<String>> {
+        /// `*.safetensors.index.json`.
+        #[derive(Deserialize)]
+        struct Index {
+            weight_map: std::collections::BTreeMap<String, String>,
+        }
+        let index_text = self.text(index)?;
+        let parsed: Index = serde_json::from_str(&index_text).map_err(|error| {
+            model(format!(
+                "{index} of {}: {error}; expected `weight_map` from tensors to files",
+                self.name
+            ))
+        })?;
+        let names: BTreeSet<String> = parsed.weight_map.into_values().collect();
+        if names.is_empty() {
+            return Err(model(format!("{index} of {} names no file", self.name)));
+        }
+        let shards: Vec<String> = names
+            .into_iter()
+            .map(|name| {
+                if name.contains(['/', '\\']) || !name.ends_with(".safetensors") {
+                    return Err(model(format!(
+                        "{index} of {} names `{name}`, expected a safetensors file beside it",
+                        self.name
+                    )));
+                }
+                Ok(join(component, &name))
+            })
+            .collect::<Result<_>>()?;
+        for shard in &shards {
+            if self.find(std::slice::from_ref(shard))?.is_none() {
+                return Err(model(format!(
+                    "{index} names {shard}, which {} does not have: the model is not complete",
+                    self.place()
+                )));
+            }
+        }
+        Ok(shards)
+    }
+
+    fn find(&self, names: &[String]) -> Result<Option<usize>> {
+        match &self.source {
+            Source::Toy => Ok(names.iter().position(|name| toy::file(name).is_some())),
+            Source::Folder(folder) => Ok(names.iter().position(|name| folder.join(name).exists())),
+            Source::Hub(repo) => repo.find(names),
+        }
+    }
+
+    fn fetch(&self, name: &str) -> Result<Blob> {
+        match &self.source {
+            Source::Toy => toy::file(name).ok_or_else(|| self.missing(name)),
+            Source::Folder(folder) => {
+                let path = folder.join(name);
+                check_not_a_pointer(&path)?;
+                Ok(Blob::File(path))
+            }
+            Source::Hub(repo) => Ok(Blob::File(repo.fetch(name)?)),
+        }
+    }
+
+    /// The names of all files that are known.
+    fn names(&self) -> Result<Vec<String>> {
+        match &self.source {
+            Source::Toy => Ok(toy::names().map(str::to_owned).collect()),
+            Source::Folder(folder) => Ok(files_under(folder)),
+            Source::Hub(repo) => repo.names(),
+        }
+    }
+
+    /// Where the model lies, for messages.
+    fn place(&self) -> String {
+        match &self.source {
+            Source::Toy => "the toy model".to_owned(),
+            Source::Folder(folder) => folder.display().to_string(),
+            Source::Hub(repo) => repo.place(),
+        }
+    }
+
+    /// What may bring what is missing, where only the cache was looked at.
+    fn way_out(&self) -> &'static str {
+        match &self.source {
+            Source::Hub(repo) if repo.is_seen_through_cache() => "; run once with the network",
+            _ => "",
+        }
+    }
+
+    /// A pipeline that has not one file of the wanted variant was not what the user meant: without
+    /// this, twice the bytes would be fetched in silence. A lone component may lack it.
+    fn check_variant_exists(&self) -> Result<()> {
+        let Some(variant) = &self.variant else {
+            return Ok(());
+        };
+        let has = |names: &[String]| names.iter().any(|name| variant_of(name) == Some(variant));
+        if let Source::Hub(repo) = &self.source
+            && has(&repo.cached_names())
+        {
+            return Ok(());
+        }
+        let names = self.names()?;
+        if has(&names) || !names.iter().any(|name| name == "model_index.json") {
+            return Ok(());
+        }
+        let others: BTreeSet<&str> = names.iter().filter_map(|name| variant_of(name)).collect();
+        let others = if others.is_empty() {
+            "there is none".to_owned()
+        } else {
+            format!(
+                "found {}",
+                others.into_iter().collect::<Vec<_>>().join(", ")
+            )
+        };
+        Err(model(format!(
+            "no weights of variant `{variant}` in {}: {others}; give one of those or leave --variant out",
+            self.place()
+        )))
+    }
+
+    fn missing(&self, path: &str) -> anyhow::Error {
+        let names = self.names().unwrap_or_default();
+        let nearest = names
+            .iter()
+            .map(|name| (strsim::jaro_winkler(name, path), name))
+            .filter(|(likeness, _)| *likeness > 0.9)
+            .max_by(|a, b| a.0.total_cmp(&b.0));
+        let hint = nearest.map_or_else(String::new, |(_, name)| format!("; the nearest is {name}"));
+        model(format!(
+            "no file {path} in {}{hint}{}",
+            self.place(),
+            self.way_out()
+        ))
+    }
+
+    fn no_weights(&self, component: &str) -> anyhow::Error {
+        let place = self.place();
+        let names = match self.names() {
+            Ok(names) => names,
+            Err(error) => return error,
+        };
+        let prefix = join(component, "");
+        let found: Vec<&str> = names
+            .iter()
+            .filter_map(|name| name.strip_prefix(&prefix))
+            .filter(|name| !name.contains('/'))
+            .collect();
+        let what = if component.is_empty() {
+            "weights"
+        } else {
+            component
+        };
+        let variants: BTreeSet<&str> = found.iter().filter_map(|name| variant_of(name)).collect();
+        if let Some(variant) = variants.first() {
+            return model(format!(
+                "{place} has the weights of {what} only in variant {}: add --variant {variant}",
+                variants.iter().copied().collect::<Vec<_>>().join(", ")
+            ));
+        }
+        let pickled: Vec<&str> = found
+            .iter()
+            .copied()
+            .filter(|name| is_pickled(name))
+            .collect();
+        if !pickled.is_empty() {
+            return model(format!(
+                "{place} has the weights of {what} only pickled ({}): pickle is refused, for reading it runs code; use a repository or revision with safetensors, or save them as such with diffusers",
+                pickled.join(", ")
+            ));
+        }
+        let listed = if found.is_empty() {
+            "nothing".to_owned()
+        } else {
+            found.join(", ")
+        };
+        model(format!(
+            "{place} has no weights of {what}: found {listed}, expected {}{}",
+            candidates(component, None)[0],
+            self.way_out()
+        ))
+    }
+}
+
+fn check_variant(variant: &str) -> Result<()> {
+    let fine = !variant.is_empty()
+        && variant
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if fine {
+        return Ok(());
+    }
+    Err(usage(format!(
+        "variant `{variant}` can not be right: expected a word such as fp16"
+    )))
+}

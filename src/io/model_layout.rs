@@ -1,0 +1,160 @@
+//! What a model's folder looks like, and what is said of a folder or name that can not be one.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::hub::files_under;
+use crate::error::model;
+
+/// Name of the model in the binary.
+pub const TOY: &str = "toy";
+
+/// Endings of files that hold pickled weights.
+const PICKLED: [&str; 6] = [".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle"];
+
+/// Paths at which the weights of a component may lie, best first.
+pub(super) fn candidates(component: &str, variant: Option<&str>) -> Vec<String> {
+    // transformers' components use one stem and diffusers' the other.
+    let stems = if component.starts_with("text_encoder") {
+        ["model", "diffusion_pytorch_model"]
+    } else {
+        ["diffusion_pytorch_model", "model"]
+    };
+    let mut paths = Vec::new();
+    if let Some(variant) = variant {
+        for stem in stems {
+            paths.push(format!("{stem}.{variant}.safetensors"));
+        }
+        for stem in stems {
+            paths.push(format!("{stem}.safetensors.index.{variant}.json"));
+            paths.push(format!("{stem}.{variant}.safetensors.index.json"));
+        }
+    }
+    for stem in stems {
+        paths.push(format!("{stem}.safetensors"));
+    }
+    for stem in stems {
+        paths.push(format!("{stem}.safetensors.index.json"));
+    }
+    paths.iter().map(|path| join(component, path)).collect()
+}
+
+pub(super) fn join(component: &str, name: &str) -> String {
+    if component.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{component}/{name}")
+    }
+}
+
+/// `fp16` for `unet/diffusion_pytorch_model.fp16.safetensors` and for its index and shards.
+pub(super) fn variant_of(path: &str) -> Option<&str> {
+    let name = path.rsplit('/').next()?;
+    let rest = ["diffusion_pytorch_model.", "model."]
+        .into_iter()
+        .find_map(|stem| name.strip_prefix(stem))?;
+    let variant = match rest.strip_prefix("safetensors.index.") {
+        Some(rest) => rest.strip_suffix(".json")?,
+        None => rest
+            .strip_suffix(".safetensors")
+            .or_else(|| rest.strip_suffix(".safetensors.index.json"))?,
+    };
+    let variant = variant.split('-').next()?;
+    (!variant.is_empty()).then_some(variant)
+}
+
+pub(super) fn is_pickled(name: &str) -> bool {
+    PICKLED.iter().any(|ending| name.ends_with(ending))
+}
+
+/// The ending of a file of weights, if `name` has one.
+pub(super) fn file_ending(name: &str) -> Option<&'static str> {
+    [".safetensors", ".gguf", ".onnx"]
+        .into_iter()
+        .chain(PICKLED)
+        .find(|ending| name.ends_with(ending))
+}
+
+pub(super) fn check_folder(folder: &Path) -> Result<()> {
+    let marks = ["model_index.json", "config.json", "unet/config.json"];
+    if marks.iter().any(|mark| folder.join(mark).is_file()) {
+        return Ok(());
+    }
+    let shown = folder.display();
+    if folder.join("snapshots").is_dir() {
+        return Err(model(format!(
+            "{shown} is a folder of the hub's cache: give the repository's id instead, or one of the folders in {shown}/snapshots"
+        )));
+    }
+    let single = files_under(folder)
+        .into_iter()
+        .find(|name| !name.contains('/') && name.ends_with(".safetensors"));
+    Err(model(match single {
+        Some(name) => format!(
+            "{shown} is not a diffusers folder (no model_index.json) but holds {name}: checkpoints in a single file are not supported yet, give a diffusers folder"
+        ),
+        None => format!(
+            "{shown} is not a model's folder: found neither model_index.json nor config.json, expected diffusers' layout"
+        ),
+    }))
+}
+
+/// A clone without git-lfs has small text files in the place of weights.
+pub(super) fn check_not_a_pointer(path: &Path) -> Result<()> {
+    const LONGEST: u64 = 1024;
+    let unreadable =
+        |error: std::io::Error| model(format!("can not read {}: {error}", path.display()));
+    let data = path.metadata().map_err(unreadable)?;
+    if !data.is_file() {
+        return Err(model(format!(
+            "{} is not a file, expected one",
+            path.display()
+        )));
+    }
+    if data.len() > LONGEST {
+        return Ok(());
+    }
+    let start = std::fs::read(path).map_err(unreadable)?;
+    if start.starts_with(b"version https://git-lfs.github.com/") {
+        return Err(model(format!(
+            "{} is only git-lfs's pointer to the file: run `git lfs pull` in its folder",
+            path.display()
+        )));
+    }
+    Ok(())
+}
+
+pub(super) fn single_file(name: &str) -> anyhow::Error {
+    model(if is_pickled(name) {
+        format!(
+            "{name} is pickled: refused, for reading it runs code; give a diffusers folder with safetensors"
+        )
+    } else if name.ends_with(".safetensors") {
+        format!(
+            "{name}: checkpoints in a single file are not supported yet, give a diffusers folder (one with model_index.json)"
+        )
+    } else {
+        format!("{name} is a file, expected a diffusers folder, a repository of the hub or `{TOY}`")
+    })
+}
+
+pub(super) fn no_such_model(name: &str) -> anyhow::Error {
+    let looks_like_a_path = name.starts_with(['.', '/', '~'])
+        || name.contains('\\')
+        || name.ends_with('/')
+        || name.matches('/').count() > 1;
+    if looks_like_a_path || file_ending(name).is_some() {
+        let hint = if name.starts_with('~') {
+            " (the shell has not put your home folder in the place of ~)"
+        } else {
+            ""
+        };
+        return model(format!(
+            "there is no file or folder {name}{hint}: expected a diffusers folder, a repository of the hub (owner/name) or `{TOY}`"
+        ));
+    }
+    model(format!(
+        "`{name}` is no folder here and can not be a repository of the hub: expected owner/name, such as stabilityai/stable-diffusion-xl-base-1.0, a folder, or `{TOY}`"
+    ))
+}

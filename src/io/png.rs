@@ -1,0 +1,106 @@
+//! PNG pictures with text chunks: written complete or not at all, and read back.
+
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use image::RgbImage;
+
+use super::atomic::write_atomically;
+
+/// Writes an 8-bit RGB picture with one text chunk for each `(keyword, text)`: tEXt where the text
+/// is Latin-1, iTXt (UTF-8) where it is not, as Pillow does.
+///
+/// # Errors
+/// When the file can not be written.
+pub fn save_png(path: &Path, picture: &RgbImage, texts: &[(&str, &str)]) -> Result<()> {
+    write_atomically(path, |file| {
+        let mut buffer = BufWriter::new(file);
+        let mut encoder = png::Encoder::new(&mut buffer, picture.width(), picture.height());
+        encoder.set_color(png::ColorType::Rgb);
+        encoder.set_depth(png::BitDepth::Eight);
+        for &(keyword, text) in texts {
+            if text.chars().all(|c| u32::from(c) < 256) {
+                encoder.add_text_chunk(keyword.to_owned(), text.to_owned())?;
+            } else {
+                encoder.add_itxt_chunk(keyword.to_owned(), text.to_owned())?;
+            }
+        }
+        let mut writer = encoder.write_header()?;
+        writer.write_image_data(picture.as_raw())?;
+        writer.finish()?;
+        buffer.flush()?;
+        Ok(())
+    })
+}
+
+/// The text chunks of a PNG as `(keyword, text)`, in the order tEXt, zTXt, iTXt.
+///
+/// # Errors
+/// When the file can not be read or is not a PNG.
+pub fn read_png_text(path: &Path) -> Result<Vec<(String, String)>> {
+    let doing = || format!("reading {}", path.display());
+    let file = File::open(path).with_context(doing)?;
+    let mut reader = png::Decoder::new(BufReader::new(file))
+        .read_info()
+        .with_context(doing)?;
+    // Text may also stand behind the picture data.
+    reader.finish().with_context(doing)?;
+    let info = reader.info();
+    let mut texts = Vec::new();
+    for chunk in &info.uncompressed_latin1_text {
+        texts.push((chunk.keyword.clone(), chunk.text.clone()));
+    }
+    for chunk in &info.compressed_latin1_text {
+        texts.push((chunk.keyword.clone(), chunk.get_text().with_context(doing)?));
+    }
+    for chunk in &info.utf8_text {
+        texts.push((chunk.keyword.clone(), chunk.get_text().with_context(doing)?));
+    }
+    Ok(texts)
+}
+
+/// A PNG as an 8-bit RGB picture.
+///
+/// # Errors
+/// When the file can not be read or is not a PNG.
+pub fn open_png(path: &Path) -> Result<RgbImage> {
+    let picture = image::ImageReader::open(path)
+        .map_err(anyhow::Error::from)
+        .and_then(|reader| Ok(reader.with_guessed_format()?.decode()?))
+        .with_context(|| format!("reading {}", path.display()))?;
+    Ok(picture.into_rgb8())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn picture_and_texts_come_back_as_they_were_written() -> Result<()> {
+        let path = std::env::temp_dir().join(format!("oneactor-png-{}.png", std::process::id()));
+        let picture = RgbImage::from_fn(5, 3, |x, y| image::Rgb([x as u8, y as u8, 200]));
+        let texts = [
+            ("parameters", "a café\nSteps: 30, Sampler: Euler, Seed: 1"),
+            ("oneactor", "{\"prompt\": \"ロボット\"}"),
+        ];
+        save_png(&path, &picture, &texts)?;
+        let read = read_png_text(&path)?;
+        assert_eq!(open_png(&path)?, picture);
+        std::fs::remove_file(&path)?;
+        let texts = texts.map(|(keyword, text)| (keyword.to_owned(), text.to_owned()));
+        assert_eq!(read, texts);
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_that_is_no_png_is_named() -> Result<()> {
+        let path = std::env::temp_dir().join(format!("oneactor-nopng-{}", std::process::id()));
+        std::fs::write(&path, "hello")?;
+        let error = read_png_text(&path).expect_err("it is not a PNG");
+        std::fs::remove_file(&path)?;
+        assert!(format!("{error:#}").contains("oneactor-nopng"));
+        Ok(())
+    }
+}

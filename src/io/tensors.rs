@@ -1,0 +1,128 @@
+//! Small safetensors files of our own: base sets, actors, offsets, latents.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use safetensors::{Dtype, SafeTensors, View};
+use tch::{Device, Kind, Tensor};
+
+use crate::error::usage;
+
+/// Named tensors with text metadata, as one safetensors file holds them.
+#[derive(Debug, Default)]
+pub struct TensorFile {
+    /// Tensors by name, on the CPU.
+    pub tensors: BTreeMap<String, Tensor>,
+    /// The `__metadata__` table.
+    pub metadata: BTreeMap<String, String>,
+}
+
+impl TensorFile {
+    /// Adds a tensor; it is copied to the CPU.
+    pub fn insert(&mut self, name: &str, tensor: &Tensor) {
+        let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
+        self.tensors.insert(name.to_string(), tensor);
+    }
+
+    /// The file's bytes.
+    ///
+    /// # Errors
+    /// When a tensor has a kind that this format does not know.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let views = self
+            .tensors
+            .iter()
+            .map(|(name, tensor)| Ok((name.clone(), Raw::new(tensor)?)))
+            .collect::<Result<Vec<_>>>()?;
+        let metadata: HashMap<String, String> = self.metadata.clone().into_iter().collect();
+        safetensors::serialize(views, Some(metadata)).context("writing safetensors")
+    }
+
+    /// Reads a whole file.
+    ///
+    /// # Errors
+    /// When it can not be read or is no safetensors file; the message names it.
+    pub fn read(path: &Path) -> Result<TensorFile> {
+        let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+        TensorFile::from_bytes(&bytes)
+            .map_err(|e| usage(format!("{}: not a whole safetensors file ({e})", path.display())))
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Result<TensorFile> {
+        let (_, header) = SafeTensors::read_metadata(bytes)?;
+        let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
+        let mut tensors = BTreeMap::new();
+        for (name, view) in SafeTensors::deserialize(bytes)?.iter() {
+            let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
+            let kind = kind_of(view.dtype())?;
+            tensors.insert(name.to_string(), Tensor::from_data_size(view.data(), &shape, kind));
+        }
+        Ok(TensorFile { tensors, metadata })
+    }
+
+    /// The tensor of this name.
+    ///
+    /// # Errors
+    /// When the file has none; the message names `path`.
+    pub fn get(&self, name: &str, path: &Path) -> Result<&Tensor> {
+        self.tensors.get(name).ok_or_else(|| {
+            let found: Vec<&str> = self.tensors.keys().map(String::as_str).collect();
+            usage(format!("{}: no tensor {name}, found {}", path.display(), found.join(", ")))
+        })
+    }
+}
+
+fn kind_of(dtype: Dtype) -> Result<Kind> {
+    Ok(match dtype {
+        Dtype::F32 => Kind::Float,
+        Dtype::F16 => Kind::Half,
+        Dtype::BF16 => Kind::BFloat16,
+        Dtype::F64 => Kind::Double,
+        Dtype::I64 => Kind::Int64,
+        Dtype::I32 => Kind::Int,
+        Dtype::U8 => Kind::Uint8,
+        other => anyhow::bail!("tensors of kind {other:?} are not used here"),
+    })
+}
+
+/// A tensor's bytes in the form the serialiser asks for.
+struct Raw {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl Raw {
+    fn new(tensor: &Tensor) -> Result<Raw> {
+        let (dtype, width) = match tensor.kind() {
+            Kind::Float => (Dtype::F32, 4),
+            Kind::Half => (Dtype::F16, 2),
+            Kind::BFloat16 => (Dtype::BF16, 2),
+            Kind::Double => (Dtype::F64, 8),
+            Kind::Int64 => (Dtype::I64, 8),
+            Kind::Int => (Dtype::I32, 4),
+            Kind::Uint8 => (Dtype::U8, 1),
+            other => anyhow::bail!("tensors of kind {other:?} can not be saved"),
+        };
+        let mut bytes = vec![0; tensor.numel() * width];
+        tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
+        let shape = tensor.size().iter().map(|&n| n as usize).collect();
+        Ok(Raw { dtype, shape, bytes })
+    }
+}
+
+impl View for Raw {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+    fn data(&self) -> std::borrow::Cow<'_, [u8]> {
+        (&self.bytes).into()
+    }
+    fn data_len(&self) -> usize {
+        self.bytes.len()
+    }
+}

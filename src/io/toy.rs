@@ -1,0 +1,76 @@
+//! The toy model that is compiled into the binary: a real, very small SDXL in diffusers' layout.
+
+use super::blob::Blob;
+
+/// Bytes at an address that is a multiple of 64, as libtorch allocates its own memory, so that
+/// tensors can lie in the binary itself.
+#[repr(C, align(64))]
+struct Aligned<Bytes: ?Sized>(Bytes);
+
+/// The files by path, all aligned.
+macro_rules! embedded {
+    ($($path:literal),* $(,)?) => {
+        &[$((
+            $path,
+            {
+                static FILE: &Aligned<[u8]> =
+                    &Aligned(*include_bytes!(concat!("toy/", $path)));
+                &FILE.0
+            },
+        )),*]
+    };
+}
+
+static FILES: &[(&str, &[u8])] = embedded![
+    "model_index.json",
+    "scheduler/scheduler_config.json",
+    "text_encoder/config.json",
+    "text_encoder/model.safetensors",
+    "text_encoder_2/config.json",
+    "text_encoder_2/model.safetensors",
+    "tokenizer/merges.txt",
+    "tokenizer/special_tokens_map.json",
+    "tokenizer/tokenizer_config.json",
+    "tokenizer/vocab.json",
+    "tokenizer_2/merges.txt",
+    "tokenizer_2/special_tokens_map.json",
+    "tokenizer_2/tokenizer_config.json",
+    "tokenizer_2/vocab.json",
+    "unet/config.json",
+    "unet/diffusion_pytorch_model.safetensors",
+    "vae/config.json",
+    "vae/diffusion_pytorch_model.safetensors",
+];
+
+/// The paths of all files.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    FILES.iter().map(|(name, _)| *name)
+}
+
+/// The file at `path` inside the toy model's folder.
+pub fn file(path: &str) -> Option<Blob> {
+    let &(name, bytes) = FILES.iter().find(|(name, _)| *name == path)?;
+    Some(Blob::Embedded { name, bytes })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::io::hub::files_under;
+
+    #[test]
+    fn every_file_of_the_folder_is_compiled_in_and_aligned() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/io/toy");
+        let listed: Vec<&str> = names().collect();
+        let present: Vec<String> = files_under(&folder)
+            .into_iter()
+            .filter(|name| name.contains('/') || name == "model_index.json")
+            .collect();
+        assert_eq!(listed, present);
+        for (name, bytes) in FILES {
+            assert_eq!(bytes.as_ptr().align_offset(64), 0, "{name}");
+        }
+    }
+}

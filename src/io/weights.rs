@@ -1,0 +1,234 @@
+//! The only loader of weights: safetensors files, memory-mapped, checked both ways.
+//!
+//! A network asks for each of its tensors by name and shape and never fails on the way. What went
+//! wrong is collected and reported together by [`Weights::finish`]: missing, misshapen, non-finite
+//! and unused tensors, each with its file and key.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::ops::Div;
+use std::rc::Rc;
+
+use anyhow::{Context, Result};
+use memmap2::Mmap;
+use safetensors::{Dtype, SafeTensors};
+use tch::{Device, Kind, Tensor};
+
+use super::blob::Blob;
+use crate::error::model;
+
+/// How many problems of one kind a report lists before it only counts them.
+const LISTED: usize = 12;
+
+/// The bytes of one opened file. A mapping is never unmapped: on a CPU in the file's own precision
+/// the tensors *are* the mapping, and a model lives as long as the process.
+fn open_bytes(blob: &Blob) -> Result<&'static [u8]> {
+    match blob {
+        Blob::Embedded { bytes, .. } => Ok(bytes),
+        Blob::File(path) => {
+            let file = std::fs::File::open(path).with_context(|| format!("opening {}", path.display()))?;
+            if file.metadata().map(|m| m.len()).unwrap_or(0) == 0 {
+                return Err(model(format!("{}: the file is empty, expected safetensors", path.display())));
+            }
+            // SAFETY: the mapping is private and only read. A file that somebody truncates while
+            // it is mapped would fault; checkpoints are written once under their final name.
+            #[allow(unsafe_code)]
+            let map = unsafe { Mmap::map(&file) }.with_context(|| format!("mapping {}", path.display()))?;
+            Ok(Box::leak(Box::new(map)))
+        }
+    }
+}
+
+/// One tensor of a file, not yet loaded.
+struct Entry {
+    file: Rc<str>,
+    dtype: Dtype,
+    shape: Vec<i64>,
+    data: &'static [u8],
+}
+
+#[derive(Default)]
+struct Problems {
+    missing: Vec<String>,
+    misshapen: Vec<String>,
+    non_finite: Vec<String>,
+}
+
+/// The weights of one network.
+pub struct Weights {
+    entries: BTreeMap<String, Entry>,
+    files: Vec<Rc<str>>,
+    used: RefCell<BTreeSet<String>>,
+    problems: RefCell<Problems>,
+    device: Device,
+    kind: Kind,
+}
+
+impl Weights {
+    /// Opens the files of one network. Its tensors will be placed on `device` as `kind`.
+    ///
+    /// # Errors
+    /// When a file can not be read, is no safetensors file or is cut off, or when two files hold
+    /// the same tensor.
+    pub fn open(blobs: &[Blob], device: Device, kind: Kind) -> Result<Weights> {
+        let mut entries = BTreeMap::new();
+        let mut files = Vec::new();
+        for blob in blobs {
+            let file: Rc<str> = blob.name().into();
+            let tensors = SafeTensors::deserialize(open_bytes(blob)?).map_err(|e| {
+                model(format!(
+                    "{file}: not a whole safetensors file ({e}); fetch or copy it again"
+                ))
+            })?;
+            for (key, view) in tensors.iter() {
+                let entry = Entry {
+                    file: Rc::clone(&file),
+                    dtype: view.dtype(),
+                    shape: view.shape().iter().map(|&n| n as i64).collect(),
+                    data: view.data(),
+                };
+                if entries.insert(key.to_string(), entry).is_some() {
+                    return Err(model(format!("{file}: tensor {key} is also in another file of this network")));
+                }
+            }
+            files.push(file);
+        }
+        Ok(Weights { entries, files, used: RefCell::default(), problems: RefCell::default(), device, kind })
+    }
+
+    /// The place where a network's constructor begins to read.
+    pub fn root(&self) -> WeightPath<'_> {
+        WeightPath { weights: self, prefix: String::new() }
+    }
+
+    /// Marks tensors that a checkpoint may hold and no network needs, such as saved position
+    /// indices.
+    pub fn allow_unused(&self, suffix: &str) {
+        let keys = self.entries.keys().filter(|key| key.ends_with(suffix)).cloned();
+        self.used.borrow_mut().extend(keys);
+    }
+
+    /// Reports all that did not fit.
+    ///
+    /// # Errors
+    /// When any tensor was missing, misshapen or non-finite, or was left unused.
+    pub fn finish(self) -> Result<()> {
+        let used = self.used.into_inner();
+        let unused: Vec<String> = self
+            .entries
+            .iter()
+            .filter(|(key, _)| !used.contains(*key))
+            .map(|(key, entry)| format!("{key} ({})", entry.file))
+            .collect();
+        let problems = self.problems.into_inner();
+        let kinds = [
+            ("missing", &problems.missing),
+            ("misshapen", &problems.misshapen),
+            ("non-finite", &problems.non_finite),
+            ("unused", &unused),
+        ];
+        if kinds.iter().all(|(_, list)| list.is_empty()) {
+            return Ok(());
+        }
+        let mut report = format!("the weights do not fit the config: {}", self.files.join(", "));
+        for (kind, list) in kinds.iter().filter(|(_, list)| !list.is_empty()) {
+            let _ = write!(report, "\n  {} {kind}:", list.len());
+            for item in list.iter().take(LISTED) {
+                let _ = write!(report, "\n    {item}");
+            }
+            if list.len() > LISTED {
+                let _ = write!(report, "\n    … and {} more", list.len() - LISTED);
+            }
+        }
+        Err(model(report))
+    }
+
+    fn load(&self, key: &str, shape: &[i64]) -> Tensor {
+        let placeholder = || Tensor::zeros(shape, (self.kind, self.device));
+        let Some(entry) = self.entries.get(key) else {
+            let files = self.files.join(", ");
+            self.problems.borrow_mut().missing.push(format!("{key} {shape:?} ({files})"));
+            return placeholder();
+        };
+        self.used.borrow_mut().insert(key.to_string());
+        let kind = match entry.dtype {
+            Dtype::F32 => Kind::Float,
+            Dtype::F16 => Kind::Half,
+            Dtype::BF16 => Kind::BFloat16,
+            Dtype::F64 => Kind::Double,
+            other => {
+                let text = format!("{key} ({}): found {other:?}, expected floating point", entry.file);
+                self.problems.borrow_mut().misshapen.push(text);
+                return placeholder();
+            }
+        };
+        if entry.shape != shape {
+            let text = format!("{key} ({}): found {:?}, expected {shape:?}", entry.file, entry.shape);
+            self.problems.borrow_mut().misshapen.push(text);
+            return placeholder();
+        }
+        let tensor = self.place(entry, kind);
+        // One number decides: a sum is finite only when every addend is. It needs no memory.
+        if !tensor.sum(Kind::Float).double_value(&[]).is_finite() {
+            self.problems.borrow_mut().non_finite.push(format!("{key} ({})", entry.file));
+        }
+        tensor
+    }
+
+    fn place(&self, entry: &Entry, kind: Kind) -> Tensor {
+        let mut strides = vec![1; entry.shape.len()];
+        for i in (1..entry.shape.len()).rev() {
+            strides[i - 1] = strides[i] * entry.shape[i];
+        }
+        // SAFETY: `data` holds exactly the bytes of `shape` and `kind` (checked by the parser),
+        // lives as long as the process (see `open_bytes`), and frozen weights are never written.
+        #[allow(unsafe_code)]
+        let view = unsafe { Tensor::from_blob(entry.data.as_ptr(), &entry.shape, &strides, kind, Device::Cpu) };
+        if self.device == Device::Cpu {
+            return view.to_kind(self.kind);
+        }
+        // Copied to plain memory first: page faults inside a copy to the GPU serialise it.
+        view.copy().to_device(self.device).to_kind(self.kind)
+    }
+}
+
+/// A place inside a network's weights. `&path / "conv_in"` descends as the checkpoint's keys do.
+#[derive(Clone)]
+pub struct WeightPath<'a> {
+    weights: &'a Weights,
+    prefix: String,
+}
+
+impl WeightPath<'_> {
+    /// The tensor `name` at this place, of exactly this shape. A tensor that does not fit is
+    /// replaced by zeros and reported by [`Weights::finish`].
+    pub fn tensor(&self, name: &str, shape: &[i64]) -> Tensor {
+        self.weights.load(&self.key(name), shape)
+    }
+
+    /// Whether the checkpoint has a tensor of this name here.
+    pub fn contains(&self, name: &str) -> bool {
+        self.weights.entries.contains_key(&self.key(name))
+    }
+
+    fn key(&self, name: &str) -> String {
+        if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) }
+    }
+}
+
+impl<'a, T: std::fmt::Display> Div<T> for &WeightPath<'a> {
+    type Output = WeightPath<'a>;
+
+    fn div(self, name: T) -> WeightPath<'a> {
+        WeightPath { weights: self.weights, prefix: self.key(&name.to_string()) }
+    }
+}
+
+impl<'a, T: std::fmt::Display> Div<T> for WeightPath<'a> {
+    type Output = WeightPath<'a>;
+
+    fn div(self, name: T) -> WeightPath<'a> {
+        &self / name
+    }
+}

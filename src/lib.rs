@@ -1,0 +1,15 @@
+//! Consistent characters with SDXL: the paper *OneActor: Consistent Subject Generation via
+//! Cluster-Conditioned Guidance* (NeurIPS 2024) on libtorch.
+//!
+//! The layers, from the bottom: [`io`] and [`device`]; [`models`], [`schedulers`] and
+//! [`tokenizer`]; the frozen backbone [`sdxl`]; the method of the paper [`oneactor`]; above them
+//! the flags, the batch files and one file per command.
+
+pub mod device;
+pub mod error;
+pub mod io;
+pub mod models;
+pub mod oneactor;
+pub mod schedulers;
+pub mod sdxl;
+pub mod tokenizer;

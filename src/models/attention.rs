@@ -1,0 +1,136 @@
+//! Attention and the transformer block of the U-Net.
+
+use tch::{Kind, Tensor};
+
+use super::layers::{LayerNorm, Linear};
+use crate::io::weights::WeightPath;
+
+/// Sizes of one attention layer.
+#[derive(Clone, Copy, Debug)]
+pub struct AttentionConfig {
+    /// Width of the tokens that ask.
+    pub query_dim: i64,
+    /// Width of the tokens that answer; equal to `query_dim` in self-attention.
+    pub cross_attention_dim: i64,
+    /// Number of heads.
+    pub heads: i64,
+    /// Width of one head.
+    pub dim_head: i64,
+    /// Whether the products run in f32 whatever the weights are.
+    pub upcast: bool,
+}
+
+/// Multi-head attention without a mask: `softmax(q kᵀ / √d) v` (arXiv 1706.03762).
+pub struct Attention {
+    to_q: Linear,
+    to_k: Linear,
+    to_v: Linear,
+    to_out: Linear,
+    heads: i64,
+    upcast: bool,
+}
+
+impl Attention {
+    /// Reads `to_q`, `to_k`, `to_v` (no bias) and `to_out.0`.
+    pub fn new(path: &WeightPath, config: &AttentionConfig) -> Self {
+        let inner = config.heads * config.dim_head;
+        Attention {
+            to_q: Linear::without_bias(&(path / "to_q"), config.query_dim, inner),
+            to_k: Linear::without_bias(&(path / "to_k"), config.cross_attention_dim, inner),
+            to_v: Linear::without_bias(&(path / "to_v"), config.cross_attention_dim, inner),
+            to_out: Linear::new(&(path / "to_out" / 0), inner, config.query_dim),
+            heads: config.heads,
+            upcast: config.upcast,
+        }
+    }
+
+    /// `hidden_states [B, S, query_dim]` ask `context [B, S', cross_attention_dim]`; the result has
+    /// the shape of `hidden_states`.
+    pub fn forward(&self, hidden_states: &Tensor, context: &Tensor) -> Tensor {
+        let query = split_heads(&self.to_q.forward(hidden_states), self.heads); // [B, heads, S, d]
+        let key = split_heads(&self.to_k.forward(context), self.heads); // [B, heads, S', d]
+        let value = split_heads(&self.to_v.forward(context), self.heads); // [B, heads, S', d]
+        let attended = if self.upcast {
+            let [q, k, v] = [&query, &key, &value].map(|x| x.to_kind(Kind::Float));
+            scaled_dot_product(&q, &k, &v, false).to_kind(value.kind())
+        } else {
+            scaled_dot_product(&query, &key, &value, false)
+        };
+        self.to_out.forward(&merge_heads(&attended)) // [B, S, query_dim]
+    }
+}
+
+/// `[B, S, heads * d]` to `[B, heads, S, d]`, a view.
+pub fn split_heads(xs: &Tensor, heads: i64) -> Tensor {
+    let (b, s, width) = xs.size3().expect("tokens have three axes");
+    xs.view([b, s, heads, width / heads]).transpose(1, 2)
+}
+
+/// `[B, heads, S, d]` to `[B, S, heads * d]`.
+pub fn merge_heads(xs: &Tensor) -> Tensor {
+    let (b, heads, s, width) = xs.size4().expect("heads have four axes");
+    xs.transpose(1, 2).reshape([b, s, heads * width])
+}
+
+/// libtorch's fused attention; `causal` hides every later token.
+pub fn scaled_dot_product(query: &Tensor, key: &Tensor, value: &Tensor, causal: bool) -> Tensor {
+    Tensor::scaled_dot_product_attention(query, key, value, None::<&Tensor>, 0.0, causal, None, false)
+}
+
+/// `x · GELU(gate)` with the exact GELU (arXiv 2002.05202), then a linear layer.
+struct FeedForward {
+    proj: Linear,
+    out: Linear,
+}
+
+impl FeedForward {
+    /// The inner width is four times the outer, as in every checkpoint of this family.
+    fn new(path: &WeightPath, dim: i64) -> Self {
+        let inner = 4 * dim;
+        FeedForward {
+            proj: Linear::new(&(path / "net.0.proj"), dim, 2 * inner),
+            out: Linear::new(&(path / "net.2"), inner, dim),
+        }
+    }
+
+    fn forward(&self, xs: &Tensor) -> Tensor {
+        let both = self.proj.forward(xs).chunk(2, -1);
+        self.out.forward(&(&both[0] * both[1].gelu("none")))
+    }
+}
+
+/// Self-attention, cross-attention, feed-forward, each after a norm and with a residual.
+pub struct BasicTransformerBlock {
+    norm1: LayerNorm,
+    attn1: Attention,
+    norm2: LayerNorm,
+    attn2: Attention,
+    norm3: LayerNorm,
+    ff: FeedForward,
+}
+
+impl BasicTransformerBlock {
+    /// `config` describes the cross-attention; self-attention has the same heads.
+    pub fn new(path: &WeightPath, config: &AttentionConfig) -> Self {
+        let dim = config.query_dim;
+        let own = AttentionConfig { cross_attention_dim: dim, ..*config };
+        BasicTransformerBlock {
+            norm1: LayerNorm::new(&(path / "norm1"), dim, 1e-5),
+            attn1: Attention::new(&(path / "attn1"), &own),
+            norm2: LayerNorm::new(&(path / "norm2"), dim, 1e-5),
+            attn2: Attention::new(&(path / "attn2"), config),
+            norm3: LayerNorm::new(&(path / "norm3"), dim, 1e-5),
+            ff: FeedForward::new(&(path / "ff"), dim),
+        }
+    }
+
+    /// `hidden_states [B, S, D]` under `encoder_hidden_states [B, S', D']`.
+    pub fn forward(&self, hidden_states: &Tensor, encoder_hidden_states: &Tensor) -> Tensor {
+        let normed = self.norm1.forward(hidden_states);
+        let hidden_states = hidden_states + self.attn1.forward(&normed, &normed);
+        let normed = self.norm2.forward(&hidden_states);
+        let hidden_states = hidden_states + self.attn2.forward(&normed, encoder_hidden_states);
+        let normed = self.norm3.forward(&hidden_states);
+        hidden_states + self.ff.forward(&normed)
+    }
+}

@@ -1,0 +1,288 @@
+//! `AutoencoderKL` of diffusers (arXiv 2112.10752): pictures to latents and back.
+
+use anyhow::Result;
+use serde::Deserialize;
+use tch::Tensor;
+
+use super::attention::scaled_dot_product;
+use super::config::expect;
+use super::layers::{Conv2d, GroupNorm, Linear};
+use super::resnet::{Downsample2D, ResnetBlock2D, ResnetConfig, Upsample2D};
+use crate::io::weights::WeightPath;
+
+/// Added to the variance in every norm of the VAE.
+const EPS: f64 = 1e-6;
+
+/// `vae/config.json`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct AutoencoderKlConfig {
+    /// Channels of a picture that comes in.
+    pub in_channels: i64,
+    /// Channels of a picture that goes out.
+    pub out_channels: i64,
+    /// Channels of the latents.
+    pub latent_channels: i64,
+    /// Channels of each block, from the outermost.
+    pub block_out_channels: Vec<i64>,
+    /// Residual blocks in each block; one more in the decoder.
+    pub layers_per_block: i64,
+    /// Groups of every norm.
+    #[serde(default = "groups")]
+    pub norm_num_groups: i64,
+    /// Latents of the U-Net are the VAE's times this.
+    #[serde(default = "sd1_scaling_factor")]
+    pub scaling_factor: f64,
+    /// Whether the VAE overflows in fp16 and must run in f32.
+    #[serde(default = "yes")]
+    pub force_upcast: bool,
+    /// Whether there is a 1×1 convolution after the encoder.
+    #[serde(default = "yes")]
+    pub use_quant_conv: bool,
+    /// Whether there is a 1×1 convolution before the decoder.
+    #[serde(default = "yes")]
+    pub use_post_quant_conv: bool,
+    /// Whether the middle blocks have attention.
+    #[serde(default = "yes")]
+    pub mid_block_add_attention: bool,
+    /// Activation; SiLU is the only one in use.
+    #[serde(default = "silu")]
+    pub act_fn: String,
+    /// Present in other families of VAE.
+    #[serde(default)]
+    pub shift_factor: Option<f64>,
+}
+
+fn groups() -> i64 {
+    32
+}
+/// Configs of SD 1.5 and 2.1 leave the field out.
+fn sd1_scaling_factor() -> f64 {
+    0.18215
+}
+fn yes() -> bool {
+    true
+}
+fn silu() -> String {
+    "silu".into()
+}
+
+impl AutoencoderKlConfig {
+    /// How many pixels one latent is wide.
+    pub fn scale_factor(&self) -> i64 {
+        1 << (self.block_out_channels.len() - 1)
+    }
+
+    fn resnet(&self, in_channels: i64, out_channels: i64) -> ResnetConfig {
+        ResnetConfig { in_channels, out_channels, groups: self.norm_num_groups, eps: EPS, temb_channels: None }
+    }
+}
+
+/// Self-attention with one head over the positions of a map.
+struct VaeAttention {
+    group_norm: GroupNorm,
+    to_q: Linear,
+    to_k: Linear,
+    to_v: Linear,
+    to_out: Linear,
+}
+
+impl VaeAttention {
+    /// Checkpoints from before diffusers 0.15 spell the four layers differently.
+    fn new(path: &WeightPath, groups: i64, channels: i64) -> Self {
+        let [q, k, v, out] = if path.contains("query.weight") {
+            ["query", "key", "value", "proj_attn"]
+        } else {
+            ["to_q", "to_k", "to_v", "to_out.0"]
+        };
+        let linear = |name: &str| Linear::new(&(path / name), channels, channels);
+        VaeAttention {
+            group_norm: GroupNorm::new(&(path / "group_norm"), groups, channels, EPS),
+            to_q: linear(q),
+            to_k: linear(k),
+            to_v: linear(v),
+            to_out: linear(out),
+        }
+    }
+
+    fn forward(&self, xs: &Tensor) -> Tensor {
+        let (b, c, h, w) = xs.size4().expect("feature maps have four axes");
+        let tokens = self.group_norm.forward(xs).flatten(2, 3).transpose(1, 2); // [B, HW, C]
+        let [q, k, v] = [&self.to_q, &self.to_k, &self.to_v].map(|proj| proj.forward(&tokens).unsqueeze(1));
+        let attended = scaled_dot_product(&q, &k, &v, false).squeeze_dim(1);
+        xs + self.to_out.forward(&attended).transpose(1, 2).reshape([b, c, h, w])
+    }
+}
+
+struct MidBlock {
+    resnets: [ResnetBlock2D; 2],
+    attention: Option<VaeAttention>,
+}
+
+impl MidBlock {
+    fn new(path: &WeightPath, config: &AutoencoderKlConfig, channels: i64) -> Self {
+        let resnet = config.resnet(channels, channels);
+        MidBlock {
+            resnets: [0, 1].map(|i| ResnetBlock2D::new(&(path / "resnets" / i), &resnet)),
+            attention: config
+                .mid_block_add_attention
+                .then(|| VaeAttention::new(&(path / "attentions.0"), config.norm_num_groups, channels)),
+        }
+    }
+
+    fn forward(&self, xs: &Tensor) -> Tensor {
+        let mut hidden = self.resnets[0].forward(xs, None);
+        if let Some(attention) = &self.attention {
+            hidden = attention.forward(&hidden);
+        }
+        self.resnets[1].forward(&hidden, None)
+    }
+}
+
+/// Residual blocks from `c_in` to `c_out` channels.
+fn resnets(path: &WeightPath, config: &AutoencoderKlConfig, c_in: i64, c_out: i64, count: i64) -> Vec<ResnetBlock2D> {
+    let resnets = path / "resnets";
+    (0..count)
+        .map(|i| ResnetBlock2D::new(&(&resnets / i), &config.resnet(if i == 0 { c_in } else { c_out }, c_out)))
+        .collect()
+}
+
+struct Encoder {
+    conv_in: Conv2d,
+    down_blocks: Vec<(Vec<ResnetBlock2D>, Option<Downsample2D>)>,
+    mid_block: MidBlock,
+    conv_norm_out: GroupNorm,
+    conv_out: Conv2d,
+}
+
+impl Encoder {
+    fn new(path: &WeightPath, config: &AutoencoderKlConfig) -> Self {
+        let channels = &config.block_out_channels;
+        let last = channels.len() - 1;
+        Encoder {
+            conv_in: Conv2d::new(&(path / "conv_in"), config.in_channels, channels[0], 3),
+            down_blocks: (0..=last)
+                .map(|i| {
+                    let block = path / "down_blocks" / i;
+                    let before = channels[i.saturating_sub(1)];
+                    let down = (i < last).then(|| Downsample2D::new(&(&block / "downsamplers.0"), channels[i], 0));
+                    (resnets(&block, config, before, channels[i], config.layers_per_block), down)
+                })
+                .collect(),
+            mid_block: MidBlock::new(&(path / "mid_block"), config, channels[last]),
+            conv_norm_out: GroupNorm::new(&(path / "conv_norm_out"), config.norm_num_groups, channels[last], EPS),
+            conv_out: Conv2d::new(&(path / "conv_out"), channels[last], 2 * config.latent_channels, 3),
+        }
+    }
+
+    fn forward(&self, images: &Tensor) -> Tensor {
+        let mut hidden = self.conv_in.forward(images);
+        for (resnets, down) in &self.down_blocks {
+            for resnet in resnets {
+                hidden = resnet.forward(&hidden, None);
+            }
+            if let Some(down) = down {
+                hidden = down.forward(&hidden); // [B, C, H/2, W/2]
+            }
+        }
+        let hidden = self.mid_block.forward(&hidden);
+        self.conv_out.forward(&self.conv_norm_out.forward(&hidden).silu())
+    }
+}
+
+struct Decoder {
+    conv_in: Conv2d,
+    mid_block: MidBlock,
+    up_blocks: Vec<(Vec<ResnetBlock2D>, Option<Upsample2D>)>,
+    conv_norm_out: GroupNorm,
+    conv_out: Conv2d,
+}
+
+impl Decoder {
+    fn new(path: &WeightPath, config: &AutoencoderKlConfig) -> Self {
+        let channels: Vec<i64> = config.block_out_channels.iter().rev().copied().collect();
+        let last = channels.len() - 1;
+        Decoder {
+            conv_in: Conv2d::new(&(path / "conv_in"), config.latent_channels, channels[0], 3),
+            mid_block: MidBlock::new(&(path / "mid_block"), config, channels[0]),
+            up_blocks: (0..=last)
+                .map(|i| {
+                    let block = path / "up_blocks" / i;
+                    let before = channels[i.saturating_sub(1)];
+                    let up = (i < last).then(|| Upsample2D::new(&(&block / "upsamplers.0"), channels[i]));
+                    (resnets(&block, config, before, channels[i], config.layers_per_block + 1), up)
+                })
+                .collect(),
+            conv_norm_out: GroupNorm::new(&(path / "conv_norm_out"), config.norm_num_groups, channels[last], EPS),
+            conv_out: Conv2d::new(&(path / "conv_out"), channels[last], config.out_channels, 3),
+        }
+    }
+
+    fn forward(&self, z: &Tensor) -> Tensor {
+        let mut hidden = self.mid_block.forward(&self.conv_in.forward(z));
+        for (resnets, up) in &self.up_blocks {
+            for resnet in resnets {
+                hidden = resnet.forward(&hidden, None);
+            }
+            if let Some(up) = up {
+                let (_, _, h, w) = hidden.size4().expect("feature maps have four axes");
+                hidden = up.forward(&hidden, [2 * h, 2 * w]); // [B, C, 2H, 2W]
+            }
+        }
+        self.conv_out.forward(&self.conv_norm_out.forward(&hidden).silu())
+    }
+}
+
+/// The distribution that the encoder gives for each latent, unscaled `[B, C, H, W]`.
+pub struct DiagonalGaussian {
+    /// Mean.
+    pub mean: Tensor,
+    /// Standard deviation.
+    pub std: Tensor,
+}
+
+/// The VAE.
+pub struct AutoencoderKl {
+    encoder: Encoder,
+    quant_conv: Option<Conv2d>,
+    post_quant_conv: Option<Conv2d>,
+    decoder: Decoder,
+}
+
+impl AutoencoderKl {
+    /// Reads the network.
+    ///
+    /// # Errors
+    /// When the config describes an architecture that this port does not know.
+    pub fn new(path: &WeightPath, config: &AutoencoderKlConfig) -> Result<Self> {
+        expect("vae/config.json: act_fn", &config.act_fn.as_str(), &"silu")?;
+        expect("vae/config.json: shift_factor", &config.shift_factor, &None)?;
+        let (moments, latents) = (2 * config.latent_channels, config.latent_channels);
+        Ok(AutoencoderKl {
+            encoder: Encoder::new(&(path / "encoder"), config),
+            quant_conv: config.use_quant_conv.then(|| Conv2d::new(&(path / "quant_conv"), moments, moments, 1)),
+            post_quant_conv: config
+                .use_post_quant_conv
+                .then(|| Conv2d::new(&(path / "post_quant_conv"), latents, latents, 1)),
+            decoder: Decoder::new(&(path / "decoder"), config),
+        })
+    }
+
+    /// Pictures `[B, 3, H, W]` in [-1, 1] to the distribution of their latents. The log-variance is
+    /// kept within [-30, 20] as in the reference.
+    pub fn encode(&self, images: &Tensor) -> DiagonalGaussian {
+        let moments = self.encoder.forward(images);
+        let moments = self.quant_conv.as_ref().map_or(moments.shallow_clone(), |conv| conv.forward(&moments));
+        let parts = moments.chunk(2, 1);
+        let std = (parts[1].clamp(-30.0, 20.0) * 0.5).exp();
+        DiagonalGaussian { mean: parts[0].shallow_clone(), std }
+    }
+
+    /// Latents `[B, C, H, W]`, divided by the scaling factor, to pictures `[B, 3, H', W']` in about
+    /// [-1, 1].
+    pub fn decode(&self, z: &Tensor) -> Tensor {
+        match &self.post_quant_conv {
+            Some(conv) => self.decoder.forward(&conv.forward(z)),
+            None => self.decoder.forward(z),
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! The CLIP text encoder (arXiv 2103.00020): `CLIPTextModel` and `CLIPTextModelWithProjection` of
+//! transformers.
+
+use anyhow::Result;
+use serde::Deserialize;
+use tch::{Kind, Tensor};
+
+use super::attention::{merge_heads, scaled_dot_product, split_heads};
+use super::layers::{LayerNorm, Linear};
+use crate::error::model;
+use crate::io::weights::WeightPath;
+
+/// `text_encoder/config.json`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct ClipTextConfig {
+    /// Class names; `CLIPTextModelWithProjection` has one layer more.
+    pub architectures: Vec<String>,
+    /// Width of a token.
+    pub hidden_size: i64,
+    /// Inner width of the feed-forward part.
+    pub intermediate_size: i64,
+    /// Number of layers.
+    pub num_hidden_layers: i64,
+    /// Number of heads.
+    pub num_attention_heads: i64,
+    /// `quick_gelu` or `gelu` (the exact one).
+    pub hidden_act: HiddenAct,
+    /// Added to the variance in every norm.
+    pub layer_norm_eps: f64,
+    /// Number of positions.
+    pub max_position_embeddings: i64,
+    /// Number of tokens that exist.
+    pub vocab_size: i64,
+    /// Width of the projected, pooled embedding.
+    pub projection_dim: i64,
+    /// The token whose place is pooled. 2 is an old placeholder, see [`ClipTextModel::forward`].
+    #[serde(default = "old_eos_placeholder")]
+    pub eos_token_id: i64,
+}
+
+fn old_eos_placeholder() -> i64 {
+    2
+}
+
+/// Three functions are called GELU; CLIP checkpoints mean one of these two.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum HiddenAct {
+    /// `x σ(1.702 x)`.
+    QuickGelu,
+    /// `x Φ(x)`.
+    Gelu,
+}
+
+impl HiddenAct {
+    fn forward(self, xs: &Tensor) -> Tensor {
+        match self {
+            HiddenAct::QuickGelu => xs * (xs * 1.702).sigmoid(),
+            HiddenAct::Gelu => xs.gelu("none"),
+        }
+    }
+}
+
+struct ClipLayer {
+    layer_norm1: LayerNorm,
+    q_proj: Linear,
+    k_proj: Linear,
+    v_proj: Linear,
+    out_proj: Linear,
+    layer_norm2: LayerNorm,
+    fc1: Linear,
+    fc2: Linear,
+    heads: i64,
+    hidden_act: HiddenAct,
+}
+
+impl ClipLayer {
+    fn new(path: &WeightPath, config: &ClipTextConfig) -> Self {
+        let (dim, inner) = (config.hidden_size, config.intermediate_size);
+        let attn = path / "self_attn";
+        ClipLayer {
+            layer_norm1: LayerNorm::new(&(path / "layer_norm1"), dim, config.layer_norm_eps),
+            q_proj: Linear::new(&(&attn / "q_proj"), dim, dim),
+            k_proj: Linear::new(&(&attn / "k_proj"), dim, dim),
+            v_proj: Linear::new(&(&attn / "v_proj"), dim, dim),
+            out_proj: Linear::new(&(&attn / "out_proj"), dim, dim),
+            layer_norm2: LayerNorm::new(&(path / "layer_norm2"), dim, config.layer_norm_eps),
+            fc1: Linear::new(&(path / "mlp.fc1"), dim, inner),
+            fc2: Linear::new(&(path / "mlp.fc2"), inner, dim),
+            heads: config.num_attention_heads,
+            hidden_act: config.hidden_act,
+        }
+    }
+
+    fn forward(&self, xs: &Tensor) -> Tensor {
+        let normed = self.layer_norm1.forward(xs);
+        let [query, key, value] =
+            [&self.q_proj, &self.k_proj, &self.v_proj].map(|proj| split_heads(&proj.forward(&normed), self.heads));
+        let attended = merge_heads(&scaled_dot_product(&query, &key, &value, true));
+        let xs = xs + self.out_proj.forward(&attended);
+        let normed = self.layer_norm2.forward(&xs);
+        let inner = self.hidden_act.forward(&self.fc1.forward(&normed));
+        xs + self.fc2.forward(&inner)
+    }
+}
+
+/// What the encoder knows of a text.
+pub struct ClipTextOutput {
+    /// The embeddings and then the output of every layer, without the final norm:
+    /// `num_hidden_layers + 1` tensors `[B, S, D]`. The last but one is what SDXL reads.
+    pub hidden_states: Vec<Tensor>,
+    /// The last layer's output after the final norm `[B, S, D]`.
+    pub last_hidden_state: Tensor,
+    /// The final state at the end-of-text token `[B, D]`, projected where the model has a
+    /// projection `[B, projection_dim]`.
+    pub pooled: Tensor,
+}
+
+/// A CLIP text encoder.
+pub struct ClipTextModel {
+    token_embedding: Tensor,
+    position_embedding: Tensor,
+    layers: Vec<ClipLayer>,
+    final_layer_norm: LayerNorm,
+    text_projection: Option<Linear>,
+    eos_token_id: i64,
+}
+
+impl ClipTextModel {
+    /// Reads the network. Newer files leave out the leading `text_model`.
+    ///
+    /// # Errors
+    /// When the config names neither of the two classes.
+    pub fn new(path: &WeightPath, config: &ClipTextConfig) -> Result<Self> {
+        let has = |name: &str| config.architectures.iter().any(|a| a == name);
+        let with_projection = has("CLIPTextModelWithProjection");
+        if !with_projection && !has("CLIPTextModel") {
+            return Err(model(format!(
+                "architectures: found {:?}, expected CLIPTextModel or CLIPTextModelWithProjection",
+                config.architectures
+            )));
+        }
+        let text_model = if path.contains("embeddings.token_embedding.weight") {
+            path.clone()
+        } else {
+            path / "text_model"
+        };
+        let dim = config.hidden_size;
+        let (embeddings, layers) = (&text_model / "embeddings", &text_model / "encoder.layers");
+        Ok(ClipTextModel {
+            token_embedding: (&embeddings / "token_embedding").tensor("weight", &[config.vocab_size, dim]),
+            position_embedding: (&embeddings / "position_embedding")
+                .tensor("weight", &[config.max_position_embeddings, dim]),
+            layers: (0..config.num_hidden_layers).map(|i| ClipLayer::new(&(&layers / i), config)).collect(),
+            final_layer_norm: LayerNorm::new(&(&text_model / "final_layer_norm"), dim, config.layer_norm_eps),
+            text_projection: with_projection
+                .then(|| Linear::without_bias(&(path / "text_projection"), dim, config.projection_dim)),
+            eos_token_id: config.eos_token_id,
+        })
+    }
+
+    /// Encodes `input_ids [B, S]`.
+    ///
+    /// The pooled place is the first end-of-text token. Configs of older checkpoints give its id
+    /// as 2, which no vocabulary means; then it is the largest id, as in transformers.
+    pub fn forward(&self, input_ids: &Tensor) -> ClipTextOutput {
+        let s = input_ids.size()[1];
+        let tokens = Tensor::embedding(&self.token_embedding, input_ids, -1, false, false);
+        let mut hidden_states = vec![tokens + self.position_embedding.narrow(0, 0, s)]; // [B, S, D]
+        for layer in &self.layers {
+            let next = layer.forward(hidden_states.last().expect("begins with the embeddings"));
+            hidden_states.push(next);
+        }
+        let last = hidden_states.last().expect("begins with the embeddings");
+        let last_hidden_state = self.final_layer_norm.forward(last);
+
+        let is_eos = match self.eos_token_id {
+            2 => input_ids.shallow_clone(),
+            id => input_ids.eq(id).to_kind(Kind::Int64),
+        };
+        let place = is_eos.argmax(-1, false).view([-1, 1, 1]);
+        let place = place.expand([-1, 1, last_hidden_state.size()[2]], false);
+        let pooled = last_hidden_state.gather(1, &place, false).squeeze_dim(1); // [B, D]
+        let pooled = match &self.text_projection {
+            Some(projection) => projection.forward(&pooled),
+            None => pooled,
+        };
+        ClipTextOutput { hidden_states, last_hidden_state, pooled }
+    }
+}

@@ -1,0 +1,106 @@
+//! The layers that every network is made of, with frozen weights.
+
+use tch::Tensor;
+
+use crate::io::weights::WeightPath;
+
+/// `y = x Wᵀ + b`.
+pub struct Linear {
+    weight: Tensor,
+    bias: Option<Tensor>,
+}
+
+impl Linear {
+    /// Reads `weight [D_out, D_in]` and `bias [D_out]`.
+    pub fn new(path: &WeightPath, d_in: i64, d_out: i64) -> Self {
+        Linear {
+            weight: path.tensor("weight", &[d_out, d_in]),
+            bias: Some(path.tensor("bias", &[d_out])),
+        }
+    }
+
+    /// Reads `weight [D_out, D_in]` alone.
+    pub fn without_bias(path: &WeightPath, d_in: i64, d_out: i64) -> Self {
+        Linear { weight: path.tensor("weight", &[d_out, d_in]), bias: None }
+    }
+
+    /// `[.., D_in]` to `[.., D_out]`.
+    pub fn forward(&self, xs: &Tensor) -> Tensor {
+        xs.linear(&self.weight, self.bias.as_ref())
+    }
+}
+
+/// A convolution with a bias.
+pub struct Conv2d {
+    weight: Tensor,
+    bias: Tensor,
+    stride: i64,
+    padding: i64,
+}
+
+impl Conv2d {
+    /// Reads `weight [C_out, C_in, K, K]` and `bias [C_out]`; stride 1, padding that keeps the size.
+    pub fn new(path: &WeightPath, c_in: i64, c_out: i64, kernel: i64) -> Self {
+        Conv2d::strided(path, c_in, c_out, kernel, 1, kernel / 2)
+    }
+
+    /// As [`Conv2d::new`], with this stride and padding.
+    pub fn strided(path: &WeightPath, c_in: i64, c_out: i64, kernel: i64, stride: i64, padding: i64) -> Self {
+        Conv2d {
+            weight: path.tensor("weight", &[c_out, c_in, kernel, kernel]),
+            bias: path.tensor("bias", &[c_out]),
+            stride,
+            padding,
+        }
+    }
+
+    /// `[B, C_in, H, W]` to `[B, C_out, H', W']`.
+    pub fn forward(&self, xs: &Tensor) -> Tensor {
+        let (stride, padding) = ([self.stride; 2], [self.padding; 2]);
+        xs.conv2d(&self.weight, Some(&self.bias), stride, padding, [1, 1], 1)
+    }
+}
+
+/// Group normalisation. libtorch computes its statistics in f32 whatever the weights are.
+pub struct GroupNorm {
+    weight: Tensor,
+    bias: Tensor,
+    num_groups: i64,
+    eps: f64,
+}
+
+impl GroupNorm {
+    /// Reads `weight [C]` and `bias [C]`.
+    pub fn new(path: &WeightPath, num_groups: i64, channels: i64, eps: f64) -> Self {
+        GroupNorm {
+            weight: path.tensor("weight", &[channels]),
+            bias: path.tensor("bias", &[channels]),
+            num_groups,
+            eps,
+        }
+    }
+
+    /// `[B, C, H, W]` to the same shape.
+    pub fn forward(&self, xs: &Tensor) -> Tensor {
+        xs.group_norm(self.num_groups, Some(&self.weight), Some(&self.bias), self.eps, true)
+    }
+}
+
+/// Layer normalisation over the last axis. libtorch computes its statistics in f32.
+pub struct LayerNorm {
+    weight: Tensor,
+    bias: Tensor,
+    eps: f64,
+}
+
+impl LayerNorm {
+    /// Reads `weight [D]` and `bias [D]`.
+    pub fn new(path: &WeightPath, width: i64, eps: f64) -> Self {
+        LayerNorm { weight: path.tensor("weight", &[width]), bias: path.tensor("bias", &[width]), eps }
+    }
+
+    /// `[.., D]` to the same shape.
+    pub fn forward(&self, xs: &Tensor) -> Tensor {
+        xs.layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.eps, true)
+    }
+}

@@ -1,0 +1,151 @@
+//! An actor: all that drawing a tuned subject needs, in one file.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use tch::{Device, Kind, Tensor};
+
+use super::base_set::{BaseFacts, BaseSet};
+use super::base_word::BaseWordPrompt;
+use super::guidance::Offsets;
+use super::projector::{Head, Projector, ProjectorConfig};
+use super::templates;
+use crate::error::usage;
+use crate::io::tensors::TensorFile;
+
+/// Version of the file's layout.
+const FORMAT: &str = "oneactor.actor/v1";
+/// Before the projector's parameters among the file's tensors.
+const PROJECTOR: &str = "projector.";
+
+/// A projector with the features that it was tuned on.
+pub struct Actor {
+    /// What the base images show.
+    pub facts: BaseFacts,
+    /// What the subject is.
+    pub kind: templates::Kind,
+    /// The target among the base images.
+    pub target: usize,
+    /// φ.
+    pub projector: Projector,
+    /// h of all base images `[N, C, h, w]` f32.
+    pub encoder_features: Tensor,
+}
+
+impl Actor {
+    /// Eqs. (16) and (17): the target's offset, and the mean of the others', for the base word as
+    /// it stands in this prompt.
+    ///
+    /// # Errors
+    /// When the word has another number of tokens in this prompt than it was tuned with.
+    pub fn offsets(&self, prompt: &BaseWordPrompt) -> Result<Offsets> {
+        let config = &self.projector.config;
+        let c_b = prompt.base_embedding();
+        if c_b.size() != [config.num_tokens, config.token_width] {
+            return Err(usage(format!(
+                "the base word {:?} is {:?} tokens here and was tuned as {} of width {}",
+                self.facts.base_word,
+                c_b.size(),
+                config.num_tokens,
+                config.token_width
+            )));
+        }
+        let c_delta = tch::no_grad(|| self.projector.forward(&self.encoder_features, &c_b)); // [N, W, D]
+        let n = c_delta.size()[0];
+        let target = self.target as i64;
+        let auxiliary: Vec<i64> = (0..n).filter(|&i| i != target).collect();
+        let auxiliary = Tensor::from_slice(&auxiliary).to_device(c_delta.device());
+        Ok(Offsets {
+            target_offset: c_delta.get(target),
+            average_offset: c_delta.index_select(0, &auxiliary).mean_dim([0i64].as_slice(), false, Kind::Float),
+        })
+    }
+
+    /// The file's bytes.
+    ///
+    /// # Errors
+    /// When a tensor can not be saved.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let mut file = TensorFile { metadata: self.facts.to_metadata(), ..TensorFile::default() };
+        for (name, tensor) in self.projector.parameters() {
+            file.insert(&format!("{PROJECTOR}{name}"), tensor);
+        }
+        file.insert("encoder_features", &self.encoder_features);
+        let config = &self.projector.config;
+        for (key, value) in [
+            ("format", FORMAT.to_string()),
+            ("kind", text_of(&self.kind)?),
+            ("target", self.target.to_string()),
+            ("head", text_of(&config.head)?),
+            ("num_tokens", config.num_tokens.to_string()),
+            ("token_width", config.token_width.to_string()),
+        ] {
+            file.metadata.insert(key.to_string(), value);
+        }
+        file.to_bytes()
+    }
+
+    /// Reads `actor.safetensors` and places it on `device`.
+    ///
+    /// # Errors
+    /// When the file is missing, damaged or of another format.
+    pub fn read(path: &Path, device: Device) -> Result<Actor> {
+        let file = TensorFile::read(path)?;
+        let found = file.metadata.get("format").map_or("no format", String::as_str);
+        if found != FORMAT {
+            return Err(usage(format!("{}: found {found}, expected {FORMAT}", path.display())));
+        }
+        Actor::from_file(&file, path, device).with_context(|| format!("reading {}", path.display()))
+    }
+
+    fn from_file(file: &TensorFile, path: &Path, device: Device) -> Result<Actor> {
+        let encoder_features = file.get("encoder_features", path)?.to_kind(Kind::Float).to_device(device);
+        let (n, c, h, w) = encoder_features.size4().map_err(|e| usage(format!("encoder_features: {e}")))?;
+        let text = |key: &str| {
+            file.metadata.get(key).cloned().ok_or_else(|| usage(format!("the metadata lack {key:?}")))
+        };
+        let number = |key: &str| text(key)?.parse::<i64>().map_err(|e| usage(format!("metadata {key:?}: {e}")));
+        let head: Head = serde_json::from_value(text("head")?.into()).map_err(|e| usage(e.to_string()))?;
+        let kind: templates::Kind = serde_json::from_value(text("kind")?.into()).map_err(|e| usage(e.to_string()))?;
+        let config = ProjectorConfig {
+            feature_shape: [c, h, w],
+            num_tokens: number("num_tokens")?,
+            token_width: number("token_width")?,
+            head,
+        };
+        let parameters: BTreeMap<String, Tensor> = file
+            .tensors
+            .iter()
+            .filter_map(|(name, t)| Some((name.strip_prefix(PROJECTOR)?.to_string(), t.shallow_clone())))
+            .collect();
+        let target = number("target")?;
+        if !(0..n).contains(&target) {
+            return Err(usage(format!("metadata \"target\": found {target}, expected 0 to {}", n - 1)));
+        }
+        Ok(Actor {
+            facts: BaseFacts::from_metadata(&file.metadata, path)?,
+            kind,
+            target: target as usize,
+            projector: Projector::from_parameters(config, &parameters, device)?,
+            encoder_features,
+        })
+    }
+
+    /// The actor that tuning on `base` has led to.
+    pub fn new(base: &BaseSet, kind: templates::Kind, target: usize, projector: Projector) -> Actor {
+        let device = projector.parameters()["linear.bias"].device();
+        Actor {
+            facts: base.facts.clone(),
+            kind,
+            target,
+            projector,
+            encoder_features: base.encoder_features.to_device(device),
+        }
+    }
+}
+
+/// The one word that an enum is in JSON.
+fn text_of<T: serde::Serialize>(value: &T) -> Result<String> {
+    Ok(serde_json::to_value(value)?.as_str().unwrap_or_default().to_string())
+}

@@ -1,0 +1,76 @@
+//! AdamW (arXiv 1711.05101, algorithm 2). The binding has one, whose state can be neither saved nor
+//! restored; a tuning that was interrupted goes on where it stopped, so its moments are kept here.
+
+use std::collections::BTreeMap;
+
+use tch::Tensor;
+
+/// PyTorch's default, added to the root of the second moment.
+const EPS: f64 = 1e-8;
+
+/// The optimiser and its moments.
+pub struct AdamW {
+    /// Learning rate.
+    pub learning_rate: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    betas: (f64, f64),
+    steps: i64,
+    moments: BTreeMap<String, (Tensor, Tensor)>,
+}
+
+impl AdamW {
+    /// Betas 0.9 and 0.999.
+    pub fn new(learning_rate: f64, weight_decay: f64) -> Self {
+        AdamW { learning_rate, weight_decay, betas: (0.9, 0.999), steps: 0, moments: BTreeMap::new() }
+    }
+
+    /// One step along the gradients of `parameters`, which are cleared.
+    pub fn step(&mut self, parameters: &BTreeMap<String, Tensor>) {
+        let _frozen = tch::no_grad_guard();
+        self.steps += 1;
+        let (beta_1, beta_2) = self.betas;
+        let unbias_1 = 1.0 - beta_1.powi(self.steps as i32);
+        let unbias_2 = 1.0 - beta_2.powi(self.steps as i32);
+        for (name, parameter) in parameters {
+            let grad = parameter.grad();
+            if !grad.defined() {
+                continue;
+            }
+            let (m, v) = self
+                .moments
+                .entry(name.clone())
+                .or_insert_with(|| (grad.zeros_like(), grad.zeros_like()));
+            let _ = m.g_mul_scalar_(beta_1).g_add_(&(&grad * (1.0 - beta_1)));
+            let _ = v.g_mul_scalar_(beta_2).g_add_(&(grad.square() * (1.0 - beta_2)));
+            let root = (&*v / unbias_2).sqrt() + EPS;
+            let update = &*m / root * (self.learning_rate / unbias_1);
+            let mut value = parameter.shallow_clone();
+            let _ = value.g_mul_scalar_(1.0 - self.learning_rate * self.weight_decay).g_sub_(&update);
+            let _ = parameter.grad().zero_();
+        }
+    }
+
+    /// Steps taken and moments, to be saved: `m.<name>` and `v.<name>`.
+    pub fn state(&self) -> (i64, BTreeMap<String, Tensor>) {
+        let mut tensors = BTreeMap::new();
+        for (name, (m, v)) in &self.moments {
+            tensors.insert(format!("m.{name}"), m.shallow_clone());
+            tensors.insert(format!("v.{name}"), v.shallow_clone());
+        }
+        (self.steps, tensors)
+    }
+
+    /// Goes on from a saved state; `tensors` lie on the parameters' device.
+    pub fn restore(&mut self, steps: i64, tensors: &BTreeMap<String, Tensor>) {
+        self.steps = steps;
+        self.moments = tensors
+            .iter()
+            .filter_map(|(key, m)| {
+                let name = key.strip_prefix("m.")?;
+                let v = tensors.get(&format!("v.{name}"))?;
+                Some((name.to_string(), (m.copy(), v.copy())))
+            })
+            .collect();
+    }
+}

@@ -1,0 +1,67 @@
+//! The forward process: how much of a picture is left at each timestep (arXiv 2006.11239).
+
+use tch::{Kind, Tensor};
+
+use super::config::{BetaSchedule, PredictionType, SchedulerConfig};
+
+/// `z_t = √ᾱ_t z_0 + √(1-ᾱ_t) ε`, Eq. (1).
+#[derive(Clone, Debug)]
+pub struct NoiseSchedule {
+    /// ᾱ for each timestep, falling.
+    pub alphas_cumprod: Vec<f64>,
+    prediction_type: PredictionType,
+}
+
+impl NoiseSchedule {
+    /// The checkpoint's schedule.
+    pub fn new(config: &SchedulerConfig) -> Self {
+        let n = config.num_train_timesteps;
+        let (from, to) = match config.beta_schedule {
+            BetaSchedule::Linear => (config.beta_start, config.beta_end),
+            BetaSchedule::ScaledLinear => (config.beta_start.sqrt(), config.beta_end.sqrt()),
+        };
+        let mut product = 1.0;
+        let alphas_cumprod = (0..n)
+            .map(|i| {
+                let value = from + (to - from) * i as f64 / (n - 1) as f64;
+                let beta = match config.beta_schedule {
+                    BetaSchedule::Linear => value,
+                    BetaSchedule::ScaledLinear => value * value,
+                };
+                product *= 1.0 - beta;
+                product
+            })
+            .collect();
+        NoiseSchedule { alphas_cumprod, prediction_type: config.prediction_type }
+    }
+
+    /// Number of timesteps.
+    pub fn num_train_timesteps(&self) -> i64 {
+        self.alphas_cumprod.len() as i64
+    }
+
+    /// `(√ᾱ, √(1-ᾱ))` for each row, `[B, 1, 1, 1]` f32.
+    fn scales(&self, timesteps: &Tensor) -> (Tensor, Tensor) {
+        let table = Tensor::from_slice(&self.alphas_cumprod).to_device(timesteps.device());
+        let alpha = table.index_select(0, timesteps).view([-1, 1, 1, 1]);
+        (alpha.sqrt().to_kind(Kind::Float), (Tensor::ones_like(&alpha) - &alpha).sqrt().to_kind(Kind::Float))
+    }
+
+    /// Eq. (1): latents `z_0 [B, C, H, W]` with noise `eps` of the same shape at `timesteps [B]`
+    /// (i64).
+    pub fn add_noise(&self, z_0: &Tensor, eps: &Tensor, timesteps: &Tensor) -> Tensor {
+        let (signal, noise) = self.scales(timesteps);
+        z_0 * signal + eps * noise
+    }
+
+    /// What the network should predict for [`add_noise`](Self::add_noise) of the same arguments.
+    pub fn target(&self, z_0: &Tensor, eps: &Tensor, timesteps: &Tensor) -> Tensor {
+        match self.prediction_type {
+            PredictionType::Epsilon => eps.shallow_clone(),
+            PredictionType::VPrediction => {
+                let (signal, noise) = self.scales(timesteps);
+                eps * signal - z_0 * noise
+            }
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The denoising loop, the only one. What to predict at each step, and how the rows of a
+//! prediction become one, is asked of a [`Guidance`].
+
+use anyhow::Result;
+use tch::Tensor;
+
+use super::{Conditioning, Sdxl, finite};
+use crate::schedulers::Scheduler;
+
+/// How one picture is guided. Steps are counted from 1, as in the paper.
+pub trait Guidance {
+    /// The U-Net rows of this step, the conditional one last among those of the plain prompt.
+    fn conditioning(&self, step: usize) -> &Conditioning;
+
+    /// Which of those rows has the prompt: its features are h.
+    fn conditional_row(&self, step: usize) -> usize;
+
+    /// One prediction from the rows' predictions, each `[B, C, H, W]` f32.
+    fn combine(&self, step: usize, rows: &[Tensor]) -> Tensor;
+}
+
+/// Classifier-free guidance, Eq. (3): `ε(∅) + s [ε(c) - ε(∅)]`. With s of 1 or less the branch
+/// without a prompt is not computed, as in diffusers.
+pub struct PlainGuidance {
+    conditioning: Conditioning,
+    guidance_scale: Option<f64>,
+}
+
+impl PlainGuidance {
+    /// Guidance from the negative branch to the prompt's.
+    pub fn new(negative: &Conditioning, prompt: &Conditioning, guidance_scale: f64) -> Self {
+        if guidance_scale <= 1.0 {
+            return PlainGuidance { conditioning: Conditioning::cat(&[prompt]), guidance_scale: None };
+        }
+        PlainGuidance { conditioning: Conditioning::cat(&[negative, prompt]), guidance_scale: Some(guidance_scale) }
+    }
+}
+
+impl Guidance for PlainGuidance {
+    fn conditioning(&self, _step: usize) -> &Conditioning {
+        &self.conditioning
+    }
+
+    fn conditional_row(&self, _step: usize) -> usize {
+        usize::from(self.guidance_scale.is_some())
+    }
+
+    fn combine(&self, _step: usize, rows: &[Tensor]) -> Tensor {
+        match (self.guidance_scale, rows) {
+            (Some(s), [uncond, cond]) => uncond + (cond - uncond) * s,
+            (_, rows) => rows[0].shallow_clone(),
+        }
+    }
+}
+
+/// What a run of the loop leaves.
+pub struct Denoised {
+    /// Final latents `[B, C, H, W]` f32, not divided by the VAE's scaling factor.
+    pub latents: Tensor,
+    /// Eq. (7): the encoder's output for the conditional row at the last step `[B, C', h, w]` f32.
+    pub encoder_features: Tensor,
+}
+
+/// Draws B pictures that share prompt and guidance from their initial latents `[B, C, H, W]`.
+/// `progress` is called after each step; an error from it ends the loop.
+///
+/// # Errors
+/// When `progress` says so, or the latents hold a value that is not finite.
+pub fn denoise(
+    sdxl: &Sdxl,
+    scheduler: &mut dyn Scheduler,
+    initial_latents: &Tensor,
+    guidance: &dyn Guidance,
+    progress: &mut dyn FnMut(usize) -> Result<()>,
+) -> Result<Denoised> {
+    let _frozen = tch::no_grad_guard();
+    let b = initial_latents.size()[0];
+    let mut latents = initial_latents * scheduler.init_noise_sigma();
+    let mut encoder_features = Tensor::new();
+    let steps = scheduler.timesteps().len();
+    for i in 0..steps {
+        let step = i + 1;
+        let conditioning = guidance.conditioning(step).repeat(b); // [R B, ..], all images of a row together
+        let rows = conditioning.prompt_embeds.size()[0] / b;
+        let model_input = scheduler.scale_model_input(&latents, i).repeat([rows, 1, 1, 1]); // [R B, C, H, W]
+        let timestep = scheduler.timesteps()[i] as f32;
+        let timesteps = Tensor::from_slice(&[timestep]).to_device(sdxl.device()).expand([rows * b], false);
+
+        let encoded = sdxl.unet_encode(&model_input, &timesteps, &conditioning);
+        if step == steps {
+            let row = guidance.conditional_row(step) as i64;
+            encoder_features = encoded.h.narrow(0, row * b, b).to_kind(tch::Kind::Float);
+        }
+        let predictions = sdxl.unet_decode(encoded, &conditioning).chunk(rows, 0);
+        let noise_pred = guidance.combine(step, &predictions); // [B, C, H, W]
+
+        latents = scheduler.step(&noise_pred, i, &latents);
+        progress(step)?;
+    }
+    finite(&latents, "the latents after the last step", "try --dtype fp32 or bf16")?;
+    Ok(Denoised { latents, encoder_features })
+}

@@ -1,0 +1,137 @@
+//! Prompts: text to tokens to what the U-Net reads.
+
+use anyhow::{Context, Result};
+use tch::{Device, Kind, Tensor};
+
+use super::{Conditioning, Sdxl};
+use crate::error::{model, usage};
+use crate::io::model_files::ModelFiles;
+use crate::tokenizer::{ClipTokenizer, TokenizedPrompt, TokenizerFiles, WordError};
+
+/// The tokenizers of both text encoders. They can be loaded without the networks, to check prompts
+/// before anything large is read.
+pub struct Tokenizers {
+    tokenizers: [ClipTokenizer; 2],
+}
+
+impl Tokenizers {
+    /// Reads `tokenizer` and `tokenizer_2`.
+    ///
+    /// # Errors
+    /// When a file is missing or does not parse.
+    pub fn load(files: &ModelFiles) -> Result<Tokenizers> {
+        let load = |folder: &str| {
+            let optional = |file: &str| files.optional_text(&format!("{folder}/{file}"));
+            ClipTokenizer::new(&TokenizerFiles {
+                vocab: &files.text(&format!("{folder}/vocab.json"))?,
+                merges: &files.text(&format!("{folder}/merges.txt"))?,
+                special_tokens_map: optional("special_tokens_map.json")?.as_deref(),
+                tokenizer_config: optional("tokenizer_config.json")?.as_deref(),
+            })
+            .with_context(|| format!("loading {folder} of {}", files.name()))
+        };
+        let tokenizers = [load("tokenizer")?, load("tokenizer_2")?];
+        if tokenizers[0].model_max_length() != tokenizers[1].model_max_length() {
+            return Err(model(format!("{}: its two tokenizers have different limits", files.name())));
+        }
+        Ok(Tokenizers { tokenizers })
+    }
+
+    /// The model's limit, start and end token included.
+    pub fn model_max_length(&self) -> usize {
+        self.tokenizers[0].model_max_length()
+    }
+
+    /// The prompt as each text encoder reads it.
+    ///
+    /// # Errors
+    /// When the tokenizer fails.
+    pub fn encode(&self, prompt: &str) -> Result<[TokenizedPrompt; 2]> {
+        Ok([self.tokenizers[0].encode(prompt)?, self.tokenizers[1].encode(prompt)?])
+    }
+
+    /// The end of the prompt that the limit cuts off, if it does.
+    ///
+    /// # Errors
+    /// When the tokenizer fails.
+    pub fn lost_text<'a>(&self, prompt: &'a str) -> Result<Option<&'a str>> {
+        Ok(self.tokenizers[0].encode(prompt)?.cut_at.and_then(|at| prompt.get(at..)))
+    }
+
+    /// Places of the base word's W tokens among the prompt's, for each time the prompt holds it.
+    ///
+    /// # Errors
+    /// When the prompt does not hold the word, or only behind the limit; the message names both.
+    pub fn word_positions(&self, prompt: &str, word: &str) -> Result<Vec<Vec<usize>>> {
+        let places = |tokenizer: &ClipTokenizer| {
+            tokenizer.word_positions(prompt, word).map_err(|e| match e.downcast_ref::<WordError>() {
+                Some(WordError::Missing) => usage(format!("prompt {prompt:?}: the base word {word:?} is not in it")),
+                Some(WordError::CutOff) => usage(format!(
+                    "prompt {prompt:?}: the base word {word:?} lies behind the limit of {} tokens; move it forward or shorten the prompt",
+                    tokenizer.model_max_length()
+                )),
+                None => e,
+            })
+        };
+        let [first, second] = [places(&self.tokenizers[0])?, places(&self.tokenizers[1])?];
+        if first != second {
+            return Err(model(format!(
+                "the two tokenizers place {word:?} differently in {prompt:?}: {first:?} and {second:?}"
+            )));
+        }
+        Ok(first)
+    }
+}
+
+impl Sdxl {
+    /// What the U-Net reads of one prompt, for a picture of this size: penultimate hidden states of
+    /// both encoders side by side `[1, S, D]`, the second one's projected pooled state, the sizes.
+    ///
+    /// # Errors
+    /// When the tokenizer fails.
+    pub fn encode_prompt(&self, prompt: &str, height: i64, width: i64) -> Result<Conditioning> {
+        let tokenized = self.tokenizers.encode(prompt)?;
+        let outputs = [0, 1].map(|i| {
+            let ids = Tensor::from_slice(&tokenized[i].ids).unsqueeze(0).to_device(self.device);
+            tch::no_grad(|| self.text_encoders[i].forward(&ids))
+        });
+        let penultimate = |i: usize| {
+            let states = &outputs[i].hidden_states;
+            &states[states.len() - 2]
+        };
+        Ok(Conditioning {
+            prompt_embeds: Tensor::cat(&[penultimate(0), penultimate(1)], -1), // [1, S, D]
+            pooled_prompt_embeds: outputs[1].pooled.shallow_clone(),           // [1, D']
+            time_ids: self.time_ids(height, width),
+        })
+    }
+
+    /// The branch without a prompt, ∅ in the paper's equations: zeros where no negative prompt is
+    /// given and the checkpoint says `force_zeros_for_empty_prompt`; else the negative prompt, or
+    /// the empty one.
+    ///
+    /// # Errors
+    /// When the tokenizer fails.
+    pub fn encode_negative(&self, negative: Option<&str>, height: i64, width: i64) -> Result<Conditioning> {
+        let encoded = self.encode_prompt(negative.unwrap_or(""), height, width)?;
+        if negative.is_some() || !self.force_zeros_for_empty_prompt {
+            return Ok(encoded);
+        }
+        Ok(Conditioning {
+            prompt_embeds: encoded.prompt_embeds.zeros_like(),
+            pooled_prompt_embeds: encoded.pooled_prompt_embeds.zeros_like(),
+            time_ids: encoded.time_ids,
+        })
+    }
+
+    /// Original height and width, no crop, target height and width `[1, 6]`.
+    fn time_ids(&self, height: i64, width: i64) -> Tensor {
+        let sizes = [height, width, 0, 0, height, width].map(|n| n as f32);
+        Tensor::from_slice(&sizes).unsqueeze(0).to_kind(Kind::Float).to_device(self.device)
+    }
+
+    /// Where new small tensors of the method belong: the device, in f32.
+    pub fn f32(&self) -> (Kind, Device) {
+        (Kind::Float, self.device)
+    }
+}

@@ -1,0 +1,288 @@
+//! Text to tokens: CLIP's byte-level BPE from `vocab.json` and `merges.txt`, with the places of a
+//! word among the tokens.
+//!
+//! The checkpoints have no `tokenizer.json`, so the pipeline of the fast CLIP tokenizer is put
+//! together here from the parts of the `tokenizers` crate.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::Range;
+
+use anyhow::{Context, Result, anyhow};
+use serde::Deserialize;
+use tokenizers::models::bpe::{BPE, Vocab};
+use tokenizers::normalizers::replace::{Replace, ReplacePattern};
+use tokenizers::normalizers::{Lowercase, NFC, Sequence as Normalizers};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizers;
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+use tokenizers::{AddedToken, SplitDelimiterBehavior, Tokenizer};
+
+use crate::error::model;
+
+/// What CLIP treats as one piece before it looks for merges.
+const PIECES: &str =
+    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
+
+/// The four files of a tokenizer folder, as text.
+pub struct TokenizerFiles<'a> {
+    /// `vocab.json`.
+    pub vocab: &'a str,
+    /// `merges.txt`.
+    pub merges: &'a str,
+    /// `special_tokens_map.json`.
+    pub special_tokens_map: Option<&'a str>,
+    /// `tokenizer_config.json`.
+    pub tokenizer_config: Option<&'a str>,
+}
+
+/// A token in a config: its text, or a record around its text.
+#[derive(Deserialize, Clone)]
+#[serde(untagged)]
+enum SpecialToken {
+    Text(String),
+    Record { content: String },
+}
+
+impl SpecialToken {
+    fn text(self) -> String {
+        match self {
+            SpecialToken::Text(text) | SpecialToken::Record { content: text } => text,
+        }
+    }
+}
+
+#[derive(Deserialize, Default)]
+struct SpecialTokens {
+    bos_token: Option<SpecialToken>,
+    eos_token: Option<SpecialToken>,
+    unk_token: Option<SpecialToken>,
+    pad_token: Option<SpecialToken>,
+    /// A float, because "no limit" is written as 1e30.
+    model_max_length: Option<f64>,
+}
+
+/// A prompt as a text encoder reads it.
+#[derive(Clone, Debug)]
+pub struct TokenizedPrompt {
+    /// Start token, text, end token, padding: always as long as the model's limit.
+    pub ids: Vec<i64>,
+    /// Where the limit cut the text: the byte at which the first lost token begins.
+    pub cut_at: Option<usize>,
+    /// Bytes of the prompt behind each token of the text, the first of which is token 1 of `ids`.
+    offsets: Vec<Range<usize>>,
+}
+
+/// Why a word has no place among a prompt's tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WordError {
+    /// The prompt does not hold the word.
+    Missing,
+    /// The prompt holds it only behind the limit.
+    CutOff,
+}
+
+impl fmt::Display for WordError {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            WordError::Missing => "the prompt does not hold the word",
+            WordError::CutOff => "the word lies behind the limit of tokens",
+        })
+    }
+}
+
+impl std::error::Error for WordError {}
+
+/// A CLIP tokenizer.
+pub struct ClipTokenizer {
+    tokenizer: Tokenizer,
+    bos: i64,
+    eos: i64,
+    pad: i64,
+    model_max_length: usize,
+}
+
+/// Errors of the `tokenizers` crate are boxed; this gives them a place.
+fn in_crate(error: tokenizers::Error) -> anyhow::Error {
+    anyhow!("{error}").context("building the tokenizer")
+}
+
+impl ClipTokenizer {
+    /// Builds the tokenizer. The padding token differs between SDXL's two: `<|endoftext|>` and `!`.
+    ///
+    /// # Errors
+    /// When a file does not parse, or names a special token that the vocabulary lacks.
+    pub fn new(files: &TokenizerFiles) -> Result<Self> {
+        let vocab: HashMap<String, u32> =
+            serde_json::from_str(files.vocab).map_err(|e| model(format!("vocab.json: {e}")))?;
+        let merges = files
+            .merges
+            .lines()
+            .enumerate()
+            .filter(|(i, line)| !line.is_empty() && !(*i == 0 && line.starts_with("#version")))
+            .map(|(i, line)| {
+                line.split_once(' ').map(|(a, b)| (a.to_string(), b.to_string())).ok_or_else(|| {
+                    model(format!("merges.txt:{}: found {line:?}, expected two parts", i + 1))
+                })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let parse = |text: Option<&str>, file: &str| -> Result<SpecialTokens> {
+            let parsed = text.map(serde_json::from_str).transpose();
+            Ok(parsed.map_err(|e| model(format!("{file}: {e}")))?.unwrap_or_default())
+        };
+        let map = parse(files.special_tokens_map, "special_tokens_map.json")?;
+        let config = parse(files.tokenizer_config, "tokenizer_config.json")?;
+        let pick = |a: Option<SpecialToken>, b: Option<SpecialToken>, default: &str| {
+            a.or(b).map_or_else(|| default.to_string(), SpecialToken::text)
+        };
+        let bos = pick(map.bos_token, config.bos_token, "<|startoftext|>");
+        let eos = pick(map.eos_token, config.eos_token, "<|endoftext|>");
+        let unk = pick(map.unk_token, config.unk_token, "<|endoftext|>");
+        let pad = pick(map.pad_token, config.pad_token, "<|endoftext|>");
+        let id = |token: &str| {
+            vocab
+                .get(token)
+                .map(|&id| i64::from(id))
+                .ok_or_else(|| model(format!("vocab.json: the special token {token:?} is missing")))
+        };
+        let (bos_id, eos_id, pad_id) = (id(&bos)?, id(&eos)?, id(&pad)?);
+
+        let bpe = BPE::builder()
+            .vocab_and_merges(vocab.into_iter().collect::<Vocab>(), merges)
+            .unk_token(unk)
+            .continuing_subword_prefix(String::new())
+            .end_of_word_suffix("</w>".to_string())
+            .build()
+            .map_err(in_crate)?;
+        let mut tokenizer = Tokenizer::new(bpe);
+        let spaces = Replace::new(ReplacePattern::Regex(r"\s+".into()), " ").map_err(in_crate)?;
+        tokenizer
+            .with_normalizer(Some(Normalizers::new(vec![NFC.into(), spaces.into(), Lowercase.into()])))
+            .map_err(in_crate)?;
+        let pieces = Split::new(SplitPattern::Regex(PIECES.into()), SplitDelimiterBehavior::Removed, true)
+            .map_err(in_crate)?;
+        let bytes = ByteLevel::new(false, true, true);
+        tokenizer.with_pre_tokenizer(Some(PreTokenizers::new(vec![pieces.into(), bytes.into()])));
+        let special = [&bos, &eos].map(|token| AddedToken::from(token.clone(), true));
+        tokenizer.add_special_tokens(special).map_err(in_crate)?;
+
+        let model_max_length = config.model_max_length.unwrap_or(77.0);
+        if !(3.0..=10_000.0).contains(&model_max_length) {
+            return Err(model(format!("tokenizer_config.json: model_max_length {model_max_length}, expected 3 to 10000")));
+        }
+        Ok(ClipTokenizer {
+            tokenizer,
+            bos: bos_id,
+            eos: eos_id,
+            pad: pad_id,
+            model_max_length: model_max_length as usize,
+        })
+    }
+
+    /// The model's limit, start and end token included.
+    pub fn model_max_length(&self) -> usize {
+        self.model_max_length
+    }
+
+    /// Tokens of a prompt, cut off at the limit and padded to it.
+    ///
+    /// # Errors
+    /// When the `tokenizers` crate fails, which it does for no text known to us.
+    pub fn encode(&self, prompt: &str) -> Result<TokenizedPrompt> {
+        let encoding = self.tokenizer.encode(prompt, false).map_err(|e| anyhow!("{e}")).context("tokenizing")?;
+        let room = self.model_max_length - 2;
+        let offsets: Vec<Range<usize>> = encoding.get_offsets().iter().map(|&(a, b)| a..b).collect();
+        let cut_at = offsets.get(room).map(|span| span.start);
+        let text = encoding.get_ids().iter().take(room).map(|&id| i64::from(id));
+        let mut ids: Vec<i64> = std::iter::once(self.bos).chain(text).collect();
+        ids.push(self.eos);
+        ids.resize(self.model_max_length, self.pad);
+        Ok(TokenizedPrompt { ids, cut_at, offsets })
+    }
+
+    /// Places of `word` among the tokens of `prompt`: one list for each time the prompt holds the
+    /// word as a whole, whatever its case, W places each. Occurrences behind the limit are left
+    /// out.
+    ///
+    /// # Errors
+    /// [`WordError`] when there is no place.
+    pub fn word_positions(&self, prompt: &str, word: &str) -> Result<Vec<Vec<usize>>> {
+        let encoded = self.encode(prompt)?;
+        let spans = find_word(prompt, word);
+        if spans.is_empty() {
+            return Err(WordError::Missing.into());
+        }
+        let room = self.model_max_length - 2;
+        let mut places: Vec<Vec<usize>> = spans
+            .iter()
+            .map(|span| {
+                let overlaps = |o: &Range<usize>| o.start < span.end && span.start < o.end;
+                (0..encoded.offsets.len()).filter(|&i| overlaps(&encoded.offsets[i])).map(|i| i + 1).collect()
+            })
+            .collect();
+        places.retain(|tokens: &Vec<usize>| !tokens.is_empty() && tokens.iter().all(|&i| i <= room));
+        if places.is_empty() {
+            return Err(WordError::CutOff.into());
+        }
+        Ok(places)
+    }
+}
+
+/// Bytes of `text` at which `word` stands as a whole, whatever its case and the width of its
+/// spaces.
+pub fn find_word(text: &str, word: &str) -> Vec<Range<usize>> {
+    let wanted: Vec<String> =
+        word.split_whitespace().collect::<Vec<_>>().join(" ").chars().map(fold).collect();
+    let chars: Vec<(usize, char)> = text.char_indices().collect();
+    let end_of = |i: usize| chars.get(i).map_or(text.len(), |&(at, _)| at);
+    let alphanumeric = |i: Option<usize>| i.and_then(|i| chars.get(i)).is_some_and(|(_, c)| c.is_alphanumeric());
+    let mut found = Vec::new();
+    let mut start = 0;
+    while start < chars.len() && !wanted.is_empty() {
+        match match_at(&chars[start..], &wanted) {
+            Some(len) if !alphanumeric(start.checked_sub(1)) && !alphanumeric(Some(start + len)) => {
+                found.push(chars[start].0..end_of(start + len));
+                start += len;
+            }
+            _ => start += 1,
+        }
+    }
+    found
+}
+
+/// How many characters of `chars` spell `wanted`, where they do.
+fn match_at(chars: &[(usize, char)], wanted: &[String]) -> Option<usize> {
+    let mut i = 0;
+    for want in wanted {
+        let (_, c) = chars.get(i)?;
+        if want == " " {
+            let spaces = chars[i..].iter().take_while(|(_, c)| c.is_whitespace()).count();
+            if spaces == 0 {
+                return None;
+            }
+            i += spaces;
+        } else if fold(*c) == *want {
+            i += 1;
+        } else {
+            return None;
+        }
+    }
+    Some(i)
+}
+
+fn fold(c: char) -> String {
+    c.to_lowercase().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::find_word;
+
+    #[test]
+    fn a_word_is_found_whole_and_in_any_case() {
+        assert_eq!(find_word("Cat, a cat's catalogue, CAT", "cat"), [0..3, 7..10, 24..27]);
+        assert_eq!(find_word("a pencil  box.", "Pencil box"), [2..13]);
+        assert!(find_word("pencilbox", "pencil box").is_empty());
+        assert!(find_word("anything", " ").is_empty());
+    }
+}
