@@ -5,11 +5,16 @@
 //! [`tokenizer`]; the frozen backbone [`sdxl`]; the method of the paper [`oneactor`]; above them
 //! the flags, the batch files and one file per command.
 
+pub mod cli;
+pub mod commands;
+pub mod config;
 pub mod device;
 pub mod error;
 pub mod io;
 pub mod models;
 pub mod oneactor;
+pub mod progress;
 pub mod schedulers;
 pub mod sdxl;
+pub mod signals;
 pub mod tokenizer;

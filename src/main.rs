@@ -1,1 +1,20 @@
-fn main(){ println!("{}", tch::utils::version_cudnn()); }
+//! Start, report, exit code.
+
+use std::process::ExitCode;
+
+use clap::FromArgMatches;
+use oneactor::cli::{self, Cli};
+use oneactor::commands;
+use oneactor::error::kind_of;
+
+fn main() -> ExitCode {
+    let matches = cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    match commands::run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(kind_of(&error).exit_code())
+        }
+    }
+}

@@ -63,7 +63,7 @@ impl ContactSheet {
             cell.0 > 0 && cell.1 > 0,
             "{count} pictures are too many for one contact sheet"
         );
-        let dot = (cell.0.min(cell.1) / 80).max(1);
+        let dot = (cell.0.min(cell.1) / 64).max(1);
         let longest = labels.iter().map(|label| text_width(label, dot)).max();
         let margin = longest.map_or(0, |width| width + 2 * GAP);
         let mut sheet = RgbImage::from_pixel(

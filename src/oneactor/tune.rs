@@ -177,7 +177,7 @@ impl<'a> Tuner<'a> {
         &self.convergence
     }
 
-    /// φ as it is now.
+    /// φ as it is now, to be looked at or replaced.
     pub fn projector_mut(&mut self) -> &mut Projector {
         &mut self.projector
     }
@@ -257,11 +257,28 @@ impl<'a> Tuner<'a> {
         row_errors(&noise_pred, &schedule.target(&z_0, &eps, &timesteps))
     }
 
-    /// Forward, backward and one optimiser step; returns every row's error.
+    /// One optimiser step on this batch; returns every row's error before it, `[K + 2]`.
+    ///
+    /// # Errors
+    /// When an error is not finite.
+    pub fn learn(&mut self, batch: &Batch) -> Result<Tensor> {
+        let (errors, usable) = self.differentiate(batch)?;
+        if usable {
+            self.optimizer.step(self.projector.parameters());
+        }
+        Ok(errors)
+    }
+
+    /// Forward and backward: the projector's parameters are left with the gradient of Eq. (14).
+    /// Returns every row's error, and whether the gradient is finite; in fp16 a scaled gradient can
+    /// overflow, and such a step is left out.
     ///
     /// The U-Net is frozen and still differentiated through. Its graph ends at the offsets, so the
     /// rows may pass in parts and the projector is differentiated once.
-    fn learn(&mut self, batch: &Batch) -> Result<Tensor> {
+    ///
+    /// # Errors
+    /// When an error is not finite.
+    pub fn differentiate(&self, batch: &Batch) -> Result<(Tensor, bool)> {
         let c_delta = self.embed(batch);
         let leaf = c_delta.detach().set_requires_grad(true);
         let scale = if self.sdxl.kind() == Kind::Half { HALF_LOSS_SCALE } else { 1.0 };
@@ -279,15 +296,17 @@ impl<'a> Tuner<'a> {
         }
         let errors = Tensor::cat(&errors, 0);
         if errors.isfinite().all().int64_value(&[]) == 0 {
-            bail!("step {}: the loss is not finite (NaN or infinite); try --dtype fp32 or a smaller learning rate", self.step);
+            bail!(
+                "step {}: the loss is not finite (NaN or infinite); try --dtype fp32 or a smaller learning rate",
+                self.step
+            );
         }
         let grad = leaf.grad() / scale;
-        // In fp16 a scaled gradient can overflow; such a step is left out.
-        if grad.isfinite().all().int64_value(&[]) == 1 {
+        let usable = grad.isfinite().all().int64_value(&[]) == 1;
+        if usable {
             (c_delta * grad).sum(Kind::Float).backward();
-            self.optimizer.step(self.projector.parameters());
         }
-        Ok(errors)
+        Ok((errors, usable))
     }
 
     /// L on batches that stay the same throughout: fixed rows, templates, t and ε.

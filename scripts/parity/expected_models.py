@@ -1,0 +1,83 @@
+"""Expected outputs of the networks: text encoders, U-Net (with h, what its down path hands to the middle block), VAE."""
+
+import torch
+from safetensors.torch import save_file
+
+TEXTS = ["a red hobbit reading the newspaper, digital art", "", "a tiny wizard and a dragon at the beach " * 12]
+
+
+def save(path, tensors):
+    """Writes tensors as contiguous copies."""
+    save_file({name: value.detach().clone().contiguous() for name, value in tensors.items()}, path)
+
+
+def tokenize(tokenizer, texts):
+    """Ids [B, S] the way the pipeline asks for them."""
+    options = {"padding": "max_length", "max_length": tokenizer.model_max_length, "truncation": True, "return_tensors": "pt"}
+    return tokenizer(texts, **options).input_ids
+
+
+def unet_inputs(pipe, height, width, rows, rng):
+    """Random inputs of one U-Net call, as keyword arguments and as tensors to save."""
+    unet = pipe.unet.config
+    length = pipe.tokenizer.model_max_length
+    pooled = pipe.text_encoder_2.config.projection_dim
+    sizes = torch.tensor([[1024, 768, 0, 0, 1024, 768], [512, 512, 16, 32, 640, 384], [64, 96, 0, 8, 64, 96]])
+    return {
+        "sample": torch.randn(rows, 4, height, width, generator=rng),
+        "encoder_hidden_states": torch.randn(rows, length, unet.cross_attention_dim, generator=rng),
+        "text_embeds": torch.randn(rows, pooled, generator=rng),
+        "time_ids": sizes[torch.arange(rows) % 3].float(),
+    }
+
+
+def call_unet(unet, timesteps, inputs):
+    """Noise prediction and h."""
+    kept = []
+    hook = unet.mid_block.register_forward_pre_hook(lambda module, args: kept.append(args[0]))
+    added = {"text_embeds": inputs["text_embeds"], "time_ids": inputs["time_ids"]}
+    noise_pred = unet(inputs["sample"], timesteps, inputs["encoder_hidden_states"], added_cond_kwargs=added).sample
+    hook.remove()
+    return noise_pred, kept[0]
+
+
+@torch.no_grad()
+def write_text_encoders(pipe, folder):
+    """All hidden states, the last state behind the final norm, and the pooled output, for both encoders."""
+    for name in ("text_encoder", "text_encoder_2"):
+        ids = tokenize(getattr(pipe, name.replace("text_encoder", "tokenizer")), TEXTS)
+        out = getattr(pipe, name)(ids, output_hidden_states=True)
+        tensors = {f"hidden_states.{i}": state for i, state in enumerate(out.hidden_states)}
+        pooled = out.text_embeds if name.endswith("_2") else out.pooler_output
+        save(folder / f"{name}.safetensors", {"ids": ids, "last_hidden_state": out.last_hidden_state, "pooled": pooled, **tensors})
+
+
+@torch.no_grad()
+def write_unet(pipe, folder, seed):
+    """One call with three rows at different times; another at a size that no level divides."""
+    rng = torch.Generator().manual_seed(seed)
+    size = pipe.unet.config.sample_size
+    times = torch.tensor([1.0, 487.25, 981.0])
+    for name, (height, width) in {"unet": (size * 2, size * 2), "unet_uneven": (9, 13)}.items():
+        inputs = unet_inputs(pipe, height, width, 3, rng)
+        noise_pred, h = call_unet(pipe.unet, times, inputs)
+        save(folder / f"{name}.safetensors", {**inputs, "timesteps": times, "noise_pred": noise_pred, "h": h})
+
+
+@torch.no_grad()
+def write_vae(pipe, folder, seed):
+    """Posterior of two pictures, and two decoded latents; neither square."""
+    rng = torch.Generator().manual_seed(seed)
+    factor = pipe.vae_scale_factor
+    images = torch.rand(2, 3, factor * 6, factor * 4, generator=rng) * 2 - 1
+    latents = torch.randn(2, 4, 7, 5, generator=rng)
+    posterior = pipe.vae.encode(images).latent_dist
+    tensors = {"images": images, "mean": posterior.mean, "std": posterior.std, "latents": latents, "decoded": pipe.vae.decode(latents).sample}
+    save(folder / "vae.safetensors", tensors)
+
+
+def write(pipe, shape, folder):
+    """All of the above for one checkpoint."""
+    write_text_encoders(pipe, folder)
+    write_unet(pipe, folder, shape["seed"] + 100)
+    write_vae(pipe, folder, shape["seed"] + 101)

@@ -1,0 +1,65 @@
+"""Expected results of whole guided runs of diffusers' StableDiffusionXLPipeline, f32 on the CPU.
+
+`pipeline.json` lists the runs, `pipeline.safetensors` holds for run `i` the tensors `i.initial` (latents as
+drawn, before the scheduler's factor), `i.latents` (`output_type="latent"`), `i.image` (uint8 [H, W, 3]),
+`i.encoder_features` (h of the conditional row at the last step) and `i.prompt_embeds`, `i.negative_prompt_embeds`, `i.pooled_prompt_embeds`, `i.negative_pooled_prompt_embeds`.
+"""
+
+import json
+
+import torch
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+
+from expected_models import save
+
+SWITCHES = {"dpm++2m": DPMSolverMultistepScheduler, "ddim": DDIMScheduler}
+
+
+def runs(shape):
+    """Negative prompt absent, empty and given; another size; the other schedulers; no guidance."""
+    height, width = shape["image"]
+    plain = {"prompt": shape["prompt"], "negative_prompt": None, "height": height, "width": width, "seed": 5, "guidance_scale": 7.5, "steps": 30, "scheduler": None}
+    yield plain
+    yield {**plain, "negative_prompt": "", "seed": 6}
+    yield {**plain, "negative_prompt": "blurry, low quality café", "seed": 2**40 + 7}
+    yield {**plain, "height": 72, "width": 104, "seed": 8, "negative_prompt": "watermark"}
+    yield {**plain, "guidance_scale": 1.0, "seed": 9}
+    # DDIM has no `from_config` story here unless the checkpoint says clip_sample false.
+    for kind in ["dpm++2m"] if shape["force_zeros"] else ["dpm++2m", "ddim"]:
+        yield {**plain, "scheduler": kind, "seed": 10}
+
+
+def draw(pipe, run):
+    """Tensors of one run."""
+    own = pipe.scheduler
+    if run["scheduler"]:
+        pipe.scheduler = SWITCHES[run["scheduler"]].from_config(own.config)
+    generator = torch.Generator("cpu").manual_seed(run["seed"])
+    kept = []
+    hook = pipe.unet.mid_block.register_forward_pre_hook(lambda module, args: kept.append(args[0]))
+    latents = pipe(
+        run["prompt"], negative_prompt=run["negative_prompt"], height=run["height"], width=run["width"], num_inference_steps=run["steps"],
+        guidance_scale=run["guidance_scale"], generator=generator, output_type="latent",
+    ).images
+    hook.remove()
+    generator = torch.Generator("cpu").manual_seed(run["seed"])
+    initial = torch.randn(latents.shape, generator=generator)
+    guided = run["guidance_scale"] > 1
+    embeds = pipe.encode_prompt(run["prompt"], negative_prompt=run["negative_prompt"], do_classifier_free_guidance=guided)
+    pipe.scheduler = own
+    decoded = pipe.vae.decode(latents / pipe.vae.config.scaling_factor).sample
+    image = pipe.image_processor.postprocess(decoded, output_type="pil")[0]
+    pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(image.height, image.width, 3)
+    names = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
+    found = {name: value for name, value in zip(names, embeds) if value is not None}
+    return {"initial": initial, "latents": latents, "image": pixels, "encoder_features": kept[-1][-1:], **found}
+
+
+@torch.no_grad()
+def write(pipe, shape, folder):
+    """All runs of one checkpoint."""
+    pipe.set_progress_bar_config(disable=True)
+    listed = list(runs(shape))
+    tensors = {f"{i}.{name}": value for i, run in enumerate(listed) for name, value in draw(pipe, run).items()}
+    (folder / "pipeline.json").write_text(json.dumps(listed, indent=1))
+    save(folder / "pipeline.safetensors", tensors)

@@ -1,0 +1,91 @@
+"""Builds the parity fixtures: three small seeded checkpoints and what Python diffusers/transformers make of them.
+
+    python scripts/parity/make_fixtures.py --out target/parity
+
+Needs the packages of requirements.txt beside this file, no network, about a minute on one core. A second
+run does nothing unless a script, an installed version, the toy tokenizer or the templates changed. tests/parity_*.rs read the result.
+"""
+
+import argparse
+import hashlib
+import os
+import shutil
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+TOY = HERE.parents[1] / "src" / "io" / "toy"
+TEMPLATES = HERE.parents[1] / "prompts" / "templates" / "character.txt"
+PACKAGES = [line.split("==") for line in (HERE / "requirements.txt").read_text().splitlines() if "==" in line]
+
+
+def stamp():
+    """What the fixtures depend on, as one line a file or package."""
+    files = sorted([*HERE.glob("*.py"), HERE / "requirements.txt", *TOY.glob("tokenizer*/*"), TEMPLATES])
+    lines = [f"{path.parent.name}/{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files]
+    return "\n".join(lines + [f"{name} {version(name)}" for name, _ in PACKAGES]) + "\n"
+
+
+def build(out):
+    """Writes everything below `out`."""
+    import diffusers
+    import torch
+    import transformers
+
+    import expected_method
+    import expected_models
+    import expected_pipeline
+    import expected_schedulers
+    import expected_tokenizer
+    import shapes
+
+    for library in (diffusers, transformers):
+        library.utils.logging.disable_progress_bar()
+        library.utils.logging.set_verbosity_error()
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    began = time.time()
+    expected_schedulers.write(out / "schedulers")
+    texts = expected_tokenizer.all_prompts()
+    tokenizers = [(f"toy_{name}", TOY / name) for name in ("tokenizer", "tokenizer_2")]
+    for name, shape in shapes.SHAPES.items():
+        folder = out / name
+        shapes.build(name, folder)
+        expected = folder / "expected"
+        expected.mkdir()
+        pipe = diffusers.StableDiffusionXLPipeline.from_pretrained(folder, low_cpu_mem_usage=False)
+        expected_models.write(pipe, shape, expected)
+        expected_pipeline.write(pipe, shape, expected)
+        expected_method.write(pipe, shape, expected)
+        tokenizers += [(f"{name}_{part}", folder / part) for part in ("tokenizer", "tokenizer_2")]
+        print(f"{name}: {time.time() - began:.0f} s", file=sys.stderr)
+    for name, folder in tokenizers:
+        differing = expected_tokenizer.write(folder, out / "tokenizers" / f"{name}.json", texts)
+        print(f"{name}: the slow algorithm differs on {len(differing)} of {len(texts)} prompts", file=sys.stderr)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("target/parity"), help="folder to write (replaced as a whole)")
+    out = parser.parse_args().out
+    for name, wanted in PACKAGES:
+        if version(name) != wanted:
+            print(f"warning: {name} is {version(name)}, the bars were measured with {wanted}", file=sys.stderr)
+    if (out / "stamp").is_file() and (out / "stamp").read_text() == stamp():
+        print(f"{out} is up to date", file=sys.stderr)
+        return
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    partial = out.with_name(out.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    build(partial)
+    (partial / "stamp").write_text(stamp())
+    shutil.rmtree(out, ignore_errors=True)
+    partial.rename(out)
+    print(out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# From a bare machine to pictures: builds oneactor and runs its main job on the embedded toy model.
+# Leaves runs/quickstart/: robot/grid.png (base images), robot/actor.safetensors (what was tuned) and
+# comparison.png (the same prompts and seeds plain and with the actor, side by side).
+. "$(dirname "$0")/environment.sh"
+
+say "building (the first time takes some minutes)"
+cargo build --release --locked
+oneactor=target/release/oneactor
+out=runs/quickstart
+mkdir -p "$out"
+printf '%s\n' '[b], at the beach.' '[b], in the snow.' '[b], in the jungle.' '[b], at night.' \
+  '[b], in a library surrounded by books.' '[b], in the street.' >"$out/prompts.txt"
+
+say "1. eleven base images of a robot"
+"$oneactor" generate-base --model toy -p "a photo of a robot" --subject robot -o "$out/robot"
+say "2. an actor for the most typical of them"
+"$oneactor" tune "$out/robot" --target auto
+say "3. the same robot in six scenes, beside what the plain model draws"
+"$oneactor" sample "$out/robot" --prompts-file "$out/prompts.txt" -o "$out/scenes" --compare
+say "look at $out/robot/grid.png and $out/scenes/comparison.png"

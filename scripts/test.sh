@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Sets up this machine and runs every check: formatting, lints, documentation, all tests. Offline once the
+# packages are there. Arguments go to `cargo test`, for example: scripts/test.sh --test cli
+. "$(dirname "$0")/environment.sh"
+
+say "Python packages of the references"
+install parity scripts/parity/requirements.txt
+export ONEACTOR_PYTHON="$venv/bin/python"
+
+if [ $# = 0 ]; then
+  say "formatting, lints, documentation"
+  cargo fmt --check
+  cargo clippy --release --locked --all-targets -- -D warnings
+  RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --quiet
+fi
+
+say "expected values from diffusers and transformers, in target/parity"
+"$ONEACTOR_PYTHON" scripts/parity/make_fixtures.py --out target/parity
+
+say "tests"
+cargo test --release --locked "$@"

@@ -1,0 +1,314 @@
+//! The command line: flags, their help texts and their short forms.
+//!
+//! The doc comment on a field is its help text. The fields are also the keys of a batch file, so
+//! each flag struct can be read from JSON; nothing is checked here beyond the type, see
+//! [`crate::config`]. Every flag can be given in the environment too, as `ONEACTOR_` and its name
+//! in capitals.
+
+use std::path::PathBuf;
+
+use clap::builder::BoolishValueParser;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
+
+pub mod sample;
+pub mod target;
+pub mod tune;
+
+pub use sample::SampleFlags;
+pub use target::Target;
+pub use tune::TuneFlags;
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(name = "oneactor", version, about, long_about = LONG_ABOUT, after_help = AFTER_HELP)]
+#[command(propagate_version = true, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const LONG_ABOUT: &str = "\
+Draws the same subject again and again with SDXL: the method of the paper OneActor (NeurIPS 2024).
+
+  1. oneactor generate-base -p 'a hobbit wearing robes' --subject hobbit -o runs/hobbit
+  2. look at runs/hobbit/grid.png and pick a picture, say 4
+  3. oneactor tune runs/hobbit --target 4
+  4. oneactor sample runs/hobbit -p 'a hobbit at the beach' -o runs/hobbit/beach
+
+Add --model toy to try it on a CPU, with the small model inside this program.";
+
+const AFTER_HELP: &str = "\
+Files written are listed on stdout, one a line; messages go to stderr.
+Every flag can be given in the environment (ONEACTOR_STEPS=20) and, but for those marked \"of the \
+run\", in a batch file (--config). Flags win over the environment, the environment over the file.
+Exit codes: 0 done, 1 failure while running, 2 wrong flags or input, 3 model or download, \
+4 device or memory, 5 part of a batch failed, 130 and 143 interrupted.";
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Draw base images of a subject with the plain model
+    ///
+    /// Each image keeps its seed, its final latents and its encoder features; pick one of them as
+    /// the target for `tune` on the contact sheet grid.png.
+    GenerateBase(CommandLine<GenerateBaseFlags>),
+    /// Learn the look of one base image
+    ///
+    /// Trains the small projector of the paper (Algorithm 1) on the base images alone and writes
+    /// actor.safetensors into their folder. An interrupted run continues where it stopped.
+    Tune(CommandLine<TuneFlags>),
+    /// Draw the subject in new scenes
+    ///
+    /// Cluster-guided sampling with a tuned actor (Eq. 19 of the paper).
+    Sample(CommandLine<SampleFlags>),
+    /// Show versions, devices, cache and token state
+    Doctor(DoctorFlags),
+}
+
+/// The flags of a command with those that every command has.
+#[derive(Clone, Debug, Args)]
+pub struct CommandLine<F: Args> {
+    /// The flags of the command and its batch keys.
+    #[command(flatten)]
+    pub flags: F,
+    /// Flags of the whole run, which are no batch keys.
+    #[command(flatten)]
+    pub run: RunFlags,
+}
+
+/// Flags of a run.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Run")]
+pub struct RunFlags {
+    /// Batch file with many jobs: {"defaults": {…}, "jobs": [{…}, …]}, keys as the flags in
+    /// snake_case (of the run)
+    #[arg(long, value_name = "FILE.json")]
+    pub config: Option<PathBuf>,
+
+    /// How results are listed on stdout: paths, or one JSON object a line (of the run)
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+
+    /// No progress, only warnings and errors (of the run)
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
+
+    /// Also show resolved settings, model files and times (of the run)
+    #[arg(short, long)]
+    pub verbose: bool,
+
+    /// Check everything and list the files that would be written, then stop (of the run)
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Flags of `doctor`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct DoctorFlags {
+    /// Form of the report: lines, or one JSON object
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// How results are listed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// One path a line.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Number format of the networks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dtype {
+    /// fp32 on the CPU, half precision on a GPU.
+    Auto,
+    /// 32-bit floats.
+    Fp32,
+    /// 16-bit floats.
+    Fp16,
+    /// bfloat16.
+    Bf16,
+}
+
+/// Which model, and where it runs.
+#[derive(Clone, Debug, Default, PartialEq, Args, Serialize, Deserialize)]
+#[command(next_help_heading = "Model and device")]
+pub struct ModelFlags {
+    /// Hugging Face repository, folder in diffusers layout, or "toy" (built in)
+    /// [default: stabilityai/stable-diffusion-xl-base-1.0; with base images or an actor, the model
+    /// they were made with]
+    #[arg(short, long, value_name = "ID|FOLDER|toy")]
+    pub model: Option<String>,
+
+    /// Weight files to prefer, for instance fp16: name.fp16.safetensors [default: the plain files]
+    #[arg(long, value_name = "NAME")]
+    pub variant: Option<String>,
+
+    /// Branch, tag or commit of the repository [default: main]
+    #[arg(long, value_name = "REVISION")]
+    pub revision: Option<String>,
+
+    /// Another VAE, for instance madebyollin/sdxl-vae-fp16-fix [default: the model's own]
+    #[arg(long, value_name = "ID|FOLDER")]
+    pub vae: Option<String>,
+
+    /// auto, cpu, cuda or cuda:N [default: auto, the first GPU or else the CPU]
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
+
+    /// Number format of the networks [default: auto, fp32 on the CPU, half precision on a GPU]
+    #[arg(long, value_name = "DTYPE", value_enum)]
+    pub dtype: Option<Dtype>,
+
+    /// Use no network: only models that are on this machine [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_parser = BoolishValueParser::new(),
+          hide_possible_values = true)]
+    pub offline: Option<bool>,
+}
+
+/// How a picture is drawn by the frozen model: the same in `generate-base` and `sample`.
+#[derive(Clone, Debug, Default, PartialEq, Args, Serialize, Deserialize)]
+#[command(next_help_heading = "Drawing")]
+pub struct DrawingFlags {
+    /// What the picture must not show; "" is encoded as an empty text, none at all as zeros
+    /// [default: none]
+    #[arg(short, long, value_name = "TEXT")]
+    pub negative_prompt: Option<String>,
+
+    /// Seed of the first image; image i (from 0) has seed + i [default: 0]
+    #[arg(short, long, value_name = "N", allow_negative_numbers = true)]
+    pub seed: Option<i64>,
+
+    /// Denoising steps [default: 30 (paper, Sec. 4)]
+    #[arg(long, visible_alias = "num-inference-steps", value_name = "N",
+          allow_negative_numbers = true)]
+    pub steps: Option<i64>,
+
+    /// Scale of plain classifier-free guidance (Eq. 3) [default: 7.5 (paper, Sec. 4)]
+    #[arg(long, visible_alias = "cfg-scale", value_name = "SCALE", allow_negative_numbers = true)]
+    pub guidance_scale: Option<f64>,
+
+    /// Width in pixels, a multiple of 8 [default: the model's own, 1024 for SDXL]
+    #[arg(short = 'W', long, value_name = "PIXELS", allow_negative_numbers = true)]
+    pub width: Option<i64>,
+
+    /// Height in pixels, a multiple of 8 [default: the model's own, 1024 for SDXL]
+    #[arg(short = 'H', long, value_name = "PIXELS", allow_negative_numbers = true)]
+    pub height: Option<i64>,
+
+    /// euler, dpm++2m or ddim [default: the model's own, euler for SDXL]
+    #[arg(long, value_name = "NAME")]
+    pub scheduler: Option<String>,
+
+    /// Images drawn at once: more is faster on a GPU and needs more memory [default: 1]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub batch_size: Option<i64>,
+
+    /// Redo what is already there [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_parser = BoolishValueParser::new(),
+          hide_possible_values = true)]
+    pub overwrite: Option<bool>,
+}
+
+/// Flags of `generate-base`, and its batch keys.
+#[derive(Clone, Debug, Default, PartialEq, Args, Serialize, Deserialize)]
+pub struct GenerateBaseFlags {
+    /// Target prompt: the subject, its look and the style, with the base word in it
+    #[arg(short, long, value_name = "TEXT")]
+    pub prompt: Option<String>,
+
+    /// Base word: the word (or words) of the prompt that names the subject
+    #[arg(long, value_name = "WORD")]
+    pub subject: Option<String>,
+
+    /// Folder for base/00.png …, grid.png, base.safetensors and base.json
+    #[arg(short, long, value_name = "DIR")]
+    pub output_dir: Option<PathBuf>,
+
+    /// Base images to draw: N, the target and N - 1 auxiliary ones [default: 11 (paper, Sec. 4)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub num_images: Option<i64>,
+
+    /// How the images are drawn.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub drawing: DrawingFlags,
+
+    /// Which model draws.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub model: ModelFlags,
+}
+
+/// The command line as `main` parses it: [`Cli`], with an environment variable for every flag.
+pub fn command() -> clap::Command {
+    Cli::command().mut_subcommands(|subcommand| {
+        subcommand.mut_args(|argument| {
+            let id = argument.get_id().as_str();
+            if argument.get_long().is_none() || matches!(id, "help" | "version") {
+                return argument;
+            }
+            let name = format!("ONEACTOR_{}", id.to_uppercase());
+            argument.env(name).hide_env(true)
+        })
+    })
+}
+
+/// The batch keys of a subcommand with the aliases of each: the flags without those of the run.
+pub fn batch_keys(subcommand: &str) -> Vec<(String, Vec<String>)> {
+    let run_flags = RunFlags::augment_args(clap::Command::new("run"));
+    let of_the_run = |id: &clap::Id| run_flags.get_arguments().any(|flag| flag.get_id() == id);
+    let command = Cli::command();
+    let Some(subcommand) = command.find_subcommand(subcommand) else {
+        return Vec::new();
+    };
+    subcommand
+        .get_arguments()
+        .filter(|flag| !of_the_run(flag.get_id()))
+        .map(|flag| {
+            let aliases = flag.get_visible_aliases().unwrap_or_default();
+            let snake = |name: &str| name.replace('-', "_");
+            (
+                flag.get_id().to_string(),
+                aliases.into_iter().map(snake).collect(),
+            )
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_declarations_are_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn batch_keys_are_the_flags_in_snake_case() {
+        let keys: Vec<String> = batch_keys("generate-base")
+            .into_iter()
+            .map(|(key, _)| key)
+            .collect();
+        for key in ["prompt", "subject", "num_images", "guidance_scale", "model", "overwrite"] {
+            assert!(keys.iter().any(|known| known == key), "{key} is missing");
+        }
+        for key in ["config", "quiet", "dry_run", "format", "help", "version"] {
+            assert!(!keys.iter().any(|known| known == key), "{key} is no batch key");
+        }
+        let tune = batch_keys("tune");
+        for key in ["lambda_1", "lambda_2", "dir", "target"] {
+            assert!(tune.iter().any(|(known, _)| known == key), "{key} is missing");
+        }
+        assert!(!batch_keys("sample").is_empty());
+    }
+}

@@ -1,0 +1,160 @@
+//! Flags of `sample`.
+
+use std::path::PathBuf;
+
+use clap::builder::BoolishValueParser;
+use clap::{Args, ValueEnum};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::{DrawingFlags, ModelFlags};
+
+/// A set of defaults for sampling.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Preset {
+    /// eta_1 8.5, eta_2 1, the model's own scheduler.
+    #[default]
+    Paper,
+    /// eta_1 7.5, eta_2 0, dpm++2m: as in the code the authors released.
+    Release,
+}
+
+/// What `[b]` in a prompt stands for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SubjectAs {
+    /// The base word.
+    #[default]
+    Word,
+    /// The target prompt up to its first comma.
+    Phrase,
+}
+
+/// Flags of `sample`, and its batch keys.
+#[derive(Clone, Debug, Default, PartialEq, Args, Serialize, Deserialize)]
+pub struct SampleFlags {
+    /// Actor: an actor.safetensors, or the folder it lies in
+    #[arg(value_name = "DIR|actor.safetensors")]
+    #[serde(default, deserialize_with = "one_or_many")]
+    pub actors: Option<Vec<PathBuf>>,
+
+    /// What to draw, with the actor's base word or [b] for it; may be given several times
+    #[arg(short, long, value_name = "TEXT")]
+    #[serde(default, deserialize_with = "one_or_many")]
+    pub prompt: Option<Vec<String>>,
+
+    /// Text file with prompts, one a line, or - for standard input
+    #[arg(long, value_name = "FILE|-")]
+    pub prompts_file: Option<PathBuf>,
+
+    /// Folder for 0000-<seed>.png …, grid.png and manifest.jsonl [default: the folder samples
+    /// beside the actor]
+    #[arg(short, long, value_name = "OUT")]
+    pub output_dir: Option<PathBuf>,
+
+    /// Images of each prompt [default: 1]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub num_images: Option<i64>,
+
+    /// What [b] stands for: the base word, or the target prompt up to its first comma
+    /// [default: word]
+    #[arg(long, value_name = "FORM", value_enum)]
+    pub subject_as: Option<SubjectAs>,
+
+    /// A picture made by this program, to draw again; other flags change what they name
+    #[arg(long, value_name = "IMAGE.png")]
+    pub from: Option<PathBuf>,
+
+    /// Also write the final latents of each image as <image>.safetensors [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_parser = BoolishValueParser::new(),
+          hide_possible_values = true)]
+    pub save_latents: Option<bool>,
+
+    /// Draw with the plain model too, into the folder plain, and put both side by side on
+    /// comparison.png [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_parser = BoolishValueParser::new(),
+          hide_possible_values = true)]
+    pub compare: Option<bool>,
+
+    /// How the actor guides.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub guidance: GuidanceFlags,
+
+    /// How the images are drawn.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub drawing: DrawingFlags,
+
+    /// Which model draws.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub model: ModelFlags,
+}
+
+/// How the actor guides (Eqs. 15 to 19).
+#[derive(Clone, Debug, Default, PartialEq, Args, Serialize, Deserialize)]
+#[command(next_help_heading = "Guidance by the actor")]
+pub struct GuidanceFlags {
+    /// Defaults to start from: paper, or release (eta_1 7.5, eta_2 0, dpm++2m, as in the authors'
+    /// code) [default: paper]
+    #[arg(long, value_name = "PRESET", value_enum)]
+    pub preset: Option<Preset>,
+
+    /// How much of the target's offset is added to the base word: v in Eq. 15
+    /// [default: 0.8 (paper, Sec. 4)]
+    #[arg(long, value_name = "V", allow_negative_numbers = true)]
+    pub semantic_scale: Option<f64>,
+
+    /// Pull towards the target: the first eta in Eq. 19 [default: guidance scale + eta_2, so 8.5
+    /// (paper, Sec. 4)]
+    #[arg(long, value_name = "SCALE", allow_negative_numbers = true)]
+    pub eta_1: Option<f64>,
+
+    /// Push away from the average of the auxiliary samples: the second eta in Eq. 19; 0 saves a
+    /// third of the time [default: 1 (paper, Sec. 4)]
+    #[arg(long, value_name = "SCALE", allow_negative_numbers = true)]
+    pub eta_2: Option<f64>,
+
+    /// Steps that the actor guides, first-last, counted from 1; the others are guided plainly
+    /// [default: 1-20 (paper, Sec. 4), or to the last step where there are fewer]
+    #[arg(long, value_name = "A-B", allow_hyphen_values = true)]
+    pub guided_steps: Option<String>,
+
+    /// How much of the average offset is added in the branch of eta_2; the semantic scale here
+    /// would treat both offsets alike [default: 1 (Eq. 19 as printed)]
+    #[arg(long, value_name = "SCALE", allow_negative_numbers = true)]
+    pub average_scale: Option<f64>,
+
+    /// The plain model, without the actor: the same prompts and seeds to compare with
+    /// [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_parser = BoolishValueParser::new(),
+          hide_possible_values = true)]
+    pub no_actor: Option<bool>,
+
+    /// Offsets to use in place of the projector's, for experiments: target_offset and
+    /// average_offset, f32 [W, D] each
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub offsets: Option<PathBuf>,
+}
+
+/// A batch file may give a list or a single value.
+fn one_or_many<'de, T, D>(deserializer: D) -> Result<Option<Vec<T>>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "a string or a list of strings")]
+    enum OneOrMany<T> {
+        One(T),
+        Many(Vec<T>),
+    }
+    Ok(Option::<OneOrMany<T>>::deserialize(deserializer)?.map(|value| match value {
+        OneOrMany::One(value) => vec![value],
+        OneOrMany::Many(values) => values,
+    }))
+}

@@ -1,0 +1,89 @@
+//! Flags of `tune`.
+
+use std::path::PathBuf;
+
+use clap::builder::BoolishValueParser;
+use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
+
+use super::sample::Preset;
+use super::{ModelFlags, Target};
+
+/// What the subject is, which decides the sentences it is tuned in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A person, an animal, a creature.
+    Character,
+    /// A thing.
+    Object,
+    /// A way of drawing.
+    Style,
+}
+
+/// Flags of `tune`, and its batch keys.
+#[derive(Clone, Debug, Default, PartialEq, Args, Serialize, Deserialize)]
+pub struct TuneFlags {
+    /// Folder that generate-base has written
+    #[arg(value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+
+    /// Base image to make the actor from: its number on grid.png, or auto for the most typical one
+    /// [default: auto]
+    #[arg(long, value_name = "N|auto", allow_negative_numbers = true)]
+    pub target: Option<Target>,
+
+    /// What the subject is; decides the sentences it is tuned in [default: character]
+    #[arg(long, value_name = "KIND", value_enum)]
+    pub kind: Option<Kind>,
+
+    /// Most steps to take; fewer when the loss on a fixed set of noise has converged
+    /// [default: 1000]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub max_steps: Option<i64>,
+
+    /// Auxiliary samples in a step: K [default: 3 (paper, Sec. 4), or all where there are fewer]
+    #[arg(long, value_name = "K", allow_negative_numbers = true)]
+    pub num_auxiliary: Option<i64>,
+
+    /// Weight of the auxiliary loss (Eq. 14) [default: 0.5 (paper, Sec. 4)]
+    #[arg(long, value_name = "WEIGHT", allow_negative_numbers = true)]
+    pub lambda_1: Option<f64>,
+
+    /// Weight of the average loss (Eq. 14) [default: 0.2 (paper, Sec. 4)]
+    #[arg(long, value_name = "WEIGHT", allow_negative_numbers = true)]
+    pub lambda_2: Option<f64>,
+
+    /// Step size of AdamW [default: 1e-4 (paper, Sec. 4)]
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
+    pub learning_rate: Option<f64>,
+
+    /// Weight decay of AdamW [default: 0.01 (PyTorch's own)]
+    #[arg(long, value_name = "DECAY", allow_negative_numbers = true)]
+    pub weight_decay: Option<f64>,
+
+    /// The projector's last layer: paper (AdaIN, with the base word's embedding), or release
+    /// (LayerNorm without it, as in the authors' code) [default: paper]
+    #[arg(long, value_name = "PRESET", value_enum)]
+    pub preset: Option<Preset>,
+
+    /// Seed of the projector's first values and of every draw while tuning [default: 0]
+    #[arg(short, long, value_name = "N", allow_negative_numbers = true)]
+    pub seed: Option<i64>,
+
+    /// Rows of a step that go through the U-Net at once: fewer need less memory
+    /// [default: all K + 2]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub batch_size: Option<i64>,
+
+    /// Tune again where an actor is already there [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_parser = BoolishValueParser::new(),
+          hide_possible_values = true)]
+    pub overwrite: Option<bool>,
+
+    /// Which model the base images came from.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub model: ModelFlags,
+}

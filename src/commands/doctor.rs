@@ -1,0 +1,74 @@
+//! `doctor`: versions, devices, cache and token state.
+
+use std::io::{self, Write};
+
+use anyhow::Result;
+use serde_json::{Map, Value};
+use tch::Cuda;
+
+use crate::cli::{DoctorFlags, Format};
+use crate::io::hub::HubSettings;
+
+/// Prints the report.
+///
+/// # Errors
+/// Never; what is wrong stands in the report.
+pub fn run(flags: &DoctorFlags) -> Result<()> {
+    let lines = report();
+    let text = match flags.format {
+        Format::Text => {
+            let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+            let lines = lines.iter().map(|(name, value)| format!("{name:width$}  {value}\n"));
+            lines.collect::<String>()
+        }
+        Format::Json => {
+            let object: Map<String, Value> = lines
+                .into_iter()
+                .map(|(name, value)| (name.replace(' ', "_"), value.into()))
+                .collect();
+            format!("{}\n", Value::Object(object))
+        }
+    };
+    // Nobody reads on where the pipe is closed.
+    let _ = io::stdout().lock().write_all(text.as_bytes());
+    Ok(())
+}
+
+fn report() -> Vec<(String, String)> {
+    let mut lines = Vec::new();
+    let mut add = |name: &str, value: String| lines.push((name.to_owned(), value));
+    let yes_or_no = |value: bool| if value { "yes" } else { "no" }.to_owned();
+    add("oneactor", env!("CARGO_PKG_VERSION").to_owned());
+    add("libtorch", mapped("libtorch_cpu").unwrap_or_else(|| "linked statically".to_owned()));
+    add("cuda linked", match mapped("libtorch_cuda") {
+        Some(path) => format!("yes, {path}"),
+        None if tch::utils::has_cuda() => "yes".to_owned(),
+        None => "no".to_owned(),
+    });
+    add("cuda version", match tch::utils::version_cudart() {
+        version if version > 0 => format!("{}.{}", version / 1000, version % 1000 / 10),
+        _ => "none".to_owned(),
+    });
+    add("cuda available", yes_or_no(Cuda::is_available()));
+    add("gpus", Cuda::device_count().to_string());
+    add("cudnn available", yes_or_no(Cuda::cudnn_is_available()));
+    add("cpu threads", tch::get_num_threads().to_string());
+    match HubSettings::from_env(false) {
+        Ok(settings) => {
+            for (name, value) in settings.describe() {
+                add(&format!("hub {name}"), value);
+            }
+        }
+        Err(error) => add("hub", format!("{error:#}")),
+    }
+    lines
+}
+
+/// The path of a library that this process has mapped.
+fn mapped(library: &str) -> Option<String> {
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    maps.lines()
+        .filter_map(|line| line.split_whitespace().nth(5))
+        .find(|path| path.rsplit('/').next().is_some_and(|name| name.starts_with(library)))
+        .map(str::to_owned)
+}

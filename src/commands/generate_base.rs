@@ -1,0 +1,316 @@
+//! `generate-base`: N base images of a subject by the plain model.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use tch::Tensor;
+
+use super::located::{LocatedModel, ResolvedDrawing};
+use super::picture::{
+    differences, drawing_settings, picture_facts, picture_settings, save_contact_sheet,
+    save_picture, to_rgb,
+};
+use super::session::Session;
+use super::{Prepared, create_folder, work_off};
+use crate::cli::{CommandLine, GenerateBaseFlags};
+use crate::config::batch::Settings;
+use crate::config::model::DEFAULT_MODEL;
+use crate::config::{GenerateBaseJob, plan};
+use crate::error::usage;
+use crate::io::atomic::write_bytes_atomically;
+use crate::oneactor::base_set::{BaseFacts, BaseSet};
+use crate::schedulers::new_scheduler;
+use crate::sdxl::denoise::{PlainGuidance, denoise};
+use crate::sdxl::{Conditioning, Sdxl};
+
+/// Does the jobs of `generate-base`.
+///
+/// # Errors
+/// See [`work_off`].
+pub fn run(line: &CommandLine<GenerateBaseFlags>) -> Result<()> {
+    let session = Session::start("generate-base", &line.run)?;
+    let config = line.run.config.as_deref();
+    let jobs = plan(&line.flags, config, "generate-base", GenerateBaseJob::check)?;
+    work_off(&session, jobs, prepare, execute)
+}
+
+/// A job with its model.
+struct BaseJob {
+    job: GenerateBaseJob,
+    model: Rc<LocatedModel>,
+    drawing: ResolvedDrawing,
+    /// What the images follow from; the same settings give the same images.
+    settings: Settings,
+    is_finished: bool,
+}
+
+/// The files of a base folder.
+struct Layout<'a>(&'a Path);
+
+impl Layout<'_> {
+    fn images(&self) -> PathBuf {
+        self.0.join("base")
+    }
+    fn image(&self, index: usize) -> PathBuf {
+        self.images().join(format!("{index:02}.png"))
+    }
+    fn grid(&self) -> PathBuf {
+        self.0.join("grid.png")
+    }
+    fn tensors(&self) -> PathBuf {
+        self.0.join("base.safetensors")
+    }
+    fn config(&self) -> PathBuf {
+        self.0.join("base.json")
+    }
+    /// Latents and features of images that are drawn, while the others are not.
+    fn parts(&self) -> PathBuf {
+        self.0.join(".base-parts")
+    }
+    fn part(&self, index: usize) -> PathBuf {
+        self.parts().join(format!("{index:02}.safetensors"))
+    }
+    fn parts_config(&self) -> PathBuf {
+        self.parts().join("settings.json")
+    }
+}
+
+impl Prepared for BaseJob {
+    fn folder(&self) -> &Path {
+        &self.job.output_dir
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        if self.is_finished {
+            return Vec::new();
+        }
+        let layout = Layout(&self.job.output_dir);
+        let mut files: Vec<PathBuf> = (0..self.job.num_images).map(|i| layout.image(i)).collect();
+        files.extend([layout.grid(), layout.tensors(), layout.config()]);
+        files
+    }
+
+    fn settings(&self) -> Value {
+        json!(self.settings)
+    }
+}
+
+fn prepare(session: &Session, mut job: GenerateBaseJob) -> Result<BaseJob> {
+    job.model.model.get_or_insert_with(|| DEFAULT_MODEL.to_owned());
+    let model = session.locate(&job.model)?;
+    model.check_prompt(&job.prompt, Some(&job.subject), &session.reporter)?;
+    let drawing = model.resolve(&job.drawing)?;
+    let mut settings = drawing_settings(&job.drawing, drawing, &model);
+    settings.extend([
+        ("prompt".to_owned(), json!(job.prompt)),
+        ("subject".to_owned(), json!(job.subject)),
+        ("num_images".to_owned(), json!(job.num_images)),
+        ("seed".to_owned(), json!(job.drawing.seed)),
+    ]);
+    let is_finished = !job.drawing.overwrite && is_finished(&job.output_dir, &settings, job.num_images)?;
+    Ok(BaseJob {
+        job,
+        model,
+        drawing,
+        settings,
+        is_finished,
+    })
+}
+
+/// Whether the folder holds the complete results of these settings.
+///
+/// # Errors
+/// When it holds those of other settings.
+fn is_finished(folder: &Path, settings: &Settings, num_images: usize) -> Result<bool> {
+    let layout = Layout(folder);
+    let path = layout.config();
+    let Ok(text) = fs::read_to_string(&path) else {
+        return Ok(false);
+    };
+    let there: Value = serde_json::from_str(&text).unwrap_or_default();
+    let there = there["parameters"].as_object().cloned().unwrap_or_default();
+    let differences = differences(&there, settings);
+    if !differences.is_empty() {
+        return Err(usage(format!(
+            "{} holds base images drawn with other settings ({}): \
+             choose another --output-dir, or redo them with --overwrite",
+            folder.display(),
+            differences.join("; ")
+        )));
+    }
+    let mut files = vec![layout.grid(), layout.tensors()];
+    files.extend((0..num_images).map(|index| layout.image(index)));
+    Ok(files.iter().all(|file| file.is_file()))
+}
+
+fn execute(session: &Session, prepared: BaseJob) -> Result<()> {
+    let BaseJob { job, .. } = &prepared;
+    let folder = &job.output_dir;
+    let layout = Layout(folder);
+    if prepared.is_finished {
+        let count = job.num_images;
+        session.reporter.note(&format!("{}: all {count} images are there", folder.display()));
+        return Ok(());
+    }
+    let started = Instant::now();
+    let sdxl = session.load(&prepared.model)?;
+    create_folder(&layout.images())?;
+    start_parts(&layout, &prepared.settings, job)?;
+
+    let missing: Vec<usize> = (0..job.num_images)
+        .filter(|&index| !(layout.part(index).is_file() && layout.image(index).is_file()))
+        .collect();
+    if missing.len() < job.num_images {
+        let done = job.num_images - missing.len();
+        session.reporter.note(&format!("{done} of {} images are there already", job.num_images));
+    }
+    let painter = Painter::new(&sdxl, &prepared)?;
+    session.reporter.start("drawing base images", missing.len() * job.drawing.steps);
+    for indices in missing.chunks(job.drawing.batch_size) {
+        painter.draw(session, &layout, indices)?;
+    }
+    session.reporter.finish();
+
+    let parts: Vec<BaseSet> = (0..job.num_images)
+        .map(|index| BaseSet::read(&layout.part(index)))
+        .collect::<Result<_>>()?;
+    let base = BaseSet::cat(&parts)?;
+    write_bytes_atomically(&layout.tensors(), &base.to_bytes()?)?;
+    session.wrote(&layout.tensors(), "base set", Value::Null);
+    let images: Vec<PathBuf> = (0..job.num_images).map(|index| layout.image(index)).collect();
+    save_contact_sheet(&layout.grid(), &images, None)?;
+    session.wrote(&layout.grid(), "grid", Value::Null);
+    let seconds = started.elapsed().as_secs_f64();
+    save_config(&layout, &prepared, &sdxl, seconds)?;
+    session.wrote(&layout.config(), "config", Value::Null);
+    fs::remove_dir_all(layout.parts()).context("removing the folder of finished parts")?;
+    session.reporter.note(&format!(
+        "now look at {} and tune on the image you like: oneactor tune {} --target N",
+        layout.grid().display(),
+        folder.display()
+    ));
+    Ok(())
+}
+
+/// Makes the folder of parts ready: parts of an earlier run with the same settings are kept.
+fn start_parts(layout: &Layout, settings: &Settings, job: &GenerateBaseJob) -> Result<()> {
+    let text = serde_json::to_string(settings)?;
+    let is_same = fs::read_to_string(layout.parts_config()).is_ok_and(|there| there == text);
+    if !is_same || (job.drawing.overwrite && layout.config().is_file()) {
+        // Parts are drawn anew, and until that is done the old base set is no longer whole.
+        let _ = fs::remove_dir_all(layout.parts());
+        create_folder(&layout.parts())?;
+        let _ = fs::remove_file(layout.config());
+        remove_images_from(layout, job.num_images);
+        write_bytes_atomically(&layout.parts_config(), text.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Removes images of a larger set that stood in the folder before.
+fn remove_images_from(layout: &Layout, first: usize) {
+    let mut index = first;
+    while fs::remove_file(layout.image(index)).is_ok() {
+        index += 1;
+    }
+}
+
+/// Draws base images with a loaded model.
+struct Painter<'a> {
+    sdxl: &'a Sdxl,
+    prepared: &'a BaseJob,
+    guidance: PlainGuidance,
+}
+
+impl<'a> Painter<'a> {
+    fn new(sdxl: &'a Sdxl, prepared: &'a BaseJob) -> Result<Self> {
+        let ResolvedDrawing { width, height, .. } = prepared.drawing;
+        let drawing = &prepared.job.drawing;
+        let prompt: Conditioning = sdxl.encode_prompt(&prepared.job.prompt, height, width)?;
+        let negative = drawing.negative_prompt.as_deref();
+        let negative = sdxl.encode_negative(negative, height, width)?;
+        Ok(Self {
+            guidance: PlainGuidance::new(&negative, &prompt, drawing.guidance_scale),
+            sdxl,
+            prepared,
+        })
+    }
+
+    /// Draws the images `indices` at once and writes each with its part.
+    fn draw(&self, session: &Session, layout: &Layout, indices: &[usize]) -> Result<()> {
+        let (sdxl, job) = (self.sdxl, &self.prepared.job);
+        let ResolvedDrawing { width, height, scheduler } = self.prepared.drawing;
+        let seeds: Vec<i64> = indices.iter().map(|&index| job.drawing.seed + index as i64).collect();
+        let latents: Vec<Tensor> = seeds
+            .iter()
+            .map(|&seed| sdxl.initial_latents(seed, height, width))
+            .collect();
+        let mut scheduler = new_scheduler(scheduler, &sdxl.scheduler_config, job.drawing.steps)?;
+        let denoised = denoise(
+            sdxl,
+            scheduler.as_mut(),
+            &Tensor::cat(&latents, 0),
+            &self.guidance,
+            &mut |_| {
+                (0..indices.len()).for_each(|_| session.reporter.advance(""));
+                session.signals.check()
+            },
+        )?;
+        let pictures = sdxl.decode(&denoised.latents)?;
+        for (row, (&index, &seed)) in indices.iter().zip(&seeds).enumerate() {
+            let part = BaseSet {
+                facts: self.facts(),
+                latents: denoised.latents.narrow(0, row as i64, 1),
+                encoder_features: denoised.encoder_features.narrow(0, row as i64, 1),
+                seeds: vec![seed],
+            };
+            write_bytes_atomically(&layout.part(index), &part.to_bytes()?)?;
+            self.save(&layout.image(index), &to_rgb(&pictures, row)?, seed)?;
+            session.wrote(&layout.image(index), "image", json!({"seed": seed}));
+        }
+        Ok(())
+    }
+
+    fn save(&self, path: &Path, picture: &image::RgbImage, seed: i64) -> Result<()> {
+        let job = &self.prepared.job;
+        let settings = drawing_settings(&job.drawing, self.prepared.drawing, &self.prepared.model);
+        let mut settings = picture_settings(&settings, &job.prompt, seed);
+        settings.insert("no_actor".to_owned(), json!(true));
+        let facts = picture_facts(&self.sdxl.facts, Some(&job.subject));
+        save_picture(path, picture, &settings, &facts)
+    }
+
+    fn facts(&self) -> BaseFacts {
+        BaseFacts {
+            prompt: self.prepared.job.prompt.clone(),
+            base_word: self.prepared.job.subject.clone(),
+            width: self.prepared.drawing.width,
+            height: self.prepared.drawing.height,
+            model: self.sdxl.facts.clone(),
+        }
+    }
+}
+
+/// Writes base.json: the resolved settings, and what a reader may want to know.
+fn save_config(layout: &Layout, prepared: &BaseJob, sdxl: &Sdxl, seconds: f64) -> Result<()> {
+    let seed = prepared.job.drawing.seed;
+    let images: Vec<Value> = (0..prepared.job.num_images)
+        .map(|index| json!({"path": format!("base/{index:02}.png"), "seed": seed + index as i64}))
+        .collect();
+    let config = json!({
+        "schema": "oneactor.base/v1",
+        "version": env!("CARGO_PKG_VERSION"),
+        "command": "generate-base",
+        "parameters": prepared.settings,
+        "model_fingerprint": sdxl.facts.fingerprint,
+        "device": format!("{:?}", sdxl.device()),
+        "seconds": seconds,
+        "images": images,
+    });
+    let text = format!("{config:#}\n");
+    write_bytes_atomically(&layout.config(), text.as_bytes())
+}

@@ -1,0 +1,81 @@
+//! `manifest.jsonl`: a row for each picture of a folder.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use crate::config::batch::Settings;
+use crate::io::atomic::write_bytes_atomically;
+
+/// The rows of a folder by file name; they are written anew with each picture, so that the file is
+/// complete at any time.
+pub struct Manifest {
+    path: PathBuf,
+    rows: BTreeMap<String, Value>,
+}
+
+impl Manifest {
+    /// The manifest of `folder`; rows of pictures that are gone are left out.
+    pub fn open(folder: &Path) -> Self {
+        let path = folder.join("manifest.jsonl");
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        let rows = text
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .filter_map(|row| Some((row["path"].as_str()?.to_owned(), row)))
+            .filter(|(name, _)| folder.join(name).is_file())
+            .collect();
+        Self { path, rows }
+    }
+
+    /// Its own file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the picture `name` has a row.
+    pub fn has(&self, name: &str) -> bool {
+        self.rows.contains_key(name)
+    }
+
+    /// Sets the row of the picture `name` and writes the file.
+    ///
+    /// # Errors
+    /// When the file can not be written.
+    pub fn set(&mut self, name: &str, settings: &Settings, seconds: Option<f64>) -> Result<()> {
+        let mut row = Settings::new();
+        row.insert("path".to_owned(), json!(name));
+        row.extend(settings.clone());
+        row.insert("seconds".to_owned(), json!(seconds));
+        self.rows.insert(name.to_owned(), Value::Object(row));
+        let lines: Vec<String> = self.rows.values().map(|row| format!("{row}\n")).collect();
+        write_bytes_atomically(&self.path, lines.concat().as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_replaced_and_rows_of_lost_pictures_dropped() -> Result<()> {
+        let folder = std::env::temp_dir().join(format!("oneactor-manifest-{}", std::process::id()));
+        fs::create_dir_all(&folder)?;
+        fs::write(folder.join("a.png"), "")?;
+        let settings: Settings = serde_json::from_str(r#"{"seed": 1}"#)?;
+        let mut manifest = Manifest::open(&folder);
+        manifest.set("a.png", &settings, None)?;
+        manifest.set("a.png", &settings, Some(2.0))?;
+        manifest.set("b.png", &settings, None)?;
+        let reopened = Manifest::open(&folder);
+        let text = fs::read_to_string(reopened.path())?;
+        fs::remove_dir_all(&folder)?;
+        assert_eq!(text.lines().count(), 2);
+        assert!(text.contains(r#""seconds":2.0"#));
+        assert!(reopened.has("a.png") && !reopened.has("b.png"));
+        Ok(())
+    }
+}

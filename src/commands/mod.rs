@@ -1,0 +1,201 @@
+//! The subcommands, one a file: jobs in, files out.
+//!
+//! All of them work a batch off in the same way, see [`work_off`]: every job is prepared, which
+//! checks all that can be checked without loading weights, and only then is the first one done.
+
+mod doctor;
+mod generate_base;
+mod located;
+mod manifest;
+mod picture;
+mod sample;
+mod session;
+mod tune;
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::cli::{Cli, Command};
+use crate::config::Planned;
+use crate::error::{Error, ErrorKind, device, kind_of, runtime, usage};
+use session::Session;
+
+/// Does what the command line says.
+///
+/// # Errors
+/// With the kind that decides the exit code.
+pub fn run(cli: &Cli) -> Result<()> {
+    match &cli.command {
+        Command::GenerateBase(line) => generate_base::run(line),
+        Command::Tune(line) => tune::run(line),
+        Command::Sample(line) => sample::run(line),
+        Command::Doctor(flags) => doctor::run(flags),
+    }
+}
+
+/// A job that is ready to be done.
+trait Prepared {
+    /// The folder that it writes to; no other job of the run may write there.
+    fn folder(&self) -> &Path;
+
+    /// The files that it would write, those that are there and finished left out.
+    fn files(&self) -> Vec<PathBuf>;
+
+    /// Its resolved settings, for `--dry-run` and `--verbose`.
+    fn settings(&self) -> serde_json::Value;
+}
+
+/// Prepares all jobs, then does them one after the other. A job that fails does not stop the
+/// others; a signal does.
+///
+/// # Errors
+/// That of the only job; with several jobs, one that tells how many failed, of kind `Partial`
+/// when others were done.
+fn work_off<J, P: Prepared>(
+    session: &Session,
+    planned: Vec<Planned<J>>,
+    prepare: impl Fn(&Session, J) -> Result<P>,
+    execute: impl Fn(&Session, P) -> Result<()>,
+) -> Result<()> {
+    let jobs = planned.len();
+    let mut failures = Failures::default();
+    let mut ready: Vec<(P, Option<String>)> = Vec::new();
+    for Planned { job, place } in planned {
+        session.signals.check()?;
+        let prepared = job
+            .and_then(|job| guarded(|| prepare(session, job)))
+            .and_then(|prepared| {
+                refuse_same_folder(&prepared, ready.iter().map(|(other, _)| other))?;
+                Ok(prepared)
+            });
+        match prepared {
+            Ok(prepared) => ready.push((prepared, place)),
+            Err(error) => failures.add(session, error, place)?,
+        }
+    }
+    for (prepared, place) in ready {
+        session.signals.check()?;
+        if let Some(place) = &place {
+            session.reporter.note(&format!("{place}:"));
+        }
+        session.reporter.detail(&format!("settings: {}", prepared.settings()));
+        if session.dry_run {
+            session.list_planned(&prepared.files());
+            continue;
+        }
+        let result = guarded(|| execute(session, prepared));
+        session.reporter.finish();
+        if let Err(error) = result {
+            failures.add(session, error, place)?;
+        }
+    }
+    failures.into_result(jobs)
+}
+
+/// The errors of a batch.
+#[derive(Default)]
+struct Failures {
+    errors: Vec<anyhow::Error>,
+}
+
+impl Failures {
+    /// Takes note of a failed job, and reports it at once where it is one of a batch file's.
+    fn add(&mut self, session: &Session, error: anyhow::Error, place: Option<String>) -> Result<()> {
+        if matches!(kind_of(&error), ErrorKind::Interrupt | ErrorKind::Terminate) {
+            return Err(error);
+        }
+        let error = match place {
+            Some(place) => {
+                let error = error.context(place);
+                session.reporter.error(&format!("{error:#}"));
+                error
+            }
+            None => error,
+        };
+        self.errors.push(error);
+        Ok(())
+    }
+
+    fn into_result(mut self, jobs: usize) -> Result<()> {
+        let failed = self.errors.len();
+        if failed == 0 {
+            return Ok(());
+        }
+        if jobs == 1 {
+            return Err(self.errors.remove(0));
+        }
+        let kind = if failed == jobs { kind_of(&self.errors[0]) } else { ErrorKind::Partial };
+        Err(Error::new(kind, format!("{failed} of {jobs} jobs failed, see above")).into())
+    }
+}
+
+/// Two jobs that write to the same folder would take each other's files for their own.
+fn refuse_same_folder<'a, P: Prepared + 'a>(
+    prepared: &P,
+    others: impl Iterator<Item = &'a P>,
+) -> Result<()> {
+    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let folder = absolute(prepared.folder());
+    for other in others {
+        if absolute(other.folder()) == folder {
+            return Err(usage(format!(
+                "{} is the folder of an earlier job too: give each job its own",
+                prepared.folder().display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Turns a panic into an error: libtorch reports a full memory in no other way.
+fn guarded<T>(action: impl FnOnce() -> Result<T>) -> Result<T> {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let result = catch_unwind(AssertUnwindSafe(action));
+    std::panic::set_hook(hook);
+    result.unwrap_or_else(|panic| Err(error_of_panic(panic.as_ref())))
+}
+
+fn error_of_panic(panic: &(dyn Any + Send)) -> anyhow::Error {
+    let message = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message");
+    let lower = message.to_lowercase();
+    let is_memory = ["out of memory", "can't allocate memory", "not enough memory"]
+        .iter()
+        .any(|phrase| lower.contains(phrase));
+    if is_memory {
+        return device(
+            "out of memory: try --dtype fp16, a smaller --batch-size or smaller pictures \
+             (--width, --height)",
+        );
+    }
+    let line = message.lines().next().unwrap_or_default();
+    runtime(format!("internal error, please report it: {line}"))
+}
+
+/// Creates a folder and those above it.
+fn create_folder(path: &Path) -> Result<()> {
+    std::fs::create_dir_all(path).with_context(|| {
+        Error::new(ErrorKind::Usage, format!("creating the folder {}", path.display()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_memory_is_reported_in_one_line_with_the_way_out() {
+        let result: Result<()> = guarded(|| panic!("Torch(\"CUDA out of memory. Tried …\\n…\")"));
+        let error = result.expect_err("it panicked");
+        assert_eq!(kind_of(&error), ErrorKind::Device);
+        assert!(error.to_string().contains("--batch-size"));
+        assert_eq!(error.to_string().lines().count(), 1);
+    }
+}

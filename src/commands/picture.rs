@@ -1,0 +1,273 @@
+//! Pictures on their way to disk: pixels, the settings they were drawn with, and the text chunks.
+
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+use image::RgbImage;
+use serde_json::{Value, json};
+use tch::{Device, Kind, Tensor};
+
+use super::located::{LocatedModel, ResolvedDrawing};
+use crate::config::batch::Settings;
+use crate::config::{DrawingJob, record};
+use crate::io::a1111::{self, Parameters};
+use crate::io::contact_sheet::ContactSheet;
+use crate::io::png::{open_png, save_png};
+use crate::schedulers::SchedulerKind;
+use crate::sdxl::ModelFacts;
+
+/// Row `index` of pictures in [0, 1] `[B, 3, H, W]` as 8-bit pixels.
+///
+/// # Errors
+/// When the tensor has another shape.
+pub fn to_rgb(pictures: &Tensor, index: usize) -> Result<RgbImage> {
+    let (_, channels, height, width) = pictures.size4()?;
+    ensure!(channels == 3, "found {channels} channels in a picture, expected 3");
+    let pixels = (pictures.get(index as i64) * 255.0)
+        .round()
+        .to_kind(Kind::Uint8)
+        .permute([1, 2, 0]) // [H, W, 3]
+        .contiguous()
+        .to_device(Device::Cpu);
+    let mut bytes = vec![0; pixels.numel()];
+    pixels.f_copy_data_u8(&mut bytes, pixels.numel())?;
+    let picture = RgbImage::from_raw(width as u32, height as u32, bytes);
+    picture.ok_or_else(|| anyhow::anyhow!("found too few pixels for {width} x {height}"))
+}
+
+/// The settings of `sample` that a picture of the plain model follows from, its prompt and seed
+/// left out. Device, batch size and the like, which do not change the picture, are no part of it.
+pub fn drawing_settings(
+    drawing: &DrawingJob,
+    resolved: ResolvedDrawing,
+    model: &LocatedModel,
+) -> Settings {
+    let mut settings = Settings::new();
+    let mut set = |key: &str, value: Value| {
+        if !value.is_null() {
+            settings.insert(key.to_owned(), value);
+        }
+    };
+    set("negative_prompt", json!(drawing.negative_prompt));
+    set("steps", json!(drawing.steps));
+    set("guidance_scale", json!(drawing.guidance_scale));
+    set("width", json!(resolved.width));
+    set("height", json!(resolved.height));
+    set("scheduler", json!(resolved.scheduler.name()));
+    set("model", json!(model.files.name()));
+    set("variant", json!(model.job.variant));
+    set("revision", json!(model.files.revision()));
+    set("vae", json!(model.job.vae));
+    set("dtype", json!(model.dtype()));
+    settings
+}
+
+/// One picture's settings: those of its job with its own prompt and seed.
+pub fn picture_settings(job: &Settings, prompt: &str, seed: i64) -> Settings {
+    let mut settings = job.clone();
+    settings.insert("prompt".to_owned(), json!(prompt));
+    settings.insert("seed".to_owned(), json!(seed));
+    settings
+}
+
+/// Facts that stand beside the settings in a picture.
+pub fn picture_facts(model: &ModelFacts, subject: Option<&str>) -> Settings {
+    let mut facts = Settings::new();
+    facts.insert("model".to_owned(), json!(model.name));
+    facts.insert("model_fingerprint".to_owned(), json!(model.fingerprint));
+    if let Some(subject) = subject {
+        facts.insert("subject".to_owned(), json!(subject));
+    }
+    facts
+}
+
+/// Writes a picture with its text chunks: `parameters` for other programs, `oneactor` for this one.
+///
+/// # Errors
+/// When the file can not be written.
+pub fn save_picture(
+    path: &Path,
+    picture: &RgbImage,
+    settings: &Settings,
+    facts: &Settings,
+) -> Result<()> {
+    let parameters = a1111_text(settings, facts);
+    let record = record::write_record(settings, facts);
+    let texts = [
+        (a1111::KEYWORD, parameters.as_str()),
+        (record::KEYWORD, record.as_str()),
+    ];
+    save_png(path, picture, &texts)
+}
+
+/// The settings in the words of stable-diffusion-webui; our own stand behind the model.
+fn a1111_text(settings: &Settings, facts: &Settings) -> String {
+    let text = |key: &str| settings.get(key).and_then(Value::as_str);
+    let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let is_guided = settings.contains_key("semantic_scale");
+    let sampler = [
+        SchedulerKind::Euler,
+        SchedulerKind::DpmSolverMultistep,
+        SchedulerKind::Ddim,
+    ]
+    .into_iter()
+    .find(|kind| text("scheduler") == Some(kind.name()))
+    .map_or("", sampler_name);
+    let mut fields = vec![("Sampler", sampler.to_owned())];
+    let mut add = |name: &'static str, value: Option<&Value>| {
+        if let Some(value) = value {
+            fields.push((name, plain(value)));
+        }
+    };
+    add("CFG scale", settings.get("guidance_scale"));
+    add("Seed", settings.get("seed"));
+    let side = |key: &str| settings.get(key).map(plain).unwrap_or_default();
+    add("Size", Some(&json!(format!("{}x{}", side("width"), side("height")))));
+    add("Model", settings.get("model"));
+    if is_guided {
+        add("OneActor v", settings.get("semantic_scale"));
+        add("OneActor eta1", settings.get("eta_1"));
+        add("OneActor eta2", settings.get("eta_2"));
+        add("OneActor steps", settings.get("guided_steps"));
+        add("OneActor subject", facts.get("subject"));
+    }
+    add("Version", Some(&json!(concat!("oneactor ", env!("CARGO_PKG_VERSION")))));
+    fields.insert(0, ("Steps", side("steps")));
+    Parameters {
+        prompt: text("prompt").unwrap_or_default(),
+        negative_prompt: text("negative_prompt"),
+        fields,
+    }
+    .to_text()
+}
+
+fn sampler_name(kind: SchedulerKind) -> &'static str {
+    match kind {
+        SchedulerKind::Euler => "Euler",
+        SchedulerKind::DpmSolverMultistep => "DPM++ 2M",
+        SchedulerKind::Ddim => "DDIM",
+    }
+}
+
+/// Writes a contact sheet of pictures that are on disk, numbered from 0.
+///
+/// # Errors
+/// When a picture can not be read or the sheet can not be written.
+pub fn save_contact_sheet<P: AsRef<Path>>(
+    path: &Path,
+    pictures: &[P],
+    columns: Option<usize>,
+) -> Result<()> {
+    let numbered = pictures.iter().enumerate();
+    let cells: Vec<(usize, &Path, String)> =
+        numbered.map(|(index, picture)| (index, picture.as_ref(), index.to_string())).collect();
+    save_sheet(path, &cells, columns, &[])
+}
+
+/// Most columns of a comparison; more pictures go on in further rows.
+const COMPARISON_COLUMNS: usize = 8;
+
+/// Writes a sheet with rows of plain pictures and, below each, those that the actor has guided.
+///
+/// # Errors
+/// As [`save_contact_sheet`].
+pub fn save_comparison<P: AsRef<Path>>(path: &Path, plain: &[P], guided: &[P]) -> Result<()> {
+    let columns = plain.len().clamp(1, COMPARISON_COLUMNS);
+    let mut cells = Vec::new();
+    let mut labels = Vec::new();
+    for (plain, guided) in plain.chunks(columns).zip(guided.chunks(columns)) {
+        for (label, row) in [("plain", plain), ("oneactor", guided)] {
+            let places = (labels.len() * columns..).zip(row);
+            cells.extend(places.map(|(index, picture)| (index, picture.as_ref(), String::new())));
+            labels.push(label);
+        }
+    }
+    save_sheet(path, &cells, Some(columns), &labels)
+}
+
+/// Writes a sheet of pictures, each with its place and its label; read one at a time.
+fn save_sheet(
+    path: &Path,
+    cells: &[(usize, &Path, String)],
+    columns: Option<usize>,
+    row_labels: &[&str],
+) -> Result<()> {
+    let Some(last) = cells.iter().map(|(index, ..)| *index).max() else {
+        return Ok(());
+    };
+    let mut sheet = None;
+    for (index, picture, label) in cells {
+        let picture = open_png(picture)?;
+        let sheet = match &mut sheet {
+            Some(sheet) => sheet,
+            empty => {
+                let size = picture.dimensions();
+                let new = ContactSheet::with_row_labels(last + 1, size, columns, row_labels)?;
+                empty.insert(new)
+            }
+        };
+        sheet.place(*index, &picture, label);
+    }
+    match sheet {
+        Some(sheet) => save_png(path, &sheet.finish(), &[]),
+        None => Ok(()),
+    }
+}
+
+/// The keys in which two settings differ, each with both values, for a message.
+pub fn differences(there: &Settings, here: &Settings) -> Vec<String> {
+    let keys: std::collections::BTreeSet<&String> = there.keys().chain(here.keys()).collect();
+    let shown = |value: Option<&Value>| value.map_or("none".to_owned(), Value::to_string);
+    keys.into_iter()
+        .filter(|key| there.get(*key) != here.get(*key))
+        .map(|key| format!("{key}: {} there, {} here", shown(there.get(key)), shown(here.get(key))))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(text: &str) -> Settings {
+        serde_json::from_str(text).expect("the test's JSON is an object")
+    }
+
+    #[test]
+    fn pixels_are_rounded_and_stand_in_rows() -> Result<()> {
+        let values = [0.0f32, 1.0, 0.5, 0.499, 0.1, 0.9];
+        let picture = to_rgb(&Tensor::from_slice(&values).view([1, 3, 1, 2]), 0)?;
+        assert_eq!(picture.into_raw(), [0, 128, 26, 255, 127, 230]);
+        Ok(())
+    }
+
+    #[test]
+    fn the_text_for_other_programs_names_our_scales_between_model_and_version() {
+        let settings = settings(
+            r#"{"prompt": "a cat", "negative_prompt": "dog", "seed": 7, "steps": 30,
+                "guidance_scale": 7.5, "width": 64, "height": 32, "scheduler": "dpm++2m",
+                "model": "toy", "semantic_scale": 0.8, "eta_1": 8.5, "eta_2": 1.0,
+                "guided_steps": "1-20"}"#,
+        );
+        let mut facts = Settings::new();
+        facts.insert("subject".to_owned(), json!("cat"));
+        let text = a1111_text(&settings, &facts);
+        let version = env!("CARGO_PKG_VERSION");
+        assert_eq!(
+            text,
+            format!(
+                "a cat\nNegative prompt: dog\nSteps: 30, Sampler: DPM++ 2M, CFG scale: 7.5, \
+                 Seed: 7, Size: 64x32, Model: toy, OneActor v: 0.8, OneActor eta1: 8.5, \
+                 OneActor eta2: 1.0, OneActor steps: 1-20, OneActor subject: cat, \
+                 Version: oneactor {version}"
+            )
+        );
+    }
+
+    #[test]
+    fn differences_name_key_and_both_values() {
+        let there = settings(r#"{"steps": 30, "seed": 1, "vae": "x"}"#);
+        let here = settings(r#"{"steps": 20, "seed": 1}"#);
+        let expected = ["steps: 30 there, 20 here", "vae: \"x\" there, none here"];
+        assert_eq!(differences(&there, &here), expected);
+    }
+}

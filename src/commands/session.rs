@@ -1,0 +1,123 @@
+//! What all jobs of a run share: where messages and results go, signals, and the loaded model.
+
+use std::cell::RefCell;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::located::LocatedModel;
+use crate::cli::{Format, RunFlags};
+use crate::config::ModelJob;
+use crate::progress::Reporter;
+use crate::sdxl::{LoadOptions, Sdxl};
+use crate::signals::Signals;
+
+/// What all jobs of a run share.
+pub struct Session {
+    /// Messages and progress.
+    pub reporter: Reporter,
+    /// Ctrl-C and SIGTERM.
+    pub signals: Signals,
+    /// Whether only to say what would be done.
+    pub dry_run: bool,
+    command: &'static str,
+    format: Format,
+    located: RefCell<Vec<(ModelJob, Rc<LocatedModel>)>>,
+    loaded: RefCell<Option<(Rc<LocatedModel>, Rc<Sdxl>)>>,
+}
+
+impl Session {
+    /// Starts a run of `command`.
+    ///
+    /// # Errors
+    /// When the system refuses signal handlers.
+    pub fn start(command: &'static str, run: &RunFlags) -> Result<Self> {
+        Ok(Self {
+            reporter: Reporter::new(run.quiet, run.verbose),
+            signals: Signals::listen()?,
+            dry_run: run.dry_run,
+            command,
+            format: run.format,
+            located: RefCell::default(),
+            loaded: RefCell::default(),
+        })
+    }
+
+    /// The files of a model, found once for all jobs that name it alike. `model.model` is set.
+    ///
+    /// # Errors
+    /// As [`LocatedModel::locate`].
+    pub fn locate(&self, model: &ModelJob) -> Result<Rc<LocatedModel>> {
+        if let Some((_, found)) = self.located.borrow().iter().find(|(known, _)| known == model) {
+            return Ok(Rc::clone(found));
+        }
+        let found = Rc::new(LocatedModel::locate(model, self.reporter.is_quiet())?);
+        self.located.borrow_mut().push((model.clone(), Rc::clone(&found)));
+        Ok(found)
+    }
+
+    /// The model, loaded once for consecutive jobs that name it alike.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged, see [`Sdxl::load`].
+    pub fn load(&self, located: &Rc<LocatedModel>) -> Result<Rc<Sdxl>> {
+        if let Some((known, sdxl)) = self.loaded.borrow().as_ref()
+            && Rc::ptr_eq(known, located)
+        {
+            return Ok(Rc::clone(sdxl));
+        }
+        // The old model goes first: there may be no room for two.
+        *self.loaded.borrow_mut() = None;
+        let options = LoadOptions {
+            device: located.device,
+            kind: located.kind,
+            vae: located.vae.as_ref(),
+        };
+        let name = located.files.name();
+        self.reporter.note(&format!("loading {name}"));
+        let sdxl = Sdxl::load(&located.files, &options, &mut |component| {
+            self.reporter.detail(&format!("loading {component} of {name}"));
+        })?;
+        let sdxl = Rc::new(sdxl);
+        *self.loaded.borrow_mut() = Some((Rc::clone(located), Rc::clone(&sdxl)));
+        Ok(sdxl)
+    }
+
+    /// Lists a written file on stdout; `facts` are more about it for `--format json`.
+    pub fn wrote(&self, path: &Path, kind: &str, facts: Value) {
+        self.list(path, kind, "written", facts);
+    }
+
+    /// Lists the files that a dry run would write.
+    pub fn list_planned(&self, paths: &[PathBuf]) {
+        if paths.is_empty() {
+            self.reporter.note("nothing to do: everything is there already");
+        }
+        for path in paths {
+            self.list(path, "file", "planned", Value::Null);
+        }
+    }
+
+    fn list(&self, path: &Path, kind: &str, status: &str, facts: Value) {
+        let line = match self.format {
+            Format::Text => path.display().to_string(),
+            Format::Json => {
+                let mut object = json!({
+                    "command": self.command,
+                    "kind": kind,
+                    "path": path,
+                    "status": status,
+                });
+                if let (Value::Object(object), Value::Object(facts)) = (&mut object, facts) {
+                    object.extend(facts);
+                }
+                object.to_string()
+            }
+        };
+        // A reader that has closed the pipe wants no more lines; the files are written all the same.
+        let _ = writeln!(io::stdout().lock(), "{line}");
+    }
+}

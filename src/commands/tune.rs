@@ -1,0 +1,363 @@
+//! `tune`: an actor from base images.
+
+mod resume;
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use super::located::LocatedModel;
+use super::picture::differences;
+use super::session::Session;
+use super::{Prepared, work_off};
+use crate::cli::sample::Preset;
+use crate::cli::tune::Kind;
+use crate::cli::{CommandLine, Target, TuneFlags};
+use crate::config::batch::Settings;
+use crate::config::sample::ACTOR_FILE;
+use crate::config::{TuneJob, plan};
+use crate::error::usage;
+use crate::io::atomic::write_bytes_atomically;
+use crate::oneactor::base_set::BaseSet;
+use crate::oneactor::loss::LossWeights;
+use crate::oneactor::projector::Head;
+use crate::oneactor::target::most_typical;
+use crate::oneactor::templates;
+use crate::oneactor::tune::{StepReport, TuneOptions, Tuner};
+use crate::sdxl::Sdxl;
+use resume::{open_log, resume, save_checkpoint};
+
+/// A checkpoint is written after so many steps.
+const CHECKPOINT_EVERY: usize = 50;
+
+/// Does the jobs of `tune`.
+///
+/// # Errors
+/// See [`work_off`].
+pub fn run(line: &CommandLine<TuneFlags>) -> Result<()> {
+    let session = Session::start("tune", &line.run)?;
+    let jobs = plan(&line.flags, line.run.config.as_deref(), "tune", TuneJob::check)?;
+    work_off(&session, jobs, prepare, execute)
+}
+
+/// A job with its base set and its model.
+struct Tuning {
+    job: TuneJob,
+    base: BaseSet,
+    target: usize,
+    num_auxiliary: usize,
+    model: Rc<LocatedModel>,
+    /// What the actor follows from.
+    settings: Settings,
+    is_finished: bool,
+}
+
+/// The files of a base folder that belong to tuning.
+struct Layout<'a>(&'a Path);
+
+impl Layout<'_> {
+    fn base(&self) -> PathBuf {
+        self.0.join("base.safetensors")
+    }
+    fn actor(&self) -> PathBuf {
+        self.0.join(ACTOR_FILE)
+    }
+    fn log(&self) -> PathBuf {
+        self.0.join("tune.jsonl")
+    }
+    fn config(&self) -> PathBuf {
+        self.0.join("tune.json")
+    }
+    /// Where an interrupted run stopped …
+    fn checkpoint(&self) -> PathBuf {
+        self.0.join("tune.checkpoint.safetensors")
+    }
+    /// … and its settings.
+    fn checkpoint_config(&self) -> PathBuf {
+        self.0.join("tune.checkpoint.json")
+    }
+}
+
+impl Prepared for Tuning {
+    fn folder(&self) -> &Path {
+        &self.job.dir
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        let layout = Layout(&self.job.dir);
+        match self.is_finished {
+            true => Vec::new(),
+            false => vec![layout.log(), layout.actor(), layout.config()],
+        }
+    }
+
+    fn settings(&self) -> Value {
+        json!(self.settings)
+    }
+}
+
+fn prepare(session: &Session, mut job: TuneJob) -> Result<Tuning> {
+    let layout = Layout(&job.dir);
+    if !layout.base().is_file() {
+        return Err(usage(format!(
+            "there is no base set {}: run `oneactor generate-base … -o {}` first",
+            layout.base().display(),
+            job.dir.display()
+        )));
+    }
+    let base = BaseSet::read(&layout.base())?;
+    let target = target(&job, &base, session)?;
+    let num_auxiliary = num_auxiliary(&job, &base)?;
+    job.model.model.get_or_insert_with(|| base.facts.model.name.clone());
+    let model = session.locate(&job.model)?;
+    let word = &base.facts.base_word;
+    for prompt in kind(job.kind).prompts(word) {
+        model.tokenizers.word_positions(&prompt, word)?;
+    }
+    let settings = settings(&job, num_auxiliary, target, &model)?;
+    let is_finished = !job.overwrite && is_finished(&layout, &settings)?;
+    Ok(Tuning {
+        job,
+        base,
+        target,
+        num_auxiliary,
+        model,
+        settings,
+        is_finished,
+    })
+}
+
+/// The target among the base images.
+fn target(job: &TuneJob, base: &BaseSet, session: &Session) -> Result<usize> {
+    let images = base.num_base_images();
+    match job.target {
+        Target::Auto => {
+            let target = most_typical(&base.encoder_features);
+            let dir = job.dir.display();
+            session.reporter.note(&format!(
+                "{dir}: the target is image {target}, the most typical of {images}; \
+                 choose another with --target N"
+            ));
+            Ok(target)
+        }
+        Target::Index(index) => usize::try_from(index)
+            .ok()
+            .filter(|index| *index < images)
+            .ok_or_else(|| {
+                usage(format!(
+                    "--target: found {index}, expected 0 to {} ({} holds {images} base images) \
+                     or auto",
+                    images - 1,
+                    job.dir.display()
+                ))
+            }),
+    }
+}
+
+/// K: the paper's 3 where the flags name none, or all there are.
+fn num_auxiliary(job: &TuneJob, base: &BaseSet) -> Result<usize> {
+    let images = base.num_base_images();
+    if images < 2 {
+        return Err(usage(format!(
+            "{} holds {images} base image, expected at least 2",
+            job.dir.display()
+        )));
+    }
+    let most = images - 1;
+    match job.num_auxiliary {
+        None => Ok(most.min(3)),
+        Some(count) if count <= most => Ok(count),
+        Some(count) => Err(usage(format!(
+            "--num-auxiliary: found {count}, expected at most {most}, for there are {images} base \
+             images and one of them is the target"
+        ))),
+    }
+}
+
+/// What the actor follows from. The base set is known by its CRC-32.
+fn settings(
+    job: &TuneJob,
+    num_auxiliary: usize,
+    target: usize,
+    model: &LocatedModel,
+) -> Result<Settings> {
+    let path = Layout(&job.dir).base();
+    let bytes = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+    let value = json!({
+        "base_crc32": format!("{:08x}", crc32fast::hash(&bytes)),
+        "target": target,
+        "kind": job.kind,
+        "max_steps": job.max_steps,
+        "num_auxiliary": num_auxiliary,
+        "lambda_1": job.lambda_1,
+        "lambda_2": job.lambda_2,
+        "learning_rate": job.learning_rate,
+        "weight_decay": job.weight_decay,
+        "preset": job.preset,
+        "seed": job.seed,
+        "model": model.files.name(),
+        "variant": job.model.variant,
+        "revision": model.files.revision(),
+        "vae": job.model.vae,
+        "dtype": model.dtype(),
+    });
+    let mut settings = value.as_object().cloned().unwrap_or_default();
+    settings.retain(|_, value| !value.is_null());
+    Ok(settings)
+}
+
+/// Whether the folder holds the actor that these settings lead to.
+///
+/// # Errors
+/// When it holds one of other settings.
+fn is_finished(layout: &Layout, settings: &Settings) -> Result<bool> {
+    let config = fs::read_to_string(layout.config());
+    let (true, Ok(text)) = (layout.actor().is_file(), config) else {
+        return Ok(false);
+    };
+    let there: Value = serde_json::from_str(&text).unwrap_or_default();
+    let there = there["parameters"].as_object().cloned().unwrap_or_default();
+    let differences = differences(&there, settings);
+    if differences.is_empty() {
+        return Ok(true);
+    }
+    Err(usage(format!(
+        "{} was tuned with other settings ({}): copy the folder, or tune again with --overwrite",
+        layout.actor().display(),
+        differences.join("; ")
+    )))
+}
+
+fn execute(session: &Session, tuning: Tuning) -> Result<()> {
+    let Tuning { job, base, .. } = &tuning;
+    let layout = Layout(&job.dir);
+    if tuning.is_finished {
+        session.reporter.note(&format!("{} is there already", layout.actor().display()));
+        return Ok(());
+    }
+    let started = Instant::now();
+    let sdxl = session.load(&tuning.model)?;
+    // Until the new actor is there, the old one is none of these settings.
+    let _ = fs::remove_file(layout.config());
+    session.reporter.note("encoding prompts and target");
+    let mut tuner = Tuner::new(&sdxl, base, options(&tuning))?;
+    resume(session, &layout, &tuning.settings, &mut tuner)?;
+    learn(session, &layout, &tuning, &mut tuner)?;
+
+    let convergence = tuner.convergence();
+    let summary = json!({
+        "steps": tuner.steps_taken(),
+        "best_step": convergence.best_step,
+        "best_validation": convergence.best,
+        "converged": convergence.is_reached(),
+    });
+    session.reporter.note(&format!(
+        "{} steps, {}; the best projector is that of step {}",
+        tuner.steps_taken(),
+        if convergence.is_reached() { "converged" } else { "the most allowed" },
+        convergence.best_step
+    ));
+    let actor = tuner.into_actor(base)?;
+    write_bytes_atomically(&layout.actor(), &actor.to_bytes()?)?;
+    save_config(&layout, &tuning, &sdxl, &summary, started.elapsed().as_secs_f64())?;
+    for path in [layout.checkpoint(), layout.checkpoint_config()] {
+        let _ = fs::remove_file(path);
+    }
+    session.wrote(&layout.log(), "log", Value::Null);
+    session.wrote(&layout.actor(), "actor", summary);
+    session.wrote(&layout.config(), "config", Value::Null);
+    Ok(())
+}
+
+/// Takes steps until the criterion or the limit ends them, each a row of tune.jsonl.
+fn learn(session: &Session, layout: &Layout, tuning: &Tuning, tuner: &mut Tuner) -> Result<()> {
+    let mut log = open_log(&layout.log(), tuner.steps_taken())?;
+    let steps = tuning.job.max_steps - tuner.steps_taken().min(tuning.job.max_steps);
+    session.reporter.start("tuning", steps);
+    while !tuner.is_done() {
+        let started = Instant::now();
+        let report = tuner.step()?;
+        let row = row(&report, started.elapsed().as_secs_f64());
+        writeln!(log, "{row}").with_context(|| format!("writing {}", layout.log().display()))?;
+        session.reporter.advance(&format!("loss {:.4}", report.loss));
+        let stopped = session.signals.check();
+        if stopped.is_err() || report.step.is_multiple_of(CHECKPOINT_EVERY) {
+            save_checkpoint(layout, &tuning.settings, tuner)?;
+        }
+        stopped?;
+    }
+    session.reporter.finish();
+    Ok(())
+}
+
+fn row(report: &StepReport, seconds: f64) -> Value {
+    json!({
+        "step": report.step,
+        "loss": report.loss,
+        "loss_target": report.loss_target,
+        "loss_auxiliary": report.loss_auxiliary,
+        "loss_average": report.loss_average,
+        "validation": report.validation,
+        "seconds": seconds,
+    })
+}
+
+fn options(tuning: &Tuning) -> TuneOptions {
+    let Tuning { job, num_auxiliary, .. } = tuning;
+    TuneOptions {
+        target: tuning.target,
+        kind: kind(job.kind),
+        head: match job.preset {
+            Preset::Paper => Head::AdaIn,
+            Preset::Release => Head::LayerNorm,
+        },
+        max_steps: job.max_steps,
+        num_auxiliary: *num_auxiliary,
+        loss_weights: LossWeights {
+            lambda_1: job.lambda_1,
+            lambda_2: job.lambda_2,
+        },
+        learning_rate: job.learning_rate,
+        weight_decay: job.weight_decay,
+        seed: job.seed,
+        micro_batch: job.batch_size.unwrap_or(num_auxiliary + 2),
+    }
+}
+
+fn kind(kind: Kind) -> templates::Kind {
+    match kind {
+        Kind::Character => templates::Kind::Character,
+        Kind::Object => templates::Kind::Object,
+        Kind::Style => templates::Kind::Style,
+    }
+}
+
+/// Writes tune.json: the resolved settings, and what a reader may want to know.
+fn save_config(
+    layout: &Layout,
+    tuning: &Tuning,
+    sdxl: &Sdxl,
+    summary: &Value,
+    seconds: f64,
+) -> Result<()> {
+    let config = json!({
+        "schema": "oneactor.tune/v1",
+        "version": env!("CARGO_PKG_VERSION"),
+        "command": "tune",
+        "parameters": tuning.settings,
+        "target_choice": tuning.job.target,
+        "prompt": tuning.base.facts.prompt,
+        "subject": tuning.base.facts.base_word,
+        "model_fingerprint": sdxl.facts.fingerprint,
+        "device": format!("{:?}", sdxl.device()),
+        "result": summary,
+        "seconds": seconds,
+    });
+    let text = format!("{config:#}\n");
+    write_bytes_atomically(&layout.config(), text.as_bytes())
+}

@@ -1,0 +1,332 @@
+//! Batch files: `{"defaults": {…}, "jobs": [{…}, …]}`.
+
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::de::{self, MapAccess, SeqAccess};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
+
+use crate::cli;
+use crate::error::{Error, ErrorKind, usage};
+
+/// The settings of a job as they stand in the file.
+pub type Settings = Map<String, Value>;
+
+/// A batch file with known keys and values of the right type, not yet checked beyond that.
+#[derive(Debug)]
+pub struct Batch {
+    /// Settings of every job that does not say otherwise.
+    pub defaults: Settings,
+    /// The jobs, at least one.
+    pub jobs: Vec<Settings>,
+}
+
+/// Largest batch file, in bytes.
+const LARGEST: u64 = 16 << 20;
+
+const EXPECTED: &str = "{\"defaults\": {…}, \"jobs\": [{…}, …]}";
+
+/// Reads the batch file of `subcommand`, whose flags are `F`.
+///
+/// # Errors
+/// With the file and line, or job and key: broken JSON, an unknown or repeated key, a value of the
+/// wrong type, no jobs.
+pub fn read<F: for<'de> Deserialize<'de>>(path: &Path, subcommand: &str) -> Result<Batch> {
+    let name = path.display();
+    let text = read_text(path)?;
+    let Unique(root) = serde_json::from_str(&text)
+        .map_err(|error| usage(format!("batch file {name}: {}", syntax_message(&error))))?;
+    parse::<F>(root, subcommand).with_context(|| format!("batch file {name}"))
+}
+
+fn parse<F: for<'de> Deserialize<'de>>(root: Value, subcommand: &str) -> Result<Batch> {
+    let Value::Object(mut root) = root else {
+        return Err(usage(format!("found {}, expected {EXPECTED}", describe(&root))));
+    };
+    let defaults = match root.remove("defaults") {
+        None => Settings::new(),
+        Some(Value::Object(defaults)) => defaults,
+        Some(other) => {
+            let found = describe(&other);
+            return Err(usage(format!("key `defaults`: found {found}, expected an object")));
+        }
+    };
+    let jobs = match root.remove("jobs") {
+        Some(Value::Array(jobs)) if !jobs.is_empty() => jobs,
+        Some(Value::Array(_)) => {
+            return Err(usage("key `jobs`: found an empty list, expected at least one job"));
+        }
+        Some(other) => {
+            let found = describe(&other);
+            return Err(usage(format!("key `jobs`: found {found}, expected a list of objects")));
+        }
+        None if root.is_empty() => {
+            return Err(usage(format!("key `jobs` is missing, expected {EXPECTED}")));
+        }
+        None => Vec::new(),
+    };
+    if let Some(key) = root.keys().next() {
+        let known = ["defaults", "jobs"].map(|key| (key.to_owned(), Vec::new()));
+        return Err(unknown_key(key, &known));
+    }
+    let keys = cli::batch_keys(subcommand);
+    check_settings::<F>(&defaults, &keys).context("`defaults`")?;
+    let mut checked = Vec::with_capacity(jobs.len());
+    for (number, job) in (1..).zip(jobs) {
+        let Value::Object(settings) = job else {
+            let found = describe(&job);
+            return Err(usage(format!("job {number}: found {found}, expected an object")));
+        };
+        check_settings::<F>(&settings, &keys).with_context(|| format!("job {number}"))?;
+        checked.push(settings);
+    }
+    Ok(Batch {
+        defaults,
+        jobs: checked,
+    })
+}
+
+/// The file as text, within bounds.
+fn read_text(path: &Path) -> Result<String> {
+    let name = path.display();
+    let refused = || Error::new(ErrorKind::Usage, format!("opening batch file {name}"));
+    let file = File::open(path).with_context(refused)?;
+    let mut bytes = Vec::new();
+    file.take(LARGEST + 1)
+        .read_to_end(&mut bytes)
+        .with_context(refused)?;
+    if bytes.len() as u64 > LARGEST {
+        let limit = LARGEST >> 20;
+        return Err(usage(format!("batch file {name} is larger than {limit} MiB")));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let offset = error.utf8_error().valid_up_to();
+        usage(format!("batch file {name} is not UTF-8: byte {offset} starts no character"))
+    })
+}
+
+/// Checks each key and the type of its value.
+pub(super) fn check_settings<F: for<'de> Deserialize<'de>>(
+    settings: &Settings,
+    keys: &[(String, Vec<String>)],
+) -> Result<()> {
+    for (key, value) in settings {
+        if !keys.iter().any(|(known, _)| known == key) {
+            return Err(unknown_key(key, keys));
+        }
+        // Alone in an object, so that an error can only be about this key.
+        let alone = Settings::from_iter([(key.clone(), value.clone())]);
+        if let Err(error) = F::deserialize(Value::Object(alone)) {
+            let (found, expected) = (describe(value), expected(&error));
+            return Err(usage(format!("key `{key}`: found {found}, expected {expected}")));
+        }
+    }
+    Ok(())
+}
+
+/// The message about a key that is not known, with the nearest one that is.
+fn unknown_key(key: &str, known: &[(String, Vec<String>)]) -> anyhow::Error {
+    const OF_THE_RUN: [&str; 5] = ["config", "format", "quiet", "verbose", "dry_run"];
+    if OF_THE_RUN.contains(&key) {
+        let flag = key.replace('_', "-");
+        return usage(format!(
+            "key `{key}` is no setting of a job: give --{flag} on the command line"
+        ));
+    }
+    let spelled = key.replace('-', "_").to_lowercase();
+    let aliased = known.iter().find(|(_, aliases)| aliases.contains(&spelled));
+    let nearest = aliased.map(|(name, _)| name).or_else(|| {
+        known
+            .iter()
+            .map(|(name, _)| (strsim::jaro_winkler(&spelled, name), name))
+            .filter(|(likeness, _)| *likeness > 0.75)
+            .max_by(|a, b| a.0.total_cmp(&b.0))
+            .map(|(_, name)| name)
+    });
+    match nearest {
+        Some(nearest) => usage(format!("unknown key `{key}`, did you mean `{nearest}`?")),
+        None => {
+            let names: Vec<&str> = known.iter().map(|(name, _)| name.as_str()).collect();
+            usage(format!("unknown key `{key}`, expected one of {}", names.join(", ")))
+        }
+    }
+}
+
+/// A value in words, cut to one short line.
+fn describe(value: &Value) -> String {
+    match value {
+        Value::Null => "null".to_owned(),
+        Value::Bool(value) => format!("{value}"),
+        Value::Number(number) => format!("the number {number}"),
+        Value::String(text) if text.chars().count() > 40 => {
+            let start: String = text.chars().take(40).collect();
+            format!("the string \"{start}…\"")
+        }
+        Value::String(text) => format!("the string \"{text}\""),
+        Value::Array(_) => "a list".to_owned(),
+        Value::Object(_) => "an object".to_owned(),
+    }
+}
+
+/// What serde expected, in the words of the help text.
+fn expected(error: &serde_json::Error) -> String {
+    let message = error.to_string();
+    let expected = message.split_once("expected ").map_or(&*message, |(_, rest)| rest);
+    match expected {
+        "i64" => "a whole number".to_owned(),
+        "f64" => "a number".to_owned(),
+        "a boolean" => "true or false".to_owned(),
+        "path string" => "a string".to_owned(),
+        "string or map" => "a string".to_owned(),
+        other if other.ends_with("string or a list of strings") => {
+            "a string or a list of strings".to_owned()
+        }
+        other => other.replace('`', "\""),
+    }
+}
+
+/// A syntax error in words, with its place.
+fn syntax_message(error: &serde_json::Error) -> String {
+    let message = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    let what = message.strip_suffix(&place).unwrap_or(&message);
+    format!("line {}, column {}: {what}", error.line(), error.column())
+}
+
+/// A JSON value in which no object has the same key twice (plain `serde_json` keeps the last).
+struct Unique(Value);
+
+impl<'de> Deserialize<'de> for Unique {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(UniqueVisitor).map(Unique)
+    }
+}
+
+struct UniqueVisitor;
+
+impl<'de> de::Visitor<'de> for UniqueVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(Unique(item)) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Value::Array(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut map = Map::new();
+        while let Some(key) = entries.next_key::<String>()? {
+            if map.contains_key(&key) {
+                return Err(de::Error::custom(format!("key `{key}` stands here twice")));
+            }
+            let Unique(value) = entries.next_value()?;
+            map.insert(key, value);
+        }
+        Ok(Value::Object(map))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::GenerateBaseFlags;
+
+    fn message(text: &str) -> String {
+        let Unique(root) = match serde_json::from_str(text) {
+            Ok(root) => root,
+            Err(error) => return syntax_message(&error),
+        };
+        let result = parse::<GenerateBaseFlags>(root, "generate-base");
+        format!("{:#}", result.expect_err("the batch is wrong"))
+    }
+
+    #[test]
+    fn a_good_batch_is_read() -> Result<()> {
+        let root: Unique = serde_json::from_str(
+            r#"{"defaults": {"steps": 4, "guidance_scale": 5}, "jobs": [{"prompt": "a cat"}, {}]}"#,
+        )?;
+        let batch = parse::<GenerateBaseFlags>(root.0, "generate-base")?;
+        assert_eq!(batch.defaults.len(), 2);
+        assert_eq!(batch.jobs.len(), 2);
+        Ok(())
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_the_nearest_match() {
+        let cases = [
+            (r#"{"jobs": [{"promt": "a"}]}"#, "job 1: unknown key `promt`, did you mean `prompt`?"),
+            (r#"{"jobs": [{}, {"num-images": 3}]}"#, "job 2: unknown key `num-images`, did you mean `num_images`?"),
+            (r#"{"jobs": [{"cfg_scale": 3}]}"#, "did you mean `guidance_scale`?"),
+            (r#"{"jbos": []}"#, "unknown key `jbos`, did you mean `jobs`?"),
+            (r#"{"defaults": {"quiet": true}, "jobs": [{}]}"#, "`defaults`: key `quiet` is no setting of a job"),
+            (r#"{"jobs": [{"zzz": 1}]}"#, "unknown key `zzz`, expected one of prompt, subject"),
+        ];
+        for (text, expected) in cases {
+            let found = message(text);
+            assert!(found.contains(expected), "{found}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_type_names_job_key_found_and_expected() {
+        let cases = [
+            (r#"{"jobs": [{"steps": "ten"}]}"#, "job 1: key `steps`: found the string \"ten\", expected a whole number"),
+            (r#"{"jobs": [{"steps": 2.5}]}"#, "found the number 2.5, expected a whole number"),
+            (r#"{"jobs": [{"guidance_scale": [7]}]}"#, "found a list, expected a number"),
+            (r#"{"jobs": [{"overwrite": "yes"}]}"#, "expected true or false"),
+            (r#"{"jobs": [{"prompt": 7}]}"#, "found the number 7, expected a string"),
+            (r#"{"jobs": [{"output_dir": 7}]}"#, "expected a string"),
+            (r#"{"jobs": [{"dtype": "int8"}]}"#, "found the string \"int8\", expected one of \"auto\", \"fp32\""),
+            (r#"{"jobs": {}}"#, "key `jobs`: found an object, expected a list of objects"),
+            (r#"{"jobs": []}"#, "expected at least one job"),
+            (r#"{"jobs": [3]}"#, "job 1: found the number 3, expected an object"),
+            (r#"[]"#, "found a list, expected {\"defaults\""),
+            (r#"{}"#, "key `jobs` is missing"),
+        ];
+        for (text, expected) in cases {
+            let found = message(text);
+            assert!(found.contains(expected), "{found}");
+        }
+    }
+
+    #[test]
+    fn broken_json_names_line_and_column() {
+        assert!(message("{\n  \"jobs\": [}").starts_with("line 2, column 12: "));
+        assert!(message("{\"a\": 1, \"a\": 2}").contains("key `a` stands here twice"));
+        assert!(message("").starts_with("line 1, column 0: "));
+    }
+}

@@ -1,0 +1,100 @@
+//! Ranges: what was found, and what is allowed.
+
+use std::ops::RangeInclusive;
+
+use anyhow::Result;
+
+use crate::error::usage;
+
+/// A whole number within `range`.
+///
+/// # Errors
+/// With the flag, what was found and the valid range.
+pub fn whole(flag: &str, value: i64, range: RangeInclusive<i64>) -> Result<i64> {
+    if range.contains(&value) {
+        return Ok(value);
+    }
+    let (first, last) = range.into_inner();
+    Err(usage(format!(
+        "{flag}: found {value}, expected a whole number from {first} to {last}"
+    )))
+}
+
+/// A count within `range`, see [`whole`].
+pub fn count(flag: &str, value: i64, range: RangeInclusive<i64>) -> Result<usize> {
+    let value = whole(flag, value, range)?;
+    usize::try_from(value).map_err(|_| usage(format!("{flag}: found {value}, expected a count")))
+}
+
+/// A number within `range`; NaN and infinities are not.
+///
+/// # Errors
+/// With the flag, what was found and the valid range.
+pub fn number(flag: &str, value: f64, range: RangeInclusive<f64>) -> Result<f64> {
+    if range.contains(&value) {
+        return Ok(value);
+    }
+    let (first, last) = range.into_inner();
+    Err(usage(format!(
+        "{flag}: found {value}, expected a number from {first} to {last}"
+    )))
+}
+
+/// A side of a picture: pixels, a multiple of 8.
+///
+/// # Errors
+/// With the flag, what was found and the valid range.
+pub fn side(flag: &str, value: i64) -> Result<i64> {
+    const LARGEST: i64 = 8192;
+    if (8..=LARGEST).contains(&value) && value % 8 == 0 {
+        return Ok(value);
+    }
+    let near = (value.clamp(8, LARGEST) + 4) / 8 * 8;
+    Err(usage(format!(
+        "{flag}: found {value}, expected a multiple of 8 from 8 to {LARGEST}, for instance {near}"
+    )))
+}
+
+/// The first seed of `images` consecutive ones.
+///
+/// # Errors
+/// When the seed is negative or the last seed does not fit 63 bits.
+pub fn seed(value: i64, images: usize) -> Result<i64> {
+    let last = i64::MAX - images as i64;
+    whole("--seed", value, 0..=last)
+}
+
+/// A value that must be given.
+///
+/// # Errors
+/// With the flag and what it is for.
+pub fn required<T: Clone>(flag: &str, what: &str, value: &Option<T>) -> Result<T> {
+    value
+        .clone()
+        .ok_or_else(|| usage(format!("{flag} is missing: {what}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_outside_is_refused_with_the_range() {
+        let message = |result: Result<()>| format!("{:#}", result.expect_err("it is outside"));
+        assert_eq!(
+            message(whole("--steps", 0, 1..=1000).map(drop)),
+            "--steps: found 0, expected a whole number from 1 to 1000"
+        );
+        assert_eq!(
+            message(number("--eta-1", f64::NAN, 0.0..=100.0).map(drop)),
+            "--eta-1: found NaN, expected a number from 0 to 100"
+        );
+        assert_eq!(
+            message(side("--width", 1021).map(drop)),
+            "--width: found 1021, expected a multiple of 8 from 8 to 8192, for instance 1024"
+        );
+        assert!(side("--width", i64::MIN).is_err());
+        assert!(seed(-1, 1).is_err());
+        assert!(seed(i64::MAX, 11).is_err());
+    }
+}

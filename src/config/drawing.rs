@@ -1,0 +1,112 @@
+//! How a picture is drawn by the frozen model, checked.
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::check;
+use crate::cli::DrawingFlags;
+use crate::error::usage;
+use crate::schedulers::SchedulerKind;
+
+/// Scale of plain guidance in the paper (Sec. 4).
+pub const GUIDANCE_SCALE: f64 = 7.5;
+
+/// How a picture is drawn by the frozen model.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DrawingJob {
+    /// What must not be shown; `None` means zeros, `""` an encoded empty text.
+    pub negative_prompt: Option<String>,
+    /// Seed of the first image.
+    pub seed: i64,
+    /// Denoising steps.
+    pub steps: usize,
+    /// Scale of plain classifier-free guidance.
+    pub guidance_scale: f64,
+    /// Pixels; `None` means the model's own width.
+    pub width: Option<i64>,
+    /// Pixels; `None` means the model's own height.
+    pub height: Option<i64>,
+    /// The sampler; `None` means the checkpoint's own.
+    pub scheduler: Option<SchedulerKind>,
+    /// Images drawn at once.
+    pub batch_size: usize,
+    /// Whether to redo what is there.
+    pub overwrite: bool,
+}
+
+/// Schedulers with the names they go by elsewhere, in lower case and without spaces.
+const SCHEDULERS: [(SchedulerKind, [&str; 2]); 3] = [
+    (SchedulerKind::Euler, ["eulerdiscretescheduler", "eulerdiscrete"]),
+    (
+        SchedulerKind::DpmSolverMultistep,
+        ["dpmsolvermultistepscheduler", "dpmsolvermultistep"],
+    ),
+    (SchedulerKind::Ddim, ["ddimscheduler", "ddimdiscrete"]),
+];
+
+impl DrawingJob {
+    /// Checks the flags and fills in the defaults. `images` are drawn with consecutive seeds.
+    ///
+    /// # Errors
+    /// With the flag, what was found and the valid range.
+    pub fn check(flags: &DrawingFlags, images: usize) -> Result<Self> {
+        let side = |flag, value: Option<i64>| value.map(|value| check::side(flag, value)).transpose();
+        Ok(Self {
+            negative_prompt: flags.negative_prompt.clone(),
+            seed: check::seed(flags.seed.unwrap_or(0), images)?,
+            steps: check::count("--steps", flags.steps.unwrap_or(30), 1..=1000)?,
+            guidance_scale: check::number(
+                "--guidance-scale",
+                flags.guidance_scale.unwrap_or(GUIDANCE_SCALE),
+                0.0..=100.0,
+            )?,
+            width: side("--width", flags.width)?,
+            height: side("--height", flags.height)?,
+            scheduler: flags.scheduler.as_deref().map(scheduler).transpose()?,
+            batch_size: check::count("--batch-size", flags.batch_size.unwrap_or(1), 1..=1024)?,
+            overwrite: flags.overwrite.unwrap_or(false),
+        })
+    }
+}
+
+/// The scheduler that goes by `name` here or in other programs.
+fn scheduler(name: &str) -> Result<SchedulerKind> {
+    let plain: String = name
+        .to_lowercase()
+        .chars()
+        .filter(|c| !matches!(c, ' ' | '_' | '-'))
+        .collect();
+    SCHEDULERS
+        .iter()
+        .find(|(kind, others)| plain == kind.name() || others.contains(&plain.as_str()))
+        .map(|(kind, _)| *kind)
+        .ok_or_else(|| {
+            let names = SCHEDULERS.map(|(kind, _)| kind.name()).join(", ");
+            usage(format!("--scheduler: found \"{name}\", expected one of {names}"))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schedulers_go_by_the_names_other_programs_use() {
+        for name in ["dpm++2m", "DPM++ 2M", "DPMSolverMultistepScheduler"] {
+            let kind = scheduler(name).ok();
+            assert_eq!(kind, Some(SchedulerKind::DpmSolverMultistep), "{name}");
+        }
+        assert_eq!(scheduler("Euler").ok(), Some(SchedulerKind::Euler));
+        let error = scheduler("euler a").expect_err("it is another scheduler");
+        assert!(error.to_string().contains("expected one of euler, dpm++2m, ddim"));
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_paper() -> Result<()> {
+        let drawing = DrawingJob::check(&DrawingFlags::default(), 11)?;
+        assert_eq!((drawing.steps, drawing.seed), (30, 0));
+        assert_eq!(drawing.guidance_scale, 7.5);
+        assert_eq!((drawing.width, drawing.height), (None, None));
+        Ok(())
+    }
+}

@@ -1,0 +1,24 @@
+//! From flags and batch files to jobs that can not be wrong.
+//!
+//! [`batch`] reads a batch file and refuses what it does not know; [`layers`] puts flags,
+//! environment, job and defaults on top of each other; then each command's flags are checked
+//! once, by `check` of [`GenerateBaseJob`], [`TuneJob`] and [`SampleJob`], which also fill in the
+//! defaults. What depends on the model or on an actor is checked later, where those are known.
+
+pub mod batch;
+mod check;
+pub mod drawing;
+pub mod generate_base;
+pub mod layers;
+pub mod model;
+pub mod prompts;
+pub mod record;
+pub mod sample;
+pub mod tune;
+
+pub use drawing::DrawingJob;
+pub use generate_base::GenerateBaseJob;
+pub use layers::{Planned, plan};
+pub use model::ModelJob;
+pub use sample::{GuidanceJob, SampleJob};
+pub use tune::TuneJob;

@@ -1,0 +1,144 @@
+//! Prompts: files of them, and the placeholder `[b]`.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::error::{Error, ErrorKind, usage};
+
+/// Stands for the subject in a prompt.
+pub const PLACEHOLDER: &str = "[b]";
+
+/// Largest file of prompts, in bytes.
+pub const LARGEST: u64 = 1 << 20;
+
+/// The prompts of a text file, one a line; `-` is standard input. Empty lines are skipped.
+///
+/// # Errors
+/// When the file can not be read, is larger than [`LARGEST`], is not UTF-8 or holds no prompt.
+pub fn read_prompts(path: &Path) -> Result<Vec<String>> {
+    if path == Path::new("-") {
+        return parse_prompts("standard input", io::stdin().lock());
+    }
+    let name = format!("prompts file {}", path.display());
+    let file = File::open(path)
+        .with_context(|| Error::new(ErrorKind::Usage, format!("opening {name}")))?;
+    parse_prompts(&name, file)
+}
+
+fn parse_prompts(name: &str, input: impl Read) -> Result<Vec<String>> {
+    let mut bytes = Vec::new();
+    input
+        .take(LARGEST + 1)
+        .read_to_end(&mut bytes)
+        .with_context(|| Error::new(ErrorKind::Usage, format!("reading {name}")))?;
+    if bytes.len() as u64 > LARGEST {
+        let limit = LARGEST >> 20;
+        return Err(usage(format!(
+            "{name} is larger than {limit} MiB, expected a text file with one prompt a line"
+        )));
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
+        usage(format!(
+            "{name}, line {line}: found bytes that are not UTF-8, expected UTF-8 text"
+        ))
+    })?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let prompts: Vec<String> = lines.map(str::to_owned).collect();
+    if prompts.is_empty() {
+        return Err(usage(format!(
+            "{name} holds no prompt, expected at least one line of text"
+        )));
+    }
+    Ok(prompts)
+}
+
+/// The prompt with `subject` in place of every [`PLACEHOLDER`].
+pub fn fill_in(prompt: &str, subject: &str) -> String {
+    prompt.replace(PLACEHOLDER, subject)
+}
+
+/// The part of a target prompt that describes the subject: up to the first comma behind the base
+/// word, without a full stop at its end. "A wise elder with a kind face, pastel portrait." gives
+/// "A wise elder with a kind face".
+pub fn subject_phrase<'a>(target_prompt: &'a str, base_word: &str) -> &'a str {
+    let word = find_ignoring_case(target_prompt, base_word).unwrap_or(0);
+    let end = target_prompt[word..]
+        .find(',')
+        .map_or(target_prompt.len(), |comma| word + comma);
+    target_prompt[..end].trim().trim_end_matches('.')
+}
+
+/// Refuses a prompt in which the base word does not occur at all. Whether it stands there as a
+/// word of its own, and within the tokenizer's limit, is checked with the tokenizer.
+///
+/// # Errors
+/// Names the prompt and the word.
+pub fn require_word(prompt: &str, word: &str) -> Result<()> {
+    let normal = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
+    if normal(prompt).contains(&normal(word)) {
+        return Ok(());
+    }
+    Err(usage(format!(
+        "the base word \"{word}\" is missing from the prompt \"{prompt}\": \
+         write it there, or {PLACEHOLDER} in its place"
+    )))
+}
+
+/// Byte offset of `needle` in `text`, upper and lower case of ASCII letters alike.
+fn find_ignoring_case(text: &str, needle: &str) -> Option<usize> {
+    text.to_ascii_lowercase().find(&needle.to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prompts_are_read_one_a_line() -> Result<()> {
+        let text = "\u{feff}a cat\r\n\n  a café \n";
+        assert_eq!(parse_prompts("x", text.as_bytes())?, ["a cat", "a café"]);
+        Ok(())
+    }
+
+    #[test]
+    fn unusable_prompt_files_are_refused_with_the_reason() {
+        let message = |bytes: &[u8]| {
+            let error = parse_prompts("prompts file x.txt", bytes).expect_err("it is unusable");
+            format!("{error:#}")
+        };
+        assert!(message(b" \n\n").contains("x.txt holds no prompt"));
+        assert!(message(b"a cat\n\xff\xfe").contains("x.txt, line 2: found bytes"));
+        let huge = vec![b'a'; LARGEST as usize + 1];
+        assert!(message(&huge).contains("larger than 1 MiB"));
+    }
+
+    #[test]
+    fn the_placeholder_is_filled_everywhere() {
+        assert_eq!(fill_in("[b], with a [b]", "cat"), "cat, with a cat");
+    }
+
+    #[test]
+    fn the_subject_phrase_ends_at_the_first_comma_behind_the_word() {
+        let cases = [
+            ("A wise elder with kind eyes, pastel portrait.", "elder", "A wise elder with kind eyes"),
+            ("A serene monk in oil painting.", "monk", "A serene monk in oil painting"),
+            ("Old, wise Elder, pastel", "elder", "Old, wise Elder"),
+        ];
+        for (prompt, word, phrase) in cases {
+            assert_eq!(subject_phrase(prompt, word), phrase);
+        }
+    }
+
+    #[test]
+    fn a_missing_word_is_named_with_the_prompt() {
+        assert!(require_word("A Pencil  Box on a table", "pencil box").is_ok());
+        let error = require_word("a dog", "cat").expect_err("the word is missing");
+        assert!(error.to_string().contains("\"cat\" is missing from the prompt \"a dog\""));
+    }
+}

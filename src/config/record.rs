@@ -1,0 +1,97 @@
+//! What a picture tells about itself: the text chunk `oneactor`, a JSON object.
+//!
+//! Its `parameters` are settings of `sample`, so that `sample --from` can draw the picture again;
+//! the rest are facts for the reader.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use super::batch::{Settings, check_settings};
+use crate::cli::{self, SampleFlags};
+use crate::error::{Error, ErrorKind, usage};
+use crate::io::png::read_png_text;
+
+/// Keyword of the PNG text chunk.
+pub const KEYWORD: &str = "oneactor";
+
+/// Version of the chunk's form.
+pub const SCHEMA: &str = "oneactor.image/v1";
+
+/// The chunk for a picture drawn with `parameters`, which are settings of `sample`.
+pub fn write_record(parameters: &Settings, facts: &Settings) -> String {
+    json!({
+        "schema": SCHEMA,
+        "version": env!("CARGO_PKG_VERSION"),
+        "parameters": parameters,
+        "facts": facts,
+    })
+    .to_string()
+}
+
+/// What a picture tells about itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// Settings of `sample` that draw it again.
+    pub parameters: Settings,
+    /// Facts for the reader: model, actor, program.
+    pub facts: Settings,
+}
+
+/// The record of the picture at `path`.
+///
+/// # Errors
+/// When it is no PNG, was not made by this program, or by a version with another form.
+pub fn read_record(path: &Path) -> Result<Record> {
+    let name = path.display();
+    let texts = read_png_text(path)
+        .with_context(|| Error::new(ErrorKind::Usage, "looking for drawing settings"))?;
+    let Some((_, text)) = texts.into_iter().find(|(keyword, _)| keyword == KEYWORD) else {
+        return Err(usage(format!(
+            "{name} has no text chunk \"{KEYWORD}\": expected a picture made by this program, \
+             with its metadata"
+        )));
+    };
+    let broken = |what: &str| usage(format!("{name}, text chunk \"{KEYWORD}\": {what}"));
+    let mut record: Value =
+        serde_json::from_str(&text).map_err(|error| broken(&error.to_string()))?;
+    let schema = record["schema"].as_str().unwrap_or("none").to_owned();
+    if schema != SCHEMA {
+        return Err(broken(&format!("found schema {schema}, expected {SCHEMA}")));
+    }
+    match record["parameters"].take() {
+        Value::Object(parameters) => {
+            check_settings::<SampleFlags>(&parameters, &cli::batch_keys("sample"))
+                .with_context(|| format!("{name}, text chunk \"{KEYWORD}\""))?;
+            let facts = match record["facts"].take() {
+                Value::Object(facts) => facts,
+                _ => Settings::new(),
+            };
+            Ok(Record { parameters, facts })
+        }
+        _ => Err(broken("found no `parameters`, expected an object")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::png::save_png;
+    use image::RgbImage;
+
+    #[test]
+    fn settings_are_read_back_from_a_picture() -> Result<()> {
+        let path = std::env::temp_dir().join(format!("oneactor-record-{}.png", std::process::id()));
+        let parameters: Settings = serde_json::from_str(r#"{"prompt": "a cat", "seed": 3}"#)?;
+        let record = write_record(&parameters, &Settings::new());
+        save_png(&path, &RgbImage::new(2, 2), &[(KEYWORD, &record)])?;
+        let read = read_record(&path);
+        save_png(&path, &RgbImage::new(2, 2), &[])?;
+        let refused = read_record(&path).expect_err("the chunk is missing");
+        std::fs::remove_file(&path)?;
+        assert_eq!(read?.parameters, parameters);
+        assert!(refused.to_string().contains("has no text chunk \"oneactor\""));
+        Ok(())
+    }
+}

@@ -1,0 +1,285 @@
+//! A checked job of `sample`.
+
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::{DrawingJob, ModelJob, check, layers, prompts, record};
+use crate::cli::SampleFlags;
+use crate::cli::sample::{GuidanceFlags, Preset, SubjectAs};
+use crate::error::usage;
+
+/// File name of an actor in its folder.
+pub const ACTOR_FILE: &str = "actor.safetensors";
+
+/// A checked job of `sample`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SampleJob {
+    /// The actor's file; `None` only without an actor.
+    pub actor: Option<PathBuf>,
+    /// What to draw, `[b]` not yet filled in.
+    pub prompts: Vec<String>,
+    /// What `[b]` stands for.
+    pub subject_as: SubjectAs,
+    /// Folder of the results.
+    pub output_dir: PathBuf,
+    /// Images of each prompt.
+    pub num_images: usize,
+    /// Whether to write final latents.
+    pub save_latents: bool,
+    /// Whether to draw with the plain model too.
+    pub compare: bool,
+    /// How the actor guides.
+    #[serde(flatten)]
+    pub guidance: GuidanceJob,
+    /// How the images are drawn.
+    #[serde(flatten)]
+    pub drawing: DrawingJob,
+    /// Which model draws.
+    #[serde(flatten)]
+    pub model: ModelJob,
+}
+
+/// How the actor guides (Eqs. 15 to 19).
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct GuidanceJob {
+    /// Whether the plain model draws, and nothing below counts.
+    pub no_actor: bool,
+    /// v in Eq. 15.
+    pub semantic_scale: f64,
+    /// Target attraction.
+    pub eta_1: f64,
+    /// Auxiliary exclusion.
+    pub eta_2: f64,
+    /// First and last guided step, counted from 1.
+    pub guided_steps: (usize, usize),
+    /// Scale of the average offset in the branch of `eta_2`.
+    pub average_scale: f64,
+    /// Offsets in place of the projector's.
+    pub offsets: Option<PathBuf>,
+}
+
+impl SampleJob {
+    /// Checks the flags and fills in the defaults; reads the prompts file and, for `--from`, the
+    /// settings of the picture.
+    ///
+    /// # Errors
+    /// With the flag or file, what was found and what was expected.
+    pub fn check(flags: &SampleFlags) -> Result<Self> {
+        let Some(picture) = &flags.from else {
+            return Self::check_flags(flags);
+        };
+        let recorded = record::read_record(picture)?.parameters;
+        let layered = layers::layered(&[&layers::settings(flags)?, &recorded]);
+        Self::check_flags(&layers::read(layered)?)
+    }
+
+    fn check_flags(flags: &SampleFlags) -> Result<Self> {
+        let no_actor = flags.guidance.no_actor.unwrap_or(false);
+        let compare = flags.compare.unwrap_or(false);
+        if compare && no_actor {
+            return Err(usage(
+                "--compare draws with the actor and without: leave out --no-actor, which only \
+                 draws without",
+            ));
+        }
+        let actor = actor(flags.actors.as_deref().unwrap_or_default(), no_actor)?;
+        let prompts = prompts_of(flags)?;
+        let num_images = check::count("--num-images", flags.num_images.unwrap_or(1), 1..=100_000)?;
+        let images = num_images * prompts.len();
+        let preset = flags.guidance.preset.unwrap_or_default();
+        let mut drawing = flags.drawing.clone();
+        if preset == Preset::Release {
+            drawing.scheduler.get_or_insert_with(|| "dpm++2m".to_owned());
+        }
+        let drawing = DrawingJob::check(&drawing, images)?;
+        Ok(Self {
+            output_dir: output_dir(flags.output_dir.as_deref(), actor.as_deref())?,
+            actor,
+            prompts,
+            subject_as: flags.subject_as.unwrap_or_default(),
+            num_images,
+            save_latents: flags.save_latents.unwrap_or(false),
+            compare,
+            guidance: GuidanceJob::check(&flags.guidance, &drawing)?,
+            drawing,
+            model: ModelJob::check(&flags.model)?,
+        })
+    }
+}
+
+impl GuidanceJob {
+    fn check(flags: &GuidanceFlags, drawing: &DrawingJob) -> Result<Self> {
+        let release = flags.preset.unwrap_or_default() == Preset::Release;
+        let eta_2 = flags.eta_2.unwrap_or(if release { 0.0 } else { 1.0 });
+        // The paper keeps eta_1 - eta_2 at the scale of plain guidance when eta_2 varies.
+        let eta_1 = flags.eta_1.unwrap_or(drawing.guidance_scale + eta_2);
+        let offsets = flags.offsets.clone();
+        if let Some(path) = offsets.as_deref().filter(|path| !path.is_file()) {
+            return Err(usage(format!("--offsets: there is no file {}", path.display())));
+        }
+        Ok(Self {
+            no_actor: flags.no_actor.unwrap_or(false),
+            semantic_scale: check::number(
+                "--semantic-scale",
+                flags.semantic_scale.unwrap_or(0.8),
+                SCALES,
+            )?,
+            eta_1: check::number("--eta-1", eta_1, ETAS)?,
+            eta_2: check::number("--eta-2", eta_2, ETAS)?,
+            guided_steps: guided_steps(flags.guided_steps.as_deref(), drawing.steps)?,
+            average_scale: check::number(
+                "--average-scale",
+                flags.average_scale.unwrap_or(1.0),
+                SCALES,
+            )?,
+            offsets,
+        })
+    }
+}
+
+/// Range of the scales of an offset.
+const SCALES: RangeInclusive<f64> = -10.0..=10.0;
+
+/// Range of the etas; twice that of a guidance scale, whose sum the default of `eta_1` is.
+const ETAS: RangeInclusive<f64> = 0.0..=200.0;
+
+/// The one actor's file; none is needed where the plain model draws.
+fn actor(actors: &[PathBuf], no_actor: bool) -> Result<Option<PathBuf>> {
+    let path = match actors {
+        [] if no_actor => return Ok(None),
+        [] => {
+            return Err(usage(
+                "an actor is missing: name the folder that tune has worked in or an \
+                 actor.safetensors, or draw with the plain model (--no-actor)",
+            ));
+        }
+        [path] => path,
+        _ => {
+            return Err(usage(format!(
+                "found {} actors, expected one: several subjects in a picture are not built yet",
+                actors.len()
+            )));
+        }
+    };
+    let file = if path.is_dir() { path.join(ACTOR_FILE) } else { path.clone() };
+    if file.is_file() {
+        return Ok(Some(file));
+    }
+    let shown = file.display();
+    Err(usage(if path.is_dir() {
+        format!("there is no actor {shown}: run `oneactor tune {}` first", path.display())
+    } else {
+        format!("there is no folder or actor {shown}")
+    }))
+}
+
+/// The prompts of the flags and of the prompts file.
+fn prompts_of(flags: &SampleFlags) -> Result<Vec<String>> {
+    let mut found = flags.prompt.clone().unwrap_or_default();
+    if let Some(path) = &flags.prompts_file {
+        found.extend(prompts::read_prompts(path)?);
+    }
+    if found.is_empty() {
+        return Err(usage("--prompt or --prompts-file is missing: what is to be drawn"));
+    }
+    if let Some(position) = found.iter().position(|prompt| prompt.trim().is_empty()) {
+        let number = position + 1;
+        return Err(usage(format!("--prompt: prompt {number} is empty, expected some text")));
+    }
+    Ok(found)
+}
+
+/// The folder of the flags, or `samples` beside the actor.
+fn output_dir(given: Option<&Path>, actor: Option<&Path>) -> Result<PathBuf> {
+    match (given, actor) {
+        (Some(folder), _) => Ok(folder.to_owned()),
+        (None, Some(actor)) => Ok(actor.with_file_name("samples")),
+        (None, None) => Err(usage("--output-dir is missing: the folder for the results")),
+    }
+}
+
+/// First and last guided step: `text` as `a-b`, or 1 to 20 cut to the steps there are.
+fn guided_steps(text: Option<&str>, steps: usize) -> Result<(usize, usize)> {
+    let Some(text) = text else {
+        return Ok((1, steps.min(20)));
+    };
+    let range = text
+        .split_once('-')
+        .and_then(|(first, last)| Some((first.trim().parse().ok()?, last.trim().parse().ok()?)))
+        .filter(|(first, last)| (1..=*last).contains(first) && *last <= steps);
+    range.ok_or_else(|| {
+        usage(format!(
+            "--guided-steps: found \"{text}\", expected first-last within 1-{steps} \
+             (--steps is {steps}), for instance 1-{}",
+            (steps * 2).div_ceil(3)
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::DrawingFlags;
+
+    fn guidance(flags: GuidanceFlags, drawing: DrawingFlags) -> Result<GuidanceJob> {
+        GuidanceJob::check(&flags, &DrawingJob::check(&drawing, 1)?)
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_paper() -> Result<()> {
+        let job = guidance(GuidanceFlags::default(), DrawingFlags::default())?;
+        assert_eq!((job.eta_1, job.eta_2), (8.5, 1.0));
+        assert_eq!((job.semantic_scale, job.average_scale), (0.8, 1.0));
+        assert_eq!(job.guided_steps, (1, 20));
+        Ok(())
+    }
+
+    #[test]
+    fn where_only_eta_2_is_set_eta_1_follows_it() -> Result<()> {
+        let flags = GuidanceFlags {
+            eta_2: Some(2.5),
+            ..GuidanceFlags::default()
+        };
+        assert_eq!(guidance(flags, DrawingFlags::default())?.eta_1, 10.0);
+        let flags = GuidanceFlags {
+            preset: Some(Preset::Release),
+            ..GuidanceFlags::default()
+        };
+        let job = guidance(flags, DrawingFlags::default())?;
+        assert_eq!((job.eta_1, job.eta_2), (7.5, 0.0));
+        Ok(())
+    }
+
+    #[test]
+    fn guided_steps_lie_within_the_steps() {
+        assert_eq!(guided_steps(Some("1-20"), 30).ok(), Some((1, 20)));
+        assert_eq!(guided_steps(Some("3 - 3"), 4).ok(), Some((3, 3)));
+        assert_eq!(guided_steps(None, 4).ok(), Some((1, 4)));
+        for wrong in ["0-3", "3-2", "1-31", "1", "-3", "a-b", "1-2-3", ""] {
+            let error = guided_steps(Some(wrong), 30).expect_err(wrong);
+            assert!(error.to_string().contains("within 1-30"), "{error}");
+        }
+    }
+
+    #[test]
+    fn without_an_actor_the_plain_model_needs_a_folder() {
+        let flags = SampleFlags {
+            prompt: Some(vec!["a cat".into()]),
+            ..SampleFlags::default()
+        };
+        let error = SampleJob::check(&flags).expect_err("no actor");
+        assert!(error.to_string().contains("an actor is missing"));
+        let flags = SampleFlags {
+            guidance: GuidanceFlags {
+                no_actor: Some(true),
+                ..GuidanceFlags::default()
+            },
+            ..flags
+        };
+        let error = SampleJob::check(&flags).expect_err("no folder");
+        assert!(error.to_string().contains("--output-dir is missing"));
+    }
+}

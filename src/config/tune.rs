@@ -1,0 +1,125 @@
+//! A checked job of `tune`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::{ModelJob, check};
+use crate::cli::sample::Preset;
+use crate::cli::tune::Kind;
+use crate::cli::{Target, TuneFlags};
+
+/// A checked job of `tune`. Target and auxiliary count are checked against the base set when it
+/// is read.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TuneJob {
+    /// Folder of the base images, and of the results.
+    pub dir: PathBuf,
+    /// Which base image is the target.
+    pub target: Target,
+    /// What the subject is.
+    pub kind: Kind,
+    /// Most steps to take.
+    pub max_steps: usize,
+    /// Auxiliary samples in a step: K; `None` means the paper's 3, or all where there are fewer.
+    pub num_auxiliary: Option<usize>,
+    /// Weight of the auxiliary loss.
+    pub lambda_1: f64,
+    /// Weight of the average loss.
+    pub lambda_2: f64,
+    /// Step size of AdamW.
+    pub learning_rate: f64,
+    /// Weight decay of AdamW.
+    pub weight_decay: f64,
+    /// The projector's last layer.
+    pub preset: Preset,
+    /// Seed of all that is drawn while tuning.
+    pub seed: i64,
+    /// Rows that go through the U-Net at once; `None` means all.
+    pub batch_size: Option<usize>,
+    /// Whether to tune again where an actor is.
+    #[serde(skip)]
+    pub overwrite: bool,
+    /// Which model the base images came from.
+    #[serde(flatten)]
+    pub model: ModelJob,
+}
+
+impl TuneJob {
+    /// Checks the flags and fills in the defaults.
+    ///
+    /// # Errors
+    /// With the flag, what was found and the valid range.
+    pub fn check(flags: &TuneFlags) -> Result<Self> {
+        let dir = check::required("DIR", "the folder that generate-base has written", &flags.dir)?;
+        Ok(Self {
+            dir,
+            target: target(flags.target.unwrap_or(Target::Auto))?,
+            kind: flags.kind.unwrap_or(Kind::Character),
+            max_steps: check::count("--max-steps", flags.max_steps.unwrap_or(1000), 1..=1_000_000)?,
+            num_auxiliary: flags
+                .num_auxiliary
+                .map(|count| check::count("--num-auxiliary", count, 1..=999))
+                .transpose()?,
+            lambda_1: check::number("--lambda-1", flags.lambda_1.unwrap_or(0.5), 0.0..=1000.0)?,
+            lambda_2: check::number("--lambda-2", flags.lambda_2.unwrap_or(0.2), 0.0..=1000.0)?,
+            learning_rate: check::number(
+                "--learning-rate",
+                flags.learning_rate.unwrap_or(1e-4),
+                1e-9..=1.0,
+            )?,
+            weight_decay: check::number(
+                "--weight-decay",
+                flags.weight_decay.unwrap_or(0.01),
+                0.0..=1.0,
+            )?,
+            preset: flags.preset.unwrap_or_default(),
+            seed: check::seed(flags.seed.unwrap_or(0), 1)?,
+            batch_size: flags
+                .batch_size
+                .map(|rows| check::count("--batch-size", rows, 1..=1024))
+                .transpose()?,
+            overwrite: flags.overwrite.unwrap_or(false),
+            model: ModelJob::check(&flags.model)?,
+        })
+    }
+}
+
+/// The number is checked against the number of base images once that is known.
+fn target(target: Target) -> Result<Target> {
+    if let Target::Index(index) = target {
+        check::whole("--target", index, 0..=999)?;
+    }
+    Ok(target)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_those_of_the_paper() -> Result<()> {
+        let job = TuneJob::check(&TuneFlags {
+            dir: Some("runs/hobbit".into()),
+            ..TuneFlags::default()
+        })?;
+        assert_eq!((job.lambda_1, job.lambda_2), (0.5, 0.2));
+        assert_eq!(job.learning_rate, 1e-4);
+        assert_eq!(job.target, Target::Auto);
+        Ok(())
+    }
+
+    #[test]
+    fn a_folder_is_needed_and_ranges_are_kept() {
+        let error = TuneJob::check(&TuneFlags::default()).expect_err("no folder");
+        assert!(error.to_string().contains("DIR is missing"));
+        let flags = TuneFlags {
+            dir: Some("runs/hobbit".into()),
+            target: Some(Target::Index(-1)),
+            ..TuneFlags::default()
+        };
+        let error = TuneJob::check(&flags).expect_err("the target is negative");
+        assert!(error.to_string().contains("--target: found -1"));
+    }
+}

@@ -1,0 +1,219 @@
+//! Shared by the parity tests: the fixtures of `scripts/parity/make_fixtures.py`, and comparison
+//! with the tensors that Python made.
+#![allow(dead_code, reason = "every test file uses another part")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use oneactor::io::model_files::{ModelFiles, ModelOptions};
+use oneactor::sdxl::{LoadOptions, Sdxl};
+use serde::de::DeserializeOwned;
+use tch::{Device, Kind, Tensor};
+
+/// The three checkpoints, see `scripts/parity/shapes.py`.
+pub const SHAPES: [&str; 3] = ["narrow", "words", "convproj"];
+
+/// A file or folder of the fixtures: below `ONEACTOR_PARITY`, by default `target/parity`.
+pub fn fixture(path: &str) -> PathBuf {
+    let root = std::env::var_os("ONEACTOR_PARITY").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/parity"),
+        PathBuf::from,
+    );
+    let path = root.join(path);
+    assert!(
+        path.exists(),
+        "{} is missing: run scripts/test.sh",
+        path.display()
+    );
+    tch::set_num_threads(1);
+    path
+}
+
+/// A JSON file of the fixtures.
+pub fn json<T: DeserializeOwned>(path: &str) -> T {
+    let path = fixture(path);
+    let text = std::fs::read_to_string(&path).expect("fixtures are readable");
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// One of the checkpoints, loaded as a user's folder is.
+pub fn sdxl(shape: &str) -> Sdxl {
+    let folder = fixture(shape);
+    let model = folder
+        .to_str()
+        .expect("fixtures have plain names")
+        .to_string();
+    let files = ModelFiles::locate(&ModelOptions {
+        model,
+        ..ModelOptions::default()
+    })
+    .expect("a whole folder");
+    let options = LoadOptions {
+        device: Device::Cpu,
+        kind: Kind::Float,
+        vae: None,
+    };
+    Sdxl::load(&files, &options, &mut |_| ()).expect("diffusers loads this checkpoint")
+}
+
+/// The tensors of one file of the fixtures.
+pub struct Expected {
+    path: PathBuf,
+    tensors: BTreeMap<String, Tensor>,
+}
+
+impl Expected {
+    /// Reads all tensors of a file.
+    pub fn read(path: &str) -> Expected {
+        let path = fixture(path);
+        let tensors = Tensor::read_safetensors(&path)
+            .expect("fixtures are whole")
+            .into_iter()
+            .collect();
+        Expected { path, tensors }
+    }
+
+    /// The tensor of this name.
+    pub fn get(&self, name: &str) -> Tensor {
+        let found = self.tensors.get(name);
+        found
+            .unwrap_or_else(|| {
+                panic!(
+                    "{}: no tensor {name}: run scripts/test.sh",
+                    self.path.display()
+                )
+            })
+            .shallow_clone()
+    }
+
+    /// Whether there is such a tensor.
+    pub fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// Tensors whose name begins with `prefix`, by the rest of the name.
+    pub fn below(&self, prefix: &str) -> BTreeMap<String, Tensor> {
+        let rest = |name: &String| name.strip_prefix(prefix).map(str::to_string);
+        self.tensors
+            .iter()
+            .filter_map(|(name, tensor)| Some((rest(name)?, tensor.shallow_clone())))
+            .collect()
+    }
+}
+
+/// How far a tensor is from the expected one.
+pub struct Difference {
+    /// Largest difference over the largest expected magnitude.
+    pub max: f64,
+    /// Norm of the difference over the norm of the expected tensor.
+    pub l2: f64,
+    /// What to print: both figures, and where the largest difference is.
+    pub text: String,
+}
+
+/// Compares in f64. Shapes must be equal; an expected tensor of zeros is compared absolutely.
+pub fn difference(found: &Tensor, expected: &Tensor) -> Difference {
+    assert_eq!(found.size(), expected.size(), "shapes differ");
+    let (found, expected) = (
+        found.detach().to_kind(Kind::Double),
+        expected.detach().to_kind(Kind::Double),
+    );
+    let gap = (&found - &expected).abs();
+    let scale = |value: f64| if value == 0.0 { 1.0 } else { value };
+    let max = gap.max().double_value(&[]) / scale(expected.abs().max().double_value(&[]));
+    let l2 = gap.norm().double_value(&[]) / scale(expected.norm().double_value(&[]));
+    let flat = gap.argmax(None, false).int64_value(&[]);
+    let mut place = Vec::new();
+    let mut rest = flat;
+    for size in expected.size().iter().rev() {
+        place.insert(0, rest % size);
+        rest /= size;
+    }
+    let at = |tensor: &Tensor| tensor.flatten(0, -1).double_value(&[flat]);
+    let text = format!(
+        "max {max:.1e}, l2 {l2:.1e}; largest at {place:?}: found {:.9e}, expected {:.9e}",
+        at(&found.reshape([-1])),
+        at(&expected.reshape([-1])),
+    );
+    Difference { max, l2, text }
+}
+
+/// Comparisons under one heading. All are made before any fails, and the worst is printed
+/// (`--nocapture` shows it when the test passes).
+pub struct Report {
+    heading: String,
+    failures: Vec<String>,
+    compared: usize,
+    worst: (f64, f64),
+}
+
+impl Report {
+    /// No comparison yet.
+    pub fn new(heading: &str) -> Report {
+        Report {
+            heading: heading.to_string(),
+            failures: Vec::new(),
+            compared: 0,
+            worst: (0.0, 0.0),
+        }
+    }
+
+    /// Both relative differences must stay within `bar`; NaN never does.
+    pub fn close(&mut self, name: &str, found: &Tensor, expected: &Tensor, bar: f64) {
+        self.compare(name, found, expected, (bar, bar));
+    }
+
+    /// Only the norm of the difference counts: for tensors whose smallest values are rounding noise.
+    pub fn close_in_norm(&mut self, name: &str, found: &Tensor, expected: &Tensor, bar: f64) {
+        self.compare(name, found, expected, (f64::INFINITY, bar));
+    }
+
+    fn compare(&mut self, name: &str, found: &Tensor, expected: &Tensor, bars: (f64, f64)) {
+        self.compared += 1;
+        if found.size() != expected.size() {
+            self.failures.push(format!(
+                "{name}: found {:?}, expected {:?}",
+                found.size(),
+                expected.size()
+            ));
+            return;
+        }
+        let Difference { max, l2, text } = difference(found, expected);
+        self.worst = (self.worst.0.max(max), self.worst.1.max(l2));
+        if !(max <= bars.0 && l2 <= bars.1) {
+            self.failures.push(format!(
+                "{name}: {text}; bars {:.0e} and {:.0e}",
+                bars.0, bars.1
+            ));
+        }
+    }
+
+    /// `holds` must be true.
+    pub fn check(&mut self, holds: bool, message: impl FnOnce() -> String) {
+        self.compared += 1;
+        if !holds {
+            self.failures.push(message());
+        }
+    }
+
+    /// Prints the figures and fails where a comparison did.
+    pub fn finish(self) {
+        let Report {
+            heading,
+            failures,
+            compared,
+            worst,
+        } = self;
+        println!(
+            "parity {heading}: {compared} comparisons, worst max {:.1e}, worst l2 {:.1e}",
+            worst.0, worst.1
+        );
+        let shown: Vec<&str> = failures.iter().take(20).map(String::as_str).collect();
+        assert!(
+            failures.is_empty(),
+            "{heading}: {} of {compared} fail\n  {}",
+            failures.len(),
+            shown.join("\n  ")
+        );
+    }
+}

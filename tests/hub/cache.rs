@@ -1,0 +1,206 @@
+//! Living from the cache, and sharing it with Python's `huggingface_hub`.
+
+use std::process::Command;
+
+use super::server::COMMIT;
+use super::*;
+
+#[test]
+fn what_is_in_the_cache_is_used_though_the_network_is_gone() {
+    let (hub, unet) = pipeline();
+    let scratch = Scratch::new();
+    let settings = settings(&hub, &scratch);
+    let run = || {
+        let files = locate(&fp16(ID), &settings)?;
+        files.text("unet/config.json")?;
+        assert_eq!(files.optional_text("tokenizer/merges.txt")?, None);
+        files.weights("text_encoder")?;
+        assert_eq!(bytes(&files.weights("unet")?), unet);
+        anyhow::Ok(files)
+    };
+    run().unwrap();
+    hub.go_down();
+    let files = run().unwrap();
+    // What is not there is told apart from what the repository does not have.
+    let said = message(files.text("text_encoder/config.json"));
+    assert_says(
+        &said,
+        &["text_encoder/config.json", "the cached part of", ID],
+    );
+}
+
+#[test]
+fn offline_the_missing_file_is_named_with_repository_revision_and_cache() {
+    let (hub, unet) = pipeline();
+    let scratch = Scratch::new();
+    let mut settings = settings(&hub, &scratch);
+    let cache = settings.cache.display().to_string();
+    locate(&fp16(ID), &settings)
+        .unwrap()
+        .weights("unet")
+        .unwrap();
+    hub.take_requests();
+
+    settings.offline = Some("HF_HUB_OFFLINE");
+    let files = locate(&fp16(ID), &settings).unwrap();
+    assert_eq!(bytes(&files.weights("unet").unwrap()), unet);
+    let said = message(files.text("unet/config.json"));
+    assert_says(
+        &said,
+        &[
+            "unet/config.json",
+            ID,
+            "main",
+            &cache,
+            "HF_HUB_OFFLINE",
+            "run once with the network",
+        ],
+    );
+    let said = message(files.weights("vae"));
+    assert_says(&said, &["weights of vae", ID, "offline"]);
+
+    let other = ModelOptions {
+        revision: Some("v2".to_owned()),
+        ..options(ID)
+    };
+    let said = message(locate(&other, &settings));
+    assert_says(&said, &[ID, "revision v2", "only main", "HF_HUB_OFFLINE"]);
+    let said = message(locate(&options("org/other"), &settings));
+    assert_says(&said, &["org/other", "nothing of this repository", &cache]);
+    assert_eq!(hub.take_requests().len(), 0);
+}
+
+#[test]
+fn the_flag_alone_keeps_off_the_network() {
+    let (hub, _) = pipeline();
+    let scratch = Scratch::new();
+    let options = ModelOptions {
+        offline: true,
+        ..options(ID)
+    };
+    let said = message(locate(&options, &settings(&hub, &scratch)));
+    assert_says(&said, &["--offline"]);
+    assert_eq!(hub.take_requests().len(), 0);
+}
+
+#[test]
+fn an_old_name_that_the_cache_still_has_is_not_replaced() {
+    let hub = server::FakeHub::start();
+    let scratch = Scratch::new();
+    let gone = "runwayml/stable-diffusion-v1-5";
+    let settings = settings(&hub, &scratch);
+    let repo = settings
+        .cache
+        .join("models--runwayml--stable-diffusion-v1-5");
+    std::fs::create_dir_all(repo.join("refs")).unwrap();
+    std::fs::create_dir_all(repo.join("snapshots").join(COMMIT)).unwrap();
+    std::fs::write(repo.join("refs/main"), COMMIT).unwrap();
+    std::fs::write(
+        repo.join("snapshots").join(COMMIT).join("model_index.json"),
+        "{}",
+    )
+    .unwrap();
+    let files = locate(&options(gone), &settings).unwrap();
+    assert_eq!(files.text("model_index.json").unwrap(), "{}");
+    assert_eq!(hub.take_requests().len(), 0);
+}
+
+#[test]
+fn a_link_to_nothing_is_fetched_anew() {
+    let (hub, unet) = pipeline();
+    let scratch = Scratch::new();
+    let settings = settings(&hub, &scratch);
+    let weights = || {
+        locate(&fp16(ID), &settings)
+            .unwrap()
+            .weights("unet")
+            .unwrap()
+    };
+    weights();
+    std::fs::remove_dir_all(settings.cache.join("models--org--tiny-sdxl/blobs")).unwrap();
+    assert_eq!(bytes(&weights()), unet);
+}
+
+/// Runs a script with the cache's folder and the hub's address as its arguments.
+fn python(script: &str, settings: &HubSettings) -> String {
+    let interpreter = std::env::var("ONEACTOR_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let output = Command::new(&interpreter)
+        .args(["-c", script])
+        .arg(&settings.cache)
+        .env("HF_ENDPOINT", &settings.endpoint)
+        .env("HF_HUB_CACHE", &settings.cache)
+        .env("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        .env_remove("HF_TOKEN")
+        .env_remove("HF_HUB_OFFLINE")
+        .env_remove("TRANSFORMERS_OFFLINE")
+        .output();
+    let way_out =
+        "this test needs Python with huggingface_hub: run scripts/test.sh, or set ONEACTOR_PYTHON";
+    let output = output.unwrap_or_else(|error| panic!("{interpreter}: {error}; {way_out}"));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}\n{way_out}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn python_reads_the_cache_that_was_written_here() {
+    let (hub, unet) = pipeline();
+    let scratch = Scratch::new();
+    let settings = settings(&hub, &scratch);
+    let files = locate(&fp16(ID), &settings).unwrap();
+    files.text("unet/config.json").unwrap();
+    files.optional_text("tokenizer/merges.txt").unwrap();
+    files.weights("unet").unwrap();
+    hub.go_down();
+    let said = python(
+        r#"
+import hashlib, sys
+from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, scan_cache_dir, snapshot_download, try_to_load_from_cache
+repo = "org/tiny-sdxl"
+path = hf_hub_download(repo, "unet/diffusion_pytorch_model.fp16.safetensors", cache_dir=sys.argv[1], local_files_only=True)
+print(hashlib.sha256(open(path, "rb").read()).hexdigest())
+print(try_to_load_from_cache(repo, "tokenizer/merges.txt", cache_dir=sys.argv[1]) is _CACHED_NO_EXIST)
+print(snapshot_download(repo, cache_dir=sys.argv[1], local_files_only=True).rsplit("/", 1)[1])
+scan = scan_cache_dir(sys.argv[1])
+print(len(scan.warnings), [(r.repo_id, r.nb_files, [(v.commit_hash, sorted(v.refs)) for v in r.revisions]) for r in scan.repos])
+"#,
+        &settings,
+    );
+    let expected = format!(
+        "{}\nTrue\n{COMMIT}\n0 [('{ID}', 2, [('{COMMIT}', ['main'])])]\n",
+        server::sha256(&unet)
+    );
+    assert_eq!(said, expected);
+}
+
+#[test]
+fn the_cache_that_python_wrote_is_read_here() {
+    let (hub, unet) = pipeline();
+    let scratch = Scratch::new();
+    let settings = settings(&hub, &scratch);
+    python(
+        r#"
+import sys
+from huggingface_hub import hf_hub_download
+for name in ["unet/config.json", "unet/diffusion_pytorch_model.fp16.safetensors"]:
+    hf_hub_download("org/tiny-sdxl", name, cache_dir=sys.argv[1])
+try:
+    hf_hub_download("org/tiny-sdxl", "unet/none.json", cache_dir=sys.argv[1])
+except Exception:
+    pass
+"#,
+        &settings,
+    );
+    hub.take_requests();
+    let files = locate(&fp16(ID), &settings).unwrap();
+    assert_eq!(
+        files.text("unet/config.json").unwrap(),
+        "{\"sample_size\": 8}"
+    );
+    assert_eq!(files.optional_text("unet/none.json").unwrap(), None);
+    assert_eq!(bytes(&files.weights("unet").unwrap()), unet);
+    assert_eq!(hub.take_requests().len(), 0);
+    // A further file joins Python's snapshot.
+    files.weights("text_encoder").unwrap();
+    assert!(is_in_snapshot(&settings, "text_encoder/model.safetensors"));
+}

@@ -1,0 +1,205 @@
+//! What the user is told when the hub has not got it or does not give it.
+
+use super::server::{COMMIT, FakeHub, Fault};
+use super::*;
+
+#[test]
+fn a_gated_repository_without_a_token_says_where_to_accept_and_what_to_set() {
+    let (hub, _) = pipeline();
+    let scratch = Scratch::new();
+    hub.change(ID, |repository| repository.gated = true);
+    let files = locate(&options(ID), &settings(&hub, &scratch)).unwrap();
+    let page = format!("accept its licence at {}/{ID}", hub.endpoint);
+    assert_says(
+        &message(files.text("unet/config.json")),
+        &["gated", &page, "HF_TOKEN"],
+    );
+}
+
+#[test]
+fn a_token_that_is_refused_is_named_by_its_origin_and_never_shown() {
+    let (hub, _) = pipeline();
+    let scratch = Scratch::new();
+    let settings = with_token(settings(&hub, &scratch), "hf_worn_out");
+    let said = message(locate(&options(ID), &settings));
+    assert_says(
+        &said,
+        &["the token from HF_TOKEN is refused", "status 401", ID],
+    );
+    assert!(!said.contains("worn_out") && !format!("{settings:?}").contains("worn_out"));
+}
+
+#[test]
+fn a_repository_that_is_not_there_is_named_with_and_without_a_token() {
+    let hub = FakeHub::start();
+    let scratch = Scratch::new();
+    let settings = settings(&hub, &scratch);
+    let said = message(locate(&options("org/nothing"), &settings));
+    assert_says(
+        &said,
+        &[
+            "org/nothing",
+            "no repository of this name, or it is private or gated",
+        ],
+    );
+    let said = message(locate(
+        &options("org/nothing"),
+        &with_token(settings, server::GOOD_TOKEN),
+    ));
+    assert_says(
+        &said,
+        &[
+            "no folder org/nothing here and no repository org/nothing",
+            "check the spelling",
+        ],
+    );
+}
+
+#[test]
+fn a_revision_that_is_not_there_is_named() {
+    let (hub, _) = pipeline();
+    let scratch = Scratch::new();
+    let options = ModelOptions {
+        revision: Some("v9".to_owned()),
+        ..options(ID)
+    };
+    let said = message(locate(&options, &settings(&hub, &scratch)));
+    assert_says(&said, &[ID, "no revision `v9`", "--revision"]);
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named_with_the_nearest() {
+    let (hub, _) = pipeline();
+    let scratch = Scratch::new();
+    let files = locate(&options(ID), &settings(&hub, &scratch)).unwrap();
+    let said = message(files.text("unet/confg.json"));
+    assert_says(
+        &said,
+        &["no file unet/confg.json", ID, "main", "unet/config.json"],
+    );
+}
+
+#[test]
+fn weights_that_exist_only_as_a_variant_say_which() {
+    let hub = FakeHub::start();
+    let scratch = Scratch::new();
+    hub.add(
+        ID,
+        &[("unet/diffusion_pytorch_model.fp16.safetensors", b"weights")],
+    );
+    let files = locate(&options(ID), &settings(&hub, &scratch)).unwrap();
+    let said = message(files.weights("unet"));
+    assert_says(&said, &[ID, "unet", "--variant fp16"]);
+    assert_eq!(hub.take_downloads().len(), 0);
+}
+
+#[test]
+fn a_variant_that_no_file_has_is_refused_before_anything_is_fetched() {
+    let (hub, _) = pipeline();
+    let scratch = Scratch::new();
+    let options = ModelOptions {
+        variant: Some("f16".to_owned()),
+        ..options(ID)
+    };
+    let said = message(locate(&options, &settings(&hub, &scratch)));
+    assert_says(&said, &["variant `f16`", "found fp16"]);
+}
+
+#[test]
+fn pickled_weights_are_refused() {
+    let hub = FakeHub::start();
+    let scratch = Scratch::new();
+    hub.add(ID, &[("unet/diffusion_pytorch_model.bin", b"\x80\x02")]);
+    let files = locate(&options(ID), &settings(&hub, &scratch)).unwrap();
+    let said = message(files.weights("unet"));
+    assert_says(
+        &said,
+        &["unet", "diffusion_pytorch_model.bin", "pickle is refused"],
+    );
+    assert_eq!(hub.take_downloads().len(), 0);
+}
+
+#[test]
+fn an_index_that_names_a_file_elsewhere_or_a_missing_one_is_refused() {
+    let hub = FakeHub::start();
+    let scratch = Scratch::new();
+    let index = "unet/diffusion_pytorch_model.safetensors.index.json";
+    for (map, piece) in [
+        (
+            r#"{"weight_map": {"a": "../../../etc/passwd"}}"#,
+            "../../../etc/passwd",
+        ),
+        (
+            r#"{"weight_map": {"a": "gone.safetensors"}}"#,
+            "unet/gone.safetensors",
+        ),
+        (r#"{"weight_map": 3}"#, "expected"),
+        (r#"{"weight_map": {}}"#, "names no file"),
+    ] {
+        hub.add(ID, &[(index, map.as_bytes())]);
+        let scratch = Scratch::new();
+        let files = locate(&options(ID), &settings(&hub, &scratch)).unwrap();
+        assert_says(&message(files.weights("unet")), &[index, piece]);
+    }
+    drop(scratch);
+}
+
+#[test]
+fn no_network_and_an_empty_cache_name_the_ways_out() {
+    let (hub, _) = pipeline();
+    let scratch = Scratch::new();
+    hub.go_down();
+    let said = message(locate(&options(ID), &settings(&hub, &scratch)));
+    assert_says(
+        &said,
+        &["can not reach", &hub.endpoint, ID, "folder", "--offline"],
+    );
+
+    let mut unreachable = settings(&hub, &scratch);
+    unreachable.endpoint = "http://127.0.0.1:1".to_owned();
+    let said = message(locate(&options(ID), &unreachable));
+    assert_says(&said, &["can not reach http://127.0.0.1:1", "refused"]);
+}
+
+#[test]
+fn a_cache_that_can_not_be_written_is_said_to_be_so() {
+    let (hub, _) = pipeline();
+    let scratch = Scratch::new();
+    let settings = settings(&hub, &scratch);
+    std::fs::write(&settings.cache, "a file where the folder should be").unwrap();
+    let files = locate(&options(ID), &settings).unwrap();
+    let said = message(files.text("unet/config.json"));
+    assert_says(&said, &["can not write unet/config.json to the cache"]);
+}
+
+#[test]
+fn the_signed_part_of_an_address_is_not_shown() {
+    let (hub, _) = pipeline();
+    let scratch = Scratch::new();
+    hub.fail(
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+        &[Fault::Cut(0); 9],
+    );
+    let files = locate(&fp16(ID), &settings(&hub, &scratch)).unwrap();
+    let said = message(files.weights("unet"));
+    assert!(!said.contains("Signature"), "{said}");
+}
+
+#[test]
+fn a_revision_that_can_not_be_one_is_refused_as_a_wrong_flag() {
+    let (hub, _) = pipeline();
+    let scratch = Scratch::new();
+    for revision in ["", "../../x", "a b", "-x", "a#b"] {
+        let options = ModelOptions {
+            revision: Some(revision.to_owned()),
+            ..options(ID)
+        };
+        let error = locate(&options, &settings(&hub, &scratch)).unwrap_err();
+        assert_eq!(kind_of(&error), ErrorKind::Usage, "{error}");
+    }
+    let full = ModelOptions {
+        revision: Some(COMMIT.to_uppercase()),
+        ..options(ID)
+    };
+    assert!(locate(&full, &settings(&hub, &scratch)).is_ok());
+}

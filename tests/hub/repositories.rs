@@ -1,0 +1,105 @@
+//! Which repository and commit is meant, and who may see it.
+
+use super::server::{COMMIT, FakeHub};
+use super::*;
+
+#[test]
+fn all_files_come_from_one_commit_though_the_branch_moves_on() {
+    let (hub, unet) = pipeline();
+    let scratch = Scratch::new();
+    let settings = settings(&hub, &scratch);
+    let files = locate(&fp16(ID), &settings).unwrap();
+    files.text("unet/config.json").unwrap();
+    hub.change(ID, |repository| repository.commit = "b".repeat(40));
+    let later = locate(&fp16(ID), &settings).unwrap();
+    assert_eq!(later.revision(), Some(COMMIT));
+    assert_eq!(bytes(&later.weights("unet").unwrap()), unet);
+    let mut asked = hub.take_requests();
+    asked.retain(|request| request.path.contains("/resolve/"));
+    assert!(
+        asked.iter().all(|request| request.path.contains(COMMIT)),
+        "{asked:?}"
+    );
+}
+
+#[test]
+fn content_that_another_commit_has_too_is_not_fetched_again() {
+    let (hub, unet) = pipeline();
+    let scratch = Scratch::new();
+    let settings = settings(&hub, &scratch);
+    locate(&fp16(ID), &settings)
+        .unwrap()
+        .weights("unet")
+        .unwrap();
+    let newer = "b".repeat(40);
+    hub.change(ID, |repository| repository.commit.clone_from(&newer));
+    hub.take_requests();
+    let files = locate(
+        &ModelOptions {
+            revision: Some(newer.clone()),
+            ..fp16(ID)
+        },
+        &settings,
+    )
+    .unwrap();
+    assert_eq!(files.revision(), Some(newer.as_str()));
+    assert_eq!(bytes(&files.weights("unet").unwrap()), unet);
+    assert_eq!(hub.take_downloads().len(), 0);
+    let refs = settings.cache.join("models--org--tiny-sdxl/refs");
+    assert_eq!(
+        std::fs::read_dir(refs).unwrap().count(),
+        1,
+        "a commit is no name"
+    );
+}
+
+#[test]
+fn a_renamed_repository_is_followed() {
+    let (hub, unet) = pipeline();
+    let scratch = Scratch::new();
+    hub.rename("org/old-name", ID);
+    let files = locate(&fp16("org/old-name"), &settings(&hub, &scratch)).unwrap();
+    assert_eq!(
+        files.text("unet/config.json").unwrap(),
+        "{\"sample_size\": 8}"
+    );
+    assert_eq!(bytes(&files.weights("unet").unwrap()), unet);
+}
+
+#[test]
+fn a_repository_known_to_be_gone_is_looked_for_where_it_lives_now() {
+    let hub = FakeHub::start();
+    let scratch = Scratch::new();
+    let gone = "runwayml/stable-diffusion-v1-5";
+    hub.add(
+        "stable-diffusion-v1-5/stable-diffusion-v1-5",
+        &[("model_index.json", b"{}")],
+    );
+    let files = locate(&options(gone), &settings(&hub, &scratch)).unwrap();
+    assert_eq!(files.text("model_index.json").unwrap(), "{}");
+    assert_eq!(files.name(), gone);
+}
+
+#[test]
+fn a_token_opens_a_gated_repository() {
+    let (hub, unet) = pipeline();
+    let scratch = Scratch::new();
+    hub.change(ID, |repository| repository.gated = true);
+    let settings = with_token(settings(&hub, &scratch), server::GOOD_TOKEN);
+    let files = locate(&fp16(ID), &settings).unwrap();
+    assert_eq!(bytes(&files.weights("unet").unwrap()), unet);
+}
+
+#[test]
+fn a_token_is_not_shown_to_the_content_network_for_what_is_open_to_everyone() {
+    let (hub, unet) = pipeline();
+    let scratch = Scratch::new();
+    let settings = with_token(settings(&hub, &scratch), server::GOOD_TOKEN);
+    let files = locate(&fp16(ID), &settings).unwrap();
+    assert_eq!(bytes(&files.weights("unet").unwrap()), unet);
+    let requests = hub.take_requests();
+    assert!(requests.iter().any(|request| request.cdn));
+    for request in requests.iter().filter(|request| request.cdn) {
+        assert_eq!(request.headers.get("authorization"), None);
+    }
+}

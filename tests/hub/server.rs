@@ -1,0 +1,407 @@
+//! A hub on this machine: the part of its protocol that a download needs, and ways to misbehave.
+//!
+//! Files kept outside git are answered with a redirect to a second host (127.0.0.2), as the hub
+//! sends its callers to a content network.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use super::answer::Answer;
+
+/// The commit of a fresh repository.
+pub const COMMIT: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+
+/// A request as it came in.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub method: String,
+    pub path: String,
+    pub headers: BTreeMap<String, String>,
+    /// Whether the second host was asked.
+    pub cdn: bool,
+}
+
+impl Request {
+    /// The first byte of the range that was asked for.
+    pub fn range_start(&self) -> Option<u64> {
+        let range = self.headers.get("range")?.strip_prefix("bytes=")?;
+        range.split('-').next()?.parse().ok()
+    }
+
+    /// Whether this was only a look at the headers.
+    fn is_probe(&self) -> bool {
+        self.method == "HEAD"
+            || self
+                .headers
+                .get("range")
+                .is_some_and(|range| range == "bytes=0-0")
+    }
+}
+
+/// What goes wrong with the content of a file.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Fault {
+    /// The connection ends after so many bytes of the body.
+    Cut(usize),
+    /// The same, without a Content-Length that would show it.
+    CutUnnoticed(usize),
+    /// The range is not heeded: everything is sent.
+    WholeFile,
+    /// One byte is another one.
+    Damage,
+    /// Nothing more comes after so many bytes, and the connection stays open.
+    Silence(usize),
+}
+
+/// A repository.
+#[derive(Clone, Debug)]
+pub struct Repository {
+    pub files: BTreeMap<String, Vec<u8>>,
+    pub commit: String,
+    pub gated: bool,
+}
+
+#[derive(Default)]
+struct State {
+    repositories: BTreeMap<String, Repository>,
+    renamed: BTreeMap<String, String>,
+    requests: Vec<Request>,
+    /// Faults of the coming answers with a file's content, in order.
+    faults: BTreeMap<String, Vec<Fault>>,
+    down: bool,
+}
+
+/// The hub.
+#[derive(Clone)]
+pub struct FakeHub {
+    state: Arc<Mutex<State>>,
+    pub endpoint: String,
+    cdn: String,
+}
+
+/// The token that opens gated repositories.
+pub const GOOD_TOKEN: &str = "hf_good";
+
+impl FakeHub {
+    /// Starts a hub without repositories. Its threads end with the process.
+    pub fn start() -> Self {
+        let hub = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let cdn = TcpListener::bind("127.0.0.2:0").expect("a free port");
+        let address = |listener: &TcpListener| {
+            format!("http://{}", listener.local_addr().expect("it is bound"))
+        };
+        let this = Self {
+            state: Arc::default(),
+            endpoint: address(&hub),
+            cdn: address(&cdn),
+        };
+        for (listener, is_cdn) in [(hub, false), (cdn, true)] {
+            let this = this.clone();
+            thread::spawn(move || {
+                for stream in listener.incoming().flatten() {
+                    let this = this.clone();
+                    // A caller that hangs up is part of some tests.
+                    thread::spawn(move || this.serve(stream, is_cdn).ok());
+                }
+            });
+        }
+        this
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state
+            .lock()
+            .expect("no test panics while it holds this")
+    }
+
+    /// Adds a repository, or takes the place of one.
+    pub fn add(&self, id: &str, files: &[(&str, &[u8])]) {
+        let files = files
+            .iter()
+            .map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec()))
+            .collect();
+        let repository = Repository {
+            files,
+            commit: COMMIT.to_owned(),
+            gated: false,
+        };
+        self.state().repositories.insert(id.to_owned(), repository);
+    }
+
+    /// Changes a repository.
+    pub fn change(&self, id: &str, change: impl FnOnce(&mut Repository)) {
+        change(self.state().repositories.get_mut(id).expect("it was added"));
+    }
+
+    /// Makes `old` another name of `new`.
+    pub fn rename(&self, old: &str, new: &str) {
+        self.state().renamed.insert(old.to_owned(), new.to_owned());
+    }
+
+    /// Faults of the next answers with the content of `file`.
+    pub fn fail(&self, file: &str, faults: &[Fault]) {
+        self.state().faults.insert(file.to_owned(), faults.to_vec());
+    }
+
+    /// Hangs up on everybody from now on.
+    pub fn go_down(&self) {
+        self.state().down = true;
+    }
+
+    /// All requests since the last call.
+    pub fn take_requests(&self) -> Vec<Request> {
+        std::mem::take(&mut self.state().requests)
+    }
+
+    /// The requests for content since the last call, without mere looks at headers.
+    pub fn take_downloads(&self) -> Vec<Request> {
+        let mut requests = self.take_requests();
+        requests.retain(|request| {
+            !request.is_probe() && (request.cdn || !request.path.starts_with("/api/"))
+        });
+        // Of a redirected request only its end counts.
+        let ends: Vec<Request> = requests
+            .iter()
+            .filter(|request| request.cdn)
+            .cloned()
+            .collect();
+        requests.retain(|request| !request.cdn && !is_large(&request.path));
+        requests.extend(ends);
+        requests
+    }
+
+    fn serve(&self, stream: TcpStream, cdn: bool) -> std::io::Result<()> {
+        let mut reader = BufReader::new(stream.try_clone()?);
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let mut words = line.split_whitespace();
+        let method = words.next().unwrap_or_default().to_owned();
+        let path = words.next().unwrap_or_default().to_owned();
+        let mut headers = BTreeMap::new();
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line)?;
+            match line.trim_end().split_once(": ") {
+                Some((name, value)) => headers.insert(name.to_lowercase(), value.to_owned()),
+                None => break,
+            };
+        }
+        let request = Request {
+            method,
+            path,
+            headers,
+            cdn,
+        };
+        let down = self.state().down;
+        if down {
+            return Ok(());
+        }
+        self.state().requests.push(request.clone());
+        let mut answer = Answer {
+            stream,
+            head: request.method == "HEAD",
+        };
+        if cdn {
+            let (_, name) = request.path.split_once("/blob/").unwrap_or_default();
+            let name = name.split('?').next().unwrap_or_default();
+            return self.content(&mut answer, &request, name, &[]);
+        }
+        self.route(&mut answer, &request)
+    }
+
+    fn route(&self, answer: &mut Answer, request: &Request) -> std::io::Result<()> {
+        let path = request.path.split('?').next().unwrap_or_default();
+        let is_list = path.strip_prefix("/api/models/");
+        let parts: Vec<&str> = is_list.unwrap_or(&path[1..]).splitn(5, '/').collect();
+        let [owner, name, _, revision, ref rest @ ..] = parts[..] else {
+            return answer.status(404, &[]);
+        };
+        let id = format!("{owner}/{name}");
+        let renamed = self.state().renamed.get(&id).cloned();
+        if let Some(new) = renamed {
+            let target = request.path.replacen(&id, &new, 1);
+            return answer.status(307, &[("location", &target)]);
+        }
+        let Some(repository) = self.state().repositories.get(&id).cloned() else {
+            // The hub hides from strangers what is there.
+            let status = if request.headers.contains_key("authorization") {
+                404
+            } else {
+                401
+            };
+            return answer.status(status, &[("x-error-code", "RepoNotFound")]);
+        };
+        let token = request.headers.get("authorization");
+        let is_good = token.is_some_and(|token| token == &format!("Bearer {GOOD_TOKEN}"));
+        if token.is_some() && !is_good {
+            return answer.status(401, &[]);
+        }
+        if revision != "main" && revision != repository.commit && revision != COMMIT {
+            return answer.status(404, &[("x-error-code", "RevisionNotFound")]);
+        }
+        if is_list.is_some() {
+            let body = listing(&id, &repository).to_string();
+            return answer.body(
+                200,
+                &[("content-type", "application/json")],
+                body.as_bytes(),
+            );
+        }
+        if repository.gated && !is_good {
+            return answer.status(401, &[("x-error-code", "GatedRepo")]);
+        }
+        let file = rest.join("/");
+        let commit = ("x-repo-commit", repository.commit.as_str());
+        let Some(bytes) = repository.files.get(&file) else {
+            return answer.status(404, &[("x-error-code", "EntryNotFound"), commit]);
+        };
+        let etag = format!("\"{}\"", etag(&file, bytes));
+        if !is_large(&file) {
+            return self.content(
+                answer,
+                request,
+                &format!("{id}/{file}"),
+                &[("etag", &etag), commit],
+            );
+        }
+        let location = format!("{}/blob/{id}/{file}?Signature=secret", self.cdn);
+        let size = bytes.len().to_string();
+        answer.status(
+            302,
+            &[
+                ("location", &location),
+                ("x-linked-etag", &etag),
+                ("x-linked-size", &size),
+                commit,
+            ],
+        )
+    }
+
+    /// The content of `owner/name/file`, with the fault that is due.
+    fn content(
+        &self,
+        answer: &mut Answer,
+        request: &Request,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> std::io::Result<()> {
+        let parts: Vec<&str> = path.splitn(3, '/').collect();
+        let [owner, name, file] = parts[..] else {
+            return answer.status(404, &[]);
+        };
+        let id = format!("{owner}/{name}");
+        let mut state = self.state();
+        let Some(mut bytes) = state.repositories[&id].files.get(file).cloned() else {
+            return answer.status(404, &[]);
+        };
+        let due = state
+            .faults
+            .get_mut(file)
+            .filter(|faults| !faults.is_empty());
+        let fault = match due {
+            Some(faults) if !request.is_probe() => Some(faults.remove(0)),
+            _ => None,
+        };
+        drop(state);
+
+        let start = request
+            .range_start()
+            .filter(|_| fault != Some(Fault::WholeFile));
+        let total = bytes.len();
+        if start.is_some_and(|start| start as usize >= total) {
+            return answer.status(416, &[("content-range", &format!("bytes */{total}"))]);
+        }
+        let end = if request.is_probe() && request.method != "HEAD" {
+            1
+        } else {
+            total
+        };
+        if fault == Some(Fault::Damage) {
+            bytes[total / 2] ^= 1;
+        }
+        let first = start.unwrap_or(0) as usize;
+        let body = &bytes[first..end];
+        let range = format!("bytes {first}-{}/{total}", end - 1);
+        let mut headers = headers.to_vec();
+        headers.push(("accept-ranges", "bytes"));
+        let status = if start.is_some() {
+            headers.push(("content-range", &range));
+            206
+        } else {
+            200
+        };
+        match fault {
+            Some(Fault::Cut(length)) => {
+                answer.head(status, &headers, Some(body.len()))?;
+                answer.stream.write_all(&body[..length])
+            }
+            Some(Fault::CutUnnoticed(length)) => {
+                answer.head(status, &headers, None)?;
+                answer.stream.write_all(&body[..length])
+            }
+            Some(Fault::Silence(length)) => {
+                answer.head(status, &headers, Some(body.len()))?;
+                answer.stream.write_all(&body[..length])?;
+                thread::sleep(Duration::from_secs(30));
+                Ok(())
+            }
+            _ => answer.body(status, &headers, body),
+        }
+    }
+}
+
+/// What the hub tells of a repository.
+fn listing(id: &str, repository: &Repository) -> serde_json::Value {
+    let siblings: Vec<serde_json::Value> = repository
+        .files
+        .iter()
+        .map(|(name, bytes)| {
+            let mut sibling = serde_json::json!({
+                "rfilename": name, "size": bytes.len(), "blobId": &sha256(bytes)[..40],
+            });
+            if is_large(name) {
+                sibling["lfs"] = serde_json::json!({
+                    "sha256": sha256(bytes), "size": bytes.len(), "pointerSize": 134,
+                });
+            }
+            sibling
+        })
+        .collect();
+    let gated = if repository.gated {
+        serde_json::json!("auto")
+    } else {
+        serde_json::json!(false)
+    };
+    serde_json::json!({
+        "id": id, "sha": repository.commit, "private": false, "gated": gated,
+        "siblings": siblings, "tags": [], "downloads": 0,
+    })
+}
+
+/// Whether the hub keeps such a file outside git.
+fn is_large(name: &str) -> bool {
+    name.ends_with(".safetensors") || name.ends_with(".bin")
+}
+
+fn etag(name: &str, bytes: &[u8]) -> String {
+    let hash = sha256(bytes);
+    if is_large(name) {
+        hash
+    } else {
+        hash[..40].to_owned()
+    }
+}
+
+/// SHA-256 in hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}

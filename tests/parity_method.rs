@@ -1,0 +1,366 @@
+//! The method against Python written from the paper around diffusers' U-Net: Eq. (19), the
+//! gradient of the denoising loss, and the tuner (`scripts/parity/expected_method.py`).
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::{Expected, Report, SHAPES, json, sdxl};
+use oneactor::oneactor::actor::Actor;
+use oneactor::oneactor::base_set::{BaseFacts, BaseSet};
+use oneactor::oneactor::base_word::BaseWordPrompt;
+use oneactor::oneactor::guidance::{ClusterGuidance, GuidanceSettings, Offsets};
+use oneactor::oneactor::loss::{
+    LossWeights, auxiliary_loss, average_loss, row_errors, target_loss, total_loss,
+};
+use oneactor::oneactor::projector::{Head, Projector, ProjectorConfig};
+use oneactor::oneactor::templates;
+use oneactor::oneactor::tune::{Batch, TuneOptions, Tuner};
+use oneactor::schedulers::new_scheduler;
+use oneactor::sdxl::Sdxl;
+use oneactor::sdxl::denoise::denoise;
+use serde::Deserialize;
+use tch::{Device, Kind, Tensor};
+
+/// Bar for final latents: as for plain guided runs, see parity_pipeline.rs.
+const LATENTS: f64 = 1e-4;
+/// Bar for one pass through projector, U-Net and losses, forward and back: the bar of the port's
+/// networks. The five BatchNorms subtract means of nearly equal size on the way back and still stay
+/// within 3e-6.
+const PASS: f64 = 1e-5;
+/// How far each parameter moved in five steps, as the norm over its values: AdamW moves every value
+/// by about the learning rate, whatever the size of its gradient, so that single values whose
+/// gradient is rounding noise may move either way. Leaving out the weight decay changes the movement
+/// of the BatchNorm scales by 1e-2.
+const MOVEMENT: f64 = 1e-3;
+
+#[derive(Deserialize)]
+struct Eq19 {
+    prompt: String,
+    base: String,
+    height: i64,
+    width: i64,
+    seed: i64,
+    guided_steps: (usize, usize),
+    eta_1: f64,
+    eta_2: f64,
+    semantic_scale: f64,
+    guidance_scale: f64,
+    scale_average: bool,
+}
+
+/// Final latents of one run of Eq. (19).
+fn sample(sdxl: &Sdxl, run: &Eq19, offsets: &Offsets) -> Tensor {
+    let settings = GuidanceSettings {
+        semantic_scale: run.semantic_scale,
+        average_scale: if run.scale_average {
+            run.semantic_scale
+        } else {
+            1.0
+        },
+        eta_1: run.eta_1,
+        eta_2: run.eta_2,
+        guided_steps: run.guided_steps,
+        guidance_scale: run.guidance_scale,
+    };
+    let prompt = BaseWordPrompt::new(sdxl, &run.prompt, &run.base, run.height, run.width)
+        .expect("the word is there");
+    let negative = sdxl
+        .encode_negative(None, run.height, run.width)
+        .expect("no prompt");
+    let guidance =
+        ClusterGuidance::new(&negative, &prompt, offsets, &settings).expect("offsets fit");
+    let kind = sdxl.scheduler_config.own_kind().expect("a known class");
+    let mut scheduler = new_scheduler(kind, &sdxl.scheduler_config, 30).expect("30 steps");
+    let initial = sdxl.initial_latents(run.seed, run.height, run.width);
+    denoise(sdxl, scheduler.as_mut(), &initial, &guidance, &mut |_| {
+        Ok(())
+    })
+    .expect("finite latents")
+    .latents
+}
+
+#[test]
+fn cluster_guidance_is_equation_19() {
+    for shape in SHAPES {
+        let sdxl = sdxl(shape);
+        let given = Expected::read(&format!("{shape}/expected/offsets.safetensors"));
+        let offsets = Offsets {
+            target_offset: given.get("target_offset"),
+            average_offset: given.get("average_offset"),
+        };
+        let expected = Expected::read(&format!("{shape}/expected/eq19.safetensors"));
+        let mut report = Report::new(&format!("Eq. (19) on {shape}"));
+        for (i, run) in json::<Vec<Eq19>>(&format!("{shape}/expected/eq19.json"))
+            .iter()
+            .enumerate()
+        {
+            report.close(
+                &format!("run {i}"),
+                &sample(&sdxl, run, &offsets),
+                &expected.get(&i.to_string()),
+                LATENTS,
+            );
+        }
+        report.finish();
+    }
+}
+
+#[derive(Deserialize)]
+struct Tuning {
+    feature_shape: [i64; 3],
+    num_tokens: i64,
+    widths: [i64; 5],
+    strides: [i64; 5],
+    steps: usize,
+    num_base_images: i64,
+    num_auxiliary: usize,
+    target: usize,
+    lambda_1: f64,
+    lambda_2: f64,
+    learning_rate: f64,
+    weight_decay: f64,
+    templates: Vec<String>,
+    base: String,
+    prompt: String,
+    size: i64,
+}
+
+#[test]
+fn gradient_of_the_loss_with_respect_to_the_base_word() {
+    for shape in SHAPES {
+        let sdxl = sdxl(shape);
+        let spec: Tuning = json(&format!("{shape}/expected/tuner.json"));
+        let expected = Expected::read(&format!("{shape}/expected/gradient.safetensors"));
+        let get = |name: &str| expected.get(name);
+        let template = templates_prompt(shape);
+        let prompt = BaseWordPrompt::new(&sdxl, &template, &spec.base, spec.size, spec.size)
+            .expect("the word is there");
+        let offset = get("offset").set_requires_grad(true);
+        let (z_0, eps, timesteps) = (get("z0"), get("eps"), get("timesteps"));
+        let z_t = sdxl.noise_schedule.add_noise(&z_0, &eps, &timesteps);
+        let target = sdxl.noise_schedule.target(&z_0, &eps, &timesteps);
+        let conditioning = prompt
+            .conditioning
+            .repeat(3)
+            .with_prompt_embeds(prompt.shifted(&offset));
+        let noise_pred = sdxl.predict(&z_t, &timesteps, &conditioning);
+        let loss = row_errors(&noise_pred, &target).mean(Kind::Float);
+        loss.backward();
+
+        let mut report = Report::new(&format!("gradient on {shape}"));
+        report.close(
+            "base_embedding",
+            &prompt.base_embedding(),
+            &get("base_embedding"),
+            PASS,
+        );
+        report.close("z_t", &z_t, &get("z_t"), PASS);
+        report.close("target", &target, &get("target"), PASS);
+        report.close("noise_pred", &noise_pred, &get("noise_pred"), PASS);
+        report.close("loss", &loss, &get("loss"), PASS);
+        report.close("gradient", &offset.grad(), &get("gradient"), PASS);
+        report.finish();
+    }
+}
+
+/// The prompt of the gradient's check, as `scripts/parity/shapes.py` has it.
+fn templates_prompt(shape: &str) -> String {
+    match shape {
+        "narrow" => "a photo of a hobbit",
+        "words" => "a drawing of a pencil box",
+        _ => "a robot",
+    }
+    .to_string()
+}
+
+/// A tuner whose projector and base set are the fixture's.
+fn tuner<'a>(sdxl: &'a Sdxl, spec: &Tuning, expected: &Expected, micro_batch: usize) -> Tuner<'a> {
+    let n = spec.num_base_images;
+    let z0 = expected.get("step.0.z0");
+    let base = BaseSet {
+        facts: BaseFacts {
+            prompt: spec.prompt.clone(),
+            base_word: spec.base.clone(),
+            width: spec.size,
+            height: spec.size,
+            model: sdxl.facts.clone(),
+        },
+        latents: z0.narrow(0, 0, 1).repeat([n, 1, 1, 1]),
+        encoder_features: expected.get("encoder_features"),
+        seeds: (0..n).collect(),
+    };
+    let options = TuneOptions {
+        target: spec.target,
+        kind: templates::Kind::Character,
+        head: Head::AdaIn,
+        max_steps: spec.steps,
+        num_auxiliary: spec.num_auxiliary,
+        loss_weights: LossWeights {
+            lambda_1: spec.lambda_1,
+            lambda_2: spec.lambda_2,
+        },
+        learning_rate: spec.learning_rate,
+        weight_decay: spec.weight_decay,
+        seed: 0,
+        micro_batch,
+    };
+    let mut tuner = Tuner::new(sdxl, &base, options).expect("the options fit");
+    let config = tuner.projector_mut().config.clone();
+    assert_eq!(
+        (config.feature_shape, config.num_tokens),
+        (spec.feature_shape, spec.num_tokens)
+    );
+    assert_eq!(
+        (config.widths(), config.strides()),
+        (spec.widths, spec.strides),
+        "projector's rule: mend tuner_spec"
+    );
+    *tuner.projector_mut() =
+        Projector::from_parameters(config, &expected.below("initial."), Device::Cpu)
+            .expect("same names");
+    tuner
+}
+
+fn batch(expected: &Expected, k: usize) -> Batch {
+    let get = |name: &str| expected.get(&format!("step.{k}.{name}"));
+    let auxiliary = get("auxiliary");
+    Batch {
+        template: get("template").int64_value(&[]) as usize,
+        auxiliary: (0..auxiliary.numel() as i64)
+            .map(|i| auxiliary.int64_value(&[i]))
+            .collect(),
+        z_0: get("z0"),
+        eps: get("eps"),
+        timesteps: get("timesteps"),
+    }
+}
+
+/// The gradient of the first step, which the optimiser clears: found again from its first moment,
+/// `m = (1 - β1) g`, in the tuner's own checkpoint.
+fn first_gradients(tuner: &Tuner, shape: &str) -> BTreeMap<String, Tensor> {
+    let path = std::env::temp_dir().join(format!(
+        "oneactor-parity-{}-{shape}.safetensors",
+        std::process::id()
+    ));
+    std::fs::write(&path, tuner.checkpoint().expect("a checkpoint"))
+        .expect("a place for temporary files");
+    let tensors = Tensor::read_safetensors(&path).expect("a whole file");
+    std::fs::remove_file(&path).expect("written above");
+    tensors
+        .iter()
+        .filter_map(|(key, m)| Some((key.strip_prefix("adamw.m.")?.to_string(), m / 0.1)))
+        .collect()
+}
+
+#[test]
+fn five_steps_of_the_tuner_are_those_of_pytorch() {
+    for (shape, micro_batch) in [("narrow", 5), ("words", 5), ("convproj", 2)] {
+        let sdxl = sdxl(shape);
+        let spec: Tuning = json(&format!("{shape}/expected/tuner.json"));
+        assert_eq!(
+            spec.templates,
+            templates::Kind::Character.prompts(&spec.base),
+            "the fixtures are old: run scripts/test.sh"
+        );
+        let expected = Expected::read(&format!("{shape}/expected/tuner.safetensors"));
+        let mut tuner = tuner(&sdxl, &spec, &expected, micro_batch);
+        let mut report = Report::new(&format!("tuner on {shape}, {micro_batch} rows at a time"));
+        let mut gradients = Report::new(&format!("first gradient of the projector on {shape}"));
+        let weights = LossWeights {
+            lambda_1: spec.lambda_1,
+            lambda_2: spec.lambda_2,
+        };
+        for k in 0..spec.steps {
+            let errors = tuner.learn(&batch(&expected, k)).expect("finite losses");
+            let losses = [
+                ("row_errors", errors.shallow_clone()),
+                ("loss_target", target_loss(&errors)),
+                ("loss_auxiliary", auxiliary_loss(&errors)),
+                ("loss_average", average_loss(&errors)),
+                ("loss", total_loss(&errors, weights)),
+            ];
+            for (name, loss) in losses {
+                report.close(
+                    &format!("step {k}: {name}"),
+                    &loss,
+                    &expected.get(&format!("step.{k}.{name}")),
+                    PASS,
+                );
+            }
+            if k == 0 {
+                let known = expected.below("gradient.").len();
+                let found = first_gradients(&tuner, shape);
+                gradients.check(found.len() == known, || {
+                    format!("{} gradients, expected {known}", found.len())
+                });
+                for (name, gradient) in found {
+                    gradients.close(
+                        &name,
+                        &gradient,
+                        &expected.get(&format!("gradient.{name}")),
+                        PASS,
+                    );
+                }
+            }
+        }
+        report.finish();
+        gradients.finish();
+
+        let mut report = Report::new(&format!("projector after five steps on {shape}"));
+        for (name, value) in tuner.projector_mut().parameters() {
+            let [from, to] =
+                ["initial", "final"].map(|when| expected.get(&format!("{when}.{name}")));
+            report.close_in_norm(name, &(value - &from), &(to - from), MOVEMENT);
+        }
+        report.finish();
+    }
+}
+
+#[test]
+fn an_actor_gives_the_offsets_of_equations_16_and_17() {
+    for shape in SHAPES {
+        let sdxl = sdxl(shape);
+        let spec: Tuning = json(&format!("{shape}/expected/tuner.json"));
+        let expected = Expected::read(&format!("{shape}/expected/tuner.safetensors"));
+        let prompt = BaseWordPrompt::new(&sdxl, &spec.prompt, &spec.base, spec.size, spec.size)
+            .expect("the word is there");
+        let c_b = prompt.base_embedding();
+        let config = ProjectorConfig {
+            feature_shape: spec.feature_shape,
+            num_tokens: spec.num_tokens,
+            token_width: c_b.size()[1],
+            head: Head::AdaIn,
+        };
+        let facts = BaseFacts {
+            prompt: spec.prompt.clone(),
+            base_word: spec.base.clone(),
+            width: spec.size,
+            height: spec.size,
+            model: sdxl.facts.clone(),
+        };
+        let actor = Actor {
+            facts,
+            kind: templates::Kind::Character,
+            target: spec.target,
+            projector: Projector::from_parameters(config, &expected.below("final."), Device::Cpu)
+                .expect("same names"),
+            encoder_features: expected.get("encoder_features"),
+        };
+        let offsets = actor.offsets(&prompt).expect("the same word");
+        let mut report = Report::new(&format!("offsets of an actor on {shape}"));
+        report.close(
+            "target_offset",
+            &offsets.target_offset,
+            &expected.get("target_offset"),
+            PASS,
+        );
+        report.close(
+            "average_offset",
+            &offsets.average_offset,
+            &expected.get("average_offset"),
+            PASS,
+        );
+        report.finish();
+    }
+}

@@ -1,0 +1,111 @@
+//! Every network against Python diffusers and transformers, f32 on the CPU.
+
+mod common;
+
+use common::{Expected, Report, SHAPES, fixture, json};
+use oneactor::io::blob::Blob;
+use oneactor::io::weights::{WeightPath, Weights};
+use oneactor::models::autoencoder_kl::{AutoencoderKl, AutoencoderKlConfig};
+use oneactor::models::clip_text_model::{ClipTextConfig, ClipTextModel};
+use oneactor::models::unet_2d_condition::{
+    AddedConditions, UNet2DConditionConfig, UNet2DConditionModel,
+};
+use tch::{Device, Kind, no_grad};
+
+/// Bar of the port. Both sides run the same f32 kernels of libtorch; where the order of a sum
+/// differs the outputs differ by a few 1e-7, a wrong constant (an epsilon, a GELU) by 1e-4 or more.
+const BAR: f64 = 1e-5;
+
+/// Reads one network strictly: nothing missing, nothing left over.
+fn network<T>(shape: &str, file: &str, new: impl FnOnce(&WeightPath) -> anyhow::Result<T>) -> T {
+    let blob = Blob::File(fixture(&format!("{shape}/{file}")));
+    let weights = Weights::open(&[blob], Device::Cpu, Kind::Float).expect("fixtures are whole");
+    weights.allow_unused("position_ids");
+    let network = new(&weights.root()).expect("the config is one of SDXL's kind");
+    weights
+        .finish()
+        .expect("names and shapes are those of diffusers");
+    network
+}
+
+#[test]
+fn text_encoders_give_every_hidden_state_and_the_pooled_one() {
+    for shape in SHAPES {
+        for part in ["text_encoder", "text_encoder_2"] {
+            let config: ClipTextConfig = json(&format!("{shape}/{part}/config.json"));
+            let file = format!("{part}/model.safetensors");
+            let model = network(shape, &file, |path| ClipTextModel::new(path, &config));
+            let expected = Expected::read(&format!("{shape}/expected/{part}.safetensors"));
+            let output = no_grad(|| model.forward(&expected.get("ids")));
+
+            let mut report = Report::new(&format!("{part} of {shape}"));
+            let known = expected.below("hidden_states.");
+            report.check(output.hidden_states.len() == known.len(), || {
+                "number of hidden states".to_string()
+            });
+            for (i, state) in output.hidden_states.iter().enumerate() {
+                report.close(
+                    &format!("hidden_states.{i}"),
+                    state,
+                    &expected.get(&format!("hidden_states.{i}")),
+                    BAR,
+                );
+            }
+            report.close(
+                "last_hidden_state",
+                &output.last_hidden_state,
+                &expected.get("last_hidden_state"),
+                BAR,
+            );
+            report.close("pooled", &output.pooled, &expected.get("pooled"), BAR);
+            report.finish();
+        }
+    }
+}
+
+#[test]
+fn unet_gives_the_noise_prediction_and_h() {
+    for shape in SHAPES {
+        let config: UNet2DConditionConfig = json(&format!("{shape}/unet/config.json"));
+        let file = "unet/diffusion_pytorch_model.safetensors";
+        let unet = network(shape, file, |path| UNet2DConditionModel::new(path, &config));
+        for case in ["unet", "unet_uneven"] {
+            let expected = Expected::read(&format!("{shape}/expected/{case}.safetensors"));
+            let get = |name| expected.get(name);
+            let added = AddedConditions {
+                text_embeds: get("text_embeds"),
+                time_ids: get("time_ids"),
+            };
+            let text = get("encoder_hidden_states");
+            let (h, noise_pred) = no_grad(|| {
+                let encoded = unet.encode(&get("sample"), &get("timesteps"), &text, Some(&added));
+                (encoded.h.copy(), unet.decode(encoded, &text))
+            });
+            let mut report = Report::new(&format!("{case} of {shape}"));
+            report.close("h", &h, &get("h"), BAR);
+            report.close("noise_pred", &noise_pred, &get("noise_pred"), BAR);
+            report.finish();
+        }
+    }
+}
+
+#[test]
+fn vae_encodes_and_decodes() {
+    for shape in SHAPES {
+        let config: AutoencoderKlConfig = json(&format!("{shape}/vae/config.json"));
+        let file = "vae/diffusion_pytorch_model.safetensors";
+        let vae = network(shape, file, |path| AutoencoderKl::new(path, &config));
+        let expected = Expected::read(&format!("{shape}/expected/vae.safetensors"));
+        let (posterior, decoded) = no_grad(|| {
+            (
+                vae.encode(&expected.get("images")),
+                vae.decode(&expected.get("latents")),
+            )
+        });
+        let mut report = Report::new(&format!("vae of {shape}"));
+        report.close("mean", &posterior.mean, &expected.get("mean"), BAR);
+        report.close("std", &posterior.std, &expected.get("std"), BAR);
+        report.close("decoded", &decoded, &expected.get("decoded"), BAR);
+        report.finish();
+    }
+}

@@ -1,0 +1,184 @@
+//! Whole guided runs of 30 steps against diffusers' `StableDiffusionXLPipeline` with the same CPU
+//! seed: prompt embeddings, first noise, final latents, h of the last step, and the picture.
+
+mod common;
+
+use common::{Expected, Report, SHAPES, json, sdxl};
+use oneactor::schedulers::{SchedulerKind, new_scheduler};
+use oneactor::sdxl::Sdxl;
+use oneactor::sdxl::denoise::{PlainGuidance, denoise};
+use serde::Deserialize;
+use tch::{Kind, Tensor};
+
+/// Bar of the port. The same runs in f64 differ from diffusers' own f32 by 2e-7 to 1.5e-6: thirty
+/// steps do not amplify rounding, so 1e-4 leaves room for other processors, not for a wrong constant.
+const LATENTS: f64 = 1e-4;
+/// Prompt embeddings come from the networks alone, which have a bar of 1e-5.
+const EMBEDS: f64 = 1e-5;
+/// Pixels may differ by one where 255 x falls on either side of a half: with latents that differ
+/// by 1e-6, fewer than one in a thousand does.
+const ROUNDED_OTHERWISE: f64 = 1e-3;
+
+#[derive(Deserialize)]
+struct Run {
+    prompt: String,
+    negative_prompt: Option<String>,
+    height: i64,
+    width: i64,
+    seed: i64,
+    guidance_scale: f64,
+    steps: usize,
+    scheduler: Option<SchedulerKind>,
+}
+
+fn draw(sdxl: &Sdxl, i: usize, run: &Run, expected: &Expected, report: &mut Report) {
+    let get = |name: &str| expected.get(&format!("{i}.{name}"));
+    let (height, width) = (run.height, run.width);
+    let prompt = sdxl
+        .encode_prompt(&run.prompt, height, width)
+        .expect("a short prompt");
+    let negative = sdxl
+        .encode_negative(run.negative_prompt.as_deref(), height, width)
+        .expect("a short prompt");
+    report.close(
+        &format!("{i} prompt_embeds"),
+        &prompt.prompt_embeds,
+        &get("prompt_embeds"),
+        EMBEDS,
+    );
+    report.close(
+        &format!("{i} pooled"),
+        &prompt.pooled_prompt_embeds,
+        &get("pooled_prompt_embeds"),
+        EMBEDS,
+    );
+    if run.guidance_scale > 1.0 {
+        let embeds = get("negative_prompt_embeds");
+        report.close(
+            &format!("{i} negative_prompt_embeds"),
+            &negative.prompt_embeds,
+            &embeds,
+            EMBEDS,
+        );
+        let pooled = get("negative_pooled_prompt_embeds");
+        report.close(
+            &format!("{i} negative pooled"),
+            &negative.pooled_prompt_embeds,
+            &pooled,
+            EMBEDS,
+        );
+    }
+
+    let initial = sdxl.initial_latents(run.seed, height, width);
+    report.check(initial == get("initial"), || {
+        format!("{i}: the first noise is not diffusers' own")
+    });
+    let kind = run.scheduler.map_or_else(
+        || sdxl.scheduler_config.own_kind().expect("a known class"),
+        |kind| kind,
+    );
+    let mut scheduler = new_scheduler(kind, &sdxl.scheduler_config, run.steps).expect("30 steps");
+    let guidance = PlainGuidance::new(&negative, &prompt, run.guidance_scale);
+    let drawn = denoise(sdxl, scheduler.as_mut(), &initial, &guidance, &mut |_| {
+        Ok(())
+    })
+    .expect("finite latents");
+    report.close(
+        &format!("{i} latents"),
+        &drawn.latents,
+        &get("latents"),
+        LATENTS,
+    );
+    report.close(
+        &format!("{i} encoder_features"),
+        &drawn.encoder_features,
+        &get("encoder_features"),
+        LATENTS,
+    );
+
+    let image = sdxl.decode(&drawn.latents).expect("a finite picture");
+    let pixels = (image.get(0).permute([1, 2, 0]) * 255.0)
+        .round()
+        .to_kind(Kind::Int); // [H, W, 3]
+    picture_is_equal(
+        &format!("{i} picture"),
+        &pixels,
+        &get("image").to_kind(Kind::Int),
+        report,
+    );
+}
+
+/// Equal but for rounding.
+fn picture_is_equal(name: &str, found: &Tensor, expected: &Tensor, report: &mut Report) {
+    report.check(found.size() == expected.size(), || {
+        format!("{name}: found {:?}", found.size())
+    });
+    let gap = (found - expected).abs();
+    let largest = gap.max().int64_value(&[]);
+    let share = gap
+        .ne(0)
+        .to_kind(Kind::Double)
+        .mean(Kind::Double)
+        .double_value(&[]);
+    println!(
+        "parity {name}: {:.3} % of the values differ, by {largest} at most",
+        100.0 * share
+    );
+    report.check(largest <= 1 && share <= ROUNDED_OTHERWISE, || {
+        format!("{name}: {share} differ, by {largest}")
+    });
+}
+
+#[test]
+fn guided_runs_end_in_the_latents_and_the_picture_of_diffusers() {
+    for shape in SHAPES {
+        let sdxl = sdxl(shape);
+        let runs: Vec<Run> = json(&format!("{shape}/expected/pipeline.json"));
+        let expected = Expected::read(&format!("{shape}/expected/pipeline.safetensors"));
+        let mut report = Report::new(&format!("pipeline of {shape}"));
+        for (i, run) in runs.iter().enumerate() {
+            draw(&sdxl, i, run, &expected, &mut report);
+        }
+        report.finish();
+    }
+}
+
+#[test]
+fn a_batch_gives_what_its_images_give_alone() {
+    let sdxl = sdxl("narrow");
+    let runs: Vec<Run> = json("narrow/expected/pipeline.json");
+    let expected = Expected::read("narrow/expected/pipeline.safetensors");
+    let run = &runs[0];
+    let prompt = sdxl
+        .encode_prompt(&run.prompt, run.height, run.width)
+        .expect("a short prompt");
+    let negative = sdxl
+        .encode_negative(None, run.height, run.width)
+        .expect("a short prompt");
+    let guidance = PlainGuidance::new(&negative, &prompt, run.guidance_scale);
+    let noise = |seed| sdxl.initial_latents(seed, run.height, run.width);
+    let initial = Tensor::cat(
+        &[noise(run.seed + 1), noise(run.seed), noise(run.seed + 2)],
+        0,
+    );
+    let kind = sdxl.scheduler_config.own_kind().expect("a known class");
+    let mut scheduler = new_scheduler(kind, &sdxl.scheduler_config, run.steps).expect("30 steps");
+    let drawn = denoise(&sdxl, scheduler.as_mut(), &initial, &guidance, &mut |_| {
+        Ok(())
+    })
+    .expect("finite latents");
+    let mut report = Report::new("second of a batch of three");
+    report.close(
+        "latents",
+        &drawn.latents.narrow(0, 1, 1),
+        &expected.get("0.latents"),
+        LATENTS,
+    );
+    report.close(
+        "features",
+        &drawn.encoder_features.narrow(0, 1, 1),
+        &expected.get("0.encoder_features"),
+        LATENTS,
+    );
+    report.finish();
+}
