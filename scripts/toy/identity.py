@@ -1,0 +1,105 @@
+"""How different two pictures' subjects look: the identity distance.
+
+For two pictures of the same species, read by the judge: a weighted mean over the factors that the species
+shows. Each factor's difference is divided by its mean over pairs of random identities, so that two random
+identities are 1.0 apart on average and two pictures of the same identity close to 0 (not 0: the judge has
+errors, and pose, scene and VAE disturb it; `floor_and_ceiling` measures both ends).
+"""
+import numpy as np
+import torch
+
+import scenes
+import world
+
+WEIGHTS = {'main': 3., 'second': 2., 'pattern': 2., 'width': 1., 'head': 1., 'ear': 1., 'eye': 1., 'skin': 1.,
+           'hair': 1.}
+PROBABILITIES, COLORS, VALUES = ('pattern', 'skin', 'hair'), ('main', 'second'), ('width', 'head', 'ear', 'eye')
+
+
+def lab(rgb):
+    """CIE Lab of sRGB colours in 0..255, last axis 3."""
+    linear = np.asarray(rgb, np.float64) / 255
+    linear = np.where(linear <= .04045, linear / 12.92, ((linear + .055) / 1.055) ** 2.4)
+    to_xyz = np.array([[.4124, .3576, .1805], [.2126, .7152, .0722], [.0193, .1192, .9505]])
+    xyz = linear @ to_xyz.T / np.array([.9505, 1., 1.089])
+    f = np.where(xyz > .008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    x, y, z = f[..., 0], f[..., 1], f[..., 2]
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], -1)
+
+
+def differences(a, b):
+    """Raw difference per factor between two sets of the judge's answers (same length, or one against many)."""
+    result = {name: np.linalg.norm(lab(a[name + '_color']) - lab(b[name + '_color']), axis=-1) for name in COLORS}
+    result.update({name: .5 * np.abs(a[name] - b[name]).sum(-1) for name in PROBABILITIES})
+    result.update({name: np.abs(a[name] - b[name]) for name in VALUES})
+    return result
+
+
+def distances(a, b, species, scales):
+    """Identity distances [N] of two sets of answers for one species, and the normalised parts per factor."""
+    raw = differences(a, b)
+    shown = world.visible_factors(species)
+    parts = {name: raw[name] / scales[species][name] for name in shown}
+    weight = sum(WEIGHTS[name] for name in shown)
+    return sum(WEIGHTS[name] * parts[name] for name in shown) / weight, parts
+
+
+def _random_look(rng):
+    classes = world.draw_identity(rng)
+    return classes, world.make_look(classes, rng)
+
+
+def _pictures(species, looks, rng, scene_names=None):
+    names = scene_names or scenes.NAMES
+    images = []
+    for classes, look in looks:
+        picture = world.Picture([world.Subject(species, classes, look)], str(rng.choice(names)))
+        images.append(world.render(picture, rng))
+    return np.stack(images)
+
+
+def _blur_through(vae, images):
+    import vae as training
+    with torch.no_grad():
+        z = vae.encode(training.to_pixels(images)).latent_dist.mean
+        pixels = vae.decode(z).sample.clamp(-1, 1)
+    return ((pixels + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+
+
+def measure_scales(judge, pairs=150):
+    """Mean difference per species and factor between random identities."""
+    scales = {}
+    for index, species in enumerate(world.SPECIES):
+        rng = np.random.default_rng(900_000 + index)
+        looks = [_random_look(rng) for _ in range(2 * pairs)]
+        answers = judge.read(_pictures(species, looks, rng))
+        half = [{name: value[k::2] for name, value in answers.items()} for k in (0, 1)]
+        raw = differences(*half)
+        scales[species] = {name: float(raw[name].mean()) for name in world.visible_factors(species)}
+    return scales
+
+
+def floor_and_ceiling(judge, scales, vae=None, pairs=40):
+    """Mean identity distance of the same identity (other pose and scene) and of random identities."""
+    results = {'same drawn': [], 'random drawn': [], 'same through the VAE': [], 'random through the VAE': []}
+    parts = {}
+    for index, species in enumerate(world.SPECIES):
+        rng = np.random.default_rng(910_000 + index)
+        looks = [_random_look(rng) for _ in range(pairs)]
+        first, second = _pictures(species, looks, rng), _pictures(species, looks, rng)
+        for kind in ('drawn', 'through the VAE'):
+            if kind != 'drawn':
+                if vae is None:
+                    continue
+                first, second = _blur_through(vae, first), _blur_through(vae, second)
+            a, b = judge.read(first), judge.read(second)
+            other = {name: np.roll(value, 1, 0) for name, value in b.items()}
+            same, same_parts = distances(a, b, species, scales)
+            results['same ' + kind] += list(same)
+            results['random ' + kind] += list(distances(a, other, species, scales)[0])
+            if kind != 'drawn':
+                for name, value in same_parts.items():
+                    parts.setdefault(name, []).extend(value)
+    report = {name: round(float(np.mean(values)), 3) for name, values in results.items() if values}
+    report['same through the VAE, per factor'] = {name: round(float(np.mean(v)), 3) for name, v in parts.items()}
+    return report
