@@ -95,7 +95,7 @@ pub struct RunFlags {
     #[arg(short, long, conflicts_with = "verbose")]
     pub quiet: bool,
 
-    /// Also show resolved settings, model files and times (of the run)
+    /// Also show resolved settings and each part of the model that is loaded (of the run)
     #[arg(short, long)]
     pub verbose: bool,
 
@@ -126,7 +126,7 @@ pub enum Format {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Dtype {
-    /// fp32 on the CPU, half precision on a GPU.
+    /// fp32 on the CPU, fp16 on a GPU.
     Auto,
     /// 32-bit floats.
     Fp32,
@@ -162,7 +162,7 @@ pub struct ModelFlags {
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
 
-    /// Number format of the networks [default: auto, fp32 on the CPU, half precision on a GPU]
+    /// Number format of the networks [default: auto, fp32 on the CPU and fp16 on a GPU]
     #[arg(long, value_name = "DTYPE", value_enum)]
     pub dtype: Option<Dtype>,
 
@@ -187,20 +187,39 @@ pub struct DrawingFlags {
     pub seed: Option<i64>,
 
     /// Denoising steps [default: 30 (paper, Sec. 4)]
-    #[arg(long, visible_alias = "num-inference-steps", value_name = "N",
-          allow_negative_numbers = true)]
+    #[arg(
+        long,
+        visible_alias = "num-inference-steps",
+        value_name = "N",
+        allow_negative_numbers = true
+    )]
     pub steps: Option<i64>,
 
     /// Scale of plain classifier-free guidance (Eq. 3) [default: 7.5 (paper, Sec. 4)]
-    #[arg(long, visible_alias = "cfg-scale", value_name = "SCALE", allow_negative_numbers = true)]
+    #[arg(
+        long,
+        visible_alias = "cfg-scale",
+        value_name = "SCALE",
+        allow_negative_numbers = true
+    )]
     pub guidance_scale: Option<f64>,
 
     /// Width in pixels, a multiple of 8 [default: the model's own, 1024 for SDXL]
-    #[arg(short = 'W', long, value_name = "PIXELS", allow_negative_numbers = true)]
+    #[arg(
+        short = 'W',
+        long,
+        value_name = "PIXELS",
+        allow_negative_numbers = true
+    )]
     pub width: Option<i64>,
 
     /// Height in pixels, a multiple of 8 [default: the model's own, 1024 for SDXL]
-    #[arg(short = 'H', long, value_name = "PIXELS", allow_negative_numbers = true)]
+    #[arg(
+        short = 'H',
+        long,
+        value_name = "PIXELS",
+        allow_negative_numbers = true
+    )]
     pub height: Option<i64>,
 
     /// euler, dpm++2m or ddim [default: the model's own, euler for SDXL]
@@ -299,15 +318,28 @@ mod tests {
             .into_iter()
             .map(|(key, _)| key)
             .collect();
-        for key in ["prompt", "subject", "num_images", "guidance_scale", "model", "overwrite"] {
+        for key in [
+            "prompt",
+            "subject",
+            "num_images",
+            "guidance_scale",
+            "model",
+            "overwrite",
+        ] {
             assert!(keys.iter().any(|known| known == key), "{key} is missing");
         }
         for key in ["config", "quiet", "dry_run", "format", "help", "version"] {
-            assert!(!keys.iter().any(|known| known == key), "{key} is no batch key");
+            assert!(
+                !keys.iter().any(|known| known == key),
+                "{key} is no batch key"
+            );
         }
         let tune = batch_keys("tune");
         for key in ["lambda_1", "lambda_2", "dir", "target"] {
-            assert!(tune.iter().any(|(known, _)| known == key), "{key} is missing");
+            assert!(
+                tune.iter().any(|(known, _)| known == key),
+                "{key} is missing"
+            );
         }
         assert!(!batch_keys("sample").is_empty());
     }

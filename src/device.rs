@@ -11,14 +11,25 @@ use crate::error::{device, usage};
 /// # Errors
 /// When the text names no device, or a GPU that libtorch does not see.
 pub fn resolve_device(name: &str) -> Result<Device> {
-    let gpus = || if Cuda::is_available() { Cuda::device_count() } else { 0 };
+    let gpus = || {
+        if Cuda::is_available() {
+            Cuda::device_count()
+        } else {
+            0
+        }
+    };
     let index = match name {
         "cpu" => return Ok(Device::Cpu),
         "auto" if gpus() == 0 => return Ok(Device::Cpu),
         "auto" | "cuda" => 0,
-        _ => name.strip_prefix("cuda:").and_then(|n| n.parse::<usize>().ok()).ok_or_else(|| {
-            usage(format!("--device {name}: no such device, expected auto, cpu, cuda or cuda:N"))
-        })?,
+        _ => name
+            .strip_prefix("cuda:")
+            .and_then(|n| n.parse::<usize>().ok())
+            .ok_or_else(|| {
+                usage(format!(
+                    "--device {name}: no such device, expected auto, cpu, cuda or cuda:N"
+                ))
+            })?,
     };
     match gpus() {
         0 => Err(device(format!(
@@ -46,6 +57,8 @@ pub fn resolve_dtype(name: &str, device: Device) -> Result<Kind> {
         "bf16" => Ok(Kind::BFloat16),
         "auto" if device.is_cuda() => Ok(Kind::Half),
         "auto" => Ok(Kind::Float),
-        _ => Err(usage(format!("--dtype {name}: no such precision, expected auto, fp32, fp16 or bf16"))),
+        _ => Err(usage(format!(
+            "--dtype {name}: no such precision, expected auto, fp32, fp16 or bf16"
+        ))),
     }
 }

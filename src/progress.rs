@@ -123,16 +123,28 @@ impl Reporter {
         }
         if self.mode != Mode::Quiet {
             let seconds = task.started.elapsed().as_secs_f64();
-            eprintln!("{}: {} of {} in {seconds:.1} s", task.name, task.done, task.steps);
+            eprintln!(
+                "{}: {} of {} in {seconds:.1} s",
+                task.name, task.done, task.steps
+            );
         }
     }
 
-    /// Prints a line above the bar, where there is one.
-    fn print(&self, line: &str) {
-        match self.current.borrow().as_ref().and_then(|task| task.bar.as_ref()) {
-            Some(bar) => bar.suspend(|| eprintln!("{line}")),
-            None => eprintln!("{line}"),
+    /// Does something that prints, with the bar out of the way.
+    pub fn suspend(&self, print: impl FnOnce()) {
+        match self
+            .current
+            .borrow()
+            .as_ref()
+            .and_then(|task| task.bar.as_ref())
+        {
+            Some(bar) => bar.suspend(print),
+            None => print(),
         }
+    }
+
+    fn print(&self, line: &str) {
+        self.suspend(|| eprintln!("{line}"));
     }
 }
 

@@ -11,12 +11,13 @@ use std::ops::Range;
 use anyhow::{Context, Result, anyhow};
 use serde::Deserialize;
 use tokenizers::models::bpe::{BPE, Vocab};
+use tokenizers::normalizer::Range as OffsetRange;
 use tokenizers::normalizers::replace::{Replace, ReplacePattern};
 use tokenizers::normalizers::{Lowercase, NFC, Sequence as Normalizers};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizers;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
-use tokenizers::{AddedToken, SplitDelimiterBehavior, Tokenizer};
+use tokenizers::{AddedToken, NormalizedString, SplitDelimiterBehavior, Tokenizer};
 
 use crate::error::model;
 
@@ -41,14 +42,31 @@ pub struct TokenizerFiles<'a> {
 #[serde(untagged)]
 enum SpecialToken {
     Text(String),
-    Record { content: String },
+    Record {
+        content: String,
+        #[serde(default)]
+        normalized: bool,
+    },
 }
 
 impl SpecialToken {
-    fn text(self) -> String {
+    fn text(&self) -> &str {
         match self {
-            SpecialToken::Text(text) | SpecialToken::Record { content: text } => text,
+            SpecialToken::Text(text) | SpecialToken::Record { content: text, .. } => text,
         }
+    }
+
+    /// How the token is cut out of a text before anything else. Records of SDXL's files say
+    /// `normalized`: such a token is looked for in the lower-cased text.
+    fn added(&self) -> AddedToken {
+        let normalized = matches!(
+            self,
+            SpecialToken::Record {
+                normalized: true,
+                ..
+            }
+        );
+        AddedToken::from(self.text(), true).normalized(normalized)
     }
 }
 
@@ -121,35 +139,44 @@ impl ClipTokenizer {
             .enumerate()
             .filter(|(i, line)| !line.is_empty() && !(*i == 0 && line.starts_with("#version")))
             .map(|(i, line)| {
-                line.split_once(' ').map(|(a, b)| (a.to_string(), b.to_string())).ok_or_else(|| {
-                    model(format!("merges.txt:{}: found {line:?}, expected two parts", i + 1))
-                })
+                line.split_once(' ')
+                    .map(|(a, b)| (a.to_string(), b.to_string()))
+                    .ok_or_else(|| {
+                        model(format!(
+                            "merges.txt:{}: found {line:?}, expected two parts",
+                            i + 1
+                        ))
+                    })
             })
             .collect::<Result<Vec<_>>>()?;
         let parse = |text: Option<&str>, file: &str| -> Result<SpecialTokens> {
             let parsed = text.map(serde_json::from_str).transpose();
-            Ok(parsed.map_err(|e| model(format!("{file}: {e}")))?.unwrap_or_default())
+            Ok(parsed
+                .map_err(|e| model(format!("{file}: {e}")))?
+                .unwrap_or_default())
         };
         let map = parse(files.special_tokens_map, "special_tokens_map.json")?;
         let config = parse(files.tokenizer_config, "tokenizer_config.json")?;
         let pick = |a: Option<SpecialToken>, b: Option<SpecialToken>, default: &str| {
-            a.or(b).map_or_else(|| default.to_string(), SpecialToken::text)
+            a.or(b)
+                .unwrap_or_else(|| SpecialToken::Text(default.to_string()))
         };
         let bos = pick(map.bos_token, config.bos_token, "<|startoftext|>");
         let eos = pick(map.eos_token, config.eos_token, "<|endoftext|>");
         let unk = pick(map.unk_token, config.unk_token, "<|endoftext|>");
         let pad = pick(map.pad_token, config.pad_token, "<|endoftext|>");
-        let id = |token: &str| {
+        let id = |token: &SpecialToken| {
+            let text = token.text();
             vocab
-                .get(token)
+                .get(text)
                 .map(|&id| i64::from(id))
-                .ok_or_else(|| model(format!("vocab.json: the special token {token:?} is missing")))
+                .ok_or_else(|| model(format!("vocab.json: the special token {text:?} is missing")))
         };
         let (bos_id, eos_id, pad_id) = (id(&bos)?, id(&eos)?, id(&pad)?);
 
         let bpe = BPE::builder()
             .vocab_and_merges(vocab.into_iter().collect::<Vocab>(), merges)
-            .unk_token(unk)
+            .unk_token(unk.text().to_string())
             .continuing_subword_prefix(String::new())
             .end_of_word_suffix("</w>".to_string())
             .build()
@@ -157,18 +184,29 @@ impl ClipTokenizer {
         let mut tokenizer = Tokenizer::new(bpe);
         let spaces = Replace::new(ReplacePattern::Regex(r"\s+".into()), " ").map_err(in_crate)?;
         tokenizer
-            .with_normalizer(Some(Normalizers::new(vec![NFC.into(), spaces.into(), Lowercase.into()])))
+            .with_normalizer(Some(Normalizers::new(vec![
+                NFC.into(),
+                spaces.into(),
+                Lowercase.into(),
+            ])))
             .map_err(in_crate)?;
-        let pieces = Split::new(SplitPattern::Regex(PIECES.into()), SplitDelimiterBehavior::Removed, true)
-            .map_err(in_crate)?;
+        let pieces = Split::new(
+            SplitPattern::Regex(PIECES.into()),
+            SplitDelimiterBehavior::Removed,
+            true,
+        )
+        .map_err(in_crate)?;
         let bytes = ByteLevel::new(false, true, true);
         tokenizer.with_pre_tokenizer(Some(PreTokenizers::new(vec![pieces.into(), bytes.into()])));
-        let special = [&bos, &eos].map(|token| AddedToken::from(token.clone(), true));
+        // The pad too: with SDXL's second tokenizer every "!" of a prompt is the token 0.
+        let special = [&bos, &eos, &pad].map(SpecialToken::added);
         tokenizer.add_special_tokens(special).map_err(in_crate)?;
 
         let model_max_length = config.model_max_length.unwrap_or(77.0);
         if !(3.0..=10_000.0).contains(&model_max_length) {
-            return Err(model(format!("tokenizer_config.json: model_max_length {model_max_length}, expected 3 to 10000")));
+            return Err(model(format!(
+                "tokenizer_config.json: model_max_length {model_max_length}, expected 3 to 10000"
+            )));
         }
         Ok(ClipTokenizer {
             tokenizer,
@@ -189,15 +227,28 @@ impl ClipTokenizer {
     /// # Errors
     /// When the `tokenizers` crate fails, which it does for no text known to us.
     pub fn encode(&self, prompt: &str) -> Result<TokenizedPrompt> {
-        let encoding = self.tokenizer.encode(prompt, false).map_err(|e| anyhow!("{e}")).context("tokenizing")?;
+        let encoding = self
+            .tokenizer
+            .encode(prompt, false)
+            .map_err(|e| anyhow!("{e}"))
+            .context("tokenizing")?;
         let room = self.model_max_length - 2;
-        let offsets: Vec<Range<usize>> = encoding.get_offsets().iter().map(|&(a, b)| a..b).collect();
+        let offsets: Vec<Range<usize>> =
+            encoding.get_offsets().iter().map(|&(a, b)| a..b).collect();
         let cut_at = offsets.get(room).map(|span| span.start);
-        let text = encoding.get_ids().iter().take(room).map(|&id| i64::from(id));
+        let text = encoding
+            .get_ids()
+            .iter()
+            .take(room)
+            .map(|&id| i64::from(id));
         let mut ids: Vec<i64> = std::iter::once(self.bos).chain(text).collect();
         ids.push(self.eos);
         ids.resize(self.model_max_length, self.pad);
-        Ok(TokenizedPrompt { ids, cut_at, offsets })
+        Ok(TokenizedPrompt {
+            ids,
+            cut_at,
+            offsets,
+        })
     }
 
     /// Places of `word` among the tokens of `prompt`: one list for each time the prompt holds the
@@ -217,10 +268,14 @@ impl ClipTokenizer {
             .iter()
             .map(|span| {
                 let overlaps = |o: &Range<usize>| o.start < span.end && span.start < o.end;
-                (0..encoded.offsets.len()).filter(|&i| overlaps(&encoded.offsets[i])).map(|i| i + 1).collect()
+                (0..encoded.offsets.len())
+                    .filter(|&i| overlaps(&encoded.offsets[i]))
+                    .map(|i| i + 1)
+                    .collect()
             })
             .collect();
-        places.retain(|tokens: &Vec<usize>| !tokens.is_empty() && tokens.iter().all(|&i| i <= room));
+        places
+            .retain(|tokens: &Vec<usize>| !tokens.is_empty() && tokens.iter().all(|&i| i <= room));
         if places.is_empty() {
             return Err(WordError::CutOff.into());
         }
@@ -228,19 +283,48 @@ impl ClipTokenizer {
     }
 }
 
-/// Bytes of `text` at which `word` stands as a whole, whatever its case and the width of its
-/// spaces.
+/// Bytes of `text` at which `word` stands as a whole, whatever its case, the width of its spaces
+/// and the way its accents are written (both are compared in Unicode's composed form, NFC).
 pub fn find_word(text: &str, word: &str) -> Vec<Range<usize>> {
-    let wanted: Vec<String> =
-        word.split_whitespace().collect::<Vec<_>>().join(" ").chars().map(fold).collect();
+    let composed = |text: &str| {
+        let mut text = NormalizedString::from(text);
+        text.nfc();
+        text
+    };
+    let (composed_text, word) = (composed(text), composed(word));
+    // The byte of `text` behind a place in its composed form, at which a character begins.
+    let original = |at: usize| {
+        let next = composed_text.get()[at..].chars().next()?;
+        let span = OffsetRange::Normalized(at..at + next.len_utf8());
+        composed_text.convert_offsets(span).map(|span| span.start)
+    };
+    find_composed(composed_text.get(), word.get())
+        .into_iter()
+        .filter_map(|span| Some(original(span.start)?..original(span.end).unwrap_or(text.len())))
+        .collect()
+}
+
+fn find_composed(text: &str, word: &str) -> Vec<Range<usize>> {
+    let wanted: Vec<String> = word
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+        .chars()
+        .map(fold)
+        .collect();
     let chars: Vec<(usize, char)> = text.char_indices().collect();
     let end_of = |i: usize| chars.get(i).map_or(text.len(), |&(at, _)| at);
-    let alphanumeric = |i: Option<usize>| i.and_then(|i| chars.get(i)).is_some_and(|(_, c)| c.is_alphanumeric());
+    let alphanumeric = |i: Option<usize>| {
+        i.and_then(|i| chars.get(i))
+            .is_some_and(|(_, c)| c.is_alphanumeric())
+    };
     let mut found = Vec::new();
     let mut start = 0;
     while start < chars.len() && !wanted.is_empty() {
         match match_at(&chars[start..], &wanted) {
-            Some(len) if !alphanumeric(start.checked_sub(1)) && !alphanumeric(Some(start + len)) => {
+            Some(len)
+                if !alphanumeric(start.checked_sub(1)) && !alphanumeric(Some(start + len)) =>
+            {
                 found.push(chars[start].0..end_of(start + len));
                 start += len;
             }
@@ -256,7 +340,10 @@ fn match_at(chars: &[(usize, char)], wanted: &[String]) -> Option<usize> {
     for want in wanted {
         let (_, c) = chars.get(i)?;
         if want == " " {
-            let spaces = chars[i..].iter().take_while(|(_, c)| c.is_whitespace()).count();
+            let spaces = chars[i..]
+                .iter()
+                .take_while(|(_, c)| c.is_whitespace())
+                .count();
             if spaces == 0 {
                 return None;
             }
@@ -280,8 +367,13 @@ mod tests {
 
     #[test]
     fn a_word_is_found_whole_and_in_any_case() {
-        assert_eq!(find_word("Cat, a cat's catalogue, CAT", "cat"), [0..3, 7..10, 24..27]);
+        assert_eq!(
+            find_word("Cat, a cat's catalogue, CAT", "cat"),
+            [0..3, 7..10, 24..27]
+        );
         assert_eq!(find_word("a pencil  box.", "Pencil box"), [2..13]);
+        assert_eq!(find_word("un cafe\u{301}!", "caf\u{e9}"), [3..9]);
+        assert!(find_word("cafe\u{301}", "cafe").is_empty());
         assert!(find_word("pencilbox", "pencil box").is_empty());
         assert!(find_word("anything", " ").is_empty());
     }

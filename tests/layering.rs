@@ -32,10 +32,18 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 /// Modules named by `crate::x` or `oneactor::x` in code, comments left out.
 fn modules_named(text: &str) -> Vec<String> {
     let mut names = Vec::new();
-    for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
+    for line in text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+    {
         for part in line.split("crate::").skip(1) {
             let inner = part.strip_prefix('{').unwrap_or(part);
-            names.push(inner.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect());
+            names.push(
+                inner
+                    .chars()
+                    .take_while(|c| c.is_alphanumeric() || *c == '_')
+                    .collect(),
+            );
         }
     }
     names
@@ -49,15 +57,26 @@ fn a_file_names_only_lower_levels() {
     assert!(files.len() > 20, "found only {} files", files.len());
     let mut wrong = Vec::new();
     for file in files {
-        let relative = file.strip_prefix(&src).expect("below src").with_extension("");
-        let own = relative.components().next().and_then(|c| c.as_os_str().to_str()).unwrap_or_default().to_string();
+        let relative = file
+            .strip_prefix(&src)
+            .expect("below src")
+            .with_extension("");
+        let own = relative
+            .components()
+            .next()
+            .and_then(|c| c.as_os_str().to_str())
+            .unwrap_or_default()
+            .to_string();
         let Some(level) = level_of(&own) else {
             wrong.push(format!("{own} has no level: add it to tests/layering.rs"));
             continue;
         };
         for named in modules_named(&fs::read_to_string(&file).expect("source files are text")) {
             if level_of(&named).is_some_and(|other| other > level) {
-                wrong.push(format!("{} names {named}, which is above it", relative.display()));
+                wrong.push(format!(
+                    "{} names {named}, which is above it",
+                    relative.display()
+                ));
             }
         }
     }

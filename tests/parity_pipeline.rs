@@ -73,10 +73,9 @@ fn draw(sdxl: &Sdxl, i: usize, run: &Run, expected: &Expected, report: &mut Repo
     report.check(initial == get("initial"), || {
         format!("{i}: the first noise is not diffusers' own")
     });
-    let kind = run.scheduler.map_or_else(
-        || sdxl.scheduler_config.own_kind().expect("a known class"),
-        |kind| kind,
-    );
+    let kind = run
+        .scheduler
+        .unwrap_or_else(|| sdxl.scheduler_config.own_kind().expect("a known class"));
     let mut scheduler = new_scheduler(kind, &sdxl.scheduler_config, run.steps).expect("30 steps");
     let guidance = PlainGuidance::new(&negative, &prompt, run.guidance_scale);
     let drawn = denoise(sdxl, scheduler.as_mut(), &initial, &guidance, &mut |_| {

@@ -17,8 +17,14 @@ use tch::{Device, Kind, Tensor};
 /// CPU seconds of this process so far, all threads.
 fn cpu_seconds() -> Result<f64> {
     let stat = std::fs::read_to_string("/proc/self/stat")?;
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |i: usize| -> Result<f64> { Ok(fields.get(i).context("short /proc/self/stat")?.parse()?) };
+    let fields: Vec<&str> = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect();
+    let ticks =
+        |i: usize| -> Result<f64> { Ok(fields.get(i).context("short /proc/self/stat")?.parse()?) };
     Ok((ticks(11)? + ticks(12)?) / 100.0)
 }
 
@@ -28,10 +34,22 @@ fn main() -> Result<()> {
         anyhow::bail!("expected: MODEL INPUTS OUTPUT forward|grad");
     };
     let grad = mode == "grad";
-    let threads = std::env::var("OMP_NUM_THREADS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
+    let threads = std::env::var("OMP_NUM_THREADS")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(1);
     tch::set_num_threads(threads);
-    let files = ModelFiles::locate(&ModelOptions { model: model.clone(), variant: None, revision: None, offline: true })?;
-    let options = LoadOptions { device: Device::Cpu, kind: Kind::Float, vae: None };
+    let files = ModelFiles::locate(&ModelOptions {
+        model: model.clone(),
+        variant: None,
+        revision: None,
+        offline: true,
+    })?;
+    let options = LoadOptions {
+        device: Device::Cpu,
+        kind: Kind::Float,
+        vae: None,
+    };
     let sdxl = Sdxl::load(&files, &options, &mut |_| ())?;
     let path = Path::new(inputs);
     let file = TensorFile::read(path)?;
@@ -46,10 +64,15 @@ fn main() -> Result<()> {
     };
     let run = || -> Result<Tensor> {
         if !grad {
-            return tch::no_grad(|| Ok(sdxl.predict(&sample, &timesteps, &conditioning(text.shallow_clone())?)));
+            return tch::no_grad(|| {
+                Ok(sdxl.predict(&sample, &timesteps, &conditioning(text.shallow_clone())?))
+            });
         }
         let leaf = text.copy().set_requires_grad(true);
-        sdxl.predict(&sample, &timesteps, &conditioning(leaf.shallow_clone())?).square().mean(Kind::Float).backward();
+        sdxl.predict(&sample, &timesteps, &conditioning(leaf.shallow_clone())?)
+            .square()
+            .mean(Kind::Float)
+            .backward();
         Ok(leaf.grad())
     };
     let mut first = TensorFile::default();

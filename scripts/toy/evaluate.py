@@ -107,7 +107,8 @@ class Scorer:
         return self.judge.read(np.stack([read_picture(path) for path in paths]))
 
     def target(self, folder):
-        number = json.loads((folder / 'tune.json').read_text())['target']
+        record = json.loads((folder / 'tune.json').read_text())
+        number = record['target'] if 'target' in record else record['parameters']['target']
         return self.answers([folder / 'base' / f'{number:02}.png'])
 
     def score(self, subject, rows, target):

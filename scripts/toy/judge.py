@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 import scenes
@@ -25,7 +25,7 @@ CLASSES = {'species': len(world.SPECIES), 'scene': len(scenes.NAMES), 'main': 11
            'skin': 3, 'hair': 3}
 VALUES = {'width': (1., .13), 'head': (1., .115), 'ear': (1., .26), 'eye': (2.18, .65)}  # centre and spread
 COLORS = ('main', 'second')
-WIDTH = sum(CLASSES.values()) + 3 * len(COLORS) + len(VALUES)
+WIDTH = sum(CLASSES.values()) + 3 * len(COLORS) + len(VALUES) * len(world.SPECIES)
 
 
 class Judge(nn.Module):
@@ -48,9 +48,10 @@ class Judge(nn.Module):
         for name in COLORS:
             answers[name + '_color'] = out[:, at:at + 3].sigmoid()
             at += 3
-        for name in VALUES:
-            answers[name] = out[:, at]
-            at += 1
+        species = answers['species'].detach().softmax(1)
+        for name in VALUES:     # one answer per species, since a long ear is not the same length on all
+            answers[name] = (out[:, at:at + len(world.SPECIES)] * species).sum(1)
+            at += len(world.SPECIES)
         return answers
 
     @torch.no_grad()
@@ -178,6 +179,10 @@ def train(args):
     decoded = through_vae(vae, latents[:args.decoded])
     print(f'{held_out} pictures, {len(decoded)} decoded', flush=True)
     judge, begin, step, progress = Judge(), time.time(), 0, 0.
+    if args.features_of:
+        state = load_file(args.features_of)
+        judge.features.load_state_dict({key[9:]: value.float() for key, value in state.items()
+                                        if key.startswith('features.')}, strict=False)
     adam = torch.optim.AdamW(judge.parameters(), lr=args.rate, weight_decay=.02)
     generator = torch.Generator().manual_seed(1)
     while progress < 1:
@@ -203,7 +208,7 @@ def train(args):
     scales = identity.measure_scales(judge)
     report['distance'] = identity.floor_and_ceiling(judge, scales, vae)
     print(json.dumps(report, indent=1))
-    save(judge, {'identity_scales': scales, 'report': report})
+    save(judge, {'identity_scales': scales, 'report': report}, args.out)
 
 
 if __name__ == '__main__':
@@ -213,6 +218,8 @@ if __name__ == '__main__':
     parser.add_argument('--minutes', type=float, default=12)
     parser.add_argument('--decoded', type=int, default=15000, help='pictures to put through the VAE')
     parser.add_argument('--rate', type=float, default=2e-3)
+    parser.add_argument('--features-of', type=Path, help='earlier weights whose features to start from')
+    parser.add_argument('--out', type=Path, default=WEIGHTS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     train(arguments)

@@ -31,6 +31,10 @@ pub enum SubjectAs {
 }
 
 /// Flags of `sample`, and its batch keys.
+#[allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "help text: [b] is the placeholder, not a link"
+)]
 #[derive(Clone, Debug, Default, PartialEq, Args, Serialize, Deserialize)]
 pub struct SampleFlags {
     /// Actor: an actor.safetensors, or the folder it lies in
@@ -47,7 +51,7 @@ pub struct SampleFlags {
     #[arg(long, value_name = "FILE|-")]
     pub prompts_file: Option<PathBuf>,
 
-    /// Folder for 0000-<seed>.png …, grid.png and manifest.jsonl [default: the folder samples
+    /// Folder for 0000-SEED.png …, grid.png and manifest.jsonl [default: the folder samples
     /// beside the actor]
     #[arg(short, long, value_name = "OUT")]
     pub output_dir: Option<PathBuf>,
@@ -65,7 +69,7 @@ pub struct SampleFlags {
     #[arg(long, value_name = "IMAGE.png")]
     pub from: Option<PathBuf>,
 
-    /// Also write the final latents of each image as <image>.safetensors [default: false]
+    /// Also write the final latents of each image as 0000-SEED.safetensors [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", value_parser = BoolishValueParser::new(),
           hide_possible_values = true)]
@@ -153,8 +157,10 @@ where
         One(T),
         Many(Vec<T>),
     }
-    Ok(Option::<OneOrMany<T>>::deserialize(deserializer)?.map(|value| match value {
-        OneOrMany::One(value) => vec![value],
-        OneOrMany::Many(values) => values,
-    }))
+    Ok(
+        Option::<OneOrMany<T>>::deserialize(deserializer)?.map(|value| match value {
+            OneOrMany::One(value) => vec![value],
+            OneOrMany::Many(values) => values,
+        }),
+    )
 }

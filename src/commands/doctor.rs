@@ -18,7 +18,9 @@ pub fn run(flags: &DoctorFlags) -> Result<()> {
     let text = match flags.format {
         Format::Text => {
             let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-            let lines = lines.iter().map(|(name, value)| format!("{name:width$}  {value}\n"));
+            let lines = lines
+                .iter()
+                .map(|(name, value)| format!("{name:width$}  {value}\n"));
             lines.collect::<String>()
         }
         Format::Json => {
@@ -39,16 +41,25 @@ fn report() -> Vec<(String, String)> {
     let mut add = |name: &str, value: String| lines.push((name.to_owned(), value));
     let yes_or_no = |value: bool| if value { "yes" } else { "no" }.to_owned();
     add("oneactor", env!("CARGO_PKG_VERSION").to_owned());
-    add("libtorch", mapped("libtorch_cpu").unwrap_or_else(|| "linked statically".to_owned()));
-    add("cuda linked", match mapped("libtorch_cuda") {
-        Some(path) => format!("yes, {path}"),
-        None if tch::utils::has_cuda() => "yes".to_owned(),
-        None => "no".to_owned(),
-    });
-    add("cuda version", match tch::utils::version_cudart() {
-        version if version > 0 => format!("{}.{}", version / 1000, version % 1000 / 10),
-        _ => "none".to_owned(),
-    });
+    add(
+        "libtorch",
+        mapped("libtorch_cpu").unwrap_or_else(|| "linked statically".to_owned()),
+    );
+    add(
+        "cuda linked",
+        match mapped("libtorch_cuda") {
+            Some(path) => format!("yes, {path}"),
+            None if tch::utils::has_cuda() => "yes".to_owned(),
+            None => "no".to_owned(),
+        },
+    );
+    add(
+        "cuda version",
+        match tch::utils::version_cudart() {
+            version if version > 0 => format!("{}.{}", version / 1000, version % 1000 / 10),
+            _ => "none".to_owned(),
+        },
+    );
     add("cuda available", yes_or_no(Cuda::is_available()));
     add("gpus", Cuda::device_count().to_string());
     add("cudnn available", yes_or_no(Cuda::cudnn_is_available()));
@@ -69,6 +80,10 @@ fn mapped(library: &str) -> Option<String> {
     let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
     maps.lines()
         .filter_map(|line| line.split_whitespace().nth(5))
-        .find(|path| path.rsplit('/').next().is_some_and(|name| name.starts_with(library)))
+        .find(|path| {
+            path.rsplit('/')
+                .next()
+                .is_some_and(|name| name.starts_with(library))
+        })
         .map(str::to_owned)
 }

@@ -30,7 +30,7 @@ use crate::sdxl::{Conditioning, Sdxl};
 /// Does the jobs of `generate-base`.
 ///
 /// # Errors
-/// See [`work_off`].
+/// See `work_off`.
 pub fn run(line: &CommandLine<GenerateBaseFlags>) -> Result<()> {
     let session = Session::start("generate-base", &line.run)?;
     let config = line.run.config.as_deref();
@@ -100,7 +100,9 @@ impl Prepared for BaseJob {
 }
 
 fn prepare(session: &Session, mut job: GenerateBaseJob) -> Result<BaseJob> {
-    job.model.model.get_or_insert_with(|| DEFAULT_MODEL.to_owned());
+    job.model
+        .model
+        .get_or_insert_with(|| DEFAULT_MODEL.to_owned());
     let model = session.locate(&job.model)?;
     model.check_prompt(&job.prompt, Some(&job.subject), &session.reporter)?;
     let drawing = model.resolve(&job.drawing)?;
@@ -111,7 +113,8 @@ fn prepare(session: &Session, mut job: GenerateBaseJob) -> Result<BaseJob> {
         ("num_images".to_owned(), json!(job.num_images)),
         ("seed".to_owned(), json!(job.drawing.seed)),
     ]);
-    let is_finished = !job.drawing.overwrite && is_finished(&job.output_dir, &settings, job.num_images)?;
+    let is_finished =
+        !job.drawing.overwrite && is_finished(&job.output_dir, &settings, job.num_images)?;
     Ok(BaseJob {
         job,
         model,
@@ -153,7 +156,10 @@ fn execute(session: &Session, prepared: BaseJob) -> Result<()> {
     let layout = Layout(folder);
     if prepared.is_finished {
         let count = job.num_images;
-        session.reporter.note(&format!("{}: all {count} images are there", folder.display()));
+        session.reporter.note(&format!(
+            "{}: all {count} images are there",
+            folder.display()
+        ));
         return Ok(());
     }
     let started = Instant::now();
@@ -166,10 +172,15 @@ fn execute(session: &Session, prepared: BaseJob) -> Result<()> {
         .collect();
     if missing.len() < job.num_images {
         let done = job.num_images - missing.len();
-        session.reporter.note(&format!("{done} of {} images are there already", job.num_images));
+        session.reporter.note(&format!(
+            "{done} of {} images are there already",
+            job.num_images
+        ));
     }
     let painter = Painter::new(&sdxl, &prepared)?;
-    session.reporter.start("drawing base images", missing.len() * job.drawing.steps);
+    session
+        .reporter
+        .start("drawing base images", missing.len() * job.drawing.steps);
     for indices in missing.chunks(job.drawing.batch_size) {
         painter.draw(session, &layout, indices)?;
     }
@@ -181,7 +192,9 @@ fn execute(session: &Session, prepared: BaseJob) -> Result<()> {
     let base = BaseSet::cat(&parts)?;
     write_bytes_atomically(&layout.tensors(), &base.to_bytes()?)?;
     session.wrote(&layout.tensors(), "base set", Value::Null);
-    let images: Vec<PathBuf> = (0..job.num_images).map(|index| layout.image(index)).collect();
+    let images: Vec<PathBuf> = (0..job.num_images)
+        .map(|index| layout.image(index))
+        .collect();
     save_contact_sheet(&layout.grid(), &images, None)?;
     session.wrote(&layout.grid(), "grid", Value::Null);
     let seconds = started.elapsed().as_secs_f64();
@@ -243,8 +256,15 @@ impl<'a> Painter<'a> {
     /// Draws the images `indices` at once and writes each with its part.
     fn draw(&self, session: &Session, layout: &Layout, indices: &[usize]) -> Result<()> {
         let (sdxl, job) = (self.sdxl, &self.prepared.job);
-        let ResolvedDrawing { width, height, scheduler } = self.prepared.drawing;
-        let seeds: Vec<i64> = indices.iter().map(|&index| job.drawing.seed + index as i64).collect();
+        let ResolvedDrawing {
+            width,
+            height,
+            scheduler,
+        } = self.prepared.drawing;
+        let seeds: Vec<i64> = indices
+            .iter()
+            .map(|&index| job.drawing.seed + index as i64)
+            .collect();
         let latents: Vec<Tensor> = seeds
             .iter()
             .map(|&seed| sdxl.initial_latents(seed, height, width))

@@ -123,7 +123,12 @@ impl LocatedModel {
     ///
     /// # Errors
     /// Names prompt and word.
-    pub fn check_prompt(&self, prompt: &str, word: Option<&str>, reporter: &Reporter) -> Result<()> {
+    pub fn check_prompt(
+        &self,
+        prompt: &str,
+        word: Option<&str>,
+        reporter: &Reporter,
+    ) -> Result<()> {
         if let Some(word) = word {
             self.tokenizers.word_positions(prompt, word)?;
         }
@@ -160,11 +165,17 @@ fn dtype_name(dtype: Dtype) -> &'static str {
 /// The config of a VAE that is a repository of its own, or lies in a whole model.
 fn vae_config(files: &ModelFiles) -> Result<AutoencoderKlConfig> {
     let whole = files.optional_text("vae/config.json")?.is_some();
-    config(files, if whole { "vae/config.json" } else { "config.json" })
+    config(
+        files,
+        if whole {
+            "vae/config.json"
+        } else {
+            "config.json"
+        },
+    )
 }
 
 fn config<T: DeserializeOwned>(files: &ModelFiles, path: &str) -> Result<T> {
     let text = files.text(path)?;
-    serde_json::from_str(&text)
-        .map_err(|error| model(format!("{}: {path}: {error}", files.name())))
+    serde_json::from_str(&text).map_err(|error| model(format!("{}: {path}: {error}", files.name())))
 }

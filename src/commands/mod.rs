@@ -1,6 +1,6 @@
 //! The subcommands, one a file: jobs in, files out.
 //!
-//! All of them work a batch off in the same way, see [`work_off`]: every job is prepared, which
+//! All of them work a batch off in the same way, see `work_off`: every job is prepared, which
 //! checks all that can be checked without loading weights, and only then is the first one done.
 
 mod doctor;
@@ -81,7 +81,9 @@ fn work_off<J, P: Prepared>(
         if let Some(place) = &place {
             session.reporter.note(&format!("{place}:"));
         }
-        session.reporter.detail(&format!("settings: {}", prepared.settings()));
+        session
+            .reporter
+            .detail(&format!("settings: {}", prepared.settings()));
         if session.dry_run {
             session.list_planned(&prepared.files());
             continue;
@@ -103,7 +105,12 @@ struct Failures {
 
 impl Failures {
     /// Takes note of a failed job, and reports it at once where it is one of a batch file's.
-    fn add(&mut self, session: &Session, error: anyhow::Error, place: Option<String>) -> Result<()> {
+    fn add(
+        &mut self,
+        session: &Session,
+        error: anyhow::Error,
+        place: Option<String>,
+    ) -> Result<()> {
         if matches!(kind_of(&error), ErrorKind::Interrupt | ErrorKind::Terminate) {
             return Err(error);
         }
@@ -127,7 +134,11 @@ impl Failures {
         if jobs == 1 {
             return Err(self.errors.remove(0));
         }
-        let kind = if failed == jobs { kind_of(&self.errors[0]) } else { ErrorKind::Partial };
+        let kind = if failed == jobs {
+            kind_of(&self.errors[0])
+        } else {
+            ErrorKind::Partial
+        };
         Err(Error::new(kind, format!("{failed} of {jobs} jobs failed, see above")).into())
     }
 }
@@ -166,9 +177,13 @@ fn error_of_panic(panic: &(dyn Any + Send)) -> anyhow::Error {
         .or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("no message");
     let lower = message.to_lowercase();
-    let is_memory = ["out of memory", "can't allocate memory", "not enough memory"]
-        .iter()
-        .any(|phrase| lower.contains(phrase));
+    let is_memory = [
+        "out of memory",
+        "can't allocate memory",
+        "not enough memory",
+    ]
+    .iter()
+    .any(|phrase| lower.contains(phrase));
     if is_memory {
         return device(
             "out of memory: try --dtype fp16, a smaller --batch-size or smaller pictures \
@@ -182,7 +197,10 @@ fn error_of_panic(panic: &(dyn Any + Send)) -> anyhow::Error {
 /// Creates a folder and those above it.
 fn create_folder(path: &Path) -> Result<()> {
     std::fs::create_dir_all(path).with_context(|| {
-        Error::new(ErrorKind::Usage, format!("creating the folder {}", path.display()))
+        Error::new(
+            ErrorKind::Usage,
+            format!("creating the folder {}", path.display()),
+        )
     })
 }
 

@@ -22,7 +22,10 @@ use crate::sdxl::ModelFacts;
 /// When the tensor has another shape.
 pub fn to_rgb(pictures: &Tensor, index: usize) -> Result<RgbImage> {
     let (_, channels, height, width) = pictures.size4()?;
-    ensure!(channels == 3, "found {channels} channels in a picture, expected 3");
+    ensure!(
+        channels == 3,
+        "found {channels} channels in a picture, expected 3"
+    );
     let pixels = (pictures.get(index as i64) * 255.0)
         .round()
         .to_kind(Kind::Uint8)
@@ -103,7 +106,11 @@ pub fn save_picture(
 /// The settings in the words of stable-diffusion-webui; our own stand behind the model.
 fn a1111_text(settings: &Settings, facts: &Settings) -> String {
     let text = |key: &str| settings.get(key).and_then(Value::as_str);
-    let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let plain = |value: &Value| {
+        value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned)
+    };
     let is_guided = settings.contains_key("semantic_scale");
     let sampler = [
         SchedulerKind::Euler,
@@ -122,7 +129,10 @@ fn a1111_text(settings: &Settings, facts: &Settings) -> String {
     add("CFG scale", settings.get("guidance_scale"));
     add("Seed", settings.get("seed"));
     let side = |key: &str| settings.get(key).map(plain).unwrap_or_default();
-    add("Size", Some(&json!(format!("{}x{}", side("width"), side("height")))));
+    add(
+        "Size",
+        Some(&json!(format!("{}x{}", side("width"), side("height")))),
+    );
     add("Model", settings.get("model"));
     if is_guided {
         add("OneActor v", settings.get("semantic_scale"));
@@ -131,7 +141,10 @@ fn a1111_text(settings: &Settings, facts: &Settings) -> String {
         add("OneActor steps", settings.get("guided_steps"));
         add("OneActor subject", facts.get("subject"));
     }
-    add("Version", Some(&json!(concat!("oneactor ", env!("CARGO_PKG_VERSION")))));
+    add(
+        "Version",
+        Some(&json!(concat!("oneactor ", env!("CARGO_PKG_VERSION")))),
+    );
     fields.insert(0, ("Steps", side("steps")));
     Parameters {
         prompt: text("prompt").unwrap_or_default(),
@@ -159,8 +172,9 @@ pub fn save_contact_sheet<P: AsRef<Path>>(
     columns: Option<usize>,
 ) -> Result<()> {
     let numbered = pictures.iter().enumerate();
-    let cells: Vec<(usize, &Path, String)> =
-        numbered.map(|(index, picture)| (index, picture.as_ref(), index.to_string())).collect();
+    let cells: Vec<(usize, &Path, String)> = numbered
+        .map(|(index, picture)| (index, picture.as_ref(), index.to_string()))
+        .collect();
     save_sheet(path, &cells, columns, &[])
 }
 
@@ -220,7 +234,13 @@ pub fn differences(there: &Settings, here: &Settings) -> Vec<String> {
     let shown = |value: Option<&Value>| value.map_or("none".to_owned(), Value::to_string);
     keys.into_iter()
         .filter(|key| there.get(*key) != here.get(*key))
-        .map(|key| format!("{key}: {} there, {} here", shown(there.get(key)), shown(here.get(key))))
+        .map(|key| {
+            format!(
+                "{key}: {} there, {} here",
+                shown(there.get(key)),
+                shown(here.get(key))
+            )
+        })
         .collect()
 }
 

@@ -34,10 +34,15 @@ const COMPARISON: &str = "comparison.png";
 /// Does the jobs of `sample`.
 ///
 /// # Errors
-/// See [`work_off`].
+/// See `work_off`.
 pub fn run(line: &CommandLine<SampleFlags>) -> Result<()> {
     let session = Session::start("sample", &line.run)?;
-    let jobs = plan(&line.flags, line.run.config.as_deref(), "sample", SampleJob::check)?;
+    let jobs = plan(
+        &line.flags,
+        line.run.config.as_deref(),
+        "sample",
+        SampleJob::check,
+    )?;
     work_off(&session, jobs, prepare, execute)
 }
 
@@ -89,7 +94,11 @@ impl Prepared for Sampling {
         files.extend(missing().filter_map(|picture| picture.latents.clone()));
         if !files.is_empty() {
             files.extend(["manifest.jsonl", "grid.png"].map(|name| self.job.output_dir.join(name)));
-            files.extend(self.job.compare.then(|| self.job.output_dir.join(COMPARISON)));
+            files.extend(
+                self.job
+                    .compare
+                    .then(|| self.job.output_dir.join(COMPARISON)),
+            );
         }
         files
     }
@@ -101,12 +110,18 @@ impl Prepared for Sampling {
 
 fn prepare(session: &Session, mut job: SampleJob) -> Result<Sampling> {
     // The plain model needs the actor only for `[b]` and for the name of the model.
-    let actor = job.actor.as_deref().map(|path| Actor::read(path, Device::Cpu)).transpose()?;
+    let actor = job
+        .actor
+        .as_deref()
+        .map(|path| Actor::read(path, Device::Cpu))
+        .transpose()?;
     let subject = actor.map(|actor| actor.facts);
     if let Some(path) = &job.guidance.offsets {
         read_offsets(path)?;
     }
-    let model_name = subject.as_ref().map_or(DEFAULT_MODEL, |facts| &facts.model.name);
+    let model_name = subject
+        .as_ref()
+        .map_or(DEFAULT_MODEL, |facts| &facts.model.name);
     job.model.model.get_or_insert_with(|| model_name.to_owned());
     let prompts = resolved_prompts(&job, subject.as_ref())?;
     let model = session.locate(&job.model)?;
@@ -124,7 +139,11 @@ fn prepare(session: &Session, mut job: SampleJob) -> Result<Sampling> {
         job: &job,
         folder: folder.to_owned(),
         settings: settings.clone(),
-        sources: if is_guided { sources.clone() } else { Settings::new() },
+        sources: if is_guided {
+            sources.clone()
+        } else {
+            Settings::new()
+        },
         is_guided,
     };
     let pictures = series("", &settings, is_guided).pictures(&prompts)?;
@@ -198,11 +217,13 @@ fn sources(job: &SampleJob) -> Result<Settings> {
     if job.guidance.no_actor {
         return Ok(sources);
     }
-    let files = [("actor_crc32", &job.actor), ("offsets_crc32", &job.guidance.offsets)];
+    let files = [
+        ("actor_crc32", &job.actor),
+        ("offsets_crc32", &job.guidance.offsets),
+    ];
     for (key, path) in files {
         if let Some(path) = path {
-            let bytes =
-                fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+            let bytes = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
             let sum = format!("{:08x}", crc32fast::hash(&bytes));
             sources.insert(key.to_owned(), json!(sum));
         }
@@ -236,7 +257,10 @@ impl Series<'_> {
         let name = format!("{}{index:04}-{seed}.png", self.folder);
         let path = self.job.output_dir.join(&name);
         let settings = picture_settings(&self.settings, prompt, seed);
-        let latents = self.job.save_latents.then(|| path.with_extension("safetensors"));
+        let latents = self
+            .job
+            .save_latents
+            .then(|| path.with_extension("safetensors"));
         let is_finished = !self.job.drawing.overwrite
             && is_same_picture(&path, &settings, &self.sources)?
             && latents.as_ref().is_none_or(|latents| latents.is_file());
@@ -267,7 +291,10 @@ fn is_same_picture(path: &Path, settings: &Settings, sources: &Settings) -> Resu
     let mut found = differences(&there.parameters, settings);
     for (key, value) in sources {
         if there.facts.get(key) != Some(value) {
-            found.push(format!("{} has changed since", key.trim_end_matches("_crc32")));
+            found.push(format!(
+                "{} has changed since",
+                key.trim_end_matches("_crc32")
+            ));
         }
     }
     if found.is_empty() {
@@ -282,13 +309,18 @@ fn is_same_picture(path: &Path, settings: &Settings, sources: &Settings) -> Resu
 
 fn execute(session: &Session, sampling: Sampling) -> Result<()> {
     let folder = &sampling.job.output_dir;
-    let missing: Vec<&Picture> = sampling.all_pictures().filter(|picture| !picture.is_finished).collect();
+    let missing: Vec<&Picture> = sampling
+        .all_pictures()
+        .filter(|picture| !picture.is_finished)
+        .collect();
     let total = sampling.all_pictures().count();
     let mut manifest = Manifest::open(folder);
     if missing.len() < total {
         let done = total - missing.len();
         let folder = folder.display();
-        session.reporter.note(&format!("{folder}: {done} of {total} images are there already"));
+        session.reporter.note(&format!(
+            "{folder}: {done} of {total} images are there already"
+        ));
     }
     if !missing.is_empty() {
         let sdxl = session.load(&sampling.model)?;
@@ -297,8 +329,11 @@ fn execute(session: &Session, sampling: Sampling) -> Result<()> {
             create_folder(&folder.join("plain"))?;
         }
         let painter = Painter::new(&sdxl, &sampling)?;
-        session.reporter.start("drawing", missing.len() * sampling.job.drawing.steps);
-        let alike = |a: &&Picture, b: &&Picture| (a.is_guided, &a.prompt) == (b.is_guided, &b.prompt);
+        session
+            .reporter
+            .start("drawing", missing.len() * sampling.job.drawing.steps);
+        let alike =
+            |a: &&Picture, b: &&Picture| (a.is_guided, &a.prompt) == (b.is_guided, &b.prompt);
         for same_guidance in missing.chunk_by(alike) {
             for pictures in same_guidance.chunks(sampling.job.drawing.batch_size) {
                 painter.draw(session, pictures, &mut manifest)?;
@@ -330,7 +365,11 @@ fn save_sheets(session: &Session, sampling: &Sampling, is_new: bool) -> Result<(
     let job = &sampling.job;
     let grid = job.output_dir.join("grid.png");
     if is_new || !grid.is_file() {
-        let paths: Vec<&Path> = sampling.pictures.iter().map(|picture| picture.path.as_path()).collect();
+        let paths: Vec<&Path> = sampling
+            .pictures
+            .iter()
+            .map(|picture| picture.path.as_path())
+            .collect();
         let is_table = job.num_images > 1 && paths.len() > job.num_images;
         save_contact_sheet(&grid, &paths, is_table.then_some(job.num_images))?;
         session.wrote(&grid, "grid", Value::Null);
@@ -338,9 +377,16 @@ fn save_sheets(session: &Session, sampling: &Sampling, is_new: bool) -> Result<(
     let comparison = job.output_dir.join(COMPARISON);
     if job.compare && (is_new || !comparison.is_file()) {
         let paths = |pictures: &[Picture]| -> Vec<PathBuf> {
-            pictures.iter().map(|picture| picture.path.clone()).collect()
+            pictures
+                .iter()
+                .map(|picture| picture.path.clone())
+                .collect()
         };
-        save_comparison(&comparison, &paths(&sampling.plain_pictures), &paths(&sampling.pictures))?;
+        save_comparison(
+            &comparison,
+            &paths(&sampling.plain_pictures),
+            &paths(&sampling.pictures),
+        )?;
         session.wrote(&comparison, "comparison", Value::Null);
     }
     Ok(())

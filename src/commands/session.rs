@@ -51,11 +51,18 @@ impl Session {
     /// # Errors
     /// As [`LocatedModel::locate`].
     pub fn locate(&self, model: &ModelJob) -> Result<Rc<LocatedModel>> {
-        if let Some((_, found)) = self.located.borrow().iter().find(|(known, _)| known == model) {
+        if let Some((_, found)) = self
+            .located
+            .borrow()
+            .iter()
+            .find(|(known, _)| known == model)
+        {
             return Ok(Rc::clone(found));
         }
         let found = Rc::new(LocatedModel::locate(model, self.reporter.is_quiet())?);
-        self.located.borrow_mut().push((model.clone(), Rc::clone(&found)));
+        self.located
+            .borrow_mut()
+            .push((model.clone(), Rc::clone(&found)));
         Ok(found)
     }
 
@@ -77,9 +84,16 @@ impl Session {
             vae: located.vae.as_ref(),
         };
         let name = located.files.name();
-        self.reporter.note(&format!("loading {name}"));
+        let device = match located.device {
+            tch::Device::Cuda(index) => format!("GPU {index}"),
+            _ => "CPU".to_owned(),
+        };
+        let dtype = located.dtype();
+        self.reporter
+            .note(&format!("loading {name} on the {device} in {dtype}"));
         let sdxl = Sdxl::load(&located.files, &options, &mut |component| {
-            self.reporter.detail(&format!("loading {component} of {name}"));
+            self.reporter
+                .detail(&format!("loading {component} of {name}"));
         })?;
         let sdxl = Rc::new(sdxl);
         *self.loaded.borrow_mut() = Some((Rc::clone(located), Rc::clone(&sdxl)));
@@ -94,7 +108,8 @@ impl Session {
     /// Lists the files that a dry run would write.
     pub fn list_planned(&self, paths: &[PathBuf]) {
         if paths.is_empty() {
-            self.reporter.note("nothing to do: everything is there already");
+            self.reporter
+                .note("nothing to do: everything is there already");
         }
         for path in paths {
             self.list(path, "file", "planned", Value::Null);
@@ -118,6 +133,8 @@ impl Session {
             }
         };
         // A reader that has closed the pipe wants no more lines; the files are written all the same.
-        let _ = writeln!(io::stdout().lock(), "{line}");
+        self.reporter.suspend(|| {
+            let _ = writeln!(io::stdout().lock(), "{line}");
+        });
     }
 }

@@ -38,10 +38,15 @@ const CHECKPOINT_EVERY: usize = 50;
 /// Does the jobs of `tune`.
 ///
 /// # Errors
-/// See [`work_off`].
+/// See `work_off`.
 pub fn run(line: &CommandLine<TuneFlags>) -> Result<()> {
     let session = Session::start("tune", &line.run)?;
-    let jobs = plan(&line.flags, line.run.config.as_deref(), "tune", TuneJob::check)?;
+    let jobs = plan(
+        &line.flags,
+        line.run.config.as_deref(),
+        "tune",
+        TuneJob::check,
+    )?;
     work_off(&session, jobs, prepare, execute)
 }
 
@@ -113,7 +118,9 @@ fn prepare(session: &Session, mut job: TuneJob) -> Result<Tuning> {
     let base = BaseSet::read(&layout.base())?;
     let target = target(&job, &base, session)?;
     let num_auxiliary = num_auxiliary(&job, &base)?;
-    job.model.model.get_or_insert_with(|| base.facts.model.name.clone());
+    job.model
+        .model
+        .get_or_insert_with(|| base.facts.model.name.clone());
     let model = session.locate(&job.model)?;
     let word = &base.facts.base_word;
     for prompt in kind(job.kind).prompts(word) {
@@ -237,7 +244,9 @@ fn execute(session: &Session, tuning: Tuning) -> Result<()> {
     let Tuning { job, base, .. } = &tuning;
     let layout = Layout(&job.dir);
     if tuning.is_finished {
-        session.reporter.note(&format!("{} is there already", layout.actor().display()));
+        session
+            .reporter
+            .note(&format!("{} is there already", layout.actor().display()));
         return Ok(());
     }
     let started = Instant::now();
@@ -259,12 +268,22 @@ fn execute(session: &Session, tuning: Tuning) -> Result<()> {
     session.reporter.note(&format!(
         "{} steps, {}; the best projector is that of step {}",
         tuner.steps_taken(),
-        if convergence.is_reached() { "converged" } else { "the most allowed" },
+        if convergence.is_reached() {
+            "converged"
+        } else {
+            "the most allowed"
+        },
         convergence.best_step
     ));
     let actor = tuner.into_actor(base)?;
     write_bytes_atomically(&layout.actor(), &actor.to_bytes()?)?;
-    save_config(&layout, &tuning, &sdxl, &summary, started.elapsed().as_secs_f64())?;
+    save_config(
+        &layout,
+        &tuning,
+        &sdxl,
+        &summary,
+        started.elapsed().as_secs_f64(),
+    )?;
     for path in [layout.checkpoint(), layout.checkpoint_config()] {
         let _ = fs::remove_file(path);
     }
@@ -284,7 +303,9 @@ fn learn(session: &Session, layout: &Layout, tuning: &Tuning, tuner: &mut Tuner)
         let report = tuner.step()?;
         let row = row(&report, started.elapsed().as_secs_f64());
         writeln!(log, "{row}").with_context(|| format!("writing {}", layout.log().display()))?;
-        session.reporter.advance(&format!("loss {:.4}", report.loss));
+        session
+            .reporter
+            .advance(&format!("loss {:.4}", report.loss));
         let stopped = session.signals.check();
         if stopped.is_err() || report.step.is_multiple_of(CHECKPOINT_EVERY) {
             save_checkpoint(layout, &tuning.settings, tuner)?;
@@ -308,7 +329,9 @@ fn row(report: &StepReport, seconds: f64) -> Value {
 }
 
 fn options(tuning: &Tuning) -> TuneOptions {
-    let Tuning { job, num_auxiliary, .. } = tuning;
+    let Tuning {
+        job, num_auxiliary, ..
+    } = tuning;
     TuneOptions {
         target: tuning.target,
         kind: kind(job.kind),

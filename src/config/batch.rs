@@ -45,24 +45,33 @@ pub fn read<F: for<'de> Deserialize<'de>>(path: &Path, subcommand: &str) -> Resu
 
 fn parse<F: for<'de> Deserialize<'de>>(root: Value, subcommand: &str) -> Result<Batch> {
     let Value::Object(mut root) = root else {
-        return Err(usage(format!("found {}, expected {EXPECTED}", describe(&root))));
+        return Err(usage(format!(
+            "found {}, expected {EXPECTED}",
+            describe(&root)
+        )));
     };
     let defaults = match root.remove("defaults") {
         None => Settings::new(),
         Some(Value::Object(defaults)) => defaults,
         Some(other) => {
             let found = describe(&other);
-            return Err(usage(format!("key `defaults`: found {found}, expected an object")));
+            return Err(usage(format!(
+                "key `defaults`: found {found}, expected an object"
+            )));
         }
     };
     let jobs = match root.remove("jobs") {
         Some(Value::Array(jobs)) if !jobs.is_empty() => jobs,
         Some(Value::Array(_)) => {
-            return Err(usage("key `jobs`: found an empty list, expected at least one job"));
+            return Err(usage(
+                "key `jobs`: found an empty list, expected at least one job",
+            ));
         }
         Some(other) => {
             let found = describe(&other);
-            return Err(usage(format!("key `jobs`: found {found}, expected a list of objects")));
+            return Err(usage(format!(
+                "key `jobs`: found {found}, expected a list of objects"
+            )));
         }
         None if root.is_empty() => {
             return Err(usage(format!("key `jobs` is missing, expected {EXPECTED}")));
@@ -79,7 +88,9 @@ fn parse<F: for<'de> Deserialize<'de>>(root: Value, subcommand: &str) -> Result<
     for (number, job) in (1..).zip(jobs) {
         let Value::Object(settings) = job else {
             let found = describe(&job);
-            return Err(usage(format!("job {number}: found {found}, expected an object")));
+            return Err(usage(format!(
+                "job {number}: found {found}, expected an object"
+            )));
         };
         check_settings::<F>(&settings, &keys).with_context(|| format!("job {number}"))?;
         checked.push(settings);
@@ -101,11 +112,15 @@ fn read_text(path: &Path) -> Result<String> {
         .with_context(refused)?;
     if bytes.len() as u64 > LARGEST {
         let limit = LARGEST >> 20;
-        return Err(usage(format!("batch file {name} is larger than {limit} MiB")));
+        return Err(usage(format!(
+            "batch file {name} is larger than {limit} MiB"
+        )));
     }
     String::from_utf8(bytes).map_err(|error| {
         let offset = error.utf8_error().valid_up_to();
-        usage(format!("batch file {name} is not UTF-8: byte {offset} starts no character"))
+        usage(format!(
+            "batch file {name} is not UTF-8: byte {offset} starts no character"
+        ))
     })
 }
 
@@ -122,7 +137,9 @@ pub(super) fn check_settings<F: for<'de> Deserialize<'de>>(
         let alone = Settings::from_iter([(key.clone(), value.clone())]);
         if let Err(error) = F::deserialize(Value::Object(alone)) {
             let (found, expected) = (describe(value), expected(&error));
-            return Err(usage(format!("key `{key}`: found {found}, expected {expected}")));
+            return Err(usage(format!(
+                "key `{key}`: found {found}, expected {expected}"
+            )));
         }
     }
     Ok(())
@@ -151,7 +168,10 @@ fn unknown_key(key: &str, known: &[(String, Vec<String>)]) -> anyhow::Error {
         Some(nearest) => usage(format!("unknown key `{key}`, did you mean `{nearest}`?")),
         None => {
             let names: Vec<&str> = known.iter().map(|(name, _)| name.as_str()).collect();
-            usage(format!("unknown key `{key}`, expected one of {}", names.join(", ")))
+            usage(format!(
+                "unknown key `{key}`, expected one of {}",
+                names.join(", ")
+            ))
         }
     }
 }
@@ -175,7 +195,9 @@ fn describe(value: &Value) -> String {
 /// What serde expected, in the words of the help text.
 fn expected(error: &serde_json::Error) -> String {
     let message = error.to_string();
-    let expected = message.split_once("expected ").map_or(&*message, |(_, rest)| rest);
+    let expected = message
+        .split_once("expected ")
+        .map_or(&*message, |(_, rest)| rest);
     match expected {
         "i64" => "a whole number".to_owned(),
         "f64" => "a number".to_owned(),
@@ -288,12 +310,30 @@ mod tests {
     #[test]
     fn an_unknown_key_is_refused_with_the_nearest_match() {
         let cases = [
-            (r#"{"jobs": [{"promt": "a"}]}"#, "job 1: unknown key `promt`, did you mean `prompt`?"),
-            (r#"{"jobs": [{}, {"num-images": 3}]}"#, "job 2: unknown key `num-images`, did you mean `num_images`?"),
-            (r#"{"jobs": [{"cfg_scale": 3}]}"#, "did you mean `guidance_scale`?"),
-            (r#"{"jbos": []}"#, "unknown key `jbos`, did you mean `jobs`?"),
-            (r#"{"defaults": {"quiet": true}, "jobs": [{}]}"#, "`defaults`: key `quiet` is no setting of a job"),
-            (r#"{"jobs": [{"zzz": 1}]}"#, "unknown key `zzz`, expected one of prompt, subject"),
+            (
+                r#"{"jobs": [{"promt": "a"}]}"#,
+                "job 1: unknown key `promt`, did you mean `prompt`?",
+            ),
+            (
+                r#"{"jobs": [{}, {"num-images": 3}]}"#,
+                "job 2: unknown key `num-images`, did you mean `num_images`?",
+            ),
+            (
+                r#"{"jobs": [{"cfg_scale": 3}]}"#,
+                "did you mean `guidance_scale`?",
+            ),
+            (
+                r#"{"jbos": []}"#,
+                "unknown key `jbos`, did you mean `jobs`?",
+            ),
+            (
+                r#"{"defaults": {"quiet": true}, "jobs": [{}]}"#,
+                "`defaults`: key `quiet` is no setting of a job",
+            ),
+            (
+                r#"{"jobs": [{"zzz": 1}]}"#,
+                "unknown key `zzz`, expected one of prompt, subject",
+            ),
         ];
         for (text, expected) in cases {
             let found = message(text);
@@ -304,16 +344,40 @@ mod tests {
     #[test]
     fn a_wrong_type_names_job_key_found_and_expected() {
         let cases = [
-            (r#"{"jobs": [{"steps": "ten"}]}"#, "job 1: key `steps`: found the string \"ten\", expected a whole number"),
-            (r#"{"jobs": [{"steps": 2.5}]}"#, "found the number 2.5, expected a whole number"),
-            (r#"{"jobs": [{"guidance_scale": [7]}]}"#, "found a list, expected a number"),
-            (r#"{"jobs": [{"overwrite": "yes"}]}"#, "expected true or false"),
-            (r#"{"jobs": [{"prompt": 7}]}"#, "found the number 7, expected a string"),
+            (
+                r#"{"jobs": [{"steps": "ten"}]}"#,
+                "job 1: key `steps`: found the string \"ten\", expected a whole number",
+            ),
+            (
+                r#"{"jobs": [{"steps": 2.5}]}"#,
+                "found the number 2.5, expected a whole number",
+            ),
+            (
+                r#"{"jobs": [{"guidance_scale": [7]}]}"#,
+                "found a list, expected a number",
+            ),
+            (
+                r#"{"jobs": [{"overwrite": "yes"}]}"#,
+                "expected true or false",
+            ),
+            (
+                r#"{"jobs": [{"prompt": 7}]}"#,
+                "found the number 7, expected a string",
+            ),
             (r#"{"jobs": [{"output_dir": 7}]}"#, "expected a string"),
-            (r#"{"jobs": [{"dtype": "int8"}]}"#, "found the string \"int8\", expected one of \"auto\", \"fp32\""),
-            (r#"{"jobs": {}}"#, "key `jobs`: found an object, expected a list of objects"),
+            (
+                r#"{"jobs": [{"dtype": "int8"}]}"#,
+                "found the string \"int8\", expected one of \"auto\", \"fp32\"",
+            ),
+            (
+                r#"{"jobs": {}}"#,
+                "key `jobs`: found an object, expected a list of objects",
+            ),
             (r#"{"jobs": []}"#, "expected at least one job"),
-            (r#"{"jobs": [3]}"#, "job 1: found the number 3, expected an object"),
+            (
+                r#"{"jobs": [3]}"#,
+                "job 1: found the number 3, expected an object",
+            ),
             (r#"[]"#, "found a list, expected {\"defaults\""),
             (r#"{}"#, "key `jobs` is missing"),
         ];

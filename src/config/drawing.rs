@@ -36,7 +36,10 @@ pub struct DrawingJob {
 
 /// Schedulers with the names they go by elsewhere, in lower case and without spaces.
 const SCHEDULERS: [(SchedulerKind, [&str; 2]); 3] = [
-    (SchedulerKind::Euler, ["eulerdiscretescheduler", "eulerdiscrete"]),
+    (
+        SchedulerKind::Euler,
+        ["eulerdiscretescheduler", "eulerdiscrete"],
+    ),
     (
         SchedulerKind::DpmSolverMultistep,
         ["dpmsolvermultistepscheduler", "dpmsolvermultistep"],
@@ -50,7 +53,8 @@ impl DrawingJob {
     /// # Errors
     /// With the flag, what was found and the valid range.
     pub fn check(flags: &DrawingFlags, images: usize) -> Result<Self> {
-        let side = |flag, value: Option<i64>| value.map(|value| check::side(flag, value)).transpose();
+        let side =
+            |flag, value: Option<i64>| value.map(|value| check::side(flag, value)).transpose();
         Ok(Self {
             negative_prompt: flags.negative_prompt.clone(),
             seed: check::seed(flags.seed.unwrap_or(0), images)?,
@@ -82,7 +86,9 @@ fn scheduler(name: &str) -> Result<SchedulerKind> {
         .map(|(kind, _)| *kind)
         .ok_or_else(|| {
             let names = SCHEDULERS.map(|(kind, _)| kind.name()).join(", ");
-            usage(format!("--scheduler: found \"{name}\", expected one of {names}"))
+            usage(format!(
+                "--scheduler: found \"{name}\", expected one of {names}"
+            ))
         })
 }
 
@@ -98,7 +104,11 @@ mod tests {
         }
         assert_eq!(scheduler("Euler").ok(), Some(SchedulerKind::Euler));
         let error = scheduler("euler a").expect_err("it is another scheduler");
-        assert!(error.to_string().contains("expected one of euler, dpm++2m, ddim"));
+        assert!(
+            error
+                .to_string()
+                .contains("expected one of euler, dpm++2m, ddim")
+        );
     }
 
     #[test]

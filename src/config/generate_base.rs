@@ -43,12 +43,17 @@ impl GenerateBaseJob {
         )?;
         let subject = subject.trim().to_owned();
         if subject.is_empty() {
-            return Err(usage("--subject: found an empty text, expected a word of the prompt"));
+            return Err(usage(
+                "--subject: found an empty text, expected a word of the prompt",
+            ));
         }
         let prompt = fill_in(&prompt, &subject);
         require_word(&prompt, &subject)?;
-        let output_dir =
-            check::required("--output-dir", "the folder for the results", &flags.output_dir)?;
+        let output_dir = check::required(
+            "--output-dir",
+            "the folder for the results",
+            &flags.output_dir,
+        )?;
         let num_images = check::count("--num-images", flags.num_images.unwrap_or(11), 2..=1000)?;
         Ok(Self {
             prompt,

@@ -35,9 +35,9 @@ impl ModelJob {
     /// With the flag, what was found and what was expected.
     pub fn check(flags: &ModelFlags) -> Result<Self> {
         let named = |flag: &str, value: &Option<String>| match value {
-            Some(text) if text.trim().is_empty() => {
-                Err(usage(format!("{flag}: found an empty text, expected a name")))
-            }
+            Some(text) if text.trim().is_empty() => Err(usage(format!(
+                "{flag}: found an empty text, expected a name"
+            ))),
             value => Ok(value.clone()),
         };
         Ok(Self {

@@ -80,7 +80,12 @@ pub fn subject_phrase<'a>(target_prompt: &'a str, base_word: &str) -> &'a str {
 /// # Errors
 /// Names the prompt and the word.
 pub fn require_word(prompt: &str, word: &str) -> Result<()> {
-    let normal = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
+    let normal = |text: &str| {
+        text.split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ")
+            .to_lowercase()
+    };
     if normal(prompt).contains(&normal(word)) {
         return Ok(());
     }
@@ -126,8 +131,16 @@ mod tests {
     #[test]
     fn the_subject_phrase_ends_at_the_first_comma_behind_the_word() {
         let cases = [
-            ("A wise elder with kind eyes, pastel portrait.", "elder", "A wise elder with kind eyes"),
-            ("A serene monk in oil painting.", "monk", "A serene monk in oil painting"),
+            (
+                "A wise elder with kind eyes, pastel portrait.",
+                "elder",
+                "A wise elder with kind eyes",
+            ),
+            (
+                "A serene monk in oil painting.",
+                "monk",
+                "A serene monk in oil painting",
+            ),
             ("Old, wise Elder, pastel", "elder", "Old, wise Elder"),
         ];
         for (prompt, word, phrase) in cases {
@@ -139,6 +152,10 @@ mod tests {
     fn a_missing_word_is_named_with_the_prompt() {
         assert!(require_word("A Pencil  Box on a table", "pencil box").is_ok());
         let error = require_word("a dog", "cat").expect_err("the word is missing");
-        assert!(error.to_string().contains("\"cat\" is missing from the prompt \"a dog\""));
+        assert!(
+            error
+                .to_string()
+                .contains("\"cat\" is missing from the prompt \"a dog\"")
+        );
     }
 }

@@ -91,7 +91,11 @@ mod tests {
         let refused = read_record(&path).expect_err("the chunk is missing");
         std::fs::remove_file(&path)?;
         assert_eq!(read?.parameters, parameters);
-        assert!(refused.to_string().contains("has no text chunk \"oneactor\""));
+        assert!(
+            refused
+                .to_string()
+                .contains("has no text chunk \"oneactor\"")
+        );
         Ok(())
     }
 }

@@ -92,7 +92,9 @@ impl SampleJob {
         let preset = flags.guidance.preset.unwrap_or_default();
         let mut drawing = flags.drawing.clone();
         if preset == Preset::Release {
-            drawing.scheduler.get_or_insert_with(|| "dpm++2m".to_owned());
+            drawing
+                .scheduler
+                .get_or_insert_with(|| "dpm++2m".to_owned());
         }
         let drawing = DrawingJob::check(&drawing, images)?;
         Ok(Self {
@@ -118,7 +120,10 @@ impl GuidanceJob {
         let eta_1 = flags.eta_1.unwrap_or(drawing.guidance_scale + eta_2);
         let offsets = flags.offsets.clone();
         if let Some(path) = offsets.as_deref().filter(|path| !path.is_file()) {
-            return Err(usage(format!("--offsets: there is no file {}", path.display())));
+            return Err(usage(format!(
+                "--offsets: there is no file {}",
+                path.display()
+            )));
         }
         Ok(Self {
             no_actor: flags.no_actor.unwrap_or(false),
@@ -164,13 +169,20 @@ fn actor(actors: &[PathBuf], no_actor: bool) -> Result<Option<PathBuf>> {
             )));
         }
     };
-    let file = if path.is_dir() { path.join(ACTOR_FILE) } else { path.clone() };
+    let file = if path.is_dir() {
+        path.join(ACTOR_FILE)
+    } else {
+        path.clone()
+    };
     if file.is_file() {
         return Ok(Some(file));
     }
     let shown = file.display();
     Err(usage(if path.is_dir() {
-        format!("there is no actor {shown}: run `oneactor tune {}` first", path.display())
+        format!(
+            "there is no actor {shown}: run `oneactor tune {}` first",
+            path.display()
+        )
     } else {
         format!("there is no folder or actor {shown}")
     }))
@@ -183,11 +195,15 @@ fn prompts_of(flags: &SampleFlags) -> Result<Vec<String>> {
         found.extend(prompts::read_prompts(path)?);
     }
     if found.is_empty() {
-        return Err(usage("--prompt or --prompts-file is missing: what is to be drawn"));
+        return Err(usage(
+            "--prompt or --prompts-file is missing: what is to be drawn",
+        ));
     }
     if let Some(position) = found.iter().position(|prompt| prompt.trim().is_empty()) {
         let number = position + 1;
-        return Err(usage(format!("--prompt: prompt {number} is empty, expected some text")));
+        return Err(usage(format!(
+            "--prompt: prompt {number} is empty, expected some text"
+        )));
     }
     Ok(found)
 }

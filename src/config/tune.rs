@@ -52,12 +52,20 @@ impl TuneJob {
     /// # Errors
     /// With the flag, what was found and the valid range.
     pub fn check(flags: &TuneFlags) -> Result<Self> {
-        let dir = check::required("DIR", "the folder that generate-base has written", &flags.dir)?;
+        let dir = check::required(
+            "DIR",
+            "the folder that generate-base has written",
+            &flags.dir,
+        )?;
         Ok(Self {
             dir,
             target: target(flags.target.unwrap_or(Target::Auto))?,
             kind: flags.kind.unwrap_or(Kind::Character),
-            max_steps: check::count("--max-steps", flags.max_steps.unwrap_or(1000), 1..=1_000_000)?,
+            max_steps: check::count(
+                "--max-steps",
+                flags.max_steps.unwrap_or(1000),
+                1..=1_000_000,
+            )?,
             num_auxiliary: flags
                 .num_auxiliary
                 .map(|count| check::count("--num-auxiliary", count, 1..=999))

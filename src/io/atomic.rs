@@ -11,10 +11,7 @@ use anyhow::{Context, Result, bail};
 /// # Errors
 /// When the folder can not be written, the disk is full or `write` fails. The temporary file is
 /// removed and whatever stood at `path` before is untouched.
-pub fn write_atomically<T>(
-    path: &Path,
-    write: impl FnOnce(&mut File) -> Result<T>,
-) -> Result<T> {
+pub fn write_atomically<T>(path: &Path, write: impl FnOnce(&mut File) -> Result<T>) -> Result<T> {
     let temporary = temporary_path(path)?;
     let value = fill(&temporary, write)
         .and_then(|value| {
@@ -96,10 +93,8 @@ mod tests {
     }
 
     fn folder(name: &str) -> Result<PathBuf> {
-        let folder = std::env::temp_dir().join(format!(
-            "oneactor-atomic-{name}-{}",
-            std::process::id()
-        ));
+        let folder =
+            std::env::temp_dir().join(format!("oneactor-atomic-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder)?;
         Ok(folder)

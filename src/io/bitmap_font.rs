@@ -93,11 +93,16 @@ mod tests {
         draw_text(&mut picture, "7", 0, 0, 1);
         let rows: Vec<String> = picture
             .rows()
-            .map(|row| row.map(|dot| if dot.0[0] == 0 { '#' } else { '.' }).collect())
+            .map(|row| {
+                row.map(|dot| if dot.0[0] == 0 { '#' } else { '.' })
+                    .collect()
+            })
             .collect();
         assert_eq!(
             rows,
-            ["#####", "....#", "...#.", "...#.", "..#..", "..#..", "..#.."]
+            [
+                "#####", "....#", "...#.", "...#.", "..#..", "..#..", "..#.."
+            ]
         );
     }
 

@@ -120,7 +120,13 @@ impl ContactSheet {
             WHITE,
         );
         imageops::replace(&mut self.sheet, &plate, i64::from(left), i64::from(top));
-        draw_text(&mut self.sheet, label, left + border, top + border, self.dot);
+        draw_text(
+            &mut self.sheet,
+            label,
+            left + border,
+            top + border,
+            self.dot,
+        );
     }
 }
 
@@ -146,12 +152,19 @@ fn cell_size(size: (u32, u32), columns: u32, rows: u32) -> (u32, u32) {
         larger.min(LARGEST_CELL)
     };
     let room = LARGEST_SHEET / columns.max(rows);
-    fit(size, (wanted.min(room.saturating_sub(GAP)), wanted.min(room.saturating_sub(GAP))))
+    fit(
+        size,
+        (
+            wanted.min(room.saturating_sub(GAP)),
+            wanted.min(room.saturating_sub(GAP)),
+        ),
+    )
 }
 
 /// The largest size with the proportions of `size` that fits `bounds`.
 fn fit(size: (u32, u32), bounds: (u32, u32)) -> (u32, u32) {
-    let scale = (f64::from(bounds.0) / f64::from(size.0)).min(f64::from(bounds.1) / f64::from(size.1));
+    let scale =
+        (f64::from(bounds.0) / f64::from(size.0)).min(f64::from(bounds.1) / f64::from(size.1));
     let scaled = |length: u32, bound: u32| ((f64::from(length) * scale).round() as u32).min(bound);
     (scaled(size.0, bounds.0), scaled(size.1, bounds.1))
 }
@@ -165,7 +178,16 @@ mod tests {
         let shapes: Vec<(u32, u32)> = [1, 2, 3, 4, 5, 11, 12, 16]
             .map(|count| layout(count, None))
             .to_vec();
-        let expected = [(1, 1), (2, 1), (2, 2), (2, 2), (3, 2), (4, 3), (4, 3), (4, 4)];
+        let expected = [
+            (1, 1),
+            (2, 1),
+            (2, 2),
+            (2, 2),
+            (3, 2),
+            (4, 3),
+            (4, 3),
+            (4, 4),
+        ];
         assert_eq!(shapes, expected);
         assert_eq!(layout(11, Some(5)), (5, 3));
         assert_eq!(layout(2, Some(5)), (2, 1));
@@ -191,8 +213,16 @@ mod tests {
         assert_eq!(sheet.get_pixel(150, 150).0, [10, 90, 90]);
         assert_eq!(sheet.get_pixel(350, 150).0, [11, 90, 90]);
         assert_eq!(sheet.get_pixel(150, 350).0, [12, 90, 90]);
-        assert_eq!(sheet.get_pixel(350, 350).0, [255, 255, 255], "the empty cell");
-        assert_eq!(sheet.get_pixel(0, 0).0, [255, 255, 255], "the plate of the number");
+        assert_eq!(
+            sheet.get_pixel(350, 350).0,
+            [255, 255, 255],
+            "the empty cell"
+        );
+        assert_eq!(
+            sheet.get_pixel(0, 0).0,
+            [255, 255, 255],
+            "the plate of the number"
+        );
         assert!(
             sheet.pixels().any(|pixel| pixel.0 == [0, 0, 0]),
             "the number itself"

@@ -45,18 +45,30 @@ impl TensorFile {
     /// When it can not be read or is no safetensors file; the message names it.
     pub fn read(path: &Path) -> Result<TensorFile> {
         let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-        TensorFile::from_bytes(&bytes)
-            .map_err(|e| usage(format!("{}: not a whole safetensors file ({e})", path.display())))
+        TensorFile::from_bytes(&bytes).map_err(|e| {
+            usage(format!(
+                "{}: not a whole safetensors file ({e})",
+                path.display()
+            ))
+        })
     }
 
     fn from_bytes(bytes: &[u8]) -> Result<TensorFile> {
         let (_, header) = SafeTensors::read_metadata(bytes)?;
-        let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
+        let metadata = header
+            .metadata()
+            .clone()
+            .unwrap_or_default()
+            .into_iter()
+            .collect();
         let mut tensors = BTreeMap::new();
         for (name, view) in SafeTensors::deserialize(bytes)?.iter() {
             let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
             let kind = kind_of(view.dtype())?;
-            tensors.insert(name.to_string(), Tensor::from_data_size(view.data(), &shape, kind));
+            tensors.insert(
+                name.to_string(),
+                Tensor::from_data_size(view.data(), &shape, kind),
+            );
         }
         Ok(TensorFile { tensors, metadata })
     }
@@ -68,7 +80,11 @@ impl TensorFile {
     pub fn get(&self, name: &str, path: &Path) -> Result<&Tensor> {
         self.tensors.get(name).ok_or_else(|| {
             let found: Vec<&str> = self.tensors.keys().map(String::as_str).collect();
-            usage(format!("{}: no tensor {name}, found {}", path.display(), found.join(", ")))
+            usage(format!(
+                "{}: no tensor {name}, found {}",
+                path.display(),
+                found.join(", ")
+            ))
         })
     }
 }
@@ -108,7 +124,11 @@ impl Raw {
         let mut bytes = vec![0; tensor.numel() * width];
         tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
         let shape = tensor.size().iter().map(|&n| n as usize).collect();
-        Ok(Raw { dtype, shape, bytes })
+        Ok(Raw {
+            dtype,
+            shape,
+            bytes,
+        })
     }
 }
 

@@ -27,14 +27,19 @@ fn open_bytes(blob: &Blob) -> Result<&'static [u8]> {
     match blob {
         Blob::Embedded { bytes, .. } => Ok(bytes),
         Blob::File(path) => {
-            let file = std::fs::File::open(path).with_context(|| format!("opening {}", path.display()))?;
+            let file =
+                std::fs::File::open(path).with_context(|| format!("opening {}", path.display()))?;
             if file.metadata().map(|m| m.len()).unwrap_or(0) == 0 {
-                return Err(model(format!("{}: the file is empty, expected safetensors", path.display())));
+                return Err(model(format!(
+                    "{}: the file is empty, expected safetensors",
+                    path.display()
+                )));
             }
             // SAFETY: the mapping is private and only read. A file that somebody truncates while
             // it is mapped would fault; checkpoints are written once under their final name.
             #[allow(unsafe_code)]
-            let map = unsafe { Mmap::map(&file) }.with_context(|| format!("mapping {}", path.display()))?;
+            let map = unsafe { Mmap::map(&file) }
+                .with_context(|| format!("mapping {}", path.display()))?;
             Ok(Box::leak(Box::new(map)))
         }
     }
@@ -89,23 +94,39 @@ impl Weights {
                     data: view.data(),
                 };
                 if entries.insert(key.to_string(), entry).is_some() {
-                    return Err(model(format!("{file}: tensor {key} is also in another file of this network")));
+                    return Err(model(format!(
+                        "{file}: tensor {key} is also in another file of this network"
+                    )));
                 }
             }
             files.push(file);
         }
-        Ok(Weights { entries, files, used: RefCell::default(), problems: RefCell::default(), device, kind })
+        Ok(Weights {
+            entries,
+            files,
+            used: RefCell::default(),
+            problems: RefCell::default(),
+            device,
+            kind,
+        })
     }
 
     /// The place where a network's constructor begins to read.
     pub fn root(&self) -> WeightPath<'_> {
-        WeightPath { weights: self, prefix: String::new() }
+        WeightPath {
+            weights: self,
+            prefix: String::new(),
+        }
     }
 
     /// Marks tensors that a checkpoint may hold and no network needs, such as saved position
     /// indices.
     pub fn allow_unused(&self, suffix: &str) {
-        let keys = self.entries.keys().filter(|key| key.ends_with(suffix)).cloned();
+        let keys = self
+            .entries
+            .keys()
+            .filter(|key| key.ends_with(suffix))
+            .cloned();
         self.used.borrow_mut().extend(keys);
     }
 
@@ -131,7 +152,10 @@ impl Weights {
         if kinds.iter().all(|(_, list)| list.is_empty()) {
             return Ok(());
         }
-        let mut report = format!("the weights do not fit the config: {}", self.files.join(", "));
+        let mut report = format!(
+            "the weights do not fit the config: {}",
+            self.files.join(", ")
+        );
         for (kind, list) in kinds.iter().filter(|(_, list)| !list.is_empty()) {
             let _ = write!(report, "\n  {} {kind}:", list.len());
             for item in list.iter().take(LISTED) {
@@ -148,7 +172,10 @@ impl Weights {
         let placeholder = || Tensor::zeros(shape, (self.kind, self.device));
         let Some(entry) = self.entries.get(key) else {
             let files = self.files.join(", ");
-            self.problems.borrow_mut().missing.push(format!("{key} {shape:?} ({files})"));
+            self.problems
+                .borrow_mut()
+                .missing
+                .push(format!("{key} {shape:?} ({files})"));
             return placeholder();
         };
         self.used.borrow_mut().insert(key.to_string());
@@ -158,20 +185,29 @@ impl Weights {
             Dtype::BF16 => Kind::BFloat16,
             Dtype::F64 => Kind::Double,
             other => {
-                let text = format!("{key} ({}): found {other:?}, expected floating point", entry.file);
+                let text = format!(
+                    "{key} ({}): found {other:?}, expected floating point",
+                    entry.file
+                );
                 self.problems.borrow_mut().misshapen.push(text);
                 return placeholder();
             }
         };
         if entry.shape != shape {
-            let text = format!("{key} ({}): found {:?}, expected {shape:?}", entry.file, entry.shape);
+            let text = format!(
+                "{key} ({}): found {:?}, expected {shape:?}",
+                entry.file, entry.shape
+            );
             self.problems.borrow_mut().misshapen.push(text);
             return placeholder();
         }
         let tensor = self.place(entry, kind);
         // One number decides: a sum is finite only when every addend is. It needs no memory.
         if !tensor.sum(Kind::Float).double_value(&[]).is_finite() {
-            self.problems.borrow_mut().non_finite.push(format!("{key} ({})", entry.file));
+            self.problems
+                .borrow_mut()
+                .non_finite
+                .push(format!("{key} ({})", entry.file));
         }
         tensor
     }
@@ -184,7 +220,15 @@ impl Weights {
         // SAFETY: `data` holds exactly the bytes of `shape` and `kind` (checked by the parser),
         // lives as long as the process (see `open_bytes`), and frozen weights are never written.
         #[allow(unsafe_code)]
-        let view = unsafe { Tensor::from_blob(entry.data.as_ptr(), &entry.shape, &strides, kind, Device::Cpu) };
+        let view = unsafe {
+            Tensor::from_blob(
+                entry.data.as_ptr(),
+                &entry.shape,
+                &strides,
+                kind,
+                Device::Cpu,
+            )
+        };
         if self.device == Device::Cpu {
             return view.to_kind(self.kind);
         }
@@ -213,7 +257,11 @@ impl WeightPath<'_> {
     }
 
     fn key(&self, name: &str) -> String {
-        if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) }
+        if self.prefix.is_empty() {
+            name.to_string()
+        } else {
+            format!("{}.{name}", self.prefix)
+        }
     }
 }
 
@@ -221,7 +269,10 @@ impl<'a, T: std::fmt::Display> Div<T> for &WeightPath<'a> {
     type Output = WeightPath<'a>;
 
     fn div(self, name: T) -> WeightPath<'a> {
-        WeightPath { weights: self.weights, prefix: self.key(&name.to_string()) }
+        WeightPath {
+            weights: self.weights,
+            prefix: self.key(&name.to_string()),
+        }
     }
 }
 

@@ -74,7 +74,16 @@ pub fn merge_heads(xs: &Tensor) -> Tensor {
 
 /// libtorch's fused attention; `causal` hides every later token.
 pub fn scaled_dot_product(query: &Tensor, key: &Tensor, value: &Tensor, causal: bool) -> Tensor {
-    Tensor::scaled_dot_product_attention(query, key, value, None::<&Tensor>, 0.0, causal, None, false)
+    Tensor::scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        None::<&Tensor>,
+        0.0,
+        causal,
+        None,
+        false,
+    )
 }
 
 /// `x · GELU(gate)` with the exact GELU (arXiv 2002.05202), then a linear layer.
@@ -113,7 +122,10 @@ impl BasicTransformerBlock {
     /// `config` describes the cross-attention; self-attention has the same heads.
     pub fn new(path: &WeightPath, config: &AttentionConfig) -> Self {
         let dim = config.query_dim;
-        let own = AttentionConfig { cross_attention_dim: dim, ..*config };
+        let own = AttentionConfig {
+            cross_attention_dim: dim,
+            ..*config
+        };
         BasicTransformerBlock {
             norm1: LayerNorm::new(&(path / "norm1"), dim, 1e-5),
             attn1: Attention::new(&(path / "attn1"), &own),

@@ -73,7 +73,13 @@ impl AutoencoderKlConfig {
     }
 
     fn resnet(&self, in_channels: i64, out_channels: i64) -> ResnetConfig {
-        ResnetConfig { in_channels, out_channels, groups: self.norm_num_groups, eps: EPS, temb_channels: None }
+        ResnetConfig {
+            in_channels,
+            out_channels,
+            groups: self.norm_num_groups,
+            eps: EPS,
+            temb_channels: None,
+        }
     }
 }
 
@@ -107,9 +113,14 @@ impl VaeAttention {
     fn forward(&self, xs: &Tensor) -> Tensor {
         let (b, c, h, w) = xs.size4().expect("feature maps have four axes");
         let tokens = self.group_norm.forward(xs).flatten(2, 3).transpose(1, 2); // [B, HW, C]
-        let [q, k, v] = [&self.to_q, &self.to_k, &self.to_v].map(|proj| proj.forward(&tokens).unsqueeze(1));
+        let [q, k, v] =
+            [&self.to_q, &self.to_k, &self.to_v].map(|proj| proj.forward(&tokens).unsqueeze(1));
         let attended = scaled_dot_product(&q, &k, &v, false).squeeze_dim(1);
-        xs + self.to_out.forward(&attended).transpose(1, 2).reshape([b, c, h, w])
+        xs + self
+            .to_out
+            .forward(&attended)
+            .transpose(1, 2)
+            .reshape([b, c, h, w])
     }
 }
 
@@ -123,9 +134,9 @@ impl MidBlock {
         let resnet = config.resnet(channels, channels);
         MidBlock {
             resnets: [0, 1].map(|i| ResnetBlock2D::new(&(path / "resnets" / i), &resnet)),
-            attention: config
-                .mid_block_add_attention
-                .then(|| VaeAttention::new(&(path / "attentions.0"), config.norm_num_groups, channels)),
+            attention: config.mid_block_add_attention.then(|| {
+                VaeAttention::new(&(path / "attentions.0"), config.norm_num_groups, channels)
+            }),
         }
     }
 
@@ -139,10 +150,21 @@ impl MidBlock {
 }
 
 /// Residual blocks from `c_in` to `c_out` channels.
-fn resnets(path: &WeightPath, config: &AutoencoderKlConfig, c_in: i64, c_out: i64, count: i64) -> Vec<ResnetBlock2D> {
+fn resnets(
+    path: &WeightPath,
+    config: &AutoencoderKlConfig,
+    c_in: i64,
+    c_out: i64,
+    count: i64,
+) -> Vec<ResnetBlock2D> {
     let resnets = path / "resnets";
     (0..count)
-        .map(|i| ResnetBlock2D::new(&(&resnets / i), &config.resnet(if i == 0 { c_in } else { c_out }, c_out)))
+        .map(|i| {
+            ResnetBlock2D::new(
+                &(&resnets / i),
+                &config.resnet(if i == 0 { c_in } else { c_out }, c_out),
+            )
+        })
         .collect()
 }
 
@@ -164,13 +186,27 @@ impl Encoder {
                 .map(|i| {
                     let block = path / "down_blocks" / i;
                     let before = channels[i.saturating_sub(1)];
-                    let down = (i < last).then(|| Downsample2D::new(&(&block / "downsamplers.0"), channels[i], 0));
-                    (resnets(&block, config, before, channels[i], config.layers_per_block), down)
+                    let down = (i < last)
+                        .then(|| Downsample2D::new(&(&block / "downsamplers.0"), channels[i], 0));
+                    (
+                        resnets(&block, config, before, channels[i], config.layers_per_block),
+                        down,
+                    )
                 })
                 .collect(),
             mid_block: MidBlock::new(&(path / "mid_block"), config, channels[last]),
-            conv_norm_out: GroupNorm::new(&(path / "conv_norm_out"), config.norm_num_groups, channels[last], EPS),
-            conv_out: Conv2d::new(&(path / "conv_out"), channels[last], 2 * config.latent_channels, 3),
+            conv_norm_out: GroupNorm::new(
+                &(path / "conv_norm_out"),
+                config.norm_num_groups,
+                channels[last],
+                EPS,
+            ),
+            conv_out: Conv2d::new(
+                &(path / "conv_out"),
+                channels[last],
+                2 * config.latent_channels,
+                3,
+            ),
         }
     }
 
@@ -185,7 +221,8 @@ impl Encoder {
             }
         }
         let hidden = self.mid_block.forward(&hidden);
-        self.conv_out.forward(&self.conv_norm_out.forward(&hidden).silu())
+        self.conv_out
+            .forward(&self.conv_norm_out.forward(&hidden).silu())
     }
 }
 
@@ -208,11 +245,26 @@ impl Decoder {
                 .map(|i| {
                     let block = path / "up_blocks" / i;
                     let before = channels[i.saturating_sub(1)];
-                    let up = (i < last).then(|| Upsample2D::new(&(&block / "upsamplers.0"), channels[i]));
-                    (resnets(&block, config, before, channels[i], config.layers_per_block + 1), up)
+                    let up = (i < last)
+                        .then(|| Upsample2D::new(&(&block / "upsamplers.0"), channels[i]));
+                    (
+                        resnets(
+                            &block,
+                            config,
+                            before,
+                            channels[i],
+                            config.layers_per_block + 1,
+                        ),
+                        up,
+                    )
                 })
                 .collect(),
-            conv_norm_out: GroupNorm::new(&(path / "conv_norm_out"), config.norm_num_groups, channels[last], EPS),
+            conv_norm_out: GroupNorm::new(
+                &(path / "conv_norm_out"),
+                config.norm_num_groups,
+                channels[last],
+                EPS,
+            ),
             conv_out: Conv2d::new(&(path / "conv_out"), channels[last], config.out_channels, 3),
         }
     }
@@ -228,7 +280,8 @@ impl Decoder {
                 hidden = up.forward(&hidden, [2 * h, 2 * w]); // [B, C, 2H, 2W]
             }
         }
-        self.conv_out.forward(&self.conv_norm_out.forward(&hidden).silu())
+        self.conv_out
+            .forward(&self.conv_norm_out.forward(&hidden).silu())
     }
 }
 
@@ -259,7 +312,9 @@ impl AutoencoderKl {
         let (moments, latents) = (2 * config.latent_channels, config.latent_channels);
         Ok(AutoencoderKl {
             encoder: Encoder::new(&(path / "encoder"), config),
-            quant_conv: config.use_quant_conv.then(|| Conv2d::new(&(path / "quant_conv"), moments, moments, 1)),
+            quant_conv: config
+                .use_quant_conv
+                .then(|| Conv2d::new(&(path / "quant_conv"), moments, moments, 1)),
             post_quant_conv: config
                 .use_post_quant_conv
                 .then(|| Conv2d::new(&(path / "post_quant_conv"), latents, latents, 1)),
@@ -271,10 +326,16 @@ impl AutoencoderKl {
     /// kept within [-30, 20] as in the reference.
     pub fn encode(&self, images: &Tensor) -> DiagonalGaussian {
         let moments = self.encoder.forward(images);
-        let moments = self.quant_conv.as_ref().map_or(moments.shallow_clone(), |conv| conv.forward(&moments));
+        let moments = self
+            .quant_conv
+            .as_ref()
+            .map_or(moments.shallow_clone(), |conv| conv.forward(&moments));
         let parts = moments.chunk(2, 1);
         let std = (parts[1].clamp(-30.0, 20.0) * 0.5).exp();
-        DiagonalGaussian { mean: parts[0].shallow_clone(), std }
+        DiagonalGaussian {
+            mean: parts[0].shallow_clone(),
+            std,
+        }
     }
 
     /// Latents `[B, C, H, W]`, divided by the scaling factor, to pictures `[B, 3, H', W']` in about

@@ -94,8 +94,8 @@ impl ClipLayer {
 
     fn forward(&self, xs: &Tensor) -> Tensor {
         let normed = self.layer_norm1.forward(xs);
-        let [query, key, value] =
-            [&self.q_proj, &self.k_proj, &self.v_proj].map(|proj| split_heads(&proj.forward(&normed), self.heads));
+        let [query, key, value] = [&self.q_proj, &self.k_proj, &self.v_proj]
+            .map(|proj| split_heads(&proj.forward(&normed), self.heads));
         let attended = merge_heads(&scaled_dot_product(&query, &key, &value, true));
         let xs = xs + self.out_proj.forward(&attended);
         let normed = self.layer_norm2.forward(&xs);
@@ -148,13 +148,21 @@ impl ClipTextModel {
         let dim = config.hidden_size;
         let (embeddings, layers) = (&text_model / "embeddings", &text_model / "encoder.layers");
         Ok(ClipTextModel {
-            token_embedding: (&embeddings / "token_embedding").tensor("weight", &[config.vocab_size, dim]),
+            token_embedding: (&embeddings / "token_embedding")
+                .tensor("weight", &[config.vocab_size, dim]),
             position_embedding: (&embeddings / "position_embedding")
                 .tensor("weight", &[config.max_position_embeddings, dim]),
-            layers: (0..config.num_hidden_layers).map(|i| ClipLayer::new(&(&layers / i), config)).collect(),
-            final_layer_norm: LayerNorm::new(&(&text_model / "final_layer_norm"), dim, config.layer_norm_eps),
-            text_projection: with_projection
-                .then(|| Linear::without_bias(&(path / "text_projection"), dim, config.projection_dim)),
+            layers: (0..config.num_hidden_layers)
+                .map(|i| ClipLayer::new(&(&layers / i), config))
+                .collect(),
+            final_layer_norm: LayerNorm::new(
+                &(&text_model / "final_layer_norm"),
+                dim,
+                config.layer_norm_eps,
+            ),
+            text_projection: with_projection.then(|| {
+                Linear::without_bias(&(path / "text_projection"), dim, config.projection_dim)
+            }),
             eos_token_id: config.eos_token_id,
         })
     }
@@ -185,6 +193,10 @@ impl ClipTextModel {
             Some(projection) => projection.forward(&pooled),
             None => pooled,
         };
-        ClipTextOutput { hidden_states, last_hidden_state, pooled }
+        ClipTextOutput {
+            hidden_states,
+            last_hidden_state,
+            pooled,
+        }
     }
 }

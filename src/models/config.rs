@@ -24,9 +24,10 @@ impl PerBlock {
         match self {
             PerBlock::Same(n) => Ok(vec![*n; blocks]),
             PerBlock::Each(list) if list.len() == blocks => Ok(list.clone()),
-            PerBlock::Each(list) => {
-                Err(model(format!("{key}: found {} values, expected {blocks}, one for each block", list.len())))
-            }
+            PerBlock::Each(list) => Err(model(format!(
+                "{key}: found {} values, expected {blocks}, one for each block",
+                list.len()
+            ))),
         }
     }
 }
@@ -39,5 +40,7 @@ pub fn expect<T: PartialEq + std::fmt::Debug>(key: &str, found: &T, expected: &T
     if found == expected {
         return Ok(());
     }
-    Err(model(format!("{key}: found {found:?}, this port knows {expected:?} only")))
+    Err(model(format!(
+        "{key}: found {found:?}, this port knows {expected:?} only"
+    )))
 }

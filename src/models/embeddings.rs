@@ -15,7 +15,11 @@ pub struct Timesteps {
 impl Timesteps {
     /// `num_channels` values, half of them sines, half cosines; cosines first if flipped.
     pub fn new(num_channels: i64, flip_sin_to_cos: bool, freq_shift: f64) -> Self {
-        Timesteps { num_channels, flip_sin_to_cos, freq_shift }
+        Timesteps {
+            num_channels,
+            flip_sin_to_cos,
+            freq_shift,
+        }
     }
 
     /// Positions `[B]` to `[B, num_channels]`, in f32 whatever the network's precision is.
@@ -25,7 +29,11 @@ impl Timesteps {
             * (-(10_000f64.ln()) / (half as f64 - self.freq_shift));
         let angles = positions.to_kind(Kind::Float).unsqueeze(1) * exponent.exp().unsqueeze(0); // [B, half]
         let (sin, cos) = (angles.sin(), angles.cos());
-        let halves = if self.flip_sin_to_cos { [cos, sin] } else { [sin, cos] };
+        let halves = if self.flip_sin_to_cos {
+            [cos, sin]
+        } else {
+            [sin, cos]
+        };
         Tensor::cat(&halves, 1) // [B, num_channels]
     }
 }

@@ -21,7 +21,10 @@ impl Linear {
 
     /// Reads `weight [D_out, D_in]` alone.
     pub fn without_bias(path: &WeightPath, d_in: i64, d_out: i64) -> Self {
-        Linear { weight: path.tensor("weight", &[d_out, d_in]), bias: None }
+        Linear {
+            weight: path.tensor("weight", &[d_out, d_in]),
+            bias: None,
+        }
     }
 
     /// `[.., D_in]` to `[.., D_out]`.
@@ -45,7 +48,14 @@ impl Conv2d {
     }
 
     /// As [`Conv2d::new`], with this stride and padding.
-    pub fn strided(path: &WeightPath, c_in: i64, c_out: i64, kernel: i64, stride: i64, padding: i64) -> Self {
+    pub fn strided(
+        path: &WeightPath,
+        c_in: i64,
+        c_out: i64,
+        kernel: i64,
+        stride: i64,
+        padding: i64,
+    ) -> Self {
         Conv2d {
             weight: path.tensor("weight", &[c_out, c_in, kernel, kernel]),
             bias: path.tensor("bias", &[c_out]),
@@ -82,7 +92,13 @@ impl GroupNorm {
 
     /// `[B, C, H, W]` to the same shape.
     pub fn forward(&self, xs: &Tensor) -> Tensor {
-        xs.group_norm(self.num_groups, Some(&self.weight), Some(&self.bias), self.eps, true)
+        xs.group_norm(
+            self.num_groups,
+            Some(&self.weight),
+            Some(&self.bias),
+            self.eps,
+            true,
+        )
     }
 }
 
@@ -96,11 +112,21 @@ pub struct LayerNorm {
 impl LayerNorm {
     /// Reads `weight [D]` and `bias [D]`.
     pub fn new(path: &WeightPath, width: i64, eps: f64) -> Self {
-        LayerNorm { weight: path.tensor("weight", &[width]), bias: path.tensor("bias", &[width]), eps }
+        LayerNorm {
+            weight: path.tensor("weight", &[width]),
+            bias: path.tensor("bias", &[width]),
+            eps,
+        }
     }
 
     /// `[.., D]` to the same shape.
     pub fn forward(&self, xs: &Tensor) -> Tensor {
-        xs.layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.eps, true)
+        xs.layer_norm(
+            self.weight.size(),
+            Some(&self.weight),
+            Some(&self.bias),
+            self.eps,
+            true,
+        )
     }
 }

@@ -34,11 +34,18 @@ pub struct ResnetBlock2D {
 impl ResnetBlock2D {
     /// Reads the module at `path`.
     pub fn new(path: &WeightPath, config: &ResnetConfig) -> Self {
-        let ResnetConfig { in_channels, out_channels, groups, eps, temb_channels } = *config;
+        let ResnetConfig {
+            in_channels,
+            out_channels,
+            groups,
+            eps,
+            temb_channels,
+        } = *config;
         ResnetBlock2D {
             norm1: GroupNorm::new(&(path / "norm1"), groups, in_channels, eps),
             conv1: Conv2d::new(&(path / "conv1"), in_channels, out_channels, 3),
-            time_emb_proj: temb_channels.map(|d| Linear::new(&(path / "time_emb_proj"), d, out_channels)),
+            time_emb_proj: temb_channels
+                .map(|d| Linear::new(&(path / "time_emb_proj"), d, out_channels)),
             norm2: GroupNorm::new(&(path / "norm2"), groups, out_channels, eps),
             conv2: Conv2d::new(&(path / "conv2"), out_channels, out_channels, 3),
             conv_shortcut: (in_channels != out_channels)
@@ -93,7 +100,9 @@ pub struct Upsample2D {
 impl Upsample2D {
     /// Reads the module at `path`.
     pub fn new(path: &WeightPath, channels: i64) -> Self {
-        Upsample2D { conv: Conv2d::new(&(path / "conv"), channels, channels, 3) }
+        Upsample2D {
+            conv: Conv2d::new(&(path / "conv"), channels, channels, 3),
+        }
     }
 
     /// `[B, C, H, W]` to `[B, C, size]`.

@@ -72,7 +72,9 @@ impl BlockConfig {
 
     /// `count` transformers, or none where the block has no attention.
     fn attentions(&self, path: &WeightPath, count: i64) -> Vec<Transformer2DModel> {
-        let Some(attention) = self.attention else { return Vec::new() };
+        let Some(attention) = self.attention else {
+            return Vec::new();
+        };
         let config = Transformer2DConfig {
             attention: AttentionConfig {
                 query_dim: self.out_channels,
@@ -86,7 +88,9 @@ impl BlockConfig {
             use_linear_projection: attention.use_linear_projection,
         };
         let attentions = path / "attentions";
-        (0..count).map(|i| Transformer2DModel::new(&(&attentions / i), &config)).collect()
+        (0..count)
+            .map(|i| Transformer2DModel::new(&(&attentions / i), &config))
+            .collect()
     }
 }
 
@@ -112,12 +116,17 @@ impl DownBlock {
         DownBlock {
             resnets: (0..config.layers)
                 .map(|i| {
-                    let in_channels = if i == 0 { config.in_channels } else { config.out_channels };
+                    let in_channels = if i == 0 {
+                        config.in_channels
+                    } else {
+                        config.out_channels
+                    };
                     ResnetBlock2D::new(&(&resnets / i), &config.resnet(in_channels))
                 })
                 .collect(),
             attentions: config.attentions(path, config.layers),
-            downsampler: padding.map(|p| Downsample2D::new(&(path / "downsamplers.0"), config.out_channels, p)),
+            downsampler: padding
+                .map(|p| Downsample2D::new(&(path / "downsamplers.0"), config.out_channels, p)),
         }
     }
 
@@ -151,14 +160,19 @@ impl MidBlock {
         let resnet = config.resnet(config.out_channels);
         MidBlock {
             resnets: [0, 1].map(|i| ResnetBlock2D::new(&(path / "resnets" / i), &resnet)),
-            attention: config.attentions(path, 1).pop().expect("the middle block has attention"),
+            attention: config
+                .attentions(path, 1)
+                .pop()
+                .expect("the middle block has attention"),
         }
     }
 
     /// `[B, C, H, W]` to the same shape.
     pub fn forward(&self, xs: &Tensor, condition: &Condition) -> Tensor {
         let hidden = self.resnets[0].forward(xs, Some(condition.silu_temb));
-        let hidden = self.attention.forward(&hidden, condition.encoder_hidden_states);
+        let hidden = self
+            .attention
+            .forward(&hidden, condition.encoder_hidden_states);
         self.resnets[1].forward(&hidden, Some(condition.silu_temb))
     }
 }
@@ -172,19 +186,29 @@ pub struct UpBlock {
 
 impl UpBlock {
     /// `skip_channels` are those of the maps that this block takes back, in the order it does.
-    pub fn new(path: &WeightPath, config: &BlockConfig, skip_channels: &[i64], upsample: bool) -> Self {
+    pub fn new(
+        path: &WeightPath,
+        config: &BlockConfig,
+        skip_channels: &[i64],
+        upsample: bool,
+    ) -> Self {
         let resnets = path / "resnets";
         UpBlock {
             resnets: skip_channels
                 .iter()
                 .enumerate()
                 .map(|(i, skip)| {
-                    let before = if i == 0 { config.in_channels } else { config.out_channels };
+                    let before = if i == 0 {
+                        config.in_channels
+                    } else {
+                        config.out_channels
+                    };
                     ResnetBlock2D::new(&(&resnets / i), &config.resnet(before + skip))
                 })
                 .collect(),
             attentions: config.attentions(path, skip_channels.len() as i64),
-            upsampler: upsample.then(|| Upsample2D::new(&(path / "upsamplers.0"), config.out_channels)),
+            upsampler: upsample
+                .then(|| Upsample2D::new(&(path / "upsamplers.0"), config.out_channels)),
         }
     }
 
@@ -193,7 +217,10 @@ impl UpBlock {
         let mut hidden = xs;
         for (i, resnet) in self.resnets.iter().enumerate() {
             let skip = skips.pop().expect("as many skips as residual blocks");
-            hidden = resnet.forward(&Tensor::cat(&[&hidden, &skip], 1), Some(condition.silu_temb));
+            hidden = resnet.forward(
+                &Tensor::cat(&[&hidden, &skip], 1),
+                Some(condition.silu_temb),
+            );
             if let Some(attention) = self.attentions.get(i) {
                 hidden = attention.forward(&hidden, condition.encoder_hidden_states);
             }

@@ -9,7 +9,8 @@ use super::config::{PerBlock, expect};
 use super::embeddings::{TimestepEmbedding, Timesteps};
 use super::layers::{Conv2d, GroupNorm};
 use super::unet_2d_blocks::{
-    BlockAttention, BlockConfig, Condition, DownBlock, DownBlockType, MidBlock, UpBlock, UpBlockType,
+    BlockAttention, BlockConfig, Condition, DownBlock, DownBlockType, MidBlock, UpBlock,
+    UpBlockType,
 };
 use crate::error::model;
 use crate::io::weights::WeightPath;
@@ -125,7 +126,8 @@ impl UNet2DConditionConfig {
     pub fn check(&self) -> Result<()> {
         for (key, only) in FIXED {
             let found = self.rest.get(key).map(ToString::to_string);
-            let same_number = |a: &str| a.parse::<f64>().ok().is_some_and(|a| only.parse() == Ok(a));
+            let same_number =
+                |a: &str| a.parse::<f64>().ok().is_some_and(|a| only.parse() == Ok(a));
             match found.as_deref() {
                 None | Some("null") => {}
                 Some(value) if value == only || same_number(value) => {}
@@ -133,13 +135,22 @@ impl UNet2DConditionConfig {
             }
         }
         let blocks = self.block_out_channels.len();
-        for (key, found) in
-            [("down_block_types", self.down_block_types.len()), ("up_block_types", self.up_block_types.len())]
-        {
-            expect(&format!("unet/config.json: length of {key}"), &found, &blocks)?;
+        for (key, found) in [
+            ("down_block_types", self.down_block_types.len()),
+            ("up_block_types", self.up_block_types.len()),
+        ] {
+            expect(
+                &format!("unet/config.json: length of {key}"),
+                &found,
+                &blocks,
+            )?;
         }
         if let Some(kind) = &self.addition_embed_type {
-            expect("unet/config.json: addition_embed_type", &kind.as_str(), &"text_time")?;
+            expect(
+                "unet/config.json: addition_embed_type",
+                &kind.as_str(),
+                &"text_time",
+            )?;
         }
         for (channels, heads) in self.block_out_channels.iter().zip(self.heads()?) {
             if heads < 1 || channels % heads != 0 || channels % self.norm_num_groups != 0 {
@@ -153,8 +164,14 @@ impl UNet2DConditionConfig {
     }
 
     fn heads(&self) -> Result<Vec<i64>> {
-        let heads = self.num_attention_heads.as_ref().unwrap_or(&self.heads_by_old_name);
-        heads.expand(self.block_out_channels.len(), "unet/config.json: attention_head_dim")
+        let heads = self
+            .num_attention_heads
+            .as_ref()
+            .unwrap_or(&self.heads_by_old_name);
+        heads.expand(
+            self.block_out_channels.len(),
+            "unet/config.json: attention_head_dim",
+        )
     }
 }
 
@@ -203,7 +220,9 @@ impl UNet2DConditionModel {
         let channels = &config.block_out_channels;
         let blocks = channels.len();
         let temb_channels = 4 * channels[0];
-        let layers = config.layers_per_block.expand(blocks, "unet/config.json: layers_per_block")?;
+        let layers = config
+            .layers_per_block
+            .expand(blocks, "unet/config.json: layers_per_block")?;
         let transformer_layers = config
             .transformer_layers_per_block
             .expand(blocks, "unet/config.json: transformer_layers_per_block")?;
@@ -224,29 +243,46 @@ impl UNet2DConditionModel {
             }),
         };
 
-        let added = match (config.addition_embed_type.as_deref(), config.addition_time_embed_dim) {
+        let added = match (
+            config.addition_embed_type.as_deref(),
+            config.addition_time_embed_dim,
+        ) {
             (None, _) => None,
             (Some(_), Some(dim)) => Some(AddEmbedding {
                 add_time_proj: Timesteps::new(dim, config.flip_sin_to_cos, config.freq_shift),
                 add_embedding: TimestepEmbedding::new(
                     &(path / "add_embedding"),
-                    config.projection_class_embeddings_input_dim.unwrap_or(6 * dim),
+                    config
+                        .projection_class_embeddings_input_dim
+                        .unwrap_or(6 * dim),
                     temb_channels,
                 ),
             }),
             (Some(kind), None) => {
-                return Err(model(format!("unet/config.json: {kind} without addition_time_embed_dim")));
+                return Err(model(format!(
+                    "unet/config.json: {kind} without addition_time_embed_dim"
+                )));
             }
         };
 
         let mut down_blocks = Vec::new();
         let mut skip_channels = vec![channels[0]];
         for (i, kind) in config.down_block_types.iter().enumerate() {
-            let config_i =
-                block(i, channels[i.saturating_sub(1)], *kind == DownBlockType::CrossAttnDownBlock2D);
+            let config_i = block(
+                i,
+                channels[i.saturating_sub(1)],
+                *kind == DownBlockType::CrossAttnDownBlock2D,
+            );
             let padding = (i + 1 < blocks).then_some(config.downsample_padding);
-            down_blocks.push(DownBlock::new(&(path / "down_blocks" / i), &config_i, padding));
-            skip_channels.extend(vec![channels[i]; (layers[i] + i64::from(padding.is_some())) as usize]);
+            down_blocks.push(DownBlock::new(
+                &(path / "down_blocks" / i),
+                &config_i,
+                padding,
+            ));
+            skip_channels.extend(vec![
+                channels[i];
+                (layers[i] + i64::from(padding.is_some())) as usize
+            ]);
         }
 
         let last = blocks - 1;
@@ -257,14 +293,24 @@ impl UNet2DConditionModel {
             let mirror = last - i;
             let before = channels[(mirror + 1).min(last)];
             let config_i = block(mirror, before, *kind == UpBlockType::CrossAttnUpBlock2D);
-            let skips = skip_channels.split_off(skip_channels.len() - (layers[mirror] + 1) as usize);
+            let skips =
+                skip_channels.split_off(skip_channels.len() - (layers[mirror] + 1) as usize);
             let skips: Vec<i64> = skips.into_iter().rev().collect();
-            up_blocks.push(UpBlock::new(&(path / "up_blocks" / i), &config_i, &skips, i < last));
+            up_blocks.push(UpBlock::new(
+                &(path / "up_blocks" / i),
+                &config_i,
+                &skips,
+                i < last,
+            ));
         }
 
         Ok(UNet2DConditionModel {
             time_proj: Timesteps::new(channels[0], config.flip_sin_to_cos, config.freq_shift),
-            time_embedding: TimestepEmbedding::new(&(path / "time_embedding"), channels[0], temb_channels),
+            time_embedding: TimestepEmbedding::new(
+                &(path / "time_embedding"),
+                channels[0],
+                temb_channels,
+            ),
             added,
             conv_in: Conv2d::new(&(path / "conv_in"), config.in_channels, channels[0], 3),
             down_blocks,
@@ -292,11 +338,16 @@ impl UNet2DConditionModel {
     ) -> Encoded {
         // 1. time
         let kind = sample.kind();
-        let mut temb = self.time_embedding.forward(&self.time_proj.forward(timesteps).to_kind(kind)); // [B, D_t]
+        let mut temb = self
+            .time_embedding
+            .forward(&self.time_proj.forward(timesteps).to_kind(kind)); // [B, D_t]
         if let Some(own) = &self.added {
             let given = added.expect("the caller knows the config and gives text and sizes");
             let b = given.time_ids.size()[0];
-            let sizes = own.add_time_proj.forward(&given.time_ids.flatten(0, -1)).view([b, -1]); // [B, 6 D_a]
+            let sizes = own
+                .add_time_proj
+                .forward(&given.time_ids.flatten(0, -1))
+                .view([b, -1]); // [B, 6 D_a]
             let both = Tensor::cat(&[&given.text_embeds, &sizes.to_kind(kind)], -1);
             temb += own.add_embedding.forward(&both);
         }
@@ -305,18 +356,32 @@ impl UNet2DConditionModel {
         let mut hidden = self.conv_in.forward(sample); // [B, C_0, H, W]
         // 3. down
         let mut skips = vec![hidden.shallow_clone()];
-        let condition = Condition { silu_temb: &silu_temb, encoder_hidden_states };
+        let condition = Condition {
+            silu_temb: &silu_temb,
+            encoder_hidden_states,
+        };
         for block in &self.down_blocks {
             hidden = block.forward(hidden, &condition, &mut skips);
         }
-        Encoded { h: hidden, skips, silu_temb }
+        Encoded {
+            h: hidden,
+            skips,
+            silu_temb,
+        }
     }
 
     /// Steps 4 to 6 of a pass: middle, up path, output convolution. Returns the prediction
     /// `[B, C, H, W]`.
     pub fn decode(&self, encoded: Encoded, encoder_hidden_states: &Tensor) -> Tensor {
-        let Encoded { h, mut skips, silu_temb } = encoded;
-        let condition = Condition { silu_temb: &silu_temb, encoder_hidden_states };
+        let Encoded {
+            h,
+            mut skips,
+            silu_temb,
+        } = encoded;
+        let condition = Condition {
+            silu_temb: &silu_temb,
+            encoder_hidden_states,
+        };
         // 4. middle
         let mut hidden = self.mid_block.forward(&h, &condition);
         // 5. up
@@ -324,7 +389,8 @@ impl UNet2DConditionModel {
             hidden = block.forward(hidden, &condition, &mut skips);
         }
         // 6. output
-        self.conv_out.forward(&self.conv_norm_out.forward(&hidden).silu())
+        self.conv_out
+            .forward(&self.conv_norm_out.forward(&hidden).silu())
     }
 
     /// A whole pass: [`encode`](Self::encode), then [`decode`](Self::decode).

@@ -58,7 +58,11 @@ impl Actor {
         let auxiliary = Tensor::from_slice(&auxiliary).to_device(c_delta.device());
         Ok(Offsets {
             target_offset: c_delta.get(target),
-            average_offset: c_delta.index_select(0, &auxiliary).mean_dim([0i64].as_slice(), false, Kind::Float),
+            average_offset: c_delta.index_select(0, &auxiliary).mean_dim(
+                [0i64].as_slice(),
+                false,
+                Kind::Float,
+            ),
         })
     }
 
@@ -67,7 +71,10 @@ impl Actor {
     /// # Errors
     /// When a tensor can not be saved.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        let mut file = TensorFile { metadata: self.facts.to_metadata(), ..TensorFile::default() };
+        let mut file = TensorFile {
+            metadata: self.facts.to_metadata(),
+            ..TensorFile::default()
+        };
         for (name, tensor) in self.projector.parameters() {
             file.insert(&format!("{PROJECTOR}{name}"), tensor);
         }
@@ -92,22 +99,42 @@ impl Actor {
     /// When the file is missing, damaged or of another format.
     pub fn read(path: &Path, device: Device) -> Result<Actor> {
         let file = TensorFile::read(path)?;
-        let found = file.metadata.get("format").map_or("no format", String::as_str);
+        let found = file
+            .metadata
+            .get("format")
+            .map_or("no format", String::as_str);
         if found != FORMAT {
-            return Err(usage(format!("{}: found {found}, expected {FORMAT}", path.display())));
+            return Err(usage(format!(
+                "{}: found {found}, expected {FORMAT}",
+                path.display()
+            )));
         }
         Actor::from_file(&file, path, device).with_context(|| format!("reading {}", path.display()))
     }
 
     fn from_file(file: &TensorFile, path: &Path, device: Device) -> Result<Actor> {
-        let encoder_features = file.get("encoder_features", path)?.to_kind(Kind::Float).to_device(device);
-        let (n, c, h, w) = encoder_features.size4().map_err(|e| usage(format!("encoder_features: {e}")))?;
+        let encoder_features = file
+            .get("encoder_features", path)?
+            .to_kind(Kind::Float)
+            .to_device(device);
+        let (n, c, h, w) = encoder_features
+            .size4()
+            .map_err(|e| usage(format!("encoder_features: {e}")))?;
         let text = |key: &str| {
-            file.metadata.get(key).cloned().ok_or_else(|| usage(format!("the metadata lack {key:?}")))
+            file.metadata
+                .get(key)
+                .cloned()
+                .ok_or_else(|| usage(format!("the metadata lack {key:?}")))
         };
-        let number = |key: &str| text(key)?.parse::<i64>().map_err(|e| usage(format!("metadata {key:?}: {e}")));
-        let head: Head = serde_json::from_value(text("head")?.into()).map_err(|e| usage(e.to_string()))?;
-        let kind: templates::Kind = serde_json::from_value(text("kind")?.into()).map_err(|e| usage(e.to_string()))?;
+        let number = |key: &str| {
+            text(key)?
+                .parse::<i64>()
+                .map_err(|e| usage(format!("metadata {key:?}: {e}")))
+        };
+        let head: Head =
+            serde_json::from_value(text("head")?.into()).map_err(|e| usage(e.to_string()))?;
+        let kind: templates::Kind =
+            serde_json::from_value(text("kind")?.into()).map_err(|e| usage(e.to_string()))?;
         let config = ProjectorConfig {
             feature_shape: [c, h, w],
             num_tokens: number("num_tokens")?,
@@ -117,11 +144,16 @@ impl Actor {
         let parameters: BTreeMap<String, Tensor> = file
             .tensors
             .iter()
-            .filter_map(|(name, t)| Some((name.strip_prefix(PROJECTOR)?.to_string(), t.shallow_clone())))
+            .filter_map(|(name, t)| {
+                Some((name.strip_prefix(PROJECTOR)?.to_string(), t.shallow_clone()))
+            })
             .collect();
         let target = number("target")?;
         if !(0..n).contains(&target) {
-            return Err(usage(format!("metadata \"target\": found {target}, expected 0 to {}", n - 1)));
+            return Err(usage(format!(
+                "metadata \"target\": found {target}, expected 0 to {}",
+                n - 1
+            )));
         }
         Ok(Actor {
             facts: BaseFacts::from_metadata(&file.metadata, path)?,
@@ -133,7 +165,12 @@ impl Actor {
     }
 
     /// The actor that tuning on `base` has led to.
-    pub fn new(base: &BaseSet, kind: templates::Kind, target: usize, projector: Projector) -> Actor {
+    pub fn new(
+        base: &BaseSet,
+        kind: templates::Kind,
+        target: usize,
+        projector: Projector,
+    ) -> Actor {
         let device = projector.parameters()["linear.bias"].device();
         Actor {
             facts: base.facts.clone(),
@@ -147,5 +184,8 @@ impl Actor {
 
 /// The one word that an enum is in JSON.
 fn text_of<T: serde::Serialize>(value: &T) -> Result<String> {
-    Ok(serde_json::to_value(value)?.as_str().unwrap_or_default().to_string())
+    Ok(serde_json::to_value(value)?
+        .as_str()
+        .unwrap_or_default()
+        .to_string())
 }

@@ -22,7 +22,13 @@ pub struct AdamW {
 impl AdamW {
     /// Betas 0.9 and 0.999.
     pub fn new(learning_rate: f64, weight_decay: f64) -> Self {
-        AdamW { learning_rate, weight_decay, betas: (0.9, 0.999), steps: 0, moments: BTreeMap::new() }
+        AdamW {
+            learning_rate,
+            weight_decay,
+            betas: (0.9, 0.999),
+            steps: 0,
+            moments: BTreeMap::new(),
+        }
     }
 
     /// One step along the gradients of `parameters`, which are cleared.
@@ -42,11 +48,15 @@ impl AdamW {
                 .entry(name.clone())
                 .or_insert_with(|| (grad.zeros_like(), grad.zeros_like()));
             let _ = m.g_mul_scalar_(beta_1).g_add_(&(&grad * (1.0 - beta_1)));
-            let _ = v.g_mul_scalar_(beta_2).g_add_(&(grad.square() * (1.0 - beta_2)));
+            let _ = v
+                .g_mul_scalar_(beta_2)
+                .g_add_(&(grad.square() * (1.0 - beta_2)));
             let root = (&*v / unbias_2).sqrt() + EPS;
             let update = &*m / root * (self.learning_rate / unbias_1);
             let mut value = parameter.shallow_clone();
-            let _ = value.g_mul_scalar_(1.0 - self.learning_rate * self.weight_decay).g_sub_(&update);
+            let _ = value
+                .g_mul_scalar_(1.0 - self.learning_rate * self.weight_decay)
+                .g_sub_(&update);
             let _ = parameter.grad().zero_();
         }
     }

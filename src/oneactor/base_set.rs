@@ -54,9 +54,13 @@ impl BaseSet {
     pub fn cat(parts: &[BaseSet]) -> Result<BaseSet> {
         let first = parts.first().ok_or_else(|| usage("no base images"))?;
         if let Some(other) = parts.iter().find(|part| part.facts != first.facts) {
-            return Err(usage(format!("base images drawn differently: {:?} and {:?}", first.facts, other.facts)));
+            return Err(usage(format!(
+                "base images drawn differently: {:?} and {:?}",
+                first.facts, other.facts
+            )));
         }
-        let join = |f: fn(&BaseSet) -> &Tensor| Tensor::cat(&parts.iter().map(f).collect::<Vec<_>>(), 0);
+        let join =
+            |f: fn(&BaseSet) -> &Tensor| Tensor::cat(&parts.iter().map(f).collect::<Vec<_>>(), 0);
         Ok(BaseSet {
             facts: first.facts.clone(),
             latents: join(|part| &part.latents),
@@ -85,16 +89,26 @@ impl BaseSet {
     /// When the file is missing, damaged or of another format, or its tensors do not agree.
     pub fn read(path: &Path) -> Result<BaseSet> {
         let file = TensorFile::read(path)?;
-        let found = file.metadata.get("format").map_or("no format", String::as_str);
+        let found = file
+            .metadata
+            .get("format")
+            .map_or("no format", String::as_str);
         if found != FORMAT {
-            return Err(usage(format!("{}: found {found}, expected {FORMAT}", path.display())));
+            return Err(usage(format!(
+                "{}: found {found}, expected {FORMAT}",
+                path.display()
+            )));
         }
         let facts = BaseFacts::from_metadata(&file.metadata, path)?;
         let latents = file.get("latents", path)?.to_kind(Kind::Float);
         let encoder_features = file.get("encoder_features", path)?.to_kind(Kind::Float);
         let seeds = file.get("seeds", path)?.to_kind(Kind::Int64);
         let n = seeds.numel() as i64;
-        if latents.dim() != 4 || encoder_features.dim() != 4 || latents.size()[0] != n || encoder_features.size()[0] != n {
+        if latents.dim() != 4
+            || encoder_features.dim() != 4
+            || latents.size()[0] != n
+            || encoder_features.size()[0] != n
+        {
             return Err(usage(format!(
                 "{}: latents {:?}, encoder_features {:?} and {n} seeds do not agree",
                 path.display(),
@@ -104,7 +118,12 @@ impl BaseSet {
         }
         let mut list = vec![0; n as usize];
         seeds.copy_data(&mut list, n as usize);
-        Ok(BaseSet { facts, latents, encoder_features, seeds: list })
+        Ok(BaseSet {
+            facts,
+            latents,
+            encoder_features,
+            seeds: list,
+        })
     }
 }
 
@@ -124,7 +143,10 @@ impl BaseFacts {
     }
 
     /// From a file's metadata.
-    pub(super) fn from_metadata(metadata: &std::collections::BTreeMap<String, String>, path: &Path) -> Result<Self> {
+    pub(super) fn from_metadata(
+        metadata: &std::collections::BTreeMap<String, String>,
+        path: &Path,
+    ) -> Result<Self> {
         let text = |key: &str| {
             metadata
                 .get(key)
@@ -133,16 +155,22 @@ impl BaseFacts {
         };
         let number = |key: &str| {
             let value = text(key)?;
-            value
-                .parse::<i64>()
-                .map_err(|_| usage(format!("{}: metadata {key:?}: found {value:?}, expected a number", path.display())))
+            value.parse::<i64>().map_err(|_| {
+                usage(format!(
+                    "{}: metadata {key:?}: found {value:?}, expected a number",
+                    path.display()
+                ))
+            })
         };
         Ok(BaseFacts {
             prompt: text("prompt")?,
             base_word: text("base_word")?,
             width: number("width")?,
             height: number("height")?,
-            model: ModelFacts { name: text("model")?, fingerprint: text("model_fingerprint")? },
+            model: ModelFacts {
+                name: text("model")?,
+                fingerprint: text("model_fingerprint")?,
+            },
         })
     }
 

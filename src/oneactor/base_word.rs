@@ -9,8 +9,24 @@ use crate::sdxl::{Conditioning, Sdxl};
 pub struct BaseWordPrompt {
     /// The prompt, one row.
     pub conditioning: Conditioning,
-    /// Places of the word's W tokens, one list for each time the prompt holds it.
-    positions: Vec<Vec<i64>>,
+    /// What each text encoder gave of every token.
+    encoders: [EncoderPart; 2],
+}
+
+/// The columns of c that one text encoder gave, and where the base word stands in them.
+struct EncoderPart {
+    /// First column.
+    start: i64,
+    /// Number of columns.
+    width: i64,
+    /// Places of the word's W tokens, one tensor `[W]` for each time the prompt holds it.
+    positions: Vec<Tensor>,
+}
+
+impl EncoderPart {
+    fn columns(&self, xs: &Tensor) -> Tensor {
+        xs.narrow(-1, self.start, self.width)
+    }
 }
 
 impl BaseWordPrompt {
@@ -18,22 +34,43 @@ impl BaseWordPrompt {
     ///
     /// # Errors
     /// When the prompt does not hold the word within the limit of tokens.
-    pub fn new(sdxl: &Sdxl, prompt: &str, base_word: &str, height: i64, width: i64) -> Result<Self> {
-        let positions = sdxl.tokenizers.word_positions(prompt, base_word)?;
-        let positions = positions.iter().map(|p| p.iter().map(|&i| i as i64).collect()).collect();
-        Ok(BaseWordPrompt { conditioning: sdxl.encode_prompt(prompt, height, width)?, positions })
+    pub fn new(
+        sdxl: &Sdxl,
+        prompt: &str,
+        base_word: &str,
+        height: i64,
+        width: i64,
+    ) -> Result<Self> {
+        let tensor = |places: &Vec<usize>| {
+            let places: Vec<i64> = places.iter().map(|&i| i as i64).collect();
+            Tensor::from_slice(&places).to_device(sdxl.device())
+        };
+        let [first, second] = sdxl.tokenizers.word_positions(prompt, base_word)?;
+        let [width_1, width_2] = sdxl.token_widths();
+        let part = |start: i64, width: i64, positions: &[Vec<usize>]| EncoderPart {
+            start,
+            width,
+            positions: positions.iter().map(tensor).collect(),
+        };
+        Ok(BaseWordPrompt {
+            conditioning: sdxl.encode_prompt(prompt, height, width)?,
+            encoders: [part(0, width_1, &first), part(width_1, width_2, &second)],
+        })
     }
 
     /// W, the number of tokens that the word is made of.
     pub fn num_tokens(&self) -> i64 {
-        self.positions[0].len() as i64
+        self.encoders[0].positions[0].numel() as i64
     }
 
     /// c_b: the prompt's rows at the base word, where it stands first `[W, D]` f32.
     pub fn base_embedding(&self) -> Tensor {
-        let embeds = &self.conditioning.prompt_embeds;
-        let places = Tensor::from_slice(&self.positions[0]).to_device(embeds.device());
-        embeds.get(0).index_select(0, &places).to_kind(Kind::Float)
+        let c = self.conditioning.prompt_embeds.get(0); // [S, D]
+        let rows = self
+            .encoders
+            .each_ref()
+            .map(|part| part.columns(&c).index_select(0, &part.positions[0]));
+        Tensor::cat(&rows, -1).to_kind(Kind::Float)
     }
 
     /// Eqs. (8) and (15): `c_b' = c_b + v c_Δ` wherever the word stands, one row of prompt
@@ -42,12 +79,14 @@ impl BaseWordPrompt {
     pub fn shifted(&self, semantic_offset: &Tensor) -> Tensor {
         let c = &self.conditioning.prompt_embeds; // [1, S, D]
         let c_delta = semantic_offset.to_kind(c.kind()); // [R, W, D]
-        let (_, s, d) = c.size3().expect("prompt embeddings have three axes");
-        let mut c_prime = c.expand([c_delta.size()[0], s, d], false);
-        for places in &self.positions {
-            let places = Tensor::from_slice(places).to_device(c.device());
-            c_prime = c_prime.index_add(1, &places, &c_delta);
-        }
-        c_prime
+        let rows = c_delta.size()[0];
+        let parts = self.encoders.each_ref().map(|part| {
+            let (c, c_delta) = (part.columns(c), part.columns(&c_delta));
+            let c_prime = c.expand([rows, -1, -1], false);
+            part.positions.iter().fold(c_prime, |c_prime, places| {
+                c_prime.index_add(1, places, &c_delta)
+            })
+        });
+        Tensor::cat(&parts, -1)
     }
 }

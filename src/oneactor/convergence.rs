@@ -25,7 +25,12 @@ pub struct Convergence {
 impl Convergence {
     /// Begins with the loss of the projector that has learnt nothing.
     pub fn new(initial: f64) -> Self {
-        Convergence { best: initial, best_step: 0, reference: initial, looks_without_improvement: 0 }
+        Convergence {
+            best: initial,
+            best_step: 0,
+            reference: initial,
+            looks_without_improvement: 0,
+        }
     }
 
     /// Takes the validation loss after `step` and says whether it is the best.

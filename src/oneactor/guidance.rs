@@ -77,7 +77,13 @@ impl ClusterGuidance {
         }
         let c = &prompt.conditioning;
         let branch = |offset: &Tensor, scale: f64| {
-            c.with_prompt_embeds(prompt.shifted(&(offset * scale).to_device(c.prompt_embeds.device()).unsqueeze(0)))
+            c.with_prompt_embeds(
+                prompt.shifted(
+                    &(offset * scale)
+                        .to_device(c.prompt_embeds.device())
+                        .unsqueeze(0),
+                ),
+            )
         };
         let target = branch(&offsets.target_offset, settings.semantic_scale); // c + v c_Δ^tar
         let average = branch(&offsets.average_offset, settings.average_scale); // c + c_Δ^aver
@@ -100,11 +106,19 @@ impl ClusterGuidance {
 
 impl Guidance for ClusterGuidance {
     fn conditioning(&self, step: usize) -> &Conditioning {
-        if self.is_guided(step) { &self.guided } else { self.plain.conditioning(step) }
+        if self.is_guided(step) {
+            &self.guided
+        } else {
+            self.plain.conditioning(step)
+        }
     }
 
     fn conditional_row(&self, step: usize) -> usize {
-        if self.is_guided(step) { 1 } else { self.plain.conditional_row(step) }
+        if self.is_guided(step) {
+            1
+        } else {
+            self.plain.conditional_row(step)
+        }
     }
 
     /// Eq. (19): `ε = ε(∅) + η1 [ε(c + v c_Δ^tar) - ε(∅)] - η2 [ε(c + c_Δ^aver) - ε(∅)]`.

@@ -14,7 +14,9 @@ pub struct LossWeights {
 /// `‖ε - ε_θ(z_t, t, c)‖²`, averaged over each row: `[R, C, H, W]` twice to `[R]`, in f32. All three
 /// losses are made of it.
 pub fn row_errors(noise_pred: &Tensor, target: &Tensor) -> Tensor {
-    (noise_pred - target).square().mean_dim([1i64, 2, 3].as_slice(), false, Kind::Float)
+    (noise_pred - target)
+        .square()
+        .mean_dim([1i64, 2, 3].as_slice(), false, Kind::Float)
 }
 
 /// L_tar, Eq. (10): the target under its own offset.
@@ -24,7 +26,9 @@ pub fn target_loss(row_errors: &Tensor) -> Tensor {
 
 /// L_aux, Eq. (11): K auxiliary samples, each under its own offset.
 pub fn auxiliary_loss(row_errors: &Tensor) -> Tensor {
-    row_errors.narrow(0, 1, row_errors.size()[0] - 2).mean(Kind::Float)
+    row_errors
+        .narrow(0, 1, row_errors.size()[0] - 2)
+        .mean(Kind::Float)
 }
 
 /// L_aver, Eq. (13): any sample of the batch under the mean of the auxiliary offsets.
@@ -55,11 +59,16 @@ mod tests {
 
     #[test]
     fn the_row_weights_add_up_to_the_total_loss() {
-        let weights = LossWeights { lambda_1: 0.5, lambda_2: 0.2 };
+        let weights = LossWeights {
+            lambda_1: 0.5,
+            lambda_2: 0.2,
+        };
         let errors = Tensor::from_slice(&[1.0f32, 2.0, 4.0, 6.0, 10.0]);
         // By hand: 1 + 0.5 (2 + 4 + 6) / 3 + 0.2 · 10 = 5.
         let total = total_loss(&errors, weights).double_value(&[]);
-        let summed = (errors * Tensor::from_slice(&row_weights(3, weights))).sum(Kind::Float).double_value(&[]);
+        let summed = (errors * Tensor::from_slice(&row_weights(3, weights)))
+            .sum(Kind::Float)
+            .double_value(&[]);
         assert!((total - 5.0).abs() < 1e-6, "{total}");
         assert!((summed - 5.0).abs() < 1e-6, "{summed}");
     }

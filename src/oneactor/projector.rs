@@ -98,7 +98,11 @@ impl Projector {
                     Tensor::randn(&shape, f32_cpu) * (2.0 / fan_in as f64).sqrt()
                 }
                 (2, _) if config.head == Head::LayerNorm => Tensor::randn(&shape, f32_cpu) * 0.02,
-                (1, name) if name.ends_with("bn1.weight") || name.ends_with("bn2.weight") || name.ends_with("shortcut.1.weight") => {
+                (1, name)
+                    if name.ends_with("bn1.weight")
+                        || name.ends_with("bn2.weight")
+                        || name.ends_with("shortcut.1.weight") =>
+                {
                     Tensor::ones(&shape, f32_cpu)
                 }
                 _ => Tensor::zeros(&shape, f32_cpu),
@@ -125,7 +129,10 @@ impl Projector {
                     parameters.insert(name, value.set_requires_grad(true));
                 }
                 Some(t) => {
-                    return Err(usage(format!("projector {name}: found {:?}, expected {shape:?}", t.size())));
+                    return Err(usage(format!(
+                        "projector {name}: found {:?}, expected {shape:?}",
+                        t.size()
+                    )));
                 }
                 None => return Err(usage(format!("projector {name}: missing"))),
             }
@@ -143,7 +150,10 @@ impl Projector {
 
     /// A copy of the parameters as they are now.
     pub fn snapshot(&self) -> BTreeMap<String, Tensor> {
-        self.parameters.iter().map(|(name, t)| (name.clone(), t.detach().copy())).collect()
+        self.parameters
+            .iter()
+            .map(|(name, t)| (name.clone(), t.detach().copy()))
+            .collect()
     }
 
     /// φ: features `h [N, C, H, W]` of all base images and the base word's embedding `c_b [W, D]`
@@ -162,9 +172,13 @@ impl Projector {
                 let [gamma, beta] = [&halves[0], &halves[1]]; // [N, W, D]
                 gamma * normalised(c_b) + beta
             }
-            Head::LayerNorm => {
-                out.view([-1, w, d]).layer_norm([d], None::<&Tensor>, None::<&Tensor>, BATCH_NORM_EPS, true)
-            }
+            Head::LayerNorm => out.view([-1, w, d]).layer_norm(
+                [d],
+                None::<&Tensor>,
+                None::<&Tensor>,
+                BATCH_NORM_EPS,
+                true,
+            ),
         }
     }
 
@@ -173,16 +187,36 @@ impl Projector {
     fn stage(&self, i: usize, stride: i64, xs: &Tensor) -> Tensor {
         let conv = |xs: &Tensor, name: &str, stride: i64, padding: i64| {
             let weight = self.get(&format!("stages.{i}.{name}.weight"));
-            xs.conv2d(weight, None::<&Tensor>, [stride; 2], [padding; 2], [1, 1], 1)
+            xs.conv2d(
+                weight,
+                None::<&Tensor>,
+                [stride; 2],
+                [padding; 2],
+                [1, 1],
+                1,
+            )
         };
         let bn = |xs: &Tensor, name: &str| {
-            let [weight, bias] = ["weight", "bias"].map(|part| self.get(&format!("stages.{i}.{name}.{part}")));
+            let [weight, bias] =
+                ["weight", "bias"].map(|part| self.get(&format!("stages.{i}.{name}.{part}")));
             let none = None::<&Tensor>;
-            xs.batch_norm(Some(weight), Some(bias), none, none, true, 0.0, BATCH_NORM_EPS, true)
+            xs.batch_norm(
+                Some(weight),
+                Some(bias),
+                none,
+                none,
+                true,
+                0.0,
+                BATCH_NORM_EPS,
+                true,
+            )
         };
         let hidden = bn(&conv(xs, "conv1", stride, 1), "bn1").relu();
         let hidden = bn(&conv(&hidden, "conv2", 1, 1), "bn2");
-        let shortcut = if self.parameters.contains_key(&format!("stages.{i}.shortcut.0.weight")) {
+        let shortcut = if self
+            .parameters
+            .contains_key(&format!("stages.{i}.shortcut.0.weight"))
+        {
             bn(&conv(xs, "shortcut.0", stride, 0), "shortcut.1")
         } else {
             xs.shallow_clone()
@@ -191,7 +225,9 @@ impl Projector {
     }
 
     fn get(&self, name: &str) -> &Tensor {
-        self.parameters.get(name).expect("the constructor made every parameter")
+        self.parameters
+            .get(name)
+            .expect("the constructor made every parameter")
     }
 }
 
@@ -206,8 +242,14 @@ fn normalised(c_b: &Tensor) -> Tensor {
 fn shapes(config: &ProjectorConfig) -> BTreeMap<String, Vec<i64>> {
     let mut shapes = BTreeMap::new();
     let mut before = config.feature_shape[0];
-    for (i, (width, stride)) in config.widths().into_iter().zip(config.strides()).enumerate() {
-        let mut add = |name: &str, shape: Vec<i64>| shapes.insert(format!("stages.{i}.{name}"), shape);
+    for (i, (width, stride)) in config
+        .widths()
+        .into_iter()
+        .zip(config.strides())
+        .enumerate()
+    {
+        let mut add =
+            |name: &str, shape: Vec<i64>| shapes.insert(format!("stages.{i}.{name}"), shape);
         add("conv1.weight", vec![width, before, 3, 3]);
         add("conv2.weight", vec![width, width, 3, 3]);
         for part in ["bn1.weight", "bn1.bias", "bn2.weight", "bn2.bias"] {
@@ -230,7 +272,12 @@ mod tests {
     use super::*;
 
     fn config(head: Head) -> ProjectorConfig {
-        ProjectorConfig { feature_shape: [16, 8, 6], num_tokens: 2, token_width: 12, head }
+        ProjectorConfig {
+            feature_shape: [16, 8, 6],
+            num_tokens: 2,
+            token_width: 12,
+            head,
+        }
     }
 
     #[test]
@@ -261,6 +308,10 @@ mod tests {
         let mut tensors = projector.snapshot();
         tensors.insert("extra".into(), Tensor::new());
         let refused = Projector::from_parameters(config(Head::LayerNorm), &tensors, Device::Cpu);
-        assert!(refused.err().is_some_and(|e| e.to_string().contains("extra")));
+        assert!(
+            refused
+                .err()
+                .is_some_and(|e| e.to_string().contains("extra"))
+        );
     }
 }

@@ -7,9 +7,14 @@ use tch::{Kind, Tensor};
 /// sum of Euclidean distances to the others (the medoid) is taken, the first where several are
 /// equal.
 pub fn most_typical(h: &Tensor) -> usize {
-    let pooled = h.to_kind(Kind::Float).mean_dim([2i64, 3].as_slice(), false, Kind::Float); // [N, C]
+    let pooled = h
+        .to_kind(Kind::Float)
+        .mean_dim([2i64, 3].as_slice(), false, Kind::Float); // [N, C]
     let centred = &pooled - pooled.mean_dim([0i64].as_slice(), true, Kind::Float);
-    let deviation = centred.square().mean_dim([0i64].as_slice(), true, Kind::Float).sqrt();
+    let deviation = centred
+        .square()
+        .mean_dim([0i64].as_slice(), true, Kind::Float)
+        .sqrt();
     let standard = centred / deviation.clamp_min(1e-12);
     let distances = (standard.unsqueeze(0) - standard.unsqueeze(1))
         .square()

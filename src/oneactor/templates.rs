@@ -43,7 +43,11 @@ mod tests {
     fn every_template_holds_the_base_word_once() {
         for kind in [Kind::Character, Kind::Object, Kind::Style] {
             let prompts = kind.prompts("pencil box");
-            assert!(prompts.len() >= 20, "{kind:?} has {} templates", prompts.len());
+            assert!(
+                prompts.len() >= 20,
+                "{kind:?} has {} templates",
+                prompts.len()
+            );
             for prompt in prompts {
                 assert_eq!(find_word(&prompt, "pencil box").len(), 1, "{prompt:?}");
             }

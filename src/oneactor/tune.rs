@@ -11,7 +11,9 @@ use super::adamw::AdamW;
 use super::base_set::BaseSet;
 use super::base_word::BaseWordPrompt;
 use super::convergence::{Convergence, VALIDATE_EVERY};
-use super::loss::{LossWeights, auxiliary_loss, average_loss, row_errors, row_weights, target_loss, total_loss};
+use super::loss::{
+    LossWeights, auxiliary_loss, average_loss, row_errors, row_weights, target_loss, total_loss,
+};
 use super::projector::{Head, Projector, ProjectorConfig};
 use super::templates;
 use crate::error::usage;
@@ -109,7 +111,11 @@ impl<'a> Tuner<'a> {
         base.facts.check_model(&sdxl.facts, "the base set")?;
         let n = base.num_base_images();
         if options.target >= n {
-            return Err(usage(format!("target {}: expected 0 to {}", options.target, n - 1)));
+            return Err(usage(format!(
+                "target {}: expected 0 to {}",
+                options.target,
+                n - 1
+            )));
         }
         if !(1..n).contains(&options.num_auxiliary) {
             return Err(usage(format!(
@@ -126,7 +132,10 @@ impl<'a> Tuner<'a> {
             .map(|prompt| BaseWordPrompt::new(sdxl, prompt, &base.facts.base_word, height, width))
             .collect::<Result<Vec<_>>>()?;
         let c_b = templates[0].base_embedding();
-        if templates.iter().any(|t| t.num_tokens() != templates[0].num_tokens()) {
+        if templates
+            .iter()
+            .any(|t| t.num_tokens() != templates[0].num_tokens())
+        {
             bail!("the base word has different numbers of tokens in different templates");
         }
 
@@ -188,9 +197,14 @@ impl<'a> Tuner<'a> {
     /// When the loss is not finite.
     pub fn step(&mut self) -> Result<StepReport> {
         self.step += 1;
-        let batch = self.draw(self.options.seed.wrapping_mul(1_000_003).wrapping_add(self.step as i64));
+        let batch = self.draw(
+            self.options
+                .seed
+                .wrapping_mul(1_000_003)
+                .wrapping_add(self.step as i64),
+        );
         let errors = self.learn(&batch)?;
-        let look = self.step % VALIDATE_EVERY == 0 || self.step == self.options.max_steps;
+        let look = self.step.is_multiple_of(VALIDATE_EVERY) || self.step == self.options.max_steps;
         let validation = look.then(|| self.validate());
         if let Some(validation) = validation
             && self.convergence.look(self.step, validation)
@@ -219,18 +233,38 @@ impl<'a> Tuner<'a> {
         let template = below(self.templates.len()) as usize;
         let variant = below(self.target_variants.size()[0] as usize);
         let target = self.options.target as i64;
-        let others: Vec<i64> = (0..self.latents.size()[0]).filter(|&i| i != target).collect();
+        let others: Vec<i64> = (0..self.latents.size()[0])
+            .filter(|&i| i != target)
+            .collect();
         let order = Tensor::randperm(others.len() as i64, cpu);
-        let auxiliary: Vec<i64> = (0..k as i64).map(|i| others[order.int64_value(&[i]) as usize]).collect();
+        let auxiliary: Vec<i64> = (0..k as i64)
+            .map(|i| others[order.int64_value(&[i]) as usize])
+            .collect();
         let average_row = match below(k + 1) {
             0 => target,
             i => auxiliary[i as usize - 1],
         };
         let rows = Tensor::from_slice(&[&auxiliary[..], &[average_row]].concat()).to_device(device);
-        let z_0 = Tensor::cat(&[self.target_variants.narrow(0, variant, 1), self.latents.index_select(0, &rows)], 0);
-        let timesteps = Tensor::randint(self.sdxl.noise_schedule.num_train_timesteps(), [k as i64 + 2], cpu);
+        let z_0 = Tensor::cat(
+            &[
+                self.target_variants.narrow(0, variant, 1),
+                self.latents.index_select(0, &rows),
+            ],
+            0,
+        );
+        let timesteps = Tensor::randint(
+            self.sdxl.noise_schedule.num_train_timesteps(),
+            [k as i64 + 2],
+            cpu,
+        );
         let eps = Tensor::randn(z_0.size(), (Kind::Float, tch::Device::Cpu));
-        Batch { template, auxiliary, z_0, eps: eps.to_device(device), timesteps: timesteps.to_device(device) }
+        Batch {
+            template,
+            auxiliary,
+            z_0,
+            eps: eps.to_device(device),
+            timesteps: timesteps.to_device(device),
+        }
     }
 
     /// The semantic offsets of a batch's rows, `[K + 2, W, D]`: the target's, the auxiliary ones',
@@ -238,10 +272,15 @@ impl<'a> Tuner<'a> {
     fn embed(&self, batch: &Batch) -> Tensor {
         let c_b = self.templates[batch.template].base_embedding();
         let c_delta = self.projector.forward(&self.h, &c_b); // [N, W, D]
-        let rows = |places: &[i64]| c_delta.index_select(0, &Tensor::from_slice(places).to_device(c_delta.device()));
+        let rows = |places: &[i64]| {
+            c_delta.index_select(0, &Tensor::from_slice(places).to_device(c_delta.device()))
+        };
         let auxiliary = rows(&batch.auxiliary); // [K, W, D]
         let average = auxiliary.mean_dim([0i64].as_slice(), true, Kind::Float);
-        Tensor::cat(&[rows(&[self.options.target as i64]), auxiliary, average], 0)
+        Tensor::cat(
+            &[rows(&[self.options.target as i64]), auxiliary, average],
+            0,
+        )
     }
 
     /// `‖ε - ε_θ(z_t, t, c')‖²` of some rows of a batch under these offsets.
@@ -252,7 +291,10 @@ impl<'a> Tuner<'a> {
         let (z_0, eps, timesteps) = (part(&batch.z_0), part(&batch.eps), part(&batch.timesteps));
         let z_t = schedule.add_noise(&z_0, &eps, &timesteps);
         let c_prime = template.shifted(&part(c_delta));
-        let conditioning = template.conditioning.repeat(count).with_prompt_embeds(c_prime);
+        let conditioning = template
+            .conditioning
+            .repeat(count)
+            .with_prompt_embeds(c_prime);
         let noise_pred = self.sdxl.predict(&z_t, &timesteps, &conditioning);
         row_errors(&noise_pred, &schedule.target(&z_0, &eps, &timesteps))
     }
@@ -281,7 +323,11 @@ impl<'a> Tuner<'a> {
     pub fn differentiate(&self, batch: &Batch) -> Result<(Tensor, bool)> {
         let c_delta = self.embed(batch);
         let leaf = c_delta.detach().set_requires_grad(true);
-        let scale = if self.sdxl.kind() == Kind::Half { HALF_LOSS_SCALE } else { 1.0 };
+        let scale = if self.sdxl.kind() == Kind::Half {
+            HALF_LOSS_SCALE
+        } else {
+            1.0
+        };
         let weights = row_weights(self.options.num_auxiliary, self.options.loss_weights);
         let weights = Tensor::from_slice(&weights).to_device(self.sdxl.device()) * scale;
         let rows = weights.size()[0];
@@ -290,7 +336,9 @@ impl<'a> Tuner<'a> {
         while first < rows {
             let count = (self.options.micro_batch as i64).clamp(1, rows - first);
             let part = self.errors(batch, &leaf, first, count);
-            (&part * weights.narrow(0, first, count)).sum(Kind::Float).backward();
+            (&part * weights.narrow(0, first, count))
+                .sum(Kind::Float)
+                .backward();
             errors.push(part.detach());
             first += count;
         }
@@ -365,13 +413,16 @@ impl<'a> Tuner<'a> {
         };
         let device = self.sdxl.device();
         let group = |prefix: &str| -> std::collections::BTreeMap<String, Tensor> {
-            let named = |(name, t): (&String, &Tensor)| Some((name.strip_prefix(prefix)?.to_string(), t.to_device(device)));
+            let named = |(name, t): (&String, &Tensor)| {
+                Some((name.strip_prefix(prefix)?.to_string(), t.to_device(device)))
+            };
             file.tensors.iter().filter_map(named).collect()
         };
         let config = self.projector.config.clone();
         self.projector = Projector::from_parameters(config.clone(), &group("now."), device)?;
         self.best = Projector::from_parameters(config, &group("best."), device)?.snapshot();
-        self.optimizer.restore(meta("optimizer_steps")?.parse()?, &group("adamw."));
+        self.optimizer
+            .restore(meta("optimizer_steps")?.parse()?, &group("adamw."));
         self.convergence = serde_json::from_str(meta("convergence")?)?;
         self.step = meta("step")?.parse()?;
         Ok(())
@@ -382,7 +433,16 @@ impl<'a> Tuner<'a> {
     /// # Errors
     /// Never, as long as the best parameters are this projector's own.
     pub fn into_actor(self, base: &BaseSet) -> Result<Actor> {
-        let projector = Projector::from_parameters(self.projector.config.clone(), &self.best, self.sdxl.device())?;
-        Ok(Actor::new(base, self.options.kind, self.options.target, projector))
+        let projector = Projector::from_parameters(
+            self.projector.config.clone(),
+            &self.best,
+            self.sdxl.device(),
+        )?;
+        Ok(Actor::new(
+            base,
+            self.options.kind,
+            self.options.target,
+            projector,
+        ))
     }
 }

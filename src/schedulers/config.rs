@@ -18,7 +18,10 @@ pub enum PredictionType {
 /// How the steps are spread over the schedule (arXiv 2305.08891, table 2).
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
-#[allow(missing_docs, reason = "the names say all there is; the samplers give the formulas")]
+#[allow(
+    missing_docs,
+    reason = "the names say all there is; the samplers give the formulas"
+)]
 pub enum TimestepSpacing {
     Leading,
     Trailing,
@@ -135,18 +138,26 @@ impl SchedulerConfig {
     /// When it does not parse, or asks for something that no sampler here computes.
     pub fn parse(text: &str) -> Result<Self> {
         let file = "scheduler/scheduler_config.json";
-        let config: SchedulerConfig = serde_json::from_str(text).map_err(|e| model(format!("{file}: {e}")))?;
+        // Python writes the default of a field that is not used here in a way that JSON does not know.
+        let text = text.replace(": -Infinity", ": null");
+        let config: SchedulerConfig =
+            serde_json::from_str(&text).map_err(|e| model(format!("{file}: {e}")))?;
         for (key, only) in FIXED {
             match config.rest.get(key).map(ToString::to_string).as_deref() {
                 None | Some("null") => {}
                 Some(found) if found == only => {}
                 Some(found) => {
-                    return Err(model(format!("{file}: {key}: found {found}, this port knows {only} only")));
+                    return Err(model(format!(
+                        "{file}: {key}: found {found}, this port knows {only} only"
+                    )));
                 }
             }
         }
         if config.num_train_timesteps < 2 {
-            return Err(model(format!("{file}: num_train_timesteps: found {}", config.num_train_timesteps)));
+            return Err(model(format!(
+                "{file}: num_train_timesteps: found {}",
+                config.num_train_timesteps
+            )));
         }
         config.own_kind()?;
         Ok(config)

@@ -5,6 +5,7 @@ use tch::Tensor;
 use super::Scheduler;
 use super::config::{PredictionType, SchedulerConfig, TimestepSpacing};
 use super::noise_schedule::NoiseSchedule;
+use super::timesteps::{linspace, trailing};
 
 pub(super) struct Ddim {
     timesteps: Vec<f64>,
@@ -18,25 +19,41 @@ impl Ddim {
         let train = config.num_train_timesteps;
         let total = train as f64;
         let timesteps: Vec<f64> = (0..n)
-            .map(|i| match config.timestep_spacing.unwrap_or(TimestepSpacing::Leading) {
-                TimestepSpacing::Linspace if n == 1 => 0.0,
-                TimestepSpacing::Linspace => {
-                    ((total - 1.0) * (1.0 - i as f64 / (n - 1) as f64)).round_ties_even()
-                }
-                TimestepSpacing::Leading => ((train / n) * (n - 1 - i)) as f64 + config.steps_offset as f64,
-                TimestepSpacing::Trailing => (total - i as f64 * total / n as f64).round_ties_even() - 1.0,
-            })
+            .map(
+                |i| match config.timestep_spacing.unwrap_or(TimestepSpacing::Leading) {
+                    TimestepSpacing::Linspace if n == 1 => 0.0,
+                    TimestepSpacing::Linspace => {
+                        linspace(total - 1.0, n - 1, n - 1 - i).round_ties_even()
+                    }
+                    TimestepSpacing::Leading => {
+                        ((train / n) * (n - 1 - i)) as f64 + config.steps_offset as f64
+                    }
+                    TimestepSpacing::Trailing => trailing(total, n, i),
+                },
+            )
             .collect();
         let table = NoiseSchedule::new(config).alphas_cumprod;
-        let last = if config.set_alpha_to_one { 1.0 } else { table[0] };
+        let last = if config.set_alpha_to_one {
+            1.0
+        } else {
+            table[0]
+        };
         let alphas = timesteps
             .iter()
             .map(|&t| {
                 let t = (t as usize).min(train - 1);
-                (table[t], t.checked_sub(train / n).map_or(last, |before| table[before]))
+                (
+                    table[t],
+                    t.checked_sub(train / n)
+                        .map_or(last, |before| table[before]),
+                )
             })
             .collect();
-        Ddim { timesteps, alphas, prediction_type: config.prediction_type }
+        Ddim {
+            timesteps,
+            alphas,
+            prediction_type: config.prediction_type,
+        }
     }
 }
 
@@ -57,10 +74,14 @@ impl Scheduler for Ddim {
         let (alpha, alpha_next) = self.alphas[i];
         let (signal, noise) = (alpha.sqrt(), (1.0 - alpha).sqrt());
         let (z_0, eps) = match self.prediction_type {
-            PredictionType::Epsilon => ((latents - noise_pred * noise) / signal, noise_pred.shallow_clone()),
-            PredictionType::VPrediction => {
-                (latents * signal - noise_pred * noise, noise_pred * signal + latents * noise)
-            }
+            PredictionType::Epsilon => (
+                (latents - noise_pred * noise) / signal,
+                noise_pred.shallow_clone(),
+            ),
+            PredictionType::VPrediction => (
+                latents * signal - noise_pred * noise,
+                noise_pred * signal + latents * noise,
+            ),
         };
         z_0 * alpha_next.sqrt() + eps * (1.0 - alpha_next).sqrt()
     }

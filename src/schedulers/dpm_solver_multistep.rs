@@ -9,6 +9,7 @@ use super::Scheduler;
 use super::config::{FinalSigmas, PredictionType, SchedulerConfig, TimestepSpacing};
 use super::noise_schedule::NoiseSchedule;
 use super::sigmas::{interpolate, karras, sigma_table, sigma_to_timestep};
+use super::timesteps::{linspace, trailing};
 
 /// Fewer steps than this end with a first-order step, if the config says `lower_order_final`.
 const FEW_STEPS: usize = 15;
@@ -27,20 +28,25 @@ impl DpmSolverMultistep {
         let train = config.num_train_timesteps;
         let total = train as f64;
         let mut timesteps: Vec<f64> = (0..n)
-            .map(|i| match config.timestep_spacing.unwrap_or(TimestepSpacing::Linspace) {
-                TimestepSpacing::Linspace => {
-                    ((total - 1.0) * (1.0 - i as f64 / n as f64)).round_ties_even()
-                }
-                TimestepSpacing::Leading => ((train / (n + 1)) * (n - i)) as f64 + config.steps_offset as f64,
-                TimestepSpacing::Trailing => (total - i as f64 * total / n as f64).round_ties_even() - 1.0,
-            })
+            .map(
+                |i| match config.timestep_spacing.unwrap_or(TimestepSpacing::Linspace) {
+                    TimestepSpacing::Linspace => linspace(total - 1.0, n, n - i).round_ties_even(),
+                    TimestepSpacing::Leading => {
+                        ((train / (n + 1)) * (n - i)) as f64 + config.steps_offset as f64
+                    }
+                    TimestepSpacing::Trailing => trailing(total, n, i),
+                },
+            )
             .collect();
 
         let table = sigma_table(&NoiseSchedule::new(config));
         let mut sigmas: Vec<f64> = timesteps.iter().map(|&t| interpolate(&table, t)).collect();
         if config.karras() {
             sigmas = karras(table[0], table[train - 1], n);
-            timesteps = sigmas.iter().map(|&s| sigma_to_timestep(&table, s).round_ties_even()).collect();
+            timesteps = sigmas
+                .iter()
+                .map(|&s| sigma_to_timestep(&table, s).round_ties_even())
+                .collect();
         }
         let ends_at_zero = config.final_sigmas_type == FinalSigmas::Zero;
         sigmas.push(if ends_at_zero { 0.0 } else { table[0] });
@@ -88,7 +94,11 @@ impl Scheduler for DpmSolverMultistep {
         let mut next = latents * (sigma_t / sigma_s) + &z_0 * shrink;
 
         let is_last = i + 1 == self.timesteps.len();
-        if let Some(previous) = self.previous_z_0.take().filter(|_| !(is_last && self.last_step_is_first_order)) {
+        if let Some(previous) = self
+            .previous_z_0
+            .take()
+            .filter(|_| !(is_last && self.last_step_is_first_order))
+        {
             let (_, _, lambda_before) = self.point(i - 1);
             let r_0 = (lambda_s - lambda_before) / h;
             next += (&z_0 - previous) * (0.5 * shrink / r_0);

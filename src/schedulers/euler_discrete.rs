@@ -7,6 +7,7 @@ use super::Scheduler;
 use super::config::{FinalSigmas, PredictionType, SchedulerConfig, TimestepSpacing};
 use super::noise_schedule::NoiseSchedule;
 use super::sigmas::{interpolate, karras, sigma_table, sigma_to_timestep};
+use super::timesteps::{linspace, trailing};
 
 /// The sampler of SDXL's checkpoint.
 pub(super) struct EulerDiscrete {
@@ -24,11 +25,12 @@ impl EulerDiscrete {
         let mut timesteps: Vec<f64> = (0..n)
             .map(|i| match spacing {
                 TimestepSpacing::Linspace if n == 1 => 0.0,
-                TimestepSpacing::Linspace => (total - 1.0) * (1.0 - i as f64 / (n - 1) as f64),
+                TimestepSpacing::Linspace => linspace(total - 1.0, n - 1, n - 1 - i),
                 TimestepSpacing::Leading => {
-                    ((config.num_train_timesteps / n) * (n - 1 - i)) as f64 + config.steps_offset as f64
+                    ((config.num_train_timesteps / n) * (n - 1 - i)) as f64
+                        + config.steps_offset as f64
                 }
-                TimestepSpacing::Trailing => (total - i as f64 * total / n as f64).round_ties_even() - 1.0,
+                TimestepSpacing::Trailing => trailing(total, n, i),
             })
             .collect();
 
@@ -36,7 +38,10 @@ impl EulerDiscrete {
         let mut sigmas: Vec<f64> = timesteps.iter().map(|&t| interpolate(&table, t)).collect();
         if config.karras() {
             sigmas = karras(sigmas[n - 1], sigmas[0], n);
-            timesteps = sigmas.iter().map(|&s| sigma_to_timestep(&table, s)).collect();
+            timesteps = sigmas
+                .iter()
+                .map(|&s| sigma_to_timestep(&table, s))
+                .collect();
         }
         let largest = sigmas[0];
         sigmas.push(match config.final_sigmas_type {
@@ -47,7 +52,12 @@ impl EulerDiscrete {
             TimestepSpacing::Leading => (largest * largest + 1.0).sqrt(),
             TimestepSpacing::Linspace | TimestepSpacing::Trailing => largest,
         };
-        EulerDiscrete { timesteps, sigmas, init_noise_sigma, prediction_type: config.prediction_type }
+        EulerDiscrete {
+            timesteps,
+            sigmas,
+            init_noise_sigma,
+            prediction_type: config.prediction_type,
+        }
     }
 }
 

@@ -7,6 +7,7 @@ mod dpm_solver_multistep;
 mod euler_discrete;
 mod noise_schedule;
 mod sigmas;
+mod timesteps;
 
 pub use config::{PredictionType, SchedulerConfig, SchedulerKind, TimestepSpacing};
 pub use noise_schedule::NoiseSchedule;
@@ -43,7 +44,9 @@ pub fn new_scheduler(
 ) -> Result<Box<dyn Scheduler>> {
     let most = config.num_train_timesteps - 1;
     if !(1..=most).contains(&num_inference_steps) {
-        return Err(usage(format!("steps: found {num_inference_steps}, expected 1 to {most}")));
+        return Err(usage(format!(
+            "steps: found {num_inference_steps}, expected 1 to {most}"
+        )));
     }
     let n = num_inference_steps;
     Ok(match kind {

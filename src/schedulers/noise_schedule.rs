@@ -32,7 +32,10 @@ impl NoiseSchedule {
                 product
             })
             .collect();
-        NoiseSchedule { alphas_cumprod, prediction_type: config.prediction_type }
+        NoiseSchedule {
+            alphas_cumprod,
+            prediction_type: config.prediction_type,
+        }
     }
 
     /// Number of timesteps.
@@ -44,7 +47,12 @@ impl NoiseSchedule {
     fn scales(&self, timesteps: &Tensor) -> (Tensor, Tensor) {
         let table = Tensor::from_slice(&self.alphas_cumprod).to_device(timesteps.device());
         let alpha = table.index_select(0, timesteps).view([-1, 1, 1, 1]);
-        (alpha.sqrt().to_kind(Kind::Float), (Tensor::ones_like(&alpha) - &alpha).sqrt().to_kind(Kind::Float))
+        (
+            alpha.sqrt().to_kind(Kind::Float),
+            (Tensor::ones_like(&alpha) - &alpha)
+                .sqrt()
+                .to_kind(Kind::Float),
+        )
     }
 
     /// Eq. (1): latents `z_0 [B, C, H, W]` with noise `eps` of the same shape at `timesteps [B]`

@@ -7,7 +7,11 @@ const RHO: f64 = 7.0;
 
 /// σ for each timestep of a schedule, rising.
 pub(super) fn sigma_table(schedule: &NoiseSchedule) -> Vec<f64> {
-    schedule.alphas_cumprod.iter().map(|a| ((1.0 - a) / a).sqrt()).collect()
+    schedule
+        .alphas_cumprod
+        .iter()
+        .map(|a| ((1.0 - a) / a).sqrt())
+        .collect()
 }
 
 /// σ at a timestep between two of the table, linearly.
@@ -32,5 +36,7 @@ pub(super) fn sigma_to_timestep(table: &[f64], sigma: f64) -> f64 {
 pub(super) fn karras(smallest: f64, largest: f64, n: usize) -> Vec<f64> {
     let (low, high) = (smallest.powf(1.0 / RHO), largest.powf(1.0 / RHO));
     let steps = (n.max(2) - 1) as f64;
-    (0..n).map(|i| (high + i as f64 / steps * (low - high)).powf(RHO)).collect()
+    (0..n)
+        .map(|i| (high + i as f64 / steps * (low - high)).powf(RHO))
+        .collect()
 }

@@ -30,9 +30,15 @@ impl PlainGuidance {
     /// Guidance from the negative branch to the prompt's.
     pub fn new(negative: &Conditioning, prompt: &Conditioning, guidance_scale: f64) -> Self {
         if guidance_scale <= 1.0 {
-            return PlainGuidance { conditioning: Conditioning::cat(&[prompt]), guidance_scale: None };
+            return PlainGuidance {
+                conditioning: Conditioning::cat(&[prompt]),
+                guidance_scale: None,
+            };
         }
-        PlainGuidance { conditioning: Conditioning::cat(&[negative, prompt]), guidance_scale: Some(guidance_scale) }
+        PlainGuidance {
+            conditioning: Conditioning::cat(&[negative, prompt]),
+            guidance_scale: Some(guidance_scale),
+        }
     }
 }
 
@@ -82,9 +88,13 @@ pub fn denoise(
         let step = i + 1;
         let conditioning = guidance.conditioning(step).repeat(b); // [R B, ..], all images of a row together
         let rows = conditioning.prompt_embeds.size()[0] / b;
-        let model_input = scheduler.scale_model_input(&latents, i).repeat([rows, 1, 1, 1]); // [R B, C, H, W]
+        let model_input = scheduler
+            .scale_model_input(&latents, i)
+            .repeat([rows, 1, 1, 1]); // [R B, C, H, W]
         let timestep = scheduler.timesteps()[i] as f32;
-        let timesteps = Tensor::from_slice(&[timestep]).to_device(sdxl.device()).expand([rows * b], false);
+        let timesteps = Tensor::from_slice(&[timestep])
+            .to_device(sdxl.device())
+            .expand([rows * b], false);
 
         let encoded = sdxl.unet_encode(&model_input, &timesteps, &conditioning);
         if step == steps {
@@ -97,6 +107,13 @@ pub fn denoise(
         latents = scheduler.step(&noise_pred, i, &latents);
         progress(step)?;
     }
-    finite(&latents, "the latents after the last step", "try --dtype fp32 or bf16")?;
-    Ok(Denoised { latents, encoder_features })
+    finite(
+        &latents,
+        "the latents after the last step",
+        "try --dtype fp32 or bf16",
+    )?;
+    Ok(Denoised {
+        latents,
+        encoder_features,
+    })
 }

@@ -13,7 +13,9 @@ use crate::io::model_files::ModelFiles;
 use crate::io::weights::{WeightPath, Weights};
 use crate::models::autoencoder_kl::{AutoencoderKl, AutoencoderKlConfig};
 use crate::models::clip_text_model::{ClipTextConfig, ClipTextModel};
-use crate::models::unet_2d_condition::{AddedConditions, Encoded, UNet2DConditionConfig, UNet2DConditionModel};
+use crate::models::unet_2d_condition::{
+    AddedConditions, Encoded, UNet2DConditionConfig, UNet2DConditionModel,
+};
 use crate::schedulers::{NoiseSchedule, SchedulerConfig};
 use prompt::Tokenizers;
 
@@ -93,6 +95,7 @@ pub struct Sdxl {
     /// Both tokenizers.
     pub tokenizers: Tokenizers,
     text_encoders: [ClipTextModel; 2],
+    token_widths: [i64; 2],
     unet: UNet2DConditionModel,
     unet_config: UNet2DConditionConfig,
     vae: AutoencoderKl,
@@ -132,7 +135,11 @@ impl Sdxl {
     ///
     /// # Errors
     /// When a file is missing or does not fit; the message names file and tensor.
-    pub fn load(files: &ModelFiles, options: &LoadOptions, progress: &mut dyn FnMut(&str)) -> Result<Sdxl> {
+    pub fn load(
+        files: &ModelFiles,
+        options: &LoadOptions,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<Sdxl> {
         let _frozen = tch::no_grad_guard();
         let index: serde_json::Value = config(files, "model_index.json")?;
         if index["_class_name"] != "StableDiffusionXLPipeline" {
@@ -142,17 +149,22 @@ impl Sdxl {
                 index["_class_name"]
             )));
         }
-        let scheduler_config = SchedulerConfig::parse(&files.text("scheduler/scheduler_config.json")?)
-            .with_context(|| files.name().to_string())?;
+        let scheduler_config =
+            SchedulerConfig::parse(&files.text("scheduler/scheduler_config.json")?)
+                .with_context(|| files.name().to_string())?;
         let tokenizers = Tokenizers::load(files)?;
         let placement = (options.device, options.kind);
 
-        let mut text_encoder = |component: &str| {
+        let mut text_encoder = |component: &str| -> Result<(ClipTextModel, i64)> {
             progress(component);
             let config: ClipTextConfig = config(files, &format!("{component}/config.json"))?;
-            network(files, component, placement, |path| ClipTextModel::new(path, &config))
+            let encoder = network(files, component, placement, |path| {
+                ClipTextModel::new(path, &config)
+            })?;
+            Ok((encoder, config.hidden_size))
         };
-        let text_encoders = [text_encoder("text_encoder")?, text_encoder("text_encoder_2")?];
+        let (encoder_1, width_1) = text_encoder("text_encoder")?;
+        let (encoder_2, width_2) = text_encoder("text_encoder_2")?;
 
         progress("unet");
         let unet_config: UNet2DConditionConfig = config(files, "unet/config.json")?;
@@ -170,25 +182,41 @@ impl Sdxl {
             Some(files) => (files, "vae"),
             None => (files, "vae"),
         };
-        let at = |file: &str| if vae_folder.is_empty() { file.to_string() } else { format!("{vae_folder}/{file}") };
+        let at = |file: &str| {
+            if vae_folder.is_empty() {
+                file.to_string()
+            } else {
+                format!("{vae_folder}/{file}")
+            }
+        };
         let vae_config: AutoencoderKlConfig = config(vae_files, &at("config.json"))?;
-        let vae_kind = if vae_config.force_upcast { Kind::Float } else { options.kind };
+        let vae_kind = if vae_config.force_upcast {
+            Kind::Float
+        } else {
+            options.kind
+        };
         let vae = network(vae_files, vae_folder, (options.device, vae_kind), |path| {
             AutoencoderKl::new(path, &vae_config)
         })?;
 
         Ok(Sdxl {
-            facts: ModelFacts { name: files.name().to_string(), fingerprint },
+            facts: ModelFacts {
+                name: files.name().to_string(),
+                fingerprint,
+            },
             noise_schedule: NoiseSchedule::new(&scheduler_config),
             scheduler_config,
             tokenizers,
-            text_encoders,
+            text_encoders: [encoder_1, encoder_2],
+            token_widths: [width_1, width_2],
             unet,
             unet_config,
             vae,
             vae_config,
             vae_kind,
-            force_zeros_for_empty_prompt: index["force_zeros_for_empty_prompt"].as_bool().unwrap_or(true),
+            force_zeros_for_empty_prompt: index["force_zeros_for_empty_prompt"]
+                .as_bool()
+                .unwrap_or(true),
             device: options.device,
             kind: options.kind,
         })
@@ -220,28 +248,55 @@ impl Sdxl {
     pub fn initial_latents(&self, seed: i64, height: i64, width: i64) -> Tensor {
         let f = self.vae_scale_factor();
         tch::manual_seed(seed);
-        Tensor::randn([1, self.unet_config.in_channels, height / f, width / f], (Kind::Float, Device::Cpu))
-            .to_device(self.device)
+        Tensor::randn(
+            [1, self.unet_config.in_channels, height / f, width / f],
+            (Kind::Float, Device::Cpu),
+        )
+        .to_device(self.device)
     }
 
     /// The U-Net's first half, Eq. (7): `model_input [B, C, H, W]` at `timesteps [B]`.
-    pub fn unet_encode(&self, model_input: &Tensor, timesteps: &Tensor, conditioning: &Conditioning) -> Encoded {
-        let added = self.unet_config.addition_embed_type.as_ref().map(|_| AddedConditions {
-            text_embeds: conditioning.pooled_prompt_embeds.shallow_clone(),
-            time_ids: conditioning.time_ids.shallow_clone(),
-        });
+    pub fn unet_encode(
+        &self,
+        model_input: &Tensor,
+        timesteps: &Tensor,
+        conditioning: &Conditioning,
+    ) -> Encoded {
+        let added = self
+            .unet_config
+            .addition_embed_type
+            .as_ref()
+            .map(|_| AddedConditions {
+                text_embeds: conditioning.pooled_prompt_embeds.shallow_clone(),
+                time_ids: conditioning.time_ids.shallow_clone(),
+            });
         let model_input = model_input.to_kind(self.kind);
-        self.unet.encode(&model_input, timesteps, &conditioning.prompt_embeds, added.as_ref())
+        self.unet.encode(
+            &model_input,
+            timesteps,
+            &conditioning.prompt_embeds,
+            added.as_ref(),
+        )
     }
 
     /// The U-Net's second half: the prediction in f32.
     pub fn unet_decode(&self, encoded: Encoded, conditioning: &Conditioning) -> Tensor {
-        self.unet.decode(encoded, &conditioning.prompt_embeds).to_kind(Kind::Float)
+        self.unet
+            .decode(encoded, &conditioning.prompt_embeds)
+            .to_kind(Kind::Float)
     }
 
     /// Both halves.
-    pub fn predict(&self, model_input: &Tensor, timesteps: &Tensor, conditioning: &Conditioning) -> Tensor {
-        self.unet_decode(self.unet_encode(model_input, timesteps, conditioning), conditioning)
+    pub fn predict(
+        &self,
+        model_input: &Tensor,
+        timesteps: &Tensor,
+        conditioning: &Conditioning,
+    ) -> Tensor {
+        self.unet_decode(
+            self.unet_encode(model_input, timesteps, conditioning),
+            conditioning,
+        )
     }
 
     /// Pictures of final latents `[B, C, H, W]`, in [0, 1], `[B, 3, H', W']` f32, decoded one at a
@@ -251,21 +306,40 @@ impl Sdxl {
     /// When latents or picture hold a value that is not finite.
     pub fn decode(&self, latents: &Tensor) -> Result<Tensor> {
         finite(latents, "the final latents", "try --dtype fp32 or bf16")?;
-        let latents = (latents / self.vae_config.scaling_factor).to_device(self.device).to_kind(self.vae_kind);
+        let latents = (latents / self.vae_config.scaling_factor)
+            .to_device(self.device)
+            .to_kind(self.vae_kind);
         let images = tch::no_grad(|| {
-            let one = |i| self.vae.decode(&latents.narrow(0, i, 1)).to_kind(Kind::Float).to_device(Device::Cpu);
+            let one = |i| {
+                self.vae
+                    .decode(&latents.narrow(0, i, 1))
+                    .to_kind(Kind::Float)
+                    .to_device(Device::Cpu)
+            };
             Tensor::cat(&(0..latents.size()[0]).map(one).collect::<Vec<_>>(), 0)
         });
-        finite(&images, "the VAE's picture", "try --dtype fp32, or an fp16-safe VAE with --vae")?;
+        finite(
+            &images,
+            "the VAE's picture",
+            "try --dtype fp32, or an fp16-safe VAE with --vae",
+        )?;
         Ok((images / 2.0 + 0.5).clamp(0.0, 1.0))
     }
 
     /// Latents of pictures in [0, 1] `[B, 3, H, W]`: the mean of the VAE's distribution, scaled.
     pub fn encode(&self, images: &Tensor) -> Tensor {
-        let images = (images * 2.0 - 1.0).to_device(self.device).to_kind(self.vae_kind);
+        let images = (images * 2.0 - 1.0)
+            .to_device(self.device)
+            .to_kind(self.vae_kind);
         tch::no_grad(|| {
-            let one = |i| self.vae.encode(&images.narrow(0, i, 1)).mean.to_kind(Kind::Float);
-            Tensor::cat(&(0..images.size()[0]).map(one).collect::<Vec<_>>(), 0) * self.vae_config.scaling_factor
+            let one = |i| {
+                self.vae
+                    .encode(&images.narrow(0, i, 1))
+                    .mean
+                    .to_kind(Kind::Float)
+            };
+            Tensor::cat(&(0..images.size()[0]).map(one).collect::<Vec<_>>(), 0)
+                * self.vae_config.scaling_factor
         })
     }
 
@@ -277,7 +351,10 @@ impl Sdxl {
         let f = self.vae_scale_factor();
         for (name, side) in [("width", width), ("height", height)] {
             if side < f || side % f != 0 {
-                return Err(usage(format!("{name} {side}: expected a positive multiple of {f} for {}", self.facts.name)));
+                return Err(usage(format!(
+                    "{name} {side}: expected a positive multiple of {f} for {}",
+                    self.facts.name
+                )));
             }
         }
         Ok(())
@@ -301,7 +378,10 @@ fn fingerprint_of(path: &WeightPath, config: &UNet2DConditionConfig) -> String {
     let last = (path / "conv_out").tensor("weight", &[config.out_channels, c, 3, 3]);
     let mut hasher = crc32fast::Hasher::new();
     for tensor in [first, last] {
-        let half = tensor.to_device(Device::Cpu).to_kind(Kind::Half).contiguous();
+        let half = tensor
+            .to_device(Device::Cpu)
+            .to_kind(Kind::Half)
+            .contiguous();
         let mut bytes = vec![0; half.numel() * 2];
         half.copy_data_u8(&mut bytes, half.numel());
         hasher.update(&bytes);

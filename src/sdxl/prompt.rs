@@ -32,7 +32,10 @@ impl Tokenizers {
         };
         let tokenizers = [load("tokenizer")?, load("tokenizer_2")?];
         if tokenizers[0].model_max_length() != tokenizers[1].model_max_length() {
-            return Err(model(format!("{}: its two tokenizers have different limits", files.name())));
+            return Err(model(format!(
+                "{}: its two tokenizers have different limits",
+                files.name()
+            )));
         }
         Ok(Tokenizers { tokenizers })
     }
@@ -47,7 +50,10 @@ impl Tokenizers {
     /// # Errors
     /// When the tokenizer fails.
     pub fn encode(&self, prompt: &str) -> Result<[TokenizedPrompt; 2]> {
-        Ok([self.tokenizers[0].encode(prompt)?, self.tokenizers[1].encode(prompt)?])
+        Ok([
+            self.tokenizers[0].encode(prompt)?,
+            self.tokenizers[1].encode(prompt)?,
+        ])
     }
 
     /// The end of the prompt that the limit cuts off, if it does.
@@ -55,14 +61,19 @@ impl Tokenizers {
     /// # Errors
     /// When the tokenizer fails.
     pub fn lost_text<'a>(&self, prompt: &'a str) -> Result<Option<&'a str>> {
-        Ok(self.tokenizers[0].encode(prompt)?.cut_at.and_then(|at| prompt.get(at..)))
+        Ok(self.tokenizers[0]
+            .encode(prompt)?
+            .cut_at
+            .and_then(|at| prompt.get(at..)))
     }
 
-    /// Places of the base word's W tokens among the prompt's, for each time the prompt holds it.
+    /// Places of the base word's W tokens among the prompt's, for each text encoder and for each
+    /// time the prompt holds the word. The two differ behind a "!", which SDXL's second tokenizer
+    /// uses for padding and therefore never joins with its neighbours.
     ///
     /// # Errors
     /// When the prompt does not hold the word, or only behind the limit; the message names both.
-    pub fn word_positions(&self, prompt: &str, word: &str) -> Result<Vec<Vec<usize>>> {
+    pub fn word_positions(&self, prompt: &str, word: &str) -> Result<[Vec<Vec<usize>>; 2]> {
         let places = |tokenizer: &ClipTokenizer| {
             tokenizer.word_positions(prompt, word).map_err(|e| match e.downcast_ref::<WordError>() {
                 Some(WordError::Missing) => usage(format!("prompt {prompt:?}: the base word {word:?} is not in it")),
@@ -73,13 +84,19 @@ impl Tokenizers {
                 None => e,
             })
         };
-        let [first, second] = [places(&self.tokenizers[0])?, places(&self.tokenizers[1])?];
-        if first != second {
+        let [mut first, mut second] = [places(&self.tokenizers[0])?, places(&self.tokenizers[1])?];
+        // The limit may cut the last occurrence off for one of them only.
+        let times = first.len().min(second.len());
+        first.truncate(times);
+        second.truncate(times);
+        if first[0].len() != second[0].len() {
             return Err(model(format!(
-                "the two tokenizers place {word:?} differently in {prompt:?}: {first:?} and {second:?}"
+                "the two tokenizers make {} and {} tokens of {word:?}; choose another base word",
+                first[0].len(),
+                second[0].len()
             )));
         }
-        Ok(first)
+        Ok([first, second])
     }
 }
 
@@ -92,7 +109,9 @@ impl Sdxl {
     pub fn encode_prompt(&self, prompt: &str, height: i64, width: i64) -> Result<Conditioning> {
         let tokenized = self.tokenizers.encode(prompt)?;
         let outputs = [0, 1].map(|i| {
-            let ids = Tensor::from_slice(&tokenized[i].ids).unsqueeze(0).to_device(self.device);
+            let ids = Tensor::from_slice(&tokenized[i].ids)
+                .unsqueeze(0)
+                .to_device(self.device);
             tch::no_grad(|| self.text_encoders[i].forward(&ids))
         });
         let penultimate = |i: usize| {
@@ -112,7 +131,12 @@ impl Sdxl {
     ///
     /// # Errors
     /// When the tokenizer fails.
-    pub fn encode_negative(&self, negative: Option<&str>, height: i64, width: i64) -> Result<Conditioning> {
+    pub fn encode_negative(
+        &self,
+        negative: Option<&str>,
+        height: i64,
+        width: i64,
+    ) -> Result<Conditioning> {
         let encoded = self.encode_prompt(negative.unwrap_or(""), height, width)?;
         if negative.is_some() || !self.force_zeros_for_empty_prompt {
             return Ok(encoded);
@@ -127,7 +151,15 @@ impl Sdxl {
     /// Original height and width, no crop, target height and width `[1, 6]`.
     fn time_ids(&self, height: i64, width: i64) -> Tensor {
         let sizes = [height, width, 0, 0, height, width].map(|n| n as f32);
-        Tensor::from_slice(&sizes).unsqueeze(0).to_kind(Kind::Float).to_device(self.device)
+        Tensor::from_slice(&sizes)
+            .unsqueeze(0)
+            .to_kind(Kind::Float)
+            .to_device(self.device)
+    }
+
+    /// Widths of the two text encoders' tokens; their sum is the width of a prompt embedding.
+    pub fn token_widths(&self) -> [i64; 2] {
+        self.token_widths
     }
 
     /// Where new small tensors of the method belong: the device, in f32.

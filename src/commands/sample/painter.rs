@@ -47,12 +47,21 @@ impl<'a> Painter<'a> {
                 let actor = Actor::read(path, sdxl.device())?;
                 let what = format!("the actor {}", path.display());
                 actor.facts.check_model(&sdxl.facts, &what)?;
-                let offsets = job.guidance.offsets.as_deref().map(read_offsets).transpose()?;
+                let offsets = job
+                    .guidance
+                    .offsets
+                    .as_deref()
+                    .map(read_offsets)
+                    .transpose()?;
                 Some(Guide { actor, offsets })
             }
             _ => None,
         };
-        Ok(Self { sdxl, sampling, actor })
+        Ok(Self {
+            sdxl,
+            sampling,
+            actor,
+        })
     }
 
     /// Draws pictures of one prompt and guidance at once and writes each.
@@ -65,7 +74,11 @@ impl<'a> Painter<'a> {
         let started = Instant::now();
         let sdxl = self.sdxl;
         let steps = self.sampling.job.drawing.steps;
-        let ResolvedDrawing { width, height, scheduler } = self.sampling.drawing;
+        let ResolvedDrawing {
+            width,
+            height,
+            scheduler,
+        } = self.sampling.drawing;
         let guidance = self.guidance(pictures[0])?;
         let latents: Vec<Tensor> = pictures
             .iter()
@@ -108,7 +121,11 @@ impl<'a> Painter<'a> {
             write_bytes_atomically(path, &file.to_bytes()?)?;
             session.wrote(path, "latents", json!({"seed": picture.seed}));
         }
-        let subject = self.sampling.subject.as_ref().map(|facts| facts.base_word.as_str());
+        let subject = self
+            .sampling
+            .subject
+            .as_ref()
+            .map(|facts| facts.base_word.as_str());
         let mut facts = picture_facts(&self.sdxl.facts, subject);
         if picture.is_guided {
             facts.extend(self.sampling.sources.clone());
@@ -125,7 +142,11 @@ impl<'a> Painter<'a> {
         let negative = self.sdxl.encode_negative(negative, height, width)?;
         let Some(guide) = self.actor.as_ref().filter(|_| picture.is_guided) else {
             let prompt = self.sdxl.encode_prompt(prompt, height, width)?;
-            return Ok(Box::new(PlainGuidance::new(&negative, &prompt, drawing.guidance_scale)));
+            return Ok(Box::new(PlainGuidance::new(
+                &negative,
+                &prompt,
+                drawing.guidance_scale,
+            )));
         };
         let word = &guide.actor.facts.base_word;
         let prompt = BaseWordPrompt::new(self.sdxl, prompt, word, height, width)?;
@@ -138,7 +159,9 @@ impl<'a> Painter<'a> {
                 &from_projector
             }
         };
-        Ok(Box::new(ClusterGuidance::new(&negative, &prompt, offsets, &settings)?))
+        Ok(Box::new(ClusterGuidance::new(
+            &negative, &prompt, offsets, &settings,
+        )?))
     }
 }
 
@@ -164,7 +187,11 @@ pub(super) fn read_offsets(path: &Path) -> Result<Offsets> {
                 "{}: {name}: found shape {:?}{}, expected [W, D] with finite values",
                 path.display(),
                 tensor.size(),
-                if is_finite { "" } else { " with values that are not finite" }
+                if is_finite {
+                    ""
+                } else {
+                    " with values that are not finite"
+                }
             )));
         }
         Ok(tensor)

@@ -14,7 +14,12 @@ use crate::io::atomic::write_bytes_atomically;
 use crate::oneactor::tune::Tuner;
 
 /// Goes on from the checkpoint of an interrupted run with the same settings.
-pub(super) fn resume(session: &Session, layout: &Layout, settings: &Settings, tuner: &mut Tuner) -> Result<()> {
+pub(super) fn resume(
+    session: &Session,
+    layout: &Layout,
+    settings: &Settings,
+    tuner: &mut Tuner,
+) -> Result<()> {
     let Ok(text) = fs::read_to_string(layout.checkpoint_config()) else {
         return Ok(());
     };
@@ -28,7 +33,9 @@ pub(super) fn resume(session: &Session, layout: &Layout, settings: &Settings, tu
         return Ok(());
     }
     tuner.restore(&layout.checkpoint())?;
-    session.reporter.note(&format!("going on after step {}", tuner.steps_taken()));
+    session
+        .reporter
+        .note(&format!("going on after step {}", tuner.steps_taken()));
     Ok(())
 }
 
@@ -51,7 +58,11 @@ pub(super) fn open_log(path: &Path, steps: usize) -> Result<File> {
         let step = row.and_then(|row| row["step"].as_u64());
         step.is_some_and(|step| (1..=steps as u64).contains(&step))
     };
-    let kept: Vec<String> = text.lines().filter(is_kept).map(|line| format!("{line}\n")).collect();
+    let kept: Vec<String> = text
+        .lines()
+        .filter(is_kept)
+        .map(|line| format!("{line}\n"))
+        .collect();
     write_bytes_atomically(path, kept.concat().as_bytes())?;
     OpenOptions::new()
         .append(true)

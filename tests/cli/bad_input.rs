@@ -1,0 +1,344 @@
+//! Bad input: refused with what was found, what was expected and the exit code of its kind, and
+//! nothing written.
+
+use std::fs;
+use std::io::Write;
+use std::process::Stdio;
+
+use oneactor::io::tensors::TensorFile;
+use tch::{Device, Kind, Tensor};
+
+use crate::{BASE, Run, folder, folder_with_actor, names, oneactor, program};
+
+#[test]
+fn values_out_of_range_are_refused_with_the_range() {
+    let folder = folder("ranges");
+    let cases = [
+        (
+            "--steps 0",
+            "--steps: found 0, expected a whole number from 1 to 1000",
+        ),
+        ("--width 63", "--width: found 63, expected a multiple of 8"),
+        ("-H -64", "--height: found -64, expected a multiple of 8"),
+        (
+            "--num-images -3",
+            "--num-images: found -3, expected a whole number from 2 to 1000",
+        ),
+        (
+            "--seed -1",
+            "--seed: found -1, expected a whole number from 0",
+        ),
+        (
+            "--guidance-scale nan",
+            "--guidance-scale: found NaN, expected a number from 0 to 100",
+        ),
+        (
+            "--cfg-scale -1",
+            "--guidance-scale: found -1, expected a number from 0 to 100",
+        ),
+        (
+            "--batch-size 0",
+            "--batch-size: found 0, expected a whole number from 1",
+        ),
+        (
+            "--scheduler heun",
+            "--scheduler: found \"heun\", expected one of euler, dpm++2m, ddim",
+        ),
+        (
+            "--device gpu",
+            "--device: found \"gpu\", expected auto, cpu, cuda or cuda:N",
+        ),
+    ];
+    for (flags, message) in cases {
+        let base = "generate-base --model toy -p 'a robot' --subject robot -o robot";
+        oneactor(&folder, &format!("{base} {flags}"))
+            .exits_with(2)
+            .says(message)
+            .writes_nothing();
+    }
+    assert!(names(&folder).is_empty());
+}
+
+#[test]
+fn values_of_tune_and_sample_are_refused_with_the_range() {
+    let folder = folder_with_actor("ranges-of-actor");
+    let cases = [
+        (
+            "tune robot --overwrite --target 3",
+            "--target: found 3, expected 0 to 2",
+        ),
+        (
+            "tune robot --overwrite --target best",
+            "expected the number of a base image or \"auto\"",
+        ),
+        (
+            "tune robot --overwrite --num-auxiliary 3",
+            "--num-auxiliary: found 3, expected at most 2",
+        ),
+        (
+            "tune robot --overwrite --lambda-1 -1",
+            "--lambda-1: found -1, expected a number from 0",
+        ),
+        (
+            "tune robot --overwrite --learning-rate 0",
+            "--learning-rate: found 0, expected",
+        ),
+        (
+            "sample robot -p [b] --guided-steps 5-40",
+            "found \"5-40\", expected first-last within 1-30",
+        ),
+        (
+            "sample robot -p [b] --guided-steps 0-3 --steps 4",
+            "within 1-4 (--steps is 4)",
+        ),
+        (
+            "sample robot -p [b] --eta-2 -1",
+            "--eta-2: found -1, expected a number from 0 to 200",
+        ),
+        (
+            "sample robot -p [b] --num-images 0",
+            "--num-images: found 0, expected",
+        ),
+        ("sample robot", "--prompt or --prompts-file is missing"),
+        ("sample robot -p ''", "prompt 1 is empty"),
+        ("sample -p [b]", "an actor is missing"),
+        ("sample robot robot -p [b]", "found 2 actors, expected one"),
+        (
+            "sample robot -p [b] --no-actor --compare",
+            "leave out --no-actor",
+        ),
+    ];
+    for (line, message) in cases {
+        oneactor(&folder, line)
+            .exits_with(2)
+            .says(message)
+            .writes_nothing();
+    }
+    assert!(!folder.join("robot/samples").exists());
+}
+
+#[test]
+fn a_prompt_without_the_base_word_is_refused_by_name() {
+    let folder = folder_with_actor("word");
+    let cases = [
+        "generate-base --model toy -p 'a cat' --subject robot -o x",
+        "generate-base --model toy -p 'many robotics' --subject robot -o x",
+        "sample robot -p 'a robot' -p 'a cat' -o x",
+        "sample robot -p 'robotics' -o x",
+    ];
+    for line in cases {
+        let run = oneactor(&folder, line).exits_with(2).writes_nothing();
+        assert!(run.stderr.contains("\"robot\""), "{}", run.stderr);
+        let names_prompt = run.stderr.contains("\"a cat\"") || run.stderr.contains("robotics\"");
+        assert!(names_prompt, "{}", run.stderr);
+        assert!(
+            !run.stderr.contains("loading"),
+            "refused before anything is loaded"
+        );
+    }
+}
+
+#[test]
+fn a_base_word_behind_the_limit_is_refused_and_a_lost_end_is_told() {
+    let folder = folder("limit");
+    let long = "red ".repeat(80);
+    let line = format!("generate-base --model toy --subject robot -o x -p '{long} robot'");
+    oneactor(&folder, &line)
+        .exits_with(2)
+        .says("lies behind the limit of 32 tokens");
+    let line = format!("{BASE} -o x --dry-run -p 'a robot, {long}'").replace("-p 'a robot' ", "");
+    oneactor(&folder, &line)
+        .exits_with(0)
+        .says("will not see the end of this one");
+}
+
+#[test]
+fn prompt_files_that_hold_no_usable_text_are_refused() {
+    let folder = folder_with_actor("prompt-files");
+    let write = |name: &str, bytes: &[u8]| {
+        fs::write(folder.join(name), bytes).expect("the folder is writable");
+    };
+    write("empty.txt", b"\n \n");
+    write("latin.txt", b"a robot\na caf\xe9 robot\n");
+    write("huge.txt", &vec![b'a'; (1 << 20) + 1]);
+    let cases = [
+        ("empty.txt", "empty.txt holds no prompt"),
+        (
+            "latin.txt",
+            "latin.txt, line 2: found bytes that are not UTF-8",
+        ),
+        ("huge.txt", "huge.txt is larger than 1 MiB"),
+        ("none.txt", "opening prompts file none.txt"),
+    ];
+    for (name, message) in cases {
+        let line = format!("sample robot --prompts-file {name} -o x");
+        oneactor(&folder, &line)
+            .exits_with(2)
+            .says(message)
+            .writes_nothing();
+    }
+}
+
+#[test]
+fn prompts_come_from_standard_input_too() {
+    let folder = folder_with_actor("stdin");
+    let arguments = "sample robot --prompts-file - -o x --steps 2 --dry-run".split(' ');
+    let mut child = program(&folder, arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut stdin = child.stdin.take().expect("stdin is piped");
+    stdin
+        .write_all(b"a robot\n[b] in the snow\n")
+        .expect("the program reads");
+    drop(stdin);
+    let run = Run::of(child.wait_with_output().expect("the program ends")).exits_with(0);
+    assert_eq!(run.paths()[..2], ["x/0000-0.png", "x/0001-1.png"]);
+}
+
+#[test]
+fn missing_folders_and_files_are_named_with_the_way_out() {
+    let folder = folder_with_actor("missing-files");
+    fs::create_dir(folder.join("empty")).expect("the folder is writable");
+    fs::write(folder.join("text.png"), "hello").expect("the folder is writable");
+    fs::write(folder.join("bad.safetensors"), "hello").expect("the folder is writable");
+    let cases = [
+        (
+            "tune nowhere",
+            "there is no base set nowhere/base.safetensors: run `oneactor generate-base",
+        ),
+        (
+            "sample nowhere -p [b]",
+            "there is no folder or actor nowhere",
+        ),
+        (
+            "sample empty -p [b]",
+            "there is no actor empty/actor.safetensors: run `oneactor tune empty`",
+        ),
+        (
+            "sample bad.safetensors -p [b]",
+            "bad.safetensors: not a whole safetensors file",
+        ),
+        (
+            "sample robot/base.safetensors -p [b]",
+            "found oneactor.base/v1, expected oneactor.actor/v1",
+        ),
+        (
+            "sample robot -p [b] --offsets none.safetensors",
+            "there is no file none.safetensors",
+        ),
+        ("sample --from text.png", "text.png"),
+        (
+            "sample --from robot/grid.png",
+            "robot/grid.png has no text chunk \"oneactor\"",
+        ),
+        (
+            "sample robot -p [b] --config none.json",
+            "opening batch file none.json",
+        ),
+    ];
+    for (line, message) in cases {
+        oneactor(&folder, line)
+            .exits_with(2)
+            .says(message)
+            .writes_nothing();
+    }
+}
+
+#[test]
+fn a_model_that_is_not_there_is_exit_code_3() {
+    let folder = folder("model");
+    let base = BASE.replace("--model toy ", "");
+    for (model, message) in [
+        ("nowhere", "`nowhere` is no folder here"),
+        ("./nowhere", "there is no file or folder ./nowhere"),
+        ("nobody/nothing", "nobody/nothing"),
+    ] {
+        let line = format!("{base} -o x --model {model} --offline");
+        oneactor(&folder, &line)
+            .exits_with(3)
+            .says(message)
+            .writes_nothing();
+    }
+    assert!(!folder.join("x").exists());
+}
+
+#[test]
+fn a_gpu_that_is_not_there_is_exit_code_4() {
+    if tch::Cuda::is_available() {
+        return;
+    }
+    let folder = folder("gpu");
+    oneactor(&folder, &format!("{BASE} -o x --device cuda"))
+        .exits_with(4)
+        .says("--device cpu")
+        .writes_nothing();
+}
+
+#[test]
+fn an_actor_of_another_model_is_refused_with_both_names() {
+    let folder = folder_with_actor("other-model");
+    // The same actor, said to be of a model with other weights.
+    let path = folder.join("robot/actor.safetensors");
+    let mut actor = TensorFile::read(&path).expect("it is readable");
+    actor
+        .metadata
+        .insert("model".into(), "somebody/other".into());
+    actor
+        .metadata
+        .insert("model_fingerprint".into(), "00000000".into());
+    fs::write(&path, actor.to_bytes().expect("it can be written")).expect("the folder is writable");
+    oneactor(&folder, "sample robot -p [b] --model toy -o x")
+        .exits_with(2)
+        .says("somebody/other")
+        .says("not with toy")
+        .writes_nothing();
+}
+
+#[test]
+fn offsets_that_do_not_fit_are_refused() {
+    let folder = folder_with_actor("offsets");
+    let path = folder.join("offsets.safetensors");
+    let write = |shape: &[i64], value: f64| {
+        let mut file = TensorFile::default();
+        let offset = Tensor::full(shape, value, (Kind::Float, Device::Cpu));
+        file.insert("target_offset", &offset);
+        file.insert("average_offset", &offset);
+        fs::write(&path, file.to_bytes().expect("it can be written"))
+            .expect("the folder is writable");
+    };
+    let line = "sample robot -p [b] --steps 2 -o x --offsets offsets.safetensors";
+    write(&[192], 0.0);
+    oneactor(&folder, line)
+        .exits_with(2)
+        .says("expected [W, D]");
+    write(&[1, 192], f64::NAN);
+    oneactor(&folder, line).exits_with(2).says("not finite");
+    write(&[1, 7], 0.0);
+    oneactor(&folder, line).exits_with(2).says("does not fit");
+    assert!(names(&folder.join("x")).is_empty());
+    write(&[1, 192], 0.0);
+    oneactor(&folder, line).exits_with(0);
+}
+
+#[test]
+fn an_output_that_can_not_be_written_is_named() {
+    let folder = folder("not-writable");
+    fs::write(folder.join("file"), "").expect("the folder is writable");
+    oneactor(&folder, &format!("{BASE} -o file/robot"))
+        .exits_with(2)
+        .says("file/robot")
+        .writes_nothing();
+}
+
+#[test]
+fn unknown_flags_and_commands_are_exit_code_2() {
+    let folder = folder("unknown");
+    oneactor(&folder, "sample --semantic-scal 1")
+        .exits_with(2)
+        .says("--semantic-scale");
+    oneactor(&folder, "smaple").exits_with(2).says("sample");
+    oneactor(&folder, "").exits_with(2).says("Usage: oneactor");
+}

@@ -1,0 +1,183 @@
+//! Batch files and the environment.
+
+use std::fs;
+use std::path::Path;
+
+use crate::{Run, folder, folder_with_actor, json, names, oneactor, program};
+
+fn write(folder: &Path, text: &str) {
+    fs::write(folder.join("batch.json"), text).expect("the folder is writable");
+}
+
+const DEFAULTS: &str = r#""defaults": {"model": "toy", "prompt": "a robot", "subject": "robot",
+    "num_images": 2, "steps": 3}"#;
+
+#[test]
+fn a_batch_does_every_job_with_one_loaded_model() {
+    let folder = folder("batch");
+    write(
+        &folder,
+        &format!(
+            r#"{{{DEFAULTS}, "jobs": [{{"output_dir": "a"}}, {{"output_dir": "b", "seed": 5}}]}}"#
+        ),
+    );
+    let run = oneactor(&folder, "generate-base --config batch.json").exits_with(0);
+    assert_eq!(
+        run.stderr.matches("loading toy").count(),
+        1,
+        "{}",
+        run.stderr
+    );
+    assert_eq!(json(&folder.join("b/base.json"))["parameters"]["seed"], 5);
+    oneactor(&folder, "generate-base --config batch.json")
+        .exits_with(0)
+        .writes_nothing();
+}
+
+#[test]
+fn flags_win_over_environment_over_job_over_defaults() {
+    let folder = folder("precedence");
+    write(
+        &folder,
+        &format!(r#"{{{DEFAULTS}, "jobs": [{{"output_dir": "a", "seed": 2}}]}}"#),
+    );
+    let steps = |arguments: &str, variables: &[(&str, &str)]| {
+        let mut command = program(&folder, arguments.split(' '));
+        command.envs(variables.iter().copied());
+        Run::of(command.output().expect("the program starts")).exits_with(0);
+        json(&folder.join("a/base.json"))["parameters"]["steps"].clone()
+    };
+    let line = "generate-base --config batch.json --overwrite";
+    assert_eq!(steps(line, &[]), 3);
+    assert_eq!(steps(line, &[("ONEACTOR_STEPS", "2")]), 2);
+    assert_eq!(
+        steps(&format!("{line} --steps 1"), &[("ONEACTOR_STEPS", "2")]),
+        1
+    );
+}
+
+#[test]
+fn a_failing_job_does_not_stop_the_others() {
+    let folder = folder("partial");
+    write(
+        &folder,
+        &format!(
+            r#"{{{DEFAULTS}, "jobs": [{{"output_dir": "a", "steps": 0}},
+                {{"output_dir": "b", "prompt": "a cat"}}, {{"output_dir": "c"}}]}}"#
+        ),
+    );
+    oneactor(&folder, "generate-base --config batch.json")
+        .exits_with(5)
+        .says("error: job 1 of batch.json: --steps: found 0")
+        .says("error: job 2 of batch.json: the base word \"robot\" is missing from the prompt \"a cat\"")
+        .says("error: 2 of 3 jobs failed");
+    assert_eq!(names(&folder), ["batch.json", "c"]);
+}
+
+#[test]
+fn a_batch_of_failures_has_the_exit_code_of_the_failure() {
+    let folder = folder("all-fail");
+    write(
+        &folder,
+        r#"{"jobs": [{"dir": "nowhere"}, {"dir": "nobody"}]}"#,
+    );
+    oneactor(&folder, "tune --config batch.json")
+        .exits_with(2)
+        .says("2 of 2 jobs failed");
+}
+
+#[test]
+fn two_jobs_may_not_share_a_folder() {
+    let folder = folder_with_actor("same-folder");
+    write(
+        &folder,
+        r#"{"defaults": {"actors": "robot", "steps": 2, "output_dir": "x"},
+            "jobs": [{"prompt": "[b]"}, {"prompt": "a [b]"}]}"#,
+    );
+    oneactor(&folder, "sample --config batch.json")
+        .exits_with(5)
+        .says("job 2 of batch.json: x is the folder of an earlier job too");
+}
+
+#[test]
+fn a_file_that_is_no_batch_is_refused_with_the_place() {
+    let folder = folder("broken");
+    let cases = [
+        (
+            "{\n \"jobs\": [}",
+            "batch file batch.json: line 2, column 11",
+        ),
+        ("", "line 1, column 0"),
+        ("[]", "found a list, expected {\"defaults\""),
+        (r#"{"jobs": []}"#, "expected at least one job"),
+        (
+            r#"{"jbos": [{}]}"#,
+            "unknown key `jbos`, did you mean `jobs`?",
+        ),
+        (
+            r#"{"jobs": [{"promt": "a"}]}"#,
+            "job 1: unknown key `promt`, did you mean `prompt`?",
+        ),
+        (
+            r#"{"jobs": [{"steps": "ten"}]}"#,
+            "key `steps`: found the string \"ten\", expected a whole number",
+        ),
+        (
+            r#"{"jobs": [{}, {"steps": 1, "steps": 2}]}"#,
+            "key `steps` stands here twice",
+        ),
+        (
+            r#"{"defaults": {"dtype": "int4"}, "jobs": [{}]}"#,
+            "`defaults`: key `dtype`: found the string \"int4\"",
+        ),
+        (
+            r#"{"jobs": [{"quiet": true}]}"#,
+            "give --quiet on the command line",
+        ),
+    ];
+    for (text, message) in cases {
+        write(&folder, text);
+        oneactor(&folder, "generate-base --config batch.json")
+            .exits_with(2)
+            .says(message)
+            .writes_nothing();
+    }
+    fs::write(folder.join("batch.json"), b"{\"jobs\": [\xff]}").expect("the folder is writable");
+    oneactor(&folder, "generate-base --config batch.json")
+        .exits_with(2)
+        .says("is not UTF-8");
+}
+
+#[test]
+fn the_batches_of_this_repository_are_good() {
+    let folder = folder("configs");
+    let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs");
+    for (command, fewer) in [
+        ("generate-base", "--steps 2"),
+        ("tune", "--max-steps 2"),
+        ("sample", "--steps 2"),
+    ] {
+        let config = configs.join(format!("toy-smoke-{command}.json"));
+        let line = format!("{command} --config {} {fewer}", config.display());
+        oneactor(&folder, &line).exits_with(0);
+    }
+    assert!(
+        folder
+            .join("runs/toy-smoke/robot/samples/manifest.jsonl")
+            .is_file()
+    );
+    // The others need SDXL; their keys and types are checked before that is missed.
+    let config = configs.join("generate-base.json");
+    oneactor(
+        &folder,
+        &format!("generate-base --config {}", config.display()),
+    )
+    .exits_with(3)
+    .says("stabilityai/stable-diffusion-xl-base-1.0");
+    for command in ["tune", "sample"] {
+        let config = configs.join(format!("{command}.json"));
+        oneactor(&folder, &format!("{command} --config {}", config.display()))
+            .exits_with(2)
+            .says("there is no");
+    }
+}

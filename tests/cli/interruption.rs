@@ -1,0 +1,105 @@
+//! Ctrl-C and SIGTERM: what is finished stays, and the same command goes on.
+
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::{Run, folder, folder_with_actor, json, names, oneactor, pixels, program, text};
+
+fn start(folder: &Path, line: &str) -> Child {
+    program(folder, line.split(' '))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts")
+}
+
+/// Sends a signal once `is_time`, and waits for the end.
+fn signal_when(child: Child, signal: &str, is_time: impl Fn() -> bool) -> Run {
+    let started = Instant::now();
+    while !is_time() {
+        assert!(
+            started.elapsed() < Duration::from_secs(120),
+            "it was never time"
+        );
+        sleep(Duration::from_millis(10));
+    }
+    let status = std::process::Command::new("kill")
+        .args([signal, &child.id().to_string()])
+        .status();
+    assert!(
+        status.is_ok_and(|status| status.success()),
+        "kill works here"
+    );
+    Run::of(child.wait_with_output().expect("the program ends"))
+}
+
+#[test]
+fn ctrl_c_keeps_finished_base_images_and_a_rerun_draws_the_rest() {
+    let folder = folder("ctrl-c");
+    let line =
+        "generate-base --model toy -p robot --subject robot -o robot --num-images 30 --steps 30";
+    let second = folder.join("robot/base/01.png");
+    let run = signal_when(start(&folder, line), "-INT", || second.is_file());
+    run.exits_with(130).says("stopped by Ctrl-C");
+    let robot = folder.join("robot");
+    assert!(!robot.join("base.json").exists() && !robot.join("grid.png").exists());
+    let kept = names(&robot.join("base"));
+    assert!((2..30).contains(&kept.len()), "{kept:?}");
+    assert!(
+        kept.iter().all(|name| name.ends_with(".png")),
+        "nothing is half-written: {kept:?}"
+    );
+    let before = pixels(&second);
+
+    let run = oneactor(&folder, line)
+        .exits_with(0)
+        .says("of 30 images are there already");
+    assert!(!run.paths().contains(&"robot/base/00.png"));
+    assert_eq!(names(&robot.join("base")).len(), 30);
+    assert_eq!(
+        names(&robot),
+        ["base", "base.json", "base.safetensors", "grid.png"]
+    );
+    assert_eq!(pixels(&second), before);
+}
+
+#[test]
+fn an_interrupted_tuning_ends_as_if_it_had_not_been() {
+    let folder = folder_with_actor("sigterm");
+    let line = "tune robot --target 0 --max-steps 30 --overwrite";
+    let log = folder.join("robot/tune.jsonl");
+    let rows = || {
+        std::fs::read_to_string(&log)
+            .unwrap_or_default()
+            .lines()
+            .count()
+    };
+    // The old log has three rows; the new one begins with none.
+    let run = signal_when(start(&folder, line), "-TERM", || rows() > 5);
+    run.exits_with(143).says("stopped by SIGTERM");
+    assert!(folder.join("robot/tune.checkpoint.safetensors").is_file());
+    oneactor(&folder, line)
+        .exits_with(0)
+        .says("going on after step");
+    let losses = |path: &Path| -> Vec<String> {
+        let row =
+            |line: &str| serde_json::from_str::<serde_json::Value>(line).expect("a row is JSON");
+        text(path)
+            .lines()
+            .map(|line| row(line)["loss"].to_string())
+            .collect()
+    };
+    let interrupted = losses(&log);
+    assert_eq!(interrupted.len(), 30);
+
+    oneactor(&folder, line).exits_with(0);
+    assert_eq!(
+        losses(&log),
+        interrupted,
+        "the same config and seed give the same numbers"
+    );
+    assert_eq!(json(&folder.join("robot/tune.json"))["result"]["steps"], 30);
+    assert!(!folder.join("robot/tune.checkpoint.safetensors").exists());
+}

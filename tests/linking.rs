@@ -1,0 +1,65 @@
+//! The binary finds libtorch by itself, and has CUDA mapped where libtorch has it. Without the
+//! build script's care the linker drops `libtorch_cuda.so` and no GPU is ever seen; that shows on
+//! a machine without a GPU too, because the versions of its libraries can not be asked for.
+
+use std::path::Path;
+use std::process::Command;
+
+/// The libraries that this process, linked as the binary is, has mapped.
+fn mapped() -> Vec<String> {
+    let _ = tch::get_num_threads();
+    let maps =
+        std::fs::read_to_string("/proc/self/maps").expect("Linux tells what a process has mapped");
+    maps.lines()
+        .filter_map(|line| line.split_whitespace().nth(5).map(str::to_owned))
+        .collect()
+}
+
+fn libtorch_has_cuda() -> bool {
+    let libraries = mapped();
+    let cpu = libraries
+        .iter()
+        .find(|path| path.contains("libtorch_cpu.so"))
+        .expect("libtorch is shared");
+    Path::new(cpu).with_file_name("libtorch_cuda.so").exists()
+}
+
+#[test]
+fn cuda_is_mapped_where_libtorch_has_it() {
+    if !libtorch_has_cuda() {
+        eprintln!("this libtorch has no CUDA: nothing to link");
+        return;
+    }
+    assert!(
+        mapped()
+            .iter()
+            .any(|path| path.contains("libtorch_cuda.so")),
+        "libtorch_cuda.so is not mapped"
+    );
+    assert!(tch::utils::version_cudnn() > 0, "cuDNN has no version");
+    assert!(
+        tch::utils::version_cudart() > 0,
+        "the CUDA runtime has no version"
+    );
+}
+
+#[test]
+fn the_binary_starts_without_library_paths_and_says_whether_cuda_is_linked() {
+    let output = Command::new(env!("CARGO_BIN_EXE_oneactor"))
+        .arg("doctor")
+        .env_remove("LD_LIBRARY_PATH")
+        .env_remove("LD_PRELOAD")
+        .output()
+        .expect("the binary starts");
+    let report = String::from_utf8(output.stdout).expect("the report is text");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let line = report
+        .lines()
+        .find(|line| line.starts_with("cuda linked"))
+        .expect("the report has the line");
+    assert_eq!(line.contains("yes"), libtorch_has_cuda(), "{line}");
+}
