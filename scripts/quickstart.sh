@@ -4,10 +4,15 @@
 # comparison.png (the same prompts and seeds plain and with the actor, side by side).
 . "$(dirname "$0")/environment.sh"
 
+# One thread is what the toy model needs; two beside another busy process are far slower than one.
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+
 say "building (the first time takes some minutes)"
 cargo build --release --locked
 oneactor=target/release/oneactor
 out=runs/quickstart
+# Always from the beginning: this shows the whole job.
+rm -rf "$out"
 mkdir -p "$out"
 printf '%s\n' '[b], at the beach.' '[b], in the snow.' '[b], in the jungle.' '[b], at night.' \
   '[b], in a library surrounded by books.' '[b], in the street.' >"$out/prompts.txt"
