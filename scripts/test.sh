@@ -6,6 +6,10 @@
 say "Python packages of the references"
 install parity scripts/parity/requirements.txt
 export ONEACTOR_PYTHON="$venv/bin/python"
+# The tests of downloads talk to a server on this machine, and no test may depend on a proxy or a token.
+unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY "${!HF_@}"
+# Two threads of libtorch beside another test are far slower than one.
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
 if [ $# = 0 ]; then
   say "formatting, lints, documentation"

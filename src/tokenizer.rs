@@ -137,7 +137,7 @@ impl ClipTokenizer {
             .merges
             .lines()
             .enumerate()
-            .filter(|(i, line)| !line.is_empty() && !(*i == 0 && line.starts_with("#version")))
+            .filter(|(i, line)| !(line.is_empty() || *i == 0 && line.starts_with("#version")))
             .map(|(i, line)| {
                 line.split_once(' ')
                     .map(|(a, b)| (a.to_string(), b.to_string()))
