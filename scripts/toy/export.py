@@ -3,6 +3,7 @@
 Averaged weights, float16 safetensors; the tokenizer folders keep the plain CLIP files and no tokenizer.json.
 """
 import argparse
+import json
 import shutil
 from pathlib import Path
 
@@ -23,6 +24,7 @@ def export(state_path, tokenizer_folder, vae_folder, out):
     pipeline = model.pipeline(tokenizers, networks[:2], networks[2], vae).to(dtype=torch.float16)
     shutil.rmtree(out, ignore_errors=True)
     pipeline.save_pretrained(out, safe_serialization=True)
+    strip_paths(out)
     for folder in ('tokenizer', 'tokenizer_2'):
         shutil.rmtree(out / folder)
         (out / folder).mkdir()
@@ -32,6 +34,14 @@ def export(state_path, tokenizer_folder, vae_folder, out):
     print(f'{out}: {size:,} bytes')
     if size > LIMIT:
         raise SystemExit(f'larger than {LIMIT:,} bytes')
+
+
+def strip_paths(out):
+    """diffusers notes the folder that a component came from; that is of no use to anybody else."""
+    for path in out.glob('*/config.json'):
+        config = json.loads(path.read_text())
+        config.pop('_name_or_path', None)
+        path.write_text(json.dumps(config, indent=2) + '\n')
 
 
 if __name__ == '__main__':

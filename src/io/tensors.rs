@@ -53,6 +53,25 @@ impl TensorFile {
         })
     }
 
+    /// Reads a file of this layout, which its metadata name as `format`.
+    ///
+    /// # Errors
+    /// As [`TensorFile::read`], and when the layout is another.
+    pub fn read_format(path: &Path, format: &str) -> Result<TensorFile> {
+        let file = TensorFile::read(path)?;
+        match file
+            .metadata
+            .get("format")
+            .map_or("no format", String::as_str)
+        {
+            found if found == format => Ok(file),
+            found => Err(usage(format!(
+                "{}: found {found}, expected {format}",
+                path.display()
+            ))),
+        }
+    }
+
     fn from_bytes(bytes: &[u8]) -> Result<TensorFile> {
         let (_, header) = SafeTensors::read_metadata(bytes)?;
         let metadata = header

@@ -98,17 +98,7 @@ impl Actor {
     /// # Errors
     /// When the file is missing, damaged or of another format.
     pub fn read(path: &Path, device: Device) -> Result<Actor> {
-        let file = TensorFile::read(path)?;
-        let found = file
-            .metadata
-            .get("format")
-            .map_or("no format", String::as_str);
-        if found != FORMAT {
-            return Err(usage(format!(
-                "{}: found {found}, expected {FORMAT}",
-                path.display()
-            )));
-        }
+        let file = TensorFile::read_format(path, FORMAT)?;
         Actor::from_file(&file, path, device).with_context(|| format!("reading {}", path.display()))
     }
 

@@ -88,17 +88,7 @@ impl BaseSet {
     /// # Errors
     /// When the file is missing, damaged or of another format, or its tensors do not agree.
     pub fn read(path: &Path) -> Result<BaseSet> {
-        let file = TensorFile::read(path)?;
-        let found = file
-            .metadata
-            .get("format")
-            .map_or("no format", String::as_str);
-        if found != FORMAT {
-            return Err(usage(format!(
-                "{}: found {found}, expected {FORMAT}",
-                path.display()
-            )));
-        }
+        let file = TensorFile::read_format(path, FORMAT)?;
         let facts = BaseFacts::from_metadata(&file.metadata, path)?;
         let latents = file.get("latents", path)?.to_kind(Kind::Float);
         let encoder_features = file.get("encoder_features", path)?.to_kind(Kind::Float);

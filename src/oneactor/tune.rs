@@ -3,6 +3,10 @@
 //! Everything random in step k follows from the seed and k alone, so that a tuning that was
 //! interrupted goes on as if it had not been.
 
+mod checkpoint;
+
+use std::collections::BTreeMap;
+
 use anyhow::{Result, bail};
 use tch::{Kind, Tensor};
 
@@ -17,7 +21,6 @@ use super::loss::{
 use super::projector::{Head, Projector, ProjectorConfig};
 use super::templates;
 use crate::error::usage;
-use crate::io::tensors::TensorFile;
 use crate::sdxl::Sdxl;
 
 /// Batches of the convergence criterion.
@@ -99,7 +102,7 @@ pub struct Tuner<'a> {
     optimizer: AdamW,
     step: usize,
     convergence: Convergence,
-    best: std::collections::BTreeMap<String, Tensor>,
+    best: BTreeMap<String, Tensor>,
 }
 
 impl<'a> Tuner<'a> {
@@ -373,59 +376,6 @@ impl<'a> Tuner<'a> {
             sum += total_loss(&Tensor::cat(&parts, 0), self.options.loss_weights).double_value(&[]);
         }
         sum / VALIDATION_BATCHES as f64
-    }
-
-    /// All that [`restore`](Self::restore) needs.
-    ///
-    /// # Errors
-    /// When a tensor can not be saved.
-    pub fn checkpoint(&self) -> Result<Vec<u8>> {
-        let mut file = TensorFile::default();
-        for (name, tensor) in self.projector.parameters() {
-            file.insert(&format!("now.{name}"), tensor);
-        }
-        for (name, tensor) in &self.best {
-            file.insert(&format!("best.{name}"), tensor);
-        }
-        let (optimizer_steps, moments) = self.optimizer.state();
-        for (name, tensor) in &moments {
-            file.insert(&format!("adamw.{name}"), tensor);
-        }
-        for (key, value) in [
-            ("step", self.step.to_string()),
-            ("optimizer_steps", optimizer_steps.to_string()),
-            ("convergence", serde_json::to_string(&self.convergence)?),
-        ] {
-            file.metadata.insert(key.to_string(), value);
-        }
-        file.to_bytes()
-    }
-
-    /// Goes on from a checkpoint of a tuning with the same options.
-    ///
-    /// # Errors
-    /// When the file does not fit; then nothing has changed but the projector's values.
-    pub fn restore(&mut self, path: &std::path::Path) -> Result<()> {
-        let file = TensorFile::read(path)?;
-        let meta = |key: &str| {
-            let found = file.metadata.get(key);
-            found.ok_or_else(|| usage(format!("{}: the metadata lack {key:?}", path.display())))
-        };
-        let device = self.sdxl.device();
-        let group = |prefix: &str| -> std::collections::BTreeMap<String, Tensor> {
-            let named = |(name, t): (&String, &Tensor)| {
-                Some((name.strip_prefix(prefix)?.to_string(), t.to_device(device)))
-            };
-            file.tensors.iter().filter_map(named).collect()
-        };
-        let config = self.projector.config.clone();
-        self.projector = Projector::from_parameters(config.clone(), &group("now."), device)?;
-        self.best = Projector::from_parameters(config, &group("best."), device)?.snapshot();
-        self.optimizer
-            .restore(meta("optimizer_steps")?.parse()?, &group("adamw."));
-        self.convergence = serde_json::from_str(meta("convergence")?)?;
-        self.step = meta("step")?.parse()?;
-        Ok(())
     }
 
     /// The actor with the best projector by the criterion.
