@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # From a bare machine to pictures: builds oneactor and runs its main job on the embedded toy model.
 # Leaves runs/quickstart/: robot/grid.png (base images), robot/actor.safetensors (what was tuned) and
-# comparison.png (the same prompts and seeds plain and with the actor, side by side).
+# scenes/comparison.png (the same prompts and seeds plain and with the actor, side by side).
 . "$(dirname "$0")/environment.sh"
 
 # One thread is what the toy model needs; two beside another busy process are far slower than one.
