@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use tch::Tensor;
 
+use super::draw::draw;
 use super::located::{LocatedModel, ResolvedDrawing};
 use super::picture::{
     differences, drawing_settings, picture_facts, picture_settings, save_contact_sheet,
@@ -23,8 +23,7 @@ use crate::config::{GenerateBaseJob, plan};
 use crate::error::usage;
 use crate::io::atomic::write_bytes_atomically;
 use crate::oneactor::base_set::{BaseFacts, BaseSet};
-use crate::schedulers::new_scheduler;
-use crate::sdxl::denoise::{PlainGuidance, denoise};
+use crate::sdxl::denoise::PlainGuidance;
 use crate::sdxl::{Conditioning, Sdxl};
 
 /// Does the jobs of `generate-base`.
@@ -256,31 +255,19 @@ impl<'a> Painter<'a> {
     /// Draws the images `indices` at once and writes each with its part.
     fn draw(&self, session: &Session, layout: &Layout, indices: &[usize]) -> Result<()> {
         let (sdxl, job) = (self.sdxl, &self.prepared.job);
-        let ResolvedDrawing {
-            width,
-            height,
-            scheduler,
-        } = self.prepared.drawing;
+        let drawing = &job.drawing;
         let seeds: Vec<i64> = indices
             .iter()
-            .map(|&index| job.drawing.seed + index as i64)
+            .map(|&index| drawing.seed + index as i64)
             .collect();
-        let latents: Vec<Tensor> = seeds
-            .iter()
-            .map(|&seed| sdxl.initial_latents(seed, height, width))
-            .collect();
-        let mut scheduler = new_scheduler(scheduler, &sdxl.scheduler_config, job.drawing.steps)?;
-        let denoised = denoise(
+        let (denoised, pictures) = draw(
+            session,
             sdxl,
-            scheduler.as_mut(),
-            &Tensor::cat(&latents, 0),
+            self.prepared.drawing,
+            drawing.steps,
+            &seeds,
             &self.guidance,
-            &mut |_| {
-                (0..indices.len()).for_each(|_| session.reporter.advance(""));
-                session.signals.check()
-            },
         )?;
-        let pictures = sdxl.decode(&denoised.latents)?;
         for (row, (&index, &seed)) in indices.iter().zip(&seeds).enumerate() {
             let part = BaseSet {
                 facts: self.facts(),

@@ -2,21 +2,20 @@
 //! before any weights are read.
 
 use anyhow::{Context, Result};
-use serde::de::DeserializeOwned;
 use tch::{Device, Kind};
 
 use crate::cli::Dtype;
 use crate::config::model::DEFAULT_MODEL;
 use crate::config::{DrawingJob, ModelJob};
 use crate::device::{resolve_device, resolve_dtype};
-use crate::error::{model, usage};
+use crate::error::usage;
 use crate::io::hub::HubSettings;
 use crate::io::model_files::{ModelFiles, ModelOptions};
-use crate::models::autoencoder_kl::AutoencoderKlConfig;
 use crate::models::unet_2d_condition::UNet2DConditionConfig;
 use crate::progress::Reporter;
 use crate::schedulers::{SchedulerConfig, SchedulerKind, new_scheduler};
 use crate::sdxl::prompt::Tokenizers;
+use crate::sdxl::vae_config;
 
 /// A model whose files are known.
 pub struct LocatedModel {
@@ -76,7 +75,7 @@ impl LocatedModel {
             Some(name) => Some(find(name, None, None).context("--vae")?),
             None => None,
         };
-        let unet: UNet2DConditionConfig = config(&files, "unet/config.json")?;
+        let unet: UNet2DConditionConfig = files.json("unet/config.json")?;
         Ok(Self {
             device,
             kind,
@@ -160,22 +159,4 @@ fn dtype_name(dtype: Dtype) -> &'static str {
         Dtype::Fp16 => "fp16",
         Dtype::Bf16 => "bf16",
     }
-}
-
-/// The config of a VAE that is a repository of its own, or lies in a whole model.
-fn vae_config(files: &ModelFiles) -> Result<AutoencoderKlConfig> {
-    let whole = files.optional_text("vae/config.json")?.is_some();
-    config(
-        files,
-        if whole {
-            "vae/config.json"
-        } else {
-            "config.json"
-        },
-    )
-}
-
-fn config<T: DeserializeOwned>(files: &ModelFiles, path: &str) -> Result<T> {
-    let text = files.text(path)?;
-    serde_json::from_str(&text).map_err(|error| model(format!("{}: {path}: {error}", files.name())))
 }

@@ -335,8 +335,9 @@ fn execute(session: &Session, sampling: Sampling) -> Result<()> {
         let alike =
             |a: &&Picture, b: &&Picture| (a.is_guided, &a.prompt) == (b.is_guided, &b.prompt);
         for same_guidance in missing.chunk_by(alike) {
+            let guidance = painter.guidance(same_guidance[0])?;
             for pictures in same_guidance.chunks(sampling.job.drawing.batch_size) {
-                painter.draw(session, pictures, &mut manifest)?;
+                painter.draw(session, pictures, guidance.as_ref(), &mut manifest)?;
             }
         }
         session.reporter.finish();

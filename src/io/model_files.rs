@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::blob::Blob;
 use super::hub::{HubRepo, HubSettings, files_under, is_repository_id};
@@ -127,6 +128,15 @@ impl ModelFiles {
             Some(text) => Ok(text),
             None => Err(self.missing(path)),
         }
+    }
+
+    /// The value of a JSON file of the model, such as `unet/config.json`.
+    ///
+    /// # Errors
+    /// As [`ModelFiles::text`], and when the file is not what is expected; the message names it.
+    pub fn json<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        serde_json::from_str(&self.text(path)?)
+            .map_err(|error| model(format!("{}: {path}: {error}", self.name())))
     }
 
     /// As [`ModelFiles::text`], with `None` for a file that the model does not have.

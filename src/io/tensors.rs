@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use std::str::FromStr;
 
 use anyhow::{Context, Result};
 use safetensors::{Dtype, SafeTensors, View};
@@ -70,6 +71,29 @@ impl TensorFile {
                 path.display()
             ))),
         }
+    }
+
+    /// A text of the metadata.
+    ///
+    /// # Errors
+    /// When there is none; the message names `path`.
+    pub fn text(&self, key: &str, path: &Path) -> Result<&str> {
+        let found = self.metadata.get(key).map(String::as_str);
+        found.ok_or_else(|| usage(format!("{}: the metadata lack {key:?}", path.display())))
+    }
+
+    /// A number of the metadata.
+    ///
+    /// # Errors
+    /// When there is none; the message names `path`.
+    pub fn number<T: FromStr>(&self, key: &str, path: &Path) -> Result<T> {
+        let text = self.text(key, path)?;
+        text.parse().map_err(|_| {
+            usage(format!(
+                "{}: metadata {key:?}: found {text:?}, expected a number",
+                path.display()
+            ))
+        })
     }
 
     fn from_bytes(bytes: &[u8]) -> Result<TensorFile> {

@@ -110,25 +110,14 @@ impl Actor {
         let (n, c, h, w) = encoder_features
             .size4()
             .map_err(|e| usage(format!("encoder_features: {e}")))?;
-        let text = |key: &str| {
-            file.metadata
-                .get(key)
-                .cloned()
-                .ok_or_else(|| usage(format!("the metadata lack {key:?}")))
-        };
-        let number = |key: &str| {
-            text(key)?
-                .parse::<i64>()
-                .map_err(|e| usage(format!("metadata {key:?}: {e}")))
-        };
-        let head: Head =
-            serde_json::from_value(text("head")?.into()).map_err(|e| usage(e.to_string()))?;
+        let word = |key: &str| file.text(key, path).map(serde_json::Value::from);
+        let head: Head = serde_json::from_value(word("head")?).map_err(|e| usage(e.to_string()))?;
         let kind: templates::Kind =
-            serde_json::from_value(text("kind")?.into()).map_err(|e| usage(e.to_string()))?;
+            serde_json::from_value(word("kind")?).map_err(|e| usage(e.to_string()))?;
         let config = ProjectorConfig {
             feature_shape: [c, h, w],
-            num_tokens: number("num_tokens")?,
-            token_width: number("token_width")?,
+            num_tokens: file.number("num_tokens", path)?,
+            token_width: file.number("token_width", path)?,
             head,
         };
         let parameters: BTreeMap<String, Tensor> = file
@@ -138,7 +127,7 @@ impl Actor {
                 Some((name.strip_prefix(PROJECTOR)?.to_string(), t.shallow_clone()))
             })
             .collect();
-        let target = number("target")?;
+        let target: i64 = file.number("target", path)?;
         if !(0..n).contains(&target) {
             return Err(usage(format!(
                 "metadata \"target\": found {target}, expected 0 to {}",
@@ -146,7 +135,7 @@ impl Actor {
             )));
         }
         Ok(Actor {
-            facts: BaseFacts::from_metadata(&file.metadata, path)?,
+            facts: BaseFacts::from_file(file, path)?,
             kind,
             target: target as usize,
             projector: Projector::from_parameters(config, &parameters, device)?,

@@ -89,7 +89,7 @@ impl BaseSet {
     /// When the file is missing, damaged or of another format, or its tensors do not agree.
     pub fn read(path: &Path) -> Result<BaseSet> {
         let file = TensorFile::read_format(path, FORMAT)?;
-        let facts = BaseFacts::from_metadata(&file.metadata, path)?;
+        let facts = BaseFacts::from_file(&file, path)?;
         let latents = file.get("latents", path)?.to_kind(Kind::Float);
         let encoder_features = file.get("encoder_features", path)?.to_kind(Kind::Float);
         let seeds = file.get("seeds", path)?.to_kind(Kind::Int64);
@@ -133,30 +133,13 @@ impl BaseFacts {
     }
 
     /// From a file's metadata.
-    pub(super) fn from_metadata(
-        metadata: &std::collections::BTreeMap<String, String>,
-        path: &Path,
-    ) -> Result<Self> {
-        let text = |key: &str| {
-            metadata
-                .get(key)
-                .cloned()
-                .ok_or_else(|| usage(format!("{}: the metadata lack {key:?}", path.display())))
-        };
-        let number = |key: &str| {
-            let value = text(key)?;
-            value.parse::<i64>().map_err(|_| {
-                usage(format!(
-                    "{}: metadata {key:?}: found {value:?}, expected a number",
-                    path.display()
-                ))
-            })
-        };
+    pub(super) fn from_file(file: &TensorFile, path: &Path) -> Result<Self> {
+        let text = |key: &str| file.text(key, path).map(str::to_owned);
         Ok(BaseFacts {
             prompt: text("prompt")?,
             base_word: text("base_word")?,
-            width: number("width")?,
-            height: number("height")?,
+            width: file.number("width", path)?,
+            height: file.number("height", path)?,
             model: ModelFacts {
                 name: text("model")?,
                 fingerprint: text("model_fingerprint")?,

@@ -98,13 +98,7 @@ impl Projector {
                     Tensor::randn(&shape, f32_cpu) * (2.0 / fan_in as f64).sqrt()
                 }
                 (2, _) if config.head == Head::LayerNorm => Tensor::randn(&shape, f32_cpu) * 0.02,
-                (1, name)
-                    if name.ends_with("bn1.weight")
-                        || name.ends_with("bn2.weight")
-                        || name.ends_with("shortcut.1.weight") =>
-                {
-                    Tensor::ones(&shape, f32_cpu)
-                }
+                (1, name) if name.ends_with(".weight") => Tensor::ones(&shape, f32_cpu),
                 _ => Tensor::zeros(&shape, f32_cpu),
             };
             parameters.insert(name, value.to_device(device).set_requires_grad(true));

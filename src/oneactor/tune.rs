@@ -333,17 +333,13 @@ impl<'a> Tuner<'a> {
         };
         let weights = row_weights(self.options.num_auxiliary, self.options.loss_weights);
         let weights = Tensor::from_slice(&weights).to_device(self.sdxl.device()) * scale;
-        let rows = weights.size()[0];
         let mut errors = Vec::new();
-        let mut first = 0;
-        while first < rows {
-            let count = (self.options.micro_batch as i64).clamp(1, rows - first);
+        for (first, count) in self.micro_batches() {
             let part = self.errors(batch, &leaf, first, count);
             (&part * weights.narrow(0, first, count))
                 .sum(Kind::Float)
                 .backward();
             errors.push(part.detach());
-            first += count;
         }
         let errors = Tensor::cat(&errors, 0);
         if errors.isfinite().all().int64_value(&[]) == 0 {
@@ -360,18 +356,25 @@ impl<'a> Tuner<'a> {
         Ok((errors, usable))
     }
 
+    /// The K + 2 rows of a batch in parts that fit in memory: first row and number of rows.
+    fn micro_batches(&self) -> impl Iterator<Item = (i64, i64)> {
+        let rows = self.options.num_auxiliary as i64 + 2;
+        let most = (self.options.micro_batch as i64).clamp(1, rows);
+        (0..rows)
+            .step_by(most as usize)
+            .map(move |first| (first, most.min(rows - first)))
+    }
+
     /// L on batches that stay the same throughout: fixed rows, templates, t and ε.
     fn validate(&self) -> f64 {
         let _frozen = tch::no_grad_guard();
-        let rows = self.options.num_auxiliary as i64 + 2;
         let mut sum = 0.0;
         for i in 0..VALIDATION_BATCHES {
             let batch = self.draw(VALIDATION_SEED + i);
             let c_delta = self.embed(&batch);
-            let step = (self.options.micro_batch as i64).clamp(1, rows);
-            let parts: Vec<Tensor> = (0..rows)
-                .step_by(step as usize)
-                .map(|first| self.errors(&batch, &c_delta, first, step.min(rows - first)))
+            let parts: Vec<Tensor> = self
+                .micro_batches()
+                .map(|(first, count)| self.errors(&batch, &c_delta, first, count))
                 .collect();
             sum += total_loss(&Tensor::cat(&parts, 0), self.options.loss_weights).double_value(&[]);
         }

@@ -5,10 +5,9 @@ pub mod denoise;
 pub mod prompt;
 
 use anyhow::{Context, Result};
-use serde::de::DeserializeOwned;
 use tch::{Device, Kind, Tensor};
 
-use crate::error::{model, usage};
+use crate::error::model;
 use crate::io::model_files::ModelFiles;
 use crate::io::weights::{WeightPath, Weights};
 use crate::models::autoencoder_kl::{AutoencoderKl, AutoencoderKlConfig};
@@ -106,10 +105,25 @@ pub struct Sdxl {
     kind: Kind,
 }
 
-/// A component's `config.json`.
-fn config<T: DeserializeOwned>(files: &ModelFiles, path: &str) -> Result<T> {
-    let text = files.text(path)?;
-    serde_json::from_str(&text).map_err(|e| model(format!("{}: {path}: {e}", files.name())))
+/// The folder of the VAE among these files: `vae` in a whole model, none (`""`) in a repository that
+/// holds a VAE alone.
+///
+/// # Errors
+/// When the files can not be listed.
+pub fn vae_folder(files: &ModelFiles) -> Result<&'static str> {
+    let is_whole = files.optional_text("vae/config.json")?.is_some();
+    Ok(if is_whole { "vae" } else { "" })
+}
+
+/// The config of the VAE among these files.
+///
+/// # Errors
+/// When it is missing or damaged.
+pub fn vae_config(files: &ModelFiles) -> Result<AutoencoderKlConfig> {
+    match vae_folder(files)? {
+        "" => files.json("config.json"),
+        folder => files.json(&format!("{folder}/config.json")),
+    }
 }
 
 /// Opens a component's weights, builds its network, and checks that both fit.
@@ -141,7 +155,7 @@ impl Sdxl {
         progress: &mut dyn FnMut(&str),
     ) -> Result<Sdxl> {
         let _frozen = tch::no_grad_guard();
-        let index: serde_json::Value = config(files, "model_index.json")?;
+        let index: serde_json::Value = files.json("model_index.json")?;
         if index["_class_name"] != "StableDiffusionXLPipeline" {
             return Err(model(format!(
                 "{}: model_index.json: _class_name: found {}, expected \"StableDiffusionXLPipeline\"",
@@ -157,7 +171,7 @@ impl Sdxl {
 
         let mut text_encoder = |component: &str| -> Result<(ClipTextModel, i64)> {
             progress(component);
-            let config: ClipTextConfig = config(files, &format!("{component}/config.json"))?;
+            let config: ClipTextConfig = files.json(&format!("{component}/config.json"))?;
             let encoder = network(files, component, placement, |path| {
                 ClipTextModel::new(path, &config)
             })?;
@@ -167,7 +181,7 @@ impl Sdxl {
         let (encoder_2, width_2) = text_encoder("text_encoder_2")?;
 
         progress("unet");
-        let unet_config: UNet2DConditionConfig = config(files, "unet/config.json")?;
+        let unet_config: UNet2DConditionConfig = files.json("unet/config.json")?;
         let mut fingerprint = String::new();
         let unet = network(files, "unet", placement, |path| {
             let unet = UNet2DConditionModel::new(path, &unet_config)?;
@@ -176,28 +190,19 @@ impl Sdxl {
         })?;
 
         progress("vae");
-        // A VAE given apart is a repository of its own, or lies in the folder of a whole model.
-        let (vae_files, vae_folder) = match options.vae {
-            Some(files) if files.optional_text("vae/config.json")?.is_none() => (files, ""),
-            Some(files) => (files, "vae"),
-            None => (files, "vae"),
-        };
-        let at = |file: &str| {
-            if vae_folder.is_empty() {
-                file.to_string()
-            } else {
-                format!("{vae_folder}/{file}")
-            }
-        };
-        let vae_config: AutoencoderKlConfig = config(vae_files, &at("config.json"))?;
+        let vae_files = options.vae.unwrap_or(files);
+        let vae_config = vae_config(vae_files)?;
         let vae_kind = if vae_config.force_upcast {
             Kind::Float
         } else {
             options.kind
         };
-        let vae = network(vae_files, vae_folder, (options.device, vae_kind), |path| {
-            AutoencoderKl::new(path, &vae_config)
-        })?;
+        let vae = network(
+            vae_files,
+            vae_folder(vae_files)?,
+            (options.device, vae_kind),
+            |path| AutoencoderKl::new(path, &vae_config),
+        )?;
 
         Ok(Sdxl {
             facts: ModelFacts {
@@ -235,11 +240,6 @@ impl Sdxl {
     /// How many pixels one latent is wide; sizes of pictures are multiples of it.
     pub fn vae_scale_factor(&self) -> i64 {
         self.vae_config.scale_factor()
-    }
-
-    /// Width and height of a picture where the user names none, in pixels.
-    pub fn default_size(&self) -> i64 {
-        self.unet_config.sample_size * self.vae_scale_factor()
     }
 
     /// Latents that sampling begins with, before the sampler scales them `[1, C, H/f, W/f]`: drawn
@@ -341,23 +341,6 @@ impl Sdxl {
             Tensor::cat(&(0..images.size()[0]).map(one).collect::<Vec<_>>(), 0)
                 * self.vae_config.scaling_factor
         })
-    }
-
-    /// Refuses a size that the VAE can not draw.
-    ///
-    /// # Errors
-    /// When a side is not a positive multiple of the VAE's factor.
-    pub fn check_size(&self, width: i64, height: i64) -> Result<()> {
-        let f = self.vae_scale_factor();
-        for (name, side) in [("width", width), ("height", height)] {
-            if side < f || side % f != 0 {
-                return Err(usage(format!(
-                    "{name} {side}: expected a positive multiple of {f} for {}",
-                    self.facts.name
-                )));
-            }
-        }
-        Ok(())
     }
 }
 

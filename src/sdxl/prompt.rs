@@ -1,7 +1,7 @@
 //! Prompts: text to tokens to what the U-Net reads.
 
 use anyhow::{Context, Result};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use super::{Conditioning, Sdxl};
 use crate::error::{model, usage};
@@ -160,10 +160,5 @@ impl Sdxl {
     /// Widths of the two text encoders' tokens; their sum is the width of a prompt embedding.
     pub fn token_widths(&self) -> [i64; 2] {
         self.token_widths
-    }
-
-    /// Where new small tensors of the method belong: the device, in f32.
-    pub fn f32(&self) -> (Kind, Device) {
-        (Kind::Float, self.device)
     }
 }

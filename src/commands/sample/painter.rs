@@ -8,6 +8,7 @@ use image::RgbImage;
 use serde_json::json;
 use tch::{Kind, Tensor};
 
+use super::super::draw::draw;
 use super::super::located::ResolvedDrawing;
 use super::super::manifest::Manifest;
 use super::super::picture::{picture_facts, save_picture, to_rgb};
@@ -20,9 +21,8 @@ use crate::io::tensors::TensorFile;
 use crate::oneactor::actor::Actor;
 use crate::oneactor::base_word::BaseWordPrompt;
 use crate::oneactor::guidance::{ClusterGuidance, GuidanceSettings, Offsets};
-use crate::schedulers::new_scheduler;
-use crate::sdxl::Sdxl;
-use crate::sdxl::denoise::{Guidance, PlainGuidance, denoise};
+use crate::sdxl::denoise::{Guidance, PlainGuidance};
+use crate::sdxl::{Conditioning, Sdxl};
 
 /// Draws pictures with a loaded model and actor.
 pub(super) struct Painter<'a> {
@@ -30,6 +30,8 @@ pub(super) struct Painter<'a> {
     sampling: &'a Sampling,
     /// `None` for the plain model.
     actor: Option<Guide>,
+    /// The branch without the prompt, the same for all pictures.
+    negative: Conditioning,
 }
 
 /// Where the offsets come from.
@@ -57,7 +59,10 @@ impl<'a> Painter<'a> {
             }
             _ => None,
         };
+        let ResolvedDrawing { width, height, .. } = sampling.drawing;
+        let negative = job.drawing.negative_prompt.as_deref();
         Ok(Self {
+            negative: sdxl.encode_negative(negative, height, width)?,
             sdxl,
             sampling,
             actor,
@@ -69,33 +74,19 @@ impl<'a> Painter<'a> {
         &self,
         session: &Session,
         pictures: &[&Picture],
+        guidance: &dyn Guidance,
         manifest: &mut Manifest,
     ) -> Result<()> {
         let started = Instant::now();
-        let sdxl = self.sdxl;
-        let steps = self.sampling.job.drawing.steps;
-        let ResolvedDrawing {
-            width,
-            height,
-            scheduler,
-        } = self.sampling.drawing;
-        let guidance = self.guidance(pictures[0])?;
-        let latents: Vec<Tensor> = pictures
-            .iter()
-            .map(|picture| sdxl.initial_latents(picture.seed, height, width))
-            .collect();
-        let mut scheduler = new_scheduler(scheduler, &sdxl.scheduler_config, steps)?;
-        let denoised = denoise(
-            sdxl,
-            scheduler.as_mut(),
-            &Tensor::cat(&latents, 0),
-            guidance.as_ref(),
-            &mut |_| {
-                pictures.iter().for_each(|_| session.reporter.advance(""));
-                session.signals.check()
-            },
+        let seeds: Vec<i64> = pictures.iter().map(|picture| picture.seed).collect();
+        let (denoised, images) = draw(
+            session,
+            self.sdxl,
+            self.sampling.drawing,
+            self.sampling.job.drawing.steps,
+            &seeds,
+            guidance,
         )?;
-        let images = sdxl.decode(&denoised.latents)?;
         let seconds = started.elapsed().as_secs_f64() / pictures.len() as f64;
         for (row, picture) in pictures.iter().enumerate() {
             let latents = denoised.latents.narrow(0, row as i64, 1);
@@ -134,16 +125,14 @@ impl<'a> Painter<'a> {
     }
 
     /// Eq. (19) with an actor, plain guidance without.
-    fn guidance(&self, picture: &Picture) -> Result<Box<dyn Guidance>> {
+    pub(super) fn guidance(&self, picture: &Picture) -> Result<Box<dyn Guidance>> {
         let prompt = &picture.prompt;
         let ResolvedDrawing { width, height, .. } = self.sampling.drawing;
         let drawing = &self.sampling.job.drawing;
-        let negative = drawing.negative_prompt.as_deref();
-        let negative = self.sdxl.encode_negative(negative, height, width)?;
         let Some(guide) = self.actor.as_ref().filter(|_| picture.is_guided) else {
             let prompt = self.sdxl.encode_prompt(prompt, height, width)?;
             return Ok(Box::new(PlainGuidance::new(
-                &negative,
+                &self.negative,
                 &prompt,
                 drawing.guidance_scale,
             )));
@@ -160,7 +149,10 @@ impl<'a> Painter<'a> {
             }
         };
         Ok(Box::new(ClusterGuidance::new(
-            &negative, &prompt, offsets, &settings,
+            &self.negative,
+            &prompt,
+            offsets,
+            &settings,
         )?))
     }
 }

@@ -7,7 +7,6 @@ use anyhow::Result;
 use tch::Tensor;
 
 use super::Tuner;
-use crate::error::usage;
 use crate::io::tensors::TensorFile;
 use crate::oneactor::projector::Projector;
 
@@ -44,10 +43,6 @@ impl Tuner<'_> {
     /// When the file does not fit; then nothing has changed but the projector's values.
     pub fn restore(&mut self, path: &Path) -> Result<()> {
         let file = TensorFile::read(path)?;
-        let meta = |key: &str| {
-            let found = file.metadata.get(key);
-            found.ok_or_else(|| usage(format!("{}: the metadata lack {key:?}", path.display())))
-        };
         let device = self.sdxl.device();
         let group = |prefix: &str| -> BTreeMap<String, Tensor> {
             let named = |(name, t): (&String, &Tensor)| {
@@ -59,9 +54,9 @@ impl Tuner<'_> {
         self.projector = Projector::from_parameters(config.clone(), &group("now."), device)?;
         self.best = Projector::from_parameters(config, &group("best."), device)?.snapshot();
         self.optimizer
-            .restore(meta("optimizer_steps")?.parse()?, &group("adamw."));
-        self.convergence = serde_json::from_str(meta("convergence")?)?;
-        self.step = meta("step")?.parse()?;
+            .restore(file.number("optimizer_steps", path)?, &group("adamw."));
+        self.convergence = serde_json::from_str(file.text("convergence", path)?)?;
+        self.step = file.number("step", path)?;
         Ok(())
     }
 }
