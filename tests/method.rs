@@ -5,12 +5,12 @@ use oneactor::oneactor::base_word::BaseWordPrompt;
 use oneactor::oneactor::guidance::{ClusterGuidance, GuidanceSettings, Offsets};
 use oneactor::schedulers::{SchedulerKind, new_scheduler};
 use oneactor::sdxl::denoise::{Guidance, PlainGuidance, denoise};
-use oneactor::sdxl::{LoadOptions, Sdxl};
+use oneactor::sdxl::{Backbone, LoadOptions};
 use tch::{Device, Kind, Tensor};
 
 const PROMPT: &str = "a photo of a cat, at the beach";
 
-fn toy() -> Sdxl {
+fn toy() -> Backbone {
     tch::set_num_threads(1);
     let files = ModelFiles::locate(&ModelOptions {
         model: "toy".into(),
@@ -22,11 +22,11 @@ fn toy() -> Sdxl {
         kind: Kind::Float,
         vae: None,
     };
-    Sdxl::load(&files, &options, &mut |_| ()).expect("the toy is whole")
+    Backbone::load(&files, &options, &mut |_| ()).expect("the toy is whole")
 }
 
-fn prompt(sdxl: &Sdxl) -> BaseWordPrompt {
-    BaseWordPrompt::new(sdxl, PROMPT, "cat", 64, 64).expect("the prompt holds the word")
+fn prompt(backbone: &Backbone) -> BaseWordPrompt {
+    BaseWordPrompt::new(backbone, PROMPT, "cat", 64, 64).expect("the prompt holds the word")
 }
 
 fn offsets(prompt: &BaseWordPrompt, scale: f64) -> Offsets {
@@ -39,18 +39,22 @@ fn offsets(prompt: &BaseWordPrompt, scale: f64) -> Offsets {
 }
 
 /// Final latents of four steps from seed 3.
-fn latents(sdxl: &Sdxl, guidance: &dyn Guidance) -> Tensor {
+fn latents(backbone: &Backbone, guidance: &dyn Guidance) -> Tensor {
     let mut scheduler =
-        new_scheduler(SchedulerKind::Euler, &sdxl.scheduler_config, 4).expect("four steps");
-    let start = sdxl.initial_latents(3, 64, 64);
-    denoise(sdxl, scheduler.as_mut(), &start, guidance, &mut |_| Ok(()))
-        .expect("finite latents")
-        .latents
+        new_scheduler(SchedulerKind::Euler, &backbone.scheduler_config, 4).expect("four steps");
+    let start = backbone.initial_latents(3, 64, 64);
+    denoise(backbone, scheduler.as_mut(), &start, guidance, &mut |_| {
+        Ok(())
+    })
+    .expect("finite latents")
+    .latents
 }
 
-fn cluster(sdxl: &Sdxl, scale: f64, settings: &GuidanceSettings) -> ClusterGuidance {
-    let prompt = prompt(sdxl);
-    let negative = sdxl.encode_negative(None, 64, 64).expect("the toy encodes");
+fn cluster(backbone: &Backbone, scale: f64, settings: &GuidanceSettings) -> ClusterGuidance {
+    let prompt = prompt(backbone);
+    let negative = backbone
+        .encode_negative(None, 64, 64)
+        .expect("the toy encodes");
     ClusterGuidance::new(&negative, &prompt, &offsets(&prompt, scale), settings)
         .expect("the offsets fit")
 }
@@ -61,46 +65,48 @@ fn largest_difference(a: &Tensor, b: &Tensor) -> f64 {
 
 #[test]
 fn a_zero_offset_without_exclusion_is_plain_guidance() {
-    let sdxl = toy();
+    let backbone = toy();
     let settings = GuidanceSettings {
         eta_1: 7.5,
         eta_2: 0.0,
         guided_steps: (1, 2),
         ..GuidanceSettings::default()
     };
-    let guided = latents(&sdxl, &cluster(&sdxl, 0.0, &settings));
-    let negative = sdxl.encode_negative(None, 64, 64).expect("the toy encodes");
+    let guided = latents(&backbone, &cluster(&backbone, 0.0, &settings));
+    let negative = backbone
+        .encode_negative(None, 64, 64)
+        .expect("the toy encodes");
     let plain = latents(
-        &sdxl,
-        &PlainGuidance::new(&negative, &prompt(&sdxl).conditioning, 7.5),
+        &backbone,
+        &PlainGuidance::new(&negative, &prompt(&backbone).conditioning, 7.5),
     );
     assert_eq!(largest_difference(&guided, &plain), 0.0);
 }
 
 #[test]
 fn a_zero_semantic_scale_leaves_the_target_offset_out() {
-    let sdxl = toy();
+    let backbone = toy();
     let settings = GuidanceSettings {
         semantic_scale: 0.0,
         eta_2: 0.0,
         guided_steps: (1, 4),
         ..GuidanceSettings::default()
     };
-    let with_offset = latents(&sdxl, &cluster(&sdxl, 3.0, &settings));
-    let without = latents(&sdxl, &cluster(&sdxl, 0.0, &settings));
+    let with_offset = latents(&backbone, &cluster(&backbone, 3.0, &settings));
+    let without = latents(&backbone, &cluster(&backbone, 0.0, &settings));
     assert_eq!(largest_difference(&with_offset, &without), 0.0);
 }
 
 #[test]
 fn exclusion_costs_a_row_on_guided_steps_only() {
-    let sdxl = toy();
+    let backbone = toy();
     let rows = |eta_2: f64| {
         let settings = GuidanceSettings {
             eta_2,
             guided_steps: (2, 3),
             ..GuidanceSettings::default()
         };
-        let guidance = cluster(&sdxl, 1.0, &settings);
+        let guidance = cluster(&backbone, 1.0, &settings);
         [1, 2, 3, 4].map(|step| guidance.conditioning(step).prompt_embeds.size()[0])
     };
     assert_eq!(rows(1.0), [2, 3, 3, 2]);
@@ -109,14 +115,14 @@ fn exclusion_costs_a_row_on_guided_steps_only() {
 
 #[test]
 fn offset_and_exclusion_change_the_picture() {
-    let sdxl = toy();
+    let backbone = toy();
     let at = |scale: f64, eta_2: f64| {
         let settings = GuidanceSettings {
             eta_2,
             guided_steps: (1, 4),
             ..GuidanceSettings::default()
         };
-        latents(&sdxl, &cluster(&sdxl, scale, &settings))
+        latents(&backbone, &cluster(&backbone, scale, &settings))
     };
     assert!(largest_difference(&at(1.0, 1.0), &at(1.0, 0.0)) > 1e-2);
     assert!(largest_difference(&at(1.0, 1.0), &at(0.0, 1.0)) > 1e-2);
@@ -124,8 +130,8 @@ fn offset_and_exclusion_change_the_picture() {
 
 #[test]
 fn an_offset_moves_every_occurrence_of_the_word_and_nothing_else() {
-    let sdxl = toy();
-    let prompt = BaseWordPrompt::new(&sdxl, "Wow!! a cat, a CAT", "cat", 64, 64)
+    let backbone = toy();
+    let prompt = BaseWordPrompt::new(&backbone, "Wow!! a cat, a CAT", "cat", 64, 64)
         .expect("the prompt holds the word");
     let c = &prompt.conditioning.prompt_embeds;
     let offset = Tensor::ones(prompt.base_embedding().size(), (Kind::Float, Device::Cpu));

@@ -5,7 +5,7 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::{Expected, Report, SHAPES, json, sdxl};
+use common::{Expected, Report, SHAPES, backbone, json};
 use oneactor::oneactor::actor::Actor;
 use oneactor::oneactor::base_set::{BaseFacts, BaseSet};
 use oneactor::oneactor::base_word::BaseWordPrompt;
@@ -17,7 +17,7 @@ use oneactor::oneactor::projector::{Head, Projector, ProjectorConfig};
 use oneactor::oneactor::templates;
 use oneactor::oneactor::tune::{Batch, TuneOptions, Tuner};
 use oneactor::schedulers::new_scheduler;
-use oneactor::sdxl::Sdxl;
+use oneactor::sdxl::Backbone;
 use oneactor::sdxl::denoise::denoise;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
@@ -50,7 +50,7 @@ struct Eq19 {
 }
 
 /// Final latents of one run of Eq. (19).
-fn sample(sdxl: &Sdxl, run: &Eq19, offsets: &Offsets) -> Tensor {
+fn sample(backbone: &Backbone, run: &Eq19, offsets: &Offsets) -> Tensor {
     let settings = GuidanceSettings {
         semantic_scale: run.semantic_scale,
         average_scale: if run.scale_average {
@@ -63,19 +63,23 @@ fn sample(sdxl: &Sdxl, run: &Eq19, offsets: &Offsets) -> Tensor {
         guided_steps: run.guided_steps,
         guidance_scale: run.guidance_scale,
     };
-    let prompt = BaseWordPrompt::new(sdxl, &run.prompt, &run.base, run.height, run.width)
+    let prompt = BaseWordPrompt::new(backbone, &run.prompt, &run.base, run.height, run.width)
         .expect("the word is there");
-    let negative = sdxl
+    let negative = backbone
         .encode_negative(None, run.height, run.width)
         .expect("no prompt");
     let guidance =
         ClusterGuidance::new(&negative, &prompt, offsets, &settings).expect("offsets fit");
-    let kind = sdxl.scheduler_config.own_kind().expect("a known class");
-    let mut scheduler = new_scheduler(kind, &sdxl.scheduler_config, 30).expect("30 steps");
-    let initial = sdxl.initial_latents(run.seed, run.height, run.width);
-    denoise(sdxl, scheduler.as_mut(), &initial, &guidance, &mut |_| {
-        Ok(())
-    })
+    let kind = backbone.scheduler_config.own_kind().expect("a known class");
+    let mut scheduler = new_scheduler(kind, &backbone.scheduler_config, 30).expect("30 steps");
+    let initial = backbone.initial_latents(run.seed, run.height, run.width);
+    denoise(
+        backbone,
+        scheduler.as_mut(),
+        &initial,
+        &guidance,
+        &mut |_| Ok(()),
+    )
     .expect("finite latents")
     .latents
 }
@@ -83,7 +87,7 @@ fn sample(sdxl: &Sdxl, run: &Eq19, offsets: &Offsets) -> Tensor {
 #[test]
 fn cluster_guidance_is_equation_19() {
     for shape in SHAPES {
-        let sdxl = sdxl(shape);
+        let backbone = backbone(shape);
         let given = Expected::read(&format!("{shape}/expected/offsets.safetensors"));
         let offsets = Offsets {
             target_offset: given.get("target_offset"),
@@ -97,7 +101,7 @@ fn cluster_guidance_is_equation_19() {
         {
             report.close(
                 &format!("run {i}"),
-                &sample(&sdxl, run, &offsets),
+                &sample(&backbone, run, &offsets),
                 &expected.get(&i.to_string()),
                 LATENTS,
             );
@@ -129,22 +133,22 @@ struct Tuning {
 #[test]
 fn gradient_of_the_loss_with_respect_to_the_base_word() {
     for shape in SHAPES {
-        let sdxl = sdxl(shape);
+        let backbone = backbone(shape);
         let spec: Tuning = json(&format!("{shape}/expected/tuner.json"));
         let expected = Expected::read(&format!("{shape}/expected/gradient.safetensors"));
         let get = |name: &str| expected.get(name);
         let template = templates_prompt(shape);
-        let prompt = BaseWordPrompt::new(&sdxl, &template, &spec.base, spec.size, spec.size)
+        let prompt = BaseWordPrompt::new(&backbone, &template, &spec.base, spec.size, spec.size)
             .expect("the word is there");
         let offset = get("offset").set_requires_grad(true);
         let (z_0, eps, timesteps) = (get("z0"), get("eps"), get("timesteps"));
-        let z_t = sdxl.noise_schedule.add_noise(&z_0, &eps, &timesteps);
-        let target = sdxl.noise_schedule.target(&z_0, &eps, &timesteps);
+        let z_t = backbone.noise_schedule.add_noise(&z_0, &eps, &timesteps);
+        let target = backbone.noise_schedule.target(&z_0, &eps, &timesteps);
         let conditioning = prompt
             .conditioning
             .repeat(3)
             .with_prompt_embeds(prompt.shifted(&offset));
-        let noise_pred = sdxl.predict(&z_t, &timesteps, &conditioning);
+        let noise_pred = backbone.predict(&z_t, &timesteps, &conditioning);
         let loss = row_errors(&noise_pred, &target).mean(Kind::Float);
         loss.backward();
 
@@ -175,7 +179,12 @@ fn templates_prompt(shape: &str) -> String {
 }
 
 /// A tuner whose projector and base set are the fixture's.
-fn tuner<'a>(sdxl: &'a Sdxl, spec: &Tuning, expected: &Expected, micro_batch: usize) -> Tuner<'a> {
+fn tuner<'a>(
+    backbone: &'a Backbone,
+    spec: &Tuning,
+    expected: &Expected,
+    micro_batch: usize,
+) -> Tuner<'a> {
     let n = spec.num_base_images;
     let z0 = expected.get("step.0.z0");
     let base = BaseSet {
@@ -184,7 +193,7 @@ fn tuner<'a>(sdxl: &'a Sdxl, spec: &Tuning, expected: &Expected, micro_batch: us
             base_word: spec.base.clone(),
             width: spec.size,
             height: spec.size,
-            model: sdxl.facts.clone(),
+            model: backbone.facts.clone(),
         },
         latents: z0.narrow(0, 0, 1).repeat([n, 1, 1, 1]),
         encoder_features: expected.get("encoder_features"),
@@ -205,7 +214,7 @@ fn tuner<'a>(sdxl: &'a Sdxl, spec: &Tuning, expected: &Expected, micro_batch: us
         seed: 0,
         micro_batch,
     };
-    let mut tuner = Tuner::new(sdxl, &base, options).expect("the options fit");
+    let mut tuner = Tuner::new(backbone, &base, options).expect("the options fit");
     let config = tuner.projector_mut().config.clone();
     assert_eq!(
         (config.feature_shape, config.num_tokens),
@@ -256,7 +265,7 @@ fn first_gradients(tuner: &Tuner, shape: &str) -> BTreeMap<String, Tensor> {
 #[test]
 fn five_steps_of_the_tuner_are_those_of_pytorch() {
     for (shape, micro_batch) in [("narrow", 5), ("words", 5), ("convproj", 2)] {
-        let sdxl = sdxl(shape);
+        let backbone = backbone(shape);
         let spec: Tuning = json(&format!("{shape}/expected/tuner.json"));
         assert_eq!(
             spec.templates,
@@ -264,7 +273,7 @@ fn five_steps_of_the_tuner_are_those_of_pytorch() {
             "the fixtures are old: run scripts/test.sh"
         );
         let expected = Expected::read(&format!("{shape}/expected/tuner.safetensors"));
-        let mut tuner = tuner(&sdxl, &spec, &expected, micro_batch);
+        let mut tuner = tuner(&backbone, &spec, &expected, micro_batch);
         let mut report = Report::new(&format!("tuner on {shape}, {micro_batch} rows at a time"));
         let mut gradients = Report::new(&format!("first gradient of the projector on {shape}"));
         let weights = LossWeights {
@@ -320,10 +329,10 @@ fn five_steps_of_the_tuner_are_those_of_pytorch() {
 #[test]
 fn an_actor_gives_the_offsets_of_equations_16_and_17() {
     for shape in SHAPES {
-        let sdxl = sdxl(shape);
+        let backbone = backbone(shape);
         let spec: Tuning = json(&format!("{shape}/expected/tuner.json"));
         let expected = Expected::read(&format!("{shape}/expected/tuner.safetensors"));
-        let prompt = BaseWordPrompt::new(&sdxl, &spec.prompt, &spec.base, spec.size, spec.size)
+        let prompt = BaseWordPrompt::new(&backbone, &spec.prompt, &spec.base, spec.size, spec.size)
             .expect("the word is there");
         let c_b = prompt.base_embedding();
         let config = ProjectorConfig {
@@ -337,7 +346,7 @@ fn an_actor_gives_the_offsets_of_equations_16_and_17() {
             base_word: spec.base.clone(),
             width: spec.size,
             height: spec.size,
-            model: sdxl.facts.clone(),
+            model: backbone.facts.clone(),
         };
         let actor = Actor {
             facts,

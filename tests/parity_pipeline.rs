@@ -3,9 +3,9 @@
 
 mod common;
 
-use common::{Expected, Report, SHAPES, json, sdxl};
+use common::{Expected, Report, SHAPES, backbone, json};
 use oneactor::schedulers::{SchedulerKind, new_scheduler};
-use oneactor::sdxl::Sdxl;
+use oneactor::sdxl::Backbone;
 use oneactor::sdxl::denoise::{PlainGuidance, denoise};
 use serde::Deserialize;
 use tch::{Kind, Tensor};
@@ -31,13 +31,13 @@ struct Run {
     scheduler: Option<SchedulerKind>,
 }
 
-fn draw(sdxl: &Sdxl, i: usize, run: &Run, expected: &Expected, report: &mut Report) {
+fn draw(backbone: &Backbone, i: usize, run: &Run, expected: &Expected, report: &mut Report) {
     let get = |name: &str| expected.get(&format!("{i}.{name}"));
     let (height, width) = (run.height, run.width);
-    let prompt = sdxl
+    let prompt = backbone
         .encode_prompt(&run.prompt, height, width)
         .expect("a short prompt");
-    let negative = sdxl
+    let negative = backbone
         .encode_negative(run.negative_prompt.as_deref(), height, width)
         .expect("a short prompt");
     report.close(
@@ -69,18 +69,23 @@ fn draw(sdxl: &Sdxl, i: usize, run: &Run, expected: &Expected, report: &mut Repo
         );
     }
 
-    let initial = sdxl.initial_latents(run.seed, height, width);
+    let initial = backbone.initial_latents(run.seed, height, width);
     report.check(initial == get("initial"), || {
         format!("{i}: the first noise is not diffusers' own")
     });
     let kind = run
         .scheduler
-        .unwrap_or_else(|| sdxl.scheduler_config.own_kind().expect("a known class"));
-    let mut scheduler = new_scheduler(kind, &sdxl.scheduler_config, run.steps).expect("30 steps");
+        .unwrap_or_else(|| backbone.scheduler_config.own_kind().expect("a known class"));
+    let mut scheduler =
+        new_scheduler(kind, &backbone.scheduler_config, run.steps).expect("30 steps");
     let guidance = PlainGuidance::new(&negative, &prompt, run.guidance_scale);
-    let drawn = denoise(sdxl, scheduler.as_mut(), &initial, &guidance, &mut |_| {
-        Ok(())
-    })
+    let drawn = denoise(
+        backbone,
+        scheduler.as_mut(),
+        &initial,
+        &guidance,
+        &mut |_| Ok(()),
+    )
     .expect("finite latents");
     report.close(
         &format!("{i} latents"),
@@ -95,7 +100,7 @@ fn draw(sdxl: &Sdxl, i: usize, run: &Run, expected: &Expected, report: &mut Repo
         LATENTS,
     );
 
-    let image = sdxl.decode(&drawn.latents).expect("a finite picture");
+    let image = backbone.decode(&drawn.latents).expect("a finite picture");
     let pixels = (image.get(0).permute([1, 2, 0]) * 255.0)
         .round()
         .to_kind(Kind::Int); // [H, W, 3]
@@ -131,12 +136,12 @@ fn picture_is_equal(name: &str, found: &Tensor, expected: &Tensor, report: &mut 
 #[test]
 fn guided_runs_end_in_the_latents_and_the_picture_of_diffusers() {
     for shape in SHAPES {
-        let sdxl = sdxl(shape);
+        let backbone = backbone(shape);
         let runs: Vec<Run> = json(&format!("{shape}/expected/pipeline.json"));
         let expected = Expected::read(&format!("{shape}/expected/pipeline.safetensors"));
         let mut report = Report::new(&format!("pipeline of {shape}"));
         for (i, run) in runs.iter().enumerate() {
-            draw(&sdxl, i, run, &expected, &mut report);
+            draw(&backbone, i, run, &expected, &mut report);
         }
         report.finish();
     }
@@ -144,27 +149,32 @@ fn guided_runs_end_in_the_latents_and_the_picture_of_diffusers() {
 
 #[test]
 fn a_batch_gives_what_its_images_give_alone() {
-    let sdxl = sdxl("narrow");
+    let backbone = backbone("narrow");
     let runs: Vec<Run> = json("narrow/expected/pipeline.json");
     let expected = Expected::read("narrow/expected/pipeline.safetensors");
     let run = &runs[0];
-    let prompt = sdxl
+    let prompt = backbone
         .encode_prompt(&run.prompt, run.height, run.width)
         .expect("a short prompt");
-    let negative = sdxl
+    let negative = backbone
         .encode_negative(None, run.height, run.width)
         .expect("a short prompt");
     let guidance = PlainGuidance::new(&negative, &prompt, run.guidance_scale);
-    let noise = |seed| sdxl.initial_latents(seed, run.height, run.width);
+    let noise = |seed| backbone.initial_latents(seed, run.height, run.width);
     let initial = Tensor::cat(
         &[noise(run.seed + 1), noise(run.seed), noise(run.seed + 2)],
         0,
     );
-    let kind = sdxl.scheduler_config.own_kind().expect("a known class");
-    let mut scheduler = new_scheduler(kind, &sdxl.scheduler_config, run.steps).expect("30 steps");
-    let drawn = denoise(&sdxl, scheduler.as_mut(), &initial, &guidance, &mut |_| {
-        Ok(())
-    })
+    let kind = backbone.scheduler_config.own_kind().expect("a known class");
+    let mut scheduler =
+        new_scheduler(kind, &backbone.scheduler_config, run.steps).expect("30 steps");
+    let drawn = denoise(
+        &backbone,
+        scheduler.as_mut(),
+        &initial,
+        &guidance,
+        &mut |_| Ok(()),
+    )
     .expect("finite latents");
     let mut report = Report::new("second of a batch of three");
     report.close(

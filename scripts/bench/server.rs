@@ -11,7 +11,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
 use oneactor::io::tensors::TensorFile;
-use oneactor::sdxl::{Conditioning, LoadOptions, Sdxl};
+use oneactor::sdxl::{Backbone, Conditioning, LoadOptions};
 use tch::{Device, Kind, Tensor};
 
 /// CPU seconds of this process so far, all threads.
@@ -50,7 +50,7 @@ fn main() -> Result<()> {
         kind: Kind::Float,
         vae: None,
     };
-    let sdxl = Sdxl::load(&files, &options, &mut |_| ())?;
+    let backbone = Backbone::load(&files, &options, &mut |_| ())?;
     let path = Path::new(inputs);
     let file = TensorFile::read(path)?;
     let get = |name: &str| Ok::<Tensor, anyhow::Error>(file.get(name, path)?.shallow_clone());
@@ -65,11 +65,12 @@ fn main() -> Result<()> {
     let run = || -> Result<Tensor> {
         if !grad {
             return tch::no_grad(|| {
-                Ok(sdxl.predict(&sample, &timesteps, &conditioning(text.shallow_clone())?))
+                Ok(backbone.predict(&sample, &timesteps, &conditioning(text.shallow_clone())?))
             });
         }
         let leaf = text.copy().set_requires_grad(true);
-        sdxl.predict(&sample, &timesteps, &conditioning(leaf.shallow_clone())?)
+        backbone
+            .predict(&sample, &timesteps, &conditioning(leaf.shallow_clone())?)
             .square()
             .mean(Kind::Float)
             .backward();

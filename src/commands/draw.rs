@@ -6,7 +6,7 @@ use tch::Tensor;
 use super::located::ResolvedDrawing;
 use super::session::Session;
 use crate::schedulers::new_scheduler;
-use crate::sdxl::Sdxl;
+use crate::sdxl::Backbone;
 use crate::sdxl::denoise::{Denoised, Guidance, denoise};
 
 /// Draws one picture for each seed, all at once: what denoising leaves, and the pictures in [0, 1]
@@ -16,7 +16,7 @@ use crate::sdxl::denoise::{Denoised, Guidance, denoise};
 /// When a signal asks to stop, or a value is not finite.
 pub fn draw(
     session: &Session,
-    sdxl: &Sdxl,
+    backbone: &Backbone,
     drawing: ResolvedDrawing,
     steps: usize,
     seeds: &[i64],
@@ -24,11 +24,11 @@ pub fn draw(
 ) -> Result<(Denoised, Tensor)> {
     let latents: Vec<Tensor> = seeds
         .iter()
-        .map(|&seed| sdxl.initial_latents(seed, drawing.height, drawing.width))
+        .map(|&seed| backbone.initial_latents(seed, drawing.height, drawing.width))
         .collect();
-    let mut scheduler = new_scheduler(drawing.scheduler, &sdxl.scheduler_config, steps)?;
+    let mut scheduler = new_scheduler(drawing.scheduler, &backbone.scheduler_config, steps)?;
     let denoised = denoise(
-        sdxl,
+        backbone,
         scheduler.as_mut(),
         &Tensor::cat(&latents, 0),
         guidance,
@@ -37,6 +37,6 @@ pub fn draw(
             session.signals.check()
         },
     )?;
-    let pictures = sdxl.decode(&denoised.latents)?;
+    let pictures = backbone.decode(&denoised.latents)?;
     Ok((denoised, pictures))
 }

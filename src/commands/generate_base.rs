@@ -24,7 +24,7 @@ use crate::error::usage;
 use crate::io::atomic::write_bytes_atomically;
 use crate::oneactor::base_set::{BaseFacts, BaseSet};
 use crate::sdxl::denoise::PlainGuidance;
-use crate::sdxl::{Conditioning, Sdxl};
+use crate::sdxl::{Backbone, Conditioning};
 
 /// Does the jobs of `generate-base`.
 ///
@@ -162,7 +162,7 @@ fn execute(session: &Session, prepared: BaseJob) -> Result<()> {
         return Ok(());
     }
     let started = Instant::now();
-    let sdxl = session.load(&prepared.model)?;
+    let backbone = session.load(&prepared.model)?;
     create_folder(&layout.images())?;
     start_parts(&layout, &prepared.settings, job)?;
 
@@ -176,7 +176,7 @@ fn execute(session: &Session, prepared: BaseJob) -> Result<()> {
             job.num_images
         ));
     }
-    let painter = Painter::new(&sdxl, &prepared)?;
+    let painter = Painter::new(&backbone, &prepared)?;
     session
         .reporter
         .start("drawing base images", missing.len() * job.drawing.steps);
@@ -197,7 +197,7 @@ fn execute(session: &Session, prepared: BaseJob) -> Result<()> {
     save_contact_sheet(&layout.grid(), &images, None)?;
     session.wrote(&layout.grid(), "grid", Value::Null);
     let seconds = started.elapsed().as_secs_f64();
-    save_config(&layout, &prepared, &sdxl, seconds)?;
+    save_config(&layout, &prepared, &backbone, seconds)?;
     session.wrote(&layout.config(), "config", Value::Null);
     fs::remove_dir_all(layout.parts()).context("removing the folder of finished parts")?;
     session.reporter.note(&format!(
@@ -233,28 +233,28 @@ fn remove_images_from(layout: &Layout, first: usize) {
 
 /// Draws base images with a loaded model.
 struct Painter<'a> {
-    sdxl: &'a Sdxl,
+    backbone: &'a Backbone,
     prepared: &'a BaseJob,
     guidance: PlainGuidance,
 }
 
 impl<'a> Painter<'a> {
-    fn new(sdxl: &'a Sdxl, prepared: &'a BaseJob) -> Result<Self> {
+    fn new(backbone: &'a Backbone, prepared: &'a BaseJob) -> Result<Self> {
         let ResolvedDrawing { width, height, .. } = prepared.drawing;
         let drawing = &prepared.job.drawing;
-        let prompt: Conditioning = sdxl.encode_prompt(&prepared.job.prompt, height, width)?;
+        let prompt: Conditioning = backbone.encode_prompt(&prepared.job.prompt, height, width)?;
         let negative = drawing.negative_prompt.as_deref();
-        let negative = sdxl.encode_negative(negative, height, width)?;
+        let negative = backbone.encode_negative(negative, height, width)?;
         Ok(Self {
             guidance: PlainGuidance::new(&negative, &prompt, drawing.guidance_scale),
-            sdxl,
+            backbone,
             prepared,
         })
     }
 
     /// Draws the images `indices` at once and writes each with its part.
     fn draw(&self, session: &Session, layout: &Layout, indices: &[usize]) -> Result<()> {
-        let (sdxl, job) = (self.sdxl, &self.prepared.job);
+        let (backbone, job) = (self.backbone, &self.prepared.job);
         let drawing = &job.drawing;
         let seeds: Vec<i64> = indices
             .iter()
@@ -262,7 +262,7 @@ impl<'a> Painter<'a> {
             .collect();
         let (denoised, pictures) = draw(
             session,
-            sdxl,
+            backbone,
             self.prepared.drawing,
             drawing.steps,
             &seeds,
@@ -287,7 +287,7 @@ impl<'a> Painter<'a> {
         let settings = drawing_settings(&job.drawing, self.prepared.drawing, &self.prepared.model);
         let mut settings = picture_settings(&settings, &job.prompt, seed);
         settings.insert("no_actor".to_owned(), json!(true));
-        let facts = picture_facts(&self.sdxl.facts, Some(&job.subject));
+        let facts = picture_facts(&self.backbone.facts, Some(&job.subject));
         save_picture(path, picture, &settings, &facts)
     }
 
@@ -297,13 +297,18 @@ impl<'a> Painter<'a> {
             base_word: self.prepared.job.subject.clone(),
             width: self.prepared.drawing.width,
             height: self.prepared.drawing.height,
-            model: self.sdxl.facts.clone(),
+            model: self.backbone.facts.clone(),
         }
     }
 }
 
 /// Writes base.json: the resolved settings, and what a reader may want to know.
-fn save_config(layout: &Layout, prepared: &BaseJob, sdxl: &Sdxl, seconds: f64) -> Result<()> {
+fn save_config(
+    layout: &Layout,
+    prepared: &BaseJob,
+    backbone: &Backbone,
+    seconds: f64,
+) -> Result<()> {
     let seed = prepared.job.drawing.seed;
     let images: Vec<Value> = (0..prepared.job.num_images)
         .map(|index| json!({"path": format!("base/{index:02}.png"), "seed": seed + index as i64}))
@@ -313,8 +318,8 @@ fn save_config(layout: &Layout, prepared: &BaseJob, sdxl: &Sdxl, seconds: f64) -
         "version": env!("CARGO_PKG_VERSION"),
         "command": "generate-base",
         "parameters": prepared.settings,
-        "model_fingerprint": sdxl.facts.fingerprint,
-        "device": format!("{:?}", sdxl.device()),
+        "model_fingerprint": backbone.facts.fingerprint,
+        "device": format!("{:?}", backbone.device()),
         "seconds": seconds,
         "images": images,
     });

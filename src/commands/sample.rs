@@ -323,12 +323,12 @@ fn execute(session: &Session, sampling: Sampling) -> Result<()> {
         ));
     }
     if !missing.is_empty() {
-        let sdxl = session.load(&sampling.model)?;
+        let backbone = session.load(&sampling.model)?;
         create_folder(folder)?;
         if sampling.job.compare {
             create_folder(&folder.join("plain"))?;
         }
-        let painter = Painter::new(&sdxl, &sampling)?;
+        let painter = Painter::new(&backbone, &sampling)?;
         session
             .reporter
             .start("drawing", missing.len() * sampling.job.drawing.steps);

@@ -12,7 +12,7 @@ use super::located::LocatedModel;
 use crate::cli::{Format, RunFlags};
 use crate::config::ModelJob;
 use crate::progress::Reporter;
-use crate::sdxl::{LoadOptions, Sdxl};
+use crate::sdxl::{Backbone, LoadOptions};
 use crate::signals::Signals;
 
 /// What all jobs of a run share.
@@ -26,7 +26,7 @@ pub struct Session {
     command: &'static str,
     format: Format,
     located: RefCell<Vec<(ModelJob, Rc<LocatedModel>)>>,
-    loaded: RefCell<Option<(Rc<LocatedModel>, Rc<Sdxl>)>>,
+    loaded: RefCell<Option<(Rc<LocatedModel>, Rc<Backbone>)>>,
 }
 
 impl Session {
@@ -69,12 +69,12 @@ impl Session {
     /// The model, loaded once for consecutive jobs that name it alike.
     ///
     /// # Errors
-    /// When a file is missing or damaged, see [`Sdxl::load`].
-    pub fn load(&self, located: &Rc<LocatedModel>) -> Result<Rc<Sdxl>> {
-        if let Some((known, sdxl)) = self.loaded.borrow().as_ref()
+    /// When a file is missing or damaged, see [`Backbone::load`].
+    pub fn load(&self, located: &Rc<LocatedModel>) -> Result<Rc<Backbone>> {
+        if let Some((known, backbone)) = self.loaded.borrow().as_ref()
             && Rc::ptr_eq(known, located)
         {
-            return Ok(Rc::clone(sdxl));
+            return Ok(Rc::clone(backbone));
         }
         // The old model goes first: there may be no room for two.
         *self.loaded.borrow_mut() = None;
@@ -91,13 +91,13 @@ impl Session {
         let dtype = located.dtype();
         self.reporter
             .note(&format!("loading {name} on the {device} in {dtype}"));
-        let sdxl = Sdxl::load(&located.files, &options, &mut |component| {
+        let backbone = Backbone::load(&located.files, &options, &mut |component| {
             self.reporter
                 .detail(&format!("loading {component} of {name}"));
         })?;
-        let sdxl = Rc::new(sdxl);
-        *self.loaded.borrow_mut() = Some((Rc::clone(located), Rc::clone(&sdxl)));
-        Ok(sdxl)
+        let backbone = Rc::new(backbone);
+        *self.loaded.borrow_mut() = Some((Rc::clone(located), Rc::clone(&backbone)));
+        Ok(backbone)
     }
 
     /// Lists a written file on stdout; `facts` are more about it for `--format json`.

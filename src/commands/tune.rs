@@ -29,7 +29,7 @@ use crate::oneactor::projector::Head;
 use crate::oneactor::target::most_typical;
 use crate::oneactor::templates;
 use crate::oneactor::tune::{StepReport, TuneOptions, Tuner};
-use crate::sdxl::Sdxl;
+use crate::sdxl::Backbone;
 use resume::{open_log, resume, save_checkpoint};
 
 /// A checkpoint is written after so many steps.
@@ -250,11 +250,11 @@ fn execute(session: &Session, tuning: Tuning) -> Result<()> {
         return Ok(());
     }
     let started = Instant::now();
-    let sdxl = session.load(&tuning.model)?;
+    let backbone = session.load(&tuning.model)?;
     // Until the new actor is there, the old one is none of these settings.
     let _ = fs::remove_file(layout.config());
     session.reporter.note("encoding prompts and target");
-    let mut tuner = Tuner::new(&sdxl, base, options(&tuning))?;
+    let mut tuner = Tuner::new(&backbone, base, options(&tuning))?;
     resume(session, &layout, &tuning.settings, &mut tuner)?;
     learn(session, &layout, &tuning, &mut tuner)?;
 
@@ -280,7 +280,7 @@ fn execute(session: &Session, tuning: Tuning) -> Result<()> {
     save_config(
         &layout,
         &tuning,
-        &sdxl,
+        &backbone,
         &summary,
         started.elapsed().as_secs_f64(),
     )?;
@@ -364,7 +364,7 @@ fn kind(kind: Kind) -> templates::Kind {
 fn save_config(
     layout: &Layout,
     tuning: &Tuning,
-    sdxl: &Sdxl,
+    backbone: &Backbone,
     summary: &Value,
     seconds: f64,
 ) -> Result<()> {
@@ -376,8 +376,8 @@ fn save_config(
         "target_choice": tuning.job.target,
         "prompt": tuning.base.facts.prompt,
         "subject": tuning.base.facts.base_word,
-        "model_fingerprint": sdxl.facts.fingerprint,
-        "device": format!("{:?}", sdxl.device()),
+        "model_fingerprint": backbone.facts.fingerprint,
+        "device": format!("{:?}", backbone.device()),
         "result": summary,
         "seconds": seconds,
     });

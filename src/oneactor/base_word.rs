@@ -3,7 +3,7 @@
 use anyhow::Result;
 use tch::{Kind, Tensor};
 
-use crate::sdxl::{Conditioning, Sdxl};
+use crate::sdxl::{Backbone, Conditioning};
 
 /// A prompt that holds the base word, encoded.
 pub struct BaseWordPrompt {
@@ -35,7 +35,7 @@ impl BaseWordPrompt {
     /// # Errors
     /// When the prompt does not hold the word within the limit of tokens.
     pub fn new(
-        sdxl: &Sdxl,
+        backbone: &Backbone,
         prompt: &str,
         base_word: &str,
         height: i64,
@@ -43,17 +43,17 @@ impl BaseWordPrompt {
     ) -> Result<Self> {
         let tensor = |places: &Vec<usize>| {
             let places: Vec<i64> = places.iter().map(|&i| i as i64).collect();
-            Tensor::from_slice(&places).to_device(sdxl.device())
+            Tensor::from_slice(&places).to_device(backbone.device())
         };
-        let [first, second] = sdxl.tokenizers.word_positions(prompt, base_word)?;
-        let [width_1, width_2] = sdxl.token_widths();
+        let [first, second] = backbone.tokenizers.word_positions(prompt, base_word)?;
+        let [width_1, width_2] = backbone.token_widths();
         let part = |start: i64, width: i64, positions: &[Vec<usize>]| EncoderPart {
             start,
             width,
             positions: positions.iter().map(tensor).collect(),
         };
         Ok(BaseWordPrompt {
-            conditioning: sdxl.encode_prompt(prompt, height, width)?,
+            conditioning: backbone.encode_prompt(prompt, height, width)?,
             encoders: [part(0, width_1, &first), part(width_1, width_2, &second)],
         })
     }

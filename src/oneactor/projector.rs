@@ -286,14 +286,14 @@ mod tests {
 
     #[test]
     fn the_features_of_sdxl_become_a_vector() {
-        let sdxl = ProjectorConfig {
+        let backbone = ProjectorConfig {
             feature_shape: [1280, 32, 32],
             num_tokens: 1,
             token_width: 2048,
             head: Head::AdaIn,
         };
-        assert_eq!(sdxl.strides(), [2, 2, 2, 2, 1]);
-        assert_eq!(sdxl.widths(), [128, 128, 256, 256, 512]);
+        assert_eq!(backbone.strides(), [2, 2, 2, 2, 1]);
+        assert_eq!(backbone.widths(), [128, 128, 256, 256, 512]);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use super::loss::{
 use super::projector::{Head, Projector, ProjectorConfig};
 use super::templates;
 use crate::error::usage;
-use crate::sdxl::Sdxl;
+use crate::sdxl::Backbone;
 
 /// Batches of the convergence criterion.
 const VALIDATION_BATCHES: i64 = 6;
@@ -89,7 +89,7 @@ pub struct Batch {
 
 /// A tuning under way.
 pub struct Tuner<'a> {
-    sdxl: &'a Sdxl,
+    backbone: &'a Backbone,
     options: TuneOptions,
     /// h of all base images.
     h: Tensor,
@@ -110,8 +110,8 @@ impl<'a> Tuner<'a> {
     ///
     /// # Errors
     /// When the options do not fit the base set, or the base set does not fit the model.
-    pub fn new(sdxl: &'a Sdxl, base: &BaseSet, options: TuneOptions) -> Result<Self> {
-        base.facts.check_model(&sdxl.facts, "the base set")?;
+    pub fn new(backbone: &'a Backbone, base: &BaseSet, options: TuneOptions) -> Result<Self> {
+        base.facts.check_model(&backbone.facts, "the base set")?;
         let n = base.num_base_images();
         if options.target >= n {
             return Err(usage(format!(
@@ -132,7 +132,9 @@ impl<'a> Tuner<'a> {
             .kind
             .prompts(&base.facts.base_word)
             .iter()
-            .map(|prompt| BaseWordPrompt::new(sdxl, prompt, &base.facts.base_word, height, width))
+            .map(|prompt| {
+                BaseWordPrompt::new(backbone, prompt, &base.facts.base_word, height, width)
+            })
             .collect::<Result<Vec<_>>>()?;
         let c_b = templates[0].base_embedding();
         if templates
@@ -142,11 +144,11 @@ impl<'a> Tuner<'a> {
             bail!("the base word has different numbers of tokens in different templates");
         }
 
-        let device = sdxl.device();
+        let device = backbone.device();
         let h = base.encoder_features.to_device(device);
         let latents = base.latents.to_device(device);
         let target = latents.narrow(0, options.target as i64, 1);
-        let flipped = sdxl.encode(&sdxl.decode(&target)?.flip([-1]));
+        let flipped = backbone.encode(&backbone.decode(&target)?.flip([-1]));
         let target_variants = Tensor::cat(&[&target, &flipped], 0);
 
         let (_, c, height, width) = h.size4()?;
@@ -162,7 +164,7 @@ impl<'a> Tuner<'a> {
             best: projector.snapshot(),
             convergence: Convergence::new(f64::INFINITY),
             step: 0,
-            sdxl,
+            backbone,
             options,
             h,
             latents,
@@ -229,7 +231,7 @@ impl<'a> Tuner<'a> {
     /// row its own t and ε. The last row's latent comes from target and auxiliary alike.
     fn draw(&self, seed: i64) -> Batch {
         tch::manual_seed(seed);
-        let device = self.sdxl.device();
+        let device = self.backbone.device();
         let cpu = (Kind::Int64, tch::Device::Cpu);
         let below = |n: usize| Tensor::randint(n as i64, [1], cpu).int64_value(&[0]);
         let k = self.options.num_auxiliary;
@@ -256,7 +258,7 @@ impl<'a> Tuner<'a> {
             0,
         );
         let timesteps = Tensor::randint(
-            self.sdxl.noise_schedule.num_train_timesteps(),
+            self.backbone.noise_schedule.num_train_timesteps(),
             [k as i64 + 2],
             cpu,
         );
@@ -290,7 +292,7 @@ impl<'a> Tuner<'a> {
     fn errors(&self, batch: &Batch, c_delta: &Tensor, first: i64, count: i64) -> Tensor {
         let part = |t: &Tensor| t.narrow(0, first, count);
         let template = &self.templates[batch.template];
-        let schedule = &self.sdxl.noise_schedule;
+        let schedule = &self.backbone.noise_schedule;
         let (z_0, eps, timesteps) = (part(&batch.z_0), part(&batch.eps), part(&batch.timesteps));
         let z_t = schedule.add_noise(&z_0, &eps, &timesteps);
         let c_prime = template.shifted(&part(c_delta));
@@ -298,7 +300,7 @@ impl<'a> Tuner<'a> {
             .conditioning
             .repeat(count)
             .with_prompt_embeds(c_prime);
-        let noise_pred = self.sdxl.predict(&z_t, &timesteps, &conditioning);
+        let noise_pred = self.backbone.predict(&z_t, &timesteps, &conditioning);
         row_errors(&noise_pred, &schedule.target(&z_0, &eps, &timesteps))
     }
 
@@ -326,13 +328,13 @@ impl<'a> Tuner<'a> {
     pub fn differentiate(&self, batch: &Batch) -> Result<(Tensor, bool)> {
         let c_delta = self.embed(batch);
         let leaf = c_delta.detach().set_requires_grad(true);
-        let scale = if self.sdxl.kind() == Kind::Half {
+        let scale = if self.backbone.kind() == Kind::Half {
             HALF_LOSS_SCALE
         } else {
             1.0
         };
         let weights = row_weights(self.options.num_auxiliary, self.options.loss_weights);
-        let weights = Tensor::from_slice(&weights).to_device(self.sdxl.device()) * scale;
+        let weights = Tensor::from_slice(&weights).to_device(self.backbone.device()) * scale;
         let mut errors = Vec::new();
         for (first, count) in self.micro_batches() {
             let part = self.errors(batch, &leaf, first, count);
@@ -389,7 +391,7 @@ impl<'a> Tuner<'a> {
         let projector = Projector::from_parameters(
             self.projector.config.clone(),
             &self.best,
-            self.sdxl.device(),
+            self.backbone.device(),
         )?;
         Ok(Actor::new(
             base,

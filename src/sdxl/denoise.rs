@@ -4,7 +4,7 @@
 use anyhow::Result;
 use tch::Tensor;
 
-use super::{Conditioning, Sdxl, finite};
+use super::{Backbone, Conditioning, finite};
 use crate::schedulers::Scheduler;
 
 /// How one picture is guided. Steps are counted from 1, as in the paper.
@@ -73,7 +73,7 @@ pub struct Denoised {
 /// # Errors
 /// When `progress` says so, or the latents hold a value that is not finite.
 pub fn denoise(
-    sdxl: &Sdxl,
+    backbone: &Backbone,
     scheduler: &mut dyn Scheduler,
     initial_latents: &Tensor,
     guidance: &dyn Guidance,
@@ -93,15 +93,15 @@ pub fn denoise(
             .repeat([rows, 1, 1, 1]); // [R B, C, H, W]
         let timestep = scheduler.timesteps()[i] as f32;
         let timesteps = Tensor::from_slice(&[timestep])
-            .to_device(sdxl.device())
+            .to_device(backbone.device())
             .expand([rows * b], false);
 
-        let encoded = sdxl.unet_encode(&model_input, &timesteps, &conditioning);
+        let encoded = backbone.unet_encode(&model_input, &timesteps, &conditioning);
         if step == steps {
             let row = guidance.conditional_row(step) as i64;
             encoder_features = encoded.h.narrow(0, row * b, b).to_kind(tch::Kind::Float);
         }
-        let predictions = sdxl.unet_decode(encoded, &conditioning).chunk(rows, 0);
+        let predictions = backbone.unet_decode(encoded, &conditioning).chunk(rows, 0);
         let noise_pred = guidance.combine(step, &predictions); // [B, C, H, W]
 
         latents = scheduler.step(&noise_pred, i, &latents);

@@ -84,7 +84,7 @@ impl Conditioning {
 }
 
 /// SDXL, or any model of its architecture.
-pub struct Sdxl {
+pub struct Backbone {
     /// Name and fingerprint.
     pub facts: ModelFacts,
     /// The checkpoint's schedule.
@@ -143,7 +143,7 @@ fn network<T>(
     load().with_context(|| format!("loading {component} of {}", files.name()))
 }
 
-impl Sdxl {
+impl Backbone {
     /// Loads a model from a diffusers folder, the hub or the binary itself. `progress` is told the
     /// name of each component before it is read.
     ///
@@ -153,7 +153,7 @@ impl Sdxl {
         files: &ModelFiles,
         options: &LoadOptions,
         progress: &mut dyn FnMut(&str),
-    ) -> Result<Sdxl> {
+    ) -> Result<Backbone> {
         let _frozen = tch::no_grad_guard();
         let index: serde_json::Value = files.json("model_index.json")?;
         if index["_class_name"] != "StableDiffusionXLPipeline" {
@@ -204,7 +204,7 @@ impl Sdxl {
             |path| AutoencoderKl::new(path, &vae_config),
         )?;
 
-        Ok(Sdxl {
+        Ok(Backbone {
             facts: ModelFacts {
                 name: files.name().to_string(),
                 fingerprint,

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use tch::{Kind, Tensor};
 
-use super::{Conditioning, Sdxl};
+use super::{Backbone, Conditioning};
 use crate::error::{model, usage};
 use crate::io::model_files::ModelFiles;
 use crate::tokenizer::{ClipTokenizer, TokenizedPrompt, TokenizerFiles, WordError};
@@ -100,7 +100,7 @@ impl Tokenizers {
     }
 }
 
-impl Sdxl {
+impl Backbone {
     /// What the U-Net reads of one prompt, for a picture of this size: penultimate hidden states of
     /// both encoders side by side `[1, S, D]`, the second one's projected pooled state, the sizes.
     ///

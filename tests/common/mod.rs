@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
-use oneactor::sdxl::{LoadOptions, Sdxl};
+use oneactor::sdxl::{Backbone, LoadOptions};
 use serde::de::DeserializeOwned;
 use tch::{Device, Kind, Tensor};
 
@@ -37,7 +37,7 @@ pub fn json<T: DeserializeOwned>(path: &str) -> T {
 }
 
 /// One of the checkpoints, loaded as a user's folder is.
-pub fn sdxl(shape: &str) -> Sdxl {
+pub fn backbone(shape: &str) -> Backbone {
     let folder = fixture(shape);
     let model = folder
         .to_str()
@@ -53,7 +53,7 @@ pub fn sdxl(shape: &str) -> Sdxl {
         kind: Kind::Float,
         vae: None,
     };
-    Sdxl::load(&files, &options, &mut |_| ()).expect("diffusers loads this checkpoint")
+    Backbone::load(&files, &options, &mut |_| ()).expect("diffusers loads this checkpoint")
 }
 
 /// The tensors of one file of the fixtures.

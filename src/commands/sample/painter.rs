@@ -22,11 +22,11 @@ use crate::oneactor::actor::Actor;
 use crate::oneactor::base_word::BaseWordPrompt;
 use crate::oneactor::guidance::{ClusterGuidance, GuidanceSettings, Offsets};
 use crate::sdxl::denoise::{Guidance, PlainGuidance};
-use crate::sdxl::{Conditioning, Sdxl};
+use crate::sdxl::{Backbone, Conditioning};
 
 /// Draws pictures with a loaded model and actor.
 pub(super) struct Painter<'a> {
-    sdxl: &'a Sdxl,
+    backbone: &'a Backbone,
     sampling: &'a Sampling,
     /// `None` for the plain model.
     actor: Option<Guide>,
@@ -42,13 +42,13 @@ struct Guide {
 }
 
 impl<'a> Painter<'a> {
-    pub(super) fn new(sdxl: &'a Sdxl, sampling: &'a Sampling) -> Result<Self> {
+    pub(super) fn new(backbone: &'a Backbone, sampling: &'a Sampling) -> Result<Self> {
         let job = &sampling.job;
         let actor = match &job.actor {
             Some(path) if !job.guidance.no_actor => {
-                let actor = Actor::read(path, sdxl.device())?;
+                let actor = Actor::read(path, backbone.device())?;
                 let what = format!("the actor {}", path.display());
-                actor.facts.check_model(&sdxl.facts, &what)?;
+                actor.facts.check_model(&backbone.facts, &what)?;
                 let offsets = job
                     .guidance
                     .offsets
@@ -62,8 +62,8 @@ impl<'a> Painter<'a> {
         let ResolvedDrawing { width, height, .. } = sampling.drawing;
         let negative = job.drawing.negative_prompt.as_deref();
         Ok(Self {
-            negative: sdxl.encode_negative(negative, height, width)?,
-            sdxl,
+            negative: backbone.encode_negative(negative, height, width)?,
+            backbone,
             sampling,
             actor,
         })
@@ -81,7 +81,7 @@ impl<'a> Painter<'a> {
         let seeds: Vec<i64> = pictures.iter().map(|picture| picture.seed).collect();
         let (denoised, images) = draw(
             session,
-            self.sdxl,
+            self.backbone,
             self.sampling.drawing,
             self.sampling.job.drawing.steps,
             &seeds,
@@ -117,7 +117,7 @@ impl<'a> Painter<'a> {
             .subject
             .as_ref()
             .map(|facts| facts.base_word.as_str());
-        let mut facts = picture_facts(&self.sdxl.facts, subject);
+        let mut facts = picture_facts(&self.backbone.facts, subject);
         if picture.is_guided {
             facts.extend(self.sampling.sources.clone());
         }
@@ -130,7 +130,7 @@ impl<'a> Painter<'a> {
         let ResolvedDrawing { width, height, .. } = self.sampling.drawing;
         let drawing = &self.sampling.job.drawing;
         let Some(guide) = self.actor.as_ref().filter(|_| picture.is_guided) else {
-            let prompt = self.sdxl.encode_prompt(prompt, height, width)?;
+            let prompt = self.backbone.encode_prompt(prompt, height, width)?;
             return Ok(Box::new(PlainGuidance::new(
                 &self.negative,
                 &prompt,
@@ -138,7 +138,7 @@ impl<'a> Painter<'a> {
             )));
         };
         let word = &guide.actor.facts.base_word;
-        let prompt = BaseWordPrompt::new(self.sdxl, prompt, word, height, width)?;
+        let prompt = BaseWordPrompt::new(self.backbone, prompt, word, height, width)?;
         let settings = guidance_settings(&self.sampling.job.guidance, drawing.guidance_scale);
         let from_projector;
         let offsets = match &guide.offsets {

@@ -43,7 +43,7 @@ impl Tuner<'_> {
     /// When the file does not fit; then nothing has changed but the projector's values.
     pub fn restore(&mut self, path: &Path) -> Result<()> {
         let file = TensorFile::read(path)?;
-        let device = self.sdxl.device();
+        let device = self.backbone.device();
         let group = |prefix: &str| -> BTreeMap<String, Tensor> {
             let named = |(name, t): (&String, &Tensor)| {
                 Some((name.strip_prefix(prefix)?.to_string(), t.to_device(device)))
