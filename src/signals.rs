@@ -1,13 +1,24 @@
 //! Ctrl-C and SIGTERM: noticed between steps, so that nothing is left half-written.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use crate::error::{Error, ErrorKind};
+
+/// What the process listens for, once it does.
+static LISTENING: OnceLock<Signals> = OnceLock::new();
+
+/// Whether the process has been asked to stop, for waits that no session reaches: downloads.
+///
+/// # Errors
+/// As [`Signals::check`].
+pub fn check() -> Result<()> {
+    LISTENING.get().map_or(Ok(()), Signals::check)
+}
 
 /// What has been received so far.
 #[derive(Clone, Debug, Default)]
@@ -32,7 +43,7 @@ impl Signals {
                 .and_then(|_| flag::register(signal, Arc::clone(received)))
                 .context("listening for signals")?;
         }
-        Ok(signals)
+        Ok(LISTENING.get_or_init(|| signals).clone())
     }
 
     /// To be called between steps.

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 /// Lowest first. Each entry is what a path below `src` begins with.
 const LEVELS: [&[&str]; 7] = [
-    &["error", "device", "io"],
+    &["error", "device", "io", "signals"],
     &["models", "schedulers", "tokenizer"],
     &["sdxl"],
     &["oneactor"],
     &["cli", "config"],
-    &["commands", "progress", "signals"],
+    &["commands", "progress"],
     &["main", "lib"],
 ];
 

@@ -3,10 +3,11 @@
 It draws nothing sensible; it loads, runs and needs memory as the real one does. Configs are those of
 stabilityai/stable-diffusion-xl-base-1.0; tensor names and shapes come from diffusers and transformers. The
 tokenizers are a small vocabulary padded to CLIP's 49408 entries, because the real one can not be fetched
-without the hub. Tensors are written one at a time, so 2 GB of memory are enough for 13.9 GB of weights.
+without the hub. Tensors are written one at a time, so 2 GB of memory are enough for 13.9 GB of weights. `--mini` keeps
+the topology with a fifth of the channels (158 M parameters in the UNet) and two layers in each text encoder.
 
 Requirements: scripts/parity/requirements.txt.
-Usage: random_sdxl.py FOLDER [--dtype fp32|fp16]
+Usage: random_sdxl.py FOLDER [--dtype fp32|fp16] [--mini]
 """
 
 import argparse
@@ -128,7 +129,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--dtype", choices=["fp32", "fp16"], default="fp32")
+    parser.add_argument("--mini", action="store_true", help="a fifth of the U-Net's channels, short text encoders")
     args = parser.parse_args()
+    if args.mini:
+        UNET.update(block_out_channels=[64, 128, 256], attention_head_dim=[1, 2, 4])
+        VAE.update(block_out_channels=[32, 64, 128, 128])
+        TEXT_1.update(num_hidden_layers=2)
+        TEXT_2.update(num_hidden_layers=2)
     dtype = torch.float16 if args.dtype == "fp16" else torch.float32
     args.folder.mkdir(parents=True, exist_ok=True)
     with torch.device("meta"):

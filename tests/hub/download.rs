@@ -240,6 +240,60 @@ fn a_connection_on_which_nothing_comes_is_given_up() {
     );
 }
 
+/// Length of the unfinished files anywhere below `folder`.
+fn part_length(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let length = |path: PathBuf| match path.is_dir() {
+        true => part_length(&path),
+        false if path.extension().is_some_and(|end| end == "part") => {
+            path.metadata().map_or(0, |data| data.len())
+        }
+        false => 0,
+    };
+    entries.map(|entry| length(entry.path())).sum()
+}
+
+#[test]
+fn ctrl_c_ends_the_program_in_the_middle_of_a_download_and_keeps_what_has_come() {
+    let (hub, _) = pipeline();
+    let scratch = Scratch::new();
+    let config = content(400_000, 5);
+    hub.change(ID, |repository| {
+        repository
+            .files
+            .insert("unet/config.json".to_owned(), config);
+    });
+    hub.fail("unet/config.json", &[Fault::Silence(150_000)]);
+    let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_oneactor"))
+        .args(["generate-base", "--model", ID, "-p", "a cat"])
+        .args(["--subject", "cat", "-o", "out"])
+        .current_dir(scratch.path())
+        .env_clear()
+        .env("HF_HOME", scratch.path())
+        .env("HF_ENDPOINT", &hub.endpoint)
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let cache = scratch.path().join("hub");
+    let arrived = || part_length(&cache);
+    while arrived() < 100_000 {
+        if program.try_wait().unwrap().is_some() {
+            panic!("it ended too early: {:?}", program.wait_with_output());
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    let pid = program.id().to_string();
+    let status = std::process::Command::new("kill")
+        .args(["-INT", &pid])
+        .status();
+    assert!(status.unwrap().success());
+    let ended = program.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(130), "{said}");
+    assert!(said.contains("stopped by Ctrl-C"), "{said}");
+    assert!(arrived() >= 100_000, "what has come stays");
+}
+
 #[test]
 fn a_file_that_two_want_at_once_is_fetched_once() {
     let (hub, unet) = pipeline();

@@ -32,6 +32,7 @@ use super::settings::{HubSettings, Report};
 use super::trouble::{Question, Trouble};
 use super::verify::{self, human_size};
 use crate::error::model;
+use crate::signals;
 
 /// How often a wait looks up.
 const GLANCE: Duration = Duration::from_millis(100);
@@ -124,6 +125,7 @@ impl Order<'_> {
                 }
                 Err(Silence::Broken(trouble)) => trouble,
                 Err(Silence::Stalled) => return Err(self.stalled(&blobs)),
+                Err(Silence::Stopped(error)) => return Err(error),
             };
             match trouble {
                 Trouble::Refused(401 | 403, _) if !with_token && self.settings.token.is_some() => {
@@ -145,7 +147,7 @@ impl Order<'_> {
                         trouble.cause(),
                         human_size(so_far)
                     ));
-                    thread::sleep(patience.wait * (1 << (failures - 1).min(5)));
+                    pause(patience.wait * (1 << (failures - 1).min(5)))?;
                 }
                 trouble => return Err(self.question().explain(&trouble)),
             }
@@ -175,6 +177,9 @@ impl Order<'_> {
                     break Err(Silence::Broken(Trouble::Strange(cause)));
                 }
                 Err(RecvTimeoutError::Timeout) => {}
+            }
+            if let Err(error) = signals::check() {
+                break Err(Silence::Stopped(error));
             }
             let now = received.load(Ordering::Relaxed);
             if now != last.0 {
@@ -234,7 +239,7 @@ impl Order<'_> {
             } else if last.1.elapsed() > self.settings.patience.lock {
                 return Err(self.question().explain(&Trouble::Held));
             }
-            thread::sleep(GLANCE);
+            pause(GLANCE)?;
         }
     }
 
@@ -307,6 +312,21 @@ impl Order<'_> {
 enum Silence {
     Broken(Trouble),
     Stalled,
+    /// A signal asked to stop; what has arrived stays.
+    Stopped(anyhow::Error),
+}
+
+/// Sleeps, unless a signal asks to stop.
+fn pause(time: Duration) -> Result<()> {
+    let end = Instant::now() + time;
+    loop {
+        signals::check()?;
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        thread::sleep(left.min(GLANCE));
+    }
 }
 
 /// Bytes of the unfinished file in hf-hub's folder of blobs.
