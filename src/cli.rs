@@ -222,7 +222,7 @@ pub struct DrawingFlags {
     )]
     pub height: Option<i64>,
 
-    /// euler, dpm++2m or ddim [default: the model's own, euler for SDXL]
+    /// euler, dpm++2m, ddim or pndm [default: the model's own, euler for SDXL, pndm for SD 1.5]
     #[arg(long, value_name = "NAME")]
     pub scheduler: Option<String>,
 

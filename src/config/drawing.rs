@@ -35,7 +35,7 @@ pub struct DrawingJob {
 }
 
 /// Schedulers with the names they go by elsewhere, in lower case and without spaces.
-const SCHEDULERS: [(SchedulerKind, [&str; 2]); 3] = [
+const SCHEDULERS: [(SchedulerKind, [&str; 2]); 4] = [
     (
         SchedulerKind::Euler,
         ["eulerdiscretescheduler", "eulerdiscrete"],
@@ -45,6 +45,7 @@ const SCHEDULERS: [(SchedulerKind, [&str; 2]); 3] = [
         ["dpmsolvermultistepscheduler", "dpmsolvermultistep"],
     ),
     (SchedulerKind::Ddim, ["ddimscheduler", "ddimdiscrete"]),
+    (SchedulerKind::Pndm, ["pndmscheduler", "plms"]),
 ];
 
 impl DrawingJob {
@@ -107,7 +108,7 @@ mod tests {
         assert!(
             error
                 .to_string()
-                .contains("expected one of euler, dpm++2m, ddim")
+                .contains("expected one of euler, dpm++2m, ddim, pndm")
         );
     }
 
