@@ -1,5 +1,5 @@
-//! Whole guided runs of 30 steps against diffusers' `StableDiffusionXLPipeline` with the same CPU
-//! seed: prompt embeddings, first noise, final latents, h of the last step, and the picture.
+//! Whole guided runs of 30 steps against diffusers' `StableDiffusionXLPipeline` and
+//! `StableDiffusionPipeline` with the same CPU seed: prompt embeddings, first noise, final latents, h of the last step, and the picture.
 
 mod common;
 
