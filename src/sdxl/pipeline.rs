@@ -137,3 +137,22 @@ pub fn vae_config(files: &ModelFiles) -> Result<AutoencoderKlConfig> {
         folder => files.json(&format!("{folder}/config.json")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_vae_of_sd_stays_in_half_precision_and_has_the_old_scale() -> Result<()> {
+        // The fields of SD 1.5's file.
+        let config: AutoencoderKlConfig = serde_json::from_str(
+            r#"{"act_fn": "silu", "block_out_channels": [128, 256, 512, 512], "in_channels": 3,
+                "latent_channels": 4, "layers_per_block": 2, "norm_num_groups": 32, "out_channels": 3}"#,
+        )?;
+        let kind = |pipeline: Pipeline, kind| pipeline.vae_kind(&config, kind);
+        assert_eq!(kind(Pipeline::StableDiffusion, Kind::Half), Kind::Half);
+        assert_eq!(kind(Pipeline::StableDiffusionXl, Kind::Half), Kind::Float);
+        assert_eq!(config.scaling_factor, 0.18215);
+        Ok(())
+    }
+}
