@@ -14,7 +14,8 @@ pub const GUIDANCE_SCALE: f64 = 7.5;
 /// How a picture is drawn by the frozen model.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DrawingJob {
-    /// What must not be shown; `None` means zeros, `""` an encoded empty text.
+    /// What must not be shown; `None` means zeros or an encoded empty text, as the model has it, `""` the
+    /// encoded empty text.
     pub negative_prompt: Option<String>,
     /// Seed of the first image.
     pub seed: i64,

@@ -1,5 +1,5 @@
-//! `UNet2DConditionModel` of diffusers (arXiv 2307.01952 for SDXL), split into encode and decode:
-//! what encode returns as `h` is the map that the paper calls h.
+//! `UNet2DConditionModel` of diffusers (arXiv 2112.10752 for SD, arXiv 2307.01952 for SDXL), split
+//! into encode and decode: what encode returns as `h` is the map that the paper calls h.
 
 use anyhow::Result;
 use serde::Deserialize;
