@@ -30,7 +30,8 @@ pub struct Cli {
 }
 
 const LONG_ABOUT: &str = "\
-Draws the same subject again and again with SDXL: the method of the paper OneActor (NeurIPS 2024).
+Draws the same subject again and again with SDXL, SD 1.5 or SD 2.1: the method of the paper OneActor
+(NeurIPS 2024).
 
   1. oneactor generate-base -p 'a hobbit wearing robes' --subject hobbit -o runs/hobbit
   2. look at runs/hobbit/grid.png and pick a picture, say 4
@@ -177,8 +178,8 @@ pub struct ModelFlags {
 #[derive(Clone, Debug, Default, PartialEq, Args, Serialize, Deserialize)]
 #[command(next_help_heading = "Drawing")]
 pub struct DrawingFlags {
-    /// What the picture must not show; "" is encoded as an empty text, none at all as zeros
-    /// [default: none]
+    /// What the picture must not show; "" is encoded as an empty text, none at all as zeros (SD: as
+    /// an empty text) [default: none]
     #[arg(short, long, value_name = "TEXT")]
     pub negative_prompt: Option<String>,
 
@@ -204,7 +205,7 @@ pub struct DrawingFlags {
     )]
     pub guidance_scale: Option<f64>,
 
-    /// Width in pixels, a multiple of 8 [default: the model's own, 1024 for SDXL]
+    /// Width in pixels, a multiple of 8 [default: the model's own, 1024 for SDXL, 512 for SD 1.5]
     #[arg(
         short = 'W',
         long,
@@ -213,7 +214,7 @@ pub struct DrawingFlags {
     )]
     pub width: Option<i64>,
 
-    /// Height in pixels, a multiple of 8 [default: the model's own, 1024 for SDXL]
+    /// Height in pixels, a multiple of 8 [default: the model's own, 1024 for SDXL, 512 for SD 1.5]
     #[arg(
         short = 'H',
         long,
@@ -222,7 +223,7 @@ pub struct DrawingFlags {
     )]
     pub height: Option<i64>,
 
-    /// euler, dpm++2m or ddim [default: the model's own, euler for SDXL]
+    /// euler, dpm++2m, ddim or pndm [default: the model's own, euler for SDXL, pndm for SD 1.5]
     #[arg(long, value_name = "NAME")]
     pub scheduler: Option<String>,
 

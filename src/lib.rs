@@ -1,4 +1,4 @@
-//! Consistent characters with SDXL: the paper *OneActor: Consistent Subject Generation via
+//! Consistent characters with SDXL, SD 1.5 and SD 2.1: the paper *OneActor: Consistent Subject Generation via
 //! Cluster-Conditioned Guidance* (NeurIPS 2024) on libtorch.
 //!
 //! The layers, from the bottom: [`io`] and [`device`]; [`models`], [`schedulers`] and

@@ -126,7 +126,8 @@ fn in_crate(error: tokenizers::Error) -> anyhow::Error {
 }
 
 impl ClipTokenizer {
-    /// Builds the tokenizer. The padding token differs between SDXL's two: `<|endoftext|>` and `!`.
+    /// Builds the tokenizer. The padding token differs between SDXL's two: `<|endoftext|>` and `!`. Where
+    /// the two files disagree, as SD 2.1's do, `special_tokens_map.json` counts, as in transformers.
     ///
     /// # Errors
     /// When a file does not parse, or names a special token that the vocabulary lacks.

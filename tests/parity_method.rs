@@ -173,7 +173,10 @@ fn templates_prompt(shape: &str) -> String {
     match shape {
         "narrow" => "a photo of a hobbit",
         "words" => "a drawing of a pencil box",
-        _ => "a robot",
+        "convproj" => "a robot",
+        "sd15" => "a photo of a hobbit",
+        "sd21" => "a drawing of a wizard",
+        _ => unreachable!("{shape} has no prompt here"),
     }
     .to_string()
 }
@@ -264,7 +267,9 @@ fn first_gradients(tuner: &Tuner, shape: &str) -> BTreeMap<String, Tensor> {
 
 #[test]
 fn five_steps_of_the_tuner_are_those_of_pytorch() {
-    for (shape, micro_batch) in [("narrow", 5), ("words", 5), ("convproj", 2)] {
+    // Not sd15: there a value comes within 2e-6 of ReLU's kink on the second step. Changing the first
+    // parameters by 3e-7 moves PyTorch's own result by 1e-2, ten times the bar.
+    for (shape, micro_batch) in [("narrow", 5), ("words", 5), ("convproj", 2), ("sd21", 3)] {
         let backbone = backbone(shape);
         let spec: Tuning = json(&format!("{shape}/expected/tuner.json"));
         assert_eq!(

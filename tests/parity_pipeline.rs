@@ -1,5 +1,5 @@
-//! Whole guided runs of 30 steps against diffusers' `StableDiffusionXLPipeline` with the same CPU
-//! seed: prompt embeddings, first noise, final latents, h of the last step, and the picture.
+//! Whole guided runs of 30 steps against diffusers' `StableDiffusionXLPipeline` and
+//! `StableDiffusionPipeline` with the same CPU seed: prompt embeddings, first noise, final latents, h of the last step, and the picture.
 
 mod common;
 
@@ -40,18 +40,25 @@ fn draw(backbone: &Backbone, i: usize, run: &Run, expected: &Expected, report: &
     let negative = backbone
         .encode_negative(run.negative_prompt.as_deref(), height, width)
         .expect("a short prompt");
+    // SDXL's runs, and theirs alone, come with pooled embeddings.
+    let is_told = expected.has(&format!("{i}.pooled_prompt_embeds"));
+    report.check(prompt.added.is_some() == is_told, || {
+        format!("{i}: pooled embedding and sizes")
+    });
     report.close(
         &format!("{i} prompt_embeds"),
         &prompt.prompt_embeds,
         &get("prompt_embeds"),
         EMBEDS,
     );
-    report.close(
-        &format!("{i} pooled"),
-        &prompt.pooled_prompt_embeds,
-        &get("pooled_prompt_embeds"),
-        EMBEDS,
-    );
+    if let Some(added) = &prompt.added {
+        report.close(
+            &format!("{i} pooled"),
+            &added.text_embeds,
+            &get("pooled_prompt_embeds"),
+            EMBEDS,
+        );
+    }
     if run.guidance_scale > 1.0 {
         let embeds = get("negative_prompt_embeds");
         report.close(
@@ -60,13 +67,14 @@ fn draw(backbone: &Backbone, i: usize, run: &Run, expected: &Expected, report: &
             &embeds,
             EMBEDS,
         );
-        let pooled = get("negative_pooled_prompt_embeds");
-        report.close(
-            &format!("{i} negative pooled"),
-            &negative.pooled_prompt_embeds,
-            &pooled,
-            EMBEDS,
-        );
+        if let Some(added) = &negative.added {
+            report.close(
+                &format!("{i} negative pooled"),
+                &added.text_embeds,
+                &get("negative_pooled_prompt_embeds"),
+                EMBEDS,
+            );
+        }
     }
 
     let initial = backbone.initial_latents(run.seed, height, width);

@@ -1,4 +1,4 @@
-//! Token ids against transformers' CLIPTokenizer on 2,400 prompts and eight tokenizers, and places
+//! Token ids against transformers' CLIPTokenizer on 2,400 prompts and ten tokenizers, and places
 //! of words against a tokenizer that `scripts/parity/clip_bpe.py` writes out.
 
 mod common;
@@ -7,7 +7,7 @@ use common::{fixture, json};
 use oneactor::tokenizer::{ClipTokenizer, TokenizerFiles, WordError};
 use serde::Deserialize;
 
-const TOKENIZERS: [(&str, &str); 8] = [
+const TOKENIZERS: [(&str, &str); 10] = [
     ("toy_tokenizer", "src/io/toy/tokenizer"),
     ("toy_tokenizer_2", "src/io/toy/tokenizer_2"),
     ("narrow_tokenizer", "narrow/tokenizer"),
@@ -16,6 +16,8 @@ const TOKENIZERS: [(&str, &str); 8] = [
     ("words_tokenizer_2", "words/tokenizer_2"),
     ("convproj_tokenizer", "convproj/tokenizer"),
     ("convproj_tokenizer_2", "convproj/tokenizer_2"),
+    ("sd15_tokenizer", "sd15/tokenizer"),
+    ("sd21_tokenizer", "sd21/tokenizer"),
 ];
 
 #[derive(Deserialize)]

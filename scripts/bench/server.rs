@@ -11,6 +11,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
 use oneactor::io::tensors::TensorFile;
+use oneactor::models::unet_2d_condition::AddedConditions;
 use oneactor::sdxl::{Backbone, Conditioning, LoadOptions};
 use tch::{Device, Kind, Tensor};
 
@@ -58,8 +59,10 @@ fn main() -> Result<()> {
     let conditioning = |prompt_embeds: Tensor| -> Result<Conditioning> {
         Ok(Conditioning {
             prompt_embeds,
-            pooled_prompt_embeds: get("text_embeds")?,
-            time_ids: get("time_ids")?,
+            added: Some(AddedConditions {
+                text_embeds: get("text_embeds")?,
+                time_ids: get("time_ids")?,
+            }),
         })
     };
     let run = || -> Result<Tensor> {

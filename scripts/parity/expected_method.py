@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
-from expected_models import save
+from expected_models import added_cond, save
 from projector_reference import Projector
 
 STEPS, K = 30, 3
@@ -20,9 +20,10 @@ TEMPLATES = Path(__file__).resolve().parents[2] / "prompts" / "templates" / "cha
 
 
 def embed(pipe, text):
-    """prompt_embeds and pooled, negative ones beside them (negative prompt None)."""
+    """prompt_embeds and pooled, negative ones beside them (negative prompt None); SD has nothing pooled."""
     with torch.no_grad():
-        return pipe.encode_prompt(text, do_classifier_free_guidance=True)
+        found = pipe.encode_prompt(text, do_classifier_free_guidance=True, device="cpu", num_images_per_prompt=1)
+    return (*found, None, None)[:4]
 
 
 def base_positions(pipe, text, word):
@@ -64,11 +65,13 @@ def sample(pipe, run, offsets):
     latents = latents * scheduler.init_noise_sigma
 
     def predict(x, t, embeds, pooled):
-        added = {"text_embeds": pooled, "time_ids": ids}
-        return pipe.unet(x, t, embeds, added_cond_kwargs=added).sample
+        return pipe.unet(x, t, embeds, added_cond_kwargs=added_cond(pooled, ids)).sample
 
     first, last = run["guided_steps"]
-    for i, t in enumerate(scheduler.timesteps, start=1):
+    # PNDM makes its first step in two passes.
+    passes_more = len(scheduler.timesteps) - STEPS
+    for i, t in enumerate(scheduler.timesteps, start=1 - passes_more):
+        i = max(i, 1)
         x = scheduler.scale_model_input(latents, t)
         empty = predict(x, t, negative, negative_pooled)
         if first <= i <= last:
@@ -126,7 +129,7 @@ def write_gradient(pipe, shape, folder):
     positions = base_positions(pipe, shape["template"], shape["base"])
     offset = (0.3 * torch.randn(3, len(positions[0]), embeds.shape[-1], generator=rng)).requires_grad_()
     size = z0.shape[-1] * pipe.vae_scale_factor
-    added = {"text_embeds": pooled.expand(3, -1), "time_ids": time_ids(size, size).expand(3, -1)}
+    added = None if pooled is None else added_cond(pooled.expand(3, -1), time_ids(size, size).expand(3, -1))
     noise_pred = pipe.unet(z_t, t, with_offset(embeds.expand(3, -1, -1), positions, offset), added_cond_kwargs=added).sample
     loss = F.mse_loss(noise_pred, target)
     loss.backward()
@@ -147,7 +150,7 @@ def tuning_step(pipe, projector, features, tensors, spec):
     offsets = torch.cat([offsets[[spec["target"]]], auxiliary, auxiliary.mean(0, keepdim=True)])
     z_t, target = noised(pipe, tensors["z0"], tensors["eps"], tensors["timesteps"])
     rows = K + 2
-    added = {"text_embeds": pooled.expand(rows, -1), "time_ids": time_ids(spec["size"], spec["size"]).expand(rows, -1)}
+    added = None if pooled is None else added_cond(pooled.expand(rows, -1), time_ids(spec["size"], spec["size"]).expand(rows, -1))
     moved = with_offset(embeds.expand(rows, -1, -1), positions, offsets)
     noise_pred = pipe.unet(z_t, tensors["timesteps"], moved, added_cond_kwargs=added).sample
     each = F.mse_loss(noise_pred, target, reduction="none").mean((1, 2, 3))
@@ -175,7 +178,7 @@ def tuner_spec(pipe, shape):
     templates = [line.strip().replace("[b]", shape["base"]) for line in TEMPLATES.read_text().splitlines() if line.strip() and not line.startswith("#")]
     return {
         "feature_shape": [channels, side, side], "num_tokens": len(base_positions(pipe, shape["prompt"], shape["base"])[0]),
-        "widths": [64, 64, 128, 128, 256], "strides": {4: [2, 1, 1, 1, 1], 12: [2, 2, 1, 1, 1]}[side], "steps": 5, "num_base_images": 6,
+        "widths": [64, 64, 128, 128, 256], "strides": {3: [1, 1, 1, 1, 1], 4: [2, 1, 1, 1, 1], 12: [2, 2, 1, 1, 1]}[side], "steps": 5, "num_base_images": 6,
         "num_auxiliary": K, "target": 1, "lambda_1": 0.5, "lambda_2": 0.2, "learning_rate": 1e-4, "weight_decay": 0.01, "betas": [0.9, 0.999],
         "epsilon": 1e-8, "templates": templates, "base": shape["base"], "prompt": shape["prompt"], "size": 2 * pipe.unet.config.sample_size * pipe.vae_scale_factor,
     }

@@ -21,21 +21,27 @@ def unet_inputs(pipe, height, width, rows, rng):
     """Random inputs of one U-Net call, as keyword arguments and as tensors to save."""
     unet = pipe.unet.config
     length = pipe.tokenizer.model_max_length
-    pooled = pipe.text_encoder_2.config.projection_dim
-    sizes = torch.tensor([[1024, 768, 0, 0, 1024, 768], [512, 512, 16, 32, 640, 384], [64, 96, 0, 8, 64, 96]])
-    return {
+    inputs = {
         "sample": torch.randn(rows, 4, height, width, generator=rng),
         "encoder_hidden_states": torch.randn(rows, length, unet.cross_attention_dim, generator=rng),
-        "text_embeds": torch.randn(rows, pooled, generator=rng),
-        "time_ids": sizes[torch.arange(rows) % 3].float(),
     }
+    if hasattr(pipe, "text_encoder_2"):
+        sizes = torch.tensor([[1024, 768, 0, 0, 1024, 768], [512, 512, 16, 32, 640, 384], [64, 96, 0, 8, 64, 96]])
+        inputs["text_embeds"] = torch.randn(rows, pipe.text_encoder_2.config.projection_dim, generator=rng)
+        inputs["time_ids"] = sizes[torch.arange(rows) % 3].float()
+    return inputs
+
+
+def added_cond(text_embeds, time_ids):
+    """What SDXL's U-Net is told besides the prompt; nothing where there is no pooled embedding, as in SD."""
+    return None if text_embeds is None else {"text_embeds": text_embeds, "time_ids": time_ids}
 
 
 def call_unet(unet, timesteps, inputs):
     """Noise prediction and h."""
     kept = []
     hook = unet.mid_block.register_forward_pre_hook(lambda module, args: kept.append(args[0]))
-    added = {"text_embeds": inputs["text_embeds"], "time_ids": inputs["time_ids"]}
+    added = added_cond(inputs.get("text_embeds"), inputs.get("time_ids"))
     noise_pred = unet(inputs["sample"], timesteps, inputs["encoder_hidden_states"], added_cond_kwargs=added).sample
     hook.remove()
     return noise_pred, kept[0]
@@ -43,8 +49,8 @@ def call_unet(unet, timesteps, inputs):
 
 @torch.no_grad()
 def write_text_encoders(pipe, folder):
-    """All hidden states, the last state behind the final norm, and the pooled output, for both encoders."""
-    for name in ("text_encoder", "text_encoder_2"):
+    """All hidden states, the last state behind the final norm, and the pooled output, for every encoder."""
+    for name in [name for name in ("text_encoder", "text_encoder_2") if hasattr(pipe, name)]:
         ids = tokenize(getattr(pipe, name.replace("text_encoder", "tokenizer")), TEXTS)
         out = getattr(pipe, name)(ids, output_hidden_states=True)
         tensors = {f"hidden_states.{i}": state for i, state in enumerate(out.hidden_states)}

@@ -1,18 +1,16 @@
-"""Expected results of whole guided runs of diffusers' StableDiffusionXLPipeline, f32 on the CPU.
+"""Expected results of whole guided runs of diffusers' pipelines for SDXL and SD, f32 on the CPU.
 
 `pipeline.json` lists the runs, `pipeline.safetensors` holds for run `i` the tensors `i.initial` (latents as
 drawn, before the scheduler's factor), `i.latents` (`output_type="latent"`), `i.image` (uint8 [H, W, 3]),
-`i.encoder_features` (h of the conditional row at the last step) and `i.prompt_embeds`, `i.negative_prompt_embeds`, `i.pooled_prompt_embeds`, `i.negative_pooled_prompt_embeds`.
+`i.encoder_features` (h of the conditional row at the last step), `i.prompt_embeds` and `i.negative_prompt_embeds`, and for SDXL
+`i.pooled_prompt_embeds` and `i.negative_pooled_prompt_embeds`.
 """
 
 import json
 
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
-
 from expected_models import save
-
-SWITCHES = {"dpm++2m": DPMSolverMultistepScheduler, "ddim": DDIMScheduler}
+from expected_schedulers import KINDS
 
 
 def runs(shape):
@@ -24,8 +22,8 @@ def runs(shape):
     yield {**plain, "negative_prompt": "blurry, low quality café", "seed": 2**40 + 7}
     yield {**plain, "height": 72, "width": 104, "seed": 8, "negative_prompt": "watermark"}
     yield {**plain, "guidance_scale": 1.0, "seed": 9}
-    # DDIM has no `from_config` story here unless the checkpoint says clip_sample false.
-    for kind in ["dpm++2m"] if shape["force_zeros"] else ["dpm++2m", "ddim"]:
+    # Of the other schedulers those that `from_config` makes of the checkpoint's file: DDIM wants clip_sample false, PNDM skip_prk_steps.
+    for kind in shape["samplers"]:
         yield {**plain, "scheduler": kind, "seed": 10}
 
 
@@ -33,7 +31,7 @@ def draw(pipe, run):
     """Tensors of one run."""
     own = pipe.scheduler
     if run["scheduler"]:
-        pipe.scheduler = SWITCHES[run["scheduler"]].from_config(own.config)
+        pipe.scheduler = KINDS[run["scheduler"]].from_config(own.config)
     generator = torch.Generator("cpu").manual_seed(run["seed"])
     kept = []
     hook = pipe.unet.mid_block.register_forward_pre_hook(lambda module, args: kept.append(args[0]))
@@ -45,7 +43,9 @@ def draw(pipe, run):
     generator = torch.Generator("cpu").manual_seed(run["seed"])
     initial = torch.randn(latents.shape, generator=generator)
     guided = run["guidance_scale"] > 1
-    embeds = pipe.encode_prompt(run["prompt"], negative_prompt=run["negative_prompt"], do_classifier_free_guidance=guided)
+    embeds = pipe.encode_prompt(
+        run["prompt"], negative_prompt=run["negative_prompt"], do_classifier_free_guidance=guided, device="cpu", num_images_per_prompt=1,
+    )
     pipe.scheduler = own
     decoded = pipe.vae.decode(latents / pipe.vae.config.scaling_factor).sample
     image = pipe.image_processor.postprocess(decoded, output_type="pil")[0]

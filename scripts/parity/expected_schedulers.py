@@ -2,7 +2,8 @@
 
 `schedulers/cases.json` lists the cases (kind, config, steps), `schedulers/expected.safetensors` holds for
 case `i` the tensors `i.timesteps`, `i.trajectory` [steps + 1, ...] and `i.inputs` (what the model would be
-given), all started from `noise` times the initial sigma. The outputs of step `k` are `outputs[k]`.
+given), all started from `noise` times the initial sigma. The outputs of pass `k` are `outputs[k]`; PNDM has one
+pass more than steps.
 `schedulers/timesteps.json` has the timesteps of every number of steps up to 150: rounding has corners.
 """
 
@@ -10,7 +11,7 @@ import itertools
 import json
 
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler
+from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, PNDMScheduler
 
 from expected_models import save
 from shapes import NOISE
@@ -18,7 +19,7 @@ from shapes import NOISE
 STEPS = (5, 10, 30, 50)
 SPACINGS = ("leading", "trailing", "linspace")
 PREDICTIONS = ("epsilon", "v_prediction")
-KINDS = {"euler": EulerDiscreteScheduler, "dpm++2m": DPMSolverMultistepScheduler, "ddim": DDIMScheduler}
+KINDS = {"euler": EulerDiscreteScheduler, "dpm++2m": DPMSolverMultistepScheduler, "ddim": DDIMScheduler, "pndm": PNDMScheduler}
 
 # The file of stabilityai/stable-diffusion-xl-base-1.0, from which the other kinds are made as users do: `from_config`.
 SDXL = {
@@ -26,6 +27,13 @@ SDXL = {
     "interpolation_type": "linear", "prediction_type": "epsilon", "sample_max_value": 1.0, "set_alpha_to_one": False,
     "skip_prk_steps": True, "steps_offset": 1, "timestep_spacing": "leading", "trained_betas": None, "use_karras_sigmas": False,
 }
+
+# The files of stable-diffusion-v1-5 and stable-diffusion-2-1: no timestep_spacing, so that each kind takes its own default.
+SD15 = {
+    "_class_name": "PNDMScheduler", "_diffusers_version": "0.6.0", **NOISE, "clip_sample": False, "set_alpha_to_one": False,
+    "skip_prk_steps": True, "steps_offset": 1, "trained_betas": None,
+}
+SD21 = {**SD15, "_class_name": "DDIMScheduler", "_diffusers_version": "0.8.0", "prediction_type": "v_prediction"}
 
 
 def cases():
@@ -38,9 +46,15 @@ def cases():
             yield "dpm++2m", {**common, "final_sigmas_type": last}, steps
         for to_one in (False, True):
             yield "ddim", {**common, "set_alpha_to_one": to_one, "clip_sample": False}, steps
-    for steps in (*STEPS, 1, 2, 7, 14, 15):
+            yield "pndm", {**common, "set_alpha_to_one": to_one, "skip_prk_steps": True}, steps
+    for steps, config in itertools.product((*STEPS, 1, 2, 3, 4, 7, 14, 15), (SDXL, SD15, SD21)):
         for kind in KINDS:
-            yield kind, SDXL, steps
+            # One Euler step spread linearly begins at timestep 0, where diffusers' f32 tables have lost five digits of 1 - ᾱ.
+            if not (kind == "euler" and steps == 1 and config is not SDXL):
+                yield kind, config, steps
+    # What the last step ends at where the file does not say: the classes differ.
+    for kind in ("ddim", "pndm"):
+        yield kind, {"clip_sample": False, "skip_prk_steps": True}, 20
     for schedule in ("linear", "scaled_linear"):
         yield "euler", {"timestep_spacing": "leading", "steps_offset": 1, "beta_schedule": schedule, "beta_end": 0.02}, 20
     for lower, steps in itertools.product((True, False), (8, 20)):
@@ -63,10 +77,10 @@ def write(folder):
     """All cases, and the noising of the training side (`ddpm.safetensors`)."""
     folder.mkdir(parents=True)
     rng = torch.Generator().manual_seed(7)
-    noise, outputs = torch.randn(2, 4, 3, 2, generator=rng), torch.randn(max(STEPS), 2, 4, 3, 2, generator=rng)
+    noise, outputs = torch.randn(2, 4, 3, 2, generator=rng), torch.randn(max(STEPS) + 1, 2, 4, 3, 2, generator=rng)
     listed, tensors = [], {"noise": noise, "outputs": outputs}
     for i, (kind, options, steps) in enumerate(cases()):
-        config = options if options is SDXL else {"_class_name": KINDS[kind].__name__, **NOISE, **options}
+        config = options if "_class_name" in options else {"_class_name": KINDS[kind].__name__, **NOISE, **options}
         scheduler = KINDS[kind].from_config(config)
         timesteps, trajectory, inputs = run(scheduler, steps, noise, outputs)
         tensors |= {f"{i}.timesteps": timesteps, f"{i}.trajectory": trajectory, f"{i}.inputs": inputs}
@@ -76,7 +90,7 @@ def write(folder):
 
     swept = []
     for kind, spacing in itertools.product(KINDS, SPACINGS):
-        config = {"_class_name": KINDS[kind].__name__, **NOISE, "timestep_spacing": spacing, "steps_offset": 1, "clip_sample": False}
+        config = {"_class_name": KINDS[kind].__name__, **NOISE, "timestep_spacing": spacing, "steps_offset": 1, "clip_sample": False, "skip_prk_steps": True}
         scheduler = KINDS[kind].from_config(config)
         rows = []
         for steps in range(1, 151):

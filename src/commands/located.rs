@@ -11,11 +11,11 @@ use crate::device::{resolve_device, resolve_dtype};
 use crate::error::usage;
 use crate::io::hub::HubSettings;
 use crate::io::model_files::{ModelFiles, ModelOptions};
-use crate::models::unet_2d_condition::UNet2DConditionConfig;
 use crate::progress::Reporter;
 use crate::schedulers::{SchedulerConfig, SchedulerKind, new_scheduler};
+use crate::sdxl::Pipeline;
+use crate::sdxl::pipeline::vae_config;
 use crate::sdxl::prompt::Tokenizers;
-use crate::sdxl::vae_config;
 
 /// A model whose files are known.
 pub struct LocatedModel {
@@ -75,17 +75,15 @@ impl LocatedModel {
             Some(name) => Some(find(name, None, None).context("--vae")?),
             None => None,
         };
-        let unet: UNet2DConditionConfig = files.json("unet/config.json")?;
+        let pipeline = Pipeline::of(&files)?;
         Ok(Self {
             device,
             kind,
             job: job.clone(),
-            tokenizers: Tokenizers::load(&files)?,
-            scheduler_config: SchedulerConfig::parse(
-                &files.text("scheduler/scheduler_config.json")?,
-            )?,
+            tokenizers: Tokenizers::load(&files, pipeline)?,
+            scheduler_config: pipeline.scheduler_config(&files)?,
             scale_factor: vae_config(vae.as_ref().unwrap_or(&files))?.scale_factor(),
-            sample_size: unet.sample_size,
+            sample_size: pipeline.unet_config(&files)?.sample_size,
             files,
             vae,
         })

@@ -116,6 +116,7 @@ fn a1111_text(settings: &Settings, facts: &Settings) -> String {
         SchedulerKind::Euler,
         SchedulerKind::DpmSolverMultistep,
         SchedulerKind::Ddim,
+        SchedulerKind::Pndm,
     ]
     .into_iter()
     .find(|kind| text("scheduler") == Some(kind.name()))
@@ -159,6 +160,7 @@ fn sampler_name(kind: SchedulerKind) -> &'static str {
         SchedulerKind::Euler => "Euler",
         SchedulerKind::DpmSolverMultistep => "DPM++ 2M",
         SchedulerKind::Ddim => "DDIM",
+        SchedulerKind::Pndm => "PLMS",
     }
 }
 

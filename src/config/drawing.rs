@@ -14,7 +14,8 @@ pub const GUIDANCE_SCALE: f64 = 7.5;
 /// How a picture is drawn by the frozen model.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DrawingJob {
-    /// What must not be shown; `None` means zeros, `""` an encoded empty text.
+    /// What must not be shown; `None` means zeros or an encoded empty text, as the model has it, `""` the
+    /// encoded empty text.
     pub negative_prompt: Option<String>,
     /// Seed of the first image.
     pub seed: i64,
@@ -35,7 +36,7 @@ pub struct DrawingJob {
 }
 
 /// Schedulers with the names they go by elsewhere, in lower case and without spaces.
-const SCHEDULERS: [(SchedulerKind, [&str; 2]); 3] = [
+const SCHEDULERS: [(SchedulerKind, [&str; 2]); 4] = [
     (
         SchedulerKind::Euler,
         ["eulerdiscretescheduler", "eulerdiscrete"],
@@ -45,6 +46,7 @@ const SCHEDULERS: [(SchedulerKind, [&str; 2]); 3] = [
         ["dpmsolvermultistepscheduler", "dpmsolvermultistep"],
     ),
     (SchedulerKind::Ddim, ["ddimscheduler", "ddimdiscrete"]),
+    (SchedulerKind::Pndm, ["pndmscheduler", "plms"]),
 ];
 
 impl DrawingJob {
@@ -107,7 +109,7 @@ mod tests {
         assert!(
             error
                 .to_string()
-                .contains("expected one of euler, dpm++2m, ddim")
+                .contains("expected one of euler, dpm++2m, ddim, pndm")
         );
     }
 

@@ -109,7 +109,7 @@ pub struct ClipTextOutput {
     /// The embeddings and then the output of every layer, without the final norm:
     /// `num_hidden_layers + 1` tensors `[B, S, D]`. The last but one is what SDXL reads.
     pub hidden_states: Vec<Tensor>,
-    /// The last layer's output after the final norm `[B, S, D]`.
+    /// The last layer's output after the final norm `[B, S, D]`: what SD 1.5 and 2.1 read.
     pub last_hidden_state: Tensor,
     /// The final state at the end-of-text token `[B, D]`, projected where the model has a
     /// projection `[B, projection_dim]`.

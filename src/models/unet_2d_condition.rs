@@ -1,5 +1,5 @@
-//! `UNet2DConditionModel` of diffusers (arXiv 2307.01952 for SDXL), split into encode and decode:
-//! what encode returns as `h` is the map that the paper calls h.
+//! `UNet2DConditionModel` of diffusers (arXiv 2112.10752 for SD, arXiv 2307.01952 for SDXL), split
+//! into encode and decode: what encode returns as `h` is the map that the paper calls h.
 
 use anyhow::Result;
 use serde::Deserialize;
@@ -176,12 +176,23 @@ impl UNet2DConditionConfig {
 }
 
 /// What SDXL is told besides the prompt's tokens.
+#[derive(Debug)]
 pub struct AddedConditions {
     /// The pooled prompt embedding `[B, D]`.
     pub text_embeds: Tensor,
     /// Original height and width, top and left of the crop, target height and width, in pixels
     /// `[B, 6]`.
     pub time_ids: Tensor,
+}
+
+impl AddedConditions {
+    /// The same change made to both.
+    pub fn map(&self, change: impl Fn(&Tensor) -> Tensor) -> AddedConditions {
+        AddedConditions {
+            text_embeds: change(&self.text_embeds),
+            time_ids: change(&self.time_ids),
+        }
+    }
 }
 
 struct AddEmbedding {

@@ -10,7 +10,7 @@ pub struct BaseWordPrompt {
     /// The prompt, one row.
     pub conditioning: Conditioning,
     /// What each text encoder gave of every token.
-    encoders: [EncoderPart; 2],
+    encoders: Vec<EncoderPart>,
 }
 
 /// The columns of c that one text encoder gave, and where the base word stands in them.
@@ -45,16 +45,21 @@ impl BaseWordPrompt {
             let places: Vec<i64> = places.iter().map(|&i| i as i64).collect();
             Tensor::from_slice(&places).to_device(backbone.device())
         };
-        let [first, second] = backbone.tokenizers.word_positions(prompt, base_word)?;
-        let [width_1, width_2] = backbone.token_widths();
-        let part = |start: i64, width: i64, positions: &[Vec<usize>]| EncoderPart {
-            start,
-            width,
-            positions: positions.iter().map(tensor).collect(),
+        let positions = backbone.tokenizers.word_positions(prompt, base_word)?;
+        let mut start = 0;
+        let part = |(&width, positions): (&i64, &Vec<Vec<usize>>)| {
+            let part = EncoderPart {
+                start,
+                width,
+                positions: positions.iter().map(tensor).collect(),
+            };
+            start += width;
+            part
         };
+        let widths = backbone.token_widths().iter();
         Ok(BaseWordPrompt {
             conditioning: backbone.encode_prompt(prompt, height, width)?,
-            encoders: [part(0, width_1, &first), part(width_1, width_2, &second)],
+            encoders: widths.zip(&positions).map(part).collect(),
         })
     }
 
@@ -66,10 +71,8 @@ impl BaseWordPrompt {
     /// c_b: the prompt's rows at the base word, where it stands first `[W, D]` f32.
     pub fn base_embedding(&self) -> Tensor {
         let c = self.conditioning.prompt_embeds.get(0); // [S, D]
-        let rows = self
-            .encoders
-            .each_ref()
-            .map(|part| part.columns(&c).index_select(0, &part.positions[0]));
+        let row = |part: &EncoderPart| part.columns(&c).index_select(0, &part.positions[0]);
+        let rows: Vec<Tensor> = self.encoders.iter().map(row).collect();
         Tensor::cat(&rows, -1).to_kind(Kind::Float)
     }
 
@@ -80,13 +83,14 @@ impl BaseWordPrompt {
         let c = &self.conditioning.prompt_embeds; // [1, S, D]
         let c_delta = semantic_offset.to_kind(c.kind()); // [R, W, D]
         let rows = c_delta.size()[0];
-        let parts = self.encoders.each_ref().map(|part| {
+        let shifted = |part: &EncoderPart| {
             let (c, c_delta) = (part.columns(c), part.columns(&c_delta));
             let c_prime = c.expand([rows, -1, -1], false);
             part.positions.iter().fold(c_prime, |c_prime, places| {
                 c_prime.index_add(1, places, &c_delta)
             })
-        });
+        };
+        let parts: Vec<Tensor> = self.encoders.iter().map(shifted).collect();
         Tensor::cat(&parts, -1)
     }
 }

@@ -15,6 +15,9 @@
 //! | N, K | `num_base_images`, `num_auxiliary` | 11, 3 | [`tune`] |
 //! | steps 1-20 | `guided_steps`, inclusive, counted from 1 | of 30 | [`guidance`] |
 //! | z_0, z_t, ε, t | `z_0`, `z_t`, `eps`, `timesteps` | `[4, 128, 128]` | [`tune`] |
+//!
+//! All sizes follow from the model: SD 1.5 at 512 px has h `[1280, 8, 8]` and c `[77, 768]`, SD 2.1 at
+//! 768 px h `[1280, 12, 12]` and c `[77, 1024]`.
 
 pub mod actor;
 pub mod adamw;

@@ -57,6 +57,9 @@ pub enum SchedulerKind {
     /// DDIM with η = 0 (arXiv 2010.02502).
     #[serde(rename = "ddim")]
     Ddim,
+    /// PLMS, PNDM without Runge-Kutta steps (arXiv 2202.09778).
+    #[serde(rename = "pndm")]
+    Pndm,
 }
 
 impl SchedulerKind {
@@ -66,6 +69,7 @@ impl SchedulerKind {
             SchedulerKind::Euler => "euler",
             SchedulerKind::DpmSolverMultistep => "dpm++2m",
             SchedulerKind::Ddim => "ddim",
+            SchedulerKind::Pndm => "pndm",
         }
     }
 }
@@ -90,9 +94,13 @@ pub struct SchedulerConfig {
     /// Sigmas as arXiv 2206.00364 spreads them.
     #[serde(default)]
     pub use_karras_sigmas: Option<bool>,
-    /// DDIM: whether the last step ends at ᾱ = 1 rather than at the schedule's first ᾱ.
-    #[serde(default = "yes")]
-    pub set_alpha_to_one: bool,
+    /// DDIM and PNDM: whether the last step ends at ᾱ = 1 rather than at the schedule's first ᾱ.
+    /// Without it DDIM does, PNDM does not.
+    #[serde(default)]
+    pub set_alpha_to_one: Option<bool>,
+    /// PNDM: whether it begins without Runge-Kutta steps.
+    #[serde(default)]
+    pub skip_prk_steps: bool,
     pub(super) beta_start: f64,
     pub(super) beta_end: f64,
     pub(super) beta_schedule: BetaSchedule,
@@ -166,14 +174,15 @@ impl SchedulerConfig {
     /// The sampler that the checkpoint names.
     ///
     /// # Errors
-    /// When it is not one of the three.
+    /// When it is not one of the four.
     pub fn own_kind(&self) -> Result<SchedulerKind> {
         match self.class_name.as_str() {
             "EulerDiscreteScheduler" => Ok(SchedulerKind::Euler),
             "DPMSolverMultistepScheduler" => Ok(SchedulerKind::DpmSolverMultistep),
             "DDIMScheduler" => Ok(SchedulerKind::Ddim),
+            "PNDMScheduler" => Ok(SchedulerKind::Pndm),
             other => Err(model(format!(
-                "scheduler/scheduler_config.json: _class_name: found {other}, expected EulerDiscreteScheduler, DPMSolverMultistepScheduler or DDIMScheduler"
+                "scheduler/scheduler_config.json: _class_name: found {other}, expected EulerDiscreteScheduler, DPMSolverMultistepScheduler, DDIMScheduler or PNDMScheduler"
             ))),
         }
     }

@@ -3,9 +3,9 @@
 use tch::Tensor;
 
 use super::Scheduler;
-use super::config::{PredictionType, SchedulerConfig, TimestepSpacing};
+use super::config::{PredictionType, SchedulerConfig};
 use super::noise_schedule::NoiseSchedule;
-use super::timesteps::{linspace, trailing};
+use super::timesteps::evenly_spread;
 
 pub(super) struct Ddim {
     timesteps: Vec<f64>,
@@ -17,27 +17,10 @@ pub(super) struct Ddim {
 impl Ddim {
     pub(super) fn new(config: &SchedulerConfig, n: usize) -> Self {
         let train = config.num_train_timesteps;
-        let total = train as f64;
-        let timesteps: Vec<f64> = (0..n)
-            .map(
-                |i| match config.timestep_spacing.unwrap_or(TimestepSpacing::Leading) {
-                    TimestepSpacing::Linspace if n == 1 => 0.0,
-                    TimestepSpacing::Linspace => {
-                        linspace(total - 1.0, n - 1, n - 1 - i).round_ties_even()
-                    }
-                    TimestepSpacing::Leading => {
-                        ((train / n) * (n - 1 - i)) as f64 + config.steps_offset as f64
-                    }
-                    TimestepSpacing::Trailing => trailing(total, n, i),
-                },
-            )
-            .collect();
+        let timesteps = evenly_spread(config, n);
         let table = NoiseSchedule::new(config).alphas_cumprod;
-        let last = if config.set_alpha_to_one {
-            1.0
-        } else {
-            table[0]
-        };
+        let to_one = config.set_alpha_to_one.unwrap_or(true);
+        let last = if to_one { 1.0 } else { table[0] };
         let alphas = timesteps
             .iter()
             .map(|&t| {

@@ -1,6 +1,23 @@
 //! Timesteps spread over a schedule, in the very arithmetic of numpy: where a timestep falls between
 //! two whole numbers, the last bit decides which one it is rounded to.
 
+use super::config::{SchedulerConfig, TimestepSpacing};
+
+/// `n` falling timesteps, all of them whole numbers, as DDIM and PNDM spread them; leading spacing
+/// where the config names none.
+pub(super) fn evenly_spread(config: &SchedulerConfig, n: usize) -> Vec<f64> {
+    let train = config.num_train_timesteps;
+    let total = train as f64;
+    let spacing = config.timestep_spacing.unwrap_or(TimestepSpacing::Leading);
+    let entry = |i| match spacing {
+        TimestepSpacing::Linspace if n == 1 => 0.0,
+        TimestepSpacing::Linspace => linspace(total - 1.0, n - 1, n - 1 - i).round_ties_even(),
+        TimestepSpacing::Leading => ((train / n) * (n - 1 - i)) as f64 + config.steps_offset as f64,
+        TimestepSpacing::Trailing => trailing(total, n, i),
+    };
+    (0..n).map(entry).collect()
+}
+
 /// Entry `i` of `n` with trailing spacing, numpy's `arange(total, 0, -total / n)` rounded, less one.
 pub(super) fn trailing(total: f64, n: usize, i: usize) -> f64 {
     let step = (total - total / n as f64) - total;

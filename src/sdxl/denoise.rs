@@ -83,9 +83,10 @@ pub fn denoise(
     let b = initial_latents.size()[0];
     let mut latents = initial_latents * scheduler.init_noise_sigma();
     let mut encoder_features = Tensor::new();
-    let steps = scheduler.timesteps().len();
-    for i in 0..steps {
-        let step = i + 1;
+    let passes = scheduler.timesteps().len();
+    for i in 0..passes {
+        let step = scheduler.step_of(i);
+        let is_last = i + 1 == passes;
         let conditioning = guidance.conditioning(step).repeat(b); // [R B, ..], all images of a row together
         let rows = conditioning.prompt_embeds.size()[0] / b;
         let model_input = scheduler
@@ -97,7 +98,7 @@ pub fn denoise(
             .expand([rows * b], false);
 
         let encoded = backbone.unet_encode(&model_input, &timesteps, &conditioning);
-        if step == steps {
+        if is_last {
             let row = guidance.conditional_row(step) as i64;
             encoder_features = encoded.h.narrow(0, row * b, b).to_kind(tch::Kind::Float);
         }
@@ -105,7 +106,9 @@ pub fn denoise(
         let noise_pred = guidance.combine(step, &predictions); // [B, C, H, W]
 
         latents = scheduler.step(&noise_pred, i, &latents);
-        progress(step)?;
+        if is_last || scheduler.step_of(i + 1) > step {
+            progress(step)?;
+        }
     }
     finite(
         &latents,

@@ -1,33 +1,24 @@
-//! The frozen backbone as one object (arXiv 2307.01952): two text encoders, U-Net, VAE, and the
-//! schedule they were trained on. It knows no projector and no η.
+//! The frozen backbone as one object: text encoders, U-Net, VAE, and the schedule they were trained
+//! on. It is SDXL (arXiv 2307.01952), with two text encoders, or SD 1.5 or 2.1 (arXiv 2112.10752),
+//! with one; see [`Pipeline`]. It knows no projector and no η.
 
 pub mod denoise;
+pub mod load;
+pub mod pipeline;
 pub mod prompt;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
-use crate::error::model;
-use crate::io::model_files::ModelFiles;
-use crate::io::weights::{WeightPath, Weights};
 use crate::models::autoencoder_kl::{AutoencoderKl, AutoencoderKlConfig};
-use crate::models::clip_text_model::{ClipTextConfig, ClipTextModel};
+use crate::models::clip_text_model::ClipTextModel;
 use crate::models::unet_2d_condition::{
     AddedConditions, Encoded, UNet2DConditionConfig, UNet2DConditionModel,
 };
 use crate::schedulers::{NoiseSchedule, SchedulerConfig};
+pub use load::LoadOptions;
+pub use pipeline::Pipeline;
 use prompt::Tokenizers;
-
-/// Where the networks go and in which precision.
-pub struct LoadOptions<'a> {
-    /// The device.
-    pub device: Device,
-    /// Precision of U-Net and text encoders; of the VAE too, unless its config says that it
-    /// overflows in half precision (`force_upcast`).
-    pub kind: Kind,
-    /// A VAE from elsewhere, in place of the model's own.
-    pub vae: Option<&'a ModelFiles>,
-}
 
 /// What tells one model from another and what an actor has to fit.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,22 +35,22 @@ pub struct ModelFacts {
 pub struct Conditioning {
     /// The prompt `[R, S, D]`.
     pub prompt_embeds: Tensor,
-    /// Its pooled embedding `[R, D']`.
-    pub pooled_prompt_embeds: Tensor,
-    /// Original size, crop and target size in pixels `[R, 6]` f32.
-    pub time_ids: Tensor,
+    /// Pooled prompt and sizes, for a model that is told them: SDXL, not SD 1.5 and 2.1.
+    pub added: Option<AddedConditions>,
 }
 
 impl Conditioning {
-    /// The rows of all parts, one below the other.
+    /// The rows of all parts, one below the other. The parts are of one model.
     pub fn cat(parts: &[&Conditioning]) -> Conditioning {
-        let join = |f: fn(&Conditioning) -> &Tensor| {
-            Tensor::cat(&parts.iter().map(|part| f(part)).collect::<Vec<_>>(), 0)
-        };
+        let join = |tensors: Vec<&Tensor>| Tensor::cat(&tensors, 0);
+        let added: Option<Vec<&AddedConditions>> =
+            parts.iter().map(|part| part.added.as_ref()).collect();
         Conditioning {
-            prompt_embeds: join(|c| &c.prompt_embeds),
-            pooled_prompt_embeds: join(|c| &c.pooled_prompt_embeds),
-            time_ids: join(|c| &c.time_ids),
+            prompt_embeds: join(parts.iter().map(|part| &part.prompt_embeds).collect()),
+            added: added.map(|added| AddedConditions {
+                text_embeds: join(added.iter().map(|one| &one.text_embeds).collect()),
+                time_ids: join(added.iter().map(|one| &one.time_ids).collect()),
+            }),
         }
     }
 
@@ -68,22 +59,21 @@ impl Conditioning {
         let each = |t: &Tensor| t.repeat_interleave_self_int(n, 0, None);
         Conditioning {
             prompt_embeds: each(&self.prompt_embeds),
-            pooled_prompt_embeds: each(&self.pooled_prompt_embeds),
-            time_ids: each(&self.time_ids),
+            added: self.added.as_ref().map(|added| added.map(each)),
         }
     }
 
-    /// The same with other prompt embeddings; pooled embedding and sizes stay.
+    /// The same with other prompt embeddings; what is added stays.
     pub fn with_prompt_embeds(&self, prompt_embeds: Tensor) -> Conditioning {
+        let added = self.added.as_ref();
         Conditioning {
             prompt_embeds,
-            pooled_prompt_embeds: self.pooled_prompt_embeds.shallow_clone(),
-            time_ids: self.time_ids.shallow_clone(),
+            added: added.map(|added| added.map(Tensor::shallow_clone)),
         }
     }
 }
 
-/// SDXL, or any model of its architecture.
+/// A model of one of the architectures that [`Pipeline`] lists.
 pub struct Backbone {
     /// Name and fingerprint.
     pub facts: ModelFacts,
@@ -91,10 +81,11 @@ pub struct Backbone {
     pub scheduler_config: SchedulerConfig,
     /// The forward process of that schedule.
     pub noise_schedule: NoiseSchedule,
-    /// Both tokenizers.
+    /// A tokenizer for each text encoder.
     pub tokenizers: Tokenizers,
-    text_encoders: [ClipTextModel; 2],
-    token_widths: [i64; 2],
+    pipeline: Pipeline,
+    text_encoders: Vec<ClipTextModel>,
+    token_widths: Vec<i64>,
     unet: UNet2DConditionModel,
     unet_config: UNet2DConditionConfig,
     vae: AutoencoderKl,
@@ -105,128 +96,7 @@ pub struct Backbone {
     kind: Kind,
 }
 
-/// The folder of the VAE among these files: `vae` in a whole model, none (`""`) in a repository that
-/// holds a VAE alone.
-///
-/// # Errors
-/// When the files can not be listed.
-pub fn vae_folder(files: &ModelFiles) -> Result<&'static str> {
-    let is_whole = files.optional_text("vae/config.json")?.is_some();
-    Ok(if is_whole { "vae" } else { "" })
-}
-
-/// The config of the VAE among these files.
-///
-/// # Errors
-/// When it is missing or damaged.
-pub fn vae_config(files: &ModelFiles) -> Result<AutoencoderKlConfig> {
-    match vae_folder(files)? {
-        "" => files.json("config.json"),
-        folder => files.json(&format!("{folder}/config.json")),
-    }
-}
-
-/// Opens a component's weights, builds its network, and checks that both fit.
-fn network<T>(
-    files: &ModelFiles,
-    component: &str,
-    placement: (Device, Kind),
-    build: impl FnOnce(&WeightPath) -> Result<T>,
-) -> Result<T> {
-    let load = || -> Result<T> {
-        let weights = Weights::open(&files.weights(component)?, placement.0, placement.1)?;
-        weights.allow_unused("embeddings.position_ids");
-        let network = build(&weights.root())?;
-        weights.finish()?;
-        Ok(network)
-    };
-    load().with_context(|| format!("loading {component} of {}", files.name()))
-}
-
 impl Backbone {
-    /// Loads a model from a diffusers folder, the hub or the binary itself. `progress` is told the
-    /// name of each component before it is read.
-    ///
-    /// # Errors
-    /// When a file is missing or does not fit; the message names file and tensor.
-    pub fn load(
-        files: &ModelFiles,
-        options: &LoadOptions,
-        progress: &mut dyn FnMut(&str),
-    ) -> Result<Backbone> {
-        let _frozen = tch::no_grad_guard();
-        let index: serde_json::Value = files.json("model_index.json")?;
-        if index["_class_name"] != "StableDiffusionXLPipeline" {
-            return Err(model(format!(
-                "{}: model_index.json: _class_name: found {}, expected \"StableDiffusionXLPipeline\"",
-                files.name(),
-                index["_class_name"]
-            )));
-        }
-        let scheduler_config =
-            SchedulerConfig::parse(&files.text("scheduler/scheduler_config.json")?)
-                .with_context(|| files.name().to_string())?;
-        let tokenizers = Tokenizers::load(files)?;
-        let placement = (options.device, options.kind);
-
-        let mut text_encoder = |component: &str| -> Result<(ClipTextModel, i64)> {
-            progress(component);
-            let config: ClipTextConfig = files.json(&format!("{component}/config.json"))?;
-            let encoder = network(files, component, placement, |path| {
-                ClipTextModel::new(path, &config)
-            })?;
-            Ok((encoder, config.hidden_size))
-        };
-        let (encoder_1, width_1) = text_encoder("text_encoder")?;
-        let (encoder_2, width_2) = text_encoder("text_encoder_2")?;
-
-        progress("unet");
-        let unet_config: UNet2DConditionConfig = files.json("unet/config.json")?;
-        let mut fingerprint = String::new();
-        let unet = network(files, "unet", placement, |path| {
-            let unet = UNet2DConditionModel::new(path, &unet_config)?;
-            fingerprint = fingerprint_of(path, &unet_config);
-            Ok(unet)
-        })?;
-
-        progress("vae");
-        let vae_files = options.vae.unwrap_or(files);
-        let vae_config = vae_config(vae_files)?;
-        let vae_kind = if vae_config.force_upcast {
-            Kind::Float
-        } else {
-            options.kind
-        };
-        let vae = network(
-            vae_files,
-            vae_folder(vae_files)?,
-            (options.device, vae_kind),
-            |path| AutoencoderKl::new(path, &vae_config),
-        )?;
-
-        Ok(Backbone {
-            facts: ModelFacts {
-                name: files.name().to_string(),
-                fingerprint,
-            },
-            noise_schedule: NoiseSchedule::new(&scheduler_config),
-            scheduler_config,
-            tokenizers,
-            text_encoders: [encoder_1, encoder_2],
-            token_widths: [width_1, width_2],
-            unet,
-            unet_config,
-            vae,
-            vae_config,
-            vae_kind,
-            force_zeros_for_empty_prompt: index["force_zeros_for_empty_prompt"]
-                .as_bool()
-                .unwrap_or(true),
-            device: options.device,
-            kind: options.kind,
-        })
-    }
-
     /// The device of all networks.
     pub fn device(&self) -> Device {
         self.device
@@ -262,20 +132,12 @@ impl Backbone {
         timesteps: &Tensor,
         conditioning: &Conditioning,
     ) -> Encoded {
-        let added = self
-            .unet_config
-            .addition_embed_type
-            .as_ref()
-            .map(|_| AddedConditions {
-                text_embeds: conditioning.pooled_prompt_embeds.shallow_clone(),
-                time_ids: conditioning.time_ids.shallow_clone(),
-            });
         let model_input = model_input.to_kind(self.kind);
         self.unet.encode(
             &model_input,
             timesteps,
             &conditioning.prompt_embeds,
-            added.as_ref(),
+            conditioning.added.as_ref(),
         )
     }
 
@@ -353,21 +215,4 @@ pub fn finite(tensor: &Tensor, stage: &str, way_out: &str) -> Result<()> {
         return Ok(());
     }
     anyhow::bail!("{stage} hold a value that is not finite (NaN or infinite); {way_out}")
-}
-
-fn fingerprint_of(path: &WeightPath, config: &UNet2DConditionConfig) -> String {
-    let c = config.block_out_channels[0];
-    let first = (path / "conv_in").tensor("weight", &[c, config.in_channels, 3, 3]);
-    let last = (path / "conv_out").tensor("weight", &[config.out_channels, c, 3, 3]);
-    let mut hasher = crc32fast::Hasher::new();
-    for tensor in [first, last] {
-        let half = tensor
-            .to_device(Device::Cpu)
-            .to_kind(Kind::Half)
-            .contiguous();
-        let mut bytes = vec![0; half.numel() * 2];
-        half.copy_data_u8(&mut bytes, half.numel());
-        hasher.update(&bytes);
-    }
-    format!("{:08x}", hasher.finalize())
 }

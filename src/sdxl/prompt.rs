@@ -3,24 +3,26 @@
 use anyhow::{Context, Result};
 use tch::{Kind, Tensor};
 
-use super::{Backbone, Conditioning};
+use super::{Backbone, Conditioning, Pipeline};
 use crate::error::{model, usage};
 use crate::io::model_files::ModelFiles;
+use crate::models::clip_text_model::{ClipTextModel, ClipTextOutput};
+use crate::models::unet_2d_condition::AddedConditions;
 use crate::tokenizer::{ClipTokenizer, TokenizedPrompt, TokenizerFiles, WordError};
 
-/// The tokenizers of both text encoders. They can be loaded without the networks, to check prompts
+/// The tokenizers of all text encoders, one or two. They can be loaded without the networks, to check prompts
 /// before anything large is read.
 pub struct Tokenizers {
-    tokenizers: [ClipTokenizer; 2],
+    tokenizers: Vec<ClipTokenizer>,
 }
 
 impl Tokenizers {
-    /// Reads `tokenizer` and `tokenizer_2`.
+    /// Reads `tokenizer`, and `tokenizer_2` where the pipeline has it.
     ///
     /// # Errors
     /// When a file is missing or does not parse.
-    pub fn load(files: &ModelFiles) -> Result<Tokenizers> {
-        let load = |folder: &str| {
+    pub fn load(files: &ModelFiles, pipeline: Pipeline) -> Result<Tokenizers> {
+        let load = |folder: &&str| {
             let optional = |file: &str| files.optional_text(&format!("{folder}/{file}"));
             ClipTokenizer::new(&TokenizerFiles {
                 vocab: &files.text(&format!("{folder}/vocab.json"))?,
@@ -30,8 +32,13 @@ impl Tokenizers {
             })
             .with_context(|| format!("loading {folder} of {}", files.name()))
         };
-        let tokenizers = [load("tokenizer")?, load("tokenizer_2")?];
-        if tokenizers[0].model_max_length() != tokenizers[1].model_max_length() {
+        let tokenizers: Vec<ClipTokenizer> = pipeline
+            .tokenizers()
+            .iter()
+            .map(load)
+            .collect::<Result<_>>()?;
+        let limit = tokenizers[0].model_max_length();
+        if tokenizers.iter().any(|t| t.model_max_length() != limit) {
             return Err(model(format!(
                 "{}: its two tokenizers have different limits",
                 files.name()
@@ -49,11 +56,8 @@ impl Tokenizers {
     ///
     /// # Errors
     /// When the tokenizer fails.
-    pub fn encode(&self, prompt: &str) -> Result<[TokenizedPrompt; 2]> {
-        Ok([
-            self.tokenizers[0].encode(prompt)?,
-            self.tokenizers[1].encode(prompt)?,
-        ])
+    pub fn encode(&self, prompt: &str) -> Result<Vec<TokenizedPrompt>> {
+        self.tokenizers.iter().map(|t| t.encode(prompt)).collect()
     }
 
     /// The end of the prompt that the limit cuts off, if it does.
@@ -68,12 +72,12 @@ impl Tokenizers {
     }
 
     /// Places of the base word's W tokens among the prompt's, for each text encoder and for each
-    /// time the prompt holds the word. The two differ behind a "!", which SDXL's second tokenizer
+    /// time the prompt holds the word. SDXL's two differ behind a "!", which SDXL's second tokenizer
     /// uses for padding and therefore never joins with its neighbours.
     ///
     /// # Errors
     /// When the prompt does not hold the word, or only behind the limit; the message names both.
-    pub fn word_positions(&self, prompt: &str, word: &str) -> Result<[Vec<Vec<usize>>; 2]> {
+    pub fn word_positions(&self, prompt: &str, word: &str) -> Result<Vec<Vec<Vec<usize>>>> {
         let places = |tokenizer: &ClipTokenizer| {
             tokenizer.word_positions(prompt, word).map_err(|e| match e.downcast_ref::<WordError>() {
                 Some(WordError::Missing) => usage(format!("prompt {prompt:?}: the base word {word:?} is not in it")),
@@ -84,44 +88,60 @@ impl Tokenizers {
                 None => e,
             })
         };
-        let [mut first, mut second] = [places(&self.tokenizers[0])?, places(&self.tokenizers[1])?];
+        let mut found: Vec<_> = self.tokenizers.iter().map(places).collect::<Result<_>>()?;
         // The limit may cut the last occurrence off for one of them only.
-        let times = first.len().min(second.len());
-        first.truncate(times);
-        second.truncate(times);
-        if first[0].len() != second[0].len() {
+        let times = found.iter().map(Vec::len).min().unwrap_or(0);
+        found.iter_mut().for_each(|places| places.truncate(times));
+        if let [first, second] = &found[..]
+            && first[0].len() != second[0].len()
+        {
             return Err(model(format!(
                 "the two tokenizers make {} and {} tokens of {word:?}; choose another base word",
                 first[0].len(),
                 second[0].len()
             )));
         }
-        Ok([first, second])
+        Ok(found)
     }
 }
 
 impl Backbone {
-    /// What the U-Net reads of one prompt, for a picture of this size: penultimate hidden states of
-    /// both encoders side by side `[1, S, D]`, the second one's projected pooled state, the sizes.
+    /// What the U-Net reads of one prompt, for a picture of this size. SDXL: penultimate hidden
+    /// states of both encoders side by side `[1, S, D]`, the second one's projected pooled state, the
+    /// sizes. SD: the last hidden state of its encoder behind the final norm, and nothing besides.
     ///
     /// # Errors
     /// When the tokenizer fails.
     pub fn encode_prompt(&self, prompt: &str, height: i64, width: i64) -> Result<Conditioning> {
         let tokenized = self.tokenizers.encode(prompt)?;
-        let outputs = [0, 1].map(|i| {
-            let ids = Tensor::from_slice(&tokenized[i].ids)
+        let encode = |(encoder, tokens): (&ClipTextModel, &TokenizedPrompt)| {
+            let ids = Tensor::from_slice(&tokens.ids)
                 .unsqueeze(0)
                 .to_device(self.device);
-            tch::no_grad(|| self.text_encoders[i].forward(&ids))
-        });
+            tch::no_grad(|| encoder.forward(&ids))
+        };
+        let outputs: Vec<ClipTextOutput> = self
+            .text_encoders
+            .iter()
+            .zip(&tokenized)
+            .map(encode)
+            .collect();
+        if self.pipeline == Pipeline::StableDiffusion {
+            return Ok(Conditioning {
+                prompt_embeds: outputs[0].last_hidden_state.shallow_clone(), // [1, S, D]
+                added: None,
+            });
+        }
         let penultimate = |i: usize| {
             let states = &outputs[i].hidden_states;
             &states[states.len() - 2]
         };
         Ok(Conditioning {
             prompt_embeds: Tensor::cat(&[penultimate(0), penultimate(1)], -1), // [1, S, D]
-            pooled_prompt_embeds: outputs[1].pooled.shallow_clone(),           // [1, D']
-            time_ids: self.time_ids(height, width),
+            added: Some(AddedConditions {
+                text_embeds: outputs[1].pooled.shallow_clone(), // [1, D']
+                time_ids: self.time_ids(height, width),
+            }),
         })
     }
 
@@ -143,8 +163,10 @@ impl Backbone {
         }
         Ok(Conditioning {
             prompt_embeds: encoded.prompt_embeds.zeros_like(),
-            pooled_prompt_embeds: encoded.pooled_prompt_embeds.zeros_like(),
-            time_ids: encoded.time_ids,
+            added: encoded.added.map(|added| AddedConditions {
+                text_embeds: added.text_embeds.zeros_like(),
+                time_ids: added.time_ids,
+            }),
         })
     }
 
@@ -157,8 +179,8 @@ impl Backbone {
             .to_device(self.device)
     }
 
-    /// Widths of the two text encoders' tokens; their sum is the width of a prompt embedding.
-    pub fn token_widths(&self) -> [i64; 2] {
-        self.token_widths
+    /// Widths of the text encoders' tokens; their sum is the width of a prompt embedding.
+    pub fn token_widths(&self) -> &[i64] {
+        &self.token_widths
     }
 }

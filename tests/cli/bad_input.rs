@@ -42,7 +42,7 @@ fn values_out_of_range_are_refused_with_the_range() {
         ),
         (
             "--scheduler heun",
-            "--scheduler: found \"heun\", expected one of euler, dpm++2m, ddim",
+            "--scheduler: found \"heun\", expected one of euler, dpm++2m, ddim, pndm",
         ),
         (
             "--device gpu",

@@ -1,9 +1,12 @@
-//! The program as its users run it: flags and files in, files, messages and exit codes out. All of
-//! it on the embedded toy model, with few steps.
+//! The program as its users run it: flags and files in, files, messages and exit codes out. Nearly
+//! all of it on the embedded toy model, with few steps.
 
 mod bad_input;
 mod batches;
+#[path = "../common/mod.rs"]
+mod common;
 mod interruption;
+mod stable_diffusion;
 mod whole_job;
 
 use std::ffi::OsStr;

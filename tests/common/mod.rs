@@ -10,8 +10,8 @@ use oneactor::sdxl::{Backbone, LoadOptions};
 use serde::de::DeserializeOwned;
 use tch::{Device, Kind, Tensor};
 
-/// The three checkpoints, see `scripts/parity/shapes.py`.
-pub const SHAPES: [&str; 3] = ["narrow", "words", "convproj"];
+/// The five checkpoints, see `scripts/parity/shapes.py`: three of SDXL's kind, then SD's.
+pub const SHAPES: [&str; 5] = ["narrow", "words", "convproj", "sd15", "sd21"];
 
 /// A file or folder of the fixtures: below `ONEACTOR_PARITY`, by default `target/parity`.
 pub fn fixture(path: &str) -> PathBuf {

@@ -6,7 +6,10 @@
 
 mod answer;
 mod cache;
+#[path = "../common/mod.rs"]
+mod common;
 mod download;
+mod moved;
 mod places;
 mod refusals;
 mod repositories;

@@ -1,6 +1,6 @@
 //! Which repository and commit is meant, and who may see it.
 
-use super::server::{COMMIT, FakeHub};
+use super::server::COMMIT;
 use super::*;
 
 #[test]
@@ -64,20 +64,6 @@ fn a_renamed_repository_is_followed() {
         "{\"sample_size\": 8}"
     );
     assert_eq!(bytes(&files.weights("unet").unwrap()), unet);
-}
-
-#[test]
-fn a_repository_known_to_be_gone_is_looked_for_where_it_lives_now() {
-    let hub = FakeHub::start();
-    let scratch = Scratch::new();
-    let gone = "runwayml/stable-diffusion-v1-5";
-    hub.add(
-        "stable-diffusion-v1-5/stable-diffusion-v1-5",
-        &[("model_index.json", b"{}")],
-    );
-    let files = locate(&options(gone), &settings(&hub, &scratch)).unwrap();
-    assert_eq!(files.text("model_index.json").unwrap(), "{}");
-    assert_eq!(files.name(), gone);
 }
 
 #[test]

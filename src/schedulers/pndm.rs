@@ -1,0 +1,120 @@
+//! PLMS, pseudo linear multistep steps (arXiv 2202.09778, Eqs. (9) and (12)): `PNDMScheduler` of
+//! diffusers with `skip_prk_steps`, which SD 1.5's file names.
+//!
+//! There is no past to begin with. In place of the Runge-Kutta steps of the paper, the first step
+//! is made twice, as in the latent-diffusion code: by the network's first output, and again from
+//! the same latents by the mean of that one and the output at the step's end. `n` steps therefore
+//! take `n + 1` outputs.
+
+use std::collections::VecDeque;
+
+use tch::Tensor;
+
+use super::Scheduler;
+use super::config::{PredictionType, SchedulerConfig};
+use super::noise_schedule::NoiseSchedule;
+use super::timesteps::evenly_spread;
+
+/// Outputs that a step of full order is made of.
+const ORDER: usize = 4;
+
+pub(super) struct Pndm {
+    /// One for each output of the network.
+    timesteps: Vec<f64>,
+    /// ᾱ before and after each of them.
+    alphas: Vec<(f64, f64)>,
+    prediction_type: PredictionType,
+    /// The last outputs, newest last; without the second one, which only corrects the first step.
+    outputs: VecDeque<Tensor>,
+    first_latents: Option<Tensor>,
+}
+
+impl Pndm {
+    pub(super) fn new(config: &SchedulerConfig, n: usize) -> Self {
+        let mut timesteps = evenly_spread(config, n);
+        if n > 1 {
+            timesteps.insert(1, timesteps[1]);
+        }
+        let train = config.num_train_timesteps;
+        let stride = (train / n) as i64;
+        let table = NoiseSchedule::new(config).alphas_cumprod;
+        let to_one = config.set_alpha_to_one.unwrap_or(false);
+        let last = if to_one { 1.0 } else { table[0] };
+        let alpha = |t: i64| match usize::try_from(t) {
+            Ok(t) => table[t.min(train - 1)],
+            Err(_) => last,
+        };
+        let alphas = timesteps
+            .iter()
+            .enumerate()
+            .map(|(i, &t)| match i {
+                1 => (alpha(t as i64 + stride), alpha(t as i64)),
+                _ => (alpha(t as i64), alpha(t as i64 - stride)),
+            })
+            .collect();
+        Pndm {
+            timesteps,
+            alphas,
+            prediction_type: config.prediction_type,
+            outputs: VecDeque::with_capacity(ORDER),
+            first_latents: None,
+        }
+    }
+
+    /// Eq. (12), and the formulas of lower order where there are fewer outputs.
+    fn combined(&self) -> Tensor {
+        let newest: Vec<&Tensor> = self.outputs.iter().rev().collect();
+        match newest[..] {
+            [e] => e.shallow_clone(),
+            [e, e_1] => (e * 3.0 - e_1) / 2.0,
+            [e, e_1, e_2] => (e * 23.0 - e_1 * 16.0 + e_2 * 5.0) / 12.0,
+            [e, e_1, e_2, e_3] => (e * 55.0 - e_1 * 59.0 + e_2 * 37.0 - e_3 * 9.0) / 24.0,
+            _ => unreachable!("one to four outputs are kept"),
+        }
+    }
+
+    /// Eq. (9): latents at the step's end.
+    fn transfer(&self, latents: &Tensor, output: &Tensor, i: usize) -> Tensor {
+        let (alpha, next) = self.alphas[i];
+        let eps = match self.prediction_type {
+            PredictionType::Epsilon => output.shallow_clone(),
+            PredictionType::VPrediction => output * alpha.sqrt() + latents * (1.0 - alpha).sqrt(),
+        };
+        let below = alpha * (1.0 - next).sqrt() + (alpha * (1.0 - alpha) * next).sqrt();
+        latents * (next / alpha).sqrt() - eps * ((next - alpha) / below)
+    }
+}
+
+impl Scheduler for Pndm {
+    fn timesteps(&self) -> &[f64] {
+        &self.timesteps
+    }
+
+    fn step_of(&self, i: usize) -> usize {
+        i.max(1)
+    }
+
+    fn init_noise_sigma(&self) -> f64 {
+        1.0
+    }
+
+    fn scale_model_input(&self, latents: &Tensor, _i: usize) -> Tensor {
+        latents.shallow_clone()
+    }
+
+    fn step(&mut self, noise_pred: &Tensor, i: usize, latents: &Tensor) -> Tensor {
+        if let (1, Some(first)) = (i, self.first_latents.take()) {
+            let mean = (noise_pred + &self.outputs[0]) / 2.0;
+            return self.transfer(&first, &mean, i);
+        }
+        if i == 0 {
+            self.outputs.clear();
+            self.first_latents = Some(latents.shallow_clone());
+        }
+        if self.outputs.len() == ORDER {
+            self.outputs.pop_front();
+        }
+        self.outputs.push_back(noise_pred.shallow_clone());
+        self.transfer(latents, &self.combined(), i)
+    }
+}

@@ -1,0 +1,158 @@
+//! The architectures that the backbone can be, by the names of their pipelines in diffusers, and
+//! what each makes of a checkpoint's small files. Where the files leave something open, the
+//! pipeline of diffusers decides.
+
+use anyhow::{Context, Result};
+use tch::Kind;
+
+use crate::error::model;
+use crate::io::model_files::ModelFiles;
+use crate::models::autoencoder_kl::AutoencoderKlConfig;
+use crate::models::unet_2d_condition::UNet2DConditionConfig;
+use crate::schedulers::SchedulerConfig;
+
+/// An architecture. Components that draw nothing, such as a safety checker, are never asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pipeline {
+    /// SDXL: two text encoders, and pooled prompt and sizes beside the prompt's tokens.
+    StableDiffusionXl,
+    /// SD 1.x and 2.x: one text encoder and nothing besides.
+    StableDiffusion,
+}
+
+impl Pipeline {
+    /// The pipeline that `model_index.json` names.
+    ///
+    /// # Errors
+    /// When it is another one, or the file is missing or damaged.
+    pub fn of(files: &ModelFiles) -> Result<Pipeline> {
+        let index: serde_json::Value = files.json("model_index.json")?;
+        match index["_class_name"].as_str() {
+            Some("StableDiffusionXLPipeline") => Ok(Pipeline::StableDiffusionXl),
+            Some("StableDiffusionPipeline") => Ok(Pipeline::StableDiffusion),
+            other => {
+                let hint = match other {
+                    Some("StableDiffusionXLImg2ImgPipeline") => ": a refiner, give the base model",
+                    Some(name) if name.contains("Inpaint") => {
+                        ": a model for inpainting, give the one it was made from"
+                    }
+                    _ => "",
+                };
+                Err(model(format!(
+                    "{}: model_index.json: _class_name: found {}, expected \"StableDiffusionXLPipeline\" (SDXL) or \"StableDiffusionPipeline\" (SD 1.5, SD 2.1){hint}",
+                    files.name(),
+                    index["_class_name"]
+                )))
+            }
+        }
+    }
+
+    /// Folders of the text encoders, in the order of their columns in a prompt embedding.
+    pub fn text_encoders(self) -> &'static [&'static str] {
+        match self {
+            Pipeline::StableDiffusionXl => &["text_encoder", "text_encoder_2"],
+            Pipeline::StableDiffusion => &["text_encoder"],
+        }
+    }
+
+    /// Folders of the tokenizers, one for each text encoder.
+    pub fn tokenizers(self) -> &'static [&'static str] {
+        match self {
+            Pipeline::StableDiffusionXl => &["tokenizer", "tokenizer_2"],
+            Pipeline::StableDiffusion => &["tokenizer"],
+        }
+    }
+
+    /// The checked config of the U-Net.
+    ///
+    /// # Errors
+    /// When it is missing or damaged, or does not describe a U-Net of this pipeline.
+    pub fn unet_config(self, files: &ModelFiles) -> Result<UNet2DConditionConfig> {
+        let config: UNet2DConditionConfig = files.json("unet/config.json")?;
+        config.check().with_context(|| files.name().to_owned())?;
+        if config.in_channels != config.out_channels {
+            return Err(model(format!(
+                "{}: unet/config.json: in_channels: found {}, expected {} as in out_channels: a model that is given a picture too, as for inpainting, can not draw from a prompt alone",
+                files.name(),
+                config.in_channels,
+                config.out_channels
+            )));
+        }
+        let expected = (self == Pipeline::StableDiffusionXl).then_some("text_time");
+        let found = config.addition_embed_type.as_deref();
+        if found != expected {
+            let json = |kind: Option<&str>| kind.map_or("null".to_owned(), |k| format!("\"{k}\""));
+            return Err(model(format!(
+                "{}: unet/config.json: addition_embed_type: found {}, expected {} for the pipeline that model_index.json names",
+                files.name(),
+                json(found),
+                json(expected)
+            )));
+        }
+        Ok(config)
+    }
+
+    /// The checkpoint's schedule. The pipeline of SD raises `steps_offset` to 1 where a file says
+    /// otherwise or nothing, with a note that the file is outdated; so is it done here.
+    ///
+    /// # Errors
+    /// When the file is missing, damaged, or asks for something that no sampler here computes.
+    pub fn scheduler_config(self, files: &ModelFiles) -> Result<SchedulerConfig> {
+        let text = files.text("scheduler/scheduler_config.json")?;
+        let mut config = SchedulerConfig::parse(&text).with_context(|| files.name().to_owned())?;
+        if self == Pipeline::StableDiffusion {
+            config.steps_offset = 1;
+        }
+        Ok(config)
+    }
+
+    /// The VAE's precision where the other networks have `kind`. Only SDXL's pipeline acts on
+    /// `force_upcast`: the field means that SDXL's VAE overflows in fp16. Those of SD 1.5 and 2.1 do
+    /// not, and their files lack the field, whose default is true all the same.
+    pub fn vae_kind(self, config: &AutoencoderKlConfig, kind: Kind) -> Kind {
+        match self {
+            Pipeline::StableDiffusionXl if config.force_upcast => Kind::Float,
+            _ => kind,
+        }
+    }
+}
+
+/// The folder of the VAE among these files: `vae` in a whole model, none (`""`) in a repository that
+/// holds a VAE alone.
+///
+/// # Errors
+/// When the files can not be listed.
+pub fn vae_folder(files: &ModelFiles) -> Result<&'static str> {
+    let is_whole = files.optional_text("vae/config.json")?.is_some();
+    Ok(if is_whole { "vae" } else { "" })
+}
+
+/// The config of the VAE among these files.
+///
+/// # Errors
+/// When it is missing or damaged.
+pub fn vae_config(files: &ModelFiles) -> Result<AutoencoderKlConfig> {
+    match vae_folder(files)? {
+        "" => files.json("config.json"),
+        folder => files.json(&format!("{folder}/config.json")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_vae_of_sd_stays_in_half_precision_and_has_the_old_scale() -> Result<()> {
+        // The fields of SD 1.5's file.
+        let config: AutoencoderKlConfig = serde_json::from_str(
+            r#"{"act_fn": "silu", "block_out_channels": [128, 256, 512, 512], "in_channels": 3,
+                "latent_channels": 4, "layers_per_block": 2, "norm_num_groups": 32, "out_channels": 3}"#,
+        )?;
+        let kind = |pipeline: Pipeline, kind| pipeline.vae_kind(&config, kind);
+        assert_eq!(kind(Pipeline::StableDiffusion, Kind::Half), Kind::Half);
+        assert_eq!(kind(Pipeline::StableDiffusionXl, Kind::Half), Kind::Float);
+        assert_eq!(config.scaling_factor, 0.18215);
+        Ok(())
+    }
+}

@@ -1,0 +1,145 @@
+//! SD 1.5 and 2.1, on the tiny checkpoints of the parity fixtures.
+
+use serde_json::Value;
+
+use super::common::fixture;
+use super::*;
+
+/// The folder of a fixture as an argument.
+fn model(shape: &str) -> String {
+    fixture(shape).display().to_string()
+}
+
+#[test]
+fn sd_15_and_21_do_the_whole_job() {
+    for (shape, word, scheduler, side) in [
+        ("sd15", "hobbit", "pndm", 128),
+        ("sd21", "wizard", "ddim", 96),
+    ] {
+        let folder = folder(shape);
+        let base = format!(
+            "generate-base --model {} -p 'a {word}' --subject {word} -o a --num-images 3 --steps 4",
+            model(shape)
+        );
+        // PNDM's fifth pass of the network is no step of its own.
+        oneactor(&folder, &base).exits_with(0).says("12 of 12");
+        let text = fs::read_to_string(folder.join("a/base.json")).expect("written");
+        let base: Value = serde_json::from_str(&text).expect("it is JSON");
+        let drawn = &base["parameters"];
+        assert_eq!(drawn["scheduler"], scheduler);
+        assert_eq!(
+            (&drawn["width"], &drawn["height"]),
+            (&side.into(), &side.into())
+        );
+
+        oneactor(&folder, "tune a --target 1 --max-steps 3").exits_with(0);
+        let sample = "sample a -p '[b] at the beach' --steps 4 --guided-steps 1-3";
+        oneactor(&folder, &format!("{sample} -o b --compare")).exits_with(0);
+        let read = |path: &str| fs::read(folder.join(path)).expect("it was drawn");
+        assert_ne!(read("b/0000-0.png"), read("b/plain/0000-0.png"));
+        oneactor(&folder, "sample --from b/0000-0.png -o again").exits_with(0);
+        assert_eq!(read("again/0000-0.png"), read("b/0000-0.png"));
+        let other = if scheduler == "pndm" { "euler" } else { "pndm" };
+        oneactor(&folder, &format!("{sample} -o {other} --scheduler {other}")).exits_with(0);
+        oneactor(&folder, &format!("{sample} -o c --model toy"))
+            .exits_with(2)
+            .says("was made with the model")
+            .writes_nothing();
+    }
+}
+
+/// What a dry run reads of the tiny SD 1.5, in `folder/model`, with one text in one file replaced.
+fn changed(folder: &Path, (file, from, to): (&str, &str, &str)) {
+    let (source, model) = (fixture("sd15"), folder.join("model"));
+    let _ = fs::remove_dir_all(&model);
+    copy(&source.join("tokenizer"), &model.join("tokenizer"));
+    for name in [
+        "model_index.json",
+        "scheduler/scheduler_config.json",
+        "unet/config.json",
+        "vae/config.json",
+    ] {
+        let text = fs::read_to_string(source.join(name)).expect("fixtures are whole");
+        let replaced = if name == file {
+            text.replace(from, to)
+        } else {
+            text.clone()
+        };
+        assert!(
+            name != file || from == to || replaced != text,
+            "{from} is not in {file}"
+        );
+        let path = model.join(name);
+        fs::create_dir_all(path.parent().expect("it has one")).expect("writable");
+        fs::write(path, replaced).expect("writable");
+    }
+}
+
+#[test]
+fn other_models_are_refused_with_what_was_found_and_expected() {
+    let folder = folder("other-models");
+    let run = || {
+        oneactor(
+            &folder,
+            "generate-base --model model -p 'a hobbit' --subject hobbit -o out --dry-run",
+        )
+    };
+    changed(&folder, ("model_index.json", "", ""));
+    run().exits_with(0);
+    let (index, unet) = ("model_index.json", "unet/config.json");
+    let scheduler = "scheduler/scheduler_config.json";
+    let name = "\"StableDiffusionPipeline\"";
+    for (change, said) in [
+        (
+            (index, name, "\"StableDiffusionInpaintPipeline\""),
+            "for inpainting, give the one it was made from",
+        ),
+        (
+            (index, name, "\"StableDiffusionXLImg2ImgPipeline\""),
+            "a refiner, give the base model",
+        ),
+        (
+            (index, name, "\"FluxPipeline\""),
+            "found \"FluxPipeline\", expected \"StableDiffusionXLPipeline\"",
+        ),
+        (
+            (index, name, "\"StableDiffusionXLPipeline\""),
+            "tokenizer_2",
+        ),
+        (
+            (unet, "\"in_channels\": 4", "\"in_channels\": 9"),
+            "in_channels: found 9, expected 4",
+        ),
+        (
+            (
+                unet,
+                "\"act_fn\"",
+                "\"addition_embed_type\": \"text_time\", \"act_fn\"",
+            ),
+            "addition_embed_type: found \"text_time\", expected null",
+        ),
+        (
+            (
+                unet,
+                "\"attention_head_dim\": 8",
+                "\"attention_head_dim\": 7",
+            ),
+            "not divisible by 7 heads",
+        ),
+        (
+            (
+                scheduler,
+                "\"skip_prk_steps\": true",
+                "\"skip_prk_steps\": false",
+            ),
+            "skip_prk_steps: found false",
+        ),
+        (
+            (scheduler, "PNDMScheduler", "HeunDiscreteScheduler"),
+            "found HeunDiscreteScheduler",
+        ),
+    ] {
+        changed(&folder, change);
+        run().exits_with(3).says(said).writes_nothing();
+    }
+}
