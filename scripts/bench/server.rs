@@ -11,6 +11,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
 use oneactor::io::tensors::TensorFile;
+use oneactor::models::cross_attention::AttentionRequest;
 use oneactor::sdxl::{Backbone, Conditioning, LoadOptions};
 use tch::{Device, Kind, Tensor};
 
@@ -60,6 +61,7 @@ fn main() -> Result<()> {
             prompt_embeds,
             pooled_prompt_embeds: get("text_embeds")?,
             time_ids: get("time_ids")?,
+            request: AttentionRequest::default(),
         })
     };
     let run = || -> Result<Tensor> {

@@ -12,6 +12,7 @@ use crate::io::model_files::ModelFiles;
 use crate::io::weights::{WeightPath, Weights};
 use crate::models::autoencoder_kl::{AutoencoderKl, AutoencoderKlConfig};
 use crate::models::clip_text_model::{ClipTextConfig, ClipTextModel};
+use crate::models::cross_attention::{AttentionRequest, Text};
 use crate::models::unet_2d_condition::{
     AddedConditions, Encoded, UNet2DConditionConfig, UNet2DConditionModel,
 };
@@ -48,6 +49,9 @@ pub struct Conditioning {
     pub pooled_prompt_embeds: Tensor,
     /// Original size, crop and target size in pixels `[R, 6]` f32.
     pub time_ids: Tensor,
+    /// What is asked of cross-attention, of these very rows; rows that are joined, repeated or
+    /// given another text ask nothing.
+    pub request: AttentionRequest,
 }
 
 impl Conditioning {
@@ -60,6 +64,7 @@ impl Conditioning {
             prompt_embeds: join(|c| &c.prompt_embeds),
             pooled_prompt_embeds: join(|c| &c.pooled_prompt_embeds),
             time_ids: join(|c| &c.time_ids),
+            request: AttentionRequest::default(),
         }
     }
 
@@ -70,6 +75,7 @@ impl Conditioning {
             prompt_embeds: each(&self.prompt_embeds),
             pooled_prompt_embeds: each(&self.pooled_prompt_embeds),
             time_ids: each(&self.time_ids),
+            request: AttentionRequest::default(),
         }
     }
 
@@ -79,6 +85,15 @@ impl Conditioning {
             prompt_embeds,
             pooled_prompt_embeds: self.pooled_prompt_embeds.shallow_clone(),
             time_ids: self.time_ids.shallow_clone(),
+            request: AttentionRequest::default(),
+        }
+    }
+
+    /// The text as the U-Net reads it.
+    fn text(&self) -> Text<'_> {
+        Text {
+            encoder_hidden_states: &self.prompt_embeds,
+            request: Some(&self.request),
         }
     }
 }
@@ -271,18 +286,14 @@ impl Backbone {
                 time_ids: conditioning.time_ids.shallow_clone(),
             });
         let model_input = model_input.to_kind(self.kind);
-        self.unet.encode(
-            &model_input,
-            timesteps,
-            &conditioning.prompt_embeds,
-            added.as_ref(),
-        )
+        self.unet
+            .encode(&model_input, timesteps, conditioning.text(), added.as_ref())
     }
 
     /// The U-Net's second half: the prediction in f32.
     pub fn unet_decode(&self, encoded: Encoded, conditioning: &Conditioning) -> Tensor {
         self.unet
-            .decode(encoded, &conditioning.prompt_embeds)
+            .decode(encoded, conditioning.text())
             .to_kind(Kind::Float)
     }
 

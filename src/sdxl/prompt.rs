@@ -6,6 +6,7 @@ use tch::{Kind, Tensor};
 use super::{Backbone, Conditioning};
 use crate::error::{model, usage};
 use crate::io::model_files::ModelFiles;
+use crate::models::cross_attention::AttentionRequest;
 use crate::tokenizer::{ClipTokenizer, TokenizedPrompt, TokenizerFiles, WordError};
 
 /// The tokenizers of both text encoders. They can be loaded without the networks, to check prompts
@@ -122,6 +123,7 @@ impl Backbone {
             prompt_embeds: Tensor::cat(&[penultimate(0), penultimate(1)], -1), // [1, S, D]
             pooled_prompt_embeds: outputs[1].pooled.shallow_clone(),           // [1, D']
             time_ids: self.time_ids(height, width),
+            request: AttentionRequest::default(),
         })
     }
 
@@ -145,6 +147,7 @@ impl Backbone {
             prompt_embeds: encoded.prompt_embeds.zeros_like(),
             pooled_prompt_embeds: encoded.pooled_prompt_embeds.zeros_like(),
             time_ids: encoded.time_ids,
+            request: AttentionRequest::default(),
         })
     }
 
