@@ -56,7 +56,7 @@ impl BaseWordPrompt {
     pub fn with_words(
         backbone: &Backbone,
         prompt: &str,
-        base_words: &[&str],
+        base_words: &[impl AsRef<str>],
         [height, width]: [i64; 2],
     ) -> Result<Self> {
         let tensor = |places: &Vec<usize>| {
@@ -71,14 +71,14 @@ impl BaseWordPrompt {
         };
         let mut encoders = [part(0, width_1), part(width_1, width_2)];
         for word in base_words {
-            let places = backbone.tokenizers.word_positions(prompt, word)?;
+            let places = backbone.tokenizers.word_positions(prompt, word.as_ref())?;
             for (encoder, places) in encoders.iter_mut().zip(&places) {
                 encoder.positions.push(places.iter().map(tensor).collect());
             }
         }
         Ok(BaseWordPrompt {
             conditioning: backbone.encode_prompt(prompt, height, width)?,
-            words: base_words.iter().map(ToString::to_string).collect(),
+            words: base_words.iter().map(|w| w.as_ref().to_owned()).collect(),
             encoders,
         })
     }
