@@ -245,9 +245,11 @@ pub struct GenerateBaseFlags {
     #[arg(short, long, value_name = "TEXT")]
     pub prompt: Option<String>,
 
-    /// Base word: the word (or words) of the prompt that names the subject
+    /// Base word: the word (or words) of the prompt that names the subject; given several times,
+    /// all those subjects are drawn and tuned together, as one actor
     #[arg(long, value_name = "WORD")]
-    pub subject: Option<String>,
+    #[serde(default, deserialize_with = "sample::one_or_many")]
+    pub subject: Option<Vec<String>>,
 
     /// Folder for base/00.png …, grid.png, base.safetensors and base.json
     #[arg(short, long, value_name = "DIR")]

@@ -1,8 +1,12 @@
 //! What must hold of the method, whatever the weights are; on the embedded toy model.
 
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
+use oneactor::oneactor::actor::Actor;
+use oneactor::oneactor::base_set::BaseFacts;
 use oneactor::oneactor::base_word::BaseWordPrompt;
 use oneactor::oneactor::guidance::{ClusterGuidance, GuidanceSettings, Offsets};
+use oneactor::oneactor::projector::{Head, Projector, ProjectorConfig};
+use oneactor::oneactor::templates;
 use oneactor::schedulers::{SchedulerKind, new_scheduler};
 use oneactor::sdxl::denoise::{Guidance, PlainGuidance, denoise};
 use oneactor::sdxl::{Backbone, LoadOptions};
@@ -138,4 +142,142 @@ fn an_offset_moves_every_occurrence_of_the_word_and_nothing_else() {
     let moved = prompt.shifted(&offset.unsqueeze(0)) - c;
     let total = moved.sum(Kind::Float).double_value(&[]);
     assert!((total - 2.0 * c.size()[2] as f64).abs() < 1e-2, "{total}");
+}
+
+const PAIR: &str = "a photo of a cat and a frog";
+
+/// Guidance of two subjects, each confined to its mask.
+fn pair(backbone: &Backbone, scale: f64, settings: &GuidanceSettings) -> ClusterGuidance {
+    let words = ["cat", "frog"];
+    let prompt = BaseWordPrompt::with_words(backbone, PAIR, &words, [64, 64])
+        .expect("the prompt holds the words");
+    let negative = backbone
+        .encode_negative(None, 64, 64)
+        .expect("the toy encodes");
+    ClusterGuidance::with_regions(&negative, &prompt, &offsets(&prompt, scale), settings)
+        .expect("the offsets fit")
+}
+
+/// Every layer sums the tokens' answers in another order when some of them are masked; a step of
+/// guidance multiplies the difference of 1e-6 by 8.5.
+const OTHER_ORDER: f64 = 1e-3;
+
+#[test]
+fn zero_offsets_of_several_subjects_are_plain_guidance() {
+    let backbone = toy();
+    let settings = GuidanceSettings {
+        eta_1: 7.5,
+        eta_2: 0.0,
+        guided_steps: (2, 3),
+        ..GuidanceSettings::default()
+    };
+    let guided = latents(&backbone, &pair(&backbone, 0.0, &settings));
+    let encode = |negative: bool| match negative {
+        true => backbone.encode_negative(None, 64, 64),
+        false => backbone.encode_prompt(PAIR, 64, 64),
+    };
+    let [negative, prompt] = [true, false].map(|n| encode(n).expect("the toy encodes"));
+    let plain = latents(&backbone, &PlainGuidance::new(&negative, &prompt, 7.5));
+    let difference = largest_difference(&guided, &plain);
+    assert!(difference < OTHER_ORDER, "{difference}");
+    let moved = latents(&backbone, &pair(&backbone, 1.0, &settings));
+    assert!(largest_difference(&moved, &plain) > 1e-2);
+}
+
+#[test]
+fn attention_is_looked_at_only_before_guided_steps_and_only_for_several_subjects() {
+    let backbone = toy();
+    let settings = GuidanceSettings {
+        guided_steps: (2, 3),
+        ..GuidanceSettings::default()
+    };
+    let several = pair(&backbone, 1.0, &settings);
+    let guide = several.attention().expect("it masks attention");
+    let looks = [0, 1, 2, 3, 4].map(|step| guide.watched(step).is_some());
+    assert_eq!(looks, [false, true, true, false, false]);
+    let rows = [1, 2, 3, 4].map(|step| several.conditioning(step).prompt_embeds.size()[0]);
+    assert_eq!(rows, [2, 3, 3, 2], "no row more than for one subject");
+    assert!(guide.mask(1).is_none() && guide.mask(4).is_none());
+    assert!(cluster(&backbone, 1.0, &settings).attention().is_none());
+}
+
+#[test]
+fn every_image_of_a_batch_has_masks_of_its_own() {
+    let backbone = toy();
+    let settings = GuidanceSettings {
+        guided_steps: (1, 3),
+        ..GuidanceSettings::default()
+    };
+    let guidance = pair(&backbone, 1.0, &settings);
+    let run = |seeds: &[i64]| {
+        let start: Vec<Tensor> = seeds
+            .iter()
+            .map(|&seed| backbone.initial_latents(seed, 64, 64))
+            .collect();
+        let mut scheduler =
+            new_scheduler(SchedulerKind::Euler, &backbone.scheduler_config, 4).expect("four steps");
+        let start = Tensor::cat(&start, 0);
+        denoise(
+            &backbone,
+            scheduler.as_mut(),
+            &start,
+            &guidance,
+            &mut |_| Ok(()),
+        )
+        .expect("finite latents");
+        guidance.masks().expect("there were guided steps")
+    };
+    let alone = [5, 6].map(|seed| run(&[seed]));
+    let together = run(&[5, 6]);
+    assert_eq!(together.size(), [2, 2, 16, 16]);
+    assert_eq!(together, Tensor::cat(&alone, 0));
+    assert_ne!(alone[0], alone[1]);
+}
+
+#[test]
+fn an_actor_of_several_words_gives_offsets_to_those_that_a_prompt_names() {
+    let backbone = toy();
+    let both = BaseWordPrompt::with_words(&backbone, "a cat, a frog", &["cat", "frog"], [64, 64])
+        .expect("the prompt holds the words");
+    tch::manual_seed(4);
+    let width = both.base_embedding().size()[1];
+    for head in [Head::AdaIn, Head::LayerNorm] {
+        let config = ProjectorConfig {
+            feature_shape: [6, 4, 4],
+            num_tokens: 2,
+            token_width: width,
+            head,
+        };
+        let mut parameters = Projector::new(config.clone(), 1, Device::Cpu).snapshot();
+        for value in parameters.values_mut() {
+            *value += value.randn_like() * 0.1;
+        }
+        let actor = Actor {
+            facts: BaseFacts {
+                prompt: PAIR.into(),
+                base_words: vec!["cat".into(), "frog".into()],
+                width: 64,
+                height: 64,
+                model: backbone.facts.clone(),
+            },
+            kind: templates::Kind::Character,
+            target: 0,
+            projector: Projector::from_parameters(config, &parameters, Device::Cpu)
+                .expect("the same names"),
+            encoder_features: Tensor::randn([3, 6, 4, 4], (Kind::Float, Device::Cpu)),
+            tokens_of_words: vec![1, 1],
+        };
+        let of = |words: &[&str]| {
+            let prompt = BaseWordPrompt::with_words(&backbone, "a cat, a frog", words, [64, 64]);
+            let offsets = actor.offsets(&prompt.expect("the prompt holds the words"));
+            offsets.expect("the words are the actor's").target_offset
+        };
+        let all = of(&["cat", "frog"]);
+        assert_eq!(all.size(), [2, width]);
+        assert!(largest_difference(&all.get(0), &all.get(1)) > 1e-3);
+        assert_eq!(of(&["frog"]), all.narrow(0, 1, 1), "{head:?}");
+        assert_eq!(of(&["frog", "cat"]), all.flip([0]), "{head:?}");
+        // A word of another actor in the same prompt is not this actor's affair.
+        assert_eq!(of(&["a", "cat"]), all.narrow(0, 0, 1), "{head:?}");
+    }
 }

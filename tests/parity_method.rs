@@ -193,7 +193,7 @@ fn tuner<'a>(
     let base = BaseSet {
         facts: BaseFacts {
             prompt: spec.prompt.clone(),
-            base_word: spec.base.clone(),
+            base_words: vec![spec.base.clone()],
             width: spec.size,
             height: spec.size,
             model: backbone.facts.clone(),
@@ -274,7 +274,7 @@ fn five_steps_of_the_tuner_are_those_of_pytorch() {
         let spec: Tuning = json(&format!("{shape}/expected/tuner.json"));
         assert_eq!(
             spec.templates,
-            templates::Kind::Character.prompts(&spec.base),
+            templates::Kind::Character.prompts(&[&spec.base]),
             "the fixtures are old: run scripts/test.sh"
         );
         let expected = Expected::read(&format!("{shape}/expected/tuner.safetensors"));
@@ -348,7 +348,7 @@ fn an_actor_gives_the_offsets_of_equations_16_and_17() {
         };
         let facts = BaseFacts {
             prompt: spec.prompt.clone(),
-            base_word: spec.base.clone(),
+            base_words: vec![spec.base.clone()],
             width: spec.size,
             height: spec.size,
             model: backbone.facts.clone(),
@@ -360,6 +360,7 @@ fn an_actor_gives_the_offsets_of_equations_16_and_17() {
             projector: Projector::from_parameters(config, &expected.below("final."), Device::Cpu)
                 .expect("same names"),
             encoder_features: expected.get("encoder_features"),
+            tokens_of_words: vec![spec.num_tokens],
         };
         let offsets = actor.offsets(&prompt).expect("the same word");
         let mut report = Report::new(&format!("offsets of an actor on {shape}"));

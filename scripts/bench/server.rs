@@ -11,6 +11,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
 use oneactor::io::tensors::TensorFile;
+use oneactor::models::cross_attention::AttentionRequest;
 use oneactor::models::unet_2d_condition::AddedConditions;
 use oneactor::sdxl::{Backbone, Conditioning, LoadOptions};
 use tch::{Device, Kind, Tensor};
@@ -63,6 +64,7 @@ fn main() -> Result<()> {
                 text_embeds: get("text_embeds")?,
                 time_ids: get("time_ids")?,
             }),
+            request: AttentionRequest::default(),
         })
     };
     let run = || -> Result<Tensor> {

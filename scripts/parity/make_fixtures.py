@@ -34,6 +34,7 @@ def build(out):
     import torch
     import transformers
 
+    import expected_masks
     import expected_method
     import expected_models
     import expected_pipeline
@@ -48,6 +49,7 @@ def build(out):
     torch.use_deterministic_algorithms(True)
     began = time.time()
     expected_schedulers.write(out / "schedulers")
+    expected_masks.write_otsu(out / "otsu.safetensors")
     texts = expected_tokenizer.all_prompts()
     tokenizers = [(f"toy_{name}", TOY / name) for name in ("tokenizer", "tokenizer_2")]
     for name, shape in shapes.SHAPES.items():
@@ -60,6 +62,7 @@ def build(out):
         expected_models.write(pipe, shape, expected)
         expected_pipeline.write(pipe, shape, expected)
         expected_method.write(pipe, shape, expected)
+        expected_masks.write(pipe, shape, expected)
         tokenizers += [(f"{name}_{part}", folder / part) for part in ("tokenizer", "tokenizer_2")[: len(shape["pads"])]]
         print(f"{name}: {time.time() - began:.0f} s", file=sys.stderr)
     for name, folder in tokenizers:

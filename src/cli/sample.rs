@@ -37,12 +37,14 @@ pub enum SubjectAs {
 )]
 #[derive(Clone, Debug, Default, PartialEq, Args, Serialize, Deserialize)]
 pub struct SampleFlags {
-    /// Actor: an actor.safetensors, or the folder it lies in
+    /// Actor: an actor.safetensors, or the folder it lies in; several for several subjects in one
+    /// picture, of whom each prompt shows those that it names
     #[arg(value_name = "DIR|actor.safetensors")]
     #[serde(default, deserialize_with = "one_or_many")]
     pub actors: Option<Vec<PathBuf>>,
 
-    /// What to draw, with the actor's base word or [b] for it; may be given several times
+    /// What to draw, with the actor's base word or [b] for it (with several actors, the base words
+    /// of those that are to be in it); may be given several times
     #[arg(short, long, value_name = "TEXT")]
     #[serde(default, deserialize_with = "one_or_many")]
     pub prompt: Option<Vec<String>>,
@@ -52,7 +54,7 @@ pub struct SampleFlags {
     pub prompts_file: Option<PathBuf>,
 
     /// Folder for 0000-SEED.png …, grid.png and manifest.jsonl [default: the folder samples
-    /// beside the actor]
+    /// beside the actor; with several actors it must be named]
     #[arg(short, long, value_name = "OUT")]
     pub output_dir: Option<PathBuf>,
 
@@ -74,6 +76,13 @@ pub struct SampleFlags {
           default_missing_value = "true", value_parser = BoolishValueParser::new(),
           hide_possible_values = true)]
     pub save_latents: Option<bool>,
+
+    /// With several actors: also write where each subject's offset acted in the last guided step, in
+    /// white, as 0000-SEED-mask-WORD.png [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_parser = BoolishValueParser::new(),
+          hide_possible_values = true)]
+    pub save_masks: Option<bool>,
 
     /// Draw with the plain model too, into the folder plain, and put both side by side on
     /// comparison.png [default: false]
@@ -139,14 +148,14 @@ pub struct GuidanceFlags {
           hide_possible_values = true)]
     pub no_actor: Option<bool>,
 
-    /// Offsets to use in place of the projector's, for experiments: target_offset and
-    /// average_offset, f32 [W, D] each
+    /// Offsets to use in place of the projector's, for experiments with one actor: target_offset
+    /// and average_offset, f32 [W, D] each
     #[arg(long, value_name = "FILE.safetensors")]
     pub offsets: Option<PathBuf>,
 }
 
 /// A batch file may give a list or a single value.
-fn one_or_many<'de, T, D>(deserializer: D) -> Result<Option<Vec<T>>, D::Error>
+pub(super) fn one_or_many<'de, T, D>(deserializer: D) -> Result<Option<Vec<T>>, D::Error>
 where
     T: Deserialize<'de>,
     D: Deserializer<'de>,

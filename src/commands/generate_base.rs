@@ -103,12 +103,16 @@ fn prepare(session: &Session, mut job: GenerateBaseJob) -> Result<BaseJob> {
         .model
         .get_or_insert_with(|| DEFAULT_MODEL.to_owned());
     let model = session.locate(&job.model)?;
-    model.check_prompt(&job.prompt, Some(&job.subject), &session.reporter)?;
+    model.check_prompt(&job.prompt, &job.subjects, &session.reporter)?;
     let drawing = model.resolve(&job.drawing)?;
     let mut settings = drawing_settings(&job.drawing, drawing, &model);
+    let subject = match &job.subjects[..] {
+        [subject] => json!(subject),
+        subjects => json!(subjects),
+    };
     settings.extend([
         ("prompt".to_owned(), json!(job.prompt)),
-        ("subject".to_owned(), json!(job.subject)),
+        ("subject".to_owned(), subject),
         ("num_images".to_owned(), json!(job.num_images)),
         ("seed".to_owned(), json!(job.drawing.seed)),
     ]);
@@ -287,14 +291,14 @@ impl<'a> Painter<'a> {
         let settings = drawing_settings(&job.drawing, self.prepared.drawing, &self.prepared.model);
         let mut settings = picture_settings(&settings, &job.prompt, seed);
         settings.insert("no_actor".to_owned(), json!(true));
-        let facts = picture_facts(&self.backbone.facts, Some(&job.subject));
+        let facts = picture_facts(&self.backbone.facts, &job.subjects);
         save_picture(path, picture, &settings, &facts)
     }
 
     fn facts(&self) -> BaseFacts {
         BaseFacts {
             prompt: self.prepared.job.prompt.clone(),
-            base_word: self.prepared.job.subject.clone(),
+            base_words: self.prepared.job.subjects.clone(),
             width: self.prepared.drawing.width,
             height: self.prepared.drawing.height,
             model: self.backbone.facts.clone(),

@@ -17,6 +17,9 @@ use crate::sdxl::Pipeline;
 use crate::sdxl::pipeline::vae_config;
 use crate::sdxl::prompt::Tokenizers;
 
+/// Subjects in one picture up to which the paper's method holds (App. D).
+const MOST_SUBJECTS: usize = 4;
+
 /// A model whose files are known.
 pub struct LocatedModel {
     /// Its files.
@@ -115,19 +118,21 @@ impl LocatedModel {
         })
     }
 
-    /// Refuses a prompt without the base word within the tokenizer's limit, and tells of a prompt
-    /// whose end is cut off.
+    /// Refuses a prompt without one of the base words within the tokenizer's limit, and tells of a
+    /// prompt whose end is cut off and of one with more subjects than the method is good for.
     ///
     /// # Errors
     /// Names prompt and word.
-    pub fn check_prompt(
-        &self,
-        prompt: &str,
-        word: Option<&str>,
-        reporter: &Reporter,
-    ) -> Result<()> {
-        if let Some(word) = word {
+    pub fn check_prompt(&self, prompt: &str, words: &[String], reporter: &Reporter) -> Result<()> {
+        for word in words {
             self.tokenizers.word_positions(prompt, word)?;
+        }
+        if words.len() > MOST_SUBJECTS {
+            reporter.warn(&format!(
+                "the prompt \"{prompt}\" has {} subjects; more than {MOST_SUBJECTS} are a limit of \
+                 the method that the paper names (App. D): they may take each other's looks",
+                words.len()
+            ));
         }
         if let Some(lost) = self.tokenizers.lost_text(prompt)? {
             reporter.warn(&format!(

@@ -73,14 +73,16 @@ pub fn picture_settings(job: &Settings, prompt: &str, seed: i64) -> Settings {
     settings
 }
 
-/// Facts that stand beside the settings in a picture.
-pub fn picture_facts(model: &ModelFacts, subject: Option<&str>) -> Settings {
+/// Facts that stand beside the settings in a picture: the model, and the base word or words.
+pub fn picture_facts(model: &ModelFacts, subjects: &[String]) -> Settings {
     let mut facts = Settings::new();
     facts.insert("model".to_owned(), json!(model.name));
     facts.insert("model_fingerprint".to_owned(), json!(model.fingerprint));
-    if let Some(subject) = subject {
-        facts.insert("subject".to_owned(), json!(subject));
-    }
+    match subjects {
+        [] => None,
+        [subject] => facts.insert("subject".to_owned(), json!(subject)),
+        subjects => facts.insert("subject".to_owned(), json!(subjects)),
+    };
     facts
 }
 
@@ -106,10 +108,13 @@ pub fn save_picture(
 /// The settings in the words of stable-diffusion-webui; our own stand behind the model.
 fn a1111_text(settings: &Settings, facts: &Settings) -> String {
     let text = |key: &str| settings.get(key).and_then(Value::as_str);
-    let plain = |value: &Value| {
-        value
-            .as_str()
-            .map_or_else(|| value.to_string(), str::to_owned)
+    let plain = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        Value::Array(list) => {
+            let texts: Vec<&str> = list.iter().filter_map(Value::as_str).collect();
+            texts.join(", ")
+        }
+        value => value.to_string(),
     };
     let is_guided = settings.contains_key("semantic_scale");
     let sampler = [

@@ -1,14 +1,13 @@
 //! `sample`: the subject in new scenes, or the same prompts with the plain model.
 
+mod cast;
 mod painter;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use tch::Device;
 
 use super::located::{LocatedModel, ResolvedDrawing};
 use super::manifest::Manifest;
@@ -17,15 +16,12 @@ use super::picture::{
 };
 use super::session::Session;
 use super::{Prepared, create_folder, work_off};
-use crate::cli::sample::SubjectAs;
 use crate::cli::{CommandLine, SampleFlags};
 use crate::config::batch::Settings;
 use crate::config::model::DEFAULT_MODEL;
-use crate::config::prompts::{PLACEHOLDER, fill_in, require_word, subject_phrase};
 use crate::config::{SampleJob, plan, record};
 use crate::error::usage;
-use crate::oneactor::actor::Actor;
-use crate::oneactor::base_set::BaseFacts;
+use cast::{Cast, Scene, crc32_of};
 use painter::{Painter, read_offsets};
 
 /// The sheet of `--compare`.
@@ -51,12 +47,8 @@ struct Sampling {
     job: SampleJob,
     model: Rc<LocatedModel>,
     drawing: ResolvedDrawing,
-    /// What the actor was made from; `None` for the plain model.
-    subject: Option<BaseFacts>,
     /// What the guided pictures, or with `--no-actor` the plain ones, have in common.
     settings: Settings,
-    /// CRC-32 of the files that the settings only name.
-    sources: Settings,
     /// The pictures that were asked for.
     pictures: Vec<Picture>,
     /// With `--compare`: the same ones by the plain model.
@@ -71,16 +63,29 @@ impl Sampling {
 
 /// One picture to be drawn.
 struct Picture {
-    prompt: String,
+    scene: Scene,
     seed: i64,
     is_guided: bool,
     /// All that it follows from.
     settings: Settings,
+    /// CRC-32 of the files that the settings only name.
+    sources: Settings,
     /// Path below the folder of the results.
     name: String,
     path: PathBuf,
     latents: Option<PathBuf>,
+    /// With `--save-masks`: one for each of several subjects.
+    masks: Vec<PathBuf>,
     is_finished: bool,
+}
+
+impl Picture {
+    /// Its row in the manifest: settings and sources.
+    fn row(&self) -> Settings {
+        let mut row = self.settings.clone();
+        row.extend(self.sources.clone());
+        row
+    }
 }
 
 impl Prepared for Sampling {
@@ -92,6 +97,7 @@ impl Prepared for Sampling {
         let missing = || self.all_pictures().filter(|picture| !picture.is_finished);
         let mut files: Vec<PathBuf> = missing().map(|picture| picture.path.clone()).collect();
         files.extend(missing().filter_map(|picture| picture.latents.clone()));
+        files.extend(missing().flat_map(|picture| picture.masks.clone()));
         if !files.is_empty() {
             files.extend(["manifest.jsonl", "grid.png"].map(|name| self.job.output_dir.join(name)));
             files.extend(
@@ -109,83 +115,42 @@ impl Prepared for Sampling {
 }
 
 fn prepare(session: &Session, mut job: SampleJob) -> Result<Sampling> {
-    // The plain model needs the actor only for `[b]` and for the name of the model.
-    let actor = job
-        .actor
-        .as_deref()
-        .map(|path| Actor::read(path, Device::Cpu))
-        .transpose()?;
-    let subject = actor.map(|actor| actor.facts);
+    // The plain model needs the actors only for `[b]` and for the name of the model.
+    let cast = Cast::read(&job.actors)?;
     if let Some(path) = &job.guidance.offsets {
         read_offsets(path)?;
     }
-    let model_name = subject
-        .as_ref()
-        .map_or(DEFAULT_MODEL, |facts| &facts.model.name);
+    let model_name = cast.model().unwrap_or(DEFAULT_MODEL);
     job.model.model.get_or_insert_with(|| model_name.to_owned());
-    let prompts = resolved_prompts(&job, subject.as_ref())?;
+    let scenes = cast.scenes(&job)?;
     let model = session.locate(&job.model)?;
     let drawing = model.resolve(&job.drawing)?;
-    let word = subject.as_ref().filter(|_| !job.guidance.no_actor);
-    for prompt in &prompts {
-        let word = word.map(|facts| facts.base_word.as_str());
-        model.check_prompt(prompt, word, &session.reporter)?;
+    for scene in &scenes {
+        model.check_prompt(&scene.prompt, scene.guided_words(), &session.reporter)?;
     }
     let is_guided = !job.guidance.no_actor;
     let plain = drawing_settings(&job.drawing, drawing, &model);
     let settings = job_settings(&job, plain.clone(), is_guided);
-    let sources = sources(&job)?;
     let series = |folder: &str, settings: &Settings, is_guided: bool| Series {
         job: &job,
+        cast: &cast,
         folder: folder.to_owned(),
         settings: settings.clone(),
-        sources: if is_guided {
-            sources.clone()
-        } else {
-            Settings::new()
-        },
         is_guided,
     };
-    let pictures = series("", &settings, is_guided).pictures(&prompts)?;
+    let pictures = series("", &settings, is_guided).pictures(&scenes)?;
     let plain_pictures = match job.compare {
-        true => series("plain/", &job_settings(&job, plain, false), false).pictures(&prompts)?,
+        true => series("plain/", &job_settings(&job, plain, false), false).pictures(&scenes)?,
         false => Vec::new(),
     };
     Ok(Sampling {
         job,
         model,
         drawing,
-        subject,
         settings,
-        sources,
         pictures,
         plain_pictures,
     })
-}
-
-/// The prompts with `[b]` filled in, each holding the base word where an actor guides.
-fn resolved_prompts(job: &SampleJob, subject: Option<&BaseFacts>) -> Result<Vec<String>> {
-    let resolve = |prompt: &String| {
-        let Some(facts) = subject else {
-            if prompt.contains(PLACEHOLDER) {
-                return Err(usage(format!(
-                    "the prompt \"{prompt}\" has {PLACEHOLDER}, which stands for the base word of \
-                     an actor: name the actor, or write the word itself"
-                )));
-            }
-            return Ok(prompt.clone());
-        };
-        let stands_for = match job.subject_as {
-            SubjectAs::Word => facts.base_word.as_str(),
-            SubjectAs::Phrase => subject_phrase(&facts.prompt, &facts.base_word),
-        };
-        let prompt = fill_in(prompt, stands_for);
-        if !job.guidance.no_actor {
-            require_word(&prompt, &facts.base_word)?;
-        }
-        Ok(prompt)
-    };
-    job.prompts.iter().map(resolve).collect()
 }
 
 /// The settings that guided, or plain, pictures of the job share.
@@ -197,7 +162,7 @@ fn job_settings(job: &SampleJob, mut settings: Settings, is_guided: bool) -> Set
     }
     let (first, last) = guidance.guided_steps;
     settings.extend([
-        ("actors".to_owned(), json!([job.actor])),
+        ("actors".to_owned(), json!(job.actors)),
         ("semantic_scale".to_owned(), json!(guidance.semantic_scale)),
         ("eta_1".to_owned(), json!(guidance.eta_1)),
         ("eta_2".to_owned(), json!(guidance.eta_2)),
@@ -210,34 +175,13 @@ fn job_settings(job: &SampleJob, mut settings: Settings, is_guided: bool) -> Set
     settings
 }
 
-/// CRC-32 of actor and offsets, so that a picture of an actor that was tuned again since is not
-/// taken for finished.
-fn sources(job: &SampleJob) -> Result<Settings> {
-    let mut sources = Settings::new();
-    if job.guidance.no_actor {
-        return Ok(sources);
-    }
-    let files = [
-        ("actor_crc32", &job.actor),
-        ("offsets_crc32", &job.guidance.offsets),
-    ];
-    for (key, path) in files {
-        if let Some(path) = path {
-            let bytes = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-            let sum = format!("{:08x}", crc32fast::hash(&bytes));
-            sources.insert(key.to_owned(), json!(sum));
-        }
-    }
-    Ok(sources)
-}
-
 /// Pictures of all prompts that are drawn in the same way.
 struct Series<'a> {
     job: &'a SampleJob,
+    cast: &'a Cast,
     /// Before the file names: empty or a folder with a slash.
     folder: String,
     settings: Settings,
-    sources: Settings,
     is_guided: bool,
 }
 
@@ -246,35 +190,66 @@ impl Series<'_> {
     ///
     /// # Errors
     /// When a file of that name was drawn with other settings and is not to be overwritten.
-    fn pictures(&self, prompts: &[String]) -> Result<Vec<Picture>> {
-        let count = prompts.len() * self.job.num_images;
-        let picture = |index| self.picture(index, &prompts[index / self.job.num_images]);
+    fn pictures(&self, scenes: &[Scene]) -> Result<Vec<Picture>> {
+        let count = scenes.len() * self.job.num_images;
+        let picture = |index| self.picture(index, &scenes[index / self.job.num_images]);
         (0..count).map(picture).collect()
     }
 
-    fn picture(&self, index: usize, prompt: &str) -> Result<Picture> {
+    fn picture(&self, index: usize, scene: &Scene) -> Result<Picture> {
         let seed = self.job.drawing.seed + index as i64;
         let name = format!("{}{index:04}-{seed}.png", self.folder);
         let path = self.job.output_dir.join(&name);
-        let settings = picture_settings(&self.settings, prompt, seed);
+        let mut settings = picture_settings(&self.settings, &scene.prompt, seed);
+        let mut sources = Settings::new();
+        if self.is_guided {
+            // Only those who act: an actor that is added later changes no picture without it.
+            self.cast.record(scene, &mut settings, &mut sources);
+            if let Some(path) = &self.job.guidance.offsets {
+                sources.insert("offsets_crc32".to_owned(), json!(crc32_of(path)?));
+            }
+        }
         let latents = self
             .job
             .save_latents
             .then(|| path.with_extension("safetensors"));
+        let masks = match self.job.save_masks && self.is_guided && scene.has_masks() {
+            true => mask_paths(&path, &scene.words),
+            false => Vec::new(),
+        };
         let is_finished = !self.job.drawing.overwrite
-            && is_same_picture(&path, &settings, &self.sources)?
-            && latents.as_ref().is_none_or(|latents| latents.is_file());
+            && is_same_picture(&path, &settings, &sources)?
+            && latents.iter().chain(&masks).all(|file| file.is_file());
         Ok(Picture {
-            prompt: prompt.to_owned(),
+            scene: scene.clone(),
             seed,
             is_guided: self.is_guided,
             settings,
+            sources,
             name,
             path,
             latents,
+            masks,
             is_finished,
         })
     }
+}
+
+/// `0000-7-mask-cat.png` beside the picture `0000-7.png`, one for each word. What a file name should
+/// not hold becomes a hyphen; words that are then alike are numbered.
+fn mask_paths(picture: &Path, words: &[String]) -> Vec<PathBuf> {
+    let stem = picture.file_stem().unwrap_or_default().to_string_lossy();
+    let mut paths: Vec<PathBuf> = Vec::new();
+    for word in words {
+        let plain = |c: char| if c.is_alphanumeric() { c } else { '-' };
+        let word: String = word.chars().map(plain).collect();
+        let numbered = |i: usize| match i {
+            1 => picture.with_file_name(format!("{stem}-mask-{word}.png")),
+            i => picture.with_file_name(format!("{stem}-mask-{word}-{i}.png")),
+        };
+        paths.extend((1..).map(numbered).find(|path| !paths.contains(path)));
+    }
+    paths
 }
 
 /// Whether the picture at `path` is there and was drawn with these settings.
@@ -332,12 +307,13 @@ fn execute(session: &Session, sampling: Sampling) -> Result<()> {
         session
             .reporter
             .start("drawing", missing.len() * sampling.job.drawing.steps);
-        let alike =
-            |a: &&Picture, b: &&Picture| (a.is_guided, &a.prompt) == (b.is_guided, &b.prompt);
+        let alike = |a: &&Picture, b: &&Picture| {
+            (a.is_guided, &a.scene.prompt) == (b.is_guided, &b.scene.prompt)
+        };
         for same_guidance in missing.chunk_by(alike) {
-            let guidance = painter.guidance(same_guidance[0])?;
+            let guide = painter.guide(same_guidance[0])?;
             for pictures in same_guidance.chunks(sampling.job.drawing.batch_size) {
-                painter.draw(session, pictures, guidance.as_ref(), &mut manifest)?;
+                painter.draw(session, pictures, &guide, &mut manifest)?;
             }
         }
         session.reporter.finish();
@@ -354,7 +330,7 @@ fn restore_rows(sampling: &Sampling, manifest: &mut Manifest) -> Result<bool> {
     let mut is_changed = false;
     for picture in sampling.all_pictures() {
         if !manifest.has(&picture.name) {
-            manifest.set(&picture.name, &picture.settings, None)?;
+            manifest.set(&picture.name, &picture.row(), None)?;
             is_changed = true;
         }
     }

@@ -122,9 +122,11 @@ fn prepare(session: &Session, mut job: TuneJob) -> Result<Tuning> {
         .model
         .get_or_insert_with(|| base.facts.model.name.clone());
     let model = session.locate(&job.model)?;
-    let word = &base.facts.base_word;
-    for prompt in kind(job.kind).prompts(word) {
-        model.tokenizers.word_positions(&prompt, word)?;
+    let words = &base.facts.base_words;
+    for prompt in kind(job.kind).prompts(words) {
+        for word in words {
+            model.tokenizers.word_positions(&prompt, word)?;
+        }
     }
     let settings = settings(&job, num_auxiliary, target, &model)?;
     let is_finished = !job.overwrite && is_finished(&layout, &settings)?;
@@ -375,7 +377,10 @@ fn save_config(
         "parameters": tuning.settings,
         "target_choice": tuning.job.target,
         "prompt": tuning.base.facts.prompt,
-        "subject": tuning.base.facts.base_word,
+        "subject": match &tuning.base.facts.base_words[..] {
+            [word] => json!(word),
+            words => json!(words),
+        },
         "model_fingerprint": backbone.facts.fingerprint,
         "device": format!("{:?}", backbone.device()),
         "result": summary,

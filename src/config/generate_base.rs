@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::prompts::{fill_in, require_word};
+use super::prompts::{PLACEHOLDER, fill_in, overlapping_words, require_word};
 use super::{DrawingJob, ModelJob, check};
 use crate::cli::GenerateBaseFlags;
 use crate::error::usage;
@@ -15,8 +15,8 @@ use crate::error::usage;
 pub struct GenerateBaseJob {
     /// Target prompt, with the base word in it.
     pub prompt: String,
-    /// Base word.
-    pub subject: String,
+    /// Base words: one, or those of several subjects that become one actor.
+    pub subjects: Vec<String>,
     /// Folder of the results.
     pub output_dir: PathBuf,
     /// Base images: N.
@@ -36,19 +36,21 @@ impl GenerateBaseJob {
     /// With the flag, what was found and what was expected.
     pub fn check(flags: &GenerateBaseFlags) -> Result<Self> {
         let prompt = check::required("--prompt", "what is to be drawn", &flags.prompt)?;
-        let subject = check::required(
-            "--subject",
-            "the word of the prompt that names the subject",
-            &flags.subject,
-        )?;
-        let subject = subject.trim().to_owned();
-        if subject.is_empty() {
-            return Err(usage(
-                "--subject: found an empty text, expected a word of the prompt",
-            ));
+        let subjects = subjects(flags)?;
+        let prompt = match &subjects[..] {
+            [subject] => fill_in(&prompt, subject),
+            _ if prompt.contains(PLACEHOLDER) => {
+                return Err(usage(format!(
+                    "--prompt: {PLACEHOLDER} stands for one base word, and there are {}: write \
+                     the words themselves",
+                    subjects.len()
+                )));
+            }
+            _ => prompt,
+        };
+        for subject in &subjects {
+            require_word(&prompt, subject)?;
         }
-        let prompt = fill_in(&prompt, &subject);
-        require_word(&prompt, &subject)?;
         let output_dir = check::required(
             "--output-dir",
             "the folder for the results",
@@ -57,13 +59,35 @@ impl GenerateBaseJob {
         let num_images = check::count("--num-images", flags.num_images.unwrap_or(11), 2..=1000)?;
         Ok(Self {
             prompt,
-            subject,
+            subjects,
             output_dir,
             num_images,
             drawing: DrawingJob::check(&flags.drawing, num_images)?,
             model: ModelJob::check(&flags.model)?,
         })
     }
+}
+
+/// The base words, without blanks around them.
+fn subjects(flags: &GenerateBaseFlags) -> Result<Vec<String>> {
+    let given = check::required(
+        "--subject",
+        "the word of the prompt that names the subject",
+        &flags.subject,
+    )?;
+    let subjects: Vec<String> = given.iter().map(|word| word.trim().to_owned()).collect();
+    if subjects.is_empty() || subjects.iter().any(String::is_empty) {
+        return Err(usage(
+            "--subject: found an empty text, expected a word of the prompt",
+        ));
+    }
+    if let Some((first, second)) = overlapping_words(&subjects) {
+        return Err(usage(format!(
+            "--subject: found \"{}\" and \"{}\", expected words of which none holds another",
+            subjects[first], subjects[second]
+        )));
+    }
+    Ok(subjects)
 }
 
 #[cfg(test)]
@@ -73,7 +97,7 @@ mod tests {
     fn flags() -> GenerateBaseFlags {
         GenerateBaseFlags {
             prompt: Some("a small hobbit".into()),
-            subject: Some("hobbit".into()),
+            subject: Some(vec!["hobbit".into()]),
             output_dir: Some("out".into()),
             ..GenerateBaseFlags::default()
         }
@@ -102,7 +126,7 @@ mod tests {
         };
         assert!(refused(no_prompt).contains("--prompt is missing"));
         let other = GenerateBaseFlags {
-            subject: Some("dwarf".into()),
+            subject: Some(vec!["dwarf".into()]),
             ..flags()
         };
         assert!(refused(other).contains("\"dwarf\" is missing from the prompt \"a small hobbit\""));

@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::error::{Error, ErrorKind, usage};
+use crate::tokenizer::find_word;
 
 /// Stands for the subject in a prompt.
 pub const PLACEHOLDER: &str = "[b]";
@@ -95,6 +96,15 @@ pub fn require_word(prompt: &str, word: &str) -> Result<()> {
     )))
 }
 
+/// Places of two base words of which one holds the other or is the same: in a prompt they could not
+/// be told apart.
+pub fn overlapping_words(words: &[impl AsRef<str>]) -> Option<(usize, usize)> {
+    let holds = |i: usize, j: usize| !find_word(words[i].as_ref(), words[j].as_ref()).is_empty();
+    (0..words.len())
+        .flat_map(|j| (0..j).map(move |i| (i, j)))
+        .find(|&(i, j)| holds(i, j) || holds(j, i))
+}
+
 /// Byte offset of `needle` in `text`, upper and lower case of ASCII letters alike.
 fn find_ignoring_case(text: &str, needle: &str) -> Option<usize> {
     text.to_ascii_lowercase().find(&needle.to_ascii_lowercase())
@@ -146,6 +156,16 @@ mod tests {
         for (prompt, word, phrase) in cases {
             assert_eq!(subject_phrase(prompt, word), phrase);
         }
+    }
+
+    #[test]
+    fn words_of_which_one_holds_the_other_are_found() {
+        assert_eq!(overlapping_words(&["cat", "pencil box", "catfish"]), None);
+        assert_eq!(
+            overlapping_words(&["owl", "box", "Pencil  Box"]),
+            Some((1, 2))
+        );
+        assert_eq!(overlapping_words(&["cat", "owl", "CAT"]), Some((0, 2)));
     }
 
     #[test]

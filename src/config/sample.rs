@@ -17,8 +17,8 @@ pub const ACTOR_FILE: &str = "actor.safetensors";
 /// A checked job of `sample`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SampleJob {
-    /// The actor's file; `None` only without an actor.
-    pub actor: Option<PathBuf>,
+    /// The actors' files; none only where the plain model draws.
+    pub actors: Vec<PathBuf>,
     /// What to draw, `[b]` not yet filled in.
     pub prompts: Vec<String>,
     /// What `[b]` stands for.
@@ -29,6 +29,8 @@ pub struct SampleJob {
     pub num_images: usize,
     /// Whether to write final latents.
     pub save_latents: bool,
+    /// Whether to write the masks of several subjects.
+    pub save_masks: bool,
     /// Whether to draw with the plain model too.
     pub compare: bool,
     /// How the actor guides.
@@ -85,7 +87,21 @@ impl SampleJob {
                  draws without",
             ));
         }
-        let actor = actor(flags.actors.as_deref().unwrap_or_default(), no_actor)?;
+        let actors = actors(flags.actors.as_deref().unwrap_or_default(), no_actor)?;
+        let save_masks = flags.save_masks.unwrap_or(false);
+        if save_masks && (actors.len() < 2 || no_actor) {
+            return Err(usage(
+                "--save-masks: only several actors have masks, one acts everywhere: name more \
+                 actors or leave it out",
+            ));
+        }
+        if flags.guidance.offsets.is_some() && actors.len() > 1 {
+            return Err(usage(format!(
+                "--offsets takes the place of one actor's projector, and there are {} actors: name \
+                 one",
+                actors.len()
+            )));
+        }
         let prompts = prompts_of(flags)?;
         let num_images = check::count("--num-images", flags.num_images.unwrap_or(1), 1..=100_000)?;
         let images = num_images * prompts.len();
@@ -98,12 +114,13 @@ impl SampleJob {
         }
         let drawing = DrawingJob::check(&drawing, images)?;
         Ok(Self {
-            output_dir: output_dir(flags.output_dir.as_deref(), actor.as_deref())?,
-            actor,
+            output_dir: output_dir(flags.output_dir.as_deref(), &actors)?,
+            actors,
             prompts,
             subject_as: flags.subject_as.unwrap_or_default(),
             num_images,
             save_latents: flags.save_latents.unwrap_or(false),
+            save_masks,
             compare,
             guidance: GuidanceJob::check(&flags.guidance, &drawing)?,
             drawing,
@@ -151,31 +168,26 @@ const SCALES: RangeInclusive<f64> = -10.0..=10.0;
 /// Range of the etas; twice that of a guidance scale, whose sum the default of `eta_1` is.
 const ETAS: RangeInclusive<f64> = 0.0..=200.0;
 
-/// The one actor's file; none is needed where the plain model draws.
-fn actor(actors: &[PathBuf], no_actor: bool) -> Result<Option<PathBuf>> {
-    let path = match actors {
-        [] if no_actor => return Ok(None),
-        [] => {
-            return Err(usage(
-                "an actor is missing: name the folder that tune has worked in or an \
-                 actor.safetensors, or draw with the plain model (--no-actor)",
-            ));
-        }
-        [path] => path,
-        _ => {
-            return Err(usage(format!(
-                "found {} actors, expected one: several subjects in a picture are not built yet",
-                actors.len()
-            )));
-        }
-    };
+/// The actors' files; none is needed where the plain model draws.
+fn actors(actors: &[PathBuf], no_actor: bool) -> Result<Vec<PathBuf>> {
+    if actors.is_empty() && !no_actor {
+        return Err(usage(
+            "an actor is missing: name the folder that tune has worked in or an \
+             actor.safetensors, or draw with the plain model (--no-actor)",
+        ));
+    }
+    actors.iter().map(|path| actor(path)).collect()
+}
+
+/// The file of the actor at `path`, which may be its folder.
+fn actor(path: &Path) -> Result<PathBuf> {
     let file = if path.is_dir() {
         path.join(ACTOR_FILE)
     } else {
-        path.clone()
+        path.to_owned()
     };
     if file.is_file() {
-        return Ok(Some(file));
+        return Ok(file);
     }
     let shown = file.display();
     Err(usage(if path.is_dir() {
@@ -209,11 +221,14 @@ fn prompts_of(flags: &SampleFlags) -> Result<Vec<String>> {
 }
 
 /// The folder of the flags, or `samples` beside the actor.
-fn output_dir(given: Option<&Path>, actor: Option<&Path>) -> Result<PathBuf> {
-    match (given, actor) {
+fn output_dir(given: Option<&Path>, actors: &[PathBuf]) -> Result<PathBuf> {
+    match (given, actors) {
         (Some(folder), _) => Ok(folder.to_owned()),
-        (None, Some(actor)) => Ok(actor.with_file_name("samples")),
-        (None, None) => Err(usage("--output-dir is missing: the folder for the results")),
+        (None, [actor]) => Ok(actor.with_file_name("samples")),
+        (None, [_, _, ..]) => Err(usage(
+            "--output-dir is missing: with several actors the folder for the results must be named",
+        )),
+        (None, []) => Err(usage("--output-dir is missing: the folder for the results")),
     }
 }
 

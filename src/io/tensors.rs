@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result};
 use safetensors::{Dtype, SafeTensors, View};
+use serde::de::DeserializeOwned;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::usage;
@@ -94,6 +95,23 @@ impl TensorFile {
                 path.display()
             ))
         })
+    }
+
+    /// A list of the metadata, in JSON; `None` where there is none of this name.
+    ///
+    /// # Errors
+    /// When it is no list of the expected kind, or empty; the message names `path`.
+    pub fn list<T: DeserializeOwned>(&self, key: &str, path: &Path) -> Result<Option<Vec<T>>> {
+        let Some(text) = self.metadata.get(key) else {
+            return Ok(None);
+        };
+        match serde_json::from_str::<Vec<T>>(text) {
+            Ok(list) if !list.is_empty() => Ok(Some(list)),
+            _ => Err(usage(format!(
+                "{}: metadata {key:?}: found {text:?}, expected a list",
+                path.display()
+            ))),
+        }
     }
 
     fn from_bytes(bytes: &[u8]) -> Result<TensorFile> {

@@ -2,6 +2,7 @@
 
 use tch::{Kind, Tensor};
 
+use super::cross_attention::LayerText;
 use super::layers::{LayerNorm, Linear};
 use crate::io::weights::WeightPath;
 
@@ -20,7 +21,7 @@ pub struct AttentionConfig {
     pub upcast: bool,
 }
 
-/// Multi-head attention without a mask: `softmax(q kᵀ / √d) v` (arXiv 1706.03762).
+/// Multi-head attention: `softmax(q kᵀ / √d) v` (arXiv 1706.03762).
 pub struct Attention {
     to_q: Linear,
     to_k: Linear,
@@ -47,14 +48,40 @@ impl Attention {
     /// `hidden_states [B, S, query_dim]` ask `context [B, S', cross_attention_dim]`; the result has
     /// the shape of `hidden_states`.
     pub fn forward(&self, hidden_states: &Tensor, context: &Tensor) -> Tensor {
+        let [query, key, value] = self.project(hidden_states, context);
+        self.attend(&query, &key, &value, None)
+    }
+
+    /// The same where `text` is what answers, under its mask and before the eyes of its probe.
+    pub fn cross(&self, hidden_states: &Tensor, text: &LayerText) -> Tensor {
+        let [query, key, value] = self.project(hidden_states, text.encoder_hidden_states);
+        text.look(&query, &key);
+        self.attend(&query, &key, &value, text.mask.as_ref())
+    }
+
+    /// Queries, keys and values.
+    fn project(&self, hidden_states: &Tensor, context: &Tensor) -> [Tensor; 3] {
         let query = split_heads(&self.to_q.forward(hidden_states), self.heads); // [B, heads, S, d]
         let key = split_heads(&self.to_k.forward(context), self.heads); // [B, heads, S', d]
         let value = split_heads(&self.to_v.forward(context), self.heads); // [B, heads, S', d]
+        [query, key, value]
+    }
+
+    fn attend(
+        &self,
+        query: &Tensor,
+        key: &Tensor,
+        value: &Tensor,
+        mask: Option<&Tensor>,
+    ) -> Tensor {
+        let product = |q: &Tensor, k: &Tensor, v: &Tensor| {
+            Tensor::scaled_dot_product_attention(q, k, v, mask, 0.0, false, None, false)
+        };
         let attended = if self.upcast {
-            let [q, k, v] = [&query, &key, &value].map(|x| x.to_kind(Kind::Float));
-            scaled_dot_product(&q, &k, &v, false).to_kind(value.kind())
+            let [q, k, v] = [query, key, value].map(|x| x.to_kind(Kind::Float));
+            product(&q, &k, &v).to_kind(value.kind())
         } else {
-            scaled_dot_product(&query, &key, &value, false)
+            product(query, key, value)
         };
         self.to_out.forward(&merge_heads(&attended)) // [B, S, query_dim]
     }
@@ -136,12 +163,12 @@ impl BasicTransformerBlock {
         }
     }
 
-    /// `hidden_states [B, S, D]` under `encoder_hidden_states [B, S', D']`.
-    pub fn forward(&self, hidden_states: &Tensor, encoder_hidden_states: &Tensor) -> Tensor {
+    /// `hidden_states [B, S, D]` under `text` of `[B, S', D']`.
+    pub fn forward(&self, hidden_states: &Tensor, text: &LayerText) -> Tensor {
         let normed = self.norm1.forward(hidden_states);
         let hidden_states = hidden_states + self.attn1.forward(&normed, &normed);
         let normed = self.norm2.forward(&hidden_states);
-        let hidden_states = hidden_states + self.attn2.forward(&normed, encoder_hidden_states);
+        let hidden_states = hidden_states + self.attn2.cross(&normed, text);
         let normed = self.norm3.forward(&hidden_states);
         hidden_states + self.ff.forward(&normed)
     }

@@ -3,6 +3,7 @@
 use tch::Tensor;
 
 use super::attention::{AttentionConfig, BasicTransformerBlock};
+use super::cross_attention::Text;
 use super::layers::{Conv2d, GroupNorm, Linear};
 use crate::io::weights::WeightPath;
 
@@ -59,8 +60,8 @@ impl Transformer2DModel {
         }
     }
 
-    /// `hidden_states [B, C, H, W]` under `encoder_hidden_states [B, S, D]`.
-    pub fn forward(&self, hidden_states: &Tensor, encoder_hidden_states: &Tensor) -> Tensor {
+    /// `hidden_states [B, C, H, W]` under a text of `[B, S, D]`.
+    pub fn forward(&self, hidden_states: &Tensor, text: &Text) -> Tensor {
         let (b, c, h, w) = hidden_states.size4().expect("feature maps have four axes");
         let to_tokens = |x: &Tensor| x.flatten(2, 3).transpose(1, 2);
         let to_map = |x: &Tensor| x.transpose(1, 2).reshape([b, c, h, w]);
@@ -70,8 +71,9 @@ impl Transformer2DModel {
             Projection::Linear(linear) => linear.forward(&to_tokens(&normed)),
             Projection::Conv(conv) => to_tokens(&conv.forward(&normed)).contiguous(),
         }; // [B, HW, C]
+        let text = text.at(h, w);
         for block in &self.transformer_blocks {
-            tokens = block.forward(&tokens, encoder_hidden_states);
+            tokens = block.forward(&tokens, &text);
         }
         let out = match &self.proj_out {
             Projection::Linear(linear) => to_map(&linear.forward(&tokens)),

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::attention::AttentionConfig;
+use super::cross_attention::Text;
 use super::resnet::{Downsample2D, ResnetBlock2D, ResnetConfig, Upsample2D};
 use super::transformer_2d::{Transformer2DConfig, Transformer2DModel};
 use crate::io::weights::WeightPath;
@@ -98,8 +99,8 @@ impl BlockConfig {
 pub struct Condition<'a> {
     /// The time embedding after SiLU `[B, D_t]`.
     pub silu_temb: &'a Tensor,
-    /// The text `[B, S, D]`.
-    pub encoder_hidden_states: &'a Tensor,
+    /// The text of `[B, S, D]`.
+    pub text: Text<'a>,
 }
 
 /// `DownBlock2D` and `CrossAttnDownBlock2D`.
@@ -136,7 +137,7 @@ impl DownBlock {
         for (i, resnet) in self.resnets.iter().enumerate() {
             hidden = resnet.forward(&hidden, Some(condition.silu_temb));
             if let Some(attention) = self.attentions.get(i) {
-                hidden = attention.forward(&hidden, condition.encoder_hidden_states);
+                hidden = attention.forward(&hidden, &condition.text);
             }
             skips.push(hidden.shallow_clone());
         }
@@ -170,9 +171,7 @@ impl MidBlock {
     /// `[B, C, H, W]` to the same shape.
     pub fn forward(&self, xs: &Tensor, condition: &Condition) -> Tensor {
         let hidden = self.resnets[0].forward(xs, Some(condition.silu_temb));
-        let hidden = self
-            .attention
-            .forward(&hidden, condition.encoder_hidden_states);
+        let hidden = self.attention.forward(&hidden, &condition.text);
         self.resnets[1].forward(&hidden, Some(condition.silu_temb))
     }
 }
@@ -222,7 +221,7 @@ impl UpBlock {
                 Some(condition.silu_temb),
             );
             if let Some(attention) = self.attentions.get(i) {
-                hidden = attention.forward(&hidden, condition.encoder_hidden_states);
+                hidden = attention.forward(&hidden, &condition.text);
             }
         }
         match (&self.upsampler, skips.last()) {

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use tch::Tensor;
 
 use super::config::{PerBlock, expect};
+use super::cross_attention::Text;
 use super::embeddings::{TimestepEmbedding, Timesteps};
 use super::layers::{Conv2d, GroupNorm};
 use super::unet_2d_blocks::{
@@ -339,12 +340,13 @@ impl UNet2DConditionModel {
 
     /// Steps 1 to 3 of a pass: time, input convolution, down path.
     ///
-    /// `sample [B, C, H, W]` at `timesteps [B]` under the text `encoder_hidden_states [B, S, D]`.
-    pub fn encode(
+    /// `sample [B, C, H, W]` at `timesteps [B]` under a text of `[B, S, D]`: its
+    /// `encoder_hidden_states`, or a [`Text`] that asks more of cross-attention.
+    pub fn encode<'a>(
         &self,
         sample: &Tensor,
         timesteps: &Tensor,
-        encoder_hidden_states: &Tensor,
+        text: impl Into<Text<'a>>,
         added: Option<&AddedConditions>,
     ) -> Encoded {
         // 1. time
@@ -369,7 +371,7 @@ impl UNet2DConditionModel {
         let mut skips = vec![hidden.shallow_clone()];
         let condition = Condition {
             silu_temb: &silu_temb,
-            encoder_hidden_states,
+            text: text.into(),
         };
         for block in &self.down_blocks {
             hidden = block.forward(hidden, &condition, &mut skips);
@@ -383,7 +385,7 @@ impl UNet2DConditionModel {
 
     /// Steps 4 to 6 of a pass: middle, up path, output convolution. Returns the prediction
     /// `[B, C, H, W]`.
-    pub fn decode(&self, encoded: Encoded, encoder_hidden_states: &Tensor) -> Tensor {
+    pub fn decode<'a>(&self, encoded: Encoded, text: impl Into<Text<'a>>) -> Tensor {
         let Encoded {
             h,
             mut skips,
@@ -391,7 +393,7 @@ impl UNet2DConditionModel {
         } = encoded;
         let condition = Condition {
             silu_temb: &silu_temb,
-            encoder_hidden_states,
+            text: text.into(),
         };
         // 4. middle
         let mut hidden = self.mid_block.forward(&h, &condition);

@@ -31,27 +31,21 @@ pub struct Actor {
     pub projector: Projector,
     /// h of all base images `[N, C, h, w]` f32.
     pub encoder_features: Tensor,
+    /// How many tokens each base word is made of; their sum is W.
+    pub tokens_of_words: Vec<i64>,
 }
 
 impl Actor {
-    /// Eqs. (16) and (17): the target's offset, and the mean of the others', for the base word as
-    /// it stands in this prompt.
+    /// Eqs. (16) and (17): the target's offset, and the mean of the others', for those of the
+    /// prompt's words that are this actor's, in the prompt's order and as they stand there. A word
+    /// of the actor that the prompt was not made for gets none; φ moves each token by itself.
     ///
     /// # Errors
-    /// When the word has another number of tokens in this prompt than it was tuned with.
+    /// When a word has another number of tokens in this prompt than it was tuned with.
     pub fn offsets(&self, prompt: &BaseWordPrompt) -> Result<Offsets> {
-        let config = &self.projector.config;
-        let c_b = prompt.base_embedding();
-        if c_b.size() != [config.num_tokens, config.token_width] {
-            return Err(usage(format!(
-                "the base word {:?} is {:?} tokens here and was tuned as {} of width {}",
-                self.facts.base_word,
-                c_b.size(),
-                config.num_tokens,
-                config.token_width
-            )));
-        }
-        let c_delta = tch::no_grad(|| self.projector.forward(&self.encoder_features, &c_b)); // [N, W, D]
+        let (c_b, rows) = self.base_embedding(prompt)?;
+        let c_delta = tch::no_grad(|| self.projector.forward(&self.encoder_features, &c_b))
+            .index_select(1, &Tensor::from_slice(&rows).to_device(c_b.device())); // [N, W', D]
         let n = c_delta.size()[0];
         let target = self.target as i64;
         let auxiliary: Vec<i64> = (0..n).filter(|&i| i != target).collect();
@@ -64,6 +58,41 @@ impl Actor {
                 Kind::Float,
             ),
         })
+    }
+
+    /// c_b of all this actor's words `[W, D]`, zeros for those that the prompt was not made for; and
+    /// the rows of those that it was, in the prompt's order.
+    fn base_embedding(&self, prompt: &BaseWordPrompt) -> Result<(Tensor, Vec<i64>)> {
+        let config = &self.projector.config;
+        let here = prompt.base_embedding();
+        let tokens_here = prompt.tokens_of_words();
+        let of_words = here.split_with_sizes(&tokens_here[..], 0);
+        let starts = self.tokens_of_words.iter().scan(0, |next, tokens| {
+            *next += tokens;
+            Some(*next - tokens)
+        });
+        let starts: Vec<i64> = starts.collect();
+        let c_b = Tensor::zeros(
+            [config.num_tokens, config.token_width],
+            (Kind::Float, here.device()),
+        );
+        let mut rows = Vec::new();
+        for (i, word) in prompt.words().iter().enumerate() {
+            let Some(own) = self.facts.base_words.iter().position(|known| known == word) else {
+                continue;
+            };
+            let tokens = self.tokens_of_words[own];
+            if of_words[i].size() != [tokens, config.token_width] {
+                return Err(usage(format!(
+                    "the base word {word:?} is {:?} tokens here and was tuned as {tokens} of width {}",
+                    of_words[i].size(),
+                    config.token_width
+                )));
+            }
+            c_b.narrow(0, starts[own], tokens).copy_(&of_words[i]);
+            rows.extend(starts[own]..starts[own] + tokens);
+        }
+        Ok((c_b, rows))
     }
 
     /// The file's bytes.
@@ -87,6 +116,10 @@ impl Actor {
             ("head", text_of(&config.head)?),
             ("num_tokens", config.num_tokens.to_string()),
             ("token_width", config.token_width.to_string()),
+            (
+                "tokens_of_words",
+                serde_json::to_string(&self.tokens_of_words)?,
+            ),
         ] {
             file.metadata.insert(key.to_string(), value);
         }
@@ -134,8 +167,24 @@ impl Actor {
                 n - 1
             )));
         }
+        let facts = BaseFacts::from_file(file, path)?;
+        // Files with one word may lack the list.
+        let tokens_of_words = file
+            .list("tokens_of_words", path)?
+            .unwrap_or_else(|| vec![config.num_tokens]);
+        if tokens_of_words.len() != facts.base_words.len()
+            || tokens_of_words.iter().sum::<i64>() != config.num_tokens
+        {
+            return Err(usage(format!(
+                "metadata \"tokens_of_words\": found {tokens_of_words:?}, expected {} numbers with \
+                 the sum {}",
+                facts.base_words.len(),
+                config.num_tokens
+            )));
+        }
         Ok(Actor {
-            facts: BaseFacts::from_file(file, path)?,
+            facts,
+            tokens_of_words,
             kind,
             target: target as usize,
             projector: Projector::from_parameters(config, &parameters, device)?,
@@ -143,9 +192,10 @@ impl Actor {
         })
     }
 
-    /// The actor that tuning on `base` has led to.
+    /// The actor that tuning on `base`, whose words have so many tokens, has led to.
     pub fn new(
         base: &BaseSet,
+        tokens_of_words: Vec<i64>,
         kind: templates::Kind,
         target: usize,
         projector: Projector,
@@ -153,6 +203,7 @@ impl Actor {
         let device = projector.parameters()["linear.bias"].device();
         Actor {
             facts: base.facts.clone(),
+            tokens_of_words,
             kind,
             target,
             projector,

@@ -17,8 +17,8 @@ const FORMAT: &str = "oneactor.base/v1";
 pub struct BaseFacts {
     /// The target prompt.
     pub prompt: String,
-    /// The base word in it.
-    pub base_word: String,
+    /// The base words in it: one, or one for each subject of the joint variant.
+    pub base_words: Vec<String>,
     /// Size in pixels.
     pub width: i64,
     /// Size in pixels.
@@ -120,9 +120,13 @@ impl BaseSet {
 impl BaseFacts {
     /// As text for a file's metadata.
     pub(super) fn to_metadata(&self) -> std::collections::BTreeMap<String, String> {
+        let words = match &self.base_words[..] {
+            [word] => ("base_word", word.clone()),
+            words => ("base_words", serde_json::json!(words).to_string()),
+        };
         [
             ("prompt", self.prompt.clone()),
-            ("base_word", self.base_word.clone()),
+            words,
             ("width", self.width.to_string()),
             ("height", self.height.to_string()),
             ("model", self.model.name.clone()),
@@ -137,7 +141,10 @@ impl BaseFacts {
         let text = |key: &str| file.text(key, path).map(str::to_owned);
         Ok(BaseFacts {
             prompt: text("prompt")?,
-            base_word: text("base_word")?,
+            base_words: match file.list("base_words", path)? {
+                Some(words) => words,
+                None => vec![text("base_word")?],
+            },
             width: file.number("width", path)?,
             height: file.number("height", path)?,
             model: ModelFacts {

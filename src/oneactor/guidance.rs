@@ -4,9 +4,10 @@ use anyhow::Result;
 use tch::Tensor;
 
 use super::base_word::BaseWordPrompt;
+use super::regions::Regions;
 use crate::error::usage;
 use crate::sdxl::Conditioning;
-use crate::sdxl::denoise::{Guidance, PlainGuidance};
+use crate::sdxl::denoise::{AttentionGuide, Guidance, PlainGuidance};
 
 /// How a picture is drawn with an actor; the paper's values are the default.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,7 +39,7 @@ impl Default for GuidanceSettings {
     }
 }
 
-/// The offsets of one actor for one prompt, f32.
+/// The offsets of an actor, or of several, for one prompt, f32.
 #[derive(Debug)]
 pub struct Offsets {
     /// c_Δ^tar, Eq. (16) `[W, D]`.
@@ -47,11 +48,25 @@ pub struct Offsets {
     pub average_offset: Tensor,
 }
 
+impl Offsets {
+    /// The offsets of several actors, in the order of the prompt's words.
+    pub fn cat(parts: &[Offsets]) -> Offsets {
+        let join =
+            |f: fn(&Offsets) -> &Tensor| Tensor::cat(&parts.iter().map(f).collect::<Vec<_>>(), 0);
+        Offsets {
+            target_offset: join(|part| &part.target_offset),
+            average_offset: join(|part| &part.average_offset),
+        }
+    }
+}
+
 /// Eq. (19) on the guided steps, Eq. (3) on the others.
 pub struct ClusterGuidance {
     guided: Conditioning,
     plain: PlainGuidance,
     settings: GuidanceSettings,
+    /// Where each word's offset acts; `None`: everywhere.
+    regions: Option<Regions>,
 }
 
 impl ClusterGuidance {
@@ -66,36 +81,61 @@ impl ClusterGuidance {
         offsets: &Offsets,
         settings: &GuidanceSettings,
     ) -> Result<Self> {
-        let expected = prompt.base_embedding().size();
-        for offset in [&offsets.target_offset, &offsets.average_offset] {
-            if offset.size() != expected {
-                return Err(usage(format!(
-                    "an offset of shape {:?} does not fit the prompt's base word, expected {expected:?}",
-                    offset.size()
-                )));
-            }
-        }
-        let c = &prompt.conditioning;
-        let branch = |offset: &Tensor, scale: f64| {
-            c.with_prompt_embeds(
-                prompt.shifted(
-                    &(offset * scale)
-                        .to_device(c.prompt_embeds.device())
-                        .unsqueeze(0),
-                ),
-            )
-        };
-        let target = branch(&offsets.target_offset, settings.semantic_scale); // c + v c_Δ^tar
-        let average = branch(&offsets.average_offset, settings.average_scale); // c + c_Δ^aver
-        let guided = match settings.eta_2 == 0.0 {
-            true => Conditioning::cat(&[negative, &target]),
-            false => Conditioning::cat(&[negative, &target, &average]),
-        };
+        let embeds = branches(prompt, offsets, settings, |offset| prompt.shifted(offset))?;
+        Ok(Self::from_branches(negative, prompt, &embeds, settings))
+    }
+
+    /// The same with each word's offset confined to the mask of its subject (the paper's
+    /// independent variant): inside it cross-attention finds the word's offset key and value,
+    /// outside the plain ones, in the target's row and in the average's alike.
+    ///
+    /// # Errors
+    /// As [`ClusterGuidance::new`].
+    pub fn with_regions(
+        negative: &Conditioning,
+        prompt: &BaseWordPrompt,
+        offsets: &Offsets,
+        settings: &GuidanceSettings,
+    ) -> Result<Self> {
+        let embeds = branches(prompt, offsets, settings, |offset| {
+            Regions::both_states(prompt, offset)
+        })?;
+        let rows = embeds.len() + 1;
         Ok(ClusterGuidance {
-            guided,
+            regions: Some(Regions::new(prompt, rows, settings.guided_steps)),
+            ..Self::from_branches(negative, prompt, &embeds, settings)
+        })
+    }
+
+    /// With the prompt embeddings `[1, S, D]` of the guided branches that have the prompt.
+    fn from_branches(
+        negative: &Conditioning,
+        prompt: &BaseWordPrompt,
+        embeds: &[Tensor],
+        settings: &GuidanceSettings,
+    ) -> Self {
+        let c = &prompt.conditioning;
+        // Tokens that only the branches with the prompt have are zeros in the one without.
+        let missing = embeds[0].size()[1] - negative.prompt_embeds.size()[1];
+        let empty =
+            negative.with_prompt_embeds(negative.prompt_embeds.constant_pad_nd([0, 0, 0, missing]));
+        let branches = embeds
+            .iter()
+            .map(|e| c.with_prompt_embeds(e.shallow_clone()));
+        let branches: Vec<Conditioning> = branches.collect();
+        let rows: Vec<&Conditioning> = std::iter::once(&empty).chain(&branches).collect();
+        ClusterGuidance {
+            guided: Conditioning::cat(&rows),
             plain: PlainGuidance::new(negative, c, settings.guidance_scale),
             settings: settings.clone(),
-        })
+            regions: None,
+        }
+    }
+
+    /// Masks `[B, G, H, W]` of the subjects at the last guided step, ones and zeros, in the order of
+    /// the prompt's words; `None` where offsets act everywhere, or nothing has been drawn.
+    pub fn masks(&self) -> Option<Tensor> {
+        self.regions.as_ref().and_then(Regions::masks)
     }
 
     fn is_guided(&self, step: usize) -> bool {
@@ -121,6 +161,12 @@ impl Guidance for ClusterGuidance {
         }
     }
 
+    fn attention(&self) -> Option<&dyn AttentionGuide> {
+        self.regions
+            .as_ref()
+            .map(|regions| regions as &dyn AttentionGuide)
+    }
+
     /// Eq. (19): `ε = ε(∅) + η1 [ε(c + v c_Δ^tar) - ε(∅)] - η2 [ε(c + c_Δ^aver) - ε(∅)]`.
     fn combine(&self, step: usize, rows: &[Tensor]) -> Tensor {
         let (eta_1, eta_2) = (self.settings.eta_1, self.settings.eta_2);
@@ -131,4 +177,33 @@ impl Guidance for ClusterGuidance {
             _ => unreachable!("a guided step has two or three rows"),
         }
     }
+}
+
+/// Prompt embeddings of the target's branch, `c + v c_Δ^tar`, and, unless `eta_2` is 0, of the
+/// average's, `c + c_Δ^aver`; `embeds` makes them of a scaled offset `[1, W, D]`.
+fn branches(
+    prompt: &BaseWordPrompt,
+    offsets: &Offsets,
+    settings: &GuidanceSettings,
+    embeds: impl Fn(&Tensor) -> Tensor,
+) -> Result<Vec<Tensor>> {
+    let c_b = prompt.base_embedding();
+    let branch = |offset: &Tensor, scale: f64| {
+        if offset.size() != c_b.size() {
+            return Err(usage(format!(
+                "an offset of shape {:?} does not fit the prompt's base word, expected {:?}",
+                offset.size(),
+                c_b.size()
+            )));
+        }
+        Ok(embeds(
+            &(offset * scale).to_device(c_b.device()).unsqueeze(0),
+        ))
+    };
+    let target = branch(&offsets.target_offset, settings.semantic_scale)?;
+    let average = branch(&offsets.average_offset, settings.average_scale)?;
+    Ok(match settings.eta_2 == 0.0 {
+        true => vec![target],
+        false => vec![target, average],
+    })
 }

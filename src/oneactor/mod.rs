@@ -14,6 +14,7 @@
 //! | λ1, λ2 | `lambda_1`, `lambda_2`, Eq. (14) | 0.5, 0.2 | [`loss`] |
 //! | N, K | `num_base_images`, `num_auxiliary` | 11, 3 | [`tune`] |
 //! | steps 1-20 | `guided_steps`, inclusive, counted from 1 | of 30 | [`guidance`] |
+//! | masks of the subjects | `masks`, ones and zeros, by Otsu from attention maps | `[G, 128, 128]` | [`masks`], [`otsu`], `regions` |
 //! | z_0, z_t, ε, t | `z_0`, `z_t`, `eps`, `timesteps` | `[4, 128, 128]` | [`tune`] |
 //!
 //! All sizes follow from the model: SD 1.5 at 512 px has h `[1280, 8, 8]` and c `[77, 768]`, SD 2.1 at
@@ -26,7 +27,10 @@ pub mod base_word;
 pub mod convergence;
 pub mod guidance;
 pub mod loss;
+pub mod masks;
+pub mod otsu;
 pub mod projector;
+pub mod regions;
 pub mod target;
 pub mod templates;
 pub mod tune;

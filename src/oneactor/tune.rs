@@ -130,18 +130,19 @@ impl<'a> Tuner<'a> {
         let (width, height) = (base.facts.width, base.facts.height);
         let templates = options
             .kind
-            .prompts(&base.facts.base_word)
+            .prompts(&base.facts.base_words)
             .iter()
             .map(|prompt| {
-                BaseWordPrompt::new(backbone, prompt, &base.facts.base_word, height, width)
+                let words = &base.facts.base_words;
+                BaseWordPrompt::with_words(backbone, prompt, words, [height, width])
             })
             .collect::<Result<Vec<_>>>()?;
         let c_b = templates[0].base_embedding();
         if templates
             .iter()
-            .any(|t| t.num_tokens() != templates[0].num_tokens())
+            .any(|t| t.tokens_of_words() != templates[0].tokens_of_words())
         {
-            bail!("the base word has different numbers of tokens in different templates");
+            bail!("a base word has different numbers of tokens in different templates");
         }
 
         let device = backbone.device();
@@ -395,6 +396,7 @@ impl<'a> Tuner<'a> {
         )?;
         Ok(Actor::new(
             base,
+            self.templates[0].tokens_of_words(),
             self.options.kind,
             self.options.target,
             projector,

@@ -5,6 +5,7 @@ use anyhow::Result;
 use tch::Tensor;
 
 use super::{Backbone, Conditioning, finite};
+use crate::models::cross_attention::{AttentionProbe, AttentionRequest, TokenMask};
 use crate::schedulers::Scheduler;
 
 /// How one picture is guided. Steps are counted from 1, as in the paper.
@@ -17,6 +18,29 @@ pub trait Guidance {
 
     /// One prediction from the rows' predictions, each `[B, C, H, W]` f32.
     fn combine(&self, step: usize, rows: &[Tensor]) -> Tensor;
+
+    /// How this guidance looks at attention and masks it; most do neither.
+    fn attention(&self) -> Option<&dyn AttentionGuide> {
+        None
+    }
+}
+
+/// A guidance that masks cross-attention by what attention was a step before. Step 0 is a look at
+/// the picture before anything is drawn; it changes nothing else.
+pub trait AttentionGuide {
+    /// The single row that step 0 passes, at the timestep of step 1.
+    fn first_look(&self) -> &Conditioning;
+
+    /// Places of the tokens whose maps [`observe`](Self::observe) is to be shown after this step, as
+    /// they stand in the conditional row; `None` where no maps are needed.
+    fn watched(&self, step: usize) -> Option<&Tensor>;
+
+    /// Takes the maps of all cross-attention layers `[B, T, h, w]` f32 of the conditional row, for
+    /// latents of this height and width.
+    fn observe(&self, step: usize, maps: &[Tensor], latent_size: [i64; 2]);
+
+    /// Which tokens answer where at this step, in the rows of all B images.
+    fn mask(&self, step: usize) -> Option<TokenMask>;
 }
 
 /// Classifier-free guidance, Eq. (3): `ε(∅) + s [ε(c) - ε(∅)]`. With s of 1 or less the branch
@@ -80,29 +104,43 @@ pub fn denoise(
     progress: &mut dyn FnMut(usize) -> Result<()>,
 ) -> Result<Denoised> {
     let _frozen = tch::no_grad_guard();
-    let b = initial_latents.size()[0];
+    let (b, _, height, width) = initial_latents.size4()?;
     let mut latents = initial_latents * scheduler.init_noise_sigma();
     let mut encoder_features = Tensor::new();
     let passes = scheduler.timesteps().len();
     for i in 0..passes {
         let step = scheduler.step_of(i);
         let is_last = i + 1 == passes;
-        let conditioning = guidance.conditioning(step).repeat(b); // [R B, ..], all images of a row together
-        let rows = conditioning.prompt_embeds.size()[0] / b;
-        let model_input = scheduler
-            .scale_model_input(&latents, i)
-            .repeat([rows, 1, 1, 1]); // [R B, C, H, W]
         let timestep = scheduler.timesteps()[i] as f32;
+        let model_input = scheduler.scale_model_input(&latents, i); // [B, C, H, W]
+        if let (0, Some(guide)) = (i, guidance.attention()) {
+            look(backbone, &model_input, timestep, guide);
+        }
+
+        let mut conditioning = guidance.conditioning(step).repeat(b); // [R B, ..], all images of a row together
+        let row = guidance.conditional_row(step) as i64;
+        if let Some(guide) = guidance.attention() {
+            conditioning.request = AttentionRequest {
+                mask: guide.mask(step),
+                probe: guide
+                    .watched(step)
+                    .map(|tokens| AttentionProbe::new(row * b, b, tokens)),
+            };
+        }
+        let rows = conditioning.prompt_embeds.size()[0] / b;
+        let model_input = model_input.repeat([rows, 1, 1, 1]); // [R B, C, H, W]
         let timesteps = Tensor::from_slice(&[timestep])
             .to_device(backbone.device())
             .expand([rows * b], false);
 
         let encoded = backbone.unet_encode(&model_input, &timesteps, &conditioning);
         if is_last {
-            let row = guidance.conditional_row(step) as i64;
             encoder_features = encoded.h.narrow(0, row * b, b).to_kind(tch::Kind::Float);
         }
         let predictions = backbone.unet_decode(encoded, &conditioning).chunk(rows, 0);
+        if let (Some(guide), Some(probe)) = (guidance.attention(), conditioning.request.probe) {
+            guide.observe(step, &probe.into_maps(), [height, width]);
+        }
         let noise_pred = guidance.combine(step, &predictions); // [B, C, H, W]
 
         latents = scheduler.step(&noise_pred, i, &latents);
@@ -119,4 +157,21 @@ pub fn denoise(
         latents,
         encoder_features,
     })
+}
+
+/// Step 0: a pass for its attention alone, if it is asked for.
+fn look(backbone: &Backbone, model_input: &Tensor, timestep: f32, guide: &dyn AttentionGuide) {
+    let Some(tokens) = guide.watched(0) else {
+        return;
+    };
+    let (b, _, height, width) = model_input.size4().expect("latents have four axes");
+    let mut conditioning = guide.first_look().repeat(b);
+    conditioning.request.probe = Some(AttentionProbe::new(0, b, tokens));
+    let timesteps = Tensor::from_slice(&[timestep])
+        .to_device(backbone.device())
+        .expand([b], false);
+    let _ = backbone.predict(model_input, &timesteps, &conditioning);
+    if let Some(probe) = conditioning.request.probe {
+        guide.observe(0, &probe.into_maps(), [height, width]);
+    }
 }

@@ -12,6 +12,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::models::autoencoder_kl::{AutoencoderKl, AutoencoderKlConfig};
 use crate::models::clip_text_model::ClipTextModel;
+use crate::models::cross_attention::{AttentionRequest, Text};
 use crate::models::unet_2d_condition::{
     AddedConditions, Encoded, UNet2DConditionConfig, UNet2DConditionModel,
 };
@@ -37,6 +38,9 @@ pub struct Conditioning {
     pub prompt_embeds: Tensor,
     /// Pooled prompt and sizes, for a model that is told them: SDXL, not SD 1.5 and 2.1.
     pub added: Option<AddedConditions>,
+    /// What is asked of cross-attention, of these very rows; rows that are joined, repeated or
+    /// given another text ask nothing.
+    pub request: AttentionRequest,
 }
 
 impl Conditioning {
@@ -51,6 +55,7 @@ impl Conditioning {
                 text_embeds: join(added.iter().map(|one| &one.text_embeds).collect()),
                 time_ids: join(added.iter().map(|one| &one.time_ids).collect()),
             }),
+            request: AttentionRequest::default(),
         }
     }
 
@@ -60,6 +65,7 @@ impl Conditioning {
         Conditioning {
             prompt_embeds: each(&self.prompt_embeds),
             added: self.added.as_ref().map(|added| added.map(each)),
+            request: AttentionRequest::default(),
         }
     }
 
@@ -69,6 +75,15 @@ impl Conditioning {
         Conditioning {
             prompt_embeds,
             added: added.map(|added| added.map(Tensor::shallow_clone)),
+            request: AttentionRequest::default(),
+        }
+    }
+
+    /// The text as the U-Net reads it.
+    fn text(&self) -> Text<'_> {
+        Text {
+            encoder_hidden_states: &self.prompt_embeds,
+            request: Some(&self.request),
         }
     }
 }
@@ -136,7 +151,7 @@ impl Backbone {
         self.unet.encode(
             &model_input,
             timesteps,
-            &conditioning.prompt_embeds,
+            conditioning.text(),
             conditioning.added.as_ref(),
         )
     }
@@ -144,7 +159,7 @@ impl Backbone {
     /// The U-Net's second half: the prediction in f32.
     pub fn unet_decode(&self, encoded: Encoded, conditioning: &Conditioning) -> Tensor {
         self.unet
-            .decode(encoded, &conditioning.prompt_embeds)
+            .decode(encoded, conditioning.text())
             .to_kind(Kind::Float)
     }
 

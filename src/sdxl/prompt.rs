@@ -7,6 +7,7 @@ use super::{Backbone, Conditioning, Pipeline};
 use crate::error::{model, usage};
 use crate::io::model_files::ModelFiles;
 use crate::models::clip_text_model::{ClipTextModel, ClipTextOutput};
+use crate::models::cross_attention::AttentionRequest;
 use crate::models::unet_2d_condition::AddedConditions;
 use crate::tokenizer::{ClipTokenizer, TokenizedPrompt, TokenizerFiles, WordError};
 
@@ -130,6 +131,7 @@ impl Backbone {
             return Ok(Conditioning {
                 prompt_embeds: outputs[0].last_hidden_state.shallow_clone(), // [1, S, D]
                 added: None,
+                request: AttentionRequest::default(),
             });
         }
         let penultimate = |i: usize| {
@@ -142,6 +144,7 @@ impl Backbone {
                 text_embeds: outputs[1].pooled.shallow_clone(), // [1, D']
                 time_ids: self.time_ids(height, width),
             }),
+            request: AttentionRequest::default(),
         })
     }
 
@@ -167,6 +170,7 @@ impl Backbone {
                 text_embeds: added.text_embeds.zeros_like(),
                 time_ids: added.time_ids,
             }),
+            request: AttentionRequest::default(),
         })
     }
 

@@ -102,7 +102,18 @@ fn values_of_tune_and_sample_are_refused_with_the_range() {
         ("sample robot", "--prompt or --prompts-file is missing"),
         ("sample robot -p ''", "prompt 1 is empty"),
         ("sample -p [b]", "an actor is missing"),
-        ("sample robot robot -p [b]", "found 2 actors, expected one"),
+        (
+            "sample robot robot -p 'a robot' -o x",
+            "base words that a prompt can not tell apart, \"robot\" and \"robot\"",
+        ),
+        (
+            "sample robot robot -p 'a robot'",
+            "--output-dir is missing: with several actors",
+        ),
+        (
+            "sample robot -p [b] --save-masks",
+            "--save-masks: only several actors have masks",
+        ),
         (
             "sample robot -p [b] --no-actor --compare",
             "leave out --no-actor",

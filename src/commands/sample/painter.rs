@@ -1,6 +1,6 @@
 //! Drawing the pictures of a job, with the actor or without.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Result;
@@ -17,6 +17,7 @@ use super::{Picture, Sampling};
 use crate::config::GuidanceJob;
 use crate::error::usage;
 use crate::io::atomic::write_bytes_atomically;
+use crate::io::png::save_png;
 use crate::io::tensors::TensorFile;
 use crate::oneactor::actor::Actor;
 use crate::oneactor::base_word::BaseWordPrompt;
@@ -28,44 +29,60 @@ use crate::sdxl::{Backbone, Conditioning};
 pub(super) struct Painter<'a> {
     backbone: &'a Backbone,
     sampling: &'a Sampling,
-    /// `None` for the plain model.
-    actor: Option<Guide>,
+    /// In the order of the job; none for the plain model.
+    actors: Vec<Actor>,
+    /// Offsets of a file, in place of the projector's.
+    offsets: Option<Offsets>,
     /// The branch without the prompt, the same for all pictures.
     negative: Conditioning,
 }
 
-/// Where the offsets come from.
-struct Guide {
-    actor: Actor,
-    /// Offsets of a file, in place of the projector's.
-    offsets: Option<Offsets>,
+/// What guides the pictures of one prompt.
+pub(super) enum Guide {
+    /// The model alone.
+    Plain(PlainGuidance),
+    /// The actors that the prompt names.
+    Cluster(Box<ClusterGuidance>),
+}
+
+impl Guide {
+    fn guidance(&self) -> &dyn Guidance {
+        match self {
+            Guide::Plain(plain) => plain,
+            Guide::Cluster(cluster) => cluster.as_ref(),
+        }
+    }
+
+    fn masks(&self) -> Option<Tensor> {
+        match self {
+            Guide::Plain(_) => None,
+            Guide::Cluster(cluster) => cluster.masks(),
+        }
+    }
 }
 
 impl<'a> Painter<'a> {
     pub(super) fn new(backbone: &'a Backbone, sampling: &'a Sampling) -> Result<Self> {
         let job = &sampling.job;
-        let actor = match &job.actor {
-            Some(path) if !job.guidance.no_actor => {
-                let actor = Actor::read(path, backbone.device())?;
-                let what = format!("the actor {}", path.display());
-                actor.facts.check_model(&backbone.facts, &what)?;
-                let offsets = job
-                    .guidance
-                    .offsets
-                    .as_deref()
-                    .map(read_offsets)
-                    .transpose()?;
-                Some(Guide { actor, offsets })
-            }
-            _ => None,
+        let read = |path: &PathBuf| -> Result<Actor> {
+            let actor = Actor::read(path, backbone.device())?;
+            let what = format!("the actor {}", path.display());
+            actor.facts.check_model(&backbone.facts, &what)?;
+            Ok(actor)
         };
+        let actors = match job.guidance.no_actor {
+            true => Vec::new(),
+            false => job.actors.iter().map(read).collect::<Result<_>>()?,
+        };
+        let offsets = job.guidance.offsets.as_deref();
         let ResolvedDrawing { width, height, .. } = sampling.drawing;
         let negative = job.drawing.negative_prompt.as_deref();
         Ok(Self {
             negative: backbone.encode_negative(negative, height, width)?,
             backbone,
             sampling,
-            actor,
+            actors,
+            offsets: offsets.map(read_offsets).transpose()?,
         })
     }
 
@@ -74,7 +91,7 @@ impl<'a> Painter<'a> {
         &self,
         session: &Session,
         pictures: &[&Picture],
-        guidance: &dyn Guidance,
+        guide: &Guide,
         manifest: &mut Manifest,
     ) -> Result<()> {
         let started = Instant::now();
@@ -85,14 +102,19 @@ impl<'a> Painter<'a> {
             self.sampling.drawing,
             self.sampling.job.drawing.steps,
             &seeds,
-            guidance,
+            guide.guidance(),
         )?;
+        let masks = guide.masks(); // [B, G, H, W]
         let seconds = started.elapsed().as_secs_f64() / pictures.len() as f64;
         for (row, picture) in pictures.iter().enumerate() {
             let latents = denoised.latents.narrow(0, row as i64, 1);
+            if let Some(masks) = &masks {
+                self.save_masks(session, picture, &masks.get(row as i64))?;
+            }
             self.save(session, picture, &to_rgb(&images, row)?, &latents)?;
-            manifest.set(&picture.name, &picture.settings, Some(seconds))?;
-            let facts = json!({"prompt": picture.prompt, "seed": picture.seed, "seconds": seconds});
+            manifest.set(&picture.name, &picture.row(), Some(seconds))?;
+            let facts =
+                json!({"prompt": picture.scene.prompt, "seed": picture.seed, "seconds": seconds});
             session.wrote(&picture.path, "image", facts);
         }
         Ok(())
@@ -112,48 +134,54 @@ impl<'a> Painter<'a> {
             write_bytes_atomically(path, &file.to_bytes()?)?;
             session.wrote(path, "latents", json!({"seed": picture.seed}));
         }
-        let subject = self
-            .sampling
-            .subject
-            .as_ref()
-            .map(|facts| facts.base_word.as_str());
-        let mut facts = picture_facts(&self.backbone.facts, subject);
-        if picture.is_guided {
-            facts.extend(self.sampling.sources.clone());
-        }
+        let mut facts = picture_facts(&self.backbone.facts, &picture.scene.words);
+        facts.extend(picture.sources.clone());
         save_picture(&picture.path, image, &picture.settings, &facts)
     }
 
-    /// Eq. (19) with an actor, plain guidance without.
-    pub(super) fn guidance(&self, picture: &Picture) -> Result<Box<dyn Guidance>> {
-        let prompt = &picture.prompt;
+    /// Writes the masks `[G, H, W]` of a picture's subjects at the picture's size, white inside; as
+    /// the latents, before the picture itself.
+    fn save_masks(&self, session: &Session, picture: &Picture, masks: &Tensor) -> Result<()> {
+        let ResolvedDrawing { width, height, .. } = self.sampling.drawing;
+        for (i, (path, word)) in picture.masks.iter().zip(&picture.scene.words).enumerate() {
+            let mask = masks.narrow(0, i as i64, 1).unsqueeze(0); // [1, 1, H, W]
+            let pixels = mask.upsample_nearest2d([height, width], None, None);
+            save_png(path, &to_rgb(&pixels.repeat([1, 3, 1, 1]), 0)?, &[])?;
+            session.wrote(path, "mask", json!({"subject": word, "seed": picture.seed}));
+        }
+        Ok(())
+    }
+
+    /// Eq. (19) with the actors that the picture's prompt names, plain guidance without.
+    pub(super) fn guide(&self, picture: &Picture) -> Result<Guide> {
+        let scene = &picture.scene;
         let ResolvedDrawing { width, height, .. } = self.sampling.drawing;
         let drawing = &self.sampling.job.drawing;
-        let Some(guide) = self.actor.as_ref().filter(|_| picture.is_guided) else {
-            let prompt = self.backbone.encode_prompt(prompt, height, width)?;
-            return Ok(Box::new(PlainGuidance::new(
-                &self.negative,
-                &prompt,
-                drawing.guidance_scale,
-            )));
-        };
-        let word = &guide.actor.facts.base_word;
-        let prompt = BaseWordPrompt::new(self.backbone, prompt, word, height, width)?;
+        if !picture.is_guided {
+            let prompt = self.backbone.encode_prompt(&scene.prompt, height, width)?;
+            let plain = PlainGuidance::new(&self.negative, &prompt, drawing.guidance_scale);
+            return Ok(Guide::Plain(plain));
+        }
+        let size = [height, width];
+        let prompt = BaseWordPrompt::with_words(self.backbone, &scene.prompt, &scene.words, size)?;
         let settings = guidance_settings(&self.sampling.job.guidance, drawing.guidance_scale);
-        let from_projector;
-        let offsets = match &guide.offsets {
+        let from_projectors;
+        let offsets = match &self.offsets {
             Some(offsets) => offsets,
             None => {
-                from_projector = guide.actor.offsets(&prompt)?;
-                &from_projector
+                let acting = scene
+                    .acting
+                    .iter()
+                    .map(|&i| self.actors[i].offsets(&prompt));
+                from_projectors = Offsets::cat(&acting.collect::<Result<Vec<_>>>()?);
+                &from_projectors
             }
         };
-        Ok(Box::new(ClusterGuidance::new(
-            &self.negative,
-            &prompt,
-            offsets,
-            &settings,
-        )?))
+        let guidance = match scene.has_masks() {
+            true => ClusterGuidance::with_regions(&self.negative, &prompt, offsets, &settings)?,
+            false => ClusterGuidance::new(&self.negative, &prompt, offsets, &settings)?,
+        };
+        Ok(Guide::Cluster(Box::new(guidance)))
     }
 }
 

@@ -1,0 +1,194 @@
+"""Expected results of masked cross-attention and of the independent variant of several subjects.
+
+`otsu.safetensors`    lists of values and the threshold that scikit-image finds for each
+`masks.safetensors`   one U-Net pass in which offsets act only inside masks, and its attention maps
+`several.safetensors` final latents and last masks of runs with two subjects (Eq. 19, masks of every step by Otsu)
+
+Written from the description: at every position of the picture the base word's key and value are either the
+plain ones or those with the offset. Nothing is appended to the text here.
+"""
+
+import json
+
+import numpy as np
+import torch
+from diffusers.models.attention_processor import AttnProcessor
+from skimage.filters import threshold_otsu
+from torch.nn import functional as F
+
+from expected_method import base_positions, embed, time_ids
+from expected_models import save, unet_inputs
+
+
+def shrink(regions, height, width):
+    """A position of a coarser layer is in a region when at least half of its area is: [R, G, HW]."""
+    rows, subjects, tall, wide = regions.shape
+    small = torch.zeros(rows, subjects, height, width)
+    for i in range(height):
+        for j in range(width):
+            top, bottom = i * tall // height, -(-(i + 1) * tall // height)
+            left, right = j * wide // width, -(-(j + 1) * wide // width)
+            small[:, :, i, j] = (regions[:, :, top:bottom, left:right].mean((2, 3)) >= 0.5).float()
+    return small.flatten(2)
+
+
+class Regional:
+    """Attention processor. `subjects` is a list of (places, offset [R, len(places), D]); `regions` is [R, G, H, W]."""
+
+    def __init__(self, size):
+        self.sizes = {}
+        height, width = size
+        while height * width > 0 and len(self.sizes) < 4:
+            self.sizes[height * width] = (height, width)
+            height, width = -(-height // 2), -(-width // 2)
+        self.subjects, self.regions, self.seen = [], None, []
+
+    def __call__(self, attn, hidden_states, encoder_hidden_states=None, **rest):
+        if encoder_hidden_states is None:
+            return AttnProcessor()(attn, hidden_states, **rest)
+        split = lambda x: x.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+        query = split(attn.to_q(hidden_states))
+        key, value = (split(layer(encoder_hidden_states)) for layer in (attn.to_k, attn.to_v))
+        scale = query.shape[-1] ** -0.5
+        logits = query @ key.transpose(2, 3) * scale
+        height, width = self.sizes[hidden_states.shape[1]]
+        others = []
+        for g, (places, offset) in enumerate(self.subjects):
+            inside = shrink(self.regions, height, width)[:, g, None, :, None]
+            moved = encoder_hidden_states[:, places] + offset
+            moved_key, moved_value = split(attn.to_k(moved)), split(attn.to_v(moved))
+            there = query @ moved_key.transpose(2, 3) * scale
+            logits[..., places] = torch.where(inside > 0, there, logits[..., places])
+            others.append((places, inside, moved_value - value[:, :, places]))
+        weights = logits.softmax(-1)
+        out = weights @ value
+        for places, inside, difference in others:
+            out = out + (weights[..., places] * inside) @ difference
+        self.seen.append(weights.mean(1).transpose(1, 2).unflatten(-1, (height, width)))
+        return attn.to_out[0](out.transpose(1, 2).flatten(2))
+
+
+def write_otsu(path):
+    """Two heaps, many values, few values, ties, tiny and negative ones."""
+    rng = np.random.default_rng(5)
+    lists = [
+        rng.normal(size=4096), np.concatenate([rng.normal(0, 1, 900), rng.normal(6, 0.5, 300)]), rng.random(16 * 16) ** 8, rng.random(5),
+        np.repeat([1.0, 3.0], [3, 5]), np.repeat([-2.0, 0.0, 2.0], 4), 1e-7 * rng.random(64) + 0.05, np.arange(257) / 256, rng.integers(0, 256, 1000) / 255,
+        np.full(9, 0.1), rng.normal(size=128 * 128) ** 3,
+    ]
+    tensors = {}
+    for i, values in enumerate(lists):
+        tensors |= {f"{i}.values": torch.tensor(values), f"{i}.threshold": torch.tensor(float(threshold_otsu(values)), dtype=torch.float64)}
+    save(path, tensors)
+
+
+def write_pass(pipe, seed, folder):
+    """Three rows with their own regions; sizes that no level divides. A row's regions may be empty or everything."""
+    rng = torch.Generator().manual_seed(seed)
+    height, width = 9, 13
+    inputs = unet_inputs(pipe, height, width, 3, rng)
+    dim = inputs["encoder_hidden_states"].shape[-1]
+    places = [[2, 3, 7], [5]]
+    offsets = [torch.randn(3, len(p), dim, generator=rng) for p in places]
+    regions = (torch.rand(3, 2, height, width, generator=rng) > 0.5).float()
+    regions[:, 1] *= 1 - regions[:, 0]
+    regions[0, 0], regions[0, 1], regions[2, 1] = 1, 0, 0
+    times = torch.tensor([1.0, 487.25, 981.0])
+    processor = Regional((height, width))
+    processor.subjects, processor.regions = list(zip(places, offsets)), regions
+    own = pipe.unet.attn_processors
+    pipe.unet.set_attn_processor(processor)
+    added = {"text_embeds": inputs["text_embeds"], "time_ids": inputs["time_ids"]}
+    noise_pred = pipe.unet(inputs["sample"], times, inputs["encoder_hidden_states"], added_cond_kwargs=added).sample
+    pipe.unet.set_attn_processor(own)
+    maps = {f"map.{i}": layer for i, layer in enumerate(processor.seen)}
+    offsets = {f"offset.{g}": offset for g, offset in enumerate(offsets)}
+    save(folder / "masks.safetensors", {**inputs, **maps, **offsets, "timesteps": times, "regions": regions, "noise_pred": noise_pred})
+
+
+def masks_of(seen, words, size):
+    """Masks [1, G, H, W] of the attention maps of one row: mean over layers and tokens, Otsu, overlaps to the larger."""
+    maps = torch.stack([F.interpolate(layer, size, mode="bilinear", align_corners=False) for layer in seen]).mean(0)[0]
+    maps = np.stack([maps[places].mean(0).double().numpy() for places in words])
+    claimed = np.stack([map > threshold_otsu(map) for map in maps])
+    normal = np.stack([(map - map.min()) / (map.max() - map.min()) for map in maps])
+    winner = np.where(claimed, normal, -1).argmax(0)
+    return torch.tensor(claimed & (winner == np.arange(len(words))[:, None, None])).float()[None]
+
+
+def sample(pipe, run, offsets):
+    """Eq. 19 with masks on the guided steps, Eq. 3 elsewhere; one image, one row a pass."""
+    c, negative, pooled, negative_pooled = embed(pipe, run["prompt"])
+    words = [sum(base_positions(pipe, run["prompt"], word), []) for word in run["words"]]
+    ids = time_ids(run["height"], run["width"])
+    scale = pipe.vae_scale_factor
+    size = (run["height"] // scale, run["width"] // scale)
+    latents = torch.randn(1, 4, *size, generator=torch.Generator("cpu").manual_seed(run["seed"]))
+    scheduler = pipe.scheduler
+    scheduler.set_timesteps(run["steps"])
+    latents = latents * scheduler.init_noise_sigma
+    processor = Regional(size)
+    pipe.unet.set_attn_processor(processor)
+
+    def predict(x, t, embeds, pooled, subjects=(), regions=None):
+        processor.subjects, processor.regions, processor.seen = subjects, regions, []
+        return pipe.unet(x, t, embeds, added_cond_kwargs={"text_embeds": pooled, "time_ids": ids}).sample
+
+    def moved(which, factor):
+        rows = [factor * offsets[f"{which}.{g}"] for g in range(len(words))]
+        # A word that stands twice has its offset at both.
+        return [(places, offset.repeat(len(places) // len(offset), 1)[None]) for places, offset in zip(words, rows)]
+
+    first, last = run["guided_steps"]
+    seen = last_masks = None
+    for i, t in enumerate(scheduler.timesteps, start=1):
+        x = scheduler.scale_model_input(latents, t)
+        if i == 1:
+            predict(x, t, c, pooled)
+            seen = processor.seen
+        empty = predict(x, t, negative, negative_pooled)
+        if first <= i <= last:
+            regions = last_masks = masks_of(seen, words, size)
+            target = predict(x, t, c, pooled, moved("target", run["semantic_scale"]), regions)
+            seen = processor.seen
+            eps = empty + run["eta_1"] * (target - empty)
+            if run["eta_2"] != 0:
+                eps = eps - run["eta_2"] * (predict(x, t, c, pooled, moved("average", 1.0), regions) - empty)
+        else:
+            plain = predict(x, t, c, pooled)
+            seen = processor.seen
+            eps = empty + run["guidance_scale"] * (plain - empty)
+        latents = scheduler.step(eps, t, latents).prev_sample
+    return latents, last_masks
+
+
+def write_runs(pipe, shape, folder):
+    """Two subjects, one of them named twice; the second run without exclusion and guided from the third step on."""
+    rng = torch.Generator().manual_seed(shape["seed"] + 301)
+    height, width = shape["image"]
+    words = [shape["base"], "castle"]
+    prompt = f"a {words[0]} and a {words[1]} beside a {words[0]}"
+    dim = pipe.unet.config.cross_attention_dim
+    tokens = [len(base_positions(pipe, prompt, word)[0]) for word in words]
+    offsets = {f"{which}.{g}": torch.randn(count, dim, generator=rng) for which in ("target", "average") for g, count in enumerate(tokens)}
+    paper = {
+        "prompt": prompt, "words": words, "height": height, "width": width, "seed": 21, "steps": 6, "guided_steps": [1, 4], "eta_1": 8.5, "eta_2": 1.0,
+        "semantic_scale": 0.8, "guidance_scale": 7.5,
+    }
+    runs = [paper, {**paper, "seed": 22}, {**paper, "eta_1": 7.5, "eta_2": 0.0, "guided_steps": [3, 5]}]
+    own = pipe.unet.attn_processors
+    tensors = dict(offsets)
+    for i, run in enumerate(runs):
+        latents, masks = sample(pipe, run, offsets)
+        assert 0.02 < masks.mean() < 0.98, "masks that are empty or everything would test little"
+        tensors |= {f"{i}.latents": latents, f"{i}.masks": masks}
+    pipe.unet.set_attn_processor(own)
+    save(folder / "several.safetensors", tensors)
+    (folder / "several.json").write_text(json.dumps(runs, indent=1))
+
+
+@torch.no_grad()
+def write(pipe, shape, folder):
+    """Both for one checkpoint."""
+    write_pass(pipe, shape["seed"] + 300, folder)
+    write_runs(pipe, shape, folder)

@@ -1,0 +1,197 @@
+"""Measures two subjects in one picture on the toy model: does each keep its own look?
+
+    python subjects_table.py --split test --work DIR --json subjects.json [--binary target/release/oneactor]
+    python subjects_table.py --check        how well the judge reads halves of drawn pictures (needs skia-python)
+
+For every pair of subjects, in both of the paper's variants: `independent` (an actor each, tuned apart, offsets
+confined to masks) and `joint` (one actor, tuned on pictures of both). The same prompts and seeds are drawn with
+the actors and without. The toy draws the subject named first on the left; each half is cut out, brought to the
+size of a single subject, and read by the judge. Which half is whose is decided by the species that the judge
+reads, so that a picture with changed places counts in full. Single subjects' folders are those of evaluate.py.
+
+own distance   identity distance of each subject to its own target, relative to plain in the table's last column
+swapped        pictures in which both main colours are nearer to the other's target than to the own (CIE Lab)
+leaked         pictures in which at least one is
+both there     pictures in which both species are read
+"""
+import argparse
+import json
+import sys
+
+import numpy as np
+import torch
+from PIL import Image
+
+import identity
+import scenes
+import world
+from evaluate import SCENES, Scorer, add_plan_arguments, call, draw_base, find_picture, plan_from, read_picture, tune
+
+# A subject of a pair stands at x = 17 or 47 and y = 40, drawn at 0.68 of its size; alone it stands at x = 32 and
+# y = 37 at 0.94. A window of 46 pixels is therefore brought to 64; it ends where the other half begins.
+WINDOW, TOP, HALF = 46, 13, 34
+MEASURES = ['distance', 'swapped', 'leaked', 'both_there']
+
+
+def halves(picture):
+    """The left and the right subject of a picture [64, 64, 3] as two pictures of the same size."""
+    cut = []
+    for columns, centre in ((picture[:, :HALF], 17), (picture[:, -HALF:], 47 - (64 - HALF))):
+        left, right = WINDOW // 2 - centre, WINDOW // 2 + centre - HALF
+        wide = np.pad(columns[TOP:TOP + WINDOW], ((0, 0), (max(left, 0), max(right, 0)), (0, 0)), 'edge')
+        wide = wide[:, max(-left, 0):][:, :WINDOW]
+        cut.append(np.asarray(Image.fromarray(wide).resize((64, 64), Image.BICUBIC)))
+    return cut
+
+
+def pick(answers, rows):
+    return {name: value[rows] for name, value in answers.items()}
+
+
+def read_pairs(judge, pictures, pair):
+    """Answers of both subjects, in the order of `pair`, and whether both species are read."""
+    answers = judge.read(np.stack([half for picture in pictures for half in halves(picture)]))
+    chance = np.log(answers['species'][:, [world.SPECIES.index(name) for name in pair]] + 1e-9)
+    left = np.arange(0, len(chance), 2)
+    as_named = chance[left, 0] + chance[left + 1, 1] >= chance[left, 1] + chance[left + 1, 0]
+    first, second = np.where(as_named, left, left + 1), np.where(as_named, left + 1, left)
+    read = answers['species'].argmax(1)
+    both = np.ones(len(left), bool)
+    for rows, name in ((first, pair[0]), (second, pair[1])):
+        both &= read[rows] == world.SPECIES.index(name)
+    return [pick(answers, first), pick(answers, second)], both
+
+
+def score(judge, scales, pictures, pair, targets):
+    """Every measure, one value a picture."""
+    found, both = read_pairs(judge, pictures, pair)
+    own = [identity.distances(found[i], targets[i], pair[i], scales)[0] for i in (0, 1)]
+    lab = lambda answers: identity.lab(answers['main_color'])
+    gap = lambda i, j: np.linalg.norm(lab(found[i]) - lab(targets[j]), axis=-1)
+    nearer_other = [gap(i, 1 - i) < gap(i, i) for i in (0, 1)]
+    result = {'distance': (own[0] + own[1]) / 2, 'swapped': nearer_other[0] & nearer_other[1],
+              'leaked': nearer_other[0] | nearer_other[1], 'both_there': both}
+    return {name: np.asarray(value, float) for name, value in result.items()}
+
+
+def draw(plan, pair, actors, out, *extra):
+    """Pictures of a pair in all scenes."""
+    if not (out / 'manifest.jsonl').exists():
+        out.mkdir(parents=True, exist_ok=True)
+        text = ' and '.join(map(world.article, pair))
+        (out / 'prompts.txt').write_text(''.join(f'{text}, {SCENES[name]}.\n' for name in plan.scenes))
+        call(plan, 'sample', *actors, '--model', plan.model, '--prompts-file', out / 'prompts.txt', '--num-images', plan.images,
+             '--seed', plan.seed, '-o', out, *extra)
+    rows = [json.loads(line) for line in (out / 'manifest.jsonl').read_text().splitlines()]
+    return [read_picture(find_picture(row['path'], out)) for row in rows]
+
+
+def target_number(folder):
+    return json.loads((folder / 'tune.json').read_text())['parameters']['target']
+
+
+def run_pair(plan, pair, scorer):
+    """Scores of both variants, guided and plain; each is measured against its own targets."""
+    name = '-'.join(pair)
+    singles = [plan.work / subject for subject in pair]
+    for subject, folder in zip(pair, singles):
+        draw_base(plan, subject, folder)
+        tune(plan, folder)
+    together = plan.work / name
+    if not (together / 'base.json').exists():
+        words = [word for subject in pair for word in ('--subject', subject)]
+        call(plan, 'generate-base', '-p', 'a photo of ' + ' and '.join(map(world.article, pair)), *words,
+             '--model', plan.model, '--seed', plan.base_seed, '-o', together, *plan.base_args)
+    tune(plan, together)
+
+    alone = [scorer.target(folder) for folder in singles]
+    picture = read_picture(together / 'base' / f'{target_number(together):02}.png')
+    joint, both = read_pairs(scorer.judge, [picture], pair)
+    if not both[0]:
+        print(f'{name}: the joint target does not show both subjects', file=sys.stderr)
+    plain = draw(plan, pair, singles, plan.work / 'plain' / name, '--no-actor')
+    drawn = {
+        'independent': (draw(plan, pair, singles, plan.work / 'independent' / name, *plan.sample_args), alone),
+        'joint': (draw(plan, pair, [together], plan.work / 'joint' / name, *plan.sample_args), joint),
+    }
+    return {variant: {'guided': score(scorer.judge, scorer.scales, pictures, pair, targets),
+                      'plain': score(scorer.judge, scorer.scales, plain, pair, targets)}
+            for variant, (pictures, targets) in drawn.items()}
+
+
+def mean_and_error(values):
+    values = np.asarray(values)
+    error = values.std(ddof=1) / len(values) ** .5 if len(values) > 1 else float('nan')
+    return dict(mean=float(values.mean()), error=float(error))
+
+
+def table(results):
+    """Means over pairs, with standard errors; the ratio's is that of the pairs' own ratios."""
+    rows = {}
+    for variant in ('independent', 'joint'):
+        for kind in ('guided', 'plain'):
+            scores = [result[variant][kind] for result in results]
+            rows[f'{variant}, {kind}'] = {name: mean_and_error([s[name].mean() for s in scores]) for name in MEASURES}
+        of = lambda kind: np.array([result[variant][kind]['distance'].mean() for result in results])
+        error = mean_and_error(of('guided') / of('plain'))['error']
+        rows[f'{variant}, guided']['ratio'] = dict(mean=float(of('guided').mean() / of('plain').mean()), error=error)
+    return rows
+
+
+def print_table(rows):
+    print('| pictures | own distance | swapped | leaked | both there | of plain |\n| --- | --- | --- | --- | --- | --- |')
+    for name, row in rows.items():
+        cells = [row.get(measure) for measure in [*MEASURES, 'ratio']]
+        print(f'| {name} | ' + ' | '.join(f'{c["mean"]:.3f} ± {c["error"]:.3f}' if c else '' for c in cells) + ' |')
+
+
+def check(judge, scales, pairs=300):
+    """How well halves of drawn pictures are read; no generated picture can be read better."""
+    rng = np.random.default_rng(77)
+    report = {name: [] for name in ('both_there', 'main_colour', 'same', 'random', 'swapped')}
+    for _ in range(pairs):
+        names = [world.SPECIES[i] for i in rng.choice(len(world.SPECIES), 2, replace=False)]
+        people = [[world.Subject(name, classes, world.make_look(classes, rng))
+                   for name in names for classes in [world.draw_identity(rng)]] for _ in range(2)]
+        scene = lambda: str(rng.choice(scenes.NAMES))
+        draw_pair = lambda subjects: world.render(world.Picture(subjects, scene()), rng)
+        pictures = [draw_pair(people[0]), draw_pair(people[0]), draw_pair(people[1])]
+        found, both = read_pairs(judge, pictures, names)
+        wanted = [subject.classes['main'] for subject in people[0]]
+        report['both_there'] += list(both)
+        report['main_colour'] += [found[i]['main'][:2].argmax(1) == wanted[i] for i in (0, 1)]
+        targets = [pick(answers, [0]) for answers in found]
+        scores = score(judge, scales, pictures, names, targets)
+        report['same'].append(scores['distance'][1])
+        report['random'].append(scores['distance'][2])
+        report['swapped'].append(scores['swapped'][1])
+    for name, values in report.items():
+        print(f'{name:12} {np.mean(values):.3f}')
+
+
+def main():
+    torch.set_num_threads(1)
+    scorer = Scorer()
+    if sys.argv[1:] == ['--check']:
+        return check(scorer.judge, scorer.scales)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_plan_arguments(parser)
+    args = parser.parse_args()
+    plan = plan_from(args)
+    if len(plan.subjects) % 2:
+        parser.error(f'--subjects: found {len(plan.subjects)}, expected pairs')
+    pairs = list(zip(plan.subjects[::2], plan.subjects[1::2]))
+    results = [run_pair(plan, pair, scorer) for pair in pairs]
+    rows = table(results)
+    print_table(rows)
+    if args.json:
+        each = {'-'.join(pair): {variant: {kind: {name: float(value.mean()) for name, value in scores.items()}
+                                           for kind, scores in kinds.items()} for variant, kinds in result.items()}
+                for pair, result in zip(pairs, results)}
+        report = dict(split=args.split, scenes=plan.scenes, images_per_scene=plan.images, base_args=plan.base_args,
+                      tune_args=plan.tune_args, sample_args=plan.sample_args, table=rows, pairs=each)
+        args.json.write_text(json.dumps(report, indent=1) + '\n')
+
+
+if __name__ == '__main__':
+    main()

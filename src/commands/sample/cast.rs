@@ -1,0 +1,211 @@
+//! The actors of a job, and which of them each prompt names.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use tch::Device;
+
+use crate::cli::sample::SubjectAs;
+use crate::config::SampleJob;
+use crate::config::batch::Settings;
+use crate::config::prompts::{
+    PLACEHOLDER, fill_in, overlapping_words, require_word, subject_phrase,
+};
+use crate::error::usage;
+use crate::oneactor::actor::Actor;
+use crate::oneactor::base_set::BaseFacts;
+use crate::tokenizer::find_word;
+
+/// Most base words in one prompt.
+const MOST_WORDS: usize = 32;
+
+/// The actors of a job, as far as prompts are checked against them.
+pub(super) struct Cast(Vec<Member>);
+
+/// One actor.
+struct Member {
+    path: PathBuf,
+    facts: BaseFacts,
+    crc32: String,
+}
+
+/// A prompt with what it names.
+#[derive(Clone)]
+pub(super) struct Scene {
+    /// `[b]` is filled in.
+    pub prompt: String,
+    /// The base words that it holds, in the order of the actors.
+    pub words: Vec<String>,
+    /// Whose they are, as places among the actors, in ascending order; none for the plain model.
+    pub acting: Vec<usize>,
+}
+
+impl Scene {
+    /// The words whose offsets guide; none for the plain model.
+    pub fn guided_words(&self) -> &[String] {
+        match self.acting.is_empty() {
+            true => &[],
+            false => &self.words,
+        }
+    }
+
+    /// Whether each subject's offset is confined to its mask: with several actors. The offsets of
+    /// one actor act everywhere, those of several subjects that were tuned together too.
+    pub fn has_masks(&self) -> bool {
+        self.acting.len() > 1
+    }
+}
+
+impl Cast {
+    /// Reads what the actors were made from.
+    ///
+    /// # Errors
+    /// When a file can not be read, two actors are of different models, or have base words that can
+    /// not be told apart.
+    pub fn read(paths: &[PathBuf]) -> Result<Self> {
+        let member = |path: &PathBuf| -> Result<Member> {
+            let facts = Actor::read(path, Device::Cpu)?.facts;
+            let (path, crc32) = (path.clone(), crc32_of(path)?);
+            Ok(Member { path, facts, crc32 })
+        };
+        let members = paths.iter().map(member).collect::<Result<Vec<_>>>()?;
+        for other in members.iter().skip(1) {
+            let what = format!("the actor {}", other.path.display());
+            other
+                .facts
+                .check_model(&members[0].facts.model, &what)
+                .with_context(|| {
+                    let first = members[0].path.display();
+                    format!("actors in one picture must be of one model, that of {first} here")
+                })?;
+        }
+        let owned = |member: &Member| {
+            let path = member.path.display().to_string();
+            let words = member.facts.base_words.iter();
+            words
+                .map(move |word| (word.clone(), path.clone()))
+                .collect::<Vec<_>>()
+        };
+        let (words, paths): (Vec<_>, Vec<_>) = members.iter().flat_map(owned).unzip();
+        if let Some((first, second)) = overlapping_words(&words) {
+            return Err(usage(format!(
+                "{} and {} have base words that a prompt can not tell apart, \"{}\" and \"{}\": \
+                 leave one of them out",
+                paths[first], paths[second], words[first], words[second]
+            )));
+        }
+        Ok(Self(members))
+    }
+
+    /// The name of the actors' model.
+    pub fn model(&self) -> Option<&str> {
+        self.0.first().map(|member| &*member.facts.model.name)
+    }
+
+    /// All base words.
+    fn words(&self) -> Vec<&String> {
+        self.0
+            .iter()
+            .flat_map(|member| &member.facts.base_words)
+            .collect()
+    }
+
+    /// The job's prompts with `[b]` filled in, each with the actors that it names.
+    ///
+    /// # Errors
+    /// When an actor is to guide and a prompt names none.
+    pub fn scenes(&self, job: &SampleJob) -> Result<Vec<Scene>> {
+        let prompts = job.prompts.iter();
+        prompts.map(|prompt| self.scene(prompt, job)).collect()
+    }
+
+    fn scene(&self, prompt: &str, job: &SampleJob) -> Result<Scene> {
+        let words = self.words();
+        let prompt = self.filled(prompt, job.subject_as)?;
+        if let ([word], false) = (&words[..], job.guidance.no_actor) {
+            require_word(&prompt, word)?;
+        }
+        // Of a single actor's only word the tokenizer says what is wrong with it, if anything.
+        let names = |word: &String| words.len() == 1 || !find_word(&prompt, word).is_empty();
+        let named: Vec<String> = words
+            .iter()
+            .filter(|w| names(w))
+            .map(|w| w.to_string())
+            .collect();
+        let mut acting = Vec::new();
+        if !job.guidance.no_actor {
+            let places = 0..self.0.len();
+            acting = places
+                .filter(|&i| self.0[i].facts.base_words.iter().any(names))
+                .collect();
+            if acting.is_empty() {
+                let words: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
+                return Err(usage(format!(
+                    "the prompt \"{prompt}\" names none of the subjects: write at least one of the \
+                     base words {}",
+                    words.join(", ")
+                )));
+            }
+            if named.len() > MOST_WORDS {
+                return Err(usage(format!(
+                    "the prompt \"{prompt}\" names {} subjects, expected at most {MOST_WORDS}",
+                    named.len()
+                )));
+            }
+        }
+        Ok(Scene {
+            prompt,
+            words: named,
+            acting,
+        })
+    }
+
+    /// The prompt with `[b]` filled in, which must be of a single base word.
+    fn filled(&self, prompt: &str, subject_as: SubjectAs) -> Result<String> {
+        if !prompt.contains(PLACEHOLDER) {
+            return Ok(prompt.to_owned());
+        }
+        match (&self.0[..], &self.words()[..]) {
+            ([member], [word]) => Ok(fill_in(
+                prompt,
+                match subject_as {
+                    SubjectAs::Word => word,
+                    SubjectAs::Phrase => subject_phrase(&member.facts.prompt, word),
+                },
+            )),
+            ([], _) => Err(usage(format!(
+                "the prompt \"{prompt}\" has {PLACEHOLDER}, which stands for the base word of \
+                 an actor: name the actor, or write the word itself"
+            ))),
+            (_, words) => Err(usage(format!(
+                "the prompt \"{prompt}\" has {PLACEHOLDER}, which stands for one base word, and \
+                 there are {}: write the words themselves",
+                words.len()
+            ))),
+        }
+    }
+
+    /// What guided pictures of this scene are told about their actors: the files among the settings,
+    /// their CRC-32 among the sources.
+    pub fn record(&self, scene: &Scene, settings: &mut Settings, sources: &mut Settings) {
+        let acting: Vec<&Member> = scene.acting.iter().map(|&i| &self.0[i]).collect();
+        let paths: Vec<&Path> = acting.iter().map(|member| &*member.path).collect();
+        settings.insert("actors".to_owned(), json!(paths));
+        let sums: Value = match &acting[..] {
+            [member] => json!(member.crc32),
+            members => members.iter().map(|member| &*member.crc32).collect(),
+        };
+        sources.insert("actor_crc32".to_owned(), sums);
+    }
+}
+
+/// CRC-32 of a file, by which an actor that was tuned again is told from the one before.
+///
+/// # Errors
+/// When the file can not be read.
+pub(super) fn crc32_of(path: &Path) -> Result<String> {
+    let bytes = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+    Ok(format!("{:08x}", crc32fast::hash(&bytes)))
+}

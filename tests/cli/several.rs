@@ -1,0 +1,310 @@
+//! Several subjects: actors that were tuned apart, and one that was tuned on several together.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use oneactor::io::png::read_png_text;
+use oneactor::io::tensors::TensorFile;
+use serde_json::{Value, json};
+
+use crate::{copy, folder_with_actor, json as json_file, names, oneactor, pixels, text};
+
+/// A copy of the actor `robot` whose metadata say otherwise.
+fn disguised(folder: &Path, name: &str, metadata: &[(&str, &str)]) -> PathBuf {
+    copy(&folder.join("robot"), &folder.join(name));
+    let path = folder.join(name).join("actor.safetensors");
+    let mut actor = TensorFile::read(&path).expect("it is readable");
+    for (key, value) in metadata {
+        actor.metadata.insert((*key).into(), (*value).into());
+    }
+    fs::write(&path, actor.to_bytes().expect("it can be written")).expect("the folder is writable");
+    path
+}
+
+fn rows(folder: &Path) -> Vec<Value> {
+    text(&folder.join("manifest.jsonl"))
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a row is JSON"))
+        .collect()
+}
+
+#[test]
+fn two_actors_are_drawn_in_one_picture_and_each_prompt_shows_those_it_names() {
+    let folder = folder_with_actor("two-actors");
+    disguised(&folder, "cat", &[("base_word", "cat")]);
+    let line = "sample robot cat -p 'a robot and a cat' -p 'a robot in the snow' --steps 3 \
+                --save-masks --batch-size 2 -o out";
+    oneactor(&folder, line).exits_with(0);
+    let out = folder.join("out");
+    let expected = [
+        "0000-0-mask-cat.png",
+        "0000-0-mask-robot.png",
+        "0000-0.png",
+        "0001-1.png",
+        "grid.png",
+        "manifest.jsonl",
+    ];
+    assert_eq!(names(&out), expected);
+    let mask = |word: &str| pixels(&out.join(format!("0000-0-mask-{word}.png")));
+    let (robot, cat) = (mask("robot"), mask("cat"));
+    assert_eq!(robot.len(), 64 * 64 * 3, "as large as the picture");
+    assert!(
+        robot.contains(&255) && cat.contains(&255),
+        "neither is empty"
+    );
+    let both = robot
+        .iter()
+        .zip(&cat)
+        .filter(|&(a, b)| (*a, *b) == (255, 255));
+    assert_eq!(both.count(), 0, "no position is of both");
+
+    let manifest = rows(&out);
+    let actor = |name: &str| format!("{name}/actor.safetensors");
+    assert_eq!(manifest[0]["actors"], json!([actor("robot"), actor("cat")]));
+    assert_eq!(manifest[0]["actor_crc32"].as_array().map(Vec::len), Some(2));
+    assert_eq!(manifest[1]["actors"], json!([actor("robot")]));
+    assert!(manifest[1]["actor_crc32"].is_string());
+    let texts = read_png_text(&out.join("0000-0.png")).expect("it is a PNG");
+    let of = |keyword: &str| {
+        &texts
+            .iter()
+            .find(|(name, _)| name == keyword)
+            .expect("it is there")
+            .1
+    };
+    assert!(
+        of("parameters").contains("OneActor subject: \"robot, cat\""),
+        "{}",
+        of("parameters")
+    );
+    let record: Value = serde_json::from_str(of("oneactor")).expect("the chunk is JSON");
+    assert_eq!(record["facts"]["actor_crc32"], manifest[0]["actor_crc32"]);
+
+    // The prompt that names one of them gives the picture of that actor alone, and adding an actor
+    // touches no picture without it.
+    oneactor(
+        &folder,
+        "sample robot -p 'a robot in the snow' --seed 1 --steps 3 -o alone",
+    )
+    .exits_with(0);
+    assert_eq!(
+        pixels(&folder.join("alone/0000-1.png")),
+        pixels(&out.join("0001-1.png"))
+    );
+    oneactor(
+        &folder,
+        "sample robot cat -p 'a robot in the snow' --seed 1 --steps 3 -o alone",
+    )
+    .exits_with(0)
+    .writes_nothing()
+    .says("1 of 1 images are there already");
+
+    // From its own metadata; and again only where an actor has changed.
+    oneactor(&folder, "sample --from out/0000-0.png -o again").exits_with(0);
+    assert_eq!(
+        pixels(&folder.join("again/0000-0.png")),
+        pixels(&out.join("0000-0.png"))
+    );
+    oneactor(&folder, line).exits_with(0).writes_nothing();
+    fs::remove_file(out.join("0000-0-mask-cat.png")).expect("it is there");
+    let run = oneactor(&folder, line).exits_with(0);
+    assert!(
+        run.paths().contains(&"out/0000-0-mask-cat.png"),
+        "{:?}",
+        run.paths()
+    );
+    disguised(&folder, "cat", &[("base_word", "cat"), ("kind", "object")]);
+    oneactor(&folder, line)
+        .exits_with(2)
+        .says("0000-0.png was drawn with other settings (actor has changed since)");
+}
+
+#[test]
+fn several_actors_are_compared_with_the_plain_model_and_change_the_picture() {
+    let folder = folder_with_actor("two-compared");
+    disguised(&folder, "cat", &[("base_word", "cat")]);
+    let line =
+        "sample robot cat -p 'a robot and a cat' --steps 3 --semantic-scale 8 --compare -o out";
+    oneactor(&folder, line).exits_with(0);
+    assert_ne!(
+        pixels(&folder.join("out/0000-0.png")),
+        pixels(&folder.join("out/plain/0000-0.png"))
+    );
+    assert!(folder.join("out/comparison.png").is_file());
+    let plain = &rows(&folder.join("out"))[1];
+    assert_eq!(
+        (&plain["path"], &plain["actors"]),
+        (&json!("plain/0000-0.png"), &Value::Null)
+    );
+    oneactor(&folder, line).exits_with(0).writes_nothing();
+    oneactor(
+        &folder,
+        "sample robot cat -p 'a house' --no-actor --steps 1 -o plain",
+    )
+    .exits_with(0);
+}
+
+#[test]
+fn actors_that_do_not_go_together_are_refused_by_name() {
+    let folder = folder_with_actor("not-together");
+    disguised(&folder, "cat", &[("base_word", "cat")]);
+    disguised(&folder, "box", &[("base_word", "robot cat")]);
+    let other = [
+        ("base_word", "dog"),
+        ("model", "somebody/other"),
+        ("model_fingerprint", "00000000"),
+    ];
+    disguised(&folder, "dog", &other);
+    let cases = [
+        (
+            "robot cat -p 'a dog'",
+            "names none of the subjects: write at least one of the base words \"robot\", \"cat\"",
+        ),
+        (
+            "robot cat -p 'a [b]'",
+            "has [b], which stands for one base word, and there are 2",
+        ),
+        (
+            "robot box -p 'a robot cat'",
+            "robot/actor.safetensors and box/actor.safetensors have base words that a prompt can not tell apart, \"robot\" and \"robot cat\"",
+        ),
+        ("robot dog -p 'a robot'", "somebody/other"),
+        ("robot dog -p 'a robot'", "not with toy"),
+        (
+            "robot cat -p 'a cat' --offsets robot/actor.safetensors",
+            "--offsets takes the place of one actor's projector, and there are 2",
+        ),
+        (
+            "robot cat -p 'a cat' --no-actor --save-masks",
+            "--save-masks: only several actors have masks",
+        ),
+    ];
+    for (line, message) in cases {
+        oneactor(&folder, &format!("sample {line} -o x"))
+            .exits_with(2)
+            .says(message)
+            .writes_nothing();
+    }
+    assert!(!folder.join("x").exists());
+}
+
+#[test]
+fn a_fifth_subject_is_warned_of_with_the_limit_of_the_paper() {
+    let folder = folder_with_actor("five");
+    for word in ["cat", "dog", "owl", "frog"] {
+        disguised(&folder, word, &[("base_word", word)]);
+    }
+    let four = "a robot, a cat, a dog and an owl";
+    let line = format!("sample robot cat dog owl frog --dry-run -o x -p '{four}'");
+    let run = oneactor(&folder, &line).exits_with(0);
+    assert!(!run.stderr.contains("App. D"), "{}", run.stderr);
+    oneactor(&folder, &format!("{line} -p '{four}, a frog'"))
+        .exits_with(0)
+        .says("a frog\" has 5 subjects; more than 4 are a limit of the method that the paper names (App. D)");
+}
+
+#[test]
+fn subjects_are_drawn_and_tuned_together_and_named_alone() {
+    let folder = folder_with_actor("joint");
+    let base =
+        "generate-base --model toy --num-images 3 --steps 3 -o pair --subject cat --subject frog";
+    oneactor(&folder, &format!("{base} -p 'a photo of a cat and a frog'")).exits_with(0);
+    assert_eq!(
+        json_file(&folder.join("pair/base.json"))["parameters"]["subject"],
+        json!(["cat", "frog"])
+    );
+    // The same job from a batch file is the same job.
+    let job = json!({"jobs": [{
+        "prompt": "a photo of a cat and a frog", "subject": ["cat", "frog"], "model": "toy",
+        "num_images": 3, "steps": 3, "output_dir": "pair",
+    }]});
+    fs::write(folder.join("pair.json"), job.to_string()).expect("the folder is writable");
+    oneactor(&folder, "generate-base --config pair.json")
+        .exits_with(0)
+        .writes_nothing();
+
+    oneactor(&folder, "tune pair --target 1 --max-steps 2").exits_with(0);
+    assert_eq!(
+        json_file(&folder.join("pair/tune.json"))["subject"],
+        json!(["cat", "frog"])
+    );
+    let actor = TensorFile::read(&folder.join("pair/actor.safetensors")).expect("it is readable");
+    assert_eq!(actor.metadata["base_words"], "[\"cat\",\"frog\"]");
+    assert_eq!(actor.metadata["tokens_of_words"], "[1,1]");
+    let line = "sample pair -p 'a frog' -p 'a frog and a cat at the beach' --steps 2 -o out";
+    oneactor(&folder, line).exits_with(0);
+    oneactor(&folder, line).exits_with(0).writes_nothing();
+    assert_eq!(rows(&folder.join("out")).len(), 2);
+    oneactor(&folder, "sample pair -p 'a dog' -o x")
+        .exits_with(2)
+        .says("names none of the subjects");
+    // With another actor, each of its subjects has a mask of its own.
+    oneactor(
+        &folder,
+        "sample pair robot -p 'a robot, a cat and a frog' --steps 2 --save-masks -o all",
+    )
+    .exits_with(0);
+    for word in ["cat", "frog", "robot"] {
+        assert!(
+            folder.join(format!("all/0000-0-mask-{word}.png")).is_file(),
+            "{word}"
+        );
+    }
+}
+
+#[test]
+fn subjects_of_a_base_set_that_do_not_go_together_are_refused() {
+    let folder = folder_with_actor("joint-refused");
+    let cases = [
+        (
+            "-p 'a cat' --subject cat --subject frog",
+            "\"frog\" is missing from the prompt",
+        ),
+        (
+            "-p 'a pencil box' --subject box --subject 'pencil box'",
+            "found \"box\" and \"pencil box\", expected words of which none holds another",
+        ),
+        (
+            "-p 'a cat' --subject cat --subject CAT",
+            "found \"cat\" and \"CAT\"",
+        ),
+        (
+            "-p 'a [b]' --subject cat --subject frog",
+            "[b] stands for one base word, and there are 2",
+        ),
+        (
+            "-p 'a cat' --subject cat --subject ''",
+            "found an empty text",
+        ),
+    ];
+    for (line, message) in cases {
+        oneactor(&folder, &format!("generate-base --model toy {line} -o x"))
+            .exits_with(2)
+            .says(message)
+            .writes_nothing();
+    }
+}
+
+#[test]
+fn an_actor_file_without_the_newer_metadata_is_read() {
+    let folder = folder_with_actor("older-file");
+    let path = folder.join("robot/actor.safetensors");
+    let mut actor = TensorFile::read(&path).expect("it is readable");
+    assert_eq!(
+        actor.metadata["base_word"], "robot",
+        "one word is written as it always was"
+    );
+    actor
+        .metadata
+        .remove("tokens_of_words")
+        .expect("it is there");
+    fs::write(&path, actor.to_bytes().expect("it can be written")).expect("the folder is writable");
+    oneactor(&folder, "sample robot -p [b] --steps 1 -o out").exits_with(0);
+    actor
+        .metadata
+        .insert("tokens_of_words".into(), "[1,1]".into());
+    fs::write(&path, actor.to_bytes().expect("it can be written")).expect("the folder is writable");
+    oneactor(&folder, "sample robot -p [b] --steps 1 -o out")
+        .exits_with(2)
+        .says("metadata \"tokens_of_words\": found [1, 1], expected 1 numbers with the sum 1");
+}

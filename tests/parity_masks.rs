@@ -1,0 +1,223 @@
+//! Masked cross-attention and the independent variant of several subjects, against an attention
+//! processor in Python written from the description, and Otsu's threshold against scikit-image
+//! (`scripts/parity/expected_masks.py`).
+
+mod common;
+
+use common::{Expected, Report, SHAPES, backbone, json};
+use oneactor::models::cross_attention::{Answers, AttentionProbe, AttentionRequest, TokenMask};
+use oneactor::models::unet_2d_condition::AddedConditions;
+use oneactor::oneactor::base_word::BaseWordPrompt;
+use oneactor::oneactor::guidance::{ClusterGuidance, GuidanceSettings, Offsets};
+use oneactor::oneactor::otsu::otsu_threshold;
+use oneactor::schedulers::new_scheduler;
+use oneactor::sdxl::denoise::denoise;
+use oneactor::sdxl::{Backbone, Conditioning};
+use serde::Deserialize;
+use tch::Tensor;
+
+/// Bar of the port's networks for one pass; masks only take terms out of the same sums.
+const PASS: f64 = 1e-5;
+/// Bar for final latents: as for plain guided runs, see parity_pipeline.rs.
+const LATENTS: f64 = 1e-4;
+
+#[test]
+fn otsu_is_that_of_scikit_image() {
+    let expected = Expected::read("otsu.safetensors");
+    let mut compared = 0;
+    while expected.has(&format!("{compared}.values")) {
+        let get = |name: &str| expected.get(&format!("{compared}.{name}"));
+        let values = Vec::<f64>::try_from(get("values")).expect("a list of numbers");
+        let (found, wanted) = (otsu_threshold(&values), get("threshold").double_value(&[]));
+        // The same bin; its centre may be rounded otherwise.
+        let difference = (found - wanted).abs() / wanted.abs().max(f64::MIN_POSITIVE);
+        assert!(
+            difference < 1e-14,
+            "list {compared}: found {found}, expected {wanted}"
+        );
+        compared += 1;
+    }
+    assert_eq!(compared, 11);
+}
+
+/// The pass of the fixtures with regions of its own: the words' tokens stand behind the text once
+/// more, with their offsets.
+fn masked(expected: &Expected, regions: &Tensor) -> Conditioning {
+    let get = |name: &str| expected.get(name);
+    let c = get("encoder_hidden_states");
+    let places: [&[i64]; 2] = [&[2, 3, 7], &[5]];
+    let mut rules = vec![Answers::Everywhere; c.size()[1] as usize];
+    let mut states = vec![c.shallow_clone()];
+    for (g, places) in places.iter().enumerate() {
+        for &place in *places {
+            rules[place as usize] = Answers::OutsideOf(1 << g);
+            rules.push(Answers::Inside(g));
+        }
+        states.push(c.index_select(1, &Tensor::from_slice(places)) + get(&format!("offset.{g}")));
+    }
+    let plain = c.size()[1];
+    let tokens: Vec<i64> = (0..plain + 4).collect();
+    Conditioning {
+        prompt_embeds: Tensor::cat(&states, 1),
+        added: Some(AddedConditions {
+            text_embeds: get("text_embeds"),
+            time_ids: get("time_ids"),
+        }),
+        request: AttentionRequest {
+            mask: Some(TokenMask::new(regions, &vec![rules; 3])),
+            probe: Some(AttentionProbe::new(1, 2, &Tensor::from_slice(&tokens))),
+        },
+    }
+}
+
+fn predict(backbone: &Backbone, expected: &Expected, conditioning: &Conditioning) -> Tensor {
+    tch::no_grad(|| {
+        backbone.predict(
+            &expected.get("sample"),
+            &expected.get("timesteps"),
+            conditioning,
+        )
+    })
+}
+
+#[test]
+fn offsets_act_inside_their_masks_and_attention_is_seen_as_it_is() {
+    for shape in SHAPES {
+        let backbone = backbone(shape);
+        let expected = Expected::read(&format!("{shape}/expected/masks.safetensors"));
+        let mut report = Report::new(&format!("masked attention on {shape}"));
+        let conditioning = masked(&expected, &expected.get("regions"));
+        let found = predict(&backbone, &expected, &conditioning);
+        report.close("noise_pred", &found, &expected.get("noise_pred"), PASS);
+
+        let maps = conditioning
+            .request
+            .probe
+            .expect("it was put there")
+            .into_maps();
+        report.check(!expected.has(&format!("map.{}", maps.len())), || {
+            format!("found {} layers, expected more", maps.len())
+        });
+        for (i, map) in maps.iter().enumerate() {
+            let wanted = expected.get(&format!("map.{i}")).narrow(0, 1, 2); // [2, S, h, w]
+            let plain = wanted.size()[1];
+            // A word's attention is that of its plain token and of the one with offset together.
+            let mut found = map.narrow(1, 0, plain);
+            for (k, place) in [2, 3, 7, 5].into_iter().enumerate() {
+                let offset = map.narrow(1, plain + k as i64, 1);
+                found = found.index_add(1, &Tensor::from_slice(&[place as i64]), &offset);
+            }
+            report.close(&format!("map {i}"), &found, &wanted, PASS);
+        }
+        report.finish();
+    }
+}
+
+#[test]
+fn a_mask_of_ones_is_the_offset_without_a_mask_and_one_of_zeros_the_plain_prompt() {
+    for shape in SHAPES {
+        let backbone = backbone(shape);
+        let expected = Expected::read(&format!("{shape}/expected/masks.safetensors"));
+        let mut report = Report::new(&format!("masks of ones and zeros on {shape}"));
+        let plain = expected.get("encoder_hidden_states");
+        let moved = plain
+            .index_add(
+                1,
+                &Tensor::from_slice(&[2i64, 3, 7]),
+                &expected.get("offset.0"),
+            )
+            .index_add(1, &Tensor::from_slice(&[5i64]), &expected.get("offset.1"));
+        let regions = expected.get("regions");
+        for (name, embeds, regions) in [
+            ("ones", moved, regions.ones_like()),
+            ("zeros", plain, regions.zeros_like()),
+        ] {
+            let conditioning = masked(&expected, &regions);
+            let found = predict(&backbone, &expected, &conditioning);
+            let without = conditioning.with_prompt_embeds(embeds);
+            let wanted = predict(&backbone, &expected, &without);
+            report.close(name, &found, &wanted, PASS);
+        }
+        report.finish();
+    }
+}
+
+#[derive(Deserialize)]
+struct Run {
+    prompt: String,
+    words: [String; 2],
+    height: i64,
+    width: i64,
+    seed: i64,
+    steps: usize,
+    guided_steps: (usize, usize),
+    eta_1: f64,
+    eta_2: f64,
+    semantic_scale: f64,
+    guidance_scale: f64,
+}
+
+/// Final latents and last masks of runs that differ in their seeds only, drawn together.
+fn sample(backbone: &Backbone, runs: &[&Run], given: &Expected) -> (Tensor, Tensor) {
+    let run = runs[0];
+    let settings = GuidanceSettings {
+        semantic_scale: run.semantic_scale,
+        average_scale: 1.0,
+        eta_1: run.eta_1,
+        eta_2: run.eta_2,
+        guided_steps: run.guided_steps,
+        guidance_scale: run.guidance_scale,
+    };
+    let offsets = [0, 1].map(|g| Offsets {
+        target_offset: given.get(&format!("target.{g}")),
+        average_offset: given.get(&format!("average.{g}")),
+    });
+    let words = run.words.each_ref().map(String::as_str);
+    let size = [run.height, run.width];
+    let prompt = BaseWordPrompt::with_words(backbone, &run.prompt, &words, size)
+        .expect("the words are there");
+    let negative = backbone
+        .encode_negative(None, run.height, run.width)
+        .expect("no prompt");
+    let offsets = Offsets::cat(&offsets);
+    let guidance = ClusterGuidance::with_regions(&negative, &prompt, &offsets, &settings)
+        .expect("offsets fit");
+    let kind = backbone.scheduler_config.own_kind().expect("a known class");
+    let mut scheduler = new_scheduler(kind, &backbone.scheduler_config, run.steps).expect("steps");
+    let initial: Vec<Tensor> = runs
+        .iter()
+        .map(|run| backbone.initial_latents(run.seed, run.height, run.width))
+        .collect();
+    let initial = Tensor::cat(&initial, 0);
+    let denoised = denoise(
+        backbone,
+        scheduler.as_mut(),
+        &initial,
+        &guidance,
+        &mut |_| Ok(()),
+    );
+    let latents = denoised.expect("finite latents").latents;
+    (latents, guidance.masks().expect("there were guided steps"))
+}
+
+#[test]
+fn two_subjects_are_drawn_under_the_masks_of_every_step() {
+    for shape in SHAPES {
+        let backbone = backbone(shape);
+        let expected = Expected::read(&format!("{shape}/expected/several.safetensors"));
+        let runs = json::<Vec<Run>>(&format!("{shape}/expected/several.json"));
+        let mut report = Report::new(&format!("two subjects on {shape}"));
+        let together = sample(&backbone, &[&runs[0], &runs[1]], &expected);
+        let alone = sample(&backbone, &[&runs[2]], &expected);
+        for (i, row, (latents, masks)) in [(0, 0, &together), (1, 1, &together), (2, 0, &alone)] {
+            let of_image = |t: &Tensor| t.narrow(0, row, 1);
+            let wanted = |name: &str| expected.get(&format!("{i}.{name}"));
+            report.check(of_image(masks) == wanted("masks"), || {
+                format!("run {i}: the last masks differ")
+            });
+            let name = format!("run {i} latents");
+            report.close(&name, &of_image(latents), &wanted("latents"), LATENTS);
+        }
+        report.finish();
+    }
+}
