@@ -59,7 +59,7 @@ fn masked(expected: &Expected, regions: &Tensor) -> Conditioning {
     let tokens: Vec<i64> = (0..plain + 4).collect();
     Conditioning {
         prompt_embeds: Tensor::cat(&states, 1),
-        added: Some(AddedConditions {
+        added: expected.has("text_embeds").then(|| AddedConditions {
             text_embeds: get("text_embeds"),
             time_ids: get("time_ids"),
         }),

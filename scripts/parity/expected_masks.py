@@ -17,7 +17,7 @@ from skimage.filters import threshold_otsu
 from torch.nn import functional as F
 
 from expected_method import base_positions, embed, time_ids
-from expected_models import save, unet_inputs
+from expected_models import added_cond, save, unet_inputs
 
 
 def shrink(regions, height, width):
@@ -98,7 +98,7 @@ def write_pass(pipe, seed, folder):
     processor.subjects, processor.regions = list(zip(places, offsets)), regions
     own = pipe.unet.attn_processors
     pipe.unet.set_attn_processor(processor)
-    added = {"text_embeds": inputs["text_embeds"], "time_ids": inputs["time_ids"]}
+    added = added_cond(inputs.get("text_embeds"), inputs.get("time_ids"))
     noise_pred = pipe.unet(inputs["sample"], times, inputs["encoder_hidden_states"], added_cond_kwargs=added).sample
     pipe.unet.set_attn_processor(own)
     maps = {f"map.{i}": layer for i, layer in enumerate(processor.seen)}
@@ -132,7 +132,7 @@ def sample(pipe, run, offsets):
 
     def predict(x, t, embeds, pooled, subjects=(), regions=None):
         processor.subjects, processor.regions, processor.seen = subjects, regions, []
-        return pipe.unet(x, t, embeds, added_cond_kwargs={"text_embeds": pooled, "time_ids": ids}).sample
+        return pipe.unet(x, t, embeds, added_cond_kwargs=added_cond(pooled, ids)).sample
 
     def moved(which, factor):
         rows = [factor * offsets[f"{which}.{g}"] for g in range(len(words))]
@@ -141,9 +141,12 @@ def sample(pipe, run, offsets):
 
     first, last = run["guided_steps"]
     seen = last_masks = None
-    for i, t in enumerate(scheduler.timesteps, start=1):
+    # PNDM makes its first step in two passes.
+    passes_more = len(scheduler.timesteps) - run["steps"]
+    for i, t in enumerate(scheduler.timesteps, start=1 - passes_more):
+        i = max(i, 1)
         x = scheduler.scale_model_input(latents, t)
-        if i == 1:
+        if seen is None:
             predict(x, t, c, pooled)
             seen = processor.seen
         empty = predict(x, t, negative, negative_pooled)
