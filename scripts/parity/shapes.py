@@ -143,9 +143,9 @@ def write_text_encoder(folder, model, keys):
     save_file({name: value.contiguous() for name, value in tensors.items()}, path, {"format": "pt"})
 
 
-def build(name, folder):
-    """Writes the checkpoint `name` into `folder`."""
-    shape, folder = SHAPES[name], Path(folder)
+def build(name, folder, shape=None):
+    """Writes the checkpoint `name`, or one of another shape, into `folder`."""
+    shape, folder = shape or SHAPES[name], Path(folder)
     seed = shape["seed"]
     folder.mkdir(parents=True)
     vocab, merges = clip_bpe.learn(prompts.training_text(seed), shape["merges"])

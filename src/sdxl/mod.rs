@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::model;
+use crate::io::lora::LoraFacts;
 use crate::io::model_files::ModelFiles;
 use crate::io::weights::{WeightPath, Weights};
 use crate::models::autoencoder_kl::{AutoencoderKl, AutoencoderKlConfig};
@@ -37,6 +38,8 @@ pub struct ModelFacts {
     /// CRC-32 over the U-Net's first and last convolution in fp16, so that the fp16 and the fp32
     /// files of one model have the same.
     pub fingerprint: String,
+    /// The LoRAs that are merged into it.
+    pub loras: Vec<LoraFacts>,
 }
 
 /// A U-Net row's conditions, all in the network's precision.
@@ -134,7 +137,8 @@ fn network<T>(
     build: impl FnOnce(&WeightPath) -> Result<T>,
 ) -> Result<T> {
     let load = || -> Result<T> {
-        let weights = Weights::open(&files.weights(component)?, placement.0, placement.1)?;
+        let weights = Weights::open(&files.weights(component)?, placement.0, placement.1)?
+            .with_loras(files.loras(), component);
         weights.allow_unused("embeddings.position_ids");
         let network = build(&weights.root())?;
         weights.finish()?;
@@ -188,6 +192,7 @@ impl Backbone {
             fingerprint = fingerprint_of(path, &unet_config);
             Ok(unet)
         })?;
+        files.loras().finish()?;
 
         progress("vae");
         let vae_files = options.vae.unwrap_or(files);
@@ -208,6 +213,7 @@ impl Backbone {
             facts: ModelFacts {
                 name: files.name().to_string(),
                 fingerprint,
+                loras: files.loras().facts(),
             },
             noise_schedule: NoiseSchedule::new(&scheduler_config),
             scheduler_config,
@@ -357,8 +363,8 @@ pub fn finite(tensor: &Tensor, stage: &str, way_out: &str) -> Result<()> {
 
 fn fingerprint_of(path: &WeightPath, config: &UNet2DConditionConfig) -> String {
     let c = config.block_out_channels[0];
-    let first = (path / "conv_in").tensor("weight", &[c, config.in_channels, 3, 3]);
-    let last = (path / "conv_out").tensor("weight", &[config.out_channels, c, 3, 3]);
+    let first = (path / "conv_in").tensor_of_checkpoint("weight", &[c, config.in_channels, 3, 3]);
+    let last = (path / "conv_out").tensor_of_checkpoint("weight", &[config.out_channels, c, 3, 3]);
     let mut hasher = crc32fast::Hasher::new();
     for tensor in [first, last] {
         let half = tensor
