@@ -10,6 +10,7 @@ use crate::config::{DrawingJob, ModelJob};
 use crate::device::{resolve_device, resolve_dtype};
 use crate::error::usage;
 use crate::io::hub::HubSettings;
+use crate::io::lora;
 use crate::io::model_files::{ModelFiles, ModelOptions};
 use crate::models::unet_2d_condition::UNet2DConditionConfig;
 use crate::progress::Reporter;
@@ -70,7 +71,12 @@ impl LocatedModel {
             })
         };
         let name = job.model.as_deref().unwrap_or(DEFAULT_MODEL);
-        let files = find(name, job.revision.clone(), job.variant.clone())?;
+        let mut files = find(name, job.revision.clone(), job.variant.clone())?;
+        let loras = job
+            .loras
+            .iter()
+            .map(|(path, scale)| (path.as_path(), *scale));
+        files.add_loras(&loras.collect::<Vec<_>>())?;
         let vae = match &job.vae {
             Some(name) => Some(find(name, None, None).context("--vae")?),
             None => None,
@@ -115,6 +121,11 @@ impl LocatedModel {
             height: side("--height", drawing.height)?,
             scheduler,
         })
+    }
+
+    /// CRC-32 of the LoRA files that the settings only name, in their order; `None` without any.
+    pub fn lora_crc32(&self) -> Option<String> {
+        lora::checksums(&self.files.loras().facts())
     }
 
     /// Refuses a prompt without the base word within the tokenizer's limit, and tells of a prompt

@@ -64,6 +64,14 @@ struct Sampling {
 }
 
 impl Sampling {
+    /// A picture's row in the manifest.
+    fn row(&self, picture: &Picture) -> Settings {
+        let mut row = picture.settings.clone();
+        let sums = self.sources.get_key_value("lora_crc32");
+        row.extend(sums.map(|(key, value)| (key.clone(), value.clone())));
+        row
+    }
+
     fn all_pictures(&self) -> impl Iterator<Item = &Picture> {
         self.pictures.iter().chain(&self.plain_pictures)
     }
@@ -127,6 +135,13 @@ fn prepare(session: &Session, mut job: SampleJob) -> Result<Sampling> {
     let model = session.locate(&job.model)?;
     let drawing = model.resolve(&job.drawing)?;
     let word = subject.as_ref().filter(|_| !job.guidance.no_actor);
+    if let (Some(facts), Some(path)) = (word, &job.actor) {
+        let loras = model.files.loras().facts();
+        let what = format!("the actor {}", path.display());
+        if let Some(warning) = facts.other_loras(&loras, &what) {
+            session.reporter.warn(&warning);
+        }
+    }
     for prompt in &prompts {
         let word = word.map(|facts| facts.base_word.as_str());
         model.check_prompt(prompt, word, &session.reporter)?;
@@ -134,7 +149,12 @@ fn prepare(session: &Session, mut job: SampleJob) -> Result<Sampling> {
     let is_guided = !job.guidance.no_actor;
     let plain = drawing_settings(&job.drawing, drawing, &model);
     let settings = job_settings(&job, plain.clone(), is_guided);
-    let sources = sources(&job)?;
+    let mut plain_sources = Settings::new();
+    if let Some(sums) = model.lora_crc32() {
+        plain_sources.insert("lora_crc32".to_owned(), json!(sums));
+    }
+    let mut sources = sources(&job)?;
+    sources.extend(plain_sources.clone());
     let series = |folder: &str, settings: &Settings, is_guided: bool| Series {
         job: &job,
         folder: folder.to_owned(),
@@ -142,7 +162,7 @@ fn prepare(session: &Session, mut job: SampleJob) -> Result<Sampling> {
         sources: if is_guided {
             sources.clone()
         } else {
-            Settings::new()
+            plain_sources.clone()
         },
         is_guided,
     };
@@ -354,7 +374,7 @@ fn restore_rows(sampling: &Sampling, manifest: &mut Manifest) -> Result<bool> {
     let mut is_changed = false;
     for picture in sampling.all_pictures() {
         if !manifest.has(&picture.name) {
-            manifest.set(&picture.name, &picture.settings, None)?;
+            manifest.set(&picture.name, &sampling.row(picture), None)?;
             is_changed = true;
         }
     }

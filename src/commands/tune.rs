@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::located::LocatedModel;
-use super::picture::differences;
+use super::picture::{differences, lora_settings};
 use super::session::Session;
 use super::{Prepared, work_off};
 use crate::cli::sample::Preset;
@@ -122,6 +122,11 @@ fn prepare(session: &Session, mut job: TuneJob) -> Result<Tuning> {
         .model
         .get_or_insert_with(|| base.facts.model.name.clone());
     let model = session.locate(&job.model)?;
+    let loras = model.files.loras().facts();
+    let what = format!("the base set {}", layout.base().display());
+    if let Some(warning) = base.facts.other_loras(&loras, &what) {
+        session.reporter.warn(&warning);
+    }
     let word = &base.facts.base_word;
     for prompt in kind(job.kind).prompts(word) {
         model.tokenizers.word_positions(&prompt, word)?;
@@ -211,6 +216,8 @@ fn settings(
         "variant": job.model.variant,
         "revision": model.files.revision(),
         "vae": job.model.vae,
+        "lora": lora_settings(model),
+        "lora_crc32": model.lora_crc32(),
         "dtype": model.dtype(),
     });
     let mut settings = value.as_object().cloned().unwrap_or_default();
@@ -275,7 +282,9 @@ fn execute(session: &Session, tuning: Tuning) -> Result<()> {
         },
         convergence.best_step
     ));
-    let actor = tuner.into_actor(base)?;
+    let mut actor = tuner.into_actor(base)?;
+    // Those of the base images may be others.
+    actor.facts.model.loras = backbone.facts.loras.clone();
     write_bytes_atomically(&layout.actor(), &actor.to_bytes()?)?;
     save_config(
         &layout,

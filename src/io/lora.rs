@@ -51,6 +51,12 @@ pub fn are_same(here: &[LoraFacts], there: &[LoraFacts]) -> bool {
     sorted(here) == sorted(there)
 }
 
+/// CRC-32 of the files, in their order; `None` without any.
+pub fn checksums(loras: &[LoraFacts]) -> Option<String> {
+    let sums: Vec<&str> = loras.iter().map(|lora| lora.crc32.as_str()).collect();
+    (!sums.is_empty()).then(|| sums.join(" "))
+}
+
 /// LoRAs as flags, for a message.
 pub fn describe(loras: &[LoraFacts]) -> String {
     let one = |lora: &LoraFacts| format!("--lora {}:{} ({})", lora.file, lora.scale, lora.crc32);
@@ -222,7 +228,10 @@ fn layers(
         }
         let layer = layers.entry(name).or_insert_with(|| Layer::new(key));
         let is_new = match role {
-            Role::Down => layer.down.replace(tensor.shallow_clone()).is_none(),
+            Role::Down => {
+                layer.key.clone_from(key);
+                layer.down.replace(tensor.shallow_clone()).is_none()
+            }
             Role::Up => layer.up.replace(tensor.shallow_clone()).is_none(),
             Role::Alpha if tensor.numel() == 1 => {
                 let alpha = tensor.to_kind(Kind::Double).sum(Kind::Double);

@@ -124,12 +124,11 @@ impl ModelFiles {
     /// # Errors
     /// As [`LoraSet::open`].
     pub fn add_loras(&mut self, files: &[(&Path, f64)]) -> Result<()> {
-        let has = |component: &&str| -> Result<bool> {
-            let config = self.optional_text(&format!("{component}/config.json"))?;
-            Ok(config.is_some())
-        };
+        if files.is_empty() {
+            return Ok(());
+        }
         let mut components = vec!["unet", "text_encoder"];
-        if has(&"text_encoder_2")? {
+        if self.optional_text("text_encoder_2/config.json")?.is_some() {
             components.push("text_encoder_2");
         }
         self.loras = Rc::new(LoraSet::open(files, &components)?);

@@ -97,7 +97,7 @@ const TABLES: [&str; 4] = [
 pub(super) fn is_no_weight(key: &str) -> bool {
     let is_table = |table: &&str| key.starts_with(table) || key.ends_with(table);
     NO_WEIGHTS.iter().any(|start| key.starts_with(start))
-        || !key.contains('.') && TABLES.iter().any(|table| is_table(table))
+        || !key.contains('.') && TABLES.iter().any(is_table)
 }
 
 /// A checkpoint in one file.

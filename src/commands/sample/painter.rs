@@ -91,7 +91,8 @@ impl<'a> Painter<'a> {
         for (row, picture) in pictures.iter().enumerate() {
             let latents = denoised.latents.narrow(0, row as i64, 1);
             self.save(session, picture, &to_rgb(&images, row)?, &latents)?;
-            manifest.set(&picture.name, &picture.settings, Some(seconds))?;
+            let row = self.sampling.row(picture);
+            manifest.set(&picture.name, &row, Some(seconds))?;
             let facts = json!({"prompt": picture.prompt, "seed": picture.seed, "seconds": seconds});
             session.wrote(&picture.path, "image", facts);
         }

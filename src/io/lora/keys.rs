@@ -29,7 +29,7 @@ const ENDINGS: [(&str, Role); 8] = [
 ];
 
 /// Parts of keys by which other adapters are known.
-const OTHERS: [(&str, &str); 11] = [
+const OTHERS: [(&str, &str); 10] = [
     ("dora_scale", "DoRA"),
     ("lora_magnitude_vector", "DoRA"),
     ("hada_w", "LoHa"),
@@ -39,12 +39,14 @@ const OTHERS: [(&str, &str); 11] = [
     ("oft_blocks", "OFT"),
     ("oft_diag", "OFT"),
     ("on_input", "IA3"),
-    (".diff", "a difference of whole weights"),
     ("lora_controlnet", "a ControlNet as a LoRA"),
 ];
 
 /// The kind of adapter that a key tells of, if it is not a plain LoRA.
 pub(super) fn other_adapter(key: &str) -> Option<&'static str> {
+    if key.ends_with(".diff") || key.ends_with(".diff_b") {
+        return Some("a difference of whole weights");
+    }
     let found = OTHERS.iter().find(|(part, _)| key.contains(part));
     found.map(|(_, kind)| *kind)
 }
