@@ -13,6 +13,7 @@ use crate::io::hub::HubSettings;
 use crate::io::lora;
 use crate::io::model_files::{ModelFiles, ModelOptions};
 use crate::models::unet_2d_condition::UNet2DConditionConfig;
+use crate::oneactor::base_set::BaseFacts;
 use crate::progress::Reporter;
 use crate::schedulers::{SchedulerConfig, SchedulerKind, new_scheduler};
 use crate::sdxl::prompt::Tokenizers;
@@ -126,6 +127,13 @@ impl LocatedModel {
     /// CRC-32 of the LoRA files that the settings only name, in their order; `None` without any.
     pub fn lora_crc32(&self) -> Option<String> {
         lora::checksums(&self.files.loras().facts())
+    }
+
+    /// Tells where other LoRAs are merged than when `what` was made.
+    pub fn check_loras(&self, made_with: &BaseFacts, what: &str, reporter: &Reporter) {
+        if let Some(warning) = made_with.other_loras(&self.files.loras().facts(), what) {
+            reporter.warn(&warning);
+        }
     }
 
     /// Refuses a prompt without the base word within the tokenizer's limit, and tells of a prompt

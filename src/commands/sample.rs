@@ -136,11 +136,11 @@ fn prepare(session: &Session, mut job: SampleJob) -> Result<Sampling> {
     let drawing = model.resolve(&job.drawing)?;
     let word = subject.as_ref().filter(|_| !job.guidance.no_actor);
     if let (Some(facts), Some(path)) = (word, &job.actor) {
-        let loras = model.files.loras().facts();
-        let what = format!("the actor {}", path.display());
-        if let Some(warning) = facts.other_loras(&loras, &what) {
-            session.reporter.warn(&warning);
-        }
+        model.check_loras(
+            facts,
+            &format!("the actor {}", path.display()),
+            &session.reporter,
+        );
     }
     for prompt in &prompts {
         let word = word.map(|facts| facts.base_word.as_str());
@@ -149,10 +149,10 @@ fn prepare(session: &Session, mut job: SampleJob) -> Result<Sampling> {
     let is_guided = !job.guidance.no_actor;
     let plain = drawing_settings(&job.drawing, drawing, &model);
     let settings = job_settings(&job, plain.clone(), is_guided);
-    let mut plain_sources = Settings::new();
-    if let Some(sums) = model.lora_crc32() {
-        plain_sources.insert("lora_crc32".to_owned(), json!(sums));
-    }
+    let of_loras = model
+        .lora_crc32()
+        .map(|sums| ("lora_crc32".to_owned(), json!(sums)));
+    let plain_sources: Settings = of_loras.into_iter().collect();
     let mut sources = sources(&job)?;
     sources.extend(plain_sources.clone());
     let series = |folder: &str, settings: &Settings, is_guided: bool| Series {

@@ -122,11 +122,8 @@ fn prepare(session: &Session, mut job: TuneJob) -> Result<Tuning> {
         .model
         .get_or_insert_with(|| base.facts.model.name.clone());
     let model = session.locate(&job.model)?;
-    let loras = model.files.loras().facts();
     let what = format!("the base set {}", layout.base().display());
-    if let Some(warning) = base.facts.other_loras(&loras, &what) {
-        session.reporter.warn(&warning);
-    }
+    model.check_loras(&base.facts, &what, &session.reporter);
     let word = &base.facts.base_word;
     for prompt in kind(job.kind).prompts(word) {
         model.tokenizers.word_positions(&prompt, word)?;

@@ -92,7 +92,8 @@ pub(super) fn check_folder(folder: &Path) -> Result<()> {
         .find(|name| !name.contains('/') && name.ends_with(".safetensors"));
     Err(model(match single {
         Some(name) => format!(
-            "{shown} is not a diffusers folder (no model_index.json) but holds {name}: give the file itself: --model {shown}/{name}"
+            "{shown} is not a diffusers folder (no model_index.json) but holds {name}: give the file itself: {}",
+            folder.join(&name).display()
         ),
         None => format!(
             "{shown} is not a model's folder: found neither model_index.json nor config.json, expected diffusers' layout"

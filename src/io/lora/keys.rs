@@ -245,6 +245,7 @@ impl Metadata {
         let patterns = get("alpha_pattern").and_then(Value::as_object);
         let own = patterns.into_iter().flatten().find(|(pattern, _)| {
             let pattern = pattern.trim_start_matches('^').trim_end_matches('$');
+            let pattern = pattern.strip_prefix("text_model.").unwrap_or(pattern);
             let start = name.module.strip_suffix(pattern);
             start.is_some_and(|start| start.is_empty() || start.ends_with('.'))
         });
@@ -340,7 +341,7 @@ mod tests {
 
     #[test]
     fn peft_metadata_give_alpha() {
-        let text = r#"{"unet.lora_alpha": 8, "unet.alpha_pattern": {"b.to_q": 2}, "text_encoder.lora_alpha": 4, "text_encoder.use_rslora": true, "unet.use_dora": false}"#;
+        let text = r#"{"unet.lora_alpha": 8, "unet.alpha_pattern": {"b.to_q": 2}, "text_encoder.lora_alpha": 4, "text_encoder.use_rslora": true, "text_encoder.alpha_pattern": {"text_model.a.q_proj": 3}, "unet.use_dora": false}"#;
         let of = |text: &str| {
             let metadata = [("lora_adapter_metadata".to_owned(), text.to_owned())];
             Metadata::read(&metadata.into())
@@ -353,6 +354,7 @@ mod tests {
         assert_eq!(alpha("unet", "a.b.to_q"), Some(2.0));
         assert_eq!(alpha("unet", "a.bb.to_q"), Some(8.0));
         assert_eq!(alpha("text_encoder", "a"), Some(8.0));
+        assert_eq!(alpha("text_encoder", "a.q_proj"), Some(6.0));
         assert_eq!(alpha("text_encoder_2", "a"), None);
         assert!(of(r#"{"unet.use_dora": true}"#).is_err());
         assert!(of(r#"{"unet.alpha_pattern": {"a.*": 2}}"#).is_err());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::Family;
@@ -89,69 +89,86 @@ pub(super) fn infer(shapes: &Shapes, family: Family) -> Result<Inferred> {
     Ok((names, texts.collect()))
 }
 
+/// What the tensors tell of the U-Net's blocks.
+struct UnetBlocks {
+    names: UnetNames,
+    channels: Vec<i64>,
+    down_types: Vec<&'static str>,
+    /// Transformer blocks in each attention.
+    depths: Vec<i64>,
+}
+
+impl UnetBlocks {
+    fn read(shapes: &Shapes) -> Result<Self> {
+        // Residual blocks until the first layer that halves the size.
+        let resnet = |at: usize| format!("input_blocks.{at}.0.in_layers.2.weight");
+        let layers = shapes.count(UNET, |i| resnet(i + 1));
+        let step = layers + 1;
+        let halving = format!("input_blocks.{step}.0.op.weight");
+        if layers == 0 || shapes.find(UNET, &halving).is_none() {
+            return Err(model(format!(
+                "no tensor {UNET}{halving} behind {layers} residual blocks"
+            )));
+        }
+        let blocks = shapes.count(UNET, |b| resnet(1 + b * step));
+        let depth = |at: &str| {
+            let to_q = |k| format!("{at}.transformer_blocks.{k}.attn1.to_q.weight");
+            shapes.count(UNET, to_q) as i64
+        };
+        let (mut channels, mut down_types, mut depths) = (Vec::new(), Vec::new(), Vec::new());
+        for b in 0..blocks {
+            let first = format!("input_blocks.{}", 1 + b * step);
+            let conv2 = format!("{first}.0.out_layers.3.weight");
+            channels.push(shapes.side(UNET, &conv2, 0)?);
+            let (kind, count) = match depth(&format!("{first}.1")) {
+                // Without attention the number counts for the middle block alone.
+                0 if b + 1 == blocks => ("DownBlock2D", depth("middle_block.1")),
+                0 => ("DownBlock2D", 1),
+                count => ("CrossAttnDownBlock2D", count),
+            };
+            down_types.push(kind);
+            depths.push(count);
+        }
+        let attention = |b| format!("output_blocks.{}.1.proj_in.weight", b * step);
+        let names = UnetNames {
+            layers_per_block: layers,
+            up_attention: (0..blocks)
+                .map(|b| shapes.find(UNET, &attention(b)).is_some())
+                .collect(),
+        };
+        Ok(Self {
+            names,
+            channels,
+            down_types,
+            depths,
+        })
+    }
+
+    fn up_types(&self) -> Vec<&'static str> {
+        let kind = |attention: &bool| match attention {
+            true => "CrossAttnUpBlock2D",
+            false => "UpBlock2D",
+        };
+        self.names.up_attention.iter().map(kind).collect()
+    }
+}
+
 fn unet(shapes: &Shapes, family: Family) -> Result<(UnetNames, Value)> {
     let side = |key: &str, axis| shapes.side(UNET, key, axis);
-    let has = |key: &str| shapes.find(UNET, key).is_some();
-    // Residual blocks until the first layer that halves the size.
-    let layers = shapes.count(UNET, |i| {
-        format!("input_blocks.{}.0.in_layers.2.weight", i + 1)
-    });
-    let step = layers + 1;
-    if layers == 0 || !has(&format!("input_blocks.{step}.0.op.weight")) {
-        return Err(model(format!(
-            "no tensor {UNET}input_blocks.{step}.0.op.weight behind {layers} residual blocks"
-        )));
-    }
-    let blocks = shapes.count(UNET, |b| {
-        format!("input_blocks.{}.0.in_layers.2.weight", 1 + b * step)
-    });
-    let transformers = |at: &str| {
-        let count = shapes.count(UNET, |k| {
-            format!("{at}.transformer_blocks.{k}.attn1.to_q.weight")
-        });
-        count as i64
-    };
-    let of_middle = transformers("middle_block.1");
-    let (mut channels, mut down_types, mut depths) = (Vec::new(), Vec::new(), Vec::new());
-    for b in 0..blocks {
-        let first = format!("input_blocks.{}", 1 + b * step);
-        channels.push(side(&format!("{first}.0.out_layers.3.weight"), 0)?);
-        let depth = transformers(&format!("{first}.1"));
-        let kind = if depth > 0 {
-            "CrossAttnDownBlock2D"
-        } else {
-            "DownBlock2D"
-        };
-        down_types.push(kind);
-        // Without attention the number counts for the middle block alone, and for none else.
-        let without = if b + 1 == blocks { of_middle } else { 1 };
-        depths.push(if depth > 0 { depth } else { without });
-    }
-    let up_attention: Vec<bool> = (0..blocks)
-        .map(|b| has(&format!("output_blocks.{}.1.proj_in.weight", b * step)))
-        .collect();
-    let kind_up = |attention: &bool| {
-        if *attention {
-            "CrossAttnUpBlock2D"
-        } else {
-            "UpBlock2D"
-        }
-    };
-    let up_types: Vec<&str> = up_attention.iter().map(kind_up).collect();
+    let blocks = UnetBlocks::read(shapes)?;
     let projection = shapes.find(UNET, "middle_block.1.proj_in.weight");
-    let is_linear = projection.is_some_and(|shape| shape.len() == 2);
     let middle = "middle_block.1.transformer_blocks.0.attn2.to_k.weight";
     let mut config = json!({
         "_class_name": "UNet2DConditionModel",
         "in_channels": side("input_blocks.0.0.weight", 1)?,
         "out_channels": side("out.2.weight", 0)?,
-        "block_out_channels": channels,
-        "down_block_types": down_types,
-        "up_block_types": up_types,
-        "layers_per_block": layers,
-        "transformer_layers_per_block": depths,
+        "block_out_channels": blocks.channels,
+        "down_block_types": blocks.down_types,
+        "up_block_types": blocks.up_types(),
+        "layers_per_block": blocks.names.layers_per_block,
+        "transformer_layers_per_block": blocks.depths,
         "cross_attention_dim": side(middle, 1)?,
-        "use_linear_projection": is_linear,
+        "use_linear_projection": projection.is_some_and(|shape| shape.len() == 2),
         "flip_sin_to_cos": true,
         "freq_shift": 0,
         "norm_num_groups": 32,
@@ -163,37 +180,38 @@ fn unet(shapes: &Shapes, family: Family) -> Result<(UnetNames, Value)> {
             config["sample_size"] = json!(64);
         }
         Family::Sdxl => {
-            let heads: Result<Vec<i64>> = channels.iter().map(|&c| heads(c, UNET)).collect();
-            config["attention_head_dim"] = json!(heads?);
+            let heads = blocks.channels.iter().map(|&c| heads(c, UNET));
+            config["attention_head_dim"] = json!(heads.collect::<Result<Vec<i64>>>()?);
             config["sample_size"] = json!(128);
-            let width = side("label_emb.0.0.weight", 1)?;
-            let pooled = shapes.side(OPEN_CLIP, "text_projection", 1)?;
-            // The pooled text and six embedded sizes stand side by side.
-            let sizes = width - pooled;
-            if sizes <= 0 || sizes % 6 != 0 {
-                return Err(model(format!(
-                    "{UNET}label_emb.0.0.weight takes {width} values and {OPEN_CLIP}text_projection gives {pooled}: the rest is not six sizes"
-                )));
-            }
+            let (sizes, width) = embedded_sizes(shapes)?;
             config["addition_embed_type"] = json!("text_time");
-            config["addition_time_embed_dim"] = json!(sizes / 6);
+            config["addition_time_embed_dim"] = json!(sizes);
             config["projection_class_embeddings_input_dim"] = json!(width);
         }
     }
-    let names = UnetNames {
-        layers_per_block: layers,
-        up_attention,
-    };
-    Ok((names, config))
+    Ok((blocks.names, config))
+}
+
+/// Width of one embedded size of SDXL, and of the pooled text and six of them side by side.
+fn embedded_sizes(shapes: &Shapes) -> Result<(i64, i64)> {
+    let width = shapes.side(UNET, "label_emb.0.0.weight", 1)?;
+    let pooled = shapes.side(OPEN_CLIP, "text_projection", 1)?;
+    let sizes = width - pooled;
+    if sizes <= 0 || sizes % 6 != 0 {
+        return Err(model(format!(
+            "{UNET}label_emb.0.0.weight takes {width} values and {OPEN_CLIP}text_projection gives {pooled}: the rest is not six sizes"
+        )));
+    }
+    Ok((sizes / 6, width))
 }
 
 fn heads(channels: i64, what: &str) -> Result<i64> {
     if channels > 0 && channels % HEAD_WIDTH == 0 {
         return Ok(channels / HEAD_WIDTH);
     }
-    Err(anyhow!(model(format!(
+    Err(model(format!(
         "{what}: found {channels} channels, expected a multiple of {HEAD_WIDTH}, the width of a head"
-    ))))
+    )))
 }
 
 /// Also gives the number of blocks.

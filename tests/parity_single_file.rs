@@ -211,7 +211,12 @@ fn files_that_are_no_checkpoint_of_a_known_family_are_refused() {
     const CONV_IN: &str = "model.diffusion_model.input_blocks.0.0.weight";
     const VAE: (&str, &[i64]) = ("first_stage_model.encoder.conv_in.weight", &[8, 3, 3, 3]);
     const CLIP: (&str, &[i64]) = ("cond_stage_model.transformer.text_model.x", &[1]);
-    let cases: [(&[(&str, &[i64])], &[&str]); 10] = [
+    type Tensors<'a> = &'a [(&'a str, &'a [i64])];
+    let cases: [(Tensors, &[&str]); 11] = [
+        (
+            &[("decoder.up.0.block.0.conv1.weight", &[8, 8, 3, 3])],
+            &["VAE alone", "scaling factor"],
+        ),
         (
             &[(CONV_IN, &[8, 9, 3, 3])],
             &["inpainting", "9 channels, expected 4"],
