@@ -141,10 +141,11 @@ pub enum Dtype {
 #[derive(Clone, Debug, Default, PartialEq, Args, Serialize, Deserialize)]
 #[command(next_help_heading = "Model and device")]
 pub struct ModelFlags {
-    /// Hugging Face repository, folder in diffusers layout, or "toy" (built in)
+    /// Hugging Face repository, folder in diffusers layout, SDXL checkpoint in one file, or "toy"
+    /// (built in)
     /// [default: stabilityai/stable-diffusion-xl-base-1.0; with base images or an actor, the model
     /// they were made with]
-    #[arg(short, long, value_name = "ID|FOLDER|toy")]
+    #[arg(short, long, value_name = "ID|FOLDER|FILE.safetensors|toy")]
     pub model: Option<String>,
 
     /// Weight files to prefer, for instance fp16: name.fp16.safetensors [default: the plain files]
@@ -158,6 +159,12 @@ pub struct ModelFlags {
     /// Another VAE, for instance madebyollin/sdxl-vae-fp16-fix [default: the model's own]
     #[arg(long, value_name = "ID|FOLDER")]
     pub vae: Option<String>,
+
+    /// LoRA to merge into U-Net and text encoders, with how much of it; may be given several times
+    /// [default: none; a scale is 1]
+    #[arg(long, value_name = "FILE.safetensors[:SCALE]")]
+    #[serde(default, deserialize_with = "sample::one_or_many")]
+    pub lora: Option<Vec<String>>,
 
     /// auto, cpu, cuda or cuda:N [default: auto, the first GPU or else the CPU]
     #[arg(long, value_name = "DEVICE")]

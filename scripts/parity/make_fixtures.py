@@ -40,7 +40,9 @@ def build(out):
     import expected_pipeline
     import expected_schedulers
     import expected_tokenizer
+    import loras
     import shapes
+    import single_files
 
     for library in (diffusers, transformers):
         library.utils.logging.disable_progress_bar()
@@ -65,6 +67,9 @@ def build(out):
         expected_masks.write(pipe, shape, expected)
         tokenizers += [(f"{name}_{part}", folder / part) for part in ("tokenizer", "tokenizer_2")[: len(shape["pads"])]]
         print(f"{name}: {time.time() - began:.0f} s", file=sys.stderr)
+    single_files.write(out / "single")
+    loras.write(out / "lora", out / "narrow")
+    print(f"single files and LoRAs: {time.time() - began:.0f} s", file=sys.stderr)
     for name, folder in tokenizers:
         differing = expected_tokenizer.write(folder, out / "tokenizers" / f"{name}.json", texts)
         print(f"{name}: the slow algorithm differs on {len(differing)} of {len(texts)} prompts", file=sys.stderr)

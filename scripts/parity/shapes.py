@@ -230,9 +230,9 @@ def write_index(folder, shape, scheduler):
     (folder / "model_index.json").write_text(json.dumps(index, indent=2))
 
 
-def build(name, folder):
-    """Writes the checkpoint `name` into `folder`."""
-    shape, folder = SHAPES[name], Path(folder)
+def build(name, folder, shape=None):
+    """Writes the checkpoint `name`, or one of another shape, into `folder`."""
+    shape, folder = shape or SHAPES[name], Path(folder)
     seed = shape["seed"]
     folder.mkdir(parents=True)
     vocab, merges = clip_bpe.learn(prompts.training_text(seed), shape["merges"])

@@ -116,6 +116,9 @@ fn prepare(session: &Session, mut job: GenerateBaseJob) -> Result<BaseJob> {
         ("num_images".to_owned(), json!(job.num_images)),
         ("seed".to_owned(), json!(job.drawing.seed)),
     ]);
+    if let Some(sums) = model.lora_crc32() {
+        settings.insert("lora_crc32".to_owned(), json!(sums));
+    }
     let is_finished =
         !job.drawing.overwrite && is_finished(&job.output_dir, &settings, job.num_images)?;
     Ok(BaseJob {

@@ -10,7 +10,9 @@ use crate::config::{DrawingJob, ModelJob};
 use crate::device::{resolve_device, resolve_dtype};
 use crate::error::usage;
 use crate::io::hub::HubSettings;
+use crate::io::lora;
 use crate::io::model_files::{ModelFiles, ModelOptions};
+use crate::oneactor::base_set::BaseFacts;
 use crate::progress::Reporter;
 use crate::schedulers::{SchedulerConfig, SchedulerKind, new_scheduler};
 use crate::sdxl::Pipeline;
@@ -73,7 +75,12 @@ impl LocatedModel {
             })
         };
         let name = job.model.as_deref().unwrap_or(DEFAULT_MODEL);
-        let files = find(name, job.revision.clone(), job.variant.clone())?;
+        let mut files = find(name, job.revision.clone(), job.variant.clone())?;
+        let loras = job
+            .loras
+            .iter()
+            .map(|(path, scale)| (path.as_path(), *scale));
+        files.add_loras(&loras.collect::<Vec<_>>())?;
         let vae = match &job.vae {
             Some(name) => Some(find(name, None, None).context("--vae")?),
             None => None,
@@ -116,6 +123,18 @@ impl LocatedModel {
             height: side("--height", drawing.height)?,
             scheduler,
         })
+    }
+
+    /// CRC-32 of the LoRA files that the settings only name, in their order; `None` without any.
+    pub fn lora_crc32(&self) -> Option<String> {
+        lora::checksums(&self.files.loras().facts())
+    }
+
+    /// Tells where other LoRAs are merged than when `what` was made.
+    pub fn check_loras(&self, made_with: &BaseFacts, what: &str, reporter: &Reporter) {
+        if let Some(warning) = made_with.other_loras(&self.files.loras().facts(), what) {
+            reporter.warn(&warning);
+        }
     }
 
     /// Refuses a prompt without one of the base words within the tokenizer's limit, and tells of a

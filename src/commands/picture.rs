@@ -1,6 +1,6 @@
 //! Pictures on their way to disk: pixels, the settings they were drawn with, and the text chunks.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use image::RgbImage;
@@ -12,6 +12,7 @@ use crate::config::batch::Settings;
 use crate::config::{DrawingJob, record};
 use crate::io::a1111::{self, Parameters};
 use crate::io::contact_sheet::ContactSheet;
+use crate::io::lora;
 use crate::io::png::{open_png, save_png};
 use crate::schedulers::SchedulerKind;
 use crate::sdxl::ModelFacts;
@@ -61,8 +62,18 @@ pub fn drawing_settings(
     set("variant", json!(model.job.variant));
     set("revision", json!(model.files.revision()));
     set("vae", json!(model.job.vae));
+    set("lora", lora_settings(model));
     set("dtype", json!(model.dtype()));
     settings
+}
+
+/// The LoRAs as the flag has them; null without any.
+pub fn lora_settings(model: &LocatedModel) -> Value {
+    let of_flag = |(path, scale): &(PathBuf, f64)| format!("{}:{scale}", path.display());
+    match model.job.loras.as_slice() {
+        [] => Value::Null,
+        loras => json!(loras.iter().map(of_flag).collect::<Vec<_>>()),
+    }
 }
 
 /// One picture's settings: those of its job with its own prompt and seed.
@@ -78,6 +89,9 @@ pub fn picture_facts(model: &ModelFacts, subjects: &[String]) -> Settings {
     let mut facts = Settings::new();
     facts.insert("model".to_owned(), json!(model.name));
     facts.insert("model_fingerprint".to_owned(), json!(model.fingerprint));
+    if let Some(sums) = lora::checksums(&model.loras) {
+        facts.insert("lora_crc32".to_owned(), json!(sums));
+    }
     match subjects {
         [] => None,
         [subject] => facts.insert("subject".to_owned(), json!(subject)),

@@ -125,17 +125,22 @@ fn prepare(session: &Session, mut job: SampleJob) -> Result<Sampling> {
     let scenes = cast.scenes(&job)?;
     let model = session.locate(&job.model)?;
     let drawing = model.resolve(&job.drawing)?;
+    if !job.guidance.no_actor {
+        cast.check_loras(&model, &session.reporter);
+    }
     for scene in &scenes {
         model.check_prompt(&scene.prompt, scene.guided_words(), &session.reporter)?;
     }
     let is_guided = !job.guidance.no_actor;
     let plain = drawing_settings(&job.drawing, drawing, &model);
     let settings = job_settings(&job, plain.clone(), is_guided);
+    let lora_crc32 = model.lora_crc32();
     let series = |folder: &str, settings: &Settings, is_guided: bool| Series {
         job: &job,
         cast: &cast,
         folder: folder.to_owned(),
         settings: settings.clone(),
+        lora_crc32: lora_crc32.as_deref(),
         is_guided,
     };
     let pictures = series("", &settings, is_guided).pictures(&scenes)?;
@@ -182,6 +187,8 @@ struct Series<'a> {
     /// Before the file names: empty or a folder with a slash.
     folder: String,
     settings: Settings,
+    /// CRC-32 of the LoRAs that are merged, if any are.
+    lora_crc32: Option<&'a str>,
     is_guided: bool,
 }
 
@@ -202,6 +209,9 @@ impl Series<'_> {
         let path = self.job.output_dir.join(&name);
         let mut settings = picture_settings(&self.settings, &scene.prompt, seed);
         let mut sources = Settings::new();
+        if let Some(sums) = self.lora_crc32 {
+            sources.insert("lora_crc32".to_owned(), json!(sums));
+        }
         if self.is_guided {
             // Only those who act: an actor that is added later changes no picture without it.
             self.cast.record(scene, &mut settings, &mut sources);

@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::located::LocatedModel;
-use super::picture::differences;
+use super::picture::{differences, lora_settings};
 use super::session::Session;
 use super::{Prepared, work_off};
 use crate::cli::sample::Preset;
@@ -122,6 +122,8 @@ fn prepare(session: &Session, mut job: TuneJob) -> Result<Tuning> {
         .model
         .get_or_insert_with(|| base.facts.model.name.clone());
     let model = session.locate(&job.model)?;
+    let what = format!("the base set {}", layout.base().display());
+    model.check_loras(&base.facts, &what, &session.reporter);
     let words = &base.facts.base_words;
     for prompt in kind(job.kind).prompts(words) {
         for word in words {
@@ -213,6 +215,8 @@ fn settings(
         "variant": job.model.variant,
         "revision": model.files.revision(),
         "vae": job.model.vae,
+        "lora": lora_settings(model),
+        "lora_crc32": model.lora_crc32(),
         "dtype": model.dtype(),
     });
     let mut settings = value.as_object().cloned().unwrap_or_default();
@@ -277,7 +281,9 @@ fn execute(session: &Session, tuning: Tuning) -> Result<()> {
         },
         convergence.best_step
     ));
-    let actor = tuner.into_actor(base)?;
+    let mut actor = tuner.into_actor(base)?;
+    // Those of the base images may be others.
+    actor.facts.model.loras = backbone.facts.loras.clone();
     write_bytes_atomically(&layout.actor(), &actor.to_bytes()?)?;
     save_config(
         &layout,

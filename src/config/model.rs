@@ -1,7 +1,11 @@
 //! Which model, and where it runs, checked.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::Result;
 use serde::Serialize;
+
+use super::check;
 
 use crate::cli::{Dtype, ModelFlags};
 use crate::error::usage;
@@ -20,6 +24,8 @@ pub struct ModelJob {
     pub revision: Option<String>,
     /// Another VAE: repository or folder.
     pub vae: Option<String>,
+    /// LoRA files, each with its scale, in the order in which they were named.
+    pub loras: Vec<(PathBuf, f64)>,
     /// `auto`, `cpu`, `cuda` or `cuda:N`.
     pub device: String,
     /// Number format of the networks.
@@ -45,11 +51,42 @@ impl ModelJob {
             variant: named("--variant", &flags.variant)?,
             revision: named("--revision", &flags.revision)?,
             vae: named("--vae", &flags.vae)?,
+            loras: flags
+                .lora
+                .iter()
+                .flatten()
+                .map(|text| lora(text))
+                .collect::<Result<_>>()?,
             device: device(flags.device.as_deref().unwrap_or("auto"))?,
             dtype: flags.dtype.unwrap_or(Dtype::Auto),
             offline: flags.offline.unwrap_or(false),
         })
     }
+}
+
+/// Range of a LoRA's scale; a negative one takes away what it has learned.
+const SCALES: std::ops::RangeInclusive<f64> = -10.0..=10.0;
+
+/// `FILE` or `FILE:SCALE`.
+fn lora(text: &str) -> Result<(PathBuf, f64)> {
+    let is_file = |name: &str| Path::new(name).is_file();
+    if is_file(text) {
+        return Ok((PathBuf::from(text), 1.0));
+    }
+    let Some((file, scale)) = text.rsplit_once(':').filter(|(file, _)| is_file(file)) else {
+        return Err(usage(format!(
+            "--lora: there is no file {text}: expected FILE.safetensors or FILE.safetensors:SCALE"
+        )));
+    };
+    let number = scale.trim().parse().map_err(|_| {
+        usage(format!(
+            "--lora: found the scale \"{scale}\" behind {file}, expected a number, as in {file}:0.8"
+        ))
+    })?;
+    Ok((
+        PathBuf::from(file),
+        check::number("--lora", number, SCALES)?,
+    ))
 }
 
 fn device(name: &str) -> Result<String> {
@@ -66,6 +103,24 @@ fn device(name: &str) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lora_is_a_file_with_or_without_a_scale() -> Result<()> {
+        let path = std::env::temp_dir().join(format!("oneactor-lora-{}", std::process::id()));
+        std::fs::write(&path, "")?;
+        let name = path.display();
+        let found = [":0.5", "", ":-2"].map(|scale| lora(&format!("{name}{scale}")));
+        let wrong = [":x", ":", ":11", ":nan", "x:1"].map(|scale| lora(&format!("{name}{scale}")));
+        std::fs::remove_file(&path)?;
+        for (found, scale) in found.into_iter().zip([0.5, 1.0, -2.0]) {
+            assert_eq!(found?, (path.clone(), scale));
+        }
+        for wrong in wrong {
+            let error = wrong.expect_err("no scale").to_string();
+            assert!(error.starts_with("--lora: "), "{error}");
+        }
+        Ok(())
+    }
 
     #[test]
     fn an_unknown_device_is_refused() {

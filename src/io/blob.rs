@@ -1,8 +1,11 @@
-//! A file of a model: on disk, or compiled into the binary.
+//! A file of a model: on disk, compiled into the binary, or a part of a file.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
+
+use super::single_file::Component;
 
 /// A file of a model.
 #[derive(Clone, Debug)]
@@ -16,6 +19,9 @@ pub enum Blob {
         /// Content.
         bytes: &'static [u8],
     },
+    /// One network inside a checkpoint in a single file.
+    #[allow(private_interfaces, reason = "only this layer looks inside")]
+    Component(Arc<Component>),
 }
 
 impl Blob {
@@ -24,6 +30,7 @@ impl Blob {
         match self {
             Blob::File(path) => path.display().to_string(),
             Blob::Embedded { name, .. } => format!("toy:{name}"),
+            Blob::Component(component) => component.path.display().to_string(),
         }
     }
 
@@ -38,6 +45,7 @@ impl Blob {
             }
             Blob::Embedded { bytes, .. } => String::from_utf8(bytes.to_vec())
                 .with_context(|| format!("reading {}", self.name())),
+            Blob::Component(_) => anyhow::bail!("{} holds weights, no text", self.name()),
         }
     }
 }

@@ -1,10 +1,12 @@
-//! The files of a model, wherever they lie: in a folder, on the hub, or in the binary (`toy`).
+//! The files of a model, wherever they lie: in a folder, on the hub, in the binary (`toy`), or all
+//! in one file.
 //!
-//! All three have diffusers' layout: `model_index.json` and a folder for each component. Weights
+//! All have, or are seen in, diffusers' layout: `model_index.json` and a folder for each component. Weights
 //! are safetensors; pickled ones are refused, for reading them runs code.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use anyhow::Result;
 use serde::Deserialize;
@@ -12,10 +14,12 @@ use serde::de::DeserializeOwned;
 
 use super::blob::Blob;
 use super::hub::{HubRepo, HubSettings, files_under, is_repository_id};
+use super::lora::LoraSet;
 use super::model_layout::{
-    candidates, check_folder, check_not_a_pointer, file_ending, is_pickled, join, no_such_model,
-    single_file, variant_of,
+    candidates, check_folder, check_not_a_pointer, file_ending, is_pickled, join, no_model_file,
+    no_such_model, variant_of,
 };
+use super::single_file::SingleFile;
 use super::toy;
 use crate::error::{model, usage};
 
@@ -24,7 +28,7 @@ pub use super::model_layout::TOY;
 /// Which model, and how to get at it.
 #[derive(Clone, Debug, Default)]
 pub struct ModelOptions {
-    /// A repository of the hub (`owner/name`), a folder, or `toy`.
+    /// A repository of the hub (`owner/name`), a folder, a checkpoint in one file, or `toy`.
     pub model: String,
     /// Weights to prefer, such as `fp16`; a component that has none of them gives its plain ones.
     pub variant: Option<String>,
@@ -40,12 +44,14 @@ pub struct ModelFiles {
     name: String,
     variant: Option<String>,
     source: Source,
+    loras: Rc<LoraSet>,
 }
 
 #[derive(Debug)]
 enum Source {
     Toy,
     Folder(PathBuf),
+    Single(Box<SingleFile>),
     Hub(Box<HubRepo>),
 }
 
@@ -72,20 +78,26 @@ impl ModelFiles {
             check_variant(variant)?;
         }
         let path = Path::new(name);
+        let settings = || {
+            let mut settings = settings()?;
+            if options.offline && settings.offline.is_none() {
+                settings.offline = Some("--offline");
+            }
+            Ok(settings)
+        };
         let source = if name == TOY {
             Source::Toy
         } else if path.is_dir() {
             check_folder(path)?;
             Source::Folder(path.to_path_buf())
+        } else if path.is_file() && name.ends_with(".safetensors") {
+            Source::Single(Box::new(SingleFile::open(path, &settings)?))
         } else if path.exists() {
-            return Err(single_file(name));
+            return Err(no_model_file(name));
         } else if !is_repository_id(name) || file_ending(name).is_some() {
             return Err(no_such_model(name));
         } else {
-            let mut settings = settings()?;
-            if options.offline && settings.offline.is_none() {
-                settings.offline = Some("--offline");
-            }
+            let settings = settings()?;
             Source::Hub(Box::new(HubRepo::open(
                 &settings,
                 name,
@@ -101,9 +113,31 @@ impl ModelFiles {
             name: name.to_owned(),
             variant: options.variant.clone(),
             source,
+            loras: Rc::default(),
         };
         files.check_variant_exists()?;
         Ok(files)
+    }
+
+    /// Adds LoRA files, each with its scale, to be merged into the networks when these are read.
+    ///
+    /// # Errors
+    /// As [`LoraSet::open`].
+    pub fn add_loras(&mut self, files: &[(&Path, f64)]) -> Result<()> {
+        if files.is_empty() {
+            return Ok(());
+        }
+        let mut components = vec!["unet", "text_encoder"];
+        if self.optional_text("text_encoder_2/config.json")?.is_some() {
+            components.push("text_encoder_2");
+        }
+        self.loras = Rc::new(LoraSet::open(files, &components)?);
+        Ok(())
+    }
+
+    /// The LoRAs that were added.
+    pub fn loras(&self) -> &Rc<LoraSet> {
+        &self.loras
     }
 
     /// The model as the user named it.
@@ -115,7 +149,7 @@ impl ModelFiles {
     pub fn revision(&self) -> Option<&str> {
         match &self.source {
             Source::Hub(repo) => Some(repo.commit()),
-            Source::Toy | Source::Folder(_) => None,
+            Source::Toy | Source::Folder(_) | Source::Single(_) => None,
         }
     }
 
@@ -144,6 +178,9 @@ impl ModelFiles {
     /// # Errors
     /// When the file is there and can not be fetched or read, or is not UTF-8.
     pub fn optional_text(&self, path: &str) -> Result<Option<String>> {
+        if let Source::Single(file) = &self.source {
+            return file.text(path);
+        }
         if self.find(&[path.to_owned()])?.is_none() {
             return Ok(None);
         }
@@ -160,6 +197,10 @@ impl ModelFiles {
     /// # Errors
     /// When there are none, or only pickled ones or another variant's, or they can not be fetched.
     pub fn weights(&self, component: &str) -> Result<Vec<Blob>> {
+        if let Source::Single(file) = &self.source {
+            let found = file.weights(component).map(|blob| vec![blob]);
+            return found.ok_or_else(|| self.no_weights(component));
+        }
         let candidates = candidates(component, self.variant.as_deref());
         let Some(index) = self.find(&candidates)? else {
             return Err(self.no_weights(component));
@@ -219,6 +260,7 @@ impl ModelFiles {
         match &self.source {
             Source::Toy => Ok(names.iter().position(|name| toy::file(name).is_some())),
             Source::Folder(folder) => Ok(names.iter().position(|name| folder.join(name).exists())),
+            Source::Single(_) => Ok(None),
             Source::Hub(repo) => repo.find(names),
         }
     }
@@ -231,6 +273,7 @@ impl ModelFiles {
                 check_not_a_pointer(&path)?;
                 Ok(Blob::File(path))
             }
+            Source::Single(_) => Err(self.missing(name)),
             Source::Hub(repo) => Ok(Blob::File(repo.fetch(name)?)),
         }
     }
@@ -240,6 +283,7 @@ impl ModelFiles {
         match &self.source {
             Source::Toy => Ok(toy::names().map(str::to_owned).collect()),
             Source::Folder(folder) => Ok(files_under(folder)),
+            Source::Single(file) => Ok(file.names()),
             Source::Hub(repo) => repo.names(),
         }
     }
@@ -249,6 +293,7 @@ impl ModelFiles {
         match &self.source {
             Source::Toy => "the toy model".to_owned(),
             Source::Folder(folder) => folder.display().to_string(),
+            Source::Single(file) => file.path().display().to_string(),
             Source::Hub(repo) => repo.place(),
         }
     }

@@ -92,7 +92,8 @@ pub(super) fn check_folder(folder: &Path) -> Result<()> {
         .find(|name| !name.contains('/') && name.ends_with(".safetensors"));
     Err(model(match single {
         Some(name) => format!(
-            "{shown} is not a diffusers folder (no model_index.json) but holds {name}: checkpoints in a single file are not supported yet, give a diffusers folder"
+            "{shown} is not a diffusers folder (no model_index.json) but holds {name}: give the file itself: {}",
+            folder.join(&name).display()
         ),
         None => format!(
             "{shown} is not a model's folder: found neither model_index.json nor config.json, expected diffusers' layout"
@@ -125,17 +126,15 @@ pub(super) fn check_not_a_pointer(path: &Path) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn single_file(name: &str) -> anyhow::Error {
+pub(super) fn no_model_file(name: &str) -> anyhow::Error {
     model(if is_pickled(name) {
         format!(
             "{name} is pickled: refused, for reading it runs code; give a diffusers folder with safetensors"
         )
-    } else if name.ends_with(".safetensors") {
-        format!(
-            "{name}: checkpoints in a single file are not supported yet, give a diffusers folder (one with model_index.json)"
-        )
     } else {
-        format!("{name} is a file, expected a diffusers folder, a repository of the hub or `{TOY}`")
+        format!(
+            "{name} is a file, expected a checkpoint.safetensors, a diffusers folder, a repository of the hub or `{TOY}`"
+        )
     })
 }
 
@@ -151,7 +150,7 @@ pub(super) fn no_such_model(name: &str) -> anyhow::Error {
             ""
         };
         return model(format!(
-            "there is no file or folder {name}{hint}: expected a diffusers folder, a repository of the hub (owner/name) or `{TOY}`"
+            "there is no file or folder {name}{hint}: expected a checkpoint.safetensors, a diffusers folder, a repository of the hub (owner/name) or `{TOY}`"
         ));
     }
     model(format!(

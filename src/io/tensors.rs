@@ -114,7 +114,8 @@ impl TensorFile {
         }
     }
 
-    fn from_bytes(bytes: &[u8]) -> Result<TensorFile> {
+    /// As [`TensorFile::read`], of bytes.
+    pub(super) fn from_bytes(bytes: &[u8]) -> Result<TensorFile> {
         let (_, header) = SafeTensors::read_metadata(bytes)?;
         let metadata = header
             .metadata()

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::ops::Div;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use memmap2::Mmap;
@@ -16,6 +17,9 @@ use safetensors::{Dtype, SafeTensors};
 use tch::{Device, Kind, Tensor};
 
 use super::blob::Blob;
+use super::ldm_names::{LdmNames, Part, Place, UnetNames};
+use super::lora::{LoraSet, LorasOfNetwork};
+use super::single_file::{Component, is_no_weight};
 use crate::error::model;
 
 /// How many problems of one kind a report lists before it only counts them.
@@ -23,9 +27,10 @@ const LISTED: usize = 12;
 
 /// The bytes of one opened file. A mapping is never unmapped: on a CPU in the file's own precision
 /// the tensors *are* the mapping, and a model lives as long as the process.
-fn open_bytes(blob: &Blob) -> Result<&'static [u8]> {
+pub(super) fn open_bytes(blob: &Blob) -> Result<&'static [u8]> {
     match blob {
         Blob::Embedded { bytes, .. } => Ok(bytes),
+        Blob::Component(component) => open_bytes(&Blob::File(component.path.clone())),
         Blob::File(path) => {
             let file =
                 std::fs::File::open(path).with_context(|| format!("opening {}", path.display()))?;
@@ -63,6 +68,10 @@ struct Problems {
 /// The weights of one network.
 pub struct Weights {
     entries: BTreeMap<String, Entry>,
+    /// Where the entries have the names of a single file, what they are in diffusers'.
+    component: Option<Arc<Component>>,
+    /// What is merged into the weights.
+    loras: Option<LorasOfNetwork>,
     files: Vec<Rc<str>>,
     used: RefCell<BTreeSet<String>>,
     problems: RefCell<Problems>,
@@ -79,6 +88,11 @@ impl Weights {
     pub fn open(blobs: &[Blob], device: Device, kind: Kind) -> Result<Weights> {
         let mut entries = BTreeMap::new();
         let mut files = Vec::new();
+        let component = match blobs {
+            [Blob::Component(component)] => Some(Arc::clone(component)),
+            _ => None,
+        };
+        let prefix = component.as_ref().map_or("", |component| component.prefix);
         for blob in blobs {
             let file: Rc<str> = blob.name().into();
             let tensors = SafeTensors::deserialize(open_bytes(blob)?).map_err(|e| {
@@ -87,13 +101,19 @@ impl Weights {
                 ))
             })?;
             for (key, view) in tensors.iter() {
+                let Some(short) = key.strip_prefix(prefix) else {
+                    continue;
+                };
+                if component.is_some() && is_no_weight(key) {
+                    continue;
+                }
                 let entry = Entry {
                     file: Rc::clone(&file),
                     dtype: view.dtype(),
                     shape: view.shape().iter().map(|&n| n as i64).collect(),
                     data: view.data(),
                 };
-                if entries.insert(key.to_string(), entry).is_some() {
+                if entries.insert(short.to_string(), entry).is_some() {
                     return Err(model(format!(
                         "{file}: tensor {key} is also in another file of this network"
                     )));
@@ -103,12 +123,25 @@ impl Weights {
         }
         Ok(Weights {
             entries,
+            component,
+            loras: None,
             files,
             used: RefCell::default(),
             problems: RefCell::default(),
             device,
             kind,
         })
+    }
+
+    /// Merges what these LoRAs hold for the network `component` into its weights when they are read.
+    #[must_use]
+    pub fn with_loras(mut self, loras: &Rc<LoraSet>, component: &str) -> Weights {
+        let unet = match self.component.as_ref().map(|c| &c.names) {
+            Some(LdmNames::Unet(names)) => names.clone(),
+            _ => UnetNames::of_diffusers(self.entries.keys().map(String::as_str)),
+        };
+        self.loras = LorasOfNetwork::new(loras, component, unet);
+        self
     }
 
     /// The place where a network's constructor begins to read.
@@ -135,12 +168,13 @@ impl Weights {
     /// # Errors
     /// When any tensor was missing, misshapen or non-finite, or was left unused.
     pub fn finish(self) -> Result<()> {
+        let prefix = self.prefix();
         let used = self.used.into_inner();
         let unused: Vec<String> = self
             .entries
             .iter()
             .filter(|(key, _)| !used.contains(*key))
-            .map(|(key, entry)| format!("{key} ({})", entry.file))
+            .map(|(key, entry)| format!("{prefix}{key} ({})", entry.file))
             .collect();
         let problems = self.problems.into_inner();
         let kinds = [
@@ -168,17 +202,34 @@ impl Weights {
         Err(model(report))
     }
 
-    fn load(&self, key: &str, shape: &[i64]) -> Tensor {
+    /// Before the keys of this network in a single file.
+    fn prefix(&self) -> &'static str {
+        self.component.as_ref().map_or("", |c| c.prefix)
+    }
+
+    /// The key among the entries of what diffusers calls `key`, and what of it.
+    fn place_of(&self, key: &str) -> Place {
+        let found = self.component.as_ref().and_then(|c| c.names.find(key));
+        found.unwrap_or_else(|| Place {
+            key: key.to_owned(),
+            part: Part::Whole,
+        })
+    }
+
+    /// The tensor, with the LoRAs merged unless it is wanted as it is in the file.
+    fn load(&self, key: &str, shape: &[i64], with_loras: bool) -> Tensor {
         let placeholder = || Tensor::zeros(shape, (self.kind, self.device));
-        let Some(entry) = self.entries.get(key) else {
+        let place = self.place_of(key);
+        let full = format!("{}{}", self.prefix(), place.key);
+        let Some(entry) = self.entries.get(&place.key) else {
             let files = self.files.join(", ");
             self.problems
                 .borrow_mut()
                 .missing
-                .push(format!("{key} {shape:?} ({files})"));
+                .push(format!("{full} {shape:?} ({files})"));
             return placeholder();
         };
-        self.used.borrow_mut().insert(key.to_string());
+        self.used.borrow_mut().insert(place.key);
         let kind = match entry.dtype {
             Dtype::F32 => Kind::Float,
             Dtype::F16 => Kind::Half,
@@ -186,54 +237,61 @@ impl Weights {
             Dtype::F64 => Kind::Double,
             other => {
                 let text = format!(
-                    "{key} ({}): found {other:?}, expected floating point",
+                    "{full} ({}): found {other:?}, expected floating point",
                     entry.file
                 );
                 self.problems.borrow_mut().misshapen.push(text);
                 return placeholder();
             }
         };
-        if entry.shape != shape {
+        let expected = place.part.shape_in_file(shape, entry.shape.len());
+        if entry.shape != expected {
             let text = format!(
-                "{key} ({}): found {:?}, expected {shape:?}",
+                "{full} ({}): found {:?}, expected {expected:?}",
                 entry.file, entry.shape
             );
             self.problems.borrow_mut().misshapen.push(text);
             return placeholder();
         }
-        let tensor = self.place(entry, kind);
+        let view = place.part.of(&view(entry, kind), shape);
+        let merged = match &self.loras {
+            Some(loras) if with_loras => loras.merge(key, &view),
+            _ => None,
+        };
+        let tensor = match merged {
+            Some(merged) => merged.to_device(self.device).to_kind(self.kind),
+            None if self.device == Device::Cpu => view.to_kind(self.kind),
+            // Copied to plain memory first: page faults inside a copy to the GPU serialise it.
+            None => view.copy().to_device(self.device).to_kind(self.kind),
+        };
         // One number decides: a sum is finite only when every addend is. It needs no memory.
         if !tensor.sum(Kind::Float).double_value(&[]).is_finite() {
             self.problems
                 .borrow_mut()
                 .non_finite
-                .push(format!("{key} ({})", entry.file));
+                .push(format!("{full} ({})", entry.file));
         }
         tensor
     }
+}
 
-    fn place(&self, entry: &Entry, kind: Kind) -> Tensor {
-        let mut strides = vec![1; entry.shape.len()];
-        for i in (1..entry.shape.len()).rev() {
-            strides[i - 1] = strides[i] * entry.shape[i];
-        }
-        // SAFETY: `data` holds exactly the bytes of `shape` and `kind` (checked by the parser),
-        // lives as long as the process (see `open_bytes`), and frozen weights are never written.
-        #[allow(unsafe_code)]
-        let view = unsafe {
-            Tensor::from_blob(
-                entry.data.as_ptr(),
-                &entry.shape,
-                &strides,
-                kind,
-                Device::Cpu,
-            )
-        };
-        if self.device == Device::Cpu {
-            return view.to_kind(self.kind);
-        }
-        // Copied to plain memory first: page faults inside a copy to the GPU serialise it.
-        view.copy().to_device(self.device).to_kind(self.kind)
+/// The tensor as it lies in the file, on the CPU.
+fn view(entry: &Entry, kind: Kind) -> Tensor {
+    let mut strides = vec![1; entry.shape.len()];
+    for i in (1..entry.shape.len()).rev() {
+        strides[i - 1] = strides[i] * entry.shape[i];
+    }
+    // SAFETY: `data` holds exactly the bytes of `shape` and `kind` (checked by the parser), lives
+    // as long as the process (see `open_bytes`), and frozen weights are never written.
+    #[allow(unsafe_code)]
+    unsafe {
+        Tensor::from_blob(
+            entry.data.as_ptr(),
+            &entry.shape,
+            &strides,
+            kind,
+            Device::Cpu,
+        )
     }
 }
 
@@ -248,12 +306,18 @@ impl WeightPath<'_> {
     /// The tensor `name` at this place, of exactly this shape. A tensor that does not fit is
     /// replaced by zeros and reported by [`Weights::finish`].
     pub fn tensor(&self, name: &str, shape: &[i64]) -> Tensor {
-        self.weights.load(&self.key(name), shape)
+        self.weights.load(&self.key(name), shape, true)
+    }
+
+    /// As [`WeightPath::tensor`], as the checkpoint has it, without LoRAs.
+    pub fn tensor_of_checkpoint(&self, name: &str, shape: &[i64]) -> Tensor {
+        self.weights.load(&self.key(name), shape, false)
     }
 
     /// Whether the checkpoint has a tensor of this name here.
     pub fn contains(&self, name: &str) -> bool {
-        self.weights.entries.contains_key(&self.key(name))
+        let place = self.weights.place_of(&self.key(name));
+        self.weights.entries.contains_key(&place.key)
     }
 
     fn key(&self, name: &str) -> String {

@@ -6,6 +6,7 @@ use anyhow::Result;
 use tch::{Kind, Tensor};
 
 use crate::error::usage;
+use crate::io::lora::{self, LoraFacts};
 use crate::io::tensors::TensorFile;
 use crate::sdxl::ModelFacts;
 
@@ -124,7 +125,7 @@ impl BaseFacts {
             [word] => ("base_word", word.clone()),
             words => ("base_words", serde_json::json!(words).to_string()),
         };
-        [
+        let mut metadata: std::collections::BTreeMap<String, String> = [
             ("prompt", self.prompt.clone()),
             words,
             ("width", self.width.to_string()),
@@ -133,12 +134,22 @@ impl BaseFacts {
             ("model_fingerprint", self.model.fingerprint.clone()),
         ]
         .map(|(key, value)| (key.to_string(), value))
-        .into()
+        .into();
+        if !self.model.loras.is_empty() {
+            metadata.insert(
+                "loras".into(),
+                serde_json::json!(self.model.loras).to_string(),
+            );
+        }
+        metadata
     }
 
     /// From a file's metadata.
     pub(super) fn from_file(file: &TensorFile, path: &Path) -> Result<Self> {
         let text = |key: &str| file.text(key, path).map(str::to_owned);
+        let loras = file.metadata.get("loras").map_or("[]", String::as_str);
+        let loras = serde_json::from_str(loras)
+            .map_err(|e| usage(format!("{}: metadata \"loras\": {e}", path.display())))?;
         Ok(BaseFacts {
             prompt: text("prompt")?,
             base_words: match file.list("base_words", path)? {
@@ -150,7 +161,21 @@ impl BaseFacts {
             model: ModelFacts {
                 name: text("model")?,
                 fingerprint: text("model_fingerprint")?,
+                loras,
             },
+        })
+    }
+
+    /// A warning where other LoRAs are merged now than when `what` was made. They may be meant: the
+    /// subject in another style.
+    pub fn other_loras(&self, loras: &[LoraFacts], what: &str) -> Option<String> {
+        let made_with = &self.model.loras;
+        (!lora::are_same(made_with, loras)).then(|| {
+            format!(
+                "{what} was made with {}, and this is done with {}: the subject may look different",
+                lora::describe(made_with),
+                lora::describe(loras)
+            )
         })
     }
 

@@ -33,7 +33,8 @@ fn network<T>(
     build: impl FnOnce(&WeightPath) -> Result<T>,
 ) -> Result<T> {
     let load = || -> Result<T> {
-        let weights = Weights::open(&files.weights(component)?, placement.0, placement.1)?;
+        let weights = Weights::open(&files.weights(component)?, placement.0, placement.1)?
+            .with_loras(files.loras(), component);
         weights.allow_unused("embeddings.position_ids");
         let network = build(&weights.root())?;
         weights.finish()?;
@@ -113,6 +114,7 @@ impl Backbone {
             fingerprint = fingerprint_of(path, &unet_config);
             Ok(unet)
         })?;
+        files.loras().finish()?;
 
         progress("vae");
         let vae_kind = pipeline.vae_kind(&vae_config, options.kind);
@@ -125,6 +127,7 @@ impl Backbone {
             facts: ModelFacts {
                 name: files.name().to_string(),
                 fingerprint,
+                loras: files.loras().facts(),
             },
             noise_schedule: NoiseSchedule::new(&scheduler_config),
             scheduler_config,
@@ -153,8 +156,8 @@ fn force_zeros_for_empty_prompt(files: &ModelFiles, pipeline: Pipeline) -> Resul
 
 fn fingerprint_of(path: &WeightPath, config: &UNet2DConditionConfig) -> String {
     let c = config.block_out_channels[0];
-    let first = (path / "conv_in").tensor("weight", &[c, config.in_channels, 3, 3]);
-    let last = (path / "conv_out").tensor("weight", &[config.out_channels, c, 3, 3]);
+    let first = (path / "conv_in").tensor_of_checkpoint("weight", &[c, config.in_channels, 3, 3]);
+    let last = (path / "conv_out").tensor_of_checkpoint("weight", &[config.out_channels, c, 3, 3]);
     let mut hasher = crc32fast::Hasher::new();
     for tensor in [first, last] {
         let half = tensor

@@ -10,6 +10,7 @@ pub mod prompt;
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
+use crate::io::lora::LoraFacts;
 use crate::models::autoencoder_kl::{AutoencoderKl, AutoencoderKlConfig};
 use crate::models::clip_text_model::ClipTextModel;
 use crate::models::cross_attention::{AttentionRequest, Text};
@@ -29,6 +30,8 @@ pub struct ModelFacts {
     /// CRC-32 over the U-Net's first and last convolution in fp16, so that the fp16 and the fp32
     /// files of one model have the same.
     pub fingerprint: String,
+    /// The LoRAs that are merged into it.
+    pub loras: Vec<LoraFacts>,
 }
 
 /// A U-Net row's conditions, all in the network's precision.

@@ -15,6 +15,7 @@ mod refusals;
 mod repositories;
 mod server;
 mod settings;
+mod single_file;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -106,20 +106,19 @@ fn a_folder_that_is_no_model_is_refused() {
     let (_scratch, options) = folder(&[("sd_xl_base_1.0.safetensors", b"x")]);
     assert_says(
         &message(local(&options)),
-        &["sd_xl_base_1.0.safetensors", "single file"],
+        &["sd_xl_base_1.0.safetensors", "give the file itself"],
     );
     let (_scratch, options) = folder(&[("snapshots/abc/model_index.json", b"{}")]);
     assert_says(&message(local(&options)), &["hub's cache", "snapshots"]);
 }
 
 #[test]
-fn a_single_file_is_refused_with_the_way_out() {
+fn a_file_that_is_no_checkpoint_is_refused_with_the_way_out() {
     let (scratch, _) = folder(&[("m.safetensors", b"x"), ("m.ckpt", b"x"), ("m.txt", b"x")]);
     let path = |name: &str| options(scratch.path().join(name).to_str().unwrap());
-    let said = message(local(&path("m.safetensors")));
     assert_says(
-        &said,
-        &["m.safetensors", "not supported yet", "diffusers folder"],
+        &message(local(&path("m.safetensors"))),
+        &["m.safetensors", "not a whole safetensors file"],
     );
     assert_says(&message(local(&path("m.ckpt"))), &["pickled", "refused"]);
     assert_says(&message(local(&path("m.txt"))), &["is a file", "expected"]);

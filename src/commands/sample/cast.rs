@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tch::Device;
 
+use super::super::located::LocatedModel;
 use crate::cli::sample::SubjectAs;
 use crate::config::SampleJob;
 use crate::config::batch::Settings;
@@ -16,6 +17,7 @@ use crate::config::prompts::{
 use crate::error::usage;
 use crate::oneactor::actor::Actor;
 use crate::oneactor::base_set::BaseFacts;
+use crate::progress::Reporter;
 use crate::tokenizer::find_word;
 
 /// Most base words in one prompt.
@@ -97,6 +99,14 @@ impl Cast {
             )));
         }
         Ok(Self(members))
+    }
+
+    /// Warns of actors that were tuned with other LoRAs than those that are merged now.
+    pub fn check_loras(&self, model: &LocatedModel, reporter: &Reporter) {
+        for member in &self.0 {
+            let what = format!("the actor {}", member.path.display());
+            model.check_loras(&member.facts, &what, reporter);
+        }
     }
 
     /// The name of the actors' model.

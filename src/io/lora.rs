@@ -1,0 +1,325 @@
+//! LoRA files (arXiv 2106.09685), merged into the weights when they are read:
+//! `W + scale · alpha / rank · up · down`, in f32.
+//!
+//! A file names a layer as diffusers and PEFT do (`unet.….to_q.lora_A.weight`), or as kohya's
+//! scripts do, with `_` for `.` (`lora_unet_…_to_q.lora_down.weight`) and in SDXL's U-Net also with
+//! the original's names (`lora_unet_input_blocks_4_1_…`). A network that reads a weight asks for it
+//! under each of its names; what nobody has asked for in the end belongs to another model.
+
+mod keys;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::Path;
+use std::rc::Rc;
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use super::ldm_names::UnetNames;
+use super::model_layout::is_pickled;
+use super::tensors::TensorFile;
+use crate::error::{model, usage};
+use keys::{Layer, Metadata, Name, Role};
+
+/// How many problems a report lists before it only counts them.
+const LISTED: usize = 12;
+
+/// What is told of a LoRA: which file, and how much of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LoraFacts {
+    /// As the user named it.
+    pub file: String,
+    /// CRC-32 of the file.
+    pub crc32: String,
+    /// What the user wants of it; 1 is all.
+    pub scale: f64,
+}
+
+/// Whether two models have the same LoRAs merged, wherever the files lie and in whatever order.
+pub fn are_same(here: &[LoraFacts], there: &[LoraFacts]) -> bool {
+    let sorted = |loras: &[LoraFacts]| {
+        let mut known: Vec<(String, u64)> = loras
+            .iter()
+            .map(|lora| (lora.crc32.clone(), lora.scale.to_bits()))
+            .collect();
+        known.sort();
+        known
+    };
+    sorted(here) == sorted(there)
+}
+
+/// CRC-32 of the files, in their order; `None` without any.
+pub fn checksums(loras: &[LoraFacts]) -> Option<String> {
+    let sums: Vec<&str> = loras.iter().map(|lora| lora.crc32.as_str()).collect();
+    (!sums.is_empty()).then(|| sums.join(" "))
+}
+
+/// LoRAs as flags, for a message.
+pub fn describe(loras: &[LoraFacts]) -> String {
+    let one = |lora: &LoraFacts| format!("--lora {}:{} ({})", lora.file, lora.scale, lora.crc32);
+    match loras {
+        [] => "no LoRA".to_owned(),
+        loras => loras.iter().map(one).collect::<Vec<_>>().join(" "),
+    }
+}
+
+/// One LoRA file.
+#[derive(Debug)]
+struct Lora {
+    facts: LoraFacts,
+    layers: BTreeMap<Name, Layer>,
+}
+
+/// The LoRAs of a model, and what has become of their layers.
+#[derive(Debug, Default)]
+pub struct LoraSet {
+    loras: Vec<Lora>,
+    /// Layers that a network has read, by the place of their LoRA.
+    used: RefCell<BTreeSet<(usize, Name)>>,
+    problems: RefCell<Vec<String>>,
+}
+
+impl LoraSet {
+    /// Reads the files, each with its scale. `components` are those of the model.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged, is another kind of adapter, or has a key that is not
+    /// understood, has no partner, is not finite, or is of a component that the model lacks; all
+    /// such keys are named together.
+    pub fn open(files: &[(&Path, f64)], components: &[&str]) -> Result<LoraSet> {
+        let mut set = LoraSet::default();
+        let mut problems = Vec::new();
+        for &(path, scale) in files {
+            set.loras
+                .push(Lora::open(path, scale, components, &mut problems)?);
+        }
+        report(&problems)?;
+        Ok(set)
+    }
+
+    /// What is told of each.
+    pub fn facts(&self) -> Vec<LoraFacts> {
+        self.loras.iter().map(|lora| lora.facts.clone()).collect()
+    }
+
+    /// Reports all that did not fit, when the networks have been read.
+    ///
+    /// # Errors
+    /// When a layer of a file has other sizes than the model's, or the model has no such layer.
+    pub fn finish(&self) -> Result<()> {
+        let mut problems = self.problems.take();
+        let used = self.used.borrow();
+        for (i, lora) in self.loras.iter().enumerate() {
+            let unused = lora.layers.iter().filter(|(name, _)| {
+                let at = (i, (*name).clone());
+                !used.contains(&at)
+            });
+            problems.extend(unused.map(|(_, layer)| {
+                let file = &lora.facts.file;
+                format!("{file}: {}: the model has no such layer", layer.key)
+            }));
+        }
+        report(&problems)
+    }
+}
+
+/// One error of all problems.
+fn report(problems: &[String]) -> Result<()> {
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let mut report = format!(
+        "LoRA: {} of its keys can not be used: was it made for another model?",
+        problems.len()
+    );
+    for problem in problems.iter().take(LISTED) {
+        let _ = write!(report, "\n  {problem}");
+    }
+    if problems.len() > LISTED {
+        let _ = write!(report, "\n  … and {} more", problems.len() - LISTED);
+    }
+    Err(model(report))
+}
+
+impl Lora {
+    fn open(
+        path: &Path,
+        scale: f64,
+        components: &[&str],
+        problems: &mut Vec<String>,
+    ) -> Result<Lora> {
+        let shown = path.display().to_string();
+        if is_pickled(&shown) {
+            return Err(model(format!(
+                "--lora: {shown} is pickled: refused, for reading it runs code; give safetensors"
+            )));
+        }
+        let bytes = std::fs::read(path)
+            .map_err(|error| usage(format!("--lora: can not read {shown}: {error}")))?;
+        let file = TensorFile::from_bytes(&bytes).map_err(|error| {
+            model(format!(
+                "--lora: {shown}: not a whole safetensors file of floats ({error})"
+            ))
+        })?;
+        if let Some((key, kind)) = file.tensors.keys().find_map(|key| {
+            let kind = keys::other_adapter(key)?;
+            Some((key, kind))
+        }) {
+            return Err(model(format!(
+                "--lora: {shown}: {key}: this is {kind}, which is not built; only plain LoRA is (lora_down and lora_up, or lora_A and lora_B)"
+            )));
+        }
+        let metadata = Metadata::read(&file.metadata)
+            .map_err(|what| model(format!("--lora: {shown}: {what}")))?;
+        let mut found = Vec::new();
+        let layers = layers(&file, components, &mut found);
+        let layers = layers
+            .into_iter()
+            .filter_map(|(name, mut layer)| {
+                match layer.complete(&name, &metadata) {
+                    Ok(()) => return Some((name, layer)),
+                    Err(problem) => found.push(format!("{}: {problem}", layer.key)),
+                }
+                None
+            })
+            .collect::<BTreeMap<_, _>>();
+        if file.tensors.is_empty() {
+            found.push("the file holds no tensor".to_owned());
+        }
+        problems.extend(
+            found
+                .into_iter()
+                .map(|problem| format!("{shown}: {problem}")),
+        );
+        Ok(Lora {
+            facts: LoraFacts {
+                file: shown,
+                crc32: format!("{:08x}", crc32fast::hash(&bytes)),
+                scale,
+            },
+            layers,
+        })
+    }
+}
+
+/// The tensors of a file, sorted to their layers.
+fn layers(
+    file: &TensorFile,
+    components: &[&str],
+    problems: &mut Vec<String>,
+) -> BTreeMap<Name, Layer> {
+    let mut layers: BTreeMap<Name, Layer> = BTreeMap::new();
+    for (key, tensor) in &file.tensors {
+        let Some((name, role)) = keys::parse(key) else {
+            problems.push(format!("{key}: not a key of a LoRA that is known here"));
+            continue;
+        };
+        if !components.contains(&name.component) {
+            let component = name.component;
+            problems.push(format!("{key}: the model has no {component}"));
+            continue;
+        }
+        if tensor.isfinite().all().int64_value(&[]) != 1 {
+            problems.push(format!("{key}: holds a value that is not finite"));
+            continue;
+        }
+        let layer = layers.entry(name).or_insert_with(|| Layer::new(key));
+        let is_new = match role {
+            Role::Down => {
+                layer.key.clone_from(key);
+                layer.down.replace(tensor.shallow_clone()).is_none()
+            }
+            Role::Up => layer.up.replace(tensor.shallow_clone()).is_none(),
+            Role::Alpha if tensor.numel() == 1 => {
+                let alpha = tensor.to_kind(Kind::Double).sum(Kind::Double);
+                layer.alpha.replace(alpha.double_value(&[])).is_none()
+            }
+            Role::Alpha => {
+                problems.push(format!(
+                    "{key}: found {:?}, expected one number",
+                    tensor.size()
+                ));
+                continue;
+            }
+        };
+        if !is_new {
+            problems.push(format!(
+                "{key}: the layer stands here twice ({})",
+                layer.key
+            ));
+        }
+    }
+    layers
+}
+
+/// The LoRAs of a model for one of its networks.
+pub(super) struct LorasOfNetwork {
+    set: Rc<LoraSet>,
+    component: &'static str,
+    /// For the names that the original gives to the U-Net's layers.
+    unet: UnetNames,
+}
+
+impl LorasOfNetwork {
+    /// `None` where no LoRA is for `component`.
+    pub(super) fn new(set: &Rc<LoraSet>, component: &str, unet: UnetNames) -> Option<Self> {
+        let component = *keys::COMPONENTS.iter().find(|known| **known == component)?;
+        let of_it = |lora: &Lora| lora.layers.keys().any(|name| name.component == component);
+        set.loras.iter().any(of_it).then(|| Self {
+            set: Rc::clone(set),
+            component,
+            unet,
+        })
+    }
+
+    /// The weight `key` with all LoRAs merged, f32 on the CPU; `None` where none has it.
+    pub(super) fn merge(&self, key: &str, weight: &Tensor) -> Option<Tensor> {
+        let module = key.strip_suffix(".weight")?;
+        let names = self.names(module);
+        let mut merged: Option<Tensor> = None;
+        for (i, lora) in self.set.loras.iter().enumerate() {
+            let mut found = names
+                .iter()
+                .filter_map(|name| Some((name, lora.layers.get(name)?)));
+            let Some((name, layer)) = found.next() else {
+                continue;
+            };
+            let file = &lora.facts.file;
+            let complain = |key: &str, what: String| {
+                let text = format!("{file}: {key}: {what}");
+                self.set.problems.borrow_mut().push(text);
+            };
+            for (name, twice) in found {
+                complain(&twice.key, format!("the same layer as {}", layer.key));
+                self.set.used.borrow_mut().insert((i, name.clone()));
+            }
+            self.set.used.borrow_mut().insert((i, name.clone()));
+            match layer.delta(&weight.size()) {
+                Ok(delta) => {
+                    let before = merged.unwrap_or_else(|| weight.to_kind(Kind::Float));
+                    merged = Some(before + delta * lora.facts.scale);
+                }
+                Err(what) => complain(&layer.key, what),
+            }
+        }
+        merged
+    }
+
+    /// All names of a layer.
+    fn names(&self, module: &str) -> BTreeSet<Name> {
+        let module = module.strip_prefix("text_model.").unwrap_or(module);
+        let mut names = vec![module.to_owned(), module.replace('.', "_")];
+        if self.component == "unet" {
+            let original = self.unet.find(module);
+            names.extend(original.map(|name| name.replace('.', "_")));
+        }
+        let component = self.component;
+        names
+            .into_iter()
+            .map(|module| Name { component, module })
+            .collect()
+    }
+}

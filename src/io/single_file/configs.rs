@@ -1,0 +1,371 @@
+//! The `config.json` of each network of a single file, from the shapes of its tensors.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::Family;
+use crate::error::model;
+use crate::io::ldm_names::{LdmNames, UnetNames};
+
+/// Prefix of the U-Net's keys.
+pub(super) const UNET: &str = "model.diffusion_model.";
+/// Prefix of the VAE's keys.
+pub(super) const VAE: &str = "first_stage_model.";
+/// Prefix of the keys of SDXL's first text encoder …
+pub(super) const CLIP_OF_SDXL: &str = "conditioner.embedders.0.transformer.";
+/// … of its second …
+pub(super) const OPEN_CLIP: &str = "conditioner.embedders.1.model.";
+/// … and of SD 1.5's only one.
+pub(super) const CLIP_OF_SD15: &str = "cond_stage_model.transformer.";
+
+/// Width of an attention head in SDXL's U-Net and in all CLIP text encoders; in SD 1.5's U-Net it
+/// is the number of heads that is fixed.
+const HEAD_WIDTH: i64 = 64;
+/// Heads in every block of SD 1.5's U-Net.
+const HEADS_OF_SD15: i64 = 8;
+
+/// Shapes of a file's tensors by key.
+pub(super) struct Shapes(pub(super) BTreeMap<String, Vec<i64>>);
+
+impl Shapes {
+    pub(super) fn find(&self, prefix: &str, key: &str) -> Option<&[i64]> {
+        self.0.get(&format!("{prefix}{key}")).map(Vec::as_slice)
+    }
+
+    /// One side of a tensor that must be there.
+    fn side(&self, prefix: &str, key: &str, axis: usize) -> Result<i64> {
+        let found = self.find(prefix, key).and_then(|shape| shape.get(axis));
+        found.copied().ok_or_else(|| {
+            model(format!(
+                "no tensor {prefix}{key} with {} axes or more",
+                axis + 1
+            ))
+        })
+    }
+
+    /// How many of the tensors `key(0)`, `key(1)`, … there are, without a gap.
+    fn count(&self, prefix: &str, key: impl Fn(usize) -> String) -> usize {
+        let has = |i: &usize| self.find(prefix, &key(*i)).is_some();
+        (0..).take_while(has).count()
+    }
+}
+
+/// Names of the networks, in the order of [`Family::components`], and the small files.
+type Inferred = (Vec<LdmNames>, BTreeMap<&'static str, String>);
+
+/// What the shapes tell, and where they tell nothing, what the family began with.
+///
+/// # Errors
+/// When a tensor that a size is read from is missing, or the sizes do not agree.
+pub(super) fn infer(shapes: &Shapes, family: Family) -> Result<Inferred> {
+    let (unet_names, unet) = unet(shapes, family)?;
+    let (blocks, vae) = vae(shapes, family)?;
+    let mut names = vec![LdmNames::Unet(unet_names), LdmNames::Vae(blocks)];
+    let mut texts = vec![("unet/config.json", unet), ("vae/config.json", vae)];
+    match family {
+        Family::Sdxl => {
+            names.extend([LdmNames::Clip, LdmNames::OpenClip]);
+            texts.extend([
+                ("text_encoder/config.json", clip(shapes, CLIP_OF_SDXL)?),
+                ("text_encoder_2/config.json", open_clip(shapes)?),
+                ("model_index.json", index_of_sdxl()),
+                ("scheduler/scheduler_config.json", scheduler_of_sdxl()),
+            ]);
+        }
+        Family::Sd15 => {
+            names.push(LdmNames::Clip);
+            texts.extend([
+                ("text_encoder/config.json", clip(shapes, CLIP_OF_SD15)?),
+                ("model_index.json", index_of_sd15()),
+                ("scheduler/scheduler_config.json", scheduler_of_sd15()),
+            ]);
+        }
+    }
+    let texts = texts
+        .into_iter()
+        .map(|(name, json)| (name, json.to_string()));
+    Ok((names, texts.collect()))
+}
+
+/// What the tensors tell of the U-Net's blocks.
+struct UnetBlocks {
+    names: UnetNames,
+    channels: Vec<i64>,
+    down_types: Vec<&'static str>,
+    /// Transformer blocks in each attention.
+    depths: Vec<i64>,
+}
+
+impl UnetBlocks {
+    fn read(shapes: &Shapes) -> Result<Self> {
+        // Residual blocks until the first layer that halves the size.
+        let resnet = |at: usize| format!("input_blocks.{at}.0.in_layers.2.weight");
+        let layers = shapes.count(UNET, |i| resnet(i + 1));
+        let step = layers + 1;
+        let halving = format!("input_blocks.{step}.0.op.weight");
+        if layers == 0 || shapes.find(UNET, &halving).is_none() {
+            return Err(model(format!(
+                "no tensor {UNET}{halving} behind {layers} residual blocks"
+            )));
+        }
+        let blocks = shapes.count(UNET, |b| resnet(1 + b * step));
+        let depth = |at: &str| {
+            let to_q = |k| format!("{at}.transformer_blocks.{k}.attn1.to_q.weight");
+            shapes.count(UNET, to_q) as i64
+        };
+        let (mut channels, mut down_types, mut depths) = (Vec::new(), Vec::new(), Vec::new());
+        for b in 0..blocks {
+            let first = format!("input_blocks.{}", 1 + b * step);
+            let conv2 = format!("{first}.0.out_layers.3.weight");
+            channels.push(shapes.side(UNET, &conv2, 0)?);
+            let (kind, count) = match depth(&format!("{first}.1")) {
+                // Without attention the number counts for the middle block alone.
+                0 if b + 1 == blocks => ("DownBlock2D", depth("middle_block.1")),
+                0 => ("DownBlock2D", 1),
+                count => ("CrossAttnDownBlock2D", count),
+            };
+            down_types.push(kind);
+            depths.push(count);
+        }
+        let attention = |b| format!("output_blocks.{}.1.proj_in.weight", b * step);
+        let names = UnetNames {
+            layers_per_block: layers,
+            up_attention: (0..blocks)
+                .map(|b| shapes.find(UNET, &attention(b)).is_some())
+                .collect(),
+        };
+        Ok(Self {
+            names,
+            channels,
+            down_types,
+            depths,
+        })
+    }
+
+    fn up_types(&self) -> Vec<&'static str> {
+        let kind = |attention: &bool| match attention {
+            true => "CrossAttnUpBlock2D",
+            false => "UpBlock2D",
+        };
+        self.names.up_attention.iter().map(kind).collect()
+    }
+}
+
+fn unet(shapes: &Shapes, family: Family) -> Result<(UnetNames, Value)> {
+    let side = |key: &str, axis| shapes.side(UNET, key, axis);
+    let blocks = UnetBlocks::read(shapes)?;
+    let projection = shapes.find(UNET, "middle_block.1.proj_in.weight");
+    let middle = "middle_block.1.transformer_blocks.0.attn2.to_k.weight";
+    let mut config = json!({
+        "_class_name": "UNet2DConditionModel",
+        "in_channels": side("input_blocks.0.0.weight", 1)?,
+        "out_channels": side("out.2.weight", 0)?,
+        "block_out_channels": blocks.channels,
+        "down_block_types": blocks.down_types,
+        "up_block_types": blocks.up_types(),
+        "layers_per_block": blocks.names.layers_per_block,
+        "transformer_layers_per_block": blocks.depths,
+        "cross_attention_dim": side(middle, 1)?,
+        "use_linear_projection": projection.is_some_and(|shape| shape.len() == 2),
+        "flip_sin_to_cos": true,
+        "freq_shift": 0,
+        "norm_num_groups": 32,
+        "norm_eps": 1e-5,
+    });
+    match family {
+        Family::Sd15 => {
+            config["attention_head_dim"] = json!(HEADS_OF_SD15);
+            config["sample_size"] = json!(64);
+        }
+        Family::Sdxl => {
+            let heads = blocks.channels.iter().map(|&c| heads(c, UNET));
+            config["attention_head_dim"] = json!(heads.collect::<Result<Vec<i64>>>()?);
+            config["sample_size"] = json!(128);
+            let (sizes, width) = embedded_sizes(shapes)?;
+            config["addition_embed_type"] = json!("text_time");
+            config["addition_time_embed_dim"] = json!(sizes);
+            config["projection_class_embeddings_input_dim"] = json!(width);
+        }
+    }
+    Ok((blocks.names, config))
+}
+
+/// Width of one embedded size of SDXL, and of the pooled text and six of them side by side.
+fn embedded_sizes(shapes: &Shapes) -> Result<(i64, i64)> {
+    let width = shapes.side(UNET, "label_emb.0.0.weight", 1)?;
+    let pooled = shapes.side(OPEN_CLIP, "text_projection", 1)?;
+    let sizes = width - pooled;
+    if sizes <= 0 || sizes % 6 != 0 {
+        return Err(model(format!(
+            "{UNET}label_emb.0.0.weight takes {width} values and {OPEN_CLIP}text_projection gives {pooled}: the rest is not six sizes"
+        )));
+    }
+    Ok((sizes / 6, width))
+}
+
+fn heads(channels: i64, what: &str) -> Result<i64> {
+    if channels > 0 && channels % HEAD_WIDTH == 0 {
+        return Ok(channels / HEAD_WIDTH);
+    }
+    Err(model(format!(
+        "{what}: found {channels} channels, expected a multiple of {HEAD_WIDTH}, the width of a head"
+    )))
+}
+
+/// Also gives the number of blocks.
+fn vae(shapes: &Shapes, family: Family) -> Result<(usize, Value)> {
+    let side = |key: &str, axis| shapes.side(VAE, key, axis);
+    let blocks = shapes.count(VAE, |i| format!("encoder.down.{i}.block.0.conv1.weight"));
+    let layers = shapes.count(VAE, |i| format!("encoder.down.0.block.{i}.conv1.weight"));
+    let channels: Result<Vec<i64>> = (0..blocks)
+        .map(|i| side(&format!("encoder.down.{i}.block.0.conv1.weight"), 0))
+        .collect();
+    let (scaling_factor, sample_size) = match family {
+        Family::Sdxl => (0.13025, 1024),
+        Family::Sd15 => (0.18215, 512),
+    };
+    let config = json!({
+        "_class_name": "AutoencoderKL",
+        "in_channels": side("encoder.conv_in.weight", 1)?,
+        "out_channels": side("decoder.conv_out.weight", 0)?,
+        "latent_channels": side("decoder.conv_in.weight", 1)?,
+        "block_out_channels": channels?,
+        "layers_per_block": layers,
+        "norm_num_groups": 32,
+        "sample_size": sample_size,
+        "scaling_factor": scaling_factor,
+        "force_upcast": true,
+        "use_quant_conv": shapes.find(VAE, "quant_conv.weight").is_some(),
+        "use_post_quant_conv": shapes.find(VAE, "post_quant_conv.weight").is_some(),
+    });
+    Ok((blocks, config))
+}
+
+/// A text encoder with transformers' names. Newer files leave out the leading `text_model`.
+fn clip(shapes: &Shapes, prefix: &str) -> Result<Value> {
+    let is_bare = shapes
+        .find(prefix, "embeddings.token_embedding.weight")
+        .is_some();
+    let start = if is_bare { "" } else { "text_model." };
+    let layer = |i: usize| format!("{start}encoder.layers.{i}.mlp.fc1.weight");
+    let sizes = TextSizes {
+        tokens: (format!("{start}embeddings.token_embedding.weight"), prefix),
+        positions: format!("{start}embeddings.position_embedding.weight"),
+        inner: layer(0),
+        layers: shapes.count(prefix, layer),
+    };
+    let mut config = sizes.config(shapes)?;
+    config["architectures"] = json!(["CLIPTextModel"]);
+    config["hidden_act"] = json!("quick_gelu");
+    config["projection_dim"] = config["hidden_size"].clone();
+    Ok(config)
+}
+
+fn open_clip(shapes: &Shapes) -> Result<Value> {
+    let layer = |i: usize| format!("transformer.resblocks.{i}.mlp.c_fc.weight");
+    let sizes = TextSizes {
+        tokens: ("token_embedding.weight".to_owned(), OPEN_CLIP),
+        positions: "positional_embedding".to_owned(),
+        inner: layer(0),
+        layers: shapes.count(OPEN_CLIP, layer),
+    };
+    let mut config = sizes.config(shapes)?;
+    config["architectures"] = json!(["CLIPTextModelWithProjection"]);
+    config["hidden_act"] = json!("gelu");
+    config["projection_dim"] = json!(shapes.side(OPEN_CLIP, "text_projection", 1)?);
+    Ok(config)
+}
+
+/// Where the sizes of a text encoder are read.
+struct TextSizes<'a> {
+    /// Key of the token embeddings, and the prefix of all keys.
+    tokens: (String, &'a str),
+    positions: String,
+    inner: String,
+    layers: usize,
+}
+
+impl TextSizes<'_> {
+    fn config(&self, shapes: &Shapes) -> Result<Value> {
+        let (tokens, prefix) = (&self.tokens.0, self.tokens.1);
+        let width = shapes.side(prefix, tokens, 1)?;
+        Ok(json!({
+            "hidden_size": width,
+            "intermediate_size": shapes.side(prefix, &self.inner, 0)?,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": heads(width, prefix)?,
+            "layer_norm_eps": 1e-5,
+            "max_position_embeddings": shapes.side(prefix, &self.positions, 0)?,
+            "vocab_size": shapes.side(prefix, tokens, 0)?,
+            // The old placeholder, as in the configs of both families' repositories.
+            "eos_token_id": 2,
+        }))
+    }
+}
+
+/// `model_index.json` of stabilityai/stable-diffusion-xl-base-1.0.
+fn index_of_sdxl() -> Value {
+    json!({
+        "_class_name": "StableDiffusionXLPipeline",
+        "force_zeros_for_empty_prompt": true,
+        "scheduler": ["diffusers", "EulerDiscreteScheduler"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "tokenizer_2": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+    })
+}
+
+/// `scheduler_config.json` of stabilityai/stable-diffusion-xl-base-1.0.
+fn scheduler_of_sdxl() -> Value {
+    json!({
+        "_class_name": "EulerDiscreteScheduler",
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+        "beta_start": 0.00085,
+        "clip_sample": false,
+        "interpolation_type": "linear",
+        "num_train_timesteps": 1000,
+        "prediction_type": "epsilon",
+        "sample_max_value": 1.0,
+        "set_alpha_to_one": false,
+        "skip_prk_steps": true,
+        "steps_offset": 1,
+        "timestep_spacing": "leading",
+        "trained_betas": null,
+        "use_karras_sigmas": false,
+    })
+}
+
+/// `model_index.json` of stable-diffusion-v1-5/stable-diffusion-v1-5, without the safety checker,
+/// which no single file holds.
+fn index_of_sd15() -> Value {
+    json!({
+        "_class_name": "StableDiffusionPipeline",
+        "scheduler": ["diffusers", "PNDMScheduler"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+    })
+}
+
+/// `scheduler_config.json` of stable-diffusion-v1-5/stable-diffusion-v1-5.
+fn scheduler_of_sd15() -> Value {
+    json!({
+        "_class_name": "PNDMScheduler",
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+        "beta_start": 0.00085,
+        "num_train_timesteps": 1000,
+        "set_alpha_to_one": false,
+        "skip_prk_steps": true,
+        "steps_offset": 1,
+        "trained_betas": null,
+        "clip_sample": false,
+    })
+}

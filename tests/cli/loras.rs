@@ -1,0 +1,206 @@
+//! `--lora` and `--model FILE.safetensors` as users have them.
+
+use std::fs;
+use std::path::Path;
+
+use oneactor::io::tensors::TensorFile;
+use serde_json::{Value, json as value};
+use tch::{Device, Kind, Tensor};
+
+use crate::{BASE, folder, folder_with_actor, json, oneactor, pixels, text};
+
+/// Writes a LoRA for two layers of the toy's networks; `size` is how strong it is.
+fn lora(path: &Path, size: f64) {
+    let mut file = TensorFile::default();
+    tch::manual_seed(3);
+    for (layer, wide, high) in [
+        ("lora_te1_text_model_encoder_layers_0_mlp_fc1", 64, 256),
+        (
+            "lora_te1_text_model_encoder_layers_1_self_attn_v_proj",
+            64,
+            64,
+        ),
+    ] {
+        let random = |shape| Tensor::randn(shape, (Kind::Float, Device::Cpu)) * size;
+        file.insert(&format!("{layer}.lora_down.weight"), &random([2, wide]));
+        file.insert(&format!("{layer}.lora_up.weight"), &random([high, 2]));
+        file.insert(&format!("{layer}.alpha"), &Tensor::from_slice(&[1.0f32]));
+    }
+    fs::write(path, file.to_bytes().expect("floats")).expect("the folder is writable");
+}
+
+#[test]
+fn a_lora_changes_the_picture_and_is_recorded_everywhere() {
+    let folder = folder("lora");
+    lora(&folder.join("style.safetensors"), 0.5);
+    oneactor(&folder, &format!("{BASE} -o plain")).exits_with(0);
+    oneactor(
+        &folder,
+        &format!("{BASE} -o robot --lora style.safetensors:0.5"),
+    )
+    .exits_with(0);
+    let picture = |place: &str| pixels(&folder.join(place));
+    assert_ne!(picture("plain/base/00.png"), picture("robot/base/00.png"));
+    let base = json(&folder.join("robot/base.json"));
+    let bytes = fs::read(folder.join("style.safetensors")).expect("it is there");
+    let sum = format!("{:08x}", crc32fast::hash(&bytes));
+    let wanted = value!(["style.safetensors:0.5"]);
+    assert_eq!(base["parameters"]["lora"], wanted);
+    assert_eq!(base["parameters"]["lora_crc32"], sum.as_str());
+    let plain = json(&folder.join("plain/base.json"));
+    assert_eq!(base["model_fingerprint"], plain["model_fingerprint"]);
+
+    let with = "--lora style.safetensors:0.5";
+    let run = oneactor(
+        &folder,
+        &format!("tune robot --target 1 --max-steps 1 {with}"),
+    );
+    assert!(!run.exits_with(0).stderr.contains("warning"));
+    assert_eq!(
+        json(&folder.join("robot/tune.json"))["parameters"]["lora"],
+        wanted
+    );
+    let line = format!("sample robot -p [b] --steps 2 -o out --compare {with}");
+    let run = oneactor(&folder, &line).exits_with(0);
+    assert!(!run.stderr.contains("warning"), "{}", run.stderr);
+    for row in text(&folder.join("out/manifest.jsonl")).lines() {
+        let row: Value = serde_json::from_str(row).expect("a row is JSON");
+        assert_eq!((&row["lora"], &row["lora_crc32"]), (&wanted, &value!(sum)));
+    }
+    oneactor(&folder, &line).exits_with(0).writes_nothing();
+    oneactor(&folder, "sample --from out/0000-0.png -o again").exits_with(0);
+    assert_eq!(picture("again/0000-0.png"), picture("out/0000-0.png"));
+
+    // The same file name with other content is no finished picture.
+    lora(&folder.join("style.safetensors"), 0.6);
+    let run = oneactor(&folder, &line).exits_with(2);
+    run.says("lora has changed since")
+        .says("warning: the actor");
+    let plain = "sample -p 'a robot' --no-actor --model toy --steps 2 -o out";
+    let plain = format!("{plain}/plain {with}");
+    oneactor(&folder, &plain)
+        .exits_with(2)
+        .says("lora has changed since");
+}
+
+#[test]
+fn other_loras_than_the_actors_are_told_and_allowed() {
+    let folder = folder_with_actor("other-loras");
+    lora(&folder.join("style.safetensors"), 0.3);
+    let line = "sample robot -p [b] --steps 2 -o out --lora style.safetensors";
+    oneactor(&folder, line)
+        .exits_with(0)
+        .says("warning: the actor robot/actor.safetensors was made with no LoRA")
+        .says("--lora style.safetensors:1");
+    let line = "tune robot --max-steps 1 --overwrite --lora style.safetensors:-1";
+    oneactor(&folder, line)
+        .exits_with(0)
+        .says("warning: the base set robot/base.safetensors was made with no LoRA");
+    // The actor knows what it was tuned with, not what its base images were drawn with.
+    let line = "sample robot -p [b] --steps 2 -o tuned --lora style.safetensors:-1";
+    let run = oneactor(&folder, line).exits_with(0);
+    assert!(!run.stderr.contains("warning"), "{}", run.stderr);
+}
+
+#[test]
+fn loras_stand_in_a_batch_file_as_one_text_or_a_list() {
+    let folder = folder_with_actor("lora-batch");
+    lora(&folder.join("a.safetensors"), 0.3);
+    lora(&folder.join("b.safetensors"), 0.4);
+    let batch = r#"{"defaults": {"actors": "robot", "prompt": "[b]", "steps": 1}, "jobs": [
+        {"output_dir": "one", "lora": "a.safetensors:2"},
+        {"output_dir": "two", "lora": ["a.safetensors", "b.safetensors:-0.5"]}]}"#;
+    fs::write(folder.join("batch.json"), batch).expect("the folder is writable");
+    oneactor(&folder, "sample --config batch.json").exits_with(0);
+    let lora_of = |place: &str| {
+        let row = text(&folder.join(place).join("manifest.jsonl"));
+        serde_json::from_str::<Value>(&row).expect("one row")["lora"].clone()
+    };
+    assert_eq!(lora_of("one"), value!(["a.safetensors:2"]));
+    let both = value!(["a.safetensors:1", "b.safetensors:-0.5"]);
+    assert_eq!(lora_of("two"), both);
+}
+
+#[test]
+fn loras_that_can_not_be_used_are_refused() {
+    let folder = folder_with_actor("bad-loras");
+    lora(&folder.join("good.safetensors"), 0.3);
+    fs::write(folder.join("text.safetensors"), "hello").expect("the folder is writable");
+    fs::write(folder.join("style.ckpt"), "hello").expect("the folder is writable");
+    let mut other = TensorFile::default();
+    for (key, shape) in [("lora_A", [2, 9]), ("lora_B", [9, 2])] {
+        let zeros = Tensor::zeros(shape, (Kind::Float, Device::Cpu));
+        other.insert(&format!("unet.nowhere.to_q.{key}.weight"), &zeros);
+    }
+    fs::write(
+        folder.join("other.safetensors"),
+        other.to_bytes().expect("floats"),
+    )
+    .expect("the folder is writable");
+    for (flag, code, message) in [
+        (
+            "none.safetensors",
+            2,
+            "there is no file none.safetensors: expected FILE.safetensors or",
+        ),
+        (
+            "good.safetensors:much",
+            2,
+            "found the scale \"much\" behind good.safetensors",
+        ),
+        (
+            "good.safetensors:11",
+            2,
+            "found 11, expected a number from -10 to 10",
+        ),
+        (
+            "text.safetensors",
+            3,
+            "text.safetensors: not a whole safetensors file",
+        ),
+        ("style.ckpt", 3, "style.ckpt is pickled: refused"),
+        (
+            "robot/base.safetensors",
+            3,
+            "robot/base.safetensors: latents: not a key of a LoRA",
+        ),
+        (
+            "other.safetensors",
+            3,
+            "other.safetensors: unet.nowhere.to_q.lora_A.weight: the model has no such layer",
+        ),
+    ] {
+        let line = format!("sample robot -p [b] --steps 1 -o x --lora {flag}");
+        oneactor(&folder, &line)
+            .exits_with(code)
+            .says(message)
+            .writes_nothing();
+    }
+    assert!(!folder.join("x").exists());
+}
+
+#[test]
+fn files_that_are_no_checkpoint_are_refused_as_models() {
+    let folder = folder("bad-single-files");
+    lora(&folder.join("style.safetensors"), 0.3);
+    fs::write(folder.join("text.safetensors"), "hello").expect("the folder is writable");
+    fs::write(folder.join("model.ckpt"), "hello").expect("the folder is writable");
+    for (model, message) in [
+        ("style.safetensors", "this is a LoRA: give it with --lora"),
+        (
+            "text.safetensors",
+            "text.safetensors: not a whole safetensors file",
+        ),
+        ("model.ckpt", "model.ckpt is pickled: refused"),
+        (
+            "none.safetensors",
+            "there is no file or folder none.safetensors",
+        ),
+    ] {
+        let line = format!("{} --model {model} -o x", BASE.replace("--model toy", ""));
+        oneactor(&folder, &line)
+            .exits_with(3)
+            .says(message)
+            .writes_nothing();
+    }
+}
