@@ -34,6 +34,7 @@ def build(out):
     import torch
     import transformers
 
+    import expected_control
     import expected_method
     import expected_models
     import expected_pipeline
@@ -59,8 +60,11 @@ def build(out):
         expected_models.write(pipe, shape, expected)
         expected_pipeline.write(pipe, shape, expected)
         expected_method.write(pipe, shape, expected)
+        expected_control.write(pipe, shape, expected)
         tokenizers += [(f"{name}_{part}", folder / part) for part in ("tokenizer", "tokenizer_2")]
         print(f"{name}: {time.time() - began:.0f} s", file=sys.stderr)
+    expected_control.write_sd15(out / "control_sd15")
+    expected_control.write_pictures(out / "control_pictures")
     for name, folder in tokenizers:
         differing = expected_tokenizer.write(folder, out / "tokenizers" / f"{name}.json", texts)
         print(f"{name}: the slow algorithm differs on {len(differing)} of {len(texts)} prompts", file=sys.stderr)

@@ -32,6 +32,7 @@ pub fn draw(
         scheduler.as_mut(),
         &Tensor::cat(&latents, 0),
         guidance,
+        None,
         &mut |_| {
             seeds.iter().for_each(|_| session.reporter.advance(""));
             session.signals.check()

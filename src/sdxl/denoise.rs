@@ -4,6 +4,7 @@
 use anyhow::Result;
 use tch::Tensor;
 
+use super::control::{Control, Pass};
 use super::{Backbone, Conditioning, finite};
 use crate::schedulers::Scheduler;
 
@@ -12,7 +13,8 @@ pub trait Guidance {
     /// The U-Net rows of this step, the conditional one last among those of the plain prompt.
     fn conditioning(&self, step: usize) -> &Conditioning;
 
-    /// Which of those rows has the prompt: its features are h.
+    /// Which of those rows has the prompt: its features are h. The rows before it are without the
+    /// prompt, those after it with one.
     fn conditional_row(&self, step: usize) -> usize;
 
     /// One prediction from the rows' predictions, each `[B, C, H, W]` f32.
@@ -67,8 +69,8 @@ pub struct Denoised {
     pub encoder_features: Tensor,
 }
 
-/// Draws B pictures that share prompt and guidance from their initial latents `[B, C, H, W]`.
-/// `progress` is called after each step; an error from it ends the loop.
+/// Draws B pictures that share prompt and guidance from their initial latents `[B, C, H, W]`, kept to
+/// the pictures of `control` where there is one. `progress` is called after each step; an error from it ends the loop.
 ///
 /// # Errors
 /// When `progress` says so, or the latents hold a value that is not finite.
@@ -77,6 +79,7 @@ pub fn denoise(
     scheduler: &mut dyn Scheduler,
     initial_latents: &Tensor,
     guidance: &dyn Guidance,
+    control: Option<&Control>,
     progress: &mut dyn FnMut(usize) -> Result<()>,
 ) -> Result<Denoised> {
     let _frozen = tch::no_grad_guard();
@@ -96,10 +99,19 @@ pub fn denoise(
             .to_device(backbone.device())
             .expand([rows * b], false);
 
-        let encoded = backbone.unet_encode(&model_input, &timesteps, &conditioning);
+        let mut encoded = backbone.unet_encode(&model_input, &timesteps, &conditioning);
+        let row = guidance.conditional_row(step) as i64;
         if step == steps {
-            let row = guidance.conditional_row(step) as i64;
             encoder_features = encoded.h.narrow(0, row * b, b).to_kind(tch::Kind::Float);
+        }
+        if let Some(control) = control.filter(|control| control.is_active(step, steps)) {
+            let pass = Pass {
+                model_input: &model_input,
+                timesteps: &timesteps,
+                conditioning: &conditioning,
+                first_conditional_row: row * b,
+            };
+            control.steer(backbone, &mut encoded, &pass);
         }
         let predictions = backbone.unet_decode(encoded, &conditioning).chunk(rows, 0);
         let noise_pred = guidance.combine(step, &predictions); // [B, C, H, W]

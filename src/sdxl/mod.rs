@@ -1,6 +1,7 @@
 //! The frozen backbone as one object (arXiv 2307.01952): two text encoders, U-Net, VAE, and the
 //! schedule they were trained on. It knows no projector and no η.
 
+pub mod control;
 pub mod denoise;
 pub mod prompt;
 
@@ -70,6 +71,16 @@ impl Conditioning {
             prompt_embeds: each(&self.prompt_embeds),
             pooled_prompt_embeds: each(&self.pooled_prompt_embeds),
             time_ids: each(&self.time_ids),
+        }
+    }
+
+    /// `count` rows from `first` on.
+    pub fn narrow(&self, first: i64, count: i64) -> Conditioning {
+        let part = |t: &Tensor| t.narrow(0, first, count);
+        Conditioning {
+            prompt_embeds: part(&self.prompt_embeds),
+            pooled_prompt_embeds: part(&self.pooled_prompt_embeds),
+            time_ids: part(&self.time_ids),
         }
     }
 
@@ -262,14 +273,7 @@ impl Backbone {
         timesteps: &Tensor,
         conditioning: &Conditioning,
     ) -> Encoded {
-        let added = self
-            .unet_config
-            .addition_embed_type
-            .as_ref()
-            .map(|_| AddedConditions {
-                text_embeds: conditioning.pooled_prompt_embeds.shallow_clone(),
-                time_ids: conditioning.time_ids.shallow_clone(),
-            });
+        let added = self.added_conditions(conditioning);
         let model_input = model_input.to_kind(self.kind);
         self.unet.encode(
             &model_input,
@@ -277,6 +281,17 @@ impl Backbone {
             &conditioning.prompt_embeds,
             added.as_ref(),
         )
+    }
+
+    /// Pooled text and sizes, where the model is told of them.
+    fn added_conditions(&self, conditioning: &Conditioning) -> Option<AddedConditions> {
+        self.unet_config
+            .addition_embed_type
+            .as_ref()
+            .map(|_| AddedConditions {
+                text_embeds: conditioning.pooled_prompt_embeds.shallow_clone(),
+                time_ids: conditioning.time_ids.shallow_clone(),
+            })
     }
 
     /// The U-Net's second half: the prediction in f32.
