@@ -9,12 +9,14 @@ use std::path::PathBuf;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
+pub mod control;
 pub mod sample;
 pub mod target;
 pub mod tune;
 
+pub use control::ControlFlags;
 pub use sample::SampleFlags;
 pub use target::Target;
 pub use tune::TuneFlags;
@@ -261,10 +263,35 @@ pub struct GenerateBaseFlags {
     #[serde(flatten)]
     pub drawing: DrawingFlags,
 
+    /// Pictures that the drawing keeps to.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub control: ControlFlags,
+
     /// Which model draws.
     #[command(flatten)]
     #[serde(flatten)]
     pub model: ModelFlags,
+}
+
+/// A batch file may give a list or a single value.
+fn one_or_many<'de, T, D>(deserializer: D) -> Result<Option<Vec<T>>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "a string or a list of strings")]
+    enum OneOrMany<T> {
+        One(T),
+        Many(Vec<T>),
+    }
+    Ok(
+        Option::<OneOrMany<T>>::deserialize(deserializer)?.map(|value| match value {
+            OneOrMany::One(value) => vec![value],
+            OneOrMany::Many(values) => values,
+        }),
+    )
 }
 
 /// The command line as `main` parses it: [`Cli`], with an environment variable for every flag.

@@ -10,10 +10,12 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tch::Device;
 
+use super::control::LocatedControl;
 use super::located::{LocatedModel, ResolvedDrawing};
 use super::manifest::Manifest;
 use super::picture::{
-    differences, drawing_settings, picture_settings, save_comparison, save_contact_sheet,
+    changed_sources, differences, drawing_settings, picture_settings, save_comparison,
+    save_contact_sheet,
 };
 use super::session::Session;
 use super::{Prepared, create_folder, work_off};
@@ -51,12 +53,11 @@ struct Sampling {
     job: SampleJob,
     model: Rc<LocatedModel>,
     drawing: ResolvedDrawing,
+    control: Option<LocatedControl>,
     /// What the actor was made from; `None` for the plain model.
     subject: Option<BaseFacts>,
     /// What the guided pictures, or with `--no-actor` the plain ones, have in common.
     settings: Settings,
-    /// CRC-32 of the files that the settings only name.
-    sources: Settings,
     /// The pictures that were asked for.
     pictures: Vec<Picture>,
     /// With `--compare`: the same ones by the plain model.
@@ -76,6 +77,8 @@ struct Picture {
     is_guided: bool,
     /// All that it follows from.
     settings: Settings,
+    /// CRC-32 of the files that the settings only name.
+    sources: Settings,
     /// Path below the folder of the results.
     name: String,
     path: PathBuf,
@@ -132,9 +135,24 @@ fn prepare(session: &Session, mut job: SampleJob) -> Result<Sampling> {
         model.check_prompt(prompt, word, &session.reporter)?;
     }
     let is_guided = !job.guidance.no_actor;
-    let plain = drawing_settings(&job.drawing, drawing, &model);
+    let control = job.control.as_ref();
+    let control = control
+        .map(|control| LocatedControl::locate(session, control, &model, drawing))
+        .transpose()?;
+    let mut plain = drawing_settings(&job.drawing, drawing, &model);
+    plain.extend(
+        control
+            .as_ref()
+            .map(LocatedControl::settings)
+            .unwrap_or_default(),
+    );
     let settings = job_settings(&job, plain.clone(), is_guided);
-    let sources = sources(&job)?;
+    let of_control = control
+        .as_ref()
+        .map(LocatedControl::sources)
+        .unwrap_or_default();
+    let mut sources = sources(&job)?;
+    sources.extend(of_control.clone());
     let series = |folder: &str, settings: &Settings, is_guided: bool| Series {
         job: &job,
         folder: folder.to_owned(),
@@ -142,7 +160,7 @@ fn prepare(session: &Session, mut job: SampleJob) -> Result<Sampling> {
         sources: if is_guided {
             sources.clone()
         } else {
-            Settings::new()
+            of_control.clone()
         },
         is_guided,
     };
@@ -155,9 +173,9 @@ fn prepare(session: &Session, mut job: SampleJob) -> Result<Sampling> {
         job,
         model,
         drawing,
+        control,
         subject,
         settings,
-        sources,
         pictures,
         plain_pictures,
     })
@@ -269,6 +287,7 @@ impl Series<'_> {
             seed,
             is_guided: self.is_guided,
             settings,
+            sources: self.sources.clone(),
             name,
             path,
             latents,
@@ -289,14 +308,7 @@ fn is_same_picture(path: &Path, settings: &Settings, sources: &Settings) -> Resu
     let there = record::read_record(path)
         .with_context(|| format!("a file of that name is in the way ({way_out})"))?;
     let mut found = differences(&there.parameters, settings);
-    for (key, value) in sources {
-        if there.facts.get(key) != Some(value) {
-            found.push(format!(
-                "{} has changed since",
-                key.trim_end_matches("_crc32")
-            ));
-        }
-    }
+    found.extend(changed_sources(sources, |key| there.facts.get(key)));
     if found.is_empty() {
         return Ok(true);
     }
@@ -324,11 +336,11 @@ fn execute(session: &Session, sampling: Sampling) -> Result<()> {
     }
     if !missing.is_empty() {
         let backbone = session.load(&sampling.model)?;
+        let painter = Painter::new(session, &backbone, &sampling)?;
         create_folder(folder)?;
         if sampling.job.compare {
             create_folder(&folder.join("plain"))?;
         }
-        let painter = Painter::new(&backbone, &sampling)?;
         session
             .reporter
             .start("drawing", missing.len() * sampling.job.drawing.steps);

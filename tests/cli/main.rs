@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod batches;
+mod control;
 mod interruption;
 mod whole_job;
 

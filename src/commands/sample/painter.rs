@@ -1,6 +1,7 @@
 //! Drawing the pictures of a job, with the actor or without.
 
 use std::path::Path;
+use std::rc::Rc;
 use std::time::Instant;
 
 use anyhow::Result;
@@ -21,6 +22,7 @@ use crate::io::tensors::TensorFile;
 use crate::oneactor::actor::Actor;
 use crate::oneactor::base_word::BaseWordPrompt;
 use crate::oneactor::guidance::{ClusterGuidance, GuidanceSettings, Offsets};
+use crate::sdxl::control::Control;
 use crate::sdxl::denoise::{Guidance, PlainGuidance};
 use crate::sdxl::{Backbone, Conditioning};
 
@@ -32,6 +34,7 @@ pub(super) struct Painter<'a> {
     actor: Option<Guide>,
     /// The branch without the prompt, the same for all pictures.
     negative: Conditioning,
+    control: Option<Control>,
 }
 
 /// Where the offsets come from.
@@ -42,7 +45,11 @@ struct Guide {
 }
 
 impl<'a> Painter<'a> {
-    pub(super) fn new(backbone: &'a Backbone, sampling: &'a Sampling) -> Result<Self> {
+    pub(super) fn new(
+        session: &Session,
+        backbone: &'a Rc<Backbone>,
+        sampling: &'a Sampling,
+    ) -> Result<Self> {
         let job = &sampling.job;
         let actor = match &job.actor {
             Some(path) if !job.guidance.no_actor => {
@@ -63,6 +70,11 @@ impl<'a> Painter<'a> {
         let negative = job.drawing.negative_prompt.as_deref();
         Ok(Self {
             negative: backbone.encode_negative(negative, height, width)?,
+            control: sampling
+                .control
+                .as_ref()
+                .map(|control| control.load(session, backbone))
+                .transpose()?,
             backbone,
             sampling,
             actor,
@@ -85,7 +97,7 @@ impl<'a> Painter<'a> {
             self.sampling.drawing,
             self.sampling.job.drawing.steps,
             &seeds,
-            guidance,
+            (guidance, self.control.as_ref()),
         )?;
         let seconds = started.elapsed().as_secs_f64() / pictures.len() as f64;
         for (row, picture) in pictures.iter().enumerate() {
@@ -118,9 +130,7 @@ impl<'a> Painter<'a> {
             .as_ref()
             .map(|facts| facts.base_word.as_str());
         let mut facts = picture_facts(&self.backbone.facts, subject);
-        if picture.is_guided {
-            facts.extend(self.sampling.sources.clone());
-        }
+        facts.extend(picture.sources.clone());
         save_picture(&picture.path, image, &picture.settings, &facts)
     }
 
