@@ -18,7 +18,7 @@ pub enum MidBlockType {
 }
 
 /// `config.json` of a ControlNet. A field that would change the architecture in a way this port does
-/// not know is refused by [`ControlNetConfig::check`]. Defaults are diffusers' own.
+/// not know is refused by [`ControlNetConfig::parse`]. Defaults are diffusers' own.
 #[derive(Clone, Debug, Deserialize)]
 pub struct ControlNetConfig {
     /// Channels of the latents that come in.
@@ -76,7 +76,7 @@ pub struct ControlNetConfig {
     /// Channels of the picture's embedding; each but the first halves the resolution.
     #[serde(default = "conditioning_channels")]
     pub conditioning_embedding_out_channels: Vec<i64>,
-    /// All other fields, for [`ControlNetConfig::check`].
+    /// All other fields, for [`ControlNetConfig::parse`].
     #[serde(flatten)]
     rest: serde_json::Map<String, serde_json::Value>,
 }
