@@ -9,12 +9,14 @@ use std::path::PathBuf;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
+pub mod control;
 pub mod sample;
 pub mod target;
 pub mod tune;
 
+pub use control::ControlFlags;
 pub use sample::SampleFlags;
 pub use target::Target;
 pub use tune::TuneFlags;
@@ -163,7 +165,7 @@ pub struct ModelFlags {
     /// LoRA to merge into U-Net and text encoders, with how much of it; may be given several times
     /// [default: none; a scale is 1]
     #[arg(long, value_name = "FILE.safetensors[:SCALE]")]
-    #[serde(default, deserialize_with = "sample::one_or_many")]
+    #[serde(default, deserialize_with = "one_or_many")]
     pub lora: Option<Vec<String>>,
 
     /// auto, cpu, cuda or cuda:N [default: auto, the first GPU or else the CPU]
@@ -255,7 +257,7 @@ pub struct GenerateBaseFlags {
     /// Base word: the word (or words) of the prompt that names the subject; given several times,
     /// all those subjects are drawn and tuned together, as one actor
     #[arg(long, value_name = "WORD")]
-    #[serde(default, deserialize_with = "sample::one_or_many")]
+    #[serde(default, deserialize_with = "one_or_many")]
     pub subject: Option<Vec<String>>,
 
     /// Folder for base/00.png …, grid.png, base.safetensors and base.json
@@ -271,10 +273,35 @@ pub struct GenerateBaseFlags {
     #[serde(flatten)]
     pub drawing: DrawingFlags,
 
+    /// Pictures that the drawing keeps to.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub control: ControlFlags,
+
     /// Which model draws.
     #[command(flatten)]
     #[serde(flatten)]
     pub model: ModelFlags,
+}
+
+/// A batch file may give a list or a single value.
+fn one_or_many<'de, T, D>(deserializer: D) -> Result<Option<Vec<T>>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "a string or a list of strings")]
+    enum OneOrMany<T> {
+        One(T),
+        Many(Vec<T>),
+    }
+    Ok(
+        Option::<OneOrMany<T>>::deserialize(deserializer)?.map(|value| match value {
+            OneOrMany::One(value) => vec![value],
+            OneOrMany::Many(values) => values,
+        }),
+    )
 }
 
 /// The command line as `main` parses it: [`Cli`], with an environment variable for every flag.

@@ -47,9 +47,14 @@ fn latents(backbone: &Backbone, guidance: &dyn Guidance) -> Tensor {
     let mut scheduler =
         new_scheduler(SchedulerKind::Euler, &backbone.scheduler_config, 4).expect("four steps");
     let start = backbone.initial_latents(3, 64, 64);
-    denoise(backbone, scheduler.as_mut(), &start, guidance, &mut |_| {
-        Ok(())
-    })
+    denoise(
+        backbone,
+        scheduler.as_mut(),
+        &start,
+        guidance,
+        None,
+        &mut |_| Ok(()),
+    )
     .expect("finite latents")
     .latents
 }

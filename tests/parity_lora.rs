@@ -110,7 +110,9 @@ fn every_key_style_gives_what_diffusers_gives() {
         let kind = config.own_kind().expect("a known class");
         let mut scheduler = new_scheduler(kind, config, run.steps).expect("8 steps");
         let sampler = scheduler.as_mut();
-        let drawn = denoise(&backbone, sampler, &initial, &guidance, &mut |_| Ok(()));
+        let drawn = denoise(&backbone, sampler, &initial, &guidance, None, &mut |_| {
+            Ok(())
+        });
         let latents = drawn.expect("finite").latents;
         report.close("latents", &latents, &get("latents"), LATENTS);
         report.finish();

@@ -78,6 +78,7 @@ fn sample(backbone: &Backbone, run: &Eq19, offsets: &Offsets) -> Tensor {
         scheduler.as_mut(),
         &initial,
         &guidance,
+        None,
         &mut |_| Ok(()),
     )
     .expect("finite latents")

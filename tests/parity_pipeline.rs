@@ -92,6 +92,7 @@ fn draw(backbone: &Backbone, i: usize, run: &Run, expected: &Expected, report: &
         scheduler.as_mut(),
         &initial,
         &guidance,
+        None,
         &mut |_| Ok(()),
     )
     .expect("finite latents");
@@ -181,6 +182,7 @@ fn a_batch_gives_what_its_images_give_alone() {
         scheduler.as_mut(),
         &initial,
         &guidance,
+        None,
         &mut |_| Ok(()),
     )
     .expect("finite latents");

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
-use super::{DrawingFlags, ModelFlags};
+use super::{ControlFlags, DrawingFlags, ModelFlags, one_or_many};
 
 /// A set of defaults for sampling.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -101,6 +101,11 @@ pub struct SampleFlags {
     #[serde(flatten)]
     pub drawing: DrawingFlags,
 
+    /// Pictures that the drawing keeps to.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub control: ControlFlags,
+
     /// Which model draws.
     #[command(flatten)]
     #[serde(flatten)]
@@ -152,24 +157,4 @@ pub struct GuidanceFlags {
     /// and average_offset, f32 [W, D] each
     #[arg(long, value_name = "FILE.safetensors")]
     pub offsets: Option<PathBuf>,
-}
-
-/// A batch file may give a list or a single value.
-pub(super) fn one_or_many<'de, T, D>(deserializer: D) -> Result<Option<Vec<T>>, D::Error>
-where
-    T: Deserialize<'de>,
-    D: Deserializer<'de>,
-{
-    #[derive(Deserialize)]
-    #[serde(untagged, expecting = "a string or a list of strings")]
-    enum OneOrMany<T> {
-        One(T),
-        Many(Vec<T>),
-    }
-    Ok(
-        Option::<OneOrMany<T>>::deserialize(deserializer)?.map(|value| match value {
-            OneOrMany::One(value) => vec![value],
-            OneOrMany::Many(values) => values,
-        }),
-    )
 }

@@ -7,10 +7,11 @@ use super::located::ResolvedDrawing;
 use super::session::Session;
 use crate::schedulers::new_scheduler;
 use crate::sdxl::Backbone;
+use crate::sdxl::control::Control;
 use crate::sdxl::denoise::{Denoised, Guidance, denoise};
 
 /// Draws one picture for each seed, all at once: what denoising leaves, and the pictures in [0, 1]
-/// `[B, 3, H, W]`. Progress counts a step of every picture.
+/// `[B, 3, H, W]`, kept to the pictures of `control` where there is one. Progress counts a step of every picture.
 ///
 /// # Errors
 /// When a signal asks to stop, or a value is not finite.
@@ -20,7 +21,7 @@ pub fn draw(
     drawing: ResolvedDrawing,
     steps: usize,
     seeds: &[i64],
-    guidance: &dyn Guidance,
+    (guidance, control): (&dyn Guidance, Option<&Control>),
 ) -> Result<(Denoised, Tensor)> {
     let latents: Vec<Tensor> = seeds
         .iter()
@@ -32,6 +33,7 @@ pub fn draw(
         scheduler.as_mut(),
         &Tensor::cat(&latents, 0),
         guidance,
+        control,
         &mut |_| {
             seeds.iter().for_each(|_| session.reporter.advance(""));
             session.signals.check()

@@ -8,11 +8,12 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use super::control::LocatedControl;
 use super::draw::draw;
 use super::located::{LocatedModel, ResolvedDrawing};
 use super::picture::{
-    differences, drawing_settings, picture_facts, picture_settings, save_contact_sheet,
-    save_picture, to_rgb,
+    changed_sources, differences, drawing_settings, picture_facts, picture_settings,
+    save_contact_sheet, save_picture, to_rgb,
 };
 use super::session::Session;
 use super::{Prepared, create_folder, work_off};
@@ -23,6 +24,7 @@ use crate::config::{GenerateBaseJob, plan};
 use crate::error::usage;
 use crate::io::atomic::write_bytes_atomically;
 use crate::oneactor::base_set::{BaseFacts, BaseSet};
+use crate::sdxl::control::Control;
 use crate::sdxl::denoise::PlainGuidance;
 use crate::sdxl::{Backbone, Conditioning};
 
@@ -42,8 +44,11 @@ struct BaseJob {
     job: GenerateBaseJob,
     model: Rc<LocatedModel>,
     drawing: ResolvedDrawing,
+    control: Option<LocatedControl>,
     /// What the images follow from; the same settings give the same images.
     settings: Settings,
+    /// CRC-32 of the files that the settings only name.
+    sources: Settings,
     is_finished: bool,
 }
 
@@ -105,7 +110,19 @@ fn prepare(session: &Session, mut job: GenerateBaseJob) -> Result<BaseJob> {
     let model = session.locate(&job.model)?;
     model.check_prompt(&job.prompt, &job.subjects, &session.reporter)?;
     let drawing = model.resolve(&job.drawing)?;
+    let control = job.control.as_ref();
+    let control = control
+        .map(|control| LocatedControl::locate(session, control, &model, drawing))
+        .transpose()?;
+    let sources = control.as_ref().map(LocatedControl::sources);
+    let sources = sources.unwrap_or_default();
     let mut settings = drawing_settings(&job.drawing, drawing, &model);
+    settings.extend(
+        control
+            .as_ref()
+            .map(LocatedControl::settings)
+            .unwrap_or_default(),
+    );
     let subject = match &job.subjects[..] {
         [subject] => json!(subject),
         subjects => json!(subjects),
@@ -119,13 +136,14 @@ fn prepare(session: &Session, mut job: GenerateBaseJob) -> Result<BaseJob> {
     if let Some(sums) = model.lora_crc32() {
         settings.insert("lora_crc32".to_owned(), json!(sums));
     }
-    let is_finished =
-        !job.drawing.overwrite && is_finished(&job.output_dir, &settings, job.num_images)?;
+    let is_finished = !job.drawing.overwrite && is_finished(&job, &settings, &sources)?;
     Ok(BaseJob {
         job,
         model,
         drawing,
+        control,
         settings,
+        sources,
         is_finished,
     })
 }
@@ -134,15 +152,20 @@ fn prepare(session: &Session, mut job: GenerateBaseJob) -> Result<BaseJob> {
 ///
 /// # Errors
 /// When it holds those of other settings.
-fn is_finished(folder: &Path, settings: &Settings, num_images: usize) -> Result<bool> {
+fn is_finished(job: &GenerateBaseJob, settings: &Settings, sources: &Settings) -> Result<bool> {
+    let folder = &job.output_dir;
     let layout = Layout(folder);
     let path = layout.config();
     let Ok(text) = fs::read_to_string(&path) else {
         return Ok(false);
     };
-    let there: Value = serde_json::from_str(&text).unwrap_or_default();
-    let there = there["parameters"].as_object().cloned().unwrap_or_default();
-    let differences = differences(&there, settings);
+    let config: Value = serde_json::from_str(&text).unwrap_or_default();
+    let there = config["parameters"]
+        .as_object()
+        .cloned()
+        .unwrap_or_default();
+    let mut differences = differences(&there, settings);
+    differences.extend(changed_sources(sources, |key| config["sources"].get(key)));
     if !differences.is_empty() {
         return Err(usage(format!(
             "{} holds base images drawn with other settings ({}): \
@@ -152,7 +175,7 @@ fn is_finished(folder: &Path, settings: &Settings, num_images: usize) -> Result<
         )));
     }
     let mut files = vec![layout.grid(), layout.tensors()];
-    files.extend((0..num_images).map(|index| layout.image(index)));
+    files.extend((0..job.num_images).map(|index| layout.image(index)));
     Ok(files.iter().all(|file| file.is_file()))
 }
 
@@ -170,8 +193,9 @@ fn execute(session: &Session, prepared: BaseJob) -> Result<()> {
     }
     let started = Instant::now();
     let backbone = session.load(&prepared.model)?;
+    let painter = Painter::new(session, &backbone, &prepared)?;
     create_folder(&layout.images())?;
-    start_parts(&layout, &prepared.settings, job)?;
+    start_parts(&layout, &prepared)?;
 
     let missing: Vec<usize> = (0..job.num_images)
         .filter(|&index| !(layout.part(index).is_file() && layout.image(index).is_file()))
@@ -183,7 +207,6 @@ fn execute(session: &Session, prepared: BaseJob) -> Result<()> {
             job.num_images
         ));
     }
-    let painter = Painter::new(&backbone, &prepared)?;
     session
         .reporter
         .start("drawing base images", missing.len() * job.drawing.steps);
@@ -216,8 +239,11 @@ fn execute(session: &Session, prepared: BaseJob) -> Result<()> {
 }
 
 /// Makes the folder of parts ready: parts of an earlier run with the same settings are kept.
-fn start_parts(layout: &Layout, settings: &Settings, job: &GenerateBaseJob) -> Result<()> {
-    let text = serde_json::to_string(settings)?;
+fn start_parts(layout: &Layout, prepared: &BaseJob) -> Result<()> {
+    let job = &prepared.job;
+    let mut settings = prepared.settings.clone();
+    settings.extend(prepared.sources.clone());
+    let text = serde_json::to_string(&settings)?;
     let is_same = fs::read_to_string(layout.parts_config()).is_ok_and(|there| there == text);
     if !is_same || (job.drawing.overwrite && layout.config().is_file()) {
         // Parts are drawn anew, and until that is done the old base set is no longer whole.
@@ -243,10 +269,11 @@ struct Painter<'a> {
     backbone: &'a Backbone,
     prepared: &'a BaseJob,
     guidance: PlainGuidance,
+    control: Option<Control>,
 }
 
 impl<'a> Painter<'a> {
-    fn new(backbone: &'a Backbone, prepared: &'a BaseJob) -> Result<Self> {
+    fn new(session: &Session, backbone: &'a Rc<Backbone>, prepared: &'a BaseJob) -> Result<Self> {
         let ResolvedDrawing { width, height, .. } = prepared.drawing;
         let drawing = &prepared.job.drawing;
         let prompt: Conditioning = backbone.encode_prompt(&prepared.job.prompt, height, width)?;
@@ -254,6 +281,11 @@ impl<'a> Painter<'a> {
         let negative = backbone.encode_negative(negative, height, width)?;
         Ok(Self {
             guidance: PlainGuidance::new(&negative, &prompt, drawing.guidance_scale),
+            control: prepared
+                .control
+                .as_ref()
+                .map(|control| control.load(session, backbone))
+                .transpose()?,
             backbone,
             prepared,
         })
@@ -273,7 +305,7 @@ impl<'a> Painter<'a> {
             self.prepared.drawing,
             drawing.steps,
             &seeds,
-            &self.guidance,
+            (&self.guidance, self.control.as_ref()),
         )?;
         for (row, (&index, &seed)) in indices.iter().zip(&seeds).enumerate() {
             let part = BaseSet {
@@ -293,8 +325,11 @@ impl<'a> Painter<'a> {
         let job = &self.prepared.job;
         let settings = drawing_settings(&job.drawing, self.prepared.drawing, &self.prepared.model);
         let mut settings = picture_settings(&settings, &job.prompt, seed);
+        let control = self.prepared.control.as_ref();
+        settings.extend(control.map(LocatedControl::settings).unwrap_or_default());
         settings.insert("no_actor".to_owned(), json!(true));
-        let facts = picture_facts(&self.backbone.facts, &job.subjects);
+        let mut facts = picture_facts(&self.backbone.facts, &job.subjects);
+        facts.extend(self.prepared.sources.clone());
         save_picture(path, picture, &settings, &facts)
     }
 
@@ -325,6 +360,7 @@ fn save_config(
         "version": env!("CARGO_PKG_VERSION"),
         "command": "generate-base",
         "parameters": prepared.settings,
+        "sources": prepared.sources,
         "model_fingerprint": backbone.facts.fingerprint,
         "device": format!("{:?}", backbone.device()),
         "seconds": seconds,

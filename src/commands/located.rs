@@ -12,10 +12,12 @@ use crate::error::usage;
 use crate::io::hub::HubSettings;
 use crate::io::lora;
 use crate::io::model_files::{ModelFiles, ModelOptions};
+use crate::models::unet_2d_condition::UNet2DConditionConfig;
 use crate::oneactor::base_set::BaseFacts;
 use crate::progress::Reporter;
 use crate::schedulers::{SchedulerConfig, SchedulerKind, new_scheduler};
 use crate::sdxl::Pipeline;
+use crate::sdxl::control::ModelSide;
 use crate::sdxl::pipeline::vae_config;
 use crate::sdxl::prompt::Tokenizers;
 
@@ -39,8 +41,8 @@ pub struct LocatedModel {
     scheduler_config: SchedulerConfig,
     /// Pixels that one latent is wide.
     scale_factor: i64,
-    /// Width and height where none is named, in latents.
-    sample_size: i64,
+    /// The U-Net's config.
+    unet: UNet2DConditionConfig,
 }
 
 /// How a picture is drawn, with all that the model decides.
@@ -69,10 +71,7 @@ impl LocatedModel {
                 revision,
                 offline: job.offline,
             };
-            ModelFiles::locate_with(&options, &|| {
-                let settings = HubSettings::from_env(options.offline)?;
-                Ok(if quiet { settings.quiet() } else { settings })
-            })
+            find(&options, quiet)
         };
         let name = job.model.as_deref().unwrap_or(DEFAULT_MODEL);
         let mut files = find(name, job.revision.clone(), job.variant.clone())?;
@@ -93,7 +92,7 @@ impl LocatedModel {
             tokenizers: Tokenizers::load(&files, pipeline)?,
             scheduler_config: pipeline.scheduler_config(&files)?,
             scale_factor: vae_config(vae.as_ref().unwrap_or(&files))?.scale_factor(),
-            sample_size: pipeline.unet_config(&files)?.sample_size,
+            unet: pipeline.unet_config(&files)?,
             files,
             vae,
         })
@@ -106,7 +105,7 @@ impl LocatedModel {
     pub fn resolve(&self, drawing: &DrawingJob) -> Result<ResolvedDrawing> {
         let factor = self.scale_factor;
         let side = |flag: &str, pixels: Option<i64>| match pixels {
-            None => Ok(self.sample_size * factor),
+            None => Ok(self.unet.sample_size * factor),
             Some(pixels) if pixels % factor == 0 => Ok(pixels),
             Some(pixels) => Err(usage(format!(
                 "{flag}: found {pixels}, expected a multiple of {factor} for {}",
@@ -163,6 +162,29 @@ impl LocatedModel {
         Ok(())
     }
 
+    /// The files of the ControlNet `name`, of the model's variant where it has that.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn find_controlnet(&self, name: &str, quiet: bool) -> Result<ModelFiles> {
+        let options = ModelOptions {
+            model: name.to_owned(),
+            variant: self.job.variant.clone(),
+            revision: None,
+            offline: self.job.offline,
+        };
+        find(&options, quiet)
+    }
+
+    /// What a ControlNet has to fit.
+    pub fn side(&self) -> ModelSide<'_> {
+        ModelSide {
+            name: self.files.name(),
+            unet: &self.unet,
+            scale_factor: self.scale_factor,
+        }
+    }
+
     /// Name of the precision, as `--dtype` has it.
     pub fn dtype(&self) -> &'static str {
         match self.kind {
@@ -171,6 +193,14 @@ impl LocatedModel {
             _ => "fp32",
         }
     }
+}
+
+/// Finds files with the hub's settings from the environment.
+fn find(options: &ModelOptions, quiet: bool) -> Result<ModelFiles> {
+    ModelFiles::locate_with(options, &|| {
+        let settings = HubSettings::from_env(options.offline)?;
+        Ok(if quiet { settings.quiet() } else { settings })
+    })
 }
 
 /// The name that [`resolve_dtype`] knows.

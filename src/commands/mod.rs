@@ -3,6 +3,7 @@
 //! All of them work a batch off in the same way, see `work_off`: every job is prepared, which
 //! checks all that can be checked without loading weights, and only then is the first one done.
 
+mod control;
 mod doctor;
 mod draw;
 mod generate_base;

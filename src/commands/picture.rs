@@ -154,6 +154,10 @@ fn a1111_text(settings: &Settings, facts: &Settings) -> String {
         Some(&json!(format!("{}x{}", side("width"), side("height")))),
     );
     add("Model", settings.get("model"));
+    if let Some(Value::Array(nets)) = settings.get("controlnet") {
+        let nets: Vec<String> = nets.iter().map(plain).collect();
+        add("OneActor ControlNet", Some(&json!(nets.join(", "))));
+    }
     if is_guided {
         add("OneActor v", settings.get("semantic_scale"));
         add("OneActor eta1", settings.get("eta_1"));
@@ -262,6 +266,19 @@ pub fn differences(there: &Settings, here: &Settings) -> Vec<String> {
                 shown(here.get(key))
             )
         })
+        .collect()
+}
+
+/// The files that the settings only name and that are others than `there`, for a message.
+pub fn changed_sources<'a>(
+    sources: &Settings,
+    there: impl Fn(&str) -> Option<&'a Value>,
+) -> Vec<String> {
+    let changed = sources
+        .iter()
+        .filter(|(key, value)| there(key) != Some(value));
+    changed
+        .map(|(key, _)| format!("{} has changed since", key.trim_end_matches("_crc32")))
         .collect()
 }
 

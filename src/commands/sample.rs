@@ -9,10 +9,12 @@ use std::rc::Rc;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use super::control::LocatedControl;
 use super::located::{LocatedModel, ResolvedDrawing};
 use super::manifest::Manifest;
 use super::picture::{
-    differences, drawing_settings, picture_settings, save_comparison, save_contact_sheet,
+    changed_sources, differences, drawing_settings, picture_settings, save_comparison,
+    save_contact_sheet,
 };
 use super::session::Session;
 use super::{Prepared, create_folder, work_off};
@@ -47,6 +49,7 @@ struct Sampling {
     job: SampleJob,
     model: Rc<LocatedModel>,
     drawing: ResolvedDrawing,
+    control: Option<LocatedControl>,
     /// What the guided pictures, or with `--no-actor` the plain ones, have in common.
     settings: Settings,
     /// The pictures that were asked for.
@@ -132,15 +135,35 @@ fn prepare(session: &Session, mut job: SampleJob) -> Result<Sampling> {
         model.check_prompt(&scene.prompt, scene.guided_words(), &session.reporter)?;
     }
     let is_guided = !job.guidance.no_actor;
-    let plain = drawing_settings(&job.drawing, drawing, &model);
+    let control = job.control.as_ref();
+    let control = control
+        .map(|control| LocatedControl::locate(session, control, &model, drawing))
+        .transpose()?;
+    let mut plain = drawing_settings(&job.drawing, drawing, &model);
+    plain.extend(
+        control
+            .as_ref()
+            .map(LocatedControl::settings)
+            .unwrap_or_default(),
+    );
     let settings = job_settings(&job, plain.clone(), is_guided);
     let lora_crc32 = model.lora_crc32();
+    let mut sources: Settings = lora_crc32
+        .map(|sums| ("lora_crc32".to_owned(), json!(sums)))
+        .into_iter()
+        .collect();
+    sources.extend(
+        control
+            .as_ref()
+            .map(LocatedControl::sources)
+            .unwrap_or_default(),
+    );
     let series = |folder: &str, settings: &Settings, is_guided: bool| Series {
         job: &job,
         cast: &cast,
         folder: folder.to_owned(),
         settings: settings.clone(),
-        lora_crc32: lora_crc32.as_deref(),
+        sources: sources.clone(),
         is_guided,
     };
     let pictures = series("", &settings, is_guided).pictures(&scenes)?;
@@ -152,6 +175,7 @@ fn prepare(session: &Session, mut job: SampleJob) -> Result<Sampling> {
         job,
         model,
         drawing,
+        control,
         settings,
         pictures,
         plain_pictures,
@@ -187,8 +211,8 @@ struct Series<'a> {
     /// Before the file names: empty or a folder with a slash.
     folder: String,
     settings: Settings,
-    /// CRC-32 of the LoRAs that are merged, if any are.
-    lora_crc32: Option<&'a str>,
+    /// CRC-32 of LoRAs and control images, which plain pictures follow from too.
+    sources: Settings,
     is_guided: bool,
 }
 
@@ -208,10 +232,7 @@ impl Series<'_> {
         let name = format!("{}{index:04}-{seed}.png", self.folder);
         let path = self.job.output_dir.join(&name);
         let mut settings = picture_settings(&self.settings, &scene.prompt, seed);
-        let mut sources = Settings::new();
-        if let Some(sums) = self.lora_crc32 {
-            sources.insert("lora_crc32".to_owned(), json!(sums));
-        }
+        let mut sources = self.sources.clone();
         if self.is_guided {
             // Only those who act: an actor that is added later changes no picture without it.
             self.cast.record(scene, &mut settings, &mut sources);
@@ -274,14 +295,7 @@ fn is_same_picture(path: &Path, settings: &Settings, sources: &Settings) -> Resu
     let there = record::read_record(path)
         .with_context(|| format!("a file of that name is in the way ({way_out})"))?;
     let mut found = differences(&there.parameters, settings);
-    for (key, value) in sources {
-        if there.facts.get(key) != Some(value) {
-            found.push(format!(
-                "{} has changed since",
-                key.trim_end_matches("_crc32")
-            ));
-        }
-    }
+    found.extend(changed_sources(sources, |key| there.facts.get(key)));
     if found.is_empty() {
         return Ok(true);
     }
@@ -309,11 +323,11 @@ fn execute(session: &Session, sampling: Sampling) -> Result<()> {
     }
     if !missing.is_empty() {
         let backbone = session.load(&sampling.model)?;
+        let painter = Painter::new(session, &backbone, &sampling)?;
         create_folder(folder)?;
         if sampling.job.compare {
             create_folder(&folder.join("plain"))?;
         }
-        let painter = Painter::new(&backbone, &sampling)?;
         session
             .reporter
             .start("drawing", missing.len() * sampling.job.drawing.steps);

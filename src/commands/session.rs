@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 use super::located::LocatedModel;
 use crate::cli::{Format, RunFlags};
 use crate::config::ModelJob;
+use crate::io::model_files::ModelFiles;
 use crate::progress::Reporter;
+use crate::sdxl::control::ControlNet;
 use crate::sdxl::{Backbone, LoadOptions};
 use crate::signals::Signals;
 
@@ -27,6 +29,16 @@ pub struct Session {
     format: Format,
     located: RefCell<Vec<(ModelJob, Rc<LocatedModel>)>>,
     loaded: RefCell<Option<(Rc<LocatedModel>, Rc<Backbone>)>>,
+    controlnets: RefCell<Vec<FoundControlNet>>,
+}
+
+/// The files of a ControlNet, found once for all jobs that name it with the same model, and the
+/// network while consecutive jobs use it.
+struct FoundControlNet {
+    name: String,
+    model: ModelJob,
+    files: Rc<ModelFiles>,
+    loaded: Option<Rc<ControlNet>>,
 }
 
 impl Session {
@@ -43,6 +55,7 @@ impl Session {
             format: run.format,
             located: RefCell::default(),
             loaded: RefCell::default(),
+            controlnets: RefCell::default(),
         })
     }
 
@@ -78,6 +91,10 @@ impl Session {
         }
         // The old model goes first: there may be no room for two.
         *self.loaded.borrow_mut() = None;
+        self.controlnets
+            .borrow_mut()
+            .iter_mut()
+            .for_each(|found| found.loaded = None);
         let options = LoadOptions {
             device: located.device,
             kind: located.kind,
@@ -98,6 +115,60 @@ impl Session {
         let backbone = Rc::new(backbone);
         *self.loaded.borrow_mut() = Some((Rc::clone(located), Rc::clone(&backbone)));
         Ok(backbone)
+    }
+
+    /// The files of a ControlNet, found once for all jobs that name it and the same model.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn locate_controlnet(&self, model: &LocatedModel, name: &str) -> Result<Rc<ModelFiles>> {
+        let mut controlnets = self.controlnets.borrow_mut();
+        let known = controlnets
+            .iter()
+            .find(|found| found.name == name && found.model == model.job);
+        if let Some(found) = known {
+            return Ok(Rc::clone(&found.files));
+        }
+        let files = Rc::new(model.find_controlnet(name, self.reporter.is_quiet())?);
+        controlnets.push(FoundControlNet {
+            name: name.to_owned(),
+            model: model.job.clone(),
+            files: Rc::clone(&files),
+            loaded: None,
+        });
+        Ok(files)
+    }
+
+    /// The ControlNets of these files, loaded once for consecutive jobs; all others are let go.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged.
+    pub fn load_controlnets(
+        &self,
+        backbone: &Backbone,
+        wanted: &[&Rc<ModelFiles>],
+    ) -> Result<Vec<Rc<ControlNet>>> {
+        let mut controlnets = self.controlnets.borrow_mut();
+        for found in controlnets.iter_mut() {
+            if !wanted.iter().any(|files| Rc::ptr_eq(files, &found.files)) {
+                found.loaded = None;
+            }
+        }
+        let mut load = |files: &Rc<ModelFiles>| {
+            let found = controlnets
+                .iter_mut()
+                .find(|found| Rc::ptr_eq(&found.files, files))
+                .expect("the files come from `locate_controlnet`");
+            if let Some(net) = &found.loaded {
+                return Ok(Rc::clone(net));
+            }
+            self.reporter
+                .note(&format!("loading the ControlNet {}", files.name()));
+            let net = Rc::new(ControlNet::load(files, backbone)?);
+            found.loaded = Some(Rc::clone(&net));
+            Ok(net)
+        };
+        wanted.iter().map(|files| load(files)).collect()
     }
 
     /// Lists a written file on stdout; `facts` are more about it for `--format json`.

@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::prompts::{PLACEHOLDER, fill_in, overlapping_words, require_word};
-use super::{DrawingJob, ModelJob, check};
+use super::{ControlJob, DrawingJob, ModelJob, check};
 use crate::cli::GenerateBaseFlags;
 use crate::error::usage;
 
@@ -24,6 +24,8 @@ pub struct GenerateBaseJob {
     /// How the images are drawn.
     #[serde(flatten)]
     pub drawing: DrawingJob,
+    /// Pictures that the drawing keeps to.
+    pub control: Option<ControlJob>,
     /// Which model draws.
     #[serde(flatten)]
     pub model: ModelJob,
@@ -63,6 +65,7 @@ impl GenerateBaseJob {
             output_dir,
             num_images,
             drawing: DrawingJob::check(&flags.drawing, num_images)?,
+            control: ControlJob::check(&flags.control)?,
             model: ModelJob::check(&flags.model)?,
         })
     }

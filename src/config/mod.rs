@@ -7,6 +7,7 @@
 
 pub mod batch;
 mod check;
+pub mod control;
 pub mod drawing;
 pub mod generate_base;
 pub mod layers;
@@ -16,6 +17,7 @@ pub mod record;
 pub mod sample;
 pub mod tune;
 
+pub use control::ControlJob;
 pub use drawing::DrawingJob;
 pub use generate_base::GenerateBaseJob;
 pub use layers::{Planned, plan};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{DrawingJob, ModelJob, check, layers, prompts, record};
+use super::{ControlJob, DrawingJob, ModelJob, check, layers, prompts, record};
 use crate::cli::SampleFlags;
 use crate::cli::sample::{GuidanceFlags, Preset, SubjectAs};
 use crate::error::usage;
@@ -39,6 +39,8 @@ pub struct SampleJob {
     /// How the images are drawn.
     #[serde(flatten)]
     pub drawing: DrawingJob,
+    /// Pictures that the drawing keeps to.
+    pub control: Option<ControlJob>,
     /// Which model draws.
     #[serde(flatten)]
     pub model: ModelJob,
@@ -124,6 +126,7 @@ impl SampleJob {
             compare,
             guidance: GuidanceJob::check(&flags.guidance, &drawing)?,
             drawing,
+            control: ControlJob::check(&flags.control)?,
             model: ModelJob::check(&flags.model)?,
         })
     }

@@ -365,7 +365,7 @@ impl ModelFiles {
             .filter(|name| !name.contains('/'))
             .collect();
         let what = if component.is_empty() {
-            "weights"
+            "the network"
         } else {
             component
         };

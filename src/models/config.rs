@@ -44,3 +44,29 @@ pub fn expect<T: PartialEq + std::fmt::Debug>(key: &str, found: &T, expected: &T
         "{key}: found {found:?}, this port knows {expected:?} only"
     )))
 }
+
+/// Refuses any field of `rest` that has another value than the one that this port computes. `fixed`
+/// lists fields with that value as JSON; null and absence mean the same. `file` is for the message.
+///
+/// # Errors
+/// When a field has a value that changes the architecture.
+pub fn expect_fixed(
+    file: &str,
+    rest: &serde_json::Map<String, serde_json::Value>,
+    fixed: &[(&str, &str)],
+) -> Result<()> {
+    for (key, only) in fixed {
+        let found = rest.get(*key).map(ToString::to_string);
+        let same_number = |a: &str| a.parse::<f64>().ok().is_some_and(|a| only.parse() == Ok(a));
+        match found.as_deref() {
+            None | Some("null") => {}
+            Some(value) if value == *only || same_number(value) => {}
+            Some(value) => {
+                return Err(model(format!(
+                    "{file}: {key}: found {value}, this port knows {only} only"
+                )));
+            }
+        }
+    }
+    Ok(())
+}

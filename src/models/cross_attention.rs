@@ -100,6 +100,17 @@ impl TokenMask {
         }
     }
 
+    /// The same for `count` rows from `first` on.
+    pub fn narrow(&self, first: i64, count: i64) -> TokenMask {
+        let rows = |t: &Tensor| t.narrow(0, first, count);
+        TokenMask {
+            regions: rows(&self.regions),
+            always: rows(&self.always),
+            within: rows(&self.within),
+            at_sizes: RefCell::default(),
+        }
+    }
+
     /// Whether token s answers the position `[B, 1, HW, S]` of a layer of this height and width. A
     /// position of a coarser layer is in a region when at least half of its area is.
     fn at(&self, height: i64, width: i64) -> Tensor {

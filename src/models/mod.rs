@@ -8,6 +8,7 @@ pub mod attention;
 pub mod autoencoder_kl;
 pub mod clip_text_model;
 pub mod config;
+pub mod controlnet;
 pub mod cross_attention;
 pub mod embeddings;
 pub mod layers;

@@ -5,7 +5,8 @@ use anyhow::Result;
 use serde::Deserialize;
 use tch::Tensor;
 
-use super::config::{PerBlock, expect};
+use super::config::{PerBlock, expect, expect_fixed};
+use super::controlnet::Residuals;
 use super::cross_attention::Text;
 use super::embeddings::{TimestepEmbedding, Timesteps};
 use super::layers::{Conv2d, GroupNorm};
@@ -125,16 +126,7 @@ impl UNet2DConditionConfig {
     /// # Errors
     /// When lists have different lengths, or a field has a value that changes the architecture.
     pub fn check(&self) -> Result<()> {
-        for (key, only) in FIXED {
-            let found = self.rest.get(key).map(ToString::to_string);
-            let same_number =
-                |a: &str| a.parse::<f64>().ok().is_some_and(|a| only.parse() == Ok(a));
-            match found.as_deref() {
-                None | Some("null") => {}
-                Some(value) if value == only || same_number(value) => {}
-                Some(value) => expect(&format!("unet/config.json: {key}"), &value, &only)?,
-            }
-        }
+        expect_fixed("unet/config.json", &self.rest, &FIXED)?;
         let blocks = self.block_out_channels.len();
         for (key, found) in [
             ("down_block_types", self.down_block_types.len()),
@@ -206,7 +198,26 @@ pub struct Encoded {
     /// The encoder's output, Eq. (7) `[B, C, H/2ⁿ, W/2ⁿ]`.
     pub h: Tensor,
     skips: Vec<Tensor>,
+    /// What is added to the middle block's output, if anything.
+    middle: Option<Tensor>,
     silu_temb: Tensor,
+}
+
+impl Encoded {
+    /// Adds a ControlNet's residuals (arXiv 2302.05543) to the maps that the up path takes back and
+    /// to what the middle block will give. `h`, which goes into the middle block, stays what it is.
+    ///
+    /// `residuals` have the rows of this pass.
+    pub fn add(&mut self, residuals: &Residuals) {
+        debug_assert_eq!(self.skips.len(), residuals.skips.len(), "checked at load");
+        for (skip, residual) in self.skips.iter_mut().zip(&residuals.skips) {
+            *skip = &*skip + residual;
+        }
+        self.middle = Some(match self.middle.take() {
+            Some(others) => others + &residuals.middle,
+            None => residuals.middle.shallow_clone(),
+        });
+    }
 }
 
 /// The U-Net.
@@ -379,6 +390,7 @@ impl UNet2DConditionModel {
         Encoded {
             h: hidden,
             skips,
+            middle: None,
             silu_temb,
         }
     }
@@ -389,6 +401,7 @@ impl UNet2DConditionModel {
         let Encoded {
             h,
             mut skips,
+            middle,
             silu_temb,
         } = encoded;
         let condition = Condition {
@@ -397,6 +410,9 @@ impl UNet2DConditionModel {
         };
         // 4. middle
         let mut hidden = self.mid_block.forward(&h, &condition);
+        if let Some(residual) = middle {
+            hidden += residual;
+        }
         // 5. up
         for block in &self.up_blocks {
             hidden = block.forward(hidden, &condition, &mut skips);

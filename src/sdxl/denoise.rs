@@ -4,6 +4,7 @@
 use anyhow::Result;
 use tch::Tensor;
 
+use super::control::{Control, Pass};
 use super::{Backbone, Conditioning, finite};
 use crate::models::cross_attention::{AttentionProbe, AttentionRequest, TokenMask};
 use crate::schedulers::Scheduler;
@@ -13,7 +14,8 @@ pub trait Guidance {
     /// The U-Net rows of this step, the conditional one last among those of the plain prompt.
     fn conditioning(&self, step: usize) -> &Conditioning;
 
-    /// Which of those rows has the prompt: its features are h.
+    /// Which of those rows has the prompt: its features are h. The rows before it are without the
+    /// prompt, those after it with one.
     fn conditional_row(&self, step: usize) -> usize;
 
     /// One prediction from the rows' predictions, each `[B, C, H, W]` f32.
@@ -91,8 +93,8 @@ pub struct Denoised {
     pub encoder_features: Tensor,
 }
 
-/// Draws B pictures that share prompt and guidance from their initial latents `[B, C, H, W]`.
-/// `progress` is called after each step; an error from it ends the loop.
+/// Draws B pictures that share prompt and guidance from their initial latents `[B, C, H, W]`, kept to
+/// the pictures of `control` where there is one. `progress` is called after each step; an error from it ends the loop.
 ///
 /// # Errors
 /// When `progress` says so, or the latents hold a value that is not finite.
@@ -101,6 +103,7 @@ pub fn denoise(
     scheduler: &mut dyn Scheduler,
     initial_latents: &Tensor,
     guidance: &dyn Guidance,
+    control: Option<&Control>,
     progress: &mut dyn FnMut(usize) -> Result<()>,
 ) -> Result<Denoised> {
     let _frozen = tch::no_grad_guard();
@@ -133,9 +136,18 @@ pub fn denoise(
             .to_device(backbone.device())
             .expand([rows * b], false);
 
-        let encoded = backbone.unet_encode(&model_input, &timesteps, &conditioning);
+        let mut encoded = backbone.unet_encode(&model_input, &timesteps, &conditioning);
         if is_last {
             encoder_features = encoded.h.narrow(0, row * b, b).to_kind(tch::Kind::Float);
+        }
+        if let Some(control) = control.filter(|control| control.is_active(i + 1, passes)) {
+            let pass = Pass {
+                model_input: &model_input,
+                timesteps: &timesteps,
+                conditioning: &conditioning,
+                first_conditional_row: row * b,
+            };
+            control.steer(backbone, &mut encoded, &pass);
         }
         let predictions = backbone.unet_decode(encoded, &conditioning).chunk(rows, 0);
         if let (Some(guide), Some(probe)) = (guidance.attention(), conditioning.request.probe) {

@@ -2,6 +2,7 @@
 //! on. It is SDXL (arXiv 2307.01952), with two text encoders, or SD 1.5 or 2.1 (arXiv 2112.10752),
 //! with one; see [`Pipeline`]. It knows no projector and no η.
 
+pub mod control;
 pub mod denoise;
 pub mod load;
 pub mod pipeline;
@@ -69,6 +70,20 @@ impl Conditioning {
             prompt_embeds: each(&self.prompt_embeds),
             added: self.added.as_ref().map(|added| added.map(each)),
             request: AttentionRequest::default(),
+        }
+    }
+
+    /// `count` rows from `first` on, with their attention masks; nothing is looked at.
+    pub fn narrow(&self, first: i64, count: i64) -> Conditioning {
+        let part = |t: &Tensor| t.narrow(0, first, count);
+        let mask = self.request.mask.as_ref();
+        Conditioning {
+            prompt_embeds: part(&self.prompt_embeds),
+            added: self.added.as_ref().map(|added| added.map(part)),
+            request: AttentionRequest {
+                mask: mask.map(|mask| mask.narrow(first, count)),
+                probe: None,
+            },
         }
     }
 

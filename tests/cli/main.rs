@@ -5,6 +5,7 @@ mod bad_input;
 mod batches;
 #[path = "../common/mod.rs"]
 mod common;
+mod control;
 mod interruption;
 mod loras;
 mod several;

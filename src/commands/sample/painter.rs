@@ -1,6 +1,7 @@
 //! Drawing the pictures of a job, with the actor or without.
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Instant;
 
 use anyhow::Result;
@@ -22,6 +23,7 @@ use crate::io::tensors::TensorFile;
 use crate::oneactor::actor::Actor;
 use crate::oneactor::base_word::BaseWordPrompt;
 use crate::oneactor::guidance::{ClusterGuidance, GuidanceSettings, Offsets};
+use crate::sdxl::control::Control;
 use crate::sdxl::denoise::{Guidance, PlainGuidance};
 use crate::sdxl::{Backbone, Conditioning};
 
@@ -35,6 +37,7 @@ pub(super) struct Painter<'a> {
     offsets: Option<Offsets>,
     /// The branch without the prompt, the same for all pictures.
     negative: Conditioning,
+    control: Option<Control>,
 }
 
 /// What guides the pictures of one prompt.
@@ -62,7 +65,11 @@ impl Guide {
 }
 
 impl<'a> Painter<'a> {
-    pub(super) fn new(backbone: &'a Backbone, sampling: &'a Sampling) -> Result<Self> {
+    pub(super) fn new(
+        session: &Session,
+        backbone: &'a Rc<Backbone>,
+        sampling: &'a Sampling,
+    ) -> Result<Self> {
         let job = &sampling.job;
         let read = |path: &PathBuf| -> Result<Actor> {
             let actor = Actor::read(path, backbone.device())?;
@@ -79,6 +86,11 @@ impl<'a> Painter<'a> {
         let negative = job.drawing.negative_prompt.as_deref();
         Ok(Self {
             negative: backbone.encode_negative(negative, height, width)?,
+            control: sampling
+                .control
+                .as_ref()
+                .map(|control| control.load(session, backbone))
+                .transpose()?,
             backbone,
             sampling,
             actors,
@@ -102,7 +114,7 @@ impl<'a> Painter<'a> {
             self.sampling.drawing,
             self.sampling.job.drawing.steps,
             &seeds,
-            guide.guidance(),
+            (guide.guidance(), self.control.as_ref()),
         )?;
         let masks = guide.masks(); // [B, G, H, W]
         let seconds = started.elapsed().as_secs_f64() / pictures.len() as f64;

@@ -1,0 +1,328 @@
+//! `config.json` of a ControlNet.
+
+use anyhow::Result;
+use serde::Deserialize;
+
+use crate::error::model;
+use crate::models::config::{PerBlock, expect, expect_fixed};
+use crate::models::unet_2d_blocks::{BlockAttention, BlockConfig, DownBlockType};
+
+/// Names in `mid_block_type`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
+#[allow(missing_docs, reason = "spelled like the class names of diffusers")]
+pub enum MidBlockType {
+    #[default]
+    UNetMidBlock2DCrossAttn,
+    /// Here always with one residual block and no attention: the small distilled ControlNets.
+    UNetMidBlock2D,
+}
+
+/// `config.json` of a ControlNet. A field that would change the architecture in a way this port does
+/// not know is refused by [`ControlNetConfig::parse`]. Defaults are diffusers' own.
+#[derive(Clone, Debug, Deserialize)]
+pub struct ControlNetConfig {
+    /// Channels of the latents that come in.
+    pub in_channels: i64,
+    /// Channels of each block, from the outermost.
+    pub block_out_channels: Vec<i64>,
+    /// Kind of each block.
+    pub down_block_types: Vec<DownBlockType>,
+    /// Kind of the middle block.
+    #[serde(default)]
+    pub mid_block_type: MidBlockType,
+    /// Residual blocks in each block.
+    pub layers_per_block: PerBlock,
+    /// Transformer blocks in each attention.
+    #[serde(default = "one")]
+    pub transformer_layers_per_block: PerBlock,
+    /// Counts heads, in spite of its name: a historic misnaming in diffusers.
+    #[serde(rename = "attention_head_dim")]
+    pub heads_by_old_name: PerBlock,
+    /// Number of heads, where the config gives it under its own name.
+    #[serde(default)]
+    pub num_attention_heads: Option<PerBlock>,
+    /// Width of the text's tokens.
+    pub cross_attention_dim: i64,
+    /// Linear layers rather than 1×1 convolutions around the transformers.
+    #[serde(default)]
+    pub use_linear_projection: bool,
+    /// Attention products in f32.
+    #[serde(default)]
+    pub upcast_attention: Option<bool>,
+    /// Cosines first in the time embedding.
+    #[serde(default = "yes")]
+    pub flip_sin_to_cos: bool,
+    /// Shift of the time embedding's frequencies.
+    #[serde(default)]
+    pub freq_shift: f64,
+    /// Groups of every norm.
+    #[serde(default = "groups")]
+    pub norm_num_groups: i64,
+    /// Added to the variance in every norm.
+    #[serde(default = "eps")]
+    pub norm_eps: f64,
+    /// Padding of the strided convolutions between the blocks.
+    #[serde(default = "one_pixel")]
+    pub downsample_padding: i64,
+    /// `text_time` where pooled text and sizes are added to the time embedding.
+    #[serde(default)]
+    pub addition_embed_type: Option<String>,
+    /// Width of one embedded size.
+    #[serde(default)]
+    pub addition_time_embed_dim: Option<i64>,
+    /// Width of pooled text and six embedded sizes together.
+    #[serde(default)]
+    pub projection_class_embeddings_input_dim: Option<i64>,
+    /// Channels of the picture's embedding; each but the first halves the resolution.
+    #[serde(default = "conditioning_channels")]
+    pub conditioning_embedding_out_channels: Vec<i64>,
+    /// All other fields, for [`ControlNetConfig::parse`].
+    #[serde(flatten)]
+    rest: serde_json::Map<String, serde_json::Value>,
+}
+
+fn one() -> PerBlock {
+    PerBlock::Same(1)
+}
+fn yes() -> bool {
+    true
+}
+fn groups() -> i64 {
+    32
+}
+fn eps() -> f64 {
+    1e-5
+}
+fn one_pixel() -> i64 {
+    1
+}
+fn conditioning_channels() -> Vec<i64> {
+    vec![16, 32, 96, 256]
+}
+
+/// The name of the file in messages.
+const FILE: &str = "config.json";
+
+/// Fields with the one value (besides null and absence) that this port computes.
+const FIXED: [(&str, &str); 12] = [
+    ("act_fn", "\"silu\""),
+    ("class_embed_type", "null"),
+    ("conditioning_channels", "3"),
+    ("controlnet_conditioning_channel_order", "\"rgb\""),
+    ("encoder_hid_dim", "null"),
+    ("encoder_hid_dim_type", "null"),
+    ("global_pool_conditions", "false"),
+    ("mid_block_scale_factor", "1"),
+    ("num_class_embeds", "null"),
+    ("only_cross_attention", "false"),
+    ("resnet_time_scale_shift", "\"default\""),
+    ("time_cond_proj_dim", "null"),
+];
+
+impl ControlNetConfig {
+    /// Reads a `config.json`. What is no ControlNet, or one of another architecture, is refused by
+    /// its class name before its fields are looked at.
+    ///
+    /// # Errors
+    /// When it is one of those, is no JSON, or describes what this port would compute wrongly.
+    pub fn parse(text: &str) -> Result<Self> {
+        let wrong = |error: serde_json::Error| model(format!("{FILE}: {error}"));
+        let value: serde_json::Value = serde_json::from_str(text).map_err(wrong)?;
+        let class = value["_class_name"].as_str().unwrap_or("no _class_name");
+        if value.get("num_control_type").is_some() || class.contains("Union") {
+            return Err(model(format!(
+                "{FILE}: found {class}, a union of several kinds of control, which has another architecture; expected ControlNetModel, one kind of control in one network"
+            )));
+        }
+        if class != "ControlNetModel" {
+            return Err(model(format!(
+                "{FILE}: found {class}, expected ControlNetModel"
+            )));
+        }
+        let config: Self = serde_json::from_value(value).map_err(wrong)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Refuses what this port would compute wrongly.
+    ///
+    /// # Errors
+    /// When lists have different lengths, or a field has a value that changes the architecture.
+    fn check(&self) -> Result<()> {
+        expect_fixed(FILE, &self.rest, &FIXED)?;
+        let blocks = self.block_out_channels.len();
+        if blocks == 0 || self.conditioning_embedding_out_channels.is_empty() {
+            return Err(model(format!(
+                "{FILE}: block_out_channels or conditioning_embedding_out_channels is empty"
+            )));
+        }
+        expect(
+            &format!("{FILE}: length of down_block_types"),
+            &self.down_block_types.len(),
+            &blocks,
+        )?;
+        match (&self.addition_embed_type, self.addition_time_embed_dim) {
+            (None, _) => {}
+            (Some(kind), None) => {
+                return Err(model(format!(
+                    "{FILE}: {kind} without addition_time_embed_dim"
+                )));
+            }
+            (Some(kind), Some(_)) => {
+                let key = format!("{FILE}: addition_embed_type");
+                expect(&key, &kind.as_str(), &"text_time")?;
+            }
+        }
+        for (channels, heads) in self.block_out_channels.iter().zip(self.heads()?) {
+            if heads < 1 || channels % heads != 0 || channels % self.norm_num_groups != 0 {
+                return Err(model(format!(
+                    "{FILE}: {channels} channels are not divisible by {heads} heads and {} groups",
+                    self.norm_num_groups
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// How many pixels of the picture become one latent.
+    pub fn scale_factor(&self) -> i64 {
+        1 << (self.conditioning_embedding_out_channels.len() - 1)
+    }
+
+    fn heads(&self) -> Result<Vec<i64>> {
+        let heads = self
+            .num_attention_heads
+            .as_ref()
+            .unwrap_or(&self.heads_by_old_name);
+        heads.expand(
+            self.block_out_channels.len(),
+            &format!("{FILE}: attention_head_dim"),
+        )
+    }
+
+    /// What each block is made of, from the outermost.
+    pub(super) fn blocks(&self) -> Result<Vec<BlockConfig>> {
+        let channels = &self.block_out_channels;
+        let each =
+            |key: &str, value: &PerBlock| value.expand(channels.len(), &format!("{FILE}: {key}"));
+        let layers = each("layers_per_block", &self.layers_per_block)?;
+        let transformer_layers = each(
+            "transformer_layers_per_block",
+            &self.transformer_layers_per_block,
+        )?;
+        let heads = self.heads()?;
+        let block = |i: usize| BlockConfig {
+            in_channels: channels[i.saturating_sub(1)],
+            out_channels: channels[i],
+            layers: layers[i],
+            temb_channels: 4 * channels[0],
+            groups: self.norm_num_groups,
+            eps: self.norm_eps,
+            attention: Some(BlockAttention {
+                transformer_layers: transformer_layers[i],
+                heads: heads[i],
+                cross_attention_dim: self.cross_attention_dim,
+                use_linear_projection: self.use_linear_projection,
+                upcast: self.upcast_attention == Some(true),
+            }),
+        };
+        Ok((0..channels.len()).map(block).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An SD 1.5 ControlNet's config with one field changed.
+    fn parse(key: &str, value: &str) -> Result<ControlNetConfig> {
+        let mut config = serde_json::json!({
+            "_class_name": "ControlNetModel",
+            "in_channels": 4,
+            "block_out_channels": [320, 640, 1280, 1280],
+            "down_block_types": ["CrossAttnDownBlock2D", "CrossAttnDownBlock2D",
+                                 "CrossAttnDownBlock2D", "DownBlock2D"],
+            "layers_per_block": 2,
+            "attention_head_dim": 8,
+            "cross_attention_dim": 768,
+            "only_cross_attention": false,
+            "mid_block_scale_factor": 1.0,
+            "controlnet_conditioning_channel_order": "rgb",
+        });
+        config[key] = serde_json::from_str(value)?;
+        ControlNetConfig::parse(&config.to_string())
+    }
+
+    #[test]
+    fn diffusers_defaults_fill_what_an_old_config_lacks() -> Result<()> {
+        let config = parse("act_fn", "\"silu\"")?;
+        assert_eq!(
+            config.conditioning_embedding_out_channels,
+            [16, 32, 96, 256]
+        );
+        assert_eq!(config.scale_factor(), 8);
+        assert_eq!(config.mid_block_type, MidBlockType::UNetMidBlock2DCrossAttn);
+        assert_eq!(config.addition_embed_type, None);
+        Ok(())
+    }
+
+    #[test]
+    fn what_would_be_computed_wrongly_is_refused_by_name() {
+        let cases = [
+            (
+                "_class_name",
+                "\"UNet2DConditionModel\"",
+                "expected ControlNetModel",
+            ),
+            (
+                "num_control_type",
+                "8",
+                "a union of several kinds of control",
+            ),
+            (
+                "global_pool_conditions",
+                "true",
+                "global_pool_conditions: found true",
+            ),
+            (
+                "controlnet_conditioning_channel_order",
+                "\"bgr\"",
+                "controlnet_conditioning_channel_order: found \"bgr\"",
+            ),
+            (
+                "conditioning_channels",
+                "1",
+                "conditioning_channels: found 1, this port knows 3 only",
+            ),
+            (
+                "addition_embed_type",
+                "\"text\"",
+                "text without addition_time_embed_dim",
+            ),
+            (
+                "down_block_types",
+                "[\"DownBlock2D\"]",
+                "length of down_block_types",
+            ),
+            (
+                "layers_per_block",
+                "[1, 2]",
+                "layers_per_block: found 2 values",
+            ),
+            (
+                "attention_head_dim",
+                "7",
+                "320 channels are not divisible by 7 heads",
+            ),
+            ("mid_block_type", "\"None\"", "unknown variant"),
+            ("conditioning_embedding_out_channels", "[]", "is empty"),
+        ];
+        for (key, value, message) in cases {
+            let error = match parse(key, value).and_then(|config| config.blocks()) {
+                Ok(_) => panic!("{key} {value} is accepted"),
+                Err(error) => format!("{error:#}"),
+            };
+            assert!(error.contains(message), "{key}: {error}");
+        }
+    }
+}

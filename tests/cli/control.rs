@@ -1,0 +1,420 @@
+//! Drawing under ControlNets. The toy has no trained one: the tests copy the encoder of its U-Net, as
+//! training begins, with the last convolutions zero or drawn.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use image::{Rgb, RgbImage};
+use oneactor::io::blob::Blob;
+use oneactor::io::png::{read_png_text, save_png};
+use oneactor::io::tensors::TensorFile;
+use oneactor::io::toy;
+use serde_json::{Value, json};
+use tch::{Device, Kind, Tensor};
+
+use crate::{folder, folder_with_actor, json as read_json, names, oneactor, pixels, text};
+
+/// The toy's U-Net: its tensors by name, and its config.
+fn toy_unet(scratch: &Path) -> (BTreeMap<String, Tensor>, Value) {
+    let Some(Blob::Embedded { bytes, .. }) = toy::file("unet/diffusion_pytorch_model.safetensors")
+    else {
+        panic!("the toy is in the binary");
+    };
+    let path = scratch.join("unet.safetensors");
+    fs::write(&path, bytes).expect("the folder is writable");
+    let tensors = Tensor::read_safetensors(&path).expect("the toy is whole");
+    fs::remove_file(path).expect("it is there");
+    let config = toy::file("unet/config.json").expect("the toy is in the binary");
+    let config = serde_json::from_str(&config.read_text().expect("it is text"));
+    (tensors.into_iter().collect(), config.expect("it is JSON"))
+}
+
+/// Writes a ControlNet for the toy into `folder/name`, the last convolutions at `size`.
+fn write_controlnet(folder: &Path, name: &str, size: f64) {
+    tch::manual_seed(7);
+    let (unet, config) = toy_unet(folder);
+    let cpu = (Kind::Float, Device::Cpu);
+    let mut net = TensorFile::default();
+    let copied = [
+        "conv_in.",
+        "time_embedding.",
+        "add_embedding.",
+        "down_blocks.",
+        "mid_block.",
+    ];
+    for (key, tensor) in &unet {
+        if copied.iter().any(|prefix| key.starts_with(prefix)) {
+            net.insert(key, tensor);
+        }
+    }
+    let mut conv = |key: String, c_out: i64, c_in: i64, kernel: i64, size: f64| {
+        let weight = Tensor::randn([c_out, c_in, kernel, kernel], cpu) * size;
+        net.insert(&format!("{key}.weight"), &weight);
+        net.insert(
+            &format!("{key}.bias"),
+            &(Tensor::randn([c_out], cpu) * size),
+        );
+    };
+    let channels = [8, 12, 16];
+    let embedding = "controlnet_cond_embedding";
+    conv(format!("{embedding}.conv_in"), 8, 3, 3, 0.3);
+    for (i, [c_in, c_out]) in [[8, 8], [8, 12], [12, 12], [12, 16]]
+        .into_iter()
+        .enumerate()
+    {
+        conv(format!("{embedding}.blocks.{i}"), c_out, c_in, 3, 0.2);
+    }
+    conv(format!("{embedding}.conv_out"), 64, 16, 3, 0.2);
+    for (i, c) in [64, 64, 64, 96, 96, 128].into_iter().enumerate() {
+        conv(format!("controlnet_down_blocks.{i}"), c, c, 1, size);
+    }
+    conv("controlnet_mid_block".into(), 128, 128, 1, size);
+
+    let mut own = json!({
+        "_class_name": "ControlNetModel",
+        "conditioning_channels": 3,
+        "conditioning_embedding_out_channels": channels,
+        "controlnet_conditioning_channel_order": "rgb",
+        "global_pool_conditions": false,
+    });
+    for key in [
+        "addition_embed_type",
+        "addition_time_embed_dim",
+        "attention_head_dim",
+        "block_out_channels",
+        "cross_attention_dim",
+        "down_block_types",
+        "in_channels",
+        "layers_per_block",
+        "norm_num_groups",
+        "projection_class_embeddings_input_dim",
+        "transformer_layers_per_block",
+        "use_linear_projection",
+    ] {
+        own[key] = config[key].clone();
+    }
+    let target = folder.join(name);
+    fs::create_dir_all(&target).expect("the folder is writable");
+    fs::write(target.join("config.json"), own.to_string()).expect("the folder is writable");
+    let bytes = net.to_bytes().expect("it can be written");
+    fs::write(target.join("diffusion_pytorch_model.safetensors"), bytes)
+        .expect("the folder is writable");
+}
+
+/// A picture with a bright box.
+fn write_picture(path: &Path, width: u32, height: u32, left: u32) {
+    let picture = RgbImage::from_fn(width, height, |x, y| {
+        let inside = (left..left + width / 4).contains(&x) && (10..40).contains(&y);
+        Rgb(if inside { [250, 220, 40] } else { [20, 30, 60] })
+    });
+    save_png(path, &picture, &[]).expect("the folder is writable");
+}
+
+const PLAIN: &str = "sample -p 'a robot' --no-actor --model toy --steps 3";
+
+fn picture_of(folder: &Path, line: &str, out: &str) -> Vec<u8> {
+    oneactor(folder, &format!("{line} -o {out}")).exits_with(0);
+    pixels(&folder.join(out).join("0000-0.png"))
+}
+
+#[test]
+fn a_controlnet_that_has_learnt_nothing_leaves_the_picture_to_the_bit() {
+    let folder = folder_with_actor("control-zero");
+    write_controlnet(&folder, "zero", 0.0);
+    write_picture(&folder.join("box.png"), 64, 64, 8);
+    let with = "--controlnet zero --control-image box.png";
+    for (line, name) in [
+        (PLAIN, "plain"),
+        ("sample robot -p [b] --steps 3", "guided"),
+    ] {
+        let expected = picture_of(&folder, line, name);
+        for (i, more) in ["", "--guess-mode", "--control-preprocess canny"]
+            .iter()
+            .enumerate()
+        {
+            let found = picture_of(
+                &folder,
+                &format!("{line} {with} {more}"),
+                &format!("{name}{i}"),
+            );
+            assert!(found == expected, "{name} {more}");
+        }
+    }
+}
+
+#[test]
+fn scale_image_mode_window_and_preprocessing_all_count() {
+    let folder = folder("control-counts");
+    write_controlnet(&folder, "net", 0.05);
+    write_controlnet(&folder, "other", 0.03);
+    write_picture(&folder.join("box.png"), 64, 64, 8);
+    write_picture(&folder.join("right.png"), 64, 64, 40);
+    let plain = picture_of(&folder, PLAIN, "plain");
+    let lines = [
+        "--controlnet net --control-image box.png",
+        "--controlnet net:0.5 --control-image box.png",
+        "--controlnet net --control-image right.png",
+        "--controlnet net --control-image box.png --guess-mode",
+        "--controlnet net --control-image box.png --control-end 0.5",
+        "--controlnet net --control-image box.png --control-start 0.3",
+        "--controlnet net --control-image box.png --control-preprocess canny",
+        "--controlnet net --control-image box.png --controlnet other --control-image right.png",
+    ];
+    let mut seen = vec![plain.clone()];
+    for (i, line) in lines.iter().enumerate() {
+        let found = picture_of(&folder, &format!("{PLAIN} {line}"), &format!("out{i}"));
+        assert!(
+            !seen.contains(&found),
+            "{line} gives a picture that was seen before"
+        );
+        seen.push(found);
+    }
+    for (name, line) in [
+        ("scale", "--controlnet net:0 --control-image box.png"),
+        (
+            "window",
+            "--controlnet net --control-image box.png --control-end 0.3",
+        ),
+    ] {
+        let found = picture_of(&folder, &format!("{PLAIN} {line}"), name);
+        assert!(found == plain, "{line} has nothing to add");
+    }
+}
+
+#[test]
+fn a_controlled_picture_is_drawn_again_from_its_own_metadata() {
+    let folder = folder_with_actor("control-from");
+    write_controlnet(&folder, "net", 0.05);
+    write_picture(&folder.join("box.png"), 64, 64, 8);
+    let line = "sample robot -p [b] --steps 3 --compare --controlnet net:0.7 --control-image box.png \
+                --control-preprocess canny --canny-low 50 --guess-mode --control-end 0.9";
+    let first = picture_of(&folder, line, "out");
+    oneactor(&folder, "sample --from out/0000-0.png -o again").exits_with(0);
+    assert!(pixels(&folder.join("again/0000-0.png")) == first);
+    // What stands beside it as the plain picture is controlled in the same way.
+    oneactor(&folder, "sample --from out/plain/0000-0.png -o plain").exits_with(0);
+    let plain = pixels(&folder.join("out/plain/0000-0.png"));
+    assert!(pixels(&folder.join("plain/0000-0.png")) == plain);
+
+    let row: Value = serde_json::from_str(
+        text(&folder.join("out/manifest.jsonl"))
+            .lines()
+            .next()
+            .expect("a row"),
+    )
+    .expect("a row is JSON");
+    assert_eq!(row["controlnet"], json!(["net:0.7"]));
+    assert_eq!(row["control_image"], json!(["box.png"]));
+    assert_eq!(row["control_preprocess"], json!(["canny"]));
+    assert_eq!(
+        (&row["canny_low"], &row["canny_high"]),
+        (&json!(50.0), &json!(200.0))
+    );
+    assert_eq!(
+        (&row["guess_mode"], &row["control_end"]),
+        (&json!(true), &json!(0.9))
+    );
+    let texts = read_png_text(&folder.join("out/0000-0.png")).expect("it is a PNG");
+    assert!(
+        texts[0].1.contains("OneActor ControlNet: \"net:0.7\""),
+        "{}",
+        texts[0].1
+    );
+
+    oneactor(&folder, &format!("{line} -o out"))
+        .exits_with(0)
+        .writes_nothing();
+    write_picture(&folder.join("box.png"), 64, 64, 9);
+    oneactor(&folder, &format!("{line} -o out"))
+        .exits_with(2)
+        .says("control_image has changed since");
+    oneactor(
+        &folder,
+        &format!("{} -o out", line.replace("net:0.7", "net:0.6")),
+    )
+    .exits_with(2)
+    .says("controlnet: [\"net:0.7\"] there, [\"net:0.6\"] here");
+}
+
+#[test]
+fn base_images_are_drawn_under_control_too() {
+    let folder = folder("control-base");
+    write_controlnet(&folder, "net", 0.05);
+    write_picture(&folder.join("box.png"), 64, 64, 8);
+    let line = "generate-base --model toy -p 'a robot' --subject robot --num-images 2 --steps 3 \
+                --controlnet net --control-image box.png -o robot";
+    oneactor(&folder, line)
+        .exits_with(0)
+        .says("loading the ControlNet net");
+    let config = read_json(&folder.join("robot/base.json"));
+    assert_eq!(config["parameters"]["controlnet"], json!(["net:1"]));
+    assert!(config["sources"]["control_image_crc32"][0].is_string());
+    oneactor(&folder, "sample --from robot/base/01.png -o again").exits_with(0);
+    let base = pixels(&folder.join("robot/base/01.png"));
+    assert!(pixels(&folder.join("again/0000-1.png")) == base);
+    oneactor(&folder, line).exits_with(0).writes_nothing();
+    write_picture(&folder.join("box.png"), 64, 64, 20);
+    oneactor(&folder, line)
+        .exits_with(2)
+        .says("control_image has changed since");
+    oneactor(&folder, "tune robot --target 0 --max-steps 1").exits_with(0);
+}
+
+#[test]
+fn a_batch_loads_each_controlnet_once_and_takes_one_or_many() {
+    let folder = folder("control-batch");
+    write_controlnet(&folder, "net", 0.05);
+    write_picture(&folder.join("box.png"), 64, 64, 8);
+    let batch = json!({
+        "defaults": {"model": "toy", "no_actor": true, "prompt": "a robot", "steps": 2},
+        "jobs": [
+            {"output_dir": "a", "controlnet": "net", "control_image": "box.png"},
+            {"output_dir": "b", "controlnet": ["net:0.5"], "control_image": ["box.png"], "guess_mode": true},
+            {"output_dir": "c", "controlnet": ["net", "net"], "control_image": "box.png"},
+        ],
+    });
+    fs::write(folder.join("batch.json"), batch.to_string()).expect("the folder is writable");
+    let run = oneactor(&folder, "sample --config batch.json")
+        .exits_with(5)
+        .says("job 3 of batch.json: found 1 --control-image for 2 --controlnet");
+    assert_eq!(
+        run.stderr.matches("loading the ControlNet").count(),
+        1,
+        "{}",
+        run.stderr
+    );
+    assert!(pixels(&folder.join("a/0000-0.png")) != pixels(&folder.join("b/0000-0.png")));
+}
+
+#[test]
+fn a_picture_of_another_size_is_resized_and_of_another_shape_told_of() {
+    let folder = folder("control-size");
+    write_controlnet(&folder, "net", 0.05);
+    write_picture(&folder.join("large.png"), 128, 128, 16);
+    write_picture(&folder.join("wide.png"), 128, 64, 16);
+    let line = format!("{PLAIN} --controlnet net --control-image");
+    let run = oneactor(&folder, &format!("{line} large.png -o a")).exits_with(0);
+    assert!(!run.stderr.contains("stretched"), "{}", run.stderr);
+    oneactor(&folder, &format!("{line} wide.png -o b"))
+        .exits_with(0)
+        .says("wide.png is 128 x 64 and will be stretched to 64 x 64");
+    let run = oneactor(&folder, &format!("{line} wide.png -W 128 -H 64 -o c")).exits_with(0);
+    assert!(!run.stderr.contains("stretched"), "{}", run.stderr);
+}
+
+#[test]
+fn what_can_not_be_used_is_refused_before_the_model_is_loaded() {
+    let folder = folder("control-refusals");
+    write_controlnet(&folder, "net", 0.0);
+    write_picture(&folder.join("box.png"), 64, 64, 8);
+    fs::write(folder.join("text.png"), "hello").expect("the folder is writable");
+    let config = read_json(&folder.join("net/config.json"));
+    let changed = |name: &str, key: &str, value: Value| {
+        let mut config = config.clone();
+        config[key] = value;
+        fs::create_dir_all(folder.join(name)).expect("the folder is writable");
+        fs::write(folder.join(name).join("config.json"), config.to_string())
+            .expect("the folder is writable");
+    };
+    changed("union", "num_control_type", json!(8));
+    changed("bgr", "controlnet_conditioning_channel_order", json!("bgr"));
+    changed("wide", "cross_attention_dim", json!(768));
+    changed("plain", "addition_embed_type", Value::Null);
+    changed(
+        "eight",
+        "conditioning_embedding_out_channels",
+        json!([8, 12, 16, 20]),
+    );
+    changed("flux", "_class_name", json!("FluxControlNetModel"));
+    let image = "--control-image box.png";
+    let cases = [
+        (
+            2,
+            "--control-image box.png".to_owned(),
+            "--control-image does nothing without --controlnet",
+        ),
+        (
+            2,
+            "--controlnet net".to_owned(),
+            "found 0 --control-image for 1 --controlnet",
+        ),
+        (
+            2,
+            "--controlnet net --control-image none.png".to_owned(),
+            "there is no file none.png",
+        ),
+        (
+            2,
+            "--controlnet net --control-image text.png".to_owned(),
+            "text.png, expected a PNG",
+        ),
+        (
+            2,
+            format!("--controlnet net:11 {image}"),
+            "the scale: found 11, expected a number from 0 to 10",
+        ),
+        (
+            2,
+            format!("--controlnet net {image} --canny-low 3"),
+            "--canny-low does nothing without",
+        ),
+        (
+            2,
+            format!("--controlnet net {image} --control-preprocess depth"),
+            "'depth'",
+        ),
+        (
+            3,
+            format!("--controlnet nowhere {image}"),
+            "`nowhere` is no folder here",
+        ),
+        (
+            3,
+            format!("--controlnet toy {image}"),
+            "no file config.json in the toy model",
+        ),
+        (
+            3,
+            format!("--controlnet union {image}"),
+            "a union of several kinds of control",
+        ),
+        (
+            3,
+            format!("--controlnet bgr {image}"),
+            "found \"bgr\", this port knows \"rgb\" only",
+        ),
+        (
+            3,
+            format!("--controlnet flux {image}"),
+            "found FluxControlNetModel, expected ControlNetModel",
+        ),
+        (
+            2,
+            format!("--controlnet wide {image}"),
+            "the ControlNet wide does not fit the model toy: cross_attention_dim is 768 there and 192 here",
+        ),
+        (
+            2,
+            format!("--controlnet plain {image}"),
+            "addition_embed_type is none there and text_time here",
+        ),
+        (
+            2,
+            format!("--controlnet eight {image}"),
+            "pixels to a latent is 8 there and 4 here",
+        ),
+    ];
+    for (code, flags, message) in cases {
+        let run = oneactor(&folder, &format!("{PLAIN} -o x {flags}"))
+            .exits_with(code)
+            .says(message)
+            .writes_nothing();
+        assert!(!run.stderr.contains("loading"), "{}", run.stderr);
+    }
+    changed("empty", "freq_shift", json!(0));
+    oneactor(&folder, &format!("{PLAIN} -o x --controlnet empty {image}"))
+        .exits_with(3)
+        .says("empty has no weights of the network: found config.json");
+    assert!(!names(&folder).contains(&"x".to_owned()));
+}
