@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Expected, Report, SHAPES, fixture, json};
+use common::{Expected, Report, SHAPES, difference, fixture, json};
 use oneactor::io::blob::Blob;
 use oneactor::io::weights::{WeightPath, Weights};
 use oneactor::models::autoencoder_kl::{AutoencoderKl, AutoencoderKlConfig};
@@ -10,7 +10,7 @@ use oneactor::models::clip_text_model::{ClipTextConfig, ClipTextModel};
 use oneactor::models::unet_2d_condition::{
     AddedConditions, UNet2DConditionConfig, UNet2DConditionModel,
 };
-use tch::{Device, Kind, no_grad};
+use tch::{Device, Kind, Tensor, no_grad};
 
 /// Bar of the port. Both sides run the same f32 kernels of libtorch; where the order of a sum
 /// differs the outputs differ by a few 1e-7, a wrong constant (an epsilon, a GELU) by 1e-4 or more.
@@ -89,6 +89,34 @@ fn unet_gives_the_noise_prediction_and_h() {
             report.finish();
         }
     }
+}
+
+#[test]
+fn upcast_attention_changes_half_precision_and_nothing_else() {
+    let expected = Expected::read("sd21/expected/unet.safetensors");
+    let blob = Blob::File(fixture("sd21/unet/diffusion_pytorch_model.safetensors"));
+    let mut config: UNet2DConditionConfig = json("sd21/unet/config.json");
+    assert_eq!(config.upcast_attention, Some(true), "as SD 2.1 has it");
+    let mut predict = |kind: Kind, upcast: bool| {
+        config.upcast_attention = Some(upcast);
+        let weights = Weights::open(std::slice::from_ref(&blob), Device::Cpu, kind)
+            .expect("fixtures are whole");
+        let unet = UNet2DConditionModel::new(&weights.root(), &config).expect("a known kind");
+        let get = |name| expected.get(name).to_kind(kind);
+        let (sample, text) = (get("sample"), get("encoder_hidden_states"));
+        no_grad(|| unet.forward(&sample, &expected.get("timesteps"), &text, None))
+    };
+    assert_eq!(predict(Kind::Float, true), predict(Kind::Float, false));
+    let [upcast, plain] = [true, false].map(|upcast| predict(Kind::BFloat16, upcast));
+    assert_ne!(upcast, plain);
+    let error = |found: &Tensor| difference(found, &expected.get("noise_pred")).l2;
+    // bf16 keeps eight bits of every weight, which alone makes 1.4e-2.
+    assert!(error(&upcast) < 0.02 && error(&plain) < 0.02);
+    println!(
+        "bf16: {:.2e} with f32 products, {:.2e} without",
+        error(&upcast),
+        error(&plain)
+    );
 }
 
 #[test]

@@ -77,6 +77,7 @@ fn main() -> Result<()> {
         scheduler.as_mut(),
         latents,
         &guidance,
+        None,
         &mut |_| Ok(()),
     )?;
     stage("step", &mut clock);

@@ -24,9 +24,9 @@ from expected_models import save
 TINY = {
     "seed": 44, "merges": 300, "max_length": 77, "pads": ("<|endoftext|>", "!"), "tokenizer_files": "sdxl",
     "force_zeros": True, "text_keys": "prefixed", "legacy_eos": True, "residual": 1.0,
-    "text": {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 1, "projection_dim": 64},
+    "text": {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 1, "projection_dim": 64, "hidden_act": "quick_gelu"},
     # diffusers knows SDXL by the tenth layer of this encoder.
-    "text_2": {"hidden_size": 128, "intermediate_size": 96, "num_hidden_layers": 10, "num_attention_heads": 2, "projection_dim": 48},
+    "text_2": {"hidden_size": 128, "intermediate_size": 96, "num_hidden_layers": 10, "num_attention_heads": 2, "projection_dim": 48, "hidden_act": "gelu"},
     "unet": {
         "block_out_channels": (64, 64, 128), "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"), "layers_per_block": 2,
