@@ -40,7 +40,8 @@ TINY_SD15 = {
     "unet": {
         "block_out_channels": (32, 64, 64), "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
         "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"), "layers_per_block": 2, "attention_head_dim": 8,
-        "cross_attention_dim": 64, "norm_num_groups": 32,
+        # The middle block has as many as the last one would have; SD 1.5 has one everywhere.
+        "transformer_layers_per_block": [1, 2, 3], "cross_attention_dim": 64, "norm_num_groups": 32,
     },
     "vae": {"block_out_channels": (32, 64, 64), "layers_per_block": 2, "norm_num_groups": 32},
     "text": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 1, "vocab_size": 500, "hidden_act": "quick_gelu"},
