@@ -134,6 +134,14 @@ fn prepare(session: &Session, mut job: SampleJob) -> Result<Sampling> {
     for scene in &scenes {
         model.check_prompt(&scene.prompt, scene.guided_words(), &session.reporter)?;
     }
+    let without_masks = scenes.iter().filter(|scene| !scene.has_masks()).count();
+    if job.save_masks && without_masks > 0 {
+        session.reporter.note(&format!(
+            "{without_masks} of {} prompts name one actor only, which acts everywhere: there are no \
+             masks of their pictures",
+            scenes.len()
+        ));
+    }
     let is_guided = !job.guidance.no_actor;
     let control = job.control.as_ref();
     let control = control

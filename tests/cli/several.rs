@@ -34,7 +34,9 @@ fn two_actors_are_drawn_in_one_picture_and_each_prompt_shows_those_it_names() {
     disguised(&folder, "cat", &[("base_word", "cat")]);
     let line = "sample robot cat -p 'a robot and a cat' -p 'a robot in the snow' --steps 3 \
                 --save-masks --batch-size 2 -o out";
-    oneactor(&folder, line).exits_with(0);
+    oneactor(&folder, line)
+        .exits_with(0)
+        .says("1 of 2 prompts name one actor only, which acts everywhere");
     let out = folder.join("out");
     let expected = [
         "0000-0-mask-cat.png",
@@ -45,6 +47,30 @@ fn two_actors_are_drawn_in_one_picture_and_each_prompt_shows_those_it_names() {
         "manifest.jsonl",
     ];
     assert_eq!(names(&out), expected);
+    check_masks(&out);
+    check_metadata(&out);
+
+    // The prompt that names one of them gives the picture of that actor alone, and adding an actor
+    // touches no picture without it.
+    oneactor(
+        &folder,
+        "sample robot -p 'a robot in the snow' --seed 1 --steps 3 -o alone",
+    )
+    .exits_with(0);
+    assert_eq!(
+        pixels(&folder.join("alone/0000-1.png")),
+        pixels(&out.join("0001-1.png"))
+    );
+    oneactor(
+        &folder,
+        "sample robot cat -p 'a robot in the snow' --seed 1 --steps 3 -o alone",
+    )
+    .exits_with(0)
+    .writes_nothing()
+    .says("1 of 1 images are there already");
+}
+
+fn check_masks(out: &Path) {
     let mask = |word: &str| pixels(&out.join(format!("0000-0-mask-{word}.png")));
     let (robot, cat) = (mask("robot"), mask("cat"));
     assert_eq!(robot.len(), 64 * 64 * 3, "as large as the picture");
@@ -57,8 +83,10 @@ fn two_actors_are_drawn_in_one_picture_and_each_prompt_shows_those_it_names() {
         .zip(&cat)
         .filter(|&(a, b)| (*a, *b) == (255, 255));
     assert_eq!(both.count(), 0, "no position is of both");
+}
 
-    let manifest = rows(&out);
+fn check_metadata(out: &Path) {
+    let manifest = rows(out);
     let actor = |name: &str| format!("{name}/actor.safetensors");
     assert_eq!(manifest[0]["actors"], json!([actor("robot"), actor("cat")]));
     assert_eq!(manifest[0]["actor_crc32"].as_array().map(Vec::len), Some(2));
@@ -79,27 +107,15 @@ fn two_actors_are_drawn_in_one_picture_and_each_prompt_shows_those_it_names() {
     );
     let record: Value = serde_json::from_str(of("oneactor")).expect("the chunk is JSON");
     assert_eq!(record["facts"]["actor_crc32"], manifest[0]["actor_crc32"]);
+}
 
-    // The prompt that names one of them gives the picture of that actor alone, and adding an actor
-    // touches no picture without it.
-    oneactor(
-        &folder,
-        "sample robot -p 'a robot in the snow' --seed 1 --steps 3 -o alone",
-    )
-    .exits_with(0);
-    assert_eq!(
-        pixels(&folder.join("alone/0000-1.png")),
-        pixels(&out.join("0001-1.png"))
-    );
-    oneactor(
-        &folder,
-        "sample robot cat -p 'a robot in the snow' --seed 1 --steps 3 -o alone",
-    )
-    .exits_with(0)
-    .writes_nothing()
-    .says("1 of 1 images are there already");
-
-    // From its own metadata; and again only where an actor has changed.
+#[test]
+fn a_picture_of_two_actors_is_drawn_again_from_its_metadata_or_where_something_changed() {
+    let folder = folder_with_actor("two-again");
+    disguised(&folder, "cat", &[("base_word", "cat")]);
+    let line = "sample robot cat -p 'a robot and a cat' --steps 2 --save-masks -o out";
+    oneactor(&folder, line).exits_with(0);
+    let out = folder.join("out");
     oneactor(&folder, "sample --from out/0000-0.png -o again").exits_with(0);
     assert_eq!(
         pixels(&folder.join("again/0000-0.png")),
@@ -253,7 +269,7 @@ fn subjects_are_drawn_and_tuned_together_and_named_alone() {
 }
 
 #[test]
-fn subjects_of_a_base_set_that_do_not_go_together_are_refused() {
+fn subjects_of_a_base_set_are_checked_together() {
     let folder = folder_with_actor("joint-refused");
     let cases = [
         (
@@ -283,6 +299,14 @@ fn subjects_of_a_base_set_that_do_not_go_together_are_refused() {
             .says(message)
             .writes_nothing();
     }
+    let five = "-p 'cat, dog, owl, frog, lion' --subject cat --subject dog --subject owl \
+                --subject frog --subject lion";
+    oneactor(
+        &folder,
+        &format!("generate-base --model toy {five} -o x --dry-run"),
+    )
+    .exits_with(0)
+    .says("has 5 subjects; more than 4 are a limit");
 }
 
 #[test]
