@@ -194,6 +194,7 @@ fn sample(backbone: &Backbone, runs: &[&Run], given: &Expected) -> (Tensor, Tens
         scheduler.as_mut(),
         &initial,
         &guidance,
+        None,
         &mut |_| Ok(()),
     );
     let latents = denoised.expect("finite latents").latents;
