@@ -16,6 +16,7 @@ use crate::progress::Reporter;
 use crate::schedulers::{SchedulerConfig, SchedulerKind, new_scheduler};
 use crate::sdxl::prompt::Tokenizers;
 use crate::sdxl::vae_config;
+use crate::tokenizer::prompt_tokens::PromptTokens;
 
 /// A model whose files are known.
 pub struct LocatedModel {
@@ -117,26 +118,31 @@ impl LocatedModel {
         })
     }
 
-    /// Refuses a prompt without the base word within the tokenizer's limit, and tells of a prompt
-    /// whose end is cut off.
+    /// Refuses a prompt without the base word among the tokens that are read, and tells of a prompt
+    /// whose end is cut off, or that is read in several chunks.
     ///
     /// # Errors
     /// Names prompt and word.
     pub fn check_prompt(
         &self,
-        prompt: &str,
+        tokens: &PromptTokens,
         word: Option<&str>,
         reporter: &Reporter,
     ) -> Result<()> {
         if let Some(word) = word {
-            self.tokenizers.word_positions(prompt, word)?;
+            tokens.word_positions(word)?;
         }
-        if let Some(lost) = self.tokenizers.lost_text(prompt)? {
+        if let Some(lost) = tokens.lost_text() {
             reporter.warn(&format!(
-                "the model reads {} tokens of a prompt and will not see the end of this one: \"{}\"",
+                "the model reads {} tokens of a prompt and will not see the end of this one: \
+                 \"{}\"; --long-prompts has it read in chunks",
                 self.tokenizers.model_max_length() - 2,
                 lost.trim()
             ));
+        }
+        let chunks = tokens.chunk_texts();
+        if chunks.len() > 1 {
+            reporter.detail(&format!("chunks of a long prompt: {chunks:?}"));
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tch::Device;
 
+use super::draw::prompt_pair;
 use super::located::{LocatedModel, ResolvedDrawing};
 use super::manifest::Manifest;
 use super::picture::{
@@ -127,9 +128,14 @@ fn prepare(session: &Session, mut job: SampleJob) -> Result<Sampling> {
     let model = session.locate(&job.model)?;
     let drawing = model.resolve(&job.drawing)?;
     let word = subject.as_ref().filter(|_| !job.guidance.no_actor);
-    for prompt in &prompts {
+    for (index, prompt) in prompts.iter().enumerate() {
         let word = word.map(|facts| facts.base_word.as_str());
-        model.check_prompt(prompt, word, &session.reporter)?;
+        let kept = base_word(&job, subject.as_ref());
+        let pair = prompt_pair(&job.drawing, &model.tokenizers, prompt, kept)?;
+        model.check_prompt(&pair.prompt, word, &session.reporter)?;
+        if index == 0 {
+            model.check_prompt(&pair.negative, None, &session.reporter)?;
+        }
     }
     let is_guided = !job.guidance.no_actor;
     let plain = drawing_settings(&job.drawing, drawing, &model);
@@ -179,13 +185,20 @@ fn resolved_prompts(job: &SampleJob, subject: Option<&BaseFacts>) -> Result<Vec<
             SubjectAs::Word => facts.base_word.as_str(),
             SubjectAs::Phrase => subject_phrase(&facts.prompt, &facts.base_word),
         };
-        let prompt = fill_in(prompt, stands_for);
+        let options = job.drawing.prompt_options;
+        let prompt = fill_in(prompt, &options.literal(stands_for));
         if !job.guidance.no_actor {
-            require_word(&prompt, &facts.base_word)?;
+            require_word(&options.plain_text(&prompt)?, &facts.base_word)?;
         }
         Ok(prompt)
     };
     job.prompts.iter().map(resolve).collect()
+}
+
+/// The base word, known from the actor or from the picture that is drawn again.
+fn base_word<'a>(job: &'a SampleJob, subject: Option<&'a BaseFacts>) -> Option<&'a str> {
+    let of_actor = subject.map(|facts| facts.base_word.as_str());
+    of_actor.or(job.recorded_subject.as_deref())
 }
 
 /// The settings that guided, or plain, pictures of the job share.

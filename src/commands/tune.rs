@@ -124,7 +124,10 @@ fn prepare(session: &Session, mut job: TuneJob) -> Result<Tuning> {
     let model = session.locate(&job.model)?;
     let word = &base.facts.base_word;
     for prompt in kind(job.kind).prompts(word) {
-        model.tokenizers.word_positions(&prompt, word)?;
+        model
+            .tokenizers
+            .plain_tokens(&prompt)?
+            .word_positions(word)?;
     }
     let settings = settings(&job, num_auxiliary, target, &model)?;
     let is_finished = !job.overwrite && is_finished(&layout, &settings)?;

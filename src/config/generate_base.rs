@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde::Serialize;
 
+use super::drawing::prompt_options;
 use super::prompts::{fill_in, require_word};
 use super::{DrawingJob, ModelJob, check};
 use crate::cli::GenerateBaseFlags;
@@ -47,8 +48,9 @@ impl GenerateBaseJob {
                 "--subject: found an empty text, expected a word of the prompt",
             ));
         }
-        let prompt = fill_in(&prompt, &subject);
-        require_word(&prompt, &subject)?;
+        let options = prompt_options(&flags.drawing);
+        let prompt = fill_in(&prompt, &options.literal(&subject));
+        require_word(&options.plain_text(&prompt)?, &subject)?;
         let output_dir = check::required(
             "--output-dir",
             "the folder for the results",

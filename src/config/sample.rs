@@ -23,6 +23,8 @@ pub struct SampleJob {
     pub prompts: Vec<String>,
     /// What `[b]` stands for.
     pub subject_as: SubjectAs,
+    /// The base word of the picture that is drawn again, which its long prompt kept in one chunk.
+    pub recorded_subject: Option<String>,
     /// Folder of the results.
     pub output_dir: PathBuf,
     /// Images of each prompt.
@@ -71,9 +73,13 @@ impl SampleJob {
         let Some(picture) = &flags.from else {
             return Self::check_flags(flags);
         };
-        let recorded = record::read_record(picture)?.parameters;
-        let layered = layers::layered(&[&layers::settings(flags)?, &recorded]);
-        Self::check_flags(&layers::read(layered)?)
+        let recorded = record::read_record(picture)?;
+        let layered = layers::layered(&[&layers::settings(flags)?, &recorded.parameters]);
+        let subject = recorded.facts.get("subject").and_then(|word| word.as_str());
+        Ok(Self {
+            recorded_subject: subject.map(str::to_owned),
+            ..Self::check_flags(&layers::read(layered)?)?
+        })
     }
 
     fn check_flags(flags: &SampleFlags) -> Result<Self> {
@@ -102,6 +108,7 @@ impl SampleJob {
             actor,
             prompts,
             subject_as: flags.subject_as.unwrap_or_default(),
+            recorded_subject: None,
             num_images,
             save_latents: flags.save_latents.unwrap_or(false),
             compare,

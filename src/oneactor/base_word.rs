@@ -4,11 +4,14 @@ use anyhow::Result;
 use tch::{Kind, Tensor};
 
 use crate::sdxl::{Backbone, Conditioning};
+use crate::tokenizer::prompt_tokens::PromptTokens;
 
 /// A prompt that holds the base word, encoded.
 pub struct BaseWordPrompt {
     /// The prompt, one row.
     pub conditioning: Conditioning,
+    /// The prompt's embeddings without weights `[1, S, D]`: what the projector was tuned on.
+    unweighted: Tensor,
     /// What each text encoder gave of every token.
     encoders: [EncoderPart; 2],
 }
@@ -30,7 +33,7 @@ impl EncoderPart {
 }
 
 impl BaseWordPrompt {
-    /// Encodes `prompt` for a picture of this size.
+    /// Encodes `prompt` for a picture of this size, as diffusers reads it.
     ///
     /// # Errors
     /// When the prompt does not hold the word within the limit of tokens.
@@ -41,20 +44,51 @@ impl BaseWordPrompt {
         height: i64,
         width: i64,
     ) -> Result<Self> {
+        let tokens = backbone.tokenizers.plain_tokens(prompt)?;
+        Self::from_tokens(backbone, &tokens, base_word, height, width)
+    }
+
+    /// Encodes a prompt for a picture of this size. A weight on the word acts on the prompt's own
+    /// embedding; the offset comes from the embedding without it, and has v for a weight.
+    ///
+    /// # Errors
+    /// When the tokens do not hold the word.
+    pub fn from_tokens(
+        backbone: &Backbone,
+        tokens: &PromptTokens,
+        base_word: &str,
+        height: i64,
+        width: i64,
+    ) -> Result<Self> {
         let tensor = |places: &Vec<usize>| {
             let places: Vec<i64> = places.iter().map(|&i| i as i64).collect();
             Tensor::from_slice(&places).to_device(backbone.device())
         };
-        let [first, second] = backbone.tokenizers.word_positions(prompt, base_word)?;
+        let positions = tokens.word_positions(base_word)?;
         let [width_1, width_2] = backbone.token_widths();
         let part = |start: i64, width: i64, positions: &[Vec<usize>]| EncoderPart {
             start,
             width,
             positions: positions.iter().map(tensor).collect(),
         };
+        let conditioning = backbone.encode_tokens(tokens, height, width);
+        let is_weighted = (0..2).any(|encoder| tokens.weights(encoder).is_some());
+        let unweighted = match is_weighted {
+            true => {
+                let unweighted = tokens.without_weights();
+                backbone
+                    .encode_tokens(&unweighted, height, width)
+                    .prompt_embeds
+            }
+            false => conditioning.prompt_embeds.shallow_clone(),
+        };
         Ok(BaseWordPrompt {
-            conditioning: backbone.encode_prompt(prompt, height, width)?,
-            encoders: [part(0, width_1, &first), part(width_1, width_2, &second)],
+            conditioning,
+            unweighted,
+            encoders: [
+                part(0, width_1, &positions[0]),
+                part(width_1, width_2, &positions[1]),
+            ],
         })
     }
 
@@ -63,9 +97,9 @@ impl BaseWordPrompt {
         self.encoders[0].positions[0].numel() as i64
     }
 
-    /// c_b: the prompt's rows at the base word, where it stands first `[W, D]` f32.
+    /// c_b: the prompt's rows at the base word, where it stands first, without weights `[W, D]` f32.
     pub fn base_embedding(&self) -> Tensor {
-        let c = self.conditioning.prompt_embeds.get(0); // [S, D]
+        let c = self.unweighted.get(0); // [S, D]
         let rows = self
             .encoders
             .each_ref()

@@ -3,6 +3,8 @@
 
 pub mod denoise;
 pub mod prompt;
+pub mod prompt_pair;
+mod prompt_weights;
 
 use anyhow::{Context, Result};
 use tch::{Device, Kind, Tensor};

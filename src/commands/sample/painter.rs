@@ -8,12 +8,12 @@ use image::RgbImage;
 use serde_json::json;
 use tch::{Kind, Tensor};
 
-use super::super::draw::draw;
+use super::super::draw::{draw, prompt_pair};
 use super::super::located::ResolvedDrawing;
 use super::super::manifest::Manifest;
 use super::super::picture::{picture_facts, save_picture, to_rgb};
 use super::super::session::Session;
-use super::{Picture, Sampling};
+use super::{Picture, Sampling, base_word};
 use crate::config::GuidanceJob;
 use crate::error::usage;
 use crate::io::atomic::write_bytes_atomically;
@@ -21,8 +21,8 @@ use crate::io::tensors::TensorFile;
 use crate::oneactor::actor::Actor;
 use crate::oneactor::base_word::BaseWordPrompt;
 use crate::oneactor::guidance::{ClusterGuidance, GuidanceSettings, Offsets};
+use crate::sdxl::Backbone;
 use crate::sdxl::denoise::{Guidance, PlainGuidance};
-use crate::sdxl::{Backbone, Conditioning};
 
 /// Draws pictures with a loaded model and actor.
 pub(super) struct Painter<'a> {
@@ -30,8 +30,6 @@ pub(super) struct Painter<'a> {
     sampling: &'a Sampling,
     /// `None` for the plain model.
     actor: Option<Guide>,
-    /// The branch without the prompt, the same for all pictures.
-    negative: Conditioning,
 }
 
 /// Where the offsets come from.
@@ -59,10 +57,7 @@ impl<'a> Painter<'a> {
             }
             _ => None,
         };
-        let ResolvedDrawing { width, height, .. } = sampling.drawing;
-        let negative = job.drawing.negative_prompt.as_deref();
         Ok(Self {
-            negative: backbone.encode_negative(negative, height, width)?,
             backbone,
             sampling,
             actor,
@@ -126,19 +121,27 @@ impl<'a> Painter<'a> {
 
     /// Eq. (19) with an actor, plain guidance without.
     pub(super) fn guidance(&self, picture: &Picture) -> Result<Box<dyn Guidance>> {
-        let prompt = &picture.prompt;
         let ResolvedDrawing { width, height, .. } = self.sampling.drawing;
-        let drawing = &self.sampling.job.drawing;
+        let (job, subject) = (&self.sampling.job, self.sampling.subject.as_ref());
+        let drawing = &job.drawing;
+        let tokenizers = &self.backbone.tokenizers;
+        let pair = prompt_pair(
+            drawing,
+            tokenizers,
+            &picture.prompt,
+            base_word(job, subject),
+        )?;
+        let negative = pair.encode_negative(self.backbone, height, width);
         let Some(guide) = self.actor.as_ref().filter(|_| picture.is_guided) else {
-            let prompt = self.backbone.encode_prompt(prompt, height, width)?;
+            let prompt = self.backbone.encode_tokens(&pair.prompt, height, width);
             return Ok(Box::new(PlainGuidance::new(
-                &self.negative,
+                &negative,
                 &prompt,
                 drawing.guidance_scale,
             )));
         };
         let word = &guide.actor.facts.base_word;
-        let prompt = BaseWordPrompt::new(self.backbone, prompt, word, height, width)?;
+        let prompt = BaseWordPrompt::from_tokens(self.backbone, &pair.prompt, word, height, width)?;
         let settings = guidance_settings(&self.sampling.job.guidance, drawing.guidance_scale);
         let from_projector;
         let offsets = match &guide.offsets {
@@ -149,10 +152,7 @@ impl<'a> Painter<'a> {
             }
         };
         Ok(Box::new(ClusterGuidance::new(
-            &self.negative,
-            &prompt,
-            offsets,
-            &settings,
+            &negative, &prompt, offsets, &settings,
         )?))
     }
 }
