@@ -182,8 +182,8 @@ pub struct DrawingFlags {
     #[arg(short, long, value_name = "TEXT")]
     pub negative_prompt: Option<String>,
 
-    /// Read a prompt, and a negative prompt, that is longer than the model's limit in chunks of 75
-    /// tokens (what the limit leaves), instead of cutting its end off [default: false]
+    /// Read prompts and negative prompts that are longer than the model's limit in chunks, 75 tokens
+    /// each for SDXL, instead of cutting their end off [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", value_parser = BoolishValueParser::new(),
           hide_possible_values = true)]

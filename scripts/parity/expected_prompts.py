@@ -152,7 +152,7 @@ def cases(shape):
     yield {**plain, "prompt": f"{text(room + 4)} {base} in the snow (red, blue:1.3), [oil]"}
     yield {**plain, "prompt": f"a {base} {text(room)} a {base.upper()}! at night", "negative_prompt": f"{text(2 * room + 3)}"}
     # The border falls on the base word, and between a phrase and its last words.
-    yield {**plain, "prompt": f"{text(room - 1)} {base} c"}
+    yield {**plain, "prompt": f"{text(room - 6)} {base} c d e f g h i"}
     yield {**plain, "prompt": f"{text(room)} {base} c", "negative_prompt": ""}
     yield {**plain, "prompt": f"{text(room - 8)}, d e f g h i j {base}; {text(room - 6)}. k l m n o p q"}
     # Marks, of which the two tokenizers of some checkpoints make different numbers of tokens.

@@ -164,6 +164,10 @@ mod tests {
         let both = chunks("ab cd ef gh ij", &[2, 1], 5, &[]);
         assert_eq!(both, ["ab cd", "ef gh", "ij"]);
         assert_eq!(both, chunks("ab cd ef gh ij", &[1, 2], 5, &[]));
+        // The phrase takes 11 of 15 places for one and 6 for the other.
+        let text = "ab cd ef gh ij, kl mn op";
+        let kept = ["ab cd ef gh ij,", "kl mn op"];
+        assert_eq!(chunks(text, &[2, 1], 15, &[]), kept);
     }
 
     #[test]
