@@ -38,6 +38,7 @@ def build(out):
     import expected_method
     import expected_models
     import expected_pipeline
+    import expected_prompts
     import expected_schedulers
     import expected_tokenizer
     import shapes
@@ -63,6 +64,7 @@ def build(out):
         expected_pipeline.write(pipe, shape, expected)
         expected_method.write(pipe, shape, expected)
         expected_masks.write(pipe, shape, expected)
+        expected_prompts.write(pipe, shape, expected)
         tokenizers += [(f"{name}_{part}", folder / part) for part in ("tokenizer", "tokenizer_2")[: len(shape["pads"])]]
         print(f"{name}: {time.time() - began:.0f} s", file=sys.stderr)
     for name, folder in tokenizers:

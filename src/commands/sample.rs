@@ -125,8 +125,12 @@ fn prepare(session: &Session, mut job: SampleJob) -> Result<Sampling> {
     let scenes = cast.scenes(&job)?;
     let model = session.locate(&job.model)?;
     let drawing = model.resolve(&job.drawing)?;
-    for scene in &scenes {
-        model.check_prompt(&scene.prompt, scene.guided_words(), &session.reporter)?;
+    for (index, scene) in scenes.iter().enumerate() {
+        let pair = scene.prompt_pair(&job.drawing, &model.tokenizers)?;
+        model.check_prompt(&pair.prompt, scene.guided_words(), &session.reporter)?;
+        if index == 0 {
+            model.check_prompt(&pair.negative, &[], &session.reporter)?;
+        }
     }
     let is_guided = !job.guidance.no_actor;
     let plain = drawing_settings(&job.drawing, drawing, &model);

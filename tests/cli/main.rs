@@ -6,6 +6,7 @@ mod batches;
 #[path = "../common/mod.rs"]
 mod common;
 mod interruption;
+mod prompts;
 mod several;
 mod stable_diffusion;
 mod whole_job;
