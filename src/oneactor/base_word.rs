@@ -72,8 +72,7 @@ impl BaseWordPrompt {
             positions: positions.iter().map(tensor).collect(),
         };
         let conditioning = backbone.encode_tokens(tokens, height, width);
-        let is_weighted = (0..2).any(|encoder| tokens.weights(encoder).is_some());
-        let unweighted = match is_weighted {
+        let unweighted = match tokens.is_weighted() {
             true => {
                 let unweighted = tokens.without_weights();
                 backbone
