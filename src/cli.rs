@@ -175,6 +175,10 @@ pub struct ModelFlags {
 }
 
 /// How a picture is drawn by the frozen model: the same in `generate-base` and `sample`.
+#[allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "help text: [b] and [word] are no links"
+)]
 #[derive(Clone, Debug, Default, PartialEq, Args, Serialize, Deserialize)]
 #[command(next_help_heading = "Drawing")]
 pub struct DrawingFlags {

@@ -99,8 +99,7 @@ impl BaseWordPrompt {
             }
         }
         let conditioning = backbone.encode_tokens(tokens, height, width);
-        let is_weighted = (0..encoders.len()).any(|encoder| tokens.weights(encoder).is_some());
-        let unweighted = match is_weighted {
+        let unweighted = match tokens.is_weighted() {
             true => {
                 let unweighted = tokens.without_weights();
                 backbone

@@ -162,6 +162,11 @@ impl PromptTokens {
         weights.iter().any(|w| *w != 1.0).then_some(weights)
     }
 
+    /// Whether any text encoder has a weight that is not 1.
+    pub fn is_weighted(&self) -> bool {
+        (0..self.encoders.len()).any(|encoder| self.weights(encoder).is_some())
+    }
+
     /// Place of the end token in each chunk.
     pub fn ends(&self, encoder: usize) -> &[i64] {
         &self.encoders[encoder].ends
