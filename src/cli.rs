@@ -184,6 +184,10 @@ pub struct ModelFlags {
 }
 
 /// How a picture is drawn by the frozen model: the same in `generate-base` and `sample`.
+#[allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "help text: [b] and [word] are no links"
+)]
 #[derive(Clone, Debug, Default, PartialEq, Args, Serialize, Deserialize)]
 #[command(next_help_heading = "Drawing")]
 pub struct DrawingFlags {
@@ -191,6 +195,20 @@ pub struct DrawingFlags {
     /// an empty text) [default: none]
     #[arg(short, long, value_name = "TEXT")]
     pub negative_prompt: Option<String>,
+
+    /// Read prompts and negative prompts that are longer than the model's limit in chunks, 75 tokens
+    /// each for SDXL, instead of cutting their end off [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_parser = BoolishValueParser::new(),
+          hide_possible_values = true)]
+    pub long_prompts: Option<bool>,
+
+    /// Read brackets in prompts as weights: (word) is 1.1, [word] 1/1.1, (some words:1.3) 1.3,
+    /// \( a bracket; [b] stays the base word [default: false, brackets are text]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_parser = BoolishValueParser::new(),
+          hide_possible_values = true)]
+    pub prompt_weights: Option<bool>,
 
     /// Seed of the first image; image i (from 0) has seed + i [default: 0]
     #[arg(short, long, value_name = "N", allow_negative_numbers = true)]

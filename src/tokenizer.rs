@@ -21,6 +21,10 @@ use tokenizers::{AddedToken, NormalizedString, SplitDelimiterBehavior, Tokenizer
 
 use crate::error::model;
 
+pub mod chunks;
+pub mod prompt_tokens;
+pub mod weights;
+
 /// What CLIP treats as one piece before it looks for merges.
 const PIECES: &str =
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
@@ -80,15 +84,13 @@ struct SpecialTokens {
     model_max_length: Option<f64>,
 }
 
-/// A prompt as a text encoder reads it.
-#[derive(Clone, Debug)]
-pub struct TokenizedPrompt {
-    /// Start token, text, end token, padding: always as long as the model's limit.
-    pub ids: Vec<i64>,
-    /// Where the limit cut the text: the byte at which the first lost token begins.
-    pub cut_at: Option<usize>,
-    /// Bytes of the prompt behind each token of the text, the first of which is token 1 of `ids`.
-    offsets: Vec<Range<usize>>,
+/// A token of a text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Token {
+    /// Its number in the vocabulary.
+    pub id: i64,
+    /// The bytes of the text behind it.
+    pub bytes: Range<usize>,
 }
 
 /// Why a word has no place among a prompt's tokens.
@@ -96,8 +98,11 @@ pub struct TokenizedPrompt {
 pub enum WordError {
     /// The prompt does not hold the word.
     Missing,
-    /// The prompt holds it only behind the limit.
+    /// The prompt holds it only behind the limit, or it is longer than a chunk.
     CutOff,
+    /// A weight begins or ends inside it, so that its tokens may be others than those it was tuned
+    /// with.
+    Torn,
 }
 
 impl fmt::Display for WordError {
@@ -105,6 +110,7 @@ impl fmt::Display for WordError {
         f.write_str(match self {
             WordError::Missing => "the prompt does not hold the word",
             WordError::CutOff => "the word lies behind the limit of tokens",
+            WordError::Torn => "a weight begins or ends inside the word",
         })
     }
 }
@@ -223,64 +229,37 @@ impl ClipTokenizer {
         self.model_max_length
     }
 
-    /// Tokens of a prompt, cut off at the limit and padded to it.
+    /// Tokens of a text, however many.
     ///
     /// # Errors
     /// When the `tokenizers` crate fails, which it does for no text known to us.
-    pub fn encode(&self, prompt: &str) -> Result<TokenizedPrompt> {
+    pub fn tokens(&self, text: &str) -> Result<Vec<Token>> {
         let encoding = self
             .tokenizer
-            .encode(prompt, false)
+            .encode(text, false)
             .map_err(|e| anyhow!("{e}"))
             .context("tokenizing")?;
-        let room = self.model_max_length - 2;
-        let offsets: Vec<Range<usize>> =
-            encoding.get_offsets().iter().map(|&(a, b)| a..b).collect();
-        let cut_at = offsets.get(room).map(|span| span.start);
-        let text = encoding
-            .get_ids()
-            .iter()
-            .take(room)
-            .map(|&id| i64::from(id));
+        let ids = encoding.get_ids().iter();
+        let tokens = ids.zip(encoding.get_offsets()).map(|(&id, &(a, b))| Token {
+            id: i64::from(id),
+            bytes: a..b,
+        });
+        Ok(tokens.collect())
+    }
+
+    /// What a text encoder reads: start token, at most [`Self::room`] tokens of a text, end token,
+    /// padding; as long as the model's limit.
+    pub fn frame(&self, tokens: impl Iterator<Item = i64>) -> Vec<i64> {
+        let text = tokens.take(self.room());
         let mut ids: Vec<i64> = std::iter::once(self.bos).chain(text).collect();
         ids.push(self.eos);
         ids.resize(self.model_max_length, self.pad);
-        Ok(TokenizedPrompt {
-            ids,
-            cut_at,
-            offsets,
-        })
+        ids
     }
 
-    /// Places of `word` among the tokens of `prompt`: one list for each time the prompt holds the
-    /// word as a whole, whatever its case, W places each. Occurrences behind the limit are left
-    /// out.
-    ///
-    /// # Errors
-    /// [`WordError`] when there is no place.
-    pub fn word_positions(&self, prompt: &str, word: &str) -> Result<Vec<Vec<usize>>> {
-        let encoded = self.encode(prompt)?;
-        let spans = find_word(prompt, word);
-        if spans.is_empty() {
-            return Err(WordError::Missing.into());
-        }
-        let room = self.model_max_length - 2;
-        let mut places: Vec<Vec<usize>> = spans
-            .iter()
-            .map(|span| {
-                let overlaps = |o: &Range<usize>| o.start < span.end && span.start < o.end;
-                (0..encoded.offsets.len())
-                    .filter(|&i| overlaps(&encoded.offsets[i]))
-                    .map(|i| i + 1)
-                    .collect()
-            })
-            .collect();
-        places
-            .retain(|tokens: &Vec<usize>| !tokens.is_empty() && tokens.iter().all(|&i| i <= room));
-        if places.is_empty() {
-            return Err(WordError::CutOff.into());
-        }
-        Ok(places)
+    /// How many tokens of a text fit between start and end token.
+    pub fn room(&self) -> usize {
+        self.model_max_length - 2
     }
 }
 

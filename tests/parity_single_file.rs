@@ -110,7 +110,9 @@ fn a_single_file_draws_what_its_folder_and_diffusers_draw() {
         let kind = config.own_kind().expect("a known class");
         let mut scheduler = new_scheduler(kind, config, 8).expect("8 steps");
         let sampler = scheduler.as_mut();
-        let drawn = denoise(&backbone, sampler, &initial, &guidance, None, &mut |_| Ok(()));
+        let drawn = denoise(&backbone, sampler, &initial, &guidance, None, &mut |_| {
+            Ok(())
+        });
         (drawn.expect("finite").latents, backbone.facts.fingerprint)
     };
     let file = draw("single/sdxl.safetensors");

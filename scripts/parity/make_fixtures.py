@@ -39,6 +39,7 @@ def build(out):
     import expected_method
     import expected_models
     import expected_pipeline
+    import expected_prompts
     import expected_schedulers
     import expected_tokenizer
     import loras
@@ -66,6 +67,7 @@ def build(out):
         expected_pipeline.write(pipe, shape, expected)
         expected_method.write(pipe, shape, expected)
         expected_masks.write(pipe, shape, expected)
+        expected_prompts.write(pipe, shape, expected)
         if shapes.is_sdxl(shape):
             expected_control.write(pipe, shape, expected)
         tokenizers += [(f"{name}_{part}", folder / part) for part in ("tokenizer", "tokenizer_2")[: len(shape["pads"])]]

@@ -5,10 +5,29 @@ use tch::Tensor;
 
 use super::located::ResolvedDrawing;
 use super::session::Session;
+use crate::config::DrawingJob;
 use crate::schedulers::new_scheduler;
 use crate::sdxl::Backbone;
 use crate::sdxl::control::Control;
 use crate::sdxl::denoise::{Denoised, Guidance, denoise};
+use crate::sdxl::prompt::Tokenizers;
+use crate::sdxl::prompt_pair::PromptPair;
+
+/// A prompt and the job's negative prompt. Each base word stays in one chunk with its actor and
+/// without, so that both draw the same prompt.
+///
+/// # Errors
+/// When weights can not be read, or a prompt is absurdly long.
+pub fn prompt_pair(
+    drawing: &DrawingJob,
+    tokenizers: &Tokenizers,
+    prompt: &str,
+    base_words: &[String],
+) -> Result<PromptPair> {
+    let negative = drawing.negative_prompt.as_deref();
+    let whole: Vec<&str> = base_words.iter().map(String::as_str).collect();
+    PromptPair::new(tokenizers, prompt, negative, drawing.prompt_options, &whole)
+}
 
 /// Draws one picture for each seed, all at once: what denoising leaves, and the pictures in [0, 1]
 /// `[B, 3, H, W]`, kept to the pictures of `control` where there is one. Progress counts a step of every picture.

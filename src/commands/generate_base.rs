@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::control::LocatedControl;
-use super::draw::draw;
+use super::draw::{draw, prompt_pair};
 use super::located::{LocatedModel, ResolvedDrawing};
 use super::picture::{
     changed_sources, differences, drawing_settings, picture_facts, picture_settings,
@@ -108,7 +108,10 @@ fn prepare(session: &Session, mut job: GenerateBaseJob) -> Result<BaseJob> {
         .model
         .get_or_insert_with(|| DEFAULT_MODEL.to_owned());
     let model = session.locate(&job.model)?;
-    model.check_prompt(&job.prompt, &job.subjects, &session.reporter)?;
+    let words = &job.subjects;
+    let pair = prompt_pair(&job.drawing, &model.tokenizers, &job.prompt, words)?;
+    model.check_prompt(&pair.prompt, words, &session.reporter)?;
+    model.check_prompt(&pair.negative, &[], &session.reporter)?;
     let drawing = model.resolve(&job.drawing)?;
     let control = job.control.as_ref();
     let control = control
@@ -276,9 +279,10 @@ impl<'a> Painter<'a> {
     fn new(session: &Session, backbone: &'a Rc<Backbone>, prepared: &'a BaseJob) -> Result<Self> {
         let ResolvedDrawing { width, height, .. } = prepared.drawing;
         let drawing = &prepared.job.drawing;
-        let prompt: Conditioning = backbone.encode_prompt(&prepared.job.prompt, height, width)?;
-        let negative = drawing.negative_prompt.as_deref();
-        let negative = backbone.encode_negative(negative, height, width)?;
+        let (text, words) = (&prepared.job.prompt, &prepared.job.subjects);
+        let pair = prompt_pair(drawing, &backbone.tokenizers, text, words)?;
+        let prompt: Conditioning = backbone.encode_tokens(&pair.prompt, height, width);
+        let negative = pair.encode_negative(backbone, height, width);
         Ok(Self {
             guidance: PlainGuidance::new(&negative, &prompt, drawing.guidance_scale),
             control: prepared
@@ -309,7 +313,7 @@ impl<'a> Painter<'a> {
         )?;
         for (row, (&index, &seed)) in indices.iter().zip(&seeds).enumerate() {
             let part = BaseSet {
-                facts: self.facts(),
+                facts: self.facts()?,
                 latents: denoised.latents.narrow(0, row as i64, 1),
                 encoder_features: denoised.encoder_features.narrow(0, row as i64, 1),
                 seeds: vec![seed],
@@ -333,14 +337,16 @@ impl<'a> Painter<'a> {
         save_picture(path, picture, &settings, &facts)
     }
 
-    fn facts(&self) -> BaseFacts {
-        BaseFacts {
-            prompt: self.prepared.job.prompt.clone(),
-            base_words: self.prepared.job.subjects.clone(),
+    fn facts(&self) -> Result<BaseFacts> {
+        let job = &self.prepared.job;
+        Ok(BaseFacts {
+            // `sample` takes the phrase of the subject from it, with weights or without.
+            prompt: job.drawing.prompt_options.plain_text(&job.prompt)?,
+            base_words: job.subjects.clone(),
             width: self.prepared.drawing.width,
             height: self.prepared.drawing.height,
             model: self.backbone.facts.clone(),
-        }
+        })
     }
 }
 

@@ -20,6 +20,7 @@ use crate::sdxl::Pipeline;
 use crate::sdxl::control::ModelSide;
 use crate::sdxl::pipeline::vae_config;
 use crate::sdxl::prompt::Tokenizers;
+use crate::tokenizer::prompt_tokens::PromptTokens;
 
 /// Subjects in one picture up to which the paper's method holds (App. D).
 const MOST_SUBJECTS: usize = 4;
@@ -136,28 +137,40 @@ impl LocatedModel {
         }
     }
 
-    /// Refuses a prompt without one of the base words within the tokenizer's limit, and tells of a
-    /// prompt whose end is cut off and of one with more subjects than the method is good for.
+    /// Refuses a prompt without one of the base words among the tokens that are read, and tells of a
+    /// prompt whose end is cut off, of one that is read in several chunks, and of one with more
+    /// subjects than the method is good for.
     ///
     /// # Errors
     /// Names prompt and word.
-    pub fn check_prompt(&self, prompt: &str, words: &[String], reporter: &Reporter) -> Result<()> {
+    pub fn check_prompt(
+        &self,
+        tokens: &PromptTokens,
+        words: &[String],
+        reporter: &Reporter,
+    ) -> Result<()> {
         for word in words {
-            self.tokenizers.word_positions(prompt, word)?;
+            tokens.word_positions(word)?;
         }
         if words.len() > MOST_SUBJECTS {
             reporter.warn(&format!(
-                "the prompt \"{prompt}\" has {} subjects; more than {MOST_SUBJECTS} are a limit of \
+                "the prompt \"{}\" has {} subjects; more than {MOST_SUBJECTS} are a limit of \
                  the method that the paper names (App. D): they may take each other's looks",
+                tokens.prompt(),
                 words.len()
             ));
         }
-        if let Some(lost) = self.tokenizers.lost_text(prompt)? {
+        if let Some(lost) = tokens.lost_text() {
             reporter.warn(&format!(
-                "the model reads {} tokens of a prompt and will not see the end of this one: \"{}\"",
+                "the model reads {} tokens of a prompt and will not see the end of this one: \
+                 \"{}\"; --long-prompts has it read in chunks",
                 self.tokenizers.model_max_length() - 2,
                 lost.trim()
             ));
+        }
+        let chunks = tokens.chunk_texts();
+        if chunks.len() > 1 {
+            reporter.detail(&format!("chunks of a long prompt: {chunks:?}"));
         }
         Ok(())
     }

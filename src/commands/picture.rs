@@ -16,6 +16,7 @@ use crate::io::lora;
 use crate::io::png::{open_png, save_png};
 use crate::schedulers::SchedulerKind;
 use crate::sdxl::ModelFacts;
+use crate::tokenizer::prompt_tokens::PromptOptions;
 
 /// Row `index` of pictures in [0, 1] `[B, 3, H, W]` as 8-bit pixels.
 ///
@@ -53,6 +54,12 @@ pub fn drawing_settings(
         }
     };
     set("negative_prompt", json!(drawing.negative_prompt));
+    let PromptOptions {
+        long_prompts,
+        prompt_weights,
+    } = drawing.prompt_options;
+    set("long_prompts", json!(long_prompts.then_some(true)));
+    set("prompt_weights", json!(prompt_weights.then_some(true)));
     set("steps", json!(drawing.steps));
     set("guidance_scale", json!(drawing.guidance_scale));
     set("width", json!(resolved.width));

@@ -131,8 +131,12 @@ fn prepare(session: &Session, mut job: SampleJob) -> Result<Sampling> {
     if !job.guidance.no_actor {
         cast.check_loras(&model, &session.reporter);
     }
-    for scene in &scenes {
-        model.check_prompt(&scene.prompt, scene.guided_words(), &session.reporter)?;
+    for (index, scene) in scenes.iter().enumerate() {
+        let pair = scene.prompt_pair(&job.drawing, &model.tokenizers)?;
+        model.check_prompt(&pair.prompt, scene.guided_words(), &session.reporter)?;
+        if index == 0 {
+            model.check_prompt(&pair.negative, &[], &session.reporter)?;
+        }
     }
     let without_masks = scenes.iter().filter(|scene| !scene.has_masks()).count();
     if job.save_masks && without_masks > 0 {

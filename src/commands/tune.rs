@@ -126,8 +126,9 @@ fn prepare(session: &Session, mut job: TuneJob) -> Result<Tuning> {
     model.check_loras(&base.facts, &what, &session.reporter);
     let words = &base.facts.base_words;
     for prompt in kind(job.kind).prompts(words) {
+        let tokens = model.tokenizers.plain_tokens(&prompt)?;
         for word in words {
-            model.tokenizers.word_positions(&prompt, word)?;
+            tokens.word_positions(word)?;
         }
     }
     let settings = settings(&job, num_auxiliary, target, &model)?;

@@ -7,6 +7,7 @@ use super::check;
 use crate::cli::DrawingFlags;
 use crate::error::usage;
 use crate::schedulers::SchedulerKind;
+use crate::tokenizer::prompt_tokens::PromptOptions;
 
 /// Scale of plain guidance in the paper (Sec. 4).
 pub const GUIDANCE_SCALE: f64 = 7.5;
@@ -17,6 +18,9 @@ pub struct DrawingJob {
     /// What must not be shown; `None` means zeros or an encoded empty text, as the model has it, `""` the
     /// encoded empty text.
     pub negative_prompt: Option<String>,
+    /// How prompts are read.
+    #[serde(flatten)]
+    pub prompt_options: PromptOptions,
     /// Seed of the first image.
     pub seed: i64,
     /// Denoising steps.
@@ -59,6 +63,7 @@ impl DrawingJob {
             |flag, value: Option<i64>| value.map(|value| check::side(flag, value)).transpose();
         Ok(Self {
             negative_prompt: flags.negative_prompt.clone(),
+            prompt_options: prompt_options(flags),
             seed: check::seed(flags.seed.unwrap_or(0), images)?,
             steps: check::count("--steps", flags.steps.unwrap_or(30), 1..=1000)?,
             guidance_scale: check::number(
@@ -72,6 +77,14 @@ impl DrawingJob {
             batch_size: check::count("--batch-size", flags.batch_size.unwrap_or(1), 1..=1024)?,
             overwrite: flags.overwrite.unwrap_or(false),
         })
+    }
+}
+
+/// How the flags say that prompts are read.
+pub fn prompt_options(flags: &DrawingFlags) -> PromptOptions {
+    PromptOptions {
+        long_prompts: flags.long_prompts.unwrap_or(false),
+        prompt_weights: flags.prompt_weights.unwrap_or(false),
     }
 }
 

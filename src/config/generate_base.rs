@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde::Serialize;
 
+use super::drawing::prompt_options;
 use super::prompts::{PLACEHOLDER, fill_in, overlapping_words, require_word};
 use super::{ControlJob, DrawingJob, ModelJob, check};
 use crate::cli::GenerateBaseFlags;
@@ -39,8 +40,9 @@ impl GenerateBaseJob {
     pub fn check(flags: &GenerateBaseFlags) -> Result<Self> {
         let prompt = check::required("--prompt", "what is to be drawn", &flags.prompt)?;
         let subjects = subjects(flags)?;
+        let options = prompt_options(&flags.drawing);
         let prompt = match &subjects[..] {
-            [subject] => fill_in(&prompt, subject),
+            [subject] => fill_in(&prompt, &options.literal(subject)),
             _ if prompt.contains(PLACEHOLDER) => {
                 return Err(usage(format!(
                     "--prompt: {PLACEHOLDER} stands for one base word, and there are {}: write \
@@ -50,8 +52,9 @@ impl GenerateBaseJob {
             }
             _ => prompt,
         };
+        let text = options.plain_text(&prompt)?;
         for subject in &subjects {
-            require_word(&prompt, subject)?;
+            require_word(&text, subject)?;
         }
         let output_dir = check::required(
             "--output-dir",

@@ -39,6 +39,19 @@ pub struct Record {
     pub facts: Settings,
 }
 
+impl Record {
+    /// The base words that the picture was drawn with: the fact `subject`, a word or a list of them.
+    pub fn subjects(&self) -> Vec<String> {
+        let words = match self.facts.get("subject") {
+            Some(Value::Array(words)) => words.as_slice(),
+            Some(word) => std::slice::from_ref(word),
+            None => &[],
+        };
+        let words = words.iter().filter_map(Value::as_str);
+        words.map(str::to_owned).collect()
+    }
+}
+
 /// The record of the picture at `path`.
 ///
 /// # Errors

@@ -23,6 +23,9 @@ pub struct SampleJob {
     pub prompts: Vec<String>,
     /// What `[b]` stands for.
     pub subject_as: SubjectAs,
+    /// The base words of the picture that is drawn again, which its long prompt kept in one chunk
+    /// each.
+    pub recorded_subjects: Vec<String>,
     /// Folder of the results.
     pub output_dir: PathBuf,
     /// Images of each prompt.
@@ -75,9 +78,12 @@ impl SampleJob {
         let Some(picture) = &flags.from else {
             return Self::check_flags(flags);
         };
-        let recorded = record::read_record(picture)?.parameters;
-        let layered = layers::layered(&[&layers::settings(flags)?, &recorded]);
-        Self::check_flags(&layers::read(layered)?)
+        let recorded = record::read_record(picture)?;
+        let layered = layers::layered(&[&layers::settings(flags)?, &recorded.parameters]);
+        Ok(Self {
+            recorded_subjects: recorded.subjects(),
+            ..Self::check_flags(&layers::read(layered)?)?
+        })
     }
 
     fn check_flags(flags: &SampleFlags) -> Result<Self> {
@@ -120,6 +126,7 @@ impl SampleJob {
             actors,
             prompts,
             subject_as: flags.subject_as.unwrap_or_default(),
+            recorded_subjects: Vec::new(),
             num_images,
             save_latents: flags.save_latents.unwrap_or(false),
             save_masks,

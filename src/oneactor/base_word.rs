@@ -6,12 +6,15 @@ use anyhow::Result;
 use tch::{Kind, Tensor};
 
 use crate::sdxl::{Backbone, Conditioning};
+use crate::tokenizer::prompt_tokens::PromptTokens;
 
 /// A prompt that holds one or more base words, encoded.
 pub struct BaseWordPrompt {
     /// The prompt, one row.
     pub conditioning: Conditioning,
     words: Vec<String>,
+    /// The prompt's embeddings without weights `[1, S, D]`: what the projector was tuned on.
+    unweighted: Tensor,
     /// What each text encoder gave of every token.
     encoders: Vec<EncoderPart>,
 }
@@ -34,7 +37,7 @@ impl EncoderPart {
 }
 
 impl BaseWordPrompt {
-    /// Encodes `prompt` for a picture of this size.
+    /// Encodes `prompt` for a picture of this size, as diffusers reads it.
     ///
     /// # Errors
     /// When the prompt does not hold the word within the limit of tokens.
@@ -57,6 +60,21 @@ impl BaseWordPrompt {
         backbone: &Backbone,
         prompt: &str,
         base_words: &[impl AsRef<str>],
+        size: [i64; 2],
+    ) -> Result<Self> {
+        let tokens = backbone.tokenizers.plain_tokens(prompt)?;
+        Self::from_tokens(backbone, &tokens, base_words, size)
+    }
+
+    /// The same of tokens, which may have weights. A weight on a word acts on the prompt's own
+    /// embedding; the offset comes from the embedding without it, and has v for a weight.
+    ///
+    /// # Errors
+    /// When the tokens do not hold one of the words.
+    pub fn from_tokens(
+        backbone: &Backbone,
+        tokens: &PromptTokens,
+        base_words: &[impl AsRef<str>],
         [height, width]: [i64; 2],
     ) -> Result<Self> {
         let tensor = |places: &Vec<usize>| {
@@ -75,14 +93,25 @@ impl BaseWordPrompt {
         };
         let mut encoders: Vec<EncoderPart> = backbone.token_widths().iter().map(part).collect();
         for word in base_words {
-            let places = backbone.tokenizers.word_positions(prompt, word.as_ref())?;
+            let places = tokens.word_positions(word.as_ref())?;
             for (encoder, places) in encoders.iter_mut().zip(&places) {
                 encoder.positions.push(places.iter().map(tensor).collect());
             }
         }
+        let conditioning = backbone.encode_tokens(tokens, height, width);
+        let unweighted = match tokens.is_weighted() {
+            true => {
+                let unweighted = tokens.without_weights();
+                backbone
+                    .encode_tokens(&unweighted, height, width)
+                    .prompt_embeds
+            }
+            false => conditioning.prompt_embeds.shallow_clone(),
+        };
         Ok(BaseWordPrompt {
-            conditioning: backbone.encode_prompt(prompt, height, width)?,
+            conditioning,
             words: base_words.iter().map(|w| w.as_ref().to_owned()).collect(),
+            unweighted,
             encoders,
         })
     }
@@ -103,9 +132,10 @@ impl BaseWordPrompt {
         self.tokens_of_words().iter().sum()
     }
 
-    /// c_b: the prompt's rows at the base words, where each stands first `[W, D]` f32.
+    /// c_b: the prompt's rows at the base words, where each stands first, without weights `[W, D]`
+    /// f32.
     pub fn base_embedding(&self) -> Tensor {
-        let c = self.conditioning.prompt_embeds.get(0); // [S, D]
+        let c = self.unweighted.get(0); // [S, D]
         let rows = |part: &EncoderPart| {
             let c = part.columns(&c);
             let words = part.positions.iter();

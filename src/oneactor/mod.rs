@@ -3,8 +3,8 @@
 //! | paper | here, and in JSON | shape (SDXL, 1024 px) | file |
 //! | --- | --- | --- | --- |
 //! | h | `encoder_features` | `[1280, 32, 32]` | [`base_set`] |
-//! | c | `prompt_embeds` | `[77, 2048]` | [`crate::sdxl`] |
-//! | c_b | `base_embedding`, rows of c at the base word's W tokens | `[W, 2048]` | [`base_word`] |
+//! | c | `prompt_embeds`, with `--long-prompts` 77 rows for each chunk | `[77, 2048]` | [`crate::sdxl`] |
+//! | c_b | `base_embedding`, rows of c at the base word's W tokens, without prompt weights | `[W, 2048]` | [`base_word`] |
 //! | φ | [`projector::Projector`] | h, c_b → c_Δ | [`projector`] |
 //! | c_Δ | `semantic_offset` | `[W, 2048]` | [`base_word`] |
 //! | c_Δ^tar | `target_offset`, Eq. (16) | `[W, 2048]` | [`actor`] |

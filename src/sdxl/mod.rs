@@ -7,6 +7,8 @@ pub mod denoise;
 pub mod load;
 pub mod pipeline;
 pub mod prompt;
+pub mod prompt_pair;
+mod prompt_weights;
 
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};

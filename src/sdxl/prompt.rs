@@ -3,13 +3,15 @@
 use anyhow::{Context, Result};
 use tch::{Kind, Tensor};
 
+use super::prompt_weights::weighted;
 use super::{Backbone, Conditioning, Pipeline};
-use crate::error::{model, usage};
+use crate::error::model;
 use crate::io::model_files::ModelFiles;
 use crate::models::clip_text_model::{ClipTextModel, ClipTextOutput};
 use crate::models::cross_attention::AttentionRequest;
 use crate::models::unet_2d_condition::AddedConditions;
-use crate::tokenizer::{ClipTokenizer, TokenizedPrompt, TokenizerFiles, WordError};
+use crate::tokenizer::prompt_tokens::{PromptOptions, PromptTokens};
+use crate::tokenizer::{ClipTokenizer, TokenizerFiles};
 
 /// The tokenizers of all text encoders, one or two. They can be loaded without the networks, to check prompts
 /// before anything large is read.
@@ -53,99 +55,72 @@ impl Tokenizers {
         self.tokenizers[0].model_max_length()
     }
 
-    /// The prompt as each text encoder reads it.
+    /// The prompt as the text encoders read it; words of `whole` stay in one chunk.
+    ///
+    /// # Errors
+    /// When its weights can not be read, or it is absurdly long.
+    pub fn tokens(
+        &self,
+        prompt: &str,
+        options: PromptOptions,
+        whole: &[&str],
+    ) -> Result<PromptTokens> {
+        PromptTokens::new(&self.tokenizers, prompt, options, whole)
+    }
+
+    /// A prompt without weights, cut off at the limit: as diffusers reads it.
     ///
     /// # Errors
     /// When the tokenizer fails.
-    pub fn encode(&self, prompt: &str) -> Result<Vec<TokenizedPrompt>> {
-        self.tokenizers.iter().map(|t| t.encode(prompt)).collect()
-    }
-
-    /// The end of the prompt that the limit cuts off, if it does.
-    ///
-    /// # Errors
-    /// When the tokenizer fails.
-    pub fn lost_text<'a>(&self, prompt: &'a str) -> Result<Option<&'a str>> {
-        Ok(self.tokenizers[0]
-            .encode(prompt)?
-            .cut_at
-            .and_then(|at| prompt.get(at..)))
-    }
-
-    /// Places of the base word's W tokens among the prompt's, for each text encoder and for each
-    /// time the prompt holds the word. SDXL's two differ behind a "!", which SDXL's second tokenizer
-    /// uses for padding and therefore never joins with its neighbours.
-    ///
-    /// # Errors
-    /// When the prompt does not hold the word, or only behind the limit; the message names both.
-    pub fn word_positions(&self, prompt: &str, word: &str) -> Result<Vec<Vec<Vec<usize>>>> {
-        let places = |tokenizer: &ClipTokenizer| {
-            tokenizer.word_positions(prompt, word).map_err(|e| match e.downcast_ref::<WordError>() {
-                Some(WordError::Missing) => usage(format!("prompt {prompt:?}: the base word {word:?} is not in it")),
-                Some(WordError::CutOff) => usage(format!(
-                    "prompt {prompt:?}: the base word {word:?} lies behind the limit of {} tokens; move it forward or shorten the prompt",
-                    tokenizer.model_max_length()
-                )),
-                None => e,
-            })
-        };
-        let mut found: Vec<_> = self.tokenizers.iter().map(places).collect::<Result<_>>()?;
-        // The limit may cut the last occurrence off for one of them only.
-        let times = found.iter().map(Vec::len).min().unwrap_or(0);
-        found.iter_mut().for_each(|places| places.truncate(times));
-        if let [first, second] = &found[..]
-            && first[0].len() != second[0].len()
-        {
-            return Err(model(format!(
-                "the two tokenizers make {} and {} tokens of {word:?}; choose another base word",
-                first[0].len(),
-                second[0].len()
-            )));
-        }
-        Ok(found)
+    pub fn plain_tokens(&self, prompt: &str) -> Result<PromptTokens> {
+        self.tokens(prompt, PromptOptions::default(), &[])
     }
 }
 
 impl Backbone {
-    /// What the U-Net reads of one prompt, for a picture of this size. SDXL: penultimate hidden
-    /// states of both encoders side by side `[1, S, D]`, the second one's projected pooled state, the
-    /// sizes. SD: the last hidden state of its encoder behind the final norm, and nothing besides.
+    /// What the U-Net reads of one prompt as diffusers reads it, see [`Self::encode_tokens`].
     ///
     /// # Errors
     /// When the tokenizer fails.
     pub fn encode_prompt(&self, prompt: &str, height: i64, width: i64) -> Result<Conditioning> {
-        let tokenized = self.tokenizers.encode(prompt)?;
-        let encode = |(encoder, tokens): (&ClipTextModel, &TokenizedPrompt)| {
-            let ids = Tensor::from_slice(&tokens.ids)
-                .unsqueeze(0)
+        let tokens = self.tokenizers.plain_tokens(prompt)?;
+        Ok(self.encode_tokens(&tokens, height, width))
+    }
+
+    /// What the U-Net reads of one prompt, for a picture of this size, one chunk behind the other.
+    /// SDXL: penultimate hidden states of both encoders side by side `[1, S, D]`, the second one's
+    /// projected pooled state, the sizes. The pooled state is that of the first chunk, without
+    /// weights, as in stable-diffusion-webui and ComfyUI. SD: the last hidden state of its encoder
+    /// behind the final norm, and nothing besides.
+    pub fn encode_tokens(&self, tokens: &PromptTokens, height: i64, width: i64) -> Conditioning {
+        let chunks = tokens.num_chunks() as i64;
+        let encode = |(i, encoder): (usize, &ClipTextModel)| {
+            let ids = Tensor::from_slice(tokens.ids(i))
+                .view([chunks, -1])
                 .to_device(self.device);
             tch::no_grad(|| encoder.forward(&ids))
         };
-        let outputs: Vec<ClipTextOutput> = self
-            .text_encoders
-            .iter()
-            .zip(&tokenized)
-            .map(encode)
-            .collect();
+        let outputs: Vec<ClipTextOutput> =
+            self.text_encoders.iter().enumerate().map(encode).collect();
         if self.pipeline == Pipeline::StableDiffusion {
-            return Ok(Conditioning {
-                prompt_embeds: outputs[0].last_hidden_state.shallow_clone(), // [1, S, D]
+            return Conditioning {
+                prompt_embeds: weighted(&outputs[0].last_hidden_state, tokens, 0), // [1, S, D]
                 added: None,
                 request: AttentionRequest::default(),
-            });
+            };
         }
         let penultimate = |i: usize| {
             let states = &outputs[i].hidden_states;
-            &states[states.len() - 2]
+            weighted(&states[states.len() - 2], tokens, i)
         };
-        Ok(Conditioning {
+        Conditioning {
             prompt_embeds: Tensor::cat(&[penultimate(0), penultimate(1)], -1), // [1, S, D]
             added: Some(AddedConditions {
-                text_embeds: outputs[1].pooled.shallow_clone(), // [1, D']
+                text_embeds: outputs[1].pooled.narrow(0, 0, 1), // [1, D']
                 time_ids: self.time_ids(height, width),
             }),
             request: AttentionRequest::default(),
-        })
+        }
     }
 
     /// The branch without a prompt, ∅ in the paper's equations: zeros where no negative prompt is
@@ -160,18 +135,30 @@ impl Backbone {
         height: i64,
         width: i64,
     ) -> Result<Conditioning> {
-        let encoded = self.encode_prompt(negative.unwrap_or(""), height, width)?;
-        if negative.is_some() || !self.force_zeros_for_empty_prompt {
-            return Ok(encoded);
+        let tokens = self.tokenizers.plain_tokens(negative.unwrap_or(""))?;
+        Ok(self.encode_negative_tokens(&tokens, negative.is_some(), height, width))
+    }
+
+    /// The same of tokens, which are those of the empty prompt where none `is_given`.
+    pub fn encode_negative_tokens(
+        &self,
+        tokens: &PromptTokens,
+        is_given: bool,
+        height: i64,
+        width: i64,
+    ) -> Conditioning {
+        let encoded = self.encode_tokens(tokens, height, width);
+        if is_given || !self.force_zeros_for_empty_prompt {
+            return encoded;
         }
-        Ok(Conditioning {
+        Conditioning {
             prompt_embeds: encoded.prompt_embeds.zeros_like(),
             added: encoded.added.map(|added| AddedConditions {
                 text_embeds: added.text_embeds.zeros_like(),
                 time_ids: added.time_ids,
             }),
             request: AttentionRequest::default(),
-        })
+        }
     }
 
     /// Original height and width, no crop, target height and width `[1, 6]`.

@@ -8,6 +8,7 @@ mod common;
 mod control;
 mod interruption;
 mod loras;
+mod prompts;
 mod several;
 mod stable_diffusion;
 mod whole_job;

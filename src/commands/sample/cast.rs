@@ -7,17 +7,20 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tch::Device;
 
+use super::super::draw::prompt_pair;
 use super::super::located::LocatedModel;
 use crate::cli::sample::SubjectAs;
-use crate::config::SampleJob;
 use crate::config::batch::Settings;
 use crate::config::prompts::{
     PLACEHOLDER, fill_in, overlapping_words, require_word, subject_phrase,
 };
+use crate::config::{DrawingJob, SampleJob};
 use crate::error::usage;
 use crate::oneactor::actor::Actor;
 use crate::oneactor::base_set::BaseFacts;
 use crate::progress::Reporter;
+use crate::sdxl::prompt::Tokenizers;
+use crate::sdxl::prompt_pair::PromptPair;
 use crate::tokenizer::find_word;
 
 /// Most base words in one prompt.
@@ -38,13 +41,22 @@ struct Member {
 pub(super) struct Scene {
     /// `[b]` is filled in.
     pub prompt: String,
-    /// The base words that it holds, in the order of the actors.
+    /// The base words that it holds, in the order of the actors; where a plain picture is drawn
+    /// again, those that it was drawn with. A long prompt keeps each in one chunk.
     pub words: Vec<String>,
     /// Whose they are, as places among the actors, in ascending order; none for the plain model.
     pub acting: Vec<usize>,
 }
 
 impl Scene {
+    /// The prompt and the job's negative prompt as the text encoders read them.
+    ///
+    /// # Errors
+    /// See [`prompt_pair`].
+    pub fn prompt_pair(&self, drawing: &DrawingJob, tokenizers: &Tokenizers) -> Result<PromptPair> {
+        prompt_pair(drawing, tokenizers, &self.prompt, &self.words)
+    }
+
     /// The words whose offsets guide; none for the plain model.
     pub fn guided_words(&self) -> &[String] {
         match self.acting.is_empty() {
@@ -133,17 +145,19 @@ impl Cast {
 
     fn scene(&self, prompt: &str, job: &SampleJob) -> Result<Scene> {
         let words = self.words();
-        let prompt = self.filled(prompt, job.subject_as)?;
+        let prompt = self.filled(prompt, job)?;
+        let text = job.drawing.prompt_options.plain_text(&prompt)?;
         if let ([word], false) = (&words[..], job.guidance.no_actor) {
-            require_word(&prompt, word)?;
+            require_word(&text, word)?;
         }
         // Of a single actor's only word the tokenizer says what is wrong with it, if anything.
-        let names = |word: &String| words.len() == 1 || !find_word(&prompt, word).is_empty();
-        let named: Vec<String> = words
-            .iter()
-            .filter(|w| names(w))
-            .map(|w| w.to_string())
-            .collect();
+        let names = |word: &String| words.len() == 1 || !find_word(&text, word).is_empty();
+        let known = match words.is_empty() {
+            true => job.recorded_subjects.iter().collect(),
+            false => words.clone(),
+        };
+        let named = known.into_iter().filter(|word| names(word));
+        let named: Vec<String> = named.cloned().collect();
         let mut acting = Vec::new();
         if !job.guidance.no_actor {
             let places = 0..self.0.len();
@@ -173,18 +187,19 @@ impl Cast {
     }
 
     /// The prompt with `[b]` filled in, which must be of a single base word.
-    fn filled(&self, prompt: &str, subject_as: SubjectAs) -> Result<String> {
+    fn filled(&self, prompt: &str, job: &SampleJob) -> Result<String> {
         if !prompt.contains(PLACEHOLDER) {
             return Ok(prompt.to_owned());
         }
         match (&self.0[..], &self.words()[..]) {
-            ([member], [word]) => Ok(fill_in(
-                prompt,
-                match subject_as {
+            ([member], [word]) => {
+                let stands_for = match job.subject_as {
                     SubjectAs::Word => word,
                     SubjectAs::Phrase => subject_phrase(&member.facts.prompt, word),
-                },
-            )),
+                };
+                let literal = job.drawing.prompt_options.literal(stands_for);
+                Ok(fill_in(prompt, &literal))
+            }
             ([], _) => Err(usage(format!(
                 "the prompt \"{prompt}\" has {PLACEHOLDER}, which stands for the base word of \
                  an actor: name the actor, or write the word itself"

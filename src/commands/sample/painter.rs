@@ -23,9 +23,9 @@ use crate::io::tensors::TensorFile;
 use crate::oneactor::actor::Actor;
 use crate::oneactor::base_word::BaseWordPrompt;
 use crate::oneactor::guidance::{ClusterGuidance, GuidanceSettings, Offsets};
+use crate::sdxl::Backbone;
 use crate::sdxl::control::Control;
 use crate::sdxl::denoise::{Guidance, PlainGuidance};
-use crate::sdxl::{Backbone, Conditioning};
 
 /// Draws pictures with a loaded model and actor.
 pub(super) struct Painter<'a> {
@@ -35,8 +35,6 @@ pub(super) struct Painter<'a> {
     actors: Vec<Actor>,
     /// Offsets of a file, in place of the projector's.
     offsets: Option<Offsets>,
-    /// The branch without the prompt, the same for all pictures.
-    negative: Conditioning,
     control: Option<Control>,
 }
 
@@ -82,10 +80,7 @@ impl<'a> Painter<'a> {
             false => job.actors.iter().map(read).collect::<Result<_>>()?,
         };
         let offsets = job.guidance.offsets.as_deref();
-        let ResolvedDrawing { width, height, .. } = sampling.drawing;
-        let negative = job.drawing.negative_prompt.as_deref();
         Ok(Self {
-            negative: backbone.encode_negative(negative, height, width)?,
             control: sampling
                 .control
                 .as_ref()
@@ -169,13 +164,15 @@ impl<'a> Painter<'a> {
         let scene = &picture.scene;
         let ResolvedDrawing { width, height, .. } = self.sampling.drawing;
         let drawing = &self.sampling.job.drawing;
+        let pair = scene.prompt_pair(drawing, &self.backbone.tokenizers)?;
+        let negative = pair.encode_negative(self.backbone, height, width);
         if !picture.is_guided {
-            let prompt = self.backbone.encode_prompt(&scene.prompt, height, width)?;
-            let plain = PlainGuidance::new(&self.negative, &prompt, drawing.guidance_scale);
+            let prompt = self.backbone.encode_tokens(&pair.prompt, height, width);
+            let plain = PlainGuidance::new(&negative, &prompt, drawing.guidance_scale);
             return Ok(Guide::Plain(plain));
         }
-        let size = [height, width];
-        let prompt = BaseWordPrompt::with_words(self.backbone, &scene.prompt, &scene.words, size)?;
+        let (words, size) = (&scene.words, [height, width]);
+        let prompt = BaseWordPrompt::from_tokens(self.backbone, &pair.prompt, words, size)?;
         let settings = guidance_settings(&self.sampling.job.guidance, drawing.guidance_scale);
         let from_projectors;
         let offsets = match &self.offsets {
@@ -190,8 +187,8 @@ impl<'a> Painter<'a> {
             }
         };
         let guidance = match scene.has_masks() {
-            true => ClusterGuidance::with_regions(&self.negative, &prompt, offsets, &settings)?,
-            false => ClusterGuidance::new(&self.negative, &prompt, offsets, &settings)?,
+            true => ClusterGuidance::with_regions(&negative, &prompt, offsets, &settings)?,
+            false => ClusterGuidance::new(&negative, &prompt, offsets, &settings)?,
         };
         Ok(Guide::Cluster(Box::new(guidance)))
     }

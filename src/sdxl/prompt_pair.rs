@@ -1,0 +1,46 @@
+//! The prompt and the negative prompt of a picture: rows of one batch, and therefore of one length.
+
+use anyhow::Result;
+
+use super::prompt::Tokenizers;
+use super::{Backbone, Conditioning};
+use crate::tokenizer::prompt_tokens::{PromptOptions, PromptTokens};
+
+/// Prompt and negative prompt, brought to the same number of chunks with chunks without text.
+#[derive(Clone, Debug)]
+pub struct PromptPair {
+    /// The prompt.
+    pub prompt: PromptTokens,
+    /// The negative prompt, or the empty one.
+    pub negative: PromptTokens,
+    has_negative: bool,
+}
+
+impl PromptPair {
+    /// Reads both prompts; words of `whole` stay in one chunk.
+    ///
+    /// # Errors
+    /// When weights can not be read, or a prompt is absurdly long.
+    pub fn new(
+        tokenizers: &Tokenizers,
+        prompt: &str,
+        negative: Option<&str>,
+        options: PromptOptions,
+        whole: &[&str],
+    ) -> Result<PromptPair> {
+        let mut pair = PromptPair {
+            prompt: tokenizers.tokens(prompt, options, whole)?,
+            negative: tokenizers.tokens(negative.unwrap_or(""), options, &[])?,
+            has_negative: negative.is_some(),
+        };
+        let chunks = pair.prompt.num_chunks().max(pair.negative.num_chunks());
+        pair.prompt.pad_to(chunks);
+        pair.negative.pad_to(chunks);
+        Ok(pair)
+    }
+
+    /// The branch without the prompt, ∅: see [`Backbone::encode_negative`].
+    pub fn encode_negative(&self, backbone: &Backbone, height: i64, width: i64) -> Conditioning {
+        backbone.encode_negative_tokens(&self.negative, self.has_negative, height, width)
+    }
+}
