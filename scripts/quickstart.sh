@@ -18,9 +18,9 @@ printf '%s\n' '[b], at the beach.' '[b], in the snow.' '[b], in the jungle.' '[b
   '[b], in a library surrounded by books.' '[b], in the street.' >"$out/prompts.txt"
 
 say "1. eleven base images of a robot"
-"$oneactor" generate-base --model toy -p "a photo of a robot" --subject robot -o "$out/robot"
+"$oneactor" generate-base --model toy -p "a photo of a robot" --subject robot --guidance-scale 4 -o "$out/robot"
 say "2. an actor for the most typical of them"
-"$oneactor" tune "$out/robot" --target auto
+"$oneactor" tune "$out/robot" --target auto --learning-rate 3e-4
 say "3. the same robot in six scenes, beside what the plain model draws"
-"$oneactor" sample "$out/robot" --prompts-file "$out/prompts.txt" -o "$out/scenes" --compare
+"$oneactor" sample "$out/robot" --guidance-scale 4 --prompts-file "$out/prompts.txt" -o "$out/scenes" --compare
 say "look at $out/robot/grid.png and $out/scenes/comparison.png"

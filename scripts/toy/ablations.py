@@ -39,7 +39,7 @@ def run_subject(plan, subject, seed, chosen, scorer):
             continue
         folder = plan.work / f'{slug(name)}-{seed}' / subject
         share_base(base, folder)
-        tune(plan, folder, '--seed', seed, *flags)
+        tune(plan, folder, scorer, '--seed', seed, *flags)
         target = scorer.target(folder)
         samplings = {name: []} if name != 'full' else {'full': [], **SAMPLINGS}
         for variant, extra in samplings.items():
@@ -69,8 +69,6 @@ def main():
     unknown = set(chosen) - set(every)
     if unknown:
         parser.error(f'unknown variant {sorted(unknown)}; known: {every}')
-    if plan.target == 'auto':
-        plan.target = '0'    # the same target for every variant
     for subject in plan.subjects:
         draw_base(plan, subject, plan.work / 'base' / subject)
     jobs = [(subject, seed) for seed in range(args.seeds) for subject in plan.subjects]

@@ -50,10 +50,11 @@ class Plan:
     base_seed: int
     seed: int
     images: int
+    draw_args: list
     base_args: list
     tune_args: list
     sample_args: list
-    target: str = 'auto'
+    target: str = 'clearest'
 
 
 def call(plan, *words):
@@ -67,12 +68,13 @@ def draw_base(plan, subject, folder):
     """Base images of a subject, once."""
     if not (folder / 'base.json').exists():
         call(plan, 'generate-base', '-p', f'a photo of {world.article(subject)}', '--subject', subject,
-             '--model', plan.model, '--seed', plan.base_seed, '-o', folder, *plan.base_args)
+             '--model', plan.model, '--seed', plan.base_seed, '-o', folder, *plan.draw_args, *plan.base_args)
 
 
-def tune(plan, folder, *extra):
+def tune(plan, folder, scorer, *extra):
     if not (folder / 'actor.safetensors').exists():
-        call(plan, 'tune', folder, '--model', plan.model, '--target', plan.target, *plan.tune_args, *extra)
+        target = scorer.clearest(folder) if plan.target == 'clearest' else plan.target
+        call(plan, 'tune', folder, '--model', plan.model, '--target', target, *plan.tune_args, *extra)
 
 
 def sample(plan, subject, folder, out, *extra):
@@ -82,7 +84,7 @@ def sample(plan, subject, folder, out, *extra):
         prompts = out / 'prompts.txt'
         prompts.write_text(''.join(f'{subject}, {SCENES[name]}.\n' for name in plan.scenes))
         call(plan, 'sample', folder, '--model', plan.model, '--prompts-file', prompts, '--num-images', plan.images,
-             '--seed', plan.seed, '-o', out, *extra)
+             '--seed', plan.seed, '-o', out, *plan.draw_args, *extra)
     rows = [json.loads(line) for line in (out / 'manifest.jsonl').read_text().splitlines()]
     names = {f'{subject}, {SCENES[name]}.': name for name in plan.scenes}
     return [dict(scene=names[row['prompt']], seed=row['seed'], path=find_picture(row['path'], out)) for row in rows]
@@ -105,6 +107,13 @@ class Scorer:
 
     def answers(self, paths):
         return self.judge.read(np.stack([read_picture(path) for path in paths]))
+
+    def clearest(self, folder):
+        """The base image whose colours and pattern the judge is surest of: what an artist's eye does, who picks a
+        picture that shows plainly what the subject looks like. Knows nothing of the pictures to come."""
+        answers = self.answers(sorted((folder / 'base').glob('*.png')))
+        sure = sum(np.log(answers[name].max(1)) for name in ('main', 'second', 'pattern'))
+        return int(sure.argmax())
 
     def target(self, folder):
         record = json.loads((folder / 'tune.json').read_text())
@@ -129,7 +138,7 @@ class Scorer:
 def evaluate_subject(plan, subject, scorer):
     folder = plan.work / subject
     draw_base(plan, subject, folder)
-    tune(plan, folder)
+    tune(plan, folder, scorer)
     guided = sample(plan, subject, folder, folder / 'guided', *plan.sample_args)
     plain = sample(plan, subject, folder, folder / 'plain', '--no-actor')
     target = scorer.target(folder)
@@ -174,7 +183,9 @@ def add_plan_arguments(parser):
     parser.add_argument('--subjects', help='comma-separated; default: all of the split')
     parser.add_argument('--scenes', type=int, default=6, help='how many of the split\'s scenes')
     parser.add_argument('--images', type=int, default=4, help='seeds per scene')
-    parser.add_argument('--target', default='auto')
+    parser.add_argument('--target', default='clearest', help='number, auto, or clearest: see Scorer.clearest')
+    parser.add_argument('--draw-args', type=shlex.split, default=[],
+                        help='more flags for all pictures: base, guided and plain')
     parser.add_argument('--base-args', type=shlex.split, default=[], help='more flags for generate-base')
     parser.add_argument('--tune-args', type=shlex.split, default=[], help='more flags for tune')
     parser.add_argument('--sample-args', type=shlex.split, default=[], help='more flags for guided sampling')
@@ -184,8 +195,8 @@ def add_plan_arguments(parser):
 def plan_from(args):
     split = SPLITS[args.split]
     return Plan(args.binary, args.work, args.model, args.subjects.split(',') if args.subjects else split['subjects'],
-                split['scenes'][:args.scenes], split['base_seed'], split['seed'], args.images, args.base_args,
-                args.tune_args, args.sample_args, args.target)
+                split['scenes'][:args.scenes], split['base_seed'], split['seed'], args.images, args.draw_args,
+                args.base_args, args.tune_args, args.sample_args, args.target)
 
 
 def main():
@@ -198,7 +209,8 @@ def main():
         results = list(pool.map(lambda subject: evaluate_subject(plan, subject, scorer), plan.subjects))
     guided, plain = ([result[kind] for result in results] for kind in ('guided', 'plain'))
     report = dict(split=args.split, subjects=plan.subjects, scenes=plan.scenes, images_per_scene=plan.images,
-                  base_args=plan.base_args, tune_args=plan.tune_args, sample_args=plan.sample_args,
+                  draw_args=plan.draw_args, base_args=plan.base_args, tune_args=plan.tune_args,
+                  sample_args=plan.sample_args,
                   guided=summary(guided), plain=summary(plain), ratio=ratio(guided, plain),
                   per_subject={subject: {kind: {name: float(value.mean()) for name, value in result[kind].items()}
                                          for kind in result} for subject, result in zip(plan.subjects, results)})

@@ -8,7 +8,7 @@ pub const VALIDATE_EVERY: usize = 25;
 /// An improvement smaller than this part of the best value is none.
 const LEAST_IMPROVEMENT: f64 = 0.002;
 /// So many looks in a row without improvement end the tuning.
-const PATIENCE: usize = 6;
+const PATIENCE: usize = 12;
 
 /// The best value so far and how long ago it was.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
