@@ -18,6 +18,7 @@ import argparse
 import json
 import sys
 
+from dataclasses import replace
 import numpy as np
 import torch
 from PIL import Image
@@ -81,9 +82,17 @@ def draw(plan, pair, actors, out, *extra):
         text = ' and '.join(map(world.article, pair))
         (out / 'prompts.txt').write_text(''.join(f'{text}, {SCENES[name]}.\n' for name in plan.scenes))
         call(plan, 'sample', *actors, '--model', plan.model, '--prompts-file', out / 'prompts.txt', '--num-images', plan.images,
-             '--seed', plan.seed, '-o', out, *extra)
+             '--seed', plan.seed, '-o', out, *plan.draw_args, *extra)
     rows = [json.loads(line) for line in (out / 'manifest.jsonl').read_text().splitlines()]
     return [read_picture(find_picture(row['path'], out)) for row in rows]
+
+
+def clearest_pair(judge, folder, pair):
+    """As Scorer.clearest, for both subjects; a base image that does not show both comes last."""
+    pictures = [read_picture(path) for path in sorted((folder / 'base').glob('*.png'))]
+    found, both = read_pairs(judge, pictures, pair)
+    sure = sum(np.log(answers[name].max(1)) for answers in found for name in ('main', 'second', 'pattern'))
+    return int(np.where(both, sure, sure - 1000).argmax())
 
 
 def target_number(folder):
@@ -96,13 +105,14 @@ def run_pair(plan, pair, scorer):
     singles = [plan.work / subject for subject in pair]
     for subject, folder in zip(pair, singles):
         draw_base(plan, subject, folder)
-        tune(plan, folder)
+        tune(plan, folder, scorer)
     together = plan.work / name
     if not (together / 'base.json').exists():
         words = [word for subject in pair for word in ('--subject', subject)]
         call(plan, 'generate-base', '-p', 'a photo of ' + ' and '.join(map(world.article, pair)), *words,
-             '--model', plan.model, '--seed', plan.base_seed, '-o', together, *plan.base_args)
-    tune(plan, together)
+             '--model', plan.model, '--seed', plan.base_seed, '-o', together,
+             *plan.draw_args, *plan.base_args)
+    tune(replace(plan, target=clearest_pair(scorer.judge, together, pair)), together, scorer)
 
     alone = [scorer.target(folder) for folder in singles]
     picture = read_picture(together / 'base' / f'{target_number(together):02}.png')
@@ -188,8 +198,8 @@ def main():
         each = {'-'.join(pair): {variant: {kind: {name: float(value.mean()) for name, value in scores.items()}
                                            for kind, scores in kinds.items()} for variant, kinds in result.items()}
                 for pair, result in zip(pairs, results)}
-        report = dict(split=args.split, scenes=plan.scenes, images_per_scene=plan.images, base_args=plan.base_args,
-                      tune_args=plan.tune_args, sample_args=plan.sample_args, table=rows, pairs=each)
+        report = dict(split=args.split, scenes=plan.scenes, images_per_scene=plan.images, draw_args=plan.draw_args,
+                      base_args=plan.base_args, tune_args=plan.tune_args, sample_args=plan.sample_args, table=rows, pairs=each)
         args.json.write_text(json.dumps(report, indent=1) + '\n')
 
 
