@@ -17,8 +17,8 @@ both there     pictures in which both species are read
 import argparse
 import json
 import sys
-
 from dataclasses import replace
+
 import numpy as np
 import torch
 from PIL import Image
