@@ -5,6 +5,7 @@ pub mod atomic;
 pub mod bitmap_font;
 pub mod blob;
 pub mod contact_sheet;
+pub mod html;
 pub mod hub;
 pub mod model_files;
 mod model_layout;

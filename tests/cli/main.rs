@@ -5,6 +5,7 @@ mod bad_input;
 mod batches;
 mod interruption;
 mod several;
+mod stories;
 mod whole_job;
 
 use std::ffi::OsStr;
