@@ -13,11 +13,13 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 pub mod control;
 pub mod sample;
+pub mod story;
 pub mod target;
 pub mod tune;
 
 pub use control::ControlFlags;
 pub use sample::SampleFlags;
+pub use story::StoryFlags;
 pub use target::Target;
 pub use tune::TuneFlags;
 
@@ -66,6 +68,12 @@ pub enum Command {
     ///
     /// Cluster-guided sampling with a tuned actor (Eq. 19 of the paper).
     Sample(CommandLine<SampleFlags>),
+    /// Draw a whole book: characters, scenes and a page to look at
+    ///
+    /// Makes the characters that a story file describes (as `generate-base` and `tune` do), draws
+    /// its scenes with them (as `sample` does) and puts the pictures with their captions on
+    /// index.html, which needs no other file. An interrupted run continues where it stopped.
+    Story(CommandLine<StoryFlags>),
     /// Show versions, devices, cache and token state
     Doctor(DoctorFlags),
 }
@@ -338,15 +346,24 @@ pub fn command() -> clap::Command {
 
 /// The batch keys of a subcommand with the aliases of each: the flags without those of the run.
 pub fn batch_keys(subcommand: &str) -> Vec<(String, Vec<String>)> {
-    let run_flags = RunFlags::augment_args(clap::Command::new("run"));
-    let of_the_run = |id: &clap::Id| run_flags.get_arguments().any(|flag| flag.get_id() == id);
+    let of_the_run = keys_of::<RunFlags>();
     let command = Cli::command();
     let Some(subcommand) = command.find_subcommand(subcommand) else {
         return Vec::new();
     };
-    subcommand
+    let mut keys = keys_in(subcommand);
+    keys.retain(|key| !of_the_run.contains(key));
+    keys
+}
+
+/// The keys that flags are in a file, with the aliases of each.
+pub fn keys_of<F: Args>() -> Vec<(String, Vec<String>)> {
+    keys_in(&F::augment_args(clap::Command::new("keys")))
+}
+
+fn keys_in(command: &clap::Command) -> Vec<(String, Vec<String>)> {
+    command
         .get_arguments()
-        .filter(|flag| !of_the_run(flag.get_id()))
         .map(|flag| {
             let aliases = flag.get_visible_aliases().unwrap_or_default();
             let snake = |name: &str| name.replace('-', "_");

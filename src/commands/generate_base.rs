@@ -36,11 +36,22 @@ pub fn run(line: &CommandLine<GenerateBaseFlags>) -> Result<()> {
     let session = Session::start("generate-base", &line.run)?;
     let config = line.run.config.as_deref();
     let jobs = plan(&line.flags, config, "generate-base", GenerateBaseJob::check)?;
-    work_off(&session, jobs, prepare, execute)
+    work_off(&session, jobs, prepare, |session, prepared| {
+        let (folder, is_finished) = (prepared.job.output_dir.clone(), prepared.is_finished);
+        execute(session, prepared)?;
+        if !is_finished {
+            session.reporter.note(&format!(
+                "now look at {} and tune on the image you like: oneactor tune {} --target N",
+                Layout(&folder).grid().display(),
+                folder.display()
+            ));
+        }
+        Ok(())
+    })
 }
 
 /// A job with its model.
-struct BaseJob {
+pub(super) struct BaseJob {
     job: GenerateBaseJob,
     model: Rc<LocatedModel>,
     drawing: ResolvedDrawing,
@@ -49,7 +60,8 @@ struct BaseJob {
     settings: Settings,
     /// CRC-32 of the files that the settings only name.
     sources: Settings,
-    is_finished: bool,
+    /// Whether all is there already.
+    pub(super) is_finished: bool,
 }
 
 /// The files of a base folder.
@@ -103,7 +115,11 @@ impl Prepared for BaseJob {
     }
 }
 
-fn prepare(session: &Session, mut job: GenerateBaseJob) -> Result<BaseJob> {
+/// Checks a job against its model and against what is there.
+///
+/// # Errors
+/// When the prompt does not suit the model, or the folder holds images of other settings.
+pub(super) fn prepare(session: &Session, mut job: GenerateBaseJob) -> Result<BaseJob> {
     job.model
         .model
         .get_or_insert_with(|| DEFAULT_MODEL.to_owned());
@@ -182,7 +198,11 @@ fn is_finished(job: &GenerateBaseJob, settings: &Settings, sources: &Settings) -
     Ok(files.iter().all(|file| file.is_file()))
 }
 
-fn execute(session: &Session, prepared: BaseJob) -> Result<()> {
+/// Draws what is missing.
+///
+/// # Errors
+/// When a signal asks to stop, or a file can not be written.
+pub(super) fn execute(session: &Session, prepared: BaseJob) -> Result<()> {
     let BaseJob { job, .. } = &prepared;
     let folder = &job.output_dir;
     let layout = Layout(folder);
@@ -233,11 +253,6 @@ fn execute(session: &Session, prepared: BaseJob) -> Result<()> {
     save_config(&layout, &prepared, &backbone, seconds)?;
     session.wrote(&layout.config(), "config", Value::Null);
     fs::remove_dir_all(layout.parts()).context("removing the folder of finished parts")?;
-    session.reporter.note(&format!(
-        "now look at {} and tune on the image you like: oneactor tune {} --target N",
-        layout.grid().display(),
-        folder.display()
-    ));
     Ok(())
 }
 

@@ -12,6 +12,7 @@ mod manifest;
 mod picture;
 mod sample;
 mod session;
+mod story;
 mod tune;
 
 use std::any::Any;
@@ -34,6 +35,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::GenerateBase(line) => generate_base::run(line),
         Command::Tune(line) => tune::run(line),
         Command::Sample(line) => sample::run(line),
+        Command::Story(line) => story::run(line),
         Command::Doctor(flags) => doctor::run(flags),
     }
 }

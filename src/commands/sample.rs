@@ -1,5 +1,6 @@
 //! `sample`: the subject in new scenes, or the same prompts with the plain model.
 
+pub(super) mod book;
 mod cast;
 mod painter;
 
@@ -45,7 +46,7 @@ pub fn run(line: &CommandLine<SampleFlags>) -> Result<()> {
 }
 
 /// A job with its model and its actor's facts.
-struct Sampling {
+pub(super) struct Sampling {
     job: SampleJob,
     model: Rc<LocatedModel>,
     drawing: ResolvedDrawing,
@@ -53,7 +54,7 @@ struct Sampling {
     /// What the guided pictures, or with `--no-actor` the plain ones, have in common.
     settings: Settings,
     /// The pictures that were asked for.
-    pictures: Vec<Picture>,
+    pub(super) pictures: Vec<Picture>,
     /// With `--compare`: the same ones by the plain model.
     plain_pictures: Vec<Picture>,
 }
@@ -65,9 +66,9 @@ impl Sampling {
 }
 
 /// One picture to be drawn.
-struct Picture {
-    scene: Scene,
-    seed: i64,
+pub(super) struct Picture {
+    pub(super) scene: Scene,
+    pub(super) seed: i64,
     is_guided: bool,
     /// All that it follows from.
     settings: Settings,
@@ -75,7 +76,7 @@ struct Picture {
     sources: Settings,
     /// Path below the folder of the results.
     name: String,
-    path: PathBuf,
+    pub(super) path: PathBuf,
     latents: Option<PathBuf>,
     /// With `--save-masks`: one for each of several subjects.
     masks: Vec<PathBuf>,
@@ -159,11 +160,7 @@ fn prepare(session: &Session, mut job: SampleJob) -> Result<Sampling> {
             .unwrap_or_default(),
     );
     let settings = job_settings(&job, plain.clone(), is_guided);
-    let lora_crc32 = model.lora_crc32();
-    let mut sources: Settings = lora_crc32
-        .map(|sums| ("lora_crc32".to_owned(), json!(sums)))
-        .into_iter()
-        .collect();
+    let mut sources = lora_sources(&model);
     sources.extend(
         control
             .as_ref()
@@ -192,6 +189,13 @@ fn prepare(session: &Session, mut job: SampleJob) -> Result<Sampling> {
         pictures,
         plain_pictures,
     })
+}
+
+/// CRC-32 of the LoRAs that the settings only name, where there are any.
+fn lora_sources(model: &LocatedModel) -> Settings {
+    let sums = model.lora_crc32().into_iter();
+    sums.map(|sums| ("lora_crc32".to_owned(), json!(sums)))
+        .collect()
 }
 
 /// The settings that guided, or plain, pictures of the job share.
@@ -235,12 +239,13 @@ impl Series<'_> {
     /// When a file of that name was drawn with other settings and is not to be overwritten.
     fn pictures(&self, scenes: &[Scene]) -> Result<Vec<Picture>> {
         let count = scenes.len() * self.job.num_images;
-        let picture = |index| self.picture(index, &scenes[index / self.job.num_images]);
+        let seed = |index| self.job.drawing.seed + index as i64;
+        let picture =
+            |index| self.picture(index, &scenes[index / self.job.num_images], seed(index));
         (0..count).map(picture).collect()
     }
 
-    fn picture(&self, index: usize, scene: &Scene) -> Result<Picture> {
-        let seed = self.job.drawing.seed + index as i64;
+    fn picture(&self, index: usize, scene: &Scene, seed: i64) -> Result<Picture> {
         let name = format!("{}{index:04}-{seed}.png", self.folder);
         let path = self.job.output_dir.join(&name);
         let mut settings = picture_settings(&self.settings, &scene.prompt, seed);
@@ -318,7 +323,11 @@ fn is_same_picture(path: &Path, settings: &Settings, sources: &Settings) -> Resu
     )))
 }
 
-fn execute(session: &Session, sampling: Sampling) -> Result<()> {
+/// Draws what is missing.
+///
+/// # Errors
+/// When a signal asks to stop, or a file can not be written.
+pub(super) fn execute(session: &Session, sampling: Sampling) -> Result<()> {
     let folder = &sampling.job.output_dir;
     let missing: Vec<&Picture> = sampling
         .all_pictures()
@@ -336,9 +345,8 @@ fn execute(session: &Session, sampling: Sampling) -> Result<()> {
     if !missing.is_empty() {
         let backbone = session.load(&sampling.model)?;
         let painter = Painter::new(session, &backbone, &sampling)?;
-        create_folder(folder)?;
-        if sampling.job.compare {
-            create_folder(&folder.join("plain"))?;
+        for folder in missing.iter().filter_map(|picture| picture.path.parent()) {
+            create_folder(folder)?;
         }
         session
             .reporter

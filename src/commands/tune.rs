@@ -51,7 +51,7 @@ pub fn run(line: &CommandLine<TuneFlags>) -> Result<()> {
 }
 
 /// A job with its base set and its model.
-struct Tuning {
+pub(super) struct Tuning {
     job: TuneJob,
     base: BaseSet,
     target: usize,
@@ -59,7 +59,8 @@ struct Tuning {
     model: Rc<LocatedModel>,
     /// What the actor follows from.
     settings: Settings,
-    is_finished: bool,
+    /// Whether the actor is there already.
+    pub(super) is_finished: bool,
 }
 
 /// The files of a base folder that belong to tuning.
@@ -88,16 +89,21 @@ impl Layout<'_> {
     }
 }
 
+/// The files that tuning writes.
+pub(super) fn files(dir: &Path) -> Vec<PathBuf> {
+    let layout = Layout(dir);
+    vec![layout.log(), layout.actor(), layout.config()]
+}
+
 impl Prepared for Tuning {
     fn folder(&self) -> &Path {
         &self.job.dir
     }
 
     fn files(&self) -> Vec<PathBuf> {
-        let layout = Layout(&self.job.dir);
         match self.is_finished {
             true => Vec::new(),
-            false => vec![layout.log(), layout.actor(), layout.config()],
+            false => files(&self.job.dir),
         }
     }
 
@@ -106,7 +112,11 @@ impl Prepared for Tuning {
     }
 }
 
-fn prepare(session: &Session, mut job: TuneJob) -> Result<Tuning> {
+/// Checks a job against its base images, their model and what is there.
+///
+/// # Errors
+/// When there are no base images, or the folder holds an actor of other settings.
+pub(super) fn prepare(session: &Session, mut job: TuneJob) -> Result<Tuning> {
     let layout = Layout(&job.dir);
     if !layout.base().is_file() {
         return Err(usage(format!(
@@ -247,7 +257,11 @@ fn is_finished(layout: &Layout, settings: &Settings) -> Result<bool> {
     )))
 }
 
-fn execute(session: &Session, tuning: Tuning) -> Result<()> {
+/// Tunes, from where an interrupted run has stopped.
+///
+/// # Errors
+/// When a signal asks to stop, or a file can not be written.
+pub(super) fn execute(session: &Session, tuning: Tuning) -> Result<()> {
     let Tuning { job, base, .. } = &tuning;
     let layout = Layout(&job.dir);
     if tuning.is_finished {

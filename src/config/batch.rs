@@ -36,11 +36,20 @@ const EXPECTED: &str = "{\"defaults\": {…}, \"jobs\": [{…}, …]}";
 /// With the file and line, or job and key: broken JSON, an unknown or repeated key, a value of the
 /// wrong type, no jobs.
 pub fn read<F: for<'de> Deserialize<'de>>(path: &Path, subcommand: &str) -> Result<Batch> {
-    let name = path.display();
-    let text = read_text(path)?;
+    let root = read_json(path, "batch file")?;
+    parse::<F>(root, subcommand).with_context(|| format!("batch file {}", path.display()))
+}
+
+/// The JSON of a file; `what` names its sort in messages.
+///
+/// # Errors
+/// When it can not be read, is too large, is no JSON or repeats a key.
+pub(super) fn read_json(path: &Path, what: &str) -> Result<Value> {
+    let name = format!("{what} {}", path.display());
+    let text = read_text(path, &name)?;
     let Unique(root) = serde_json::from_str(&text)
-        .map_err(|error| usage(format!("batch file {name}: {}", syntax_message(&error))))?;
-    parse::<F>(root, subcommand).with_context(|| format!("batch file {name}"))
+        .map_err(|error| usage(format!("{name}: {}", syntax_message(&error))))?;
+    Ok(root)
 }
 
 fn parse<F: for<'de> Deserialize<'de>>(root: Value, subcommand: &str) -> Result<Batch> {
@@ -102,9 +111,8 @@ fn parse<F: for<'de> Deserialize<'de>>(root: Value, subcommand: &str) -> Result<
 }
 
 /// The file as text, within bounds.
-fn read_text(path: &Path) -> Result<String> {
-    let name = path.display();
-    let refused = || Error::new(ErrorKind::Usage, format!("opening batch file {name}"));
+fn read_text(path: &Path, name: &str) -> Result<String> {
+    let refused = || Error::new(ErrorKind::Usage, format!("opening {name}"));
     let file = File::open(path).with_context(refused)?;
     let mut bytes = Vec::new();
     file.take(LARGEST + 1)
@@ -112,14 +120,12 @@ fn read_text(path: &Path) -> Result<String> {
         .with_context(refused)?;
     if bytes.len() as u64 > LARGEST {
         let limit = LARGEST >> 20;
-        return Err(usage(format!(
-            "batch file {name} is larger than {limit} MiB"
-        )));
+        return Err(usage(format!("{name} is larger than {limit} MiB")));
     }
     String::from_utf8(bytes).map_err(|error| {
         let offset = error.utf8_error().valid_up_to();
         usage(format!(
-            "batch file {name} is not UTF-8: byte {offset} starts no character"
+            "{name} is not UTF-8: byte {offset} starts no character"
         ))
     })
 }
@@ -177,7 +183,7 @@ fn unknown_key(key: &str, known: &[(String, Vec<String>)]) -> anyhow::Error {
 }
 
 /// A value in words, cut to one short line.
-fn describe(value: &Value) -> String {
+pub(super) fn describe(value: &Value) -> String {
     match value {
         Value::Null => "null".to_owned(),
         Value::Bool(value) => format!("{value}"),
@@ -204,6 +210,8 @@ fn expected(error: &serde_json::Error) -> String {
         "a boolean" => "true or false".to_owned(),
         "path string" => "a string".to_owned(),
         "string or map" => "a string".to_owned(),
+        "a map" => "an object".to_owned(),
+        "a sequence" => "a list".to_owned(),
         other if other.ends_with("string or a list of strings") => {
             "a string or a list of strings".to_owned()
         }

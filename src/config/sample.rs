@@ -88,6 +88,16 @@ impl SampleJob {
 
     fn check_flags(flags: &SampleFlags) -> Result<Self> {
         let no_actor = flags.guidance.no_actor.unwrap_or(false);
+        let given = flags.actors.as_deref().unwrap_or_default();
+        Self::check_with(flags, || actors(given, no_actor))
+    }
+
+    /// The same with actors that may not be there yet.
+    pub(super) fn check_with(
+        flags: &SampleFlags,
+        actors: impl FnOnce() -> Result<Vec<PathBuf>>,
+    ) -> Result<Self> {
+        let no_actor = flags.guidance.no_actor.unwrap_or(false);
         let compare = flags.compare.unwrap_or(false);
         if compare && no_actor {
             return Err(usage(
@@ -95,7 +105,7 @@ impl SampleJob {
                  draws without",
             ));
         }
-        let actors = actors(flags.actors.as_deref().unwrap_or_default(), no_actor)?;
+        let actors = actors()?;
         let save_masks = flags.save_masks.unwrap_or(false);
         if save_masks && (actors.len() < 2 || no_actor) {
             return Err(usage(
@@ -190,7 +200,7 @@ fn actors(actors: &[PathBuf], no_actor: bool) -> Result<Vec<PathBuf>> {
 }
 
 /// The file of the actor at `path`, which may be its folder.
-fn actor(path: &Path) -> Result<PathBuf> {
+pub(super) fn actor(path: &Path) -> Result<PathBuf> {
     let file = if path.is_dir() {
         path.join(ACTOR_FILE)
     } else {

@@ -11,6 +11,7 @@ mod loras;
 mod prompts;
 mod several;
 mod stable_diffusion;
+mod stories;
 mod whole_job;
 
 use std::ffi::OsStr;

@@ -38,7 +38,7 @@ struct Member {
 
 /// A prompt with what it names.
 #[derive(Clone)]
-pub(super) struct Scene {
+pub(in crate::commands) struct Scene {
     /// `[b]` is filled in.
     pub prompt: String,
     /// The base words that it holds, in the order of the actors; where a plain picture is drawn
@@ -73,12 +73,22 @@ impl Scene {
 }
 
 impl Cast {
-    /// Reads what the actors were made from.
+    /// Reads what the actors were made from, all of which a prompt may name.
     ///
     /// # Errors
     /// When a file can not be read, two actors are of different models, or have base words that can
     /// not be told apart.
     pub fn read(paths: &[PathBuf]) -> Result<Self> {
+        let cast = Self::read_apart(paths)?;
+        cast.refuse_overlaps()?;
+        Ok(cast)
+    }
+
+    /// Reads what the actors were made from, where each scene says who is in it.
+    ///
+    /// # Errors
+    /// When a file can not be read, or two actors are of different models.
+    pub fn read_apart(paths: &[PathBuf]) -> Result<Self> {
         let member = |path: &PathBuf| -> Result<Member> {
             let facts = Actor::read(path, Device::Cpu)?.facts;
             let (path, crc32) = (path.clone(), crc32_of(path)?);
@@ -95,6 +105,10 @@ impl Cast {
                     format!("actors in one picture must be of one model, that of {first} here")
                 })?;
         }
+        Ok(Self(members))
+    }
+
+    fn refuse_overlaps(&self) -> Result<()> {
         let owned = |member: &Member| {
             let path = member.path.display().to_string();
             let words = member.facts.base_words.iter();
@@ -102,7 +116,7 @@ impl Cast {
                 .map(move |word| (word.clone(), path.clone()))
                 .collect::<Vec<_>>()
         };
-        let (words, paths): (Vec<_>, Vec<_>) = members.iter().flat_map(owned).unzip();
+        let (words, paths): (Vec<_>, Vec<_>) = self.0.iter().flat_map(owned).unzip();
         if let Some((first, second)) = overlapping_words(&words) {
             return Err(usage(format!(
                 "{} and {} have base words that a prompt can not tell apart, \"{}\" and \"{}\": \
@@ -110,7 +124,17 @@ impl Cast {
                 paths[first], paths[second], words[first], words[second]
             )));
         }
-        Ok(Self(members))
+        Ok(())
+    }
+
+    /// A prompt in which these actors act, as places among all of them, and no others.
+    pub fn scene_of(&self, prompt: String, acting: Vec<usize>) -> Scene {
+        let words = acting.iter().flat_map(|&i| &self.0[i].facts.base_words);
+        Scene {
+            words: words.cloned().collect(),
+            prompt,
+            acting,
+        }
     }
 
     /// Warns of actors that were tuned with other LoRAs than those that are merged now.

@@ -1,0 +1,42 @@
+//! Flags of `story`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use super::{DrawingFlags, ModelFlags};
+
+/// Flags of `story`, and its batch keys. What the story file itself may hold is in
+/// [`crate::config::story`].
+#[derive(Clone, Debug, Default, PartialEq, Args, Serialize, Deserialize)]
+pub struct StoryFlags {
+    /// Story file: {"title": …, "characters": {"NAME": {"prompt": …, "subject": …} or {"actor": …}},
+    /// "scenes": [{"prompt": "a [NAME] at the beach", "caption": …}, …]}; all keys are in
+    /// configs/README.md
+    #[arg(value_name = "STORY.json")]
+    pub story: Option<PathBuf>,
+
+    /// Folder for characters/NAME, pictures/0000-SEED.png …, grid.png, manifest.jsonl and
+    /// index.html
+    #[arg(short, long, value_name = "OUT")]
+    pub output_dir: Option<PathBuf>,
+
+    /// Base images of each character that is described [default: 11 (paper, Sec. 4)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub num_images: Option<i64>,
+
+    /// Most steps that each character is tuned for [default: 1000]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub max_steps: Option<i64>,
+
+    /// How base images and scenes are drawn; the seed is that of the first scene.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub drawing: DrawingFlags,
+
+    /// Which model draws.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub model: ModelFlags,
+}

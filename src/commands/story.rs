@@ -1,0 +1,373 @@
+//! `story`: characters, scenes and a page to look at, from one file.
+//!
+//! The jobs are those of `generate-base`, `tune` and `sample`; all of it is kept that is there, so
+//! that an interrupted story goes on where it stopped.
+
+mod page;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use tch::Device;
+
+use super::draw::prompt_pair;
+use super::generate_base::{self, BaseJob};
+use super::located::LocatedModel;
+use super::sample::{self, Sampling, book};
+use super::session::Session;
+use super::tune::{self, Tuning};
+use super::{Prepared, work_off};
+use crate::cli::{CommandLine, StoryFlags};
+use crate::config::model::DEFAULT_MODEL;
+use crate::config::prompts::overlapping_words;
+use crate::config::story::{Character, Description, Origin, StoryScene, fill_in_names};
+use crate::config::{StoryJob, TuneJob, plan};
+use crate::error::usage;
+use crate::io::atomic::write_bytes_atomically;
+use crate::oneactor::actor::Actor;
+use crate::oneactor::base_set::BaseFacts;
+use book::{BookScene, PICTURES};
+use page::{Card, Page, Portrait};
+
+/// Does the stories.
+///
+/// # Errors
+/// See `work_off`.
+pub fn run(line: &CommandLine<StoryFlags>) -> Result<()> {
+    let session = Session::start("story", &line.run)?;
+    let config = line.run.config.as_deref();
+    let jobs = plan(&line.flags, config, "story", StoryJob::check)?;
+    work_off(&session, jobs, prepare, execute)
+}
+
+/// A story with its model and all that is known of its characters.
+struct Book {
+    job: StoryJob,
+    model: Rc<LocatedModel>,
+    /// What makes each character, in the order of the job's.
+    makings: Vec<Making>,
+    scenes: Vec<BookScene>,
+    /// The pictures, where all characters are there already.
+    sampling: Option<Sampling>,
+}
+
+/// What makes a character.
+enum Making {
+    /// Nothing: it was tuned before. What it was made from.
+    Given(Box<BaseFacts>),
+    /// Base images, then tuning on one of them.
+    Described {
+        base: Box<BaseJob>,
+        tune: Box<TuneJob>,
+        /// Where the base images are there already.
+        tuning: Option<Box<Tuning>>,
+    },
+}
+
+impl Making {
+    fn is_finished(&self) -> bool {
+        match self {
+            Making::Given(_) => true,
+            Making::Described { tuning, .. } => {
+                tuning.as_ref().is_some_and(|tuning| tuning.is_finished)
+            }
+        }
+    }
+
+    /// The files that are still to be written.
+    fn files(&self) -> Vec<PathBuf> {
+        match self {
+            Making::Given(_) => Vec::new(),
+            Making::Described {
+                tuning: Some(tuning),
+                ..
+            } => tuning.files(),
+            Making::Described { base, tune, .. } => {
+                let mut files = base.files();
+                files.extend(tune::files(&tune.dir));
+                files
+            }
+        }
+    }
+}
+
+impl Book {
+    fn page(&self) -> PathBuf {
+        self.folder().join("index.html")
+    }
+
+    fn files_before_page(&self) -> Vec<PathBuf> {
+        let mut files: Vec<PathBuf> = self.makings.iter().flat_map(Making::files).collect();
+        match &self.sampling {
+            Some(sampling) => files.extend(sampling.files()),
+            None => {
+                let picture = |(i, scene): (usize, &BookScene)| {
+                    let name = format!("{PICTURES}{i:04}-{}.png", scene.seed);
+                    self.folder().join(name)
+                };
+                files.extend(self.scenes.iter().enumerate().map(picture));
+                files.extend(["manifest.jsonl", "grid.png"].map(|name| self.folder().join(name)));
+            }
+        }
+        files
+    }
+}
+
+impl Prepared for Book {
+    fn folder(&self) -> &Path {
+        &self.job.sample.output_dir
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        let mut files = self.files_before_page();
+        if !files.is_empty() || !self.page().is_file() {
+            files.push(self.page());
+        }
+        files
+    }
+
+    fn settings(&self) -> Value {
+        let characters = self.job.characters.iter();
+        let characters: Vec<Value> = characters
+            .map(|character| match &character.origin {
+                Origin::Actor(path) => json!({"name": character.name, "actor": path}),
+                Origin::Described(made) => {
+                    json!({"name": character.name, "base": made.base, "tune": made.tune})
+                }
+            })
+            .collect();
+        json!({"title": self.job.title, "characters": characters, "scenes": self.job.sample})
+    }
+}
+
+fn prepare(session: &Session, mut job: StoryJob) -> Result<Book> {
+    for name in &job.unused {
+        session.reporter.warn(&format!(
+            "no scene has the character [{name}], it is left out"
+        ));
+    }
+    let facts = job.characters.iter().map(given_facts);
+    let facts = facts.collect::<Result<Vec<_>>>()?;
+    let words: Vec<&str> = job
+        .characters
+        .iter()
+        .zip(&facts)
+        .map(|(character, facts)| base_word(character, facts.as_ref()))
+        .collect::<Result<_>>()?;
+    let place = || format!("story file {}", job.file.display());
+    let scenes = filled_scenes(&job, &words).with_context(place)?;
+
+    let of_actor = facts.iter().flatten().next();
+    let of_actor = of_actor.map_or(DEFAULT_MODEL, |facts| &facts.model.name);
+    job.sample
+        .model
+        .model
+        .get_or_insert_with(|| of_actor.to_owned());
+    let model = session.locate(&job.sample.model)?;
+    model.resolve(&job.sample.drawing)?;
+    for (number, scene) in (1..).zip(&scenes) {
+        let words: Vec<String> = scene.cast.iter().map(|&i| words[i].to_owned()).collect();
+        let drawing = &job.sample.drawing;
+        prompt_pair(drawing, &model.tokenizers, &scene.prompt, &words)
+            .and_then(|pair| model.check_prompt(&pair.prompt, &words, &session.reporter))
+            .with_context(|| format!("scene {number}"))
+            .with_context(place)?;
+    }
+    let mut makings = Vec::new();
+    for (character, facts) in job.characters.iter().zip(facts) {
+        let making = match (&character.origin, facts) {
+            (Origin::Described(made), _) => making(session, made, &job.sample.model.model)
+                .with_context(|| format!("character `{}`", character.name))?,
+            (Origin::Actor(_), facts) => Making::Given(Box::new(
+                facts.expect("the facts of every given actor have been read"),
+            )),
+        };
+        makings.push(making);
+    }
+    let sampling = match makings.iter().all(Making::is_finished) {
+        true => Some(book::prepare(session, job.sample.clone(), &scenes)?),
+        false => None,
+    };
+    Ok(Book {
+        job,
+        model,
+        makings,
+        scenes,
+        sampling,
+    })
+}
+
+/// What a given actor was made from; nothing for a description.
+fn given_facts(character: &Character) -> Result<Option<BaseFacts>> {
+    let Origin::Actor(path) = &character.origin else {
+        return Ok(None);
+    };
+    let actor = Actor::read(path, Device::Cpu);
+    let actor = actor.with_context(|| format!("character `{}`", character.name))?;
+    Ok(Some(actor.facts))
+}
+
+/// What `[name]` stands for.
+fn base_word<'a>(character: &'a Character, facts: Option<&'a BaseFacts>) -> Result<&'a str> {
+    let words = match (&character.origin, facts) {
+        (Origin::Described(made), _) => &made.base.subjects,
+        (_, Some(facts)) => &facts.base_words,
+        (_, None) => return Ok(""),
+    };
+    match &words[..] {
+        [word] => Ok(word),
+        words => Err(usage(format!(
+            "character `{}`: its actor was tuned on several subjects together ({}), expected one, \
+             for [{}] stands for one base word",
+            character.name,
+            words.join(", "),
+            character.name
+        ))),
+    }
+}
+
+/// The scenes with the base words of their casts in place of the names.
+///
+/// # Errors
+/// When two of a scene can not be told apart.
+fn filled_scenes(job: &StoryJob, words: &[&str]) -> Result<Vec<BookScene>> {
+    let word = |name: &str| {
+        let place = job.characters.iter().position(|other| other.name == name);
+        place.map_or(String::new(), |i| words[i].to_owned())
+    };
+    let filled = |(i, scene): (usize, &StoryScene)| {
+        let own: Vec<&str> = scene.cast.iter().map(|&j| words[j]).collect();
+        if let Some((first, second)) = overlapping_words(&own) {
+            let name = |j: usize| &job.characters[scene.cast[j]].name;
+            return Err(usage(format!(
+                "scene {}: found [{}] and [{}], whose base words \"{}\" and \"{}\" a prompt can not \
+                 tell apart: leave one of them out",
+                i + 1,
+                name(first),
+                name(second),
+                own[first],
+                own[second]
+            )));
+        }
+        Ok(BookScene {
+            prompt: fill_in_names(&scene.prompt, word),
+            cast: scene.cast.clone(),
+            seed: job.seed(i),
+        })
+    };
+    job.scenes.iter().enumerate().map(filled).collect()
+}
+
+/// The jobs of a description, with the story's model.
+fn making(session: &Session, made: &Description, model: &Option<String>) -> Result<Making> {
+    let mut tune = Box::new(made.tune.clone());
+    let mut base = made.base.clone();
+    tune.model.model.clone_from(model);
+    base.model.model.clone_from(model);
+    let base = Box::new(generate_base::prepare(session, base)?);
+    let tuning = match base.is_finished {
+        true => Some(Box::new(tune::prepare(session, (*tune).clone())?)),
+        false => None,
+    };
+    Ok(Making::Described { base, tune, tuning })
+}
+
+fn execute(session: &Session, book: Book) -> Result<()> {
+    if !book.files_before_page().is_empty() {
+        // An actor of another model is told of before hours are spent on the others.
+        let backbone = session.load(&book.model)?;
+        for (character, making) in book.job.characters.iter().zip(&book.makings) {
+            if let Making::Given(facts) = making {
+                let what = format!("character `{}`: its actor", character.name);
+                facts.check_model(&backbone.facts, &what)?;
+            }
+        }
+    }
+    let page = book.page();
+    let Book {
+        job,
+        makings,
+        scenes,
+        sampling,
+        ..
+    } = book;
+    for (character, making) in job.characters.iter().zip(makings) {
+        let name = &character.name;
+        if !making.is_finished() {
+            session.reporter.note(&format!("character `{name}`:"));
+        }
+        make(session, making).with_context(|| format!("character `{name}`"))?;
+    }
+    let sampling = match sampling {
+        Some(sampling) => sampling,
+        None => book::prepare(session, job.sample.clone(), &scenes)?,
+    };
+    let cards = cards(&job, &scenes, &sampling);
+    sample::execute(session, sampling)?;
+    let html = Page {
+        title: &job.title,
+        portraits: portraits(&job)?,
+        cards,
+    }
+    .to_html()?;
+    if fs::read(&page).is_ok_and(|there| there == html.as_bytes()) {
+        return Ok(());
+    }
+    write_bytes_atomically(&page, html.as_bytes())?;
+    session.wrote(&page, "page", Value::Null);
+    Ok(())
+}
+
+/// Draws and tunes what is missing of a character.
+fn make(session: &Session, making: Making) -> Result<()> {
+    let Making::Described { base, tune, tuning } = making else {
+        return Ok(());
+    };
+    if tuning.as_ref().is_some_and(|tuning| tuning.is_finished) {
+        return Ok(());
+    }
+    let tuning = match tuning {
+        Some(tuning) => *tuning,
+        None => {
+            generate_base::execute(session, *base)?;
+            tune::prepare(session, *tune)?
+        }
+    };
+    tune::execute(session, tuning)
+}
+
+/// The pictures with what stands below them.
+fn cards<'a>(job: &'a StoryJob, scenes: &[BookScene], sampling: &Sampling) -> Vec<Card<'a>> {
+    let card = |(i, scene): (usize, &BookScene)| Card {
+        picture: sampling.pictures[i].path.clone(),
+        caption: job.scenes[i].caption.as_deref(),
+        prompt: scene.prompt.clone(),
+        seed: scene.seed,
+        cast: scene
+            .cast
+            .iter()
+            .map(|&j| &*job.characters[j].name)
+            .collect(),
+    };
+    scenes.iter().enumerate().map(card).collect()
+}
+
+/// The characters, each with its target image where that lies beside the actor.
+fn portraits(job: &StoryJob) -> Result<Vec<Portrait<'_>>> {
+    let mut portraits = Vec::new();
+    for (character, path) in job.characters.iter().zip(&job.sample.actors) {
+        let actor = Actor::read(path, Device::Cpu)?;
+        let picture = path
+            .with_file_name("base")
+            .join(format!("{:02}.png", actor.target));
+        portraits.push(Portrait {
+            name: &character.name,
+            prompt: actor.facts.prompt,
+            picture: picture.is_file().then_some(picture),
+        });
+    }
+    Ok(portraits)
+}

@@ -1,0 +1,321 @@
+//! A checked story: characters, and scenes that they are in.
+//!
+//! A story file is checked as a whole before anything is done, as far as it can be without the
+//! model and without the actors that it names.
+
+mod scenes;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::batch::{self, Settings, check_settings, describe};
+use super::sample::{ACTOR_FILE, actor};
+use super::{DrawingJob, GenerateBaseJob, ModelJob, SampleJob, TuneJob, check, layers};
+use crate::cli::sample::GuidanceFlags;
+use crate::cli::{
+    DrawingFlags, GenerateBaseFlags, ModelFlags, SampleFlags, StoryFlags, Target, TuneFlags,
+    keys_of,
+};
+use crate::error::usage;
+use scenes::{MOST_SCENES, check_names, scenes};
+
+pub use scenes::{StoryScene, fill_in_names};
+
+/// A checked story.
+#[derive(Debug)]
+pub struct StoryJob {
+    /// The file, as it was named.
+    pub file: PathBuf,
+    /// The heading of its page.
+    pub title: String,
+    /// Those that are in a scene, in the order in which they enter.
+    pub characters: Vec<Character>,
+    /// Names of those that are in none.
+    pub unused: Vec<String>,
+    /// The scenes, at least one.
+    pub scenes: Vec<StoryScene>,
+    /// How the scenes are drawn. Its actors are those of `characters` and may not be there yet, its
+    /// prompts have the characters' names in place of their base words.
+    pub sample: SampleJob,
+}
+
+/// Somebody or something that looks the same in every scene.
+#[derive(Debug)]
+pub struct Character {
+    /// What scenes call it.
+    pub name: String,
+    /// Where its actor comes from.
+    pub origin: Origin,
+}
+
+/// Where the actor of a character comes from.
+#[derive(Debug)]
+pub enum Origin {
+    /// It was tuned before: its file.
+    Actor(PathBuf),
+    /// It is drawn and tuned for the story.
+    Described(Box<Description>),
+}
+
+/// The jobs that make an actor.
+#[derive(Debug)]
+pub struct Description {
+    /// Draws base images.
+    pub base: GenerateBaseJob,
+    /// Tunes on one of them.
+    pub tune: TuneJob,
+}
+
+/// Keys of the file beside those of the model.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct StoryKeys {
+    title: Option<String>,
+    characters: Option<Settings>,
+    scenes: Option<Vec<Value>>,
+    drawing: Option<Settings>,
+}
+
+const STORY_KEYS: [&str; 4] = ["title", "characters", "scenes", "drawing"];
+
+/// The key of a character that was tuned before.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ActorKey {
+    actor: Option<PathBuf>,
+}
+
+/// Keys with their aliases, as `batch` wants them.
+type Keys = Vec<(String, Vec<String>)>;
+
+impl StoryJob {
+    /// Reads the story file and checks it and the flags.
+    ///
+    /// # Errors
+    /// With the flag, or the file and the place in it, what was found and what was expected.
+    pub fn check(flags: &StoryFlags) -> Result<Self> {
+        let file = check::required("STORY.json", "the file of the story", &flags.story)?;
+        let output_dir = check::required(
+            "--output-dir",
+            "the folder for the results",
+            &flags.output_dir,
+        )?;
+        // What is wrong with the flags themselves is not the file's fault.
+        DrawingJob::check(&flags.drawing, MOST_SCENES)?;
+        ModelJob::check(&flags.model)?;
+        let root = batch::read_json(&file, "story file")?;
+        Self::parse(root, flags, &file, &output_dir)
+            .with_context(|| format!("story file {}", file.display()))
+    }
+
+    /// The seed of scene `i`: its own, or that of the first picture and its place.
+    pub fn seed(&self, i: usize) -> i64 {
+        let following = self.sample.drawing.seed + i as i64;
+        self.scenes[i].seed.unwrap_or(following)
+    }
+
+    fn parse(root: Value, flags: &StoryFlags, file: &Path, output_dir: &Path) -> Result<Self> {
+        let Value::Object(root) = root else {
+            let found = describe(&root);
+            return Err(usage(format!(
+                "found {found}, expected {{\"title\": …, \"characters\": {{…}}, \"scenes\": […]}}"
+            )));
+        };
+        let known = [named(&STORY_KEYS), keys_of::<ModelFlags>()].concat();
+        check_settings::<StoryKeys>(&root, &known)?;
+        check_settings::<ModelFlags>(&root, &known)?;
+        let story: StoryKeys = layers::read(root.clone())?;
+        let title = text("title", story.title)?;
+        let drawing = story.drawing.unwrap_or_default();
+        let keys = [keys_of::<DrawingFlags>(), keys_of::<GuidanceFlags>()].concat();
+        let keys = without(keys, &["overwrite", "no_actor", "offsets"]);
+        check_settings::<SampleFlags>(&drawing, &keys).context("`drawing`")?;
+
+        let described = story.characters.unwrap_or_default();
+        let names: Vec<&str> = described.keys().map(String::as_str).collect();
+        check_names(&names)?;
+        let (scenes, order) = scenes(&story.scenes.unwrap_or_default(), &names)?;
+        let model = layers::layered(&[
+            &layers::settings(&flags.model)?,
+            &only(&root, &keys_of::<ModelFlags>()),
+        ]);
+        let maker = Maker {
+            flags,
+            output_dir,
+            drawing,
+            model,
+        };
+        let check = |name: &str| {
+            let place = || format!("character `{name}`");
+            maker.check(name, &described[name]).with_context(place)
+        };
+        // Who is in no scene is checked all the same, and then left out.
+        let (mut characters, mut unused) = (Vec::new(), Vec::new());
+        for (i, name) in names.iter().enumerate() {
+            let character = check(name)?;
+            match order.contains(&i) {
+                true => characters.push((order.iter().position(|&j| j == i), character)),
+                false => unused.push((*name).to_owned()),
+            }
+        }
+        characters.sort_by_key(|(place, _)| *place);
+        let characters: Vec<Character> = characters.into_iter().map(|(_, c)| c).collect();
+        let sample = maker.sample_job(&scenes, &characters)?;
+        Ok(Self {
+            file: file.to_owned(),
+            title,
+            characters,
+            unused,
+            scenes,
+            sample,
+        })
+    }
+}
+
+/// Puts the settings of flags, file and character together.
+struct Maker<'a> {
+    flags: &'a StoryFlags,
+    output_dir: &'a Path,
+    /// The file's `drawing`.
+    drawing: Settings,
+    model: Settings,
+}
+
+impl Maker<'_> {
+    fn check(&self, name: &str, value: &Value) -> Result<Character> {
+        let name = name.to_owned();
+        let Value::Object(settings) = value else {
+            return Err(usage(format!(
+                "found {}, expected an object: {{\"actor\": …}} or {{\"prompt\": …, \"subject\": …}}",
+                describe(value)
+            )));
+        };
+        let keys = description_keys();
+        check_settings::<ActorKey>(settings, &[named(&["actor"]), keys].concat())?;
+        let tuned: ActorKey = layers::read(only(settings, &named(&["actor"])))?;
+        if let Some(path) = tuned.actor {
+            if let Some(key) = settings.keys().find(|key| *key != "actor") {
+                return Err(usage(format!(
+                    "found `actor` and `{key}`: an actor is tuned already, leave one of them out"
+                )));
+            }
+            let origin = Origin::Actor(actor(&path)?);
+            return Ok(Character { name, origin });
+        }
+        if !settings.contains_key("prompt") {
+            return Err(usage(
+                "key `prompt` is missing: expected `actor`, or `prompt` and `subject`",
+            ));
+        }
+        let origin = Origin::Described(Box::new(self.description(&name, settings)?));
+        Ok(Character { name, origin })
+    }
+
+    fn description(&self, name: &str, settings: &Settings) -> Result<Description> {
+        check_settings::<GenerateBaseFlags>(settings, &description_keys())?;
+        check_settings::<TuneFlags>(settings, &description_keys())?;
+        let folder = self.output_dir.join("characters").join(name);
+        let mut flags = layers::settings(self.flags)?;
+        // The seed of flags and drawing is that of the first scene.
+        let mut drawing = only(&self.drawing, &keys_of::<DrawingFlags>());
+        flags.remove("seed");
+        drawing.remove("seed");
+        let top = Settings::from_iter([("output_dir".to_owned(), json!(folder))]);
+        let base = layers::layered(&[&top, &flags, settings, &drawing, &self.model]);
+        let base = GenerateBaseJob::check(&layers::read(base)?)?;
+        if base.subjects.len() != 1 {
+            return Err(usage(format!(
+                "key `subject`: found {} base words, expected one: give each subject a character of \
+                 its own",
+                base.subjects.len()
+            )));
+        }
+        let top = Settings::from_iter([("dir".to_owned(), json!(folder))]);
+        let rows = drawing.get("batch_size").cloned();
+        let rows = Settings::from_iter(rows.map(|rows| ("batch_size".to_owned(), rows)));
+        let tune = layers::layered(&[&top, &flags, settings, &rows, &self.model]);
+        let tune = TuneJob::check(&layers::read(tune)?)?;
+        check_counts(&tune, base.num_images)?;
+        Ok(Description { base, tune })
+    }
+
+    fn sample_job(&self, scenes: &[StoryScene], characters: &[Character]) -> Result<SampleJob> {
+        let mut flags = layers::settings(&self.flags.drawing)?;
+        let prompts: Vec<&str> = scenes.iter().map(|scene| &*scene.prompt).collect();
+        flags.insert("prompt".to_owned(), json!(prompts));
+        flags.insert("output_dir".to_owned(), json!(self.output_dir));
+        let flags: SampleFlags =
+            layers::read(layers::layered(&[&flags, &self.drawing, &self.model]))?;
+        let folder = self.output_dir.join("characters");
+        let actors = characters.iter().map(|character| match &character.origin {
+            Origin::Actor(path) => path.clone(),
+            Origin::Described(_) => folder.join(&character.name).join(ACTOR_FILE),
+        });
+        SampleJob::check_with(&flags, || Ok(actors.collect()))
+    }
+}
+
+/// What `tune` would only find out when the base images are drawn.
+fn check_counts(tune: &TuneJob, num_images: usize) -> Result<()> {
+    if let Target::Index(index) = tune.target {
+        let last = num_images as i64 - 1;
+        check::whole("--target", index, 0..=last).context(format!(
+            "there are to be {num_images} base images (`num_images`)"
+        ))?;
+    }
+    match tune.num_auxiliary {
+        Some(count) if count >= num_images => Err(usage(format!(
+            "--num-auxiliary: found {count}, expected at most {}, for there are to be {num_images} \
+             base images (`num_images`) and one of them is the target",
+            num_images - 1
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The keys of a character that is drawn and tuned: those of `generate-base` and of `tune`, but for
+/// folder and model, which are the story's.
+fn description_keys() -> Keys {
+    let mut keys = keys_of::<GenerateBaseFlags>();
+    for key in keys_of::<TuneFlags>() {
+        if !keys.iter().any(|(known, _)| *known == key.0) {
+            keys.push(key);
+        }
+    }
+    let model = keys_of::<ModelFlags>();
+    keys.retain(|key| !model.contains(key));
+    without(keys, &["output_dir", "dir", "overwrite"])
+}
+
+/// The text of a key that must be there.
+fn text(key: &str, value: Option<String>) -> Result<String> {
+    let found = match value {
+        None => "nothing",
+        Some(text) if text.trim().is_empty() => "an empty text",
+        Some(text) => return Ok(text),
+    };
+    Err(usage(format!(
+        "key `{key}`: found {found}, expected some text"
+    )))
+}
+
+fn named(keys: &[&str]) -> Keys {
+    keys.iter()
+        .map(|key| ((*key).to_owned(), Vec::new()))
+        .collect()
+}
+
+fn without(mut keys: Keys, names: &[&str]) -> Keys {
+    keys.retain(|(key, _)| !names.contains(&key.as_str()));
+    keys
+}
+
+/// The settings with these keys.
+fn only(settings: &Settings, keys: &Keys) -> Settings {
+    let mut settings = settings.clone();
+    settings.retain(|key, _| keys.iter().any(|(known, _)| known == key));
+    settings
+}

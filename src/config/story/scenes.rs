@@ -1,0 +1,183 @@
+//! The scenes of a story file, and the names in their prompts.
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::super::batch::{check_settings, describe};
+use super::super::{check, layers};
+use super::{named, text};
+use crate::error::usage;
+
+/// Most scenes of a story: their pictures have numbers of four digits.
+pub(super) const MOST_SCENES: usize = 10_000;
+
+/// A picture of the story.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoryScene {
+    /// What to draw, with `[name]` for each character.
+    pub prompt: String,
+    /// What the page says below the picture.
+    pub caption: Option<String>,
+    /// Seed of the picture, where the scene names one.
+    pub seed: Option<i64>,
+    /// Who is in it, as places among the characters, in ascending order.
+    pub cast: Vec<usize>,
+}
+
+/// Keys of a scene.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct SceneKeys {
+    prompt: Option<String>,
+    caption: Option<String>,
+    seed: Option<i64>,
+}
+
+const SCENE_KEYS: [&str; 3] = ["prompt", "caption", "seed"];
+
+/// The scenes; and who is in one of them, as places among `names`, in the order in which they enter.
+/// The casts of the scenes are places in that order.
+pub(super) fn scenes(list: &[Value], names: &[&str]) -> Result<(Vec<StoryScene>, Vec<usize>)> {
+    if !(1..=MOST_SCENES).contains(&list.len()) {
+        let found = list.len();
+        return Err(usage(format!(
+            "key `scenes`: found {found}, expected a list of 1 to {MOST_SCENES} scenes"
+        )));
+    }
+    let (mut scenes, mut order) = (Vec::new(), Vec::new());
+    for (number, value) in (1..).zip(list) {
+        let scene = scene(value, names, &mut order);
+        scenes.push(scene.with_context(|| format!("scene {number}"))?);
+    }
+    Ok((scenes, order))
+}
+
+fn scene(value: &Value, names: &[&str], order: &mut Vec<usize>) -> Result<StoryScene> {
+    let Value::Object(settings) = value else {
+        let found = describe(value);
+        return Err(usage(format!(
+            "found {found}, expected an object: {{\"prompt\": …, \"caption\": …}}"
+        )));
+    };
+    check_settings::<SceneKeys>(settings, &named(&SCENE_KEYS))?;
+    let keys: SceneKeys = layers::read(settings.clone())?;
+    let prompt = text("prompt", keys.prompt)?;
+    let mut cast = Vec::new();
+    for (_, name) in placeholders(&prompt) {
+        let Some(i) = names.iter().position(|known| *known == name) else {
+            return Err(unknown_character(name, names));
+        };
+        let place = order.iter().position(|&j| j == i).unwrap_or_else(|| {
+            order.push(i);
+            order.len() - 1
+        });
+        if !cast.contains(&place) {
+            cast.push(place);
+        }
+    }
+    cast.sort_unstable();
+    let whole = |seed| check::whole("key `seed`", seed, 0..=i64::MAX - 1);
+    Ok(StoryScene {
+        prompt,
+        caption: keys.caption,
+        seed: keys.seed.map(whole).transpose()?,
+        cast,
+    })
+}
+
+/// The `[name]`s in a prompt: the byte at which each begins, and the name.
+fn placeholders(prompt: &str) -> Vec<(usize, &str)> {
+    let opened = prompt.match_indices('[');
+    let closed = opened.filter_map(|(at, _)| {
+        let rest = &prompt[at + 1..];
+        let name = &rest[..rest.find(']')?];
+        (!name.contains('[')).then_some((at, name))
+    });
+    closed.collect()
+}
+
+/// The prompt with `word(name)` in place of every `[name]`. What a word holds is not looked at again.
+pub fn fill_in_names(prompt: &str, word: impl Fn(&str) -> String) -> String {
+    let mut filled = String::new();
+    let mut done = 0;
+    for (at, name) in placeholders(prompt) {
+        filled += &prompt[done..at];
+        filled += &word(name);
+        done = at + name.len() + 2;
+    }
+    filled + &prompt[done..]
+}
+
+fn unknown_character(name: &str, names: &[&str]) -> anyhow::Error {
+    let nearest = names
+        .iter()
+        .map(|known| {
+            (
+                strsim::jaro_winkler(&name.to_lowercase(), &known.to_lowercase()),
+                known,
+            )
+        })
+        .filter(|(likeness, _)| *likeness > 0.75)
+        .max_by(|a, b| a.0.total_cmp(&b.0));
+    let way_out = match (nearest, names) {
+        (Some((_, nearest)), _) => format!("did you mean [{nearest}]?"),
+        (None, []) => "the story has no `characters`".to_owned(),
+        (None, names) => format!("expected one of [{}]", names.join("], [")),
+    };
+    usage(format!(
+        "key `prompt`: unknown character [{name}], {way_out}"
+    ))
+}
+
+/// A name is part of prompts and the name of a folder.
+pub(super) fn check_names(names: &[&str]) -> Result<()> {
+    let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_');
+    for (i, name) in names.iter().enumerate() {
+        if name.is_empty() || name.chars().count() > 60 || !name.chars().all(is_plain) {
+            return Err(usage(format!(
+                "`characters`: found the name \"{name}\", expected 1 to 60 letters, digits, hyphens \
+                 and underscores"
+            )));
+        }
+        let alike = |other: &&&str| other.to_lowercase() == name.to_lowercase();
+        if let Some(other) = names[..i].iter().find(alike) {
+            return Err(usage(format!(
+                "`characters`: found \"{other}\" and \"{name}\", expected names that differ in more \
+                 than capital letters: they are folders too"
+            )));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn names_are_filled_in_once_and_open_brackets_left_alone() {
+        let word = |name: &str| format!("<{name}>[cat]");
+        assert_eq!(
+            fill_in_names("a [cat], [a [dog] [", word),
+            "a <cat>[cat], [a <dog>[cat] ["
+        );
+        assert_eq!(fill_in_names("nobody", word), "nobody");
+    }
+
+    #[test]
+    fn casts_are_places_in_the_order_of_entering() -> Result<()> {
+        let list = [
+            json!({"prompt": "a [robot]"}),
+            json!({"prompt": "a [cat] and a [robot], the [cat]"}),
+            json!({"prompt": "nobody", "seed": 3}),
+        ];
+        let (scenes, order) = scenes(&list, &["cat", "owl", "robot"])?;
+        assert_eq!(order, [2, 0]);
+        let casts: Vec<&[usize]> = scenes.iter().map(|scene| &*scene.cast).collect();
+        assert_eq!(casts, [&[0][..], &[0, 1], &[]]);
+        assert_eq!(scenes[2].seed, Some(3));
+        Ok(())
+    }
+}
