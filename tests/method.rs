@@ -3,6 +3,7 @@
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
 use oneactor::oneactor::base_word::BaseWordPrompt;
 use oneactor::oneactor::guidance::{ClusterGuidance, GuidanceSettings, Offsets};
+use oneactor::oneactor::interpolation::interpolated;
 use oneactor::schedulers::{SchedulerKind, new_scheduler};
 use oneactor::sdxl::denoise::{Guidance, PlainGuidance, denoise};
 use oneactor::sdxl::{Backbone, LoadOptions};
@@ -138,4 +139,27 @@ fn an_offset_moves_every_occurrence_of_the_word_and_nothing_else() {
     let moved = prompt.shifted(&offset.unsqueeze(0)) - c;
     let total = moved.sum(Kind::Float).double_value(&[]);
     assert!((total - 2.0 * c.size()[2] as f64).abs() < 1e-2, "{total}");
+}
+
+#[test]
+fn semantic_interpolation_ends_at_the_empty_prompt_and_at_the_prompt_to_the_bit() {
+    let backbone = toy();
+    let encode = |text: &str| {
+        backbone
+            .encode_prompt(text, 64, 64)
+            .expect("the toy encodes")
+    };
+    let (empty, prompt) = (encode(""), encode(PROMPT));
+    for (g, end) in [(0.0, &empty), (1.0, &prompt)] {
+        let found = interpolated(&empty, &prompt, g);
+        assert_eq!(found.prompt_embeds, end.prompt_embeds, "g {g}");
+        assert_eq!(
+            found.pooled_prompt_embeds, end.pooled_prompt_embeds,
+            "g {g}"
+        );
+        assert_eq!(found.time_ids, end.time_ids, "g {g}");
+    }
+    let half = interpolated(&empty, &prompt, 0.5).prompt_embeds;
+    let mean = (&empty.prompt_embeds + &prompt.prompt_embeds) / 2.0;
+    assert!(largest_difference(&half, &mean) < 1e-6);
 }

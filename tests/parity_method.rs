@@ -352,6 +352,7 @@ fn an_actor_gives_the_offsets_of_equations_16_and_17() {
             facts,
             kind: templates::Kind::Character,
             target: spec.target,
+            target_image: None,
             projector: Projector::from_parameters(config, &expected.below("final."), Device::Cpu)
                 .expect("same names"),
             encoder_features: expected.get("encoder_features"),

@@ -34,6 +34,7 @@ def build(out):
     import torch
     import transformers
 
+    import expected_experiments
     import expected_method
     import expected_models
     import expected_pipeline
@@ -59,6 +60,7 @@ def build(out):
         expected_models.write(pipe, shape, expected)
         expected_pipeline.write(pipe, shape, expected)
         expected_method.write(pipe, shape, expected)
+        expected_experiments.write(pipe, shape, expected)
         tokenizers += [(f"{name}_{part}", folder / part) for part in ("tokenizer", "tokenizer_2")]
         print(f"{name}: {time.time() - began:.0f} s", file=sys.stderr)
     for name, folder in tokenizers:

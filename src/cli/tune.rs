@@ -33,6 +33,11 @@ pub struct TuneFlags {
     #[arg(long, value_name = "N|auto", allow_negative_numbers = true)]
     pub target: Option<Target>,
 
+    /// A photo of one's own (PNG or JPEG) to make the actor from; all base images are auxiliary
+    /// samples then
+    #[arg(long, value_name = "FILE")]
+    pub target_image: Option<PathBuf>,
+
     /// What the subject is; decides the sentences it is tuned in [default: character]
     #[arg(long, value_name = "KIND", value_enum)]
     pub kind: Option<Kind>,

@@ -38,6 +38,14 @@ pub fn to_rgb(pictures: &Tensor, index: usize) -> Result<RgbImage> {
     picture.ok_or_else(|| anyhow::anyhow!("found too few pixels for {width} x {height}"))
 }
 
+/// 8-bit pixels as a picture in [0, 1] `[1, 3, H, W]` f32.
+pub fn from_rgb(picture: &RgbImage) -> Tensor {
+    let (width, height) = picture.dimensions();
+    let size = [i64::from(height), i64::from(width), 3];
+    let pixels = Tensor::from_data_size(picture.as_raw(), &size, Kind::Uint8);
+    pixels.permute([2, 0, 1]).unsqueeze(0).to_kind(Kind::Float) / 255.0
+}
+
 /// The settings of `sample` that a picture of the plain model follows from, its prompt and seed
 /// left out. Device, batch size and the like, which do not change the picture, are no part of it.
 pub fn drawing_settings(
@@ -257,6 +265,14 @@ mod tests {
         let values = [0.0f32, 1.0, 0.5, 0.499, 0.1, 0.9];
         let picture = to_rgb(&Tensor::from_slice(&values).view([1, 3, 1, 2]), 0)?;
         assert_eq!(picture.into_raw(), [0, 128, 26, 255, 127, 230]);
+        Ok(())
+    }
+
+    #[test]
+    fn pixels_come_back_from_a_tensor() -> Result<()> {
+        let picture = RgbImage::from_fn(3, 2, |x, y| image::Rgb([x as u8, y as u8, 255]));
+        assert_eq!(from_rgb(&picture).size(), [1, 3, 2, 3]);
+        assert_eq!(to_rgb(&from_rgb(&picture), 0)?, picture);
         Ok(())
     }
 

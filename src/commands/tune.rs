@@ -1,5 +1,6 @@
 //! `tune`: an actor from base images.
 
+mod photo;
 mod resume;
 
 use std::fs;
@@ -30,6 +31,7 @@ use crate::oneactor::target::most_typical;
 use crate::oneactor::templates;
 use crate::oneactor::tune::{StepReport, TuneOptions, Tuner};
 use crate::sdxl::Backbone;
+use photo::TargetPhoto;
 use resume::{open_log, resume, save_checkpoint};
 
 /// A checkpoint is written after so many steps.
@@ -54,6 +56,8 @@ pub fn run(line: &CommandLine<TuneFlags>) -> Result<()> {
 struct Tuning {
     job: TuneJob,
     base: BaseSet,
+    /// The target where it is none of the base images.
+    photo: Option<TargetPhoto>,
     target: usize,
     num_auxiliary: usize,
     model: Rc<LocatedModel>,
@@ -68,6 +72,9 @@ struct Layout<'a>(&'a Path);
 impl Layout<'_> {
     fn base(&self) -> PathBuf {
         self.0.join("base.safetensors")
+    }
+    fn base_config(&self) -> PathBuf {
+        self.0.join("base.json")
     }
     fn actor(&self) -> PathBuf {
         self.0.join(ACTOR_FILE)
@@ -126,11 +133,17 @@ fn prepare(session: &Session, mut job: TuneJob) -> Result<Tuning> {
     for prompt in kind(job.kind).prompts(word) {
         model.tokenizers.word_positions(&prompt, word)?;
     }
-    let settings = settings(&job, num_auxiliary, target, &model)?;
+    let read = |path: &PathBuf| TargetPhoto::read(session, path, &layout, &base.facts, &model);
+    let photo = job.target_image.as_ref().map(read).transpose()?;
+    let mut settings = settings(&job, num_auxiliary, target, &model)?;
+    if let Some(photo) = &photo {
+        settings.insert("target_image_crc32".to_owned(), json!(photo.facts.crc32));
+    }
     let is_finished = !job.overwrite && is_finished(&layout, &settings)?;
     Ok(Tuning {
         job,
         base,
+        photo,
         target,
         num_auxiliary,
         model,
@@ -139,9 +152,12 @@ fn prepare(session: &Session, mut job: TuneJob) -> Result<Tuning> {
     })
 }
 
-/// The target among the base images.
+/// The target among the base images; a photo stands behind them.
 fn target(job: &TuneJob, base: &BaseSet, session: &Session) -> Result<usize> {
     let images = base.num_base_images();
+    if job.target_image.is_some() {
+        return Ok(images);
+    }
     match job.target {
         Target::Auto => {
             let target = most_typical(&base.encoder_features);
@@ -175,13 +191,21 @@ fn num_auxiliary(job: &TuneJob, base: &BaseSet) -> Result<usize> {
             job.dir.display()
         )));
     }
-    let most = images - 1;
+    let most = match job.target_image {
+        Some(_) => images,
+        None => images - 1,
+    };
     match job.num_auxiliary {
         None => Ok(most.min(3)),
         Some(count) if count <= most => Ok(count),
         Some(count) => Err(usage(format!(
             "--num-auxiliary: found {count}, expected at most {most}, for there are {images} base \
-             images and one of them is the target"
+             images{}",
+            if most < images {
+                " and one of them is the target"
+            } else {
+                ""
+            }
         ))),
     }
 }
@@ -241,7 +265,7 @@ fn is_finished(layout: &Layout, settings: &Settings) -> Result<bool> {
 }
 
 fn execute(session: &Session, tuning: Tuning) -> Result<()> {
-    let Tuning { job, base, .. } = &tuning;
+    let job = &tuning.job;
     let layout = Layout(&job.dir);
     if tuning.is_finished {
         session
@@ -254,6 +278,14 @@ fn execute(session: &Session, tuning: Tuning) -> Result<()> {
     // Until the new actor is there, the old one is none of these settings.
     let _ = fs::remove_file(layout.config());
     session.reporter.note("encoding prompts and target");
+    let joined;
+    let base = match &tuning.photo {
+        None => &tuning.base,
+        Some(photo) => {
+            joined = photo.join(&backbone, &tuning.base, job.seed)?;
+            &joined
+        }
+    };
     let mut tuner = Tuner::new(&backbone, base, options(&tuning))?;
     resume(session, &layout, &tuning.settings, &mut tuner)?;
     learn(session, &layout, &tuning, &mut tuner)?;
@@ -275,7 +307,8 @@ fn execute(session: &Session, tuning: Tuning) -> Result<()> {
         },
         convergence.best_step
     ));
-    let actor = tuner.into_actor(base)?;
+    let mut actor = tuner.into_actor(base)?;
+    actor.target_image = tuning.photo.as_ref().map(|photo| photo.facts.clone());
     write_bytes_atomically(&layout.actor(), &actor.to_bytes()?)?;
     save_config(
         &layout,
@@ -373,7 +406,8 @@ fn save_config(
         "version": env!("CARGO_PKG_VERSION"),
         "command": "tune",
         "parameters": tuning.settings,
-        "target_choice": tuning.job.target,
+        "target_choice": tuning.photo.is_none().then_some(tuning.job.target),
+        "target_image": tuning.photo.as_ref().map(|photo| &photo.facts.name),
         "prompt": tuning.base.facts.prompt,
         "subject": tuning.base.facts.base_word,
         "model_fingerprint": backbone.facts.fingerprint,

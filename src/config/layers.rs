@@ -20,7 +20,7 @@ pub struct Planned<J> {
 }
 
 /// Keys of which one replaces the other: naming one in a higher layer silences the lower layers'.
-const ALTERNATIVES: [[&str; 2]; 1] = [["prompt", "prompts_file"]];
+const ALTERNATIVES: [[&str; 2]; 2] = [["prompt", "prompts_file"], ["target", "target_image"]];
 
 /// Every job of a run: of the batch file where there is one, else of the flags alone, each
 /// checked by `check`. The flags already hold what the environment gives.

@@ -9,6 +9,7 @@ use super::{ModelJob, check};
 use crate::cli::sample::Preset;
 use crate::cli::tune::Kind;
 use crate::cli::{Target, TuneFlags};
+use crate::error::usage;
 
 /// A checked job of `tune`. Target and auxiliary count are checked against the base set when it
 /// is read.
@@ -18,6 +19,8 @@ pub struct TuneJob {
     pub dir: PathBuf,
     /// Which base image is the target.
     pub target: Target,
+    /// A photo that is the target in place of a base image.
+    pub target_image: Option<PathBuf>,
     /// What the subject is.
     pub kind: Kind,
     /// Most steps to take.
@@ -57,9 +60,17 @@ impl TuneJob {
             "the folder that generate-base has written",
             &flags.dir,
         )?;
+        if let (Some(target), Some(image)) = (flags.target, &flags.target_image) {
+            return Err(usage(format!(
+                "found --target {target} and --target-image {}, expected one of them: the target is \
+                 a base image or a photo",
+                image.display()
+            )));
+        }
         Ok(Self {
             dir,
             target: target(flags.target.unwrap_or(Target::Auto))?,
+            target_image: flags.target_image.clone(),
             kind: flags.kind.unwrap_or(Kind::Character),
             max_steps: check::count(
                 "--max-steps",

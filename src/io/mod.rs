@@ -8,6 +8,7 @@ pub mod contact_sheet;
 pub mod hub;
 pub mod model_files;
 mod model_layout;
+pub mod photo;
 pub mod png;
 pub mod tensors;
 pub mod toy;

@@ -22,6 +22,7 @@ pub mod base_set;
 pub mod base_word;
 pub mod convergence;
 pub mod guidance;
+pub mod interpolation;
 pub mod loss;
 pub mod projector;
 pub mod target;

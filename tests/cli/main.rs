@@ -4,6 +4,7 @@
 mod bad_input;
 mod batches;
 mod interruption;
+mod target_image;
 mod whole_job;
 
 use std::ffi::OsStr;
