@@ -173,7 +173,8 @@ pub struct ModelFlags {
     pub offline: Option<bool>,
 }
 
-/// How a picture is drawn by the frozen model: the same in `generate-base` and `sample`.
+/// How a picture is drawn by the frozen model: the same in all commands that draw. The guidance scale
+/// is a flag of each, for `sweep` takes a list of them.
 #[derive(Clone, Debug, Default, PartialEq, Args, Serialize, Deserialize)]
 #[command(next_help_heading = "Drawing")]
 pub struct DrawingFlags {
@@ -194,15 +195,6 @@ pub struct DrawingFlags {
         allow_negative_numbers = true
     )]
     pub steps: Option<i64>,
-
-    /// Scale of plain classifier-free guidance (Eq. 3) [default: 7.5 (paper, Sec. 4)]
-    #[arg(
-        long,
-        visible_alias = "cfg-scale",
-        value_name = "SCALE",
-        allow_negative_numbers = true
-    )]
-    pub guidance_scale: Option<f64>,
 
     /// Width in pixels, a multiple of 8 [default: the model's own, 1024 for SDXL]
     #[arg(
@@ -255,6 +247,16 @@ pub struct GenerateBaseFlags {
     /// Base images to draw: N, the target and N - 1 auxiliary ones [default: 11 (paper, Sec. 4)]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub num_images: Option<i64>,
+
+    /// Scale of plain classifier-free guidance (Eq. 3) [default: 7.5 (paper, Sec. 4)]
+    #[arg(
+        long,
+        visible_alias = "cfg-scale",
+        value_name = "SCALE",
+        allow_negative_numbers = true,
+        help_heading = "Drawing"
+    )]
+    pub guidance_scale: Option<f64>,
 
     /// How the images are drawn.
     #[command(flatten)]

@@ -87,6 +87,16 @@ pub struct SampleFlags {
     #[serde(flatten)]
     pub guidance: GuidanceFlags,
 
+    /// Scale of plain classifier-free guidance (Eq. 3) [default: 7.5 (paper, Sec. 4)]
+    #[arg(
+        long,
+        visible_alias = "cfg-scale",
+        value_name = "SCALE",
+        allow_negative_numbers = true,
+        help_heading = "Drawing"
+    )]
+    pub guidance_scale: Option<f64>,
+
     /// How the images are drawn.
     #[command(flatten)]
     #[serde(flatten)]

@@ -11,7 +11,7 @@ use super::located::{LocatedModel, ResolvedDrawing};
 use crate::config::batch::Settings;
 use crate::config::{DrawingJob, record};
 use crate::io::a1111::{self, Parameters};
-use crate::io::contact_sheet::ContactSheet;
+use crate::io::contact_sheet::{ContactSheet, Labels};
 use crate::io::png::{open_png, save_png};
 use crate::schedulers::SchedulerKind;
 use crate::sdxl::ModelFacts;
@@ -183,7 +183,7 @@ pub fn save_contact_sheet<P: AsRef<Path>>(
     let cells: Vec<(usize, &Path, String)> = numbered
         .map(|(index, picture)| (index, picture.as_ref(), index.to_string()))
         .collect();
-    save_sheet(path, &cells, columns, &[])
+    save_sheet(path, &cells, columns, Labels::default())
 }
 
 /// Most columns of a comparison; more pictures go on in further rows.
@@ -201,10 +201,14 @@ pub fn save_comparison<P: AsRef<Path>>(path: &Path, plain: &[P], guided: &[P]) -
         for (label, row) in [("plain", plain), ("oneactor", guided)] {
             let places = (labels.len() * columns..).zip(row);
             cells.extend(places.map(|(index, picture)| (index, picture.as_ref(), String::new())));
-            labels.push(label);
+            labels.push(label.to_owned());
         }
     }
-    save_sheet(path, &cells, Some(columns), &labels)
+    let labels = Labels {
+        rows: &labels,
+        columns: &[],
+    };
+    save_sheet(path, &cells, Some(columns), labels)
 }
 
 /// Writes a sheet of pictures, each with its place and its label; read one at a time.
@@ -212,7 +216,7 @@ fn save_sheet(
     path: &Path,
     cells: &[(usize, &Path, String)],
     columns: Option<usize>,
-    row_labels: &[&str],
+    labels: Labels,
 ) -> Result<()> {
     let Some(last) = cells.iter().map(|(index, ..)| *index).max() else {
         return Ok(());
@@ -224,7 +228,7 @@ fn save_sheet(
             Some(sheet) => sheet,
             empty => {
                 let size = picture.dimensions();
-                let new = ContactSheet::with_row_labels(last + 1, size, columns, row_labels)?;
+                let new = ContactSheet::with_labels(last + 1, size, columns, labels)?;
                 empty.insert(new)
             }
         };

@@ -47,8 +47,8 @@ pub fn run(line: &CommandLine<SampleFlags>) -> Result<()> {
 }
 
 /// A job with its model and its actor's facts.
-struct Sampling {
-    job: SampleJob,
+pub(super) struct Sampling {
+    pub(super) job: SampleJob,
     model: Rc<LocatedModel>,
     drawing: ResolvedDrawing,
     /// What the actor was made from; `None` for the plain model.
@@ -58,7 +58,7 @@ struct Sampling {
     /// CRC-32 of the files that the settings only name.
     sources: Settings,
     /// The pictures that were asked for.
-    pictures: Vec<Picture>,
+    pub(super) pictures: Vec<Picture>,
     /// With `--compare`: the same ones by the plain model.
     plain_pictures: Vec<Picture>,
 }
@@ -67,18 +67,30 @@ impl Sampling {
     fn all_pictures(&self) -> impl Iterator<Item = &Picture> {
         self.pictures.iter().chain(&self.plain_pictures)
     }
+
+    /// The pictures that are still to be drawn.
+    pub(super) fn missing(&self) -> Vec<&Picture> {
+        self.all_pictures()
+            .filter(|picture| !picture.is_finished)
+            .collect()
+    }
+
+    /// Denoising steps of the missing pictures, for the progress bar.
+    pub(super) fn steps_to_do(&self) -> usize {
+        self.missing().len() * self.job.drawing.steps
+    }
 }
 
 /// One picture to be drawn.
-struct Picture {
+pub(super) struct Picture {
     prompt: String,
-    seed: i64,
+    pub(super) seed: i64,
     is_guided: bool,
     /// All that it follows from.
     settings: Settings,
     /// Path below the folder of the results.
     name: String,
-    path: PathBuf,
+    pub(super) path: PathBuf,
     latents: Option<PathBuf>,
     is_finished: bool,
 }
@@ -108,59 +120,99 @@ impl Prepared for Sampling {
     }
 }
 
-fn prepare(session: &Session, mut job: SampleJob) -> Result<Sampling> {
-    // The plain model needs the actor only for `[b]` and for the name of the model.
-    let actor = job
-        .actor
-        .as_deref()
-        .map(|path| Actor::read(path, Device::Cpu))
-        .transpose()?;
-    let subject = actor.map(|actor| actor.facts);
-    if let Some(path) = &job.guidance.offsets {
-        read_offsets(path)?;
+fn prepare(session: &Session, job: SampleJob) -> Result<Sampling> {
+    Scene::look_up(session, &job)?.sampling(job)
+}
+
+/// What is the same for all jobs with one model, one actor and the same prompts and size.
+pub(super) struct Scene {
+    model: Rc<LocatedModel>,
+    drawing: ResolvedDrawing,
+    subject: Option<BaseFacts>,
+    sources: Settings,
+    prompts: Vec<String>,
+}
+
+impl Scene {
+    /// Reads the small files that `job` names and checks its prompts.
+    ///
+    /// # Errors
+    /// When a file can not be used, or a prompt lacks the base word.
+    pub(super) fn look_up(session: &Session, job: &SampleJob) -> Result<Self> {
+        // The plain model needs the actor only for `[b]` and for the name of the model.
+        let actor = job
+            .actor
+            .as_deref()
+            .map(|path| Actor::read(path, Device::Cpu))
+            .transpose()?;
+        let subject = actor.map(|actor| actor.facts);
+        if let Some(path) = &job.guidance.offsets {
+            read_offsets(path)?;
+        }
+        let model_name = subject
+            .as_ref()
+            .map_or(DEFAULT_MODEL, |facts| &facts.model.name);
+        let mut named = job.model.clone();
+        named.model.get_or_insert_with(|| model_name.to_owned());
+        let prompts = resolved_prompts(job, subject.as_ref())?;
+        let model = session.locate(&named)?;
+        let drawing = model.resolve(&job.drawing)?;
+        let word = subject.as_ref().filter(|_| !job.guidance.no_actor);
+        for prompt in &prompts {
+            let word = word.map(|facts| facts.base_word.as_str());
+            model.check_prompt(prompt, word, &session.reporter)?;
+        }
+        Ok(Self {
+            model,
+            drawing,
+            subject,
+            sources: sources(job)?,
+            prompts,
+        })
     }
-    let model_name = subject
-        .as_ref()
-        .map_or(DEFAULT_MODEL, |facts| &facts.model.name);
-    job.model.model.get_or_insert_with(|| model_name.to_owned());
-    let prompts = resolved_prompts(&job, subject.as_ref())?;
-    let model = session.locate(&job.model)?;
-    let drawing = model.resolve(&job.drawing)?;
-    let word = subject.as_ref().filter(|_| !job.guidance.no_actor);
-    for prompt in &prompts {
-        let word = word.map(|facts| facts.base_word.as_str());
-        model.check_prompt(prompt, word, &session.reporter)?;
+
+    /// The pictures of a job in this scene, each with what is to become of it.
+    ///
+    /// # Errors
+    /// When a file of that name was drawn with other settings and is not to be overwritten.
+    pub(super) fn sampling(&self, job: SampleJob) -> Result<Sampling> {
+        let Scene {
+            model,
+            drawing,
+            sources,
+            prompts,
+            ..
+        } = self;
+        let is_guided = !job.guidance.no_actor;
+        let plain = drawing_settings(&job.drawing, *drawing, model);
+        let settings = job_settings(&job, plain.clone(), is_guided);
+        let series = |folder: &str, settings: &Settings, is_guided: bool| Series {
+            job: &job,
+            folder: folder.to_owned(),
+            settings: settings.clone(),
+            sources: if is_guided {
+                sources.clone()
+            } else {
+                Settings::new()
+            },
+            is_guided,
+        };
+        let pictures = series("", &settings, is_guided).pictures(prompts)?;
+        let plain_pictures = match job.compare {
+            true => series("plain/", &job_settings(&job, plain, false), false).pictures(prompts)?,
+            false => Vec::new(),
+        };
+        Ok(Sampling {
+            job,
+            model: Rc::clone(model),
+            drawing: *drawing,
+            subject: self.subject.clone(),
+            settings,
+            sources: sources.clone(),
+            pictures,
+            plain_pictures,
+        })
     }
-    let is_guided = !job.guidance.no_actor;
-    let plain = drawing_settings(&job.drawing, drawing, &model);
-    let settings = job_settings(&job, plain.clone(), is_guided);
-    let sources = sources(&job)?;
-    let series = |folder: &str, settings: &Settings, is_guided: bool| Series {
-        job: &job,
-        folder: folder.to_owned(),
-        settings: settings.clone(),
-        sources: if is_guided {
-            sources.clone()
-        } else {
-            Settings::new()
-        },
-        is_guided,
-    };
-    let pictures = series("", &settings, is_guided).pictures(&prompts)?;
-    let plain_pictures = match job.compare {
-        true => series("plain/", &job_settings(&job, plain, false), false).pictures(&prompts)?,
-        false => Vec::new(),
-    };
-    Ok(Sampling {
-        job,
-        model,
-        drawing,
-        subject,
-        settings,
-        sources,
-        pictures,
-        plain_pictures,
-    })
 }
 
 /// The prompts with `[b]` filled in, each holding the base word where an actor guides.
@@ -254,7 +306,10 @@ impl Series<'_> {
 
     fn picture(&self, index: usize, prompt: &str) -> Result<Picture> {
         let seed = self.job.drawing.seed + index as i64;
-        let name = format!("{}{index:04}-{seed}.png", self.folder);
+        let name = format!(
+            "{}{}{index:04}-{seed}.png",
+            self.folder, self.job.file_prefix
+        );
         let path = self.job.output_dir.join(&name);
         let settings = picture_settings(&self.settings, prompt, seed);
         let latents = self
@@ -309,48 +364,62 @@ fn is_same_picture(path: &Path, settings: &Settings, sources: &Settings) -> Resu
 
 fn execute(session: &Session, sampling: Sampling) -> Result<()> {
     let folder = &sampling.job.output_dir;
-    let missing: Vec<&Picture> = sampling
-        .all_pictures()
-        .filter(|picture| !picture.is_finished)
-        .collect();
+    let missing = sampling.missing().len();
     let total = sampling.all_pictures().count();
     let mut manifest = Manifest::open(folder);
-    if missing.len() < total {
-        let done = total - missing.len();
+    if missing < total {
+        let done = total - missing;
         let folder = folder.display();
         session.reporter.note(&format!(
             "{folder}: {done} of {total} images are there already"
         ));
     }
-    if !missing.is_empty() {
-        let backbone = session.load(&sampling.model)?;
-        create_folder(folder)?;
-        if sampling.job.compare {
-            create_folder(&folder.join("plain"))?;
-        }
-        let painter = Painter::new(&backbone, &sampling)?;
-        session
-            .reporter
-            .start("drawing", missing.len() * sampling.job.drawing.steps);
-        let alike =
-            |a: &&Picture, b: &&Picture| (a.is_guided, &a.prompt) == (b.is_guided, &b.prompt);
-        for same_guidance in missing.chunk_by(alike) {
-            let guidance = painter.guidance(same_guidance[0])?;
-            for pictures in same_guidance.chunks(sampling.job.drawing.batch_size) {
-                painter.draw(session, pictures, guidance.as_ref(), &mut manifest)?;
-            }
-        }
-        session.reporter.finish();
+    let steps = sampling.steps_to_do();
+    if steps > 0 {
+        session.load(&sampling.model)?;
+        session.reporter.start("drawing", steps);
     }
-    let is_new = restore_rows(&sampling, &mut manifest)? || !missing.is_empty();
+    draw_missing(session, &sampling, &mut manifest)?;
+    session.reporter.finish();
+    let is_new = restore_rows(&sampling, &mut manifest)? || missing > 0;
     if is_new {
         session.wrote(manifest.path(), "manifest", Value::Null);
     }
-    save_sheets(session, &sampling, !missing.is_empty())
+    save_sheets(session, &sampling, missing > 0)
+}
+
+/// Draws the pictures that are not there yet, each with its row in the manifest.
+///
+/// # Errors
+/// When the model can not be loaded, a file not be written, or a value is not finite.
+pub(super) fn draw_missing(
+    session: &Session,
+    sampling: &Sampling,
+    manifest: &mut Manifest,
+) -> Result<()> {
+    let missing = sampling.missing();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let folder = &sampling.job.output_dir;
+    let backbone = session.load(&sampling.model)?;
+    create_folder(folder)?;
+    if sampling.job.compare {
+        create_folder(&folder.join("plain"))?;
+    }
+    let painter = Painter::new(&backbone, sampling)?;
+    let alike = |a: &&Picture, b: &&Picture| (a.is_guided, &a.prompt) == (b.is_guided, &b.prompt);
+    for same_guidance in missing.chunk_by(alike) {
+        let guidance = painter.guidance(same_guidance[0])?;
+        for pictures in same_guidance.chunks(sampling.job.drawing.batch_size) {
+            painter.draw(session, pictures, guidance.as_ref(), manifest)?;
+        }
+    }
+    Ok(())
 }
 
 /// Gives finished pictures their rows again where the manifest was lost; whether there were any.
-fn restore_rows(sampling: &Sampling, manifest: &mut Manifest) -> Result<bool> {
+pub(super) fn restore_rows(sampling: &Sampling, manifest: &mut Manifest) -> Result<bool> {
     let mut is_changed = false;
     for picture in sampling.all_pictures() {
         if !manifest.has(&picture.name) {

@@ -60,7 +60,7 @@ impl GenerateBaseJob {
             subject,
             output_dir,
             num_images,
-            drawing: DrawingJob::check(&flags.drawing, num_images)?,
+            drawing: DrawingJob::check(&flags.drawing, flags.guidance_scale, num_images)?,
             model: ModelJob::check(&flags.model)?,
         })
     }

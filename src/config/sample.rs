@@ -25,6 +25,9 @@ pub struct SampleJob {
     pub subject_as: SubjectAs,
     /// Folder of the results.
     pub output_dir: PathBuf,
+    /// What the names of the pictures begin with; empty but in a sweep.
+    #[serde(skip)]
+    pub file_prefix: String,
     /// Images of each prompt.
     pub num_images: usize,
     /// Whether to write final latents.
@@ -96,9 +99,10 @@ impl SampleJob {
                 .scheduler
                 .get_or_insert_with(|| "dpm++2m".to_owned());
         }
-        let drawing = DrawingJob::check(&drawing, images)?;
+        let drawing = DrawingJob::check(&drawing, flags.guidance_scale, images)?;
         Ok(Self {
             output_dir: output_dir(flags.output_dir.as_deref(), actor.as_deref())?,
+            file_prefix: String::new(),
             actor,
             prompts,
             subject_as: flags.subject_as.unwrap_or_default(),
@@ -241,7 +245,7 @@ mod tests {
     use crate::cli::DrawingFlags;
 
     fn guidance(flags: GuidanceFlags, drawing: DrawingFlags) -> Result<GuidanceJob> {
-        GuidanceJob::check(&flags, &DrawingJob::check(&drawing, 1)?)
+        GuidanceJob::check(&flags, &DrawingJob::check(&drawing, None, 1)?)
     }
 
     #[test]
