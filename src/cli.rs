@@ -12,10 +12,12 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 pub mod sample;
+pub mod sweep;
 pub mod target;
 pub mod tune;
 
 pub use sample::SampleFlags;
+pub use sweep::SweepFlags;
 pub use target::Target;
 pub use tune::TuneFlags;
 
@@ -63,6 +65,12 @@ pub enum Command {
     ///
     /// Cluster-guided sampling with a tuned actor (Eq. 19 of the paper).
     Sample(CommandLine<SampleFlags>),
+    /// Draw one prompt with many values on a labelled grid
+    ///
+    /// One list, or two, of semantic scales, etas, guided steps, guidance scales or semantic
+    /// interpolations span the columns and rows (Figs. 3, 12 and 13 of the paper). Every picture is
+    /// kept under a name that tells its values.
+    Sweep(CommandLine<SweepFlags>),
     /// Show versions, devices, cache and token state
     Doctor(DoctorFlags),
 }

@@ -142,6 +142,11 @@ pub struct GuidanceFlags {
     #[arg(long, value_name = "SCALE", allow_negative_numbers = true)]
     pub average_scale: Option<f64>,
 
+    /// With --no-actor: how far the prompt's embedding goes from the empty prompt (0) to the prompt
+    /// (1) and beyond, c' = c_empty + g (c - c_empty) (Fig. 3) [default: 1]
+    #[arg(long, value_name = "G", allow_negative_numbers = true)]
+    pub semantic_interpolation: Option<f64>,
+
     /// The plain model, without the actor: the same prompts and seeds to compare with
     /// [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
@@ -156,7 +161,7 @@ pub struct GuidanceFlags {
 }
 
 /// A batch file may give a list or a single value.
-fn one_or_many<'de, T, D>(deserializer: D) -> Result<Option<Vec<T>>, D::Error>
+pub(super) fn one_or_many<'de, T, D>(deserializer: D) -> Result<Option<Vec<T>>, D::Error>
 where
     T: Deserialize<'de>,
     D: Deserializer<'de>,

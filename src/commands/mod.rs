@@ -11,6 +11,7 @@ mod manifest;
 mod picture;
 mod sample;
 mod session;
+mod sweep;
 mod tune;
 
 use std::any::Any;
@@ -33,6 +34,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::GenerateBase(line) => generate_base::run(line),
         Command::Tune(line) => tune::run(line),
         Command::Sample(line) => sample::run(line),
+        Command::Sweep(line) => sweep::run(line),
         Command::Doctor(flags) => doctor::run(flags),
     }
 }

@@ -142,6 +142,7 @@ fn a1111_text(settings: &Settings, facts: &Settings) -> String {
         Some(&json!(format!("{}x{}", side("width"), side("height")))),
     );
     add("Model", settings.get("model"));
+    add("OneActor g", settings.get("semantic_interpolation"));
     if is_guided {
         add("OneActor v", settings.get("semantic_scale"));
         add("OneActor eta1", settings.get("eta_1"));
@@ -209,6 +210,18 @@ pub fn save_comparison<P: AsRef<Path>>(path: &Path, plain: &[P], guided: &[P]) -
         columns: &[],
     };
     save_sheet(path, &cells, Some(columns), labels)
+}
+
+/// Writes a sheet of pictures on disk, row by row, with a label for each row and each column.
+///
+/// # Errors
+/// As [`save_contact_sheet`].
+pub fn save_table<P: AsRef<Path>>(path: &Path, pictures: &[P], labels: Labels) -> Result<()> {
+    let places = pictures.iter().enumerate();
+    let cells: Vec<(usize, &Path, String)> = places
+        .map(|(index, picture)| (index, picture.as_ref(), String::new()))
+        .collect();
+    save_sheet(path, &cells, Some(labels.columns.len()), labels)
 }
 
 /// Writes a sheet of pictures, each with its place and its label; read one at a time.

@@ -68,6 +68,11 @@ impl Sampling {
         self.pictures.iter().chain(&self.plain_pictures)
     }
 
+    /// The model that draws.
+    pub(super) fn model(&self) -> &Rc<LocatedModel> {
+        &self.model
+    }
+
     /// The pictures that are still to be drawn.
     pub(super) fn missing(&self) -> Vec<&Picture> {
         self.all_pictures()
@@ -245,6 +250,9 @@ fn job_settings(job: &SampleJob, mut settings: Settings, is_guided: bool) -> Set
     let guidance = &job.guidance;
     if !is_guided {
         settings.insert("no_actor".to_owned(), json!(true));
+        if let Some(g) = guidance.semantic_interpolation {
+            settings.insert("semantic_interpolation".to_owned(), json!(g));
+        }
         return settings;
     }
     let (first, last) = guidance.guided_steps;

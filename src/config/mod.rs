@@ -2,7 +2,7 @@
 //!
 //! [`batch`] reads a batch file and refuses what it does not know; [`layers`] puts flags,
 //! environment, job and defaults on top of each other; then each command's flags are checked
-//! once, by `check` of [`GenerateBaseJob`], [`TuneJob`] and [`SampleJob`], which also fill in the
+//! once, by `check` of [`GenerateBaseJob`], [`TuneJob`], [`SampleJob`] and [`SweepJob`], which also fill in the
 //! defaults. What depends on the model or on an actor is checked later, where those are known.
 
 pub mod batch;
@@ -14,6 +14,7 @@ pub mod model;
 pub mod prompts;
 pub mod record;
 pub mod sample;
+pub mod sweep;
 pub mod tune;
 
 pub use drawing::DrawingJob;
@@ -21,4 +22,5 @@ pub use generate_base::GenerateBaseJob;
 pub use layers::{Planned, plan};
 pub use model::ModelJob;
 pub use sample::{GuidanceJob, SampleJob};
+pub use sweep::SweepJob;
 pub use tune::TuneJob;

@@ -62,6 +62,8 @@ pub struct GuidanceJob {
     pub average_scale: f64,
     /// Offsets in place of the projector's.
     pub offsets: Option<PathBuf>,
+    /// Without an actor: g of Fig. 3; `None` leaves the prompt as it is.
+    pub semantic_interpolation: Option<f64>,
 }
 
 impl SampleJob {
@@ -129,6 +131,12 @@ impl GuidanceJob {
                 path.display()
             )));
         }
+        if flags.semantic_interpolation.is_some() && flags.no_actor != Some(true) {
+            return Err(usage(
+                "--semantic-interpolation moves the whole prompt of the plain model: add --no-actor",
+            ));
+        }
+        let interpolation = |g| check::number("--semantic-interpolation", g, SCALES);
         Ok(Self {
             no_actor: flags.no_actor.unwrap_or(false),
             semantic_scale: check::number(
@@ -145,6 +153,10 @@ impl GuidanceJob {
                 SCALES,
             )?,
             offsets,
+            semantic_interpolation: flags
+                .semantic_interpolation
+                .map(interpolation)
+                .transpose()?,
         })
     }
 }

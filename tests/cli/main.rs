@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod batches;
+mod experiments;
 mod interruption;
 mod target_image;
 mod whole_job;

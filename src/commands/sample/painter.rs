@@ -21,6 +21,7 @@ use crate::io::tensors::TensorFile;
 use crate::oneactor::actor::Actor;
 use crate::oneactor::base_word::BaseWordPrompt;
 use crate::oneactor::guidance::{ClusterGuidance, GuidanceSettings, Offsets};
+use crate::oneactor::interpolation::interpolated;
 use crate::sdxl::denoise::{Guidance, PlainGuidance};
 use crate::sdxl::{Backbone, Conditioning};
 
@@ -130,7 +131,11 @@ impl<'a> Painter<'a> {
         let ResolvedDrawing { width, height, .. } = self.sampling.drawing;
         let drawing = &self.sampling.job.drawing;
         let Some(guide) = self.actor.as_ref().filter(|_| picture.is_guided) else {
-            let prompt = self.backbone.encode_prompt(prompt, height, width)?;
+            let mut prompt = self.backbone.encode_prompt(prompt, height, width)?;
+            if let Some(g) = self.sampling.job.guidance.semantic_interpolation {
+                let empty = self.backbone.encode_prompt("", height, width)?;
+                prompt = interpolated(&empty, &prompt, g);
+            }
             return Ok(Box::new(PlainGuidance::new(
                 &self.negative,
                 &prompt,
