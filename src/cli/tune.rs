@@ -59,6 +59,19 @@ pub struct TuneFlags {
     #[arg(long, value_name = "WEIGHT", allow_negative_numbers = true)]
     pub lambda_2: Option<f64>,
 
+    /// Leave the auxiliary loss out, as lambda_1 0 does; with --without-aver that is the ablation of
+    /// Fig. 11 [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_parser = BoolishValueParser::new(),
+          hide_possible_values = true)]
+    pub without_aux: Option<bool>,
+
+    /// Leave the average loss out, as lambda_2 0 does (Fig. 11) [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_parser = BoolishValueParser::new(),
+          hide_possible_values = true)]
+    pub without_aver: Option<bool>,
+
     /// Step size of AdamW [default: 1e-4 (paper, Sec. 4)]
     #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
     pub learning_rate: Option<f64>,

@@ -1,5 +1,6 @@
 //! `tune`: an actor from base images.
 
+mod layout;
 mod photo;
 mod resume;
 
@@ -15,12 +16,11 @@ use serde_json::{Value, json};
 use super::located::LocatedModel;
 use super::picture::differences;
 use super::session::Session;
-use super::{Prepared, work_off};
+use super::{Prepared, create_folder, work_off};
 use crate::cli::sample::Preset;
 use crate::cli::tune::Kind;
 use crate::cli::{CommandLine, Target, TuneFlags};
 use crate::config::batch::Settings;
-use crate::config::sample::ACTOR_FILE;
 use crate::config::{TuneJob, plan};
 use crate::error::usage;
 use crate::io::atomic::write_bytes_atomically;
@@ -31,6 +31,7 @@ use crate::oneactor::target::most_typical;
 use crate::oneactor::templates;
 use crate::oneactor::tune::{StepReport, TuneOptions, Tuner};
 use crate::sdxl::Backbone;
+use layout::Layout;
 use photo::TargetPhoto;
 use resume::{open_log, resume, save_checkpoint};
 
@@ -53,7 +54,7 @@ pub fn run(line: &CommandLine<TuneFlags>) -> Result<()> {
 }
 
 /// A job with its base set and its model.
-struct Tuning {
+pub(super) struct Tuning {
     job: TuneJob,
     base: BaseSet,
     /// The target where it is none of the base images.
@@ -63,45 +64,16 @@ struct Tuning {
     model: Rc<LocatedModel>,
     /// What the actor follows from.
     settings: Settings,
-    is_finished: bool,
-}
-
-/// The files of a base folder that belong to tuning.
-struct Layout<'a>(&'a Path);
-
-impl Layout<'_> {
-    fn base(&self) -> PathBuf {
-        self.0.join("base.safetensors")
-    }
-    fn base_config(&self) -> PathBuf {
-        self.0.join("base.json")
-    }
-    fn actor(&self) -> PathBuf {
-        self.0.join(ACTOR_FILE)
-    }
-    fn log(&self) -> PathBuf {
-        self.0.join("tune.jsonl")
-    }
-    fn config(&self) -> PathBuf {
-        self.0.join("tune.json")
-    }
-    /// Where an interrupted run stopped …
-    fn checkpoint(&self) -> PathBuf {
-        self.0.join("tune.checkpoint.safetensors")
-    }
-    /// … and its settings.
-    fn checkpoint_config(&self) -> PathBuf {
-        self.0.join("tune.checkpoint.json")
-    }
+    pub(super) is_finished: bool,
 }
 
 impl Prepared for Tuning {
     fn folder(&self) -> &Path {
-        &self.job.dir
+        &self.job.output_dir
     }
 
     fn files(&self) -> Vec<PathBuf> {
-        let layout = Layout(&self.job.dir);
+        let layout = Layout::of(&self.job);
         match self.is_finished {
             true => Vec::new(),
             false => vec![layout.log(), layout.actor(), layout.config()],
@@ -113,8 +85,8 @@ impl Prepared for Tuning {
     }
 }
 
-fn prepare(session: &Session, mut job: TuneJob) -> Result<Tuning> {
-    let layout = Layout(&job.dir);
+pub(super) fn prepare(session: &Session, job: TuneJob) -> Result<Tuning> {
+    let layout = Layout::of(&job);
     if !layout.base().is_file() {
         return Err(usage(format!(
             "there is no base set {}: run `oneactor generate-base … -o {}` first",
@@ -125,10 +97,11 @@ fn prepare(session: &Session, mut job: TuneJob) -> Result<Tuning> {
     let base = BaseSet::read(&layout.base())?;
     let target = target(&job, &base, session)?;
     let num_auxiliary = num_auxiliary(&job, &base)?;
-    job.model
+    let mut named = job.model.clone();
+    named
         .model
         .get_or_insert_with(|| base.facts.model.name.clone());
-    let model = session.locate(&job.model)?;
+    let model = session.locate(&named)?;
     let word = &base.facts.base_word;
     for prompt in kind(job.kind).prompts(word) {
         model.tokenizers.word_positions(&prompt, word)?;
@@ -217,7 +190,7 @@ fn settings(
     target: usize,
     model: &LocatedModel,
 ) -> Result<Settings> {
-    let path = Layout(&job.dir).base();
+    let path = Layout::of(job).base();
     let bytes = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
     let value = json!({
         "base_crc32": format!("{:08x}", crc32fast::hash(&bytes)),
@@ -264,9 +237,9 @@ fn is_finished(layout: &Layout, settings: &Settings) -> Result<bool> {
     )))
 }
 
-fn execute(session: &Session, tuning: Tuning) -> Result<()> {
+pub(super) fn execute(session: &Session, tuning: Tuning) -> Result<()> {
     let job = &tuning.job;
-    let layout = Layout(&job.dir);
+    let layout = Layout::of(job);
     if tuning.is_finished {
         session
             .reporter
@@ -275,6 +248,7 @@ fn execute(session: &Session, tuning: Tuning) -> Result<()> {
     }
     let started = Instant::now();
     let backbone = session.load(&tuning.model)?;
+    create_folder(&job.output_dir)?;
     // Until the new actor is there, the old one is none of these settings.
     let _ = fs::remove_file(layout.config());
     session.reporter.note("encoding prompts and target");

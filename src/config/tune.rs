@@ -15,8 +15,11 @@ use crate::error::usage;
 /// is read.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TuneJob {
-    /// Folder of the base images, and of the results.
+    /// Folder of the base images.
     pub dir: PathBuf,
+    /// Folder of the results; that of the base images but in an ablation.
+    #[serde(skip)]
+    pub output_dir: PathBuf,
     /// Which base image is the target.
     pub target: Target,
     /// A photo that is the target in place of a base image.
@@ -68,6 +71,7 @@ impl TuneJob {
             )));
         }
         Ok(Self {
+            output_dir: dir.clone(),
             dir,
             target: target(flags.target.unwrap_or(Target::Auto))?,
             target_image: flags.target_image.clone(),
@@ -81,8 +85,14 @@ impl TuneJob {
                 .num_auxiliary
                 .map(|count| check::count("--num-auxiliary", count, 1..=999))
                 .transpose()?,
-            lambda_1: check::number("--lambda-1", flags.lambda_1.unwrap_or(0.5), 0.0..=1000.0)?,
-            lambda_2: check::number("--lambda-2", flags.lambda_2.unwrap_or(0.2), 0.0..=1000.0)?,
+            lambda_1: weight(
+                ("--lambda-1", flags.lambda_1, 0.5),
+                ("--without-aux", flags.without_aux),
+            )?,
+            lambda_2: weight(
+                ("--lambda-2", flags.lambda_2, 0.2),
+                ("--without-aver", flags.without_aver),
+            )?,
             learning_rate: check::number(
                 "--learning-rate",
                 flags.learning_rate.unwrap_or(1e-4),
@@ -102,6 +112,20 @@ impl TuneJob {
             overwrite: flags.overwrite.unwrap_or(false),
             model: ModelJob::check(&flags.model)?,
         })
+    }
+}
+
+/// The weight of a loss: flag, value and default, and the flag that leaves the loss out.
+fn weight(
+    (flag, value, default): (&str, Option<f64>, f64),
+    (without, is_out): (&str, Option<bool>),
+) -> Result<f64> {
+    match (value, is_out) {
+        (Some(value), Some(true)) => Err(usage(format!(
+            "found {flag} {value} and {without}, expected one of them: {without} is {flag} 0"
+        ))),
+        (_, Some(true)) => Ok(0.0),
+        _ => check::number(flag, value.unwrap_or(default), 0.0..=1000.0),
     }
 }
 
@@ -126,6 +150,35 @@ mod tests {
         assert_eq!((job.lambda_1, job.lambda_2), (0.5, 0.2));
         assert_eq!(job.learning_rate, 1e-4);
         assert_eq!(job.target, Target::Auto);
+        Ok(())
+    }
+
+    #[test]
+    fn a_loss_that_is_left_out_has_no_weight_and_takes_none() -> Result<()> {
+        let flags = TuneFlags {
+            dir: Some("runs/hobbit".into()),
+            without_aux: Some(true),
+            ..TuneFlags::default()
+        };
+        let job = TuneJob::check(&flags)?;
+        assert_eq!((job.lambda_1, job.lambda_2), (0.0, 0.2));
+        let flags = TuneFlags {
+            lambda_1: Some(0.3),
+            ..flags
+        };
+        let error = TuneJob::check(&flags).expect_err("both are given");
+        assert!(
+            error
+                .to_string()
+                .contains("found --lambda-1 0.3 and --without-aux")
+        );
+        let flags = TuneFlags {
+            without_aux: Some(false),
+            without_aver: Some(true),
+            ..flags
+        };
+        let job = TuneJob::check(&flags)?;
+        assert_eq!((job.lambda_1, job.lambda_2), (0.3, 0.0));
         Ok(())
     }
 

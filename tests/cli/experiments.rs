@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::{folder_with_actor, names, oneactor, pixels, text};
+use crate::{folder_with_actor, json, names, oneactor, pixels, text};
 
 /// The rows of a manifest.
 fn rows(path: &std::path::Path) -> Vec<Value> {
@@ -157,4 +157,30 @@ fn sweeps_that_make_no_sense_are_refused_before_anything_is_loaded() {
         .exits_with(2)
         .says("key `eta_2`: found a list, expected a number or a list of numbers");
     assert!(!folder.join("x").exists());
+}
+
+#[test]
+fn a_loss_that_is_left_out_is_the_same_as_no_weight() {
+    let folder = folder_with_actor("without");
+    let line = "tune robot --target 1 --max-steps 3";
+    oneactor(
+        &folder,
+        &format!("{line} --without-aux --without-aver --overwrite"),
+    )
+    .exits_with(0);
+    let config = json(&folder.join("robot/tune.json"));
+    assert_eq!(config["parameters"]["lambda_1"], 0.0);
+    assert_eq!(config["parameters"]["lambda_2"], 0.0);
+    let rows = rows(&folder.join("robot/tune.jsonl"));
+    assert_eq!(rows[2]["loss"], rows[2]["loss_target"]);
+    oneactor(&folder, &format!("{line} --lambda-1 0 --lambda-2 0"))
+        .exits_with(0)
+        .says("is there already");
+    oneactor(&folder, &format!("{line} --without-aver --lambda-2 0.2"))
+        .exits_with(2)
+        .says("found --lambda-2 0.2 and --without-aver, expected one of them")
+        .writes_nothing();
+    oneactor(&folder, line)
+        .exits_with(2)
+        .says("lambda_1: 0.0 there, 0.5 here");
 }

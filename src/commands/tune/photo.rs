@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use super::super::picture::from_rgb;
 use super::super::session::Session;
-use super::{Layout, LocatedModel};
+use super::LocatedModel;
+use super::layout::Layout;
 use crate::cli::GenerateBaseFlags;
 use crate::config::{GenerateBaseJob, layers};
 use crate::error::usage;
