@@ -11,11 +11,13 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+pub mod crop;
 pub mod sample;
 pub mod sweep;
 pub mod target;
 pub mod tune;
 
+pub use crop::Crop;
 pub use sample::SampleFlags;
 pub use sweep::SweepFlags;
 pub use target::Target;

@@ -201,6 +201,7 @@ fn tuner<'a>(
     };
     let options = TuneOptions {
         target: spec.target,
+        crop: None,
         kind: templates::Kind::Character,
         head: Head::AdaIn,
         max_steps: spec.steps,

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use super::sample::Preset;
-use super::{ModelFlags, Target};
+use super::{Crop, ModelFlags, Target};
 
 /// What the subject is, which decides the sentences it is tuned in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -37,6 +37,11 @@ pub struct TuneFlags {
     /// samples then
     #[arg(long, value_name = "FILE")]
     pub target_image: Option<PathBuf>,
+
+    /// Part of the target that is learnt enlarged too, such as a face: left,top,width,height in pixels
+    /// of the base image; or none [default: none]
+    #[arg(long, value_name = "X,Y,W,H|none", allow_hyphen_values = true)]
+    pub crop: Option<Crop>,
 
     /// What the subject is; decides the sentences it is tuned in [default: character]
     #[arg(long, value_name = "KIND", value_enum)]

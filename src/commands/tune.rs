@@ -1,5 +1,6 @@
 //! `tune`: an actor from base images.
 
+mod choice;
 mod layout;
 mod photo;
 mod resume;
@@ -19,7 +20,7 @@ use super::session::Session;
 use super::{Prepared, create_folder, work_off};
 use crate::cli::sample::Preset;
 use crate::cli::tune::Kind;
-use crate::cli::{CommandLine, Target, TuneFlags};
+use crate::cli::{CommandLine, TuneFlags};
 use crate::config::batch::Settings;
 use crate::config::{TuneJob, plan};
 use crate::error::usage;
@@ -27,10 +28,10 @@ use crate::io::atomic::write_bytes_atomically;
 use crate::oneactor::base_set::BaseSet;
 use crate::oneactor::loss::LossWeights;
 use crate::oneactor::projector::Head;
-use crate::oneactor::target::most_typical;
 use crate::oneactor::templates;
 use crate::oneactor::tune::{StepReport, TuneOptions, Tuner};
 use crate::sdxl::Backbone;
+use choice::{crop_box, num_auxiliary, target};
 use layout::Layout;
 use photo::TargetPhoto;
 use resume::{open_log, resume, save_checkpoint};
@@ -106,9 +107,16 @@ pub(super) fn prepare(session: &Session, job: TuneJob) -> Result<Tuning> {
     for prompt in kind(job.kind).prompts(word) {
         model.tokenizers.word_positions(&prompt, word)?;
     }
-    let read = |path: &PathBuf| TargetPhoto::read(session, path, &layout, &base.facts, &model);
+    let read = |path: &PathBuf| TargetPhoto::read(path, &layout, &base.facts, &model);
     let photo = job.target_image.as_ref().map(read).transpose()?;
+    let crop = job
+        .crop
+        .map(|part| crop_box(part, &base.facts))
+        .transpose()?;
     let mut settings = settings(&job, num_auxiliary, target, &model)?;
+    if let Some([x, y, w, h]) = crop {
+        settings.insert("crop".to_owned(), json!(format!("{x},{y},{w},{h}")));
+    }
     if let Some(photo) = &photo {
         settings.insert("target_image_crc32".to_owned(), json!(photo.facts.crc32));
     }
@@ -123,64 +131,6 @@ pub(super) fn prepare(session: &Session, job: TuneJob) -> Result<Tuning> {
         settings,
         is_finished,
     })
-}
-
-/// The target among the base images; a photo stands behind them.
-fn target(job: &TuneJob, base: &BaseSet, session: &Session) -> Result<usize> {
-    let images = base.num_base_images();
-    if job.target_image.is_some() {
-        return Ok(images);
-    }
-    match job.target {
-        Target::Auto => {
-            let target = most_typical(&base.encoder_features);
-            let dir = job.dir.display();
-            session.reporter.note(&format!(
-                "{dir}: the target is image {target}, the most typical of {images}; \
-                 choose another with --target N"
-            ));
-            Ok(target)
-        }
-        Target::Index(index) => usize::try_from(index)
-            .ok()
-            .filter(|index| *index < images)
-            .ok_or_else(|| {
-                usage(format!(
-                    "--target: found {index}, expected 0 to {} ({} holds {images} base images) \
-                     or auto",
-                    images - 1,
-                    job.dir.display()
-                ))
-            }),
-    }
-}
-
-/// K: the paper's 3 where the flags name none, or all there are.
-fn num_auxiliary(job: &TuneJob, base: &BaseSet) -> Result<usize> {
-    let images = base.num_base_images();
-    if images < 2 {
-        return Err(usage(format!(
-            "{} holds {images} base image, expected at least 2",
-            job.dir.display()
-        )));
-    }
-    let most = match job.target_image {
-        Some(_) => images,
-        None => images - 1,
-    };
-    match job.num_auxiliary {
-        None => Ok(most.min(3)),
-        Some(count) if count <= most => Ok(count),
-        Some(count) => Err(usage(format!(
-            "--num-auxiliary: found {count}, expected at most {most}, for there are {images} base \
-             images{}",
-            if most < images {
-                " and one of them is the target"
-            } else {
-                ""
-            }
-        ))),
-    }
 }
 
 /// What the actor follows from. The base set is known by its CRC-32.
@@ -256,6 +206,7 @@ pub(super) fn execute(session: &Session, tuning: Tuning) -> Result<()> {
     let base = match &tuning.photo {
         None => &tuning.base,
         Some(photo) => {
+            photo.describe(session);
             joined = photo.join(&backbone, &tuning.base, job.seed)?;
             &joined
         }
@@ -341,6 +292,7 @@ fn options(tuning: &Tuning) -> TuneOptions {
     } = tuning;
     TuneOptions {
         target: tuning.target,
+        crop: job.crop,
         kind: kind(job.kind),
         head: match job.preset {
             Preset::Paper => Head::AdaIn,

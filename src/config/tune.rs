@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{ModelJob, check};
 use crate::cli::sample::Preset;
 use crate::cli::tune::Kind;
-use crate::cli::{Target, TuneFlags};
+use crate::cli::{Crop, Target, TuneFlags};
 use crate::error::usage;
 
 /// A checked job of `tune`. Target and auxiliary count are checked against the base set when it
@@ -24,6 +24,8 @@ pub struct TuneJob {
     pub target: Target,
     /// A photo that is the target in place of a base image.
     pub target_image: Option<PathBuf>,
+    /// Left, top, width and height of the part that is learnt enlarged too.
+    pub crop: Option<[i64; 4]>,
     /// What the subject is.
     pub kind: Kind,
     /// Most steps to take.
@@ -75,6 +77,7 @@ impl TuneJob {
             dir,
             target: target(flags.target.unwrap_or(Target::Auto))?,
             target_image: flags.target_image.clone(),
+            crop: crop(flags.crop.unwrap_or(Crop::None))?,
             kind: flags.kind.unwrap_or(Kind::Character),
             max_steps: check::count(
                 "--max-steps",
@@ -112,6 +115,18 @@ impl TuneJob {
             overwrite: flags.overwrite.unwrap_or(false),
             model: ModelJob::check(&flags.model)?,
         })
+    }
+}
+
+/// The box is checked against the size of the base images once that is known.
+fn crop(crop: Crop) -> Result<Option<[i64; 4]>> {
+    match crop {
+        Crop::None => Ok(None),
+        Crop::Box(part) => Ok(Some(part)),
+        Crop::Face => Err(usage(
+            "--crop face: there is no face detector in this program (README, \"Limits\", says why): \
+             name the box of the face in pixels, --crop left,top,width,height",
+        )),
     }
 }
 

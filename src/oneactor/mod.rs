@@ -21,6 +21,7 @@ pub mod adamw;
 pub mod base_set;
 pub mod base_word;
 pub mod convergence;
+pub mod crop;
 pub mod guidance;
 pub mod interpolation;
 pub mod loss;

@@ -25,18 +25,21 @@ use crate::sdxl::Backbone;
 pub(super) struct TargetPhoto {
     /// Name and checksum of its file.
     pub facts: TargetImage,
+    /// Width and height before it was fitted …
+    size: (u32, u32),
+    /// … and how much it was enlarged by that.
+    factor: f64,
     picture: RgbImage,
     scheduler: SchedulerKind,
     steps: usize,
 }
 
 impl TargetPhoto {
-    /// Reads the photo and the schedule of the base images, and says what was done to the photo.
+    /// Reads the photo and the schedule of the base images.
     ///
     /// # Errors
     /// When the photo can not be used, or the base images do not tell how they were drawn.
     pub(super) fn read(
-        session: &Session,
         path: &Path,
         layout: &Layout,
         base: &BaseFacts,
@@ -50,23 +53,30 @@ impl TargetPhoto {
         let (width, height) = (base.width as u32, base.height as u32);
         let (fitted, factor) = fit_to(&picture, width, height)
             .with_context(|| format!("--target-image {}", path.display()))?;
-        let (full_width, full_height) = picture.dimensions();
-        let shown = path.display();
-        session.reporter.note(&format!(
-            "{shown}: {full_width} x {full_height} pixels, the middle of it at {width} x {height}"
-        ));
-        if factor > 1.0 {
-            session.reporter.warn(&format!(
-                "{shown} is enlarged {factor:.1} times: a larger photo has more to learn from"
-            ));
-        }
         let job = drawing_of_base(layout)?;
         Ok(Self {
             facts: TargetImage { name, crc32 },
+            size: picture.dimensions(),
+            factor,
             picture: fitted,
             scheduler: model.resolve(&job.drawing)?.scheduler,
             steps: job.drawing.steps,
         })
+    }
+
+    /// Says what was done to the photo.
+    pub(super) fn describe(&self, session: &Session) {
+        let name = &self.facts.name;
+        let ((full_width, full_height), (width, height)) = (self.size, self.picture.dimensions());
+        session.reporter.note(&format!(
+            "{name}: {full_width} x {full_height} pixels, the middle of it at {width} x {height}"
+        ));
+        if self.factor > 1.0 {
+            session.reporter.warn(&format!(
+                "{name} is enlarged {:.1} times: a larger photo has more to learn from",
+                self.factor
+            ));
+        }
     }
 
     /// The base set with the photo behind its images.
