@@ -11,12 +11,14 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+pub mod ablate;
 pub mod crop;
 pub mod sample;
 pub mod sweep;
 pub mod target;
 pub mod tune;
 
+pub use ablate::AblateFlags;
 pub use crop::Crop;
 pub use sample::SampleFlags;
 pub use sweep::SweepFlags;
@@ -73,6 +75,12 @@ pub enum Command {
     /// interpolations span the columns and rows (Figs. 3, 12 and 13 of the paper). Every picture is
     /// kept under a name that tells its values.
     Sweep(CommandLine<SweepFlags>),
+    /// Show what each part of the method does, in a row of pictures
+    ///
+    /// Tunes two more actors with everything else equal, one without the average loss and one
+    /// without the auxiliary loss either, and draws the same prompts and seeds with the plain model
+    /// and all three (Fig. 11 of the paper).
+    Ablate(CommandLine<AblateFlags>),
     /// Show versions, devices, cache and token state
     Doctor(DoctorFlags),
 }

@@ -2,9 +2,11 @@
 //!
 //! [`batch`] reads a batch file and refuses what it does not know; [`layers`] puts flags,
 //! environment, job and defaults on top of each other; then each command's flags are checked
-//! once, by `check` of [`GenerateBaseJob`], [`TuneJob`], [`SampleJob`] and [`SweepJob`], which also fill in the
-//! defaults. What depends on the model or on an actor is checked later, where those are known.
+//! once, by `check` of [`GenerateBaseJob`], [`TuneJob`], [`SampleJob`], [`SweepJob`] and
+//! [`AblateJob`], which also fill in the defaults. What depends on the model or on an actor is
+//! checked later, where those are known.
 
+pub mod ablate;
 pub mod batch;
 mod check;
 pub mod drawing;
@@ -17,6 +19,7 @@ pub mod sample;
 pub mod sweep;
 pub mod tune;
 
+pub use ablate::AblateJob;
 pub use drawing::DrawingJob;
 pub use generate_base::GenerateBaseJob;
 pub use layers::{Planned, plan};

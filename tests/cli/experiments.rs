@@ -186,6 +186,91 @@ fn a_loss_that_is_left_out_is_the_same_as_no_weight() {
 }
 
 #[test]
+fn an_ablation_tunes_what_is_missing_and_draws_a_row_of_four() {
+    let folder = folder_with_actor("ablate");
+    let line = "ablate robot -p 'a [b]' --steps 2 --seed 3";
+    let planned = oneactor(&folder, &format!("{line} --dry-run")).exits_with(0);
+    assert!(!folder.join("robot/ablation").exists());
+    let run = oneactor(&folder, line).exits_with(0);
+    assert_eq!(run.paths(), planned.paths());
+    let ablation = folder.join("robot/ablation");
+    let expected = [
+        "full_0000-3.png",
+        "grid.png",
+        "manifest.jsonl",
+        "plain_0000-3.png",
+        "without-aux-aver",
+        "without-aux-aver_0000-3.png",
+        "without-aver",
+        "without-aver_0000-3.png",
+    ];
+    assert_eq!(names(&ablation), expected);
+    // Everything but the weights is that of the actor which is there.
+    let full = json(&folder.join("robot/tune.json"))["parameters"].clone();
+    for (name, weights) in [
+        ("without-aux-aver", [0.0, 0.0]),
+        ("without-aver", [0.5, 0.0]),
+    ] {
+        let mut expected = full.clone();
+        expected["lambda_1"] = weights[0].into();
+        expected["lambda_2"] = weights[1].into();
+        let found = json(&ablation.join(name).join("tune.json"))["parameters"].clone();
+        assert_eq!(found, expected, "{name}");
+    }
+    oneactor(&folder, "sample robot -p 'a [b]' --steps 2 --seed 3 -o one").exits_with(0);
+    oneactor(
+        &folder,
+        "sample robot -p 'a [b]' --steps 2 --seed 3 --no-actor -o plain",
+    )
+    .exits_with(0);
+    for (mine, theirs) in [("full", "one"), ("plain", "plain")] {
+        assert_eq!(
+            pixels(&ablation.join(format!("{mine}_0000-3.png"))),
+            pixels(&folder.join(theirs).join("0000-3.png")),
+        );
+    }
+    oneactor(&folder, line).exits_with(0).writes_nothing();
+    fs::remove_file(ablation.join("without-aver/actor.safetensors")).expect("it is there");
+    let run = oneactor(&folder, line).exits_with(0);
+    let again = ["tune.jsonl", "actor.safetensors", "tune.json"];
+    let expected = again.map(|name| format!("robot/ablation/without-aver/{name}"));
+    assert_eq!(
+        run.paths(),
+        expected,
+        "the same actor, and pictures that are there"
+    );
+}
+
+#[test]
+fn an_ablation_needs_a_finished_actor_with_all_losses() {
+    let folder = folder_with_actor("ablate-bad");
+    for (flags, message) in [
+        ("", "--prompt or --prompts-file is missing"),
+        ("-p cat", "the base word \"robot\" is missing"),
+        (
+            "-p [b] --no-actor",
+            "--no-actor: an ablation draws plain pictures",
+        ),
+        ("-p [b] --target-image x.png", "expected no photo"),
+        ("-p [b] --tune-batch-size 0", "--batch-size: found 0"),
+    ] {
+        oneactor(&folder, &format!("ablate robot {flags}"))
+            .exits_with(2)
+            .says(message)
+            .writes_nothing();
+    }
+    oneactor(&folder, "ablate nowhere -p [b]")
+        .exits_with(2)
+        .says("run `oneactor tune nowhere` first");
+    let line = "tune robot --target 1 --max-steps 1 --without-aver --overwrite";
+    oneactor(&folder, line).exits_with(0);
+    oneactor(&folder, "ablate robot -p [b]")
+        .exits_with(2)
+        .says("the actor was tuned with lambda_2 0");
+    assert!(!folder.join("robot/ablation").exists());
+}
+
+#[test]
 fn a_crop_of_the_target_is_one_more_variant() {
     let folder = folder_with_actor("crop");
     let line = "tune robot --target 1 --max-steps 3";
