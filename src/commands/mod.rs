@@ -3,6 +3,7 @@
 //! All of them work a batch off in the same way, see `work_off`: every job is prepared, which
 //! checks all that can be checked without loading weights, and only then is the first one done.
 
+mod ablate;
 mod control;
 mod doctor;
 mod draw;
@@ -12,6 +13,7 @@ mod manifest;
 mod picture;
 mod sample;
 mod session;
+mod sweep;
 mod tune;
 
 use std::any::Any;
@@ -34,6 +36,8 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::GenerateBase(line) => generate_base::run(line),
         Command::Tune(line) => tune::run(line),
         Command::Sample(line) => sample::run(line),
+        Command::Ablate(line) => ablate::run(line),
+        Command::Sweep(line) => sweep::run(line),
         Command::Doctor(flags) => doctor::run(flags),
     }
 }

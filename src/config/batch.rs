@@ -204,6 +204,9 @@ fn expected(error: &serde_json::Error) -> String {
         "a boolean" => "true or false".to_owned(),
         "path string" => "a string".to_owned(),
         "string or map" => "a string".to_owned(),
+        other if other.ends_with("number or a list of numbers") => {
+            "a number or a list of numbers".to_owned()
+        }
         other if other.ends_with("string or a list of strings") => {
             "a string or a list of strings".to_owned()
         }

@@ -6,10 +6,12 @@ mod batches;
 #[path = "../common/mod.rs"]
 mod common;
 mod control;
+mod experiments;
 mod interruption;
 mod loras;
 mod several;
 mod stable_diffusion;
+mod target_image;
 mod whole_job;
 
 use std::ffi::OsStr;

@@ -14,7 +14,8 @@ use super::super::located::ResolvedDrawing;
 use super::super::manifest::Manifest;
 use super::super::picture::{picture_facts, save_picture, to_rgb};
 use super::super::session::Session;
-use super::{Picture, Sampling};
+use super::Sampling;
+use super::series::Picture;
 use crate::config::GuidanceJob;
 use crate::error::usage;
 use crate::io::atomic::write_bytes_atomically;
@@ -23,6 +24,7 @@ use crate::io::tensors::TensorFile;
 use crate::oneactor::actor::Actor;
 use crate::oneactor::base_word::BaseWordPrompt;
 use crate::oneactor::guidance::{ClusterGuidance, GuidanceSettings, Offsets};
+use crate::oneactor::interpolation::interpolated;
 use crate::sdxl::control::Control;
 use crate::sdxl::denoise::{Guidance, PlainGuidance};
 use crate::sdxl::{Backbone, Conditioning};
@@ -170,7 +172,11 @@ impl<'a> Painter<'a> {
         let ResolvedDrawing { width, height, .. } = self.sampling.drawing;
         let drawing = &self.sampling.job.drawing;
         if !picture.is_guided {
-            let prompt = self.backbone.encode_prompt(&scene.prompt, height, width)?;
+            let mut prompt = self.backbone.encode_prompt(&scene.prompt, height, width)?;
+            if let Some(g) = self.sampling.job.guidance.semantic_interpolation {
+                let empty = self.backbone.encode_prompt("", height, width)?;
+                prompt = interpolated(&empty, &prompt, g);
+            }
             let plain = PlainGuidance::new(&self.negative, &prompt, drawing.guidance_scale);
             return Ok(Guide::Plain(plain));
         }
