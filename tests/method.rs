@@ -228,6 +228,7 @@ fn every_image_of_a_batch_has_masks_of_its_own() {
             scheduler.as_mut(),
             &start,
             &guidance,
+            None,
             &mut |_| Ok(()),
         )
         .expect("finite latents");
