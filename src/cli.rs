@@ -11,15 +11,21 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub mod ablate;
 pub mod control;
+pub mod crop;
 pub mod sample;
 pub mod story;
+pub mod sweep;
 pub mod target;
 pub mod tune;
 
+pub use ablate::AblateFlags;
 pub use control::ControlFlags;
+pub use crop::Crop;
 pub use sample::SampleFlags;
 pub use story::StoryFlags;
+pub use sweep::SweepFlags;
 pub use target::Target;
 pub use tune::TuneFlags;
 
@@ -74,6 +80,18 @@ pub enum Command {
     /// its scenes with them (as `sample` does) and puts the pictures with their captions on
     /// index.html, which needs no other file. An interrupted run continues where it stopped.
     Story(CommandLine<StoryFlags>),
+    /// Draw one prompt with many values on a labelled grid
+    ///
+    /// One list, or two, of semantic scales, etas, guided steps, guidance scales or semantic
+    /// interpolations span the columns and rows (Figs. 3, 12 and 13 of the paper). Every picture is
+    /// kept under a name that tells its values.
+    Sweep(CommandLine<SweepFlags>),
+    /// Show what each part of the method does, in a row of pictures
+    ///
+    /// Tunes two more actors with everything else equal, one without the average loss and one
+    /// without the auxiliary loss either, and draws the same prompts and seeds with the plain model
+    /// and all three (Fig. 11 of the paper).
+    Ablate(CommandLine<AblateFlags>),
     /// Show versions, devices, cache and token state
     Doctor(DoctorFlags),
 }
@@ -191,7 +209,8 @@ pub struct ModelFlags {
     pub offline: Option<bool>,
 }
 
-/// How a picture is drawn by the frozen model: the same in `generate-base` and `sample`.
+/// How a picture is drawn by the frozen model: the same in all commands that draw. The guidance scale
+/// is a flag of each, for `sweep` takes a list of them.
 #[allow(
     rustdoc::broken_intra_doc_links,
     reason = "help text: [b] and [word] are no links"
@@ -230,15 +249,6 @@ pub struct DrawingFlags {
         allow_negative_numbers = true
     )]
     pub steps: Option<i64>,
-
-    /// Scale of plain classifier-free guidance (Eq. 3) [default: 7.5 (paper, Sec. 4)]
-    #[arg(
-        long,
-        visible_alias = "cfg-scale",
-        value_name = "SCALE",
-        allow_negative_numbers = true
-    )]
-    pub guidance_scale: Option<f64>,
 
     /// Width in pixels, a multiple of 8 [default: the model's own, 1024 for SDXL, 512 for SD 1.5]
     #[arg(
@@ -293,6 +303,16 @@ pub struct GenerateBaseFlags {
     /// Base images to draw: N, the target and N - 1 auxiliary ones [default: 11 (paper, Sec. 4)]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub num_images: Option<i64>,
+
+    /// Scale of plain classifier-free guidance (Eq. 3) [default: 7.5 (paper, Sec. 4)]
+    #[arg(
+        long,
+        visible_alias = "cfg-scale",
+        value_name = "SCALE",
+        allow_negative_numbers = true,
+        help_heading = "Drawing"
+    )]
+    pub guidance_scale: Option<f64>,
 
     /// How the images are drawn.
     #[command(flatten)]

@@ -5,6 +5,7 @@ use oneactor::oneactor::actor::Actor;
 use oneactor::oneactor::base_set::BaseFacts;
 use oneactor::oneactor::base_word::BaseWordPrompt;
 use oneactor::oneactor::guidance::{ClusterGuidance, GuidanceSettings, Offsets};
+use oneactor::oneactor::interpolation::interpolated;
 use oneactor::oneactor::projector::{Head, Projector, ProjectorConfig};
 use oneactor::oneactor::templates;
 use oneactor::schedulers::{SchedulerKind, new_scheduler};
@@ -268,6 +269,7 @@ fn an_actor_of_several_words_gives_offsets_to_those_that_a_prompt_names() {
             },
             kind: templates::Kind::Character,
             target: 0,
+            target_image: None,
             projector: Projector::from_parameters(config, &parameters, Device::Cpu)
                 .expect("the same names"),
             encoder_features: Tensor::randn([3, 6, 4, 4], (Kind::Float, Device::Cpu)),
@@ -313,4 +315,25 @@ fn the_offsets_of_several_words_move_each_its_own() {
         largest_difference(&offset.grad(), &times.expand_as(&offset)),
         0.0
     );
+}
+
+#[test]
+fn semantic_interpolation_ends_at_the_empty_prompt_and_at_the_prompt_to_the_bit() {
+    let backbone = toy();
+    let encode = |text: &str| {
+        backbone
+            .encode_prompt(text, 64, 64)
+            .expect("the toy encodes")
+    };
+    let (empty, prompt) = (encode(""), encode(PROMPT));
+    for (g, end) in [(0.0, &empty), (1.0, &prompt)] {
+        let found = interpolated(&empty, &prompt, g);
+        assert_eq!(found.prompt_embeds, end.prompt_embeds, "g {g}");
+        let [found, end] = [&found, end].map(|c| c.added.as_ref().expect("the toy is SDXL"));
+        assert_eq!(found.text_embeds, end.text_embeds, "g {g}");
+        assert_eq!(found.time_ids, end.time_ids, "g {g}");
+    }
+    let half = interpolated(&empty, &prompt, 0.5).prompt_embeds;
+    let mean = (&empty.prompt_embeds + &prompt.prompt_embeds) / 2.0;
+    assert!(largest_difference(&half, &mean) < 1e-6);
 }

@@ -205,6 +205,7 @@ fn tuner<'a>(
     };
     let options = TuneOptions {
         target: spec.target,
+        crop: None,
         kind: templates::Kind::Character,
         head: Head::AdaIn,
         max_steps: spec.steps,
@@ -358,6 +359,7 @@ fn an_actor_gives_the_offsets_of_equations_16_and_17() {
             facts,
             kind: templates::Kind::Character,
             target: spec.target,
+            target_image: None,
             projector: Projector::from_parameters(config, &expected.below("final."), Device::Cpu)
                 .expect("same names"),
             encoder_features: expected.get("encoder_features"),

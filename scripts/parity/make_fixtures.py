@@ -35,6 +35,7 @@ def build(out):
     import transformers
 
     import expected_control
+    import expected_experiments
     import expected_masks
     import expected_method
     import expected_models
@@ -68,6 +69,7 @@ def build(out):
         expected_method.write(pipe, shape, expected)
         expected_masks.write(pipe, shape, expected)
         expected_prompts.write(pipe, shape, expected)
+        expected_experiments.write(pipe, shape, expected)
         if shapes.is_sdxl(shape):
             expected_control.write(pipe, shape, expected)
         tokenizers += [(f"{name}_{part}", folder / part) for part in ("tokenizer", "tokenizer_2")[: len(shape["pads"])]]

@@ -96,6 +96,16 @@ pub struct SampleFlags {
     #[serde(flatten)]
     pub guidance: GuidanceFlags,
 
+    /// Scale of plain classifier-free guidance (Eq. 3) [default: 7.5 (paper, Sec. 4)]
+    #[arg(
+        long,
+        visible_alias = "cfg-scale",
+        value_name = "SCALE",
+        allow_negative_numbers = true,
+        help_heading = "Drawing"
+    )]
+    pub guidance_scale: Option<f64>,
+
     /// How the images are drawn.
     #[command(flatten)]
     #[serde(flatten)]
@@ -145,6 +155,11 @@ pub struct GuidanceFlags {
     /// would treat both offsets alike [default: 1 (Eq. 19 as printed)]
     #[arg(long, value_name = "SCALE", allow_negative_numbers = true)]
     pub average_scale: Option<f64>,
+
+    /// With --no-actor: how far the prompt's embedding goes from the empty prompt (0) to the prompt
+    /// (1) and beyond, c' = c_empty + g (c - c_empty) (Fig. 3) [default: 1]
+    #[arg(long, value_name = "G", allow_negative_numbers = true)]
+    pub semantic_interpolation: Option<f64>,
 
     /// The plain model, without the actor: the same prompts and seeds to compare with
     /// [default: false]

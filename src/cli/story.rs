@@ -30,6 +30,16 @@ pub struct StoryFlags {
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub max_steps: Option<i64>,
 
+    /// Scale of plain classifier-free guidance (Eq. 3) [default: 7.5 (paper, Sec. 4)]
+    #[arg(
+        long,
+        visible_alias = "cfg-scale",
+        value_name = "SCALE",
+        allow_negative_numbers = true,
+        help_heading = "Drawing"
+    )]
+    pub guidance_scale: Option<f64>,
+
     /// How base images and scenes are drawn; the seed is that of the first scene.
     #[command(flatten)]
     #[serde(flatten)]

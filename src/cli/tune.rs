@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use super::sample::Preset;
-use super::{ModelFlags, Target};
+use super::{Crop, ModelFlags, Target};
 
 /// What the subject is, which decides the sentences it is tuned in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -33,6 +33,16 @@ pub struct TuneFlags {
     #[arg(long, value_name = "N|auto", allow_negative_numbers = true)]
     pub target: Option<Target>,
 
+    /// A photo of one's own (PNG or JPEG) to make the actor from; all base images are auxiliary
+    /// samples then
+    #[arg(long, value_name = "FILE")]
+    pub target_image: Option<PathBuf>,
+
+    /// Part of the target that is learnt enlarged too, such as a face: left,top,width,height in pixels
+    /// of the base image; or none [default: none]
+    #[arg(long, value_name = "X,Y,W,H|none", allow_hyphen_values = true)]
+    pub crop: Option<Crop>,
+
     /// What the subject is; decides the sentences it is tuned in [default: character]
     #[arg(long, value_name = "KIND", value_enum)]
     pub kind: Option<Kind>,
@@ -53,6 +63,19 @@ pub struct TuneFlags {
     /// Weight of the average loss (Eq. 14) [default: 0.2 (paper, Sec. 4)]
     #[arg(long, value_name = "WEIGHT", allow_negative_numbers = true)]
     pub lambda_2: Option<f64>,
+
+    /// Leave the auxiliary loss out, as lambda_1 0 does; with --without-aver that is the ablation of
+    /// Fig. 11 [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_parser = BoolishValueParser::new(),
+          hide_possible_values = true)]
+    pub without_aux: Option<bool>,
+
+    /// Leave the average loss out, as lambda_2 0 does (Fig. 11) [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_parser = BoolishValueParser::new(),
+          hide_possible_values = true)]
+    pub without_aver: Option<bool>,
 
     /// Step size of AdamW [default: 1e-4 (paper, Sec. 4)]
     #[arg(long, value_name = "RATE", allow_negative_numbers = true)]

@@ -3,6 +3,7 @@
 //! All of them work a batch off in the same way, see `work_off`: every job is prepared, which
 //! checks all that can be checked without loading weights, and only then is the first one done.
 
+mod ablate;
 mod control;
 mod doctor;
 mod draw;
@@ -13,6 +14,7 @@ mod picture;
 mod sample;
 mod session;
 mod story;
+mod sweep;
 mod tune;
 
 use std::any::Any;
@@ -36,6 +38,8 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Tune(line) => tune::run(line),
         Command::Sample(line) => sample::run(line),
         Command::Story(line) => story::run(line),
+        Command::Ablate(line) => ablate::run(line),
+        Command::Sweep(line) => sweep::run(line),
         Command::Doctor(flags) => doctor::run(flags),
     }
 }

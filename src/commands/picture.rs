@@ -11,7 +11,7 @@ use super::located::{LocatedModel, ResolvedDrawing};
 use crate::config::batch::Settings;
 use crate::config::{DrawingJob, record};
 use crate::io::a1111::{self, Parameters};
-use crate::io::contact_sheet::ContactSheet;
+use crate::io::contact_sheet::{ContactSheet, Labels};
 use crate::io::lora;
 use crate::io::png::{open_png, save_png};
 use crate::schedulers::SchedulerKind;
@@ -38,6 +38,14 @@ pub fn to_rgb(pictures: &Tensor, index: usize) -> Result<RgbImage> {
     pixels.f_copy_data_u8(&mut bytes, pixels.numel())?;
     let picture = RgbImage::from_raw(width as u32, height as u32, bytes);
     picture.ok_or_else(|| anyhow::anyhow!("found too few pixels for {width} x {height}"))
+}
+
+/// 8-bit pixels as a picture in [0, 1] `[1, 3, H, W]` f32.
+pub fn from_rgb(picture: &RgbImage) -> Tensor {
+    let (width, height) = picture.dimensions();
+    let size = [i64::from(height), i64::from(width), 3];
+    let pixels = Tensor::from_data_size(picture.as_raw(), &size, Kind::Uint8);
+    pixels.permute([2, 0, 1]).unsqueeze(0).to_kind(Kind::Float) / 255.0
 }
 
 /// The settings of `sample` that a picture of the plain model follows from, its prompt and seed
@@ -161,6 +169,7 @@ fn a1111_text(settings: &Settings, facts: &Settings) -> String {
         Some(&json!(format!("{}x{}", side("width"), side("height")))),
     );
     add("Model", settings.get("model"));
+    add("OneActor g", settings.get("semantic_interpolation"));
     if let Some(Value::Array(nets)) = settings.get("controlnet") {
         let nets: Vec<String> = nets.iter().map(plain).collect();
         add("OneActor ControlNet", Some(&json!(nets.join(", "))));
@@ -207,7 +216,7 @@ pub fn save_contact_sheet<P: AsRef<Path>>(
     let cells: Vec<(usize, &Path, String)> = numbered
         .map(|(index, picture)| (index, picture.as_ref(), index.to_string()))
         .collect();
-    save_sheet(path, &cells, columns, &[])
+    save_sheet(path, &cells, columns, Labels::default())
 }
 
 /// Most columns of a comparison; more pictures go on in further rows.
@@ -225,10 +234,26 @@ pub fn save_comparison<P: AsRef<Path>>(path: &Path, plain: &[P], guided: &[P]) -
         for (label, row) in [("plain", plain), ("oneactor", guided)] {
             let places = (labels.len() * columns..).zip(row);
             cells.extend(places.map(|(index, picture)| (index, picture.as_ref(), String::new())));
-            labels.push(label);
+            labels.push(label.to_owned());
         }
     }
-    save_sheet(path, &cells, Some(columns), &labels)
+    let labels = Labels {
+        rows: &labels,
+        columns: &[],
+    };
+    save_sheet(path, &cells, Some(columns), labels)
+}
+
+/// Writes a sheet of pictures on disk, row by row, with a label for each row and each column.
+///
+/// # Errors
+/// As [`save_contact_sheet`].
+pub fn save_table<P: AsRef<Path>>(path: &Path, pictures: &[P], labels: Labels) -> Result<()> {
+    let places = pictures.iter().enumerate();
+    let cells: Vec<(usize, &Path, String)> = places
+        .map(|(index, picture)| (index, picture.as_ref(), String::new()))
+        .collect();
+    save_sheet(path, &cells, Some(labels.columns.len()), labels)
 }
 
 /// Writes a sheet of pictures, each with its place and its label; read one at a time.
@@ -236,7 +261,7 @@ fn save_sheet(
     path: &Path,
     cells: &[(usize, &Path, String)],
     columns: Option<usize>,
-    row_labels: &[&str],
+    labels: Labels,
 ) -> Result<()> {
     let Some(last) = cells.iter().map(|(index, ..)| *index).max() else {
         return Ok(());
@@ -248,7 +273,7 @@ fn save_sheet(
             Some(sheet) => sheet,
             empty => {
                 let size = picture.dimensions();
-                let new = ContactSheet::with_row_labels(last + 1, size, columns, row_labels)?;
+                let new = ContactSheet::with_labels(last + 1, size, columns, labels)?;
                 empty.insert(new)
             }
         };
@@ -302,6 +327,14 @@ mod tests {
         let values = [0.0f32, 1.0, 0.5, 0.499, 0.1, 0.9];
         let picture = to_rgb(&Tensor::from_slice(&values).view([1, 3, 1, 2]), 0)?;
         assert_eq!(picture.into_raw(), [0, 128, 26, 255, 127, 230]);
+        Ok(())
+    }
+
+    #[test]
+    fn pixels_come_back_from_a_tensor() -> Result<()> {
+        let picture = RgbImage::from_fn(3, 2, |x, y| image::Rgb([x as u8, y as u8, 255]));
+        assert_eq!(from_rgb(&picture).size(), [1, 3, 2, 3]);
+        assert_eq!(to_rgb(&from_rgb(&picture), 0)?, picture);
         Ok(())
     }
 

@@ -87,7 +87,7 @@ impl Making {
             } => tuning.files(),
             Making::Described { base, tune, .. } => {
                 let mut files = base.files();
-                files.extend(tune::files(&tune.dir));
+                files.extend(tune::files(tune));
                 files
             }
         }

@@ -1,5 +1,8 @@
 //! `tune`: an actor from base images.
 
+mod choice;
+mod layout;
+mod photo;
 mod resume;
 
 use std::fs;
@@ -14,22 +17,23 @@ use serde_json::{Value, json};
 use super::located::LocatedModel;
 use super::picture::{differences, lora_settings};
 use super::session::Session;
-use super::{Prepared, work_off};
+use super::{Prepared, create_folder, work_off};
 use crate::cli::sample::Preset;
 use crate::cli::tune::Kind;
-use crate::cli::{CommandLine, Target, TuneFlags};
+use crate::cli::{CommandLine, TuneFlags};
 use crate::config::batch::Settings;
-use crate::config::sample::ACTOR_FILE;
 use crate::config::{TuneJob, plan};
 use crate::error::usage;
 use crate::io::atomic::write_bytes_atomically;
 use crate::oneactor::base_set::BaseSet;
 use crate::oneactor::loss::LossWeights;
 use crate::oneactor::projector::Head;
-use crate::oneactor::target::most_typical;
 use crate::oneactor::templates;
 use crate::oneactor::tune::{StepReport, TuneOptions, Tuner};
 use crate::sdxl::Backbone;
+use choice::{crop_box, num_auxiliary, target};
+use layout::Layout;
+use photo::TargetPhoto;
 use resume::{open_log, resume, save_checkpoint};
 
 /// A checkpoint is written after so many steps.
@@ -54,6 +58,8 @@ pub fn run(line: &CommandLine<TuneFlags>) -> Result<()> {
 pub(super) struct Tuning {
     job: TuneJob,
     base: BaseSet,
+    /// The target where it is none of the base images.
+    photo: Option<TargetPhoto>,
     target: usize,
     num_auxiliary: usize,
     model: Rc<LocatedModel>,
@@ -63,47 +69,21 @@ pub(super) struct Tuning {
     pub(super) is_finished: bool,
 }
 
-/// The files of a base folder that belong to tuning.
-struct Layout<'a>(&'a Path);
-
-impl Layout<'_> {
-    fn base(&self) -> PathBuf {
-        self.0.join("base.safetensors")
-    }
-    fn actor(&self) -> PathBuf {
-        self.0.join(ACTOR_FILE)
-    }
-    fn log(&self) -> PathBuf {
-        self.0.join("tune.jsonl")
-    }
-    fn config(&self) -> PathBuf {
-        self.0.join("tune.json")
-    }
-    /// Where an interrupted run stopped …
-    fn checkpoint(&self) -> PathBuf {
-        self.0.join("tune.checkpoint.safetensors")
-    }
-    /// … and its settings.
-    fn checkpoint_config(&self) -> PathBuf {
-        self.0.join("tune.checkpoint.json")
-    }
-}
-
 /// The files that tuning writes.
-pub(super) fn files(dir: &Path) -> Vec<PathBuf> {
-    let layout = Layout(dir);
+pub(super) fn files(job: &TuneJob) -> Vec<PathBuf> {
+    let layout = Layout::of(job);
     vec![layout.log(), layout.actor(), layout.config()]
 }
 
 impl Prepared for Tuning {
     fn folder(&self) -> &Path {
-        &self.job.dir
+        &self.job.output_dir
     }
 
     fn files(&self) -> Vec<PathBuf> {
         match self.is_finished {
             true => Vec::new(),
-            false => files(&self.job.dir),
+            false => files(&self.job),
         }
     }
 
@@ -116,8 +96,8 @@ impl Prepared for Tuning {
 ///
 /// # Errors
 /// When there are no base images, or the folder holds an actor of other settings.
-pub(super) fn prepare(session: &Session, mut job: TuneJob) -> Result<Tuning> {
-    let layout = Layout(&job.dir);
+pub(super) fn prepare(session: &Session, job: TuneJob) -> Result<Tuning> {
+    let layout = Layout::of(&job);
     if !layout.base().is_file() {
         return Err(usage(format!(
             "there is no base set {}: run `oneactor generate-base … -o {}` first",
@@ -128,10 +108,11 @@ pub(super) fn prepare(session: &Session, mut job: TuneJob) -> Result<Tuning> {
     let base = BaseSet::read(&layout.base())?;
     let target = target(&job, &base, session)?;
     let num_auxiliary = num_auxiliary(&job, &base)?;
-    job.model
+    let mut named = job.model.clone();
+    named
         .model
         .get_or_insert_with(|| base.facts.model.name.clone());
-    let model = session.locate(&job.model)?;
+    let model = session.locate(&named)?;
     let what = format!("the base set {}", layout.base().display());
     model.check_loras(&base.facts, &what, &session.reporter);
     let words = &base.facts.base_words;
@@ -141,64 +122,30 @@ pub(super) fn prepare(session: &Session, mut job: TuneJob) -> Result<Tuning> {
             tokens.word_positions(word)?;
         }
     }
-    let settings = settings(&job, num_auxiliary, target, &model)?;
+    let read = |path: &PathBuf| TargetPhoto::read(path, &layout, &base.facts, &model);
+    let photo = job.target_image.as_ref().map(read).transpose()?;
+    let crop = job
+        .crop
+        .map(|part| crop_box(part, &base.facts))
+        .transpose()?;
+    let mut settings = settings(&job, num_auxiliary, target, &model)?;
+    if let Some([x, y, w, h]) = crop {
+        settings.insert("crop".to_owned(), json!(format!("{x},{y},{w},{h}")));
+    }
+    if let Some(photo) = &photo {
+        settings.insert("target_image_crc32".to_owned(), json!(photo.facts.crc32));
+    }
     let is_finished = !job.overwrite && is_finished(&layout, &settings)?;
     Ok(Tuning {
         job,
         base,
+        photo,
         target,
         num_auxiliary,
         model,
         settings,
         is_finished,
     })
-}
-
-/// The target among the base images.
-fn target(job: &TuneJob, base: &BaseSet, session: &Session) -> Result<usize> {
-    let images = base.num_base_images();
-    match job.target {
-        Target::Auto => {
-            let target = most_typical(&base.encoder_features);
-            let dir = job.dir.display();
-            session.reporter.note(&format!(
-                "{dir}: the target is image {target}, the most typical of {images}; \
-                 choose another with --target N"
-            ));
-            Ok(target)
-        }
-        Target::Index(index) => usize::try_from(index)
-            .ok()
-            .filter(|index| *index < images)
-            .ok_or_else(|| {
-                usage(format!(
-                    "--target: found {index}, expected 0 to {} ({} holds {images} base images) \
-                     or auto",
-                    images - 1,
-                    job.dir.display()
-                ))
-            }),
-    }
-}
-
-/// K: the paper's 3 where the flags name none, or all there are.
-fn num_auxiliary(job: &TuneJob, base: &BaseSet) -> Result<usize> {
-    let images = base.num_base_images();
-    if images < 2 {
-        return Err(usage(format!(
-            "{} holds {images} base image, expected at least 2",
-            job.dir.display()
-        )));
-    }
-    let most = images - 1;
-    match job.num_auxiliary {
-        None => Ok(most.min(3)),
-        Some(count) if count <= most => Ok(count),
-        Some(count) => Err(usage(format!(
-            "--num-auxiliary: found {count}, expected at most {most}, for there are {images} base \
-             images and one of them is the target"
-        ))),
-    }
 }
 
 /// What the actor follows from. The base set is known by its CRC-32.
@@ -208,7 +155,7 @@ fn settings(
     target: usize,
     model: &LocatedModel,
 ) -> Result<Settings> {
-    let path = Layout(&job.dir).base();
+    let path = Layout::of(job).base();
     let bytes = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
     let value = json!({
         "base_crc32": format!("{:08x}", crc32fast::hash(&bytes)),
@@ -262,8 +209,8 @@ fn is_finished(layout: &Layout, settings: &Settings) -> Result<bool> {
 /// # Errors
 /// When a signal asks to stop, or a file can not be written.
 pub(super) fn execute(session: &Session, tuning: Tuning) -> Result<()> {
-    let Tuning { job, base, .. } = &tuning;
-    let layout = Layout(&job.dir);
+    let job = &tuning.job;
+    let layout = Layout::of(job);
     if tuning.is_finished {
         session
             .reporter
@@ -272,9 +219,19 @@ pub(super) fn execute(session: &Session, tuning: Tuning) -> Result<()> {
     }
     let started = Instant::now();
     let backbone = session.load(&tuning.model)?;
+    create_folder(&job.output_dir)?;
     // Until the new actor is there, the old one is none of these settings.
     let _ = fs::remove_file(layout.config());
     session.reporter.note("encoding prompts and target");
+    let joined;
+    let base = match &tuning.photo {
+        None => &tuning.base,
+        Some(photo) => {
+            photo.describe(session);
+            joined = photo.join(&backbone, &tuning.base, job.seed)?;
+            &joined
+        }
+    };
     let mut tuner = Tuner::new(&backbone, base, options(&tuning))?;
     resume(session, &layout, &tuning.settings, &mut tuner)?;
     learn(session, &layout, &tuning, &mut tuner)?;
@@ -299,6 +256,7 @@ pub(super) fn execute(session: &Session, tuning: Tuning) -> Result<()> {
     let mut actor = tuner.into_actor(base)?;
     // Those of the base images may be others.
     actor.facts.model.loras = backbone.facts.loras.clone();
+    actor.target_image = tuning.photo.as_ref().map(|photo| photo.facts.clone());
     write_bytes_atomically(&layout.actor(), &actor.to_bytes()?)?;
     save_config(
         &layout,
@@ -357,6 +315,7 @@ fn options(tuning: &Tuning) -> TuneOptions {
     } = tuning;
     TuneOptions {
         target: tuning.target,
+        crop: job.crop,
         kind: kind(job.kind),
         head: match job.preset {
             Preset::Paper => Head::AdaIn,
@@ -396,7 +355,8 @@ fn save_config(
         "version": env!("CARGO_PKG_VERSION"),
         "command": "tune",
         "parameters": tuning.settings,
-        "target_choice": tuning.job.target,
+        "target_choice": tuning.photo.is_none().then_some(tuning.job.target),
+        "target_image": tuning.photo.as_ref().map(|photo| &photo.facts.name),
         "prompt": tuning.base.facts.prompt,
         "subject": match &tuning.base.facts.base_words[..] {
             [word] => json!(word),

@@ -212,6 +212,9 @@ fn expected(error: &serde_json::Error) -> String {
         "string or map" => "a string".to_owned(),
         "a map" => "an object".to_owned(),
         "a sequence" => "a list".to_owned(),
+        other if other.ends_with("number or a list of numbers") => {
+            "a number or a list of numbers".to_owned()
+        }
         other if other.ends_with("string or a list of strings") => {
             "a string or a list of strings".to_owned()
         }

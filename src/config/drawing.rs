@@ -54,11 +54,12 @@ const SCHEDULERS: [(SchedulerKind, [&str; 2]); 4] = [
 ];
 
 impl DrawingJob {
-    /// Checks the flags and fills in the defaults. `images` are drawn with consecutive seeds.
+    /// Checks the flags and fills in the defaults. `images` are drawn with consecutive seeds, guided
+    /// plainly with `guidance_scale`.
     ///
     /// # Errors
     /// With the flag, what was found and the valid range.
-    pub fn check(flags: &DrawingFlags, images: usize) -> Result<Self> {
+    pub fn check(flags: &DrawingFlags, guidance_scale: Option<f64>, images: usize) -> Result<Self> {
         let side =
             |flag, value: Option<i64>| value.map(|value| check::side(flag, value)).transpose();
         Ok(Self {
@@ -68,7 +69,7 @@ impl DrawingJob {
             steps: check::count("--steps", flags.steps.unwrap_or(30), 1..=1000)?,
             guidance_scale: check::number(
                 "--guidance-scale",
-                flags.guidance_scale.unwrap_or(GUIDANCE_SCALE),
+                guidance_scale.unwrap_or(GUIDANCE_SCALE),
                 0.0..=100.0,
             )?,
             width: side("--width", flags.width)?,
@@ -128,7 +129,7 @@ mod tests {
 
     #[test]
     fn defaults_are_those_of_the_paper() -> Result<()> {
-        let drawing = DrawingJob::check(&DrawingFlags::default(), 11)?;
+        let drawing = DrawingJob::check(&DrawingFlags::default(), None, 11)?;
         assert_eq!((drawing.steps, drawing.seed), (30, 0));
         assert_eq!(drawing.guidance_scale, 7.5);
         assert_eq!((drawing.width, drawing.height), (None, None));

@@ -67,7 +67,7 @@ impl GenerateBaseJob {
             subjects,
             output_dir,
             num_images,
-            drawing: DrawingJob::check(&flags.drawing, num_images)?,
+            drawing: DrawingJob::check(&flags.drawing, flags.guidance_scale, num_images)?,
             control: ControlJob::check(&flags.control)?,
             model: ModelJob::check(&flags.model)?,
         })

@@ -20,7 +20,12 @@ pub struct Planned<J> {
 }
 
 /// Keys of which one replaces the other: naming one in a higher layer silences the lower layers'.
-const ALTERNATIVES: [[&str; 2]; 1] = [["prompt", "prompts_file"]];
+const ALTERNATIVES: [[&str; 2]; 4] = [
+    ["prompt", "prompts_file"],
+    ["target", "target_image"],
+    ["lambda_1", "without_aux"],
+    ["lambda_2", "without_aver"],
+];
 
 /// Every job of a run: of the batch file where there is one, else of the flags alone, each
 /// checked by `check`. The flags already hold what the environment gives.
@@ -79,9 +84,11 @@ pub fn read<F: DeserializeOwned>(settings: Settings) -> Result<F> {
 pub fn layered(layers: &[&Settings]) -> Settings {
     let mut merged = Settings::new();
     for layer in layers {
+        // A flag that is switched off names nothing.
+        let is_named = |key: &&str| merged.get(*key).is_some_and(|value| *value != false);
         let hidden: Vec<&str> = ALTERNATIVES
             .iter()
-            .filter(|keys| keys.iter().any(|key| merged.contains_key(*key)))
+            .filter(|keys| keys.iter().any(is_named))
             .flatten()
             .copied()
             .collect();
@@ -117,6 +124,11 @@ mod tests {
         let flags = object(r#"{"prompt": ["a"]}"#);
         let job = object(r#"{"prompts_file": "b.txt"}"#);
         assert_eq!(layered(&[&flags, &job]), flags);
+        let off = object(r#"{"without_aux": false}"#);
+        let weight = object(r#"{"lambda_1": 0.3}"#);
+        assert_eq!(layered(&[&off, &weight])["lambda_1"], 0.3);
+        let on = object(r#"{"without_aux": true}"#);
+        assert_eq!(layered(&[&on, &weight]), on);
         let both = object(r#"{"prompt": ["a"], "prompts_file": "b.txt"}"#);
         assert_eq!(layered(&[&both]), both);
     }

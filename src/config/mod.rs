@@ -2,9 +2,11 @@
 //!
 //! [`batch`] reads a batch file and refuses what it does not know; [`layers`] puts flags,
 //! environment, job and defaults on top of each other; then each command's flags are checked
-//! once, by `check` of [`GenerateBaseJob`], [`TuneJob`], [`SampleJob`] and [`StoryJob`], which also fill in the
-//! defaults. What depends on the model or on an actor is checked later, where those are known.
+//! once, by `check` of [`GenerateBaseJob`], [`TuneJob`], [`SampleJob`], [`StoryJob`], [`SweepJob`]
+//! and [`AblateJob`], which also fill in the defaults. What depends on the model or on an actor is
+//! checked later, where those are known.
 
+pub mod ablate;
 pub mod batch;
 mod check;
 pub mod control;
@@ -16,8 +18,10 @@ pub mod prompts;
 pub mod record;
 pub mod sample;
 pub mod story;
+pub mod sweep;
 pub mod tune;
 
+pub use ablate::AblateJob;
 pub use control::ControlJob;
 pub use drawing::DrawingJob;
 pub use generate_base::GenerateBaseJob;
@@ -25,4 +29,5 @@ pub use layers::{Planned, plan};
 pub use model::ModelJob;
 pub use sample::{GuidanceJob, SampleJob};
 pub use story::StoryJob;
+pub use sweep::SweepJob;
 pub use tune::TuneJob;

@@ -28,6 +28,9 @@ pub struct SampleJob {
     pub recorded_subjects: Vec<String>,
     /// Folder of the results.
     pub output_dir: PathBuf,
+    /// What the names of the pictures begin with; empty but in a sweep.
+    #[serde(skip)]
+    pub file_prefix: String,
     /// Images of each prompt.
     pub num_images: usize,
     /// Whether to write final latents.
@@ -66,6 +69,8 @@ pub struct GuidanceJob {
     pub average_scale: f64,
     /// Offsets in place of the projector's.
     pub offsets: Option<PathBuf>,
+    /// Without an actor: g of Fig. 3; `None` leaves the prompt as it is.
+    pub semantic_interpolation: Option<f64>,
 }
 
 impl SampleJob {
@@ -130,9 +135,10 @@ impl SampleJob {
                 .scheduler
                 .get_or_insert_with(|| "dpm++2m".to_owned());
         }
-        let drawing = DrawingJob::check(&drawing, images)?;
+        let drawing = DrawingJob::check(&drawing, flags.guidance_scale, images)?;
         Ok(Self {
             output_dir: output_dir(flags.output_dir.as_deref(), &actors)?,
+            file_prefix: String::new(),
             actors,
             prompts,
             subject_as: flags.subject_as.unwrap_or_default(),
@@ -162,6 +168,12 @@ impl GuidanceJob {
                 path.display()
             )));
         }
+        if flags.semantic_interpolation.is_some() && flags.no_actor != Some(true) {
+            return Err(usage(
+                "--semantic-interpolation moves the whole prompt of the plain model: add --no-actor",
+            ));
+        }
+        let interpolation = |g| check::number("--semantic-interpolation", g, SCALES);
         Ok(Self {
             no_actor: flags.no_actor.unwrap_or(false),
             semantic_scale: check::number(
@@ -178,6 +190,10 @@ impl GuidanceJob {
                 SCALES,
             )?,
             offsets,
+            semantic_interpolation: flags
+                .semantic_interpolation
+                .map(interpolation)
+                .transpose()?,
         })
     }
 }
@@ -276,7 +292,7 @@ mod tests {
     use crate::cli::DrawingFlags;
 
     fn guidance(flags: GuidanceFlags, drawing: DrawingFlags) -> Result<GuidanceJob> {
-        GuidanceJob::check(&flags, &DrawingJob::check(&drawing, 1)?)
+        GuidanceJob::check(&flags, &DrawingJob::check(&drawing, None, 1)?)
     }
 
     #[test]

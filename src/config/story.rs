@@ -104,7 +104,7 @@ impl StoryJob {
             &flags.output_dir,
         )?;
         // What is wrong with the flags themselves is not the file's fault.
-        DrawingJob::check(&flags.drawing, MOST_SCENES)?;
+        DrawingJob::check(&flags.drawing, flags.guidance_scale, MOST_SCENES)?;
         ModelJob::check(&flags.model)?;
         let root = batch::read_json(&file, "story file")?;
         Self::parse(root, flags, &file, &output_dir)
@@ -130,8 +130,9 @@ impl StoryJob {
         let story: StoryKeys = layers::read(root.clone())?;
         let title = text("title", story.title)?;
         let drawing = story.drawing.unwrap_or_default();
-        let keys = [keys_of::<DrawingFlags>(), keys_of::<GuidanceFlags>()].concat();
-        let keys = without(keys, &["overwrite", "no_actor", "offsets"]);
+        let keys = [drawing_keys(), keys_of::<GuidanceFlags>()].concat();
+        let plain = ["no_actor", "offsets", "semantic_interpolation"];
+        let keys = without(keys, &[&plain[..], &["overwrite"]].concat());
         check_settings::<SampleFlags>(&drawing, &keys).context("`drawing`")?;
 
         let described = story.characters.unwrap_or_default();
@@ -220,7 +221,7 @@ impl Maker<'_> {
         let folder = self.output_dir.join("characters").join(name);
         let mut flags = layers::settings(self.flags)?;
         // The seed of flags and drawing is that of the first scene.
-        let mut drawing = only(&self.drawing, &keys_of::<DrawingFlags>());
+        let mut drawing = only(&self.drawing, &drawing_keys());
         flags.remove("seed");
         drawing.remove("seed");
         let top = Settings::from_iter([("output_dir".to_owned(), json!(folder))]);
@@ -244,6 +245,9 @@ impl Maker<'_> {
 
     fn sample_job(&self, scenes: &[StoryScene], characters: &[Character]) -> Result<SampleJob> {
         let mut flags = layers::settings(&self.flags.drawing)?;
+        if let Some(scale) = self.flags.guidance_scale {
+            flags.insert("guidance_scale".to_owned(), json!(scale));
+        }
         let prompts: Vec<&str> = scenes.iter().map(|scene| &*scene.prompt).collect();
         flags.insert("prompt".to_owned(), json!(prompts));
         flags.insert("output_dir".to_owned(), json!(self.output_dir));
@@ -274,6 +278,13 @@ fn check_counts(tune: &TuneJob, num_images: usize) -> Result<()> {
         ))),
         _ => Ok(()),
     }
+}
+
+/// The keys of drawing, with the guidance scale.
+fn drawing_keys() -> Keys {
+    let of_command = keys_of::<GenerateBaseFlags>().into_iter();
+    let scale = of_command.filter(|(key, _)| key == "guidance_scale");
+    keys_of::<DrawingFlags>().into_iter().chain(scale).collect()
 }
 
 /// The keys of a character that is drawn and tuned: those of `generate-base` and of `tune`, but for

@@ -8,16 +8,24 @@ use serde::Serialize;
 use super::{ModelJob, check};
 use crate::cli::sample::Preset;
 use crate::cli::tune::Kind;
-use crate::cli::{Target, TuneFlags};
+use crate::cli::{Crop, Target, TuneFlags};
+use crate::error::usage;
 
 /// A checked job of `tune`. Target and auxiliary count are checked against the base set when it
 /// is read.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TuneJob {
-    /// Folder of the base images, and of the results.
+    /// Folder of the base images.
     pub dir: PathBuf,
+    /// Folder of the results; that of the base images but in an ablation.
+    #[serde(skip)]
+    pub output_dir: PathBuf,
     /// Which base image is the target.
     pub target: Target,
+    /// A photo that is the target in place of a base image.
+    pub target_image: Option<PathBuf>,
+    /// Left, top, width and height of the part that is learnt enlarged too.
+    pub crop: Option<[i64; 4]>,
     /// What the subject is.
     pub kind: Kind,
     /// Most steps to take.
@@ -57,9 +65,19 @@ impl TuneJob {
             "the folder that generate-base has written",
             &flags.dir,
         )?;
+        if let (Some(target), Some(image)) = (flags.target, &flags.target_image) {
+            return Err(usage(format!(
+                "found --target {target} and --target-image {}, expected one of them: the target is \
+                 a base image or a photo",
+                image.display()
+            )));
+        }
         Ok(Self {
+            output_dir: dir.clone(),
             dir,
             target: target(flags.target.unwrap_or(Target::Auto))?,
+            target_image: flags.target_image.clone(),
+            crop: crop(flags.crop.unwrap_or(Crop::None))?,
             kind: flags.kind.unwrap_or(Kind::Character),
             max_steps: check::count(
                 "--max-steps",
@@ -70,8 +88,14 @@ impl TuneJob {
                 .num_auxiliary
                 .map(|count| check::count("--num-auxiliary", count, 1..=999))
                 .transpose()?,
-            lambda_1: check::number("--lambda-1", flags.lambda_1.unwrap_or(0.5), 0.0..=1000.0)?,
-            lambda_2: check::number("--lambda-2", flags.lambda_2.unwrap_or(0.2), 0.0..=1000.0)?,
+            lambda_1: weight(
+                ("--lambda-1", flags.lambda_1, 0.5),
+                ("--without-aux", flags.without_aux),
+            )?,
+            lambda_2: weight(
+                ("--lambda-2", flags.lambda_2, 0.2),
+                ("--without-aver", flags.without_aver),
+            )?,
             learning_rate: check::number(
                 "--learning-rate",
                 flags.learning_rate.unwrap_or(1e-4),
@@ -91,6 +115,32 @@ impl TuneJob {
             overwrite: flags.overwrite.unwrap_or(false),
             model: ModelJob::check(&flags.model)?,
         })
+    }
+}
+
+/// The box is checked against the size of the base images once that is known.
+fn crop(crop: Crop) -> Result<Option<[i64; 4]>> {
+    match crop {
+        Crop::None => Ok(None),
+        Crop::Box(part) => Ok(Some(part)),
+        Crop::Face => Err(usage(
+            "--crop face: there is no face detector in this program (README, \"Limits\", says why): \
+             name the box of the face in pixels, --crop left,top,width,height",
+        )),
+    }
+}
+
+/// The weight of a loss: flag, value and default, and the flag that leaves the loss out.
+fn weight(
+    (flag, value, default): (&str, Option<f64>, f64),
+    (without, is_out): (&str, Option<bool>),
+) -> Result<f64> {
+    match (value, is_out) {
+        (Some(value), Some(true)) => Err(usage(format!(
+            "found {flag} {value} and {without}, expected one of them: {without} is {flag} 0"
+        ))),
+        (_, Some(true)) => Ok(0.0),
+        _ => check::number(flag, value.unwrap_or(default), 0.0..=1000.0),
     }
 }
 
@@ -115,6 +165,35 @@ mod tests {
         assert_eq!((job.lambda_1, job.lambda_2), (0.5, 0.2));
         assert_eq!(job.learning_rate, 1e-4);
         assert_eq!(job.target, Target::Auto);
+        Ok(())
+    }
+
+    #[test]
+    fn a_loss_that_is_left_out_has_no_weight_and_takes_none() -> Result<()> {
+        let flags = TuneFlags {
+            dir: Some("runs/hobbit".into()),
+            without_aux: Some(true),
+            ..TuneFlags::default()
+        };
+        let job = TuneJob::check(&flags)?;
+        assert_eq!((job.lambda_1, job.lambda_2), (0.0, 0.2));
+        let flags = TuneFlags {
+            lambda_1: Some(0.3),
+            ..flags
+        };
+        let error = TuneJob::check(&flags).expect_err("both are given");
+        assert!(
+            error
+                .to_string()
+                .contains("found --lambda-1 0.3 and --without-aux")
+        );
+        let flags = TuneFlags {
+            without_aux: Some(false),
+            without_aver: Some(true),
+            ..flags
+        };
+        let job = TuneJob::check(&flags)?;
+        assert_eq!((job.lambda_1, job.lambda_2), (0.3, 0.0));
         Ok(())
     }
 

@@ -21,13 +21,23 @@ const LARGEST_CELL: u32 = 512;
 /// [`SMALLEST_CELL`] to keep to it.
 const LARGEST_SHEET: u32 = 8192;
 
+/// Texts at the edge of a sheet; there may be none.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Labels<'a> {
+    /// On the left of each row.
+    pub rows: &'a [String],
+    /// Above each column.
+    pub columns: &'a [String],
+}
+
 /// A sheet being filled, on white. Cells are numbered from the upper left, row by row.
 pub struct ContactSheet {
     sheet: RgbImage,
     columns: u32,
     cell: (u32, u32),
     dot: u32,
-    margin: u32,
+    /// Room for labels, on the left and above.
+    margin: (u32, u32),
 }
 
 impl ContactSheet {
@@ -37,18 +47,18 @@ impl ContactSheet {
     /// # Errors
     /// When there is no picture, or one without pixels, or so many that no cell would be left.
     pub fn new(count: usize, size: (u32, u32), columns: Option<usize>) -> Result<Self> {
-        Self::with_row_labels(count, size, columns, &[])
+        Self::with_labels(count, size, columns, Labels::default())
     }
 
-    /// As [`ContactSheet::new`], with a label on the left of each row, as many as there are labels.
+    /// As [`ContactSheet::new`], with labels of rows and columns, as many as there are.
     ///
     /// # Errors
     /// As [`ContactSheet::new`].
-    pub fn with_row_labels(
+    pub fn with_labels(
         count: usize,
         size: (u32, u32),
         columns: Option<usize>,
-        labels: &[&str],
+        labels: Labels,
     ) -> Result<Self> {
         ensure!(
             count > 0 && size.0 > 0 && size.1 > 0,
@@ -64,16 +74,26 @@ impl ContactSheet {
             "{count} pictures are too many for one contact sheet"
         );
         let dot = (cell.0.min(cell.1) / 64).max(1);
-        let longest = labels.iter().map(|label| text_width(label, dot)).max();
-        let margin = longest.map_or(0, |width| width + 2 * GAP);
+        let longest = labels.rows.iter().map(|label| text_width(label, dot)).max();
+        let head = heading_dot(labels.columns, cell.0, dot);
+        let margin = (
+            longest.map_or(0, |width| width + 2 * GAP),
+            head.map_or(0, |head| GLYPH.1 * head + 2 * GAP),
+        );
         let mut sheet = RgbImage::from_pixel(
-            margin + columns * (cell.0 + GAP) - GAP,
-            rows * (cell.1 + GAP) - GAP,
+            margin.0 + columns * (cell.0 + GAP) - GAP,
+            margin.1 + rows * (cell.1 + GAP) - GAP,
             WHITE,
         );
-        for (row, label) in (0..rows).zip(labels) {
+        for (row, label) in (0..rows).zip(labels.rows) {
             let middle = row * (cell.1 + GAP) + (cell.1.saturating_sub(GLYPH.1 * dot)) / 2;
-            draw_text(&mut sheet, label, GAP, middle, dot);
+            draw_text(&mut sheet, label, GAP, margin.1 + middle, dot);
+        }
+        for (column, label) in (0..columns).zip(labels.columns) {
+            let head = head.unwrap_or(dot);
+            let middle = cell.0.saturating_sub(text_width(label, head)) / 2;
+            let left = margin.0 + column * (cell.0 + GAP) + middle;
+            draw_text(&mut sheet, label, left, GAP, head);
         }
         Ok(Self {
             sheet,
@@ -88,8 +108,8 @@ impl ContactSheet {
     /// corner (none where it is empty).
     pub fn place(&mut self, index: usize, picture: &RgbImage, label: &str) {
         let index = index as u32;
-        let left = self.margin + index % self.columns * (self.cell.0 + GAP);
-        let top = index / self.columns * (self.cell.1 + GAP);
+        let left = self.margin.0 + index % self.columns * (self.cell.0 + GAP);
+        let top = self.margin.1 + index / self.columns * (self.cell.1 + GAP);
         let (width, height) = fit(picture.dimensions(), self.cell);
         // Pixel art stays sharp when enlarged; a shrunk picture needs its neighbours averaged.
         let filter = if width >= picture.width() {
@@ -128,6 +148,12 @@ impl ContactSheet {
             self.dot,
         );
     }
+}
+
+/// The largest dot up to `dot` with which every heading fits a column; `None` without headings.
+fn heading_dot(headings: &[String], width: u32, dot: u32) -> Option<u32> {
+    let longest = headings.iter().map(|text| text_width(text, 1)).max()?;
+    Some((width / longest.max(1)).clamp(1, dot))
 }
 
 /// Columns and rows for `count` pictures.
@@ -233,10 +259,40 @@ mod tests {
     #[test]
     fn row_labels_make_room_for_themselves() -> Result<()> {
         let plain = ContactSheet::new(4, (64, 64), Some(2))?.finish();
-        let labels = ["plain", "oneactor"];
-        let labelled = ContactSheet::with_row_labels(4, (64, 64), Some(2), &labels)?.finish();
+        let rows = ["plain", "oneactor"].map(str::to_owned);
+        let labels = Labels {
+            rows: &rows,
+            columns: &[],
+        };
+        let labelled = ContactSheet::with_labels(4, (64, 64), Some(2), labels)?.finish();
         assert_eq!(labelled.height(), plain.height());
         assert!(labelled.width() > plain.width());
+        Ok(())
+    }
+
+    #[test]
+    fn headings_stand_above_their_columns_and_shrink_to_fit() -> Result<()> {
+        let columns = ["v=1", "a very long heading"].map(str::to_owned);
+        let labels = Labels {
+            rows: &[],
+            columns: &columns,
+        };
+        let mut sheet = ContactSheet::with_labels(4, (64, 64), Some(2), labels)?;
+        let picture = RgbImage::from_pixel(64, 64, Rgb([90, 90, 90]));
+        (0..4).for_each(|index| sheet.place(index, &picture, ""));
+        let sheet = sheet.finish();
+        // 19 characters of 6 dots less one are 113 dots: one pixel each in 192.
+        assert_eq!(sheet.dimensions(), (392, 392 + 7 + 2 * GAP));
+        let ink = |from: u32, to: u32| {
+            let dark = |x| (0..7 + 2 * GAP).any(|y| sheet.get_pixel(x, y).0 == [0, 0, 0]);
+            (from..to).any(dark)
+        };
+        assert!(
+            ink(80, 112) && ink(240, 352),
+            "both headings, each over its column"
+        );
+        assert!(!ink(0, 80) && !ink(112, 200));
+        assert_eq!(sheet.get_pixel(0, 7 + 2 * GAP).0, [90, 90, 90]);
         Ok(())
     }
 

@@ -12,6 +12,7 @@ mod ldm_names;
 pub mod lora;
 pub mod model_files;
 mod model_layout;
+pub mod photo;
 pub mod png;
 pub mod resize;
 mod single_file;

@@ -27,7 +27,7 @@ impl TensorFile {
         self.tensors.insert(name.to_string(), tensor);
     }
 
-    /// The file's bytes.
+    /// The file's bytes; equal contents give equal bytes.
     ///
     /// # Errors
     /// When a tensor has a kind that this format does not know.
@@ -38,7 +38,8 @@ impl TensorFile {
             .map(|(name, tensor)| Ok((name.clone(), Raw::new(tensor)?)))
             .collect::<Result<Vec<_>>>()?;
         let metadata: HashMap<String, String> = self.metadata.clone().into_iter().collect();
-        safetensors::serialize(views, Some(metadata)).context("writing safetensors")
+        let bytes = safetensors::serialize(views, Some(metadata)).context("writing safetensors")?;
+        with_sorted_header(bytes)
     }
 
     /// Reads a whole file.
@@ -151,6 +152,24 @@ impl TensorFile {
     }
 }
 
+/// The same file with the keys of its header in order: `safetensors` writes the metadata in that of
+/// a hash map, which is another in each run, and the checksum of an actor would be another too.
+fn with_sorted_header(mut bytes: Vec<u8>) -> Result<Vec<u8>> {
+    let (length, rest) = bytes.split_at_mut(8);
+    let length = u64::from_le_bytes(length.try_into()?) as usize;
+    let header = &mut rest[..length];
+    let value: serde_json::Value = serde_json::from_slice(header)?;
+    let sorted = value.to_string();
+    anyhow::ensure!(
+        sorted.len() <= length,
+        "a header of {length} bytes has grown to {}",
+        sorted.len()
+    );
+    header.fill(b' ');
+    header[..sorted.len()].copy_from_slice(sorted.as_bytes());
+    Ok(bytes)
+}
+
 fn kind_of(dtype: Dtype) -> Result<Kind> {
     Ok(match dtype {
         Dtype::F32 => Kind::Float,
@@ -206,5 +225,30 @@ impl View for Raw {
     }
     fn data_len(&self) -> usize {
         self.bytes.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_contents_are_equal_bytes_and_come_back() -> Result<()> {
+        let bytes = || {
+            let mut file = TensorFile::default();
+            file.insert("b", &Tensor::from_slice(&[1i64, 2]));
+            file.insert("a", &Tensor::from_slice(&[0.5f32]));
+            let text = |i: usize| (format!("key {i}"), format!("a \"café\" {i}\n"));
+            file.metadata = (0..20).map(text).collect();
+            file.to_bytes()
+        };
+        let first = bytes()?;
+        assert_eq!(bytes()?, first);
+        let read = TensorFile::from_bytes(&first)?;
+        assert_eq!(read.tensors["b"], Tensor::from_slice(&[1i64, 2]));
+        assert_eq!(read.tensors["a"], Tensor::from_slice(&[0.5f32]));
+        assert_eq!(read.metadata["key 7"], "a \"café\" 7\n");
+        assert_eq!(read.metadata.len(), 20);
+        Ok(())
     }
 }

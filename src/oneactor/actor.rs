@@ -27,12 +27,23 @@ pub struct Actor {
     pub kind: templates::Kind,
     /// The target among the base images.
     pub target: usize,
+    /// The photo that is the target, where it is none of the base images.
+    pub target_image: Option<TargetImage>,
     /// φ.
     pub projector: Projector,
-    /// h of all base images `[N, C, h, w]` f32.
+    /// h of all base images `[N, C, h, w]` f32, and of the photo behind them.
     pub encoder_features: Tensor,
     /// How many tokens each base word is made of; their sum is W.
     pub tokens_of_words: Vec<i64>,
+}
+
+/// A photo of one's own in the place of a base image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TargetImage {
+    /// Name of its file, without the folder.
+    pub name: String,
+    /// CRC-32 of its file, eight hexadecimal digits.
+    pub crc32: String,
 }
 
 impl Actor {
@@ -123,6 +134,11 @@ impl Actor {
         ] {
             file.metadata.insert(key.to_string(), value);
         }
+        if let Some(TargetImage { name, crc32 }) = self.target_image.clone() {
+            let entries = [("target_image", name), ("target_image_crc32", crc32)];
+            file.metadata
+                .extend(entries.map(|(key, value)| (key.to_string(), value)));
+        }
         file.to_bytes()
     }
 
@@ -160,6 +176,13 @@ impl Actor {
                 Some((name.strip_prefix(PROJECTOR)?.to_string(), t.shallow_clone()))
             })
             .collect();
+        let target_image = match file.metadata.get("target_image") {
+            Some(name) => Some(TargetImage {
+                name: name.clone(),
+                crc32: file.text("target_image_crc32", path)?.to_owned(),
+            }),
+            None => None,
+        };
         let target: i64 = file.number("target", path)?;
         if !(0..n).contains(&target) {
             return Err(usage(format!(
@@ -187,6 +210,7 @@ impl Actor {
             tokens_of_words,
             kind,
             target: target as usize,
+            target_image,
             projector: Projector::from_parameters(config, &parameters, device)?,
             encoder_features,
         })
@@ -206,6 +230,7 @@ impl Actor {
             tokens_of_words,
             kind,
             target,
+            target_image: None,
             projector,
             encoder_features: base.encoder_features.to_device(device),
         }

@@ -38,7 +38,7 @@ pub struct BaseSet {
     pub latents: Tensor,
     /// h of every image, Eq. (7) `[N, C, h, w]` f32.
     pub encoder_features: Tensor,
-    /// The seed of every image.
+    /// The seed of every image; -1 for a photo.
     pub seeds: Vec<i64>,
 }
 

@@ -14,6 +14,7 @@
 //! | λ1, λ2 | `lambda_1`, `lambda_2`, Eq. (14) | 0.5, 0.2 | [`loss`] |
 //! | N, K | `num_base_images`, `num_auxiliary` | 11, 3 | [`tune`] |
 //! | steps 1-20 | `guided_steps`, inclusive, counted from 1 | of 30 | [`guidance`] |
+//! | g | `semantic_interpolation`, Fig. 3 | 1 | [`interpolation`] |
 //! | masks of the subjects | `masks`, ones and zeros, by Otsu from attention maps | `[G, 128, 128]` | [`masks`], [`otsu`], `regions` |
 //! | z_0, z_t, ε, t | `z_0`, `z_t`, `eps`, `timesteps` | `[4, 128, 128]` | [`tune`] |
 //!
@@ -25,7 +26,9 @@ pub mod adamw;
 pub mod base_set;
 pub mod base_word;
 pub mod convergence;
+pub mod crop;
 pub mod guidance;
+pub mod interpolation;
 pub mod loss;
 pub mod masks;
 pub mod otsu;

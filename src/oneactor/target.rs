@@ -1,6 +1,59 @@
-//! `--target auto`: the base image that the others resemble most.
+//! The target: the base image that the others resemble most (`--target auto`), or a photo that
+//! takes its place beside the base images.
 
-use tch::{Kind, Tensor};
+use anyhow::Result;
+use tch::{Device, Kind, Tensor};
+
+use super::base_set::BaseSet;
+use crate::sdxl::{Backbone, finite};
+
+/// The base set with a photo `[1, 3, H, W]` in [0, 1] behind its images, so that it can be the
+/// target as any of them.
+///
+/// Its z_0 is the VAE's mean. Its h is that of Eq. (7): what the encoder makes, under the base
+/// prompt, of the latents before the last denoising step. A photo was never denoised, so they are
+/// z_0 with the noise that is left before that step, `timestep`, by Eq. (1); every sampler here
+/// shows the network latents of that form. The noise is drawn from `seed`.
+///
+/// # Errors
+/// When a value is not finite, or the tokenizer fails.
+pub fn with_photo(
+    backbone: &Backbone,
+    base: &BaseSet,
+    photo: &Tensor,
+    timestep: i64,
+    seed: i64,
+) -> Result<BaseSet> {
+    let _frozen = tch::no_grad_guard();
+    let z_0 = backbone.encode(photo);
+    finite(
+        &z_0,
+        "the photo's latents",
+        "try --dtype fp32, or an fp16-safe VAE with --vae",
+    )?;
+    tch::manual_seed(seed);
+    let eps = Tensor::randn(z_0.size(), (Kind::Float, Device::Cpu)).to_device(backbone.device());
+    let timesteps = Tensor::from_slice(&[timestep]).to_device(backbone.device());
+    let z_t = backbone.noise_schedule.add_noise(&z_0, &eps, &timesteps);
+    let prompt = backbone.encode_prompt(&base.facts.prompt, base.facts.height, base.facts.width)?;
+    let h = backbone.unet_encode(&z_t, &timesteps, &prompt).h;
+    finite(&h, "the photo's features", "try --dtype fp32")?;
+    let join = |images: &Tensor, photo: Tensor| {
+        Tensor::cat(
+            &[
+                images,
+                &photo.to_kind(Kind::Float).to_device(images.device()),
+            ],
+            0,
+        )
+    };
+    Ok(BaseSet {
+        facts: base.facts.clone(),
+        latents: join(&base.latents, z_0),
+        encoder_features: join(&base.encoder_features, h),
+        seeds: [&base.seeds[..], &[-1]].concat(),
+    })
+}
 
 /// The most typical of N base images by their features `h [N, C, H, W]`: each map is averaged over
 /// its positions, every channel is standardised over the N images, and the image with the smallest

@@ -15,6 +15,7 @@ use super::adamw::AdamW;
 use super::base_set::BaseSet;
 use super::base_word::BaseWordPrompt;
 use super::convergence::{Convergence, VALIDATE_EVERY};
+use super::crop::{CropBox, enlarged, with_proportions};
 use super::loss::{
     LossWeights, auxiliary_loss, average_loss, row_errors, row_weights, target_loss, total_loss,
 };
@@ -36,6 +37,8 @@ const HALF_LOSS_SCALE: f64 = 4096.0;
 pub struct TuneOptions {
     /// The target among the base images.
     pub target: usize,
+    /// A part of the target that is learnt enlarged too.
+    pub crop: Option<CropBox>,
     /// What the subject is; decides the templates.
     pub kind: templates::Kind,
     /// The projector's last layer.
@@ -95,7 +98,7 @@ pub struct Tuner<'a> {
     h: Tensor,
     /// z_0 of all base images.
     latents: Tensor,
-    /// z_0 of the target and of its mirror image.
+    /// z_0 of the target, of its mirror image and of its crop.
     target_variants: Tensor,
     templates: Vec<BaseWordPrompt>,
     projector: Projector,
@@ -149,8 +152,14 @@ impl<'a> Tuner<'a> {
         let h = base.encoder_features.to_device(device);
         let latents = base.latents.to_device(device);
         let target = latents.narrow(0, options.target as i64, 1);
-        let flipped = backbone.encode(&backbone.decode(&target)?.flip([-1]));
-        let target_variants = Tensor::cat(&[&target, &flipped], 0);
+        let picture = backbone.decode(&target)?; // [1, 3, H, W]
+        let mut target_variants = vec![target, backbone.encode(&picture.flip([-1]))];
+        if let Some(part) = options.crop {
+            let (_, _, height, width) = picture.size4()?;
+            let part = with_proportions(part, width, height);
+            target_variants.push(backbone.encode(&enlarged(&picture, part)));
+        }
+        let target_variants = Tensor::cat(&target_variants, 0);
 
         let (_, c, height, width) = h.size4()?;
         let config = ProjectorConfig {

@@ -39,6 +39,21 @@ impl PromptPair {
         Ok(pair)
     }
 
+    /// The empty prompt, encoded with as many chunks as the prompt has.
+    ///
+    /// # Errors
+    /// When the tokenizer fails.
+    pub fn encode_empty(
+        &self,
+        backbone: &Backbone,
+        height: i64,
+        width: i64,
+    ) -> Result<Conditioning> {
+        let mut empty = backbone.tokenizers.plain_tokens("")?;
+        empty.pad_to(self.prompt.num_chunks());
+        Ok(backbone.encode_tokens(&empty, height, width))
+    }
+
     /// The branch without the prompt, ∅: see [`Backbone::encode_negative`].
     pub fn encode_negative(&self, backbone: &Backbone, height: i64, width: i64) -> Conditioning {
         backbone.encode_negative_tokens(&self.negative, self.has_negative, height, width)

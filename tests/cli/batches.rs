@@ -156,6 +156,7 @@ fn the_batches_of_this_repository_are_good() {
         ("generate-base", "--steps 2"),
         ("tune", "--max-steps 2"),
         ("sample", "--steps 2"),
+        ("sweep", "--steps 2"),
     ] {
         let config = configs.join(format!("toy-smoke-{command}.json"));
         let line = format!("{command} --config {} {fewer}", config.display());
@@ -174,7 +175,7 @@ fn the_batches_of_this_repository_are_good() {
     )
     .exits_with(3)
     .says("stabilityai/stable-diffusion-xl-base-1.0");
-    for command in ["tune", "sample"] {
+    for command in ["tune", "sample", "sweep", "ablate"] {
         let config = configs.join(format!("{command}.json"));
         oneactor(&folder, &format!("{command} --config {}", config.display()))
             .exits_with(2)

@@ -71,6 +71,16 @@ fn a_lora_changes_the_picture_and_is_recorded_everywhere() {
     oneactor(&folder, "sample --from out/0000-0.png -o again").exits_with(0);
     assert_eq!(picture("again/0000-0.png"), picture("out/0000-0.png"));
 
+    // An ablation takes the LoRAs that the actor was tuned with.
+    let run = oneactor(&folder, "ablate robot -p [b] --steps 2").exits_with(0);
+    assert!(!run.stderr.contains("warning"), "{}", run.stderr);
+    assert_eq!(
+        picture("robot/ablation/full_0000-0.png"),
+        picture("out/0000-0.png")
+    );
+    let variant = json(&folder.join("robot/ablation/without-aver/tune.json"));
+    assert_eq!(variant["parameters"]["lora"], wanted);
+
     // The same file name with other content is no finished picture.
     lora(&folder.join("style.safetensors"), 0.6);
     let run = oneactor(&folder, &line).exits_with(2);

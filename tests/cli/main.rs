@@ -6,12 +6,14 @@ mod batches;
 #[path = "../common/mod.rs"]
 mod common;
 mod control;
+mod experiments;
 mod interruption;
 mod loras;
 mod prompts;
 mod several;
 mod stable_diffusion;
 mod stories;
+mod target_image;
 mod whole_job;
 
 use std::ffi::OsStr;

@@ -332,3 +332,43 @@ fn an_actor_file_without_the_newer_metadata_is_read() {
         .exits_with(2)
         .says("metadata \"tokens_of_words\": found [1, 1], expected 1 numbers with the sum 1");
 }
+
+#[test]
+fn a_sweep_takes_several_actors_and_an_ablation_one_that_was_tuned_on_several() {
+    let folder = folder_with_actor("several-experiments");
+    disguised(&folder, "cat", &[("base_word", "cat")]);
+    let sweep = "sweep robot cat -p 'a robot and a cat' --semantic-scale 0,0.8 --steps 2";
+    oneactor(&folder, sweep)
+        .exits_with(2)
+        .says("--output-dir is missing: with several actors the folder");
+    oneactor(&folder, &format!("{sweep} -o sweep")).exits_with(0);
+    oneactor(
+        &folder,
+        "sample robot cat -p 'a robot and a cat' --steps 2 -o one",
+    )
+    .exits_with(0);
+    let cell = |v: &str| pixels(&folder.join(format!("sweep/semantic-scale={v}_0000-0.png")));
+    assert_eq!(cell("0.8"), pixels(&folder.join("one/0000-0.png")));
+    assert_ne!(cell("0.8"), cell("0"));
+
+    let base =
+        "generate-base --model toy --num-images 3 --steps 3 -o pair --subject cat --subject frog";
+    oneactor(&folder, &format!("{base} -p 'a photo of a cat and a frog'")).exits_with(0);
+    oneactor(&folder, "tune pair --target 1 --max-steps 2").exits_with(0);
+    oneactor(&folder, "ablate pair -p 'a [b]' --steps 2")
+        .exits_with(2)
+        .says("write the words themselves");
+    oneactor(&folder, "ablate pair -p 'a frog and a cat' --steps 2").exits_with(0);
+    let ablated = json_file(&folder.join("pair/ablation/without-aver/tune.json"));
+    assert_eq!(ablated["subject"], json!(["cat", "frog"]));
+    assert_eq!(ablated["parameters"]["lambda_2"], 0.0);
+    oneactor(
+        &folder,
+        "sample pair -p 'a frog and a cat' --steps 2 -o full",
+    )
+    .exits_with(0);
+    assert_eq!(
+        pixels(&folder.join("pair/ablation/full_0000-0.png")),
+        pixels(&folder.join("full/0000-0.png"))
+    );
+}

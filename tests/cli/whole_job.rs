@@ -294,6 +294,8 @@ fn help_version_and_doctor_are_results() {
         "sample --help",
         "tune -h",
         "generate-base --help",
+        "sweep --help",
+        "ablate --help",
     ] {
         let run = oneactor(&folder, line).exits_with(0);
         assert!(run.stdout.contains("Usage: oneactor"), "{line}");

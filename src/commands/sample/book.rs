@@ -4,8 +4,10 @@ use anyhow::Result;
 
 use super::super::picture::drawing_settings;
 use super::super::session::Session;
+use super::Sampling;
 use super::cast::Cast;
-use super::{Sampling, Series, job_settings, lora_sources};
+use super::series::{Series, job_settings};
+use super::stage::lora_sources;
 use crate::config::SampleJob;
 
 /// One picture of a story.

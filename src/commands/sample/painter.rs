@@ -14,7 +14,8 @@ use super::super::located::ResolvedDrawing;
 use super::super::manifest::Manifest;
 use super::super::picture::{picture_facts, save_picture, to_rgb};
 use super::super::session::Session;
-use super::{Picture, Sampling};
+use super::Sampling;
+use super::series::Picture;
 use crate::config::GuidanceJob;
 use crate::error::usage;
 use crate::io::atomic::write_bytes_atomically;
@@ -23,6 +24,7 @@ use crate::io::tensors::TensorFile;
 use crate::oneactor::actor::Actor;
 use crate::oneactor::base_word::BaseWordPrompt;
 use crate::oneactor::guidance::{ClusterGuidance, GuidanceSettings, Offsets};
+use crate::oneactor::interpolation::interpolated;
 use crate::sdxl::Backbone;
 use crate::sdxl::control::Control;
 use crate::sdxl::denoise::{Guidance, PlainGuidance};
@@ -167,7 +169,11 @@ impl<'a> Painter<'a> {
         let pair = scene.prompt_pair(drawing, &self.backbone.tokenizers)?;
         let negative = pair.encode_negative(self.backbone, height, width);
         if !picture.is_guided {
-            let prompt = self.backbone.encode_tokens(&pair.prompt, height, width);
+            let mut prompt = self.backbone.encode_tokens(&pair.prompt, height, width);
+            if let Some(g) = self.sampling.job.guidance.semantic_interpolation {
+                let empty = pair.encode_empty(self.backbone, height, width)?;
+                prompt = interpolated(&empty, &prompt, g);
+            }
             let plain = PlainGuidance::new(&negative, &prompt, drawing.guidance_scale);
             return Ok(Guide::Plain(plain));
         }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::super::picture::differences;
 use super::super::session::Session;
-use super::Layout;
+use super::layout::Layout;
 use crate::config::batch::Settings;
 use crate::io::atomic::write_bytes_atomically;
 use crate::oneactor::tune::Tuner;

@@ -1,0 +1,167 @@
+//! `ablate`: the same pictures without the method, with parts of it, and with all of it (Fig. 11).
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::manifest::Manifest;
+use super::picture::save_table;
+use super::sample::{Sampling, Stage, draw_missing, restore_rows};
+use super::session::Session;
+use super::tune::{self, Tuning};
+use super::{Prepared, work_off};
+use crate::cli::{AblateFlags, CommandLine};
+use crate::config::{AblateJob, plan};
+use crate::error::usage;
+use crate::io::contact_sheet::Labels;
+
+/// Does the jobs of `ablate`.
+///
+/// # Errors
+/// See `work_off`.
+pub fn run(line: &CommandLine<AblateFlags>) -> Result<()> {
+    let session = Session::start("ablate", &line.run)?;
+    let config = line.run.config.as_deref();
+    let jobs = plan(&line.flags, config, "ablate", AblateJob::check)?;
+    work_off(&session, jobs, prepare, execute)
+}
+
+/// A job with its tunings.
+struct Ablation {
+    job: AblateJob,
+    tunings: Vec<Tuning>,
+    /// The pictures that are not there yet, as far as it can be told before tuning.
+    planned: Vec<PathBuf>,
+    settings: Value,
+}
+
+impl Prepared for Ablation {
+    fn folder(&self) -> &Path {
+        &self.job.output_dir
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        let tuned = self.tunings.iter().flat_map(Prepared::files);
+        let mut files: Vec<PathBuf> = tuned.chain(self.planned.clone()).collect();
+        if !self.planned.is_empty() {
+            files.extend(["manifest.jsonl", "grid.png"].map(|name| self.job.output_dir.join(name)));
+        }
+        files
+    }
+
+    fn settings(&self) -> Value {
+        self.settings.clone()
+    }
+}
+
+/// The actor with all losses must be there, and be that of the base images as they are now.
+fn prepare(session: &Session, job: AblateJob) -> Result<Ablation> {
+    let full = tune::prepare(session, job.full.clone())?;
+    if !full.is_finished {
+        let dir = job.full.dir.display();
+        return Err(usage(format!(
+            "there is no finished actor in {dir}: run `oneactor tune {dir}` first"
+        )));
+    }
+    let mut tunings = Vec::new();
+    let mut planned = Vec::new();
+    let mut drawn = Vec::new();
+    for column in &job.columns {
+        let tuning = column.tuning.clone();
+        let tuning = tuning.map(|job| tune::prepare(session, job)).transpose()?;
+        let is_tuned = tuning.as_ref().is_none_or(|tuning| tuning.is_finished);
+        if is_tuned {
+            let sampling = sampling(session, column.tuned())?;
+            drawn.push(sampling.settings());
+            planned.extend(
+                sampling
+                    .missing()
+                    .iter()
+                    .map(|picture| picture.path.clone()),
+            );
+        } else {
+            // Drawn with the actor that is there, only to check the prompts and to name the files.
+            let mut job = column.drawing.clone();
+            job.drawing.overwrite = true;
+            let sampling = sampling(session, job)?;
+            planned.extend(sampling.pictures.into_iter().map(|picture| picture.path));
+        }
+        tunings.extend(tuning);
+    }
+    let settings = json!({
+        "tunings": tunings.iter().map(Prepared::settings).collect::<Vec<_>>(),
+        "drawings": drawn,
+    });
+    Ok(Ablation {
+        job,
+        tunings,
+        planned,
+        settings,
+    })
+}
+
+fn sampling(session: &Session, job: crate::config::SampleJob) -> Result<Sampling> {
+    Stage::look_up(session, &job)?.sampling(job)
+}
+
+fn execute(session: &Session, ablation: Ablation) -> Result<()> {
+    let Ablation { job, tunings, .. } = ablation;
+    for tuning in tunings {
+        let folder = tuning.folder().display().to_string();
+        session.reporter.note(&format!("{folder}:"));
+        tune::execute(session, tuning)?;
+    }
+    let columns = job.columns.iter();
+    let columns: Vec<Sampling> = columns
+        .map(|column| sampling(session, column.tuned()))
+        .collect::<Result<_>>()?;
+    let steps: usize = columns.iter().map(Sampling::steps_to_do).sum();
+    let is_drawing = steps > 0;
+    if is_drawing {
+        session.load(columns[0].model())?;
+        session.reporter.start("drawing", steps);
+    }
+    let mut manifest = Manifest::open(&job.output_dir);
+    let mut is_new = is_drawing;
+    for column in &columns {
+        draw_missing(session, column, &mut manifest)?;
+        is_new |= restore_rows(column, &mut manifest)?;
+    }
+    session.reporter.finish();
+    if is_new {
+        session.wrote(manifest.path(), "manifest", Value::Null);
+    }
+    let grid = job.output_dir.join("grid.png");
+    if is_drawing || !grid.is_file() {
+        save_grid(&grid, &job, &columns)?;
+        session.wrote(&grid, "grid", Value::Null);
+    }
+    Ok(())
+}
+
+/// A row for each picture, a column for each variant.
+fn save_grid(path: &Path, job: &AblateJob, columns: &[Sampling]) -> Result<()> {
+    let rows = 0..columns[0].pictures.len();
+    let pictures: Vec<&Path> = rows
+        .flat_map(|row| {
+            columns
+                .iter()
+                .map(move |column| column.pictures[row].path.as_path())
+        })
+        .collect();
+    let seeds = columns[0].pictures.iter();
+    let rows: Vec<String> = seeds
+        .map(|picture| format!("seed {}", picture.seed))
+        .collect();
+    let headings: Vec<String> = job
+        .columns
+        .iter()
+        .map(|column| column.heading.clone())
+        .collect();
+    let labels = Labels {
+        rows: &rows,
+        columns: &headings,
+    };
+    save_table(path, &pictures, labels)
+}

@@ -1,0 +1,129 @@
+//! What a job needs before its pictures are listed: model, size, actors, ControlNets.
+
+use std::rc::Rc;
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::super::control::LocatedControl;
+use super::super::located::{LocatedModel, ResolvedDrawing};
+use super::super::picture::drawing_settings;
+use super::super::session::Session;
+use super::Sampling;
+use super::cast::{Cast, Scene};
+use super::painter::read_offsets;
+use super::series::{Series, job_settings};
+use crate::config::SampleJob;
+use crate::config::batch::Settings;
+use crate::config::model::DEFAULT_MODEL;
+
+/// What is the same for all jobs with one model, the same actors, ControlNets, prompts and size.
+pub(in super::super) struct Stage {
+    model: Rc<LocatedModel>,
+    drawing: ResolvedDrawing,
+    control: Option<Rc<LocatedControl>>,
+    cast: Cast,
+    scenes: Vec<Scene>,
+    /// CRC-32 of LoRAs and control images.
+    sources: Settings,
+}
+
+impl Stage {
+    /// Reads the small files that `job` names and checks its prompts.
+    ///
+    /// # Errors
+    /// When a file can not be used, or a prompt lacks the base word.
+    pub fn look_up(session: &Session, job: &SampleJob) -> Result<Self> {
+        // The plain model needs the actors only for `[b]` and for the name of the model.
+        let cast = Cast::read(&job.actors)?;
+        if let Some(path) = &job.guidance.offsets {
+            read_offsets(path)?;
+        }
+        let mut named = job.model.clone();
+        let model_name = cast.model().unwrap_or(DEFAULT_MODEL);
+        named.model.get_or_insert_with(|| model_name.to_owned());
+        let scenes = cast.scenes(job)?;
+        let model = session.locate(&named)?;
+        let drawing = model.resolve(&job.drawing)?;
+        if !job.guidance.no_actor {
+            cast.check_loras(&model, &session.reporter);
+        }
+        for (index, scene) in scenes.iter().enumerate() {
+            let pair = scene.prompt_pair(&job.drawing, &model.tokenizers)?;
+            model.check_prompt(&pair.prompt, scene.guided_words(), &session.reporter)?;
+            if index == 0 {
+                model.check_prompt(&pair.negative, &[], &session.reporter)?;
+            }
+        }
+        if job.save_masks {
+            tell_of_missing_masks(session, &scenes);
+        }
+        let control = match &job.control {
+            Some(control) => Some(LocatedControl::locate(session, control, &model, drawing)?),
+            None => None,
+        };
+        let mut sources = lora_sources(&model);
+        sources.extend(control.iter().flat_map(LocatedControl::sources));
+        Ok(Self {
+            model,
+            drawing,
+            control: control.map(Rc::new),
+            cast,
+            scenes,
+            sources,
+        })
+    }
+
+    /// The pictures of a job on this stage, each with what is to become of it.
+    ///
+    /// # Errors
+    /// When a file of that name was drawn with other settings and is not to be overwritten.
+    pub fn sampling(&self, job: SampleJob) -> Result<Sampling> {
+        let mut plain = drawing_settings(&job.drawing, self.drawing, &self.model);
+        plain.extend(self.control.iter().flat_map(|control| control.settings()));
+        let settings = job_settings(&job, plain.clone(), !job.guidance.no_actor);
+        let series = |folder: &str, settings: &Settings, is_guided: bool| Series {
+            job: &job,
+            cast: &self.cast,
+            folder: folder.to_owned(),
+            settings: settings.clone(),
+            sources: self.sources.clone(),
+            is_guided,
+        };
+        let pictures = series("", &settings, !job.guidance.no_actor).pictures(&self.scenes)?;
+        let plain_pictures = match job.compare {
+            true => {
+                let plain = job_settings(&job, plain, false);
+                series("plain/", &plain, false).pictures(&self.scenes)?
+            }
+            false => Vec::new(),
+        };
+        Ok(Sampling {
+            job,
+            model: Rc::clone(&self.model),
+            drawing: self.drawing,
+            control: self.control.clone(),
+            settings,
+            pictures,
+            plain_pictures,
+        })
+    }
+}
+
+/// CRC-32 of the LoRAs that the settings only name, where there are any.
+pub(super) fn lora_sources(model: &LocatedModel) -> Settings {
+    let sums = model.lora_crc32().into_iter();
+    sums.map(|sums| ("lora_crc32".to_owned(), json!(sums)))
+        .collect()
+}
+
+fn tell_of_missing_masks(session: &Session, scenes: &[Scene]) {
+    let without_masks = scenes.iter().filter(|scene| !scene.has_masks()).count();
+    if without_masks > 0 {
+        session.reporter.note(&format!(
+            "{without_masks} of {} prompts name one actor only, which acts everywhere: there are no \
+             masks of their pictures",
+            scenes.len()
+        ));
+    }
+}

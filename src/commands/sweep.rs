@@ -1,0 +1,144 @@
+//! `sweep`: the same prompt and seeds with other values, on a labelled grid (Figs. 3, 12, 13).
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::manifest::Manifest;
+use super::picture::save_table;
+use super::sample::{Sampling, Stage, draw_missing, restore_rows};
+use super::session::Session;
+use super::{Prepared, work_off};
+use crate::cli::{CommandLine, SweepFlags};
+use crate::config::{SweepJob, plan};
+use crate::io::contact_sheet::Labels;
+
+/// Does the jobs of `sweep`.
+///
+/// # Errors
+/// See `work_off`.
+pub fn run(line: &CommandLine<SweepFlags>) -> Result<()> {
+    let session = Session::start("sweep", &line.run)?;
+    let config = line.run.config.as_deref();
+    let jobs = plan(&line.flags, config, "sweep", SweepJob::check)?;
+    work_off(&session, jobs, prepare, execute)
+}
+
+/// A job with the pictures of every cell.
+struct Sweep {
+    job: SweepJob,
+    /// Row by row.
+    cells: Vec<Sampling>,
+}
+
+impl Prepared for Sweep {
+    fn folder(&self) -> &Path {
+        &self.job.output_dir
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        let missing = self.cells.iter().flat_map(Sampling::missing);
+        let mut files: Vec<PathBuf> = missing.map(|picture| picture.path.clone()).collect();
+        if !files.is_empty() {
+            files.push(self.job.output_dir.join("manifest.jsonl"));
+            files.extend(self.grids().into_iter().map(|grid| grid.path));
+        }
+        files
+    }
+
+    fn settings(&self) -> Value {
+        json!({
+            "rows": self.job.rows,
+            "columns": self.job.columns,
+            "first_cell": self.cells[0].settings(),
+        })
+    }
+}
+
+fn prepare(session: &Session, mut job: SweepJob) -> Result<Sweep> {
+    let jobs = std::mem::take(&mut job.cells);
+    let stage = Stage::look_up(session, &jobs[0])?;
+    let cells = jobs.into_iter().map(|job| stage.sampling(job));
+    let cells = cells.collect::<Result<_>>()?;
+    Ok(Sweep { job, cells })
+}
+
+/// A grid with its pictures, row by row.
+struct Grid<'a> {
+    path: PathBuf,
+    pictures: Vec<&'a Path>,
+    rows: Vec<String>,
+}
+
+impl Sweep {
+    /// With one axis a grid with a row for each seed; with two a grid for each seed.
+    fn grids(&self) -> Vec<Grid<'_>> {
+        let path = |name: &str| self.job.output_dir.join(name);
+        let seeds: Vec<i64> = self.cells[0].pictures.iter().map(|p| p.seed).collect();
+        let of_seed = |index: usize| {
+            let pictures = self.cells.iter().map(move |cell| &cell.pictures[index]);
+            pictures.map(|picture| picture.path.as_path())
+        };
+        let Some(rows) = &self.job.rows else {
+            return vec![Grid {
+                path: path("grid.png"),
+                pictures: (0..seeds.len()).flat_map(of_seed).collect(),
+                rows: seeds.iter().map(|seed| format!("seed {seed}")).collect(),
+            }];
+        };
+        let grid = |(index, seed): (usize, &i64)| Grid {
+            path: match seeds.len() {
+                1 => path("grid.png"),
+                _ => path(&format!("grid-{seed}.png")),
+            },
+            pictures: of_seed(index).collect(),
+            rows: rows.labels.clone(),
+        };
+        seeds.iter().enumerate().map(grid).collect()
+    }
+}
+
+fn execute(session: &Session, sweep: Sweep) -> Result<()> {
+    let steps = sweep.cells.iter().map(Sampling::steps_to_do).sum();
+    let total: usize = sweep.cells.iter().map(|cell| cell.pictures.len()).sum();
+    let missing: usize = sweep.cells.iter().map(|cell| cell.missing().len()).sum();
+    if missing < total {
+        let done = total - missing;
+        let folder = sweep.job.output_dir.display();
+        session.reporter.note(&format!(
+            "{folder}: {done} of {total} images are there already"
+        ));
+    }
+    if missing > 0 {
+        session.load(sweep.cells[0].model())?;
+        session.reporter.start("drawing", steps);
+    }
+    let mut manifest = Manifest::open(&sweep.job.output_dir);
+    let mut is_new = missing > 0;
+    for cell in &sweep.cells {
+        draw_missing(session, cell, &mut manifest)?;
+        is_new |= restore_rows(cell, &mut manifest)?;
+    }
+    session.reporter.finish();
+    if is_new {
+        session.wrote(manifest.path(), "manifest", Value::Null);
+    }
+    for Grid {
+        path,
+        pictures,
+        rows,
+    } in sweep.grids()
+    {
+        if missing > 0 || !path.is_file() {
+            let columns = &sweep.job.columns.labels;
+            let labels = Labels {
+                rows: &rows,
+                columns,
+            };
+            save_table(&path, &pictures, labels)?;
+            session.wrote(&path, "grid", Value::Null);
+        }
+    }
+    Ok(())
+}

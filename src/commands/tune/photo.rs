@@ -1,0 +1,112 @@
+//! A photo of one's own as the target (`--target-image`).
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use image::RgbImage;
+use serde_json::Value;
+
+use super::super::picture::from_rgb;
+use super::super::session::Session;
+use super::LocatedModel;
+use super::layout::Layout;
+use crate::cli::DrawingFlags;
+use crate::config::{DrawingJob, layers};
+use crate::error::usage;
+use crate::io::photo::{Photo, fit_to, read_photo};
+use crate::oneactor::actor::TargetImage;
+use crate::oneactor::base_set::{BaseFacts, BaseSet};
+use crate::oneactor::target::with_photo;
+use crate::schedulers::{SchedulerKind, new_scheduler};
+use crate::sdxl::Backbone;
+
+/// A photo at the size of the base images, and how those were denoised.
+pub(super) struct TargetPhoto {
+    /// Name and checksum of its file.
+    pub facts: TargetImage,
+    /// Width and height before it was fitted …
+    size: (u32, u32),
+    /// … and how much it was enlarged by that.
+    factor: f64,
+    picture: RgbImage,
+    scheduler: SchedulerKind,
+    steps: usize,
+}
+
+impl TargetPhoto {
+    /// Reads the photo and the schedule of the base images.
+    ///
+    /// # Errors
+    /// When the photo can not be used, or the base images do not tell how they were drawn.
+    pub(super) fn read(
+        path: &Path,
+        layout: &Layout,
+        base: &BaseFacts,
+        model: &LocatedModel,
+    ) -> Result<Self> {
+        let Photo {
+            picture,
+            name,
+            crc32,
+        } = read_photo(path).context("--target-image")?;
+        let (width, height) = (base.width as u32, base.height as u32);
+        let (fitted, factor) = fit_to(&picture, width, height)
+            .with_context(|| format!("--target-image {}", path.display()))?;
+        let drawing = drawing_of_base(layout)?;
+        Ok(Self {
+            facts: TargetImage { name, crc32 },
+            size: picture.dimensions(),
+            factor,
+            picture: fitted,
+            scheduler: model.resolve(&drawing)?.scheduler,
+            steps: drawing.steps,
+        })
+    }
+
+    /// Says what was done to the photo.
+    pub(super) fn describe(&self, session: &Session) {
+        let name = &self.facts.name;
+        let ((full_width, full_height), (width, height)) = (self.size, self.picture.dimensions());
+        session.reporter.note(&format!(
+            "{name}: {full_width} x {full_height} pixels, the middle of it at {width} x {height}"
+        ));
+        if self.factor > 1.0 {
+            session.reporter.warn(&format!(
+                "{name} is enlarged {:.1} times: a larger photo has more to learn from",
+                self.factor
+            ));
+        }
+    }
+
+    /// The base set with the photo behind its images.
+    ///
+    /// # Errors
+    /// See [`with_photo`].
+    pub(super) fn join(&self, backbone: &Backbone, base: &BaseSet, seed: i64) -> Result<BaseSet> {
+        let scheduler = new_scheduler(self.scheduler, &backbone.scheduler_config, self.steps)?;
+        // Fractional with Karras sigmas, but for its last, which is that of a whole timestep.
+        let last = scheduler.timesteps().last().map_or(0.0, |t| t.round());
+        with_photo(backbone, base, &from_rgb(&self.picture), last as i64, seed)
+    }
+}
+
+/// How the base images were drawn, from base.json.
+fn drawing_of_base(layout: &Layout) -> Result<DrawingJob> {
+    let path = layout.base_config();
+    let shown = path.display();
+    let text = fs::read_to_string(&path).map_err(|error| {
+        usage(format!(
+            "reading {shown}: {error}; --target-image needs the steps and the scheduler of the \
+             base images from it"
+        ))
+    })?;
+    let broken = |what: &str| usage(format!("{shown}: {what}"));
+    let mut config: Value =
+        serde_json::from_str(&text).map_err(|error| broken(&error.to_string()))?;
+    let Value::Object(parameters) = config["parameters"].take() else {
+        return Err(broken("found no `parameters`, expected an object"));
+    };
+    let flags: DrawingFlags = layers::read(parameters).with_context(|| shown.to_string())?;
+    DrawingJob::check(&flags, None, 1).with_context(|| shown.to_string())
+}

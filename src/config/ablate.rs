@@ -1,0 +1,201 @@
+//! A checked job of `ablate`: the tunings and the pictures of Fig. 11.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use super::batch::Settings;
+use super::sample::ACTOR_FILE;
+use super::{SampleJob, TuneJob, check, layers};
+use crate::cli::AblateFlags;
+use crate::error::usage;
+
+/// Tunings without a loss: name, heading on the grid, and the weights that are 0.
+const VARIANTS: [(&str, &str, &[&str]); 2] = [
+    ("without-aux-aver", "-aux -aver", &["lambda_1", "lambda_2"]),
+    ("without-aver", "-aver", &["lambda_2"]),
+];
+
+/// Keys of tune.json that are no flags of `tune`.
+const FACTS: [&str; 3] = ["base_crc32", "target_image_crc32", "lora_crc32"];
+
+/// Keys of the model that change what is computed; the other ones say only where.
+const OF_THE_MODEL: [&str; 6] = ["model", "variant", "revision", "vae", "lora", "dtype"];
+
+/// A checked job of `ablate`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AblateJob {
+    /// Folder of the pictures.
+    pub output_dir: PathBuf,
+    /// How the actor was tuned that is there.
+    pub full: TuneJob,
+    /// The columns from left to right: nothing of the method, without two losses, without one, all.
+    pub columns: Vec<Column>,
+}
+
+/// A column of the grid.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Column {
+    /// What the grid shows above it.
+    pub heading: String,
+    /// How its actor is tuned; `None` where that is there, or none is needed.
+    pub tuning: Option<TuneJob>,
+    /// What is drawn. Its actor may not be tuned yet, and the job names that of the folder then.
+    pub drawing: SampleJob,
+}
+
+impl AblateJob {
+    /// Checks the flags and reads how the actor was tuned.
+    ///
+    /// # Errors
+    /// With the flag or file, what was found and what was expected.
+    pub fn check(flags: &AblateFlags) -> Result<Self> {
+        let dir = check::required("DIR", "the folder that tune has worked in", &flags.dir)?;
+        refuse_other_guidance(flags)?;
+        let recorded = recorded_tuning(&dir, flags)?;
+        let tune = |without: &[&str], folder: Option<&str>| -> Result<TuneJob> {
+            let mut settings = recorded.clone();
+            settings.extend(without.iter().map(|key| ((*key).to_owned(), json!(0.0))));
+            let mut job = TuneJob::check(&layers::read(settings)?)?;
+            if let Some(folder) = folder {
+                job.output_dir = dir.join("ablation").join(folder);
+                job.overwrite = flags.drawing.overwrite.unwrap_or(false);
+            }
+            Ok(job)
+        };
+        let full = tune(&[], None)?;
+        for (key, value) in [("lambda_1", full.lambda_1), ("lambda_2", full.lambda_2)] {
+            if value == 0.0 {
+                return Err(usage(format!(
+                    "{}: the actor was tuned with {key} 0, expected one with all losses: an \
+                     ablation takes them away one after the other",
+                    dir.join("tune.json").display()
+                )));
+            }
+        }
+        let draw = |name: &str, is_plain: bool| -> Result<SampleJob> {
+            let mut settings = drawing_settings(flags, &recorded)?;
+            settings.insert("actors".to_owned(), json!([dir]));
+            settings.insert("no_actor".to_owned(), json!(is_plain));
+            settings
+                .entry("output_dir")
+                .or_insert_with(|| json!(dir.join("ablation")));
+            let mut job = SampleJob::check(&layers::read(settings)?)?;
+            job.file_prefix = format!("{name}_");
+            Ok(job)
+        };
+        let column = |name: &str, heading: &str, tuning| -> Result<Column> {
+            Ok(Column {
+                heading: heading.to_owned(),
+                drawing: draw(name, name == "plain")?,
+                tuning,
+            })
+        };
+        let mut columns = vec![column("plain", "plain", None)?];
+        for (name, heading, without) in VARIANTS {
+            columns.push(column(name, heading, Some(tune(without, Some(name))?))?);
+        }
+        columns.push(column("full", "full", None)?);
+        Ok(Self {
+            output_dir: columns[0].drawing.output_dir.clone(),
+            full,
+            columns,
+        })
+    }
+}
+
+impl Column {
+    /// What is drawn once the column's own actor is tuned.
+    pub fn tuned(&self) -> SampleJob {
+        let mut job = self.drawing.clone();
+        if let Some(tuning) = &self.tuning {
+            job.actors = vec![tuning.output_dir.join(ACTOR_FILE)];
+        }
+        job
+    }
+}
+
+/// Flags of `sample`'s guidance that would draw something else than an ablation shows.
+fn refuse_other_guidance(flags: &AblateFlags) -> Result<()> {
+    let guidance = &flags.guidance;
+    for (flag, is_given) in [
+        ("--no-actor", guidance.no_actor == Some(true)),
+        ("--offsets", guidance.offsets.is_some()),
+        (
+            "--semantic-interpolation",
+            guidance.semantic_interpolation.is_some(),
+        ),
+    ] {
+        if is_given {
+            return Err(usage(format!(
+                "{flag}: an ablation draws plain pictures and those of three actors, expected no \
+                 such flag"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The settings of `sample` among the flags, on the model that the actor was tuned with.
+fn drawing_settings(flags: &AblateFlags, recorded: &Settings) -> Result<Settings> {
+    let mut settings = layers::settings(flags)?;
+    for key in ["dir", "target_image", "tune_batch_size"] {
+        settings.remove(key);
+    }
+    let model = recorded
+        .iter()
+        .filter(|(key, _)| OF_THE_MODEL.contains(&key.as_str()));
+    let model: Settings = model
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    Ok(layers::layered(&[&settings, &model]))
+}
+
+/// How the actor in `dir` was tuned, as settings of `tune` for this machine.
+fn recorded_tuning(dir: &Path, flags: &AblateFlags) -> Result<Settings> {
+    let path = dir.join("tune.json");
+    let shown = path.display();
+    if !path.is_file() {
+        return Err(usage(format!(
+            "there is no tuned actor {shown}: run `oneactor tune {}` first",
+            dir.display()
+        )));
+    }
+    let text = fs::read_to_string(&path).with_context(|| format!("reading {shown}"))?;
+    let mut config: Value =
+        serde_json::from_str(&text).map_err(|error| usage(format!("{shown}: {error}")))?;
+    let Value::Object(mut settings) = config["parameters"].take() else {
+        return Err(usage(format!(
+            "{shown}: found no `parameters`, expected an object"
+        )));
+    };
+    let is_photo = settings.contains_key("target_image_crc32");
+    settings.retain(|key, _| !FACTS.contains(&key.as_str()));
+    match (&flags.target_image, is_photo) {
+        (Some(image), true) => {
+            settings.remove("target");
+            settings.insert("target_image".to_owned(), json!(image));
+        }
+        (None, true) => {
+            return Err(usage(format!(
+                "{shown}: the actor was made from the photo {}, which its variants need too: name \
+                 it with --target-image",
+                config["target_image"]
+            )));
+        }
+        (Some(_), false) => {
+            return Err(usage(format!(
+                "--target-image: {shown} says that the actor was made from a base image, expected \
+                 no photo"
+            )));
+        }
+        (None, false) => {}
+    }
+    settings.insert("dir".to_owned(), json!(dir));
+    settings.insert("batch_size".to_owned(), json!(flags.tune_batch_size));
+    settings.insert("device".to_owned(), json!(flags.model.device));
+    settings.insert("offline".to_owned(), json!(flags.model.offline));
+    Ok(settings)
+}

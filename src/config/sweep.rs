@@ -1,0 +1,296 @@
+//! A checked job of `sweep`: jobs of `sample` that differ in one or two values.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::batch::Settings;
+use super::{SampleJob, check, layers};
+use crate::cli::SweepFlags;
+use crate::error::usage;
+
+/// Keys that can be an axis, with the name that a grid has room for. The first of two is that of
+/// the rows.
+const AXES: [(&str, &str); 6] = [
+    ("semantic_scale", "v"),
+    ("eta_1", "eta1"),
+    ("eta_2", "eta2"),
+    ("guided_steps", "steps"),
+    ("guidance_scale", "s"),
+    ("semantic_interpolation", "g"),
+];
+
+/// Keys that say how an actor guides, and nothing to the plain model.
+const OF_THE_ACTOR: [&str; 6] = [
+    "semantic_scale",
+    "eta_1",
+    "eta_2",
+    "guided_steps",
+    "average_scale",
+    "preset",
+];
+
+/// Most cells of a grid.
+const MOST_CELLS: usize = 1000;
+
+/// A checked job of `sweep`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SweepJob {
+    /// Folder of the results.
+    pub output_dir: PathBuf,
+    /// What varies from row to row; `None` where only one value varies, and the rows are seeds.
+    pub rows: Option<Axis>,
+    /// What varies from column to column.
+    pub columns: Axis,
+    /// A job for each cell, row by row; all write to the same folder, under names of their own.
+    pub cells: Vec<SampleJob>,
+}
+
+/// A value that varies.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Axis {
+    /// The key.
+    pub key: String,
+    /// Its values, in the order given.
+    pub values: Vec<Value>,
+    /// The values as the grid shows them: `v=0.8`.
+    pub labels: Vec<String>,
+}
+
+impl Axis {
+    fn new(key: &str, name: &str, values: Vec<Value>) -> Result<Self> {
+        let labels: Vec<String> = values
+            .iter()
+            .map(|value| format!("{name}={}", plain(value)))
+            .collect();
+        let is_repeated = |(i, label): (usize, &String)| labels[..i].contains(label);
+        if let Some(place) = labels.iter().enumerate().position(is_repeated) {
+            return Err(usage(format!(
+                "{}: found {} twice, expected different values",
+                flag(key),
+                plain(&values[place])
+            )));
+        }
+        Ok(Axis {
+            key: key.to_owned(),
+            values,
+            labels,
+        })
+    }
+}
+
+/// The flag of a key.
+fn flag(key: &str) -> String {
+    format!("--{}", key.replace('_', "-"))
+}
+
+/// A number as briefly as it can be written, a text without quotes.
+fn plain(value: &Value) -> String {
+    match (value.as_f64(), value.as_str()) {
+        (Some(number), _) => number.to_string(),
+        (None, Some(text)) => text.split_whitespace().collect(),
+        (None, None) => value.to_string(),
+    }
+}
+
+impl SweepJob {
+    /// Checks the flags, finds the axes and checks the job of every cell.
+    ///
+    /// # Errors
+    /// With the flag, what was found and what was expected.
+    pub fn check(flags: &SweepFlags) -> Result<Self> {
+        check::required("--prompt", "what is to be drawn", &flags.prompt)?;
+        let mut settings = layers::settings(flags)?;
+        if flags.no_actor == Some(true)
+            && let Some(key) = OF_THE_ACTOR.iter().find(|key| settings.contains_key(**key))
+        {
+            return Err(usage(format!(
+                "{} guides with an actor, and --no-actor draws without: leave one of them out",
+                flag(key)
+            )));
+        }
+        let mut axes = axes(&mut settings)?;
+        let columns = axes.pop().ok_or_else(|| {
+            let flags = AXES.map(|(key, _)| flag(key)).join(", ");
+            usage(format!(
+                "there is nothing to sweep: give one or two lists, for instance \
+                 --semantic-scale 0,0.4,0.8 (lists are taken by {flags})"
+            ))
+        })?;
+        let rows = axes.pop();
+        if let Some(third) = axes.pop() {
+            let found = [Some(&third), rows.as_ref(), Some(&columns)];
+            let found: Vec<String> = found
+                .into_iter()
+                .flatten()
+                .map(|axis| flag(&axis.key))
+                .collect();
+            return Err(usage(format!(
+                "found lists for {}, expected at most two: a grid has rows and columns",
+                found.join(", ")
+            )));
+        }
+        let cells = cells(&settings, rows.as_ref(), &columns)?;
+        Ok(Self {
+            output_dir: cells[0].output_dir.clone(),
+            rows,
+            columns,
+            cells,
+        })
+    }
+}
+
+/// Takes the lists out of the settings; a list of one value becomes that value.
+fn axes(settings: &mut Settings) -> Result<Vec<Axis>> {
+    let mut axes = Vec::new();
+    for (key, name) in AXES {
+        let Some(Value::Array(values)) = settings.remove(key) else {
+            continue;
+        };
+        match &values[..] {
+            [] => {
+                return Err(usage(format!(
+                    "{}: found an empty list, expected at least one value",
+                    flag(key)
+                )));
+            }
+            [value] => {
+                settings.insert(key.to_owned(), value.clone());
+            }
+            _ => axes.push(Axis::new(key, name, values)?),
+        }
+    }
+    Ok(axes)
+}
+
+/// The job of every cell, row by row.
+fn cells(settings: &Settings, rows: Option<&Axis>, columns: &Axis) -> Result<Vec<SampleJob>> {
+    let count = rows.map_or(1, |rows| rows.values.len()) * columns.values.len();
+    if count > MOST_CELLS {
+        return Err(usage(format!(
+            "found {count} combinations of values, expected at most {MOST_CELLS}"
+        )));
+    }
+    let mut cells = Vec::with_capacity(count);
+    let in_rows: Vec<Option<&Value>> = match rows {
+        Some(rows) => rows.values.iter().map(Some).collect(),
+        None => vec![None],
+    };
+    for row in in_rows {
+        for column in &columns.values {
+            let row = rows.zip(row);
+            let varied: Vec<(&Axis, &Value)> = row.into_iter().chain([(columns, column)]).collect();
+            cells.push(cell(settings.clone(), &varied)?);
+        }
+    }
+    Ok(cells)
+}
+
+/// The job of the cell with these values.
+fn cell(mut settings: Settings, varied: &[(&Axis, &Value)]) -> Result<SampleJob> {
+    let mut prefix = String::new();
+    for (axis, value) in varied {
+        settings.insert(axis.key.clone(), (*value).clone());
+        prefix += &format!("{}={}_", axis.key.replace('_', "-"), plain(value));
+    }
+    let is_named = settings.contains_key("output_dir");
+    let mut job = SampleJob::check(&layers::read(settings)?)?;
+    if let (false, [actor]) = (is_named, &job.actors[..]) {
+        job.output_dir = actor.with_file_name("sweep");
+    }
+    job.file_prefix = prefix;
+    Ok(job)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plain_model() -> SweepFlags {
+        SweepFlags {
+            prompt: Some("a cat".into()),
+            no_actor: Some(true),
+            output_dir: Some("x".into()),
+            ..SweepFlags::default()
+        }
+    }
+
+    fn message(flags: &SweepFlags) -> String {
+        SweepJob::check(flags).expect_err("it is wrong").to_string()
+    }
+
+    #[test]
+    fn two_lists_span_rows_and_columns_and_a_single_value_spans_nothing() -> Result<()> {
+        let job = SweepJob::check(&SweepFlags {
+            guidance_scale: Some(vec![3.0, 7.5]),
+            semantic_interpolation: Some(vec![0.5, 1.0, 1.5]),
+            ..plain_model()
+        })?;
+        let cell = |i: usize| {
+            let job = &job.cells[i];
+            let g = job.guidance.semantic_interpolation;
+            (job.drawing.guidance_scale, g, job.file_prefix.as_str())
+        };
+        assert_eq!(job.cells.len(), 6);
+        assert_eq!(
+            cell(1),
+            (3.0, Some(1.0), "guidance-scale=3_semantic-interpolation=1_")
+        );
+        assert_eq!(cell(5).1, Some(1.5));
+        assert_eq!(job.columns.labels, ["g=0.5", "g=1", "g=1.5"]);
+
+        let job = SweepJob::check(&SweepFlags {
+            guidance_scale: Some(vec![3.0]),
+            semantic_interpolation: Some(vec![0.5, 1.0]),
+            ..plain_model()
+        })?;
+        assert!(job.rows.is_none());
+        assert_eq!(job.cells[0].drawing.guidance_scale, 3.0);
+        Ok(())
+    }
+
+    #[test]
+    fn lists_that_make_no_grid_are_refused() {
+        let nothing = message(&plain_model());
+        assert!(nothing.contains("there is nothing to sweep"), "{nothing}");
+        let twice = message(&SweepFlags {
+            guidance_scale: Some(vec![3.0, 5.0, 3.0]),
+            ..plain_model()
+        });
+        assert_eq!(
+            twice,
+            "--guidance-scale: found 3 twice, expected different values"
+        );
+        let empty = message(&SweepFlags {
+            guidance_scale: Some(Vec::new()),
+            ..plain_model()
+        });
+        assert!(empty.contains("found an empty list"), "{empty}");
+        let three = message(&SweepFlags {
+            no_actor: None,
+            eta_1: Some(vec![1.0, 2.0]),
+            eta_2: Some(vec![1.0, 2.0]),
+            guidance_scale: Some(vec![1.0, 2.0]),
+            ..plain_model()
+        });
+        assert!(
+            three.contains(
+                "found lists for --eta-1, --eta-2, --guidance-scale, expected at most two"
+            ),
+            "{three}"
+        );
+        let actor = message(&SweepFlags {
+            eta_2: Some(vec![1.0, 2.0]),
+            ..plain_model()
+        });
+        assert!(actor.contains("--eta-2 guides with an actor"), "{actor}");
+        let many = message(&SweepFlags {
+            guidance_scale: Some((0..40).map(f64::from).collect()),
+            semantic_interpolation: Some((0..40).map(|i| f64::from(i) / 10.0).collect()),
+            ..plain_model()
+        });
+        assert!(many.contains("found 1600 combinations"), "{many}");
+    }
+}

@@ -1,0 +1,234 @@
+//! Photos from elsewhere: PNG and JPEG of any size, brought to the size of a base set.
+
+use std::fs;
+use std::io::Cursor;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use image::imageops::{self, FilterType};
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Rgb, RgbImage};
+
+use crate::error::{Error, ErrorKind, usage};
+
+/// Most bytes of a photo's file, and of its pixels once decoded: 178 megapixels in 8-bit RGB. The
+/// header is looked at before room for the pixels is made.
+const LARGEST: u64 = 512 << 20;
+
+/// A photo is enlarged by at most this factor: beyond it there is more filter than photo.
+const MOST_ENLARGED: f64 = 4.0;
+
+/// A photo as it is drawn, with what tells it from another.
+#[derive(Clone, Debug)]
+pub struct Photo {
+    /// Its pixels, upright, without transparency.
+    pub picture: RgbImage,
+    /// Name of its file, without the folder.
+    pub name: String,
+    /// CRC-32 of its file, eight hexadecimal digits.
+    pub crc32: String,
+}
+
+/// Reads a PNG or JPEG. It is turned as its EXIF orientation says, laid on white where it is
+/// transparent, and brought to 8-bit RGB; a colour profile is not looked at.
+///
+/// # Errors
+/// When the file is missing, too large, damaged, or neither PNG nor JPEG; the message names it.
+pub fn read_photo(path: &Path) -> Result<Photo> {
+    let shown = path.display();
+    let opening = || Error::new(ErrorKind::Usage, format!("opening the picture {shown}"));
+    let metadata = fs::metadata(path).with_context(opening)?;
+    if !metadata.is_file() {
+        return Err(usage(format!("{shown} is no file, expected a PNG or JPEG")));
+    }
+    if metadata.len() > LARGEST {
+        return Err(too_large(path, &format!("{} bytes", metadata.len())));
+    }
+    let bytes = fs::read(path).with_context(opening)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    Ok(Photo {
+        picture: decode(path, &bytes)?,
+        name: name.into_owned(),
+        crc32: format!("{:08x}", crc32fast::hash(&bytes)),
+    })
+}
+
+fn too_large(path: &Path, found: &str) -> anyhow::Error {
+    usage(format!(
+        "{}: found {found}, expected at most {} MiB in the file and as 8-bit pixels: shrink the \
+         picture first",
+        path.display(),
+        LARGEST >> 20
+    ))
+}
+
+fn decode(path: &Path, bytes: &[u8]) -> Result<RgbImage> {
+    let damaged = || Error::new(ErrorKind::Usage, format!("decoding {}", path.display()));
+    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
+    if !matches!(reader.format(), Some(ImageFormat::Png | ImageFormat::Jpeg)) {
+        return Err(usage(format!(
+            "{} is no picture of a known kind, expected a PNG or JPEG",
+            path.display()
+        )));
+    }
+    let mut decoder = reader.into_decoder().with_context(damaged)?;
+    let (width, height) = decoder.dimensions();
+    if decoder.total_bytes() > LARGEST {
+        return Err(too_large(path, &format!("{width} x {height} pixels")));
+    }
+    let orientation = decoder.orientation().with_context(damaged)?;
+    let mut picture = DynamicImage::from_decoder(decoder).with_context(damaged)?;
+    picture.apply_orientation(orientation);
+    Ok(match picture.color().has_alpha() {
+        true => on_white(&picture),
+        false => picture.into_rgb8(),
+    })
+}
+
+/// The picture without its transparency, on a white ground.
+fn on_white(picture: &DynamicImage) -> RgbImage {
+    let picture = picture.to_rgba8();
+    RgbImage::from_fn(picture.width(), picture.height(), |x, y| {
+        let [r, g, b, alpha] = picture.get_pixel(x, y).0;
+        let alpha = u32::from(alpha);
+        // Both products lie below 255², so the rounded quotient lies within a byte.
+        Rgb([r, g, b]
+            .map(|value| ((u32::from(value) * alpha + 255 * (255 - alpha) + 127) / 255) as u8))
+    })
+}
+
+/// The middle of a picture with the proportions of `width` x `height`, brought to that size with a
+/// Lanczos filter of three lobes on the sRGB values; a picture of that very size stays as it is.
+/// Also returns the factor by which it was enlarged, below 1 where it was shrunk.
+///
+/// # Errors
+/// When the picture would be enlarged more than four times.
+pub fn fit_to(picture: &RgbImage, width: u32, height: u32) -> Result<(RgbImage, f64)> {
+    let (full_width, full_height) = picture.dimensions();
+    let factor =
+        (f64::from(width) / f64::from(full_width)).max(f64::from(height) / f64::from(full_height));
+    if factor > MOST_ENLARGED {
+        let least = |side: u32| (f64::from(side) / MOST_ENLARGED).ceil();
+        return Err(usage(format!(
+            "found {full_width} x {full_height} pixels, expected at least {} x {}: a smaller \
+             picture would be enlarged more than {MOST_ENLARGED} times to {width} x {height}",
+            least(width),
+            least(height)
+        )));
+    }
+    let part = |side: u32, most: u32| ((f64::from(side) / factor).round() as u32).clamp(1, most);
+    let (part_width, part_height) = (part(width, full_width), part(height, full_height));
+    let left = (full_width - part_width) / 2;
+    let top = (full_height - part_height) / 2;
+    Ok((
+        cut(picture, [left, top, part_width, part_height], width, height),
+        factor,
+    ))
+}
+
+/// The part `[x, y, w, h]` of a picture, brought to `width` x `height` as by [`fit_to`].
+pub fn cut(picture: &RgbImage, part: [u32; 4], width: u32, height: u32) -> RgbImage {
+    let [x, y, w, h] = part;
+    let part = imageops::crop_imm(picture, x, y, w, h).to_image();
+    imageops::resize(&part, width, height, FilterType::Lanczos3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::{ExtendedColorType, ImageEncoder, RgbaImage};
+
+    /// Where on the picture a tester's colours lie: left half red, right half blue.
+    fn halves(width: u32, height: u32) -> RgbImage {
+        RgbImage::from_fn(width, height, |x, _| match x < width / 2 {
+            true => Rgb([250, 0, 0]),
+            false => Rgb([0, 0, 250]),
+        })
+    }
+
+    fn decoded(bytes: &[u8]) -> Result<RgbImage> {
+        decode(Path::new("x.png"), bytes)
+    }
+
+    #[test]
+    fn a_picture_of_the_right_size_is_not_touched() -> Result<()> {
+        let picture = RgbImage::from_fn(8, 16, |x, y| Rgb([x as u8 * 9, y as u8 * 7, 3]));
+        let (same, factor) = fit_to(&picture, 8, 16)?;
+        assert_eq!((same, factor), (picture, 1.0));
+        Ok(())
+    }
+
+    #[test]
+    fn the_middle_is_taken_in_the_right_proportions() -> Result<()> {
+        // 300 x 100 to a square: columns 100 to 199, whose middle is where the colours meet.
+        let (square, factor) = fit_to(&halves(300, 100), 50, 50)?;
+        assert_eq!(square.dimensions(), (50, 50));
+        assert_eq!(factor, 0.5);
+        assert_eq!(square.get_pixel(2, 25).0, [250, 0, 0]);
+        assert_eq!(square.get_pixel(47, 25).0, [0, 0, 250]);
+        let reds = square.pixels().filter(|pixel| pixel.0[0] > 125).count();
+        assert_eq!(reds, 50 * 25, "as much on the left as on the right");
+        Ok(())
+    }
+
+    #[test]
+    fn a_tiny_picture_is_refused_with_the_least_size() {
+        let error = fit_to(&halves(15, 400), 64, 64).expect_err("it is too narrow");
+        let message = error.to_string();
+        assert!(
+            message.contains("found 15 x 400 pixels, expected at least 16 x 16"),
+            "{message}"
+        );
+        assert!(fit_to(&halves(16, 400), 64, 64).is_ok());
+    }
+
+    #[test]
+    fn transparency_lies_on_white() -> Result<()> {
+        let picture =
+            RgbaImage::from_fn(2, 1, |x, _| image::Rgba([200, 100, 0, [0, 51][x as usize]]));
+        let mut bytes = Vec::new();
+        picture.write_to(&mut Cursor::new(&mut bytes), ImageFormat::Png)?;
+        // 51 of 255 is a fifth: 200 / 5 + 255 · 4 / 5 = 244.
+        assert_eq!(decoded(&bytes)?.into_raw(), [255, 255, 255, 244, 224, 204]);
+        Ok(())
+    }
+
+    /// An EXIF block with nothing but the tag of the orientation.
+    fn exif(orientation: u8) -> Vec<u8> {
+        let mut block = b"MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".to_vec();
+        block.extend([orientation, 0, 0, 0, 0, 0, 0]);
+        block
+    }
+
+    #[test]
+    fn a_photo_is_turned_as_its_exif_orientation_says() -> Result<()> {
+        let mut bytes = Vec::new();
+        let mut encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 100);
+        encoder.set_exif_metadata(exif(6)).expect("JPEG has EXIF");
+        encoder.write_image(&halves(32, 16), 32, 16, ExtendedColorType::Rgb8)?;
+        let upright = decoded(&bytes)?;
+        // 6: what is stored as the left side is the top.
+        assert_eq!(upright.dimensions(), (16, 32));
+        let (top, bottom) = (upright.get_pixel(8, 4).0, upright.get_pixel(8, 28).0);
+        assert!(top[0] > 200 && top[2] < 50, "{top:?}");
+        assert!(bottom[2] > 200 && bottom[0] < 50, "{bottom:?}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_huge_picture_is_refused_by_its_header_alone() {
+        // A PNG that says it has 60000 x 60000 pixels, and as good as no pixel.
+        let mut bytes = Vec::new();
+        let mut encoder = png::Encoder::new(&mut bytes, 60_000, 60_000);
+        encoder.set_color(png::ColorType::Rgb);
+        let mut writer = encoder.write_header().expect("a header");
+        writer
+            .write_chunk(png::chunk::IDAT, &[0])
+            .expect("room for a chunk");
+        drop(writer);
+        let message = format!("{:#}", decoded(&bytes).expect_err("it is huge"));
+        assert!(
+            message.contains("60000 x 60000 pixels, expected at most 512 MiB"),
+            "{message}"
+        );
+    }
+}
