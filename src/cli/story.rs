@@ -9,6 +9,10 @@ use super::{DrawingFlags, ModelFlags};
 
 /// Flags of `story`, and its batch keys. What the story file itself may hold is in
 /// [`crate::config::story`].
+#[allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "help text: [NAME] is no link"
+)]
 #[derive(Clone, Debug, Default, PartialEq, Args, Serialize, Deserialize)]
 pub struct StoryFlags {
     /// Story file: {"title": …, "characters": {"NAME": {"prompt": …, "subject": …} or {"actor": …}},
