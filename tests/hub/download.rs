@@ -257,13 +257,13 @@ fn part_length(folder: &Path) -> u64 {
 fn ctrl_c_ends_the_program_in_the_middle_of_a_download_and_keeps_what_has_come() {
     let (hub, _) = pipeline();
     let scratch = Scratch::new();
-    let config = content(400_000, 5);
+    let index = content(400_000, 5);
     hub.change(ID, |repository| {
         repository
             .files
-            .insert("unet/config.json".to_owned(), config);
+            .insert("model_index.json".to_owned(), index);
     });
-    hub.fail("unet/config.json", &[Fault::Silence(150_000)]);
+    hub.fail("model_index.json", &[Fault::Silence(150_000)]);
     let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_oneactor"))
         .args(["generate-base", "--model", ID, "-p", "a cat"])
         .args(["--subject", "cat", "-o", "out"])
