@@ -237,8 +237,13 @@ fn every_image_of_a_batch_has_masks_of_its_own() {
     let alone = [5, 6].map(|seed| run(&[seed]));
     let together = run(&[5, 6]);
     assert_eq!(together.size(), [2, 2, 16, 16]);
-    assert_eq!(together, Tensor::cat(&alone, 0));
-    assert_ne!(alone[0], alone[1]);
+    // A batch may change the last bits, and with them the side of the threshold on which a position
+    // lies; two pictures' own masks differ in far more positions than one in a hundred.
+    let share = |a: &Tensor, b: &Tensor| a.ne_tensor(b).to_kind(Kind::Float).mean(Kind::Float);
+    let moved = share(&together, &Tensor::cat(&alone, 0)).double_value(&[]);
+    assert!(moved <= 0.01, "{moved} of the positions differ");
+    let apart = share(&alone[0], &alone[1]).double_value(&[]);
+    assert!(apart > 0.03, "only {apart} of the positions differ");
 }
 
 #[test]
