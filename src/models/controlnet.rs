@@ -7,11 +7,10 @@ use anyhow::Result;
 use tch::Tensor;
 
 use super::cross_attention::Text;
-use super::embeddings::{TimestepEmbedding, Timesteps};
 use super::layers::Conv2d;
 use super::resnet::{ResnetBlock2D, ResnetConfig};
+use super::time_conditions::{AddedConditions, TimeConditions, TimeConfig};
 use super::unet_2d_blocks::{BlockConfig, Condition, DownBlock, DownBlockType, MidBlock};
-use super::unet_2d_condition::AddedConditions;
 use crate::io::weights::WeightPath;
 pub use config::{ControlNetConfig, MidBlockType};
 
@@ -135,9 +134,7 @@ impl Residuals {
 
 /// The ControlNet.
 pub struct ControlNetModel {
-    time_proj: Timesteps,
-    time_embedding: TimestepEmbedding,
-    added: Option<(Timesteps, TimestepEmbedding)>,
+    time: TimeConditions,
     conv_in: Conv2d,
     controlnet_cond_embedding: ConditioningEmbedding,
     down_blocks: Vec<DownBlock>,
@@ -154,11 +151,15 @@ impl ControlNetModel {
     pub fn new(path: &WeightPath, config: &ControlNetConfig) -> Result<Self> {
         let blocks = config.blocks()?;
         let channels = config.block_out_channels[0];
-        let temb_channels = 4 * channels;
-        let sinusoids = |dim| Timesteps::new(dim, config.flip_sin_to_cos, config.freq_shift);
-        let added = config
-            .addition_time_embed_dim
-            .filter(|_| config.addition_embed_type.is_some());
+        let time = TimeConfig {
+            channels,
+            flip_sin_to_cos: config.flip_sin_to_cos,
+            freq_shift: config.freq_shift,
+            addition_time_embed_dim: config
+                .addition_time_embed_dim
+                .filter(|_| config.addition_embed_type.is_some()),
+            projection_class_embeddings_input_dim: config.projection_class_embeddings_input_dim,
+        };
 
         let mut down_blocks = Vec::new();
         let mut skip_channels = vec![channels];
@@ -178,22 +179,7 @@ impl ControlNetModel {
         let last = &blocks[blocks.len() - 1];
 
         Ok(ControlNetModel {
-            time_proj: sinusoids(channels),
-            time_embedding: TimestepEmbedding::new(
-                &(path / "time_embedding"),
-                channels,
-                temb_channels,
-            ),
-            added: added.map(|dim| {
-                let width = config
-                    .projection_class_embeddings_input_dim
-                    .unwrap_or(6 * dim);
-                let path = path / "add_embedding";
-                (
-                    sinusoids(dim),
-                    TimestepEmbedding::new(&path, width, temb_channels),
-                )
-            }),
+            time: TimeConditions::new(path, &time),
             conv_in: Conv2d::new(&(path / "conv_in"), config.in_channels, channels, 3),
             controlnet_cond_embedding: ConditioningEmbedding::new(
                 &(path / "controlnet_cond_embedding"),
@@ -229,20 +215,7 @@ impl ControlNetModel {
         cond: &Tensor,
     ) -> Residuals {
         // 1. time
-        let kind = sample.kind();
-        let mut temb = self
-            .time_embedding
-            .forward(&self.time_proj.forward(timesteps).to_kind(kind)); // [B, D_t]
-        if let Some((add_time_proj, add_embedding)) = &self.added {
-            let given = added.expect("the caller knows the config and gives text and sizes");
-            let b = given.time_ids.size()[0];
-            let sizes = add_time_proj
-                .forward(&given.time_ids.flatten(0, -1))
-                .view([b, -1]); // [B, 6 D_a]
-            let both = Tensor::cat(&[&given.text_embeds, &sizes.to_kind(kind)], -1);
-            temb += add_embedding.forward(&both);
-        }
-        let silu_temb = temb.silu();
+        let silu_temb = self.time.forward(timesteps, added, sample.kind()); // [B, D_t]
         let condition = Condition {
             silu_temb: &silu_temb,
             text: text.into(),

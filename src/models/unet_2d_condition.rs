@@ -8,14 +8,16 @@ use tch::Tensor;
 use super::config::{PerBlock, expect, expect_fixed};
 use super::controlnet::Residuals;
 use super::cross_attention::Text;
-use super::embeddings::{TimestepEmbedding, Timesteps};
 use super::layers::{Conv2d, GroupNorm};
+use super::time_conditions::{TimeConditions, TimeConfig};
 use super::unet_2d_blocks::{
     BlockAttention, BlockConfig, Condition, DownBlock, DownBlockType, MidBlock, UpBlock,
     UpBlockType,
 };
 use crate::error::model;
 use crate::io::weights::WeightPath;
+
+pub use super::time_conditions::AddedConditions;
 
 /// `unet/config.json`, the fields that describe this architecture. A field that would change it in
 /// a way this port does not know is refused by [`UNet2DConditionConfig::check`].
@@ -168,31 +170,6 @@ impl UNet2DConditionConfig {
     }
 }
 
-/// What SDXL is told besides the prompt's tokens.
-#[derive(Debug)]
-pub struct AddedConditions {
-    /// The pooled prompt embedding `[B, D]`.
-    pub text_embeds: Tensor,
-    /// Original height and width, top and left of the crop, target height and width, in pixels
-    /// `[B, 6]`.
-    pub time_ids: Tensor,
-}
-
-impl AddedConditions {
-    /// The same change made to both.
-    pub fn map(&self, change: impl Fn(&Tensor) -> Tensor) -> AddedConditions {
-        AddedConditions {
-            text_embeds: change(&self.text_embeds),
-            time_ids: change(&self.time_ids),
-        }
-    }
-}
-
-struct AddEmbedding {
-    add_time_proj: Timesteps,
-    add_embedding: TimestepEmbedding,
-}
-
 /// The first half of a pass: what [`UNet2DConditionModel::decode`] goes on from.
 pub struct Encoded {
     /// The encoder's output, Eq. (7) `[B, C, H/2ⁿ, W/2ⁿ]`.
@@ -222,9 +199,7 @@ impl Encoded {
 
 /// The U-Net.
 pub struct UNet2DConditionModel {
-    time_proj: Timesteps,
-    time_embedding: TimestepEmbedding,
-    added: Option<AddEmbedding>,
+    time: TimeConditions,
     conv_in: Conv2d,
     down_blocks: Vec<DownBlock>,
     mid_block: MidBlock,
@@ -266,26 +241,24 @@ impl UNet2DConditionModel {
             }),
         };
 
-        let added = match (
+        let addition_time_embed_dim = match (
             config.addition_embed_type.as_deref(),
             config.addition_time_embed_dim,
         ) {
             (None, _) => None,
-            (Some(_), Some(dim)) => Some(AddEmbedding {
-                add_time_proj: Timesteps::new(dim, config.flip_sin_to_cos, config.freq_shift),
-                add_embedding: TimestepEmbedding::new(
-                    &(path / "add_embedding"),
-                    config
-                        .projection_class_embeddings_input_dim
-                        .unwrap_or(6 * dim),
-                    temb_channels,
-                ),
-            }),
             (Some(kind), None) => {
                 return Err(model(format!(
                     "unet/config.json: {kind} without addition_time_embed_dim"
                 )));
             }
+            (_, dim) => dim,
+        };
+        let time = TimeConfig {
+            channels: channels[0],
+            flip_sin_to_cos: config.flip_sin_to_cos,
+            freq_shift: config.freq_shift,
+            addition_time_embed_dim,
+            projection_class_embeddings_input_dim: config.projection_class_embeddings_input_dim,
         };
 
         let mut down_blocks = Vec::new();
@@ -328,13 +301,7 @@ impl UNet2DConditionModel {
         }
 
         Ok(UNet2DConditionModel {
-            time_proj: Timesteps::new(channels[0], config.flip_sin_to_cos, config.freq_shift),
-            time_embedding: TimestepEmbedding::new(
-                &(path / "time_embedding"),
-                channels[0],
-                temb_channels,
-            ),
-            added,
+            time: TimeConditions::new(path, &time),
             conv_in: Conv2d::new(&(path / "conv_in"), config.in_channels, channels[0], 3),
             down_blocks,
             mid_block,
@@ -361,21 +328,7 @@ impl UNet2DConditionModel {
         added: Option<&AddedConditions>,
     ) -> Encoded {
         // 1. time
-        let kind = sample.kind();
-        let mut temb = self
-            .time_embedding
-            .forward(&self.time_proj.forward(timesteps).to_kind(kind)); // [B, D_t]
-        if let Some(own) = &self.added {
-            let given = added.expect("the caller knows the config and gives text and sizes");
-            let b = given.time_ids.size()[0];
-            let sizes = own
-                .add_time_proj
-                .forward(&given.time_ids.flatten(0, -1))
-                .view([b, -1]); // [B, 6 D_a]
-            let both = Tensor::cat(&[&given.text_embeds, &sizes.to_kind(kind)], -1);
-            temb += own.add_embedding.forward(&both);
-        }
-        let silu_temb = temb.silu();
+        let silu_temb = self.time.forward(timesteps, added, sample.kind()); // [B, D_t]
         // 2. input
         let mut hidden = self.conv_in.forward(sample); // [B, C_0, H, W]
         // 3. down
