@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::manifest::Manifest;
 use super::picture::save_table;
-use super::sample::{Sampling, Stage, draw_missing, restore_rows};
+use super::sample::{self, Sampling, draw_missing, restore_rows};
 use super::session::Session;
 use super::tune::{self, Tuning};
 use super::{Prepared, work_off};
@@ -72,7 +72,7 @@ fn prepare(session: &Session, job: AblateJob) -> Result<Ablation> {
         let tuning = tuning.map(|job| tune::prepare(session, job)).transpose()?;
         let is_tuned = tuning.as_ref().is_none_or(|tuning| tuning.is_finished);
         if is_tuned {
-            let sampling = sampling(session, column.tuned())?;
+            let sampling = sample::prepare(session, column.tuned())?;
             drawn.push(sampling.settings());
             planned.extend(
                 sampling
@@ -84,7 +84,7 @@ fn prepare(session: &Session, job: AblateJob) -> Result<Ablation> {
             // Drawn with the actor that is there, only to check the prompts and to name the files.
             let mut job = column.drawing.clone();
             job.drawing.overwrite = true;
-            let sampling = sampling(session, job)?;
+            let sampling = sample::prepare(session, job)?;
             planned.extend(sampling.pictures.into_iter().map(|picture| picture.path));
         }
         tunings.extend(tuning);
@@ -101,10 +101,6 @@ fn prepare(session: &Session, job: AblateJob) -> Result<Ablation> {
     })
 }
 
-fn sampling(session: &Session, job: crate::config::SampleJob) -> Result<Sampling> {
-    Stage::look_up(session, &job)?.sampling(job)
-}
-
 fn execute(session: &Session, ablation: Ablation) -> Result<()> {
     let Ablation { job, tunings, .. } = ablation;
     for tuning in tunings {
@@ -114,7 +110,7 @@ fn execute(session: &Session, ablation: Ablation) -> Result<()> {
     }
     let columns = job.columns.iter();
     let columns: Vec<Sampling> = columns
-        .map(|column| sampling(session, column.tuned()))
+        .map(|column| sample::prepare(session, column.tuned()))
         .collect::<Result<_>>()?;
     let steps: usize = columns.iter().map(Sampling::steps_to_do).sum();
     let is_drawing = steps > 0;

@@ -106,7 +106,11 @@ impl Prepared for Sampling {
     }
 }
 
-fn prepare(session: &Session, job: SampleJob) -> Result<Sampling> {
+/// Checks a job and lists its pictures.
+///
+/// # Errors
+/// As [`Stage::look_up`] and [`Stage::sampling`].
+pub(super) fn prepare(session: &Session, job: SampleJob) -> Result<Sampling> {
     Stage::look_up(session, &job)?.sampling(job)
 }
 
