@@ -219,7 +219,8 @@ def write_sdxl(folder):
         model.set_progress_bar_config(disable=True)
         generator = torch.Generator("cpu").manual_seed(3)
         latents.append(model("a red hobbit", height=64, width=48, num_inference_steps=8, guidance_scale=5.0, generator=generator, output_type="latent").images)
-    assert torch.equal(*latents)
+    # The weights are equal to the bit; on some processors the place of a tensor in memory decides the kernel, and so the last bits.
+    assert torch.linalg.norm(latents[0] - latents[1]) < 1e-5 * torch.linalg.norm(latents[0])
     save(folder / "latents.safetensors", {"latents": latents[0]})
 
 
