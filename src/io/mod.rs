@@ -6,6 +6,7 @@ pub mod bitmap_font;
 pub mod blob;
 pub mod canny;
 pub mod contact_sheet;
+pub mod finite_scan;
 pub mod html;
 pub mod hub;
 mod ldm_names;

@@ -1,12 +1,13 @@
 //! The only loader of weights: safetensors files, memory-mapped, checked both ways.
 //!
 //! A network asks for each of its tensors by name and shape and never fails on the way. What went
-//! wrong is collected and reported together by [`Weights::finish`]: missing, misshapen, non-finite
-//! and unused tensors, each with its file and key.
+//! wrong is collected and reported together by [`Weights::finish`]: missing, misshapen and unused
+//! tensors, each with its file and key. Whether all values are finite is seen by a [`FiniteScan`].
+//!
+//! [`FiniteScan`]: super::finite_scan::FiniteScan
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::ops::Div;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,13 +18,11 @@ use safetensors::{Dtype, SafeTensors};
 use tch::{Device, Kind, Tensor};
 
 use super::blob::Blob;
+use super::finite_scan::{Values, list};
 use super::ldm_names::{LdmNames, Part, Place, UnetNames};
 use super::lora::{LoraSet, LorasOfNetwork};
 use super::single_file::{Component, is_no_weight};
 use crate::error::model;
-
-/// How many problems of one kind a report lists before it only counts them.
-const LISTED: usize = 12;
 
 /// The bytes of one opened file. A mapping is never unmapped: on a CPU in the file's own precision
 /// the tensors *are* the mapping, and a model lives as long as the process.
@@ -74,6 +73,7 @@ pub struct Weights {
     loras: Option<LorasOfNetwork>,
     files: Vec<Rc<str>>,
     used: RefCell<BTreeSet<String>>,
+    read: RefCell<Vec<Values>>,
     problems: RefCell<Problems>,
     device: Device,
     kind: Kind,
@@ -127,6 +127,7 @@ impl Weights {
             loras: None,
             files,
             used: RefCell::default(),
+            read: RefCell::default(),
             problems: RefCell::default(),
             device,
             kind,
@@ -163,11 +164,11 @@ impl Weights {
         self.used.borrow_mut().extend(keys);
     }
 
-    /// Reports all that did not fit.
+    /// Reports all that did not fit. Returns what was read, for a look at its values.
     ///
     /// # Errors
-    /// When any tensor was missing, misshapen or non-finite, or was left unused.
-    pub fn finish(self) -> Result<()> {
+    /// When any tensor was missing, misshapen or left unused, or is not finite with a LoRA in it.
+    pub fn finish(self) -> Result<Vec<Values>> {
         let prefix = self.prefix();
         let used = self.used.into_inner();
         let unused: Vec<String> = self
@@ -184,20 +185,14 @@ impl Weights {
             ("unused", &unused),
         ];
         if kinds.iter().all(|(_, list)| list.is_empty()) {
-            return Ok(());
+            return Ok(self.read.into_inner());
         }
         let mut report = format!(
             "the weights do not fit the config: {}",
             self.files.join(", ")
         );
-        for (kind, list) in kinds.iter().filter(|(_, list)| !list.is_empty()) {
-            let _ = write!(report, "\n  {} {kind}:", list.len());
-            for item in list.iter().take(LISTED) {
-                let _ = write!(report, "\n    {item}");
-            }
-            if list.len() > LISTED {
-                let _ = write!(report, "\n    … and {} more", list.len() - LISTED);
-            }
+        for (kind, problems) in kinds.iter().filter(|(_, list)| !list.is_empty()) {
+            list(&mut report, kind, problems);
         }
         Err(model(report))
     }
@@ -229,7 +224,7 @@ impl Weights {
                 .push(format!("{full} {shape:?} ({files})"));
             return placeholder();
         };
-        self.used.borrow_mut().insert(place.key);
+        let is_first = self.used.borrow_mut().insert(place.key);
         let kind = match entry.dtype {
             Dtype::F32 => Kind::Float,
             Dtype::F16 => Kind::Half,
@@ -253,23 +248,32 @@ impl Weights {
             self.problems.borrow_mut().misshapen.push(text);
             return placeholder();
         }
+        let name = format!("{full} ({})", entry.file);
         let view = place.part.of(&view(entry, kind), shape);
         let merged = match &self.loras {
             Some(loras) if with_loras => loras.merge(key, &view),
             _ => None,
         };
         let tensor = match merged {
-            Some(merged) => merged.to_device(self.device).to_kind(self.kind),
+            Some(merged) => {
+                let merged = merged.to_device(self.device).to_kind(self.kind);
+                // One number decides: a sum is finite only when every addend is.
+                if !merged.sum(Kind::Float).double_value(&[]).is_finite() {
+                    self.problems.borrow_mut().non_finite.push(name.clone());
+                }
+                merged
+            }
             None if self.device == Device::Cpu => view.to_kind(self.kind),
             // Copied to plain memory first: page faults inside a copy to the GPU serialise it.
             None => view.copy().to_device(self.device).to_kind(self.kind),
         };
-        // One number decides: a sum is finite only when every addend is. It needs no memory.
-        if !tensor.sum(Kind::Float).double_value(&[]).is_finite() {
-            self.problems
-                .borrow_mut()
-                .non_finite
-                .push(format!("{full} ({})", entry.file));
+        if is_first {
+            self.read.borrow_mut().push(Values {
+                name,
+                dtype: entry.dtype,
+                kind: self.kind,
+                data: entry.data,
+            });
         }
         tensor
     }

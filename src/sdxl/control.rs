@@ -11,6 +11,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::{Backbone, Conditioning};
 use crate::error::usage;
+use crate::io::finite_scan::FiniteScan;
 use crate::io::model_files::ModelFiles;
 use crate::io::weights::Weights;
 use crate::models::config::PerBlock;
@@ -114,7 +115,7 @@ impl ControlNet {
         let load = || -> Result<ControlNetModel> {
             let weights = Weights::open(&files.weights("")?, device, kind)?;
             let model = ControlNetModel::new(&weights.root(), &controlnet_config(files)?)?;
-            weights.finish()?;
+            FiniteScan::start(weights.finish()?).wait()?;
             Ok(model)
         };
         let model = load().with_context(|| format!("loading the ControlNet {}", files.name()))?;

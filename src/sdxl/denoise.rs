@@ -97,7 +97,7 @@ pub struct Denoised {
 /// the pictures of `control` where there is one. `progress` is called after each step; an error from it ends the loop.
 ///
 /// # Errors
-/// When `progress` says so, or the latents hold a value that is not finite.
+/// When `progress` says so, or weights or latents hold a value that is not finite.
 pub fn denoise(
     backbone: &Backbone,
     scheduler: &mut dyn Scheduler,
@@ -160,6 +160,7 @@ pub fn denoise(
             progress(step)?;
         }
     }
+    backbone.weights_are_finite()?;
     finite(
         &latents,
         "the latents after the last step",

@@ -7,6 +7,7 @@ use super::pipeline::{Pipeline, vae_config, vae_folder};
 use super::prompt::Tokenizers;
 use super::{Backbone, ModelFacts};
 use crate::error::model;
+use crate::io::finite_scan::{FiniteScan, Values};
 use crate::io::model_files::ModelFiles;
 use crate::io::weights::{WeightPath, Weights};
 use crate::models::autoencoder_kl::AutoencoderKl;
@@ -25,11 +26,13 @@ pub struct LoadOptions<'a> {
     pub vae: Option<&'a ModelFiles>,
 }
 
-/// Opens a component's weights, builds its network, and checks that both fit.
+/// Opens a component's weights, builds its network, and checks that both fit. The values that were
+/// read are added to `values`.
 fn network<T>(
     files: &ModelFiles,
     component: &str,
     placement: (Device, Kind),
+    values: &mut Vec<Values>,
     build: impl FnOnce(&WeightPath) -> Result<T>,
 ) -> Result<T> {
     let load = || -> Result<T> {
@@ -37,7 +40,7 @@ fn network<T>(
             .with_loras(files.loras(), component);
         weights.allow_unused("embeddings.position_ids");
         let network = build(&weights.root())?;
-        weights.finish()?;
+        values.extend(weights.finish()?);
         Ok(network)
     };
     load().with_context(|| format!("loading {component} of {}", files.name()))
@@ -48,13 +51,14 @@ fn text_encoders(
     files: &ModelFiles,
     pipeline: Pipeline,
     placement: (Device, Kind),
+    values: &mut Vec<Values>,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Vec<(ClipTextModel, i64)>> {
     let mut text_encoder = |component: &&str| -> Result<(ClipTextModel, i64)> {
         progress(component);
         let config: ClipTextConfig = files.json(&format!("{component}/config.json"))?;
         let build = |path: &WeightPath| ClipTextModel::new(path, &config);
-        let encoder = network(files, component, placement, build)?;
+        let encoder = network(files, component, placement, values, build)?;
         Ok((encoder, config.hidden_size))
     };
     let components = pipeline.text_encoders().iter();
@@ -77,7 +81,8 @@ impl Backbone {
     /// name of each component before it is read.
     ///
     /// # Errors
-    /// When a file is missing or does not fit; the message names file and tensor.
+    /// When a file is missing or does not fit; the message names file and tensor. Values that are not
+    /// finite are reported later, see [`Backbone::weights_are_finite`].
     pub fn load(
         files: &ModelFiles,
         options: &LoadOptions,
@@ -98,7 +103,8 @@ impl Backbone {
         )?;
         let placement = (options.device, options.kind);
 
-        let text_encoders = text_encoders(files, pipeline, placement, progress)?;
+        let mut values = Vec::new();
+        let text_encoders = text_encoders(files, pipeline, placement, &mut values, progress)?;
         let (text_encoders, token_widths): (Vec<_>, Vec<_>) = text_encoders.into_iter().unzip();
         expect(
             || format!("{}: unet/config.json: cross_attention_dim", files.name()),
@@ -109,7 +115,7 @@ impl Backbone {
 
         progress("unet");
         let mut fingerprint = String::new();
-        let unet = network(files, "unet", placement, |path| {
+        let unet = network(files, "unet", placement, &mut values, |path| {
             let unet = UNet2DConditionModel::new(path, &unet_config)?;
             fingerprint = fingerprint_of(path, &unet_config);
             Ok(unet)
@@ -119,7 +125,8 @@ impl Backbone {
         progress("vae");
         let vae_kind = pipeline.vae_kind(&vae_config, options.kind);
         let placement = (options.device, vae_kind);
-        let vae = network(vae_files, vae_folder(vae_files)?, placement, |path| {
+        let folder = vae_folder(vae_files)?;
+        let vae = network(vae_files, folder, placement, &mut values, |path| {
             AutoencoderKl::new(path, &vae_config)
         })?;
 
@@ -143,6 +150,7 @@ impl Backbone {
             force_zeros_for_empty_prompt: force_zeros_for_empty_prompt(files, pipeline)?,
             device: options.device,
             kind: options.kind,
+            scan: FiniteScan::start(values),
         })
     }
 }

@@ -10,9 +10,10 @@ pub mod prompt;
 pub mod prompt_pair;
 mod prompt_weights;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use tch::{Device, Kind, Tensor};
 
+use crate::io::finite_scan::FiniteScan;
 use crate::io::lora::LoraFacts;
 use crate::models::autoencoder_kl::{AutoencoderKl, AutoencoderKlConfig};
 use crate::models::clip_text_model::ClipTextModel;
@@ -129,6 +130,7 @@ pub struct Backbone {
     force_zeros_for_empty_prompt: bool,
     device: Device,
     kind: Kind,
+    scan: FiniteScan,
 }
 
 impl Backbone {
@@ -140,6 +142,16 @@ impl Backbone {
     /// The precision of U-Net and text encoders.
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// Waits until every value of every weight was looked at, which began when the model was loaded.
+    /// [`denoise`](denoise::denoise) and [`Backbone::decode`] do so before they give a result.
+    ///
+    /// # Errors
+    /// Names file and tensor of each that holds a value which is not finite.
+    pub fn weights_are_finite(&self) -> Result<()> {
+        let scanned = self.scan.wait();
+        scanned.with_context(|| format!("checking the weights of {}", self.facts.name))
     }
 
     /// How many pixels one latent is wide; sizes of pictures are multiples of it.
@@ -200,8 +212,9 @@ impl Backbone {
     /// time, which bounds the memory.
     ///
     /// # Errors
-    /// When latents or picture hold a value that is not finite.
+    /// When weights, latents or picture hold a value that is not finite.
     pub fn decode(&self, latents: &Tensor) -> Result<Tensor> {
+        self.weights_are_finite()?;
         finite(latents, "the final latents", "try --dtype fp32 or bf16")?;
         let latents = (latents / self.vae_config.scaling_factor)
             .to_device(self.device)

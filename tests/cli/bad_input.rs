@@ -3,12 +3,13 @@
 
 use std::fs;
 use std::io::Write;
+use std::path::Path;
 use std::process::Stdio;
 
 use oneactor::io::tensors::TensorFile;
 use tch::{Device, Kind, Tensor};
 
-use crate::{BASE, Run, folder, folder_with_actor, names, oneactor, program};
+use crate::{BASE, Run, copy, folder, folder_with_actor, names, oneactor, program};
 
 #[test]
 fn values_out_of_range_are_refused_with_the_range() {
@@ -274,6 +275,38 @@ fn a_model_that_is_not_there_is_exit_code_3() {
             .writes_nothing();
     }
     assert!(!folder.join("x").exists());
+}
+
+#[test]
+fn a_model_with_one_value_that_is_not_finite_draws_nothing() {
+    let folder = folder("not-finite");
+    copy(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("src/io/toy"),
+        &folder.join("model"),
+    );
+    // The U-Net's is used at every step, the VAE's encoder by no picture that is drawn.
+    for (file, key) in [
+        ("unet/diffusion_pytorch_model.safetensors", "conv_out.bias"),
+        (
+            "vae/diffusion_pytorch_model.safetensors",
+            "encoder.conv_in.bias",
+        ),
+    ] {
+        let path = folder.join("model").join(file);
+        let whole = fs::read(&path).expect("it was copied");
+        let tensors = TensorFile::read(&path).expect("it is readable");
+        let _ = tensors.tensors[key].get(1).fill_(f64::INFINITY);
+        fs::write(&path, tensors.to_bytes().expect("floats")).expect("the folder is writable");
+        let base = BASE.replace("--model toy", "--model ./model");
+        oneactor(&folder, &format!("{base} -o x"))
+            .exits_with(3)
+            .says("1 non-finite")
+            .says(key)
+            .says(file)
+            .writes_nothing();
+        assert!(!folder.join("x/base").exists() || names(&folder.join("x/base")).is_empty());
+        fs::write(&path, whole).expect("the folder is writable");
+    }
 }
 
 #[test]

@@ -1,0 +1,203 @@
+//! Looks at every value of a model's weights while the work that begins with them is under way: a
+//! model is there as soon as its files are mapped, and no result leaves before all of it was seen.
+
+use std::cell::{Cell, OnceCell};
+use std::fmt::Write as _;
+use std::thread::{self, JoinHandle};
+
+use anyhow::Result;
+use safetensors::Dtype;
+use tch::Kind;
+
+use crate::error::model;
+
+/// How many problems of one kind a report lists before it only counts them.
+pub(super) const LISTED: usize = 12;
+
+/// The values of one tensor as they lie in a file.
+pub struct Values {
+    /// Key and file, for messages.
+    pub(super) name: String,
+    pub(super) dtype: Dtype,
+    /// The precision that they are used in: what is finite in the file may not be in fp16.
+    pub(super) kind: Kind,
+    pub(super) data: &'static [u8],
+}
+
+impl Values {
+    fn are_finite(&self) -> bool {
+        let overflow = overflow(self.kind);
+        match self.dtype {
+            Dtype::F64 => largest::<u64, 8>(self.data, u64::from_le_bytes) < overflow.to_bits(),
+            Dtype::F32 => {
+                largest::<u32, 4>(self.data, u32::from_le_bytes) < (overflow as f32).to_bits()
+            }
+            // The upper half of an f32.
+            Dtype::BF16 => {
+                let largest = largest::<u16, 2>(self.data, u16::from_le_bytes);
+                u32::from(largest) << 16 < (overflow as f32).to_bits()
+            }
+            // 65504 is the largest in fp16, and in range of all other precisions.
+            _ => largest::<u16, 2>(self.data, u16::from_le_bytes) < 0x7c00,
+        }
+    }
+}
+
+/// The smallest number that rounds to infinity in this precision, halfway between the largest
+/// finite number and the next power of two.
+fn overflow(kind: Kind) -> f64 {
+    let halfway = |mantissa_bits: i32, exponent: i32| {
+        2f64.powi(exponent) * (2.0 - 2f64.powi(-mantissa_bits - 1))
+    };
+    match kind {
+        Kind::Half => halfway(10, 15),
+        Kind::BFloat16 => halfway(7, 127),
+        _ => halfway(23, 127),
+    }
+}
+
+/// An unsigned integer with a sign bit on top, as floating-point numbers have it.
+trait Bits: Copy + Ord + Default {
+    fn without_sign(self) -> Self;
+}
+
+macro_rules! bits {
+    ($($int:ty),*) => {$(
+        impl Bits for $int {
+            fn without_sign(self) -> Self {
+                self & (<$int>::MAX >> 1)
+            }
+        }
+    )*};
+}
+bits!(u16, u32, u64);
+
+/// The largest magnitude, as bits: those of floating-point numbers are in the order of the numbers,
+/// with infinity and NaN above all others.
+fn largest<T: Bits, const N: usize>(data: &[u8], read: impl Fn([u8; N]) -> T) -> T {
+    let (values, _) = data.as_chunks::<N>();
+    values.iter().fold(T::default(), |most, &bytes| {
+        most.max(read(bytes).without_sign())
+    })
+}
+
+/// A look at all weights of a model, on a thread of its own. One is enough: it reads about as fast
+/// as memory gives, and the other cores have work to do.
+pub struct FiniteScan {
+    thread: Cell<Option<JoinHandle<Vec<String>>>>,
+    /// Names of the tensors with a value that is not finite.
+    found: OnceCell<Vec<String>>,
+}
+
+impl FiniteScan {
+    /// Begins to look.
+    pub fn start(values: Vec<Values>) -> FiniteScan {
+        let look = move || {
+            let wrong = values.into_iter().filter(|values| !values.are_finite());
+            wrong.map(|values| values.name).collect()
+        };
+        FiniteScan {
+            thread: Cell::new(Some(thread::spawn(look))),
+            found: OnceCell::new(),
+        }
+    }
+
+    /// Waits until everything was looked at.
+    ///
+    /// # Errors
+    /// Names the tensors that hold a value which is not finite.
+    pub fn wait(&self) -> Result<()> {
+        let found = self.found.get_or_init(|| {
+            let thread = self.thread.take().expect("nobody else waits");
+            thread.join().expect("looking at memory does not panic")
+        });
+        if found.is_empty() {
+            return Ok(());
+        }
+        let mut report = "the weights can not be used".to_owned();
+        list(&mut report, "non-finite", found);
+        Err(model(report))
+    }
+}
+
+/// Adds the problems of one kind to a report, the first of them by name.
+pub(super) fn list(report: &mut String, kind: &str, problems: &[String]) {
+    let _ = write!(report, "\n  {} {kind}:", problems.len());
+    for problem in problems.iter().take(LISTED) {
+        let _ = write!(report, "\n    {problem}");
+    }
+    if problems.len() > LISTED {
+        let _ = write!(report, "\n    … and {} more", problems.len() - LISTED);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Tensor;
+
+    /// Whether the scan takes a value of a file's `dtype` for one that is finite as `kind`.
+    fn is_taken(dtype: Dtype, bytes: Vec<u8>, kind: Kind) -> bool {
+        let values = Values {
+            name: "x".into(),
+            dtype,
+            kind,
+            data: Box::leak(bytes.into_boxed_slice()),
+        };
+        FiniteScan::start(vec![values]).wait().is_ok()
+    }
+
+    /// libtorch's own conversion is the reference, at the edges of every range.
+    #[test]
+    fn what_is_finite_is_what_libtorch_makes_finite() {
+        let edges = [
+            65504.0, 65519.99, 65520.0, 65536.0, 3.3895e38, 3.3953e38, 3.396e38, 3.4028e38,
+        ];
+        let edges = edges.iter().flat_map(|&x: &f64| [x, -x]);
+        let beyond = [
+            0.0,
+            -0.0,
+            1e-45,
+            1e39,
+            f64::MAX,
+            f64::INFINITY,
+            f64::NEG_INFINITY,
+            f64::NAN,
+        ];
+        for value in edges.chain(beyond) {
+            for (dtype, file) in [
+                (Dtype::F64, Kind::Double),
+                (Dtype::F32, Kind::Float),
+                (Dtype::F16, Kind::Half),
+                (Dtype::BF16, Kind::BFloat16),
+            ] {
+                // Among harmless values, so that one is enough and none is overlooked.
+                let stored = Tensor::from_slice(&[1.0, value, -2.0]).to_kind(file);
+                let mut bytes = vec![0; 3 * file.elt_size_in_bytes()];
+                stored.copy_data_u8(&mut bytes, 3);
+                for kind in [Kind::Float, Kind::Half, Kind::BFloat16] {
+                    let used = stored.to_kind(kind);
+                    let expected = used.isfinite().all().int64_value(&[]) == 1;
+                    let found = is_taken(dtype, bytes.clone(), kind);
+                    assert_eq!(found, expected, "{value:e} of {file:?} as {kind:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_report_names_what_was_found_and_can_be_asked_for_again() {
+        let values = |name: &str, value: f32| Values {
+            name: name.into(),
+            dtype: Dtype::F32,
+            kind: Kind::Float,
+            data: Box::leak(Box::new(value.to_le_bytes())),
+        };
+        let scan = FiniteScan::start(vec![values("good", 1.0), values("bad (file)", f32::NAN)]);
+        for _ in 0..2 {
+            let said = scan.wait().expect_err("one is not finite").to_string();
+            assert!(said.contains("1 non-finite:\n    bad (file)"), "{said}");
+            assert!(!said.contains("good"), "{said}");
+        }
+    }
+}
