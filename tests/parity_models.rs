@@ -139,3 +139,32 @@ fn vae_encodes_and_decodes() {
         report.finish();
     }
 }
+
+#[test]
+fn a_tiled_vae_is_that_of_diffusers_and_starts_at_the_same_size() {
+    for shape in SHAPES {
+        let config: AutoencoderKlConfig = json(&format!("{shape}/vae/config.json"));
+        let file = "vae/diffusion_pytorch_model.safetensors";
+        let expected = Expected::read(&format!("{shape}/expected/vae_tiles.safetensors"));
+        let own = config.sample_size;
+        let (images, latents) = (expected.get("images"), expected.get("latents"));
+        let mut report = Report::new(&format!("tiled vae of {shape}"));
+        for tile in [own, own / 2] {
+            let vae = network(shape, file, |path| AutoencoderKl::new(path, &config))
+                .with_tiles(tile, config.scale_factor());
+            let expected = |name: &str| expected.get(&format!("{name}.{tile}"));
+            let (posterior, decoded) = no_grad(|| (vae.encode(&images), vae.decode(&latents)));
+            report.close("mean", &posterior.mean, &expected("mean"), BAR);
+            report.close("std", &posterior.std, &expected("std"), BAR);
+            report.close("decoded", &decoded, &expected("decoded"), BAR);
+        }
+        let whole = network(shape, file, |path| AutoencoderKl::new(path, &config));
+        let small = no_grad(|| whole.decode(&expected.get("small")));
+        report.close("one tile is not cut", &small, &expected.get("small_decoded"), BAR);
+        // Another picture than without tiles, or this test would compare nothing.
+        let plain = no_grad(|| whole.decode(&latents));
+        let gap = difference(&plain, &expected.get(&format!("decoded.{own}"))).l2;
+        report.check(gap > 10.0 * BAR, || format!("tiles change nothing: {gap:.1e}"));
+        report.finish();
+    }
+}

@@ -82,8 +82,34 @@ def write_vae(pipe, folder, seed):
     save(folder / "vae.safetensors", tensors)
 
 
+@torch.no_grad()
+def write_vae_tiles(pipe, folder, seed):
+    """Posterior and decoded latents of a VAE with tiling: with tiles of its own size and of half of it, for a picture
+    that neither divides; and one of a single tile, which is not cut."""
+    rng = torch.Generator().manual_seed(seed)
+    vae, factor = pipe.vae, pipe.vae_scale_factor
+    own = vae.config.sample_size
+    size = (own * 2 + factor, own + own // 2 - factor)
+    tensors = {
+        "images": torch.rand(1, 3, *size, generator=rng) * 2 - 1,
+        "latents": torch.randn(1, 4, *(side // factor for side in size), generator=rng),
+        "small": torch.randn(1, 4, own // factor, own // factor, generator=rng),
+    }
+    vae.enable_tiling()
+    for tile in (own, own // 2):
+        vae.tile_sample_min_size, vae.tile_latent_min_size = tile, tile // factor
+        posterior = vae.encode(tensors["images"]).latent_dist
+        tensors |= {f"mean.{tile}": posterior.mean, f"std.{tile}": posterior.std, f"decoded.{tile}": vae.decode(tensors["latents"]).sample}
+        if tile == own:
+            tensors["small_decoded"] = vae.decode(tensors["small"]).sample
+    vae.tile_sample_min_size, vae.tile_latent_min_size = own, own // factor
+    vae.disable_tiling()
+    save(folder / "vae_tiles.safetensors", tensors)
+
+
 def write(pipe, shape, folder):
     """All of the above for one checkpoint."""
     write_text_encoders(pipe, folder)
     write_unet(pipe, folder, shape["seed"] + 100)
     write_vae(pipe, folder, shape["seed"] + 101)
+    write_vae_tiles(pipe, folder, shape["seed"] + 102)

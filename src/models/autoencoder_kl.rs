@@ -8,6 +8,7 @@ use super::attention::scaled_dot_product;
 use super::config::expect;
 use super::layers::{Conv2d, GroupNorm, Linear};
 use super::resnet::{Downsample2D, ResnetBlock2D, ResnetConfig, Upsample2D};
+use super::tiling::Tiling;
 use crate::io::weights::WeightPath;
 
 /// Added to the variance in every norm of the VAE.
@@ -29,6 +30,9 @@ pub struct AutoencoderKlConfig {
     /// Groups of every norm.
     #[serde(default = "groups")]
     pub norm_num_groups: i64,
+    /// Side in pixels of the pictures that it was trained on: with tiling, that of a tile.
+    #[serde(default = "sample_size")]
+    pub sample_size: i64,
     /// Latents of the U-Net are the VAE's times this.
     #[serde(default = "sd1_scaling_factor")]
     pub scaling_factor: f64,
@@ -53,6 +57,10 @@ pub struct AutoencoderKlConfig {
 }
 
 fn groups() -> i64 {
+    32
+}
+/// Of diffusers, where the field is left out.
+fn sample_size() -> i64 {
     32
 }
 /// Configs of SD 1.5 and 2.1 leave the field out.
@@ -299,6 +307,13 @@ pub struct AutoencoderKl {
     quant_conv: Option<Conv2d>,
     post_quant_conv: Option<Conv2d>,
     decoder: Decoder,
+    tiles: Option<Tiles>,
+}
+
+/// How pictures and latents are cut.
+struct Tiles {
+    pictures: Tiling,
+    latents: Tiling,
 }
 
 impl AutoencoderKl {
@@ -319,17 +334,32 @@ impl AutoencoderKl {
                 .use_post_quant_conv
                 .then(|| Conv2d::new(&(path / "post_quant_conv"), latents, latents, 1)),
             decoder: Decoder::new(&(path / "decoder"), config),
+            tiles: None,
         })
+    }
+
+    /// With tiles of `size` pixels, `size / scale_factor` latents, for what is larger than one tile.
+    /// Each tile has its own statistics in the norms and in attention, so that the picture is another
+    /// than without, most of all where tiles meet.
+    #[must_use]
+    pub fn with_tiles(mut self, size: i64, scale_factor: i64) -> Self {
+        let latents = size / scale_factor;
+        self.tiles = Some(Tiles {
+            pictures: Tiling::new(size, latents),
+            latents: Tiling::new(latents, size),
+        });
+        self
     }
 
     /// Pictures `[B, 3, H, W]` in [-1, 1] to the distribution of their latents. The log-variance is
     /// kept within [-30, 20] as in the reference.
     pub fn encode(&self, images: &Tensor) -> DiagonalGaussian {
-        let moments = self.encoder.forward(images);
-        let moments = self
-            .quant_conv
-            .as_ref()
-            .map_or(moments.shallow_clone(), |conv| conv.forward(&moments));
+        let moments = match &self.tiles {
+            Some(tiles) if tiles.pictures.is_needed(images) => {
+                tiles.pictures.apply(images, |tile| self.moments(tile))
+            }
+            _ => self.moments(images),
+        };
         let parts = moments.chunk(2, 1);
         let std = (parts[1].clamp(-30.0, 20.0) * 0.5).exp();
         DiagonalGaussian {
@@ -341,6 +371,24 @@ impl AutoencoderKl {
     /// Latents `[B, C, H, W]`, divided by the scaling factor, to pictures `[B, 3, H', W']` in about
     /// [-1, 1].
     pub fn decode(&self, z: &Tensor) -> Tensor {
+        match &self.tiles {
+            Some(tiles) if tiles.latents.is_needed(z) => {
+                tiles.latents.apply(z, |tile| self.decode_whole(tile))
+            }
+            _ => self.decode_whole(z),
+        }
+    }
+
+    /// Mean and log-variance, one behind the other in the channels.
+    fn moments(&self, images: &Tensor) -> Tensor {
+        let moments = self.encoder.forward(images);
+        match &self.quant_conv {
+            Some(conv) => conv.forward(&moments),
+            None => moments,
+        }
+    }
+
+    fn decode_whole(&self, z: &Tensor) -> Tensor {
         match &self.post_quant_conv {
             Some(conv) => self.decoder.forward(&conv.forward(z)),
             None => self.decoder.forward(z),
