@@ -1,17 +1,20 @@
-//! Build script: links libtorch so that the binary starts without `LD_LIBRARY_PATH` and sees a GPU.
+//! Build script: links libtorch so that the binary starts without `LD_LIBRARY_PATH` and sees a GPU, and
+//! compiles the C++ file that reaches what the binding does not (`src/libtorch.rs`).
 //!
 //! Nothing in our code refers to a symbol of `libtorch_cuda.so`: it registers itself by static
 //! constructors. The linker therefore drops it (`--as-needed` is rustc's default), and a binary
 //! linked that way never finds CUDA. `torch-sys` can not mend it, because link arguments reach
 //! only a package's own targets; so the final package asks for the library by name.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 fn main() {
     println!("cargo:rerun-if-changed=scripts/link_libtorch.rs");
+    println!("cargo:rustc-check-cfg=cfg(libtorch_shim)");
     let Some(lib) = std::env::var_os("DEP_TCH_LIBTORCH_LIB").map(PathBuf::from) else {
         return;
     };
+    compile_shim(&lib);
     let dir = lib.display();
     println!("cargo:rustc-link-arg=-Wl,-rpath,{dir}");
     println!("cargo:rustc-link-search=native={dir}");
@@ -25,3 +28,34 @@ fn main() {
         println!("cargo:rustc-link-arg=-Wl,--pop-state");
     }
 }
+
+/// Compiles the shim where libtorch's headers are; without them the program does without it, and
+/// `oneactor doctor` says so.
+#[cfg(feature = "shim")]
+fn compile_shim(lib: &Path) {
+    const SOURCE: &str = "src/libtorch/shim.cpp";
+    println!("cargo:rerun-if-changed={SOURCE}");
+    println!("cargo:rerun-if-env-changed=LIBTORCH_INCLUDE");
+    // Headers lie beside the libraries unless the user says otherwise, as for `torch-sys`.
+    let root = std::env::var_os("LIBTORCH_INCLUDE").map(PathBuf::from);
+    let root = root.or_else(|| lib.parent().map(Path::to_path_buf));
+    let include = root.unwrap_or_default().join("include");
+    if !include.join("ATen/Context.h").is_file() {
+        let place = include.display();
+        println!("cargo:warning=no headers of libtorch in {place}: building without the shim");
+        return;
+    }
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        // The headers are not ours to mend.
+        .warnings(false)
+        .include(include.join("torch/csrc/api/include"))
+        .include(include)
+        .file(SOURCE)
+        .compile("oneactor_shim");
+    println!("cargo:rustc-cfg=libtorch_shim");
+}
+
+#[cfg(not(feature = "shim"))]
+fn compile_shim(_: &Path) {}

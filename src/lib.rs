@@ -1,7 +1,7 @@
 //! Consistent characters with SDXL, SD 1.5 and SD 2.1: the paper *OneActor: Consistent Subject Generation via
 //! Cluster-Conditioned Guidance* (NeurIPS 2024) on libtorch.
 //!
-//! The layers, from the bottom: [`io`] and [`device`]; [`models`], [`schedulers`] and
+//! The layers, from the bottom: [`io`], [`device`] and [`libtorch`]; [`models`], [`schedulers`] and
 //! [`tokenizer`]; the frozen backbone [`sdxl`]; the method of the paper [`oneactor`]; above them
 //! the flags, the batch files and one file per command.
 
@@ -11,6 +11,7 @@ pub mod config;
 pub mod device;
 pub mod error;
 pub mod io;
+pub mod libtorch;
 pub mod models;
 pub mod oneactor;
 pub mod progress;

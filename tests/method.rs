@@ -10,7 +10,7 @@ use oneactor::oneactor::projector::{Head, Projector, ProjectorConfig};
 use oneactor::oneactor::templates;
 use oneactor::schedulers::{SchedulerKind, new_scheduler};
 use oneactor::sdxl::denoise::{Guidance, PlainGuidance, denoise};
-use oneactor::sdxl::{Backbone, LoadOptions};
+use oneactor::sdxl::{Backbone, LoadOptions, MemoryOptions};
 use tch::{Device, Kind, Tensor};
 
 const PROMPT: &str = "a photo of a cat, at the beach";
@@ -26,6 +26,7 @@ fn toy() -> Backbone {
         device: Device::Cpu,
         kind: Kind::Float,
         vae: None,
+        memory: MemoryOptions::default(),
     };
     Backbone::load(&files, &options, &mut |_| ()).expect("the toy is whole")
 }

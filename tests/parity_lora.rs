@@ -14,7 +14,7 @@ use oneactor::models::cross_attention::AttentionRequest;
 use oneactor::models::unet_2d_condition::AddedConditions;
 use oneactor::schedulers::new_scheduler;
 use oneactor::sdxl::denoise::{PlainGuidance, denoise};
-use oneactor::sdxl::{Backbone, Conditioning, LoadOptions};
+use oneactor::sdxl::{Backbone, Conditioning, LoadOptions, MemoryOptions};
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -55,6 +55,7 @@ fn model(model: &str, files: &[(&Path, f64)]) -> anyhow::Result<Backbone> {
         device: Device::Cpu,
         kind: Kind::Float,
         vae: None,
+        memory: MemoryOptions::default(),
     };
     Backbone::load(&located, &options, &mut |_| ())
 }

@@ -160,11 +160,18 @@ fn a_tiled_vae_is_that_of_diffusers_and_starts_at_the_same_size() {
         }
         let whole = network(shape, file, |path| AutoencoderKl::new(path, &config));
         let small = no_grad(|| whole.decode(&expected.get("small")));
-        report.close("one tile is not cut", &small, &expected.get("small_decoded"), BAR);
+        report.close(
+            "one tile is not cut",
+            &small,
+            &expected.get("small_decoded"),
+            BAR,
+        );
         // Another picture than without tiles, or this test would compare nothing.
         let plain = no_grad(|| whole.decode(&latents));
         let gap = difference(&plain, &expected.get(&format!("decoded.{own}"))).l2;
-        report.check(gap > 10.0 * BAR, || format!("tiles change nothing: {gap:.1e}"));
+        report.check(gap > 10.0 * BAR, || {
+            format!("tiles change nothing: {gap:.1e}")
+        });
         report.finish();
     }
 }

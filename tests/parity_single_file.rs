@@ -17,7 +17,7 @@ use oneactor::io::weights::Weights;
 use oneactor::models::unet_2d_condition::{UNet2DConditionConfig, UNet2DConditionModel};
 use oneactor::schedulers::new_scheduler;
 use oneactor::sdxl::denoise::{PlainGuidance, denoise};
-use oneactor::sdxl::{Backbone, LoadOptions};
+use oneactor::sdxl::{Backbone, LoadOptions, MemoryOptions};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
@@ -41,6 +41,7 @@ fn backbone(files: &ModelFiles) -> anyhow::Result<Backbone> {
         device: Device::Cpu,
         kind: Kind::Float,
         vae: None,
+        memory: MemoryOptions::default(),
     };
     Backbone::load(files, &options, &mut |_| ())
 }

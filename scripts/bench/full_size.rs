@@ -14,7 +14,7 @@ use oneactor::oneactor::base_word::BaseWordPrompt;
 use oneactor::oneactor::guidance::{ClusterGuidance, GuidanceSettings, Offsets};
 use oneactor::schedulers::{SchedulerKind, new_scheduler};
 use oneactor::sdxl::denoise::denoise;
-use oneactor::sdxl::{Backbone, LoadOptions};
+use oneactor::sdxl::{Backbone, LoadOptions, MemoryOptions};
 use tch::{Device, Kind};
 
 /// Largest resident memory of this process so far, in bytes.
@@ -54,6 +54,7 @@ fn main() -> Result<()> {
         device: Device::Cpu,
         kind: Kind::Float,
         vae: None,
+        memory: MemoryOptions::default(),
     };
     let backbone = Backbone::load(&files, &options, &mut |_| ())?;
     stage("load", &mut clock);

@@ -13,7 +13,7 @@ use oneactor::io::model_files::{ModelFiles, ModelOptions};
 use oneactor::io::tensors::TensorFile;
 use oneactor::models::cross_attention::AttentionRequest;
 use oneactor::models::unet_2d_condition::AddedConditions;
-use oneactor::sdxl::{Backbone, Conditioning, LoadOptions};
+use oneactor::sdxl::{Backbone, Conditioning, LoadOptions, MemoryOptions};
 use tch::{Device, Kind, Tensor};
 
 /// CPU seconds of this process so far, all threads.
@@ -51,6 +51,7 @@ fn main() -> Result<()> {
         device: Device::Cpu,
         kind: Kind::Float,
         vae: None,
+        memory: MemoryOptions::default(),
     };
     let backbone = Backbone::load(&files, &options, &mut |_| ())?;
     let path = Path::new(inputs);

@@ -94,8 +94,12 @@ pub struct TuneFlags {
     #[arg(short, long, value_name = "N", allow_negative_numbers = true)]
     pub seed: Option<i64>,
 
-    /// Rows of a step that go through the U-Net at once: fewer need less memory
+    /// Rows of a step that go through the U-Net at once: fewer need less memory and give the same step
     /// [default: all K + 2]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub micro_batch: Option<i64>,
+
+    /// Another name of --micro-batch
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub batch_size: Option<i64>,
 

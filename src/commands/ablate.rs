@@ -120,8 +120,10 @@ fn execute(session: &Session, ablation: Ablation) -> Result<()> {
     }
     let mut manifest = Manifest::open(&job.output_dir);
     let mut is_new = is_drawing;
-    for column in &columns {
-        draw_missing(session, column, &mut manifest)?;
+    let last = columns.len();
+    for (number, column) in (1..).zip(&columns) {
+        let is_last = number == last && session.is_last_job.get();
+        draw_missing(session, column, &mut manifest, is_last)?;
         is_new |= restore_rows(column, &mut manifest)?;
     }
     session.reporter.finish();

@@ -4,10 +4,11 @@ use std::io::{self, Write};
 
 use anyhow::Result;
 use serde_json::{Map, Value};
-use tch::Cuda;
+use tch::{Cuda, Device};
 
 use crate::cli::{DoctorFlags, Format};
 use crate::io::hub::HubSettings;
+use crate::libtorch::{self, Attention};
 
 /// Prints the report.
 ///
@@ -64,6 +65,9 @@ fn report() -> Vec<(String, String)> {
     add("gpus", Cuda::device_count().to_string());
     add("cudnn available", yes_or_no(Cuda::cudnn_is_available()));
     add("cpu threads", tch::get_num_threads().to_string());
+    for (name, value) in kernels() {
+        add(name, value);
+    }
     match HubSettings::from_env(false) {
         Ok(settings) => {
             for (name, value) in settings.describe() {
@@ -73,6 +77,35 @@ fn report() -> Vec<(String, String)> {
         Err(error) => add("hub", format!("{error:#}")),
     }
     lines
+}
+
+/// What is set of libtorch through the shim, as it is at the start of every run.
+fn kernels() -> Vec<(&'static str, String)> {
+    if !libtorch::has_shim() {
+        let without = "no: --tf32 and --attention are refused, the peak of GPU memory is not told; \
+                       build with the cargo feature \"shim\" and libtorch's headers";
+        return vec![("shim", without.to_owned())];
+    }
+    let shown = |value: Result<String>| value.unwrap_or_else(|error| format!("{error:#}"));
+    let tf32 = libtorch::tf32().map(|tf32| match (tf32.products, tf32.convolutions) {
+        (true, true) => "everywhere".to_owned(),
+        (false, true) => "in convolutions".to_owned(),
+        (true, false) => "in products of matrices".to_owned(),
+        (false, false) => "nowhere".to_owned(),
+    });
+    let attention = libtorch::attention().map(|kernels| {
+        let names: Vec<&str> = kernels.into_iter().map(Attention::name).collect();
+        names.join(", ")
+    });
+    let grows = libtorch::prepare_allocator(Device::Cuda(0))
+        .and_then(|()| libtorch::has_expandable_segments())
+        .map(|grows| if grows { "yes" } else { "no" }.to_owned());
+    vec![
+        ("shim", "yes".to_owned()),
+        ("tf32 on a gpu", shown(tf32)),
+        ("attention kernels", shown(attention)),
+        ("gpu memory in growing blocks", shown(grows)),
+    ]
 }
 
 /// The path of a library that this process has mapped.

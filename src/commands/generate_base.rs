@@ -129,6 +129,7 @@ pub(super) fn prepare(session: &Session, mut job: GenerateBaseJob) -> Result<Bas
     model.check_prompt(&pair.prompt, words, &session.reporter)?;
     model.check_prompt(&pair.negative, &[], &session.reporter)?;
     let drawing = model.resolve(&job.drawing)?;
+    model.check_tiles(drawing.width, drawing.height, &session.reporter);
     let control = job.control.as_ref();
     let control = control
         .map(|control| LocatedControl::locate(session, control, &model, drawing))
@@ -217,6 +218,7 @@ pub(super) fn execute(session: &Session, prepared: BaseJob) -> Result<()> {
     let started = Instant::now();
     let backbone = session.load(&prepared.model)?;
     let painter = Painter::new(session, &backbone, &prepared)?;
+    backbone.release_text_encoders();
     create_folder(&layout.images())?;
     start_parts(&layout, &prepared)?;
 
@@ -250,7 +252,7 @@ pub(super) fn execute(session: &Session, prepared: BaseJob) -> Result<()> {
     save_contact_sheet(&layout.grid(), &images, None)?;
     session.wrote(&layout.grid(), "grid", Value::Null);
     let seconds = started.elapsed().as_secs_f64();
-    save_config(&layout, &prepared, &backbone, seconds)?;
+    save_config(session, &prepared, &backbone, seconds)?;
     session.wrote(&layout.config(), "config", Value::Null);
     fs::remove_dir_all(layout.parts()).context("removing the folder of finished parts")?;
     Ok(())
@@ -367,7 +369,7 @@ impl<'a> Painter<'a> {
 
 /// Writes base.json: the resolved settings, and what a reader may want to know.
 fn save_config(
-    layout: &Layout,
+    session: &Session,
     prepared: &BaseJob,
     backbone: &Backbone,
     seconds: f64,
@@ -385,8 +387,10 @@ fn save_config(
         "model_fingerprint": backbone.facts.fingerprint,
         "device": format!("{:?}", backbone.device()),
         "seconds": seconds,
+        "peak_gpu_memory": session.peak_memory(),
         "images": images,
     });
+    let layout = Layout(&prepared.job.output_dir);
     let text = format!("{config:#}\n");
     write_bytes_atomically(&layout.config(), text.as_bytes())
 }

@@ -12,6 +12,8 @@ use crate::error::usage;
 use crate::io::hub::HubSettings;
 use crate::io::lora;
 use crate::io::model_files::{ModelFiles, ModelOptions};
+use crate::libtorch::{self, Attention};
+use crate::models::autoencoder_kl::AutoencoderKlConfig;
 use crate::models::unet_2d_condition::UNet2DConditionConfig;
 use crate::oneactor::base_set::BaseFacts;
 use crate::progress::Reporter;
@@ -40,6 +42,8 @@ pub struct LocatedModel {
     /// Its tokenizers.
     pub tokenizers: Tokenizers,
     scheduler_config: SchedulerConfig,
+    /// Side of the VAE's tiles in pixels, where it works in tiles.
+    pub vae_tile_size: Option<i64>,
     /// Pixels that one latent is wide.
     scale_factor: i64,
     /// The U-Net's config.
@@ -65,6 +69,7 @@ impl LocatedModel {
     pub fn locate(job: &ModelJob, quiet: bool) -> Result<Self> {
         let device = resolve_device(&job.device)?;
         let kind = resolve_dtype(dtype_name(job.dtype), device)?;
+        check_kernels(job, device)?;
         let find = |name: &str, revision: Option<String>, variant: Option<String>| {
             let options = ModelOptions {
                 model: name.to_owned(),
@@ -86,13 +91,15 @@ impl LocatedModel {
             None => None,
         };
         let pipeline = Pipeline::of(&files)?;
+        let vae_config = vae_config(vae.as_ref().unwrap_or(&files))?;
         Ok(Self {
             device,
             kind,
             job: job.clone(),
             tokenizers: Tokenizers::load(&files, pipeline)?,
             scheduler_config: pipeline.scheduler_config(&files)?,
-            scale_factor: vae_config(vae.as_ref().unwrap_or(&files))?.scale_factor(),
+            vae_tile_size: vae_tile_size(job, &vae_config)?,
+            scale_factor: vae_config.scale_factor(),
             unet: pipeline.unet_config(&files)?,
             files,
             vae,
@@ -123,6 +130,22 @@ impl LocatedModel {
             height: side("--height", drawing.height)?,
             scheduler,
         })
+    }
+
+    /// Side of the tiles in which the VAE works on pictures of this size; `None` where it takes them
+    /// whole.
+    pub fn tiles_of(&self, width: i64, height: i64) -> Option<i64> {
+        self.vae_tile_size.filter(|&tile| width.max(height) > tile)
+    }
+
+    /// Tells where tiling changes nothing, for pictures of this size.
+    pub fn check_tiles(&self, width: i64, height: i64, reporter: &Reporter) {
+        if let (Some(tile), None) = (self.vae_tile_size, self.tiles_of(width, height)) {
+            reporter.warn(&format!(
+                "--vae-tiling saves nothing here: a picture of {width} x {height} is no larger than \
+                 one tile of {tile} pixels; --vae-tile-size makes tiles smaller"
+            ));
+        }
     }
 
     /// CRC-32 of the LoRA files that the settings only name, in their order; `None` without any.
@@ -206,6 +229,48 @@ impl LocatedModel {
             _ => "fp32",
         }
     }
+}
+
+/// Refuses what the device can not do, and what this build can not ask libtorch for.
+fn check_kernels(job: &ModelJob, device: Device) -> Result<()> {
+    if job.tf32.is_some() {
+        if !device.is_cuda() {
+            return Err(usage(
+                "--tf32: the networks run on the CPU, which has no TF32, expected a GPU: leave the flag \
+                 out, or name a GPU with --device",
+            ));
+        }
+        libtorch::require("--tf32")?;
+    }
+    if let Some(kernel) = job.attention {
+        if !device.is_cuda() && !matches!(kernel, Attention::Flash | Attention::Math) {
+            return Err(usage(format!(
+                "--attention: found {}, expected auto, flash or math on a CPU",
+                kernel.name()
+            )));
+        }
+        libtorch::require("--attention")?;
+    }
+    Ok(())
+}
+
+/// Side of the VAE's tiles in pixels. Overlaps are a quarter of a tile, in whole latents.
+fn vae_tile_size(job: &ModelJob, config: &AutoencoderKlConfig) -> Result<Option<i64>> {
+    if !job.vae_tiling {
+        return Ok(None);
+    }
+    let size = job.vae_tile_size.unwrap_or(config.sample_size);
+    let unit = 4 * config.scale_factor();
+    if size % unit != 0 {
+        let whose = match job.vae_tile_size {
+            Some(_) => "",
+            None => ", the VAE's own size,",
+        };
+        return Err(usage(format!(
+            "--vae-tile-size: found {size}{whose} expected a multiple of {unit}"
+        )));
+    }
+    Ok(Some(size))
 }
 
 /// Finds files with the hub's settings from the environment.

@@ -79,6 +79,10 @@ pub fn drawing_settings(
     set("vae", json!(model.job.vae));
     set("lora", lora_settings(model));
     set("dtype", json!(model.dtype()));
+    set("tf32", json!(model.job.tf32));
+    let tile = model.tiles_of(resolved.width, resolved.height);
+    set("vae_tiling", json!(tile.map(|_| true)));
+    set("vae_tile_size", json!(tile));
     settings
 }
 

@@ -135,7 +135,8 @@ pub(super) fn execute(session: &Session, sampling: Sampling) -> Result<()> {
         session.load(&sampling.model)?;
         session.reporter.start("drawing", steps);
     }
-    draw_missing(session, &sampling, &mut manifest)?;
+    let is_last = session.is_last_job.get();
+    draw_missing(session, &sampling, &mut manifest, is_last)?;
     session.reporter.finish();
     let is_new = restore_rows(&sampling, &mut manifest)? || missing > 0;
     if is_new {
@@ -144,7 +145,11 @@ pub(super) fn execute(session: &Session, sampling: Sampling) -> Result<()> {
     save_sheets(session, &sampling, missing > 0)
 }
 
-/// Draws the pictures that are not there yet, each with its row in the manifest.
+/// Prompts that are encoded ahead at most; each holds some megabytes until it is drawn.
+const ENCODED_AHEAD: usize = 64;
+
+/// Draws the pictures that are not there yet, each with its row in the manifest. When the prompts
+/// after `is_last` are encoded, the text encoders are let go.
 ///
 /// # Errors
 /// When the model can not be loaded, a file not be written, or a value is not finite.
@@ -152,6 +157,7 @@ pub(super) fn draw_missing(
     session: &Session,
     sampling: &Sampling,
     manifest: &mut Manifest,
+    is_last: bool,
 ) -> Result<()> {
     let missing = sampling.missing();
     if missing.is_empty() {
@@ -165,10 +171,18 @@ pub(super) fn draw_missing(
     let alike = |a: &&Picture, b: &&Picture| {
         (a.is_guided, &a.scene.prompt) == (b.is_guided, &b.scene.prompt)
     };
-    for same_guidance in missing.chunk_by(alike) {
-        let guide = painter.guide(same_guidance[0])?;
-        for pictures in same_guidance.chunks(sampling.job.drawing.batch_size) {
-            painter.draw(session, pictures, &guide, manifest)?;
+    let groups: Vec<&[&Picture]> = missing.chunk_by(alike).collect();
+    let mut ahead = groups.chunks(ENCODED_AHEAD).peekable();
+    while let Some(groups) = ahead.next() {
+        let guides = groups.iter().map(|group| painter.guide(group[0]));
+        let guides = guides.collect::<Result<Vec<_>>>()?;
+        if is_last && ahead.peek().is_none() {
+            backbone.release_text_encoders();
+        }
+        for (group, guide) in groups.iter().zip(guides) {
+            for pictures in group.chunks(sampling.job.drawing.batch_size) {
+                painter.draw(session, pictures, &guide, manifest)?;
+            }
         }
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! What all jobs of a run share: where messages and results go, signals, and the loaded model.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -12,9 +12,10 @@ use super::located::LocatedModel;
 use crate::cli::{Format, RunFlags};
 use crate::config::ModelJob;
 use crate::io::model_files::ModelFiles;
+use crate::libtorch::{self, Attention};
 use crate::progress::Reporter;
 use crate::sdxl::control::ControlNet;
-use crate::sdxl::{Backbone, LoadOptions};
+use crate::sdxl::{Backbone, LoadOptions, MemoryOptions};
 use crate::signals::Signals;
 
 /// What all jobs of a run share.
@@ -30,6 +31,10 @@ pub struct Session {
     located: RefCell<Vec<(ModelJob, Rc<LocatedModel>)>>,
     loaded: RefCell<Option<(Rc<LocatedModel>, Rc<Backbone>)>>,
     controlnets: RefCell<Vec<FoundControlNet>>,
+    tf32: Cell<Option<bool>>,
+    attention: Cell<Option<Attention>>,
+    /// Whether no further job follows.
+    pub is_last_job: Cell<bool>,
 }
 
 /// The files of a ControlNet, found once for all jobs that name it with the same model, and the
@@ -56,6 +61,9 @@ impl Session {
             located: RefCell::default(),
             loaded: RefCell::default(),
             controlnets: RefCell::default(),
+            tf32: Cell::default(),
+            attention: Cell::default(),
+            is_last_job: Cell::default(),
         })
     }
 
@@ -95,10 +103,15 @@ impl Session {
             .borrow_mut()
             .iter_mut()
             .for_each(|found| found.loaded = None);
+        self.prepare_libtorch(located)?;
         let options = LoadOptions {
             device: located.device,
             kind: located.kind,
             vae: located.vae.as_ref(),
+            memory: MemoryOptions {
+                vae_tile_size: located.vae_tile_size,
+                cpu_offload: located.job.cpu_offload,
+            },
         };
         let name = located.files.name();
         let device = match located.device {
@@ -115,6 +128,34 @@ impl Session {
         let backbone = Rc::new(backbone);
         *self.loaded.borrow_mut() = Some((Rc::clone(located), Rc::clone(&backbone)));
         Ok(backbone)
+    }
+
+    /// Makes libtorch compute as this model's job says.
+    fn prepare_libtorch(&self, located: &LocatedModel) -> Result<()> {
+        libtorch::prepare_allocator(located.device)?;
+        let job = &located.job;
+        // Untouched while no job says anything: libtorch has variables of its own for it.
+        if self.tf32.replace(job.tf32) != job.tf32 {
+            libtorch::set_tf32(job.tf32)?;
+        }
+        if self.attention.replace(job.attention) != job.attention {
+            libtorch::set_attention(job.attention)?;
+        }
+        Ok(())
+    }
+
+    /// Begins to look for the peak of the GPU's memory anew.
+    pub fn reset_peak_memory(&self) {
+        if let Some((located, _)) = self.loaded.borrow().as_ref() {
+            libtorch::reset_peak_memory(located.device);
+        }
+    }
+
+    /// The most bytes that tensors of this job have held on the GPU at a time, where that is known:
+    /// with a GPU and the shim.
+    pub fn peak_memory(&self) -> Option<i64> {
+        let loaded = self.loaded.borrow();
+        libtorch::peak_memory(loaded.as_ref()?.0.device)
     }
 
     /// The files of a ControlNet, found once for all jobs that name it and the same model.

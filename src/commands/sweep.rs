@@ -116,8 +116,10 @@ fn execute(session: &Session, sweep: Sweep) -> Result<()> {
     }
     let mut manifest = Manifest::open(&sweep.job.output_dir);
     let mut is_new = missing > 0;
-    for cell in &sweep.cells {
-        draw_missing(session, cell, &mut manifest)?;
+    let last = sweep.cells.len();
+    for (number, cell) in (1..).zip(&sweep.cells) {
+        let is_last = number == last && session.is_last_job.get();
+        draw_missing(session, cell, &mut manifest, is_last)?;
         is_new |= restore_rows(cell, &mut manifest)?;
     }
     session.reporter.finish();

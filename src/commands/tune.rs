@@ -25,7 +25,7 @@ use crate::config::batch::Settings;
 use crate::config::{TuneJob, plan};
 use crate::error::usage;
 use crate::io::atomic::write_bytes_atomically;
-use crate::oneactor::base_set::BaseSet;
+use crate::oneactor::base_set::{BaseFacts, BaseSet};
 use crate::oneactor::loss::LossWeights;
 use crate::oneactor::projector::Head;
 use crate::oneactor::templates;
@@ -115,6 +115,7 @@ pub(super) fn prepare(session: &Session, job: TuneJob) -> Result<Tuning> {
     let model = session.locate(&named)?;
     let what = format!("the base set {}", layout.base().display());
     model.check_loras(&base.facts, &what, &session.reporter);
+    model.check_tiles(base.facts.width, base.facts.height, &session.reporter);
     let words = &base.facts.base_words;
     for prompt in kind(job.kind).prompts(words) {
         let tokens = model.tokenizers.plain_tokens(&prompt)?;
@@ -128,7 +129,7 @@ pub(super) fn prepare(session: &Session, job: TuneJob) -> Result<Tuning> {
         .crop
         .map(|part| crop_box(part, &base.facts))
         .transpose()?;
-    let mut settings = settings(&job, num_auxiliary, target, &model)?;
+    let mut settings = settings(&job, &base.facts, num_auxiliary, target, &model)?;
     if let Some([x, y, w, h]) = crop {
         settings.insert("crop".to_owned(), json!(format!("{x},{y},{w},{h}")));
     }
@@ -151,12 +152,14 @@ pub(super) fn prepare(session: &Session, job: TuneJob) -> Result<Tuning> {
 /// What the actor follows from. The base set is known by its CRC-32.
 fn settings(
     job: &TuneJob,
+    base: &BaseFacts,
     num_auxiliary: usize,
     target: usize,
     model: &LocatedModel,
 ) -> Result<Settings> {
     let path = Layout::of(job).base();
     let bytes = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+    let tile = model.tiles_of(base.width, base.height);
     let value = json!({
         "base_crc32": format!("{:08x}", crc32fast::hash(&bytes)),
         "target": target,
@@ -176,6 +179,9 @@ fn settings(
         "lora": lora_settings(model),
         "lora_crc32": model.lora_crc32(),
         "dtype": model.dtype(),
+        "tf32": job.model.tf32,
+        "vae_tiling": tile.map(|_| true),
+        "vae_tile_size": tile,
     });
     let mut settings = value.as_object().cloned().unwrap_or_default();
     settings.retain(|_, value| !value.is_null());
@@ -233,6 +239,9 @@ pub(super) fn execute(session: &Session, tuning: Tuning) -> Result<()> {
         }
     };
     let mut tuner = Tuner::new(&backbone, base, options(&tuning))?;
+    // Prompts and target are encoded: from here on only the U-Net runs.
+    backbone.release_text_encoders();
+    backbone.release_vae();
     resume(session, &layout, &tuning.settings, &mut tuner)?;
     learn(session, &layout, &tuning, &mut tuner)?;
 
@@ -259,7 +268,7 @@ pub(super) fn execute(session: &Session, tuning: Tuning) -> Result<()> {
     actor.target_image = tuning.photo.as_ref().map(|photo| photo.facts.clone());
     write_bytes_atomically(&layout.actor(), &actor.to_bytes()?)?;
     save_config(
-        &layout,
+        session,
         &tuning,
         &backbone,
         &summary,
@@ -330,7 +339,7 @@ fn options(tuning: &Tuning) -> TuneOptions {
         learning_rate: job.learning_rate,
         weight_decay: job.weight_decay,
         seed: job.seed,
-        micro_batch: job.batch_size.unwrap_or(num_auxiliary + 2),
+        micro_batch: job.micro_batch.unwrap_or(num_auxiliary + 2),
     }
 }
 
@@ -344,7 +353,7 @@ fn kind(kind: Kind) -> templates::Kind {
 
 /// Writes tune.json: the resolved settings, and what a reader may want to know.
 fn save_config(
-    layout: &Layout,
+    session: &Session,
     tuning: &Tuning,
     backbone: &Backbone,
     summary: &Value,
@@ -366,7 +375,9 @@ fn save_config(
         "device": format!("{:?}", backbone.device()),
         "result": summary,
         "seconds": seconds,
+        "peak_gpu_memory": session.peak_memory(),
     });
     let text = format!("{config:#}\n");
+    let layout = Layout::of(&tuning.job);
     write_bytes_atomically(&layout.config(), text.as_bytes())
 }

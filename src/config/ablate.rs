@@ -22,7 +22,17 @@ const VARIANTS: [(&str, &str, &[&str]); 2] = [
 const FACTS: [&str; 3] = ["base_crc32", "target_image_crc32", "lora_crc32"];
 
 /// Keys of the model that change what is computed; the other ones say only where.
-const OF_THE_MODEL: [&str; 6] = ["model", "variant", "revision", "vae", "lora", "dtype"];
+const OF_THE_MODEL: [&str; 9] = [
+    "model",
+    "variant",
+    "revision",
+    "vae",
+    "lora",
+    "dtype",
+    "tf32",
+    "vae_tiling",
+    "vae_tile_size",
+];
 
 /// A checked job of `ablate`.
 #[derive(Clone, Debug, PartialEq)]
@@ -196,6 +206,8 @@ fn recorded_tuning(dir: &Path, flags: &AblateFlags) -> Result<Settings> {
     settings.insert("dir".to_owned(), json!(dir));
     settings.insert("batch_size".to_owned(), json!(flags.tune_batch_size));
     settings.insert("device".to_owned(), json!(flags.model.device));
+    settings.insert("attention".to_owned(), json!(flags.model.attention));
+    settings.insert("cpu_offload".to_owned(), json!(flags.model.cpu_offload));
     settings.insert("offline".to_owned(), json!(flags.model.offline));
     Ok(settings)
 }

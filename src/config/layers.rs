@@ -20,9 +20,10 @@ pub struct Planned<J> {
 }
 
 /// Keys of which one replaces the other: naming one in a higher layer silences the lower layers'.
-const ALTERNATIVES: [[&str; 2]; 4] = [
+const ALTERNATIVES: [[&str; 2]; 5] = [
     ["prompt", "prompts_file"],
     ["target", "target_image"],
+    ["micro_batch", "batch_size"],
     ["lambda_1", "without_aux"],
     ["lambda_2", "without_aver"],
 ];

@@ -7,8 +7,9 @@ use serde::Serialize;
 
 use super::check;
 
-use crate::cli::{Dtype, ModelFlags};
+use crate::cli::{AttentionKernel, Dtype, ModelFlags};
 use crate::error::usage;
+use crate::libtorch::Attention;
 
 /// The model where none is named.
 pub const DEFAULT_MODEL: &str = "stabilityai/stable-diffusion-xl-base-1.0";
@@ -30,6 +31,16 @@ pub struct ModelJob {
     pub device: String,
     /// Number format of the networks.
     pub dtype: Dtype,
+    /// TF32 everywhere or nowhere; `None` means in convolutions only.
+    pub tf32: Option<bool>,
+    /// The only kernel of attention; `None` means any.
+    pub attention: Option<Attention>,
+    /// Whether the VAE works in tiles.
+    pub vae_tiling: bool,
+    /// Side of a tile in pixels; `None` means the VAE's own size.
+    pub vae_tile_size: Option<i64>,
+    /// Whether only the network that runs is in the device's memory.
+    pub cpu_offload: bool,
     /// Whether the network must not be used.
     pub offline: bool,
 }
@@ -59,6 +70,11 @@ impl ModelJob {
                 .collect::<Result<_>>()?,
             device: device(flags.device.as_deref().unwrap_or("auto"))?,
             dtype: flags.dtype.unwrap_or(Dtype::Auto),
+            tf32: flags.tf32,
+            attention: flags.attention.and_then(attention),
+            vae_tiling: flags.vae_tiling.unwrap_or(false),
+            vae_tile_size: vae_tile_size(flags)?,
+            cpu_offload: flags.cpu_offload.unwrap_or(false),
             offline: flags.offline.unwrap_or(false),
         })
     }
@@ -87,6 +103,30 @@ fn lora(text: &str) -> Result<(PathBuf, f64)> {
         PathBuf::from(file),
         check::number("--lora", number, SCALES)?,
     ))
+}
+
+fn attention(kernel: AttentionKernel) -> Option<Attention> {
+    match kernel {
+        AttentionKernel::Auto => None,
+        AttentionKernel::Flash => Some(Attention::Flash),
+        AttentionKernel::Efficient => Some(Attention::Efficient),
+        AttentionKernel::Cudnn => Some(Attention::Cudnn),
+        AttentionKernel::Math => Some(Attention::Math),
+    }
+}
+
+/// What it has to be a multiple of is known with the VAE.
+fn vae_tile_size(flags: &ModelFlags) -> Result<Option<i64>> {
+    let Some(size) = flags.vae_tile_size else {
+        return Ok(None);
+    };
+    check::whole("--vae-tile-size", size, 32..=8192)?;
+    if flags.vae_tiling != Some(true) {
+        return Err(usage(format!(
+            "--vae-tile-size: found {size} without --vae-tiling, expected both"
+        )));
+    }
+    Ok(Some(size))
 }
 
 fn device(name: &str) -> Result<String> {
@@ -118,6 +158,24 @@ mod tests {
         for wrong in wrong {
             let error = wrong.expect_err("no scale").to_string();
             assert!(error.starts_with("--lora: "), "{error}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_tile_has_a_size_only_with_tiling() -> Result<()> {
+        let flags = |tiling, size| ModelFlags {
+            vae_tiling: tiling,
+            vae_tile_size: size,
+            ..ModelFlags::default()
+        };
+        let size = |flags: &ModelFlags| Ok(ModelJob::check(flags)?.vae_tile_size);
+        assert_eq!(size(&flags(Some(true), Some(512)))?, Some(512));
+        assert_eq!(size(&flags(Some(true), None))?, None);
+        for wrong in [flags(None, Some(512)), flags(Some(true), Some(31))] {
+            let error = size(&wrong).map(|_: Option<i64>| ()).expect_err("refused");
+            let error: anyhow::Error = error;
+            assert!(error.to_string().starts_with("--vae-tile-size: found"));
         }
         Ok(())
     }

@@ -225,7 +225,10 @@ impl Maker<'_> {
         flags.remove("seed");
         drawing.remove("seed");
         let top = Settings::from_iter([("output_dir".to_owned(), json!(folder))]);
-        let base = layers::layered(&[&top, &flags, settings, &drawing, &self.model]);
+        // Two names of one thing in tuning, where base images know only the second.
+        let mut of_base = settings.clone();
+        of_base.remove("micro_batch");
+        let base = layers::layered(&[&top, &flags, &of_base, &drawing, &self.model]);
         let base = GenerateBaseJob::check(&layers::read(base)?)?;
         if base.subjects.len() != 1 {
             return Err(usage(format!(
@@ -237,7 +240,12 @@ impl Maker<'_> {
         let top = Settings::from_iter([("dir".to_owned(), json!(folder))]);
         let rows = drawing.get("batch_size").cloned();
         let rows = Settings::from_iter(rows.map(|rows| ("batch_size".to_owned(), rows)));
-        let tune = layers::layered(&[&top, &flags, settings, &rows, &self.model]);
+        let mut of_tune = settings.clone();
+        if settings.contains_key("micro_batch") {
+            of_tune.remove("batch_size");
+            flags.remove("batch_size");
+        }
+        let tune = layers::layered(&[&top, &flags, &of_tune, &rows, &self.model]);
         let tune = TuneJob::check(&layers::read(tune)?)?;
         check_counts(&tune, base.num_images)?;
         Ok(Description { base, tune })

@@ -45,7 +45,7 @@ pub struct TuneJob {
     /// Seed of all that is drawn while tuning.
     pub seed: i64,
     /// Rows that go through the U-Net at once; `None` means all.
-    pub batch_size: Option<usize>,
+    pub micro_batch: Option<usize>,
     /// Whether to tune again where an actor is.
     #[serde(skip)]
     pub overwrite: bool,
@@ -108,10 +108,7 @@ impl TuneJob {
             )?,
             preset: flags.preset.unwrap_or_default(),
             seed: check::seed(flags.seed.unwrap_or(0), 1)?,
-            batch_size: flags
-                .batch_size
-                .map(|rows| check::count("--batch-size", rows, 1..=1024))
-                .transpose()?,
+            micro_batch: micro_batch(flags)?,
             overwrite: flags.overwrite.unwrap_or(false),
             model: ModelJob::check(&flags.model)?,
         })
@@ -127,6 +124,20 @@ fn crop(crop: Crop) -> Result<Option<[i64; 4]>> {
             "--crop face: there is no face detector in this program (README, \"Limits\", says why): \
              name the box of the face in pixels, --crop left,top,width,height",
         )),
+    }
+}
+
+/// Rows at once, by either of the flag's names.
+fn micro_batch(flags: &TuneFlags) -> Result<Option<usize>> {
+    let count = |flag: &str, rows| check::count(flag, rows, 1..=1024).map(Some);
+    match (flags.micro_batch, flags.batch_size) {
+        (Some(rows), Some(others)) => Err(usage(format!(
+            "found --micro-batch {rows} and --batch-size {others}, expected one of them: in tune they \
+             are names of the same"
+        ))),
+        (Some(rows), None) => count("--micro-batch", rows),
+        (None, Some(rows)) => count("--batch-size", rows),
+        (None, None) => Ok(None),
     }
 }
 
@@ -194,6 +205,27 @@ mod tests {
         };
         let job = TuneJob::check(&flags)?;
         assert_eq!((job.lambda_1, job.lambda_2), (0.3, 0.0));
+        Ok(())
+    }
+
+    #[test]
+    fn rows_at_once_go_by_two_names_of_which_one_is_given() -> Result<()> {
+        let flags = |micro_batch, batch_size| TuneFlags {
+            dir: Some("runs/hobbit".into()),
+            micro_batch,
+            batch_size,
+            ..TuneFlags::default()
+        };
+        assert_eq!(TuneJob::check(&flags(Some(2), None))?.micro_batch, Some(2));
+        assert_eq!(TuneJob::check(&flags(None, Some(3)))?.micro_batch, Some(3));
+        let error = TuneJob::check(&flags(Some(2), Some(3))).expect_err("both are given");
+        assert!(
+            error
+                .to_string()
+                .contains("--micro-batch 2 and --batch-size 3")
+        );
+        let error = TuneJob::check(&flags(Some(0), None)).expect_err("none at once");
+        assert!(error.to_string().starts_with("--micro-batch: found 0"));
         Ok(())
     }
 

@@ -6,12 +6,20 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 
 use super::single_file::Component;
+use super::weights::map_file;
 
 /// A file of a model.
 #[derive(Clone, Debug)]
 pub enum Blob {
     /// On disk.
     File(PathBuf),
+    /// On disk and mapped into memory, for the life of the process.
+    Mapped {
+        /// Where it lies.
+        path: PathBuf,
+        /// Content.
+        bytes: &'static [u8],
+    },
     /// Compiled into the binary.
     Embedded {
         /// Path inside the embedded folder.
@@ -28,9 +36,23 @@ impl Blob {
     /// The name that messages show.
     pub fn name(&self) -> String {
         match self {
-            Blob::File(path) => path.display().to_string(),
+            Blob::File(path) | Blob::Mapped { path, .. } => path.display().to_string(),
             Blob::Embedded { name, .. } => format!("toy:{name}"),
             Blob::Component(component) => component.path.display().to_string(),
+        }
+    }
+
+    /// The same with the file mapped, so that it is there even if the file is replaced later.
+    ///
+    /// # Errors
+    /// When the file can not be read, or is empty.
+    pub fn mapped(self) -> Result<Blob> {
+        match self {
+            Blob::File(path) => {
+                let bytes = map_file(&path)?;
+                Ok(Blob::Mapped { path, bytes })
+            }
+            blob => Ok(blob),
         }
     }
 
@@ -40,7 +62,7 @@ impl Blob {
     /// When the file can not be read or is not UTF-8.
     pub fn read_text(&self) -> Result<String> {
         match self {
-            Blob::File(path) => {
+            Blob::File(path) | Blob::Mapped { path, .. } => {
                 std::fs::read_to_string(path).with_context(|| format!("reading {}", self.name()))
             }
             Blob::Embedded { bytes, .. } => String::from_utf8(bytes.to_vec())

@@ -19,7 +19,7 @@ use super::blob::Blob;
 use super::hub::{HubRepo, HubSettings};
 use super::ldm_names::LdmNames;
 use super::model_layout::check_not_a_pointer;
-use super::weights::open_bytes;
+use super::weights::map_file;
 use crate::error::{Error, kind_of, model};
 use configs::Shapes;
 
@@ -27,6 +27,7 @@ use configs::Shapes;
 #[derive(Debug)]
 pub(super) struct Component {
     pub(super) path: PathBuf,
+    pub(super) bytes: &'static [u8],
     pub(super) prefix: &'static str,
     pub(super) names: LdmNames,
 }
@@ -121,7 +122,7 @@ impl SingleFile {
     pub(super) fn open(path: &Path, settings: &dyn Fn() -> Result<HubSettings>) -> Result<Self> {
         check_not_a_pointer(path)?;
         let shown = path.display();
-        let bytes = open_bytes(&Blob::File(path.to_path_buf()))?;
+        let bytes = map_file(path)?;
         let tensors = SafeTensors::deserialize(bytes).map_err(|e| {
             model(format!(
                 "{shown}: not a whole safetensors file ({e}); fetch or copy it again"
@@ -158,6 +159,7 @@ impl SingleFile {
                     let path = path.to_path_buf();
                     let component_of_file = Component {
                         path,
+                        bytes,
                         prefix,
                         names,
                     };

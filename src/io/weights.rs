@@ -9,6 +9,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Div;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -24,29 +25,33 @@ use super::lora::{LoraSet, LorasOfNetwork};
 use super::single_file::{Component, is_no_weight};
 use crate::error::model;
 
-/// The bytes of one opened file. A mapping is never unmapped: on a CPU in the file's own precision
-/// the tensors *are* the mapping, and a model lives as long as the process.
-pub(super) fn open_bytes(blob: &Blob) -> Result<&'static [u8]> {
+/// The bytes of one file. A mapping is never unmapped: on a CPU in the file's own precision the
+/// tensors *are* the mapping, and a model lives as long as the process.
+fn bytes_of(blob: &Blob) -> Result<&'static [u8]> {
     match blob {
-        Blob::Embedded { bytes, .. } => Ok(bytes),
-        Blob::Component(component) => open_bytes(&Blob::File(component.path.clone())),
-        Blob::File(path) => {
-            let file =
-                std::fs::File::open(path).with_context(|| format!("opening {}", path.display()))?;
-            if file.metadata().map(|m| m.len()).unwrap_or(0) == 0 {
-                return Err(model(format!(
-                    "{}: the file is empty, expected safetensors",
-                    path.display()
-                )));
-            }
-            // SAFETY: the mapping is private and only read. A file that somebody truncates while
-            // it is mapped would fault; checkpoints are written once under their final name.
-            #[allow(unsafe_code)]
-            let map = unsafe { Mmap::map(&file) }
-                .with_context(|| format!("mapping {}", path.display()))?;
-            Ok(Box::leak(Box::new(map)))
-        }
+        Blob::Embedded { bytes, .. } | Blob::Mapped { bytes, .. } => Ok(bytes),
+        Blob::Component(component) => Ok(component.bytes),
+        Blob::File(path) => map_file(path),
     }
+}
+
+/// Maps a file for the life of the process.
+///
+/// # Errors
+/// When it can not be read, or is empty.
+pub(super) fn map_file(path: &Path) -> Result<&'static [u8]> {
+    let shown = path.display();
+    let file = std::fs::File::open(path).with_context(|| format!("opening {shown}"))?;
+    if file.metadata().map(|m| m.len()).unwrap_or(0) == 0 {
+        return Err(model(format!(
+            "{shown}: the file is empty, expected safetensors"
+        )));
+    }
+    // SAFETY: the mapping is private and only read. A file that somebody truncates while it is
+    // mapped would fault; checkpoints are written once under their final name.
+    #[allow(unsafe_code)]
+    let map = unsafe { Mmap::map(&file) }.with_context(|| format!("mapping {shown}"))?;
+    Ok(Box::leak(Box::new(map)))
 }
 
 /// One tensor of a file, not yet loaded.
@@ -95,7 +100,7 @@ impl Weights {
         let prefix = component.as_ref().map_or("", |component| component.prefix);
         for blob in blobs {
             let file: Rc<str> = blob.name().into();
-            let tensors = SafeTensors::deserialize(open_bytes(blob)?).map_err(|e| {
+            let tensors = SafeTensors::deserialize(bytes_of(blob)?).map_err(|e| {
                 model(format!(
                     "{file}: not a whole safetensors file ({e}); fetch or copy it again"
                 ))
@@ -286,7 +291,7 @@ fn view(entry: &Entry, kind: Kind) -> Tensor {
         strides[i - 1] = strides[i] * entry.shape[i];
     }
     // SAFETY: `data` holds exactly the bytes of `shape` and `kind` (checked by the parser), lives
-    // as long as the process (see `open_bytes`), and frozen weights are never written.
+    // as long as the process (see `map_file`), and frozen weights are never written.
     #[allow(unsafe_code)]
     unsafe {
         Tensor::from_blob(

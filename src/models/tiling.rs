@@ -44,7 +44,11 @@ impl Tiling {
         let (_, _, height, width) = map.size4().expect("maps have four axes");
         let starts = |side: i64| (0..side).step_by(self.step as usize);
         let cut = |axis: i64, map: &Tensor, start: i64| {
-            map.narrow(axis, start, self.size.min(map.size()[axis as usize] - start))
+            map.narrow(
+                axis,
+                start,
+                self.size.min(map.size()[axis as usize] - start),
+            )
         };
         let kept = |tile: &Tensor| {
             let (_, _, h, w) = tile.size4().expect("maps have four axes");

@@ -1,8 +1,9 @@
 //! Loading a backbone: its files, one component after the other, to networks on a device.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use tch::{Device, Kind};
 
+use super::network::Network;
 use super::pipeline::{Pipeline, vae_config, vae_folder};
 use super::prompt::Tokenizers;
 use super::{Backbone, ModelFacts};
@@ -24,26 +25,18 @@ pub struct LoadOptions<'a> {
     pub kind: Kind,
     /// A VAE from elsewhere, in place of the model's own.
     pub vae: Option<&'a ModelFiles>,
+    /// How memory is saved.
+    pub memory: MemoryOptions,
 }
 
-/// Opens a component's weights, builds its network, and checks that both fit. The values that were
-/// read are added to `values`.
-fn network<T>(
-    files: &ModelFiles,
-    component: &str,
-    placement: (Device, Kind),
-    values: &mut Vec<Values>,
-    build: impl FnOnce(&WeightPath) -> Result<T>,
-) -> Result<T> {
-    let load = || -> Result<T> {
-        let weights = Weights::open(&files.weights(component)?, placement.0, placement.1)?
-            .with_loras(files.loras(), component);
-        weights.allow_unused("embeddings.position_ids");
-        let network = build(&weights.root())?;
-        values.extend(weights.finish()?);
-        Ok(network)
-    };
-    load().with_context(|| format!("loading {component} of {}", files.name()))
+/// How memory is saved, at the cost of time.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct MemoryOptions {
+    /// Side in pixels of the VAE's tiles, see [`AutoencoderKl::with_tiles`]; `None` for none.
+    pub vae_tile_size: Option<i64>,
+    /// Whether only the network that runs is in the device's memory: the text encoders, the U-Net or
+    /// the VAE. Each is made again from its mapped files when its turn comes.
+    pub cpu_offload: bool,
 }
 
 /// The pipeline's text encoders, each with the width of its tokens.
@@ -53,13 +46,14 @@ fn text_encoders(
     placement: (Device, Kind),
     values: &mut Vec<Values>,
     progress: &mut dyn FnMut(&str),
-) -> Result<Vec<(ClipTextModel, i64)>> {
-    let mut text_encoder = |component: &&str| -> Result<(ClipTextModel, i64)> {
+) -> Result<Vec<(Network<ClipTextModel>, i64)>> {
+    let mut text_encoder = |component: &&str| -> Result<(Network<ClipTextModel>, i64)> {
         progress(component);
         let config: ClipTextConfig = files.json(&format!("{component}/config.json"))?;
-        let build = |path: &WeightPath| ClipTextModel::new(path, &config);
-        let encoder = network(files, component, placement, values, build)?;
-        Ok((encoder, config.hidden_size))
+        let width = config.hidden_size;
+        let build = move |path: &WeightPath| ClipTextModel::new(path, &config);
+        let encoder = Network::load(files, component, placement, values, build)?;
+        Ok((encoder, width))
     };
     let components = pipeline.text_encoders().iter();
     components.map(&mut text_encoder).collect()
@@ -88,7 +82,7 @@ impl Backbone {
         options: &LoadOptions,
         progress: &mut dyn FnMut(&str),
     ) -> Result<Backbone> {
-        let _frozen = tch::no_grad_guard();
+        let memory = options.memory;
         let pipeline = Pipeline::of(files)?;
         let scheduler_config = pipeline.scheduler_config(files)?;
         let tokenizers = Tokenizers::load(files, pipeline)?;
@@ -106,6 +100,9 @@ impl Backbone {
         let mut values = Vec::new();
         let text_encoders = text_encoders(files, pipeline, placement, &mut values, progress)?;
         let (text_encoders, token_widths): (Vec<_>, Vec<_>) = text_encoders.into_iter().unzip();
+        if memory.cpu_offload {
+            text_encoders.iter().for_each(Network::release);
+        }
         expect(
             || format!("{}: unet/config.json: cross_attention_dim", files.name()),
             unet_config.cross_attention_dim,
@@ -114,21 +111,31 @@ impl Backbone {
         )?;
 
         progress("unet");
-        let mut fingerprint = String::new();
-        let unet = network(files, "unet", placement, &mut values, |path| {
-            let unet = UNet2DConditionModel::new(path, &unet_config)?;
-            fingerprint = fingerprint_of(path, &unet_config);
-            Ok(unet)
+        let config = unet_config.clone();
+        let unet = Network::load(files, "unet", placement, &mut values, move |path| {
+            UNet2DConditionModel::new(path, &config)
         })?;
+        if memory.cpu_offload {
+            unet.release();
+        }
+        let fingerprint = fingerprint_of(files, &unet_config)?;
         files.loras().finish()?;
 
         progress("vae");
         let vae_kind = pipeline.vae_kind(&vae_config, options.kind);
         let placement = (options.device, vae_kind);
         let folder = vae_folder(vae_files)?;
-        let vae = network(vae_files, folder, placement, &mut values, |path| {
-            AutoencoderKl::new(path, &vae_config)
+        let config = vae_config.clone();
+        let vae = Network::load(vae_files, folder, placement, &mut values, move |path| {
+            let vae = AutoencoderKl::new(path, &config)?;
+            Ok(match memory.vae_tile_size {
+                Some(size) => vae.with_tiles(size, config.scale_factor()),
+                None => vae,
+            })
         })?;
+        if memory.cpu_offload {
+            vae.release();
+        }
 
         Ok(Backbone {
             facts: ModelFacts {
@@ -147,6 +154,7 @@ impl Backbone {
             vae,
             vae_config,
             vae_kind,
+            cpu_offload: memory.cpu_offload,
             force_zeros_for_empty_prompt: force_zeros_for_empty_prompt(files, pipeline)?,
             device: options.device,
             kind: options.kind,
@@ -162,19 +170,18 @@ fn force_zeros_for_empty_prompt(files: &ModelFiles, pipeline: Pipeline) -> Resul
     Ok(pipeline == Pipeline::StableDiffusionXl && value.unwrap_or(true))
 }
 
-fn fingerprint_of(path: &WeightPath, config: &UNet2DConditionConfig) -> String {
+/// In fp16 whatever the precision is, so that a model has one fingerprint.
+fn fingerprint_of(files: &ModelFiles, config: &UNet2DConditionConfig) -> Result<String> {
+    let weights = Weights::open(&files.weights("unet")?, Device::Cpu, Kind::Half)?;
+    let path = weights.root();
     let c = config.block_out_channels[0];
-    let first = (path / "conv_in").tensor_of_checkpoint("weight", &[c, config.in_channels, 3, 3]);
-    let last = (path / "conv_out").tensor_of_checkpoint("weight", &[config.out_channels, c, 3, 3]);
+    let first = (&path / "conv_in").tensor_of_checkpoint("weight", &[c, config.in_channels, 3, 3]);
+    let last = (&path / "conv_out").tensor_of_checkpoint("weight", &[config.out_channels, c, 3, 3]);
     let mut hasher = crc32fast::Hasher::new();
-    for tensor in [first, last] {
-        let half = tensor
-            .to_device(Device::Cpu)
-            .to_kind(Kind::Half)
-            .contiguous();
+    for half in [first, last] {
         let mut bytes = vec![0; half.numel() * 2];
-        half.copy_data_u8(&mut bytes, half.numel());
+        half.contiguous().copy_data_u8(&mut bytes, half.numel());
         hasher.update(&bytes);
     }
-    format!("{:08x}", hasher.finalize())
+    Ok(format!("{:08x}", hasher.finalize()))
 }

@@ -5,10 +5,13 @@
 pub mod control;
 pub mod denoise;
 pub mod load;
+mod network;
 pub mod pipeline;
 pub mod prompt;
 pub mod prompt_pair;
 mod prompt_weights;
+
+use std::rc::Rc;
 
 use anyhow::{Context, Result};
 use tch::{Device, Kind, Tensor};
@@ -22,7 +25,8 @@ use crate::models::unet_2d_condition::{
     AddedConditions, Encoded, UNet2DConditionConfig, UNet2DConditionModel,
 };
 use crate::schedulers::{NoiseSchedule, SchedulerConfig};
-pub use load::LoadOptions;
+pub use load::{LoadOptions, MemoryOptions};
+use network::Network;
 pub use pipeline::Pipeline;
 use prompt::Tokenizers;
 
@@ -120,13 +124,14 @@ pub struct Backbone {
     /// A tokenizer for each text encoder.
     pub tokenizers: Tokenizers,
     pipeline: Pipeline,
-    text_encoders: Vec<ClipTextModel>,
+    text_encoders: Vec<Network<ClipTextModel>>,
     token_widths: Vec<i64>,
-    unet: UNet2DConditionModel,
+    unet: Network<UNet2DConditionModel>,
     unet_config: UNet2DConditionConfig,
-    vae: AutoencoderKl,
+    vae: Network<AutoencoderKl>,
     vae_config: AutoencoderKlConfig,
     vae_kind: Kind,
+    cpu_offload: bool,
     force_zeros_for_empty_prompt: bool,
     device: Device,
     kind: Kind,
@@ -152,6 +157,43 @@ impl Backbone {
     pub fn weights_are_finite(&self) -> Result<()> {
         let scanned = self.scan.wait();
         scanned.with_context(|| format!("checking the weights of {}", self.facts.name))
+    }
+
+    /// Frees the text encoders. The next prompt makes them again.
+    pub fn release_text_encoders(&self) {
+        self.text_encoders.iter().for_each(Network::release);
+    }
+
+    /// Frees the VAE. The next picture makes it again.
+    pub fn release_vae(&self) {
+        self.vae.release();
+    }
+
+    /// The text encoders in order; with `cpu_offload` nothing else stays in memory.
+    fn text_encoders(&self) -> Vec<Rc<ClipTextModel>> {
+        if self.cpu_offload {
+            self.unet.release();
+            self.vae.release();
+        }
+        self.text_encoders.iter().map(Network::get).collect()
+    }
+
+    /// The U-Net, as above.
+    fn unet(&self) -> Rc<UNet2DConditionModel> {
+        if self.cpu_offload {
+            self.release_text_encoders();
+            self.vae.release();
+        }
+        self.unet.get()
+    }
+
+    /// The VAE, as above.
+    fn vae(&self) -> Rc<AutoencoderKl> {
+        if self.cpu_offload {
+            self.release_text_encoders();
+            self.unet.release();
+        }
+        self.vae.get()
     }
 
     /// How many pixels one latent is wide; sizes of pictures are multiples of it.
@@ -180,7 +222,7 @@ impl Backbone {
         conditioning: &Conditioning,
     ) -> Encoded {
         let model_input = model_input.to_kind(self.kind);
-        self.unet.encode(
+        self.unet().encode(
             &model_input,
             timesteps,
             conditioning.text(),
@@ -190,7 +232,7 @@ impl Backbone {
 
     /// The U-Net's second half: the prediction in f32.
     pub fn unet_decode(&self, encoded: Encoded, conditioning: &Conditioning) -> Tensor {
-        self.unet
+        self.unet()
             .decode(encoded, conditioning.text())
             .to_kind(Kind::Float)
     }
@@ -219,10 +261,10 @@ impl Backbone {
         let latents = (latents / self.vae_config.scaling_factor)
             .to_device(self.device)
             .to_kind(self.vae_kind);
+        let vae = self.vae();
         let images = tch::no_grad(|| {
             let one = |i| {
-                self.vae
-                    .decode(&latents.narrow(0, i, 1))
+                vae.decode(&latents.narrow(0, i, 1))
                     .to_kind(Kind::Float)
                     .to_device(Device::Cpu)
             };
@@ -241,10 +283,10 @@ impl Backbone {
         let images = (images * 2.0 - 1.0)
             .to_device(self.device)
             .to_kind(self.vae_kind);
+        let vae = self.vae();
         tch::no_grad(|| {
             let one = |i| {
-                self.vae
-                    .encode(&images.narrow(0, i, 1))
+                vae.encode(&images.narrow(0, i, 1))
                     .mean
                     .to_kind(Kind::Float)
             };

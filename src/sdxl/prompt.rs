@@ -1,5 +1,7 @@
 //! Prompts: text to tokens to what the U-Net reads.
 
+use std::rc::Rc;
+
 use anyhow::{Context, Result};
 use tch::{Kind, Tensor};
 
@@ -94,14 +96,18 @@ impl Backbone {
     /// behind the final norm, and nothing besides.
     pub fn encode_tokens(&self, tokens: &PromptTokens, height: i64, width: i64) -> Conditioning {
         let chunks = tokens.num_chunks() as i64;
-        let encode = |(i, encoder): (usize, &ClipTextModel)| {
+        let encode = |(i, encoder): (usize, &Rc<ClipTextModel>)| {
             let ids = Tensor::from_slice(tokens.ids(i))
                 .view([chunks, -1])
                 .to_device(self.device);
             tch::no_grad(|| encoder.forward(&ids))
         };
-        let outputs: Vec<ClipTextOutput> =
-            self.text_encoders.iter().enumerate().map(encode).collect();
+        let outputs: Vec<ClipTextOutput> = self
+            .text_encoders()
+            .iter()
+            .enumerate()
+            .map(encode)
+            .collect();
         if self.pipeline == Pipeline::StableDiffusion {
             return Conditioning {
                 prompt_embeds: weighted(&outputs[0].last_hidden_state, tokens, 0), // [1, S, D]

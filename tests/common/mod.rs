@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
-use oneactor::sdxl::{Backbone, LoadOptions};
+use oneactor::sdxl::{Backbone, LoadOptions, MemoryOptions};
 use serde::de::DeserializeOwned;
 use tch::{Device, Kind, Tensor};
 
@@ -52,6 +52,7 @@ pub fn backbone(shape: &str) -> Backbone {
         device: Device::Cpu,
         kind: Kind::Float,
         vae: None,
+        memory: MemoryOptions::default(),
     };
     Backbone::load(&files, &options, &mut |_| ()).expect("diffusers loads this checkpoint")
 }

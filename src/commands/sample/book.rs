@@ -33,6 +33,7 @@ pub fn prepare(session: &Session, job: SampleJob, scenes: &[BookScene]) -> Resul
     let cast = Cast::read_apart(&job.actors)?;
     let model = session.locate(&job.model)?;
     let drawing = model.resolve(&job.drawing)?;
+    model.check_tiles(drawing.width, drawing.height, &session.reporter);
     let plain = drawing_settings(&job.drawing, drawing, &model);
     let sources = lora_sources(&model);
     cast.check_loras(&model, &session.reporter);

@@ -121,7 +121,11 @@ impl<'a> Painter<'a> {
                 self.save_masks(session, picture, &masks.get(row as i64))?;
             }
             self.save(session, picture, &to_rgb(&images, row)?, &latents)?;
-            manifest.set(&picture.name, &picture.row(), Some(seconds))?;
+            let mut row = picture.row();
+            if let Some(bytes) = session.peak_memory() {
+                row.insert("peak_gpu_memory".to_owned(), json!(bytes));
+            }
+            manifest.set(&picture.name, &row, Some(seconds))?;
             let facts =
                 json!({"prompt": picture.scene.prompt, "seed": picture.seed, "seconds": seconds});
             session.wrote(&picture.path, "image", facts);

@@ -45,6 +45,7 @@ impl Stage {
         let scenes = cast.scenes(job)?;
         let model = session.locate(&named)?;
         let drawing = model.resolve(&job.drawing)?;
+        model.check_tiles(drawing.width, drawing.height, &session.reporter);
         if !job.guidance.no_actor {
             cast.check_loras(&model, &session.reporter);
         }

@@ -1,0 +1,353 @@
+//! What libtorch has and the binding does not reach: TF32, the choice of attention kernels, the
+//! allocator's settings and peak memory of a GPU. Behind it is `libtorch/shim.cpp`, which the build
+//! script compiles (feature `shim`, on by default).
+//!
+//! All of it is state of the whole process.
+
+use anyhow::{Result, anyhow};
+use serde::Serialize;
+use tch::Device;
+
+use crate::error::usage;
+
+/// The kernels that scaled dot-product attention may choose from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Attention {
+    /// FlashAttention.
+    Flash = 1,
+    /// The memory-efficient kernel.
+    Efficient = 2,
+    /// cuDNN's.
+    Cudnn = 4,
+    /// Products and softmax one after the other.
+    Math = 8,
+}
+
+impl Attention {
+    /// All of them.
+    pub const ALL: [Attention; 4] = [
+        Attention::Flash,
+        Attention::Efficient,
+        Attention::Cudnn,
+        Attention::Math,
+    ];
+
+    /// Its name, as `--attention` has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Attention::Flash => "flash",
+            Attention::Efficient => "efficient",
+            Attention::Cudnn => "cudnn",
+            Attention::Math => "math",
+        }
+    }
+}
+
+/// Where f32 is computed with TF32: 10 bits of mantissa in place of 23.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tf32 {
+    /// In products of matrices.
+    pub products: bool,
+    /// In convolutions.
+    pub convolutions: bool,
+}
+
+/// libtorch's own choice.
+const TF32_DEFAULT: Tf32 = Tf32 {
+    products: false,
+    convolutions: true,
+};
+
+/// Whether this build has the shim.
+pub fn has_shim() -> bool {
+    cfg!(libtorch_shim)
+}
+
+/// Refuses `flag` where the shim is missing.
+///
+/// # Errors
+/// In a build without the shim.
+pub fn require(flag: &str) -> Result<()> {
+    if has_shim() {
+        return Ok(());
+    }
+    Err(usage(format!(
+        "{flag}: this build lacks the C++ part that it needs: build with the cargo feature \"shim\" \
+         and libtorch's headers"
+    )))
+}
+
+/// Switches TF32 on or off everywhere; `None` is libtorch's own choice, convolutions alone.
+///
+/// # Errors
+/// When libtorch refuses, or in a build without the shim.
+pub fn set_tf32(everywhere: Option<bool>) -> Result<()> {
+    let Tf32 {
+        products,
+        convolutions,
+    } = everywhere.map_or(TF32_DEFAULT, |is_on| Tf32 {
+        products: is_on,
+        convolutions: is_on,
+    });
+    shim::set_tf32(products, convolutions)
+}
+
+/// Where TF32 is on.
+///
+/// # Errors
+/// As [`set_tf32`].
+pub fn tf32() -> Result<Tf32> {
+    shim::tf32()
+}
+
+/// Leaves attention one kernel; `None` leaves it all of them. What none of those left can compute
+/// fails.
+///
+/// # Errors
+/// When libtorch refuses, or in a build without the shim.
+pub fn set_attention(only: Option<Attention>) -> Result<()> {
+    let all = Attention::ALL
+        .iter()
+        .fold(0, |bits, &one| bits | one as u32);
+    shim::set_attention(only.map_or(all, |one| one as u32))
+}
+
+/// The kernels that attention may choose from.
+///
+/// # Errors
+/// In a build without the shim.
+pub fn attention() -> Result<Vec<Attention>> {
+    let bits = shim::attention()?;
+    let is_left = |one: &Attention| bits & *one as u32 != 0;
+    Ok(Attention::ALL.into_iter().filter(is_left).collect())
+}
+
+/// Environment variables with settings of the allocator, the second one's name before torch 2.9.
+const ALLOCATOR_VARIABLES: [&str; 2] = ["PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"];
+
+/// Lets the blocks of a GPU's allocator grow, so that memory which one stage has freed fits the next,
+/// unless the user has settings of his own for it. To be called before the GPU is used.
+///
+/// # Errors
+/// When libtorch refuses.
+pub fn prepare_allocator(device: Device) -> Result<()> {
+    let is_set = |name: &&str| std::env::var_os(name).is_some();
+    if !has_shim() || !device.is_cuda() || ALLOCATOR_VARIABLES.iter().any(|name| is_set(&name)) {
+        return Ok(());
+    }
+    shim::set_allocator(c"expandable_segments:True")
+}
+
+/// Whether the blocks of a GPU's allocator can grow.
+///
+/// # Errors
+/// In a build without the shim.
+pub fn has_expandable_segments() -> Result<bool> {
+    shim::has_expandable_segments()
+}
+
+/// The most bytes that tensors on this device have held at a time since [`reset_peak_memory`]; `None`
+/// on a CPU, in a build without the shim, and where the GPU has not been used.
+pub fn peak_memory(device: Device) -> Option<i64> {
+    shim::peak_memory(gpu(device)?).ok()
+}
+
+/// Begins to look for the peak anew. Where there is none to look for, nothing is done.
+pub fn reset_peak_memory(device: Device) {
+    if let Some(gpu) = gpu(device) {
+        // A GPU that has not been used has no peak yet.
+        let _ = shim::reset_peak_memory(gpu);
+    }
+}
+
+fn gpu(device: Device) -> Option<i8> {
+    match device {
+        Device::Cuda(index) => i8::try_from(index).ok(),
+        _ => None,
+    }
+}
+
+/// The message of a shim's function that has failed.
+#[cfg(libtorch_shim)]
+fn checked(message: *const std::ffi::c_char) -> Result<()> {
+    if message.is_null() {
+        return Ok(());
+    }
+    // SAFETY: the shim returns null or a C string that stays valid until this thread's next call.
+    #[allow(unsafe_code)]
+    let message = unsafe { std::ffi::CStr::from_ptr(message) }.to_string_lossy();
+    Err(anyhow!(
+        "libtorch: {}",
+        message.lines().next().unwrap_or_default()
+    ))
+}
+
+#[cfg(libtorch_shim)]
+#[allow(
+    unsafe_code,
+    reason = "C functions; each is given pointers to values that live during the call"
+)]
+mod shim {
+    use std::ffi::{CStr, c_char};
+
+    use super::{Result, Tf32, checked};
+
+    mod c {
+        use super::c_char;
+        unsafe extern "C" {
+            pub fn oneactor_set_tf32(products: bool, convolutions: bool) -> *const c_char;
+            pub fn oneactor_tf32(products: *mut bool, convolutions: *mut bool) -> *const c_char;
+            pub fn oneactor_set_attention(kernels: u32) -> *const c_char;
+            pub fn oneactor_attention() -> u32;
+            pub fn oneactor_set_allocator(settings: *const c_char) -> *const c_char;
+            pub fn oneactor_has_expandable_segments() -> bool;
+            pub fn oneactor_peak_memory(gpu: i8, bytes: *mut i64) -> *const c_char;
+            pub fn oneactor_reset_peak_memory(gpu: i8) -> *const c_char;
+        }
+    }
+
+    pub fn set_tf32(products: bool, convolutions: bool) -> Result<()> {
+        checked(unsafe { c::oneactor_set_tf32(products, convolutions) })
+    }
+
+    pub fn tf32() -> Result<Tf32> {
+        let (mut products, mut convolutions) = (false, false);
+        checked(unsafe { c::oneactor_tf32(&raw mut products, &raw mut convolutions) })?;
+        Ok(Tf32 {
+            products,
+            convolutions,
+        })
+    }
+
+    pub fn set_attention(kernels: u32) -> Result<()> {
+        checked(unsafe { c::oneactor_set_attention(kernels) })
+    }
+
+    pub fn attention() -> Result<u32> {
+        Ok(unsafe { c::oneactor_attention() })
+    }
+
+    pub fn set_allocator(settings: &CStr) -> Result<()> {
+        checked(unsafe { c::oneactor_set_allocator(settings.as_ptr()) })
+    }
+
+    pub fn has_expandable_segments() -> Result<bool> {
+        Ok(unsafe { c::oneactor_has_expandable_segments() })
+    }
+
+    pub fn peak_memory(gpu: i8) -> Result<i64> {
+        let mut bytes = 0;
+        checked(unsafe { c::oneactor_peak_memory(gpu, &raw mut bytes) })?;
+        Ok(bytes)
+    }
+
+    pub fn reset_peak_memory(gpu: i8) -> Result<()> {
+        checked(unsafe { c::oneactor_reset_peak_memory(gpu) })
+    }
+}
+
+/// The same without the shim: nothing can be asked or set.
+#[cfg(not(libtorch_shim))]
+mod shim {
+    use std::ffi::CStr;
+
+    use super::{Result, Tf32, anyhow};
+
+    fn missing<T>() -> Result<T> {
+        Err(anyhow!("built without the feature \"shim\""))
+    }
+
+    pub fn set_tf32(_: bool, _: bool) -> Result<()> {
+        missing()
+    }
+    pub fn tf32() -> Result<Tf32> {
+        missing()
+    }
+    pub fn set_attention(_: u32) -> Result<()> {
+        missing()
+    }
+    pub fn attention() -> Result<u32> {
+        missing()
+    }
+    pub fn set_allocator(_: &CStr) -> Result<()> {
+        missing()
+    }
+    pub fn has_expandable_segments() -> Result<bool> {
+        missing()
+    }
+    pub fn peak_memory(_: i8) -> Result<i64> {
+        missing()
+    }
+    pub fn reset_peak_memory(_: i8) -> Result<()> {
+        missing()
+    }
+}
+
+#[cfg(all(test, libtorch_shim))]
+mod tests {
+    use super::*;
+    use tch::{Kind, Tensor};
+
+    // One test: the state is that of the process, and tests run side by side.
+    #[test]
+    fn what_is_set_can_be_asked_for_and_is_taken_back() -> Result<()> {
+        let at_first = tf32()?;
+        assert_eq!(at_first, TF32_DEFAULT, "libtorch's own choice has changed");
+        for is_on in [true, false] {
+            set_tf32(Some(is_on))?;
+            assert_eq!((tf32()?.products, tf32()?.convolutions), (is_on, is_on));
+        }
+        set_tf32(None)?;
+        assert_eq!(tf32()?, at_first);
+
+        // On a CPU the binding tells which kernel was chosen: 0 is mathematics, 1 flash.
+        let q = Tensor::randn([1, 2, 16, 8], (Kind::Float, Device::Cpu));
+        let choice = || {
+            let none = None::<&Tensor>;
+            Tensor::internal_fused_sdp_choice(&q, &q, &q, none, 0.0, false, None, false)
+        };
+        assert_eq!(attention()?, Attention::ALL);
+        assert_eq!(choice(), 1);
+        set_attention(Some(Attention::Math))?;
+        assert_eq!(attention()?, [Attention::Math]);
+        assert_eq!(choice(), 0);
+        set_attention(None)?;
+        assert_eq!(attention()?, Attention::ALL);
+        Ok(())
+    }
+
+    #[test]
+    fn a_cpu_has_no_peak_and_a_gpu_that_is_not_there_neither() {
+        reset_peak_memory(Device::Cpu);
+        assert_eq!(peak_memory(Device::Cpu), None);
+        if !tch::Cuda::is_available() {
+            reset_peak_memory(Device::Cuda(0));
+            assert_eq!(peak_memory(Device::Cuda(0)), None);
+        }
+    }
+
+    #[test]
+    fn a_gpu_s_blocks_grow_unless_the_user_says_otherwise() -> Result<()> {
+        if ALLOCATOR_VARIABLES
+            .iter()
+            .all(|name| std::env::var_os(name).is_none())
+        {
+            prepare_allocator(Device::Cpu)?;
+            assert!(!has_expandable_segments()?, "a CPU needs none of it");
+            prepare_allocator(Device::Cuda(0))?;
+            assert!(has_expandable_segments()?);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_libtorch_refuses_is_an_error_of_one_line() {
+        let error = shim::set_allocator(c"no_such_setting:1").expect_err("it is unknown");
+        let error = error.to_string();
+        assert!(
+            error.starts_with("libtorch: ") && error.lines().count() == 1,
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,93 @@
+// The part of libtorch that the Rust binding does not reach, as plain C functions for src/libtorch.rs.
+// No CUDA header is needed: a GPU's allocator is asked through libtorch's device-neutral interface.
+//
+// A function that can fail returns null, or a message that stays valid until the next call on the
+// same thread. No exception passes into Rust.
+
+#include <ATen/Context.h>
+#include <c10/core/AllocatorConfig.h>
+#include <c10/core/CachingDeviceAllocator.h>
+
+#include <cstdint>
+#include <exception>
+#include <string>
+
+namespace {
+
+template <typename Action>
+const char* guarded(Action action) {
+  thread_local std::string message;
+  try {
+    action();
+    return nullptr;
+  } catch (const std::exception& error) {
+    message = error.what();
+  } catch (...) {
+    message = "an exception of unknown type";
+  }
+  return message.c_str();
+}
+
+at::DeviceAllocator* gpu_allocator() {
+  return at::getDeviceAllocator(c10::DeviceType::CUDA);
+}
+
+// Sums over all pools stand first.
+constexpr size_t kAggregate = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+
+}  // namespace
+
+extern "C" {
+
+// TF32 in products of f32 matrices and in f32 convolutions on a GPU.
+const char* oneactor_set_tf32(bool products, bool convolutions) {
+  return guarded([&] {
+    at::globalContext().setFloat32MatmulPrecision(products ? "high" : "highest");
+    at::globalContext().setAllowTF32CuDNN(convolutions);
+  });
+}
+
+const char* oneactor_tf32(bool* products, bool* convolutions) {
+  return guarded([&] {
+    *products = at::globalContext().allowTF32CuBLAS();
+    *convolutions = at::globalContext().allowTF32CuDNN();
+  });
+}
+
+// Kernels that scaled dot-product attention may choose from: bit 0 flash, 1 memory-efficient,
+// 2 cuDNN, 3 plain mathematics.
+const char* oneactor_set_attention(uint32_t kernels) {
+  return guarded([&] {
+    at::Context& context = at::globalContext();
+    context.setSDPUseFlash(kernels & 1);
+    context.setSDPUseMemEfficient(kernels & 2);
+    context.setSDPUseCuDNN(kernels & 4);
+    context.setSDPUseMath(kernels & 8);
+  });
+}
+
+uint32_t oneactor_attention() {
+  const at::Context& context = at::globalContext();
+  return (context.userEnabledFlashSDP() ? 1u : 0u) | (context.userEnabledMemEfficientSDP() ? 2u : 0u) |
+      (context.userEnabledCuDNNSDP() ? 4u : 0u) | (context.userEnabledMathSDP() ? 8u : 0u);
+}
+
+// The allocator's settings, as PYTORCH_ALLOC_CONF has them.
+const char* oneactor_set_allocator(const char* settings) {
+  return guarded([&] { c10::CachingAllocator::setAllocatorSettings(settings); });
+}
+
+bool oneactor_has_expandable_segments() {
+  return c10::CachingAllocator::AcceleratorAllocatorConfig::use_expandable_segments();
+}
+
+// The most bytes that tensors on this GPU have held at a time since the peak was last reset.
+const char* oneactor_peak_memory(int8_t gpu, int64_t* bytes) {
+  return guarded([&] { *bytes = gpu_allocator()->getDeviceStats(gpu).allocated_bytes[kAggregate].peak; });
+}
+
+const char* oneactor_reset_peak_memory(int8_t gpu) {
+  return guarded([&] { gpu_allocator()->resetPeakStats(gpu); });
+}
+
+}  // extern "C"
