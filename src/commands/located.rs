@@ -264,10 +264,10 @@ fn vae_tile_size(job: &ModelJob, config: &AutoencoderKlConfig) -> Result<Option<
     if size % unit != 0 {
         let whose = match job.vae_tile_size {
             Some(_) => "",
-            None => ", the VAE's own size,",
+            None => " the VAE's own size,",
         };
         return Err(usage(format!(
-            "--vae-tile-size: found {size}{whose} expected a multiple of {unit}"
+            "--vae-tile-size: found {size},{whose} expected a multiple of {unit}"
         )));
     }
     Ok(Some(size))

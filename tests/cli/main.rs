@@ -9,6 +9,7 @@ mod control;
 mod experiments;
 mod interruption;
 mod loras;
+mod memory;
 mod prompts;
 mod several;
 mod stable_diffusion;

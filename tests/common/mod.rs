@@ -38,6 +38,11 @@ pub fn json<T: DeserializeOwned>(path: &str) -> T {
 
 /// One of the checkpoints, loaded as a user's folder is.
 pub fn backbone(shape: &str) -> Backbone {
+    backbone_as(shape, Kind::Float)
+}
+
+/// The same in another precision.
+pub fn backbone_as(shape: &str, kind: Kind) -> Backbone {
     let folder = fixture(shape);
     let model = folder
         .to_str()
@@ -50,7 +55,7 @@ pub fn backbone(shape: &str) -> Backbone {
     .expect("a whole folder");
     let options = LoadOptions {
         device: Device::Cpu,
-        kind: Kind::Float,
+        kind,
         vae: None,
         memory: MemoryOptions::default(),
     };
