@@ -1,8 +1,9 @@
 //! What libtorch has and the binding does not reach: TF32, the choice of attention kernels, the
-//! allocator's settings and peak memory of a GPU. Behind it is `libtorch/shim.cpp`, which the build
-//! script compiles (feature `shim`, on by default).
+//! allocator's settings, peak memory of a GPU, and memory that the host's allocator keeps. Behind it
+//! is `libtorch/shim.cpp`, which the build script compiles (feature `shim`, on by default).
 //!
-//! All of it is state of the whole process.
+//! All of it is state of the whole process. No call here needs a CUDA header; what a GPU does with
+//! the settings has not been seen yet.
 
 use anyhow::{Result, anyhow};
 use serde::Serialize;
@@ -161,6 +162,12 @@ pub fn reset_peak_memory(device: Device) {
     }
 }
 
+/// Gives memory of the host that was freed back to the system, as far as it can be. In a build without
+/// the shim that is left to the allocator.
+pub fn trim_memory() {
+    shim::trim_memory();
+}
+
 fn gpu(device: Device) -> Option<i8> {
     match device {
         Device::Cuda(index) => i8::try_from(index).ok(),
@@ -202,6 +209,7 @@ mod shim {
             pub fn oneactor_attention() -> u32;
             pub fn oneactor_set_allocator(settings: *const c_char) -> *const c_char;
             pub fn oneactor_has_expandable_segments() -> bool;
+            pub fn oneactor_trim_memory();
             pub fn oneactor_peak_memory(gpu: i8, bytes: *mut i64) -> *const c_char;
             pub fn oneactor_reset_peak_memory(gpu: i8) -> *const c_char;
         }
@@ -234,6 +242,10 @@ mod shim {
 
     pub fn has_expandable_segments() -> Result<bool> {
         Ok(unsafe { c::oneactor_has_expandable_segments() })
+    }
+
+    pub fn trim_memory() {
+        unsafe { c::oneactor_trim_memory() }
     }
 
     pub fn peak_memory(gpu: i8) -> Result<i64> {
@@ -276,6 +288,7 @@ mod shim {
     pub fn has_expandable_segments() -> Result<bool> {
         missing()
     }
+    pub fn trim_memory() {}
     pub fn peak_memory(_: i8) -> Result<i64> {
         missing()
     }

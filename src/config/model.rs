@@ -169,13 +169,12 @@ mod tests {
             vae_tile_size: size,
             ..ModelFlags::default()
         };
-        let size = |flags: &ModelFlags| Ok(ModelJob::check(flags)?.vae_tile_size);
+        let size = |flags: &ModelFlags| ModelJob::check(flags).map(|job| job.vae_tile_size);
         assert_eq!(size(&flags(Some(true), Some(512)))?, Some(512));
         assert_eq!(size(&flags(Some(true), None))?, None);
         for wrong in [flags(None, Some(512)), flags(Some(true), Some(31))] {
-            let error = size(&wrong).map(|_: Option<i64>| ()).expect_err("refused");
-            let error: anyhow::Error = error;
-            assert!(error.to_string().starts_with("--vae-tile-size: found"));
+            let error = size(&wrong).expect_err("it is refused").to_string();
+            assert!(error.starts_with("--vae-tile-size: found"), "{error}");
         }
         Ok(())
     }

@@ -12,6 +12,8 @@
 #include <exception>
 #include <string>
 
+#include <malloc.h>
+
 namespace {
 
 template <typename Action>
@@ -79,6 +81,14 @@ const char* oneactor_set_allocator(const char* settings) {
 
 bool oneactor_has_expandable_segments() {
   return c10::CachingAllocator::AcceleratorAllocatorConfig::use_expandable_segments();
+}
+
+// Gives the host's freed memory back to the system. glibc keeps what lies below something still in use,
+// which after a network was freed can be all of it.
+void oneactor_trim_memory() {
+#ifdef __GLIBC__
+  malloc_trim(0);
+#endif
 }
 
 // The most bytes that tensors on this GPU have held at a time since the peak was last reset.

@@ -12,6 +12,7 @@ use crate::io::finite_scan::Values;
 use crate::io::lora::LoraSet;
 use crate::io::model_files::ModelFiles;
 use crate::io::weights::{WeightPath, Weights};
+use crate::libtorch;
 
 /// Where a network comes from and where it goes.
 struct Origin {
@@ -74,7 +75,9 @@ impl<T> Network<T> {
 
     /// Lets the network go.
     pub(super) fn release(&self) {
-        self.built.replace(None);
+        if self.built.take().is_some() {
+            libtorch::trim_memory();
+        }
     }
 
     /// Whether the network is in memory.
