@@ -158,6 +158,11 @@ impl UNet2DConditionConfig {
         Ok(())
     }
 
+    /// Width of the pooled prompt, for a network that is told of it.
+    pub fn pooled_width(&self) -> Option<i64> {
+        Some(self.projection_class_embeddings_input_dim? - 6 * self.addition_time_embed_dim?)
+    }
+
     fn heads(&self) -> Result<Vec<i64>> {
         let heads = self
             .num_attention_heads
