@@ -3,7 +3,7 @@
 use tch::{Kind, Tensor};
 
 use super::cross_attention::LayerText;
-use super::layers::{LayerNorm, Linear};
+use super::layers::{LayerNorm, Linear, plus};
 use crate::io::weights::WeightPath;
 
 /// Sizes of one attention layer.
@@ -131,7 +131,12 @@ impl FeedForward {
 
     fn forward(&self, xs: &Tensor) -> Tensor {
         let both = self.proj.forward(xs).chunk(2, -1);
-        self.out.forward(&(&both[0] * both[1].gelu("none")))
+        let mut inner = both[1].gelu("none");
+        match inner.requires_grad() {
+            true => inner = inner * &both[0],
+            false => inner *= &both[0],
+        }
+        self.out.forward(&inner)
     }
 }
 
@@ -166,10 +171,10 @@ impl BasicTransformerBlock {
     /// `hidden_states [B, S, D]` under `text` of `[B, S', D']`.
     pub fn forward(&self, hidden_states: &Tensor, text: &LayerText) -> Tensor {
         let normed = self.norm1.forward(hidden_states);
-        let hidden_states = hidden_states + self.attn1.forward(&normed, &normed);
+        let hidden_states = plus(self.attn1.forward(&normed, &normed), hidden_states);
         let normed = self.norm2.forward(&hidden_states);
-        let hidden_states = hidden_states + self.attn2.cross(&normed, text);
+        let hidden_states = plus(self.attn2.cross(&normed, text), &hidden_states);
         let normed = self.norm3.forward(&hidden_states);
-        hidden_states + self.ff.forward(&normed)
+        plus(self.ff.forward(&normed), &hidden_states)
     }
 }

@@ -7,7 +7,7 @@ use anyhow::Result;
 use tch::Tensor;
 
 use super::cross_attention::Text;
-use super::layers::Conv2d;
+use super::layers::{Conv2d, plus, silu};
 use super::resnet::{ResnetBlock2D, ResnetConfig};
 use super::time_conditions::{AddedConditions, TimeConditions, TimeConfig};
 use super::unet_2d_blocks::{BlockConfig, Condition, DownBlock, DownBlockType, MidBlock};
@@ -45,9 +45,9 @@ impl ConditioningEmbedding {
 
     /// `[B, 3, F H, F W]` to `[B, C, H, W]`.
     fn forward(&self, picture: &Tensor) -> Tensor {
-        let mut embedding = self.conv_in.forward(picture).silu();
+        let mut embedding = silu(self.conv_in.forward(picture));
         for block in &self.blocks {
-            embedding = block.forward(&embedding).silu();
+            embedding = silu(block.forward(&embedding));
         }
         self.conv_out.forward(&embedding)
     }
@@ -221,7 +221,7 @@ impl ControlNetModel {
             text: text.into(),
         };
         // 2. input
-        let mut hidden = self.conv_in.forward(sample) + cond; // [B, C_0, H, W]
+        let mut hidden = plus(self.conv_in.forward(sample), cond); // [B, C_0, H, W]
         // 3. down
         let mut skips = vec![hidden.shallow_clone()];
         for block in &self.down_blocks {

@@ -8,7 +8,7 @@ use tch::Tensor;
 use super::config::{PerBlock, expect, expect_fixed};
 use super::controlnet::Residuals;
 use super::cross_attention::Text;
-use super::layers::{Conv2d, GroupNorm};
+use super::layers::{Conv2d, GroupNorm, silu};
 use super::time_conditions::{TimeConditions, TimeConfig};
 use super::unet_2d_blocks::{
     BlockAttention, BlockConfig, Condition, DownBlock, DownBlockType, MidBlock, UpBlock,
@@ -377,7 +377,7 @@ impl UNet2DConditionModel {
         }
         // 6. output
         self.conv_out
-            .forward(&self.conv_norm_out.forward(&hidden).silu())
+            .forward(&silu(self.conv_norm_out.forward(&hidden)))
     }
 
     /// A whole pass: [`encode`](Self::encode), then [`decode`](Self::decode).
