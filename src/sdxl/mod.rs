@@ -16,7 +16,7 @@ use tch::{Device, Kind, Tensor};
 use crate::io::lora::LoraFacts;
 use crate::models::autoencoder_kl::{AutoencoderKl, AutoencoderKlConfig};
 use crate::models::clip_text_model::ClipTextModel;
-use crate::models::cross_attention::{AttentionRequest, Text};
+use crate::models::cross_attention::{AttentionRequest, Text, TextMemory};
 use crate::models::unet_2d_condition::{
     AddedConditions, Encoded, UNet2DConditionConfig, UNet2DConditionModel,
 };
@@ -75,6 +75,12 @@ impl Conditioning {
         }
     }
 
+    /// The same rows, for many passes: every layer keeps its keys and values of the text.
+    pub fn remembered(mut self) -> Conditioning {
+        self.request.memory = Some(TextMemory::default());
+        self
+    }
+
     /// `count` rows from `first` on, with their attention masks; nothing is looked at.
     pub fn narrow(&self, first: i64, count: i64) -> Conditioning {
         let part = |t: &Tensor| t.narrow(0, first, count);
@@ -84,7 +90,7 @@ impl Conditioning {
             added: self.added.as_ref().map(|added| added.map(part)),
             request: AttentionRequest {
                 mask: mask.map(|mask| mask.narrow(first, count)),
-                probe: None,
+                ..AttentionRequest::default()
             },
         }
     }
@@ -104,6 +110,7 @@ impl Conditioning {
         Text {
             encoder_hidden_states: &self.prompt_embeds,
             request: Some(&self.request),
+            watched: true,
         }
     }
 }
