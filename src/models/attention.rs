@@ -57,7 +57,8 @@ impl Attention {
 
     /// The same where `text` is what answers, under its mask and before the eyes of its probe.
     pub fn cross(&self, hidden_states: &Tensor, text: &LayerText) -> Tensor {
-        let query = split_heads(&self.to_q.forward(hidden_states), self.heads); // [B, heads, S, d]
+        let query = text.all_rows(&self.to_q.forward(hidden_states));
+        let query = split_heads(&query, self.heads); // [B, heads, S, d]
         let [key, value] = text.keys_and_values(self.id, |context| self.keys_and_values(context));
         text.look(&query, &key);
         self.attend(&query, &key, &value, text.mask.as_ref())
@@ -169,11 +170,13 @@ impl BasicTransformerBlock {
         }
     }
 
-    /// `hidden_states [B, S, D]` under `text` of `[B, S', D']`.
+    /// `hidden_states [B, S, D]` under `text` of `[B, S', D']`; of rows that only their text
+    /// tells apart, one of each may come in, and all go out.
     pub fn forward(&self, hidden_states: &Tensor, text: &LayerText) -> Tensor {
         let normed = self.norm1.forward(hidden_states);
         let hidden_states = plus(self.attn1.forward(&normed, &normed), hidden_states);
         let normed = self.norm2.forward(&hidden_states);
+        let hidden_states = text.all_rows(&hidden_states);
         let hidden_states = plus(self.attn2.cross(&normed, text), &hidden_states);
         let normed = self.norm3.forward(&hidden_states);
         plus(self.ff.forward(&normed), &hidden_states)

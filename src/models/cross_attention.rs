@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tch::{Kind, Tensor};
 
+use super::shared_rows::SharedRows;
+
 /// The text that a pass reads, and what is asked of its cross-attention.
 #[derive(Clone, Copy)]
 pub struct Text<'a> {
@@ -39,6 +41,8 @@ pub struct AttentionRequest {
     /// Keys and values of the passes before; `None`: each pass computes its own, as it must where
     /// the text is differentiated.
     pub memory: Option<TextMemory>,
+    /// Rows that only their text tells apart; `None`: none are known.
+    pub shared: Option<SharedRows>,
 }
 
 /// Tells one attention layer from all others, of whatever network.
@@ -224,6 +228,7 @@ pub struct LayerText<'a> {
     pub mask: Option<Tensor>,
     probe: Option<&'a AttentionProbe>,
     memory: Option<&'a TextMemory>,
+    shared: Option<&'a SharedRows>,
     height: i64,
     width: i64,
 }
@@ -237,6 +242,22 @@ impl<'a> Text<'a> {
         }
     }
 
+    fn shared(&self) -> Option<&'a SharedRows> {
+        self.request.and_then(|request| request.shared.as_ref())
+    }
+
+    /// Of all rows `[B, ..]` those that pass until the first layer reads the text `[B', ..]`.
+    pub fn rows_without_text(&self, rows: &Tensor) -> Tensor {
+        self.shared()
+            .map_or_else(|| rows.shallow_clone(), |shared| shared.one_of_each(rows))
+    }
+
+    /// All rows `[B, ..]`, of those that pass without text or of all.
+    pub fn all_rows(&self, rows: &Tensor) -> Tensor {
+        self.shared()
+            .map_or_else(|| rows.shallow_clone(), |shared| shared.all(rows))
+    }
+
     /// For layers of this height and width.
     pub fn at(&self, height: i64, width: i64) -> LayerText<'a> {
         let request = self.request;
@@ -246,6 +267,7 @@ impl<'a> Text<'a> {
             mask: mask.map(|mask| mask.at(height, width)),
             probe: request.and_then(|request| request.probe.as_ref().filter(|_| self.watched)),
             memory: request.and_then(|request| request.memory.as_ref()),
+            shared: self.shared(),
             height,
             width,
         }
@@ -253,6 +275,12 @@ impl<'a> Text<'a> {
 }
 
 impl LayerText<'_> {
+    /// As [`Text::all_rows`].
+    pub fn all_rows(&self, rows: &Tensor) -> Tensor {
+        self.shared
+            .map_or_else(|| rows.shallow_clone(), |shared| shared.all(rows))
+    }
+
     /// Keys and values of the text in a layer: what `project` makes of `[B, S, D]`, or made before.
     pub fn keys_and_values(
         &self,

@@ -332,24 +332,29 @@ impl UNet2DConditionModel {
         text: impl Into<Text<'a>>,
         added: Option<&AddedConditions>,
     ) -> Encoded {
+        let text = text.into();
+        let rows = |t: &Tensor| text.rows_without_text(t); // [B', ..]
+        let added = added.map(|added| added.map(rows));
         // 1. time
-        let silu_temb = self.time.forward(timesteps, added, sample.kind()); // [B, D_t]
+        let silu_temb = self
+            .time
+            .forward(&rows(timesteps), added.as_ref(), sample.kind()); // [B', D_t]
         // 2. input
-        let mut hidden = self.conv_in.forward(sample); // [B, C_0, H, W]
+        let mut hidden = self.conv_in.forward(&rows(sample)); // [B', C_0, H, W]
         // 3. down
         let mut skips = vec![hidden.shallow_clone()];
         let condition = Condition {
             silu_temb: &silu_temb,
-            text: text.into(),
+            text,
         };
         for block in &self.down_blocks {
             hidden = block.forward(hidden, &condition, &mut skips);
         }
         Encoded {
-            h: hidden,
-            skips,
+            h: text.all_rows(&hidden),
+            skips: skips.iter().map(|skip| text.all_rows(skip)).collect(),
             middle: None,
-            silu_temb,
+            silu_temb: text.all_rows(&silu_temb),
         }
     }
 

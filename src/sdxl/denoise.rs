@@ -179,7 +179,7 @@ fn for_images<'a, 'g>(
     b: i64,
 ) -> &'a mut Conditioning {
     if !matches!(made, Some((of, _)) if std::ptr::eq(*of, rows)) {
-        *made = Some((rows, rows.repeat(b).remembered()));
+        *made = Some((rows, rows.for_steps(b)));
     }
     &mut made.as_mut().expect("made just now").1
 }
