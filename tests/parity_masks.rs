@@ -66,6 +66,7 @@ fn masked(expected: &Expected, regions: &Tensor) -> Conditioning {
         request: AttentionRequest {
             mask: Some(TokenMask::new(regions, &vec![rules; 3])),
             probe: Some(AttentionProbe::new(1, 2, &Tensor::from_slice(&tokens))),
+            ..AttentionRequest::default()
         },
     }
 }

@@ -2,8 +2,8 @@
 
 use tch::{Kind, Tensor};
 
-use super::cross_attention::LayerText;
-use super::layers::{LayerNorm, Linear};
+use super::cross_attention::{LayerId, LayerText};
+use super::layers::{LayerNorm, Linear, plus};
 use crate::io::weights::WeightPath;
 
 /// Sizes of one attention layer.
@@ -29,6 +29,7 @@ pub struct Attention {
     to_out: Linear,
     heads: i64,
     upcast: bool,
+    id: LayerId,
 }
 
 impl Attention {
@@ -42,29 +43,30 @@ impl Attention {
             to_out: Linear::new(&(path / "to_out" / 0), inner, config.query_dim),
             heads: config.heads,
             upcast: config.upcast,
+            id: LayerId::unique(),
         }
     }
 
     /// `hidden_states [B, S, query_dim]` ask `context [B, S', cross_attention_dim]`; the result has
     /// the shape of `hidden_states`.
     pub fn forward(&self, hidden_states: &Tensor, context: &Tensor) -> Tensor {
-        let [query, key, value] = self.project(hidden_states, context);
+        let query = split_heads(&self.to_q.forward(hidden_states), self.heads); // [B, heads, S, d]
+        let [key, value] = self.keys_and_values(context);
         self.attend(&query, &key, &value, None)
     }
 
     /// The same where `text` is what answers, under its mask and before the eyes of its probe.
     pub fn cross(&self, hidden_states: &Tensor, text: &LayerText) -> Tensor {
-        let [query, key, value] = self.project(hidden_states, text.encoder_hidden_states);
+        let query = text.all_rows(&self.to_q.forward(hidden_states));
+        let query = split_heads(&query, self.heads); // [B, heads, S, d]
+        let [key, value] = text.keys_and_values(self.id, |context| self.keys_and_values(context));
         text.look(&query, &key);
         self.attend(&query, &key, &value, text.mask.as_ref())
     }
 
-    /// Queries, keys and values.
-    fn project(&self, hidden_states: &Tensor, context: &Tensor) -> [Tensor; 3] {
-        let query = split_heads(&self.to_q.forward(hidden_states), self.heads); // [B, heads, S, d]
-        let key = split_heads(&self.to_k.forward(context), self.heads); // [B, heads, S', d]
-        let value = split_heads(&self.to_v.forward(context), self.heads); // [B, heads, S', d]
-        [query, key, value]
+    /// Of `[B, S', cross_attention_dim]`, each `[B, heads, S', d]`.
+    fn keys_and_values(&self, context: &Tensor) -> [Tensor; 2] {
+        [&self.to_k, &self.to_v].map(|proj| split_heads(&proj.forward(context), self.heads))
     }
 
     fn attend(
@@ -131,7 +133,12 @@ impl FeedForward {
 
     fn forward(&self, xs: &Tensor) -> Tensor {
         let both = self.proj.forward(xs).chunk(2, -1);
-        self.out.forward(&(&both[0] * both[1].gelu("none")))
+        let mut inner = both[1].gelu("none");
+        match inner.requires_grad() {
+            true => inner = inner * &both[0],
+            false => inner *= &both[0],
+        }
+        self.out.forward(&inner)
     }
 }
 
@@ -163,13 +170,15 @@ impl BasicTransformerBlock {
         }
     }
 
-    /// `hidden_states [B, S, D]` under `text` of `[B, S', D']`.
+    /// `hidden_states [B, S, D]` under `text` of `[B, S', D']`; of rows that only their text
+    /// tells apart, one of each may come in, and all go out.
     pub fn forward(&self, hidden_states: &Tensor, text: &LayerText) -> Tensor {
         let normed = self.norm1.forward(hidden_states);
-        let hidden_states = hidden_states + self.attn1.forward(&normed, &normed);
+        let hidden_states = plus(self.attn1.forward(&normed, &normed), hidden_states);
         let normed = self.norm2.forward(&hidden_states);
-        let hidden_states = hidden_states + self.attn2.cross(&normed, text);
+        let hidden_states = text.all_rows(&hidden_states);
+        let hidden_states = plus(self.attn2.cross(&normed, text), &hidden_states);
         let normed = self.norm3.forward(&hidden_states);
-        hidden_states + self.ff.forward(&normed)
+        plus(self.ff.forward(&normed), &hidden_states)
     }
 }

@@ -6,7 +6,7 @@ use tch::Tensor;
 
 use super::attention::scaled_dot_product;
 use super::config::expect;
-use super::layers::{Conv2d, GroupNorm, Linear};
+use super::layers::{Conv2d, GroupNorm, Linear, plus, silu};
 use super::resnet::{Downsample2D, ResnetBlock2D, ResnetConfig, Upsample2D};
 use super::tiling::Tiling;
 use crate::io::weights::WeightPath;
@@ -49,7 +49,7 @@ pub struct AutoencoderKlConfig {
     #[serde(default = "yes")]
     pub mid_block_add_attention: bool,
     /// Activation; SiLU is the only one in use.
-    #[serde(default = "silu")]
+    #[serde(default = "act_fn")]
     pub act_fn: String,
     /// Present in other families of VAE.
     #[serde(default)]
@@ -70,7 +70,7 @@ fn sd1_scaling_factor() -> f64 {
 fn yes() -> bool {
     true
 }
-fn silu() -> String {
+fn act_fn() -> String {
     "silu".into()
 }
 
@@ -120,15 +120,13 @@ impl VaeAttention {
 
     fn forward(&self, xs: &Tensor) -> Tensor {
         let (b, c, h, w) = xs.size4().expect("feature maps have four axes");
-        let tokens = self.group_norm.forward(xs).flatten(2, 3).transpose(1, 2); // [B, HW, C]
+        let normed = self.group_norm.forward(xs);
+        let tokens = normed.flatten(2, 3).transpose(1, 2).contiguous(); // [B, HW, C]
         let [q, k, v] =
             [&self.to_q, &self.to_k, &self.to_v].map(|proj| proj.forward(&tokens).unsqueeze(1));
         let attended = scaled_dot_product(&q, &k, &v, false).squeeze_dim(1);
-        xs + self
-            .to_out
-            .forward(&attended)
-            .transpose(1, 2)
-            .reshape([b, c, h, w])
+        let out = self.to_out.forward(&attended); // [B, HW, C]
+        plus(out.transpose(1, 2).reshape([b, c, h, w]), xs)
     }
 }
 
@@ -230,7 +228,7 @@ impl Encoder {
         }
         let hidden = self.mid_block.forward(&hidden);
         self.conv_out
-            .forward(&self.conv_norm_out.forward(&hidden).silu())
+            .forward(&silu(self.conv_norm_out.forward(&hidden)))
     }
 }
 
@@ -289,7 +287,7 @@ impl Decoder {
             }
         }
         self.conv_out
-            .forward(&self.conv_norm_out.forward(&hidden).silu())
+            .forward(&silu(self.conv_norm_out.forward(&hidden)))
     }
 }
 

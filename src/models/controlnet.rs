@@ -7,7 +7,7 @@ use anyhow::Result;
 use tch::Tensor;
 
 use super::cross_attention::Text;
-use super::layers::Conv2d;
+use super::layers::{Conv2d, plus, silu};
 use super::resnet::{ResnetBlock2D, ResnetConfig};
 use super::time_conditions::{AddedConditions, TimeConditions, TimeConfig};
 use super::unet_2d_blocks::{BlockConfig, Condition, DownBlock, DownBlockType, MidBlock};
@@ -45,9 +45,9 @@ impl ConditioningEmbedding {
 
     /// `[B, 3, F H, F W]` to `[B, C, H, W]`.
     fn forward(&self, picture: &Tensor) -> Tensor {
-        let mut embedding = self.conv_in.forward(picture).silu();
+        let mut embedding = silu(self.conv_in.forward(picture));
         for block in &self.blocks {
-            embedding = block.forward(&embedding).silu();
+            embedding = silu(block.forward(&embedding));
         }
         self.conv_out.forward(&embedding)
     }
@@ -82,7 +82,7 @@ impl Middle {
     fn forward(&self, xs: &Tensor, condition: &Condition) -> Tensor {
         match self {
             Middle::CrossAttn(block) => block.forward(xs, condition),
-            Middle::Resnet(block) => block.forward(xs, Some(condition.silu_temb)),
+            Middle::Resnet(block) => block.forward(xs, Some(&condition.silu_temb(xs))),
         }
     }
 }
@@ -204,7 +204,7 @@ impl ControlNetModel {
     }
 
     /// `sample [B, C, H, W]` at `timesteps [B]` under the text `[B, S, D]`, with
-    /// the picture's embedding `cond [B or 1, C, H, W]`; stages are numbered as in diffusers. The
+    /// the picture's embedding `cond [B or 1, C, H, W]`, one where rows share a pass; stages are numbered as in diffusers. The
     /// residuals are not scaled yet.
     pub fn forward<'a>(
         &self,
@@ -214,14 +214,19 @@ impl ControlNetModel {
         added: Option<&AddedConditions>,
         cond: &Tensor,
     ) -> Residuals {
+        let text = text.into();
+        let rows = |t: &Tensor| text.rows_without_text(t); // [B', ..]
+        let added = added.map(|added| added.map(rows));
         // 1. time
-        let silu_temb = self.time.forward(timesteps, added, sample.kind()); // [B, D_t]
+        let silu_temb = self
+            .time
+            .forward(&rows(timesteps), added.as_ref(), sample.kind()); // [B', D_t]
         let condition = Condition {
             silu_temb: &silu_temb,
-            text: text.into(),
+            text,
         };
         // 2. input
-        let mut hidden = self.conv_in.forward(sample) + cond; // [B, C_0, H, W]
+        let mut hidden = plus(self.conv_in.forward(&rows(sample)), cond); // [B', C_0, H, W]
         // 3. down
         let mut skips = vec![hidden.shallow_clone()];
         for block in &self.down_blocks {
@@ -232,8 +237,10 @@ impl ControlNetModel {
         // 5. the convolutions that training starts at zero
         let skips = skips.iter().zip(&self.controlnet_down_blocks);
         Residuals {
-            skips: skips.map(|(skip, conv)| conv.forward(skip)).collect(),
-            middle: self.controlnet_mid_block.forward(&hidden),
+            skips: skips
+                .map(|(skip, conv)| text.all_rows(&conv.forward(skip)))
+                .collect(),
+            middle: text.all_rows(&self.controlnet_mid_block.forward(&hidden)),
         }
     }
 }

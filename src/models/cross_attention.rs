@@ -1,9 +1,14 @@
 //! Two openings of cross-attention: which tokens answer which position of the picture, and a look
 //! at the attention itself. Both are asked for with a pass and cost nothing where they are not.
+//! Besides, what need not be computed again: keys and values of a text that is passed at many steps.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tch::{Kind, Tensor};
+
+use super::shared_rows::SharedRows;
 
 /// The text that a pass reads, and what is asked of its cross-attention.
 #[derive(Clone, Copy)]
@@ -12,6 +17,8 @@ pub struct Text<'a> {
     pub encoder_hidden_states: &'a Tensor,
     /// Beyond the plain attention; `None`: nothing.
     pub request: Option<&'a AttentionRequest>,
+    /// Whether the request's probe looks.
+    pub watched: bool,
 }
 
 impl<'a> From<&'a Tensor> for Text<'a> {
@@ -19,6 +26,7 @@ impl<'a> From<&'a Tensor> for Text<'a> {
         Text {
             encoder_hidden_states,
             request: None,
+            watched: true,
         }
     }
 }
@@ -30,6 +38,30 @@ pub struct AttentionRequest {
     pub mask: Option<TokenMask>,
     /// Where attention maps are kept; `None`: nowhere.
     pub probe: Option<AttentionProbe>,
+    /// Keys and values of the passes before; `None`: each pass computes its own, as it must where
+    /// the text is differentiated.
+    pub memory: Option<TextMemory>,
+    /// Rows that only their text tells apart; `None`: none are known.
+    pub shared: Option<SharedRows>,
+}
+
+/// Tells one attention layer from all others, of whatever network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LayerId(usize);
+
+impl LayerId {
+    /// One that no layer has yet.
+    pub fn unique() -> LayerId {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        LayerId(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// Keys and values of one text in every layer that has read it. A text is the same at every step, so
+/// each layer projects it once.
+#[derive(Debug, Default)]
+pub struct TextMemory {
+    layers: RefCell<HashMap<LayerId, [Tensor; 2]>>,
 }
 
 /// When a token answers a position.
@@ -195,18 +227,47 @@ pub struct LayerText<'a> {
     /// Whether a token answers a position `[B, 1, HW, S]`; `None`: all answer all.
     pub mask: Option<Tensor>,
     probe: Option<&'a AttentionProbe>,
+    memory: Option<&'a TextMemory>,
+    shared: Option<&'a SharedRows>,
     height: i64,
     width: i64,
 }
 
 impl<'a> Text<'a> {
+    /// The same, and nobody looks at the attention.
+    pub fn unwatched(self) -> Text<'a> {
+        Text {
+            watched: false,
+            ..self
+        }
+    }
+
+    fn shared(&self) -> Option<&'a SharedRows> {
+        self.request.and_then(|request| request.shared.as_ref())
+    }
+
+    /// Of all rows `[B, ..]` those that pass until the first layer reads the text `[B', ..]`.
+    pub fn rows_without_text(&self, rows: &Tensor) -> Tensor {
+        self.shared()
+            .map_or_else(|| rows.shallow_clone(), |shared| shared.one_of_each(rows))
+    }
+
+    /// All rows `[B, ..]`, of those that pass without text or of all.
+    pub fn all_rows(&self, rows: &Tensor) -> Tensor {
+        self.shared()
+            .map_or_else(|| rows.shallow_clone(), |shared| shared.all(rows))
+    }
+
     /// For layers of this height and width.
     pub fn at(&self, height: i64, width: i64) -> LayerText<'a> {
-        let mask = self.request.and_then(|request| request.mask.as_ref());
+        let request = self.request;
+        let mask = request.and_then(|request| request.mask.as_ref());
         LayerText {
             encoder_hidden_states: self.encoder_hidden_states,
             mask: mask.map(|mask| mask.at(height, width)),
-            probe: self.request.and_then(|request| request.probe.as_ref()),
+            probe: request.and_then(|request| request.probe.as_ref().filter(|_| self.watched)),
+            memory: request.and_then(|request| request.memory.as_ref()),
+            shared: self.shared(),
             height,
             width,
         }
@@ -214,6 +275,29 @@ impl<'a> Text<'a> {
 }
 
 impl LayerText<'_> {
+    /// As [`Text::all_rows`].
+    pub fn all_rows(&self, rows: &Tensor) -> Tensor {
+        self.shared
+            .map_or_else(|| rows.shallow_clone(), |shared| shared.all(rows))
+    }
+
+    /// Keys and values of the text in a layer: what `project` makes of `[B, S, D]`, or made before.
+    pub fn keys_and_values(
+        &self,
+        layer: LayerId,
+        project: impl FnOnce(&Tensor) -> [Tensor; 2],
+    ) -> [Tensor; 2] {
+        let compute = || project(self.encoder_hidden_states);
+        match self.memory {
+            None => compute(),
+            Some(memory) => {
+                let mut layers = memory.layers.borrow_mut();
+                let known = layers.entry(layer).or_insert_with(compute);
+                known.each_ref().map(Tensor::shallow_clone)
+            }
+        }
+    }
+
     /// Shows queries and keys `[B, heads, HW or S, d]` of a layer to the probe, if there is one.
     pub fn look(&self, query: &Tensor, key: &Tensor) {
         if let Some(probe) = self.probe {

@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::layers::Linear;
+use super::layers::{Linear, silu};
 use crate::io::weights::WeightPath;
 
 /// Sinusoids of a position (`Timesteps` in diffusers; arXiv 1706.03762, arXiv 2006.11239).
@@ -55,6 +55,6 @@ impl TimestepEmbedding {
 
     /// `[B, D_in]` to `[B, D_out]`.
     pub fn forward(&self, xs: &Tensor) -> Tensor {
-        self.linear_2.forward(&self.linear_1.forward(xs).silu())
+        self.linear_2.forward(&silu(self.linear_1.forward(xs)))
     }
 }

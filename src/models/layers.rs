@@ -102,6 +102,22 @@ impl GroupNorm {
     }
 }
 
+/// `x σ(x)` of a tensor that nobody else reads: in place, unless autograd needs x. New memory costs
+/// more time than the function.
+pub fn silu(mut xs: Tensor) -> Tensor {
+    match xs.requires_grad() {
+        true => xs.silu(),
+        false => xs.silu_(),
+    }
+}
+
+/// `xs + ys` in the memory of `xs`, the output of a layer whose gradient does not need it: a linear
+/// layer or a convolution.
+pub fn plus(mut xs: Tensor, ys: &Tensor) -> Tensor {
+    xs += ys;
+    xs
+}
+
 /// Layer normalisation over the last axis. libtorch computes its statistics in f32.
 pub struct LayerNorm {
     weight: Tensor,

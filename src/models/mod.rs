@@ -13,6 +13,7 @@ pub mod cross_attention;
 pub mod embeddings;
 pub mod layers;
 pub mod resnet;
+pub mod shared_rows;
 pub mod tiling;
 pub mod time_conditions;
 pub mod transformer_2d;

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::layers::{Conv2d, GroupNorm, Linear};
+use super::layers::{Conv2d, GroupNorm, Linear, plus, silu};
 use crate::io::weights::WeightPath;
 
 /// Sizes of a [`ResnetBlock2D`].
@@ -56,14 +56,14 @@ impl ResnetBlock2D {
     /// `xs [B, C_in, H, W]` to `[B, C_out, H, W]`; `silu_temb [B, D]` is the time embedding after
     /// SiLU, the same for all blocks of a pass and therefore computed once by the caller.
     pub fn forward(&self, xs: &Tensor, silu_temb: Option<&Tensor>) -> Tensor {
-        let mut hidden = self.conv1.forward(&self.norm1.forward(xs).silu()); // [B, C_out, H, W]
+        let mut hidden = self.conv1.forward(&silu(self.norm1.forward(xs))); // [B, C_out, H, W]
         if let (Some(proj), Some(temb)) = (&self.time_emb_proj, silu_temb) {
             hidden += proj.forward(temb).unsqueeze(-1).unsqueeze(-1);
         }
-        let hidden = self.conv2.forward(&self.norm2.forward(&hidden).silu());
+        let hidden = self.conv2.forward(&silu(self.norm2.forward(&hidden)));
         match &self.conv_shortcut {
-            Some(shortcut) => shortcut.forward(xs) + hidden,
-            None => xs + hidden,
+            Some(shortcut) => plus(hidden, &shortcut.forward(xs)),
+            None => plus(hidden, xs),
         }
     }
 }

@@ -4,6 +4,7 @@
 use tch::{Kind, Tensor};
 
 use super::embeddings::{TimestepEmbedding, Timesteps};
+use super::layers::silu;
 use crate::io::weights::WeightPath;
 
 /// What SDXL is told besides the prompt's tokens.
@@ -94,6 +95,6 @@ impl TimeConditions {
             let both = Tensor::cat(&[&given.text_embeds, &sizes.to_kind(kind)], -1);
             temb += own.add_embedding.forward(&both);
         }
-        temb.silu()
+        silu(temb)
     }
 }

@@ -4,7 +4,7 @@ use tch::Tensor;
 
 use super::attention::{AttentionConfig, BasicTransformerBlock};
 use super::cross_attention::Text;
-use super::layers::{Conv2d, GroupNorm, Linear};
+use super::layers::{Conv2d, GroupNorm, Linear, plus};
 use crate::io::weights::WeightPath;
 
 /// How channels become token width and back: newer checkpoints use linear layers, older ones
@@ -60,16 +60,16 @@ impl Transformer2DModel {
         }
     }
 
-    /// `hidden_states [B, C, H, W]` under a text of `[B, S, D]`.
+    /// `hidden_states [B, C, H, W]` under a text of `[B, S, D]`; rows as in [`BasicTransformerBlock`].
     pub fn forward(&self, hidden_states: &Tensor, text: &Text) -> Tensor {
-        let (b, c, h, w) = hidden_states.size4().expect("feature maps have four axes");
-        let to_tokens = |x: &Tensor| x.flatten(2, 3).transpose(1, 2);
-        let to_map = |x: &Tensor| x.transpose(1, 2).reshape([b, c, h, w]);
+        let (_, c, h, w) = hidden_states.size4().expect("feature maps have four axes");
+        let to_tokens = |x: &Tensor| x.flatten(2, 3).transpose(1, 2).contiguous();
+        let to_map = |x: &Tensor| x.transpose(1, 2).reshape([-1, c, h, w]);
 
         let normed = self.norm.forward(hidden_states);
         let mut tokens = match &self.proj_in {
             Projection::Linear(linear) => linear.forward(&to_tokens(&normed)),
-            Projection::Conv(conv) => to_tokens(&conv.forward(&normed)).contiguous(),
+            Projection::Conv(conv) => to_tokens(&conv.forward(&normed)),
         }; // [B, HW, C]
         let text = text.at(h, w);
         for block in &self.transformer_blocks {
@@ -79,6 +79,6 @@ impl Transformer2DModel {
             Projection::Linear(linear) => to_map(&linear.forward(&tokens)),
             Projection::Conv(conv) => conv.forward(&to_map(&tokens)),
         }; // [B, C, H, W]
-        out + hidden_states
+        plus(out, &text.all_rows(hidden_states))
     }
 }

@@ -97,10 +97,21 @@ impl BlockConfig {
 
 /// What every block is told besides the feature map.
 pub struct Condition<'a> {
-    /// The time embedding after SiLU `[B, D_t]`.
+    /// The time embedding after SiLU `[B, D_t]`, of all rows or of those that pass without text.
     pub silu_temb: &'a Tensor,
     /// The text of `[B, S, D]`.
     pub text: Text<'a>,
+}
+
+impl Condition<'_> {
+    /// The time embedding of the rows of a feature map: as many as it has before the first layer
+    /// that reads the text, or all.
+    pub fn silu_temb(&self, map: &Tensor) -> Tensor {
+        match map.size()[0] == self.silu_temb.size()[0] {
+            true => self.silu_temb.shallow_clone(),
+            false => self.text.all_rows(self.silu_temb),
+        }
+    }
 }
 
 /// `DownBlock2D` and `CrossAttnDownBlock2D`.
@@ -135,7 +146,7 @@ impl DownBlock {
     pub fn forward(&self, xs: Tensor, condition: &Condition, skips: &mut Vec<Tensor>) -> Tensor {
         let mut hidden = xs;
         for (i, resnet) in self.resnets.iter().enumerate() {
-            hidden = resnet.forward(&hidden, Some(condition.silu_temb));
+            hidden = resnet.forward(&hidden, Some(&condition.silu_temb(&hidden)));
             if let Some(attention) = self.attentions.get(i) {
                 hidden = attention.forward(&hidden, &condition.text);
             }
@@ -170,9 +181,9 @@ impl MidBlock {
 
     /// `[B, C, H, W]` to the same shape.
     pub fn forward(&self, xs: &Tensor, condition: &Condition) -> Tensor {
-        let hidden = self.resnets[0].forward(xs, Some(condition.silu_temb));
+        let hidden = self.resnets[0].forward(xs, Some(&condition.silu_temb(xs)));
         let hidden = self.attention.forward(&hidden, &condition.text);
-        self.resnets[1].forward(&hidden, Some(condition.silu_temb))
+        self.resnets[1].forward(&hidden, Some(&condition.silu_temb(&hidden)))
     }
 }
 
@@ -218,7 +229,7 @@ impl UpBlock {
             let skip = skips.pop().expect("as many skips as residual blocks");
             hidden = resnet.forward(
                 &Tensor::cat(&[&hidden, &skip], 1),
-                Some(condition.silu_temb),
+                Some(&condition.silu_temb(&hidden)),
             );
             if let Some(attention) = self.attentions.get(i) {
                 hidden = attention.forward(&hidden, &condition.text);

@@ -8,7 +8,7 @@ use tch::Tensor;
 use super::config::{PerBlock, expect, expect_fixed};
 use super::controlnet::Residuals;
 use super::cross_attention::Text;
-use super::layers::{Conv2d, GroupNorm};
+use super::layers::{Conv2d, GroupNorm, silu};
 use super::time_conditions::{TimeConditions, TimeConfig};
 use super::unet_2d_blocks::{
     BlockAttention, BlockConfig, Condition, DownBlock, DownBlockType, MidBlock, UpBlock,
@@ -156,6 +156,11 @@ impl UNet2DConditionConfig {
             }
         }
         Ok(())
+    }
+
+    /// Width of the pooled prompt, for a network that is told of it.
+    pub fn pooled_width(&self) -> Option<i64> {
+        Some(self.projection_class_embeddings_input_dim? - 6 * self.addition_time_embed_dim?)
     }
 
     fn heads(&self) -> Result<Vec<i64>> {
@@ -327,24 +332,29 @@ impl UNet2DConditionModel {
         text: impl Into<Text<'a>>,
         added: Option<&AddedConditions>,
     ) -> Encoded {
+        let text = text.into();
+        let rows = |t: &Tensor| text.rows_without_text(t); // [B', ..]
+        let added = added.map(|added| added.map(rows));
         // 1. time
-        let silu_temb = self.time.forward(timesteps, added, sample.kind()); // [B, D_t]
+        let silu_temb = self
+            .time
+            .forward(&rows(timesteps), added.as_ref(), sample.kind()); // [B', D_t]
         // 2. input
-        let mut hidden = self.conv_in.forward(sample); // [B, C_0, H, W]
+        let mut hidden = self.conv_in.forward(&rows(sample)); // [B', C_0, H, W]
         // 3. down
         let mut skips = vec![hidden.shallow_clone()];
         let condition = Condition {
             silu_temb: &silu_temb,
-            text: text.into(),
+            text,
         };
         for block in &self.down_blocks {
             hidden = block.forward(hidden, &condition, &mut skips);
         }
         Encoded {
-            h: hidden,
-            skips,
+            h: text.all_rows(&hidden),
+            skips: skips.iter().map(|skip| text.all_rows(skip)).collect(),
             middle: None,
-            silu_temb,
+            silu_temb: text.all_rows(&silu_temb),
         }
     }
 
@@ -372,7 +382,7 @@ impl UNet2DConditionModel {
         }
         // 6. output
         self.conv_out
-            .forward(&self.conv_norm_out.forward(&hidden).silu())
+            .forward(&silu(self.conv_norm_out.forward(&hidden)))
     }
 
     /// A whole pass: [`encode`](Self::encode), then [`decode`](Self::decode).

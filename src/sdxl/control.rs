@@ -196,7 +196,8 @@ impl Control {
             false => 0,
         };
         let of = |tensor: &Tensor| tensor.narrow(0, skipped, rows - skipped);
-        let conditioning = pass.conditioning.narrow(skipped, rows - skipped);
+        let narrowed = (skipped > 0).then(|| pass.conditioning.narrow(skipped, rows - skipped));
+        let conditioning = narrowed.as_ref().unwrap_or(pass.conditioning);
         let model_input = of(pass.model_input).to_kind(backbone.kind());
         for part in &self.parts {
             let residuals = part
@@ -205,7 +206,7 @@ impl Control {
                 .forward(
                     &model_input,
                     &of(pass.timesteps),
-                    conditioning.text(),
+                    conditioning.text().unwatched(),
                     conditioning.added.as_ref(),
                     &part.cond,
                 )

@@ -6,7 +6,7 @@ use tch::Tensor;
 
 use super::control::{Control, Pass};
 use super::{Backbone, Conditioning, finite};
-use crate::models::cross_attention::{AttentionProbe, AttentionRequest, TokenMask};
+use crate::models::cross_attention::{AttentionProbe, TokenMask};
 use crate::schedulers::Scheduler;
 
 /// How one picture is guided. Steps are counted from 1, as in the paper.
@@ -111,6 +111,7 @@ pub fn denoise(
     let mut latents = initial_latents * scheduler.init_noise_sigma();
     let mut encoder_features = Tensor::new();
     let passes = scheduler.timesteps().len();
+    let mut conditioning = None;
     for i in 0..passes {
         let step = scheduler.step_of(i);
         let is_last = i + 1 == passes;
@@ -120,15 +121,12 @@ pub fn denoise(
             look(backbone, &model_input, timestep, guide);
         }
 
-        let mut conditioning = guidance.conditioning(step).repeat(b); // [R B, ..], all images of a row together
+        let conditioning = for_images(&mut conditioning, guidance.conditioning(step), b); // [R B, ..]
         let row = guidance.conditional_row(step) as i64;
         if let Some(guide) = guidance.attention() {
-            conditioning.request = AttentionRequest {
-                mask: guide.mask(step),
-                probe: guide
-                    .watched(step)
-                    .map(|tokens| AttentionProbe::new(row * b, b, tokens)),
-            };
+            conditioning.request.mask = guide.mask(step);
+            let tokens = guide.watched(step);
+            conditioning.request.probe = tokens.map(|t| AttentionProbe::new(row * b, b, t));
         }
         let rows = conditioning.prompt_embeds.size()[0] / b;
         let model_input = model_input.repeat([rows, 1, 1, 1]); // [R B, C, H, W]
@@ -136,7 +134,7 @@ pub fn denoise(
             .to_device(backbone.device())
             .expand([rows * b], false);
 
-        let mut encoded = backbone.unet_encode(&model_input, &timesteps, &conditioning);
+        let mut encoded = backbone.unet_encode(&model_input, &timesteps, conditioning);
         if is_last {
             encoder_features = encoded.h.narrow(0, row * b, b).to_kind(tch::Kind::Float);
         }
@@ -144,13 +142,15 @@ pub fn denoise(
             let pass = Pass {
                 model_input: &model_input,
                 timesteps: &timesteps,
-                conditioning: &conditioning,
+                conditioning,
                 first_conditional_row: row * b,
             };
             control.steer(backbone, &mut encoded, &pass);
         }
-        let predictions = backbone.unet_decode(encoded, &conditioning).chunk(rows, 0);
-        if let (Some(guide), Some(probe)) = (guidance.attention(), conditioning.request.probe) {
+        let predictions = backbone.unet_decode(encoded, conditioning).chunk(rows, 0);
+        if let (Some(guide), Some(probe)) =
+            (guidance.attention(), conditioning.request.probe.take())
+        {
             guide.observe(step, &probe.into_maps(), [height, width]);
         }
         let noise_pred = guidance.combine(step, &predictions); // [B, C, H, W]
@@ -170,6 +170,19 @@ pub fn denoise(
         latents,
         encoder_features,
     })
+}
+
+/// A step's rows for `b` images, all images of a row together, as they were made for the step before
+/// where that had the same. With them goes what the layers keep of their text.
+fn for_images<'a, 'g>(
+    made: &'a mut Option<(&'g Conditioning, Conditioning)>,
+    rows: &'g Conditioning,
+    b: i64,
+) -> &'a mut Conditioning {
+    if !matches!(made, Some((of, _)) if std::ptr::eq(*of, rows)) {
+        *made = Some((rows, rows.for_steps(b)));
+    }
+    &mut made.as_mut().expect("made just now").1
 }
 
 /// Step 0: a pass for its attention alone, if it is asked for.

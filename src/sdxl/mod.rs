@@ -20,7 +20,8 @@ use crate::io::finite_scan::FiniteScan;
 use crate::io::lora::LoraFacts;
 use crate::models::autoencoder_kl::{AutoencoderKl, AutoencoderKlConfig};
 use crate::models::clip_text_model::ClipTextModel;
-use crate::models::cross_attention::{AttentionRequest, Text};
+use crate::models::cross_attention::{AttentionRequest, Text, TextMemory};
+use crate::models::shared_rows::SharedRows;
 use crate::models::unet_2d_condition::{
     AddedConditions, Encoded, UNet2DConditionConfig, UNet2DConditionModel,
 };
@@ -80,6 +81,32 @@ impl Conditioning {
         }
     }
 
+    /// As [`Self::repeat`], for many passes in which all rows of an image have the same latents and
+    /// timestep. Every layer keeps its keys and values of the text; what comes before the first layer
+    /// that reads it is computed once for rows that differ in nothing else.
+    pub fn for_steps(&self, n: i64) -> Conditioning {
+        let mut rows = self.repeat(n);
+        rows.request.memory = Some(TextMemory::default());
+        let like = self.first_rows_alike();
+        rows.request.shared = SharedRows::new(&like, n, self.prompt_embeds.device());
+        rows
+    }
+
+    /// For each row, the first with the same conditions but for the text.
+    fn first_rows_alike(&self) -> Vec<usize> {
+        let alike = |i: usize, j: usize| {
+            self.added.as_ref().is_none_or(|added| {
+                [&added.text_embeds, &added.time_ids]
+                    .iter()
+                    .all(|rows| rows.get(i as i64) == rows.get(j as i64))
+            })
+        };
+        let first = |i| (0..i).find(|&j| alike(i, j)).unwrap_or(i);
+        (0..self.prompt_embeds.size()[0] as usize)
+            .map(first)
+            .collect()
+    }
+
     /// `count` rows from `first` on, with their attention masks; nothing is looked at.
     pub fn narrow(&self, first: i64, count: i64) -> Conditioning {
         let part = |t: &Tensor| t.narrow(0, first, count);
@@ -89,7 +116,7 @@ impl Conditioning {
             added: self.added.as_ref().map(|added| added.map(part)),
             request: AttentionRequest {
                 mask: mask.map(|mask| mask.narrow(first, count)),
-                probe: None,
+                ..AttentionRequest::default()
             },
         }
     }
@@ -109,6 +136,7 @@ impl Conditioning {
         Text {
             encoder_hidden_states: &self.prompt_embeds,
             request: Some(&self.request),
+            watched: true,
         }
     }
 }

@@ -153,15 +153,16 @@ impl Backbone {
         height: i64,
         width: i64,
     ) -> Conditioning {
-        let encoded = self.encode_tokens(tokens, height, width);
         if is_given || !self.force_zeros_for_empty_prompt {
-            return encoded;
+            return self.encode_tokens(tokens, height, width);
         }
+        let zeros = |size: &[i64]| Tensor::zeros(size, (self.kind, self.device));
+        let (s, d): (usize, i64) = (tokens.ids(0).len(), self.token_widths.iter().sum());
         Conditioning {
-            prompt_embeds: encoded.prompt_embeds.zeros_like(),
-            added: encoded.added.map(|added| AddedConditions {
-                text_embeds: added.text_embeds.zeros_like(),
-                time_ids: added.time_ids,
+            prompt_embeds: zeros(&[1, s as i64, d]),
+            added: self.unet_config.pooled_width().map(|d| AddedConditions {
+                text_embeds: zeros(&[1, d]),
+                time_ids: self.time_ids(height, width),
             }),
             request: AttentionRequest::default(),
         }

@@ -1,0 +1,80 @@
+//! What the denoising loop computes once for several rows or steps is what each pass computes for itself.
+
+mod common;
+
+use common::{Report, SHAPES, backbone};
+use oneactor::models::cross_attention::{Answers, AttentionProbe, TokenMask};
+use oneactor::sdxl::Conditioning;
+use tch::{Device, Kind, Tensor};
+
+/// Batches of other sizes take other kernels, whose sums have another order.
+const BAR: f64 = 1e-5;
+/// Pictures in a batch.
+const IMAGES: i64 = 2;
+
+fn noise(size: &[i64]) -> Tensor {
+    Tensor::randn(size, (Kind::Float, Device::Cpu))
+}
+
+/// ∅, target and average, of which only the last two have the same pooled prompt.
+fn rows(negative: &Conditioning, prompt: &Conditioning) -> Conditioning {
+    let moved =
+        || prompt.with_prompt_embeds(&prompt.prompt_embeds + noise(&prompt.prompt_embeds.size()));
+    Conditioning::cat(&[negative, &moved(), &moved()])
+}
+
+#[test]
+fn rows_that_only_their_text_tells_apart_pass_as_one_until_it_is_read() {
+    for shape in SHAPES {
+        let _frozen = tch::no_grad_guard();
+        let backbone = backbone(shape);
+        tch::manual_seed(0);
+        let encode = |text| backbone.encode_prompt(text, 64, 64).expect("it is short");
+        let rows = rows(&encode("noise"), &encode("a photo of a cat"));
+        let one_of_each = backbone.initial_latents(3, 64, 64);
+        let images = noise(&[&[IMAGES], &one_of_each.size()[1..]].concat());
+        let sample = images.repeat([3, 1, 1, 1]);
+        let [_, _, height, width] = sample.size()[..] else {
+            panic!("latents have four axes");
+        };
+        let regions = noise(&[3 * IMAGES, 1, height, width]).gt(0.0);
+        let mask = || {
+            let mut rules = vec![Answers::Everywhere; rows.prompt_embeds.size()[1] as usize];
+            rules[2] = Answers::Inside(0);
+            rules[3] = Answers::OutsideOf(1);
+            TokenMask::new(&regions, &vec![rules; 3 * IMAGES as usize])
+        };
+        let probe = || AttentionProbe::new(IMAGES, IMAGES, &Tensor::from_slice(&[1i64, 2]));
+        let [mut apart, mut together] = [rows.repeat(IMAGES), rows.for_steps(IMAGES)];
+
+        let mut report = Report::new(&format!("shared rows on {shape}"));
+        // The second step reads the keys and values of the first.
+        for (step, timestep) in [800f32, 300.0].into_iter().enumerate() {
+            let timesteps = Tensor::from_slice(&[timestep]).expand([3 * IMAGES], false);
+            let mut maps = Vec::new();
+            let [expected, found] = [&mut apart, &mut together].map(|conditioning| {
+                conditioning.request.mask = Some(mask());
+                conditioning.request.probe = Some(probe());
+                let noise_pred = backbone.predict(&sample, &timesteps, conditioning);
+                maps.push(
+                    conditioning
+                        .request
+                        .probe
+                        .take()
+                        .expect("put there")
+                        .into_maps(),
+                );
+                noise_pred
+            });
+            report.close(&format!("noise_pred {step}"), &found, &expected, BAR);
+            for (i, (found, expected)) in maps[1].iter().zip(&maps[0]).enumerate() {
+                report.close(&format!("map {i} at step {step}"), found, expected, BAR);
+            }
+            // Nobody looks at what the average's rows hold: they are the target's until then.
+            let garbled = Tensor::cat(&[sample.narrow(0, 0, 2 * IMAGES), images.zeros_like()], 0);
+            let garbled = backbone.predict(&garbled, &timesteps, &together);
+            report.check(garbled == found, || "the average's rows were read".into());
+        }
+        report.finish();
+    }
+}
