@@ -208,6 +208,20 @@ def write_lpw(pipe, folder):
     (folder / "lpw.json").write_text(json.dumps({"prompt": prompt}))
 
 
+def encode_pair(pipe, case, force_zeros):
+    """A case's prompt and negative prompt in equally many chunks: the chunks of the prompt, then what `encode` gives of both."""
+    chunks = chunks_of(pipe, case["prompt"], case)
+    negative = chunks_of(pipe, case["negative_prompt"] or "", case)
+    length = max(len(chunks), len(negative))
+    for shorter in (chunks, negative):
+        shorter += [[[]] * len(encoders_of(pipe))] * (length - len(shorter))
+    ids, embeds, pooled = encode(pipe, chunks)
+    _, negative_embeds, negative_pooled = encode(pipe, negative)
+    if case["negative_prompt"] is None and force_zeros:
+        negative_embeds, negative_pooled = torch.zeros_like(negative_embeds), torch.zeros_like(negative_pooled)
+    return chunks, (ids, embeds, pooled), (negative_embeds, negative_pooled)
+
+
 @torch.no_grad()
 def write(pipe, shape, folder):
     """All cases of one checkpoint."""
@@ -216,16 +230,8 @@ def write(pipe, shape, folder):
     scale = pipe.vae_scale_factor
     listed, tensors = list(cases(shape)), {}
     for i, case in enumerate(listed):
-        chunks = chunks_of(pipe, case["prompt"], case)
-        negative = chunks_of(pipe, case["negative_prompt"] or "", case)
-        length = max(len(chunks), len(negative))
-        for shorter in (chunks, negative):
-            shorter += [[[]] * len(encoders_of(pipe))] * (length - len(shorter))
+        chunks, (ids, embeds, pooled), (negative_embeds, negative_pooled) = encode_pair(pipe, case, shape.get("force_zeros"))
         case["positions"] = [positions(pipe, chunks, base) for base in case["bases"]]
-        ids, embeds, pooled = encode(pipe, chunks)
-        _, negative_embeds, negative_pooled = encode(pipe, negative)
-        if case["negative_prompt"] is None and shape.get("force_zeros"):
-            negative_embeds, negative_pooled = torch.zeros_like(negative_embeds), torch.zeros_like(negative_pooled)
         _, unweighted, _ = encode(pipe, chunks, weighted=False)
         widths = [encoder.config.hidden_size for _, encoder in encoders_of(pipe)]
         split = lambda x: x.split(widths, -1)
