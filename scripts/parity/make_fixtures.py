@@ -2,7 +2,7 @@
 
     python scripts/parity/make_fixtures.py --out target/parity
 
-Needs the packages of requirements.txt beside this file, no network, about two minutes on one core. A second
+Needs the packages of requirements.txt beside this file, no network, some minutes on one core. A second
 run does nothing unless a script, an installed version, the toy tokenizer or the templates changed. tests/parity_*.rs read the result.
 """
 
