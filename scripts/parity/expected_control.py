@@ -1,13 +1,13 @@
 """Expected results with ControlNets (arXiv 2302.05543), and of what prepares their pictures.
 
 `controlnet/`, `controlnet_small/` in a checkpoint's folder: a ControlNet copied from its U-Net's config, and one like the
-small distilled ones (no attention). `controlnet_sd15/` beside them: one of SD 1.5's kind, without added conditions. Every
-weight is drawn; the convolutions that training starts at zero would hide every mistake if they were zero.
+small distilled ones (no attention). Every weight is drawn; the convolutions that training starts at zero would hide every mistake if they were zero.
 
 `expected/controlnet*.safetensors`  residuals of one call, plain and in guess mode
-`expected/control.safetensors`      final latents of StableDiffusionXLControlNetPipeline, 30 steps (control.json has the runs)
+`expected/control.safetensors`      final latents of StableDiffusion(XL)ControlNetPipeline, 30 steps (control.json has the runs)
 `expected/control_eq19.safetensors` final latents of Eq. 19 with a ControlNet, written out around diffusers' modules
-`control_pictures/`                 pictures resized by Pillow and by diffusers, and their edges by cv2.Canny
+`control_pictures/`                 pictures resized by Pillow and by diffusers, and their edges by cv2.Canny; files of many kinds,
+                                    and what diffusers' `load_image` reads from them
 """
 
 import json
@@ -16,14 +16,15 @@ import cv2
 import diffusers
 import numpy as np
 import torch
-from diffusers import ControlNetModel, StableDiffusionXLControlNetPipeline
+from diffusers import ControlNetModel, StableDiffusionControlNetPipeline, StableDiffusionXLControlNetPipeline
 from PIL import Image
 
 import expected_method
-from expected_models import call_unet, save, unet_inputs
+from expected_models import added_cond, call_unet, save, unet_inputs
 from shapes import randomise
 
 STEPS = 30
+WHOLE = (11, 44)  # seeds of the checkpoints with the blocks of SDXL and of SD 1.5, which have all runs
 
 
 def picture(height, width, seed):
@@ -57,7 +58,7 @@ def write_network(net, inputs, folder, name, rng):
     factor = 2 ** (len(net.config.conditioning_embedding_out_channels) - 1)
     times = torch.tensor([1.0, 487.25, 981.0])
     image = torch.rand(rows, 3, height * factor, width * factor, generator=rng)
-    added = {"text_embeds": inputs["text_embeds"], "time_ids": inputs["time_ids"]} if net.config.addition_embed_type else None
+    added = added_cond(inputs.get("text_embeds"), inputs.get("time_ids"))
     tensors = {**inputs, "timesteps": times, "image": image}
     for mode, (scale, guess) in {"plain": (1.0, False), "scaled": (0.35, False), "guess": (0.7, True)}.items():
         down, middle = net(
@@ -70,7 +71,7 @@ def write_network(net, inputs, folder, name, rng):
 
 
 def runs(shape):
-    """Plain and guess mode; with SDXL's own pattern also scaled, without guidance, a window of steps, another size, two at once."""
+    """Plain and guess mode; with SDXL's and SD 1.5's own patterns also scaled, without guidance, a window of steps, another size, two at once."""
     height, width = shape["image"]
     first = {"controlnet": "controlnet", "scale": 1.0, "picture": [height, width, 1]}
     small = {"controlnet": "controlnet_small", "scale": 0.8, "picture": [height, width, 2]}
@@ -80,7 +81,7 @@ def runs(shape):
     }
     yield plain
     yield {**plain, "guess_mode": True, "guidance_scale": 4.0, "seed": 7}
-    if shape["seed"] != 11:
+    if shape["seed"] not in WHOLE:
         return
     yield {**plain, "nets": [{**first, "scale": 0.45}], "negative_prompt": "blurry", "seed": 6}
     yield {**plain, "guess_mode": True, "guidance_scale": 1.0, "seed": 8}
@@ -100,7 +101,12 @@ def draw(pipe, nets, run):
     images, scales = [pil(net["picture"]) for net in run["nets"]], [net["scale"] for net in run["nets"]]
     one = len(chosen) == 1
     parts = {key: value for key, value in pipe.components.items() if key not in ("image_encoder", "feature_extractor")}
-    control = StableDiffusionXLControlNetPipeline(**parts, controlnet=chosen[0] if one else chosen, force_zeros_for_empty_prompt=pipe.config.force_zeros_for_empty_prompt, add_watermarker=False)
+    if "text_encoder_2" in parts:
+        options = {"force_zeros_for_empty_prompt": pipe.config.force_zeros_for_empty_prompt, "add_watermarker": False}
+        control = StableDiffusionXLControlNetPipeline(**parts, **options, controlnet=chosen[0] if one else chosen)
+    else:
+        options = {"feature_extractor": None, "requires_safety_checker": False}
+        control = StableDiffusionControlNetPipeline(**parts, **options, controlnet=chosen[0] if one else chosen)
     control.set_progress_bar_config(disable=True)
     return control(
         run["prompt"], image=images[0] if one else images, negative_prompt=run["negative_prompt"], height=run["height"], width=run["width"],
@@ -130,7 +136,7 @@ def sample_eq19(pipe, net, run, offsets):
     latents = latents * scheduler.init_noise_sigma
 
     def predict(x, t, embeds, pooled, controlled=True):
-        added = {"text_embeds": pooled, "time_ids": ids}
+        added = added_cond(pooled, ids)
         down = middle = None
         if controlled:
             down, middle = net(
@@ -139,7 +145,9 @@ def sample_eq19(pipe, net, run, offsets):
         return pipe.unet(x, t, embeds, added_cond_kwargs=added, down_block_additional_residuals=down, mid_block_additional_residual=middle).sample
 
     first, last = run["guided_steps"]
-    for i, t in enumerate(scheduler.timesteps, start=1):
+    # PNDM makes its first step in two passes.
+    for i, t in enumerate(scheduler.timesteps, start=1 - (len(scheduler.timesteps) - STEPS)):
+        i = max(i, 1)
         x = scheduler.scale_model_input(latents, t)
         empty = predict(x, t, negative, negative_pooled, not run["guess_mode"])
         if first <= i <= last:
@@ -159,7 +167,7 @@ def write_eq19(pipe, shape, net, folder):
         "prompt": shape["prompt"], "base": shape["base"], "height": height, "width": width, "seed": 12, "guided_steps": [1, 20], "eta_1": 8.5,
         "eta_2": 1.0, "semantic_scale": 0.8, "guidance_scale": 7.5, "scale": 0.6, "guess_mode": False, "picture": [height, width, 4],
     }
-    listed = [run, {**run, "guess_mode": True, "seed": 13}] if shape["seed"] == 11 else [run]
+    listed = [run, {**run, "guess_mode": True, "seed": 13}] if shape["seed"] in WHOLE else [run]
     offsets = load_file(folder / "offsets.safetensors")
     save(folder / "control_eq19.safetensors", {str(i): sample_eq19(pipe, net, each, offsets) for i, each in enumerate(listed)})
     (folder / "control_eq19.json").write_text(json.dumps(listed, indent=1))
@@ -179,7 +187,7 @@ def write(pipe, shape, folder):
     for name, net in nets.items():
         inputs = unet_inputs(pipe, 8, 12, 3, rng)
         found = write_network(net, inputs, folder, name, rng)
-        added = {"text_embeds": inputs["text_embeds"], "time_ids": inputs["time_ids"]}
+        added = added_cond(inputs.get("text_embeds"), inputs.get("time_ids"))
         down = [found[f"plain.{i}"] for i in range(len(net.controlnet_down_blocks))]
         with torch.no_grad():
             noise_pred = pipe.unet(
@@ -197,17 +205,29 @@ def write(pipe, shape, folder):
     write_eq19(pipe, shape, nets["controlnet"], folder)
 
 
-def write_sd15(out):
-    """A ControlNet of SD 1.5's kind: four levels, 1x1 projections, one number of heads for all, no added conditions."""
-    net = ControlNetModel(
-        block_out_channels=(20, 40, 60, 60), cross_attention_dim=24, attention_head_dim=5, norm_num_groups=5, layers_per_block=2,
-        conditioning_embedding_out_channels=(4, 6, 8, 10),
-    )
-    randomise(net, 44).save_pretrained(out / "controlnet")
-    rng = torch.Generator().manual_seed(45)
-    inputs = {"sample": torch.randn(3, 4, 16, 8, generator=rng), "encoder_hidden_states": torch.randn(3, 11, 24, generator=rng)}
-    (out / "expected").mkdir()
-    write_network(net, inputs, out / "expected", "controlnet", rng)
+def write_files(out):
+    """PNGs and JPEGs of many kinds; `files.safetensors` has what diffusers' `load_image` makes of each, by its name."""
+    out.mkdir()
+    pixels = picture(37, 51, 70)
+    image, grey = Image.fromarray(pixels), Image.fromarray(pixels[..., 1])
+    alpha = Image.fromarray(picture(37, 51, 71)[..., 1])
+    turned = lambda orientation: {"exif": bytes.fromhex(f"45786966000049492a0008000000010012010300010000000{orientation}00000000000000")}
+    image.save(out / "444.jpg", quality=95, subsampling=0)
+    image.save(out / "420.jpg", quality=85, subsampling=2)
+    image.save(out / "progressive.jpg", quality=85, progressive=True)
+    image.convert("CMYK").save(out / "cmyk.jpg", quality=95)
+    grey.save(out / "grey.jpg", quality=90)
+    for orientation in range(1, 9):
+        image.save(out / f"turned{orientation}.jpg", quality=95, subsampling=0, **turned(orientation))
+    image.save(out / "turned.png", **turned(6))
+    image.save(out / "plain.png")
+    grey.save(out / "grey.png")
+    grey.point(lambda level: 255 * (level > 100)).convert("1").save(out / "bits.png")
+    image.convert("P", palette=Image.Palette.ADAPTIVE).save(out / "palette.png", transparency=3)
+    Image.merge("RGBA", [*image.split(), alpha]).save(out / "alpha.png")
+    Image.merge("LA", [grey, alpha]).save(out / "grey_alpha.png")
+    tensors = {path.name: torch.from_numpy(np.array(diffusers.utils.load_image(str(path)))) for path in sorted(out.iterdir())}
+    save(out.parent / "files.safetensors", tensors)
 
 
 def write_pictures(out):
@@ -233,5 +253,6 @@ def write_pictures(out):
             cases.append({"picture": number, "height": to[0], "width": to[1], "name": name})
         for low, high in [(100, 200), (30, 90), (0, 0), (50, 400), (200, 100)]:
             tensors[f"canny.{number}.{low}.{high}"] = torch.from_numpy(cv2.Canny(pixels, low, high))
+    write_files(out / "files")
     save(out / "pictures.safetensors", tensors)
     (out / "resized.json").write_text(json.dumps(cases, indent=1))

@@ -116,10 +116,14 @@ def masks_of(seen, words, size):
     return torch.tensor(claimed & (winner == np.arange(len(words))[:, None, None])).float()[None]
 
 
-def sample(pipe, run, offsets):
-    """Eq. 19 with masks on the guided steps, Eq. 3 elsewhere; one image, one row a pass."""
-    c, negative, pooled, negative_pooled = embed(pipe, run["prompt"])
-    words = [sum(base_positions(pipe, run["prompt"], word), []) for word in run["words"]]
+def sample(pipe, run, text, subjects):
+    """Eq. 19 with masks on the guided steps, Eq. 3 elsewhere; one image, one row a pass.
+
+    `text` is what `embed` gives of the prompt. `subjects` has, for each word, its places in c and an offset [len(places), D] for
+    `target` and one for `average`.
+    """
+    c, negative, pooled, negative_pooled = text
+    words = [subject["places"] for subject in subjects]
     ids = time_ids(run["height"], run["width"])
     scale = pipe.vae_scale_factor
     size = (run["height"] // scale, run["width"] // scale)
@@ -135,9 +139,7 @@ def sample(pipe, run, offsets):
         return pipe.unet(x, t, embeds, added_cond_kwargs=added_cond(pooled, ids)).sample
 
     def moved(which, factor):
-        rows = [factor * offsets[f"{which}.{g}"] for g in range(len(words))]
-        # A word that stands twice has its offset at both.
-        return [(places, offset.repeat(len(places) // len(offset), 1)[None]) for places, offset in zip(words, rows)]
+        return [(subject["places"], factor * subject[which][None]) for subject in subjects]
 
     first, last = run["guided_steps"]
     seen = last_masks = None
@@ -181,8 +183,12 @@ def write_runs(pipe, shape, folder):
     runs = [paper, {**paper, "seed": 22}, {**paper, "eta_1": 7.5, "eta_2": 0.0, "guided_steps": [3, 5]}]
     own = pipe.unet.attn_processors
     tensors = dict(offsets)
+    # A word that stands twice has its offset at both.
+    places = [sum(base_positions(pipe, prompt, word), []) for word in words]
+    spread = lambda which, g: offsets[f"{which}.{g}"].repeat(len(places[g]) // tokens[g], 1)
+    subjects = [{"places": places[g], **{which: spread(which, g) for which in ("target", "average")}} for g in range(len(words))]
     for i, run in enumerate(runs):
-        latents, masks = sample(pipe, run, offsets)
+        latents, masks = sample(pipe, run, embed(pipe, prompt), subjects)
         assert 0.02 < masks.mean() < 0.98, "masks that are empty or everything would test little"
         tensors |= {f"{i}.latents": latents, f"{i}.masks": masks}
     pipe.unet.set_attn_processor(own)

@@ -3,10 +3,12 @@
 `eq19.safetensors`      final latents of cluster-guided sampling from given offsets (Eq. 19)
 `gradient.safetensors`  gradient of the denoising loss with respect to the base word's offset (Eqs. 1, 8, 10)
 `tuner.safetensors`     projector, three losses, AdamW: five steps on given batches (Eqs. 8-14, Algorithm 1)
+`joint.safetensors`     the same with two subjects tuned together, one of them named by several tokens, and `joint_eq19` with their offsets
 The JSON files of the same names say what was run.
 """
 
 import json
+import re
 from pathlib import Path
 
 import torch
@@ -16,6 +18,7 @@ from expected_models import added_cond, save
 from projector_reference import Projector
 
 STEPS, K = 30, 3
+OTHER = "red hat"  # the second subject of those that are tuned together; none of the tokenizers has it as one token
 TEMPLATES = Path(__file__).resolve().parents[2] / "prompts" / "templates" / "character.txt"
 
 
@@ -42,6 +45,18 @@ def with_offset(prompt_embeds, positions, offset):
     return moved
 
 
+def with_offsets(prompt_embeds, words, offsets):
+    """The same for several words; the rows of `offsets` [R, W, D] or [W, D] are those of one word after the other."""
+    for positions, offset in zip(words, offsets.split([len(positions[0]) for positions in words], -2)):
+        prompt_embeds = with_offset(prompt_embeds, positions, offset)
+    return prompt_embeds
+
+
+def base_embedding(embeds, words):
+    """c_b [W, D]: every word where it stands first."""
+    return torch.cat([embeds[0, positions[0]] for positions in words])
+
+
 def time_ids(height, width):
     """Original size, crop, target size: those of an uncropped picture."""
     return torch.tensor([[height, width, 0, 0, height, width]]).float()
@@ -51,10 +66,10 @@ def time_ids(height, width):
 def sample(pipe, run, offsets):
     """Eq. 19 on the guided steps, Eq. 3 elsewhere."""
     plain, negative, pooled, negative_pooled = embed(pipe, run["prompt"])
-    positions = base_positions(pipe, run["prompt"], run["base"])
-    attract = with_offset(plain, positions, run["semantic_scale"] * offsets["target_offset"])
+    words = [base_positions(pipe, run["prompt"], base) for base in run["bases"]]
+    attract = with_offsets(plain, words, run["semantic_scale"] * offsets["target_offset"])
     factor = run["semantic_scale"] if run["scale_average"] else 1.0
-    exclude = with_offset(plain, positions, factor * offsets["average_offset"])
+    exclude = with_offsets(plain, words, factor * offsets["average_offset"])
     ids = time_ids(run["height"], run["width"])
     scale = pipe.vae_scale_factor
     generator = torch.Generator("cpu").manual_seed(run["seed"])
@@ -92,7 +107,7 @@ def write_sampling(pipe, shape, folder):
     dim = pipe.unet.config.cross_attention_dim
     offsets = {name: 0.5 * torch.randn(tokens, dim, generator=rng) for name in ("target_offset", "average_offset")}
     paper = {
-        "prompt": shape["prompt"], "base": shape["base"], "height": height, "width": width, "seed": 12, "guided_steps": [1, 20], "eta_1": 8.5,
+        "prompt": shape["prompt"], "bases": [shape["base"]], "height": height, "width": width, "seed": 12, "guided_steps": [1, 20], "eta_1": 8.5,
         "eta_2": 1.0, "semantic_scale": 0.8, "guidance_scale": 7.5, "scale_average": False,
     }
     runs = [
@@ -144,14 +159,14 @@ def tuning_step(pipe, projector, features, tensors, spec):
     """One batch of K + 2 rows: target, K auxiliary, average. Gives the three losses and their sum (Eq. 14)."""
     template = spec["templates"][tensors["template"].item()]
     embeds, _, pooled, _ = embed(pipe, template)
-    positions = base_positions(pipe, template, spec["base"])
-    offsets = projector(features, embeds[0, positions[0]])
+    words = [base_positions(pipe, template, base) for base in spec["bases"]]
+    offsets = projector(features, base_embedding(embeds, words))
     auxiliary = offsets[tensors["auxiliary"]]
     offsets = torch.cat([offsets[[spec["target"]]], auxiliary, auxiliary.mean(0, keepdim=True)])
     z_t, target = noised(pipe, tensors["z0"], tensors["eps"], tensors["timesteps"])
     rows = K + 2
     added = None if pooled is None else added_cond(pooled.expand(rows, -1), time_ids(spec["size"], spec["size"]).expand(rows, -1))
-    moved = with_offset(embeds.expand(rows, -1, -1), positions, offsets)
+    moved = with_offsets(embeds.expand(rows, -1, -1), words, offsets)
     noise_pred = pipe.unet(z_t, tensors["timesteps"], moved, added_cond_kwargs=added).sample
     each = F.mse_loss(noise_pred, target, reduction="none").mean((1, 2, 3))
     parts = {"loss_target": each[0], "loss_auxiliary": each[1:-1].mean(), "loss_average": each[-1]}
@@ -159,9 +174,9 @@ def tuning_step(pipe, projector, features, tensors, spec):
     return {"loss": loss, **parts, "row_errors": each}
 
 
-def make_projector(shape, spec, token_width, rng):
+def make_projector(seed, spec, token_width, rng):
     """A projector with every weight drawn, norms and biases too: one that has learnt nothing gives no offset."""
-    torch.manual_seed(shape["seed"] + 203)
+    torch.manual_seed(seed)
     projector = Projector(spec["feature_shape"][0], spec["widths"], spec["strides"], spec["num_tokens"], token_width).train()
     with torch.no_grad():
         for value in projector.parameters():
@@ -171,24 +186,34 @@ def make_projector(shape, spec, token_width, rng):
     return projector
 
 
-def tuner_spec(pipe, shape):
+def filled(template, bases):
+    """A template with one base word, or with several, each behind the article and adjective that `[b]` has; `a` or `an` where it has none."""
+    if len(bases) == 1:
+        return template.replace("[b]", bases[0])
+    before, after = template.split("[b]")
+    found = re.search(r"(?:^|(?<= ))(?:a|an|the|one|my) (?:(?!of )\S+ )?$", before)
+    start = before[: found.start()] if found else before
+    phrase = lambda base: (found[0] if found else "an " if base[0] in "aeiou" else "a ") + base
+    return start + " and ".join(map(phrase, bases)) + after
+
+
+def tuner_spec(pipe, shape, bases, prompt):
     """Sizes and settings of the tuner's check; widths and strides are the projector's own rule, worked out by hand."""
     channels, levels = pipe.unet.config.block_out_channels[-1], len(pipe.unet.config.block_out_channels)
     side = 2 * pipe.unet.config.sample_size // 2 ** (levels - 1)
-    templates = [line.strip().replace("[b]", shape["base"]) for line in TEMPLATES.read_text().splitlines() if line.strip() and not line.startswith("#")]
+    templates = [filled(line.strip(), bases) for line in TEMPLATES.read_text().splitlines() if line.strip() and not line.startswith("#")]
     return {
-        "feature_shape": [channels, side, side], "num_tokens": len(base_positions(pipe, shape["prompt"], shape["base"])[0]),
+        "feature_shape": [channels, side, side], "num_tokens": sum(len(base_positions(pipe, prompt, base)[0]) for base in bases),
         "widths": [64, 64, 128, 128, 256], "strides": {3: [1, 1, 1, 1, 1], 4: [2, 1, 1, 1, 1], 12: [2, 2, 1, 1, 1]}[side], "steps": 5, "num_base_images": 6,
         "num_auxiliary": K, "target": 1, "lambda_1": 0.5, "lambda_2": 0.2, "learning_rate": 1e-4, "weight_decay": 0.01, "betas": [0.9, 0.999],
-        "epsilon": 1e-8, "templates": templates, "base": shape["base"], "prompt": shape["prompt"], "size": 2 * pipe.unet.config.sample_size * pipe.vae_scale_factor,
+        "epsilon": 1e-8, "templates": templates, "bases": bases, "prompt": prompt, "size": 2 * pipe.unet.config.sample_size * pipe.vae_scale_factor,
     }
 
 
-def write_tuner(pipe, shape, folder):
-    """Five AdamW steps, each on its own batch; `step.k.*` are inputs and results of step k (from 0)."""
-    rng = torch.Generator().manual_seed(shape["seed"] + 202)
-    spec = tuner_spec(pipe, shape)
-    projector = make_projector(shape, spec, pipe.unet.config.cross_attention_dim, rng)
+def write_tuner(pipe, spec, seed, path):
+    """Five AdamW steps, each on its own batch; `step.k.*` are inputs and results of step k (from 0). Gives the offsets."""
+    rng = torch.Generator().manual_seed(seed)
+    projector = make_projector(seed + 1, spec, pipe.unet.config.cross_attention_dim, rng)
     optimiser = torch.optim.AdamW(projector.parameters(), spec["learning_rate"], tuple(spec["betas"]), spec["epsilon"], spec["weight_decay"])
     saved = {f"initial.{name}": value.detach().clone() for name, value in projector.named_parameters()}
     # One base set; which of its images are auxiliary, and the template, change with the step.
@@ -208,12 +233,47 @@ def write_tuner(pipe, shape, folder):
         optimiser.step()
         saved |= {f"step.{k}.{name}": value.detach().clone() for name, value in {**tensors, **result}.items()}
     saved |= {f"final.{name}": value for name, value in projector.named_parameters()}
-    # Eqs. 16 and 17 with the tuned projector, for the word as it stands in another prompt.
-    embeds, _, _, _ = embed(pipe, spec["prompt"])
-    offsets = projector(features, embeds[0, base_positions(pipe, spec["prompt"], spec["base"])[0]])
-    saved |= {"encoder_features": features, "target_offset": offsets[spec["target"]], "average_offset": offsets[others].mean(0)}
-    save(folder / "tuner.safetensors", saved)
-    (folder / "tuner.json").write_text(json.dumps(spec, indent=1))
+    # For the words as they stand in another prompt.
+    offsets_of = lambda c_b: eqs_16_17(projector, features, spec["target"], c_b)
+    saved |= {"encoder_features": features, **offsets_of(embedding_in(pipe, spec["prompt"], spec["bases"]))}
+    save(path.with_suffix(".safetensors"), saved)
+    path.with_suffix(".json").write_text(json.dumps(spec, indent=1))
+    return offsets_of
+
+
+def embedding_in(pipe, prompt, bases):
+    """c_b of these words in a prompt."""
+    return base_embedding(embed(pipe, prompt)[0], [base_positions(pipe, prompt, base) for base in bases])
+
+
+@torch.no_grad()
+def eqs_16_17(projector, features, target, c_b):
+    """The target's offset and the mean of the others'."""
+    offsets = projector(features, c_b)
+    others = [i for i in range(len(features)) if i != target]
+    return {"target_offset": offsets[target], "average_offset": offsets[others].mean(0)}
+
+
+def write_joint(pipe, shape, folder):
+    """Two subjects with one projector: the tuner, and Eq. 19 where a prompt names both, and where it names the second alone."""
+    bases = [shape["base"], OTHER]
+    prompt = f"a {OTHER} and a {bases[0]} beside another {OTHER}"
+    offsets_of = write_tuner(pipe, tuner_spec(pipe, shape, bases, prompt), shape["seed"] + 212, folder / "joint")
+    height, width = shape["image"]
+    both = {
+        "prompt": prompt, "bases": bases, "height": height, "width": width, "seed": 31, "guided_steps": [1, 20], "eta_1": 8.5, "eta_2": 1.0,
+        "semantic_scale": 0.8, "guidance_scale": 7.5, "scale_average": False,
+    }
+    second = {**both, "prompt": f"a {OTHER} in the snow", "bases": [OTHER], "seed": 32}
+    whole, part = embedding_in(pipe, prompt, bases), embedding_in(pipe, second["prompt"], [OTHER])
+    first = len(whole) - len(part)
+    assert len(part) > 1, "the second word is to be several tokens"
+    # A token's offset comes from h and from that token alone: whatever stands for the word that is not named changes nothing.
+    share = {name: offset[first:] for name, offset in offsets_of(torch.cat([whole[:first], part])).items()}
+    tensors = {f"1.{name}": offset for name, offset in share.items()}
+    tensors |= {"0": sample(pipe, both, offsets_of(whole)), "1": sample(pipe, second, share)}
+    save(folder / "joint_eq19.safetensors", tensors)
+    (folder / "joint_eq19.json").write_text(json.dumps([both, second], indent=1))
 
 
 def write(pipe, shape, folder):
@@ -221,4 +281,5 @@ def write(pipe, shape, folder):
     pipe.unet.requires_grad_(False)
     write_sampling(pipe, shape, folder)
     write_gradient(pipe, shape, folder)
-    write_tuner(pipe, shape, folder)
+    write_tuner(pipe, tuner_spec(pipe, shape, [shape["base"]], shape["prompt"]), shape["seed"] + 202, folder / "tuner")
+    write_joint(pipe, shape, folder)

@@ -166,8 +166,9 @@ def cases(shape):
     yield {**plain, "prompt": f"{text(room - 6)} {base} c d e f g h i"}
     yield {**plain, "prompt": f"{text(room)} {base} c", "negative_prompt": ""}
     yield {**plain, "prompt": f"{text(room - 8)}, d e f g h i j {base}; {text(room - 6)}. k l m n o p q"}
-    # Marks, of which the two tokenizers of some checkpoints make different numbers of tokens.
-    yield {**plain, "prompt": f"wow!!! a {base}!! " + "red!!! hat " * (room // 4) + f"and a {base}"}
+    # Marks, of which the two tokenizers of `narrow` make different numbers of tokens: in the second `!` is the pad and stands alone,
+    # which leaves the quotes before it to be one token.
+    yield {**plain, "prompt": f"wow''!!! a {base}''! " + "red''! hat " * (room // 4) + f"and a {base}"}
     yield {**both, "prompt": f"a (({base})) with (blue eyes:1.4) and [[a hat]], {text(room)} (({base}, e:0.5) f)", "negative_prompt": "(blurry:1.5), low"}
     yield {**both, "prompt": f"{text(room - 3)} (q r ({base}:1.25) s:0.8) t \\(u\\) {base}", "negative_prompt": f"(x:2) {text(room)} [y]"}
     yield {**both, "long_prompts": False, "prompt": f"a (photo:0.3)ed ({base}:0.4) of a {base}, (wearing robes:1.7)!"}
@@ -208,6 +209,20 @@ def write_lpw(pipe, folder):
     (folder / "lpw.json").write_text(json.dumps({"prompt": prompt}))
 
 
+def encode_pair(pipe, case, force_zeros):
+    """A case's prompt and negative prompt in equally many chunks: the chunks of the prompt, then what `encode` gives of both."""
+    chunks = chunks_of(pipe, case["prompt"], case)
+    negative = chunks_of(pipe, case["negative_prompt"] or "", case)
+    length = max(len(chunks), len(negative))
+    for shorter in (chunks, negative):
+        shorter += [[[]] * len(encoders_of(pipe))] * (length - len(shorter))
+    ids, embeds, pooled = encode(pipe, chunks)
+    _, negative_embeds, negative_pooled = encode(pipe, negative)
+    if case["negative_prompt"] is None and force_zeros:
+        negative_embeds, negative_pooled = torch.zeros_like(negative_embeds), torch.zeros_like(negative_pooled)
+    return chunks, (ids, embeds, pooled), (negative_embeds, negative_pooled)
+
+
 @torch.no_grad()
 def write(pipe, shape, folder):
     """All cases of one checkpoint."""
@@ -216,16 +231,10 @@ def write(pipe, shape, folder):
     scale = pipe.vae_scale_factor
     listed, tensors = list(cases(shape)), {}
     for i, case in enumerate(listed):
-        chunks = chunks_of(pipe, case["prompt"], case)
-        negative = chunks_of(pipe, case["negative_prompt"] or "", case)
-        length = max(len(chunks), len(negative))
-        for shorter in (chunks, negative):
-            shorter += [[[]] * len(encoders_of(pipe))] * (length - len(shorter))
+        chunks, (ids, embeds, pooled), (negative_embeds, negative_pooled) = encode_pair(pipe, case, shape.get("force_zeros"))
         case["positions"] = [positions(pipe, chunks, base) for base in case["bases"]]
-        ids, embeds, pooled = encode(pipe, chunks)
-        _, negative_embeds, negative_pooled = encode(pipe, negative)
-        if case["negative_prompt"] is None and shape.get("force_zeros"):
-            negative_embeds, negative_pooled = torch.zeros_like(negative_embeds), torch.zeros_like(negative_pooled)
+        if shape["seed"] == 11 and "''!" in case["prompt"]:
+            assert case["positions"][0][0] != case["positions"][0][1], "other places in each encoder"
         _, unweighted, _ = encode(pipe, chunks, weighted=False)
         widths = [encoder.config.hidden_size for _, encoder in encoders_of(pipe)]
         split = lambda x: x.split(widths, -1)

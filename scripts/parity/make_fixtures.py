@@ -2,7 +2,7 @@
 
     python scripts/parity/make_fixtures.py --out target/parity
 
-Needs the packages of requirements.txt beside this file, no network, about two minutes on one core. A second
+Needs the packages of requirements.txt beside this file, no network, some minutes on one core. A second
 run does nothing unless a script, an installed version, the toy tokenizer or the templates changed. tests/parity_*.rs read the result.
 """
 
@@ -34,6 +34,7 @@ def build(out):
     import torch
     import transformers
 
+    import expected_combined
     import expected_control
     import expected_experiments
     import expected_masks
@@ -70,14 +71,13 @@ def build(out):
         expected_masks.write(pipe, shape, expected)
         expected_prompts.write(pipe, shape, expected)
         expected_experiments.write(pipe, shape, expected)
-        if shapes.is_sdxl(shape):
-            expected_control.write(pipe, shape, expected)
+        expected_control.write(pipe, shape, expected)
+        expected_combined.write(pipe, shape, expected)
         tokenizers += [(f"{name}_{part}", folder / part) for part in ("tokenizer", "tokenizer_2")[: len(shape["pads"])]]
         print(f"{name}: {time.time() - began:.0f} s", file=sys.stderr)
     single_files.write(out / "single")
     loras.write(out / "lora", out / "narrow")
     print(f"single files and LoRAs: {time.time() - began:.0f} s", file=sys.stderr)
-    expected_control.write_sd15(out / "control_sd15")
     expected_control.write_pictures(out / "control_pictures")
     for name, folder in tokenizers:
         differing = expected_tokenizer.write(folder, out / "tokenizers" / f"{name}.json", texts)

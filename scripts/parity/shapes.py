@@ -260,7 +260,7 @@ def build(name, folder, shape=None):
     if is_sdxl(shape):
         scheduler(**NOISE, **options).save_pretrained(folder / "scheduler")
     else:
-        keep(folder / "unet" / "config.json", SD_UNET_FIELDS + (SD21_UNET_FIELDS if "upcast_attention" in shape["unet"] else []))
+        keep(folder / "unet" / "config.json", [*SD_UNET_FIELDS, *shape["unet"], *(SD21_UNET_FIELDS if "upcast_attention" in shape["unet"] else [])])
         keep(folder / "vae" / "config.json", SD_VAE_FIELDS)
         (folder / "scheduler").mkdir()
         (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps({"_class_name": scheduler.__name__, **NOISE, **options}, indent=2))

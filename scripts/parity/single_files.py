@@ -1,10 +1,10 @@
 """Whole checkpoints in one file, as the original code of SDXL and SD 1.5 writes them, and what diffusers makes of them.
 
-`folder`                 a small SDXL in diffusers' layout, with the head width (64) and groups (32) that no file tells
-`sdxl.safetensors`       the same weights in one file, under the original's names; tokenizers lie beside it
-`sd15.safetensors`       a small SD 1.5 in one file
+`folder`, `folder_sd15`  a small SDXL and a small SD 1.5 in diffusers' layout, with the head width (64) or number (8) and groups (32)
+                         that no file tells
+`sdxl.safetensors`, `sd15.safetensors`  the same weights in one file, under the original's names; tokenizers, the same for both, lie beside
 `NAME.COMPONENT.safetensors`  what diffusers' own converters make of it; asserted here to be what was started from
-`latents.safetensors`    final latents of `from_single_file`; asserted to be those of the folder
+`latents.safetensors`    final latents of `from_single_file`, by model; asserted to be those of the folder
 `full_size.json`         names and shapes of the real SDXL base and SD 1.5 in one file, from diffusers' classes without weights
 """
 
@@ -13,7 +13,7 @@ import re
 import shutil
 
 import torch
-from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, EulerDiscreteScheduler, PNDMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
 from diffusers.loaders import single_file_utils
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
@@ -37,14 +37,18 @@ TINY = {
     "scheduler": (EulerDiscreteScheduler, {"timestep_spacing": "leading", "steps_offset": 1}),
 }
 TINY_SD15 = {
+    # The tokenizer follows from the seed: as in the real ones it is SDXL's first.
+    "seed": TINY["seed"], "merges": TINY["merges"], "max_length": 77, "pads": TINY["pads"][:1], "tokenizer_files": "sdxl",
+    "text_keys": "position_ids", "legacy_eos": True, "residual": 1.0,
+    "text": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 1, "projection_dim": 64, "hidden_act": "quick_gelu"},
     "unet": {
         "block_out_channels": (32, 64, 64), "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
         "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"), "layers_per_block": 2, "attention_head_dim": 8,
         # The middle block has as many as the last one would have; SD 1.5 has one everywhere.
-        "transformer_layers_per_block": [1, 2, 3], "cross_attention_dim": 64, "norm_num_groups": 32,
+        "transformer_layers_per_block": [1, 2, 3], "norm_num_groups": 32, "sample_size": 16,
     },
     "vae": {"block_out_channels": (32, 64, 64), "layers_per_block": 2, "norm_num_groups": 32},
-    "text": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 1, "vocab_size": 500, "hidden_act": "quick_gelu"},
+    "scheduler": (PNDMScheduler, {"clip_sample": False, "set_alpha_to_one": False, "skip_prk_steps": True, "steps_offset": 1, "trained_betas": None}),
 }
 FULL_SDXL = {
     "unet": {
@@ -198,22 +202,24 @@ def prove(found, networks):
             assert torch.equal(found[name][key], value), (name, key)
 
 
-def write_sdxl(folder):
-    """SDXL, up to the final latents."""
-    shapes.build("single", folder / "folder", TINY)
-    pipe = StableDiffusionXLPipeline.from_pretrained(folder / "folder", low_cpu_mem_usage=False)
-    networks = {"unet": pipe.unet, "vae": pipe.vae, "text_encoder": pipe.text_encoder, "text_encoder_2": pipe.text_encoder_2}
+def write_model(folder, name, shape, kind):
+    """A checkpoint as a folder and in one file, what the converters make of it, and the final latents that both lead to."""
+    home = folder / {"sdxl": "folder", "sd15": "folder_sd15"}[name]
+    shapes.build("single", home, shape)
+    unused = {} if shapes.is_sdxl(shape) else {"safety_checker": None, "feature_extractor": None}
+    pipe = kind.from_pretrained(home, low_cpu_mem_usage=False, **unused)
+    parts = ("unet", "vae", "text_encoder", "text_encoder_2")
+    networks = {part: getattr(pipe, part) for part in parts if hasattr(pipe, part)}
     tensors = single_file(*networks.values())
-    save_file(tensors, folder / "sdxl.safetensors")
-    for part in ("tokenizer", "tokenizer_2"):
-        shutil.copytree(folder / "folder" / part, folder / part)
-    found = converted(tensors, pipe.unet, pipe.vae, pipe.text_encoder_2)
+    path = folder / f"{name}.safetensors"
+    save_file(tensors, path)
+    found = converted(tensors, pipe.unet, pipe.vae, networks.get("text_encoder_2"))
     prove(found, networks)
-    for name, state in found.items():
-        save(folder / f"sdxl.{name}.safetensors", state)
+    for part, state in found.items():
+        save(folder / f"{name}.{part}.safetensors", state)
 
-    loaded = StableDiffusionXLPipeline.from_single_file(str(folder / "sdxl.safetensors"), config=str(folder / "folder"), local_files_only=True)
-    prove({name: with_text_model(getattr(loaded, name).state_dict()) if name.startswith("text") else getattr(loaded, name).state_dict() for name in networks}, networks)
+    loaded = kind.from_single_file(str(path), config=str(home), local_files_only=True, **unused)
+    prove({part: with_text_model(getattr(loaded, part).state_dict()) if part.startswith("text") else getattr(loaded, part).state_dict() for part in networks}, networks)
     latents = []
     for model in (pipe, loaded):
         model.set_progress_bar_config(disable=True)
@@ -221,20 +227,7 @@ def write_sdxl(folder):
         latents.append(model("a red hobbit", height=64, width=48, num_inference_steps=8, guidance_scale=5.0, generator=generator, output_type="latent").images)
     # The weights are equal to the bit; on some processors the place of a tensor in memory decides the kernel, and so the last bits.
     assert torch.linalg.norm(latents[0] - latents[1]) < 1e-5 * torch.linalg.norm(latents[0])
-    save(folder / "latents.safetensors", {"latents": latents[0]})
-
-
-def write_sd15(folder):
-    """SD 1.5, its networks alone."""
-    unet = shapes.randomise(UNet2DConditionModel(**TINY_SD15["unet"]), 51)
-    vae = AutoencoderKL(down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3, latent_channels=4, **TINY_SD15["vae"])
-    networks = {"unet": unet, "vae": shapes.randomise(vae, 52), "text_encoder": shapes.randomise(CLIPTextModel(CLIPTextConfig(**TINY_SD15["text"])), 53)}
-    tensors = single_file(*networks.values())
-    save_file(tensors, folder / "sd15.safetensors")
-    found = converted(tensors, unet, vae)
-    prove(found, networks)
-    for name, state in found.items():
-        save(folder / f"sd15.{name}.safetensors", state)
+    return latents[0]
 
 
 def full_size(spec):
@@ -251,6 +244,13 @@ def full_size(spec):
 def write(folder):
     """All of it."""
     folder.mkdir()
-    write_sdxl(folder)
-    write_sd15(folder)
+    latents = {
+        "sdxl": write_model(folder, "sdxl", TINY, StableDiffusionXLPipeline),
+        "sd15": write_model(folder, "sd15", TINY_SD15, StableDiffusionPipeline),
+    }
+    save(folder / "latents.safetensors", latents)
+    vocabularies = [(folder / home / "tokenizer" / "vocab.json").read_bytes() for home in ("folder", "folder_sd15")]
+    assert vocabularies[0] == vocabularies[1]
+    for part in ("tokenizer", "tokenizer_2"):
+        shutil.copytree(folder / "folder" / part, folder / part)
     (folder / "full_size.json").write_text(json.dumps({"sdxl": full_size(FULL_SDXL), "sd15": full_size(FULL_SD15)}))

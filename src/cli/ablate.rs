@@ -6,7 +6,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::sample::{GuidanceFlags, SubjectAs};
-use super::{DrawingFlags, ModelFlags, one_or_many};
+use super::{ControlFlags, DrawingFlags, ModelFlags, one_or_many};
 
 /// Flags of `ablate`, and its batch keys. How the variants are tuned follows from the actor in `dir`.
 #[allow(
@@ -69,6 +69,11 @@ pub struct AblateFlags {
     #[command(flatten)]
     #[serde(flatten)]
     pub drawing: DrawingFlags,
+
+    /// Pictures that the drawings keep to; tuning knows none of them.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub control: ControlFlags,
 
     /// Which model draws.
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! Flags of ControlNets: the same in `generate-base` and `sample`.
+//! Flags of ControlNets: the same in all commands that draw but `story`.
 
 use std::path::PathBuf;
 
@@ -30,9 +30,9 @@ pub struct ControlFlags {
     #[serde(default, deserialize_with = "one_or_many")]
     pub controlnet: Option<Vec<String>>,
 
-    /// What the ControlNet sees: a PNG, resized to the size of the drawing; once for each
+    /// What the ControlNet sees: a PNG or JPEG, resized to the size of the drawing; once for each
     /// --controlnet, in the same order
-    #[arg(long, value_name = "FILE.png")]
+    #[arg(long, value_name = "FILE")]
     #[serde(default, deserialize_with = "one_or_many")]
     pub control_image: Option<Vec<PathBuf>>,
 

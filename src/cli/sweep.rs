@@ -7,7 +7,7 @@ use clap::builder::BoolishValueParser;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::sample::{Preset, SubjectAs};
-use super::{DrawingFlags, ModelFlags, one_or_many};
+use super::{ControlFlags, DrawingFlags, ModelFlags, one_or_many};
 
 /// Flags of `sweep`, and its batch keys. Each is a flag of `sample` too; six of them take lists here.
 #[allow(
@@ -134,6 +134,11 @@ pub struct SweepFlags {
     #[command(flatten)]
     #[serde(flatten)]
     pub drawing: DrawingFlags,
+
+    /// Pictures that all images keep to.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub control: ControlFlags,
 
     /// Which model draws.
     #[command(flatten)]

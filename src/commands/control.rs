@@ -14,10 +14,9 @@ use crate::cli::control::Preprocess;
 use crate::config::ControlJob;
 use crate::config::batch::Settings;
 use crate::config::control::ControlNetJob;
-use crate::error::{Error, ErrorKind};
 use crate::io::canny::canny;
 use crate::io::model_files::ModelFiles;
-use crate::io::png::open_png;
+use crate::io::photo::{Transparency, read_picture};
 use crate::io::resize::resize;
 use crate::sdxl::Backbone;
 use crate::sdxl::control::{Control, ControlSettings, check_fit, controlnet_config};
@@ -60,12 +59,13 @@ impl LocatedControl {
                     Ok(files)
                 })
                 .context("--controlnet")?;
-            let (image, image_crc32) = read_image(&net.image)?;
-            warn_of_another_shape(session, &net.image, &image, drawing);
+            let image =
+                read_picture(&net.image, Transparency::Dropped).context("--control-image")?;
+            warn_of_another_shape(session, &net.image, &image.picture, drawing);
             parts.push(LocatedPart {
                 files,
-                picture: prepared(&image, net, job.canny, drawing),
-                image_crc32,
+                picture: prepared(&image.picture, net, job.canny, drawing),
+                image_crc32: image.crc32,
             });
         }
         Ok(Self {
@@ -112,17 +112,6 @@ impl LocatedControl {
         }
         Ok(control)
     }
-}
-
-/// The picture and the CRC-32 of its file.
-fn read_image(path: &Path) -> Result<(RgbImage, String)> {
-    let doing = || {
-        let what = format!("--control-image {}, expected a PNG", path.display());
-        Error::new(ErrorKind::Usage, what)
-    };
-    let bytes = std::fs::read(path).with_context(doing)?;
-    let picture = open_png(path).with_context(doing)?;
-    Ok((picture, format!("{:08x}", crc32fast::hash(&bytes))))
 }
 
 fn warn_of_another_shape(

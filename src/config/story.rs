@@ -16,8 +16,8 @@ use super::sample::{ACTOR_FILE, actor};
 use super::{DrawingJob, GenerateBaseJob, ModelJob, SampleJob, TuneJob, check, layers};
 use crate::cli::sample::GuidanceFlags;
 use crate::cli::{
-    DrawingFlags, GenerateBaseFlags, ModelFlags, SampleFlags, StoryFlags, Target, TuneFlags,
-    keys_of,
+    ControlFlags, DrawingFlags, GenerateBaseFlags, ModelFlags, SampleFlags, StoryFlags, Target,
+    TuneFlags, keys_of,
 };
 use crate::error::usage;
 use scenes::{MOST_SCENES, check_names, scenes};
@@ -124,6 +124,7 @@ impl StoryJob {
                 "found {found}, expected {{\"title\": …, \"characters\": {{…}}, \"scenes\": […]}}"
             )));
         };
+        refuse_control(&root)?;
         let known = [named(&STORY_KEYS), keys_of::<ModelFlags>()].concat();
         check_settings::<StoryKeys>(&root, &known)?;
         check_settings::<ModelFlags>(&root, &known)?;
@@ -133,6 +134,7 @@ impl StoryJob {
         let keys = [drawing_keys(), keys_of::<GuidanceFlags>()].concat();
         let plain = ["no_actor", "offsets", "semantic_interpolation"];
         let keys = without(keys, &[&plain[..], &["overwrite"]].concat());
+        refuse_control(&drawing).context("`drawing`")?;
         check_settings::<SampleFlags>(&drawing, &keys).context("`drawing`")?;
 
         let described = story.characters.unwrap_or_default();
@@ -267,6 +269,22 @@ impl Maker<'_> {
             Origin::Described(_) => folder.join(&character.name).join(ACTOR_FILE),
         });
         SampleJob::check_with(&flags, || Ok(actors.collect()))
+    }
+}
+
+/// Scenes have no ControlNets: each would need a picture of its own. Base images may have them.
+fn refuse_control(settings: &Settings) -> Result<()> {
+    let keys = keys_of::<ControlFlags>();
+    match settings
+        .keys()
+        .find(|key| keys.iter().any(|(known, _)| known == *key))
+    {
+        Some(key) => Err(usage(format!(
+            "key `{key}`: the scenes of a story are drawn without ControlNets: leave it out, and draw \
+             such a picture by `oneactor sample` with the story's actors, each in its folder \
+             characters/NAME"
+        ))),
+        None => Ok(()),
     }
 }
 

@@ -1,4 +1,5 @@
-//! Photos from elsewhere: PNG and JPEG of any size, brought to the size of a base set.
+//! Pictures from elsewhere, photos and control images: PNG and JPEG of any size; photos are brought to
+//! the size of a base set.
 
 use std::fs;
 use std::io::Cursor;
@@ -10,16 +11,25 @@ use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Rgb, RgbImage}
 
 use crate::error::{Error, ErrorKind, usage};
 
-/// Most bytes of a photo's file, and of its pixels once decoded: 178 megapixels in 8-bit RGB. The
+/// Most bytes of a picture's file, and of its pixels once decoded: 178 megapixels in 8-bit RGB. The
 /// header is looked at before room for the pixels is made.
 const LARGEST: u64 = 512 << 20;
 
 /// A photo is enlarged by at most this factor: beyond it there is more filter than photo.
 const MOST_ENLARGED: f64 = 4.0;
 
-/// A photo as it is drawn, with what tells it from another.
+/// What becomes of the transparent parts of a picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transparency {
+    /// They lie on white, as a viewer shows them: for photos.
+    OnWhite,
+    /// They are as opaque as the rest, as in diffusers' `load_image`: for control images.
+    Dropped,
+}
+
+/// A picture as it is shown, with what tells it from another.
 #[derive(Clone, Debug)]
-pub struct Photo {
+pub struct GivenPicture {
     /// Its pixels, upright, without transparency.
     pub picture: RgbImage,
     /// Name of its file, without the folder.
@@ -28,12 +38,12 @@ pub struct Photo {
     pub crc32: String,
 }
 
-/// Reads a PNG or JPEG. It is turned as its EXIF orientation says, laid on white where it is
-/// transparent, and brought to 8-bit RGB; a colour profile is not looked at.
+/// Reads a PNG or JPEG. It is turned as its EXIF orientation says and brought to 8-bit RGB; a colour
+/// profile is not looked at.
 ///
 /// # Errors
 /// When the file is missing, too large, damaged, or neither PNG nor JPEG; the message names it.
-pub fn read_photo(path: &Path) -> Result<Photo> {
+pub fn read_picture(path: &Path, transparency: Transparency) -> Result<GivenPicture> {
     let shown = path.display();
     let opening = || Error::new(ErrorKind::Usage, format!("opening the picture {shown}"));
     let metadata = fs::metadata(path).with_context(opening)?;
@@ -45,8 +55,8 @@ pub fn read_photo(path: &Path) -> Result<Photo> {
     }
     let bytes = fs::read(path).with_context(opening)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    Ok(Photo {
-        picture: decode(path, &bytes)?,
+    Ok(GivenPicture {
+        picture: decode(path, &bytes, transparency)?,
         name: name.into_owned(),
         crc32: format!("{:08x}", crc32fast::hash(&bytes)),
     })
@@ -61,7 +71,7 @@ fn too_large(path: &Path, found: &str) -> anyhow::Error {
     ))
 }
 
-fn decode(path: &Path, bytes: &[u8]) -> Result<RgbImage> {
+fn decode(path: &Path, bytes: &[u8], transparency: Transparency) -> Result<RgbImage> {
     let damaged = || Error::new(ErrorKind::Usage, format!("decoding {}", path.display()));
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
     if !matches!(reader.format(), Some(ImageFormat::Png | ImageFormat::Jpeg)) {
@@ -78,9 +88,9 @@ fn decode(path: &Path, bytes: &[u8]) -> Result<RgbImage> {
     let orientation = decoder.orientation().with_context(damaged)?;
     let mut picture = DynamicImage::from_decoder(decoder).with_context(damaged)?;
     picture.apply_orientation(orientation);
-    Ok(match picture.color().has_alpha() {
-        true => on_white(&picture),
-        false => picture.into_rgb8(),
+    Ok(match transparency {
+        Transparency::OnWhite if picture.color().has_alpha() => on_white(&picture),
+        _ => picture.into_rgb8(),
     })
 }
 
@@ -146,7 +156,7 @@ mod tests {
     }
 
     fn decoded(bytes: &[u8]) -> Result<RgbImage> {
-        decode(Path::new("x.png"), bytes)
+        decode(Path::new("x.png"), bytes, Transparency::OnWhite)
     }
 
     #[test]
@@ -182,13 +192,15 @@ mod tests {
     }
 
     #[test]
-    fn transparency_lies_on_white() -> Result<()> {
+    fn transparency_lies_on_white_or_is_dropped() -> Result<()> {
         let picture =
             RgbaImage::from_fn(2, 1, |x, _| image::Rgba([200, 100, 0, [0, 51][x as usize]]));
         let mut bytes = Vec::new();
         picture.write_to(&mut Cursor::new(&mut bytes), ImageFormat::Png)?;
         // 51 of 255 is a fifth: 200 / 5 + 255 · 4 / 5 = 244.
         assert_eq!(decoded(&bytes)?.into_raw(), [255, 255, 255, 244, 224, 204]);
+        let dropped = decode(Path::new("x.png"), &bytes, Transparency::Dropped)?;
+        assert_eq!(dropped.into_raw(), [200, 100, 0, 200, 100, 0]);
         Ok(())
     }
 

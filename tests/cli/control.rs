@@ -31,7 +31,7 @@ fn toy_unet(scratch: &Path) -> (BTreeMap<String, Tensor>, Value) {
 }
 
 /// Writes a ControlNet for the toy into `folder/name`, the last convolutions at `size`.
-fn write_controlnet(folder: &Path, name: &str, size: f64) {
+pub(super) fn write_controlnet(folder: &Path, name: &str, size: f64) {
     tch::manual_seed(7);
     let (unet, config) = toy_unet(folder);
     let cpu = (Kind::Float, Device::Cpu);
@@ -103,7 +103,7 @@ fn write_controlnet(folder: &Path, name: &str, size: f64) {
 }
 
 /// A picture with a bright box.
-fn write_picture(path: &Path, width: u32, height: u32, left: u32) {
+pub(super) fn write_picture(path: &Path, width: u32, height: u32, left: u32) {
     let picture = RgbImage::from_fn(width, height, |x, y| {
         let inside = (left..left + width / 4).contains(&x) && (10..40).contains(&y);
         Rgb(if inside { [250, 220, 40] } else { [20, 30, 60] })

@@ -10,7 +10,7 @@ use tch::{Device, Kind, Tensor};
 use crate::{BASE, folder, folder_with_actor, json, oneactor, pixels, text};
 
 /// Writes a LoRA for two layers of the toy's networks; `size` is how strong it is.
-fn lora(path: &Path, size: f64) {
+pub(super) fn lora(path: &Path, size: f64) {
     let mut file = TensorFile::default();
     tch::manual_seed(3);
     for (layer, wide, high) in [

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::{copy, folder_with_actor, json as json_file, names, oneactor, pixels, text};
 
 /// A copy of the actor `robot` whose metadata say otherwise.
-fn disguised(folder: &Path, name: &str, metadata: &[(&str, &str)]) -> PathBuf {
+pub(super) fn disguised(folder: &Path, name: &str, metadata: &[(&str, &str)]) -> PathBuf {
     copy(&folder.join("robot"), &folder.join(name));
     let path = folder.join(name).join("actor.safetensors");
     let mut actor = TensorFile::read(&path).expect("it is readable");

@@ -14,7 +14,7 @@ use super::layout::Layout;
 use crate::cli::DrawingFlags;
 use crate::config::{DrawingJob, layers};
 use crate::error::usage;
-use crate::io::photo::{Photo, fit_to, read_photo};
+use crate::io::photo::{GivenPicture, Transparency, fit_to, read_picture};
 use crate::oneactor::actor::TargetImage;
 use crate::oneactor::base_set::{BaseFacts, BaseSet};
 use crate::oneactor::target::with_photo;
@@ -45,11 +45,11 @@ impl TargetPhoto {
         base: &BaseFacts,
         model: &LocatedModel,
     ) -> Result<Self> {
-        let Photo {
+        let GivenPicture {
             picture,
             name,
             crc32,
-        } = read_photo(path).context("--target-image")?;
+        } = read_picture(path, Transparency::OnWhite).context("--target-image")?;
         let (width, height) = (base.width as u32, base.height as u32);
         let (fitted, factor) = fit_to(&picture, width, height)
             .with_context(|| format!("--target-image {}", path.display()))?;

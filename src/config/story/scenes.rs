@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::super::batch::{check_settings, describe};
 use super::super::{check, layers};
-use super::{named, text};
+use super::{named, refuse_control, text};
 use crate::error::usage;
 
 /// Most scenes of a story: their pictures have numbers of four digits.
@@ -60,6 +60,7 @@ fn scene(value: &Value, names: &[&str], order: &mut Vec<usize>) -> Result<StoryS
             "found {found}, expected an object: {{\"prompt\": …, \"caption\": …}}"
         )));
     };
+    refuse_control(settings)?;
     check_settings::<SceneKeys>(settings, &named(&SCENE_KEYS))?;
     let keys: SceneKeys = layers::read(settings.clone())?;
     let prompt = text("prompt", keys.prompt)?;
