@@ -71,6 +71,7 @@ def build(out):
         expected_masks.write(pipe, shape, expected)
         expected_prompts.write(pipe, shape, expected)
         expected_experiments.write(pipe, shape, expected)
+        expected_shortcuts.write(pipe, shape, expected)
         expected_control.write(pipe, shape, expected)
         expected_combined.write(pipe, shape, expected)
         tokenizers += [(f"{name}_{part}", folder / part) for part in ("tokenizer", "tokenizer_2")[: len(shape["pads"])]]

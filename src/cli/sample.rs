@@ -111,6 +111,11 @@ pub struct SampleFlags {
     #[serde(flatten)]
     pub drawing: DrawingFlags,
 
+    /// What the drawing leaves out.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub shortcuts: ShortcutFlags,
+
     /// Pictures that the drawing keeps to.
     #[command(flatten)]
     #[serde(flatten)]
@@ -172,4 +177,19 @@ pub struct GuidanceFlags {
     /// and average_offset, f32 [W, D] each
     #[arg(long, value_name = "FILE.safetensors")]
     pub offsets: Option<PathBuf>,
+}
+
+/// Approximations: faster, and other pictures.
+#[derive(Clone, Debug, Default, PartialEq, Args, Serialize, Deserialize)]
+#[command(next_help_heading = "Approximations (faster, and other pictures)")]
+pub struct ShortcutFlags {
+    /// Steps that are guided at all, first-last, counted from 1; the others follow the prompt's row
+    /// alone, which costs half or a third (arXiv 2404.07724) [default: all]
+    #[arg(long, value_name = "A-B", allow_hyphen_values = true)]
+    pub guidance_interval: Option<String>,
+
+    /// Run the whole U-Net at every N-th step only, and its outermost blocks alone at those between,
+    /// which go on from the features of the last whole one (arXiv 2312.00858) [default: 1, all whole]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub feature_reuse: Option<i64>,
 }

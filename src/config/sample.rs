@@ -8,8 +8,9 @@ use serde::Serialize;
 
 use super::{ControlJob, DrawingJob, ModelJob, check, layers, prompts, record};
 use crate::cli::SampleFlags;
-use crate::cli::sample::{GuidanceFlags, Preset, SubjectAs};
+use crate::cli::sample::{GuidanceFlags, Preset, ShortcutFlags, SubjectAs};
 use crate::error::usage;
+use crate::sdxl::shortcuts::Shortcuts;
 
 /// File name of an actor in its folder.
 pub const ACTOR_FILE: &str = "actor.safetensors";
@@ -45,6 +46,9 @@ pub struct SampleJob {
     /// How the images are drawn.
     #[serde(flatten)]
     pub drawing: DrawingJob,
+    /// What the drawing leaves out.
+    #[serde(flatten)]
+    pub shortcuts: Shortcuts,
     /// Pictures that the drawing keeps to.
     pub control: Option<ControlJob>,
     /// Which model draws.
@@ -136,6 +140,14 @@ impl SampleJob {
                 .get_or_insert_with(|| "dpm++2m".to_owned());
         }
         let drawing = DrawingJob::check(&drawing, flags.guidance_scale, images)?;
+        let control = ControlJob::check(&flags.control)?;
+        let shortcuts = shortcuts(&flags.shortcuts, drawing.steps)?;
+        if shortcuts != Shortcuts::default() && (actors.len() > 1 || control.is_some()) {
+            return Err(usage(
+                "--guidance-interval and --feature-reuse: found with several actors or a ControlNet, \
+                 whose masks and controls need every row of every pass: leave them out",
+            ));
+        }
         Ok(Self {
             output_dir: output_dir(flags.output_dir.as_deref(), &actors)?,
             file_prefix: String::new(),
@@ -149,7 +161,8 @@ impl SampleJob {
             compare,
             guidance: GuidanceJob::check(&flags.guidance, &drawing)?,
             drawing,
-            control: ControlJob::check(&flags.control)?,
+            shortcuts,
+            control,
             model: ModelJob::check(&flags.model)?,
         })
     }
@@ -183,7 +196,10 @@ impl GuidanceJob {
             )?,
             eta_1: check::number("--eta-1", eta_1, ETAS)?,
             eta_2: check::number("--eta-2", eta_2, ETAS)?,
-            guided_steps: guided_steps(flags.guided_steps.as_deref(), drawing.steps)?,
+            guided_steps: match &flags.guided_steps {
+                Some(text) => steps_within("--guided-steps", text, drawing.steps)?,
+                None => (1, drawing.steps.min(20)),
+            },
             average_scale: check::number(
                 "--average-scale",
                 flags.average_scale.unwrap_or(1.0),
@@ -268,21 +284,29 @@ fn output_dir(given: Option<&Path>, actors: &[PathBuf]) -> Result<PathBuf> {
     }
 }
 
-/// First and last guided step: `text` as `a-b`, or 1 to 20 cut to the steps there are.
-fn guided_steps(text: Option<&str>, steps: usize) -> Result<(usize, usize)> {
-    let Some(text) = text else {
-        return Ok((1, steps.min(20)));
-    };
+/// First and last step: `text` as `a-b`, within 1 and `steps`.
+fn steps_within(flag: &str, text: &str, steps: usize) -> Result<(usize, usize)> {
     let range = text
         .split_once('-')
         .and_then(|(first, last)| Some((first.trim().parse().ok()?, last.trim().parse().ok()?)))
         .filter(|(first, last)| (1..=*last).contains(first) && *last <= steps);
     range.ok_or_else(|| {
         usage(format!(
-            "--guided-steps: found \"{text}\", expected first-last within 1-{steps} \
+            "{flag}: found \"{text}\", expected first-last within 1-{steps} \
              (--steps is {steps}), for instance 1-{}",
             (steps * 2).div_ceil(3)
         ))
+    })
+}
+
+/// Checks the approximations.
+fn shortcuts(flags: &ShortcutFlags, steps: usize) -> Result<Shortcuts> {
+    let interval = flags.guidance_interval.as_deref();
+    Ok(Shortcuts {
+        guidance_interval: interval
+            .map(|text| steps_within("--guidance-interval", text, steps))
+            .transpose()?,
+        feature_reuse: check::count("--feature-reuse", flags.feature_reuse.unwrap_or(1), 1..=100)?,
     })
 }
 
@@ -322,13 +346,19 @@ mod tests {
 
     #[test]
     fn guided_steps_lie_within_the_steps() {
-        assert_eq!(guided_steps(Some("1-20"), 30).ok(), Some((1, 20)));
-        assert_eq!(guided_steps(Some("3 - 3"), 4).ok(), Some((3, 3)));
-        assert_eq!(guided_steps(None, 4).ok(), Some((1, 4)));
+        let within = |text, steps| steps_within("--guided-steps", text, steps);
+        assert_eq!(within("1-20", 30).ok(), Some((1, 20)));
+        assert_eq!(within("3 - 3", 4).ok(), Some((3, 3)));
         for wrong in ["0-3", "3-2", "1-31", "1", "-3", "a-b", "1-2-3", ""] {
-            let error = guided_steps(Some(wrong), 30).expect_err(wrong);
+            let error = within(wrong, 30).expect_err(wrong);
             assert!(error.to_string().contains("within 1-30"), "{error}");
         }
+        let few = DrawingFlags {
+            steps: Some(4),
+            ..DrawingFlags::default()
+        };
+        let job = guidance(GuidanceFlags::default(), few).expect("few steps");
+        assert_eq!(job.guided_steps, (1, 4));
     }
 
     #[test]

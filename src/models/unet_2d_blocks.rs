@@ -144,16 +144,22 @@ impl DownBlock {
 
     /// The last feature map; every map on the way is pushed on `skips`.
     pub fn forward(&self, xs: Tensor, condition: &Condition, skips: &mut Vec<Tensor>) -> Tensor {
+        let mut hidden = self.same_size(xs, condition, skips);
+        if let Some(downsampler) = &self.downsampler {
+            hidden = downsampler.forward(&hidden); // [B, C, H/2, W/2]
+            skips.push(hidden.shallow_clone());
+        }
+        hidden
+    }
+
+    /// The same up to the change of resolution.
+    pub fn same_size(&self, xs: Tensor, condition: &Condition, skips: &mut Vec<Tensor>) -> Tensor {
         let mut hidden = xs;
         for (i, resnet) in self.resnets.iter().enumerate() {
             hidden = resnet.forward(&hidden, Some(&condition.silu_temb(&hidden)));
             if let Some(attention) = self.attentions.get(i) {
                 hidden = attention.forward(&hidden, &condition.text);
             }
-            skips.push(hidden.shallow_clone());
-        }
-        if let Some(downsampler) = &self.downsampler {
-            hidden = downsampler.forward(&hidden); // [B, C, H/2, W/2]
             skips.push(hidden.shallow_clone());
         }
         hidden

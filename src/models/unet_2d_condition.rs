@@ -333,20 +333,13 @@ impl UNet2DConditionModel {
         added: Option<&AddedConditions>,
     ) -> Encoded {
         let text = text.into();
-        let rows = |t: &Tensor| text.rows_without_text(t); // [B', ..]
-        let added = added.map(|added| added.map(rows));
-        // 1. time
-        let silu_temb = self
-            .time
-            .forward(&rows(timesteps), added.as_ref(), sample.kind()); // [B', D_t]
-        // 2. input
-        let mut hidden = self.conv_in.forward(&rows(sample)); // [B', C_0, H, W]
-        // 3. down
-        let mut skips = vec![hidden.shallow_clone()];
+        let (mut hidden, silu_temb) = self.enter(sample, timesteps, &text, added);
         let condition = Condition {
             silu_temb: &silu_temb,
             text,
         };
+        // 3. down
+        let mut skips = vec![hidden.shallow_clone()];
         for block in &self.down_blocks {
             hidden = block.forward(hidden, &condition, &mut skips);
         }
@@ -358,9 +351,39 @@ impl UNet2DConditionModel {
         }
     }
 
+    /// Steps 1 and 2, `[B', C_0, H, W]` and `silu(temb) [B', D_t]`: of rows that share everything but
+    /// their text, only one.
+    fn enter(
+        &self,
+        sample: &Tensor,
+        timesteps: &Tensor,
+        text: &Text,
+        added: Option<&AddedConditions>,
+    ) -> (Tensor, Tensor) {
+        let rows = |t: &Tensor| text.rows_without_text(t);
+        let added = added.map(|added| added.map(rows));
+        // 1. time
+        let silu_temb = self
+            .time
+            .forward(&rows(timesteps), added.as_ref(), sample.kind());
+        // 2. input
+        (self.conv_in.forward(&rows(sample)), silu_temb)
+    }
+
     /// Steps 4 to 6 of a pass: middle, up path, output convolution. Returns the prediction
     /// `[B, C, H, W]`.
     pub fn decode<'a>(&self, encoded: Encoded, text: impl Into<Text<'a>>) -> Tensor {
+        self.decode_keeping(encoded, text, None)
+    }
+
+    /// The same; what the last up block is given is left in `deep`, for [`shallow`](Self::shallow)
+    /// passes to go on from, where there is a place for it.
+    pub fn decode_keeping<'a>(
+        &self,
+        encoded: Encoded,
+        text: impl Into<Text<'a>>,
+        mut deep: Option<&mut Tensor>,
+    ) -> Tensor {
         let Encoded {
             h,
             mut skips,
@@ -377,12 +400,47 @@ impl UNet2DConditionModel {
             hidden += residual;
         }
         // 5. up
-        for block in &self.up_blocks {
+        for (i, block) in self.up_blocks.iter().enumerate() {
+            if let (true, Some(deep)) = (i + 1 == self.up_blocks.len(), deep.as_deref_mut()) {
+                *deep = hidden.shallow_clone();
+            }
             hidden = block.forward(hidden, &condition, &mut skips);
         }
-        // 6. output
+        self.leave(&hidden)
+    }
+
+    /// 6. output
+    fn leave(&self, hidden: &Tensor) -> Tensor {
         self.conv_out
-            .forward(&silu(self.conv_norm_out.forward(&hidden)))
+            .forward(&silu(self.conv_norm_out.forward(hidden)))
+    }
+
+    /// A pass through the outermost block on either side alone, which goes on from what a whole pass
+    /// at another timestep gave to the last up block (DeepCache, arXiv 2312.00858). An approximation.
+    pub fn shallow<'a>(
+        &self,
+        sample: &Tensor,
+        timesteps: &Tensor,
+        text: impl Into<Text<'a>>,
+        added: Option<&AddedConditions>,
+        deep: &Tensor,
+    ) -> Tensor {
+        let text = text.into();
+        let (hidden, silu_temb) = self.enter(sample, timesteps, &text, added);
+        let mut skips = vec![hidden.shallow_clone()];
+        let condition = Condition {
+            silu_temb: &silu_temb,
+            text,
+        };
+        // Its last map is the last of the skips.
+        let _ = self.down_blocks[0].same_size(hidden, &condition, &mut skips);
+        let mut skips = skips.iter().map(|skip| text.all_rows(skip)).collect();
+        let condition = Condition {
+            silu_temb: &text.all_rows(&silu_temb),
+            text,
+        };
+        let last = self.up_blocks.last().expect("as many blocks up as down");
+        self.leave(&last.forward(deep.shallow_clone(), &condition, &mut skips))
     }
 
     /// A whole pass: [`encode`](Self::encode), then [`decode`](Self::decode).

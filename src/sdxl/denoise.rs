@@ -21,6 +21,12 @@ pub trait Guidance {
     /// One prediction from the rows' predictions, each `[B, C, H, W]` f32.
     fn combine(&self, step: usize, rows: &[Tensor]) -> Tensor;
 
+    /// Every how many passes one is whole; those between go on from its features. An approximation
+    /// where it is more than 1.
+    fn feature_reuse(&self) -> usize {
+        1
+    }
+
     /// How this guidance looks at attention and masks it; most do neither.
     fn attention(&self) -> Option<&dyn AttentionGuide> {
         None
@@ -112,6 +118,8 @@ pub fn denoise(
     let mut encoder_features = Tensor::new();
     let passes = scheduler.timesteps().len();
     let mut conditioning = None;
+    let feature_reuse = guidance.feature_reuse();
+    let mut deep = Tensor::new();
     for i in 0..passes {
         let step = scheduler.step_of(i);
         let is_last = i + 1 == passes;
@@ -134,26 +142,32 @@ pub fn denoise(
             .to_device(backbone.device())
             .expand([rows * b], false);
 
-        let mut encoded = backbone.unet_encode(&model_input, &timesteps, conditioning);
-        if is_last {
-            encoder_features = encoded.h.narrow(0, row * b, b).to_kind(tch::Kind::Float);
-        }
-        if let Some(control) = control.filter(|control| control.is_active(i + 1, passes)) {
-            let pass = Pass {
-                model_input: &model_input,
-                timesteps: &timesteps,
-                conditioning,
-                first_conditional_row: row * b,
-            };
-            control.steer(backbone, &mut encoded, &pass);
-        }
-        let predictions = backbone.unet_decode(encoded, conditioning).chunk(rows, 0);
+        let has_features = deep.defined() && deep.size()[0] == rows * b;
+        let predictions = if !i.is_multiple_of(feature_reuse) && has_features && !is_last {
+            backbone.unet_shallow(&model_input, &timesteps, conditioning, &deep)
+        } else {
+            let mut encoded = backbone.unet_encode(&model_input, &timesteps, conditioning);
+            if is_last {
+                encoder_features = encoded.h.narrow(0, row * b, b).to_kind(tch::Kind::Float);
+            }
+            if let Some(control) = control.filter(|control| control.is_active(i + 1, passes)) {
+                let pass = Pass {
+                    model_input: &model_input,
+                    timesteps: &timesteps,
+                    conditioning,
+                    first_conditional_row: row * b,
+                };
+                control.steer(backbone, &mut encoded, &pass);
+            }
+            let keep = (feature_reuse > 1).then_some(&mut deep);
+            backbone.unet_decode_keeping(encoded, conditioning, keep)
+        };
         if let (Some(guide), Some(probe)) =
             (guidance.attention(), conditioning.request.probe.take())
         {
             guide.observe(step, &probe.into_maps(), [height, width]);
         }
-        let noise_pred = guidance.combine(step, &predictions); // [B, C, H, W]
+        let noise_pred = guidance.combine(step, &predictions.chunk(rows, 0)); // [B, C, H, W]
 
         latents = scheduler.step(&noise_pred, i, &latents);
         if is_last || scheduler.step_of(i + 1) > step {

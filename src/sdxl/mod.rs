@@ -10,6 +10,7 @@ pub mod pipeline;
 pub mod prompt;
 pub mod prompt_pair;
 mod prompt_weights;
+pub mod shortcuts;
 
 use std::rc::Rc;
 
@@ -260,8 +261,33 @@ impl Backbone {
 
     /// The U-Net's second half: the prediction in f32.
     pub fn unet_decode(&self, encoded: Encoded, conditioning: &Conditioning) -> Tensor {
+        self.unet_decode_keeping(encoded, conditioning, None)
+    }
+
+    /// The same, leaving in `deep` what [`unet_shallow`](Self::unet_shallow) goes on from.
+    pub fn unet_decode_keeping(
+        &self,
+        encoded: Encoded,
+        conditioning: &Conditioning,
+        deep: Option<&mut Tensor>,
+    ) -> Tensor {
         self.unet()
-            .decode(encoded, conditioning.text())
+            .decode_keeping(encoded, conditioning.text(), deep)
+            .to_kind(Kind::Float)
+    }
+
+    /// A pass of the U-Net through its outermost blocks alone, see [`UNet2DConditionModel::shallow`].
+    pub fn unet_shallow(
+        &self,
+        model_input: &Tensor,
+        timesteps: &Tensor,
+        conditioning: &Conditioning,
+        deep: &Tensor,
+    ) -> Tensor {
+        let model_input = model_input.to_kind(self.kind);
+        let (text, added) = (conditioning.text(), conditioning.added.as_ref());
+        self.unet()
+            .shallow(&model_input, timesteps, text, added, deep)
             .to_kind(Kind::Float)
     }
 

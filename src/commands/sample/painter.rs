@@ -28,6 +28,7 @@ use crate::oneactor::interpolation::interpolated;
 use crate::sdxl::Backbone;
 use crate::sdxl::control::Control;
 use crate::sdxl::denoise::{Guidance, PlainGuidance};
+use crate::sdxl::shortcuts::{Shortcuts, ShortenedGuidance};
 
 /// Draws pictures with a loaded model and actor.
 pub(super) struct Painter<'a> {
@@ -105,13 +106,20 @@ impl<'a> Painter<'a> {
     ) -> Result<()> {
         let started = Instant::now();
         let seeds: Vec<i64> = pictures.iter().map(|picture| picture.seed).collect();
+        let job = &self.sampling.job;
+        let steps = job.drawing.steps;
+        let shortened = ShortenedGuidance::new(guide.guidance(), job.shortcuts, steps);
+        let guidance: &dyn Guidance = match job.shortcuts == Shortcuts::default() {
+            true => guide.guidance(),
+            false => &shortened,
+        };
         let (denoised, images) = draw(
             session,
             self.backbone,
             self.sampling.drawing,
-            self.sampling.job.drawing.steps,
+            steps,
             &seeds,
-            (guide.guidance(), self.control.as_ref()),
+            (guidance, self.control.as_ref()),
         )?;
         let masks = guide.masks(); // [B, G, H, W]
         let seconds = started.elapsed().as_secs_f64() / pictures.len() as f64;

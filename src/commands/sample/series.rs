@@ -41,6 +41,14 @@ impl Picture {
 /// The settings that guided, or plain, pictures of the job share.
 pub(super) fn job_settings(job: &SampleJob, mut settings: Settings, is_guided: bool) -> Settings {
     let guidance = &job.guidance;
+    if let Some((first, last)) = job.shortcuts.guidance_interval {
+        let interval = json!(format!("{first}-{last}"));
+        settings.insert("guidance_interval".to_owned(), interval);
+    }
+    if job.shortcuts.feature_reuse > 1 {
+        let every = json!(job.shortcuts.feature_reuse);
+        settings.insert("feature_reuse".to_owned(), every);
+    }
     if !is_guided {
         settings.insert("no_actor".to_owned(), json!(true));
         if let Some(g) = guidance.semantic_interpolation {
