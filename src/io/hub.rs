@@ -6,6 +6,7 @@
 //! a run come from one commit, even if somebody pushes to the repository meanwhile.
 
 mod cache;
+mod fetch;
 mod listing;
 mod settings;
 mod transfer;

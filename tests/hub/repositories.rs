@@ -67,13 +67,25 @@ fn a_renamed_repository_is_followed() {
 }
 
 #[test]
-fn a_token_opens_a_gated_repository() {
+fn a_token_opens_a_gated_repository_and_is_shown_to_no_other_host() {
     let (hub, unet) = pipeline();
     let scratch = Scratch::new();
     hub.change(ID, |repository| repository.gated = true);
+    // Cut, so that the second host is asked twice.
+    let large = "unet/diffusion_pytorch_model.fp16.safetensors";
+    hub.fail(large, &[server::Fault::Cut(100_000)]);
     let settings = with_token(settings(&hub, &scratch), server::GOOD_TOKEN);
     let files = locate(&fp16(ID), &settings).unwrap();
     assert_eq!(bytes(&files.weights("unet").unwrap()), unet);
+    let (elsewhere, at_the_hub): (Vec<_>, Vec<_>) =
+        hub.take_requests().into_iter().partition(|asked| asked.cdn);
+    assert_eq!(elsewhere.len(), 2, "{elsewhere:?}");
+    let shows_token = |asked: &&server::Request| asked.headers.contains_key("authorization");
+    assert_eq!(elsewhere.iter().filter(shows_token).count(), 0);
+    assert_eq!(
+        at_the_hub.iter().filter(shows_token).count(),
+        at_the_hub.len()
+    );
 }
 
 #[test]

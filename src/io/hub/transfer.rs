@@ -1,17 +1,13 @@
 //! Fetching one file so that it is either complete, checked and in the cache, or not there.
 //!
-//! hf-hub 0.4.3 does the transfer, in a staging folder of its own, for it can not be trusted with
-//! the cache itself:
-//! - after a failure its own retries append at a wrong place (the position of a file opened for
-//!   appending), so they are off and the loop is here; a fresh call resumes rightly, at the length
-//!   of its `.part` file;
-//! - it takes any successful answer to a Range request for the missing rest, and a body that ends
-//!   early without a Content-Length for complete, so size and SHA-256 are checked here before the
-//!   file is linked into the snapshot;
-//! - a `.part` that is already complete makes it fail for ever (status 416), so that is caught;
-//! - it has no read timeout, so it runs in a thread of its own, and its silence is measured;
-//! - its first request at the address that the hub redirects to carries the token, whichever host
-//!   that is, so what is open to everyone is fetched without the token.
+//! [`Source`] does one transfer, into a staging folder, and is not trusted with the cache itself:
+//! - a connection that breaks off is taken up here, at the length of the `.part` file;
+//! - any successful answer passes for the missing rest, and a body that ends early without a
+//!   Content-Length for complete, so size and SHA-256 are checked here before the file is linked into
+//!   the snapshot;
+//! - a `.part` that is already complete would be refused for ever (status 416), so that is caught;
+//! - there is no read timeout, so it runs in a thread of its own, and its silence is measured;
+//! - what is open to everyone is fetched without the token.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,12 +18,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use hf_hub::api::Progress;
-use hf_hub::api::sync::{Api, ApiError};
+use hf_hub::api::sync::ApiError;
 use hf_hub::{Repo, RepoType};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::cache::{CachedRepo, files_under};
+use super::fetch::{Progress, Source};
 use super::settings::{HubSettings, Report};
 use super::trouble::{Question, Trouble};
 use super::verify::{self, human_size};
@@ -78,7 +74,7 @@ impl Order<'_> {
             }
         }
         let complete = self.transfer(&key)?;
-        // hf-hub names the file by the etag that the hub gave with it.
+        // The file is named by the etag that the hub gave with it.
         let etag = complete
             .file_stem()
             .and_then(|name| name.to_str())
@@ -116,9 +112,7 @@ impl Order<'_> {
                 }
             }
             let before = length_so_far(&blobs);
-            let api = super::api(self.settings, &staging, with_token)
-                .map_err(|error| self.question().explain(&error.into()))?;
-            let trouble = match self.attempt(api) {
+            let trouble = match self.attempt(&blobs, with_token) {
                 Ok(announced) => {
                     size = size.or(Some(announced));
                     continue;
@@ -154,23 +148,29 @@ impl Order<'_> {
         }
     }
 
-    /// One call of hf-hub. Returns the length that the hub announced.
-    fn attempt(&self, api: Api) -> Result<u64, Silence> {
+    /// One transfer. Returns the length that was announced.
+    fn attempt(&self, blobs: &Path, with_token: bool) -> Result<u64, Silence> {
         let repo = Repo::with_revision(self.id.to_owned(), RepoType::Model, self.commit.to_owned());
-        let meter = Meter::new(self.settings.report, self.name);
+        let api = super::api(self.settings, blobs, with_token)
+            .map_err(|error| Silence::Broken(error.into()))?;
+        let token = self.settings.token.as_ref().filter(|_| with_token);
+        let source = Source {
+            url: api.repo(repo).url(self.name),
+            token: token.map(|token| token.value().to_owned()),
+        };
+        let mut meter = Meter::new(self.settings.report, self.name);
         let (received, announced) = (meter.received.clone(), meter.announced.clone());
         let bar = meter.bar.clone();
-        let name = self.name.to_owned();
-        let (done, result) = mpsc::channel::<Result<PathBuf, ApiError>>();
+        let blobs = blobs.to_owned();
+        let (done, result) = mpsc::channel::<Result<(), ApiError>>();
         thread::spawn(move || {
             // Nobody listens any more after a stall; then the answer does not matter.
-            done.send(api.repo(repo).download_with_progress(&name, meter))
-                .ok();
+            done.send(source.fetch(&blobs, &mut meter)).ok();
         });
         let mut last = (0, Instant::now());
         let outcome = loop {
             match result.recv_timeout(GLANCE) {
-                Ok(Ok(_)) => break Ok(announced.load(Ordering::Relaxed)),
+                Ok(Ok(())) => break Ok(announced.load(Ordering::Relaxed)),
                 Ok(Err(error)) => break Err(Silence::Broken(error.into())),
                 Err(RecvTimeoutError::Disconnected) => {
                     let cause = "the answer made the download library fail".to_owned();
@@ -329,7 +329,7 @@ fn pause(time: Duration) -> Result<()> {
     }
 }
 
-/// Bytes of the unfinished file in hf-hub's folder of blobs.
+/// Bytes of the unfinished file in the staging folder of blobs.
 fn length_so_far(blobs: &Path) -> u64 {
     files_under(blobs)
         .into_iter()
@@ -366,20 +366,18 @@ impl Meter {
 }
 
 impl Progress for Meter {
-    fn init(&mut self, size: usize, _filename: &str) {
-        self.announced.store(size as u64, Ordering::Relaxed);
+    fn begin(&mut self, size: u64, so_far: u64) {
+        self.announced.store(size, Ordering::Relaxed);
+        self.arrived(so_far);
         if let Some(bar) = &self.bar {
-            bar.set_length(size as u64);
-            bar.set_position(0);
+            bar.set_length(size);
         }
     }
 
-    fn update(&mut self, size: usize) {
-        self.received.fetch_add(size as u64, Ordering::Relaxed);
+    fn arrived(&mut self, bytes: u64) {
+        self.received.fetch_add(bytes, Ordering::Relaxed);
         if let Some(bar) = &self.bar {
-            bar.inc(size as u64);
+            bar.inc(bytes);
         }
     }
-
-    fn finish(&mut self) {}
 }

@@ -1,0 +1,154 @@
+//! The content of one file over HTTP, from wherever the hub says that it lies.
+//!
+//! hf-hub's own download shows the token to the host that the hub redirects to. Here redirects are
+//! followed one by one, and the token goes to no host but the hub.
+
+use std::fs::{self, OpenOptions};
+use std::io::{Error as IoError, ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+
+use hf_hub::api::sync::ApiError;
+use ureq::{Agent, Response};
+
+/// Most redirects that are followed.
+const MOST_REDIRECTS: usize = 10;
+
+/// Bytes that are read at once.
+const BUFFER: usize = 64 << 10;
+
+/// Where a file lies, and who asks.
+pub(super) struct Source {
+    /// Its address on the hub.
+    pub(super) url: String,
+    /// Shown to the hub alone.
+    pub(super) token: Option<String>,
+}
+
+/// What is told of a transfer while it runs.
+pub(super) trait Progress {
+    /// The length of the whole file and of what is there already, in bytes.
+    fn begin(&mut self, size: u64, so_far: u64);
+    /// So many bytes more have arrived.
+    fn arrived(&mut self, bytes: u64);
+}
+
+impl Source {
+    /// Appends what is missing to the `.part` in `blobs`, or begins one, and takes the ending off
+    /// when the answer is at its end. The file is named by the etag that the hub gives.
+    ///
+    /// # Errors
+    /// When the hub or the disk refuse, the connection breaks off, or the `.part` is of another file.
+    pub(super) fn fetch(&self, blobs: &Path, progress: &mut impl Progress) -> Result<(), ApiError> {
+        let there = part_in(blobs);
+        let start = match &there {
+            Some(part) => part.metadata()?.len(),
+            None => 0,
+        };
+        let (response, etag) = self.answer(start)?;
+        let complete = blobs.join(etag);
+        let part = complete.with_extension("part");
+        if there.is_some_and(|there| there != part) {
+            return Err(ApiError::InvalidResume);
+        }
+        let size = whole_size(&response)?;
+        fs::create_dir_all(blobs)?;
+        // An answer that does not heed the range is appended all the same: the check of the whole
+        // file throws it away.
+        let mut file = OpenOptions::new().append(true).create(true).open(&part)?;
+        progress.begin(size, start);
+        let mut reader = response.into_reader();
+        let mut buffer = vec![0; BUFFER];
+        loop {
+            let count = reader.read(&mut buffer)?;
+            if count == 0 {
+                break;
+            }
+            file.write_all(&buffer[..count])?;
+            progress.arrived(count as u64);
+        }
+        if file.metadata()?.len() < size {
+            return Err(IoError::from(ErrorKind::UnexpectedEof).into());
+        }
+        fs::rename(part, complete)?;
+        Ok(())
+    }
+
+    /// The answer with the content from byte `start` on, and the etag of the whole.
+    fn answer(&self, start: u64) -> Result<(Response, String), ApiError> {
+        let agent = ureq::builder()
+            .try_proxy_from_env(true)
+            .redirects(0)
+            .user_agent(concat!("oneactor/", env!("CARGO_PKG_VERSION")))
+            .build();
+        let hub = Host::of(&agent, &self.url)?;
+        let (mut url, mut etag) = (self.url.clone(), None);
+        for _ in 0..MOST_REDIRECTS {
+            let mut request = agent.get(&url).set("range", &format!("bytes={start}-"));
+            let is_hub = Host::of(&agent, &url)? == hub;
+            if let Some(token) = self.token.as_ref().filter(|_| is_hub) {
+                request = request.set("authorization", &format!("Bearer {token}"));
+            }
+            let response = request.call().map_err(Box::new)?;
+            let is_redirect = (300..400).contains(&response.status());
+            if is_hub && etag.is_none() {
+                etag = etag_of(&response, is_redirect);
+            }
+            if !is_redirect {
+                let etag = etag.ok_or(ApiError::MissingHeader("etag"))?;
+                return Ok((response, etag));
+            }
+            let location = response.header("location");
+            let location = location.ok_or(ApiError::MissingHeader("location"))?;
+            let here = agent.get(&url).request_url().map_err(Box::new)?;
+            let next = here.as_url().join(location);
+            url = next
+                .map_err(|_| ApiError::InvalidHeader("location"))?
+                .to_string();
+        }
+        Err(ApiError::InvalidHeader("location"))
+    }
+}
+
+/// Scheme, name and port: who sees what is sent.
+#[derive(PartialEq)]
+struct Host(String, String, Option<u16>);
+
+impl Host {
+    fn of(agent: &Agent, url: &str) -> Result<Self, ApiError> {
+        let url = agent.get(url).request_url().map_err(Box::new)?;
+        Ok(Host(
+            url.scheme().to_owned(),
+            url.host().to_owned(),
+            url.port(),
+        ))
+    }
+}
+
+/// The file's own etag: of a file that lies elsewhere `x-linked-etag`. Redirects within the hub, as
+/// from a repository's old name, tell none.
+fn etag_of(response: &Response, is_redirect: bool) -> Option<String> {
+    let own = || response.header("etag").filter(|_| !is_redirect);
+    let etag = response.header("x-linked-etag").or_else(own)?;
+    let etag = etag.trim_start_matches("W/").replace(['"', '/'], "");
+    (!etag.is_empty()).then_some(etag)
+}
+
+/// Length of the whole file: behind the slash of `Content-Range`.
+fn whole_size(response: &Response) -> Result<u64, ApiError> {
+    const NAME: &str = "content-range";
+    let range = response.header(NAME).map(str::to_owned);
+    if let Some(range) = range {
+        let total = range.rsplit('/').next().and_then(|text| text.parse().ok());
+        return total.ok_or(ApiError::InvalidHeader(NAME));
+    }
+    let length = response.header("content-length");
+    let length = length.and_then(|text| text.parse().ok());
+    length.ok_or(ApiError::MissingHeader(NAME))
+}
+
+/// The unfinished file, of which there is at most one.
+fn part_in(blobs: &Path) -> Option<PathBuf> {
+    let entries = fs::read_dir(blobs).ok()?.flatten();
+    let mut paths = entries.map(|entry| entry.path());
+    paths.find(|path| path.extension().is_some_and(|ending| ending == "part"))
+}
