@@ -43,6 +43,7 @@ def build(out):
     import expected_pipeline
     import expected_prompts
     import expected_schedulers
+    import expected_shortcuts
     import expected_tokenizer
     import loras
     import shapes
