@@ -21,7 +21,7 @@ import starts
 from machine import ROOT, TOY, Machine, facts
 from pairs import Failed, abba, peak_host_bytes
 from report import Row
-from rows import Duel, own_ratio, tell
+from rows import Duel, own_ratio
 
 F32 = 1e-5  # f32 through one network, summed in another order
 F32_STEPS = 1e-4  # after 30 steps of guidance 7.5, each of which enlarges the difference before it
@@ -73,27 +73,27 @@ def start(bench):
             row.fill(starts.first_step(bench.machine, model, 128, 30, max(4, bench.pairs // 2)), bench.machine)
         except Failed as error:
             row.give_up(str(error))
-        yield tell(row)
+        yield row
 
 
 def load(bench, size="mini", label="mini SDXL"):
     """fp16 files in fp16. Both sides map them; the second row also waits until every weight has been read."""
     what = f"{label}, fp16 files: "
     loading, used = Row(f"{what}loading", "from_pretrained", target=0.5), Row(f"{what}loading, first use of all weights", PEER)
-    memory = Row(f"{what}peak memory of the host over the files' size", "size of the files", unit="GB", target=1.1)
-    peers = Row(f"{what}peak memory of the host", PEER, unit="GB")
+    memory = Row(f"{what}peak memory of the host while loading", "size of the files", unit="GB", target=1.1)
+    peers = Row(f"{what}peak memory of the host, first use too", PEER, unit="GB")
     try:
         model = bench.machine.random_model(size, "fp16")
-        pairings = starts.loads(bench.machine, model, "fp16", max(4, bench.pairs // 2) if size == "mini" else 3)
+        pairs = max(4, bench.pairs // 2) if size == "mini" else 3
+        *pairings, (own, both), files = starts.loads(bench.machine, model, "fp16", pairs)
         loading.fill(pairings[0], bench.machine), used.fill(pairings[1], bench.machine)
-        ours, theirs = ([peak / 1e9 for peak in peaks] for peaks in pairings[2])
-        memory.fill_values(ours, [pairings[3] / 1e9] * len(ours))
-        peers.fill_values(ours, theirs)
-        memory.note = "after the first use; with the program and libtorch, about 0.35 GB"
+        memory.fill_values([peak / 1e9 for peak in own[0]], [files / 1e9] * pairs)
+        memory.note = "of it the program and libtorch about 0.35 GB"
+        peers.fill_values(*([peak / 1e9 for peak in peaks] for peaks in both))
     except Failed as error:
         for row in (loading, used, memory, peers):
             row.give_up(str(error))
-    yield from map(tell, (loading, used, memory, peers))
+    yield from (loading, used, memory, peers)
 
 
 def full(bench):
@@ -117,7 +117,7 @@ def full(bench):
         peak.fill_values([peaks[0]], [peaks[1]])
     except Failed as error:
         row.give_up(str(error)), peak.give_up(str(error))
-    yield from map(tell, (row, peak))
+    yield from (row, peak)
 
 
 class Bench:
@@ -135,10 +135,10 @@ class Bench:
             with machine.ours(TOY) as a, machine.peer(TOY) as b, machine.ours(mini) as c, machine.peer(mini) as d:
                 duels = (Duel(machine, "toy", TOY, a, b, PEER), Duel(machine, "mini SDXL", mini, c, d, PEER))
                 for part in resident:
-                    yield from part(self, *duels)
+                    yield from report.collect(part(self, *duels))
         for part in (start, load, full):
             if part.__name__ in parts:
-                yield from part(self)
+                yield from report.collect(part(self))
 
     def curves(self):
         mini = self.machine.random_model("mini", "fp32")

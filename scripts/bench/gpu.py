@@ -25,7 +25,7 @@ import starts
 from machine import ROOT, Machine, facts
 from pairs import Failed
 from report import Row
-from rows import Duel, own_ratio, tell
+from rows import Duel, own_ratio
 
 # Relative differences of outputs. fp16 keeps 11 bits: each side is 0.2 % from f32 through SDXL's depth, and TF32 is
 # as short. Thirty steps of guidance 7.5 enlarge that; an error in the method would be of the order of 1.
@@ -48,14 +48,15 @@ class Bench:
     def __init__(self, args):
         self.sizes = Sizes(args.dry_run)
         device, threads = ("cpu", 1) if args.dry_run else ("cuda:0", 8)
-        self.machine = Machine(device, "fp16", None, threads, args.out, is_dry=args.dry_run)
+        # A CPU is slow in fp16: only the first passes of a dry run are.
+        self.machine = Machine(device, "fp32" if args.dry_run else "fp16", None, threads, args.out, is_dry=args.dry_run)
         self.model = self.machine.random_model(self.sizes.model, "fp16")
         self.latent = self.sizes.side // 8
         self.recipe = ("--tf32",)
 
     @contextmanager
-    def duel(self, peer, dtype=None, flags=()):
-        with self.machine.ours(self.model) as ours, self.machine.peer(self.model, dtype, *flags) as theirs:
+    def duel(self, peer, dtype=None, flags=(), ours=None):
+        with self.machine.ours(self.model, ours) as ours, self.machine.peer(self.model, dtype, *flags) as theirs:
             yield Duel(self.machine, "SDXL", self.model, ours, theirs, peer)
 
     def offsets(self):
@@ -69,7 +70,7 @@ class Bench:
 def unet(bench):
     """Passes of 1, 2, 3 and 5 rows; the rate with 3 rows; the VAE."""
     target = lambda rows, value: value if rows in (2, 3) else None
-    with bench.duel("diffusers, fp16 eager") as duel:
+    with bench.duel("diffusers, fp16 eager", "fp16", ours="fp16") as duel:
         rate = None
         for rows in bench.sizes.rows:
             row = duel.unet("forward", rows, bench.latent, target(rows, 0.80), pairs=bench.sizes.pairs, bar=HALF)
@@ -90,8 +91,8 @@ def rate_row(measured):
     """Counted operations a second in the pass of 3 rows, beside the target of 350 TFLOP/s on an H200."""
     row = Row("SDXL: rate of the U-Net with 3 rows, forward", "350 TFLOP/s on an H200", "TFLOP/s", target=1.0, at_least=True)
     if measured is None or measured.tflops is None:
-        return tell(row.give_up("the pass with 3 rows has no figure"))
-    return tell(row.fill_values([measured.tflops[0]], [350.0]))
+        return row.give_up("the pass with 3 rows has no figure")
+    return row.fill_values([measured.tflops[0]], [350.0])
 
 
 def compile_row(bench, duel, rows):
@@ -104,7 +105,7 @@ def compile_row(bench, duel, rows):
         row.fill_values([ours], [theirs])
     except Failed as error:
         row.give_up(str(error))
-    return tell(row)
+    return row
 
 
 def image(bench):
@@ -136,7 +137,7 @@ def tune(bench):
         row.fill_values([seconds], [60.0])
     except Failed as error:
         row.give_up(str(error))
-    yield tell(row)
+    yield row
 
 
 def memory(bench):
@@ -161,13 +162,13 @@ def memory(bench):
             row.fill_values([a / 1e9], [b / 1e9])
         except Failed as error:
             row.give_up(str(error))
-        yield tell(row)
+        yield row
     row = Row(f"SDXL: peak memory of {where}, tune, one row at a time", "a card of 24 GB", "GB", target=1.0)
     try:
         row.fill_values([starts.peak_device_bytes(machine, ours, tuning(1)) / 1e9], [24 * 2**30 / 1e9])
     except Failed as error:
         row.give_up(str(error))
-    yield tell(row)
+    yield row
 
 
 def start(bench):
@@ -177,21 +178,21 @@ def start(bench):
         row.fill(samples, bench.machine)
     except Failed as error:
         row.give_up(str(error))
-    yield tell(row)
+    yield row
 
 
 def load(bench):
     machine = bench.machine
     loading, used = Row("SDXL, fp16 files: loading", "from_pretrained", target=0.5), Row("SDXL, fp16 files: loading, first use", "diffusers")
-    peak = Row("SDXL, fp16 files: peak memory of the host", "size of the files", "GB", target=1.1)
+    peak = Row("SDXL, fp16 files: peak memory of the host while loading", "size of the files", "GB", target=1.1)
     try:
-        pairings = starts.loads(machine, bench.model, machine.dtype, bench.sizes.few)
+        *pairings, (own, _), files = starts.loads(machine, bench.model, machine.dtype, bench.sizes.few)
         loading.fill(pairings[0], machine), used.fill(pairings[1], machine)
-        peak.fill_values([p / 1e9 for p in pairings[2][0]], [pairings[3] / 1e9] * bench.sizes.few)
+        peak.fill_values([p / 1e9 for p in own[0]], [files / 1e9] * bench.sizes.few)
     except Failed as error:
         for row in (loading, used, peak):
             row.give_up(str(error))
-    yield from map(tell, (loading, used, peak))
+    yield from (loading, used, peak)
 
 
 def main():
@@ -203,10 +204,10 @@ def main():
     args = parser.parse_args()
     args.out = args.out or ROOT / "target" / ("bench-dry" if args.dry_run else "bench")
     bench = Bench(args)
-    rows = [row for name, part in known.items() if name in (args.only or known) for row in part(bench)]
+    parts = [part for name, part in known.items() if name in (args.only or known)]
+    rows = [row for part in parts for row in report.collect(part(bench), args.dry_run)]
     title = "Speed and memory on a GPU"
     if args.dry_run:
-        report.without_figures(rows)
         title += ": a dry run on a CPU with a tiny model"
     print(report.write(args.out, "gpu", title, facts(bench.machine), rows))
     failed = [row for row in rows if row.state.startswith(("rejected: outputs", report.NOT_MEASURED))]

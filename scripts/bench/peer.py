@@ -38,7 +38,7 @@ class Peer:
         if args.compile:
             self.pipe.unet.to(memory_format=torch.channels_last)
             kind = {"backend": "eager"} if args.compile == "eager" else {"mode": args.compile}
-            self.pipe.unet = torch.compile(self.pipe.unet, fullgraph=True, **kind)
+            self.pipe.unet = torch.compile(self.pipe.unet, fullgraph=True, dynamic=False, **kind)
         self.tuning = None
 
     def inputs(self, request, name="inputs"):

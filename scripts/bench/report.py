@@ -5,9 +5,10 @@ A row that was not measured, whose outputs differ, or that a disturbed machine s
 
 import json
 import statistics
-from dataclasses import asdict, dataclass
+import sys
+from dataclasses import asdict, dataclass, replace
 
-from pairs import Pairing
+from pairs import Failed, Pairing
 
 NOT_MEASURED = "not measured"
 
@@ -73,12 +74,23 @@ class Row:
         return self
 
 
-def without_figures(rows):
+def without_figures(row):
     """A dry run shows that everything runs; its figures mean nothing and are left out."""
-    for row in rows:
-        if row.ratio is not None:
-            row.ours = row.theirs = row.ratio = row.tflops = None
-            row.state = "dry run: ran"
+    if row.ratio is None:
+        return row
+    return replace(row, ours=None, theirs=None, ratio=None, tflops=None, state="dry run: ran")
+
+
+def collect(rows, is_dry=False):
+    """All rows, each told as it comes. A side that does not even start ends them, with a row that says so."""
+    found = []
+    try:
+        for row in rows:
+            found.append(without_figures(row) if is_dry else row)
+            print(line(found[-1]), file=sys.stderr, flush=True)
+    except Failed as error:
+        found.append(Row("everything after the row above", "").give_up(str(error)))
+    return found
 
 
 def summary(values):

@@ -1,16 +1,9 @@
 """The rows that both commands have: outputs are compared first, then the two sides are timed in turn."""
 
-import sys
-
 import counts
 import jobs
 from pairs import Failed, pair_requests
-from report import Row, line
-
-
-def tell(row):
-    print(line(row), file=sys.stderr, flush=True)
-    return row
+from report import Row
 
 
 class Duel:
@@ -35,7 +28,7 @@ class Duel:
                 row.fill(pairing, self.machine, 1 / repeat, flop)
         except Failed as error:
             row.give_up(str(error))
-        return tell(row)
+        return row
 
     def unet(self, what, rows, latent_side, target, **how):
         inputs = jobs.unet_inputs(self.model, rows, latent_side, self.path("inputs.safetensors"))
@@ -64,7 +57,7 @@ class Duel:
             self.ours.ask(prepare | {"micro_batch": num_auxiliary + 2})
             self.theirs.ask(prepare)
         except Failed as error:
-            return tell(row.give_up(str(error)))
+            return row.give_up(str(error))
         inputs = jobs.tune_inputs(base, num_auxiliary, self.path("tune.safetensors"))
         check = {"do": "tune_check", "inputs": inputs}
         return self.timed(row, {"do": "tune"}, check=check, names=("output", "gradients"), **how)
@@ -78,4 +71,4 @@ def own_ratio(machine, title, side, ours, theirs, target, *, pairs, repeat=1):
         row.fill(pairing, machine, 1 / repeat)
     except Failed as error:
         row.give_up(str(error))
-    return tell(row)
+    return row

@@ -13,20 +13,19 @@ import time
 from machine import HERE, PROMPT, first_line
 from pairs import Failed, Pairing, abba, process_cpu_seconds
 
-FIRST_STEP = re.compile(rb"\b1/\d+")
 
-
-def until_first_step(command, env):
-    """Wall and CPU seconds from the start of a process until its terminal shows `1/N`; the process is ended then.
+def until_first_step(command, env, steps):
+    """Wall and CPU seconds from the start of a process until its terminal shows `1/STEPS`; the process is ended then.
 
     Both sides write to a terminal of their own, so that each shows its progress as to a user."""
+    first = re.compile(rb"\b1/%d\b" % steps)
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 200, 0, 0))
     begin, text = time.perf_counter(), b""
     process = subprocess.Popen([str(part) for part in command], stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, env=env)
     os.close(theirs)
     try:
-        while not FIRST_STEP.search(text):
+        while not first.search(text):
             try:
                 part = os.read(ours, 65536)
             except OSError:  # the other end is closed: the process has ended
@@ -51,27 +50,28 @@ def first_step(machine, model, side, steps, pairs):
     ours = [*machine.pin(), *machine.sample_flags(model, [], [PROMPT], out, side=side, steps=steps)]
     script = [sys.executable, HERE / "first_step.py", model, machine.device, machine.dtype, side, steps, PROMPT]
     theirs = [*machine.pin(), *script]
-    run = lambda command: until_first_step(command, machine.env)
+    run = lambda command: until_first_step(command, machine.env, steps)
     run(ours), run(theirs)  # page cache
     return abba(lambda: run(ours), lambda: run(theirs), pairs)
 
 
 def loads(machine, model, dtype, pairs):
-    """Loading alone, and loading with the first use of every weight, as two pairings; peak host memory of each side
-    after both, and the bytes of the weight files. Both sides map the files: what is not used has not been read."""
+    """Loading alone, and loading with the first use of every weight, as two pairings; for both the peak host memory of
+    either side; and the bytes of the weight files. Both sides map the files: what is not used has not been read."""
     size = 0
     for path in model.rglob("*.safetensors"):
         size += path.stat().st_size
         with open(path, "rb") as file:
             while file.read(1 << 26):
                 pass
-    loading, used, peaks = Pairing(), Pairing(), ([], [])
+    loading, used, peaks = Pairing(), Pairing(), (([], []), ([], []))
     for i in range(pairs):
         for k in (0, 1) if i % 2 == 0 else (1, 0):
             with (machine.ours, machine.peer)[k](model, dtype) as side:
                 load = side.loading()
+                peaks[0][k].append(side.peak_host_bytes())
                 touch = side.ask({"do": "touch", "prompt": PROMPT})
-                peaks[k].append(side.peak_host_bytes())
+                peaks[1][k].append(side.peak_host_bytes())
             (loading.ours, loading.theirs)[k].add(load)
             (used.ours, used.theirs)[k].add(tuple(a + b for a, b in zip(load, touch)))
     return loading, used, peaks, size
