@@ -5,18 +5,17 @@ seconds; what they should grow with is said beside each curve.
 """
 
 import math
-import os
 import subprocess
 import sys
-import time
 from dataclasses import dataclass, field
 
 import counts
-from machine import PROMPT
+from machine import HERE, PROMPT
 from pairs import WALL_OVER_CPU_LIMIT, Failed
 
 WORDS = ("robot", "cat", "frog", "owl")
 LINEAR = 0.05  # a point of a linear curve lies within 5 % of the line
+WRITING = 0.1  # seconds that a process may wait for the disk to take its pictures
 FLAT = 0.02  # memory that should not grow stays within 2 %
 
 
@@ -62,52 +61,51 @@ class Curve:
         peaks = [p.peak_bytes for p in self.points]
         return max(peaks) / min(peaks)
 
+    def is_disturbed(self):
+        return any(p.disturbed for p in self.points)
+
     def found(self):
         if self.failure:
             return f"not measured: {self.failure}"
-        if any(p.disturbed for p in self.points):
-            return "rejected: the machine was disturbed (wall time over CPU time above 1.1)"
-        if len(set(self.work.values())) == 1:
-            times = [p.seconds for p in self.points]
-            text = f"time between {min(times):.2f} and {max(times):.2f} s"
-        else:
-            start, slope, distance = self.fit()
-            fits = "on" if distance <= LINEAR else "not on"
-            text = f"time {fits} a line over the expected work: {start:.2f} s and {slope:.3g} s a unit, all points within {100 * distance:.1f} %"
-        if self.axis == "pixels a side":
-            start = self.fit()[0]
-            found = self.exponent(lambda p: max(p.seconds - start, 1e-9))
-            expected = self.exponent(lambda p: self.work[p.x])
-            text += f"; at the end it grows with the side to the power {found:.2f}, operations with {expected:.2f}"
+        time = "time rejected, the machine was disturbed (wall time over CPU time)" if self.is_disturbed() else self.found_of_time()
         growth = self.growth()
         if self.is_flat:
-            text += f"; memory {'flat' if growth <= 1 + FLAT else 'NOT flat'}, largest over smallest {growth:.3f}"
-        else:
-            text += f"; memory {growth:.2f} times as much at most"
+            return f"{time}; memory {'flat' if growth <= 1 + FLAT else 'NOT flat'}, largest over smallest {growth:.3f}"
+        return f"{time}; memory {growth:.2f} times as much at most"
+
+    def found_of_time(self):
+        times = [p.seconds for p in self.points]
+        if len(set(self.work.values())) == 1:
+            return f"time between {min(times):.2f} and {max(times):.2f} s"
+        start, slope, distance = self.fit()
+        fits = "on" if distance <= LINEAR else "not on"
+        text = f"time {fits} a line over the expected work: {start:.2f} s and {slope:.3g} s a unit, all points within {100 * distance:.1f} %"
+        if self.axis == "pixels a side":
+            grown = self.exponent(lambda p: max(p.seconds - start, 1e-9))
+            expected = self.exponent(lambda p: self.work[p.x])
+            text += f"; at the end it grows with the side to the power {grown:.2f}, operations with {expected:.2f}"
         return text
 
     def markdown(self):
-        rejected = self.failure or any(p.disturbed for p in self.points)
         text = f"### {self.name}: {self.axis}\n\nExpected: {self.expected}. Found: {self.found()}.\n"
-        if rejected:
+        if self.failure:
             return text
         cells = lambda items: "| " + " | ".join(items) + " |\n"
         text += "\n" + cells([self.axis, *(str(p.x) for p in self.points)]) + "|" + " --- |" * (len(self.points) + 1) + "\n"
-        text += cells(["seconds", *(f"{p.seconds:.2f}" for p in self.points)])
+        if not self.is_disturbed():
+            text += cells(["seconds", *(f"{p.seconds:.2f}" for p in self.points)])
         return text + cells(["peak, GB", *(f"{p.peak_bytes / 1e9:.2f}" for p in self.points)])
 
 
 def run_once(machine, command):
     """Seconds, CPU seconds and peak memory of one process from start to end."""
     command = [str(part) for part in [*machine.pin(), *command]]
-    begin = time.perf_counter()
-    process = subprocess.Popen(command, env=machine.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - begin
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
-        raise Failed(f"exit code {process.returncode} of {' '.join(command)}")
-    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
+    measured = [sys.executable, "-I", "-S", str(HERE / "once.py"), *command]
+    done = subprocess.run(measured, env=machine.env, stdout=subprocess.PIPE, text=True, check=True)
+    seconds, cpu, peak, code = done.stdout.split()
+    if code != "0":
+        raise Failed(f"exit code {code} of {' '.join(command)}")
+    return float(seconds), float(cpu), int(peak)
 
 
 def grow(machine, curve, xs, command, repeats):
@@ -115,7 +113,7 @@ def grow(machine, curve, xs, command, repeats):
     try:
         for x in xs:
             seconds, cpu, peak = min(run_once(machine, command(x)) for _ in range(repeats))
-            waited = not machine.on_gpu and seconds / cpu > WALL_OVER_CPU_LIMIT
+            waited = not machine.on_gpu and seconds > WALL_OVER_CPU_LIMIT * cpu + WRITING
             curve.points.append(Point(x, seconds, cpu, peak, waited))
     except Failed as error:
         curve.failure = str(error)
