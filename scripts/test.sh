@@ -23,3 +23,10 @@ say "expected values from diffusers and transformers, in target/parity"
 
 say "tests"
 cargo test --release --locked "$@"
+
+if [ $# = 0 ]; then
+  say "benchmarks: their statistics, and a dry run of the one for a GPU"
+  # `cargo test` has built the programs in the profile that the benchmarks take.
+  "$ONEACTOR_PYTHON" -m unittest discover --quiet -s scripts/bench
+  "$ONEACTOR_PYTHON" scripts/bench/gpu.py --dry-run >/dev/null
+fi

@@ -3,11 +3,12 @@
 It draws nothing sensible; it loads, runs and needs memory as the real one does. Configs are those of
 stabilityai/stable-diffusion-xl-base-1.0; tensor names and shapes come from diffusers and transformers. The
 tokenizers are a small vocabulary padded to CLIP's 49408 entries, because the real one can not be fetched
-without the hub. Tensors are written one at a time, so 2 GB of memory are enough for 13.9 GB of weights. `--mini` keeps
-the topology with a fifth of the channels (158 M parameters in the UNet) and two layers in each text encoder.
+without the hub. Tensors are written one at a time, so 2 GB of memory are enough for 13.9 GB of weights. `--size mini`
+keeps the topology with a fifth of the channels (158 M parameters in the UNet) and two layers in each text encoder;
+`--size tiny` is a few megabytes, for trying the benchmarks out.
 
-Requirements: scripts/parity/requirements.txt.
-Usage: random_sdxl.py FOLDER [--dtype fp32|fp16] [--mini]
+Requirements: scripts/bench/requirements.txt
+Usage: random_sdxl.py FOLDER [--dtype fp32|fp16] [--size full|mini|tiny]
 """
 
 import argparse
@@ -125,17 +126,32 @@ def write_tokenizer(source, folder):
     (folder / "tokenizer_config.json").write_text(json.dumps({**config, "model_max_length": 77}))
 
 
+def shrink(size):
+    """Fewer channels and layers than SDXL's own."""
+    if size == "full":
+        return
+    UNET.update(block_out_channels=[64, 128, 256], attention_head_dim=[1, 2, 4])
+    VAE.update(block_out_channels=[32, 64, 128, 128])
+    TEXT_1.update(num_hidden_layers=2)
+    TEXT_2.update(num_hidden_layers=2)
+    if size == "tiny":
+        UNET.update(
+            sample_size=16, block_out_channels=[32, 64, 64], attention_head_dim=[1, 2, 2], transformer_layers_per_block=[1, 1, 1],
+            cross_attention_dim=96, addition_time_embed_dim=32, projection_class_embeddings_input_dim=64 + 6 * 32,
+        )
+        VAE.update(block_out_channels=[32, 32, 32, 32], sample_size=128)
+        small = {"num_attention_heads": 2, "intermediate_size": 64}
+        TEXT_1.update(hidden_size=32, projection_dim=32, **small)
+        TEXT_2.update(hidden_size=64, projection_dim=64, **small)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--dtype", choices=["fp32", "fp16"], default="fp32")
-    parser.add_argument("--mini", action="store_true", help="a fifth of the U-Net's channels, short text encoders")
+    parser.add_argument("--size", choices=["full", "mini", "tiny"], default="full")
     args = parser.parse_args()
-    if args.mini:
-        UNET.update(block_out_channels=[64, 128, 256], attention_head_dim=[1, 2, 4])
-        VAE.update(block_out_channels=[32, 64, 128, 128])
-        TEXT_1.update(num_hidden_layers=2)
-        TEXT_2.update(num_hidden_layers=2)
+    shrink(args.size)
     dtype = torch.float16 if args.dtype == "fp16" else torch.float32
     args.folder.mkdir(parents=True, exist_ok=True)
     with torch.device("meta"):

@@ -1,97 +1,356 @@
-//! One U-Net forward for each line on stdin; prints wall and CPU seconds. The Rust side of
-//! `scripts/bench/forward.py`, which sends the lines.
+//! The Rust side of the benchmarks: a process that loads a model and then does one piece of work for each line on
+//! stdin. It measures nothing; the driver (`pairs.py`) holds the clock. `peer.py` understands the same lines.
 //!
-//! Arguments: model folder, inputs (safetensors: `sample`, `timesteps`, `prompt_embeds`, `text_embeds`,
-//! `time_ids`), where to write the first output, and `grad` to differentiate back to the prompt.
+//! Arguments: MODEL DEVICE DTYPE. It prints `started` before loading, `ready` after, and one line of JSON for each
+//! request, `{"do": NAME, …}`; `repeat` does the work so many times:
+//!
+//! | `do` | further fields | work |
+//! | --- | --- | --- |
+//! | `forward`, `backward` | `inputs`, `output` | a U-Net pass; differentiated to the prompt embeddings |
+//! | `decode` | `inputs`, `output` | the VAE |
+//! | `touch` | | one small pass through every network, so that every weight has been read |
+//! | `image` | `prompt`, `word`, `seed`, `steps`, `size`, `png`, `output`, `offsets`, `eta_2`, `guided_steps` | text, steps, VAE, PNG |
+//! | `prepare_tune` | `base`, `num_auxiliary`, `micro_batch` | reads a base set |
+//! | `tune_check` | `inputs`, `output` | row errors and gradients of a given batch |
+//! | `tune` | | one step |
 
 use std::io::{BufRead, Write};
 use std::path::Path;
-use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use image::RgbImage;
+use oneactor::device::{resolve_device, resolve_dtype};
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
+use oneactor::io::png::save_png;
 use oneactor::io::tensors::TensorFile;
 use oneactor::models::cross_attention::AttentionRequest;
 use oneactor::models::unet_2d_condition::AddedConditions;
+use oneactor::oneactor::base_set::BaseSet;
+use oneactor::oneactor::base_word::BaseWordPrompt;
+use oneactor::oneactor::guidance::{ClusterGuidance, GuidanceSettings, Offsets};
+use oneactor::oneactor::loss::LossWeights;
+use oneactor::oneactor::projector::{Head, Projector};
+use oneactor::oneactor::templates;
+use oneactor::oneactor::tune::{Batch, TuneOptions, Tuner};
+use oneactor::schedulers::{SchedulerKind, new_scheduler};
+use oneactor::sdxl::denoise::{Guidance, PlainGuidance, denoise};
 use oneactor::sdxl::{Backbone, Conditioning, LoadOptions, MemoryOptions};
-use tch::{Device, Kind, Tensor};
+use serde::Deserialize;
+use tch::{Cuda, Device, Kind, Tensor};
 
-/// CPU seconds of this process so far, all threads.
-fn cpu_seconds() -> Result<f64> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
-    let fields: Vec<&str> = stat
-        .rsplit(')')
-        .next()
-        .unwrap_or_default()
-        .split_whitespace()
-        .collect();
-    let ticks =
-        |i: usize| -> Result<f64> { Ok(fields.get(i).context("short /proc/self/stat")?.parse()?) };
-    Ok((ticks(11)? + ticks(12)?) / 100.0)
+/// Side of the latents of `touch`.
+const SMALL: i64 = 16;
+
+/// Small gradients vanish in fp16 unless the loss is scaled up; the peer does the same.
+const HALF_LOSS_SCALE: f64 = 4096.0;
+
+/// A line of the driver.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Request {
+    #[serde(rename = "do")]
+    work: String,
+    #[serde(default = "once")]
+    repeat: usize,
+    inputs: Option<String>,
+    output: Option<String>,
+    png: Option<String>,
+    offsets: Option<String>,
+    base: Option<String>,
+    #[serde(default)]
+    prompt: String,
+    #[serde(default)]
+    word: String,
+    #[serde(default)]
+    seed: i64,
+    #[serde(default)]
+    steps: usize,
+    #[serde(default)]
+    size: i64,
+    #[serde(default)]
+    eta_2: f64,
+    #[serde(default)]
+    guided_steps: (usize, usize),
+    #[serde(default)]
+    num_auxiliary: usize,
+    #[serde(default)]
+    micro_batch: usize,
+}
+
+fn once() -> usize {
+    1
+}
+
+/// Tensors of a file, on the model's device.
+struct Inputs {
+    path: String,
+    file: TensorFile,
+    device: Device,
+}
+
+impl Inputs {
+    fn read(path: &Option<String>, device: Device) -> Result<Inputs> {
+        let path = path.clone().context("the request names no file")?;
+        let file = TensorFile::read(Path::new(&path))?;
+        Ok(Inputs { path, file, device })
+    }
+
+    fn get(&self, name: &str) -> Result<Tensor> {
+        let tensor = self.file.get(name, Path::new(&self.path))?;
+        Ok(tensor.to_device(self.device))
+    }
+}
+
+fn save(path: &Option<String>, tensors: &[(&str, &Tensor)]) -> Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    let mut file = TensorFile::default();
+    for (name, tensor) in tensors {
+        file.insert(
+            name,
+            &tensor.detach().to_kind(Kind::Float).to_device(Device::Cpu),
+        );
+    }
+    Ok(std::fs::write(path, file.to_bytes()?)?)
+}
+
+/// A U-Net pass on the tensors of `inputs`; with `grad` the gradient of the mean square at the prompt embeddings, in
+/// fp16 of its multiple.
+fn unet_pass(backbone: &Backbone, x: &Inputs, grad: bool) -> Result<Tensor> {
+    let kind = backbone.kind();
+    let added = || -> Result<Option<AddedConditions>> {
+        Ok(Some(AddedConditions {
+            text_embeds: x.get("text_embeds")?.to_kind(kind),
+            time_ids: x.get("time_ids")?.to_kind(kind),
+        }))
+    };
+    let pass = |prompt_embeds: Tensor| -> Result<Tensor> {
+        let conditioning = Conditioning {
+            prompt_embeds,
+            added: added()?,
+            request: AttentionRequest::default(),
+        };
+        Ok(backbone.predict(&x.get("sample")?, &x.get("timesteps")?, &conditioning))
+    };
+    let text = x.get("prompt_embeds")?.to_kind(kind);
+    if !grad {
+        return tch::no_grad(|| pass(text));
+    }
+    let leaf = text.copy().set_requires_grad(true);
+    let scale = if kind == Kind::Half {
+        HALF_LOSS_SCALE
+    } else {
+        1.0
+    };
+    let loss = pass(leaf.shallow_clone())?.square().mean(Kind::Float) * scale;
+    loss.backward();
+    Ok(leaf.grad())
+}
+
+/// Reads every weight once: the text encoders, the U-Net, both halves of the VAE.
+fn touch(backbone: &Backbone, prompt: &str) -> Result<()> {
+    let _frozen = tch::no_grad_guard();
+    let side = SMALL * backbone.vae_scale_factor();
+    let conditioning = backbone.encode_prompt(prompt, side, side)?;
+    let latents = backbone.initial_latents(0, side, side);
+    let timesteps = Tensor::from_slice(&[500.0f32]).to_device(backbone.device());
+    let _ = backbone.predict(&latents, &timesteps, &conditioning);
+    let _ = backbone.encode(&backbone.decode(&latents)?);
+    Ok(())
+}
+
+/// A whole image: plain without `offsets`, guided by Eq. (19) with them.
+fn image(backbone: &Backbone, request: &Request) -> Result<()> {
+    let side = request.size;
+    let negative = backbone.encode_negative(None, side, side)?;
+    let guidance: Box<dyn Guidance> = match &request.offsets {
+        None => {
+            let prompt = backbone.encode_prompt(&request.prompt, side, side)?;
+            Box::new(PlainGuidance::new(&negative, &prompt, 7.5))
+        }
+        Some(_) => {
+            let x = Inputs::read(&request.offsets, backbone.device())?;
+            let offsets = Offsets {
+                target_offset: x.get("target_offset")?,
+                average_offset: x.get("average_offset")?,
+            };
+            let settings = GuidanceSettings {
+                eta_1: 7.5 + request.eta_2,
+                eta_2: request.eta_2,
+                guided_steps: request.guided_steps,
+                ..GuidanceSettings::default()
+            };
+            let prompt = BaseWordPrompt::new(backbone, &request.prompt, &request.word, side, side)?;
+            Box::new(ClusterGuidance::new(
+                &negative, &prompt, &offsets, &settings,
+            )?)
+        }
+    };
+    let mut scheduler = new_scheduler(
+        SchedulerKind::Euler,
+        &backbone.scheduler_config,
+        request.steps,
+    )?;
+    let latents = backbone.initial_latents(request.seed, side, side);
+    let denoised = denoise(
+        backbone,
+        scheduler.as_mut(),
+        &latents,
+        guidance.as_ref(),
+        None,
+        &mut |_| Ok(()),
+    )?;
+    let picture = backbone.decode(&denoised.latents)?;
+    if let Some(png) = &request.png {
+        let pixels = (picture.get(0) * 255.0).round().to_kind(Kind::Uint8);
+        let pixels = pixels.permute([1, 2, 0]).contiguous(); // [H, W, 3]
+        let mut bytes = vec![0; pixels.numel()];
+        pixels.f_copy_data_u8(&mut bytes, pixels.numel())?;
+        let rgb = RgbImage::from_raw(side as u32, side as u32, bytes).context("too few pixels")?;
+        save_png(Path::new(png), &rgb, &[])?;
+    }
+    save(
+        &request.output,
+        &[("output", &denoised.latents), ("picture", &picture)],
+    )
+}
+
+fn tuner<'a>(backbone: &'a Backbone, request: &Request) -> Result<Tuner<'a>> {
+    let base = request
+        .base
+        .as_ref()
+        .context("the request names no base set")?;
+    let base = BaseSet::read(&Path::new(base).join("base.safetensors"))?;
+    let options = TuneOptions {
+        target: 0,
+        crop: None,
+        kind: templates::Kind::Character,
+        head: Head::AdaIn,
+        max_steps: usize::MAX,
+        num_auxiliary: request.num_auxiliary,
+        loss_weights: LossWeights {
+            lambda_1: 0.5,
+            lambda_2: 0.2,
+        },
+        learning_rate: 1e-4,
+        weight_decay: 0.01,
+        seed: 0,
+        micro_batch: request.micro_batch,
+    };
+    Tuner::new(backbone, &base, options)
+}
+
+/// Errors of the rows of a given batch, and the gradients of a given projector.
+fn tune_check(tuner: &mut Tuner, request: &Request, device: Device) -> Result<()> {
+    let x = Inputs::read(&request.inputs, device)?;
+    let projector = tuner.projector_mut();
+    let parameters = x.file.tensors.iter();
+    let parameters = parameters.filter_map(|(name, t)| {
+        let name = name.strip_prefix("projector.")?;
+        Some((name.to_owned(), t.shallow_clone()))
+    });
+    *projector =
+        Projector::from_parameters(projector.config.clone(), &parameters.collect(), device)?;
+    let batch = Batch {
+        template: 0,
+        auxiliary: Vec::<i64>::try_from(&x.get("auxiliary")?)?,
+        z_0: x.get("z_0")?,
+        eps: x.get("eps")?,
+        timesteps: x.get("timesteps")?,
+    };
+    let (errors, _) = tuner.differentiate(&batch)?;
+    let parameters = tuner.projector_mut().parameters();
+    let gradients: Vec<Tensor> = parameters.values().map(|p| p.grad().view(-1)).collect();
+    let gradients = Tensor::cat(&gradients, 0);
+    parameters.values().for_each(|p| {
+        let mut p = p.shallow_clone();
+        p.zero_grad();
+    });
+    save(
+        &request.output,
+        &[("output", &errors), ("gradients", &gradients)],
+    )
+}
+
+fn answer<'a>(
+    backbone: &'a Backbone,
+    tuning: &mut Option<Tuner<'a>>,
+    request: &Request,
+) -> Result<()> {
+    let device = backbone.device();
+    let inputs = || Inputs::read(&request.inputs, device);
+    match request.work.as_str() {
+        "forward" | "backward" => {
+            let (x, grad) = (inputs()?, request.work == "backward");
+            let mut output = Tensor::new();
+            for _ in 0..request.repeat {
+                output = unet_pass(backbone, &x, grad)?;
+            }
+            save(&request.output, &[("output", &output)])
+        }
+        "decode" => {
+            let latents = inputs()?.get("sample")?;
+            let mut output = Tensor::new();
+            for _ in 0..request.repeat {
+                output = backbone.decode(&latents.narrow(0, 0, 1))?;
+            }
+            save(&request.output, &[("output", &output)])
+        }
+        "touch" => touch(backbone, &request.prompt),
+        "image" => (0..request.repeat).try_for_each(|_| image(backbone, request)),
+        "prepare_tune" => {
+            *tuning = Some(tuner(backbone, request)?);
+            Ok(())
+        }
+        "tune" | "tune_check" => {
+            let tuner = tuning.as_mut().context("prepare_tune comes first")?;
+            if request.work == "tune_check" {
+                return tune_check(tuner, request, device);
+            }
+            (0..request.repeat).try_for_each(|_| tuner.step().map(drop))
+        }
+        other => bail!("no such work: {other:?}"),
+    }
 }
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().collect();
-    let [_, model, inputs, output, mode] = args.as_slice() else {
-        anyhow::bail!("expected: MODEL INPUTS OUTPUT forward|grad");
+    let [_, model, device, dtype] = args.as_slice() else {
+        bail!("expected: MODEL DEVICE DTYPE");
     };
-    let grad = mode == "grad";
-    let threads = std::env::var("OMP_NUM_THREADS")
-        .ok()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(1);
-    tch::set_num_threads(threads);
-    let files = ModelFiles::locate(&ModelOptions {
+    let threads = std::env::var("OMP_NUM_THREADS").ok();
+    if let Some(threads) = threads.and_then(|n| n.parse().ok()) {
+        tch::set_num_threads(threads);
+    }
+    let device = resolve_device(device)?;
+    let options = LoadOptions {
+        device,
+        kind: resolve_dtype(dtype, device)?,
+        vae: None,
+        memory: MemoryOptions::default(),
+    };
+    let files = ModelOptions {
         model: model.clone(),
         variant: None,
         revision: None,
         offline: true,
-    })?;
-    let options = LoadOptions {
-        device: Device::Cpu,
-        kind: Kind::Float,
-        vae: None,
-        memory: MemoryOptions::default(),
     };
-    let backbone = Backbone::load(&files, &options, &mut |_| ())?;
-    let path = Path::new(inputs);
-    let file = TensorFile::read(path)?;
-    let get = |name: &str| Ok::<Tensor, anyhow::Error>(file.get(name, path)?.shallow_clone());
-    let (sample, timesteps, text) = (get("sample")?, get("timesteps")?, get("prompt_embeds")?);
-    let conditioning = |prompt_embeds: Tensor| -> Result<Conditioning> {
-        Ok(Conditioning {
-            prompt_embeds,
-            added: Some(AddedConditions {
-                text_embeds: get("text_embeds")?,
-                time_ids: get("time_ids")?,
-            }),
-            request: AttentionRequest::default(),
-        })
+    let say = |line: &str| -> Result<()> {
+        println!("{line}");
+        Ok(std::io::stdout().flush()?)
     };
-    let run = || -> Result<Tensor> {
-        if !grad {
-            return tch::no_grad(|| {
-                Ok(backbone.predict(&sample, &timesteps, &conditioning(text.shallow_clone())?))
-            });
-        }
-        let leaf = text.copy().set_requires_grad(true);
-        backbone
-            .predict(&sample, &timesteps, &conditioning(leaf.shallow_clone())?)
-            .square()
-            .mean(Kind::Float)
-            .backward();
-        Ok(leaf.grad())
-    };
-    let mut first = TensorFile::default();
-    first.insert("output", &run()?);
-    std::fs::write(output, first.to_bytes()?)?;
-    println!("ready");
+    say("started")?;
+    let backbone = Backbone::load(&ModelFiles::locate(&files)?, &options, &mut |_| ())?;
+    say("ready")?;
+    let mut tuning = None;
     for line in std::io::stdin().lock().lines() {
-        line?;
-        let (wall, cpu) = (Instant::now(), cpu_seconds()?);
-        let _ = run()?;
-        println!("{} {}", wall.elapsed().as_secs_f64(), cpu_seconds()? - cpu);
-        std::io::stdout().flush()?;
+        let done = answer(&backbone, &mut tuning, &serde_json::from_str(&line?)?);
+        if let Device::Cuda(index) = device {
+            Cuda::synchronize(index as i64);
+        }
+        match done {
+            Ok(()) => say("{}")?,
+            Err(e) => say(&serde_json::json!({"error": format!("{e:#}")}).to_string())?,
+        }
     }
     Ok(())
 }

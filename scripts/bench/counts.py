@@ -1,0 +1,56 @@
+"""Operations of a network's pass, counted from its shapes: two for each multiplication with addition.
+
+PyTorch's counter watches diffusers' networks on tensors without memory: convolutions, matrix products and attention, and
+nothing else. SDXL at 1024 px counts 6.761 TFLOP a U-Net row forward and 10.47 for decoding an image.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+
+@lru_cache(maxsize=None)
+def network(kind, folder):
+    with torch.device("meta"):
+        return kind.from_config(kind.load_config(folder)).eval().requires_grad_(False)
+
+
+def counted(work):
+    """The math form of attention is made of matrix products, so it is counted whole."""
+    counter = FlopCounterMode(display=False)
+    with counter, sdpa_kernel(SDPBackend.MATH):
+        work()
+    return counter.get_total_flops()
+
+
+@lru_cache(maxsize=None)
+def unet(model, latent_side, backward=False):
+    """Operations of one row; with `backward` those of the pass back to the prompt embeddings too."""
+    model_ = network(UNet2DConditionModel, str(Path(model) / "unet"))
+    config = model_.config
+    empty = lambda *shape: torch.empty(shape, device="meta")
+    pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
+    text = empty(1, 77, config.cross_attention_dim).requires_grad_(backward)
+    added = {"text_embeds": empty(1, pooled), "time_ids": empty(1, 6)}
+
+    def work():
+        with torch.set_grad_enabled(backward):
+            sample = empty(1, config.in_channels, latent_side, latent_side)
+            out = model_(sample, empty(1), text, added_cond_kwargs=added).sample
+            if backward:
+                out.sum().backward()
+
+    return counted(work)
+
+
+@lru_cache(maxsize=None)
+def decode(model, latent_side):
+    """Operations of decoding one image."""
+    vae = network(AutoencoderKL, str(Path(model) / "vae"))
+    with torch.no_grad():
+        latents = torch.empty(1, vae.config.latent_channels, latent_side, latent_side, device="meta")
+        return counted(lambda: vae.decode(latents))

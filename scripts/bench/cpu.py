@@ -1,0 +1,176 @@
+"""Speed and memory on a CPU: the program against diffusers, f32, one pinned thread, and how cost grows with the work.
+
+Writes cpu.md and cpu.json into the folder; the weights that it draws at random stay there for the next time. A row
+whose outputs differ, or that a busy machine spoilt, has no figure. Nothing else may run meanwhile.
+
+Requirements: scripts/parity/requirements.txt; cargo build --release --locked --bins --examples
+Usage: cpu.py [--quick | --full] [--only PART …] [--core 1] [--out target/bench]
+    parts: passes images start load tune eta curves full
+    --quick   fewer pairs and one run a point: about 20 minutes
+    --full    full-size SDXL too: 21 GB of weights on disk, 24 GB of memory, hours
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import curves
+import jobs
+import report
+import starts
+from machine import ROOT, TOY, Machine, facts
+from pairs import Failed, abba, peak_host_bytes
+from report import Row
+from rows import Duel, own_ratio
+
+F32 = 1e-5  # f32 through one network, summed in another order
+F32_STEPS = 1e-4  # after 30 steps of guidance 7.5, each of which enlarges the difference before it
+F32_GRADIENT = 1e-4  # small differences of large numbers
+PEER = "diffusers"
+
+
+def passes(bench, toy, mini):
+    yield toy.unet("forward", 2, 16, 0.95, pairs=bench.pairs, repeat=20, bar=F32)
+    yield toy.unet("backward", 2, 16, 0.95, pairs=bench.pairs, repeat=10, bar=F32)
+    yield mini.unet("forward", 2, 32, 0.95, pairs=bench.pairs, bar=F32)
+    yield mini.unet("backward", 2, 32, 0.95, pairs=bench.pairs, bar=F32)
+    yield mini.decode(32, None, pairs=bench.pairs, bar=F32)
+
+
+def images(bench, toy, mini):
+    """The whole pipeline, plain and guided."""
+    title = "text, 30 steps, VAE, PNG, 128×128"
+    yield toy.image(title, jobs.image_request(128, 30), 0.80, pairs=bench.pairs, bar=F32_STEPS)
+    offsets = jobs.offsets(toy.model, toy.path("offsets.safetensors"))
+    for eta_2 in (0.0, 1.0):
+        request = jobs.image_request(128, 30, offsets=offsets, eta_2=eta_2, guided_steps=(1, 20))
+        yield toy.image(f"the same guided, eta_2 {eta_2:g} on steps 1-20", request, None, pairs=bench.pairs, bar=F32_STEPS)
+
+
+def tune(bench, toy, mini):
+    """The target of a quarter is the GPU's: here the ratio is told."""
+    yield toy.tuning(128, 3, None, pairs=bench.pairs, repeat=2, bar=F32_GRADIENT)
+    yield mini.tuning(256, 3, None, pairs=max(4, bench.pairs // 2), bar=F32_GRADIENT)
+
+
+def eta(bench, toy, mini):
+    """What guidance costs beside the same program without it; 4 of 6 steps stand for 20 of 30."""
+    for duel, side, steps, last, repeat in ((toy, 128, 30, 20, 1), (mini, 128, 6, 4, 1)):
+        offsets = jobs.offsets(duel.model, duel.path("offsets.safetensors"))
+        guided = lambda eta_2: jobs.image_request(side, steps, offsets=offsets, eta_2=eta_2, guided_steps=(1, last))
+        measure = lambda title, a, b, target: own_ratio(
+            bench.machine, f"{duel.label}: {title}", duel.ours, a, b, target, pairs=bench.pairs, repeat=repeat
+        )
+        plain = jobs.image_request(side, steps)
+        yield measure(f"image of {steps} steps, eta_2 = 0, over plain sampling", guided(0.0), plain, 1.01)
+        yield measure(f"eta_2 = 1 on {last} of {steps} steps, over eta_2 = 0", guided(1.0), guided(0.0), 1.33)
+
+
+def start(bench):
+    for label, model in (("toy", TOY), ("mini SDXL", bench.machine.random_model("mini", "fp32"))):
+        row = Row(f"{label}: process start to the end of step 1 of 30, warm cache, 128×128", PEER, target=0.25)
+        try:
+            row.fill(starts.first_step(bench.machine, model, 128, 30, max(4, bench.pairs // 2)), bench.machine)
+        except Failed as error:
+            row.give_up(str(error))
+        yield row
+
+
+def load(bench, size="mini", label="mini SDXL"):
+    """fp16 files in fp16. Both sides map them; the second row also waits until every weight has been read."""
+    what = f"{label}, fp16 files: "
+    loading, used = Row(f"{what}loading", "from_pretrained", target=0.5), Row(f"{what}loading, first use of all weights", PEER)
+    memory = Row(f"{what}peak memory of the host while loading", "size of the files", unit="GB", target=1.1)
+    peers = Row(f"{what}peak memory of the host, first use too", PEER, unit="GB")
+    try:
+        model = bench.machine.random_model(size, "fp16")
+        pairs = max(4, bench.pairs // 2) if size == "mini" else 3
+        *pairings, (own, both), files = starts.loads(bench.machine, model, "fp16", pairs)
+        loading.fill(pairings[0], bench.machine), used.fill(pairings[1], bench.machine)
+        memory.fill_values([peak / 1e9 for peak in own[0]], [files / 1e9] * pairs)
+        memory.note = "of it the program and libtorch about 0.35 GB"
+        peers.fill_values(*([peak / 1e9 for peak in peaks] for peaks in both))
+    except Failed as error:
+        for row in (loading, used, memory, peers):
+            row.give_up(str(error))
+    yield from (loading, used, memory, peers)
+
+
+def full(bench):
+    """Full-size SDXL: the pass of a guided step at 512 px; one side after the other, for two do not fit in 24 GB."""
+    yield from load(bench, "full", "SDXL")
+    model = bench.machine.random_model("full", "fp32")
+    inputs = jobs.unet_inputs(model, 3, 64, bench.machine.folder / "inputs.safetensors")
+    row = Row("SDXL: U-Net forward, 3×64×64", PEER, target=0.95, note="one side after the other")
+    peak = Row("SDXL: peak memory of the host, that pass", PEER, unit="GB")
+    samples, outputs, peaks = [], [], []
+    try:
+        for name, begin in (("ours", bench.machine.ours), ("theirs", bench.machine.peer)):
+            outputs.append(str(bench.machine.folder / f"output-{name}.safetensors"))
+            with begin(model, "fp32") as side:
+                side.ask({"do": "forward", "inputs": inputs, "output": outputs[-1]})
+                samples.append([side.ask({"do": "forward", "inputs": inputs}) for _ in range(5)])
+                peaks.append(peak_host_bytes(side.process.pid) / 1e9)
+        if row.agree(jobs.difference(*outputs), F32):
+            waiting = [iter(side) for side in samples]
+            row.fill(abba(lambda: next(waiting[0]), lambda: next(waiting[1]), 5), bench.machine)
+        peak.fill_values([peaks[0]], [peaks[1]])
+    except Failed as error:
+        row.give_up(str(error)), peak.give_up(str(error))
+    yield from (row, peak)
+
+
+class Bench:
+    def __init__(self, args):
+        self.machine = Machine("cpu", "fp32", args.core, 1, args.out)
+        self.pairs = 8 if args.quick else 15
+        self.repeats = 1 if args.quick else 3
+
+    def rows(self, parts):
+        """Both models' sides stay resident over the parts that need them."""
+        resident = [part for part in (passes, images, tune, eta) if part.__name__ in parts]
+        if resident:
+            mini = self.machine.random_model("mini", "fp32")
+            machine = self.machine
+            with machine.ours(TOY) as a, machine.peer(TOY) as b, machine.ours(mini) as c, machine.peer(mini) as d:
+                duels = (Duel(machine, "toy", TOY, a, b, PEER), Duel(machine, "mini SDXL", mini, c, d, PEER))
+                for part in resident:
+                    yield from report.collect(part(self, *duels))
+        for part in (start, load, full):
+            if part.__name__ in parts:
+                yield from report.collect(part(self))
+
+    def curves(self):
+        mini = self.machine.random_model("mini", "fp32")
+        quick = self.repeats == 1
+        yield from curves.of_model(
+            self.machine, "toy", TOY, side=128, steps=10, step_axis=(10, 20, 40, 80), sides=(64, 96, 128, 192), side_steps=10,
+            repeats=self.repeats + 1,
+        )
+        yield from curves.of_model(
+            self.machine, "mini SDXL", mini, side=128, steps=4, step_axis=(4, 8, 16, 32), sides=(512, 768, 1024, 1536), side_steps=1,
+            repeats=1 if quick else 2,
+        )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    known = ["passes", "images", "start", "load", "tune", "eta", "curves", "full"]
+    speed = parser.add_mutually_exclusive_group()
+    speed.add_argument("--quick", action="store_true")
+    speed.add_argument("--full", action="store_true")
+    parser.add_argument("--only", nargs="+", choices=known, default=None)
+    parser.add_argument("--core", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=ROOT / "target" / "bench")
+    args = parser.parse_args()
+    parts = args.only or [part for part in known if part != "full" or args.full]
+    bench = Bench(args)
+    rows = list(bench.rows(parts))
+    drawn = list(bench.curves()) if "curves" in parts else []
+    print(report.write(args.out, "cpu", "Speed and memory on a CPU", facts(bench.machine), rows, drawn))
+    if any(row.state.startswith("rejected: outputs") for row in rows):
+        sys.exit("outputs differ: see the table")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""How time and memory grow with the work: whole processes of the program, one number changed at a time.
+
+Each point is the fastest of some runs from start to end, with the process's own peak memory. A line is fitted to the
+seconds; what they should grow with is said beside each curve.
+"""
+
+import math
+import subprocess
+import sys
+from dataclasses import dataclass, field
+
+import counts
+from machine import HERE, PROMPT
+from pairs import WALL_OVER_CPU_LIMIT, Failed
+
+WORDS = ("robot", "cat", "frog", "owl")
+LINEAR = 0.05  # a point of a linear curve lies within 5 % of the line
+WRITING = 0.1  # seconds that a process may wait for the disk to take its pictures
+FLAT = 0.02  # memory that should not grow stays within 2 %
+
+
+@dataclass
+class Point:
+    """`x` is what was changed, `seconds` and `peak_bytes` of the whole process, `disturbed` when it had to wait."""
+
+    x: int
+    seconds: float
+    cpu_seconds: float
+    peak_bytes: int
+    disturbed: bool = False
+
+
+@dataclass
+class Curve:
+    """`work` maps a point's x to what its time should grow with; `flat` says that its memory should stay."""
+
+    name: str
+    axis: str
+    expected: str
+    is_flat: bool
+    work: dict
+    points: list = field(default_factory=list)
+    failure: str = ""
+
+    def fit(self):
+        """Least squares of seconds over work: seconds at no work, seconds for each unit, largest relative distance."""
+        xs, ys = [self.work[p.x] for p in self.points], [p.seconds for p in self.points]
+        mx, my = sum(xs) / len(xs), sum(ys) / len(ys)
+        square = sum((x - mx) ** 2 for x in xs)
+        slope = sum((x - mx) * (y - my) for x, y in zip(xs, ys)) / square if square else 0.0
+        start = my - slope * mx
+        return start, slope, max(abs(y - start - slope * x) / y for x, y in zip(xs, ys))
+
+    def exponent(self, values):
+        """The power of x that `values` grow with between the last two points."""
+        a, b = self.points[-2:]
+        return math.log(values(b) / values(a)) / math.log(b.x / a.x)
+
+    def growth(self):
+        """Largest peak over smallest."""
+        peaks = [p.peak_bytes for p in self.points]
+        return max(peaks) / min(peaks)
+
+    def is_disturbed(self):
+        return any(p.disturbed for p in self.points)
+
+    def found(self):
+        if self.failure:
+            return f"not measured: {self.failure}"
+        time = "time rejected, the machine was disturbed (wall time over CPU time)" if self.is_disturbed() else self.found_of_time()
+        growth = self.growth()
+        if self.is_flat:
+            return f"{time}; memory {'flat' if growth <= 1 + FLAT else 'NOT flat'}, largest over smallest {growth:.3f}"
+        return f"{time}; memory {growth:.2f} times as much at most"
+
+    def found_of_time(self):
+        times = [p.seconds for p in self.points]
+        if len(set(self.work.values())) == 1:
+            return f"time between {min(times):.2f} and {max(times):.2f} s"
+        start, slope, distance = self.fit()
+        fits = "on" if distance <= LINEAR else "not on"
+        text = f"time {fits} a line over the expected work: {start:.2f} s and {slope:.3g} s a unit, all points within {100 * distance:.1f} %"
+        if self.axis == "pixels a side":
+            grown = self.exponent(lambda p: max(p.seconds - start, 1e-9))
+            expected = self.exponent(lambda p: self.work[p.x])
+            text += f"; at the end it grows with the side to the power {grown:.2f}, operations with {expected:.2f}"
+        return text
+
+    def markdown(self):
+        text = f"### {self.name}: {self.axis}\n\nExpected: {self.expected}. Found: {self.found()}.\n"
+        if self.failure:
+            return text
+        cells = lambda items: "| " + " | ".join(items) + " |\n"
+        text += "\n" + cells([self.axis, *(str(p.x) for p in self.points)]) + "|" + " --- |" * (len(self.points) + 1) + "\n"
+        if not self.is_disturbed():
+            text += cells(["seconds", *(f"{p.seconds:.2f}" for p in self.points)])
+        return text + cells(["peak, GB", *(f"{p.peak_bytes / 1e9:.2f}" for p in self.points)])
+
+
+def run_once(machine, command):
+    """Seconds, CPU seconds and peak memory of one process from start to end."""
+    command = [str(part) for part in [*machine.pin(), *command]]
+    measured = [sys.executable, "-I", "-S", str(HERE / "once.py"), *command]
+    done = subprocess.run(measured, env=machine.env, stdout=subprocess.PIPE, text=True, check=True)
+    seconds, cpu, peak, code = done.stdout.split()
+    if code != "0":
+        raise Failed(f"exit code {code} of {' '.join(command)}")
+    return float(seconds), float(cpu), int(peak)
+
+
+def grow(machine, curve, xs, command, repeats):
+    """Measures the points of a curve; `command` makes the program's arguments of an x."""
+    try:
+        for x in xs:
+            seconds, cpu, peak = min(run_once(machine, command(x)) for _ in range(repeats))
+            waited = not machine.on_gpu and seconds > WALL_OVER_CPU_LIMIT * cpu + WRITING
+            curve.points.append(Point(x, seconds, cpu, peak, waited))
+    except Failed as error:
+        curve.failure = str(error)
+    print(curve.markdown(), file=sys.stderr, flush=True)
+    return curve
+
+
+def of_model(machine, label, model, *, side, steps, step_axis, sides, side_steps, repeats):
+    """All curves of one model: at `side` pixels and `steps` steps, and the given steps and sizes."""
+    out = machine.folder / "curve"
+    few = (1, 2, 4, 8)
+    flags = lambda prompts=(PROMPT,), actors=(), **how: machine.sample_flags(
+        model, actors, prompts, out, **{"side": side, "steps": steps} | how
+    )
+    same = lambda xs: {x: x for x in xs}
+
+    def curve(axis, expected, is_flat, work, command, **how):
+        return grow(machine, Curve(label, axis, expected, is_flat, work, **how), list(work), command, repeats)
+
+    yield curve("images", "time linear, memory flat", True, same(few), lambda n: flags(images=n))
+    scenes = lambda n: [f"{PROMPT}, picture {i}" for i in range(n)]
+    yield curve("prompts", "time linear, memory flat", True, same(few), lambda n: flags(scenes(n)))
+    yield curve("steps", "time linear, memory flat", True, same(step_axis), lambda n: flags(steps=n))
+    yield subjects(machine, label, model, side, flags, repeats)
+    pixels = "time as the counted operations, TFLOP, between the second power of the side (convolutions, linear layers) and the fourth (self-attention); memory with the pixels"
+    work = {n: (2 * side_steps * counts.unet(str(model), n // 8) + counts.decode(str(model), n // 8)) / 1e12 for n in sides}
+    yield curve("pixels a side", pixels, False, work, lambda n: flags(side=n, steps=side_steps))
+    batch = "8 images in parts of this many: time flat on one thread, memory linear"
+    yield curve("images at once", batch, False, {n: 8 for n in few}, lambda n: flags(images=8, batch=n))
+
+
+def subjects(machine, label, model, side, flags, repeats):
+    """Actors that were tuned apart, put together in one picture."""
+    expected = "three U-Net rows however many there are: time nearly flat, with masks from two on; memory flat"
+    curve = Curve(label, "subjects", expected, False, {n: 3 for n in range(1, 5)})
+    try:
+        actors = [machine.actor(model, word, side) for word in WORDS]
+    except Failed as error:
+        curve.failure = str(error)
+        return curve
+    scene = lambda n: ["a picture of " + " and ".join(f"a {word}" for word in WORDS[:n])]
+    return grow(machine, curve, list(curve.work), lambda n: flags(scene(n), actors[:n]), repeats)

@@ -1,0 +1,146 @@
+"""Where things are and how they are started: binaries, models, environment, the two kinds of sides, versions.
+
+Every flag of `oneactor` that a benchmark gives stands in this module.
+"""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+from pairs import Failed, Side
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+TOY = ROOT / "src" / "io" / "toy"
+PROMPT, WORD = "a photo of a robot in the snow", "robot"
+
+
+class Machine:
+    """One device, its precision, the core that work is pinned to (None: not pinned) and the folder for files. In a dry
+    run nobody minds what else the machine does."""
+
+    def __init__(self, device, dtype, core, threads, folder, is_dry=False):
+        self.device, self.dtype, self.core, self.folder, self.is_dry = device, dtype, core, Path(folder), is_dry
+        self.folder.mkdir(parents=True, exist_ok=True)
+        release = Path(os.environ.get("ONEACTOR_RELEASE", ROOT / "target" / "release"))
+        self.server, self.oneactor = release / "examples" / "bench_server", release / "oneactor"
+        for binary in (self.server, self.oneactor):
+            if not binary.exists():
+                raise SystemExit(f"{binary} is missing; run: cargo build --release --locked --bins --examples")
+        self.env = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("ONEACTOR_")},
+            "OMP_NUM_THREADS": str(threads),
+            "MKL_NUM_THREADS": str(threads),
+            "HF_HUB_OFFLINE": "1",
+            "TRANSFORMERS_VERBOSITY": "error",
+            "DIFFUSERS_VERBOSITY": "error",
+        }
+
+    @property
+    def on_gpu(self):
+        return self.device != "cpu"
+
+    def pin(self):
+        return [] if self.core is None else ["taskset", "-c", str(self.core)]
+
+    def ours(self, model, dtype=None):
+        return Side([*self.pin(), self.server, model, self.device, dtype or self.dtype], self.env)
+
+    def peer(self, model, dtype=None, *flags):
+        command = [*self.pin(), sys.executable, HERE / "peer.py", model, self.device, dtype or self.dtype, *flags]
+        return Side(command, self.env)
+
+    def random_model(self, size, dtype):
+        """A checkpoint of `random_sdxl.py`, written on the first call."""
+        folder = self.folder / f"{size}-{dtype}"
+        if not (folder / "model_index.json").exists():
+            print(f"writing random weights: {folder}", file=sys.stderr)
+            command = [sys.executable, HERE / "random_sdxl.py", folder, "--size", size, "--dtype", dtype]
+            subprocess.run(command, check=True)
+        return folder
+
+    def base_flags(self, model, word, side, images, steps, out):
+        """`generate-base`: a base set of few steps, which is drawn badly and tuned like any other."""
+        return [
+            *self._command("generate-base", model), "-p", f"a photo of a {word}", "--subject", word, "-o", out,
+            "--num-images", images, "--steps", steps, "-W", side, "-H", side, "--seed", 1,
+        ]  # fmt: skip
+
+    def tune_flags(self, model, base, steps, num_auxiliary, *more):
+        return [
+            *self._command("tune", model), base, "--target", 0, "--max-steps", steps,
+            "--num-auxiliary", num_auxiliary, "--overwrite", *more,
+        ]  # fmt: skip
+
+    def sample_flags(self, model, actors, prompts, out, *, side, steps, images=1, batch=1, guided=None):
+        """`sample`: guided where there are actors, plain without."""
+        prompts = [part for prompt in prompts for part in ("-p", prompt)]
+        how = ["--guided-steps", guided or f"1-{max(1, 2 * steps // 3)}"] if actors else ["--no-actor"]
+        return [
+            *self._command("sample", model), *actors, *prompts, "-o", out, "--num-images", images, "--steps", steps,
+            "-W", side, "-H", side, "--batch-size", batch, "--overwrite", *how,
+        ]  # fmt: skip
+
+    def _command(self, name, model):
+        where = ["--device", self.device, "--dtype", self.dtype, "--offline"]
+        return [self.oneactor, name, "--model", model, *where]
+
+    def run(self, command):
+        """A command to its end, quietly; its messages only when it fails."""
+        command = [str(part) for part in [*self.pin(), *command]]
+        done = subprocess.run(command, env=self.env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        if done.returncode != 0:
+            raise Failed(f"{' '.join(command)}: {done.stderr.strip().splitlines()[-1:]}")
+
+    def base_set(self, model, word, side, images, steps=1):
+        """The folder of a base set, drawn on the first call."""
+        out = self.folder / f"base-{Path(model).name}-{word}-{side}"
+        if not (out / "base.safetensors").exists():
+            self.run(self.base_flags(model, word, side, images, steps, out))
+        return out
+
+    def actor(self, model, word, side):
+        """The folder of an actor that was tuned for one step: it costs what a good one costs."""
+        base = self.base_set(model, word, side, images=2)
+        if not (base / "actor.safetensors").exists():
+            self.run(self.tune_flags(model, base, steps=1, num_auxiliary=1))
+        return base
+
+
+def first_line(command):
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True, cwd=ROOT)
+        return done.stdout.splitlines()[0].strip()
+    except (OSError, subprocess.CalledProcessError, IndexError):
+        return None
+
+
+def facts(machine):
+    """What the figures belong to: hardware, versions, the commit."""
+    import diffusers
+    import torch
+    import transformers
+
+    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "unknown")
+    return {
+        "cpu": f"{cpu}, {os.cpu_count()} cores",
+        "gpu": first_line(["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        "device": machine.device,
+        "pinned_to_core": machine.core,
+        "threads": int(machine.env["OMP_NUM_THREADS"]),
+        "oneactor": first_line([str(machine.oneactor), "--version"]),
+        "commit": first_line(["git", "describe", "--always", "--dirty"]),
+        "libtorch": torch.__version__,
+        "diffusers": diffusers.__version__,
+        "transformers": transformers.__version__,
+        "python": platform.python_version(),
+        "kernel": platform.release(),
+    }
+
+
+def config_of(model, component):
+    return json.loads((Path(model) / component / "config.json").read_text())

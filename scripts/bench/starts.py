@@ -1,0 +1,95 @@
+"""What a process costs before it draws: start to first step, loading, memory of the host and of the GPU."""
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+import time
+
+from machine import HERE, PROMPT, first_line
+from pairs import Failed, Pairing, abba, process_cpu_seconds
+
+
+def until_first_step(command, env, steps):
+    """Wall and CPU seconds from the start of a process until its terminal shows `1/STEPS`; the process is ended then.
+
+    Both sides write to a terminal of their own, so that each shows its progress as to a user."""
+    first = re.compile(rb"\b1/%d\b" % steps)
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 200, 0, 0))
+    begin, text = time.perf_counter(), b""
+    process = subprocess.Popen([str(part) for part in command], stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, env=env)
+    os.close(theirs)
+    try:
+        while not first.search(text):
+            try:
+                part = os.read(ours, 65536)
+            except OSError:  # the other end is closed: the process has ended
+                part = b""
+            if not part:
+                raise Failed(f"no first step: {text[-300:].decode(errors='replace')}")
+            text += part
+        return time.perf_counter() - begin, process_cpu_seconds(process.pid)
+    finally:
+        process.terminate()
+        while process.poll() is None:  # it may still be writing
+            try:
+                os.read(ours, 65536)
+            except OSError:
+                process.wait()
+        os.close(ours)
+
+
+def first_step(machine, model, side, steps, pairs):
+    """Process start to the end of step 1, the program against the script in `first_step.py`."""
+    out = machine.folder / "first-step"
+    ours = [*machine.pin(), *machine.sample_flags(model, [], [PROMPT], out, side=side, steps=steps)]
+    script = [sys.executable, HERE / "first_step.py", model, machine.device, machine.dtype, side, steps, PROMPT]
+    theirs = [*machine.pin(), *script]
+    run = lambda command: until_first_step(command, machine.env, steps)
+    run(ours), run(theirs)  # page cache
+    return abba(lambda: run(ours), lambda: run(theirs), pairs)
+
+
+def loads(machine, model, dtype, pairs):
+    """Loading alone, and loading with the first use of every weight, as two pairings; for both the peak host memory of
+    either side; and the bytes of the weight files. Both sides map the files: what is not used has not been read."""
+    size = 0
+    for path in model.rglob("*.safetensors"):
+        size += path.stat().st_size
+        with open(path, "rb") as file:
+            while file.read(1 << 26):
+                pass
+    loading, used, peaks = Pairing(), Pairing(), (([], []), ([], []))
+    for i in range(pairs):
+        for k in (0, 1) if i % 2 == 0 else (1, 0):
+            with (machine.ours, machine.peer)[k](model, dtype) as side:
+                load = side.loading()
+                peaks[0][k].append(side.peak_host_bytes())
+                touch = side.ask({"do": "touch", "prompt": PROMPT})
+                peaks[1][k].append(side.peak_host_bytes())
+            (loading.ours, loading.theirs)[k].add(load)
+            (used.ours, used.theirs)[k].add(tuple(a + b for a, b in zip(load, touch)))
+    return loading, used, peaks, size
+
+
+def gpu_bytes():
+    """Memory in use on the first GPU, all processes: there should be no others."""
+    line = first_line(["nvidia-smi", "--id=0", "--query-gpu=memory.used", "--format=csv,noheader,nounits"])
+    if line is None:
+        raise Failed("nvidia-smi does not answer")
+    return int(line) * 2**20
+
+
+def peak_device_bytes(machine, start, requests):
+    """What a side alone holds after these requests: on a GPU all that its allocator took and never gave back, with
+    the context; on a CPU its largest resident memory."""
+    before = gpu_bytes() if machine.on_gpu else 0
+    with start() as side:
+        for request in requests:
+            side.ask(request)
+        return gpu_bytes() - before if machine.on_gpu else side.peak_host_bytes()
