@@ -23,10 +23,12 @@
 
 pub mod actor;
 pub mod adamw;
+pub mod attention_box;
 pub mod base_set;
 pub mod base_word;
 pub mod convergence;
 pub mod crop;
+pub mod figure;
 pub mod guidance;
 pub mod interpolation;
 pub mod loss;

@@ -32,15 +32,16 @@ pub(super) struct Regions {
 }
 
 /// Tokens whose attention is looked at.
-struct Watched {
+pub(super) struct Watched {
     /// Their places in the row `[T]`.
-    tokens: Tensor,
+    pub tokens: Tensor,
     /// For each word, which of the T are its own.
-    words: Vec<Vec<i64>>,
+    pub words: Vec<Vec<i64>>,
 }
 
 impl Watched {
-    fn new(places: &[Vec<i64>], like: &Tensor) -> Self {
+    /// Those at these places, a list for each word, on the device of `like`.
+    pub fn new(places: &[Vec<i64>], like: &Tensor) -> Self {
         let mut next = 0..;
         Watched {
             tokens: Tensor::from_slice(&places.concat()).to_device(like.device()),

@@ -6,12 +6,8 @@ use super::super::session::Session;
 use crate::cli::Target;
 use crate::config::TuneJob;
 use crate::error::usage;
-use crate::oneactor::base_set::{BaseFacts, BaseSet};
-use crate::oneactor::crop::CropBox;
+use crate::oneactor::base_set::BaseSet;
 use crate::oneactor::target::most_typical;
-
-/// A crop is enlarged at most so many times: beyond it there is nothing to learn from it.
-const MOST_ENLARGED: i64 = 4;
 
 /// The target among the base images; a photo stands behind them.
 pub(super) fn target(job: &TuneJob, base: &BaseSet, session: &Session) -> Result<usize> {
@@ -41,28 +37,6 @@ pub(super) fn target(job: &TuneJob, base: &BaseSet, session: &Session) -> Result
                 ))
             }),
     }
-}
-
-/// A box within the base images, large enough to be enlarged.
-pub(super) fn crop_box(part: CropBox, base: &BaseFacts) -> Result<CropBox> {
-    let [x, y, w, h] = part;
-    let (width, height) = (base.width, base.height);
-    let is_inside = |start: i64, length: i64, side: i64| {
-        (0..side).contains(&start) && (1..=side - start).contains(&length)
-    };
-    // Within the picture first: a product of numbers that are too large would overflow.
-    if is_inside(x, w, width)
-        && is_inside(y, h, height)
-        && (w * MOST_ENLARGED >= width || h * MOST_ENLARGED >= height)
-    {
-        return Ok(part);
-    }
-    Err(usage(format!(
-        "--crop: found {x},{y},{w},{h}, expected left,top,width,height of a box within the base \
-         images of {width} x {height} pixels, at least {} wide or {} high",
-        (width + MOST_ENLARGED - 1) / MOST_ENLARGED,
-        (height + MOST_ENLARGED - 1) / MOST_ENLARGED
-    )))
 }
 
 /// K: the paper's 3 where the flags name none, or all there are.
