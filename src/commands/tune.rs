@@ -32,7 +32,7 @@ use crate::oneactor::projector::Head;
 use crate::oneactor::templates;
 use crate::oneactor::tune::{StepReport, TuneOptions, Tuner};
 use crate::sdxl::Backbone;
-use choice::{num_auxiliary, target};
+use choice::{describe_target, num_auxiliary, target};
 use crop::Resolved;
 use layout::Layout;
 use photo::TargetPhoto;
@@ -108,7 +108,7 @@ pub(super) fn prepare(session: &Session, job: TuneJob) -> Result<Tuning> {
         )));
     }
     let base = BaseSet::read(&layout.base())?;
-    let target = target(&job, &base, session)?;
+    let target = target(&job, &base)?;
     let num_auxiliary = num_auxiliary(&job, &base)?;
     let mut named = job.model.clone();
     named
@@ -216,6 +216,7 @@ pub(super) fn execute(session: &Session, tuning: Tuning) -> Result<()> {
             .note(&format!("{} is there already", layout.actor().display()));
         return Ok(());
     }
+    describe_target(job, &tuning.base, tuning.target, session);
     let started = Instant::now();
     let backbone = session.load(&tuning.model)?;
     create_folder(&job.output_dir)?;

@@ -11,11 +11,15 @@ use crate::io::html::{escape, png_data_uri};
 /// What the page shows.
 pub(super) struct Page<'a> {
     pub title: &'a str,
+    /// BCP 47.
+    pub language: &'a str,
     pub portraits: Vec<Portrait<'a>>,
+    /// The style of all pictures, where there is one.
+    pub style: Option<Portrait<'a>>,
     pub cards: Vec<Card<'a>>,
 }
 
-/// A character.
+/// A character, or the style.
 pub(super) struct Portrait<'a> {
     pub name: &'a str,
     /// The prompt of its base images.
@@ -78,11 +82,12 @@ impl Page<'_> {
     pub(super) fn to_html(&self) -> Result<String> {
         let title = escape(self.title);
         let mut html = format!(
-            "<!DOCTYPE html>\n<html>\n<head>\n<meta charset=\"utf-8\" />\n\
+            "<!DOCTYPE html>\n<html lang=\"{}\">\n<head>\n<meta charset=\"utf-8\" />\n\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\" />\n\
              <meta name=\"generator\" content=\"oneactor {}\" />\n\
              <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
              <header><h1>{title}</h1></header>\n",
+            escape(self.language),
             env!("CARGO_PKG_VERSION")
         );
         html += "<main class=\"scenes\">\n";
@@ -90,16 +95,24 @@ impl Page<'_> {
             html += &card.to_html()?;
         }
         html += "</main>\n";
-        if !self.portraits.is_empty() {
-            html += "<section>\n<h2>Cast</h2>\n<div class=\"cast\">\n";
-            for portrait in &self.portraits {
-                html += &portrait.to_html()?;
-            }
-            html += "</div>\n</section>\n";
-        }
+        html += &section("Cast", &self.portraits)?;
+        html += &section("Style", self.style.as_slice())?;
         html += "</body>\n</html>\n";
         Ok(html)
     }
+}
+
+/// Portraits below a heading; nothing where there are none.
+fn section(heading: &str, portraits: &[Portrait]) -> Result<String> {
+    if portraits.is_empty() {
+        return Ok(String::new());
+    }
+    let mut html = format!("<section>\n<h2>{heading}</h2>\n<div class=\"cast\">\n");
+    for portrait in portraits {
+        html += &portrait.to_html()?;
+    }
+    html += "</div>\n</section>\n";
+    Ok(html)
 }
 
 impl Card<'_> {

@@ -10,21 +10,13 @@ use crate::oneactor::base_set::BaseSet;
 use crate::oneactor::target::most_typical;
 
 /// The target among the base images; a photo stands behind them.
-pub(super) fn target(job: &TuneJob, base: &BaseSet, session: &Session) -> Result<usize> {
+pub(super) fn target(job: &TuneJob, base: &BaseSet) -> Result<usize> {
     let images = base.num_base_images();
     if job.target_image.is_some() {
         return Ok(images);
     }
     match job.target {
-        Target::Auto => {
-            let target = most_typical(&base.encoder_features);
-            let dir = job.dir.display();
-            session.reporter.note(&format!(
-                "{dir}: the target is image {target}, the most typical of {images}; \
-                 choose another with --target N"
-            ));
-            Ok(target)
-        }
+        Target::Auto => Ok(most_typical(&base.encoder_features)),
         Target::Index(index) => usize::try_from(index)
             .ok()
             .filter(|index| *index < images)
@@ -36,6 +28,18 @@ pub(super) fn target(job: &TuneJob, base: &BaseSet, session: &Session) -> Result
                     job.dir.display()
                 ))
             }),
+    }
+}
+
+/// Says which base image is the target, where the program has chosen it.
+pub(super) fn describe_target(job: &TuneJob, base: &BaseSet, target: usize, session: &Session) {
+    if job.target == Target::Auto && job.target_image.is_none() {
+        session.reporter.note(&format!(
+            "{}: the target is image {target}, the most typical of {}; choose another with \
+             --target N",
+            job.dir.display(),
+            base.num_base_images()
+        ));
     }
 }
 
