@@ -6,6 +6,7 @@ mod batches;
 #[path = "../common/mod.rs"]
 mod common;
 mod control;
+mod crops;
 mod experiments;
 mod interruption;
 mod loras;
@@ -13,6 +14,7 @@ mod prompts;
 mod several;
 mod stable_diffusion;
 mod stories;
+mod styles;
 mod target_image;
 mod whole_job;
 

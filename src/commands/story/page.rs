@@ -37,8 +37,8 @@ pub(super) struct Card<'a> {
     pub cast: Vec<&'a str>,
 }
 
-/// Colours follow the reader's setting; on paper they are black on white, and no picture is torn
-/// from its caption.
+/// Colours follow the reader's setting; on paper they are black on white, two pictures stand side by
+/// side in the order of the story, and none is torn from its caption.
 const STYLE: &str = "\
 :root { color-scheme: light dark; --paper: #fdfbf7; --ink: #222; --faint: #5c5c5c; --line: #d9d4c8; }
 @media (prefers-color-scheme: dark) {
@@ -66,8 +66,10 @@ img { display: block; width: 100%; height: auto; border: 1px solid var(--line);
   body { max-width: none; padding: 0; font-size: 11pt; }
   figure { break-inside: avoid; }
   h2 { break-after: avoid; }
-  .scenes { display: block; columns: 2; column-gap: 1.5rem; }
-  .scenes figure { margin-bottom: 1.5rem; }
+  .scenes { display: block; font-size: 0; }
+  .scenes figure { display: inline-block; width: 48%; margin: 0 0 1.5rem; vertical-align: top;
+    font-size: 11pt; }
+  .scenes figure:nth-child(odd) { margin-right: 4%; }
 }
 ";
 
@@ -132,7 +134,7 @@ impl Card<'_> {
         paragraph(
             &mut html,
             "small",
-            &format!("{} · seed {seed} · {cast}", self.prompt),
+            &format!("{}\u{a0}· seed\u{a0}{seed}\u{a0}· {cast}", self.prompt),
         );
         html += "</figcaption>\n</figure>\n";
         Ok(html)
