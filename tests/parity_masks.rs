@@ -83,7 +83,7 @@ fn subjects_and_faces_are_where_attention_to_their_words_is() {
         for (i, case) in cases.into_iter().enumerate() {
             let find = |wanted| {
                 let z_0 = z_0.narrow(0, i as i64, 1);
-                let found = find_box(&backbone, &z_0, &[case.word.clone()], wanted);
+                let found = find_box(&backbone, &z_0, std::slice::from_ref(&case.word), wanted);
                 found
                     .expect("the word is there")
                     .expect("attention differs from place to place")

@@ -106,7 +106,7 @@ impl Regions {
         for (word, places) in prompt.places().iter().enumerate() {
             if !placed[word] {
                 let shifted = prompt.shifted_words(semantic_offset, word..word + 1);
-                everywhere = everywhere + (shifted - c);
+                everywhere += shifted - c;
                 continue;
             }
             let places = Tensor::from_slice(places).to_device(c.device());

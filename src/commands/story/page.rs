@@ -66,9 +66,9 @@ img { display: block; width: 100%; height: auto; border: 1px solid var(--line);
   body { max-width: none; padding: 0; font-size: 11pt; }
   figure { break-inside: avoid; }
   h2 { break-after: avoid; }
-  .scenes { display: block; font-size: 0; }
-  .scenes figure { display: inline-block; width: 48%; margin: 0 0 1.5rem; vertical-align: top;
-    font-size: 11pt; }
+  .scenes { display: block; font-size: 0; text-align: center; orphans: 1; widows: 1; }
+  .scenes figure { display: inline-block; width: 42%; margin: 0 0 1.25rem; vertical-align: top;
+    font-size: 11pt; text-align: left; }
   .scenes figure:nth-child(odd) { margin-right: 4%; }
 }
 ";
