@@ -2,6 +2,7 @@
 //! `--quiet`. Warnings and errors are always shown.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,8 @@ pub struct Reporter {
     mode: Mode,
     verbose: bool,
     current: RefCell<Option<Task>>,
+    /// Warnings that were given.
+    warnings: RefCell<HashSet<String>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +51,7 @@ impl Reporter {
             mode,
             verbose,
             current: RefCell::new(None),
+            warnings: RefCell::default(),
         }
     }
 
@@ -72,6 +76,10 @@ impl Reporter {
 
     /// Something the user should know, though it stops nothing.
     pub fn warn(&self, line: &str) {
+        // Jobs, and the columns of an ablation, are checked one by one and share prompts and actors.
+        if !self.warnings.borrow_mut().insert(line.to_owned()) {
+            return;
+        }
         self.print(&format!("warning: {line}"));
     }
 

@@ -161,8 +161,13 @@ fn pair(backbone: &Backbone, scale: f64, settings: &GuidanceSettings) -> Cluster
     let negative = backbone
         .encode_negative(None, 64, 64)
         .expect("the toy encodes");
-    ClusterGuidance::with_regions(&negative, &prompt, &offsets(&prompt, scale), settings)
-        .expect("the offsets fit")
+    ClusterGuidance::with_regions(
+        &negative,
+        (&prompt, &[true, true]),
+        &offsets(&prompt, scale),
+        settings,
+    )
+    .expect("the offsets fit")
 }
 
 /// Every layer sums the tokens' answers in another order when some of them are masked; four steps

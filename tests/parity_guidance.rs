@@ -171,7 +171,8 @@ fn draw(backbone: &Backbone, run: &Combined, offsets: &Offsets) -> (Tensor, Tens
         .expect("the words are there");
     let negative = pair.encode_negative(backbone, run.height, run.width);
     let guidance =
-        ClusterGuidance::with_regions(&negative, &prompt, offsets, &settings).expect("offsets fit");
+        ClusterGuidance::with_regions(&negative, (&prompt, &[true; 2]), offsets, &settings)
+            .expect("offsets fit");
     let latents = latents(backbone, &guidance, run.steps, (run.seed, size));
     (latents, guidance.masks().expect("there were guided steps"))
 }

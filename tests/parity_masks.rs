@@ -1,13 +1,15 @@
 //! Masked cross-attention and the independent variant of several subjects, against an attention
 //! processor in Python written from the description, and Otsu's threshold against scikit-image
-//! (`scripts/parity/expected_masks.py`).
+//! (`scripts/parity/expected_masks.py`). The boxes of subjects and faces that are made of both, too.
 
 mod common;
 
 use common::{Expected, Report, SHAPES, backbone, json};
 use oneactor::models::cross_attention::{Answers, AttentionProbe, AttentionRequest, TokenMask};
 use oneactor::models::unet_2d_condition::AddedConditions;
+use oneactor::oneactor::attention_box::{Wanted, find_box};
 use oneactor::oneactor::base_word::BaseWordPrompt;
+use oneactor::oneactor::figure::{bounding_box, largest_part};
 use oneactor::oneactor::guidance::{ClusterGuidance, GuidanceSettings, Offsets};
 use oneactor::oneactor::otsu::otsu_threshold;
 use oneactor::schedulers::new_scheduler;
@@ -38,6 +40,63 @@ fn otsu_is_that_of_scikit_image() {
         compared += 1;
     }
     assert_eq!(compared, 11);
+}
+
+#[test]
+fn the_largest_part_and_its_box_are_those_of_scikit_image() {
+    let expected = Expected::read("figures.safetensors");
+    let mut compared = 0;
+    while expected.has(&format!("{compared}.mask")) {
+        let get = |name: &str| expected.get(&format!("{compared}.{name}"));
+        let list = |mask: Tensor| Vec::<bool>::try_from(mask.gt(0.5).flatten(0, -1));
+        let mask = get("mask");
+        let width = mask.size()[1] as usize;
+        let part = largest_part(&list(mask).expect("ones and zeros"), width);
+        let wanted = list(get("part")).expect("ones and zeros");
+        assert_eq!(part, wanted, "mask {compared}");
+        let wanted = Vec::<i64>::try_from(get("box")).expect("four numbers");
+        let found = bounding_box(&part, width).unwrap_or_default();
+        assert_eq!(found[..], wanted, "mask {compared}");
+        compared += 1;
+    }
+    assert_eq!(compared, 10);
+}
+
+#[derive(Deserialize)]
+struct Boxes {
+    word: String,
+    subject: [i64; 4],
+    face: [i64; 4],
+    is_face: bool,
+}
+
+/// Maps differ by rounding, and a position that lies on the threshold may change sides; none does
+/// in these pictures, so that boxes are the same to the pixel.
+#[test]
+fn subjects_and_faces_are_where_attention_to_their_words_is() {
+    let mut faces = 0;
+    for shape in SHAPES {
+        let backbone = backbone(shape);
+        let z_0 = Expected::read(&format!("{shape}/expected/boxes.safetensors")).get("z_0");
+        let cases = json::<Vec<Boxes>>(&format!("{shape}/expected/boxes.json"));
+        assert_eq!(cases.len(), 3);
+        for (i, case) in cases.into_iter().enumerate() {
+            let find = |wanted| {
+                let z_0 = z_0.narrow(0, i as i64, 1);
+                let found = find_box(&backbone, &z_0, std::slice::from_ref(&case.word), wanted);
+                found
+                    .expect("the word is there")
+                    .expect("attention differs from place to place")
+            };
+            let place = format!("{shape}: {}", case.word);
+            let (subject, face) = (find(Wanted::Subject), find(Wanted::Face));
+            assert_eq!(subject.part, case.subject, "{place}");
+            assert_eq!(face.part, case.face, "{place}");
+            assert_eq!(face.what == Wanted::Face, case.is_face, "{place}");
+            faces += usize::from(case.is_face);
+        }
+    }
+    assert!(faces > 0, "the fixtures have no plausible face");
 }
 
 /// The pass of the fixtures with regions of its own: the words' tokens stand behind the text once
@@ -146,7 +205,8 @@ fn a_mask_of_ones_is_the_offset_without_a_mask_and_one_of_zeros_the_plain_prompt
 #[derive(Deserialize)]
 struct Run {
     prompt: String,
-    words: [String; 2],
+    words: Vec<String>,
+    everywhere: Vec<String>,
     height: i64,
     width: i64,
     seed: i64,
@@ -169,11 +229,13 @@ fn sample(backbone: &Backbone, runs: &[&Run], given: &Expected) -> (Tensor, Tens
         guided_steps: run.guided_steps,
         guidance_scale: run.guidance_scale,
     };
-    let offsets = [0, 1].map(|g| Offsets {
+    let words = [&run.words[..], &run.everywhere].concat();
+    let placed: Vec<bool> = (0..words.len()).map(|i| i < run.words.len()).collect();
+    let offsets = (0..words.len()).map(|g| Offsets {
         target_offset: given.get(&format!("target.{g}")),
         average_offset: given.get(&format!("average.{g}")),
     });
-    let words = run.words.each_ref().map(String::as_str);
+    let offsets: Vec<Offsets> = offsets.collect();
     let size = [run.height, run.width];
     let prompt = BaseWordPrompt::with_words(backbone, &run.prompt, &words, size)
         .expect("the words are there");
@@ -181,8 +243,9 @@ fn sample(backbone: &Backbone, runs: &[&Run], given: &Expected) -> (Tensor, Tens
         .encode_negative(None, run.height, run.width)
         .expect("no prompt");
     let offsets = Offsets::cat(&offsets);
-    let guidance = ClusterGuidance::with_regions(&negative, &prompt, &offsets, &settings)
-        .expect("offsets fit");
+    let guidance =
+        ClusterGuidance::with_regions(&negative, (&prompt, &placed), &offsets, &settings)
+            .expect("offsets fit");
     let kind = backbone.scheduler_config.own_kind().expect("a known class");
     let mut scheduler = new_scheduler(kind, &backbone.scheduler_config, run.steps).expect("steps");
     let initial: Vec<Tensor> = runs
@@ -211,7 +274,13 @@ fn two_subjects_are_drawn_under_the_masks_of_every_step() {
         let mut report = Report::new(&format!("two subjects on {shape}"));
         let together = sample(&backbone, &[&runs[0], &runs[1]], &expected);
         let alone = sample(&backbone, &[&runs[2]], &expected);
-        for (i, row, (latents, masks)) in [(0, 0, &together), (1, 1, &together), (2, 0, &alone)] {
+        let in_a_style = sample(&backbone, &[&runs[3]], &expected);
+        for (i, row, (latents, masks)) in [
+            (0, 0, &together),
+            (1, 1, &together),
+            (2, 0, &alone),
+            (3, 0, &in_a_style),
+        ] {
             let of_image = |t: &Tensor| t.narrow(0, row, 1);
             let wanted = |name: &str| expected.get(&format!("{i}.{name}"));
             report.check(of_image(masks) == wanted("masks"), || {

@@ -55,7 +55,7 @@ def write(pipe, shape, folder):
     ]
     own, runs, tensors = pipe.unet.attn_processors, [], {}
     for i, (case, chosen) in enumerate(zip(cases(shape), settings)):
-        run = {**case, **chosen, "height": height, "width": width, "steps": 6, "guidance_scale": 7.5}
+        run = {**case, **chosen, "everywhere": [], "height": height, "width": width, "steps": 6, "guidance_scale": 7.5}
         chunks, (_, c, pooled), (negative, negative_pooled) = expected_prompts.encode_pair(pipe, case, shape.get("force_zeros"))
         assert len(chunks) > 1
         subjects = []

@@ -3,6 +3,8 @@
 `otsu.safetensors`    lists of values and the threshold that scikit-image finds for each
 `masks.safetensors`   one U-Net pass in which offsets act only inside masks, and its attention maps
 `several.safetensors` final latents and last masks of runs with two subjects (Eq. 19, masks of every step by Otsu)
+`figures.safetensors` masks, and the box that scikit-image finds around the largest part of each
+`boxes.json`          boxes of subjects and faces from the attention to their words in noised latents
 
 Written from the description: at every position of the picture the base word's key and value are either the
 plain ones or those with the offset. Nothing is appended to the text here.
@@ -14,6 +16,7 @@ import numpy as np
 import torch
 from diffusers.models.attention_processor import AttnProcessor
 from skimage.filters import threshold_otsu
+from skimage.measure import label, regionprops
 from torch.nn import functional as F
 
 from expected_method import base_positions, embed, time_ids
@@ -82,6 +85,98 @@ def write_otsu(path):
     save(path, tensors)
 
 
+def largest(mask):
+    """Left, top, width, height of the largest part, and the part itself; the first of equal ones. None: an empty mask."""
+    parts = regionprops(label(mask))
+    if not parts:
+        return None, mask
+    part = max(parts, key=lambda part: part.area)
+    top, left, bottom, right = part.bbox
+    return [left, top, right - left, bottom - top], label(mask) == part.label
+
+
+def write_figures(path):
+    """Noise of several densities, smooth noise, equal parts, corners that touch, everything and nothing."""
+    rng = np.random.default_rng(6)
+    smooth = np.kron(rng.random((8, 10)), np.ones((4, 4)))
+    twins = np.zeros((9, 11))
+    twins[1:3, 7:10], twins[5:8, 2:4] = 1, 1
+    masks = [rng.random((16, 16)) > density for density in (0.3, 0.5, 0.7, 0.9)]
+    masks += [rng.random((5, 33)) > 0.6, smooth > 0.6, twins > 0, np.eye(7) > 0, np.ones((3, 4)) > 0, np.zeros((4, 3)) > 0]
+    tensors = {}
+    for i, mask in enumerate(masks):
+        box, part = largest(mask)
+        tensors |= {f"{i}.mask": torch.tensor(mask).float(), f"{i}.part": torch.tensor(part).float(), f"{i}.box": torch.tensor(box or [0, 0, 0, 0])}
+    save(path, tensors)
+
+
+def word_mask(pipe, z_0, prompt, word, size):
+    """Where attention to a word is above its Otsu threshold: mean over layers, tokens and three levels of noise."""
+    c, _, pooled, _ = embed(pipe, prompt)
+    places = sum(base_positions(pipe, prompt, word), [])
+    alphas = pipe.scheduler.alphas_cumprod
+    processor = Regional(z_0.shape[2:])
+    own = pipe.unet.attn_processors
+    pipe.unet.set_attn_processor(processor)
+    levels = []
+    for level in (1, 3, 5):
+        t = len(alphas) * level // 10
+        eps = torch.randn(z_0.shape, generator=torch.Generator("cpu").manual_seed(level))
+        noisy = alphas[t] ** 0.5 * z_0 + (1 - alphas[t]) ** 0.5 * eps
+        processor.seen = []
+        pipe.unet(noisy, t, c, added_cond_kwargs=added_cond(pooled, time_ids(*size)))
+        maps = [F.interpolate(layer, z_0.shape[2:], mode="bilinear", align_corners=False) for layer in processor.seen]
+        levels.append(torch.stack(maps).mean(0)[0, places].mean(0))
+    pipe.unet.set_attn_processor(own)
+    map = torch.stack(levels).mean(0).double().numpy()
+    return map > threshold_otsu(map)
+
+
+def crop_of(box, factor, size):
+    """In pixels, a twentieth larger on each side, at least a quarter of the picture, with the picture's proportions."""
+    least = [-(-side // 4) for side in size]
+    sides = []
+    for start, length, most, least in zip(box[:2], box[2:], size, least):
+        start, length = start * factor, length * factor
+        wide = max(length + 2 * ((length + 10) // 20), least)
+        first = start - (wide - length) // 2
+        first, last = max(first, 0), min(first + wide, most)
+        length = max(last - first, least)
+        sides.append((min(first, most - length), length))
+    (x, w), (y, h) = sides
+    wide = min(max(w, int(h * size[0] / size[1] + 0.5)), size[0])
+    tall = min(max(h, int(w * size[1] / size[0] + 0.5)), size[1])
+    x = min(max(x - (wide - w) // 2, 0), size[0] - wide)
+    y = min(max(y - (tall - h) // 2, 0), size[1] - tall)
+    return [x, y, wide, tall]
+
+
+def write_boxes(pipe, shape, folder):
+    """The subject's box and the face's in a few pictures' latents, blobs of them on noise."""
+    rng = torch.Generator().manual_seed(shape["seed"] + 302)
+    height, width = shape["image"]
+    factor = pipe.vae_scale_factor
+    tall, wide = height // factor, width // factor
+    cases, latents = [], []
+    for word in (shape["base"], "castle", "owl"):
+        z_0 = torch.randn(1, 4, tall, wide, generator=rng)
+        z_0[:, :, tall // 4 : tall // 2, wide // 4 : wide // 2] += 3 * torch.randn(1, 4, 1, 1, generator=rng)
+        article = "an" if word[0] in "aeiou" else "a"
+        subject, _ = largest(word_mask(pipe, z_0, f"a picture of {article} {word}", word, (height, width)))
+        mask = word_mask(pipe, z_0, f"a picture of the face of {article} {word}", "face", (height, width))
+        x, y, w, h = subject
+        inside = np.zeros_like(mask)
+        inside[y : y + h, x : x + w] = mask[y : y + h, x : x + w]
+        face, _ = largest(inside)
+        if inside.sum() * 2 < mask.sum() or face is None or face[2] * face[3] * 2 > w * h:
+            face = None
+        crops = [crop_of(box, factor, (width, height)) for box in (subject, face or subject)]
+        cases.append({"word": word, "subject": crops[0], "face": crops[1], "is_face": face is not None})
+        latents.append(z_0)
+    save(folder / "boxes.safetensors", {"z_0": torch.cat(latents)})
+    (folder / "boxes.json").write_text(json.dumps(cases, indent=1))
+
+
 def write_pass(pipe, seed, folder):
     """Three rows with their own regions; sizes that no level divides. A row's regions may be empty or everything."""
     rng = torch.Generator().manual_seed(seed)
@@ -120,10 +215,11 @@ def sample(pipe, run, text, subjects):
     """Eq. 19 with masks on the guided steps, Eq. 3 elsewhere; one image, one row a pass.
 
     `text` is what `embed` gives of the prompt. `subjects` has, for each word, its places in c and an offset [len(places), D] for
-    `target` and one for `average`.
+    `target` and one for `average`. The last `len(run["everywhere"])` of them are styles, which have no place in the picture.
     """
     c, negative, pooled, negative_pooled = text
-    words = [subject["places"] for subject in subjects]
+    everywhere = len(run["everywhere"])
+    placed = [subject["places"] for subject in subjects[: len(subjects) - everywhere]]
     ids = time_ids(run["height"], run["width"])
     scale = pipe.vae_scale_factor
     size = (run["height"] // scale, run["width"] // scale)
@@ -153,7 +249,9 @@ def sample(pipe, run, text, subjects):
             seen = processor.seen
         empty = predict(x, t, negative, negative_pooled)
         if first <= i <= last:
-            regions = last_masks = masks_of(seen, words, size)
+            last_masks = masks_of(seen, placed, size)
+            # A style has no place: its region is the whole picture.
+            regions = torch.cat([last_masks, torch.ones(1, everywhere, *size)], 1)
             target = predict(x, t, c, pooled, moved("target", run["semantic_scale"]), regions)
             seen = processor.seen
             eps = empty + run["eta_1"] * (target - empty)
@@ -168,27 +266,30 @@ def sample(pipe, run, text, subjects):
 
 
 def write_runs(pipe, shape, folder):
-    """Two subjects, one of them named twice; the second run without exclusion and guided from the third step on."""
+    """Two subjects, one of them named twice; the third run without exclusion and guided from the third step on; the last
+    with a style, whose offset acts everywhere."""
     rng = torch.Generator().manual_seed(shape["seed"] + 301)
     height, width = shape["image"]
     words = [shape["base"], "castle"]
     prompt = f"a {words[0]} and a {words[1]} beside a {words[0]}"
+    styled = f"{prompt}, in the night"
     dim = pipe.unet.config.cross_attention_dim
-    tokens = [len(base_positions(pipe, prompt, word)[0]) for word in words]
+    tokens = [len(base_positions(pipe, styled, word)[0]) for word in [*words, "night"]]
     offsets = {f"{which}.{g}": torch.randn(count, dim, generator=rng) for which in ("target", "average") for g, count in enumerate(tokens)}
     paper = {
-        "prompt": prompt, "words": words, "height": height, "width": width, "seed": 21, "steps": 6, "guided_steps": [1, 4], "eta_1": 8.5, "eta_2": 1.0,
+        "prompt": prompt, "words": words, "everywhere": [], "height": height, "width": width, "seed": 21, "steps": 6, "guided_steps": [1, 4], "eta_1": 8.5, "eta_2": 1.0,
         "semantic_scale": 0.8, "guidance_scale": 7.5,
     }
-    runs = [paper, {**paper, "seed": 22}, {**paper, "eta_1": 7.5, "eta_2": 0.0, "guided_steps": [3, 5]}]
+    runs = [paper, {**paper, "seed": 22}, {**paper, "eta_1": 7.5, "eta_2": 0.0, "guided_steps": [3, 5]},
+            {**paper, "seed": 23, "prompt": styled, "everywhere": ["night"]}]
     own = pipe.unet.attn_processors
     tensors = dict(offsets)
-    # A word that stands twice has its offset at both.
-    places = [sum(base_positions(pipe, prompt, word), []) for word in words]
-    spread = lambda which, g: offsets[f"{which}.{g}"].repeat(len(places[g]) // tokens[g], 1)
-    subjects = [{"places": places[g], **{which: spread(which, g) for which in ("target", "average")}} for g in range(len(words))]
     for i, run in enumerate(runs):
-        latents, masks = sample(pipe, run, embed(pipe, prompt), subjects)
+        # A word that stands twice has its offset at both.
+        places = [sum(base_positions(pipe, run["prompt"], word), []) for word in run["words"] + run["everywhere"]]
+        spread = lambda which, g: offsets[f"{which}.{g}"].repeat(len(places[g]) // tokens[g], 1)
+        subjects = [{"places": places[g], **{which: spread(which, g) for which in ("target", "average")}} for g in range(len(places))]
+        latents, masks = sample(pipe, run, embed(pipe, run["prompt"]), subjects)
         assert 0.02 < masks.mean() < 0.98, "masks that are empty or everything would test little"
         tensors |= {f"{i}.latents": latents, f"{i}.masks": masks}
     pipe.unet.set_attn_processor(own)
@@ -198,6 +299,7 @@ def write_runs(pipe, shape, folder):
 
 @torch.no_grad()
 def write(pipe, shape, folder):
-    """Both for one checkpoint."""
+    """All of it for one checkpoint."""
     write_pass(pipe, shape["seed"] + 300, folder)
     write_runs(pipe, shape, folder)
+    write_boxes(pipe, shape, folder)

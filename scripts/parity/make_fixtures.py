@@ -57,6 +57,7 @@ def build(out):
     began = time.time()
     expected_schedulers.write(out / "schedulers")
     expected_masks.write_otsu(out / "otsu.safetensors")
+    expected_masks.write_figures(out / "figures.safetensors")
     texts = expected_tokenizer.all_prompts()
     tokenizers = [(f"toy_{name}", TOY / name) for name in ("tokenizer", "tokenizer_2")]
     for name, shape in shapes.SHAPES.items():

@@ -1,4 +1,4 @@
-//! The part of the target that is shown large: `none`, or a box in pixels.
+//! The part of the target that is shown large: a word for where it is, or a box in pixels.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,13 +11,15 @@ use serde::{Deserialize, Serialize};
 pub enum Crop {
     /// No crop.
     None,
-    /// The face; there is no detector for it, and the checks say why.
+    /// The face, where the model's attention to the word finds one.
     Face,
+    /// The subject, where the model's attention to its base word is.
+    Subject,
     /// Left, top, width and height in pixels of the base image; may still lie outside.
     Box([i64; 4]),
 }
 
-const EXPECTED: &str = "none or a box in pixels, left,top,width,height";
+const EXPECTED: &str = "face, subject, none or a box in pixels, left,top,width,height";
 
 impl FromStr for Crop {
     type Err = String;
@@ -26,6 +28,7 @@ impl FromStr for Crop {
         match text {
             "none" => return Ok(Crop::None),
             "face" => return Ok(Crop::Face),
+            "subject" => return Ok(Crop::Subject),
             _ => {}
         }
         let numbers = text.split(',').map(|part| part.trim().parse().ok());
@@ -56,6 +59,7 @@ impl fmt::Display for Crop {
         match self {
             Crop::None => f.write_str("none"),
             Crop::Face => f.write_str("face"),
+            Crop::Subject => f.write_str("subject"),
             Crop::Box([x, y, w, h]) => write!(f, "{x},{y},{w},{h}"),
         }
     }
@@ -66,10 +70,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_box_and_none_are_read_and_written() {
-        assert_eq!("none".parse(), Ok(Crop::None));
+    fn boxes_and_words_are_read_and_written() {
+        for word in ["none", "face", "subject"] {
+            let crop: Crop = word.parse().expect("it is one of the words");
+            assert_eq!(crop.to_string(), word);
+        }
         assert_eq!("1, 2,30,40".parse(), Ok(Crop::Box([1, 2, 30, 40])));
-        for wrong in ["", "1,2,3", "1,2,3,4,5", "a,b,c,d", "subject"] {
+        for wrong in ["", "1,2,3", "1,2,3,4,5", "a,b,c,d", "Face"] {
             assert!(wrong.parse::<Crop>().is_err(), "{wrong}");
         }
         let read: Crop = serde_json::from_str("\"1,2,30,40\"").expect("it is a box");

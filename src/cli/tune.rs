@@ -38,9 +38,14 @@ pub struct TuneFlags {
     #[arg(long, value_name = "FILE")]
     pub target_image: Option<PathBuf>,
 
-    /// Part of the target that is learnt enlarged too, such as a face: left,top,width,height in pixels
-    /// of the base image; or none [default: none]
-    #[arg(long, value_name = "X,Y,W,H|none", allow_hyphen_values = true)]
+    /// Part of the target that is learnt enlarged too: face or subject, found by the model's own
+    /// attention to that word (no trained detector; the subject where there is no plausible face);
+    /// left,top,width,height in pixels of the base image; or none [default: none]
+    #[arg(
+        long,
+        value_name = "face|subject|none|X,Y,W,H",
+        allow_hyphen_values = true
+    )]
     pub crop: Option<Crop>,
 
     /// What the subject is; decides the sentences it is tuned in [default: character]

@@ -29,6 +29,7 @@ use crate::error::usage;
 use crate::io::atomic::write_bytes_atomically;
 use crate::oneactor::actor::Actor;
 use crate::oneactor::base_set::BaseFacts;
+use crate::oneactor::templates;
 use book::{BookScene, PICTURES};
 use page::{Card, Page, Portrait};
 
@@ -130,16 +131,20 @@ impl Prepared for Book {
     }
 
     fn settings(&self) -> Value {
-        let characters = self.job.characters.iter();
-        let characters: Vec<Value> = characters
-            .map(|character| match &character.origin {
-                Origin::Actor(path) => json!({"name": character.name, "actor": path}),
-                Origin::Described(made) => {
-                    json!({"name": character.name, "base": made.base, "tune": made.tune})
-                }
-            })
-            .collect();
-        json!({"title": self.job.title, "characters": characters, "scenes": self.job.sample})
+        let (styles, characters): (Vec<_>, Vec<_>) =
+            (self.job.characters.iter()).partition(|character| character.is_style);
+        let made = |character: &Character| match &character.origin {
+            Origin::Actor(path) => json!({"name": character.name, "actor": path}),
+            Origin::Described(made) => {
+                json!({"name": character.name, "base": made.base, "tune": made.tune})
+            }
+        };
+        json!({
+            "title": self.job.title,
+            "characters": characters.into_iter().map(made).collect::<Vec<_>>(),
+            "style": styles.into_iter().map(made).next(),
+            "scenes": self.job.sample,
+        })
     }
 }
 
@@ -179,8 +184,9 @@ fn prepare(session: &Session, mut job: StoryJob) -> Result<Book> {
     let mut makings = Vec::new();
     for (character, facts) in job.characters.iter().zip(facts) {
         let making = match (&character.origin, facts) {
-            (Origin::Described(made), _) => making(session, made, &job.sample.model.model)
-                .with_context(|| format!("character `{}`", character.name))?,
+            (Origin::Described(made), _) => {
+                making(session, made, &job.sample.model.model).with_context(|| character.title())?
+            }
             (Origin::Actor(_), facts) => Making::Given(Box::new(
                 facts.expect("the facts of every given actor have been read"),
             )),
@@ -206,7 +212,13 @@ fn given_facts(character: &Character) -> Result<Option<BaseFacts>> {
         return Ok(None);
     };
     let actor = Actor::read(path, Device::Cpu);
-    let actor = actor.with_context(|| format!("character `{}`", character.name))?;
+    let actor = actor.with_context(|| character.title())?;
+    if character.is_style && actor.kind != templates::Kind::Style {
+        return Err(usage(format!(
+            "the style: {} was tuned with another --kind, expected --kind style",
+            path.display()
+        )));
+    }
     Ok(Some(actor.facts))
 }
 
@@ -220,9 +232,9 @@ fn base_word<'a>(character: &'a Character, facts: Option<&'a BaseFacts>) -> Resu
     match &words[..] {
         [word] => Ok(word),
         words => Err(usage(format!(
-            "character `{}`: its actor was tuned on several subjects together ({}), expected one, \
-             for [{}] stands for one base word",
-            character.name,
+            "{}: its actor was tuned on several subjects together ({}), expected one, for [{}] \
+             stands for one base word",
+            character.title(),
             words.join(", "),
             character.name
         ))),
@@ -281,7 +293,7 @@ fn execute(session: &Session, book: Book) -> Result<()> {
         let backbone = session.load(&book.model)?;
         for (character, making) in book.job.characters.iter().zip(&book.makings) {
             if let Making::Given(facts) = making {
-                let what = format!("character `{}`: its actor", character.name);
+                let what = format!("{}: its actor", character.title());
                 facts.check_model(&backbone.facts, &what)?;
             }
         }
@@ -295,11 +307,10 @@ fn execute(session: &Session, book: Book) -> Result<()> {
         ..
     } = book;
     for (character, making) in job.characters.iter().zip(makings) {
-        let name = &character.name;
         if !making.is_finished() {
-            session.reporter.note(&format!("character `{name}`:"));
+            session.reporter.note(&format!("{}:", character.title()));
         }
-        make(session, making).with_context(|| format!("character `{name}`"))?;
+        make(session, making).with_context(|| character.title())?;
     }
     let sampling = match sampling {
         Some(sampling) => sampling,
@@ -307,9 +318,18 @@ fn execute(session: &Session, book: Book) -> Result<()> {
     };
     let cards = cards(&job, &scenes, &sampling);
     sample::execute(session, sampling)?;
+    let (mut portraits, mut style) = (Vec::new(), None);
+    for (character, path) in job.characters.iter().zip(&job.sample.actors) {
+        match (portrait(&character.name, path)?, character.is_style) {
+            (portrait, true) => style = Some(portrait),
+            (portrait, false) => portraits.push(portrait),
+        }
+    }
     let html = Page {
         title: &job.title,
-        portraits: portraits(&job)?,
+        language: &job.language,
+        portraits,
+        style,
         cards,
     }
     .to_html()?;
@@ -349,25 +369,23 @@ fn cards<'a>(job: &'a StoryJob, scenes: &[BookScene], sampling: &Sampling) -> Ve
         cast: scene
             .cast
             .iter()
-            .map(|&j| &*job.characters[j].name)
+            .map(|&j| &job.characters[j])
+            .filter(|character| !character.is_style)
+            .map(|character| &*character.name)
             .collect(),
     };
     scenes.iter().enumerate().map(card).collect()
 }
 
-/// The characters, each with its target image where that lies beside the actor.
-fn portraits(job: &StoryJob) -> Result<Vec<Portrait<'_>>> {
-    let mut portraits = Vec::new();
-    for (character, path) in job.characters.iter().zip(&job.sample.actors) {
-        let actor = Actor::read(path, Device::Cpu)?;
-        let picture = path
-            .with_file_name("base")
-            .join(format!("{:02}.png", actor.target));
-        portraits.push(Portrait {
-            name: &character.name,
-            prompt: actor.facts.prompt,
-            picture: picture.is_file().then_some(picture),
-        });
-    }
-    Ok(portraits)
+/// A character or the style, with its target image where that lies beside the actor.
+fn portrait<'a>(name: &'a str, path: &Path) -> Result<Portrait<'a>> {
+    let actor = Actor::read(path, Device::Cpu)?;
+    let picture = path
+        .with_file_name("base")
+        .join(format!("{:02}.png", actor.target));
+    Ok(Portrait {
+        name,
+        prompt: actor.facts.prompt,
+        picture: picture.is_file().then_some(picture),
+    })
 }

@@ -1,6 +1,7 @@
 //! `tune`: an actor from base images.
 
 mod choice;
+mod crop;
 mod layout;
 mod photo;
 mod resume;
@@ -20,7 +21,7 @@ use super::session::Session;
 use super::{Prepared, create_folder, work_off};
 use crate::cli::sample::Preset;
 use crate::cli::tune::Kind;
-use crate::cli::{CommandLine, TuneFlags};
+use crate::cli::{CommandLine, Crop, TuneFlags};
 use crate::config::batch::Settings;
 use crate::config::{TuneJob, plan};
 use crate::error::usage;
@@ -31,7 +32,8 @@ use crate::oneactor::projector::Head;
 use crate::oneactor::templates;
 use crate::oneactor::tune::{StepReport, TuneOptions, Tuner};
 use crate::sdxl::Backbone;
-use choice::{crop_box, num_auxiliary, target};
+use choice::{describe_target, num_auxiliary, target};
+use crop::Resolved;
 use layout::Layout;
 use photo::TargetPhoto;
 use resume::{open_log, resume, save_checkpoint};
@@ -106,7 +108,7 @@ pub(super) fn prepare(session: &Session, job: TuneJob) -> Result<Tuning> {
         )));
     }
     let base = BaseSet::read(&layout.base())?;
-    let target = target(&job, &base, session)?;
+    let target = target(&job, &base)?;
     let num_auxiliary = num_auxiliary(&job, &base)?;
     let mut named = job.model.clone();
     named
@@ -125,13 +127,10 @@ pub(super) fn prepare(session: &Session, job: TuneJob) -> Result<Tuning> {
     }
     let read = |path: &PathBuf| TargetPhoto::read(path, &layout, &base.facts, &model);
     let photo = job.target_image.as_ref().map(read).transpose()?;
-    let crop = job
-        .crop
-        .map(|part| crop_box(part, &base.facts))
-        .transpose()?;
+    crop::check(job.crop, &base.facts, &model)?;
     let mut settings = settings(&job, &base.facts, num_auxiliary, target, &model)?;
-    if let Some([x, y, w, h]) = crop {
-        settings.insert("crop".to_owned(), json!(format!("{x},{y},{w},{h}")));
+    if job.crop != Crop::None {
+        settings.insert("crop".to_owned(), json!(job.crop));
     }
     if let Some(photo) = &photo {
         settings.insert("target_image_crc32".to_owned(), json!(photo.facts.crc32));
@@ -223,6 +222,7 @@ pub(super) fn execute(session: &Session, tuning: Tuning) -> Result<()> {
             .note(&format!("{} is there already", layout.actor().display()));
         return Ok(());
     }
+    describe_target(job, &tuning.base, tuning.target, session);
     let started = Instant::now();
     let backbone = session.load(&tuning.model)?;
     create_folder(&job.output_dir)?;
@@ -238,7 +238,8 @@ pub(super) fn execute(session: &Session, tuning: Tuning) -> Result<()> {
             &joined
         }
     };
-    let mut tuner = Tuner::new(&backbone, base, options(&tuning))?;
+    let crop = crop::resolve(session, job.crop, &backbone, base, tuning.target)?;
+    let mut tuner = Tuner::new(&backbone, base, options(&tuning, &crop))?;
     // Prompts and target are encoded: from here on only the U-Net runs.
     backbone.release_text_encoders();
     backbone.release_vae();
@@ -270,6 +271,7 @@ pub(super) fn execute(session: &Session, tuning: Tuning) -> Result<()> {
     save_config(
         session,
         &tuning,
+        &crop,
         &backbone,
         &summary,
         started.elapsed().as_secs_f64(),
@@ -318,13 +320,13 @@ fn row(report: &StepReport, seconds: f64) -> Value {
     })
 }
 
-fn options(tuning: &Tuning) -> TuneOptions {
+fn options(tuning: &Tuning, crop: &Resolved) -> TuneOptions {
     let Tuning {
         job, num_auxiliary, ..
     } = tuning;
     TuneOptions {
         target: tuning.target,
-        crop: job.crop,
+        crop: crop.part,
         kind: kind(job.kind),
         head: match job.preset {
             Preset::Paper => Head::AdaIn,
@@ -355,6 +357,7 @@ fn kind(kind: Kind) -> templates::Kind {
 fn save_config(
     session: &Session,
     tuning: &Tuning,
+    crop: &Resolved,
     backbone: &Backbone,
     summary: &Value,
     seconds: f64,
@@ -365,6 +368,8 @@ fn save_config(
         "command": "tune",
         "parameters": tuning.settings,
         "target_choice": tuning.photo.is_none().then_some(tuning.job.target),
+        "crop_box": crop.facts[0],
+        "crop_shows": crop.facts[1],
         "target_image": tuning.photo.as_ref().map(|photo| &photo.facts.name),
         "prompt": tuning.base.facts.prompt,
         "subject": match &tuning.base.facts.base_words[..] {

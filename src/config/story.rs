@@ -4,6 +4,7 @@
 //! model and without the actors that it names.
 
 mod scenes;
+mod style;
 
 use std::path::{Path, PathBuf};
 
@@ -21,6 +22,7 @@ use crate::cli::{
 };
 use crate::error::usage;
 use scenes::{MOST_SCENES, check_names, scenes};
+use style::Style;
 
 pub use scenes::{StoryScene, fill_in_names};
 
@@ -31,7 +33,10 @@ pub struct StoryJob {
     pub file: PathBuf,
     /// The heading of its page.
     pub title: String,
-    /// Those that are in a scene, in the order in which they enter.
+    /// The language of title and captions, BCP 47.
+    pub language: String,
+    /// Those that are in a scene, in the order in which they enter; behind them the style that acts
+    /// in every scene, where there is one.
     pub characters: Vec<Character>,
     /// Names of those that are in none.
     pub unused: Vec<String>,
@@ -49,6 +54,26 @@ pub struct Character {
     pub name: String,
     /// Where its actor comes from.
     pub origin: Origin,
+    /// Whether it is the story's style, which is nobody.
+    pub is_style: bool,
+}
+
+impl Character {
+    /// As messages name it.
+    pub fn title(&self) -> String {
+        match self.is_style {
+            true => "the style".to_owned(),
+            false => format!("character `{}`", self.name),
+        }
+    }
+
+    /// Its actor, in the folder of the story's results where it is made for the story.
+    fn actor(&self) -> PathBuf {
+        match &self.origin {
+            Origin::Actor(path) => path.clone(),
+            Origin::Described(made) => made.tune.dir.join(ACTOR_FILE),
+        }
+    }
 }
 
 /// Where the actor of a character comes from.
@@ -74,12 +99,21 @@ pub struct Description {
 #[serde(default)]
 struct StoryKeys {
     title: Option<String>,
+    language: Option<String>,
     characters: Option<Settings>,
+    style: Option<Value>,
     scenes: Option<Vec<Value>>,
     drawing: Option<Settings>,
 }
 
-const STORY_KEYS: [&str; 4] = ["title", "characters", "scenes", "drawing"];
+const STORY_KEYS: [&str; 6] = [
+    "title",
+    "language",
+    "characters",
+    "style",
+    "scenes",
+    "drawing",
+];
 
 /// The key of a character that was tuned before.
 #[derive(Default, Deserialize)]
@@ -130,6 +164,7 @@ impl StoryJob {
         check_settings::<ModelFlags>(&root, &known)?;
         let story: StoryKeys = layers::read(root.clone())?;
         let title = text("title", story.title)?;
+        let language = language(story.language)?;
         let drawing = story.drawing.unwrap_or_default();
         let keys = [drawing_keys(), keys_of::<GuidanceFlags>()].concat();
         let plain = ["no_actor", "offsets", "semantic_interpolation"];
@@ -140,7 +175,11 @@ impl StoryJob {
         let described = story.characters.unwrap_or_default();
         let names: Vec<&str> = described.keys().map(String::as_str).collect();
         check_names(&names)?;
-        let (scenes, order) = scenes(&story.scenes.unwrap_or_default(), &names)?;
+        let style = story.style.map(|value| Style::read(value, &names));
+        let style = style.transpose()?;
+        let phrase = style.as_ref().map(|style| &*style.phrase);
+        let list = story.scenes.unwrap_or_default();
+        let (mut scenes, order) = scenes(&list, &names, phrase)?;
         let model = layers::layered(&[
             &layers::settings(&flags.model)?,
             &only(&root, &keys_of::<ModelFlags>()),
@@ -153,7 +192,10 @@ impl StoryJob {
         };
         let check = |name: &str| {
             let place = || format!("character `{name}`");
-            maker.check(name, &described[name]).with_context(place)
+            let folder = output_dir.join("characters").join(name);
+            maker
+                .check(name, &described[name], folder)
+                .with_context(place)
         };
         // Who is in no scene is checked all the same, and then left out.
         let (mut characters, mut unused) = (Vec::new(), Vec::new());
@@ -165,11 +207,17 @@ impl StoryJob {
             }
         }
         characters.sort_by_key(|(place, _)| *place);
-        let characters: Vec<Character> = characters.into_iter().map(|(_, c)| c).collect();
+        let mut characters: Vec<Character> = characters.into_iter().map(|(_, c)| c).collect();
+        if let Some(style) = style {
+            let place = characters.len();
+            scenes.iter_mut().for_each(|scene| scene.cast.push(place));
+            characters.push(style.check(&maker)?);
+        }
         let sample = maker.sample_job(&scenes, &characters)?;
         Ok(Self {
             file: file.to_owned(),
             title,
+            language,
             characters,
             unused,
             scenes,
@@ -188,8 +236,13 @@ struct Maker<'a> {
 }
 
 impl Maker<'_> {
-    fn check(&self, name: &str, value: &Value) -> Result<Character> {
-        let name = name.to_owned();
+    /// A character that is made in `folder`, unless it is there already.
+    fn check(&self, name: &str, value: &Value, folder: PathBuf) -> Result<Character> {
+        let character = |origin| Character {
+            name: name.to_owned(),
+            origin,
+            is_style: false,
+        };
         let Value::Object(settings) = value else {
             return Err(usage(format!(
                 "found {}, expected an object: {{\"actor\": …}} or {{\"prompt\": …, \"subject\": …}}",
@@ -205,22 +258,20 @@ impl Maker<'_> {
                     "found `actor` and `{key}`: an actor is tuned already, leave one of them out"
                 )));
             }
-            let origin = Origin::Actor(actor(&path)?);
-            return Ok(Character { name, origin });
+            return Ok(character(Origin::Actor(actor(&path)?)));
         }
         if !settings.contains_key("prompt") {
             return Err(usage(
                 "key `prompt` is missing: expected `actor`, or `prompt` and `subject`",
             ));
         }
-        let origin = Origin::Described(Box::new(self.description(&name, settings)?));
-        Ok(Character { name, origin })
+        let made = self.description(settings, &folder)?;
+        Ok(character(Origin::Described(Box::new(made))))
     }
 
-    fn description(&self, name: &str, settings: &Settings) -> Result<Description> {
+    fn description(&self, settings: &Settings, folder: &Path) -> Result<Description> {
         check_settings::<GenerateBaseFlags>(settings, &description_keys())?;
         check_settings::<TuneFlags>(settings, &description_keys())?;
-        let folder = self.output_dir.join("characters").join(name);
         let mut flags = layers::settings(self.flags)?;
         // The seed of flags and drawing is that of the first scene.
         let mut drawing = only(&self.drawing, &drawing_keys());
@@ -263,11 +314,7 @@ impl Maker<'_> {
         flags.insert("output_dir".to_owned(), json!(self.output_dir));
         let flags: SampleFlags =
             layers::read(layers::layered(&[&flags, &self.drawing, &self.model]))?;
-        let folder = self.output_dir.join("characters");
-        let actors = characters.iter().map(|character| match &character.origin {
-            Origin::Actor(path) => path.clone(),
-            Origin::Described(_) => folder.join(&character.name).join(ACTOR_FILE),
-        });
+        let actors = characters.iter().map(Character::actor);
         SampleJob::check_with(&flags, || Ok(actors.collect()))
     }
 }
@@ -337,6 +384,24 @@ fn text(key: &str, value: Option<String>) -> Result<String> {
     Err(usage(format!(
         "key `{key}`: found {found}, expected some text"
     )))
+}
+
+/// A language tag, by which readers' programs pronounce and hyphenate; English where none is named.
+fn language(tag: Option<String>) -> Result<String> {
+    let Some(tag) = tag else {
+        return Ok("en".to_owned());
+    };
+    let is_part = |part: &str| {
+        (1..=8).contains(&part.len()) && part.chars().all(|c| c.is_ascii_alphanumeric())
+    };
+    let first = tag.split('-').next().unwrap_or_default();
+    match tag.split('-').all(is_part) && first.chars().all(|c| c.is_ascii_alphabetic()) {
+        true => Ok(tag),
+        false => Err(usage(format!(
+            "key `language`: found \"{tag}\", expected a language tag such as \"en\", \"de\" or \
+             \"pt-BR\""
+        ))),
+    }
 }
 
 fn named(keys: &[&str]) -> Keys {

@@ -24,8 +24,8 @@ pub struct TuneJob {
     pub target: Target,
     /// A photo that is the target in place of a base image.
     pub target_image: Option<PathBuf>,
-    /// Left, top, width and height of the part that is learnt enlarged too.
-    pub crop: Option<[i64; 4]>,
+    /// The part that is learnt enlarged too.
+    pub crop: Crop,
     /// What the subject is.
     pub kind: Kind,
     /// Most steps to take.
@@ -72,13 +72,14 @@ impl TuneJob {
                 image.display()
             )));
         }
+        let kind = flags.kind.unwrap_or(Kind::Character);
         Ok(Self {
             output_dir: dir.clone(),
             dir,
             target: target(flags.target.unwrap_or(Target::Auto))?,
             target_image: flags.target_image.clone(),
-            crop: crop(flags.crop.unwrap_or(Crop::None))?,
-            kind: flags.kind.unwrap_or(Kind::Character),
+            crop: crop(flags.crop.unwrap_or(Crop::None), kind)?,
+            kind,
             max_steps: check::count(
                 "--max-steps",
                 flags.max_steps.unwrap_or(1000),
@@ -115,15 +116,14 @@ impl TuneJob {
     }
 }
 
-/// The box is checked against the size of the base images once that is known.
-fn crop(crop: Crop) -> Result<Option<[i64; 4]>> {
-    match crop {
-        Crop::None => Ok(None),
-        Crop::Box(part) => Ok(Some(part)),
-        Crop::Face => Err(usage(
-            "--crop face: there is no face detector in this program (README, \"Limits\", says why): \
-             name the box of the face in pixels, --crop left,top,width,height",
-        )),
+/// A box is checked against the size of the base images once that is known.
+fn crop(crop: Crop, kind: Kind) -> Result<Crop> {
+    match (crop, kind) {
+        (Crop::Face | Crop::Subject, Kind::Style) => Err(usage(format!(
+            "found --crop {crop} and --kind style, expected none or a box in pixels, \
+             left,top,width,height: a style is everywhere in its picture"
+        ))),
+        _ => Ok(crop),
     }
 }
 
@@ -226,6 +226,27 @@ mod tests {
         );
         let error = TuneJob::check(&flags(Some(0), None)).expect_err("none at once");
         assert!(error.to_string().starts_with("--micro-batch: found 0"));
+        Ok(())
+    }
+
+    #[test]
+    fn a_style_has_no_place_to_be_cropped_to() -> Result<()> {
+        let flags = |crop| TuneFlags {
+            dir: Some("runs/ink".into()),
+            kind: Some(Kind::Style),
+            crop: Some(crop),
+            ..TuneFlags::default()
+        };
+        for crop in [Crop::Face, Crop::Subject] {
+            let error = TuneJob::check(&flags(crop)).expect_err("there is no such place");
+            assert!(
+                error
+                    .to_string()
+                    .contains(&format!("found --crop {crop} and --kind style"))
+            );
+        }
+        let named = TuneJob::check(&flags(Crop::Box([0, 0, 32, 32])))?;
+        assert_eq!(named.crop, Crop::Box([0, 0, 32, 32]));
         Ok(())
     }
 

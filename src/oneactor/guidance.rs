@@ -87,22 +87,24 @@ impl ClusterGuidance {
 
     /// The same with each word's offset confined to the mask of its subject (the paper's
     /// independent variant): inside it cross-attention finds the word's offset key and value,
-    /// outside the plain ones, in the target's row and in the average's alike.
+    /// outside the plain ones, in the target's row and in the average's alike. `placed` says of each
+    /// word of the prompt whether it has a subject with a mask; the offset of one that has none, a
+    /// style's, acts everywhere.
     ///
     /// # Errors
     /// As [`ClusterGuidance::new`].
     pub fn with_regions(
         negative: &Conditioning,
-        prompt: &BaseWordPrompt,
+        (prompt, placed): (&BaseWordPrompt, &[bool]),
         offsets: &Offsets,
         settings: &GuidanceSettings,
     ) -> Result<Self> {
         let embeds = branches(prompt, offsets, settings, |offset| {
-            Regions::both_states(prompt, offset)
+            Regions::both_states(prompt, placed, offset)
         })?;
         let rows = embeds.len() + 1;
         Ok(ClusterGuidance {
-            regions: Some(Regions::new(prompt, rows, settings.guided_steps)),
+            regions: Some(Regions::new(prompt, placed, rows, settings.guided_steps)),
             ..Self::from_branches(negative, prompt, &embeds, settings)
         })
     }
@@ -133,7 +135,7 @@ impl ClusterGuidance {
     }
 
     /// Masks `[B, G, H, W]` of the subjects at the last guided step, ones and zeros, in the order of
-    /// the prompt's words; `None` where offsets act everywhere, or nothing has been drawn.
+    /// those of the prompt's words that have a place; `None` where offsets act everywhere, or nothing has been drawn.
     pub fn masks(&self) -> Option<Tensor> {
         self.regions.as_ref().and_then(Regions::masks)
     }

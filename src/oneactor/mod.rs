@@ -16,6 +16,7 @@
 //! | steps 1-20 | `guided_steps`, inclusive, counted from 1 | of 30 | [`guidance`] |
 //! | g | `semantic_interpolation`, Fig. 3 | 1 | [`interpolation`] |
 //! | masks of the subjects | `masks`, ones and zeros, by Otsu from attention maps | `[G, 128, 128]` | [`masks`], [`otsu`], `regions` |
+//! | the target's crop | `crop`, `crop_box`: left, top, width, height in pixels | `[4]` | [`crop`], [`attention_box`], [`figure`] |
 //! | z_0, z_t, ε, t | `z_0`, `z_t`, `eps`, `timesteps` | `[4, 128, 128]` | [`tune`] |
 //!
 //! All sizes follow from the model: SD 1.5 at 512 px has h `[1280, 8, 8]` and c `[77, 768]`, SD 2.1 at
@@ -23,10 +24,12 @@
 
 pub mod actor;
 pub mod adamw;
+pub mod attention_box;
 pub mod base_set;
 pub mod base_word;
 pub mod convergence;
 pub mod crop;
+pub mod figure;
 pub mod guidance;
 pub mod interpolation;
 pub mod loss;

@@ -4,6 +4,9 @@
 //! The masks of a step come from the attention of the step before, in the conditional row: Eq. (19)
 //! needs the masks for its own rows, so that a step can not wait for its own attention. Step 1 has
 //! no step before it; there the plain prompt is passed once for its attention alone.
+//!
+//! A style has no place in the picture. Its word is not looked for, and its offset acts everywhere,
+//! beside the others' in their masks.
 
 use std::cell::RefCell;
 
@@ -32,15 +35,16 @@ pub(super) struct Regions {
 }
 
 /// Tokens whose attention is looked at.
-struct Watched {
+pub(super) struct Watched {
     /// Their places in the row `[T]`.
-    tokens: Tensor,
+    pub tokens: Tensor,
     /// For each word, which of the T are its own.
-    words: Vec<Vec<i64>>,
+    pub words: Vec<Vec<i64>>,
 }
 
 impl Watched {
-    fn new(places: &[Vec<i64>], like: &Tensor) -> Self {
+    /// Those at these places, a list for each word, on the device of `like`.
+    pub fn new(places: &[Vec<i64>], like: &Tensor) -> Self {
         let mut next = 0..;
         Watched {
             tokens: Tensor::from_slice(&places.concat()).to_device(like.device()),
@@ -53,10 +57,20 @@ impl Watched {
 }
 
 impl Regions {
-    /// For guided steps with `rows` rows, the first of them without the prompt.
-    pub fn new(prompt: &BaseWordPrompt, rows: usize, guided_steps: (usize, usize)) -> Self {
+    /// For guided steps with `rows` rows, the first of them without the prompt. `placed` says of each
+    /// word of the prompt whether it has a place in the picture.
+    pub fn new(
+        prompt: &BaseWordPrompt,
+        placed: &[bool],
+        rows: usize,
+        guided_steps: (usize, usize),
+    ) -> Self {
         let c = &prompt.conditioning.prompt_embeds;
-        let places = prompt.places();
+        let places = prompt.places().into_iter().zip(placed);
+        let places: Vec<Vec<i64>> = places
+            .filter(|(_, is_placed)| **is_placed)
+            .map(|(places, _)| places)
+            .collect();
         let plain_tokens = c.size()[1];
         let (with_prompt, appended) = rules(&places, plain_tokens);
         let mut negative = vec![Answers::Everywhere; plain_tokens as usize];
@@ -78,16 +92,28 @@ impl Regions {
         }
     }
 
-    /// c, and behind it each word's tokens with the word's own part of `semantic_offset [1, W, D]`
-    /// added: `[1, S + P, D]`.
-    pub fn both_states(prompt: &BaseWordPrompt, semantic_offset: &Tensor) -> Tensor {
+    /// c, in which words without a place are shifted by their own part of `semantic_offset
+    /// [1, W, D]`, and behind it the tokens of each word with a place, shifted by its own part:
+    /// `[1, S + P, D]`.
+    pub fn both_states(
+        prompt: &BaseWordPrompt,
+        placed: &[bool],
+        semantic_offset: &Tensor,
+    ) -> Tensor {
         let c = &prompt.conditioning.prompt_embeds; // [1, S, D]
-        let mut parts = vec![c.shallow_clone()];
+        let mut everywhere = c.shallow_clone();
+        let mut parts = Vec::new();
         for (word, places) in prompt.places().iter().enumerate() {
+            if !placed[word] {
+                let shifted = prompt.shifted_words(semantic_offset, word..word + 1);
+                everywhere += shifted - c;
+                continue;
+            }
             let places = Tensor::from_slice(places).to_device(c.device());
             let shifted = prompt.shifted_words(semantic_offset, word..word + 1);
             parts.push(shifted.index_select(1, &places));
         }
+        parts.insert(0, everywhere);
         Tensor::cat(&parts, 1)
     }
 

@@ -72,7 +72,7 @@ fn filled(template: &str, base_words: &[&str]) -> String {
 }
 
 /// "an" before a vowel; English has exceptions, which do no harm here.
-fn article(word: &str) -> &'static str {
+pub(super) fn article(word: &str) -> &'static str {
     let first = word.chars().next().map(|c| c.to_ascii_lowercase());
     match first {
         Some('a' | 'e' | 'i' | 'o' | 'u') => "an",

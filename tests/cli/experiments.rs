@@ -271,44 +271,12 @@ fn an_ablation_needs_a_finished_actor_with_all_losses() {
 }
 
 #[test]
-fn a_crop_of_the_target_is_one_more_variant() {
-    let folder = folder_with_actor("crop");
-    let line = "tune robot --target 1 --max-steps 3";
-    let losses = || text(&folder.join("robot/tune.jsonl"));
-    oneactor(&folder, &format!("{line} --crop none"))
-        .exits_with(0)
-        .says("is there already");
-    oneactor(&folder, &format!("{line} --crop 20,10,24,20"))
-        .exits_with(2)
-        .says("crop: none there, \"20,10,24,20\" here");
-    let without = losses();
-    oneactor(&folder, &format!("{line} --crop 20,10,24,20 --overwrite")).exits_with(0);
-    assert_ne!(losses(), without);
-    assert_eq!(
-        json(&folder.join("robot/tune.json"))["parameters"]["crop"],
-        "20,10,24,20"
-    );
-    for (crop, message) in [
-        ("face", "there is no face detector in this program"),
-        ("subject", "expected none or a box in pixels"),
-        (
-            "50,0,20,20",
-            "found 50,0,20,20, expected left,top,width,height of a box within",
-        ),
-        ("-1,0,20,20", "found -1,0,20,20"),
-        ("0,0,0,20", "found 0,0,0,20"),
-        (
-            "0,0,15,15",
-            "of 64 x 64 pixels, at least 16 wide or 16 high",
-        ),
-        (
-            "0,0,9223372036854775807,9223372036854775807",
-            "expected left,top",
-        ),
-    ] {
-        oneactor(&folder, &format!("{line} --overwrite --crop {crop}"))
-            .exits_with(2)
-            .says(message)
-            .writes_nothing();
+fn an_ablation_warns_once_of_what_all_its_columns_share() {
+    let folder = folder_with_actor("ablate-warning");
+    let long = "very ".repeat(40);
+    let line = format!("ablate robot -p 'a robot in a {long} long street' --steps 1");
+    for line in [format!("{line} --dry-run"), line] {
+        let run = oneactor(&folder, &line).exits_with(0);
+        assert_eq!(run.stderr.matches("warning: ").count(), 1, "{}", run.stderr);
     }
 }

@@ -7,6 +7,7 @@ mod batches;
 mod common;
 mod control;
 mod control_elsewhere;
+mod crops;
 mod experiments;
 mod interruption;
 mod loras;
@@ -15,6 +16,7 @@ mod prompts;
 mod several;
 mod stable_diffusion;
 mod stories;
+mod styles;
 mod target_image;
 mod whole_job;
 

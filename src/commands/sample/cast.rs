@@ -18,6 +18,7 @@ use crate::config::{DrawingJob, SampleJob};
 use crate::error::usage;
 use crate::oneactor::actor::Actor;
 use crate::oneactor::base_set::BaseFacts;
+use crate::oneactor::templates::Kind;
 use crate::progress::Reporter;
 use crate::sdxl::prompt::Tokenizers;
 use crate::sdxl::prompt_pair::PromptPair;
@@ -33,6 +34,7 @@ pub(super) struct Cast(Vec<Member>);
 struct Member {
     path: PathBuf,
     facts: BaseFacts,
+    kind: Kind,
     crc32: String,
 }
 
@@ -44,8 +46,11 @@ pub(in crate::commands) struct Scene {
     /// The base words that it holds, in the order of the actors; where a plain picture is drawn
     /// again, those that it was drawn with. A long prompt keeps each in one chunk.
     pub words: Vec<String>,
+    /// For each word, whether its subject has a place in the picture: a style has none.
+    pub placed: Vec<bool>,
     /// Whose they are, as places among the actors, in ascending order; none for the plain model.
     pub acting: Vec<usize>,
+    has_masks: bool,
 }
 
 impl Scene {
@@ -65,10 +70,17 @@ impl Scene {
         }
     }
 
-    /// Whether each subject's offset is confined to its mask: with several actors. The offsets of
-    /// one actor act everywhere, those of several subjects that were tuned together too.
+    /// Whether each subject's offset is confined to its mask: with several actors that have a place
+    /// in the picture. The offsets of one actor act everywhere, those of several subjects that were
+    /// tuned together too, and those of a style always.
     pub fn has_masks(&self) -> bool {
-        self.acting.len() > 1
+        self.has_masks
+    }
+
+    /// The words whose subjects have a mask where there are masks, in their order.
+    pub fn placed_words(&self) -> impl Iterator<Item = &String> {
+        let words = self.words.iter().zip(&self.placed);
+        words.filter(|(_, placed)| **placed).map(|(word, _)| word)
     }
 }
 
@@ -90,9 +102,13 @@ impl Cast {
     /// When a file can not be read, or two actors are of different models.
     pub fn read_apart(paths: &[PathBuf]) -> Result<Self> {
         let member = |path: &PathBuf| -> Result<Member> {
-            let facts = Actor::read(path, Device::Cpu)?.facts;
-            let (path, crc32) = (path.clone(), crc32_of(path)?);
-            Ok(Member { path, facts, crc32 })
+            let Actor { facts, kind, .. } = Actor::read(path, Device::Cpu)?;
+            Ok(Member {
+                path: path.clone(),
+                facts,
+                kind,
+                crc32: crc32_of(path)?,
+            })
         };
         let members = paths.iter().map(member).collect::<Result<Vec<_>>>()?;
         for other in members.iter().skip(1) {
@@ -130,8 +146,22 @@ impl Cast {
     /// A prompt in which these actors act, as places among all of them, and no others.
     pub fn scene_of(&self, prompt: String, acting: Vec<usize>) -> Scene {
         let words = acting.iter().flat_map(|&i| &self.0[i].facts.base_words);
+        let words = words.cloned().collect();
+        self.scene_with(prompt, words, acting)
+    }
+
+    /// A prompt with these words of the actors that act.
+    fn scene_with(&self, prompt: String, words: Vec<String>, acting: Vec<usize>) -> Scene {
+        let acting_members: Vec<&Member> = acting.iter().map(|&i| &self.0[i]).collect();
+        let has_place = |member: &&&Member| member.kind != Kind::Style;
+        let is_placed = |word: &String| {
+            let mut owners = acting_members.iter().filter(has_place);
+            owners.any(|member| member.facts.base_words.contains(word))
+        };
         Scene {
-            words: words.cloned().collect(),
+            placed: words.iter().map(is_placed).collect(),
+            has_masks: acting_members.iter().filter(has_place).count() > 1,
+            words,
             prompt,
             acting,
         }
@@ -203,11 +233,7 @@ impl Cast {
                 )));
             }
         }
-        Ok(Scene {
-            prompt,
-            words: named,
-            acting,
-        })
+        Ok(self.scene_with(prompt, named, acting))
     }
 
     /// The prompt with `[b]` filled in, which must be of a single base word.

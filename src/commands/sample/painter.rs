@@ -164,7 +164,8 @@ impl<'a> Painter<'a> {
     /// the latents, before the picture itself.
     fn save_masks(&self, session: &Session, picture: &Picture, masks: &Tensor) -> Result<()> {
         let ResolvedDrawing { width, height, .. } = self.sampling.drawing;
-        for (i, (path, word)) in picture.masks.iter().zip(&picture.scene.words).enumerate() {
+        let words = picture.scene.placed_words();
+        for (i, (path, word)) in picture.masks.iter().zip(words).enumerate() {
             let mask = masks.narrow(0, i as i64, 1).unsqueeze(0); // [1, 1, H, W]
             let pixels = mask.upsample_nearest2d([height, width], None, None);
             save_png(path, &to_rgb(&pixels.repeat([1, 3, 1, 1]), 0)?, &[])?;
@@ -205,7 +206,10 @@ impl<'a> Painter<'a> {
             }
         };
         let guidance = match scene.has_masks() {
-            true => ClusterGuidance::with_regions(&negative, &prompt, offsets, &settings)?,
+            true => {
+                let prompt = (&prompt, &scene.placed[..]);
+                ClusterGuidance::with_regions(&negative, prompt, offsets, &settings)?
+            }
             false => ClusterGuidance::new(&negative, &prompt, offsets, &settings)?,
         };
         Ok(Guide::Cluster(Box::new(guidance)))

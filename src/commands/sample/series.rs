@@ -120,7 +120,7 @@ impl Series<'_> {
             .save_latents
             .then(|| path.with_extension("safetensors"));
         let masks = match self.job.save_masks && self.is_guided && scene.has_masks() {
-            true => mask_paths(&path, &scene.words),
+            true => mask_paths(&path, scene.placed_words()),
             false => Vec::new(),
         };
         let is_finished = !self.job.drawing.overwrite
@@ -143,7 +143,7 @@ impl Series<'_> {
 
 /// `0000-7-mask-cat.png` beside the picture `0000-7.png`, one for each word. What a file name should
 /// not hold becomes a hyphen; words that are then alike are numbered.
-fn mask_paths(picture: &Path, words: &[String]) -> Vec<PathBuf> {
+fn mask_paths<'a>(picture: &Path, words: impl Iterator<Item = &'a String>) -> Vec<PathBuf> {
     let stem = picture.file_stem().unwrap_or_default().to_string_lossy();
     let mut paths: Vec<PathBuf> = Vec::new();
     for word in words {

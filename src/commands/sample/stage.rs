@@ -122,8 +122,8 @@ fn tell_of_missing_masks(session: &Session, scenes: &[Scene]) {
     let without_masks = scenes.iter().filter(|scene| !scene.has_masks()).count();
     if without_masks > 0 {
         session.reporter.note(&format!(
-            "{without_masks} of {} prompts name one actor only, which acts everywhere: there are no \
-             masks of their pictures",
+            "{without_masks} of {} prompts name fewer than two actors that have a place in the \
+             picture, and offsets act everywhere: there are no masks of their pictures",
             scenes.len()
         ));
     }

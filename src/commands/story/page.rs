@@ -11,11 +11,15 @@ use crate::io::html::{escape, png_data_uri};
 /// What the page shows.
 pub(super) struct Page<'a> {
     pub title: &'a str,
+    /// BCP 47.
+    pub language: &'a str,
     pub portraits: Vec<Portrait<'a>>,
+    /// The style of all pictures, where there is one.
+    pub style: Option<Portrait<'a>>,
     pub cards: Vec<Card<'a>>,
 }
 
-/// A character.
+/// A character, or the style.
 pub(super) struct Portrait<'a> {
     pub name: &'a str,
     /// The prompt of its base images.
@@ -33,8 +37,8 @@ pub(super) struct Card<'a> {
     pub cast: Vec<&'a str>,
 }
 
-/// Colours follow the reader's setting; on paper they are black on white, and no picture is torn
-/// from its caption.
+/// Colours follow the reader's setting; on paper they are black on white, two pictures stand side by
+/// side in the order of the story, and none is torn from its caption.
 const STYLE: &str = "\
 :root { color-scheme: light dark; --paper: #fdfbf7; --ink: #222; --faint: #5c5c5c; --line: #d9d4c8; }
 @media (prefers-color-scheme: dark) {
@@ -62,8 +66,10 @@ img { display: block; width: 100%; height: auto; border: 1px solid var(--line);
   body { max-width: none; padding: 0; font-size: 11pt; }
   figure { break-inside: avoid; }
   h2 { break-after: avoid; }
-  .scenes { display: block; columns: 2; column-gap: 1.5rem; }
-  .scenes figure { margin-bottom: 1.5rem; }
+  .scenes { display: block; font-size: 0; text-align: center; orphans: 1; widows: 1; }
+  .scenes figure { display: inline-block; width: 42%; margin: 0 0 1.25rem; vertical-align: top;
+    font-size: 11pt; text-align: left; }
+  .scenes figure:nth-child(odd) { margin-right: 4%; }
 }
 ";
 
@@ -78,11 +84,12 @@ impl Page<'_> {
     pub(super) fn to_html(&self) -> Result<String> {
         let title = escape(self.title);
         let mut html = format!(
-            "<!DOCTYPE html>\n<html>\n<head>\n<meta charset=\"utf-8\" />\n\
+            "<!DOCTYPE html>\n<html lang=\"{}\">\n<head>\n<meta charset=\"utf-8\" />\n\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\" />\n\
              <meta name=\"generator\" content=\"oneactor {}\" />\n\
              <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
              <header><h1>{title}</h1></header>\n",
+            escape(self.language),
             env!("CARGO_PKG_VERSION")
         );
         html += "<main class=\"scenes\">\n";
@@ -90,16 +97,24 @@ impl Page<'_> {
             html += &card.to_html()?;
         }
         html += "</main>\n";
-        if !self.portraits.is_empty() {
-            html += "<section>\n<h2>Cast</h2>\n<div class=\"cast\">\n";
-            for portrait in &self.portraits {
-                html += &portrait.to_html()?;
-            }
-            html += "</div>\n</section>\n";
-        }
+        html += &section("Cast", &self.portraits)?;
+        html += &section("Style", self.style.as_slice())?;
         html += "</body>\n</html>\n";
         Ok(html)
     }
+}
+
+/// Portraits below a heading; nothing where there are none.
+fn section(heading: &str, portraits: &[Portrait]) -> Result<String> {
+    if portraits.is_empty() {
+        return Ok(String::new());
+    }
+    let mut html = format!("<section>\n<h2>{heading}</h2>\n<div class=\"cast\">\n");
+    for portrait in portraits {
+        html += &portrait.to_html()?;
+    }
+    html += "</div>\n</section>\n";
+    Ok(html)
 }
 
 impl Card<'_> {
@@ -119,7 +134,7 @@ impl Card<'_> {
         paragraph(
             &mut html,
             "small",
-            &format!("{} · seed {seed} · {cast}", self.prompt),
+            &format!("{}\u{a0}· seed\u{a0}{seed}\u{a0}· {cast}", self.prompt),
         );
         html += "</figcaption>\n</figure>\n";
         Ok(html)

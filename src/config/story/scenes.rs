@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::super::batch::{check_settings, describe};
 use super::super::{check, layers};
+use super::style::STYLE;
 use super::{named, refuse_control, text};
 use crate::error::usage;
 
@@ -15,7 +16,7 @@ pub(super) const MOST_SCENES: usize = 10_000;
 /// A picture of the story.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoryScene {
-    /// What to draw, with `[name]` for each character.
+    /// What to draw, with `[name]` for each character, and `[style]` where the story has a style.
     pub prompt: String,
     /// What the page says below the picture.
     pub caption: Option<String>,
@@ -37,8 +38,13 @@ struct SceneKeys {
 const SCENE_KEYS: [&str; 3] = ["prompt", "caption", "seed"];
 
 /// The scenes; and who is in one of them, as places among `names`, in the order in which they enter.
-/// The casts of the scenes are places in that order.
-pub(super) fn scenes(list: &[Value], names: &[&str]) -> Result<(Vec<StoryScene>, Vec<usize>)> {
+/// The casts of the scenes are places in that order. A prompt that does not name the style ends with
+/// the style's phrase, where there is one.
+pub(super) fn scenes(
+    list: &[Value],
+    names: &[&str],
+    phrase: Option<&str>,
+) -> Result<(Vec<StoryScene>, Vec<usize>)> {
     if !(1..=MOST_SCENES).contains(&list.len()) {
         let found = list.len();
         return Err(usage(format!(
@@ -47,13 +53,18 @@ pub(super) fn scenes(list: &[Value], names: &[&str]) -> Result<(Vec<StoryScene>,
     }
     let (mut scenes, mut order) = (Vec::new(), Vec::new());
     for (number, value) in (1..).zip(list) {
-        let scene = scene(value, names, &mut order);
+        let scene = scene(value, names, phrase, &mut order);
         scenes.push(scene.with_context(|| format!("scene {number}"))?);
     }
     Ok((scenes, order))
 }
 
-fn scene(value: &Value, names: &[&str], order: &mut Vec<usize>) -> Result<StoryScene> {
+fn scene(
+    value: &Value,
+    names: &[&str],
+    phrase: Option<&str>,
+    order: &mut Vec<usize>,
+) -> Result<StoryScene> {
     let Value::Object(settings) = value else {
         let found = describe(value);
         return Err(usage(format!(
@@ -63,9 +74,18 @@ fn scene(value: &Value, names: &[&str], order: &mut Vec<usize>) -> Result<StoryS
     refuse_control(settings)?;
     check_settings::<SceneKeys>(settings, &named(&SCENE_KEYS))?;
     let keys: SceneKeys = layers::read(settings.clone())?;
-    let prompt = text("prompt", keys.prompt)?;
+    let mut prompt = text("prompt", keys.prompt)?;
+    if let Some(phrase) = phrase {
+        let is_named = placeholders(&prompt).iter().any(|(_, name)| *name == STYLE);
+        if !is_named {
+            prompt = format!("{prompt}, {phrase}");
+        }
+    }
     let mut cast = Vec::new();
     for (_, name) in placeholders(&prompt) {
+        if phrase.is_some() && name == STYLE {
+            continue;
+        }
         let Some(i) = names.iter().position(|known| *known == name) else {
             return Err(unknown_character(name, names));
         };
@@ -88,7 +108,7 @@ fn scene(value: &Value, names: &[&str], order: &mut Vec<usize>) -> Result<StoryS
 }
 
 /// The `[name]`s in a prompt: the byte at which each begins, and the name.
-fn placeholders(prompt: &str) -> Vec<(usize, &str)> {
+pub(super) fn placeholders(prompt: &str) -> Vec<(usize, &str)> {
     let opened = prompt.match_indices('[');
     let closed = opened.filter_map(|(at, _)| {
         let rest = &prompt[at + 1..];
@@ -168,13 +188,28 @@ mod tests {
     }
 
     #[test]
+    fn a_style_is_named_in_every_prompt_and_in_no_cast() -> Result<()> {
+        let list = [
+            json!({"prompt": "a [cat]"}),
+            json!({"prompt": "[style] of nobody"}),
+        ];
+        let (styled, order) = scenes(&list, &["cat"], Some("in the [style]"))?;
+        let prompts: Vec<&str> = styled.iter().map(|scene| &*scene.prompt).collect();
+        assert_eq!(prompts, ["a [cat], in the [style]", "[style] of nobody"]);
+        assert_eq!(order, [0]);
+        assert_eq!(styled[1].cast, [0usize; 0]);
+        assert!(scenes(&list, &["cat"], None).is_err(), "there is no style");
+        Ok(())
+    }
+
+    #[test]
     fn casts_are_places_in_the_order_of_entering() -> Result<()> {
         let list = [
             json!({"prompt": "a [robot]"}),
             json!({"prompt": "a [cat] and a [robot], the [cat]"}),
             json!({"prompt": "nobody", "seed": 3}),
         ];
-        let (scenes, order) = scenes(&list, &["cat", "owl", "robot"])?;
+        let (scenes, order) = scenes(&list, &["cat", "owl", "robot"], None)?;
         assert_eq!(order, [2, 0]);
         let casts: Vec<&[usize]> = scenes.iter().map(|scene| &*scene.cast).collect();
         assert_eq!(casts, [&[0][..], &[0, 1], &[]]);

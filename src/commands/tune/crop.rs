@@ -1,0 +1,150 @@
+//! The target's crop: a box that the job names, or one that is found once the model is loaded.
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use super::super::session::Session;
+use super::LocatedModel;
+use crate::cli::Crop;
+use crate::error::usage;
+use crate::oneactor::attention_box::{Found, MOST_ENLARGED, Wanted, find_box, looks};
+use crate::oneactor::base_set::{BaseFacts, BaseSet};
+use crate::oneactor::crop::CropBox;
+use crate::sdxl::Backbone;
+
+/// Checks a job's crop against the base images, as far as it can be without the model.
+///
+/// # Errors
+/// When a box does not fit the pictures, a face is to be found among several subjects, or a prompt
+/// with the base words is too long.
+pub(super) fn check(crop: Crop, base: &BaseFacts, model: &LocatedModel) -> Result<()> {
+    let wanted = match crop {
+        Crop::None => return Ok(()),
+        Crop::Box(part) => return check_box(part, base),
+        Crop::Subject => Wanted::Subject,
+        Crop::Face if base.base_words.len() > 1 => {
+            return Err(usage(format!(
+                "--crop face: the base images show {} subjects ({}), expected one: use --crop \
+                 subject, or name a box, left,top,width,height",
+                base.base_words.len(),
+                base.base_words.join(", ")
+            )));
+        }
+        Crop::Face => Wanted::Face,
+    };
+    for look in looks(&base.base_words, wanted) {
+        let tokens = model.tokenizers.plain_tokens(&look.prompt)?;
+        for word in &look.words {
+            tokens
+                .word_positions(word)
+                .with_context(|| format!("--crop {crop}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// The box must lie within the base images and be large enough to be enlarged.
+fn check_box(part: CropBox, base: &BaseFacts) -> Result<()> {
+    let [x, y, w, h] = part;
+    let (width, height) = (base.width, base.height);
+    let is_inside = |start: i64, length: i64, side: i64| {
+        (0..side).contains(&start) && (1..=side - start).contains(&length)
+    };
+    // Within the picture first: a product of numbers that are too large would overflow.
+    if is_inside(x, w, width)
+        && is_inside(y, h, height)
+        && (w * MOST_ENLARGED >= width || h * MOST_ENLARGED >= height)
+    {
+        return Ok(());
+    }
+    Err(usage(format!(
+        "--crop: found {x},{y},{w},{h}, expected left,top,width,height of a box within the base \
+         images of {width} x {height} pixels, at least {} wide or {} high",
+        (width + MOST_ENLARGED - 1) / MOST_ENLARGED,
+        (height + MOST_ENLARGED - 1) / MOST_ENLARGED
+    )))
+}
+
+/// The box that is enlarged, and what tune.json says of how it was found.
+pub(super) struct Resolved {
+    pub part: Option<CropBox>,
+    /// `crop_box` and `crop_shows`; null where the job names the box itself.
+    pub facts: [Value; 2],
+}
+
+/// Finds the box in the picture of `target`, and says what was found.
+///
+/// # Errors
+/// When the network fails.
+pub(super) fn resolve(
+    session: &Session,
+    crop: Crop,
+    backbone: &Backbone,
+    base: &BaseSet,
+    target: usize,
+) -> Result<Resolved> {
+    let wanted = match crop {
+        Crop::Face => Wanted::Face,
+        Crop::Subject => Wanted::Subject,
+        Crop::None | Crop::Box(_) => {
+            let part = match crop {
+                Crop::Box(part) => Some(part),
+                _ => None,
+            };
+            return Ok(Resolved {
+                part,
+                facts: [Value::Null, Value::Null],
+            });
+        }
+    };
+    let z_0 = base
+        .latents
+        .narrow(0, target as i64, 1)
+        .to_device(backbone.device());
+    let found = find_box(backbone, &z_0, &base.facts.base_words, wanted)?;
+    let width = base.facts.width;
+    let Some(found) = found.filter(|found| !found.is_nearly_everything(width)) else {
+        session
+            .reporter
+            .note(&format!("--crop {crop}: {}", nothing(found, base)));
+        return Ok(Resolved {
+            part: None,
+            facts: [json!("none"), Value::Null],
+        });
+    };
+    let what = match found.what {
+        Wanted::Face => "face",
+        Wanted::Subject => "subject",
+    };
+    let [x, y, w, h] = found.part;
+    let text = format!("{x},{y},{w},{h}");
+    let instead = match (wanted, found.what) {
+        (Wanted::Face, Wanted::Subject) => ", for attention shows no plausible face in it",
+        _ => "",
+    };
+    session
+        .reporter
+        .note(&format!("--crop {crop}: the {what} is at {text}{instead}"));
+    Ok(Resolved {
+        part: Some(found.part),
+        facts: [json!(text), json!(what)],
+    })
+}
+
+/// Why there is no crop.
+fn nothing(found: Option<Found>, base: &BaseSet) -> String {
+    let subject = base.facts.base_words.join(", ");
+    match found {
+        Some(Found {
+            part: [x, y, w, h], ..
+        }) => format!(
+            "the box of the {subject}, {x},{y},{w},{h}, is nearly the whole picture of {} x {} \
+             pixels: there is nothing to enlarge, and the target goes without a crop",
+            base.facts.width, base.facts.height
+        ),
+        None => format!(
+            "the model's attention to \"{subject}\" is the same everywhere: the target goes without \
+             a crop"
+        ),
+    }
+}
