@@ -10,6 +10,7 @@ pub mod commands;
 pub mod config;
 pub mod device;
 pub mod error;
+pub mod huge_pages;
 pub mod io;
 pub mod models;
 pub mod oneactor;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// Lowest first. Each entry is what a path below `src` begins with.
 const LEVELS: [&[&str]; 7] = [
-    &["error", "device", "io", "signals"],
+    &["error", "device", "huge_pages", "io", "signals"],
     &["models", "schedulers", "tokenizer"],
     &["sdxl"],
     &["oneactor"],

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use oneactor::huge_pages::ask_for_huge_pages;
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
 use oneactor::io::tensors::TensorFile;
 use oneactor::oneactor::base_word::BaseWordPrompt;
@@ -30,6 +31,7 @@ fn peak_memory() -> Result<u64> {
 }
 
 fn main() -> Result<()> {
+    ask_for_huge_pages();
     let args: Vec<String> = std::env::args().collect();
     let [_, model, inputs, prompt, word, output] = args.as_slice() else {
         anyhow::bail!("expected: MODEL INPUTS PROMPT WORD OUTPUT");

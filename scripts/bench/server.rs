@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use oneactor::huge_pages::ask_for_huge_pages;
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
 use oneactor::io::tensors::TensorFile;
 use oneactor::models::cross_attention::AttentionRequest;
@@ -31,6 +32,7 @@ fn cpu_seconds() -> Result<f64> {
 }
 
 fn main() -> Result<()> {
+    ask_for_huge_pages();
     let args: Vec<String> = std::env::args().collect();
     let [_, model, inputs, output, mode] = args.as_slice() else {
         anyhow::bail!("expected: MODEL INPUTS OUTPUT forward|grad");
