@@ -6,8 +6,10 @@ use clap::FromArgMatches;
 use oneactor::cli::{self, Cli};
 use oneactor::commands;
 use oneactor::error::kind_of;
+use oneactor::libtorch::ask_for_huge_pages;
 
 fn main() -> ExitCode {
+    ask_for_huge_pages();
     let matches = cli::command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     match commands::run(&cli) {

@@ -23,6 +23,7 @@ use oneactor::device::{resolve_device, resolve_dtype};
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
 use oneactor::io::png::save_png;
 use oneactor::io::tensors::TensorFile;
+use oneactor::libtorch::ask_for_huge_pages;
 use oneactor::models::cross_attention::AttentionRequest;
 use oneactor::models::unet_2d_condition::AddedConditions;
 use oneactor::oneactor::base_set::BaseSet;
@@ -313,6 +314,7 @@ fn answer<'a>(
 }
 
 fn main() -> Result<()> {
+    ask_for_huge_pages();
     let args: Vec<String> = std::env::args().collect();
     let [_, model, device, dtype] = args.as_slice() else {
         bail!("expected: MODEL DEVICE DTYPE");

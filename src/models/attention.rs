@@ -3,7 +3,7 @@
 use tch::{Kind, Tensor};
 
 use super::cross_attention::{LayerId, LayerText};
-use super::layers::{LayerNorm, Linear, plus};
+use super::layers::{LayerNorm, Linear, plus, times};
 use crate::io::weights::WeightPath;
 
 /// Sizes of one attention layer.
@@ -133,12 +133,7 @@ impl FeedForward {
 
     fn forward(&self, xs: &Tensor) -> Tensor {
         let both = self.proj.forward(xs).chunk(2, -1);
-        let mut inner = both[1].gelu("none");
-        match inner.requires_grad() {
-            true => inner = inner * &both[0],
-            false => inner *= &both[0],
-        }
-        self.out.forward(&inner)
+        self.out.forward(&times(both[1].gelu("none"), &both[0]))
     }
 }
 

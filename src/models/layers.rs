@@ -111,6 +111,14 @@ pub fn silu(mut xs: Tensor) -> Tensor {
     }
 }
 
+/// `xs ys`, in the memory of `xs` on the terms of [`silu`].
+pub fn times(mut xs: Tensor, ys: &Tensor) -> Tensor {
+    match xs.requires_grad() {
+        true => xs * ys,
+        false => xs.g_mul_(ys),
+    }
+}
+
 /// `xs + ys` in the memory of `xs`, the output of a layer whose gradient does not need it: a linear
 /// layer or a convolution.
 pub fn plus(mut xs: Tensor, ys: &Tensor) -> Tensor {

@@ -56,11 +56,13 @@ impl ResnetBlock2D {
     /// `xs [B, C_in, H, W]` to `[B, C_out, H, W]`; `silu_temb [B, D]` is the time embedding after
     /// SiLU, the same for all blocks of a pass and therefore computed once by the caller.
     pub fn forward(&self, xs: &Tensor, silu_temb: Option<&Tensor>) -> Tensor {
-        let mut hidden = self.conv1.forward(&silu(self.norm1.forward(xs))); // [B, C_out, H, W]
+        let mut hidden = silu(self.norm1.forward(xs));
+        hidden = self.conv1.forward(&hidden); // [B, C_out, H, W]
         if let (Some(proj), Some(temb)) = (&self.time_emb_proj, silu_temb) {
             hidden += proj.forward(temb).unsqueeze(-1).unsqueeze(-1);
         }
-        let hidden = self.conv2.forward(&silu(self.norm2.forward(&hidden)));
+        hidden = silu(self.norm2.forward(&hidden));
+        hidden = self.conv2.forward(&hidden);
         match &self.conv_shortcut {
             Some(shortcut) => plus(hidden, &shortcut.forward(xs)),
             None => plus(hidden, xs),

@@ -44,7 +44,7 @@ pub(super) struct Painter<'a> {
 /// What guides the pictures of one prompt.
 pub(super) enum Guide {
     /// The model alone.
-    Plain(PlainGuidance),
+    Plain(Box<PlainGuidance>),
     /// The actors that the prompt names.
     Cluster(Box<ClusterGuidance>),
 }
@@ -52,7 +52,7 @@ pub(super) enum Guide {
 impl Guide {
     fn guidance(&self) -> &dyn Guidance {
         match self {
-            Guide::Plain(plain) => plain,
+            Guide::Plain(plain) => plain.as_ref(),
             Guide::Cluster(cluster) => cluster.as_ref(),
         }
     }
@@ -188,7 +188,7 @@ impl<'a> Painter<'a> {
                 prompt = interpolated(&empty, &prompt, g);
             }
             let plain = PlainGuidance::new(&negative, &prompt, drawing.guidance_scale);
-            return Ok(Guide::Plain(plain));
+            return Ok(Guide::Plain(Box::new(plain)));
         }
         let (words, size) = (&scene.words, [height, width]);
         let prompt = BaseWordPrompt::from_tokens(self.backbone, &pair.prompt, words, size)?;
