@@ -35,6 +35,7 @@ def build(out):
     import transformers
 
     import expected_control
+    import expected_evaluate
     import expected_experiments
     import expected_masks
     import expected_method
@@ -79,6 +80,7 @@ def build(out):
     print(f"single files and LoRAs: {time.time() - began:.0f} s", file=sys.stderr)
     expected_control.write_sd15(out / "control_sd15")
     expected_control.write_pictures(out / "control_pictures")
+    expected_evaluate.write(out / "evaluate")
     for name, folder in tokenizers:
         differing = expected_tokenizer.write(folder, out / "tokenizers" / f"{name}.json", texts)
         print(f"{name}: the slow algorithm differs on {len(differing)} of {len(texts)} prompts", file=sys.stderr)

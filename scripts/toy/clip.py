@@ -1,10 +1,8 @@
 """A small CLIP of the toy world, so that `oneactor evaluate --model toy` needs no download.
 
-Training:  python clip.py DATA --tokenizer CHECKPOINT --minutes 9 --out FOLDER
-           (DATA: shards of data.py, no latents needed; the last one is held out for the accuracies it prints)
-Agreement: python clip.py DATA --agreement FOLDER
-           (how its scores follow what was drawn and what the judge reads, on the held-out shard)
+    python clip.py DATA --tokenizer CHECKPOINT --minutes 9 --out FOLDER
 
+DATA are shards of data.py, no latents needed; the last one is left out. clip_agreement.py tells how good it is.
 The architecture is transformers' CLIPModel. Most captions name the identity with adjectives; every other batch
 holds one species only, for otherwise species and scene alone would tell all captions of a batch apart. Pictures
 are blurred, shifted and made noisy as for the judge, so that it reads generated ones as well as drawn ones.
@@ -120,10 +118,10 @@ def save(model, tokenizer, out):
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('data', type=Path)
-    parser.add_argument('--tokenizer', type=Path, help='checkpoint whose tokenizer is taken')
+    parser.add_argument('--tokenizer', type=Path, required=True, help='checkpoint: its tokenizer and text encoder 2')
     parser.add_argument('--minutes', type=float, default=9, help='of processor time')
     parser.add_argument('--rate', type=float, default=1e-3)
-    parser.add_argument('--out', type=Path)
+    parser.add_argument('--out', type=Path, required=True)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     train(arguments)

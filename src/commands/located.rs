@@ -209,7 +209,10 @@ impl LocatedModel {
 }
 
 /// Finds files with the hub's settings from the environment.
-fn find(options: &ModelOptions, quiet: bool) -> Result<ModelFiles> {
+///
+/// # Errors
+/// As [`ModelFiles::locate_with`].
+pub fn find(options: &ModelOptions, quiet: bool) -> Result<ModelFiles> {
     ModelFiles::locate_with(options, &|| {
         let settings = HubSettings::from_env(options.offline)?;
         Ok(if quiet { settings.quiet() } else { settings })

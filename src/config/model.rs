@@ -89,7 +89,11 @@ fn lora(text: &str) -> Result<(PathBuf, f64)> {
     ))
 }
 
-fn device(name: &str) -> Result<String> {
+/// A device by its name; whether it is there is not looked at.
+///
+/// # Errors
+/// When no device is called so.
+pub(super) fn device(name: &str) -> Result<String> {
     let is_index = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
     match name {
         "auto" | "cpu" | "cuda" => Ok(name.to_owned()),
