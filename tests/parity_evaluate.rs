@@ -1,11 +1,11 @@
 //! The encoders and measures of `evaluate` against transformers and formulas in numpy, on tiny random
-//! checkpoints; see `scripts/parity/expected_evaluate.py`.
+//! checkpoints and the toy's CLIP; see `scripts/parity/expected_evaluate.py`.
 
 mod common;
 
 use common::{Expected, Report, fixture, json};
 use image::{DynamicImage, GrayImage, RgbImage};
-use oneactor::io::model_files::{ModelFiles, ModelOptions};
+use oneactor::io::model_files::{ModelFiles, ModelOptions, TOY};
 use oneactor::io::photo::read_photo;
 use oneactor::measures::encoder::{ClipEncoder, ImageEncoder, VitEncoder};
 use oneactor::measures::region::Region;
@@ -15,17 +15,16 @@ use tch::{Device, Tensor};
 /// f32 of networks of a few layers; transformers' own f32 and f64 differ by 1e-6 and less.
 const BAR: f64 = 1e-4;
 
-const CLIPS: [&str; 2] = ["clip", "clip_gelu"];
+/// `toy` is the one in the program.
+const CLIPS: [&str; 3] = ["clip", "clip_gelu", "toy"];
 const VITS: [&str; 3] = ["dino", "dinov2", "dinov2_wide"];
 const PICTURES: usize = 6;
 
 fn files(name: &str) -> ModelFiles {
     let folder = fixture(&format!("evaluate/{name}"));
+    let folder = folder.to_str().expect("fixtures have plain names");
     ModelFiles::locate(&ModelOptions {
-        model: folder
-            .to_str()
-            .expect("fixtures have plain names")
-            .to_owned(),
+        model: if name == TOY { TOY } else { folder }.to_owned(),
         ..ModelOptions::default()
     })
     .expect("a whole folder")
@@ -81,7 +80,7 @@ fn pictures_are_prepared_to_the_same_levels() {
         let encoder = encoder(name);
         let expected = Expected::read(&format!("evaluate/{name}/expected.safetensors"));
         let mut report = Report::new(&format!("pixel values of {name}"));
-        // A level is 1 / 255 over the deviation; 0.225 is the smallest of the fixtures' files.
+        // A level is 1 / 255 over the deviation; 0.225 is the smallest of all files here.
         let level = 1.0 / 255.0 / 0.225;
         for (i, picture) in pictures().iter().enumerate() {
             let found = encoder.processor().pixel_values(picture).squeeze_dim(0);

@@ -1,4 +1,4 @@
-"""Expected values of `evaluate`: tiny CLIPs, a DINO and two DINOv2 with random weights, and what transformers' image
+"""Expected values of `evaluate`: tiny CLIPs, a DINO and two DINOv2 with random weights, the toy's CLIP, and what transformers' image
 processors and models and the measures' formulas, written in numpy, give for a few pictures and texts."""
 
 import json
@@ -22,7 +22,7 @@ from transformers.models.bit.image_processing_pil_bit import BitImageProcessorPi
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
-TOY = Path(__file__).resolve().parents[2] / "src" / "io" / "toy" / "tokenizer"
+TOY = Path(__file__).resolve().parents[2] / "src" / "io" / "toy" / "clip"
 PROCESSORS = {"CLIP": CLIPImageProcessorPil, "Bit": BitImageProcessorPil, "ViT": ViTImageProcessorPil}
 TEXTS = ["a red cat at the beach", "a tiny wizard, in the snow.", "a robot and a dragon in a library " * 5]
 OPENAI = {"image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.26862954, 0.26130258, 0.27577711]}
@@ -167,11 +167,32 @@ def save_folder(model, folder, settings, left_out):
     for key in left_out:
         del config["text_config"][key]
     (folder / "config.json").write_text(json.dumps(config, indent=2))
-    for path in TOY.glob("*.*"):
-        shutil.copy(path, folder / path.name)
+    for name in ("vocab.json", "merges.txt", "special_tokens_map.json", "tokenizer_config.json"):
+        shutil.copy(TOY / name, folder / name)
     length = model.config.text_config.max_position_embeddings
     tokenizer = json.loads((folder / "tokenizer_config.json").read_text())
     (folder / "tokenizer_config.json").write_text(json.dumps({**tokenizer, "model_max_length": length}))
+
+
+def expected(model, kind, settings, folder, shown):
+    """What must come out for all pictures and texts."""
+    processor = PROCESSORS[kind](**{key: value for key, value in settings.items() if not key.endswith("_type")})
+    at_once = lambda picture: processor(picture, return_tensors="pt").pixel_values
+    prepare = lambda picture: at_once(widths_first(picture, kind, settings))
+    tensors = {f"pixel_values.{i}": prepare(picture)[0] for i, (picture, _) in enumerate(shown)}
+    whole = image_embeds(model, torch.stack(list(tensors.values())))
+    tensors.update({f"at_once.{i}": at_once(picture)[0] for i, (picture, _) in enumerate(shown)})
+    tensors.update(image_embeds=whole, cosines=torch.from_numpy(cosines(whole, whole)))
+    for region, is_foreground in (("foreground", True), ("background", False)):
+        parts = [prepare(part(*both, settings["image_mean"], is_foreground)) for both in shown]
+        embeds = image_embeds(model, torch.cat(parts))
+        tensors[f"{region}.cosines"] = torch.from_numpy(cosines(embeds, embeds))
+    if kind == "CLIP":
+        ids, texts = text_embeds(model, folder, TEXTS)
+        likeness = cosines(whole, texts)
+        scores = torch.from_numpy(100 * np.maximum(likeness, 0))
+        tensors.update(ids=ids, text_embeds=texts, clip_t=torch.from_numpy(likeness), clip_score=scores)
+    return {key: value.contiguous() for key, value in tensors.items()}
 
 
 @torch.no_grad()
@@ -183,22 +204,9 @@ def write(out):
         folder = out / name
         randomise(model, 300 + seed)
         save_folder(model, folder, settings, left_out)
-        processor = PROCESSORS[kind](**{key: value for key, value in settings.items() if not key.endswith("_type")})
-        at_once = lambda picture: processor(picture, return_tensors="pt").pixel_values
-        prepare = lambda picture: at_once(widths_first(picture, kind, settings))
-        tensors = {f"pixel_values.{i}": prepare(picture)[0] for i, (picture, _) in enumerate(shown)}
-        whole = image_embeds(model, torch.stack(list(tensors.values())))
-        tensors.update({f"at_once.{i}": at_once(picture)[0] for i, (picture, _) in enumerate(shown)})
-        tensors.update(image_embeds=whole, cosines=torch.from_numpy(cosines(whole, whole)))
-        for region, is_foreground in (("foreground", True), ("background", False)):
-            parts = [prepare(part(*both, settings["image_mean"], is_foreground)) for both in shown]
-            embeds = image_embeds(model, torch.cat(parts))
-            tensors[f"{region}.cosines"] = torch.from_numpy(cosines(embeds, embeds))
-        if kind == "CLIP":
-            ids, texts = text_embeds(model, folder, TEXTS)
-            likeness = cosines(whole, texts)
-            scores = torch.from_numpy(100 * np.maximum(likeness, 0))
-            tensors.update(ids=ids, text_embeds=texts, clip_t=torch.from_numpy(likeness), clip_score=scores)
-        tensors = {key: value.contiguous() for key, value in tensors.items()}
-        save_file(tensors, folder / "expected.safetensors")
+        save_file(expected(model, kind, settings, folder, shown), folder / "expected.safetensors")
+    toy = CLIPModel.from_pretrained(TOY, torch_dtype=torch.float32).eval()
+    settings = json.loads((TOY / "preprocessor_config.json").read_text())
+    (out / "toy").mkdir()
+    save_file(expected(toy, "CLIP", settings, TOY, shown), out / "toy" / "expected.safetensors")
     (out / "texts.json").write_text(json.dumps(TEXTS))

@@ -3,7 +3,7 @@
     python scripts/parity/make_fixtures.py --out target/parity
 
 Needs the packages of requirements.txt beside this file, no network, about two minutes on one core. A second
-run does nothing unless a script, an installed version, the toy tokenizer or the templates changed. tests/parity_*.rs read the result.
+run does nothing unless a script, an installed version, the toy's tokenizers or CLIP, or the templates changed. tests/parity_*.rs read the result.
 """
 
 import argparse
@@ -23,7 +23,7 @@ PACKAGES = [line.split("==") for line in (HERE / "requirements.txt").read_text()
 
 def stamp():
     """What the fixtures depend on, as one line a file or package."""
-    files = sorted([*HERE.glob("*.py"), HERE / "requirements.txt", *TOY.glob("tokenizer*/*"), TEMPLATES])
+    files = sorted([*HERE.glob("*.py"), HERE / "requirements.txt", *TOY.glob("tokenizer*/*"), *TOY.glob("clip/*"), TEMPLATES])
     lines = [f"{path.parent.name}/{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files]
     return "\n".join(lines + [f"{name} {version(name)}" for name, _ in PACKAGES]) + "\n"
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from transformers import CLIPModel, CLIPTokenizer
 
 import identity
@@ -123,28 +122,13 @@ def naming(clip):
                 scene=round(float(scene), 3), **means)
 
 
-def generated(clip, folder, reader, scales, species, target):
-    """Pictures that the program has drawn: CLIP-I to the target against the judge's identity distance."""
-    rows = [json.loads(line) for line in (folder / 'manifest.jsonl').read_text().splitlines()]
-    read = lambda path: np.asarray(Image.open(path).convert('RGB'))
-    images, wanted = np.stack([read(folder / row['path']) for row in rows]), read(target)[None]
-    cosines = clip.pictures(images) @ clip.pictures(wanted)[0]
-    distances, _ = identity.distances(reader.read(images), reader.read(wanted), species, scales)
-    return dict(pictures=len(rows), distance=round(spearman(cosines, distances), 3))
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('folder', type=Path)
-    parser.add_argument('--generated', nargs=3, metavar=('OUT', 'SPECIES', 'TARGET'),
-                        help='also pictures that sample --compare has drawn of a subject, and their target')
     args = parser.parse_args()
     torch.set_num_threads(1)
     clip, (reader, facts) = Clip(args.folder), judge.load()
     report = dict(clip_i=likeness(clip, reader, facts['identity_scales']), clip_t=naming(clip))
-    if args.generated:
-        out, species, target = args.generated
-        report['generated'] = generated(clip, Path(out), reader, facts['identity_scales'], species, Path(target))
     print(json.dumps(report, indent=1))
 
 

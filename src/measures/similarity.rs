@@ -24,7 +24,7 @@ pub fn unit(embeddings: &Tensor, what: &str) -> Result<Tensor> {
     Ok(embeddings / length)
 }
 
-/// The cosine of two rows of [`unit`] `[D]`.
+/// The cosine of two rows of [`unit()`] `[D]`.
 pub fn cosine(a: &Tensor, b: &Tensor) -> f64 {
     a.dot(b).double_value(&[])
 }

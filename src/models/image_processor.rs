@@ -66,23 +66,7 @@ impl ImageProcessor {
     /// When it does not parse, is of another class, or asks for what is not computed here.
     pub fn from_json(text: &str) -> Result<Self> {
         let raw: Raw = serde_json::from_str(text).map_err(|error| wrong(&error.to_string()))?;
-        let class = raw.image_processor_type.as_str();
-        let is_vit = matches!(
-            class,
-            "ViTImageProcessor" | "ViTImageProcessorFast" | "ViTFeatureExtractor"
-        );
-        let is_known = is_vit
-            || ["CLIP", "Bit"].iter().any(|name| {
-                let endings = ["ImageProcessor", "ImageProcessorFast", "FeatureExtractor"];
-                endings
-                    .iter()
-                    .any(|ending| class == format!("{name}{ending}"))
-            });
-        if !is_known {
-            return Err(wrong(&format!(
-                "image_processor_type: found {class}, expected CLIPImageProcessor, BitImageProcessor or ViTImageProcessor"
-            )));
-        }
+        let is_vit = is_vit(&raw.image_processor_type)?;
         if raw.do_rescale == Some(false)
             || raw
                 .rescale_factor
@@ -99,7 +83,7 @@ impl ImageProcessor {
         }
         let size = read_size(raw.size.unwrap_or(RawSize::Number(224)), is_vit);
         let does_crop = raw.do_center_crop.unwrap_or(!is_vit);
-        let crop = does_crop.then(|| match raw.crop_size {
+        let crop = does_crop.then_some(match raw.crop_size {
             None => (224, 224),
             Some(
                 RawSize::Number(side)
@@ -121,16 +105,7 @@ impl ImageProcessor {
         };
         Ok(ImageProcessor {
             size,
-            filter: match raw.resample.unwrap_or(if is_vit { 2 } else { 3 }) {
-                1 => Filter::Lanczos,
-                2 => Filter::Bilinear,
-                3 => Filter::Bicubic,
-                other => {
-                    return Err(wrong(&format!(
-                        "resample: found {other}, expected 1 (Lanczos), 2 (bilinear) or 3 (bicubic)"
-                    )));
-                }
-            },
+            filter: filter(raw.resample.unwrap_or(if is_vit { 2 } else { 3 }))?,
             crop,
             mean,
             std,
@@ -181,6 +156,36 @@ impl ImageProcessor {
 
 fn wrong(what: &str) -> anyhow::Error {
     model(format!("preprocessor_config.json: {what}"))
+}
+
+/// Whether the class is that of a ViT, whose defaults are others than those of CLIP and BiT.
+fn is_vit(class: &str) -> Result<bool> {
+    let is = |name: &str| {
+        let endings = ["ImageProcessor", "ImageProcessorFast", "FeatureExtractor"];
+        endings
+            .iter()
+            .any(|ending| class == format!("{name}{ending}"))
+    };
+    match is("ViT") {
+        true => Ok(true),
+        false if is("CLIP") || is("Bit") => Ok(false),
+        false => Err(wrong(&format!(
+            "image_processor_type: found {class}, expected CLIPImageProcessor, BitImageProcessor or \
+             ViTImageProcessor"
+        ))),
+    }
+}
+
+/// Pillow's number of a filter.
+fn filter(resample: i64) -> Result<Filter> {
+    match resample {
+        1 => Ok(Filter::Lanczos),
+        2 => Ok(Filter::Bilinear),
+        3 => Ok(Filter::Bicubic),
+        other => Err(wrong(&format!(
+            "resample: found {other}, expected 1 (Lanczos), 2 (bilinear) or 3 (bicubic)"
+        ))),
+    }
 }
 
 /// A mere number is both sides for a ViT, and the shorter one for the others.

@@ -6,6 +6,7 @@ mod batches;
 #[path = "../common/mod.rs"]
 mod common;
 mod control;
+mod evaluate;
 mod experiments;
 mod interruption;
 mod loras;

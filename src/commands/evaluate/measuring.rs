@@ -1,5 +1,7 @@
 //! From pictures to columns: every network is loaded, embeds all pictures, and is let go.
 
+use std::path::Path;
+
 use anyhow::{Context, Result};
 use image::RgbImage;
 use tch::Tensor;
@@ -8,6 +10,7 @@ use super::super::session::Session;
 use super::Evaluation;
 use super::pictures::{Picture, target_mask};
 use crate::config::evaluate::Wanted;
+use crate::error::usage;
 use crate::io::photo::read_photo;
 use crate::measures::column::{Column, Values};
 use crate::measures::encoder::{ClipEncoder, ImageEncoder, VitEncoder};
@@ -93,7 +96,7 @@ fn embed(
         let parts: Vec<Vec<RgbImage>> = chunk
             .iter()
             .map(|picture| {
-                let whole = read_photo(&picture.path)?.picture;
+                let whole = read_picture(&picture.path)?;
                 let mask = picture.mask()?;
                 Ok(regions
                     .iter()
@@ -110,7 +113,7 @@ fn embed(
     session.reporter.finish();
     let job = &evaluation.job;
     let target = match &job.target {
-        Some(path) => Some(read_photo(path).context("--target")?.picture),
+        Some(path) => Some(read_picture(path).context("--target")?),
         None => None,
     };
     let mask = job.target_mask.as_deref().map(target_mask).transpose()?;
@@ -130,6 +133,22 @@ fn embed(
             ))
         })
         .collect()
+}
+
+/// A picture's longer side is at most so many times its shorter one: an encoder's preparation makes the shorter
+/// side as long as it reads, whatever memory the longer one then takes, and crops all but the middle.
+const MOST_OBLONG: u32 = 32;
+
+fn read_picture(path: &Path) -> Result<RgbImage> {
+    let picture = read_photo(path)?.picture;
+    let (width, height) = picture.dimensions();
+    match width.max(height) > MOST_OBLONG.saturating_mul(width.min(height)) {
+        true => Err(usage(format!(
+            "{}: found {width} x {height} pixels, expected one side at most {MOST_OBLONG} times the other",
+            path.display()
+        ))),
+        false => Ok(picture),
+    }
 }
 
 /// Cosines of each picture with what stands against it.

@@ -23,6 +23,8 @@ pub(super) const PLAIN: &str = "plain";
 pub(super) struct Picture {
     /// Its file.
     pub path: PathBuf,
+    /// Its path below the folder of its manifest, else the name of its file: where its mask is looked for.
+    pub name: PathBuf,
     /// Its prompt without weights, or that of the flags.
     pub prompt: Option<String>,
     /// Its seed, where it tells one.
@@ -122,7 +124,7 @@ pub(super) fn list(job: &EvaluateJob) -> Result<Vec<Picture>> {
             )));
         }
         if let Some(masks) = &job.masks {
-            picture.masks = find_masks(&picture.path, masks)?;
+            picture.masks = find_masks(picture, masks)?;
         }
     }
     refuse_twice(&pictures)?;
@@ -174,7 +176,10 @@ fn of_folder(folder: &Path) -> Result<Vec<Picture>> {
         if !picture.is_file() {
             return Err(wrong(&format!("there is no picture {}", picture.display())));
         }
-        pictures.push(described(picture, &row)?);
+        pictures.push(Picture {
+            name: PathBuf::from(name),
+            ..described(picture, &row)?
+        });
     }
     match pictures.is_empty() {
         true => Err(usage(format!(
@@ -210,6 +215,7 @@ fn described(path: PathBuf, parameters: &Settings) -> Result<Picture> {
         _ => Vec::new(),
     };
     Ok(Picture {
+        name: path.file_name().unwrap_or_default().into(),
         path,
         prompt,
         seed: parameters.get("seed").and_then(Value::as_i64),
@@ -222,50 +228,47 @@ fn described(path: PathBuf, parameters: &Settings) -> Result<Picture> {
 }
 
 /// The masks of a picture.
-fn find_masks(picture: &Path, masks: &Masks) -> Result<Vec<PathBuf>> {
-    let stem = picture
-        .file_stem()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
+fn find_masks(picture: &Picture, masks: &Masks) -> Result<Vec<PathBuf>> {
     match masks {
         Masks::Folder(folder) => {
-            let path = folder.join(format!("{stem}.png"));
+            let path = folder.join(picture.name.with_extension("png"));
             match path.is_file() {
                 true => Ok(vec![path]),
                 false => Err(usage(format!(
                     "--masks: there is no {}, expected the mask of {}",
                     path.display(),
-                    picture.display()
+                    picture.path.display()
                 ))),
             }
         }
-        Masks::Attention => {
-            let folder = match picture.parent() {
-                Some(folder) if folder != Path::new("") => folder,
-                _ => Path::new("."),
-            };
-            let beginning = format!("{stem}-mask-");
-            let mut found = Vec::new();
-            for entry in fs::read_dir(folder)? {
-                let path = entry?.path();
-                let name = path
-                    .file_name()
-                    .unwrap_or_default()
-                    .to_string_lossy()
-                    .into_owned();
-                if name.starts_with(&beginning) && name.ends_with(".png") {
-                    found.push(path);
-                }
-            }
-            found.sort();
-            match found.is_empty() {
-                false => Ok(found),
-                true => Err(usage(format!(
-                    "--masks attention: there is no {beginning}….png beside {}: sample --save-masks writes them for several subjects; give a folder with masks instead",
-                    picture.display()
-                ))),
-            }
+        Masks::Attention => attention_masks(picture),
+    }
+}
+
+/// `NAME-mask-….png` beside a picture.
+fn attention_masks(picture: &Picture) -> Result<Vec<PathBuf>> {
+    let path = &picture.path;
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let beginning = format!("{stem}-mask-");
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with(&beginning) && name.ends_with(".png") {
+            found.push(path);
         }
     }
+    if found.is_empty() {
+        return Err(usage(format!(
+            "--masks attention: there is no {beginning}….png beside {}: sample --save-masks writes them for scenes with \
+             several subjects, never for plain pictures; give a folder with masks, or name only pictures that have them",
+            path.display()
+        )));
+    }
+    found.sort();
+    Ok(found)
 }
