@@ -14,6 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub mod ablate;
 pub mod control;
 pub mod crop;
+pub mod evaluate;
 pub mod sample;
 pub mod story;
 pub mod sweep;
@@ -23,6 +24,7 @@ pub mod tune;
 pub use ablate::AblateFlags;
 pub use control::ControlFlags;
 pub use crop::Crop;
+pub use evaluate::{EvaluateFlags, EvaluateLine, TableFormat};
 pub use sample::SampleFlags;
 pub use story::StoryFlags;
 pub use sweep::SweepFlags;
@@ -51,11 +53,11 @@ Draws the same subject again and again with SDXL, SD 1.5 or SD 2.1: the method o
 Add --model toy to try it on a CPU, with the small model inside this program.";
 
 const AFTER_HELP: &str = "\
-Files written are listed on stdout, one a line; messages go to stderr.
+Files written (of `evaluate`, the table) are listed on stdout, one a line; messages go to stderr.
 Every flag can be given in the environment (ONEACTOR_STEPS=20) and, but for those marked \"of the \
 run\", in a batch file (--config). Flags win over the environment, the environment over the file.
 Exit codes: 0 done, 1 failure while running, 2 wrong flags or input, 3 model or download, \
-4 device or memory, 5 part of a batch failed, 130 and 143 interrupted.";
+4 device or memory, 5 part of a batch failed, 6 a quality gate failed, 130 and 143 interrupted.";
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
@@ -92,6 +94,12 @@ pub enum Command {
     /// without the auxiliary loss either, and draws the same prompts and seeds with the plain model
     /// and all three (Fig. 11 of the paper).
     Ablate(CommandLine<AblateFlags>),
+    /// Measure how alike pictures are to the target, to each other and to their prompts
+    ///
+    /// CLIP-I, CLIP-T, CLIP-score, DINO and DINOv2 (Sec. 4.3 and App. A.5 of the paper) for each
+    /// picture, prompt and actor and overall, with standard deviations. The table goes to stdout; no
+    /// file is written.
+    Evaluate(EvaluateLine),
     /// Show versions, devices, cache and token state
     Doctor(DoctorFlags),
 }

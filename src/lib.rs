@@ -2,8 +2,8 @@
 //! Cluster-Conditioned Guidance* (NeurIPS 2024) on libtorch.
 //!
 //! The layers, from the bottom: [`io`], [`device`] and [`libtorch`]; [`models`], [`schedulers`] and
-//! [`tokenizer`]; the frozen backbone [`sdxl`]; the method of the paper [`oneactor`]; above them
-//! the flags, the batch files and one file per command.
+//! [`tokenizer`]; the frozen backbone [`sdxl`]; the method of the paper [`oneactor`] and its
+//! [`measures`]; above them the flags, the batch files and one file per command.
 
 pub mod cli;
 pub mod commands;
@@ -12,6 +12,7 @@ pub mod device;
 pub mod error;
 pub mod io;
 pub mod libtorch;
+pub mod measures;
 pub mod models;
 pub mod oneactor;
 pub mod progress;

@@ -3,7 +3,7 @@
     python scripts/parity/make_fixtures.py --out target/parity
 
 Needs the packages of requirements.txt beside this file, no network, some minutes on one core. A second
-run does nothing unless a script, an installed version, the toy tokenizer or the templates changed. tests/parity_*.rs read the result.
+run does nothing unless a script, an installed version, the toy's tokenizers or CLIP, or the templates changed. tests/parity_*.rs read the result.
 """
 
 import argparse
@@ -23,7 +23,7 @@ PACKAGES = [line.split("==") for line in (HERE / "requirements.txt").read_text()
 
 def stamp():
     """What the fixtures depend on, as one line a file or package."""
-    files = sorted([*HERE.glob("*.py"), HERE / "requirements.txt", *TOY.glob("tokenizer*/*"), TEMPLATES])
+    files = sorted([*HERE.glob("*.py"), HERE / "requirements.txt", *TOY.glob("tokenizer*/*"), *TOY.glob("clip/*"), TEMPLATES])
     lines = [f"{path.parent.name}/{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files]
     return "\n".join(lines + [f"{name} {version(name)}" for name, _ in PACKAGES]) + "\n"
 
@@ -36,6 +36,7 @@ def build(out):
 
     import expected_combined
     import expected_control
+    import expected_evaluate
     import expected_experiments
     import expected_masks
     import expected_method
@@ -82,6 +83,7 @@ def build(out):
     loras.write(out / "lora", out / "narrow")
     print(f"single files and LoRAs: {time.time() - began:.0f} s", file=sys.stderr)
     expected_control.write_pictures(out / "control_pictures")
+    expected_evaluate.write(out / "evaluate")
     for name, folder in tokenizers:
         differing = expected_tokenizer.write(folder, out / "tokenizers" / f"{name}.json", texts)
         print(f"{name}: the slow algorithm differs on {len(differing)} of {len(texts)} prompts", file=sys.stderr)

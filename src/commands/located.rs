@@ -274,7 +274,10 @@ fn vae_tile_size(job: &ModelJob, config: &AutoencoderKlConfig) -> Result<Option<
 }
 
 /// Finds files with the hub's settings from the environment.
-fn find(options: &ModelOptions, quiet: bool) -> Result<ModelFiles> {
+///
+/// # Errors
+/// As [`ModelFiles::locate_with`].
+pub fn find(options: &ModelOptions, quiet: bool) -> Result<ModelFiles> {
     ModelFiles::locate_with(options, &|| {
         let settings = HubSettings::from_env(options.offline)?;
         Ok(if quiet { settings.quiet() } else { settings })

@@ -7,6 +7,7 @@ mod ablate;
 mod control;
 mod doctor;
 mod draw;
+mod evaluate;
 mod generate_base;
 mod located;
 mod manifest;
@@ -40,16 +41,23 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Story(line) => story::run(line),
         Command::Ablate(line) => ablate::run(line),
         Command::Sweep(line) => sweep::run(line),
+        Command::Evaluate(line) => evaluate::run(line),
         Command::Doctor(flags) => doctor::run(flags),
     }
 }
 
 /// A job that is ready to be done.
 trait Prepared {
-    /// The folder that it writes to; no other job of the run may write there.
+    /// The folder that it writes to; no other job of the run may write there, unless it only reads.
     fn folder(&self) -> &Path;
 
-    /// The files that it would write, those that are there and finished left out.
+    /// Whether it writes no files.
+    fn only_reads(&self) -> bool {
+        false
+    }
+
+    /// The files that it would write, those that are there and finished left out; of a job that writes
+    /// none, those that it reads.
     fn files(&self) -> Vec<PathBuf>;
 
     /// Its resolved settings, for `--dry-run` and `--verbose`.
@@ -150,7 +158,8 @@ impl Failures {
         if jobs == 1 {
             return Err(self.errors.remove(0));
         }
-        let kind = if failed == jobs {
+        let is_quality = |error: &anyhow::Error| kind_of(error) == ErrorKind::Quality;
+        let kind = if failed == jobs || self.errors.iter().all(is_quality) {
             kind_of(&self.errors[0])
         } else {
             ErrorKind::Partial
@@ -167,7 +176,7 @@ fn refuse_same_folder<'a, P: Prepared + 'a>(
     let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let folder = absolute(prepared.folder());
     for other in others {
-        if absolute(other.folder()) == folder {
+        if !prepared.only_reads() && absolute(other.folder()) == folder {
             return Err(usage(format!(
                 "{} is the folder of an earlier job too: give each job its own",
                 prepared.folder().display()

@@ -228,6 +228,13 @@ impl Session {
         }
     }
 
+    /// Writes results on stdout.
+    pub fn print(&self, text: &str) {
+        self.reporter.suspend(|| {
+            let _ = io::stdout().lock().write_all(text.as_bytes());
+        });
+    }
+
     fn list(&self, path: &Path, kind: &str, status: &str, facts: Value) {
         let line = match self.format {
             Format::Text => path.display().to_string(),

@@ -2,8 +2,8 @@
 //!
 //! [`batch`] reads a batch file and refuses what it does not know; [`layers`] puts flags,
 //! environment, job and defaults on top of each other; then each command's flags are checked
-//! once, by `check` of [`GenerateBaseJob`], [`TuneJob`], [`SampleJob`], [`StoryJob`], [`SweepJob`]
-//! and [`AblateJob`], which also fill in the defaults. What depends on the model or on an actor is
+//! once, by `check` of [`GenerateBaseJob`], [`TuneJob`], [`SampleJob`], [`StoryJob`], [`SweepJob`],
+//! [`AblateJob`] and [`EvaluateJob`], which also fill in the defaults. What depends on the model or on an actor is
 //! checked later, where those are known.
 
 pub mod ablate;
@@ -11,6 +11,7 @@ pub mod batch;
 mod check;
 pub mod control;
 pub mod drawing;
+pub mod evaluate;
 pub mod generate_base;
 pub mod layers;
 pub mod model;
@@ -24,6 +25,7 @@ pub mod tune;
 pub use ablate::AblateJob;
 pub use control::ControlJob;
 pub use drawing::DrawingJob;
+pub use evaluate::EvaluateJob;
 pub use generate_base::GenerateBaseJob;
 pub use layers::{Planned, plan};
 pub use model::ModelJob;

@@ -129,7 +129,11 @@ fn vae_tile_size(flags: &ModelFlags) -> Result<Option<i64>> {
     Ok(Some(size))
 }
 
-fn device(name: &str) -> Result<String> {
+/// A device by its name; whether it is there is not looked at.
+///
+/// # Errors
+/// When no device is called so.
+pub(super) fn device(name: &str) -> Result<String> {
     let is_index = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
     match name {
         "auto" | "cpu" | "cuda" => Ok(name.to_owned()),

@@ -1,5 +1,6 @@
-//! Pictures of another size, as Pillow's `LANCZOS` makes them, to the bit: diffusers resizes what it
-//! is given with it. Two passes of whole-number arithmetic, the widths first.
+//! Pictures of another size, as Pillow's filters make them, to the bit: diffusers resizes what it is
+//! given with `LANCZOS`, the image processors of transformers mostly with `BICUBIC`. Two passes of
+//! whole-number arithmetic, the widths first.
 
 use std::f64::consts::PI;
 
@@ -8,8 +9,36 @@ use image::RgbImage;
 /// Bits behind the point in the weights: 32, less 8 for a level and 2 for sign and overshoot.
 const PRECISION: u32 = 22;
 
-/// Half the width of the filter: three lobes.
-const SUPPORT: f64 = 3.0;
+/// Pillow's filters that checkpoints name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filter {
+    /// A triangle over two pixels.
+    Bilinear,
+    /// Keys' cubic over four pixels, with a = -0.5 (not torch's -0.75).
+    Bicubic,
+    /// The windowed sinc over six pixels.
+    Lanczos,
+}
+
+impl Filter {
+    /// Half its width in pixels.
+    fn support(self) -> f64 {
+        match self {
+            Filter::Bilinear => 1.0,
+            Filter::Bicubic => 2.0,
+            Filter::Lanczos => 3.0,
+        }
+    }
+
+    /// Its value at `x` pixels from its middle.
+    fn at(self, x: f64) -> f64 {
+        match self {
+            Filter::Bilinear => (1.0 - x.abs()).max(0.0),
+            Filter::Bicubic => cubic(x.abs()),
+            Filter::Lanczos => lanczos(x),
+        }
+    }
+}
 
 /// What one pixel is made of: pixels from `first` on, each with its weight.
 struct Taps {
@@ -17,13 +46,18 @@ struct Taps {
     weights: Vec<i64>,
 }
 
-/// The picture at `width` x `height` pixels, of any other shape.
+/// The picture at `width` x `height` pixels, of any other shape, by Pillow's `LANCZOS`.
 pub fn resize(picture: &RgbImage, width: u32, height: u32) -> RgbImage {
+    resize_by(Filter::Lanczos, picture, width, height)
+}
+
+/// The picture at `width` x `height` pixels, of any other shape.
+pub fn resize_by(filter: Filter, picture: &RgbImage, width: u32, height: u32) -> RgbImage {
     let (old_width, old_height) = picture.dimensions();
     let wide = match old_width == width {
         true => picture.clone(),
         false => {
-            let taps = taps(old_width as usize, width as usize);
+            let taps = taps(filter, old_width as usize, width as usize);
             RgbImage::from_fn(width, old_height, |x, y| {
                 weighted(&taps[x as usize], |i| picture.get_pixel(i, y))
             })
@@ -32,7 +66,7 @@ pub fn resize(picture: &RgbImage, width: u32, height: u32) -> RgbImage {
     if old_height == height {
         return wide;
     }
-    let taps = taps(old_height as usize, height as usize);
+    let taps = taps(filter, old_height as usize, height as usize);
     RgbImage::from_fn(width, height, |x, y| {
         weighted(&taps[y as usize], |i| wide.get_pixel(x, i))
     })
@@ -51,17 +85,17 @@ fn weighted<'a>(taps: &Taps, pixel: impl Fn(u32) -> &'a image::Rgb<u8>) -> image
 
 /// The taps of each of `to` pixels over `from` old ones. Where pixels become fewer, the filter is
 /// stretched so that every old one counts.
-fn taps(from: usize, to: usize) -> Vec<Taps> {
+fn taps(filter: Filter, from: usize, to: usize) -> Vec<Taps> {
     let scale = from as f64 / to as f64;
     let stretch = scale.max(1.0);
-    let support = SUPPORT * stretch;
+    let support = filter.support() * stretch;
     let one = |i: usize| {
         let center = (i as f64 + 0.5) * scale;
         // Casts cut towards zero, so that the half rounds.
         let first = (center - support + 0.5).max(0.0) as usize;
         let end = ((center + support + 0.5) as usize).min(from);
         let raw: Vec<f64> = (first..end)
-            .map(|j| lanczos((j as f64 - center + 0.5) / stretch))
+            .map(|j| filter.at((j as f64 - center + 0.5) / stretch))
             .collect();
         let sum: f64 = raw.iter().sum();
         let fixed = |weight: &f64| (weight / sum * f64::from(1 << PRECISION)).round() as i64;
@@ -73,14 +107,25 @@ fn taps(from: usize, to: usize) -> Vec<Taps> {
     (0..to).map(one).collect()
 }
 
+/// Keys' cubic convolution kernel (IEEE Trans. ASSP 29, 1981) with a = -0.5, for `x` >= 0.
+fn cubic(x: f64) -> f64 {
+    const A: f64 = -0.5;
+    match x {
+        _ if x < 1.0 => ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0,
+        _ if x < 2.0 => (((x - 5.0) * x + 8.0) * x - 4.0) * A,
+        _ => 0.0,
+    }
+}
+
 /// The windowed sinc `sinc(x) sinc(x / 3)`.
 fn lanczos(x: f64) -> f64 {
+    let support = Filter::Lanczos.support();
     let sinc = |x: f64| match x == 0.0 {
         true => 1.0,
         false => (PI * x).sin() / (PI * x),
     };
-    match (-SUPPORT..SUPPORT).contains(&x) {
-        true => sinc(x) * sinc(x / SUPPORT),
+    match (-support..support).contains(&x) {
+        true => sinc(x) * sinc(x / support),
         false => 0.0,
     }
 }
@@ -92,11 +137,14 @@ mod tests {
     #[test]
     fn one_level_stays_one_level_and_the_same_size_is_the_same_picture() {
         let grey = RgbImage::from_pixel(7, 5, image::Rgb([9, 200, 255]));
-        assert_eq!(
-            resize(&grey, 30, 2),
-            RgbImage::from_pixel(30, 2, image::Rgb([9, 200, 255]))
-        );
         let slope = RgbImage::from_fn(6, 4, |x, y| image::Rgb([(40 * x) as u8, y as u8, 7]));
-        assert_eq!(resize(&slope, 6, 4), slope);
+        for filter in [Filter::Bilinear, Filter::Bicubic, Filter::Lanczos] {
+            assert_eq!(
+                resize_by(filter, &grey, 30, 2),
+                RgbImage::from_pixel(30, 2, image::Rgb([9, 200, 255])),
+                "{filter:?}"
+            );
+            assert_eq!(resize_by(filter, &slope, 6, 4), slope, "{filter:?}");
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! The toy model that is compiled into the binary: a real, very small SDXL in diffusers' layout.
+//! The toy model that is compiled into the binary: a real, very small SDXL in diffusers' layout, and beside its
+//! components a small CLIP that measures its pictures (`oneactor evaluate --model toy`).
 
 use super::blob::Blob;
 
@@ -22,6 +23,13 @@ macro_rules! embedded {
 }
 
 static FILES: &[(&str, &[u8])] = embedded![
+    "clip/config.json",
+    "clip/merges.txt",
+    "clip/model.safetensors",
+    "clip/preprocessor_config.json",
+    "clip/special_tokens_map.json",
+    "clip/tokenizer_config.json",
+    "clip/vocab.json",
     "model_index.json",
     "scheduler/scheduler_config.json",
     "text_encoder/config.json",

@@ -5,7 +5,7 @@ use anyhow::Result;
 use serde::Deserialize;
 use tch::{Kind, Tensor};
 
-use super::attention::{merge_heads, scaled_dot_product, split_heads};
+use super::clip_layer::{ClipLayer, ClipLayerConfig, HiddenAct};
 use super::layers::{LayerNorm, Linear};
 use crate::error::model;
 use crate::io::weights::WeightPath;
@@ -40,68 +40,6 @@ pub struct ClipTextConfig {
 
 fn old_eos_placeholder() -> i64 {
     2
-}
-
-/// Three functions are called GELU; CLIP checkpoints mean one of these two.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
-#[serde(rename_all = "snake_case")]
-pub enum HiddenAct {
-    /// `x σ(1.702 x)`.
-    QuickGelu,
-    /// `x Φ(x)`.
-    Gelu,
-}
-
-impl HiddenAct {
-    fn forward(self, xs: &Tensor) -> Tensor {
-        match self {
-            HiddenAct::QuickGelu => xs * (xs * 1.702).sigmoid(),
-            HiddenAct::Gelu => xs.gelu("none"),
-        }
-    }
-}
-
-struct ClipLayer {
-    layer_norm1: LayerNorm,
-    q_proj: Linear,
-    k_proj: Linear,
-    v_proj: Linear,
-    out_proj: Linear,
-    layer_norm2: LayerNorm,
-    fc1: Linear,
-    fc2: Linear,
-    heads: i64,
-    hidden_act: HiddenAct,
-}
-
-impl ClipLayer {
-    fn new(path: &WeightPath, config: &ClipTextConfig) -> Self {
-        let (dim, inner) = (config.hidden_size, config.intermediate_size);
-        let attn = path / "self_attn";
-        ClipLayer {
-            layer_norm1: LayerNorm::new(&(path / "layer_norm1"), dim, config.layer_norm_eps),
-            q_proj: Linear::new(&(&attn / "q_proj"), dim, dim),
-            k_proj: Linear::new(&(&attn / "k_proj"), dim, dim),
-            v_proj: Linear::new(&(&attn / "v_proj"), dim, dim),
-            out_proj: Linear::new(&(&attn / "out_proj"), dim, dim),
-            layer_norm2: LayerNorm::new(&(path / "layer_norm2"), dim, config.layer_norm_eps),
-            fc1: Linear::new(&(path / "mlp.fc1"), dim, inner),
-            fc2: Linear::new(&(path / "mlp.fc2"), inner, dim),
-            heads: config.num_attention_heads,
-            hidden_act: config.hidden_act,
-        }
-    }
-
-    fn forward(&self, xs: &Tensor) -> Tensor {
-        let normed = self.layer_norm1.forward(xs);
-        let [query, key, value] = [&self.q_proj, &self.k_proj, &self.v_proj]
-            .map(|proj| split_heads(&proj.forward(&normed), self.heads));
-        let attended = merge_heads(&scaled_dot_product(&query, &key, &value, true));
-        let xs = xs + self.out_proj.forward(&attended);
-        let normed = self.layer_norm2.forward(&xs);
-        let inner = self.hidden_act.forward(&self.fc1.forward(&normed));
-        xs + self.fc2.forward(&inner)
-    }
 }
 
 /// What the encoder knows of a text.
@@ -147,13 +85,21 @@ impl ClipTextModel {
         };
         let dim = config.hidden_size;
         let (embeddings, layers) = (&text_model / "embeddings", &text_model / "encoder.layers");
+        let layer = ClipLayerConfig {
+            dim,
+            inner: config.intermediate_size,
+            heads: config.num_attention_heads,
+            hidden_act: config.hidden_act,
+            eps: config.layer_norm_eps,
+            is_causal: true,
+        };
         Ok(ClipTextModel {
             token_embedding: (&embeddings / "token_embedding")
                 .tensor("weight", &[config.vocab_size, dim]),
             position_embedding: (&embeddings / "position_embedding")
                 .tensor("weight", &[config.max_position_embeddings, dim]),
             layers: (0..config.num_hidden_layers)
-                .map(|i| ClipLayer::new(&(&layers / i), config))
+                .map(|i| ClipLayer::new(&(&layers / i), &layer))
                 .collect(),
             final_layer_norm: LayerNorm::new(
                 &(&text_model / "final_layer_norm"),

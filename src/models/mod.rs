@@ -6,12 +6,17 @@
 
 pub mod attention;
 pub mod autoencoder_kl;
+pub mod clip_layer;
+pub mod clip_model;
 pub mod clip_text_model;
+pub mod clip_vision_model;
 pub mod config;
 pub mod controlnet;
 pub mod cross_attention;
 pub mod embeddings;
+pub mod image_processor;
 pub mod layers;
+pub mod patch_embedding;
 pub mod resnet;
 pub mod shared_rows;
 pub mod tiling;
@@ -19,3 +24,4 @@ pub mod time_conditions;
 pub mod transformer_2d;
 pub mod unet_2d_blocks;
 pub mod unet_2d_condition;
+pub mod vit;

@@ -175,7 +175,7 @@ fn the_batches_of_this_repository_are_good() {
     )
     .exits_with(3)
     .says("stabilityai/stable-diffusion-xl-base-1.0");
-    for command in ["tune", "sample", "sweep", "ablate"] {
+    for command in ["tune", "sample", "sweep", "ablate", "evaluate"] {
         let config = configs.join(format!("{command}.json"));
         oneactor(&folder, &format!("{command} --config {}", config.display()))
             .exits_with(2)

@@ -8,6 +8,7 @@ mod common;
 mod control;
 mod control_elsewhere;
 mod crops;
+mod evaluate;
 mod experiments;
 mod interruption;
 mod loras;

@@ -1,0 +1,146 @@
+//! Flags of `evaluate`.
+
+use std::path::PathBuf;
+
+use clap::builder::BoolishValueParser;
+use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
+
+use super::{Format, RunFlags, one_or_many};
+
+/// Flags of `evaluate`, and its batch keys.
+#[derive(Clone, Debug, Default, PartialEq, Args, Serialize, Deserialize)]
+pub struct EvaluateFlags {
+    /// Folder that `sample` wrote (with manifest.jsonl), or pictures, PNG or JPEG; several make one
+    /// table
+    #[arg(value_name = "OUT|PICTURE")]
+    #[serde(default, deserialize_with = "one_or_many")]
+    pub pictures: Option<Vec<PathBuf>>,
+
+    /// Picture of the subject to compare with; without it pictures are compared with each other only
+    /// [default: none]
+    #[arg(long, value_name = "IMAGE")]
+    pub target: Option<PathBuf>,
+
+    /// What to measure: clip_i, clip_t, clip_score, dino, dinov2
+    /// [default: clip_i,clip_t]
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    #[serde(default, deserialize_with = "one_or_many")]
+    pub metrics: Option<Vec<String>>,
+
+    /// Also measure foreground and background: a folder with a mask NAME.png for each picture NAME,
+    /// white where the subject is, or "attention" for the masks that `sample --save-masks` wrote
+    /// [default: none]
+    #[arg(long, value_name = "FOLDER|attention")]
+    pub masks: Option<PathBuf>,
+
+    /// Mask of the target, white where the subject is [default: none, so that its foreground and
+    /// background are not compared]
+    #[arg(long, value_name = "IMAGE")]
+    pub target_mask: Option<PathBuf>,
+
+    /// Prompt of pictures that do not tell theirs; those of this program do [default: none]
+    #[arg(short, long, value_name = "TEXT")]
+    pub prompt: Option<String>,
+
+    /// End with exit code 6 when the overall mean of a column is below this; may be given several
+    /// times [default: none]
+    #[arg(long, value_name = "COLUMN=VALUE")]
+    #[serde(default, deserialize_with = "one_or_many")]
+    pub fail_below: Option<Vec<String>>,
+
+    /// CLIP for clip_i, clip_t and clip_score; "toy" is a small one for pictures of the toy, built in
+    /// [default: openai/clip-vit-large-patch14]
+    #[arg(
+        short = 'm',
+        long,
+        visible_alias = "model",
+        value_name = "ID|FOLDER|toy",
+        help_heading = "Models and device"
+    )]
+    pub clip_model: Option<String>,
+
+    /// DINO for dino [default: facebook/dino-vitb16]
+    #[arg(long, value_name = "ID|FOLDER", help_heading = "Models and device")]
+    pub dino_model: Option<String>,
+
+    /// DINOv2 for dinov2 [default: facebook/dinov2-base]
+    #[arg(long, value_name = "ID|FOLDER", help_heading = "Models and device")]
+    pub dinov2_model: Option<String>,
+
+    /// auto, cpu, cuda or cuda:N; the networks run in fp32 on each [default: auto, the first GPU or
+    /// else the CPU]
+    #[arg(long, value_name = "DEVICE", help_heading = "Models and device")]
+    pub device: Option<String>,
+
+    /// Use no network: only models that are on this machine [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_parser = BoolishValueParser::new(),
+          hide_possible_values = true, help_heading = "Models and device")]
+    pub offline: Option<bool>,
+}
+
+/// The flags of `evaluate` with those of its run.
+#[derive(Clone, Debug, Args)]
+pub struct EvaluateLine {
+    /// The flags and batch keys.
+    #[command(flatten)]
+    pub flags: EvaluateFlags,
+    /// Flags of the whole run.
+    #[command(flatten)]
+    pub run: EvaluateRunFlags,
+}
+
+/// As [`RunFlags`], but for the format: what `evaluate` lists is a table, not files.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Run")]
+pub struct EvaluateRunFlags {
+    /// Batch file with many jobs: {"defaults": {…}, "jobs": [{…}, …]}, keys as the flags in
+    /// snake_case (of the run)
+    #[arg(long, value_name = "FILE.json")]
+    pub config: Option<PathBuf>,
+
+    /// How the table is written on stdout: text, one JSON object a line, or CSV (of the run)
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = TableFormat::Text)]
+    pub format: TableFormat,
+
+    /// No progress, only warnings and errors (of the run)
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
+
+    /// Also show resolved settings and each part of the model that is loaded (of the run)
+    #[arg(short, long)]
+    pub verbose: bool,
+
+    /// Check pictures, masks and models' files and list the pictures, then stop (of the run)
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+impl EvaluateRunFlags {
+    /// For a session, which lists files only in a dry run: CSV lists them as text does.
+    pub fn run(&self) -> RunFlags {
+        RunFlags {
+            config: self.config.clone(),
+            format: match self.format {
+                TableFormat::Json => Format::Json,
+                TableFormat::Text | TableFormat::Csv => Format::Text,
+            },
+            quiet: self.quiet,
+            verbose: self.verbose,
+            dry_run: self.dry_run,
+        }
+    }
+}
+
+/// How a table is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum TableFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+    /// Comma-separated values with a heading.
+    Csv,
+}

@@ -1,0 +1,111 @@
+//! `evaluate`: how alike pictures are to the target, to each other and to their prompts.
+
+mod measuring;
+mod pictures;
+mod table;
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use anyhow::Result;
+use serde_json::Value;
+use tch::Device;
+
+use super::located::find;
+use super::session::Session;
+use super::{Prepared, work_off};
+use crate::cli::{EvaluateLine, TableFormat};
+use crate::config::{EvaluateJob, plan};
+use crate::device::resolve_device;
+use crate::error::{Error, ErrorKind};
+use crate::io::model_files::{ModelFiles, ModelOptions};
+use crate::measures::Network;
+use pictures::Picture;
+use table::Table;
+
+/// Does the jobs of `evaluate`.
+///
+/// # Errors
+/// See `work_off`; of kind `Quality` where a gate failed.
+pub fn run(line: &EvaluateLine) -> Result<()> {
+    let session = Session::start("evaluate", &line.run.run())?;
+    let config = line.run.config.as_deref();
+    let jobs = plan(&line.flags, config, "evaluate", EvaluateJob::check)?;
+    let format = line.run.format;
+    work_off(&session, jobs, prepare, |session, evaluation| {
+        execute(session, &evaluation, format)
+    })
+}
+
+/// A job with its pictures and the files of its networks.
+struct Evaluation {
+    job: EvaluateJob,
+    pictures: Vec<Picture>,
+    models: Vec<(Network, Rc<ModelFiles>)>,
+    device: Device,
+}
+
+impl Prepared for Evaluation {
+    fn folder(&self) -> &Path {
+        &self.job.pictures[0]
+    }
+
+    fn only_reads(&self) -> bool {
+        true
+    }
+
+    /// Those that it would read: it writes none.
+    fn files(&self) -> Vec<PathBuf> {
+        self.pictures
+            .iter()
+            .map(|picture| picture.path.clone())
+            .collect()
+    }
+
+    fn settings(&self) -> Value {
+        self.job.settings()
+    }
+}
+
+/// Finds pictures, masks and the networks' files.
+fn prepare(session: &Session, job: EvaluateJob) -> Result<Evaluation> {
+    let pictures = pictures::list(&job)?;
+    let device = resolve_device(&job.device)?;
+    let models = job.models.iter().map(|(network, name)| {
+        let options = ModelOptions {
+            model: name.clone(),
+            offline: job.offline,
+            ..ModelOptions::default()
+        };
+        Ok((
+            *network,
+            Rc::new(find(&options, session.reporter.is_quiet())?),
+        ))
+    });
+    Ok(Evaluation {
+        models: models.collect::<Result<_>>()?,
+        pictures,
+        device,
+        job,
+    })
+}
+
+fn execute(session: &Session, evaluation: &Evaluation, format: TableFormat) -> Result<()> {
+    let columns = measuring::measure(session, evaluation)?;
+    let table = Table::new(&evaluation.pictures, columns);
+    session.print(&match format {
+        TableFormat::Text => table.text(),
+        TableFormat::Json => table.json(),
+        TableFormat::Csv => table.csv(),
+    });
+    let failed: Vec<String> = evaluation
+        .job
+        .gates
+        .iter()
+        .filter_map(|gate| table.failure(gate))
+        .collect();
+    match failed.is_empty() {
+        true => Ok(()),
+        false => Err(Error::new(ErrorKind::Quality, failed.join("; ")).into()),
+    }
+}

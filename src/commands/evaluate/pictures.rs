@@ -1,0 +1,274 @@
+//! The pictures of a job: what each tells about itself, and its masks.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use image::GrayImage;
+use serde_json::Value;
+
+use crate::config::batch::Settings;
+use crate::config::evaluate::Masks;
+use crate::config::{EvaluateJob, record};
+use crate::error::{Error, ErrorKind, usage};
+use crate::io::photo::read_photo;
+use crate::io::png::read_png_text;
+use crate::measures::region::share;
+use crate::tokenizer::weights::WeightedText;
+
+/// What stands in the place of an actor's name for pictures of the plain model.
+pub(super) const PLAIN: &str = "plain";
+
+/// A picture that is measured.
+pub(super) struct Picture {
+    /// Its file.
+    pub path: PathBuf,
+    /// Its path below the folder of its manifest, else the name of its file: where its mask is looked for.
+    pub name: PathBuf,
+    /// Its prompt without weights, or that of the flags.
+    pub prompt: Option<String>,
+    /// Its seed, where it tells one.
+    pub seed: Option<i64>,
+    /// The actors it was drawn with, joined by " + "; [`PLAIN`] without any.
+    pub actor: String,
+    /// Its masks: what is white in any of them is the subject.
+    pub masks: Vec<PathBuf>,
+}
+
+impl Picture {
+    /// The union of its masks, `None` without any.
+    ///
+    /// # Errors
+    /// When a mask can not be read, or all of it is of one level, so that a part would be empty.
+    pub fn mask(&self) -> Result<Option<GrayImage>> {
+        let mut union: Option<GrayImage> = None;
+        for path in &self.masks {
+            let mask = read_mask(path)?;
+            match &mut union {
+                None => union = Some(mask),
+                Some(union) if union.dimensions() != mask.dimensions() => {
+                    return Err(usage(format!(
+                        "{}: found {:?} pixels, expected {:?} as in {}",
+                        path.display(),
+                        mask.dimensions(),
+                        union.dimensions(),
+                        self.masks[0].display()
+                    )));
+                }
+                Some(union) => {
+                    for (level, other) in union.pixels_mut().zip(mask.pixels()) {
+                        level.0[0] = level.0[0].max(other.0[0]);
+                    }
+                }
+            }
+        }
+        if let Some(union) = &union {
+            check_mask(union, &self.masks[0])?;
+        }
+        Ok(union)
+    }
+}
+
+/// The mask of the target.
+///
+/// # Errors
+/// As [`Picture::mask`].
+pub(super) fn target_mask(path: &Path) -> Result<GrayImage> {
+    let mask = read_mask(path).context("--target-mask")?;
+    check_mask(&mask, path).context("--target-mask")?;
+    Ok(mask)
+}
+
+fn read_mask(path: &Path) -> Result<GrayImage> {
+    let picture = read_photo(path)?.picture;
+    Ok(image::DynamicImage::ImageRgb8(picture).into_luma8())
+}
+
+/// A part without a pixel is nothing that could be compared.
+fn check_mask(mask: &GrayImage, path: &Path) -> Result<()> {
+    let share = share(mask);
+    if share > 0.0 && share < 1.0 {
+        return Ok(());
+    }
+    let found = if share == 0.0 {
+        "all black"
+    } else {
+        "all white"
+    };
+    Err(usage(format!(
+        "{}: the mask is {found}, expected white where the subject is and black elsewhere",
+        path.display()
+    )))
+}
+
+/// All pictures of a job, in the order of its folders and files.
+///
+/// # Errors
+/// When a folder has no manifest, a picture is named twice or lacks a prompt or a mask that is needed.
+pub(super) fn list(job: &EvaluateJob) -> Result<Vec<Picture>> {
+    let mut pictures = Vec::new();
+    for path in &job.pictures {
+        match path.is_dir() {
+            true => pictures.extend(of_folder(path)?),
+            false => pictures.push(of_file(path)?),
+        }
+    }
+    for picture in &mut pictures {
+        let name = picture.path.display().to_string();
+        if picture.prompt.is_none() {
+            picture.prompt = job.prompt.clone();
+        }
+        if picture.prompt.is_none() && job.measures.iter().any(|measure| measure.is_of_text()) {
+            return Err(usage(format!(
+                "{name} does not tell its prompt, which clip_t and clip_score compare it with: give --prompt, or other --metrics"
+            )));
+        }
+        if let Some(masks) = &job.masks {
+            picture.masks = find_masks(picture, masks)?;
+        }
+    }
+    refuse_twice(&pictures)?;
+    Ok(pictures)
+}
+
+fn refuse_twice(pictures: &[Picture]) -> Result<()> {
+    let mut paths: Vec<PathBuf> = pictures
+        .iter()
+        .map(|picture| {
+            picture
+                .path
+                .canonicalize()
+                .unwrap_or_else(|_| picture.path.clone())
+        })
+        .collect();
+    paths.sort();
+    match paths.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(usage(format!(
+            "{} is named twice: it would count as a picture that is equal to another",
+            pair[0].display()
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// The rows of a folder's manifest.
+fn of_folder(folder: &Path) -> Result<Vec<Picture>> {
+    let path = folder.join("manifest.jsonl");
+    let shown = path.display();
+    if !path.is_file() {
+        return Err(usage(format!(
+            "{} has no manifest.jsonl: expected a folder that sample wrote; pictures of other folders are named one by one, as in {}/*.png",
+            folder.display(),
+            folder.display()
+        )));
+    }
+    let text = fs::read_to_string(&path)
+        .with_context(|| Error::new(ErrorKind::Usage, format!("reading {shown}")))?;
+    let mut pictures = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let wrong = |what: &str| usage(format!("{shown}, line {number}: {what}"));
+        let row: Settings =
+            serde_json::from_str(line).map_err(|error| wrong(&error.to_string()))?;
+        let Some(name) = row.get("path").and_then(Value::as_str) else {
+            return Err(wrong("found no `path`, expected the name of a picture"));
+        };
+        let picture = folder.join(name);
+        if !picture.is_file() {
+            return Err(wrong(&format!("there is no picture {}", picture.display())));
+        }
+        pictures.push(Picture {
+            name: PathBuf::from(name),
+            ..described(picture, &row)?
+        });
+    }
+    match pictures.is_empty() {
+        true => Err(usage(format!(
+            "{shown} names no picture, expected a row for each"
+        ))),
+        false => Ok(pictures),
+    }
+}
+
+/// A picture that is named itself; those of other programs tell nothing.
+fn of_file(path: &Path) -> Result<Picture> {
+    let texts = read_png_text(path).unwrap_or_default();
+    if !texts.iter().any(|(keyword, _)| keyword == record::KEYWORD) {
+        read_photo(path)?; // neither PNG nor JPEG: said before anything is loaded
+        return described(path.to_owned(), &Settings::new());
+    }
+    described(path.to_owned(), &record::read_record(path)?.parameters)
+}
+
+fn described(path: PathBuf, parameters: &Settings) -> Result<Picture> {
+    let prompt = match parameters.get("prompt") {
+        Some(Value::String(prompt))
+            if parameters.get("prompt_weights") == Some(&Value::Bool(true)) =>
+        {
+            Some(WeightedText::parse(prompt)?.text)
+        }
+        Some(Value::String(prompt)) => Some(prompt.clone()),
+        _ => None,
+    };
+    let actors = match parameters.get("actors") {
+        Some(Value::Array(actors)) => actors.iter().filter_map(Value::as_str).collect(),
+        Some(Value::String(actor)) => vec![actor.as_str()],
+        _ => Vec::new(),
+    };
+    Ok(Picture {
+        name: path.file_name().unwrap_or_default().into(),
+        path,
+        prompt,
+        seed: parameters.get("seed").and_then(Value::as_i64),
+        actor: match actors.is_empty() {
+            true => PLAIN.to_owned(),
+            false => actors.join(" + "),
+        },
+        masks: Vec::new(),
+    })
+}
+
+/// The masks of a picture.
+fn find_masks(picture: &Picture, masks: &Masks) -> Result<Vec<PathBuf>> {
+    match masks {
+        Masks::Folder(folder) => {
+            let path = folder.join(picture.name.with_extension("png"));
+            match path.is_file() {
+                true => Ok(vec![path]),
+                false => Err(usage(format!(
+                    "--masks: there is no {}, expected the mask of {}",
+                    path.display(),
+                    picture.path.display()
+                ))),
+            }
+        }
+        Masks::Attention => attention_masks(picture),
+    }
+}
+
+/// `NAME-mask-….png` beside a picture.
+fn attention_masks(picture: &Picture) -> Result<Vec<PathBuf>> {
+    let path = &picture.path;
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let beginning = format!("{stem}-mask-");
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with(&beginning) && name.ends_with(".png") {
+            found.push(path);
+        }
+    }
+    if found.is_empty() {
+        return Err(usage(format!(
+            "--masks attention: there is no {beginning}….png beside {}: sample --save-masks writes them for scenes with \
+             several subjects, never for plain pictures; give a folder with masks, or name only pictures that have them",
+            path.display()
+        )));
+    }
+    found.sort();
+    Ok(found)
+}

@@ -1,0 +1,357 @@
+//! The results: a row for each picture, prompt and actor, and one for all.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::pictures::{PLAIN, Picture};
+use crate::config::evaluate::Gate;
+use crate::measures::column::{Column, Summary};
+
+/// All that was measured.
+pub(super) struct Table<'a> {
+    pictures: &'a [Picture],
+    columns: Vec<Column>,
+    groups: Vec<Group>,
+}
+
+/// Pictures that are summed up together.
+struct Group {
+    /// `prompt`, `actor` or `overall`.
+    kind: &'static str,
+    /// Prompt or actor; empty for `overall`.
+    name: String,
+    members: Vec<usize>,
+}
+
+impl<'a> Table<'a> {
+    /// Groups the pictures. Plain ones beside guided ones are a group of their own, and no part of
+    /// the whole: the whole tells how good the actors are.
+    pub fn new(pictures: &'a [Picture], columns: Vec<Column>) -> Self {
+        let has_guided = pictures.iter().any(|picture| picture.actor != PLAIN);
+        let counts = |picture: &Picture| !has_guided || picture.actor != PLAIN;
+        let all: Vec<usize> = (0..pictures.len())
+            .filter(|&i| counts(&pictures[i]))
+            .collect();
+        let by = |kind, name: &dyn Fn(&Picture) -> Option<String>, members: &[usize]| {
+            let mut groups: Vec<Group> = Vec::new();
+            let mut places = BTreeMap::new();
+            for &i in members {
+                let Some(name) = name(&pictures[i]) else {
+                    continue;
+                };
+                let place = *places.entry(name.clone()).or_insert_with(|| {
+                    groups.push(Group {
+                        kind,
+                        name,
+                        members: Vec::new(),
+                    });
+                    groups.len() - 1
+                });
+                groups[place].members.push(i);
+            }
+            groups
+        };
+        let everything: Vec<usize> = (0..pictures.len()).collect();
+        let mut groups = by("prompt", &|picture| picture.prompt.clone(), &all);
+        groups.extend(by(
+            "actor",
+            &|picture| Some(picture.actor.clone()),
+            &everything,
+        ));
+        groups.push(Group {
+            kind: "overall",
+            name: String::new(),
+            members: all,
+        });
+        Self {
+            pictures,
+            columns,
+            groups,
+        }
+    }
+
+    fn overall(&self) -> &Group {
+        self.groups.last().expect("the last group is the whole")
+    }
+
+    /// What is wrong where a gate is not passed.
+    pub fn failure(&self, gate: &Gate) -> Option<String> {
+        let column = self
+            .columns
+            .iter()
+            .find(|column| column.name == gate.column)?;
+        let name = &gate.column;
+        match column.over(&self.overall().members) {
+            Some(found) if found.mean >= gate.least => None,
+            Some(found) => Some(format!(
+                "{name}: found {:.4} overall, expected at least {}",
+                found.mean, gate.least
+            )),
+            None => Some(format!(
+                "{name}: there is nothing to compare, expected at least {}",
+                gate.least
+            )),
+        }
+    }
+
+    /// For people: the pictures, then each kind of group as mean ± standard deviation.
+    pub fn text(&self) -> String {
+        let mut parts =
+            vec![self.block("picture", |i| self.pictures[i].path.display().to_string())];
+        for kind in ["prompt", "actor", "overall"] {
+            let groups = self.groups.iter().filter(|group| group.kind == kind);
+            let mut rows = vec![self.heading(kind)];
+            for group in groups {
+                let title = match group.kind {
+                    "overall" => format!("{} pictures", group.members.len()),
+                    _ => format!("{} ({})", group.name, group.members.len()),
+                };
+                let cells = self
+                    .columns
+                    .iter()
+                    .map(|column| match column.over(&group.members) {
+                        None => "-".to_owned(),
+                        Some(Summary { mean, sd: None, .. }) => format!("{mean:.4}"),
+                        Some(Summary {
+                            mean, sd: Some(sd), ..
+                        }) => format!("{mean:.4} ± {sd:.4}"),
+                    });
+                rows.push(std::iter::once(title).chain(cells).collect());
+            }
+            if rows.len() > 1 {
+                parts.push(aligned(&rows));
+            }
+        }
+        parts.join("\n")
+    }
+
+    fn heading(&self, first: &str) -> Vec<String> {
+        let names = self.columns.iter().map(|column| column.name.clone());
+        std::iter::once(first.to_owned()).chain(names).collect()
+    }
+
+    fn block(&self, first: &str, title: impl Fn(usize) -> String) -> String {
+        let mut rows = vec![self.heading(first)];
+        for i in 0..self.pictures.len() {
+            let cells = self
+                .columns
+                .iter()
+                .map(|column| match column.of_picture(i) {
+                    Some(value) => format!("{value:.4}"),
+                    None => "-".to_owned(),
+                });
+            rows.push(std::iter::once(title(i)).chain(cells).collect());
+        }
+        aligned(&rows)
+    }
+
+    /// One JSON object a line: pictures, then groups. A value that there is not is null.
+    pub fn json(&self) -> String {
+        let mut lines = String::new();
+        for (i, picture) in self.pictures.iter().enumerate() {
+            let scores = self
+                .columns
+                .iter()
+                .map(|column| (column.name.clone(), json!(column.of_picture(i))));
+            let line = json!({
+                "command": "evaluate",
+                "kind": "picture",
+                "path": picture.path,
+                "prompt": picture.prompt,
+                "actor": picture.actor,
+                "seed": picture.seed,
+                "scores": scores.collect::<Map<String, Value>>(),
+            });
+            lines += &format!("{line}\n");
+        }
+        for group in &self.groups {
+            let scores = self.columns.iter().map(|column| {
+                let value = column.over(&group.members).map(|summary| {
+                    json!({"mean": summary.mean, "sd": summary.sd, "count": summary.count})
+                });
+                (column.name.clone(), json!(value))
+            });
+            let mut line = json!({
+                "command": "evaluate",
+                "kind": group.kind,
+                "pictures": group.members.len(),
+                "scores": scores.collect::<Map<String, Value>>(),
+            });
+            if group.kind != "overall" {
+                line[group.kind] = json!(group.name);
+            }
+            lines += &format!("{line}\n");
+        }
+        lines
+    }
+
+    /// A heading, a row for each picture, then for each group, with the deviation of each column behind
+    /// its value. What there is not is empty.
+    pub fn csv(&self) -> String {
+        let heading = ["kind", "path", "prompt", "actor", "seed", "pictures"].map(str::to_owned);
+        let names = self
+            .columns
+            .iter()
+            .flat_map(|column| [column.name.clone(), format!("{}_sd", column.name)]);
+        let mut rows: Vec<Vec<String>> = vec![heading.into_iter().chain(names).collect()];
+        let number = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
+        for (i, picture) in self.pictures.iter().enumerate() {
+            let mut row = vec![
+                "picture".to_owned(),
+                picture.path.display().to_string(),
+                picture.prompt.clone().unwrap_or_default(),
+                picture.actor.clone(),
+                picture
+                    .seed
+                    .map_or_else(String::new, |seed| seed.to_string()),
+                "1".to_owned(),
+            ];
+            row.extend(
+                self.columns
+                    .iter()
+                    .flat_map(|c| [number(c.of_picture(i)), String::new()]),
+            );
+            rows.push(row);
+        }
+        for group in &self.groups {
+            let of = |kind: &str| {
+                if group.kind == kind {
+                    group.name.clone()
+                } else {
+                    String::new()
+                }
+            };
+            let count = group.members.len().to_string();
+            let mut row = vec![
+                group.kind.to_owned(),
+                String::new(),
+                of("prompt"),
+                of("actor"),
+                String::new(),
+                count,
+            ];
+            row.extend(self.columns.iter().flat_map(|column| {
+                let summary = column.over(&group.members);
+                [
+                    number(summary.map(|s| s.mean)),
+                    number(summary.and_then(|s| s.sd)),
+                ]
+            }));
+            rows.push(row);
+        }
+        let lines = rows.iter().map(|row| {
+            let cells: Vec<String> = row.iter().map(|cell| quoted(cell)).collect();
+            format!("{}\n", cells.join(","))
+        });
+        lines.collect()
+    }
+}
+
+/// As RFC 4180 has it.
+fn quoted(cell: &str) -> String {
+    match cell.contains(['"', ',', '\n', '\r']) {
+        true => format!("\"{}\"", cell.replace('"', "\"\"")),
+        false => cell.to_owned(),
+    }
+}
+
+/// Columns under each other: the first to the left, the others to the right.
+fn aligned(rows: &[Vec<String>]) -> String {
+    let width = |column: usize| {
+        rows.iter()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..rows[0].len()).map(width).collect();
+    let lines = rows.iter().map(|row| {
+        let cells = row
+            .iter()
+            .zip(&widths)
+            .enumerate()
+            .map(|(i, (cell, &width))| match i {
+                0 => format!("{cell:width$}"),
+                _ => format!("{cell:>width$}"),
+            });
+        format!("{}\n", cells.collect::<Vec<_>>().join("  "))
+    });
+    lines.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::measures::column::Values;
+
+    fn picture(name: &str, prompt: &str, actor: &str) -> Picture {
+        Picture {
+            path: PathBuf::from(name),
+            name: PathBuf::from(name),
+            prompt: Some(prompt.to_owned()),
+            seed: Some(7),
+            actor: actor.to_owned(),
+            masks: Vec::new(),
+        }
+    }
+
+    fn column(name: &str, values: Values) -> Column {
+        Column {
+            name: name.to_owned(),
+            values,
+        }
+    }
+
+    #[test]
+    fn plain_pictures_beside_guided_ones_are_no_part_of_the_whole() {
+        let pictures = [
+            picture("a.png", "a cat", "cat"),
+            picture("b.png", "a cat, asleep", "cat"),
+            picture("c.png", "a cat", PLAIN),
+        ];
+        let values = Values::Pictures(vec![0.5, 0.75, 0.0]);
+        let table = Table::new(&pictures, vec![column("clip_i", values)]);
+        let text = table.text();
+        assert!(text.ends_with("2 pictures  0.6250 ± 0.1768\n"), "{text}");
+        let csv = table.csv();
+        assert!(
+            csv.contains("picture,b.png,\"a cat, asleep\",cat,7,1,0.75,\n"),
+            "{csv}"
+        );
+        assert!(csv.contains("overall,,,,,2,0.625,0.1767"), "{csv}");
+        assert!(csv.contains("actor,,,plain,,1,0,\n"), "{csv}");
+        let gate = |least| Gate {
+            column: "clip_i".to_owned(),
+            least,
+        };
+        assert_eq!(table.failure(&gate(0.625)), None);
+        let failure = table.failure(&gate(0.7)).expect("it is lower");
+        assert_eq!(
+            failure,
+            "clip_i: found 0.6250 overall, expected at least 0.7"
+        );
+    }
+
+    #[test]
+    fn a_gate_without_anything_to_compare_is_not_passed() {
+        let pictures = [picture("a.png", "a cat", "cat")];
+        let table = Table::new(
+            &pictures,
+            vec![column("clip_i_pairwise", Values::Pairs(Vec::new()))],
+        );
+        let gate = Gate {
+            column: "clip_i_pairwise".to_owned(),
+            least: -1.0,
+        };
+        assert!(
+            table
+                .failure(&gate)
+                .is_some_and(|failure| failure.contains("nothing to compare"))
+        );
+        let line: Value =
+            serde_json::from_str(table.json().lines().next().expect("a picture")).expect("JSON");
+        assert_eq!(line["scores"]["clip_i_pairwise"], Value::Null);
+    }
+}

@@ -1,0 +1,392 @@
+//! A checked job of `evaluate`: what is measured on which pictures.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::check;
+use super::model::device;
+use crate::cli::EvaluateFlags;
+use crate::error::usage;
+use crate::io::model_files::TOY;
+use crate::measures::region::Region;
+use crate::measures::{Measure, Network};
+
+/// The networks where none are named.
+const DEFAULT_MODELS: [(Network, &str); 3] = [
+    (Network::Clip, "openai/clip-vit-large-patch14"),
+    (Network::Dino, "facebook/dino-vitb16"),
+    (Network::Dinov2, "facebook/dinov2-base"),
+];
+
+/// A checked job of `evaluate`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EvaluateJob {
+    /// Folders and pictures, in the order given; each exists.
+    pub pictures: Vec<PathBuf>,
+    /// What to compare with.
+    pub target: Option<PathBuf>,
+    /// What is measured, each once.
+    pub measures: Vec<Measure>,
+    /// Where the masks are.
+    pub masks: Option<Masks>,
+    /// Mask of the target.
+    pub target_mask: Option<PathBuf>,
+    /// Prompt of pictures without a record.
+    pub prompt: Option<String>,
+    /// Least overall means.
+    pub gates: Vec<Gate>,
+    /// The networks that are needed, with their names.
+    pub models: Vec<(Network, String)>,
+    /// `auto`, `cpu`, `cuda` or `cuda:N`.
+    pub device: String,
+    /// Whether the network must not be used.
+    pub offline: bool,
+}
+
+/// Where the masks of pictures are.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Masks {
+    /// Beside each picture, as `sample --save-masks` writes them.
+    Attention,
+    /// `NAME.png` in a folder for each picture `NAME`.
+    Folder(PathBuf),
+}
+
+/// A least overall mean of a column.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gate {
+    /// The column.
+    pub column: String,
+    /// Below this the gate fails.
+    pub least: f64,
+}
+
+/// A column of the table, before anything is measured.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Wanted {
+    /// What is measured.
+    pub measure: Measure,
+    /// On which part of the pictures.
+    pub region: Region,
+    /// Whether pictures are compared with each other.
+    pub is_pairwise: bool,
+}
+
+impl Wanted {
+    /// As results and gates spell it.
+    pub fn name(self) -> String {
+        let pairwise = if self.is_pairwise { "_pairwise" } else { "" };
+        format!("{}{}{pairwise}", self.measure.name(), self.region.ending())
+    }
+}
+
+impl EvaluateJob {
+    /// Checks the flags and fills in the defaults.
+    ///
+    /// # Errors
+    /// With the flag, what was found and what was expected.
+    pub fn check(flags: &EvaluateFlags) -> Result<Self> {
+        let what = "a folder that sample wrote, or pictures";
+        let pictures = check::required("OUT", what, &flags.pictures)?;
+        for path in &pictures {
+            if !path.exists() {
+                return Err(usage(format!(
+                    "there is no {}: expected {what}",
+                    path.display()
+                )));
+            }
+        }
+        let job = Self {
+            pictures,
+            target: existing("--target", &flags.target)?,
+            measures: measures(flags.metrics.as_deref())?,
+            masks: flags.masks.as_deref().map(masks).transpose()?,
+            target_mask: existing("--target-mask", &flags.target_mask)?,
+            prompt: prompt(&flags.prompt)?,
+            gates: Vec::new(),
+            models: Vec::new(),
+            device: device(flags.device.as_deref().unwrap_or("auto"))?,
+            offline: flags.offline.unwrap_or(false),
+        };
+        if job.target_mask.is_some() && (job.target.is_none() || job.masks.is_none()) {
+            return Err(usage(
+                "--target-mask: found it without --target and --masks, expected all three: it is \
+                 compared with the parts that the masks show",
+            ));
+        }
+        let gates = flags.fail_below.iter().flatten();
+        Ok(Self {
+            gates: gates.map(|text| job.gate(text)).collect::<Result<_>>()?,
+            models: job.models(flags)?,
+            ..job
+        })
+    }
+
+    /// The columns of the table.
+    pub fn columns(&self) -> Vec<Wanted> {
+        let regions: &[Region] = match self.masks {
+            None => &[Region::Whole],
+            Some(_) => &[Region::Whole, Region::Foreground, Region::Background],
+        };
+        let mut columns = Vec::new();
+        for &measure in &self.measures {
+            let mut add = |region, is_pairwise| {
+                columns.push(Wanted {
+                    measure,
+                    region,
+                    is_pairwise,
+                });
+            };
+            if measure.is_of_text() {
+                add(Region::Whole, false);
+                continue;
+            }
+            for &region in regions {
+                let has_target = match region {
+                    Region::Whole => self.target.is_some(),
+                    Region::Foreground | Region::Background => self.target_mask.is_some(),
+                };
+                if has_target {
+                    add(region, false);
+                }
+                add(region, true);
+            }
+        }
+        columns
+    }
+
+    /// All that decides the figures, for `--dry-run` and `--verbose`.
+    pub fn settings(&self) -> Value {
+        let names: Vec<String> = self.columns().into_iter().map(Wanted::name).collect();
+        let models = self.models.iter().map(|(_, name)| name);
+        json!({
+            "pictures": self.pictures,
+            "target": self.target,
+            "columns": names,
+            "models": models.collect::<Vec<_>>(),
+            "device": self.device,
+        })
+    }
+
+    fn gate(&self, text: &str) -> Result<Gate> {
+        let columns: Vec<String> = self.columns().into_iter().map(Wanted::name).collect();
+        let Some((column, value)) = text.split_once('=') else {
+            return Err(usage(format!(
+                "--fail-below: found \"{text}\", expected COLUMN=VALUE, for instance {}=0.8",
+                columns[0]
+            )));
+        };
+        let column = column.trim();
+        if !columns.iter().any(|name| name == column) {
+            let hint = match (self.target.is_some(), column) {
+                (false, "clip_i" | "dino" | "dinov2") => " (it needs --target)",
+                _ => "",
+            };
+            return Err(usage(format!(
+                "--fail-below: there is no column {column}{hint}, expected one of {}",
+                columns.join(", ")
+            )));
+        }
+        let least: f64 = value.trim().parse().map_err(|_| {
+            usage(format!(
+                "--fail-below {column}: found \"{value}\", expected a number"
+            ))
+        })?;
+        Ok(Gate {
+            column: column.to_owned(),
+            least: check::number(&format!("--fail-below {column}"), least, -100.0..=100.0)?,
+        })
+    }
+
+    /// The networks that the measures need.
+    fn models(&self, flags: &EvaluateFlags) -> Result<Vec<(Network, String)>> {
+        let mut models = Vec::new();
+        for (network, default) in DEFAULT_MODELS {
+            let (flag, given) = match network {
+                Network::Clip => ("--clip-model", &flags.clip_model),
+                Network::Dino => ("--dino-model", &flags.dino_model),
+                Network::Dinov2 => ("--dinov2-model", &flags.dinov2_model),
+            };
+            let of_it = self
+                .measures
+                .iter()
+                .find(|measure| measure.network() == network);
+            match (of_it, given) {
+                (None, Some(name)) => {
+                    return Err(usage(format!(
+                        "{flag}: found {name}, which nothing in --metrics uses, expected no such flag"
+                    )));
+                }
+                (None, None) => {}
+                (Some(measure), Some(name)) if name == TOY && network != Network::Clip => {
+                    return Err(usage(format!(
+                        "{flag}: found {TOY}, which has a CLIP only, expected a repository or folder, or no {} in --metrics",
+                        measure.name()
+                    )));
+                }
+                (Some(_), Some(name)) if name.trim().is_empty() => {
+                    return Err(usage(format!(
+                        "{flag}: found an empty text, expected a name"
+                    )));
+                }
+                (Some(_), name) => {
+                    let name = name.as_deref().unwrap_or(default);
+                    models.push((network, name.to_owned()));
+                }
+            }
+        }
+        Ok(models)
+    }
+}
+
+fn existing(flag: &str, path: &Option<PathBuf>) -> Result<Option<PathBuf>> {
+    match path {
+        Some(path) if !path.is_file() => Err(usage(format!(
+            "{flag}: there is no file {}",
+            path.display()
+        ))),
+        path => Ok(path.clone()),
+    }
+}
+
+fn masks(path: &Path) -> Result<Masks> {
+    match path {
+        _ if path == Path::new("attention") => Ok(Masks::Attention),
+        _ if path.is_dir() => Ok(Masks::Folder(path.to_owned())),
+        _ => Err(usage(format!(
+            "--masks: there is no folder {}: expected a folder with masks, or attention",
+            path.display()
+        ))),
+    }
+}
+
+fn prompt(prompt: &Option<String>) -> Result<Option<String>> {
+    match prompt {
+        Some(text) if text.trim().is_empty() => {
+            Err(usage("--prompt: found an empty text, expected a prompt"))
+        }
+        prompt => Ok(prompt.clone()),
+    }
+}
+
+/// The measures by name, each once.
+fn measures(names: Option<&[String]>) -> Result<Vec<Measure>> {
+    let Some(names) = names else {
+        return Ok(vec![Measure::ClipI, Measure::ClipT]);
+    };
+    let mut found = Vec::new();
+    for name in names {
+        let name = name.trim().to_lowercase().replace('-', "_");
+        let Some(measure) = Measure::ALL
+            .into_iter()
+            .find(|measure| measure.name() == name)
+        else {
+            let known = Measure::ALL.map(Measure::name);
+            return Err(usage(format!(
+                "--metrics: found \"{name}\", expected some of {}",
+                known.join(", ")
+            )));
+        };
+        if !found.contains(&measure) {
+            found.push(measure);
+        }
+    }
+    if found.is_empty() {
+        return Err(usage(
+            "--metrics: found an empty list, expected at least one name",
+        ));
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flags() -> EvaluateFlags {
+        EvaluateFlags {
+            pictures: Some(vec![PathBuf::from(env!("CARGO_MANIFEST_DIR"))]),
+            target: Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")),
+            ..EvaluateFlags::default()
+        }
+    }
+
+    #[test]
+    fn the_columns_follow_from_measures_target_and_masks() -> Result<()> {
+        let names = |flags: &EvaluateFlags| -> Result<Vec<String>> {
+            let columns = EvaluateJob::check(flags)?.columns();
+            Ok(columns.into_iter().map(Wanted::name).collect())
+        };
+        assert_eq!(names(&flags())?, ["clip_i", "clip_i_pairwise", "clip_t"]);
+        let masked = EvaluateFlags {
+            masks: Some(PathBuf::from("attention")),
+            metrics: Some(vec!["dino".to_owned(), "DINO".to_owned()]),
+            ..flags()
+        };
+        let expected = [
+            "dino",
+            "dino_pairwise",
+            "dino_foreground_pairwise",
+            "dino_background_pairwise",
+        ];
+        assert_eq!(names(&masked)?, expected);
+        Ok(())
+    }
+
+    #[test]
+    fn wrong_flags_are_refused_with_what_was_expected() {
+        let cases: [(&str, EvaluateFlags); 7] = [
+            ("OUT is missing", EvaluateFlags::default()),
+            (
+                "found \"clip_x\", expected some of clip_i",
+                EvaluateFlags {
+                    metrics: Some(vec!["clip_x".to_owned()]),
+                    ..flags()
+                },
+            ),
+            (
+                "there is no column clip_i (it needs --target)",
+                EvaluateFlags {
+                    target: None,
+                    fail_below: Some(vec!["clip_i=0.8".to_owned()]),
+                    ..flags()
+                },
+            ),
+            (
+                "expected COLUMN=VALUE",
+                EvaluateFlags {
+                    fail_below: Some(vec!["clip_i".to_owned()]),
+                    ..flags()
+                },
+            ),
+            (
+                "found \"high\", expected a number",
+                EvaluateFlags {
+                    fail_below: Some(vec!["clip_i=high".to_owned()]),
+                    ..flags()
+                },
+            ),
+            (
+                "which has a CLIP only",
+                EvaluateFlags {
+                    metrics: Some(vec!["dino".to_owned()]),
+                    dino_model: Some(TOY.to_owned()),
+                    ..flags()
+                },
+            ),
+            (
+                "found some/dinov2, which nothing in --metrics uses",
+                EvaluateFlags {
+                    dinov2_model: Some("some/dinov2".to_owned()),
+                    ..flags()
+                },
+            ),
+        ];
+        for (expected, flags) in cases {
+            let error = EvaluateJob::check(&flags).expect_err(expected).to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}

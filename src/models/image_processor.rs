@@ -1,0 +1,280 @@
+//! Pictures as an image encoder reads them: `preprocessor_config.json`, as the image processors of
+//! transformers read it with Pillow (`CLIPImageProcessor`, `BitImageProcessor`, `ViTImageProcessor`, and under
+//! their older names as feature extractors).
+
+use anyhow::Result;
+use image::{RgbImage, imageops};
+use serde::Deserialize;
+use tch::Tensor;
+
+use crate::error::model;
+use crate::io::resize::{Filter, resize_by};
+
+/// The fields that are read. All others are for the reader.
+#[derive(Deserialize)]
+struct Raw {
+    #[serde(alias = "feature_extractor_type")]
+    image_processor_type: String,
+    do_resize: Option<bool>,
+    size: Option<RawSize>,
+    resample: Option<i64>,
+    do_center_crop: Option<bool>,
+    crop_size: Option<RawSize>,
+    do_rescale: Option<bool>,
+    rescale_factor: Option<f64>,
+    do_normalize: Option<bool>,
+    image_mean: Option<[f64; 3]>,
+    image_std: Option<[f64; 3]>,
+}
+
+/// A number in older files, an object in newer ones.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(untagged)]
+enum RawSize {
+    Shortest { shortest_edge: u32 },
+    Both { height: u32, width: u32 },
+    Number(u32),
+}
+
+/// The size that a picture is brought to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Size {
+    /// The shorter side, with the picture's proportions.
+    ShortestEdge(u32),
+    /// Width and height.
+    Exactly(u32, u32),
+}
+
+/// How pictures are prepared for one encoder.
+#[derive(Clone, Debug)]
+pub struct ImageProcessor {
+    size: Size,
+    filter: Filter,
+    /// Width and height of the middle that is kept.
+    crop: Option<(u32, u32)>,
+    mean: [f64; 3],
+    std: [f64; 3],
+}
+
+/// Largest side that a file may ask for, in pixels.
+const LARGEST: u32 = 4096;
+
+impl ImageProcessor {
+    /// Reads the text of a `preprocessor_config.json`.
+    ///
+    /// # Errors
+    /// When it does not parse, is of another class, or asks for what is not computed here.
+    pub fn from_json(text: &str) -> Result<Self> {
+        let raw: Raw = serde_json::from_str(text).map_err(|error| wrong(&error.to_string()))?;
+        let is_vit = is_vit(&raw.image_processor_type)?;
+        if raw.do_rescale == Some(false)
+            || raw
+                .rescale_factor
+                .is_some_and(|f| (f * 255.0 - 1.0).abs() > 1e-6)
+        {
+            return Err(wrong(
+                "found another scale than 1 / 255, which is the only one known here",
+            ));
+        }
+        if raw.do_resize == Some(false) {
+            return Err(wrong(
+                "found do_resize false, expected a size: pictures have any",
+            ));
+        }
+        let size = read_size(raw.size.unwrap_or(RawSize::Number(224)), is_vit);
+        let does_crop = raw.do_center_crop.unwrap_or(!is_vit);
+        let crop = does_crop.then_some(match raw.crop_size {
+            None => (224, 224),
+            Some(
+                RawSize::Number(side)
+                | RawSize::Shortest {
+                    shortest_edge: side,
+                },
+            ) => (side, side),
+            Some(RawSize::Both { height, width }) => (width, height),
+        });
+        check_sizes(size, crop)?;
+        let (mean, std) = match (raw.do_normalize, raw.image_mean, raw.image_std) {
+            (Some(false), ..) => ([0.0; 3], [1.0; 3]),
+            (_, Some(mean), Some(std)) if std.iter().all(|std| *std > 0.0) => (mean, std),
+            _ => {
+                return Err(wrong(
+                    "found no image_mean and image_std, expected three numbers each",
+                ));
+            }
+        };
+        Ok(ImageProcessor {
+            size,
+            filter: filter(raw.resample.unwrap_or(if is_vit { 2 } else { 3 }))?,
+            crop,
+            mean,
+            std,
+        })
+    }
+
+    /// The level of each channel that is 0 once normalised: the encoder's neutral colour.
+    pub fn mean_colour(&self) -> [u8; 3] {
+        self.mean
+            .map(|mean| (mean * 255.0).round().clamp(0.0, 255.0) as u8)
+    }
+
+    /// The picture resized and cropped, still in levels.
+    pub fn sized(&self, picture: &RgbImage) -> RgbImage {
+        let (width, height) = picture.dimensions();
+        let resized = match self.size {
+            Size::Exactly(width, height) => resize_by(self.filter, picture, width, height),
+            Size::ShortestEdge(edge) => {
+                let long = |long: u32, short: u32| {
+                    (u64::from(edge) * u64::from(long) / u64::from(short)) as u32
+                };
+                let (width, height) = match width <= height {
+                    true => (edge, long(height, width)),
+                    false => (long(width, height), edge),
+                };
+                resize_by(self.filter, picture, width, height)
+            }
+        };
+        let Some((width, height)) = self.crop else {
+            return resized;
+        };
+        let left = resized.width().saturating_sub(width) / 2;
+        let top = resized.height().saturating_sub(height) / 2;
+        imageops::crop_imm(&resized, left, top, width, height).to_image()
+    }
+
+    /// Pixel values `[1, 3, H, W]`, f32: `(level / 255 - mean) / std`.
+    pub fn pixel_values(&self, picture: &RgbImage) -> Tensor {
+        let sized = self.sized(picture);
+        let (width, height) = (i64::from(sized.width()), i64::from(sized.height()));
+        let levels = Tensor::from_slice(sized.as_raw()).view([1, height, width, 3]);
+        let per_channel = |values: [f64; 3]| Tensor::from_slice(&values.map(|v| v as f32));
+        let values = levels.to_kind(tch::Kind::Float) / 255.0;
+        let values = (values - per_channel(self.mean)) / per_channel(self.std);
+        values.permute([0, 3, 1, 2]).contiguous()
+    }
+}
+
+fn wrong(what: &str) -> anyhow::Error {
+    model(format!("preprocessor_config.json: {what}"))
+}
+
+/// Whether the class is that of a ViT, whose defaults are others than those of CLIP and BiT.
+fn is_vit(class: &str) -> Result<bool> {
+    let is = |name: &str| {
+        let endings = ["ImageProcessor", "ImageProcessorFast", "FeatureExtractor"];
+        endings
+            .iter()
+            .any(|ending| class == format!("{name}{ending}"))
+    };
+    match is("ViT") {
+        true => Ok(true),
+        false if is("CLIP") || is("Bit") => Ok(false),
+        false => Err(wrong(&format!(
+            "image_processor_type: found {class}, expected CLIPImageProcessor, BitImageProcessor or \
+             ViTImageProcessor"
+        ))),
+    }
+}
+
+/// Pillow's number of a filter.
+fn filter(resample: i64) -> Result<Filter> {
+    match resample {
+        1 => Ok(Filter::Lanczos),
+        2 => Ok(Filter::Bilinear),
+        3 => Ok(Filter::Bicubic),
+        other => Err(wrong(&format!(
+            "resample: found {other}, expected 1 (Lanczos), 2 (bilinear) or 3 (bicubic)"
+        ))),
+    }
+}
+
+/// A mere number is both sides for a ViT, and the shorter one for the others.
+fn read_size(size: RawSize, is_vit: bool) -> Size {
+    match size {
+        RawSize::Shortest { shortest_edge } => Size::ShortestEdge(shortest_edge),
+        RawSize::Both { height, width } => Size::Exactly(width, height),
+        RawSize::Number(side) if is_vit => Size::Exactly(side, side),
+        RawSize::Number(side) => Size::ShortestEdge(side),
+    }
+}
+
+/// Without this a crop could be larger than the picture, which transformers pads.
+fn check_sizes(size: Size, crop: Option<(u32, u32)>) -> Result<()> {
+    let (width, height) = match size {
+        Size::ShortestEdge(edge) => (edge, edge),
+        Size::Exactly(width, height) => (width, height),
+    };
+    let all = [width, height]
+        .into_iter()
+        .chain(crop.into_iter().flat_map(|(w, h)| [w, h]));
+    if !all.clone().all(|side| (1..=LARGEST).contains(&side)) {
+        return Err(wrong(&format!(
+            "found a size of {:?} pixels, expected 1 to {LARGEST}",
+            all.collect::<Vec<_>>()
+        )));
+    }
+    match crop {
+        Some((w, h)) if w > width || h > height => Err(wrong(&format!(
+            "found a crop of {w} x {h} in {width} x {height} pixels, expected a smaller one"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_means_the_shorter_side_for_clip_and_both_for_a_vit() -> Result<()> {
+        let read = |class: &str| {
+            ImageProcessor::from_json(&format!(
+                r#"{{"feature_extractor_type": "{class}", "size": 6, "do_center_crop": false,
+                "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}}"#
+            ))
+        };
+        let picture = RgbImage::new(40, 20);
+        assert_eq!(
+            read("CLIPFeatureExtractor")?.sized(&picture).dimensions(),
+            (12, 6)
+        );
+        assert_eq!(
+            read("ViTFeatureExtractor")?.sized(&picture).dimensions(),
+            (6, 6)
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_not_computed_here_is_refused() {
+        for (text, expected) in [
+            (
+                r#"{"image_processor_type": "SamImageProcessor"}"#,
+                "found SamImageProcessor",
+            ),
+            (
+                r#"{"image_processor_type": "CLIPImageProcessor", "resample": 0}"#,
+                "image_mean",
+            ),
+            (
+                r#"{"image_processor_type": "BitImageProcessor", "do_normalize": false, "resample": 0}"#,
+                "resample: found 0",
+            ),
+            (
+                r#"{"image_processor_type": "BitImageProcessor", "size": 10, "crop_size": 12}"#,
+                "a crop of 12 x 12 in 10 x 10 pixels",
+            ),
+            (
+                r#"{"image_processor_type": "BitImageProcessor", "do_resize": false}"#,
+                "do_resize false",
+            ),
+            (
+                r#"{"image_processor_type": "BitImageProcessor", "rescale_factor": 1}"#,
+                "another scale",
+            ),
+        ] {
+            let error = ImageProcessor::from_json(text).expect_err(text).to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! Measures: `evaluate` on pictures of the toy, with the toy's own CLIP and with tiny random networks.
+
+use std::fs;
+use std::path::Path;
+
+use image::{Rgb, RgbImage};
+use serde_json::Value;
+
+use crate::common::fixture;
+use crate::{Run, folder, folder_with_actor, oneactor};
+
+/// A folder with four guided pictures in `out`, and the same four by the plain model.
+fn folder_with_pictures(name: &str) -> std::path::PathBuf {
+    let folder = folder_with_actor(name);
+    let line = "sample robot -p 'a robot at the beach' -p 'a robot, at night' --num-images 2 --steps 3 --compare -o out";
+    oneactor(&folder, line).exits_with(0);
+    folder
+}
+
+/// The objects of `--format json`.
+fn rows(run: &Run) -> Vec<Value> {
+    run.stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a line is JSON"))
+        .collect()
+}
+
+fn of_kind<'a>(rows: &'a [Value], kind: &str) -> Vec<&'a Value> {
+    rows.iter().filter(|row| row["kind"] == kind).collect()
+}
+
+/// A flag for a tiny random network of the fixtures.
+fn network(flag: &str, name: &str) -> String {
+    let path = fixture(&format!("evaluate/{name}"));
+    format!("--{flag} {}", path.display())
+}
+
+#[test]
+fn pictures_prompts_actors_and_the_whole_have_a_row_each() {
+    let folder = folder_with_pictures("evaluate");
+    let line = "evaluate out --model toy --target robot/base/01.png --metrics clip_i,clip_t,clip_score --format json";
+    let run = oneactor(&folder, line).exits_with(0);
+    let rows = rows(&run);
+    let pictures = of_kind(&rows, "picture");
+    assert_eq!(pictures.len(), 8);
+    assert_eq!(pictures[0]["path"], "out/0000-0.png");
+    assert_eq!(pictures[0]["prompt"], "a robot at the beach");
+    assert_eq!(pictures[0]["actor"], "robot/actor.safetensors");
+    assert_eq!(pictures[7]["actor"], "plain");
+    assert_eq!(pictures[7]["seed"], 3);
+    let score = |row: &Value, name: &str| row["scores"][name].as_f64().expect("a number");
+    for row in &pictures {
+        let cosine = score(row, "clip_t");
+        assert!((score(row, "clip_score") - 100.0 * cosine.max(0.0)).abs() < 1e-9);
+        assert!(score(row, "clip_i").abs() <= 1.0);
+    }
+    let groups = |kind| of_kind(&rows, kind).len();
+    assert_eq!(
+        [groups("prompt"), groups("actor"), groups("overall")],
+        [2, 2, 1]
+    );
+
+    // The whole are the four guided pictures and their six pairs.
+    let overall = of_kind(&rows, "overall")[0];
+    let values: Vec<f64> = pictures[..4]
+        .iter()
+        .map(|row| score(row, "clip_i"))
+        .collect();
+    let mean = values.iter().sum::<f64>() / 4.0;
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    let found = &overall["scores"]["clip_i"];
+    assert_eq!(found["count"], 4);
+    assert!((found["mean"].as_f64().expect("a mean") - mean).abs() < 1e-12);
+    let sd = found["sd"].as_f64().expect("a deviation");
+    assert!((sd - (squares / 3.0).sqrt()).abs() < 1e-12);
+    assert_eq!(overall["scores"]["clip_i_pairwise"]["count"], 6);
+}
+
+#[test]
+fn the_target_itself_is_alike_to_the_last_digit() {
+    let folder = folder_with_actor("evaluate-same");
+    let line = "evaluate robot/base/01.png --target robot/base/01.png --model toy --metrics clip_i --format csv";
+    let run = oneactor(&folder, line).exits_with(0);
+    let row = run.stdout.lines().nth(1).expect("a picture");
+    let cells: Vec<&str> = row.split(',').collect();
+    assert_eq!(
+        cells[..4],
+        ["picture", "robot/base/01.png", "a robot", "plain"]
+    );
+    let same: f64 = cells[6].parse().expect("a number");
+    assert!((same - 1.0).abs() < 1e-6, "{row}");
+    assert_eq!(cells[8], "", "there is no pair: {row}");
+}
+
+#[test]
+fn a_gate_that_fails_has_an_exit_code_of_its_own_and_the_table_is_there() {
+    let folder = folder_with_pictures("evaluate-gate");
+    let passed = "evaluate out --model toy --fail-below clip_i_pairwise=-1 --fail-below clip_t=-1";
+    let passed = oneactor(&folder, passed).exits_with(0);
+    assert!(passed.stdout.contains("overall"), "{}", passed.stdout);
+    let failed = oneactor(&folder, "evaluate out --model toy --fail-below clip_t=1.5")
+        .exits_with(6)
+        .says("error: clip_t: found ")
+        .says("overall, expected at least 1.5");
+    assert_eq!(failed.stdout, passed.stdout);
+    let batch = r#"{"defaults": {"clip_model": "toy", "pictures": "out"},
+        "jobs": [{"fail_below": "clip_t=1.5"}, {"fail_below": "clip_t=-1"}]}"#;
+    fs::write(folder.join("batch.json"), batch).expect("the folder is writable");
+    let run = oneactor(&folder, "evaluate --config batch.json")
+        .exits_with(6)
+        .says("job 1 of batch.json: clip_t: found");
+    assert_eq!(
+        run.stdout,
+        format!("{0}{0}", passed.stdout),
+        "both jobs have a table"
+    );
+}
+
+#[test]
+fn masks_part_foreground_and_background() {
+    let folder = folder_with_pictures("evaluate-masks");
+    fs::create_dir_all(folder.join("masks/plain")).expect("the folder is writable");
+    let mask = RgbImage::from_fn(64, 64, |x, _| Rgb([if x < 32 { 255 } else { 0 }; 3]));
+    for name in fs::read_dir(folder.join("out/plain")).expect("it is there") {
+        let name = name.expect("it is readable").file_name();
+        for path in [
+            folder.join("masks").join(&name),
+            folder.join("masks/plain").join(&name),
+        ] {
+            mask.save(path).expect("the folder is writable");
+        }
+    }
+    mask.save(folder.join("target.png"))
+        .expect("the folder is writable");
+    let dino = network("dino-model", "dino");
+    let line = format!(
+        "evaluate out --target robot/base/01.png --target-mask target.png --masks masks --metrics dino {dino} --format json"
+    );
+    let run = oneactor(&folder, &line).exits_with(0);
+    let overall = &of_kind(&rows(&run), "overall")[0]["scores"].clone();
+    let names: Vec<&str> = overall
+        .as_object()
+        .expect("scores")
+        .keys()
+        .map(String::as_str)
+        .collect();
+    let expected = [
+        "dino",
+        "dino_background",
+        "dino_background_pairwise",
+        "dino_foreground",
+        "dino_foreground_pairwise",
+        "dino_pairwise",
+    ];
+    assert_eq!(names, expected);
+    let mean = |name: &str| overall[name]["mean"].as_f64().expect("a mean");
+    assert_ne!(mean("dino_foreground"), mean("dino_background"));
+
+    fs::remove_file(folder.join("masks/plain/0001-1.png")).expect("it was there");
+    oneactor(&folder, &line)
+        .exits_with(2)
+        .says("--masks: there is no masks/plain/0001-1.png, expected the mask of out/plain/0001-1.png")
+        .writes_nothing();
+    oneactor(&folder, "evaluate out --model toy --masks attention")
+        .exits_with(2)
+        .says("there is no 0000-0-mask-….png beside out/0000-0.png")
+        .writes_nothing();
+}
+
+#[test]
+fn masks_of_attention_are_found_beside_the_pictures() {
+    let folder = folder_with_actor("evaluate-attention");
+    let picture = folder.join("robot/base/00.png");
+    let half = |left: bool| {
+        RgbImage::from_fn(64, 64, |x, y| {
+            Rgb([if (x < 20) == left && y < 40 && x < 40 {
+                255
+            } else {
+                0
+            }; 3])
+        })
+    };
+    for (word, left) in [("robot", true), ("cat", false)] {
+        let path = picture.with_file_name(format!("00-mask-{word}.png"));
+        half(left).save(path).expect("the folder is writable");
+    }
+    let line = "evaluate robot/base/00.png --model toy --metrics clip_i --masks attention --format json --target robot/base/00.png --target-mask ";
+    // The union of both masks is the target's mask, so that the same picture has the same parts.
+    let union = RgbImage::from_fn(64, 64, |x, y| {
+        Rgb([if x < 40 && y < 40 { 255 } else { 0 }; 3])
+    });
+    union
+        .save(folder.join("union.png"))
+        .expect("the folder is writable");
+    let run = oneactor(&folder, &format!("{line}union.png")).exits_with(0);
+    let row = &rows(&run)[0]["scores"].clone();
+    for name in ["clip_i_foreground", "clip_i_background"] {
+        let cosine = row[name].as_f64().expect("a number");
+        assert!((cosine - 1.0).abs() < 1e-6, "{name}: {row}");
+    }
+    RgbImage::new(64, 64)
+        .save(folder.join("black.png"))
+        .expect("the folder is writable");
+    oneactor(&folder, &format!("{line}black.png"))
+        .exits_with(2)
+        .says("black.png: the mask is all black, expected white where the subject is");
+}
+
+#[test]
+fn wrong_pictures_and_models_are_refused_with_the_way_out() {
+    let folder = folder("evaluate-bad");
+    RgbImage::new(8, 8)
+        .save(folder.join("foreign.png"))
+        .expect("the folder is writable");
+    fs::write(folder.join("text.png"), "hello").expect("the folder is writable");
+    fs::create_dir(folder.join("empty")).expect("the folder is writable");
+    fs::create_dir(folder.join("lost")).expect("the folder is writable");
+    fs::write(
+        folder.join("lost/manifest.jsonl"),
+        "{\"path\": \"a.png\"}\n",
+    )
+    .expect("the folder is writable");
+    let thin = RgbImage::new(1, 40);
+    thin.save(folder.join("thin.png"))
+        .expect("the folder is writable");
+    let of_clip = network("dino-model", "clip");
+    for (line, code, message) in [
+        (
+            "evaluate nowhere",
+            2,
+            "there is no nowhere: expected a folder that sample wrote, or pictures",
+        ),
+        ("evaluate empty", 2, "empty has no manifest.jsonl"),
+        (
+            "evaluate lost",
+            2,
+            "manifest.jsonl, line 1: there is no picture lost/a.png",
+        ),
+        (
+            "evaluate text.png",
+            2,
+            "text.png is no picture of a known kind",
+        ),
+        (
+            "evaluate foreign.png --model toy",
+            2,
+            "foreign.png does not tell its prompt",
+        ),
+        (
+            "evaluate foreign.png ./foreign.png --model toy -p a",
+            2,
+            "is named twice",
+        ),
+        (
+            "evaluate foreign.png --metrics clip",
+            2,
+            "--metrics: found \"clip\", expected some of clip_i",
+        ),
+        (
+            "evaluate foreign.png --metrics dino",
+            3,
+            "facebook/dino-vitb16",
+        ),
+        (
+            &format!("evaluate foreign.png --metrics dino {of_clip}"),
+            3,
+            "unknown variant `clip`",
+        ),
+        (
+            "evaluate thin.png --model toy -p a",
+            2,
+            "thin.png: found 1 x 40 pixels, expected one side at most 32 times the other",
+        ),
+        (
+            "evaluate foreign.png --device cuda:9 --model toy -p a",
+            4,
+            "--device cuda:9",
+        ),
+    ] {
+        oneactor(&folder, line)
+            .exits_with(code)
+            .says(message)
+            .writes_nothing();
+    }
+    // With a prompt, or with measures that need none, a foreign picture is as good as any.
+    oneactor(
+        &folder,
+        "evaluate foreign.png --model toy -p 'a black square'",
+    )
+    .exits_with(0);
+    oneactor(&folder, "evaluate foreign.png --model toy --metrics clip_i").exits_with(0);
+}
+
+#[test]
+fn a_dry_run_lists_the_pictures_and_loads_nothing() {
+    let folder = folder_with_actor("evaluate-dry");
+    let base = |name: &str| Path::new("robot/base").join(name).display().to_string();
+    let line = format!(
+        "evaluate {} {} --model toy --dry-run -q",
+        base("00.png"),
+        base("02.png")
+    );
+    let run = oneactor(&folder, &line).exits_with(0);
+    assert_eq!(run.paths(), [base("00.png"), base("02.png")]);
+    assert_eq!(run.stderr, "");
+}

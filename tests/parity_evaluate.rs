@@ -1,0 +1,188 @@
+//! The encoders and measures of `evaluate` against transformers and formulas in numpy, on tiny random
+//! checkpoints and the toy's CLIP; see `scripts/parity/expected_evaluate.py`.
+
+mod common;
+
+use common::{Expected, Report, fixture, json};
+use image::{DynamicImage, GrayImage, RgbImage};
+use oneactor::io::model_files::{ModelFiles, ModelOptions, TOY};
+use oneactor::io::photo::read_photo;
+use oneactor::measures::encoder::{ClipEncoder, ImageEncoder, VitEncoder};
+use oneactor::measures::region::Region;
+use oneactor::measures::similarity::{clip_score, cosine, unit};
+use tch::{Device, Tensor};
+
+/// f32 of networks of a few layers; transformers' own f32 and f64 differ by 1e-6 and less.
+const BAR: f64 = 1e-4;
+
+/// `toy` is the one in the program.
+const CLIPS: [&str; 3] = ["clip", "clip_gelu", "toy"];
+const VITS: [&str; 3] = ["dino", "dinov2", "dinov2_wide"];
+const PICTURES: usize = 6;
+
+fn files(name: &str) -> ModelFiles {
+    let folder = fixture(&format!("evaluate/{name}"));
+    let folder = folder.to_str().expect("fixtures have plain names");
+    ModelFiles::locate(&ModelOptions {
+        model: if name == TOY { TOY } else { folder }.to_owned(),
+        ..ModelOptions::default()
+    })
+    .expect("a whole folder")
+}
+
+fn clip(name: &str) -> ClipEncoder {
+    ClipEncoder::load(&files(name), Device::Cpu).expect("transformers loads this checkpoint")
+}
+
+fn encoder(name: &str) -> Box<dyn ImageEncoder> {
+    match CLIPS.contains(&name) {
+        true => Box::new(clip(name)),
+        false => {
+            let loaded = VitEncoder::load(&files(name), Device::Cpu);
+            Box::new(loaded.expect("transformers loads this checkpoint"))
+        }
+    }
+}
+
+fn pictures() -> Vec<RgbImage> {
+    let read = |i| read_photo(&fixture(&format!("evaluate/pictures/{i}.png")));
+    (0..PICTURES)
+        .map(|i| read(i).expect("a picture").picture)
+        .collect()
+}
+
+fn masks() -> Vec<GrayImage> {
+    let read = |i| read_photo(&fixture(&format!("evaluate/pictures/{i}-mask.png")));
+    let mask = |i| DynamicImage::ImageRgb8(read(i).expect("a mask").picture).into_luma8();
+    (0..PICTURES).map(mask).collect()
+}
+
+/// Cosines of all pairs, by the function that the program calls.
+fn cosines(a: &Tensor, b: &Tensor) -> Tensor {
+    let (a, b) = (
+        unit(a, "a").expect("directions"),
+        unit(b, "b").expect("directions"),
+    );
+    let rows: Vec<Tensor> = (0..a.size()[0])
+        .map(|i| {
+            let row: Vec<f64> = (0..b.size()[0])
+                .map(|j| cosine(&a.get(i), &b.get(j)))
+                .collect();
+            Tensor::from_slice(&row)
+        })
+        .collect();
+    Tensor::stack(&rows, 0)
+}
+
+#[test]
+fn pictures_are_prepared_to_the_same_levels() {
+    for name in CLIPS.iter().chain(&VITS) {
+        let encoder = encoder(name);
+        let expected = Expected::read(&format!("evaluate/{name}/expected.safetensors"));
+        let mut report = Report::new(&format!("pixel values of {name}"));
+        // A level is 1 / 255 over the deviation; 0.225 is the smallest of all files here.
+        let level = 1.0 / 255.0 / 0.225;
+        for (i, picture) in pictures().iter().enumerate() {
+            let found = encoder.processor().pixel_values(picture).squeeze_dim(0);
+            let mut gap = |key: &str| {
+                let wanted = expected.get(&format!("{key}.{i}"));
+                let (found_size, size) = (found.size(), wanted.size());
+                report.check(found_size == size, || {
+                    format!("{key} of picture {i}: found {found_size:?}, expected {size:?}")
+                });
+                (&found - wanted).abs().max().double_value(&[]) / level
+            };
+            let (widths_first, at_once) = (gap("pixel_values"), gap("at_once"));
+            // Equal levels, but for the rounding of f32.
+            report.check(widths_first < 0.01, || {
+                format!("picture {i}: {widths_first:.2} levels")
+            });
+            // Another order of the passes, see the script.
+            report.check(at_once < 1.01, || {
+                format!("picture {i} at once: {at_once:.2} levels")
+            });
+        }
+        report.finish();
+    }
+}
+
+#[test]
+fn embeddings_and_cosines_of_pictures_are_those_of_transformers() {
+    for name in CLIPS.iter().chain(&VITS) {
+        let encoder = encoder(name);
+        let expected = Expected::read(&format!("evaluate/{name}/expected.safetensors"));
+        let mut report = Report::new(&format!("image embeddings of {name}"));
+        let embeds = encoder.image_embeds(&pictures());
+        report.close("image_embeds", &embeds, &expected.get("image_embeds"), BAR);
+        report.close(
+            "cosines",
+            &cosines(&embeds, &embeds),
+            &expected.get("cosines"),
+            BAR,
+        );
+        for (region, key) in [
+            (Region::Foreground, "foreground.cosines"),
+            (Region::Background, "background.cosines"),
+        ] {
+            let fill = encoder.processor().mean_colour();
+            let parts: Vec<RgbImage> = pictures()
+                .iter()
+                .zip(masks())
+                .map(|(picture, mask)| region.of(picture, Some(&mask), fill))
+                .collect();
+            let embeds = encoder.image_embeds(&parts);
+            report.close(key, &cosines(&embeds, &embeds), &expected.get(key), BAR);
+        }
+        report.finish();
+    }
+}
+
+#[test]
+fn texts_and_their_scores_are_those_of_transformers() {
+    let texts: Vec<String> = json("evaluate/texts.json");
+    for name in CLIPS {
+        let clip = clip(name);
+        let expected = Expected::read(&format!("evaluate/{name}/expected.safetensors"));
+        let mut report = Report::new(&format!("text embeddings of {name}"));
+        let embeds: Vec<Tensor> = texts
+            .iter()
+            .map(|text| clip.text_embeds(text).expect("a text").0)
+            .collect();
+        let embeds = Tensor::cat(&embeds, 0);
+        report.close("text_embeds", &embeds, &expected.get("text_embeds"), BAR);
+        let likeness = cosines(&clip.image_embeds(&pictures()), &embeds);
+        report.close("clip_t", &likeness, &expected.get("clip_t"), BAR);
+        let flat = likeness.contiguous().view([-1]);
+        let scores: Vec<f64> = (0..flat.size()[0])
+            .map(|i| clip_score(flat.double_value(&[i])))
+            .collect();
+        let scores = Tensor::from_slice(&scores).view_as(&likeness);
+        report.close("clip_score", &scores, &expected.get("clip_score"), BAR);
+        report.finish();
+    }
+}
+
+#[test]
+fn the_end_of_a_long_text_is_counted() {
+    let clip = clip("clip_gelu");
+    let (_, cut_off) = clip.text_embeds("a red cat").expect("a text");
+    assert_eq!(cut_off, 0);
+    let words = "cat ".repeat(40);
+    let (_, cut_off) = clip.text_embeds(&words).expect("a text");
+    assert_eq!(cut_off, 10, "40 tokens where 30 fit between start and end");
+}
+
+#[test]
+fn a_checkpoint_of_another_network_is_refused_with_what_was_found() {
+    let error = |result: anyhow::Result<()>| format!("{:#}", result.expect_err("another network"));
+    let as_clip = error(ClipEncoder::load(&files("dino"), Device::Cpu).map(drop));
+    assert!(
+        as_clip.contains("config.json: missing field `text_config`"),
+        "{as_clip}"
+    );
+    let as_vit = error(VitEncoder::load(&files("clip"), Device::Cpu).map(drop));
+    assert!(
+        as_vit.contains("config.json: unknown variant `clip`"),
+        "{as_vit}"
+    );
+}
