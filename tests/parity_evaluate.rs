@@ -6,7 +6,7 @@ mod common;
 use common::{Expected, Report, fixture, json};
 use image::{DynamicImage, GrayImage, RgbImage};
 use oneactor::io::model_files::{ModelFiles, ModelOptions, TOY};
-use oneactor::io::photo::read_photo;
+use oneactor::io::photo::{Transparency, read_picture};
 use oneactor::measures::encoder::{ClipEncoder, ImageEncoder, VitEncoder};
 use oneactor::measures::region::Region;
 use oneactor::measures::similarity::{clip_score, cosine, unit};
@@ -45,14 +45,24 @@ fn encoder(name: &str) -> Box<dyn ImageEncoder> {
 }
 
 fn pictures() -> Vec<RgbImage> {
-    let read = |i| read_photo(&fixture(&format!("evaluate/pictures/{i}.png")));
+    let read = |i| {
+        read_picture(
+            &fixture(&format!("evaluate/pictures/{i}.png")),
+            Transparency::Dropped,
+        )
+    };
     (0..PICTURES)
         .map(|i| read(i).expect("a picture").picture)
         .collect()
 }
 
 fn masks() -> Vec<GrayImage> {
-    let read = |i| read_photo(&fixture(&format!("evaluate/pictures/{i}-mask.png")));
+    let read = |i| {
+        read_picture(
+            &fixture(&format!("evaluate/pictures/{i}-mask.png")),
+            Transparency::Dropped,
+        )
+    };
     let mask = |i| DynamicImage::ImageRgb8(read(i).expect("a mask").picture).into_luma8();
     (0..PICTURES).map(mask).collect()
 }

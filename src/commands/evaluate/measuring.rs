@@ -11,7 +11,7 @@ use super::Evaluation;
 use super::pictures::{Picture, target_mask};
 use crate::config::evaluate::Wanted;
 use crate::error::usage;
-use crate::io::photo::read_photo;
+use crate::io::photo::{Transparency, read_picture};
 use crate::measures::column::{Column, Values};
 use crate::measures::encoder::{ClipEncoder, ImageEncoder, VitEncoder};
 use crate::measures::region::Region;
@@ -96,7 +96,7 @@ fn embed(
         let parts: Vec<Vec<RgbImage>> = chunk
             .iter()
             .map(|picture| {
-                let whole = read_picture(&picture.path)?;
+                let whole = read_measurable(&picture.path)?;
                 let mask = picture.mask()?;
                 Ok(regions
                     .iter()
@@ -113,7 +113,7 @@ fn embed(
     session.reporter.finish();
     let job = &evaluation.job;
     let target = match &job.target {
-        Some(path) => Some(read_picture(path).context("--target")?),
+        Some(path) => Some(read_measurable(path).context("--target")?),
         None => None,
     };
     let mask = job.target_mask.as_deref().map(target_mask).transpose()?;
@@ -139,8 +139,8 @@ fn embed(
 /// side as long as it reads, whatever memory the longer one then takes, and crops all but the middle.
 const MOST_OBLONG: u32 = 32;
 
-fn read_picture(path: &Path) -> Result<RgbImage> {
-    let picture = read_photo(path)?.picture;
+fn read_measurable(path: &Path) -> Result<RgbImage> {
+    let picture = read_picture(path, Transparency::Dropped)?.picture;
     let (width, height) = picture.dimensions();
     match width.max(height) > MOST_OBLONG.saturating_mul(width.min(height)) {
         true => Err(usage(format!(

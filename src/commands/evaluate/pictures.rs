@@ -11,7 +11,7 @@ use crate::config::batch::Settings;
 use crate::config::evaluate::Masks;
 use crate::config::{EvaluateJob, record};
 use crate::error::{Error, ErrorKind, usage};
-use crate::io::photo::read_photo;
+use crate::io::photo::{Transparency, read_picture};
 use crate::io::png::read_png_text;
 use crate::measures::region::share;
 use crate::tokenizer::weights::WeightedText;
@@ -80,7 +80,7 @@ pub(super) fn target_mask(path: &Path) -> Result<GrayImage> {
 }
 
 fn read_mask(path: &Path) -> Result<GrayImage> {
-    let picture = read_photo(path)?.picture;
+    let picture = read_picture(path, Transparency::Dropped)?.picture;
     Ok(image::DynamicImage::ImageRgb8(picture).into_luma8())
 }
 
@@ -193,7 +193,7 @@ fn of_folder(folder: &Path) -> Result<Vec<Picture>> {
 fn of_file(path: &Path) -> Result<Picture> {
     let texts = read_png_text(path).unwrap_or_default();
     if !texts.iter().any(|(keyword, _)| keyword == record::KEYWORD) {
-        read_photo(path)?; // neither PNG nor JPEG: said before anything is loaded
+        read_picture(path, Transparency::Dropped)?; // neither PNG nor JPEG: said before anything is loaded
         return described(path.to_owned(), &Settings::new());
     }
     described(path.to_owned(), &record::read_record(path)?.parameters)
