@@ -101,7 +101,7 @@ impl Regions {
         semantic_offset: &Tensor,
     ) -> Tensor {
         let c = &prompt.conditioning.prompt_embeds; // [1, S, D]
-        let mut everywhere = c.shallow_clone();
+        let mut everywhere = c.copy(); // changed in place
         let mut parts = Vec::new();
         for (word, places) in prompt.places().iter().enumerate() {
             if !placed[word] {
