@@ -58,7 +58,8 @@ def _pictures(species, looks, rng, scene_names=None):
     return np.stack(images)
 
 
-def _blur_through(vae, images):
+def through_vae(vae, images):
+    """What the VAE leaves of byte pictures [N, 64, 64, 3]."""
     import vae as training
     with torch.no_grad():
         z = vae.encode(training.to_pixels(images)).latent_dist.mean
@@ -91,7 +92,7 @@ def floor_and_ceiling(judge, scales, vae=None, pairs=40):
             if kind != 'drawn':
                 if vae is None:
                     continue
-                first, second = _blur_through(vae, first), _blur_through(vae, second)
+                first, second = through_vae(vae, first), through_vae(vae, second)
             a, b = judge.read(first), judge.read(second)
             other = {name: np.roll(value, 1, 0) for name, value in b.items()}
             same, same_parts = distances(a, b, species, scales)

@@ -1,7 +1,8 @@
 """Measures two subjects in one picture on the toy model: does each keep its own look?
 
     python subjects_table.py --split test --work DIR --json subjects.json [--binary target/release/oneactor]
-    python subjects_table.py --check        how well the judge reads halves of drawn pictures (needs skia-python)
+    python subjects_table.py --check [MODEL]    how well the judge reads halves of drawn pictures (needs skia-python),
+                                                with a diffusers folder: through its VAE, as generated ones are
 
 For every pair of subjects, in both of the paper's variants: `independent` (an actor each, tuned apart, offsets
 confined to masks) and `joint` (one actor, tuned on pictures of both). The same prompts and seeds are drawn with
@@ -99,34 +100,45 @@ def target_number(folder):
     return json.loads((folder / 'tune.json').read_text())['parameters']['target']
 
 
-def run_pair(plan, pair, scorer):
-    """Scores of both variants, guided and plain; each is measured against its own targets."""
-    name = '-'.join(pair)
-    singles = [plan.work / subject for subject in pair]
-    for subject, folder in zip(pair, singles):
+def independent(plan, pair, scorer):
+    """The pair's actors, and their targets' answers."""
+    folders = [plan.work / subject for subject in pair]
+    for subject, folder in zip(pair, folders):
         draw_base(plan, subject, folder)
         tune(plan, folder, scorer)
-    together = plan.work / name
-    if not (together / 'base.json').exists():
+    return folders, [scorer.target(folder) for folder in folders]
+
+
+def joint(plan, pair, scorer):
+    """The pair's common actor, and both targets' answers."""
+    name = '-'.join(pair)
+    folder = plan.work / name
+    if not (folder / 'base.json').exists():
         words = [word for subject in pair for word in ('--subject', subject)]
         call(plan, 'generate-base', '-p', 'a photo of ' + ' and '.join(map(world.article, pair)), *words,
-             '--model', plan.model, '--seed', plan.base_seed, '-o', together,
+             '--model', plan.model, '--seed', plan.base_seed, '-o', folder,
              *plan.draw_args, *plan.base_args)
-    tune(replace(plan, target=clearest_pair(scorer.judge, together, pair)), together, scorer)
-
-    alone = [scorer.target(folder) for folder in singles]
-    picture = read_picture(together / 'base' / f'{target_number(together):02}.png')
-    joint, both = read_pairs(scorer.judge, [picture], pair)
+    tune(replace(plan, target=clearest_pair(scorer.judge, folder, pair)), folder, scorer)
+    picture = read_picture(folder / 'base' / f'{target_number(folder):02}.png')
+    targets, both = read_pairs(scorer.judge, [picture], pair)
     if not both[0]:
         print(f'{name}: the joint target does not show both subjects', file=sys.stderr)
-    plain = draw(plan, pair, singles, plan.work / 'plain' / name, '--no-actor')
-    drawn = {
-        'independent': (draw(plan, pair, singles, plan.work / 'independent' / name, *plan.sample_args), alone),
-        'joint': (draw(plan, pair, [together], plan.work / 'joint' / name, *plan.sample_args), joint),
-    }
-    return {variant: {'guided': score(scorer.judge, scorer.scales, pictures, pair, targets),
-                      'plain': score(scorer.judge, scorer.scales, plain, pair, targets)}
-            for variant, (pictures, targets) in drawn.items()}
+    return [folder], targets
+
+
+VARIANTS = {'independent': independent, 'joint': joint}
+
+
+def run_pair(plan, pair, scorer, variants):
+    """Scores of the variants, guided and plain; each is measured against its own targets."""
+    name, result = '-'.join(pair), {}
+    for variant in variants:
+        actors, targets = VARIANTS[variant](plan, pair, scorer)
+        drawn = {'guided': draw(plan, pair, actors, plan.work / variant / name, *plan.sample_args),
+                 'plain': draw(plan, pair, actors, plan.work / 'plain' / name, '--no-actor')}
+        result[variant] = {kind: score(scorer.judge, scorer.scales, pictures, pair, targets)
+                           for kind, pictures in drawn.items()}
+    return result
 
 
 def mean_and_error(values):
@@ -138,7 +150,7 @@ def mean_and_error(values):
 def table(results):
     """Means over pairs, with standard errors; the ratio's is that of the pairs' own ratios."""
     rows = {}
-    for variant in ('independent', 'joint'):
+    for variant in results[0]:
         for kind in ('guided', 'plain'):
             scores = [result[variant][kind] for result in results]
             rows[f'{variant}, {kind}'] = {name: mean_and_error([s[name].mean() for s in scores]) for name in MEASURES}
@@ -155,17 +167,22 @@ def print_table(rows):
         print(f'| {name} | ' + ' | '.join(f'{c["mean"]:.3f} ± {c["error"]:.3f}' if c else '' for c in cells) + ' |')
 
 
-def check(judge, scales, pairs=300):
-    """How well halves of drawn pictures are read; no generated picture can be read better."""
-    rng = np.random.default_rng(77)
-    report = {name: [] for name in ('both_there', 'main_colour', 'same', 'random', 'swapped')}
+def check(judge, scales, vae=None, pairs=300):
+    """How well halves of drawn pictures are read; no generated picture can be read better than through the VAE. The same
+    identity is compared with a half of another picture, as the joint variant's is, and with a picture of it alone."""
+    rng, rng_alone = np.random.default_rng(77), np.random.default_rng(78)
+    report = {name: [] for name in ('both_there', 'main_colour', 'same', 'as_alone', 'random', 'swapped')}
     for _ in range(pairs):
         names = [world.SPECIES[i] for i in rng.choice(len(world.SPECIES), 2, replace=False)]
         people = [[world.Subject(name, classes, world.make_look(classes, rng))
                    for name in names for classes in [world.draw_identity(rng)]] for _ in range(2)]
         scene = lambda: str(rng.choice(scenes.NAMES))
         draw_pair = lambda subjects: world.render(world.Picture(subjects, scene()), rng)
-        pictures = [draw_pair(people[0]), draw_pair(people[0]), draw_pair(people[1])]
+        pictures = np.stack([draw_pair(people[0]), draw_pair(people[0]), draw_pair(people[1])])
+        alone = np.stack([world.render(world.Picture([subject], 'plain'), rng_alone) for subject in people[0]])
+        if vae is not None:
+            pictures = identity.through_vae(vae, pictures)
+            alone = identity.through_vae(vae, alone)
         found, both = read_pairs(judge, pictures, names)
         wanted = [subject.classes['main'] for subject in people[0]]
         report['both_there'] += list(both)
@@ -173,25 +190,36 @@ def check(judge, scales, pairs=300):
         targets = [pick(answers, [0]) for answers in found]
         scores = score(judge, scales, pictures, names, targets)
         report['same'].append(scores['distance'][1])
+        answers = judge.read(alone)
+        targets = [pick(answers, [i]) for i in (0, 1)]
+        report['as_alone'].append(score(judge, scales, pictures[1:2], names, targets)['distance'][0])
         report['random'].append(scores['distance'][2])
         report['swapped'].append(scores['swapped'][1])
     for name, values in report.items():
         print(f'{name:12} {np.mean(values):.3f}')
 
 
+def load_vae(checkpoint):
+    from diffusers import AutoencoderKL
+    return AutoencoderKL.from_pretrained(checkpoint, subfolder='vae').float().eval()
+
+
 def main():
     torch.set_num_threads(1)
     scorer = Scorer()
-    if sys.argv[1:] == ['--check']:
-        return check(scorer.judge, scorer.scales)
+    if sys.argv[1:2] == ['--check'] and len(sys.argv) <= 3:
+        return check(scorer.judge, scorer.scales, *map(load_vae, sys.argv[2:3]))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_plan_arguments(parser)
+    parser.add_argument('--variants', default=','.join(VARIANTS), help='one or both of them; default: both')
     args = parser.parse_args()
-    plan = plan_from(args)
+    plan, variants = plan_from(args), args.variants.split(',')
+    if unknown := set(variants) - set(VARIANTS):
+        parser.error(f'--variants: found {", ".join(sorted(unknown))}, expected {" or ".join(VARIANTS)}')
     if len(plan.subjects) % 2:
         parser.error(f'--subjects: found {len(plan.subjects)}, expected pairs')
     pairs = list(zip(plan.subjects[::2], plan.subjects[1::2]))
-    results = [run_pair(plan, pair, scorer) for pair in pairs]
+    results = [run_pair(plan, pair, scorer, variants) for pair in pairs]
     rows = table(results)
     print_table(rows)
     if args.json:
