@@ -152,7 +152,7 @@ const ALLOCATOR_VARIABLES: [&str; 2] = ["PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLO
 /// When libtorch refuses.
 pub fn prepare_allocator(device: Device) -> Result<()> {
     let is_set = |name: &&str| std::env::var_os(name).is_some();
-    if !has_shim() || !device.is_cuda() || ALLOCATOR_VARIABLES.iter().any(|name| is_set(&name)) {
+    if !has_shim() || !device.is_cuda() || ALLOCATOR_VARIABLES.iter().any(is_set) {
         return Ok(());
     }
     shim::set_allocator(c"expandable_segments:True")

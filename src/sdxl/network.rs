@@ -23,14 +23,17 @@ struct Origin {
     kind: Kind,
 }
 
+/// A network's constructor.
+type Build<T> = dyn Fn(&WeightPath) -> Result<T>;
+
 /// A frozen network of type `T`, in memory or not.
 pub(super) struct Network<T> {
     origin: Origin,
-    build: Box<dyn Fn(&WeightPath) -> Result<T>>,
+    build: Box<Build<T>>,
     built: RefCell<Option<Rc<T>>>,
 }
 
-impl<T> Network<T> {
+impl<T: 'static> Network<T> {
     /// Opens a component's weights, builds its network, and checks that both fit. The values that
     /// were read are added to `values`.
     ///
@@ -67,7 +70,7 @@ impl<T> Network<T> {
     pub(super) fn get(&self) -> Rc<T> {
         let mut built = self.built.borrow_mut();
         let network = built.get_or_insert_with(|| {
-            let again = self.origin.network(&self.build);
+            let again = self.origin.network(&*self.build);
             Rc::new(again.expect("the same bytes were a network before").0)
         });
         Rc::clone(network)
@@ -88,7 +91,7 @@ impl<T> Network<T> {
 }
 
 impl Origin {
-    fn network<T>(&self, build: &dyn Fn(&WeightPath) -> Result<T>) -> Result<(T, Vec<Values>)> {
+    fn network<T: 'static>(&self, build: &Build<T>) -> Result<(T, Vec<Values>)> {
         let _frozen = tch::no_grad_guard();
         let weights = Weights::open(&self.blobs, self.device, self.kind)?
             .with_loras(&self.loras, &self.component);
