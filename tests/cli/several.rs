@@ -36,7 +36,7 @@ fn two_actors_are_drawn_in_one_picture_and_each_prompt_shows_those_it_names() {
                 --save-masks --batch-size 2 -o out";
     oneactor(&folder, line)
         .exits_with(0)
-        .says("1 of 2 prompts name one actor only, which acts everywhere");
+        .says("1 of 2 prompts name fewer than two actors that have a place in the picture");
     let out = folder.join("out");
     let expected = [
         "0000-0-mask-cat.png",
