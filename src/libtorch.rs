@@ -142,6 +142,26 @@ pub fn ask_for_huge_pages() {
     }
 }
 
+/// All kernels of attention are allowed while this lives; then the choice before is taken up again.
+pub struct AnyAttention(Option<u32>);
+
+/// Lifts the choice of [`set_attention`] for a network that not every kernel can compute.
+pub fn any_attention() -> AnyAttention {
+    let chosen = shim::attention().ok();
+    if chosen.is_some() {
+        let _ = set_attention(None);
+    }
+    AnyAttention(chosen)
+}
+
+impl Drop for AnyAttention {
+    fn drop(&mut self) {
+        if let Some(chosen) = self.0 {
+            let _ = shim::set_attention(chosen);
+        }
+    }
+}
+
 /// Environment variables with settings of the allocator, the second one's name before torch 2.9.
 const ALLOCATOR_VARIABLES: [&str; 2] = ["PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"];
 
@@ -226,7 +246,7 @@ mod shim {
             pub fn oneactor_set_attention(kernels: u32) -> *const c_char;
             pub fn oneactor_attention() -> u32;
             pub fn oneactor_set_allocator(settings: *const c_char) -> *const c_char;
-            pub fn oneactor_has_expandable_segments() -> bool;
+            pub fn oneactor_has_expandable_segments(grows: *mut bool) -> *const c_char;
             pub fn oneactor_trim_memory();
             pub fn oneactor_peak_memory(gpu: i8, bytes: *mut i64) -> *const c_char;
             pub fn oneactor_reset_peak_memory(gpu: i8) -> *const c_char;
@@ -259,7 +279,9 @@ mod shim {
     }
 
     pub fn has_expandable_segments() -> Result<bool> {
-        Ok(unsafe { c::oneactor_has_expandable_segments() })
+        let mut grows = false;
+        checked(unsafe { c::oneactor_has_expandable_segments(&raw mut grows) })?;
+        Ok(grows)
     }
 
     pub fn trim_memory() {
@@ -341,6 +363,10 @@ mod tests {
         assert_eq!(attention()?, Attention::ALL);
         assert_eq!(choice(), 1);
         set_attention(Some(Attention::Math))?;
+        assert_eq!(attention()?, [Attention::Math]);
+        let any = any_attention();
+        assert_eq!(attention()?, Attention::ALL);
+        drop(any);
         assert_eq!(attention()?, [Attention::Math]);
         assert_eq!(choice(), 0);
         set_attention(None)?;

@@ -36,6 +36,7 @@ fn shortened_runs_are_those_of_python() {
     for shape in SHAPES {
         let backbone = backbone(shape);
         let runs: Vec<Run> = json(&format!("{shape}/expected/shortcuts.json"));
+        assert_eq!(runs.len(), 6, "{shape}: as the script writes");
         let expected = Expected::read(&format!("{shape}/expected/shortcuts.safetensors"));
         let offsets = Offsets {
             target_offset: expected.get("target_offset"),

@@ -79,7 +79,7 @@ def encoders():
         "dino": (
             ViTModel(ViTConfig(**vit_l, image_size=64, patch_size=16)),
             "ViT",
-            {"feature_extractor_type": "ViTFeatureExtractor", "size": 64, "resample": 2, **IMAGENET},
+            {"feature_extractor_type": "ViTFeatureExtractor", "image_processor_type": "ViTFeatureExtractor", "size": 64, "resample": 2, **IMAGENET},
             [],
         ),
         # As facebook/dinov2-base: position embeddings of a larger picture.

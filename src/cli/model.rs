@@ -40,7 +40,7 @@ pub enum AttentionKernel {
 #[derive(Clone, Debug, Default, PartialEq, Args, Serialize, Deserialize)]
 #[command(next_help_heading = "Model and device")]
 pub struct ModelFlags {
-    /// Hugging Face repository, folder in diffusers layout, SDXL checkpoint in one file, or "toy"
+    /// Hugging Face repository, folder in diffusers layout, SDXL or SD 1.5 in one file, or "toy"
     /// (built in)
     /// [default: stabilityai/stable-diffusion-xl-base-1.0; with base images or an actor, the model
     /// they were made with]
@@ -97,8 +97,8 @@ pub struct ModelFlags {
     #[arg(long, value_name = "PIXELS", allow_negative_numbers = true)]
     pub vae_tile_size: Option<i64>,
 
-    /// Keep only the network that runs in the device's memory: the text encoders, the U-Net or the VAE,
-    /// each uploaded when its turn comes; same pictures, less memory, more time [default: false]
+    /// Keep only the network that runs in the device's memory (ControlNets stay): the text encoders, the
+    /// U-Net or the VAE, each uploaded when its turn comes; same pictures, less memory, more time [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", value_parser = BoolishValueParser::new(),
           hide_possible_values = true)]

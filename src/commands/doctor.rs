@@ -97,9 +97,12 @@ fn kernels() -> Vec<(&'static str, String)> {
         let names: Vec<&str> = kernels.into_iter().map(Attention::name).collect();
         names.join(", ")
     });
-    let grows = libtorch::prepare_allocator(Device::Cuda(0))
-        .and_then(|()| libtorch::has_expandable_segments())
-        .map(|grows| if grows { "yes" } else { "no" }.to_owned());
+    let grows = match tch::Cuda::is_available() {
+        false => Ok("no gpu".to_owned()),
+        true => libtorch::prepare_allocator(Device::Cuda(0))
+            .and_then(|()| libtorch::has_expandable_segments())
+            .map(|grows| if grows { "yes" } else { "no" }.to_owned()),
+    };
     vec![
         ("shim", "yes".to_owned()),
         ("tf32 on a gpu", shown(tf32)),

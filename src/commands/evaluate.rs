@@ -7,7 +7,8 @@ mod table;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use image::{GrayImage, RgbImage};
 use serde_json::Value;
 use tch::Device;
 
@@ -20,7 +21,7 @@ use crate::device::resolve_device;
 use crate::error::{Error, ErrorKind};
 use crate::io::model_files::{ModelFiles, ModelOptions};
 use crate::measures::Network;
-use pictures::Picture;
+use pictures::{Picture, target_mask};
 use table::Table;
 
 /// Does the jobs of `evaluate`.
@@ -41,6 +42,9 @@ pub fn run(line: &EvaluateLine) -> Result<()> {
 struct Evaluation {
     job: EvaluateJob,
     pictures: Vec<Picture>,
+    /// The target and its mask, read first: nothing is measured for nothing.
+    target: Option<RgbImage>,
+    target_mask: Option<GrayImage>,
     models: Vec<(Network, Rc<ModelFiles>)>,
     device: Device,
 }
@@ -70,6 +74,9 @@ impl Prepared for Evaluation {
 /// Finds pictures, masks and the networks' files.
 fn prepare(session: &Session, job: EvaluateJob) -> Result<Evaluation> {
     let pictures = pictures::list(&job)?;
+    let target = job.target.as_deref().map(measuring::read_measurable);
+    let target = target.transpose().context("--target")?;
+    let target_mask = job.target_mask.as_deref().map(target_mask).transpose()?;
     let device = resolve_device(&job.device)?;
     let models = job.models.iter().map(|(network, name)| {
         let options = ModelOptions {
@@ -85,6 +92,8 @@ fn prepare(session: &Session, job: EvaluateJob) -> Result<Evaluation> {
     Ok(Evaluation {
         models: models.collect::<Result<_>>()?,
         pictures,
+        target,
+        target_mask,
         device,
         job,
     })

@@ -218,7 +218,9 @@ pub(super) fn execute(session: &Session, prepared: BaseJob) -> Result<()> {
     let started = Instant::now();
     let backbone = session.load(&prepared.model)?;
     let painter = Painter::new(session, &backbone, &prepared)?;
-    backbone.release_text_encoders();
+    if session.is_last_job.get() {
+        backbone.release_text_encoders();
+    }
     create_folder(&layout.images())?;
     start_parts(&layout, &prepared)?;
 

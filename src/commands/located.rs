@@ -233,14 +233,16 @@ impl LocatedModel {
 
 /// Refuses what the device can not do, and what this build can not ask libtorch for.
 fn check_kernels(job: &ModelJob, device: Device) -> Result<()> {
-    if job.tf32.is_some() {
-        if !device.is_cuda() {
+    match (job.tf32, device.is_cuda()) {
+        (Some(true), false) => {
             return Err(usage(
                 "--tf32: the networks run on the CPU, which has no TF32, expected a GPU: leave the flag \
-                 out, or name a GPU with --device",
+                 out or say --tf32=false, or name a GPU with --device",
             ));
         }
-        libtorch::require("--tf32")?;
+        (Some(_), true) => libtorch::require("--tf32")?,
+        // A CPU computes without TF32 anyway.
+        (Some(false), false) | (None, _) => {}
     }
     if let Some(kernel) = job.attention {
         if !device.is_cuda() && !matches!(kernel, Attention::Flash | Attention::Math) {

@@ -222,8 +222,8 @@ fn tells_of_full_memory(message: &str) -> bool {
 
 fn out_of_memory() -> anyhow::Error {
     device(
-        "out of memory: try --dtype fp16, a smaller --batch-size (in tune: --micro-batch 1), \
-         --vae-tiling with a --vae-tile-size below the picture's size, --cpu-offload, or smaller \
+        "out of memory: try --dtype fp16, a smaller --batch-size (in tune: --micro-batch 1, in ablate: \
+         --tune-batch-size 1), --vae-tiling with a --vae-tile-size below the picture's size, --cpu-offload, or smaller \
          pictures (--width, --height)",
     )
 }

@@ -135,11 +135,13 @@ impl Session {
         libtorch::prepare_allocator(located.device)?;
         let job = &located.job;
         // Untouched while no job says anything: libtorch has variables of its own for it.
-        if self.tf32.replace(job.tf32) != job.tf32 {
+        if self.tf32.get() != job.tf32 {
             libtorch::set_tf32(job.tf32)?;
+            self.tf32.set(job.tf32);
         }
-        if self.attention.replace(job.attention) != job.attention {
+        if self.attention.get() != job.attention {
             libtorch::set_attention(job.attention)?;
+            self.attention.set(job.attention);
         }
         Ok(())
     }

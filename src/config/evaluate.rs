@@ -116,6 +116,18 @@ impl EvaluateJob {
                  compared with the parts that the masks show",
             ));
         }
+        if job.measures.iter().all(|measure| measure.is_of_text()) {
+            for (flag, is_given) in [
+                ("--target", job.target.is_some()),
+                ("--masks", job.masks.is_some()),
+            ] {
+                if is_given {
+                    return Err(usage(format!(
+                        "{flag}: found it, which nothing in --metrics uses, expected no such flag"
+                    )));
+                }
+            }
+        }
         let gates = flags.fail_below.iter().flatten();
         Ok(Self {
             gates: gates.map(|text| job.gate(text)).collect::<Result<_>>()?,
@@ -164,6 +176,14 @@ impl EvaluateJob {
         json!({
             "pictures": self.pictures,
             "target": self.target,
+            "masks": match &self.masks {
+                None => Value::Null,
+                Some(Masks::Attention) => json!("attention"),
+                Some(Masks::Folder(folder)) => json!(folder),
+            },
+            "target_mask": self.target_mask,
+            "prompt": self.prompt,
+            "fail_below": self.gates.iter().map(|gate| format!("{}={}", gate.column, gate.least)).collect::<Vec<_>>(),
             "columns": names,
             "models": models.collect::<Vec<_>>(),
             "device": self.device,
@@ -180,8 +200,9 @@ impl EvaluateJob {
         };
         let column = column.trim();
         if !columns.iter().any(|name| name == column) {
-            let hint = match (self.target.is_some(), column) {
-                (false, "clip_i" | "dino" | "dinov2") => " (it needs --target)",
+            let is_measured = self.measures.iter().any(|measure| measure.name() == column);
+            let hint = match (is_measured, self.target.is_some()) {
+                (true, false) => " (it needs --target)",
                 _ => "",
             };
             return Err(usage(format!(

@@ -28,6 +28,10 @@ const ALTERNATIVES: [[&str; 2]; 5] = [
     ["lambda_2", "without_aver"],
 ];
 
+/// Keys that count only while another is on: switching that off in a higher layer silences the lower
+/// layers'.
+const DEPENDENTS: [(&str, &str); 1] = [("vae_tiling", "vae_tile_size")];
+
 /// Every job of a run: of the batch file where there is one, else of the flags alone, each
 /// checked by `check`. The flags already hold what the environment gives.
 ///
@@ -87,11 +91,14 @@ pub fn layered(layers: &[&Settings]) -> Settings {
     for layer in layers {
         // A flag that is switched off names nothing.
         let is_named = |key: &&str| merged.get(*key).is_some_and(|value| *value != false);
+        let is_off = |key: &str| merged.get(key).is_some_and(|value| *value == false);
+        let dependents = DEPENDENTS.iter().filter(|(key, _)| is_off(key));
         let hidden: Vec<&str> = ALTERNATIVES
             .iter()
             .filter(|keys| keys.iter().any(is_named))
             .flatten()
             .copied()
+            .chain(dependents.map(|(_, dependent)| *dependent))
             .collect();
         for (key, value) in *layer {
             if !merged.contains_key(key) && !hidden.contains(&key.as_str()) {
@@ -130,6 +137,9 @@ mod tests {
         assert_eq!(layered(&[&off, &weight])["lambda_1"], 0.3);
         let on = object(r#"{"without_aux": true}"#);
         assert_eq!(layered(&[&on, &weight]), on);
+        let off = object(r#"{"vae_tiling": false}"#);
+        let tiles = object(r#"{"vae_tiling": true, "vae_tile_size": 512}"#);
+        assert_eq!(layered(&[&off, &tiles]), off);
         let both = object(r#"{"prompt": ["a"], "prompts_file": "b.txt"}"#);
         assert_eq!(layered(&[&both]), both);
     }

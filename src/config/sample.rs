@@ -142,11 +142,19 @@ impl SampleJob {
         let drawing = DrawingJob::check(&drawing, flags.guidance_scale, images)?;
         let control = ControlJob::check(&flags.control)?;
         let shortcuts = shortcuts(&flags.shortcuts, drawing.steps)?;
-        if shortcuts != Shortcuts::default() && (actors.len() > 1 || control.is_some()) {
-            return Err(usage(
-                "--guidance-interval and --feature-reuse: found with several actors or a ControlNet, \
-                 whose masks and controls need every row of every pass: leave them out",
-            ));
+        let has_masks = actors.len() > 1 && !no_actor;
+        if shortcuts != Shortcuts::default() && (has_masks || control.is_some()) {
+            let flag = match shortcuts.guidance_interval {
+                Some(_) => "--guidance-interval",
+                None => "--feature-reuse",
+            };
+            let whose = match has_masks {
+                true => "several actors, whose masks",
+                false => "a ControlNet, whose residuals",
+            };
+            return Err(usage(format!(
+                "{flag}: found it with {whose} need every row of every pass: leave it out"
+            )));
         }
         Ok(Self {
             output_dir: output_dir(flags.output_dir.as_deref(), &actors)?,
@@ -302,10 +310,12 @@ fn steps_within(flag: &str, text: &str, steps: usize) -> Result<(usize, usize)> 
 /// Checks the approximations.
 fn shortcuts(flags: &ShortcutFlags, steps: usize) -> Result<Shortcuts> {
     let interval = flags.guidance_interval.as_deref();
+    let interval = interval
+        .map(|text| steps_within("--guidance-interval", text, steps))
+        .transpose()?;
     Ok(Shortcuts {
-        guidance_interval: interval
-            .map(|text| steps_within("--guidance-interval", text, steps))
-            .transpose()?,
+        // All steps are no approximation.
+        guidance_interval: interval.filter(|interval| *interval != (1, steps)),
         feature_reuse: check::count("--feature-reuse", flags.feature_reuse.unwrap_or(1), 1..=100)?,
     })
 }

@@ -62,11 +62,13 @@ impl Blob {
     /// When the file can not be read or is not UTF-8.
     pub fn read_text(&self) -> Result<String> {
         match self {
-            Blob::File(path) | Blob::Mapped { path, .. } => {
+            Blob::File(path) => {
                 std::fs::read_to_string(path).with_context(|| format!("reading {}", self.name()))
             }
-            Blob::Embedded { bytes, .. } => String::from_utf8(bytes.to_vec())
-                .with_context(|| format!("reading {}", self.name())),
+            Blob::Embedded { bytes, .. } | Blob::Mapped { bytes, .. } => {
+                String::from_utf8(bytes.to_vec())
+                    .with_context(|| format!("reading {}", self.name()))
+            }
             Blob::Component(_) => anyhow::bail!("{} holds weights, no text", self.name()),
         }
     }

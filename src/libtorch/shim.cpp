@@ -12,7 +12,9 @@
 #include <exception>
 #include <string>
 
+#ifdef __GLIBC__
 #include <malloc.h>
+#endif
 
 namespace {
 
@@ -79,8 +81,8 @@ const char* oneactor_set_allocator(const char* settings) {
   return guarded([&] { c10::CachingAllocator::setAllocatorSettings(settings); });
 }
 
-bool oneactor_has_expandable_segments() {
-  return c10::CachingAllocator::AcceleratorAllocatorConfig::use_expandable_segments();
+const char* oneactor_has_expandable_segments(bool* grows) {
+  return guarded([&] { *grows = c10::CachingAllocator::AcceleratorAllocatorConfig::use_expandable_segments(); });
 }
 
 // Gives the host's freed memory back to the system. glibc keeps what lies below something still in use,

@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::error::model;
+use crate::io::finite_scan::FiniteScan;
 use crate::io::model_files::{ModelFiles, TOY};
 use crate::io::weights::{WeightPath, Weights};
 use crate::models::clip_model::{ClipConfig, ClipModel};
@@ -53,7 +54,7 @@ impl ClipEncoder {
         })?;
         let tokenizer = load_tokenizer(files)?;
         let processor = load_processor(files)?;
-        let found = processor.sized(&RgbImage::new(64, 64)).dimensions();
+        let found = processor.sized(&RgbImage::new(64, 48)).dimensions();
         let side = network.image_size();
         if (i64::from(found.0), i64::from(found.1)) != (side, side) {
             return Err(model(format!(
@@ -118,8 +119,12 @@ impl ImageEncoder for VitEncoder {
     }
 
     fn image_embeds(&self, pictures: &[RgbImage]) -> Tensor {
-        let pixels = prepared(&self.processor, pictures, self.device);
-        no_grad(|| self.network.forward(&pixels))
+        // One by one: where the middle is not cut out they differ in shape.
+        let one = |picture: &RgbImage| {
+            let pixels = prepared(&self.processor, std::slice::from_ref(picture), self.device);
+            no_grad(|| self.network.forward(&pixels))
+        };
+        Tensor::cat(&pictures.iter().map(one).collect::<Vec<_>>(), 0)
     }
 }
 
@@ -162,7 +167,9 @@ fn load<T>(
         weights.allow_unused(name);
     }
     let network = new(&weights.root()).with_context(|| format!("loading {}", files.name()))?;
-    weights.finish()?;
+    let values = weights.finish()?;
+    let scanned = FiniteScan::start(values).wait();
+    scanned.with_context(|| format!("checking the weights of {}", files.name()))?;
     Ok(network)
 }
 

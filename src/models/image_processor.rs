@@ -13,8 +13,9 @@ use crate::io::resize::{Filter, resize_by};
 /// The fields that are read. All others are for the reader.
 #[derive(Deserialize)]
 struct Raw {
-    #[serde(alias = "feature_extractor_type")]
-    image_processor_type: String,
+    image_processor_type: Option<String>,
+    /// Its older name, which a file may have beside the new one.
+    feature_extractor_type: Option<String>,
     do_resize: Option<bool>,
     size: Option<RawSize>,
     resample: Option<i64>,
@@ -66,7 +67,10 @@ impl ImageProcessor {
     /// When it does not parse, is of another class, or asks for what is not computed here.
     pub fn from_json(text: &str) -> Result<Self> {
         let raw: Raw = serde_json::from_str(text).map_err(|error| wrong(&error.to_string()))?;
-        let is_vit = is_vit(&raw.image_processor_type)?;
+        let class = raw.image_processor_type.or(raw.feature_extractor_type);
+        let is_vit = is_vit(&class.ok_or_else(|| {
+            wrong("found no image_processor_type, expected the name of an image processor")
+        })?)?;
         if raw.do_rescale == Some(false)
             || raw
                 .rescale_factor

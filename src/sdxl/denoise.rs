@@ -119,6 +119,10 @@ pub fn denoise(
     let passes = scheduler.timesteps().len();
     let mut conditioning = None;
     let feature_reuse = guidance.feature_reuse();
+    assert!(
+        feature_reuse == 1 || control.is_none(),
+        "a ControlNet needs whole passes"
+    );
     let mut deep = Tensor::new();
     for i in 0..passes {
         let step = scheduler.step_of(i);

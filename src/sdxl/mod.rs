@@ -19,6 +19,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::io::finite_scan::FiniteScan;
 use crate::io::lora::LoraFacts;
+use crate::libtorch;
 use crate::models::autoencoder_kl::{AutoencoderKl, AutoencoderKlConfig};
 use crate::models::clip_text_model::ClipTextModel;
 use crate::models::cross_attention::{AttentionRequest, Text, TextMemory};
@@ -316,6 +317,8 @@ impl Backbone {
             .to_device(self.device)
             .to_kind(self.vae_kind);
         let vae = self.vae();
+        // Its one head is as wide as its channels, which few kernels can compute.
+        let _any = libtorch::any_attention();
         let images = tch::no_grad(|| {
             let one = |i| {
                 vae.decode(&latents.narrow(0, i, 1))
@@ -338,6 +341,7 @@ impl Backbone {
             .to_device(self.device)
             .to_kind(self.vae_kind);
         let vae = self.vae();
+        let _any = libtorch::any_attention();
         tch::no_grad(|| {
             let one = |i| {
                 vae.encode(&images.narrow(0, i, 1))

@@ -38,6 +38,7 @@ pub struct ShortenedGuidance<'a> {
 impl<'a> ShortenedGuidance<'a> {
     /// Shortens a guidance that neither looks at attention nor masks it, for that many steps.
     pub fn new(whole: &'a dyn Guidance, shortcuts: Shortcuts, steps: usize) -> Self {
+        assert!(whole.attention().is_none(), "masks need whole passes");
         let mut shortened = ShortenedGuidance {
             whole,
             shortcuts,

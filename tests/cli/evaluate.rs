@@ -223,6 +223,12 @@ fn wrong_pictures_and_models_are_refused_with_the_way_out() {
     let thin = RgbImage::new(1, 40);
     thin.save(folder.join("thin.png"))
         .expect("the folder is writable");
+    fs::create_dir(folder.join("masks")).expect("the folder is writable");
+    for copy in ["lost/foreign.png", "masks/foreign.png"] {
+        RgbImage::new(8, 8)
+            .save(folder.join(copy))
+            .expect("the folder is writable");
+    }
     let of_clip = network("dino-model", "clip");
     for (line, code, message) in [
         (
@@ -255,6 +261,26 @@ fn wrong_pictures_and_models_are_refused_with_the_way_out() {
             "evaluate foreign.png --metrics clip",
             2,
             "--metrics: found \"clip\", expected some of clip_i",
+        ),
+        (
+            "evaluate foreign.png --metrics clip_t -p a --target thin.png",
+            2,
+            "--target: found it, which nothing in --metrics uses",
+        ),
+        (
+            "evaluate foreign.png --metrics clip_t -p a --masks empty",
+            2,
+            "--masks: found it, which nothing in --metrics uses",
+        ),
+        (
+            "evaluate foreign.png --model toy --metrics clip_i --target text.png",
+            2,
+            "text.png is no picture of a known kind",
+        ),
+        (
+            "evaluate foreign.png lost/foreign.png --model toy --metrics clip_i --masks masks",
+            2,
+            "would both have the mask masks/foreign.png",
         ),
         (
             "evaluate foreign.png --metrics dino",

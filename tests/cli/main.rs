@@ -15,6 +15,7 @@ mod loras;
 mod memory;
 mod prompts;
 mod several;
+mod shortcuts;
 mod stable_diffusion;
 mod stories;
 mod styles;

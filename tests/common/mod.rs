@@ -215,6 +215,7 @@ impl Report {
             worst.0, worst.1
         );
         let shown: Vec<&str> = failures.iter().take(20).map(String::as_str).collect();
+        assert!(compared > 0, "{heading}: nothing was compared");
         assert!(
             failures.is_empty(),
             "{heading}: {} of {compared} fail\n  {}",

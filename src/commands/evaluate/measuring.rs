@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use image::RgbImage;
 use tch::Tensor;
 
 use super::super::session::Session;
 use super::Evaluation;
-use super::pictures::{Picture, target_mask};
+use super::pictures::Picture;
 use crate::config::evaluate::Wanted;
 use crate::error::usage;
 use crate::io::photo::{Transparency, read_picture};
@@ -111,12 +111,7 @@ fn embed(
         chunk.iter().for_each(|_| session.reporter.advance(""));
     }
     session.reporter.finish();
-    let job = &evaluation.job;
-    let target = match &job.target {
-        Some(path) => Some(read_measurable(path).context("--target")?),
-        None => None,
-    };
-    let mask = job.target_mask.as_deref().map(target_mask).transpose()?;
+    let (target, mask) = (&evaluation.target, &evaluation.target_mask);
     regions
         .iter()
         .zip(rows)
@@ -139,7 +134,11 @@ fn embed(
 /// side as long as it reads, whatever memory the longer one then takes, and crops all but the middle.
 const MOST_OBLONG: u32 = 32;
 
-fn read_measurable(path: &Path) -> Result<RgbImage> {
+/// A picture that an encoder can read.
+///
+/// # Errors
+/// When it is neither PNG nor JPEG, damaged, or far longer than wide.
+pub(super) fn read_measurable(path: &Path) -> Result<RgbImage> {
     let picture = read_picture(path, Transparency::Dropped)?.picture;
     let (width, height) = picture.dimensions();
     match width.max(height) > MOST_OBLONG.saturating_mul(width.min(height)) {

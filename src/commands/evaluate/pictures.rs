@@ -1,5 +1,6 @@
 //! The pictures of a job: what each tells about itself, and its masks.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -128,7 +129,26 @@ pub(super) fn list(job: &EvaluateJob) -> Result<Vec<Picture>> {
         }
     }
     refuse_twice(&pictures)?;
+    if let Some(Masks::Folder(_)) = &job.masks {
+        refuse_shared_masks(&pictures)?;
+    }
     Ok(pictures)
+}
+
+/// Pictures of several folders may have one name, and would be given one mask.
+fn refuse_shared_masks(pictures: &[Picture]) -> Result<()> {
+    let mut of_masks: BTreeMap<&[PathBuf], &Picture> = BTreeMap::new();
+    for picture in pictures {
+        if let Some(other) = of_masks.insert(&picture.masks, picture) {
+            return Err(usage(format!(
+                "--masks: {} and {} would both have the mask {}: expected one folder of pictures a job",
+                other.path.display(),
+                picture.path.display(),
+                picture.masks[0].display()
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn refuse_twice(pictures: &[Picture]) -> Result<()> {
@@ -157,8 +177,7 @@ fn of_folder(folder: &Path) -> Result<Vec<Picture>> {
     let shown = path.display();
     if !path.is_file() {
         return Err(usage(format!(
-            "{} has no manifest.jsonl: expected a folder that sample wrote; pictures of other folders are named one by one, as in {}/*.png",
-            folder.display(),
+            "{} has no manifest.jsonl: expected a folder that sample wrote; pictures of other folders are named one by one",
             folder.display()
         )));
     }

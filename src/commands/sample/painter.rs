@@ -1,10 +1,11 @@
 //! Drawing the pictures of a job, with the actor or without.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use image::RgbImage;
 use serde_json::json;
 use tch::{Kind, Tensor};
@@ -108,10 +109,13 @@ impl<'a> Painter<'a> {
         let seeds: Vec<i64> = pictures.iter().map(|picture| picture.seed).collect();
         let job = &self.sampling.job;
         let steps = job.drawing.steps;
-        let shortened = ShortenedGuidance::new(guide.guidance(), job.shortcuts, steps);
+        let shortened;
         let guidance: &dyn Guidance = match job.shortcuts == Shortcuts::default() {
             true => guide.guidance(),
-            false => &shortened,
+            false => {
+                shortened = ShortenedGuidance::new(guide.guidance(), job.shortcuts, steps);
+                &shortened
+            }
         };
         let (denoised, images) = draw(
             session,
@@ -163,6 +167,7 @@ impl<'a> Painter<'a> {
     /// Writes the masks `[G, H, W]` of a picture's subjects at the picture's size, white inside; as
     /// the latents, before the picture itself.
     fn save_masks(&self, session: &Session, picture: &Picture, masks: &Tensor) -> Result<()> {
+        remove_old_masks(&picture.path)?;
         let ResolvedDrawing { width, height, .. } = self.sampling.drawing;
         let words = picture.scene.placed_words();
         for (i, (path, word)) in picture.masks.iter().zip(words).enumerate() {
@@ -214,6 +219,22 @@ impl<'a> Painter<'a> {
         };
         Ok(Guide::Cluster(Box::new(guidance)))
     }
+}
+
+/// Removes masks that were drawn beside a picture of the same name before, of other subjects perhaps.
+fn remove_old_masks(picture: &Path) -> Result<()> {
+    let stem = picture.file_stem().unwrap_or_default().to_string_lossy();
+    let beginning = format!("{stem}-mask-");
+    let folder = picture.parent().unwrap_or(Path::new("."));
+    let entries = fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))?;
+    for entry in entries {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with(&beginning) && name.ends_with(".png") {
+            fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
+        }
+    }
+    Ok(())
 }
 
 fn guidance_settings(guidance: &GuidanceJob, guidance_scale: f64) -> GuidanceSettings {

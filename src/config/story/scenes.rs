@@ -78,7 +78,7 @@ fn scene(
     if let Some(phrase) = phrase {
         let is_named = placeholders(&prompt).iter().any(|(_, name)| *name == STYLE);
         if !is_named {
-            prompt = format!("{prompt}, {phrase}");
+            prompt = format!("{}, {phrase}", prompt.trim_end_matches([' ', '.', ',']));
         }
     }
     let mut cast = Vec::new();
@@ -190,12 +190,15 @@ mod tests {
     #[test]
     fn a_style_is_named_in_every_prompt_and_in_no_cast() -> Result<()> {
         let list = [
-            json!({"prompt": "a [cat]"}),
+            json!({"prompt": "a [cat] runs. "}),
             json!({"prompt": "[style] of nobody"}),
         ];
         let (styled, order) = scenes(&list, &["cat"], Some("in the [style]"))?;
         let prompts: Vec<&str> = styled.iter().map(|scene| &*scene.prompt).collect();
-        assert_eq!(prompts, ["a [cat], in the [style]", "[style] of nobody"]);
+        assert_eq!(
+            prompts,
+            ["a [cat] runs, in the [style]", "[style] of nobody"]
+        );
         assert_eq!(order, [0]);
         assert_eq!(styled[1].cast, [0usize; 0]);
         assert!(scenes(&list, &["cat"], None).is_err(), "there is no style");

@@ -30,6 +30,8 @@ pub(super) trait Progress {
     fn begin(&mut self, size: u64, so_far: u64);
     /// So many bytes more have arrived.
     fn arrived(&mut self, bytes: u64);
+    /// Whether nobody waits for the rest any more: then nothing more may be written.
+    fn is_abandoned(&self) -> bool;
 }
 
 impl Source {
@@ -52,9 +54,14 @@ impl Source {
         }
         let size = whole_size(&response)?;
         fs::create_dir_all(blobs)?;
-        // An answer that does not heed the range is appended all the same: the check of the whole
-        // file throws it away.
+        // An answer that does not heed the range begins with the first byte.
+        let start = if is_part_from(&response, start)? {
+            start
+        } else {
+            0
+        };
         let mut file = OpenOptions::new().append(true).create(true).open(&part)?;
+        file.set_len(start)?;
         progress.begin(size, start);
         let mut reader = response.into_reader();
         let mut buffer = vec![0; BUFFER];
@@ -62,6 +69,9 @@ impl Source {
             let count = reader.read(&mut buffer)?;
             if count == 0 {
                 break;
+            }
+            if progress.is_abandoned() {
+                return Err(IoError::from(ErrorKind::Interrupted).into());
             }
             file.write_all(&buffer[..count])?;
             progress.arrived(count as u64);
@@ -91,7 +101,7 @@ impl Source {
             let response = request.call().map_err(Box::new)?;
             let is_redirect = (300..400).contains(&response.status());
             if is_hub && etag.is_none() {
-                etag = etag_of(&response, is_redirect);
+                etag = etag_of(&response, is_redirect)?;
             }
             if !is_redirect {
                 let etag = etag.ok_or(ApiError::MissingHeader("etag"))?;
@@ -101,9 +111,12 @@ impl Source {
             let location = location.ok_or(ApiError::MissingHeader("location"))?;
             let here = agent.get(&url).request_url().map_err(Box::new)?;
             let next = here.as_url().join(location);
-            url = next
-                .map_err(|_| ApiError::InvalidHeader("location"))?
-                .to_string();
+            let next = next.map_err(|_| ApiError::InvalidHeader("location"))?;
+            // What was asked for in secret is not fetched in the open.
+            if here.scheme() == "https" && next.scheme() != "https" {
+                return Err(ApiError::InvalidHeader("location"));
+            }
+            url = next.to_string();
         }
         Err(ApiError::InvalidHeader("location"))
     }
@@ -125,12 +138,30 @@ impl Host {
 }
 
 /// The file's own etag: of a file that lies elsewhere `x-linked-etag`. Redirects within the hub, as
-/// from a repository's old name, tell none.
-fn etag_of(response: &Response, is_redirect: bool) -> Option<String> {
+/// from a repository's old name, tell none. It becomes the name of a file.
+fn etag_of(response: &Response, is_redirect: bool) -> Result<Option<String>, ApiError> {
     let own = || response.header("etag").filter(|_| !is_redirect);
-    let etag = response.header("x-linked-etag").or_else(own)?;
-    let etag = etag.trim_start_matches("W/").replace(['"', '/'], "");
-    (!etag.is_empty()).then_some(etag)
+    let Some(etag) = response.header("x-linked-etag").or_else(own) else {
+        return Ok(None);
+    };
+    let etag = etag.trim_start_matches("W/").trim_matches('"');
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    match !etag.is_empty() && etag.bytes().all(is_plain) {
+        true => Ok(Some(etag.to_owned())),
+        false => Err(ApiError::InvalidHeader("etag")),
+    }
+}
+
+/// Whether the answer is the file from byte `start` on.
+fn is_part_from(response: &Response, start: u64) -> Result<bool, ApiError> {
+    if response.status() != 206 {
+        return Ok(false);
+    }
+    let range = response.header("content-range").unwrap_or_default();
+    match range.starts_with(&format!("bytes {start}-")) {
+        true => Ok(true),
+        false => Err(ApiError::InvalidResume),
+    }
 }
 
 /// Length of the whole file: behind the slash of `Content-Range`.

@@ -2,9 +2,8 @@
 //!
 //! [`Source`] does one transfer, into a staging folder, and is not trusted with the cache itself:
 //! - a connection that breaks off is taken up here, at the length of the `.part` file;
-//! - any successful answer passes for the missing rest, and a body that ends early without a
-//!   Content-Length for complete, so size and SHA-256 are checked here before the file is linked into
-//!   the snapshot;
+//! - what it brings may still be another file, so size and SHA-256 are checked here before the file is
+//!   linked into the snapshot;
 //! - a `.part` that is already complete would be refused for ever (status 416), so that is caught;
 //! - there is no read timeout, so it runs in a thread of its own, and its silence is measured;
 //! - what is open to everyone is fetched without the token.
@@ -12,7 +11,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -151,7 +150,7 @@ impl Order<'_> {
     /// One transfer. Returns the length that was announced.
     fn attempt(&self, blobs: &Path, with_token: bool) -> Result<u64, Silence> {
         let repo = Repo::with_revision(self.id.to_owned(), RepoType::Model, self.commit.to_owned());
-        let api = super::api(self.settings, blobs, with_token)
+        let api = super::api(self.settings, blobs, false)
             .map_err(|error| Silence::Broken(error.into()))?;
         let token = self.settings.token.as_ref().filter(|_| with_token);
         let source = Source {
@@ -160,6 +159,7 @@ impl Order<'_> {
         };
         let mut meter = Meter::new(self.settings.report, self.name);
         let (received, announced) = (meter.received.clone(), meter.announced.clone());
+        let abandoned = meter.abandoned.clone();
         let bar = meter.bar.clone();
         let blobs = blobs.to_owned();
         let (done, result) = mpsc::channel::<Result<(), ApiError>>();
@@ -188,6 +188,7 @@ impl Order<'_> {
                 break Err(Silence::Stalled);
             }
         };
+        abandoned.store(true, Ordering::Relaxed);
         if let Some(bar) = bar {
             bar.finish_and_clear();
         }
@@ -342,6 +343,7 @@ fn length_so_far(blobs: &Path) -> u64 {
 struct Meter {
     received: Arc<AtomicU64>,
     announced: Arc<AtomicU64>,
+    abandoned: Arc<AtomicBool>,
     bar: Option<ProgressBar>,
 }
 
@@ -360,6 +362,7 @@ impl Meter {
         Self {
             received: Arc::default(),
             announced: Arc::default(),
+            abandoned: Arc::default(),
             bar,
         }
     }
@@ -379,5 +382,9 @@ impl Progress for Meter {
         if let Some(bar) = &self.bar {
             bar.inc(bytes);
         }
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Relaxed)
     }
 }

@@ -1,0 +1,72 @@
+//! Approximations: recorded with what they draw, redrawn from it, and refused where they can not be.
+
+use crate::{folder_with_actor, oneactor, pixels, text};
+
+/// What a picture of the folder `out` says of itself.
+fn row(folder: &std::path::Path) -> serde_json::Value {
+    let manifest = text(&folder.join("manifest.jsonl"));
+    serde_json::from_str(manifest.lines().next().expect("a row")).expect("a row is JSON")
+}
+
+#[test]
+fn pictures_with_approximations_differ_say_so_and_are_drawn_again() {
+    let folder = folder_with_actor("shortcuts");
+    let line = "sample robot -p 'a robot in the snow' --steps 6 --guided-steps 1-4";
+    oneactor(&folder, &format!("{line} -o whole")).exits_with(0);
+    let whole = pixels(&folder.join("whole/0000-0.png"));
+    assert_eq!(row(&folder.join("whole")).get("feature_reuse"), None);
+    for (name, flags, key, value) in [
+        ("reuse", "--feature-reuse 2", "feature_reuse", "2"),
+        (
+            "interval",
+            "--guidance-interval 2-5",
+            "guidance_interval",
+            "\"2-5\"",
+        ),
+    ] {
+        oneactor(&folder, &format!("{line} {flags} -o {name}")).exits_with(0);
+        let drawn = pixels(&folder.join(name).join("0000-0.png"));
+        assert_ne!(drawn, whole, "{flags} changes nothing");
+        assert_eq!(row(&folder.join(name))[key].to_string(), value);
+        // Recorded with the picture, and a reason not to take it for one without.
+        let again = format!("sample --from {name}/0000-0.png -o {name}-again");
+        oneactor(&folder, &again).exits_with(0);
+        let again = pixels(&folder.join(format!("{name}-again/0000-0.png")));
+        assert_eq!(again, drawn, "{flags}");
+        oneactor(&folder, &format!("{line} -o {name}"))
+            .exits_with(2)
+            .says(key)
+            .writes_nothing();
+    }
+    // All steps, and every pass whole: no approximation.
+    let line = format!("{line} --feature-reuse 1 --guidance-interval 1-6 -o whole");
+    oneactor(&folder, &line).exits_with(0).says("there already");
+    assert_eq!(pixels(&folder.join("whole/0000-0.png")), whole);
+}
+
+#[test]
+fn approximations_are_refused_where_every_pass_must_be_whole() {
+    let folder = folder_with_actor("shortcuts-refused");
+    for (flags, message) in [
+        (
+            "robot robot/actor.safetensors --feature-reuse 2",
+            "--feature-reuse: found it with several actors",
+        ),
+        (
+            "robot --guidance-interval 0-3",
+            "--guidance-interval: found \"0-3\", expected first-last within 1-4",
+        ),
+        (
+            "robot --feature-reuse 0",
+            "--feature-reuse: found 0, expected a whole number from 1 to 100",
+        ),
+    ] {
+        oneactor(
+            &folder,
+            &format!("sample {flags} -p 'a robot' --steps 4 -o out"),
+        )
+        .exits_with(2)
+        .says(message)
+        .writes_nothing();
+    }
+}
