@@ -3,12 +3,12 @@
 
 mod common;
 
-use common::{Expected, Report, SHAPES, backbone, json};
+use common::{Expected, Report, SHAPES, backbone, json, latents};
 use oneactor::oneactor::base_set::{BaseFacts, BaseSet};
 use oneactor::oneactor::interpolation::interpolated;
 use oneactor::oneactor::target::with_photo;
 use oneactor::schedulers::new_scheduler;
-use oneactor::sdxl::denoise::{PlainGuidance, denoise};
+use oneactor::sdxl::denoise::PlainGuidance;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
@@ -112,19 +112,9 @@ fn semantic_interpolation_is_that_of_python() {
             let negative = backbone
                 .encode_negative(None, run.height, run.width)
                 .expect("no prompt");
-            let kind = backbone.scheduler_config.own_kind().expect("a known class");
-            let mut scheduler = new_scheduler(kind, &backbone.scheduler_config, run.steps)
-                .expect("a number of steps that all have");
-            let latents = denoise(
-                &backbone,
-                scheduler.as_mut(),
-                &backbone.initial_latents(run.seed, run.height, run.width),
-                &PlainGuidance::new(&negative, &prompt, run.guidance_scale),
-                None,
-                &mut |_| Ok(()),
-            )
-            .expect("finite latents")
-            .latents;
+            let guidance = PlainGuidance::new(&negative, &prompt, run.guidance_scale);
+            let size = [run.height, run.width];
+            let latents = latents(&backbone, &guidance, run.steps, (run.seed, size));
             report.close(
                 &format!("run {i}"),
                 &latents,

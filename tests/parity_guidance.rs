@@ -4,12 +4,10 @@
 
 mod common;
 
-use common::{Expected, Report, SHAPES, backbone, json};
+use common::{Expected, Report, SHAPES, backbone, json, latents};
 use oneactor::oneactor::base_word::BaseWordPrompt;
 use oneactor::oneactor::guidance::{ClusterGuidance, GuidanceSettings, Offsets};
-use oneactor::schedulers::new_scheduler;
 use oneactor::sdxl::Backbone;
-use oneactor::sdxl::denoise::{Guidance, denoise};
 use oneactor::sdxl::prompt_pair::PromptPair;
 use oneactor::tokenizer::prompt_tokens::PromptOptions;
 use serde::Deserialize;
@@ -56,28 +54,6 @@ fn sample(backbone: &Backbone, run: &Eq19, offsets: &Offsets) -> Tensor {
     let guidance =
         ClusterGuidance::new(&negative, &prompt, offsets, &settings).expect("offsets fit");
     latents(backbone, &guidance, 30, (run.seed, size))
-}
-
-/// Final latents of an image of this seed, height and width.
-fn latents(
-    backbone: &Backbone,
-    guidance: &dyn Guidance,
-    steps: usize,
-    (seed, [height, width]): (i64, [i64; 2]),
-) -> Tensor {
-    let kind = backbone.scheduler_config.own_kind().expect("a known class");
-    let mut scheduler = new_scheduler(kind, &backbone.scheduler_config, steps).expect("steps");
-    let initial = backbone.initial_latents(seed, height, width);
-    denoise(
-        backbone,
-        scheduler.as_mut(),
-        &initial,
-        guidance,
-        None,
-        &mut |_| Ok(()),
-    )
-    .expect("finite latents")
-    .latents
 }
 
 #[test]

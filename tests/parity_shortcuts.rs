@@ -3,11 +3,10 @@
 
 mod common;
 
-use common::{Expected, Report, SHAPES, backbone, json};
+use common::{Expected, Report, SHAPES, backbone, json, latents};
 use oneactor::oneactor::base_word::BaseWordPrompt;
 use oneactor::oneactor::guidance::{ClusterGuidance, GuidanceSettings, Offsets};
-use oneactor::schedulers::new_scheduler;
-use oneactor::sdxl::denoise::{Guidance, PlainGuidance, denoise};
+use oneactor::sdxl::denoise::{Guidance, PlainGuidance};
 use oneactor::sdxl::shortcuts::{Shortcuts, ShortenedGuidance};
 use serde::Deserialize;
 
@@ -72,19 +71,9 @@ fn shortened_runs_are_those_of_python() {
                 guidance_interval: run.guidance_interval,
                 feature_reuse: run.feature_reuse,
             };
-            let kind = backbone.scheduler_config.own_kind().expect("a known class");
-            let mut scheduler = new_scheduler(kind, &backbone.scheduler_config, STEPS)
-                .expect("a number of steps that all have");
-            let latents = denoise(
-                &backbone,
-                scheduler.as_mut(),
-                &backbone.initial_latents(run.seed, run.height, run.width),
-                &ShortenedGuidance::new(guidance.as_ref(), shortcuts, STEPS),
-                None,
-                &mut |_| Ok(()),
-            )
-            .expect("finite latents")
-            .latents;
+            let guidance = ShortenedGuidance::new(guidance.as_ref(), shortcuts, STEPS);
+            let size = [run.height, run.width];
+            let latents = latents(&backbone, &guidance, STEPS, (run.seed, size));
             report.close(
                 &format!("run {i}"),
                 &latents,

@@ -8,15 +8,14 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use common::{Expected, Report, fixture, json};
+use common::{Expected, Report, fixture, json, latents};
 use oneactor::error::{ErrorKind, kind_of};
 use oneactor::io::hub::HubSettings;
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
 use oneactor::io::tensors::TensorFile;
 use oneactor::io::weights::Weights;
 use oneactor::models::unet_2d_condition::{UNet2DConditionConfig, UNet2DConditionModel};
-use oneactor::schedulers::new_scheduler;
-use oneactor::sdxl::denoise::{PlainGuidance, denoise};
+use oneactor::sdxl::denoise::PlainGuidance;
 use oneactor::sdxl::{Backbone, LoadOptions, MemoryOptions};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
@@ -121,15 +120,8 @@ fn a_single_file_draws_what_its_folder_and_diffusers_draw() {
         let prompt = backbone.encode_prompt("a red hobbit", 64, 48);
         let negative = backbone.encode_negative(None, 64, 48).expect("short");
         let guidance = PlainGuidance::new(&negative, &prompt.expect("short"), 5.0);
-        let initial = backbone.initial_latents(3, 64, 48);
-        let config = &backbone.scheduler_config;
-        let kind = config.own_kind().expect("a known class");
-        let mut scheduler = new_scheduler(kind, config, 8).expect("8 steps");
-        let sampler = scheduler.as_mut();
-        let drawn = denoise(&backbone, sampler, &initial, &guidance, None, &mut |_| {
-            Ok(())
-        });
-        (drawn.expect("finite").latents, backbone.facts.fingerprint)
+        let latents = latents(&backbone, &guidance, 8, (3, [64, 48]));
+        (latents, backbone.facts.fingerprint)
     };
     let expected = Expected::read("single/latents.safetensors");
     for model in ["sdxl", "sd15"] {

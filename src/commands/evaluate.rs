@@ -18,7 +18,7 @@ use super::{Prepared, work_off};
 use crate::cli::{EvaluateLine, TableFormat};
 use crate::config::{EvaluateJob, plan};
 use crate::device::resolve_device;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, usage};
 use crate::io::model_files::{ModelFiles, ModelOptions};
 use crate::measures::Network;
 use pictures::{Picture, target_mask};
@@ -33,6 +33,12 @@ pub fn run(line: &EvaluateLine) -> Result<()> {
     let config = line.run.config.as_deref();
     let jobs = plan(&line.flags, config, "evaluate", EvaluateJob::check)?;
     let format = line.run.format;
+    if format == TableFormat::Csv && jobs.len() > 1 {
+        return Err(usage(format!(
+            "--format csv: found {} jobs, expected one, for each has a table of its own: use --format json, or a file a job",
+            jobs.len()
+        )));
+    }
     work_off(&session, jobs, prepare, |session, evaluation| {
         execute(session, &evaluation, format)
     })

@@ -114,6 +114,10 @@ fn a_gate_that_fails_has_an_exit_code_of_its_own_and_the_table_is_there() {
         format!("{0}{0}", passed.stdout),
         "both jobs have a table"
     );
+    oneactor(&folder, "evaluate --config batch.json --format csv")
+        .exits_with(2)
+        .says("--format csv: found 2 jobs, expected one")
+        .writes_nothing();
 }
 
 #[test]

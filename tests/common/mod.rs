@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
+use oneactor::schedulers::new_scheduler;
+use oneactor::sdxl::denoise::{Guidance, denoise};
 use oneactor::sdxl::{Backbone, LoadOptions, MemoryOptions};
 use serde::de::DeserializeOwned;
 use tch::{Device, Kind, Tensor};
@@ -34,6 +36,29 @@ pub fn json<T: DeserializeOwned>(path: &str) -> T {
     let path = fixture(path);
     let text = std::fs::read_to_string(&path).expect("fixtures are readable");
     serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// Final latents of an image of this seed, height and width, by the checkpoint's own sampler.
+pub fn latents(
+    backbone: &Backbone,
+    guidance: &dyn Guidance,
+    steps: usize,
+    (seed, [height, width]): (i64, [i64; 2]),
+) -> Tensor {
+    let kind = backbone.scheduler_config.own_kind().expect("a known class");
+    let mut scheduler = new_scheduler(kind, &backbone.scheduler_config, steps)
+        .expect("a number of steps that all have");
+    let initial = backbone.initial_latents(seed, height, width);
+    denoise(
+        backbone,
+        scheduler.as_mut(),
+        &initial,
+        guidance,
+        None,
+        &mut |_| Ok(()),
+    )
+    .expect("finite latents")
+    .latents
 }
 
 /// One of the checkpoints, loaded as a user's folder is.

@@ -1,0 +1,168 @@
+//! `unet/config.json`.
+
+use anyhow::Result;
+use serde::Deserialize;
+
+use super::super::config::{PerBlock, expect, expect_fixed};
+use super::super::unet_2d_blocks::{DownBlockType, UpBlockType};
+use crate::error::model;
+
+/// `unet/config.json`, the fields that describe this architecture. A field that would change it in
+/// a way this port does not know is refused by [`UNet2DConditionConfig::check`].
+#[derive(Clone, Debug, Deserialize)]
+pub struct UNet2DConditionConfig {
+    /// Channels of the latents that come in.
+    pub in_channels: i64,
+    /// Channels of the prediction.
+    pub out_channels: i64,
+    /// Side of the latents that the checkpoint was trained on.
+    pub sample_size: i64,
+    /// Channels of each block, from the outermost.
+    pub block_out_channels: Vec<i64>,
+    /// Kind of each block on the way down.
+    pub down_block_types: Vec<DownBlockType>,
+    /// Kind of each block on the way up.
+    pub up_block_types: Vec<UpBlockType>,
+    /// Residual blocks in each block; one more on the way up.
+    pub layers_per_block: PerBlock,
+    /// Transformer blocks in each attention.
+    #[serde(default = "one")]
+    pub transformer_layers_per_block: PerBlock,
+    /// Counts heads, in spite of its name: a historic misnaming in diffusers.
+    #[serde(rename = "attention_head_dim")]
+    pub heads_by_old_name: PerBlock,
+    /// Number of heads, where the config gives it under its own name.
+    #[serde(default)]
+    pub num_attention_heads: Option<PerBlock>,
+    /// Width of the text's tokens.
+    pub cross_attention_dim: i64,
+    /// Linear layers rather than 1×1 convolutions around the transformers.
+    #[serde(default)]
+    pub use_linear_projection: bool,
+    /// Attention products in f32.
+    #[serde(default)]
+    pub upcast_attention: Option<bool>,
+    /// Cosines first in the time embedding.
+    #[serde(default = "yes")]
+    pub flip_sin_to_cos: bool,
+    /// Shift of the time embedding's frequencies.
+    #[serde(default)]
+    pub freq_shift: f64,
+    /// Groups of every norm.
+    #[serde(default = "groups")]
+    pub norm_num_groups: i64,
+    /// Added to the variance in every norm.
+    #[serde(default = "eps")]
+    pub norm_eps: f64,
+    /// Padding of the strided convolutions.
+    #[serde(default = "padding")]
+    pub downsample_padding: i64,
+    /// `text_time` where pooled text and sizes are added to the time embedding.
+    #[serde(default)]
+    pub addition_embed_type: Option<String>,
+    /// Width of one embedded size.
+    #[serde(default)]
+    pub addition_time_embed_dim: Option<i64>,
+    /// Width of pooled text and six embedded sizes together.
+    #[serde(default)]
+    pub projection_class_embeddings_input_dim: Option<i64>,
+    /// All other fields, for [`UNet2DConditionConfig::check`].
+    #[serde(flatten)]
+    rest: serde_json::Map<String, serde_json::Value>,
+}
+
+fn one() -> PerBlock {
+    PerBlock::Same(1)
+}
+fn yes() -> bool {
+    true
+}
+fn groups() -> i64 {
+    32
+}
+fn eps() -> f64 {
+    1e-5
+}
+fn padding() -> i64 {
+    1
+}
+
+/// Fields with the one value (besides null and absence) that this port computes.
+const FIXED: [(&str, &str); 19] = [
+    ("act_fn", "\"silu\""),
+    ("attention_type", "\"default\""),
+    ("center_input_sample", "false"),
+    ("class_embed_type", "null"),
+    ("conv_in_kernel", "3"),
+    ("conv_out_kernel", "3"),
+    ("cross_attention_norm", "null"),
+    ("dual_cross_attention", "false"),
+    ("encoder_hid_dim", "null"),
+    ("encoder_hid_dim_type", "null"),
+    ("mid_block_scale_factor", "1"),
+    ("mid_block_type", "\"UNetMidBlock2DCrossAttn\""),
+    ("num_class_embeds", "null"),
+    ("only_cross_attention", "false"),
+    ("resnet_out_scale_factor", "1.0"),
+    ("resnet_time_scale_shift", "\"default\""),
+    ("reverse_transformer_layers_per_block", "null"),
+    ("time_cond_proj_dim", "null"),
+    ("time_embedding_type", "\"positional\""),
+];
+
+impl UNet2DConditionConfig {
+    /// Refuses what this port would compute wrongly.
+    ///
+    /// # Errors
+    /// When lists have different lengths, or a field has a value that changes the architecture.
+    pub fn check(&self) -> Result<()> {
+        expect_fixed("unet/config.json", &self.rest, &FIXED)?;
+        let blocks = self.block_out_channels.len();
+        for (key, found) in [
+            ("down_block_types", self.down_block_types.len()),
+            ("up_block_types", self.up_block_types.len()),
+        ] {
+            expect(
+                &format!("unet/config.json: length of {key}"),
+                &found,
+                &blocks,
+            )?;
+        }
+        if let Some(kind) = &self.addition_embed_type {
+            expect(
+                "unet/config.json: addition_embed_type",
+                &kind.as_str(),
+                &"text_time",
+            )?;
+        }
+        for (channels, heads) in self.block_out_channels.iter().zip(self.heads()?) {
+            if heads < 1 || channels % heads != 0 || channels % self.norm_num_groups != 0 {
+                return Err(model(format!(
+                    "unet/config.json: {channels} channels are not divisible by {heads} heads and {} groups",
+                    self.norm_num_groups
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Width of the pooled prompt, for a network that is told of it.
+    pub fn pooled_width(&self) -> Option<i64> {
+        Some(self.projection_class_embeddings_input_dim? - 6 * self.addition_time_embed_dim?)
+    }
+
+    /// Heads of each block, from the outermost.
+    ///
+    /// # Errors
+    /// When there are not as many as blocks.
+    pub(super) fn heads(&self) -> Result<Vec<i64>> {
+        let heads = self
+            .num_attention_heads
+            .as_ref()
+            .unwrap_or(&self.heads_by_old_name);
+        heads.expand(
+            self.block_out_channels.len(),
+            "unet/config.json: attention_head_dim",
+        )
+    }
+}
