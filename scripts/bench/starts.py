@@ -21,6 +21,7 @@ def until_first_step(command, env, steps):
     first = re.compile(rb"\b1/%d\b" % steps)
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 200, 0, 0))
+    env = {**env, "TERM": "xterm"}  # where a bar can be drawn, whatever this runs under
     begin, text = time.perf_counter(), b""
     process = subprocess.Popen([str(part) for part in command], stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, env=env)
     os.close(theirs)
@@ -31,7 +32,7 @@ def until_first_step(command, env, steps):
             except OSError:  # the other end is closed: the process has ended
                 part = b""
             if not part:
-                raise Failed(f"no first step: {text[-300:].decode(errors='replace')}")
+                raise Failed(f"no first step: {' '.join(text[-300:].decode(errors='replace').split())}")
             text += part
         return time.perf_counter() - begin, process_cpu_seconds(process.pid)
     finally:
