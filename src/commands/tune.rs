@@ -368,8 +368,8 @@ fn save_config(
         "command": "tune",
         "parameters": tuning.settings,
         "target_choice": tuning.photo.is_none().then_some(tuning.job.target),
-        "crop_box": crop.facts[0],
-        "crop_shows": crop.facts[1],
+        "crop_box": crop.crop_box,
+        "crop_shows": crop.crop_shows,
         "target_image": tuning.photo.as_ref().map(|photo| &photo.facts.name),
         "prompt": tuning.base.facts.prompt,
         "subject": match &tuning.base.facts.base_words[..] {

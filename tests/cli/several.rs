@@ -29,6 +29,28 @@ fn rows(folder: &Path) -> Vec<Value> {
 }
 
 #[test]
+fn masks_of_a_picture_that_is_drawn_again_are_its_own() {
+    let folder = folder_with_actor("old-masks");
+    disguised(&folder, "cat", &[("base_word", "cat")]);
+    let masks = || {
+        let names = names(&folder.join("out")).into_iter();
+        names
+            .filter(|name| name.contains("-mask-"))
+            .collect::<Vec<_>>()
+    };
+    let both = "sample robot cat -p 'a robot and a cat' --steps 2 --save-masks -o out";
+    oneactor(&folder, both).exits_with(0);
+    let own = ["0000-0-mask-cat.png", "0000-0-mask-robot.png"];
+    assert_eq!(masks(), own);
+    fs::write(folder.join("out/0000-0-mask-frog.png"), "old").expect("the folder is writable");
+    oneactor(&folder, &format!("{both} --overwrite")).exits_with(0);
+    assert_eq!(masks(), own);
+    let alone = "sample robot -p 'a robot' --steps 2 -o out --overwrite";
+    oneactor(&folder, alone).exits_with(0);
+    assert!(masks().is_empty(), "{:?}", masks());
+}
+
+#[test]
 fn two_actors_are_drawn_in_one_picture_and_each_prompt_shows_those_it_names() {
     let folder = folder_with_actor("two-actors");
     disguised(&folder, "cat", &[("base_word", "cat")]);

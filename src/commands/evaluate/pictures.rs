@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use image::GrayImage;
 use serde_json::Value;
 
+use super::super::picture::masks_beside;
 use crate::config::batch::Settings;
 use crate::config::evaluate::Masks;
 use crate::config::{EvaluateJob, record};
@@ -267,27 +268,14 @@ fn find_masks(picture: &Picture, masks: &Masks) -> Result<Vec<PathBuf>> {
 /// `NAME-mask-….png` beside a picture.
 fn attention_masks(picture: &Picture) -> Result<Vec<PathBuf>> {
     let path = &picture.path;
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    let beginning = format!("{stem}-mask-");
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))? {
-        let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.starts_with(&beginning) && name.ends_with(".png") {
-            found.push(path);
-        }
-    }
+    let found = masks_beside(path)?;
     if found.is_empty() {
         return Err(usage(format!(
-            "--masks attention: there is no {beginning}….png beside {}: sample --save-masks writes them for scenes with \
+            "--masks attention: there is no {}-mask-….png beside {}: sample --save-masks writes them for scenes with \
              several subjects, never for plain pictures; give a folder with masks, or name only pictures that have them",
+            path.file_stem().unwrap_or_default().display(),
             path.display()
         )));
     }
-    found.sort();
     Ok(found)
 }

@@ -13,7 +13,7 @@ use tch::{Kind, Tensor};
 use super::super::draw::draw;
 use super::super::located::ResolvedDrawing;
 use super::super::manifest::Manifest;
-use super::super::picture::{picture_facts, save_picture, to_rgb};
+use super::super::picture::{masks_beside, picture_facts, save_picture, to_rgb};
 use super::super::session::Session;
 use super::Sampling;
 use super::series::Picture;
@@ -129,6 +129,7 @@ impl<'a> Painter<'a> {
         let seconds = started.elapsed().as_secs_f64() / pictures.len() as f64;
         for (row, picture) in pictures.iter().enumerate() {
             let latents = denoised.latents.narrow(0, row as i64, 1);
+            remove_old_masks(picture)?;
             if let Some(masks) = &masks {
                 self.save_masks(session, picture, &masks.get(row as i64))?;
             }
@@ -167,7 +168,6 @@ impl<'a> Painter<'a> {
     /// Writes the masks `[G, H, W]` of a picture's subjects at the picture's size, white inside; as
     /// the latents, before the picture itself.
     fn save_masks(&self, session: &Session, picture: &Picture, masks: &Tensor) -> Result<()> {
-        remove_old_masks(&picture.path)?;
         let ResolvedDrawing { width, height, .. } = self.sampling.drawing;
         let words = picture.scene.placed_words();
         for (i, (path, word)) in picture.masks.iter().zip(words).enumerate() {
@@ -221,18 +221,13 @@ impl<'a> Painter<'a> {
     }
 }
 
-/// Removes masks that were drawn beside a picture of the same name before, of other subjects perhaps.
-fn remove_old_masks(picture: &Path) -> Result<()> {
-    let stem = picture.file_stem().unwrap_or_default().to_string_lossy();
-    let beginning = format!("{stem}-mask-");
-    let folder = picture.parent().unwrap_or(Path::new("."));
-    let entries = fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))?;
-    for entry in entries {
-        let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.starts_with(&beginning) && name.ends_with(".png") {
-            fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
-        }
+/// Masks that lie beside a picture which is drawn again may be of other subjects.
+fn remove_old_masks(picture: &Picture) -> Result<()> {
+    if picture.masks.is_empty() && !picture.path.exists() {
+        return Ok(());
+    }
+    for mask in masks_beside(&picture.path)? {
+        fs::remove_file(&mask).with_context(|| format!("removing {}", mask.display()))?;
     }
     Ok(())
 }

@@ -68,8 +68,10 @@ fn check_box(part: CropBox, base: &BaseFacts) -> Result<()> {
 /// The box that is enlarged, and what tune.json says of how it was found.
 pub(super) struct Resolved {
     pub part: Option<CropBox>,
-    /// `crop_box` and `crop_shows`; null where the job names the box itself.
-    pub facts: [Value; 2],
+    /// The box that was found, or `none`; null where the job names one itself.
+    pub crop_box: Value,
+    /// What is in it: `face` or `subject`.
+    pub crop_shows: Value,
 }
 
 /// Finds the box in the picture of `target`, and says what was found.
@@ -93,7 +95,8 @@ pub(super) fn resolve(
             };
             return Ok(Resolved {
                 part,
-                facts: [Value::Null, Value::Null],
+                crop_box: Value::Null,
+                crop_shows: Value::Null,
             });
         }
     };
@@ -109,7 +112,8 @@ pub(super) fn resolve(
             .note(&format!("--crop {crop}: {}", nothing(found, base)));
         return Ok(Resolved {
             part: None,
-            facts: [json!("none"), Value::Null],
+            crop_box: json!("none"),
+            crop_shows: Value::Null,
         });
     };
     let what = match found.what {
@@ -127,7 +131,8 @@ pub(super) fn resolve(
         .note(&format!("--crop {crop}: the {what} is at {text}{instead}"));
     Ok(Resolved {
         part: Some(found.part),
-        facts: [json!(text), json!(what)],
+        crop_box: json!(text),
+        crop_shows: json!(what),
     })
 }
 
