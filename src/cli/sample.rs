@@ -30,6 +30,19 @@ pub enum SubjectAs {
     Phrase,
 }
 
+/// Whether each subject's offset is confined to its mask.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SubjectMasks {
+    /// Where a prompt names several actors.
+    #[default]
+    Auto,
+    /// Where it names any subject, also those of an actor that was tuned on several together.
+    On,
+    /// Nowhere.
+    Off,
+}
+
 /// Flags of `sample`, and its batch keys.
 #[allow(
     rustdoc::broken_intra_doc_links,
@@ -77,8 +90,14 @@ pub struct SampleFlags {
           hide_possible_values = true)]
     pub save_latents: Option<bool>,
 
-    /// With several actors: also write where each subject's offset acted in the last guided step, in
-    /// white, as 0000-SEED-mask-WORD.png [default: false]
+    /// Whether each subject's offset acts only where attention finds the subject: auto (as in the paper, with
+    /// several actors; subjects tuned together act everywhere), on (those too, and a single one), off
+    /// [default: auto]
+    #[arg(long, value_name = "WHEN", value_enum)]
+    pub subject_masks: Option<SubjectMasks>,
+
+    /// With several actors or --subject-masks on: also write where each subject's offset acted in the last
+    /// guided step, in white, as 0000-SEED-mask-WORD.png [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", value_parser = BoolishValueParser::new(),
           hide_possible_values = true)]

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{ControlJob, DrawingJob, ModelJob, check, layers, prompts, record};
 use crate::cli::SampleFlags;
-use crate::cli::sample::{GuidanceFlags, Preset, ShortcutFlags, SubjectAs};
+use crate::cli::sample::{GuidanceFlags, Preset, ShortcutFlags, SubjectAs, SubjectMasks};
 use crate::error::usage;
 use crate::sdxl::shortcuts::Shortcuts;
 
@@ -36,6 +36,8 @@ pub struct SampleJob {
     pub num_images: usize,
     /// Whether to write final latents.
     pub save_latents: bool,
+    /// Whether each subject's offset is confined to its mask.
+    pub subject_masks: SubjectMasks,
     /// Whether to write the masks of several subjects.
     pub save_masks: bool,
     /// Whether to draw with the plain model too.
@@ -115,11 +117,23 @@ impl SampleJob {
             ));
         }
         let actors = actors()?;
+        let subject_masks = flags.subject_masks.unwrap_or_default();
+        if subject_masks != SubjectMasks::Auto && no_actor {
+            return Err(usage(
+                "--subject-masks confines the offsets of actors, and --no-actor draws without: leave one of \
+                 them out",
+            ));
+        }
+        let has_masks = match subject_masks {
+            SubjectMasks::Auto => actors.len() > 1 && !no_actor,
+            SubjectMasks::On => true,
+            SubjectMasks::Off => false,
+        };
         let save_masks = flags.save_masks.unwrap_or(false);
-        if save_masks && (actors.len() < 2 || no_actor) {
+        if save_masks && !has_masks {
             return Err(usage(
                 "--save-masks: only several actors have masks, one acts everywhere: name more \
-                 actors or leave it out",
+                 actors, add --subject-masks on, or leave it out",
             ));
         }
         if flags.guidance.offsets.is_some() && actors.len() > 1 {
@@ -142,15 +156,15 @@ impl SampleJob {
         let drawing = DrawingJob::check(&drawing, flags.guidance_scale, images)?;
         let control = ControlJob::check(&flags.control)?;
         let shortcuts = shortcuts(&flags.shortcuts, drawing.steps)?;
-        let has_masks = actors.len() > 1 && !no_actor;
         if shortcuts != Shortcuts::default() && (has_masks || control.is_some()) {
             let flag = match shortcuts.guidance_interval {
                 Some(_) => "--guidance-interval",
                 None => "--feature-reuse",
             };
-            let whose = match has_masks {
-                true => "several actors, whose masks",
-                false => "a ControlNet, whose residuals",
+            let whose = match (has_masks, subject_masks) {
+                (true, SubjectMasks::On) => "--subject-masks on, where masks",
+                (true, _) => "several actors, whose masks",
+                (false, _) => "a ControlNet, whose residuals",
             };
             return Err(usage(format!(
                 "{flag}: found it with {whose} need every row of every pass: leave it out"
@@ -165,6 +179,7 @@ impl SampleJob {
             recorded_subjects: Vec::new(),
             num_images,
             save_latents: flags.save_latents.unwrap_or(false),
+            subject_masks,
             save_masks,
             compare,
             guidance: GuidanceJob::check(&flags.guidance, &drawing)?,

@@ -276,6 +276,7 @@ fn subjects_are_drawn_and_tuned_together_and_named_alone() {
     oneactor(&folder, "sample pair -p 'a dog' -o x")
         .exits_with(2)
         .says("names none of the subjects");
+    check_masks_by_choice(&folder);
     // With another actor, each of its subjects has a mask of its own.
     oneactor(
         &folder,
@@ -288,6 +289,45 @@ fn subjects_are_drawn_and_tuned_together_and_named_alone() {
             "{word}"
         );
     }
+}
+
+/// Masks of subjects that were tuned together, and none of several actors.
+fn check_masks_by_choice(folder: &Path) {
+    let drawn = |actors: &str, name: &str, flags: &str| {
+        let prompt = "a frog and a cat at the beach";
+        let line = format!("sample {actors} -p '{prompt}' --steps 3 --seed 1 -o {name} {flags}");
+        oneactor(folder, &line).exits_with(0);
+        pixels(&folder.join(name).join("0000-1.png"))
+    };
+    let everywhere = drawn("pair", "everywhere", "");
+    assert_eq!(drawn("pair", "off", "--subject-masks off"), everywhere);
+    let masked = drawn("pair", "on", "--subject-masks on --save-masks");
+    assert_ne!(masked, everywhere);
+    let masks = ["cat", "frog"].map(|word| format!("0000-1-mask-{word}.png"));
+    assert!(
+        masks
+            .iter()
+            .all(|name| folder.join("on").join(name).is_file())
+    );
+    assert_eq!(rows(&folder.join("on"))[0]["subject_masks"], "on");
+    // Drawn again from the picture alone.
+    oneactor(folder, "sample --from on/0000-1.png -o again").exits_with(0);
+    assert_eq!(pixels(&folder.join("again/0000-1.png")), masked);
+
+    disguised(folder, "cat", &[("base_word", "cat")]);
+    disguised(folder, "frog", &[("base_word", "frog")]);
+    let apart = drawn("cat frog", "apart", "");
+    assert_ne!(drawn("cat frog", "apart-off", "--subject-masks off"), apart);
+    let refused = "sample pair -p 'a frog' -o x --subject-masks off --save-masks";
+    oneactor(folder, refused)
+        .exits_with(2)
+        .says("add --subject-masks on");
+    oneactor(
+        folder,
+        "sample pair -p 'a frog' -o x --subject-masks on --no-actor",
+    )
+    .exits_with(2)
+    .says("--no-actor draws without");
 }
 
 #[test]

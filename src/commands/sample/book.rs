@@ -47,7 +47,7 @@ pub fn prepare(session: &Session, job: SampleJob, scenes: &[BookScene]) -> Resul
     };
     let (guided, alone) = (series(true), series(false));
     let picture = |(index, scene): (usize, &BookScene)| {
-        let shown = cast.scene_of(scene.prompt.clone(), scene.cast.clone());
+        let shown = cast.scene_of(&job, scene.prompt.clone(), scene.cast.clone());
         let series = match scene.cast.is_empty() {
             true => &alone,
             false => &guided,

@@ -9,7 +9,7 @@ use tch::Device;
 
 use super::super::draw::prompt_pair;
 use super::super::located::LocatedModel;
-use crate::cli::sample::SubjectAs;
+use crate::cli::sample::{SubjectAs, SubjectMasks};
 use crate::config::batch::Settings;
 use crate::config::prompts::{
     PLACEHOLDER, fill_in, overlapping_words, require_word, subject_phrase,
@@ -70,9 +70,9 @@ impl Scene {
         }
     }
 
-    /// Whether each subject's offset is confined to its mask: with several actors that have a place
-    /// in the picture. The offsets of one actor act everywhere, those of several subjects that were
-    /// tuned together too, and those of a style always.
+    /// Whether each subject's offset is confined to its mask: unless the job says otherwise, with several
+    /// actors that have a place in the picture. The offsets of one actor then act everywhere, those of several
+    /// subjects that were tuned together too, and those of a style always.
     pub fn has_masks(&self) -> bool {
         self.has_masks
     }
@@ -144,23 +144,34 @@ impl Cast {
     }
 
     /// A prompt in which these actors act, as places among all of them, and no others.
-    pub fn scene_of(&self, prompt: String, acting: Vec<usize>) -> Scene {
+    pub fn scene_of(&self, job: &SampleJob, prompt: String, acting: Vec<usize>) -> Scene {
         let words = acting.iter().flat_map(|&i| &self.0[i].facts.base_words);
         let words = words.cloned().collect();
-        self.scene_with(prompt, words, acting)
+        self.scene_with(job, prompt, words, acting)
     }
 
     /// A prompt with these words of the actors that act.
-    fn scene_with(&self, prompt: String, words: Vec<String>, acting: Vec<usize>) -> Scene {
+    fn scene_with(
+        &self,
+        job: &SampleJob,
+        prompt: String,
+        words: Vec<String>,
+        acting: Vec<usize>,
+    ) -> Scene {
         let acting_members: Vec<&Member> = acting.iter().map(|&i| &self.0[i]).collect();
         let has_place = |member: &&&Member| member.kind != Kind::Style;
         let is_placed = |word: &String| {
             let mut owners = acting_members.iter().filter(has_place);
             owners.any(|member| member.facts.base_words.contains(word))
         };
+        let placed: Vec<bool> = words.iter().map(is_placed).collect();
         Scene {
-            placed: words.iter().map(is_placed).collect(),
-            has_masks: acting_members.iter().filter(has_place).count() > 1,
+            has_masks: match job.subject_masks {
+                SubjectMasks::Auto => acting_members.iter().filter(has_place).count() > 1,
+                SubjectMasks::On => placed.contains(&true),
+                SubjectMasks::Off => false,
+            },
+            placed,
             words,
             prompt,
             acting,
@@ -233,7 +244,7 @@ impl Cast {
                 )));
             }
         }
-        Ok(self.scene_with(prompt, named, acting))
+        Ok(self.scene_with(job, prompt, named, acting))
     }
 
     /// The prompt with `[b]` filled in, which must be of a single base word.

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::super::picture::{changed_sources, differences, picture_settings};
 use super::cast::{Cast, Scene, crc32_of};
+use crate::cli::sample::SubjectMasks;
 use crate::config::batch::Settings;
 use crate::config::{SampleJob, record};
 use crate::error::usage;
@@ -65,6 +66,9 @@ pub(super) fn job_settings(job: &SampleJob, mut settings: Settings, is_guided: b
         ("guided_steps".to_owned(), json!(format!("{first}-{last}"))),
         ("average_scale".to_owned(), json!(guidance.average_scale)),
     ]);
+    if job.subject_masks != SubjectMasks::Auto {
+        settings.insert("subject_masks".to_owned(), json!(job.subject_masks));
+    }
     if let Some(offsets) = &guidance.offsets {
         settings.insert("offsets".to_owned(), json!(offsets));
     }
