@@ -47,14 +47,15 @@ class Describer:
         return [self.word[word] for word in words]
 
     def phrase_ids(self, species, classes):
-        """'a photo of a wide striped red cat': ends at the noun, which is all a causal encoder needs."""
+        """'a photo of a wide striped red cat', and the same without adjectives: both end at the noun, which is all
+        a causal encoder needs."""
         prefix = self.prefixes[int(self.rng.integers(len(self.prefixes)))]
         article = [self.word['a']] if prefix or self.rng.random() < .7 else []
-        return ([self.start] + prefix + article + self.adjective_ids(species, classes)
-                + [self.word[world.SPECIES[species]]])
+        begin, noun = [self.start] + prefix + article, [self.word[world.SPECIES[species]]]
+        return begin + self.adjective_ids(species, classes) + noun, begin + noun
 
     def batch(self, data, rows):
-        """Token ids [B, S], the identity phrases, and the (row, position) of the noun each belongs to."""
+        """Token ids [B, S], the identity phrases with their bare ones, and the (row, position) of each's noun."""
         captions, phrases, places = [], [], []
         for row, i in enumerate(rows):
             ids = list(data['ids'][i])

@@ -8,7 +8,7 @@ difference to the bare phrase's is therefore the offset that a tuning looks for.
 tuned one (`--like`) lends the file, its projector's last layer becomes 0 but for the shift. Both offsets are then the
 same, so everything is drawn with eta_2 0. The pairs, scenes and seeds are those of the development split, the identities
 random; the target is the clearest of four pictures of the subject alone. The pictures of each `--try` stand beside
-the plain ones in a table as that of subjects_table.py, in both variants.
+the plain ones in a table as that of subjects_table.py, in both variants, the joint one also with masks.
 """
 import argparse
 import json
@@ -25,6 +25,7 @@ from evaluate import SPLITS, Plan, Scorer, call
 from subjects_table import MEASURES, draw, pick, score
 
 IDENTITY_SEED, TARGET_SEED, GUIDANCE = 3, 77, 4
+VARIANTS = {'independent': [], 'joint': [], 'joint with masks': ['--subject-masks', 'on']}
 
 
 class Encoder:
@@ -87,7 +88,7 @@ def main():
     args = parser.parse_args()
     torch.set_num_threads(1)
     split, scorer, encoder = SPLITS['dev'], Scorer(), Encoder(args.checkpoint)
-    plan = Plan(args.binary, args.work, 'toy', [], split['scenes'], split['base_seed'], split['seed'], 1,
+    plan = Plan(args.binary, args.work, args.checkpoint, [], split['scenes'], split['base_seed'], split['seed'], 1,
                 ['--guidance-scale', str(GUIDANCE)], [], [], [])
     pairs = list(zip(split['subjects'][::2], split['subjects'][1::2]))
     rng, actors, targets = np.random.default_rng(IDENTITY_SEED), args.work / 'actors', {}
@@ -98,16 +99,16 @@ def main():
         write_actor(args.like / 'actor.safetensors', actors / '-'.join(pair), list(pair), offsets)
         targets[pair] = [target(plan, actors / subject, subject, scorer) for subject in pair]
 
-    def measure(name, variant, flags):
+    def measure(name, is_joint, flags):
         rows = []
         for pair in pairs:
-            named = ['-'.join(pair)] if variant == 'joint' else pair
+            named = ['-'.join(pair)] if is_joint else pair
             pictures = draw(plan, pair, [actors / one for one in named], args.work / name / '-'.join(pair), *flags)
             scores = score(scorer.judge, scorer.scales, pictures, pair, targets[pair])
             rows.append([scores[measure].mean() for measure in MEASURES])
         return np.mean(rows, 0)
 
-    plain = measure('plain', 'independent', ['--no-actor'])
+    plain = measure('plain', False, ['--no-actor'])
     print(f'| pictures | {" | ".join(MEASURES)} | of plain |\n' + '| --- ' * (len(MEASURES) + 2) + '|')
 
     def row(name, values):
@@ -117,8 +118,9 @@ def main():
     row('plain', plain)
     for text in args.tries:
         name, _, flags = text.partition('=')
-        for variant in ('independent', 'joint'):
-            row(f'{name}, {variant}', measure(f'{name}-{variant}', variant, ['--eta-2', '0', *shlex.split(flags)]))
+        for variant, more in VARIANTS.items():
+            drawn = measure(f'{name}-{variant}', 'joint' in variant, ['--eta-2', '0', *shlex.split(flags), *more])
+            row(f'{name}, {variant}', drawn)
 
 
 if __name__ == '__main__':

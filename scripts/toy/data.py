@@ -1,6 +1,6 @@
 """Draws the training pictures and encodes them with the VAE.
 
-`python data.py OUT --tokenizer CHECKPOINT [--vae CHECKPOINT] --shards 0-9` writes OUT/shard-000.npz ...
+`python data.py OUT --tokenizer CHECKPOINT [--vae CHECKPOINT] --shards 0-9 [--pairs .4]` writes OUT/shard-000.npz ...
 Each shard of 5,000 pictures holds: images (bytes), latents (float16, sampled and scaled), token ids of
 the caption without adjectives and where its nouns are, and the identity of the subjects.
 """
@@ -62,11 +62,11 @@ def encode(vae, images, seed):
     return np.concatenate(latents)
 
 
-def make_shard(index, tokenizer, vae):
+def make_shard(index, tokenizer, vae, pairs):
     pictures, images, captions = [], [], []
     for seed in range(index * SHARD, (index + 1) * SHARD):
         rng = np.random.default_rng(7_000_003 + seed)
-        picture = world.draw_picture(rng)
+        picture = world.draw_picture(rng, pairs)
         pictures.append(picture)
         images.append(world.render(picture, rng))
         captions.append(world.caption(picture, rng))
@@ -93,6 +93,7 @@ if __name__ == '__main__':
     parser.add_argument('--tokenizer', type=Path, required=True)
     parser.add_argument('--vae', type=Path, help='without it the shards have no latents (for training the VAE)')
     parser.add_argument('--shards', default='0-15')
+    parser.add_argument('--pairs', type=float, default=.12, help='share of pictures with two subjects')
     args = parser.parse_args()
     torch.set_num_threads(1)
     tokenizer = CLIPTokenizer.from_pretrained(args.tokenizer / 'tokenizer')
@@ -103,6 +104,6 @@ if __name__ == '__main__':
         path = args.out / f'shard-{index:03}.npz'
         part = path.with_suffix('.part')
         with open(part, 'wb') as file:
-            np.savez(file, **make_shard(index, tokenizer, vae))
+            np.savez(file, **make_shard(index, tokenizer, vae, args.pairs))
         os.replace(part, path)
         print(path, flush=True)

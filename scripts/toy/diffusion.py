@@ -38,20 +38,29 @@ class Pictures:
         return len(self.arrays['latents'])
 
 
-def place_identity(states, phrase_states, lengths, places, generator):
+def place_identity(states, identity, bare, places, generator):
     """Moves noun states towards those of the identity phrases, by a random factor around 1, plus noise.
 
-    The factor and the noise make the UNet read offsets of the noun's state smoothly.
+    The factor and the noise make the UNet read offsets of the noun's state smoothly. In half of the places the move is
+    what the adjectives change in the phrase alone, added to whatever the caption makes of the noun: this is how a
+    tuned offset is used, also in captions it was not tuned on.
     """
     rows = torch.tensor([row for row, _ in places])
     columns = torch.tensor([column for _, column in places])
     noun = states[rows, columns]
-    identity = phrase_states[torch.arange(len(places)), lengths - 1]
+    alone = torch.rand(len(places), 1, generator=generator) < .5
     scale = .8 + .45 * torch.rand(len(places), 1, generator=generator)
     spread = .2 * torch.rand(len(places), 1, generator=generator)
     spread = spread * (torch.rand(len(places), 1, generator=generator) < .5)
     noise = torch.randn(noun.shape, generator=generator) * spread
-    return states.index_put((rows, columns), noun + scale * (identity - noun) + noise)
+    return states.index_put((rows, columns), noun + scale * (identity - torch.where(alone, bare, noun)) + noise)
+
+
+def last_states(encoders, phrases):
+    """States [N, 192] of the phrases' last tokens."""
+    padded = pad(phrases)
+    states, _ = model.hidden_states(encoders, padded, padded)
+    return states[torch.arange(len(phrases)), torch.tensor([len(phrase) for phrase in phrases]) - 1]
 
 
 def condition(encoders, describer, pictures, rows, generator):
@@ -59,10 +68,8 @@ def condition(encoders, describer, pictures, rows, generator):
     ids, phrases, places = describer.batch(pictures.arrays, rows)
     states, pooled = model.hidden_states(encoders, ids, describer.second(ids))
     if phrases:
-        padded = pad(phrases)
-        phrase_states, _ = model.hidden_states(encoders, padded, padded)
-        lengths = torch.tensor([len(phrase) for phrase in phrases])
-        states = place_identity(states, phrase_states, lengths, places, generator)
+        identity, bare = (last_states(encoders, each) for each in zip(*phrases))
+        states = place_identity(states, identity, bare, places, generator)
     return states, pooled
 
 

@@ -98,9 +98,9 @@ def make_look(classes, rng):
                 classes['skin'], classes['hair'])
 
 
-def draw_picture(rng):
-    """A random picture's content: 12 % have two subjects, 30 % a plain backdrop."""
-    count = 2 if rng.random() < .12 else 1
+def draw_picture(rng, pairs=.12):
+    """A random picture's content: a share `pairs` has two subjects, 30 % a plain backdrop."""
+    count = 2 if rng.random() < pairs else 1
     people = []
     for species in rng.choice(len(SPECIES), count, replace=False):
         classes = draw_identity(rng)
