@@ -15,8 +15,10 @@ pub mod control;
 pub mod crop;
 pub mod drawing;
 pub mod evaluate;
+pub mod help_files;
 pub mod model;
 pub mod sample;
+pub mod schema;
 pub mod story;
 pub mod sweep;
 pub mod target;
@@ -27,6 +29,7 @@ pub use control::ControlFlags;
 pub use crop::Crop;
 pub use drawing::DrawingFlags;
 pub use evaluate::{EvaluateFlags, EvaluateLine, TableFormat};
+pub use help_files::{CompletionsFlags, InspectFlags, ManFlags, SchemaFlags};
 pub use model::{AttentionKernel, Dtype, ModelFlags};
 pub use sample::SampleFlags;
 pub use story::StoryFlags;
@@ -105,6 +108,14 @@ pub enum Command {
     Evaluate(EvaluateLine),
     /// Show versions, devices, cache and token state
     Doctor(DoctorFlags),
+    /// Show what pictures, actors, base sets and other safetensors files tell about themselves
+    Inspect(InspectFlags),
+    /// Print the JSON Schema of a command's batch files
+    Schema(SchemaFlags),
+    /// Print completions for a shell
+    Completions(CompletionsFlags),
+    /// Write man pages
+    Man(ManFlags),
 }
 
 /// The flags of a command with those that every command has.

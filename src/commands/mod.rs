@@ -9,6 +9,8 @@ mod doctor;
 mod draw;
 mod evaluate;
 mod generate_base;
+mod help_files;
+mod inspect;
 mod located;
 mod manifest;
 mod picture;
@@ -43,6 +45,10 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Sweep(line) => sweep::run(line),
         Command::Evaluate(line) => evaluate::run(line),
         Command::Doctor(flags) => doctor::run(flags),
+        Command::Inspect(flags) => inspect::run(flags),
+        Command::Schema(flags) => help_files::schema(flags),
+        Command::Completions(flags) => help_files::completions(flags),
+        Command::Man(flags) => help_files::man(flags),
     }
 }
 

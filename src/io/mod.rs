@@ -7,6 +7,7 @@ pub mod blob;
 pub mod canny;
 pub mod contact_sheet;
 pub mod finite_scan;
+pub mod header;
 pub mod html;
 pub mod hub;
 mod ldm_names;

@@ -10,6 +10,7 @@ mod control_elsewhere;
 mod crops;
 mod evaluate;
 mod experiments;
+mod help_files;
 mod interruption;
 mod loras;
 mod memory;

@@ -1,0 +1,67 @@
+//! `schema`, `completions` and `man`: what the declarations of the flags give to editors, shells and `man`.
+
+use std::io::{self, Write};
+
+use anyhow::Result;
+
+use super::create_folder;
+use crate::cli::{self, CompletionsFlags, ManFlags, SchemaFlags, schema};
+use crate::error::usage;
+use crate::io::atomic::write_bytes_atomically;
+
+/// Prints the JSON Schema of a command's batch files.
+///
+/// # Errors
+/// When the command takes none.
+pub fn schema(flags: &SchemaFlags) -> Result<()> {
+    let schema = schema::schema(&flags.of).ok_or_else(|| {
+        usage(format!(
+            "found \"{}\", expected a command with batch files: {}",
+            flags.of,
+            schema::commands().join(", ")
+        ))
+    })?;
+    print(format!("{schema:#}\n").as_bytes());
+    Ok(())
+}
+
+/// Prints a shell's completions.
+///
+/// # Errors
+/// Never.
+pub fn completions(flags: &CompletionsFlags) -> Result<()> {
+    let mut script = Vec::new();
+    let mut command = cli::command();
+    clap_complete::generate(flags.shell, &mut command, "oneactor", &mut script);
+    print(&script);
+    Ok(())
+}
+
+/// Writes a page for the program and one for each command.
+///
+/// # Errors
+/// When a file can not be written.
+pub fn man(flags: &ManFlags) -> Result<()> {
+    create_folder(&flags.dir)?;
+    let mut program = cli::command();
+    program.build();
+    let commands = program.get_subcommands().cloned();
+    let pages = commands.map(|command| {
+        let name = format!("oneactor-{}", command.get_name());
+        (name.clone(), command.name(name))
+    });
+    let pages = std::iter::once(("oneactor".to_owned(), program.clone())).chain(pages);
+    for (name, command) in pages {
+        let mut page = Vec::new();
+        clap_mangen::Man::new(command).render(&mut page)?;
+        let path = flags.dir.join(format!("{name}.1"));
+        write_bytes_atomically(&path, &page)?;
+        print(format!("{}\n", path.display()).as_bytes());
+    }
+    Ok(())
+}
+
+/// On stdout; nobody reads on where the pipe is closed.
+fn print(bytes: &[u8]) {
+    let _ = io::stdout().lock().write_all(bytes);
+}

@@ -1,0 +1,114 @@
+//! `inspect`: what an actor, base set, picture or any safetensors file tells about itself.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde_json::{Map, Value, json};
+
+use crate::cli::{Format, InspectFlags};
+use crate::config::record;
+use crate::config::sample::ACTOR_FILE;
+use crate::error::usage;
+use crate::io::header::Header;
+
+/// First bytes of a PNG.
+const PNG: [u8; 8] = *b"\x89PNG\r\n\x1a\n";
+
+/// Prints what the files tell.
+///
+/// # Errors
+/// When a file can not be read, or tells nothing.
+pub fn run(flags: &InspectFlags) -> Result<()> {
+    for path in &flags.files {
+        let facts = facts(path, flags.tensors)?;
+        let text = match flags.format {
+            Format::Json => format!("{}\n", Value::Object(facts)),
+            Format::Text => lines(&facts),
+        };
+        // Nobody reads on where the pipe is closed.
+        let _ = io::stdout().lock().write_all(text.as_bytes());
+    }
+    Ok(())
+}
+
+/// The facts of a file, or of the actor in a folder, in the order in which they are shown.
+fn facts(path: &Path, with_tensors: bool) -> Result<Map<String, Value>> {
+    let path = file_at(path)?;
+    let mut start = Vec::new();
+    File::open(&path)
+        .and_then(|file| file.take(8).read_to_end(&mut start))
+        .with_context(|| format!("reading {}", path.display()))?;
+    match start == PNG {
+        true => picture(&path),
+        false => tensors(&path, with_tensors),
+    }
+}
+
+fn file_at(path: &Path) -> Result<PathBuf> {
+    match path {
+        _ if path.is_dir() && path.join(ACTOR_FILE).is_file() => Ok(path.join(ACTOR_FILE)),
+        _ if path.is_dir() => Err(usage(format!(
+            "there is no {} in {}: name a picture or a .safetensors file",
+            ACTOR_FILE,
+            path.display()
+        ))),
+        _ if path.is_file() => Ok(path.to_owned()),
+        _ => Err(usage(format!("there is no file {}", path.display()))),
+    }
+}
+
+fn picture(path: &Path) -> Result<Map<String, Value>> {
+    let record = record::read_record(path)?;
+    let mut facts = about(path, "picture");
+    facts.extend(record.parameters);
+    facts.extend(record.facts);
+    Ok(facts)
+}
+
+fn tensors(path: &Path, with_tensors: bool) -> Result<Map<String, Value>> {
+    let header = Header::read(path)?;
+    let mut facts = about(path, "safetensors");
+    for (key, text) in header.metadata {
+        // Lists and numbers are text in a safetensors header.
+        let value = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        facts.insert(key, value);
+    }
+    let values = |shape: &[usize]| shape.iter().product::<usize>();
+    let sum: usize = header.tensors.iter().map(|t| values(&t.shape)).sum();
+    let bytes: usize = header.tensors.iter().map(|t| t.bytes).sum();
+    facts.insert("tensors".to_owned(), json!(header.tensors.len()));
+    facts.insert("values".to_owned(), json!(sum));
+    facts.insert("bytes".to_owned(), json!(bytes));
+    if with_tensors {
+        for tensor in header.tensors {
+            let facts_of_it = format!("{} {:?}", tensor.dtype, tensor.shape);
+            facts.insert(tensor.name, json!(facts_of_it));
+        }
+    }
+    Ok(facts)
+}
+
+fn about(path: &Path, kind: &str) -> Map<String, Value> {
+    Map::from_iter([
+        ("path".to_owned(), json!(path)),
+        ("kind".to_owned(), json!(kind)),
+    ])
+}
+
+/// The path, and below it a line for each fact.
+fn lines(facts: &Map<String, Value>) -> String {
+    let shown = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let width = facts
+        .keys()
+        .map(|key| key.chars().count())
+        .max()
+        .unwrap_or(0);
+    let rest = facts.iter().filter(|(key, _)| *key != "path");
+    let rest = rest.map(|(key, value)| format!("  {key:width$}  {}\n", shown(value)));
+    format!("{}\n{}", shown(&facts["path"]), rest.collect::<String>())
+}

@@ -1,0 +1,138 @@
+//! What a safetensors file tells about itself, without its values.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use safetensors::tensor::Metadata;
+
+use crate::error::usage;
+
+/// A longer header is no file of weights; safetensors' own limit.
+const LONGEST: u64 = 100_000_000;
+
+/// The header of a file.
+#[derive(Debug)]
+pub struct Header {
+    /// The `__metadata__` table, by key.
+    pub metadata: Vec<(String, String)>,
+    /// The tensors, by name.
+    pub tensors: Vec<TensorFacts>,
+}
+
+/// One tensor.
+#[derive(Debug)]
+pub struct TensorFacts {
+    /// Its name.
+    pub name: String,
+    /// As safetensors spells it: F32, BF16 …
+    pub dtype: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Bytes in the file.
+    pub bytes: usize,
+}
+
+impl Header {
+    /// Reads the header of the file at `path`, however long the file is.
+    ///
+    /// # Errors
+    /// When it can not be read, is no safetensors file, or is shorter or longer than its header says.
+    pub fn read(path: &Path) -> Result<Header> {
+        let doing = || format!("reading {}", path.display());
+        let broken = |what: String| {
+            usage(format!(
+                "{}: not a whole safetensors file ({what})",
+                path.display()
+            ))
+        };
+        let mut file = File::open(path).with_context(doing)?;
+        let whole = file.metadata().with_context(doing)?.len();
+        let mut bytes = Vec::new();
+        file.by_ref()
+            .take(8)
+            .read_to_end(&mut bytes)
+            .with_context(doing)?;
+        let length = <[u8; 8]>::try_from(&bytes[..])
+            .map(u64::from_le_bytes)
+            .map_err(|_| broken(format!("{whole} bytes")))?;
+        if length > LONGEST.min(whole.saturating_sub(8)) {
+            return Err(broken(format!(
+                "a header of {length} bytes in a file of {whole}"
+            )));
+        }
+        file.take(length)
+            .read_to_end(&mut bytes)
+            .with_context(doing)?;
+        let header: Metadata =
+            serde_json::from_slice(&bytes[8..]).map_err(|error| broken(error.to_string()))?;
+        let expected = 8 + length + header.data_len() as u64;
+        if expected != whole {
+            return Err(broken(format!("{whole} bytes, expected {expected}")));
+        }
+        let mut metadata: Vec<(String, String)> =
+            header.metadata().clone().into_iter().flatten().collect();
+        metadata.sort();
+        let mut tensors: Vec<TensorFacts> = header
+            .tensors()
+            .into_iter()
+            .map(|(name, info)| TensorFacts {
+                name,
+                dtype: format!("{:?}", info.dtype),
+                shape: info.shape.clone(),
+                bytes: info.data_offsets.1 - info.data_offsets.0,
+            })
+            .collect();
+        tensors.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(Header { metadata, tensors })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::tensors::TensorFile;
+    use tch::{Device, Kind, Tensor};
+
+    #[test]
+    fn a_header_is_read_and_a_cut_file_refused() -> Result<()> {
+        let path = std::env::temp_dir().join(format!("oneactor-header-{}.bin", std::process::id()));
+        let mut file = TensorFile::default();
+        file.insert("b", &Tensor::zeros([2, 3], (Kind::Float, Device::Cpu)));
+        file.insert("a", &Tensor::zeros([4], (Kind::Int64, Device::Cpu)));
+        file.metadata.insert("format".into(), "test/v1".into());
+        let bytes = file.to_bytes()?;
+        let read = |bytes: &[u8]| -> Result<Header> {
+            std::fs::write(&path, bytes)?;
+            Header::read(&path)
+        };
+        let header = read(&bytes)?;
+        assert_eq!(header.metadata, [("format".into(), "test/v1".into())]);
+        let found: Vec<(&str, &str, &[usize], usize)> = header
+            .tensors
+            .iter()
+            .map(|t| (&*t.name, &*t.dtype, &t.shape[..], t.bytes))
+            .collect();
+        assert_eq!(
+            found,
+            [("a", "I64", &[4][..], 32), ("b", "F32", &[2, 3][..], 24)]
+        );
+        let mut longer = bytes.clone();
+        longer.push(0);
+        let mut absurd = bytes.clone();
+        absurd[..8].copy_from_slice(&u64::MAX.to_le_bytes());
+        for cut in [
+            &bytes[..bytes.len() - 1],
+            &bytes[..20],
+            &bytes[..4],
+            &longer,
+            &absurd,
+        ] {
+            let error = read(cut).expect_err("it is not whole").to_string();
+            assert!(error.contains("not a whole safetensors file"), "{error}");
+        }
+        std::fs::remove_file(&path)?;
+        Ok(())
+    }
+}
