@@ -16,6 +16,7 @@ pub mod crop;
 pub mod drawing;
 pub mod evaluate;
 pub mod help_files;
+pub mod merge;
 pub mod model;
 pub mod sample;
 pub mod schema;
@@ -30,6 +31,7 @@ pub use crop::Crop;
 pub use drawing::DrawingFlags;
 pub use evaluate::{EvaluateFlags, EvaluateLine, TableFormat};
 pub use help_files::{CompletionsFlags, InspectFlags, ManFlags, SchemaFlags};
+pub use merge::MergeFlags;
 pub use model::{AttentionKernel, Dtype, ModelFlags};
 pub use sample::SampleFlags;
 pub use story::StoryFlags;
@@ -106,6 +108,10 @@ pub enum Command {
     /// picture, prompt and actor and overall, with standard deviations. The table goes to stdout; no
     /// file is written.
     Evaluate(EvaluateLine),
+    /// Join what several processes have drawn with --shard
+    ///
+    /// Their lists of pictures become manifest.jsonl, with grid.png, as one process would have left them.
+    Merge(MergeFlags),
     /// Show versions, devices, cache and token state
     Doctor(DoctorFlags),
     /// Show what pictures, actors, base sets and other safetensors files tell about themselves
@@ -141,6 +147,11 @@ pub struct RunFlags {
     /// How results are listed on stdout: paths, or one JSON object a line (of the run)
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
     pub format: Format,
+
+    /// Do one part of n, counted from 1: every n-th picture of sample, every n-th job of generate-base and
+    /// tune; `merge` joins the parts (of the run) [default: what Slurm's environment says, else all]
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<String>,
 
     /// No progress, only warnings and errors (of the run)
     #[arg(short, long, conflicts_with = "verbose")]

@@ -126,6 +126,8 @@ impl EvaluateRunFlags {
                 TableFormat::Json => Format::Json,
                 TableFormat::Text | TableFormat::Csv => Format::Text,
             },
+            // What is measured is all there.
+            shard: Some("1/1".to_owned()),
             quiet: self.quiet,
             verbose: self.verbose,
             dry_run: self.dry_run,

@@ -22,6 +22,7 @@ use crate::io::contact_sheet::Labels;
 /// See `work_off`.
 pub fn run(line: &CommandLine<AblateFlags>) -> Result<()> {
     let session = Session::start("ablate", &line.run)?;
+    session.refuse_shard()?;
     let config = line.run.config.as_deref();
     let jobs = plan(&line.flags, config, "ablate", AblateJob::check)?;
     work_off(&session, jobs, prepare, execute)

@@ -36,7 +36,7 @@ pub fn run(line: &CommandLine<GenerateBaseFlags>) -> Result<()> {
     let session = Session::start("generate-base", &line.run)?;
     let config = line.run.config.as_deref();
     let jobs = plan(&line.flags, config, "generate-base", GenerateBaseJob::check)?;
-    work_off(&session, jobs, prepare, |session, prepared| {
+    work_off(&session, session.own(jobs), prepare, |session, prepared| {
         let (folder, is_finished) = (prepared.job.output_dir.clone(), prepared.is_finished);
         execute(session, prepared)?;
         if !is_finished {

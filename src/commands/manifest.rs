@@ -8,6 +8,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::config::batch::Settings;
+use crate::config::shard::Shard;
 use crate::io::atomic::write_bytes_atomically;
 
 /// The rows of a folder by file name; they are written anew with each picture, so that the file is
@@ -20,7 +21,12 @@ pub struct Manifest {
 impl Manifest {
     /// The manifest of `folder`; rows of pictures that are gone are left out.
     pub fn open(folder: &Path) -> Self {
-        let path = folder.join("manifest.jsonl");
+        Self::open_part(folder, Shard::WHOLE)
+    }
+
+    /// The manifest of one of the processes that share a folder.
+    pub fn open_part(folder: &Path, shard: Shard) -> Self {
+        let path = folder.join(shard.manifest());
         let text = fs::read_to_string(&path).unwrap_or_default();
         let rows = text
             .lines()
@@ -41,6 +47,17 @@ impl Manifest {
         self.rows.contains_key(name)
     }
 
+    /// Its rows, in the order of their pictures' names.
+    pub fn rows(&self) -> impl Iterator<Item = &Value> {
+        self.rows.values()
+    }
+
+    /// Takes a row over, which names its picture as `path`; see [`Manifest::write`].
+    pub fn add(&mut self, row: Value) {
+        let name = row["path"].as_str().unwrap_or_default().to_owned();
+        self.rows.insert(name, row);
+    }
+
     /// Sets the row of the picture `name` and writes the file.
     ///
     /// # Errors
@@ -50,7 +67,15 @@ impl Manifest {
         row.insert("path".to_owned(), json!(name));
         row.extend(settings.clone());
         row.insert("seconds".to_owned(), json!(seconds));
-        self.rows.insert(name.to_owned(), Value::Object(row));
+        self.add(Value::Object(row));
+        self.write()
+    }
+
+    /// Writes the file.
+    ///
+    /// # Errors
+    /// When that can not be done.
+    pub fn write(&self) -> Result<()> {
         let lines: Vec<String> = self.rows.values().map(|row| format!("{row}\n")).collect();
         write_bytes_atomically(&self.path, lines.concat().as_bytes())
     }

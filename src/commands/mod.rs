@@ -13,6 +13,7 @@ mod help_files;
 mod inspect;
 mod located;
 mod manifest;
+mod merge;
 mod picture;
 mod sample;
 mod session;
@@ -44,6 +45,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Ablate(line) => ablate::run(line),
         Command::Sweep(line) => sweep::run(line),
         Command::Evaluate(line) => evaluate::run(line),
+        Command::Merge(flags) => merge::run(flags),
         Command::Doctor(flags) => doctor::run(flags),
         Command::Inspect(flags) => inspect::run(flags),
         Command::Schema(flags) => help_files::schema(flags),

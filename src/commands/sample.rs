@@ -20,13 +20,20 @@ use super::session::Session;
 use super::{Prepared, create_folder, work_off};
 use crate::cli::{CommandLine, SampleFlags};
 use crate::config::batch::Settings;
+use crate::config::shard::Shard;
 use crate::config::{SampleJob, plan};
 use painter::Painter;
 use series::Picture;
 pub(super) use stage::Stage;
 
+/// The contact sheet.
+const GRID: &str = "grid.png";
+
 /// The sheet of `--compare`.
 const COMPARISON: &str = "comparison.png";
+
+/// Before the names of its plain pictures.
+const PLAIN: &str = "plain/";
 
 /// Does the jobs of `sample`.
 ///
@@ -55,6 +62,8 @@ pub(super) struct Sampling {
     pub pictures: Vec<Picture>,
     /// With `--compare`: the same ones by the plain model.
     plain_pictures: Vec<Picture>,
+    /// Which part of the job's pictures these are.
+    shard: Shard,
 }
 
 impl Sampling {
@@ -91,12 +100,12 @@ impl Prepared for Sampling {
         files.extend(missing().filter_map(|picture| picture.latents.clone()));
         files.extend(missing().flat_map(|picture| picture.masks.clone()));
         if !files.is_empty() {
-            files.extend(["manifest.jsonl", "grid.png"].map(|name| self.job.output_dir.join(name)));
-            files.extend(
-                self.job
-                    .compare
-                    .then(|| self.job.output_dir.join(COMPARISON)),
-            );
+            let mut names = vec![self.shard.manifest()];
+            if self.shard.is_whole() {
+                names.push(GRID.to_owned());
+                names.extend(self.job.compare.then(|| COMPARISON.to_owned()));
+            }
+            files.extend(names.iter().map(|name| self.job.output_dir.join(name)));
         }
         files
     }
@@ -111,7 +120,17 @@ impl Prepared for Sampling {
 /// # Errors
 /// As [`Stage::look_up`] and [`Stage::sampling`].
 pub(super) fn prepare(session: &Session, job: SampleJob) -> Result<Sampling> {
-    Stage::look_up(session, &job)?.sampling(job)
+    let mut sampling = Stage::look_up(session, &job)?.sampling(job)?;
+    let is_own = session.units(sampling.pictures.len());
+    let own = |pictures: Vec<Picture>| {
+        let numbered = pictures.into_iter().zip(&is_own);
+        let own = numbered.filter(|(_, is_own)| **is_own);
+        own.map(|(picture, _)| picture).collect()
+    };
+    sampling.pictures = own(sampling.pictures);
+    sampling.plain_pictures = own(sampling.plain_pictures);
+    sampling.shard = session.shard();
+    Ok(sampling)
 }
 
 /// Draws what is missing.
@@ -122,7 +141,7 @@ pub(super) fn execute(session: &Session, sampling: Sampling) -> Result<()> {
     let folder = &sampling.job.output_dir;
     let missing = sampling.missing().len();
     let total = sampling.all_pictures().count();
-    let mut manifest = Manifest::open(folder);
+    let mut manifest = Manifest::open_part(folder, sampling.shard);
     if missing < total {
         let done = total - missing;
         let folder = folder.display();
@@ -142,7 +161,10 @@ pub(super) fn execute(session: &Session, sampling: Sampling) -> Result<()> {
     if is_new {
         session.wrote(manifest.path(), "manifest", Value::Null);
     }
-    save_sheets(session, &sampling, missing > 0)
+    match sampling.shard.is_whole() {
+        true => save_sheets(session, &sampling, missing > 0),
+        false => Ok(()),
+    }
 }
 
 /// Prompts that are encoded ahead at most; each holds some megabytes until it is drawn.
@@ -203,31 +225,65 @@ pub(super) fn restore_rows(sampling: &Sampling, manifest: &mut Manifest) -> Resu
 /// Writes grid.png and comparison.png where pictures are new or the sheet is missing.
 fn save_sheets(session: &Session, sampling: &Sampling, is_new: bool) -> Result<()> {
     let job = &sampling.job;
-    let grid = job.output_dir.join("grid.png");
-    if is_new || !grid.is_file() {
-        let paths: Vec<&Path> = sampling
-            .pictures
+    let paths = |pictures: &[Picture]| -> Vec<PathBuf> {
+        pictures
             .iter()
-            .map(|picture| picture.path.as_path())
-            .collect();
-        let is_table = job.num_images > 1 && paths.len() > job.num_images;
-        save_contact_sheet(&grid, &paths, is_table.then_some(job.num_images))?;
-        session.wrote(&grid, "grid", Value::Null);
+            .map(|picture| picture.path.clone())
+            .collect()
+    };
+    let (pictures, plain) = (paths(&sampling.pictures), paths(&sampling.plain_pictures));
+    if is_new || !job.output_dir.join(GRID).is_file() {
+        save_grid(session, &job.output_dir, &pictures, job.num_images)?;
     }
-    let comparison = job.output_dir.join(COMPARISON);
-    if job.compare && (is_new || !comparison.is_file()) {
-        let paths = |pictures: &[Picture]| -> Vec<PathBuf> {
-            pictures
-                .iter()
-                .map(|picture| picture.path.clone())
-                .collect()
-        };
-        save_comparison(
-            &comparison,
-            &paths(&sampling.plain_pictures),
-            &paths(&sampling.pictures),
-        )?;
-        session.wrote(&comparison, "comparison", Value::Null);
+    if job.compare && (is_new || !job.output_dir.join(COMPARISON).is_file()) {
+        save_comparison_of(session, &job.output_dir, &plain, &pictures)?;
     }
+    Ok(())
+}
+
+/// The same for the pictures of a manifest, whoever has drawn them.
+pub(super) fn save_sheets_of(session: &Session, folder: &Path, manifest: &Manifest) -> Result<()> {
+    let name = |row: &Value| row["path"].as_str().unwrap_or_default().to_owned();
+    let is_plain = |row: &&Value| name(row).starts_with(PLAIN);
+    let guided: Vec<&Value> = manifest.rows().filter(|row| !is_plain(row)).collect();
+    let paths = |rows: &[&Value]| {
+        rows.iter()
+            .map(|row| folder.join(name(row)))
+            .collect::<Vec<_>>()
+    };
+    // The pictures of a prompt follow each other, and there are as many of each.
+    let of_first = guided.chunk_by(|a, b| a["prompt"] == b["prompt"]).next();
+    let pictures = paths(&guided);
+    save_grid(session, folder, &pictures, of_first.map_or(1, <[_]>::len))?;
+    let plain: Vec<&Value> = manifest.rows().filter(is_plain).collect();
+    match plain.is_empty() {
+        true => Ok(()),
+        false => save_comparison_of(session, folder, &paths(&plain), &pictures),
+    }
+}
+
+/// Writes grid.png, with a row for each prompt where each has several pictures.
+fn save_grid(
+    session: &Session,
+    folder: &Path,
+    pictures: &[PathBuf],
+    num_images: usize,
+) -> Result<()> {
+    let grid = folder.join(GRID);
+    let is_table = num_images > 1 && pictures.len() > num_images;
+    save_contact_sheet(&grid, pictures, is_table.then_some(num_images))?;
+    session.wrote(&grid, "grid", Value::Null);
+    Ok(())
+}
+
+fn save_comparison_of(
+    session: &Session,
+    folder: &Path,
+    plain: &[PathBuf],
+    guided: &[PathBuf],
+) -> Result<()> {
+    let comparison = folder.join(COMPARISON);
+    save_comparison(&comparison, plain, guided)?;
+    session.wrote(&comparison, "comparison", Value::Null);
     Ok(())
 }

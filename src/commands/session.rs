@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 use super::located::LocatedModel;
 use crate::cli::{Format, RunFlags};
 use crate::config::ModelJob;
+use crate::config::shard::Shard;
+use crate::error::usage;
 use crate::io::model_files::ModelFiles;
 use crate::libtorch::{self, Attention};
 use crate::progress::Reporter;
@@ -33,6 +35,9 @@ pub struct Session {
     controlnets: RefCell<Vec<FoundControlNet>>,
     tf32: Cell<Option<bool>>,
     attention: Cell<Option<Attention>>,
+    shard: Shard,
+    /// Units of work that were listed so far, those of other parts too.
+    units: Cell<usize>,
     /// Whether no further job follows.
     pub is_last_job: Cell<bool>,
 }
@@ -50,10 +55,17 @@ impl Session {
     /// Starts a run of `command`.
     ///
     /// # Errors
-    /// When the system refuses signal handlers.
+    /// When the system refuses signal handlers, or `--shard` or Slurm's environment names no part.
     pub fn start(command: &'static str, run: &RunFlags) -> Result<Self> {
+        let shard = Shard::resolve(run.shard.as_deref(), |name| std::env::var(name).ok())?;
+        let reporter = Reporter::new(run.quiet, run.verbose);
+        if !shard.is_whole() {
+            reporter.note(&format!("part {shard} of the work"));
+        }
         Ok(Self {
-            reporter: Reporter::new(run.quiet, run.verbose),
+            reporter,
+            shard,
+            units: Cell::default(),
             signals: Signals::listen()?,
             dry_run: run.dry_run,
             command,
@@ -65,6 +77,40 @@ impl Session {
             attention: Cell::default(),
             is_last_job: Cell::default(),
         })
+    }
+
+    /// Which part of the work this process does.
+    pub fn shard(&self) -> Shard {
+        self.shard
+    }
+
+    /// Of `count` further units of work, for each whether it is of this process's part.
+    pub fn units(&self, count: usize) -> Vec<bool> {
+        let first = self.units.replace(self.units.get() + count);
+        let units = first..first + count;
+        units.map(|unit| self.shard.has(unit)).collect()
+    }
+
+    /// Those of further units of work that are of this process's part.
+    pub fn own<T>(&self, units: Vec<T>) -> Vec<T> {
+        let numbered = units.into_iter();
+        let is_own = self.units(numbered.len());
+        let own = numbered.zip(is_own).filter(|(_, is_own)| *is_own);
+        own.map(|(unit, _)| unit).collect()
+    }
+
+    /// Refuses to do a part of what can not be parted.
+    ///
+    /// # Errors
+    /// When this process is to do a part.
+    pub fn refuse_shard(&self) -> Result<()> {
+        match self.shard.is_whole() {
+            true => Ok(()),
+            false => Err(usage(format!(
+                "part {} of the work: {} is done as a whole; in a job of Slurm say --shard 1/1",
+                self.shard, self.command
+            ))),
+        }
     }
 
     /// The files of a model, found once for all jobs that name it alike. `model.model` is set.

@@ -39,6 +39,7 @@ use page::{Card, Page, Portrait};
 /// See `work_off`.
 pub fn run(line: &CommandLine<StoryFlags>) -> Result<()> {
     let session = Session::start("story", &line.run)?;
+    session.refuse_shard()?;
     let config = line.run.config.as_deref();
     let jobs = plan(&line.flags, config, "story", StoryJob::check)?;
     work_off(&session, jobs, prepare, execute)

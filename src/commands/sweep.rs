@@ -20,6 +20,7 @@ use crate::io::contact_sheet::Labels;
 /// See `work_off`.
 pub fn run(line: &CommandLine<SweepFlags>) -> Result<()> {
     let session = Session::start("sweep", &line.run)?;
+    session.refuse_shard()?;
     let config = line.run.config.as_deref();
     let jobs = plan(&line.flags, config, "sweep", SweepJob::check)?;
     work_off(&session, jobs, prepare, execute)

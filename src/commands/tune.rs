@@ -53,7 +53,7 @@ pub fn run(line: &CommandLine<TuneFlags>) -> Result<()> {
         "tune",
         TuneJob::check,
     )?;
-    work_off(&session, jobs, prepare, execute)
+    work_off(&session, session.own(jobs), prepare, execute)
 }
 
 /// A job with its base set and its model.

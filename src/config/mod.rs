@@ -18,6 +18,7 @@ pub mod model;
 pub mod prompts;
 pub mod record;
 pub mod sample;
+pub mod shard;
 pub mod story;
 pub mod sweep;
 pub mod tune;

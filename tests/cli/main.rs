@@ -16,6 +16,7 @@ mod loras;
 mod memory;
 mod prompts;
 mod several;
+mod shards;
 mod shortcuts;
 mod stable_diffusion;
 mod stories;

@@ -9,6 +9,7 @@ use super::cast::Cast;
 use super::series::{Series, job_settings};
 use super::stage::lora_sources;
 use crate::config::SampleJob;
+use crate::config::shard::Shard;
 
 /// One picture of a story.
 pub struct BookScene {
@@ -64,5 +65,6 @@ pub fn prepare(session: &Session, job: SampleJob, scenes: &[BookScene]) -> Resul
         control: None,
         pictures,
         plain_pictures: Vec::new(),
+        shard: Shard::WHOLE,
     })
 }

@@ -9,13 +9,14 @@ use super::super::control::LocatedControl;
 use super::super::located::{LocatedModel, ResolvedDrawing};
 use super::super::picture::drawing_settings;
 use super::super::session::Session;
-use super::Sampling;
 use super::cast::{Cast, Scene};
 use super::painter::read_offsets;
 use super::series::{Series, job_settings};
+use super::{PLAIN, Sampling};
 use crate::config::SampleJob;
 use crate::config::batch::Settings;
 use crate::config::model::DEFAULT_MODEL;
+use crate::config::shard::Shard;
 
 /// What is the same for all jobs with one model, the same actors, ControlNets, prompts and size.
 pub(in super::super) struct Stage {
@@ -95,7 +96,7 @@ impl Stage {
         let plain_pictures = match job.compare {
             true => {
                 let plain = job_settings(&job, plain, false);
-                series("plain/", &plain, false).pictures(&self.scenes)?
+                series(PLAIN, &plain, false).pictures(&self.scenes)?
             }
             false => Vec::new(),
         };
@@ -107,6 +108,7 @@ impl Stage {
             settings,
             pictures,
             plain_pictures,
+            shard: Shard::WHOLE,
         })
     }
 }

@@ -1,0 +1,226 @@
+//! A part of a run's work, so that several processes share it: the unit is one picture, or one job of
+//! `generate-base` and `tune`. Unit k belongs to part k mod n, whatever the machine, so that no picture depends on
+//! how many share the work.
+
+use std::fmt;
+
+use anyhow::Result;
+
+use crate::error::usage;
+
+/// Part `index` of `count`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shard {
+    /// From 0.
+    index: usize,
+    /// At least 1.
+    count: usize,
+}
+
+/// Most parts.
+const MOST: usize = 100_000;
+
+impl Shard {
+    /// All of the work.
+    pub const WHOLE: Shard = Shard { index: 0, count: 1 };
+
+    /// What the flag says, or else Slurm's environment.
+    ///
+    /// # Errors
+    /// When either says something that is no part.
+    pub fn resolve(
+        flag: Option<&str>,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Shard> {
+        match flag {
+            Some(text) => Self::parse(text),
+            None => Self::of_slurm(environment),
+        }
+    }
+
+    /// `i/n`, counted from 1.
+    fn parse(text: &str) -> Result<Shard> {
+        let parts = text.split_once('/');
+        let numbers = parts.and_then(|(index, count)| {
+            Some((index.trim().parse().ok()?, count.trim().parse().ok()?))
+        });
+        match numbers {
+            Some((index, count)) if (1..=count).contains(&index) && count <= MOST => Ok(Shard {
+                index: index - 1,
+                count,
+            }),
+            _ => Err(usage(format!(
+                "--shard: found \"{text}\", expected i/n with i from 1 to n, for instance 2/4"
+            ))),
+        }
+    }
+
+    /// The place of this process among the tasks of a job array (SLURM_ARRAY_TASK_ID, _MIN, _STEP and _COUNT), and
+    /// in each of those among the tasks of a step (SLURM_PROCID and SLURM_NTASKS); all of the work outside of
+    /// Slurm. SLURM_NTASKS counts only where SLURM_STEP_ID says that `srun` has started this process: a batch
+    /// script itself runs once.
+    fn of_slurm(environment: impl Fn(&str) -> Option<String>) -> Result<Shard> {
+        let number = |name: &str| -> Result<Option<usize>> {
+            let Some(text) = environment(name).filter(|text| !text.is_empty()) else {
+                return Ok(None);
+            };
+            let number = text.parse().map_err(|_| {
+                usage(format!(
+                    "{name}: found \"{text}\", expected a number; --shard 1/1 does all of the work"
+                ))
+            })?;
+            Ok(Some(number))
+        };
+        let mut shard = Shard::WHOLE;
+        if let (Some(id), Some(count)) = (
+            number("SLURM_ARRAY_TASK_ID")?,
+            number("SLURM_ARRAY_TASK_COUNT")?,
+        ) {
+            let first = number("SLURM_ARRAY_TASK_MIN")?.unwrap_or(0);
+            let step = number("SLURM_ARRAY_TASK_STEP")?.unwrap_or(1).max(1);
+            shard = shard.split(
+                id.saturating_sub(first) / step,
+                count,
+                "SLURM_ARRAY_TASK_ID",
+            )?;
+        }
+        let is_step = environment("SLURM_STEP_ID").is_some();
+        if let (true, Some(id), Some(count)) = (
+            is_step,
+            number("SLURM_PROCID")?,
+            number("SLURM_STEP_NUM_TASKS")?,
+        ) {
+            shard = shard.split(id, count, "SLURM_PROCID")?;
+        }
+        Ok(shard)
+    }
+
+    /// Part `index` of `count` of this part.
+    fn split(self, index: usize, count: usize, what: &str) -> Result<Shard> {
+        let whole = self.count.saturating_mul(count);
+        if index >= count || whole > MOST {
+            return Err(usage(format!(
+                "{what}: found task {index} of {count}, expected a task of an array without gaps; say which part \
+                 this is by --shard i/n"
+            )));
+        }
+        Ok(Shard {
+            index: self.index * count + index,
+            count: whole,
+        })
+    }
+
+    /// Whether this is all of the work.
+    pub fn is_whole(self) -> bool {
+        self.count == 1
+    }
+
+    /// Whether a unit of work is of this part.
+    pub fn has(self, unit: usize) -> bool {
+        unit % self.count == self.index
+    }
+
+    /// The file in which a part lists its pictures.
+    pub fn manifest(self) -> String {
+        match self.is_whole() {
+            true => "manifest.jsonl".to_owned(),
+            false => format!("manifest-{}-of-{}.jsonl", self.index + 1, self.count),
+        }
+    }
+
+    /// The part that a file of this name belongs to, as index from 1 and count.
+    pub fn of_manifest(name: &str) -> Option<(usize, usize)> {
+        let inner = name.strip_prefix("manifest-")?.strip_suffix(".jsonl")?;
+        let (index, count) = inner.split_once("-of-")?;
+        Some((index.parse().ok()?, count.parse().ok()?))
+    }
+}
+
+impl fmt::Display for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}", self.index + 1, self.count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slurm(variables: &[(&str, &str)]) -> Result<Shard> {
+        Shard::resolve(None, |name| {
+            let found = variables.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn every_unit_is_of_one_part() -> Result<()> {
+        for count in 1..6 {
+            let parts: Vec<Shard> = (1..=count)
+                .map(|index| Shard::parse(&format!("{index}/{count}")))
+                .collect::<Result<_>>()?;
+            for unit in 0..20 {
+                assert_eq!(parts.iter().filter(|part| part.has(unit)).count(), 1);
+            }
+        }
+        for wrong in ["0/2", "3/2", "2", "a/b", "1/0", "-1/2", "1/100001", ""] {
+            let error = Shard::parse(wrong).expect_err(wrong).to_string();
+            assert!(error.contains("expected i/n"), "{error}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn slurm_says_which_part_this_is() -> Result<()> {
+        assert_eq!(slurm(&[])?, Shard::WHOLE);
+        let array = [
+            ("SLURM_ARRAY_TASK_ID", "7"),
+            ("SLURM_ARRAY_TASK_MIN", "3"),
+            ("SLURM_ARRAY_TASK_STEP", "2"),
+            ("SLURM_ARRAY_TASK_COUNT", "4"),
+        ];
+        assert_eq!(slurm(&array)?, Shard { index: 2, count: 4 });
+        let step = [
+            ("SLURM_STEP_ID", "0"),
+            ("SLURM_PROCID", "1"),
+            ("SLURM_STEP_NUM_TASKS", "3"),
+        ];
+        assert_eq!(slurm(&step)?, Shard { index: 1, count: 3 });
+        let both = [&array[..], &step[..]].concat();
+        assert_eq!(
+            slurm(&both)?,
+            Shard {
+                index: 7,
+                count: 12
+            }
+        );
+        // The batch script of a job with several tasks is not one of them.
+        assert_eq!(
+            slurm(&[("SLURM_PROCID", "0"), ("SLURM_NTASKS", "3")])?,
+            Shard::WHOLE
+        );
+        for broken in [
+            [
+                ("SLURM_ARRAY_TASK_ID", "x"),
+                ("SLURM_ARRAY_TASK_COUNT", "4"),
+            ],
+            [
+                ("SLURM_ARRAY_TASK_ID", "4"),
+                ("SLURM_ARRAY_TASK_COUNT", "4"),
+            ],
+        ] {
+            let error = slurm(&broken).expect_err("it is no part").to_string();
+            assert!(error.contains("--shard"), "{error}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_part_knows_its_manifest() -> Result<()> {
+        assert_eq!(Shard::WHOLE.manifest(), "manifest.jsonl");
+        let name = Shard::parse("2/4")?.manifest();
+        assert_eq!(Shard::of_manifest(&name), Some((2, 4)));
+        assert_eq!(Shard::of_manifest("manifest.jsonl"), None);
+        Ok(())
+    }
+}

@@ -1,0 +1,144 @@
+//! Several processes share a run: none draws another's picture, and together they leave what one would have.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::{folder_with_actor, names, oneactor, pixels, program, text};
+
+const JOB: &str = "sample robot -p 'a robot' -p 'a robot in the snow' -p 'a robot at the beach' --num-images 2 \
+                   --steps 2 --seed 3 --compare";
+
+fn rows(folder: &Path) -> Vec<Value> {
+    text(&folder.join("manifest.jsonl"))
+        .lines()
+        .map(|line| {
+            let mut row: Value = serde_json::from_str(line).expect("a row is JSON");
+            row["seconds"] = Value::Null;
+            row
+        })
+        .collect()
+}
+
+#[test]
+fn parts_together_are_the_whole() {
+    let folder = folder_with_actor("shards");
+    oneactor(&folder, &format!("{JOB} -o one")).exits_with(0);
+    for part in ["3/4", "1/4", "2/4"] {
+        oneactor(&folder, &format!("{JOB} -o parts --shard {part}"))
+            .exits_with(0)
+            .says(&format!("part {} of the work", part.replace('/', " of ")));
+    }
+    // A part that is missing is not passed over.
+    oneactor(&folder, "merge parts")
+        .exits_with(1)
+        .says("part 4 of 4 is missing")
+        .writes_nothing();
+    // A picture of a part whose process was killed is drawn again, and no other.
+    fs::remove_file(folder.join("parts/0001-4.png")).expect("part 2 has drawn it");
+    let again = oneactor(&folder, &format!("{JOB} -o parts --shard 2/4")).exits_with(0);
+    assert_eq!(
+        again.paths(),
+        ["parts/0001-4.png", "parts/manifest-2-of-4.jsonl"]
+    );
+    oneactor(&folder, &format!("{JOB} -o parts --shard 4/4")).exits_with(0);
+    let merged = oneactor(&folder, "merge parts").exits_with(0);
+    assert_eq!(
+        merged.paths(),
+        [
+            "parts/manifest.jsonl",
+            "parts/grid.png",
+            "parts/comparison.png"
+        ]
+    );
+    let (one, parts) = (folder.join("one"), folder.join("parts"));
+    assert_eq!(names(&parts), names(&one));
+    assert_eq!(names(&parts.join("plain")), names(&one.join("plain")));
+    for name in names(&one).iter().filter(|name| name.ends_with(".png")) {
+        assert_eq!(pixels(&parts.join(name)), pixels(&one.join(name)), "{name}");
+    }
+    assert_eq!(rows(&parts), rows(&one));
+    oneactor(&folder, "merge parts")
+        .exits_with(2)
+        .says("has no manifest-i-of-n.jsonl");
+    // One process finds all of it done.
+    let whole = oneactor(&folder, &format!("{JOB} -o parts")).exits_with(0);
+    whole
+        .says("12 of 12 images are there already")
+        .writes_nothing();
+}
+
+#[test]
+fn slurm_tells_each_task_its_part() {
+    let folder = folder_with_actor("slurm");
+    for task in ["5", "6", "7"] {
+        let words = [
+            "sample",
+            "robot",
+            "-p",
+            "a robot",
+            "--num-images",
+            "3",
+            "--steps",
+            "2",
+            "-o",
+            "out",
+        ];
+        let output = program(&folder, words)
+            .envs([
+                ("SLURM_ARRAY_TASK_ID", task),
+                ("SLURM_ARRAY_TASK_MIN", "5"),
+                ("SLURM_ARRAY_TASK_COUNT", "3"),
+            ])
+            .output()
+            .expect("the program runs");
+        assert!(output.status.success(), "{output:?}");
+        let drawn = String::from_utf8_lossy(&output.stdout).into_owned();
+        let index = task.parse::<usize>().expect("a number") - 5;
+        let name = format!("out/{index:04}-{index}.png");
+        assert_eq!(drawn.lines().next(), Some(&*name));
+        assert_eq!(
+            drawn.lines().count(),
+            2,
+            "the picture and the part's manifest"
+        );
+    }
+    let story = program(
+        &folder,
+        [
+            "sweep", "robot", "-p", "a robot", "--eta-2", "0,1", "-o", "x",
+        ],
+    )
+    .envs([
+        ("SLURM_ARRAY_TASK_ID", "1"),
+        ("SLURM_ARRAY_TASK_COUNT", "2"),
+    ])
+    .output()
+    .expect("the program runs");
+    let message = String::from_utf8_lossy(&story.stderr).into_owned();
+    assert_eq!(story.status.code(), Some(2));
+    assert!(message.contains("sweep is done as a whole"), "{message}");
+}
+
+#[test]
+fn jobs_of_a_batch_are_shared_too() {
+    let folder = folder_with_actor("shared-jobs");
+    let job =
+        |word: &str| json!({"prompt": format!("a {word}"), "subject": word, "output_dir": word});
+    let jobs = ["cat", "dog", "owl"].map(job);
+    let batch = json!({
+        "defaults": {"model": "toy", "num_images": 2, "steps": 1},
+        "jobs": jobs,
+    });
+    fs::write(folder.join("batch.json"), batch.to_string()).expect("the folder is writable");
+    let base = "generate-base --config batch.json --shard";
+    oneactor(&folder, &format!("{base} 2/2")).exits_with(0);
+    assert!(folder.join("dog/base.json").is_file());
+    assert!(!folder.join("cat").exists() && !folder.join("owl").exists());
+    oneactor(&folder, &format!("{base} 1/2")).exits_with(0);
+    assert!(folder.join("cat/base.json").is_file() && folder.join("owl/base.json").is_file());
+    oneactor(&folder, &format!("{base} 3/2"))
+        .exits_with(2)
+        .says("--shard: found \"3/2\", expected i/n");
+}
