@@ -35,7 +35,7 @@ impl Stage {
     /// When a file can not be used, or a prompt lacks the base word.
     pub fn look_up(session: &Session, job: &SampleJob) -> Result<Self> {
         // The plain model needs the actors only for `[b]` and for the name of the model.
-        let cast = Cast::read(&job.actors)?;
+        let cast = Cast::read(&job.actors, job.method)?;
         if let Some(path) = &job.guidance.offsets {
             read_offsets(path)?;
         }
