@@ -1,6 +1,8 @@
 //! The methods that the paper compares with, written from their papers and on the same backbone, so that a
 //! comparison tells of methods and not of programs.
 
+pub mod consistory;
+
 use std::path::Path;
 
 use anyhow::Result;
@@ -23,6 +25,8 @@ pub struct Scene<'a> {
     pub size: [i64; 2],
     /// Scale of classifier-free guidance.
     pub guidance_scale: f64,
+    /// The base image that is the subject, for methods that go by one.
+    pub target: Option<usize>,
 }
 
 /// What a baseline has of its subject, from the file that [`crate::cli::Method::file`] names.
@@ -31,7 +35,10 @@ pub struct Scene<'a> {
 /// When the file can not be used.
 pub fn load(name: &str, path: &Path, backbone: &Backbone) -> Result<Box<dyn Baseline>> {
     let _ = backbone;
-    anyhow::bail!("{name}: {} can not be used yet", path.display())
+    match name {
+        "consistory" => Ok(Box::new(consistory::Consistory::read(path)?)),
+        _ => anyhow::bail!("{name}: {} can not be used yet", path.display()),
+    }
 }
 
 /// A method that keeps one subject the same.

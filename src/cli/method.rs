@@ -16,7 +16,8 @@ pub enum Method {
     DreamboothLora,
     /// Attention to an image prompt (arXiv 2308.06721)
     IpAdapter,
-    /// Self-attention shared between pictures (arXiv 2402.03286)
+    /// ConsiStory (arXiv 2402.03286): self-attention shared with two pictures of the subject that are drawn
+    /// along, which costs three times as much for one picture; without the paper's feature injection
     Consistory,
 }
 

@@ -6,7 +6,7 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use super::{ControlFlags, DrawingFlags, Method, ModelFlags, one_or_many};
+use super::{ControlFlags, DrawingFlags, Method, ModelFlags, Target, one_or_many};
 
 /// A set of defaults for sampling.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -95,6 +95,11 @@ pub struct SampleFlags {
     /// folder of the base images [default: oneactor]
     #[arg(long, value_name = "METHOD", value_enum)]
     pub method: Option<Method>,
+
+    /// With --method consistory: the base image whose subject the pictures share, by its number on
+    /// grid.png, or auto for the most typical one [default: the one that DIR was tuned to, or auto]
+    #[arg(long, value_name = "N|auto", allow_negative_numbers = true)]
+    pub target: Option<Target>,
 
     /// How the actor guides.
     #[command(flatten)]

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{ControlJob, DrawingJob, ModelJob, check, layers, prompts, record};
+use super::{ControlJob, DrawingJob, ModelJob, check, consistory, layers, prompts, record};
 use crate::cli::sample::{GuidanceFlags, Preset, ShortcutFlags, SubjectAs};
-use crate::cli::{Method, SampleFlags};
+use crate::cli::{Method, SampleFlags, Target};
 use crate::error::usage;
 use crate::sdxl::shortcuts::Shortcuts;
 
@@ -22,6 +22,8 @@ pub struct SampleJob {
     pub method: Method,
     /// The actors' files, or the one of a baseline, see [`Method::file`]; none only where the plain model draws.
     pub actors: Vec<PathBuf>,
+    /// The base image that a baseline goes by; `None`: as the folder says.
+    pub target: Option<Target>,
     /// What to draw, `[b]` not yet filled in.
     pub prompts: Vec<String>,
     /// What `[b]` stands for.
@@ -104,6 +106,7 @@ impl SampleJob {
         if method != Method::Oneactor {
             check_baseline(method, given, &flags.guidance)?;
         }
+        consistory::check(flags)?;
         Self::check_with(flags, || actors(given, method, no_actor))
     }
 
@@ -167,6 +170,7 @@ impl SampleJob {
             file_prefix: String::new(),
             method: flags.method.unwrap_or_default(),
             actors,
+            target: flags.target,
             prompts,
             subject_as: flags.subject_as.unwrap_or_default(),
             recorded_subjects: Vec::new(),

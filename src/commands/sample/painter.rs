@@ -18,7 +18,7 @@ use super::super::session::Session;
 use super::Sampling;
 use super::series::Picture;
 use crate::baselines::{self, Baseline};
-use crate::cli::Method;
+use crate::cli::{Method, Target};
 use crate::config::GuidanceJob;
 use crate::error::usage;
 use crate::io::atomic::write_bytes_atomically;
@@ -221,6 +221,10 @@ impl<'a> Painter<'a> {
                 base_words: words,
                 size,
                 guidance_scale: drawing.guidance_scale,
+                target: match self.sampling.job.target {
+                    Some(Target::Index(image)) => usize::try_from(image).ok(),
+                    _ => None,
+                },
             })?;
             return Ok(Guide::Baseline(guidance));
         }

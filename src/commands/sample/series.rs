@@ -60,6 +60,9 @@ pub(super) fn job_settings(job: &SampleJob, mut settings: Settings, is_guided: b
     settings.insert("actors".to_owned(), json!(job.actors));
     if job.method != Method::Oneactor {
         settings.insert("method".to_owned(), json!(job.method));
+        if let Some(target) = job.target {
+            settings.insert("target".to_owned(), json!(target));
+        }
         return settings;
     }
     let (first, last) = guidance.guided_steps;
