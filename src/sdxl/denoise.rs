@@ -136,7 +136,8 @@ pub struct Denoised {
 }
 
 /// Draws B pictures that share prompt and guidance from their initial latents `[B, C, H, W]`, kept to
-/// the pictures of `control` where there is one, beside the guidance's companions. `progress` is called after each step; an error from it ends the loop.
+/// the pictures of `control` where there is one, beside the guidance's companions. `progress` is called
+/// after each step; an error from it ends the loop.
 ///
 /// # Errors
 /// When `progress` says so, or weights or latents hold a value that is not finite.
@@ -281,8 +282,9 @@ fn show(
     }
 }
 
-/// A step's rows for the images that are asked for and their companions, all images of a row together, as they were
-/// made for the step before where that had the same. With them goes what the layers keep of their text.
+/// A step's rows for the images that are asked for and their companions, all images of a row together,
+/// as they were made for the step before where that had the same. With them goes what the layers keep of
+/// their text.
 fn for_images<'a, 'g>(
     made: &'a mut Option<(&'g Conditioning, Conditioning)>,
     guidance: &'g dyn Guidance,
