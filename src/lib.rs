@@ -3,8 +3,9 @@
 //!
 //! The layers, from the bottom: [`io`], [`device`] and [`libtorch`]; [`models`], [`schedulers`] and
 //! [`tokenizer`]; the frozen backbone [`sdxl`]; the method of the paper [`oneactor`] and its
-//! [`measures`]; above them the flags, the batch files and one file per command.
+//! [`measures`], and the [`baselines`] it is compared with; above them the flags, the batch files and one file per command.
 
+pub mod baselines;
 pub mod cli;
 pub mod commands;
 pub mod config;

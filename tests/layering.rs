@@ -8,7 +8,7 @@ const LEVELS: [&[&str]; 7] = [
     &["error", "device", "io", "libtorch", "signals"],
     &["models", "schedulers", "tokenizer"],
     &["sdxl"],
-    &["oneactor", "measures"],
+    &["oneactor", "measures", "baselines"],
     &["cli", "config"],
     &["commands", "progress"],
     &["main", "lib"],

@@ -35,6 +35,7 @@ def build(out):
     import transformers
 
     import expected_combined
+    import expected_consistory
     import expected_control
     import expected_evaluate
     import expected_experiments
@@ -77,6 +78,7 @@ def build(out):
         expected_shortcuts.write(pipe, shape, expected)
         expected_control.write(pipe, shape, expected)
         expected_combined.write(pipe, shape, expected)
+        expected_consistory.write(pipe, shape, expected)
         tokenizers += [(f"{name}_{part}", folder / part) for part in ("tokenizer", "tokenizer_2")[: len(shape["pads"])]]
         print(f"{name}: {time.time() - began:.0f} s", file=sys.stderr)
     single_files.write(out / "single")

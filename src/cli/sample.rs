@@ -6,7 +6,7 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use super::{ControlFlags, DrawingFlags, ModelFlags, one_or_many};
+use super::{ControlFlags, DrawingFlags, Method, ModelFlags, Target, one_or_many};
 
 /// A set of defaults for sampling.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -109,6 +109,16 @@ pub struct SampleFlags {
           default_missing_value = "true", value_parser = BoolishValueParser::new(),
           hide_possible_values = true)]
     pub compare: Option<bool>,
+
+    /// The method that keeps the subject the same: the paper's, or a baseline to compare with, which takes the
+    /// folder of the base images [default: oneactor]
+    #[arg(long, value_name = "METHOD", value_enum)]
+    pub method: Option<Method>,
+
+    /// With --method consistory: the base image whose subject the pictures share, by its number on
+    /// grid.png, or auto for the most typical one [default: the one that DIR was tuned to, or auto]
+    #[arg(long, value_name = "N|auto", allow_negative_numbers = true)]
+    pub target: Option<Target>,
 
     /// How the actor guides.
     #[command(flatten)]

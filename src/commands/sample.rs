@@ -5,6 +5,7 @@ mod cast;
 mod painter;
 mod series;
 mod stage;
+mod target;
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;

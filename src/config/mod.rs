@@ -9,6 +9,7 @@
 pub mod ablate;
 pub mod batch;
 mod check;
+mod consistory;
 pub mod control;
 pub mod drawing;
 pub mod evaluate;

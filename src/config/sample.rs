@@ -6,20 +6,24 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{ControlJob, DrawingJob, ModelJob, check, layers, prompts, record};
-use crate::cli::SampleFlags;
+use super::{ControlJob, DrawingJob, ModelJob, check, consistory, layers, prompts, record};
 use crate::cli::sample::{GuidanceFlags, Preset, ShortcutFlags, SubjectAs, SubjectMasks};
+use crate::cli::{Method, SampleFlags, Target};
 use crate::error::usage;
 use crate::sdxl::shortcuts::Shortcuts;
 
 /// File name of an actor in its folder.
-pub const ACTOR_FILE: &str = "actor.safetensors";
+pub const ACTOR_FILE: &str = Method::Oneactor.file();
 
 /// A checked job of `sample`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SampleJob {
-    /// The actors' files; none only where the plain model draws.
+    /// What keeps the subject the same.
+    pub method: Method,
+    /// The actors' files, or the one of a baseline, see [`Method::file`]; none only where the plain model draws.
     pub actors: Vec<PathBuf>,
+    /// The base image that a baseline goes by; `None`: as the folder says.
+    pub target: Option<Target>,
     /// What to draw, `[b]` not yet filled in.
     pub prompts: Vec<String>,
     /// What `[b]` stands for.
@@ -100,7 +104,12 @@ impl SampleJob {
     fn check_flags(flags: &SampleFlags) -> Result<Self> {
         let no_actor = flags.guidance.no_actor.unwrap_or(false);
         let given = flags.actors.as_deref().unwrap_or_default();
-        Self::check_with(flags, || actors(given, no_actor))
+        let method = flags.method.unwrap_or_default();
+        if method != Method::Oneactor {
+            check_baseline(method, given, flags)?;
+        }
+        consistory::check(flags)?;
+        Self::check_with(flags, || actors(given, method, no_actor))
     }
 
     /// The same with actors that may not be there yet.
@@ -173,7 +182,9 @@ impl SampleJob {
         Ok(Self {
             output_dir: output_dir(flags.output_dir.as_deref(), &actors)?,
             file_prefix: String::new(),
+            method: flags.method.unwrap_or_default(),
             actors,
+            target: flags.target,
             prompts,
             subject_as: flags.subject_as.unwrap_or_default(),
             recorded_subjects: Vec::new(),
@@ -243,35 +254,70 @@ const SCALES: RangeInclusive<f64> = -10.0..=10.0;
 /// Range of the etas; twice that of a guidance scale, whose sum the default of `eta_1` is.
 const ETAS: RangeInclusive<f64> = 0.0..=200.0;
 
+/// A baseline draws one subject, and has nothing to do with clusters.
+fn check_baseline(method: Method, given: &[PathBuf], flags: &SampleFlags) -> Result<()> {
+    let guidance = &flags.guidance;
+    let name = method.name();
+    if given.len() > 1 {
+        return Err(usage(format!(
+            "--method {name} draws one subject: found {} folders, expected one",
+            given.len()
+        )));
+    }
+    for (flag, is_given) in [
+        ("--preset", guidance.preset.is_some()),
+        ("--semantic-scale", guidance.semantic_scale.is_some()),
+        ("--eta-1", guidance.eta_1.is_some()),
+        ("--eta-2", guidance.eta_2.is_some()),
+        ("--guided-steps", guidance.guided_steps.is_some()),
+        ("--average-scale", guidance.average_scale.is_some()),
+        ("--no-actor", guidance.no_actor == Some(true)),
+        ("--subject-masks", flags.subject_masks.is_some()),
+        ("--offsets", guidance.offsets.is_some()),
+    ] {
+        if is_given {
+            return Err(usage(format!(
+                "found {flag} with --method {name}, which has none: leave one of them out"
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// The actors' files; none is needed where the plain model draws.
-fn actors(actors: &[PathBuf], no_actor: bool) -> Result<Vec<PathBuf>> {
+fn actors(actors: &[PathBuf], method: Method, no_actor: bool) -> Result<Vec<PathBuf>> {
     if actors.is_empty() && !no_actor {
         return Err(usage(
             "an actor is missing: name the folder that tune has worked in or an \
              actor.safetensors, or draw with the plain model (--no-actor)",
         ));
     }
-    actors.iter().map(|path| actor(path)).collect()
+    actors.iter().map(|path| actor(path, method)).collect()
 }
 
-/// The file of the actor at `path`, which may be its folder.
-pub(super) fn actor(path: &Path) -> Result<PathBuf> {
+/// The file that a method has of the subject at `path`, which may be its folder.
+pub(super) fn actor(path: &Path, method: Method) -> Result<PathBuf> {
     let file = if path.is_dir() {
-        path.join(ACTOR_FILE)
+        path.join(method.file())
     } else {
         path.to_owned()
     };
     if file.is_file() {
         return Ok(file);
     }
-    let shown = file.display();
-    Err(usage(if path.is_dir() {
-        format!(
-            "there is no actor {shown}: run `oneactor tune {}` first",
-            path.display()
-        )
-    } else {
-        format!("there is no folder or actor {shown}")
+    let (shown, folder) = (file.display(), path.display());
+    Err(usage(match (path.is_dir(), method) {
+        (false, _) => format!("there is no folder or actor {shown}"),
+        (true, Method::Oneactor) => {
+            format!("there is no actor {shown}: run `oneactor tune {folder}` first")
+        }
+        (true, _) if method.is_tuned() => format!(
+            "there is no {shown}: run `oneactor tune {folder} --method {}` first",
+            method.name()
+        ),
+        (true, _) => format!(
+            "there is no base set {shown}: run `oneactor generate-base … -o {folder}` first"
+        ),
     }))
 }
 

@@ -17,8 +17,8 @@ use super::sample::{ACTOR_FILE, actor};
 use super::{DrawingJob, GenerateBaseJob, ModelJob, SampleJob, TuneJob, check, layers};
 use crate::cli::sample::GuidanceFlags;
 use crate::cli::{
-    ControlFlags, DrawingFlags, GenerateBaseFlags, ModelFlags, SampleFlags, StoryFlags, Target,
-    TuneFlags, keys_of,
+    ControlFlags, DrawingFlags, GenerateBaseFlags, Method, ModelFlags, SampleFlags, StoryFlags,
+    Target, TuneFlags, keys_of,
 };
 use crate::error::usage;
 use scenes::{MOST_SCENES, check_names, scenes};
@@ -258,7 +258,7 @@ impl Maker<'_> {
                     "found `actor` and `{key}`: an actor is tuned already, leave one of them out"
                 )));
             }
-            return Ok(character(Origin::Actor(actor(&path)?)));
+            return Ok(character(Origin::Actor(actor(&path, Method::Oneactor)?)));
         }
         if !settings.contains_key("prompt") {
             return Err(usage(

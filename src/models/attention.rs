@@ -4,6 +4,7 @@ use tch::{Kind, Tensor};
 
 use super::cross_attention::{LayerId, LayerText};
 use super::layers::{LayerNorm, Linear, plus, times};
+use super::shared_attention::LayerSharing;
 use crate::io::weights::WeightPath;
 
 /// Sizes of one attention layer.
@@ -62,6 +63,16 @@ impl Attention {
         let [key, value] = text.keys_and_values(self.id, |context| self.keys_and_values(context));
         text.look(&query, &key);
         self.attend(&query, &key, &value, text.mask.as_ref())
+    }
+
+    /// Self-attention that images share: `softmax(Q* K⁺ᵀ / √d + log M⁺) V⁺` (arXiv 2402.03286, Sec. 3),
+    /// `[R n, S, query_dim]` to the same shape.
+    fn shared(&self, hidden_states: &Tensor, sharing: &LayerSharing) -> Tensor {
+        let query = sharing.queries(self.id, self.to_q.forward(hidden_states));
+        let query = split_heads(&query, self.heads); // [R n, heads, S, d]
+        let own = self.keys_and_values(hidden_states);
+        let [key, value] = own.map(|own| sharing.with_sources(own)); // [R n, heads, (1 + A) S, d]
+        self.attend(&query, &key, &value, sharing.mask.as_ref())
     }
 
     /// Of `[B, S', cross_attention_dim]`, each `[B, heads, S', d]`.
@@ -169,7 +180,11 @@ impl BasicTransformerBlock {
     /// tells apart, one of each may come in, and all go out.
     pub fn forward(&self, hidden_states: &Tensor, text: &LayerText) -> Tensor {
         let normed = self.norm1.forward(hidden_states);
-        let hidden_states = plus(self.attn1.forward(&normed, &normed), hidden_states);
+        let attended = match &text.sharing {
+            None => self.attn1.forward(&normed, &normed),
+            Some(sharing) => self.attn1.shared(&normed, sharing),
+        };
+        let hidden_states = plus(attended, hidden_states);
         let normed = self.norm2.forward(&hidden_states);
         let hidden_states = text.all_rows(&hidden_states);
         let hidden_states = plus(self.attn2.cross(&normed, text), &hidden_states);

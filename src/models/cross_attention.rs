@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tch::{Kind, Tensor};
 
+use super::shared_attention::{LayerSharing, Sharing};
 use super::shared_rows::SharedRows;
 
 /// The text that a pass reads, and what is asked of its cross-attention.
@@ -19,6 +20,8 @@ pub struct Text<'a> {
     pub request: Option<&'a AttentionRequest>,
     /// Whether the request's probe looks.
     pub watched: bool,
+    /// Whether self-attention is shared as the request says: in the decoder alone.
+    pub shares: bool,
 }
 
 impl<'a> From<&'a Tensor> for Text<'a> {
@@ -27,11 +30,12 @@ impl<'a> From<&'a Tensor> for Text<'a> {
             encoder_hidden_states,
             request: None,
             watched: true,
+            shares: false,
         }
     }
 }
 
-/// What is asked of every cross-attention layer of one pass.
+/// What is asked of every attention layer of one pass, cross-attention but for `sharing`.
 #[derive(Debug, Default)]
 pub struct AttentionRequest {
     /// Which tokens answer which position; `None`: all answer all.
@@ -43,6 +47,8 @@ pub struct AttentionRequest {
     pub memory: Option<TextMemory>,
     /// Rows that only their text tells apart; `None`: none are known.
     pub shared: Option<SharedRows>,
+    /// What images share in the decoder's self-attention; `None`: nothing.
+    pub sharing: Option<Sharing>,
 }
 
 /// Tells one attention layer from all others, of whatever network.
@@ -226,6 +232,8 @@ pub struct LayerText<'a> {
     pub encoder_hidden_states: &'a Tensor,
     /// Whether a token answers a position `[B, 1, HW, S]`; `None`: all answer all.
     pub mask: Option<Tensor>,
+    /// What self-attention shares between images; `None`: nothing.
+    pub sharing: Option<LayerSharing<'a>>,
     probe: Option<&'a AttentionProbe>,
     memory: Option<&'a TextMemory>,
     shared: Option<&'a SharedRows>,
@@ -238,6 +246,14 @@ impl<'a> Text<'a> {
     pub fn unwatched(self) -> Text<'a> {
         Text {
             watched: false,
+            ..self
+        }
+    }
+
+    /// The same in the decoder, where self-attention may be shared.
+    pub fn shared_where_asked(self) -> Text<'a> {
+        Text {
+            shares: true,
             ..self
         }
     }
@@ -262,9 +278,11 @@ impl<'a> Text<'a> {
     pub fn at(&self, height: i64, width: i64) -> LayerText<'a> {
         let request = self.request;
         let mask = request.and_then(|request| request.mask.as_ref());
+        let sharing = request.and_then(|request| request.sharing.as_ref().filter(|_| self.shares));
         LayerText {
             encoder_hidden_states: self.encoder_hidden_states,
             mask: mask.map(|mask| mask.at(height, width)),
+            sharing: sharing.map(|sharing| sharing.at(height, width)),
             probe: request.and_then(|request| request.probe.as_ref().filter(|_| self.watched)),
             memory: request.and_then(|request| request.memory.as_ref()),
             shared: self.shared(),

@@ -235,7 +235,7 @@ impl UNet2DConditionModel {
             middle,
             silu_temb,
         } = encoded;
-        let condition = Condition {
+        let mut condition = Condition {
             silu_temb: &silu_temb,
             text: text.into(),
         };
@@ -245,6 +245,7 @@ impl UNet2DConditionModel {
             hidden += residual;
         }
         // 5. up
+        condition.text = condition.text.shared_where_asked();
         for (i, block) in self.up_blocks.iter().enumerate() {
             if let (true, Some(deep)) = (i + 1 == self.up_blocks.len(), deep.as_deref_mut()) {
                 *deep = hidden.shallow_clone();

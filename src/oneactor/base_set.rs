@@ -144,6 +144,14 @@ impl BaseFacts {
         metadata
     }
 
+    /// Of any file that follows from base images: an actor, the base set itself.
+    ///
+    /// # Errors
+    /// When the file is missing, damaged or says nothing of base images.
+    pub fn read(path: &Path) -> Result<Self> {
+        Self::from_file(&TensorFile::read(path)?, path)
+    }
+
     /// From a file's metadata.
     pub(super) fn from_file(file: &TensorFile, path: &Path) -> Result<Self> {
         let text = |key: &str| file.text(key, path).map(str::to_owned);

@@ -152,8 +152,8 @@ fn rules(places: &[Vec<i64>], plain_tokens: i64) -> (Vec<Answers>, Vec<Vec<i64>>
 }
 
 impl AttentionGuide for Regions {
-    fn first_look(&self) -> &Conditioning {
-        &self.prompt
+    fn first_look(&self) -> Option<&Conditioning> {
+        Some(&self.prompt)
     }
 
     fn watched(&self, step: usize) -> Option<&Tensor> {

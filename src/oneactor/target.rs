@@ -55,11 +55,25 @@ pub fn with_photo(
     })
 }
 
-/// The most typical of N base images by their features `h [N, C, H, W]`: each map is averaged over
-/// its positions, every channel is standardised over the N images, and the image with the smallest
-/// sum of Euclidean distances to the others (the medoid) is taken, the first where several are
-/// equal.
+/// The most typical of N base images by their features `h [N, C, H, W]`: the one with the smallest sum
+/// of distances to the others (the medoid), the first where several are equal.
 pub fn most_typical(h: &Tensor) -> usize {
+    let sums = distances(h).sum_dim_intlist([1i64].as_slice(), false, Kind::Float);
+    sums.argmin(None, false).int64_value(&[]) as usize
+}
+
+/// The one of N base images that is most like `image` by their features `h [N, C, H, W]`, itself left
+/// out; `None` where it is the only one.
+pub fn most_like(h: &Tensor, image: usize) -> Option<usize> {
+    let others = distances(h).get(image as i64);
+    let _ = others.get(image as i64).fill_(f64::INFINITY);
+    let nearest = others.argmin(None, false).int64_value(&[]) as usize;
+    (nearest != image).then_some(nearest)
+}
+
+/// Euclidean distances `[N, N]` between N maps `h [N, C, H, W]`, each averaged over its positions, every
+/// channel standardised over the N images.
+fn distances(h: &Tensor) -> Tensor {
     let pooled = h
         .to_kind(Kind::Float)
         .mean_dim([2i64, 3].as_slice(), false, Kind::Float); // [N, C]
@@ -69,12 +83,10 @@ pub fn most_typical(h: &Tensor) -> usize {
         .mean_dim([0i64].as_slice(), true, Kind::Float)
         .sqrt();
     let standard = centred / deviation.clamp_min(1e-12);
-    let distances = (standard.unsqueeze(0) - standard.unsqueeze(1))
+    (standard.unsqueeze(0) - standard.unsqueeze(1))
         .square()
         .sum_dim_intlist([-1i64].as_slice(), false, Kind::Float)
-        .sqrt(); // [N, N]
-    let sums = distances.sum_dim_intlist([1i64].as_slice(), false, Kind::Float);
-    sums.argmin(None, false).int64_value(&[]) as usize
+        .sqrt() // [N, N]
 }
 
 #[cfg(test)]
@@ -85,5 +97,13 @@ mod tests {
     fn the_image_in_the_middle_is_the_most_typical() {
         let h = Tensor::from_slice(&[0.0f32, 10.0, 4.0, 5.0, 9.0]).view([5, 1, 1, 1]);
         assert_eq!(most_typical(&h), 3); // sums of distances: 28, 22, 16, 15, 19
+    }
+
+    #[test]
+    fn the_nearest_other_image_is_the_most_alike() {
+        let h = Tensor::from_slice(&[0.0f32, 10.0, 4.0, 5.0, 9.0]).view([5, 1, 1, 1]);
+        let nearest = [0, 1, 2, 3, 4].map(|image| most_like(&h, image));
+        assert_eq!(nearest, [Some(2), Some(4), Some(3), Some(2), Some(1)]);
+        assert_eq!(most_like(&h.narrow(0, 0, 1), 0), None);
     }
 }

@@ -7,6 +7,7 @@ use tch::Tensor;
 use super::control::{Control, Pass};
 use super::{Backbone, Conditioning, finite};
 use crate::models::cross_attention::{AttentionProbe, TokenMask};
+use crate::models::shared_attention::{SharedPositions, Sharing};
 use crate::schedulers::Scheduler;
 
 /// How one picture is guided. Steps are counted from 1, as in the paper.
@@ -27,28 +28,63 @@ pub trait Guidance {
         1
     }
 
-    /// How this guidance looks at attention and masks it; most do neither.
+    /// How this guidance looks at attention and changes it; most do neither.
     fn attention(&self) -> Option<&dyn AttentionGuide> {
+        None
+    }
+
+    /// Images that are drawn along with those that are asked for, and are not given back.
+    fn companions(&self) -> Option<&Companions> {
         None
     }
 }
 
-/// A guidance that masks cross-attention by what attention was a step before. Step 0 is a look at
-/// the picture before anything is drawn; it changes nothing else.
-pub trait AttentionGuide {
-    /// The single row that step 0 passes, at the timestep of step 1.
-    fn first_look(&self) -> &Conditioning;
+/// Images of another prompt beside those that are asked for, the same ones in every run.
+pub struct Companions {
+    /// Their initial latents `[A, C, H, W]`, of the size of the others.
+    pub latents: Tensor,
+    /// As many rows as the guidance has at every step, for one of them.
+    pub conditioning: Conditioning,
+}
 
-    /// Places of the tokens whose maps [`observe`](Self::observe) is to be shown after this step, as
-    /// they stand in the conditional row; `None` where no maps are needed.
+/// A guidance that goes by what attention was before: it masks cross-attention, or shares
+/// self-attention between images. Step 0 is a look at the picture before anything is drawn; it changes
+/// nothing else.
+pub trait AttentionGuide {
+    /// Called as a run begins, with the initial latents of all images `[B, C, H, W]`, companions
+    /// last, and the number of steps.
+    fn begin(&self, _initial_latents: &Tensor, _steps: usize) {}
+
+    /// The single row that step 0 passes, at the timestep of step 1; `None`: there is no step 0.
+    fn first_look(&self) -> Option<&Conditioning> {
+        None
+    }
+
+    /// Places of the tokens whose maps [`observe`](Self::observe) is to be shown after each pass of
+    /// this step, as they stand in the conditional row of the companions, or of all images where there
+    /// are none; `None` where no maps are needed.
     fn watched(&self, step: usize) -> Option<&Tensor>;
 
-    /// Takes the maps of all cross-attention layers `[B, T, h, w]` f32 of the conditional row, for
-    /// latents of this height and width.
+    /// Takes the maps of all cross-attention layers `[B, T, h, w]` f32 of that row, for latents of
+    /// this height and width.
     fn observe(&self, step: usize, maps: &[Tensor], latent_size: [i64; 2]);
 
     /// Which tokens answer where at this step, in the rows of all B images.
-    fn mask(&self, step: usize) -> Option<TokenMask>;
+    fn mask(&self, _step: usize) -> Option<TokenMask> {
+        None
+    }
+
+    /// ν where this step's queries in the decoder's self-attention come to that part from a pass of
+    /// the same latents in which nothing is shared, which is made first.
+    fn vanilla_queries(&self, _step: usize) -> Option<f64> {
+        None
+    }
+
+    /// What images share in the decoder's self-attention at this step; asked for when the pass above,
+    /// if there is one, has been observed.
+    fn shared(&self, _step: usize) -> Option<SharedPositions> {
+        None
+    }
 }
 
 /// Classifier-free guidance, Eq. (3): `ε(∅) + s [ε(c) - ε(∅)]`. With s of 1 or less the branch
@@ -100,7 +136,8 @@ pub struct Denoised {
 }
 
 /// Draws B pictures that share prompt and guidance from their initial latents `[B, C, H, W]`, kept to
-/// the pictures of `control` where there is one. `progress` is called after each step; an error from it ends the loop.
+/// the pictures of `control` where there is one, beside the guidance's companions. `progress` is called
+/// after each step; an error from it ends the loop.
 ///
 /// # Errors
 /// When `progress` says so, or weights or latents hold a value that is not finite.
@@ -113,16 +150,24 @@ pub fn denoise(
     progress: &mut dyn FnMut(usize) -> Result<()>,
 ) -> Result<Denoised> {
     let _frozen = tch::no_grad_guard();
+    let asked_for = initial_latents.size()[0];
+    let initial_latents = match guidance.companions() {
+        None => initial_latents.shallow_clone(),
+        Some(companions) => Tensor::cat(&[initial_latents, &companions.latents], 0),
+    };
     let (b, _, height, width) = initial_latents.size4()?;
-    let mut latents = initial_latents * scheduler.init_noise_sigma();
+    let mut latents = &initial_latents * scheduler.init_noise_sigma();
     let mut encoder_features = Tensor::new();
     let passes = scheduler.timesteps().len();
     let mut conditioning = None;
     let feature_reuse = guidance.feature_reuse();
     assert!(
-        feature_reuse == 1 || control.is_none(),
-        "a ControlNet needs whole passes"
+        control.is_none() || (feature_reuse == 1 && guidance.companions().is_none()),
+        "a ControlNet needs whole passes, and pictures of its own"
     );
+    if let Some(guide) = guidance.attention() {
+        guide.begin(&initial_latents, scheduler.step_of(passes - 1));
+    }
     let mut deep = Tensor::new();
     for i in 0..passes {
         let step = scheduler.step_of(i);
@@ -133,18 +178,21 @@ pub fn denoise(
             look(backbone, &model_input, timestep, guide);
         }
 
-        let conditioning = for_images(&mut conditioning, guidance.conditioning(step), b); // [R B, ..]
+        let conditioning = for_images(&mut conditioning, guidance, step, asked_for); // [R B, ..]
         let row = guidance.conditional_row(step) as i64;
-        if let Some(guide) = guidance.attention() {
-            conditioning.request.mask = guide.mask(step);
-            let tokens = guide.watched(step);
-            conditioning.request.probe = tokens.map(|t| AttentionProbe::new(row * b, b, t));
-        }
         let rows = conditioning.prompt_embeds.size()[0] / b;
         let model_input = model_input.repeat([rows, 1, 1, 1]); // [R B, C, H, W]
         let timesteps = Tensor::from_slice(&[timestep])
             .to_device(backbone.device())
             .expand([rows * b], false);
+        if let Some(guide) = guidance.attention() {
+            let pass = (&model_input, &timesteps);
+            let looked_at = match guidance.companions() {
+                None => (row * b, b),
+                Some(_) => (row * b + asked_for, b - asked_for),
+            };
+            prepare(backbone, guide, step, pass, conditioning, looked_at);
+        }
 
         let has_features = deep.defined() && deep.size()[0] == rows * b;
         let predictions = if !i.is_multiple_of(feature_reuse) && has_features && !is_last {
@@ -152,7 +200,8 @@ pub fn denoise(
         } else {
             let mut encoded = backbone.unet_encode(&model_input, &timesteps, conditioning);
             if is_last {
-                encoder_features = encoded.h.narrow(0, row * b, b).to_kind(tch::Kind::Float);
+                let h = encoded.h.narrow(0, row * b, asked_for);
+                encoder_features = h.to_kind(tch::Kind::Float);
             }
             if let Some(control) = control.filter(|control| control.is_active(i + 1, passes)) {
                 let pass = Pass {
@@ -166,10 +215,8 @@ pub fn denoise(
             let keep = (feature_reuse > 1).then_some(&mut deep);
             backbone.unet_decode_keeping(encoded, conditioning, keep)
         };
-        if let (Some(guide), Some(probe)) =
-            (guidance.attention(), conditioning.request.probe.take())
-        {
-            guide.observe(step, &probe.into_maps(), [height, width]);
+        if let Some(guide) = guidance.attention() {
+            show(guide, step, conditioning, [height, width]);
         }
         let noise_pred = guidance.combine(step, &predictions.chunk(rows, 0)); // [B, C, H, W]
 
@@ -185,31 +232,86 @@ pub fn denoise(
         "try --dtype fp32 or bf16",
     )?;
     Ok(Denoised {
-        latents,
+        latents: latents.narrow(0, 0, asked_for),
         encoder_features,
     })
 }
 
-/// A step's rows for `b` images, all images of a row together, as they were made for the step before
-/// where that had the same. With them goes what the layers keep of their text.
+/// Asks for what a guide wants of the attention of a step's pass, and makes the pass before it where
+/// queries come from one. Maps are those of `count` rows from `first` on.
+fn prepare(
+    backbone: &Backbone,
+    guide: &dyn AttentionGuide,
+    step: usize,
+    (model_input, timesteps): (&Tensor, &Tensor),
+    conditioning: &mut Conditioning,
+    (first, count): (i64, i64),
+) {
+    let probe = || {
+        let tokens = guide.watched(step);
+        tokens.map(|tokens| AttentionProbe::new(first, count, tokens))
+    };
+    let mut vanilla = None;
+    if let Some(nu) = guide.vanilla_queries(step) {
+        let (_, _, height, width) = model_input.size4().expect("latents have four axes");
+        conditioning.request.sharing = Some(Sharing::vanilla());
+        conditioning.request.probe = probe();
+        let _ = backbone.predict(model_input, timesteps, conditioning);
+        show(guide, step, conditioning, [height, width]);
+        let kept = conditioning.request.sharing.take();
+        vanilla = kept.map(|sharing| (sharing, nu));
+    }
+    let sharing = guide.shared(step).map(Sharing::of);
+    conditioning.request.sharing = match (sharing, vanilla) {
+        (Some(sharing), Some((vanilla, nu))) => Some(sharing.blended(vanilla, nu)),
+        (sharing, _) => sharing,
+    };
+    conditioning.request.mask = guide.mask(step);
+    conditioning.request.probe = probe();
+}
+
+/// Gives a guide what the probe of a pass has seen.
+fn show(
+    guide: &dyn AttentionGuide,
+    step: usize,
+    conditioning: &mut Conditioning,
+    latent_size: [i64; 2],
+) {
+    if let Some(probe) = conditioning.request.probe.take() {
+        guide.observe(step, &probe.into_maps(), latent_size);
+    }
+}
+
+/// A step's rows for the images that are asked for and their companions, all images of a row together,
+/// as they were made for the step before where that had the same. With them goes what the layers keep of
+/// their text.
 fn for_images<'a, 'g>(
     made: &'a mut Option<(&'g Conditioning, Conditioning)>,
-    rows: &'g Conditioning,
-    b: i64,
+    guidance: &'g dyn Guidance,
+    step: usize,
+    asked_for: i64,
 ) -> &'a mut Conditioning {
+    let rows = guidance.conditioning(step);
     if !matches!(made, Some((of, _)) if std::ptr::eq(*of, rows)) {
-        *made = Some((rows, rows.for_steps(b)));
+        let all = match guidance.companions() {
+            None => rows.for_steps(asked_for),
+            Some(Companions {
+                latents,
+                conditioning,
+            }) => rows.beside(asked_for, conditioning, latents.size()[0]),
+        };
+        *made = Some((rows, all));
     }
     &mut made.as_mut().expect("made just now").1
 }
 
 /// Step 0: a pass for its attention alone, if it is asked for.
 fn look(backbone: &Backbone, model_input: &Tensor, timestep: f32, guide: &dyn AttentionGuide) {
-    let Some(tokens) = guide.watched(0) else {
+    let (Some(row), Some(tokens)) = (guide.first_look(), guide.watched(0)) else {
         return;
     };
     let (b, _, height, width) = model_input.size4().expect("latents have four axes");
-    let mut conditioning = guide.first_look().repeat(b);
+    let mut conditioning = row.repeat(b);
     conditioning.request.probe = Some(AttentionProbe::new(0, b, tokens));
     let timesteps = Tensor::from_slice(&[timestep])
         .to_device(backbone.device())

@@ -94,6 +94,18 @@ impl Conditioning {
         rows
     }
 
+    /// As [`Self::for_steps`] for `n` images of these rows and, behind them in each row, `m` of
+    /// `others`, which are as many rows.
+    pub fn beside(&self, n: i64, others: &Conditioning, m: i64) -> Conditioning {
+        let rows = self.prompt_embeds.size()[0];
+        assert_eq!(rows, others.prompt_embeds.size()[0], "rows of both");
+        let both = |row| [(self, n), (others, m)].map(|(of, n)| of.narrow(row, 1).repeat(n));
+        let parts: Vec<Conditioning> = (0..rows).flat_map(both).collect();
+        let mut rows = Conditioning::cat(&parts.iter().collect::<Vec<_>>());
+        rows.request.memory = Some(TextMemory::default());
+        rows
+    }
+
     /// For each row, the first with the same conditions but for the text.
     fn first_rows_alike(&self) -> Vec<usize> {
         let alike = |i: usize, j: usize| {
@@ -139,6 +151,7 @@ impl Conditioning {
             encoder_hidden_states: &self.prompt_embeds,
             request: Some(&self.request),
             watched: true,
+            shares: false,
         }
     }
 }

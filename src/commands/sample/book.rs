@@ -31,7 +31,7 @@ pub const PICTURES: &str = "pictures/";
 /// # Errors
 /// When an actor can not be read, or a picture is there that was drawn with other settings.
 pub fn prepare(session: &Session, job: SampleJob, scenes: &[BookScene]) -> Result<Sampling> {
-    let cast = Cast::read_apart(&job.actors)?;
+    let cast = Cast::read_apart(&job.actors, job.method)?;
     let model = session.locate(&job.model)?;
     let drawing = model.resolve(&job.drawing)?;
     model.check_tiles(drawing.width, drawing.height, &session.reporter);

@@ -9,6 +9,7 @@ use tch::Device;
 
 use super::super::draw::prompt_pair;
 use super::super::located::LocatedModel;
+use crate::cli::Method;
 use crate::cli::sample::{SubjectAs, SubjectMasks};
 use crate::config::batch::Settings;
 use crate::config::prompts::{
@@ -90,8 +91,8 @@ impl Cast {
     /// # Errors
     /// When a file can not be read, two actors are of different models, or have base words that can
     /// not be told apart.
-    pub fn read(paths: &[PathBuf]) -> Result<Self> {
-        let cast = Self::read_apart(paths)?;
+    pub fn read(paths: &[PathBuf], method: Method) -> Result<Self> {
+        let cast = Self::read_apart(paths, method)?;
         cast.refuse_overlaps()?;
         Ok(cast)
     }
@@ -100,9 +101,15 @@ impl Cast {
     ///
     /// # Errors
     /// When a file can not be read, or two actors are of different models.
-    pub fn read_apart(paths: &[PathBuf]) -> Result<Self> {
+    pub fn read_apart(paths: &[PathBuf], method: Method) -> Result<Self> {
         let member = |path: &PathBuf| -> Result<Member> {
-            let Actor { facts, kind, .. } = Actor::read(path, Device::Cpu)?;
+            let (facts, kind) = match method {
+                Method::Oneactor => {
+                    let Actor { facts, kind, .. } = Actor::read(path, Device::Cpu)?;
+                    (facts, kind)
+                }
+                _ => (BaseFacts::read(path)?, Kind::Character),
+            };
             Ok(Member {
                 path: path.clone(),
                 facts,

@@ -17,12 +17,15 @@ use super::super::picture::{masks_beside, picture_facts, save_picture, to_rgb};
 use super::super::session::Session;
 use super::Sampling;
 use super::series::Picture;
+use crate::baselines::{self, Baseline};
+use crate::cli::{Method, Target};
 use crate::config::GuidanceJob;
 use crate::error::usage;
 use crate::io::atomic::write_bytes_atomically;
 use crate::io::png::save_png;
 use crate::io::tensors::TensorFile;
 use crate::oneactor::actor::Actor;
+use crate::oneactor::base_set::BaseFacts;
 use crate::oneactor::base_word::BaseWordPrompt;
 use crate::oneactor::guidance::{ClusterGuidance, GuidanceSettings, Offsets};
 use crate::oneactor::interpolation::interpolated;
@@ -37,6 +40,8 @@ pub(super) struct Painter<'a> {
     sampling: &'a Sampling,
     /// In the order of the job; none for the plain model.
     actors: Vec<Actor>,
+    /// In place of the actors.
+    baseline: Option<Box<dyn Baseline>>,
     /// Offsets of a file, in place of the projector's.
     offsets: Option<Offsets>,
     control: Option<Control>,
@@ -48,6 +53,8 @@ pub(super) enum Guide {
     Plain(Box<PlainGuidance>),
     /// The actors that the prompt names.
     Cluster(Box<ClusterGuidance>),
+    /// A method to compare with.
+    Baseline(Box<dyn Guidance>),
 }
 
 impl Guide {
@@ -55,12 +62,13 @@ impl Guide {
         match self {
             Guide::Plain(plain) => plain.as_ref(),
             Guide::Cluster(cluster) => cluster.as_ref(),
+            Guide::Baseline(guidance) => guidance.as_ref(),
         }
     }
 
     fn masks(&self) -> Option<Tensor> {
         match self {
-            Guide::Plain(_) => None,
+            Guide::Plain(_) | Guide::Baseline(_) => None,
             Guide::Cluster(cluster) => cluster.masks(),
         }
     }
@@ -79,9 +87,17 @@ impl<'a> Painter<'a> {
             actor.facts.check_model(&backbone.facts, &what)?;
             Ok(actor)
         };
-        let actors = match job.guidance.no_actor {
-            true => Vec::new(),
-            false => job.actors.iter().map(read).collect::<Result<_>>()?,
+        let actors = match (job.guidance.no_actor, job.method) {
+            (false, Method::Oneactor) => job.actors.iter().map(read).collect::<Result<_>>()?,
+            _ => Vec::new(),
+        };
+        let baseline = match (job.method, &job.actors[..]) {
+            (Method::Oneactor, _) | (_, []) => None,
+            (method, [path, ..]) => {
+                let what = format!("the subject {}", path.display());
+                BaseFacts::read(path)?.check_model(&backbone.facts, &what)?;
+                Some(baselines::load(method.name(), path, backbone)?)
+            }
         };
         let offsets = job.guidance.offsets.as_deref();
         Ok(Self {
@@ -93,6 +109,7 @@ impl<'a> Painter<'a> {
             backbone,
             sampling,
             actors,
+            baseline,
             offsets: offsets.map(read_offsets).transpose()?,
         })
     }
@@ -196,6 +213,21 @@ impl<'a> Painter<'a> {
             return Ok(Guide::Plain(Box::new(plain)));
         }
         let (words, size) = (&scene.words, [height, width]);
+        if let Some(baseline) = &self.baseline {
+            let guidance = baseline.guidance(&baselines::Scene {
+                backbone: self.backbone,
+                prompt: &pair.prompt,
+                negative: &negative,
+                base_words: words,
+                size,
+                guidance_scale: drawing.guidance_scale,
+                target: match self.sampling.job.target {
+                    Some(Target::Index(image)) => usize::try_from(image).ok(),
+                    _ => None,
+                },
+            })?;
+            return Ok(Guide::Baseline(guidance));
+        }
         let prompt = BaseWordPrompt::from_tokens(self.backbone, &pair.prompt, words, size)?;
         let settings = guidance_settings(&self.sampling.job.guidance, drawing.guidance_scale);
         let from_projectors;

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::super::picture::{changed_sources, differences, picture_settings};
 use super::cast::{Cast, Scene, crc32_of};
+use crate::cli::Method;
 use crate::cli::sample::SubjectMasks;
 use crate::config::batch::Settings;
 use crate::config::{SampleJob, record};
@@ -57,9 +58,16 @@ pub(super) fn job_settings(job: &SampleJob, mut settings: Settings, is_guided: b
         }
         return settings;
     }
+    settings.insert("actors".to_owned(), json!(job.actors));
+    if job.method != Method::Oneactor {
+        settings.insert("method".to_owned(), json!(job.method));
+        if let Some(target) = job.target {
+            settings.insert("target".to_owned(), json!(target));
+        }
+        return settings;
+    }
     let (first, last) = guidance.guided_steps;
     settings.extend([
-        ("actors".to_owned(), json!(job.actors)),
         ("semantic_scale".to_owned(), json!(guidance.semantic_scale)),
         ("eta_1".to_owned(), json!(guidance.eta_1)),
         ("eta_2".to_owned(), json!(guidance.eta_2)),

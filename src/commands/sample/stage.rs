@@ -12,7 +12,9 @@ use super::super::session::Session;
 use super::cast::{Cast, Scene};
 use super::painter::read_offsets;
 use super::series::{Series, job_settings};
+use super::target::target;
 use super::{PLAIN, Sampling};
+use crate::cli::Target;
 use crate::config::SampleJob;
 use crate::config::batch::Settings;
 use crate::config::model::DEFAULT_MODEL;
@@ -24,6 +26,8 @@ pub(in super::super) struct Stage {
     drawing: ResolvedDrawing,
     control: Option<Rc<LocatedControl>>,
     cast: Cast,
+    /// The base image that a baseline goes by.
+    target: Option<usize>,
     scenes: Vec<Scene>,
     /// CRC-32 of LoRAs and control images.
     sources: Settings,
@@ -36,7 +40,8 @@ impl Stage {
     /// When a file can not be used, or a prompt lacks the base word.
     pub fn look_up(session: &Session, job: &SampleJob) -> Result<Self> {
         // The plain model needs the actors only for `[b]` and for the name of the model.
-        let cast = Cast::read(&job.actors)?;
+        let cast = Cast::read(&job.actors, job.method)?;
+        let target = target(session, job)?;
         if let Some(path) = &job.guidance.offsets {
             read_offsets(path)?;
         }
@@ -71,6 +76,7 @@ impl Stage {
             drawing,
             control: control.map(Rc::new),
             cast,
+            target,
             scenes,
             sources,
         })
@@ -80,7 +86,8 @@ impl Stage {
     ///
     /// # Errors
     /// When a file of that name was drawn with other settings and is not to be overwritten.
-    pub fn sampling(&self, job: SampleJob) -> Result<Sampling> {
+    pub fn sampling(&self, mut job: SampleJob) -> Result<Sampling> {
+        job.target = self.target.map(|image| Target::Index(image as i64));
         let mut plain = drawing_settings(&job.drawing, self.drawing, &self.model);
         plain.extend(self.control.iter().flat_map(|control| control.settings()));
         let settings = job_settings(&job, plain.clone(), !job.guidance.no_actor);

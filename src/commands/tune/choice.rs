@@ -1,5 +1,7 @@
 //! What a job chooses among the base images, checked against those that are there.
 
+use std::path::Path;
+
 use anyhow::Result;
 
 use super::super::session::Session;
@@ -11,11 +13,19 @@ use crate::oneactor::target::most_typical;
 
 /// The target among the base images; a photo stands behind them.
 pub(super) fn target(job: &TuneJob, base: &BaseSet) -> Result<usize> {
-    let images = base.num_base_images();
     if job.target_image.is_some() {
-        return Ok(images);
+        return Ok(base.num_base_images());
     }
-    match job.target {
+    base_image(job.target, base, &job.dir)
+}
+
+/// The number of a base image among those of `base`, which lies at `path`.
+///
+/// # Errors
+/// When there is none of that number.
+pub(in super::super) fn base_image(choice: Target, base: &BaseSet, path: &Path) -> Result<usize> {
+    let images = base.num_base_images();
+    match choice {
         Target::Auto => Ok(most_typical(&base.encoder_features)),
         Target::Index(index) => usize::try_from(index)
             .ok()
@@ -25,7 +35,7 @@ pub(super) fn target(job: &TuneJob, base: &BaseSet) -> Result<usize> {
                     "--target: found {index}, expected 0 to {} ({} holds {images} base images) \
                      or auto",
                     images - 1,
-                    job.dir.display()
+                    path.display()
                 ))
             }),
     }

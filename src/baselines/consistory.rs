@@ -1,0 +1,317 @@
+//! ConsiStory (arXiv 2402.03286): images drawn together share self-attention where their subject is.
+//! A reimplementation from the paper. Nothing is tuned.
+//!
+//! Every step, in the self-attention of the decoder (Sec. 3.1, subject-driven self-attention, SDSA):
+//!
+//! ```text
+//! K⁺ = [K_1 ⊕ … ⊕ K_N]    V⁺ = [V_1 ⊕ … ⊕ V_N]
+//! M_i⁺ = [M_1 ⊕ … ⊕ M_{i-1} ⊕ 1 ⊕ M_{i+1} ⊕ … ⊕ M_N]
+//! h_i = softmax(Q_i K⁺ᵀ / √d + log M_i⁺) V⁺
+//! ```
+//!
+//! with M_j the mask of image j's subject: its base word's cross-attention, averaged over layers and over all
+//! passes so far, parted by Otsu's threshold. Against copies of one layout (Sec. 3.2) each image sees a part of
+//! the others' masks only, drawn anew for every step, and the queries of the first steps are blended with those
+//! of a pass in which nothing is shared, `Q* = (1 - ν) Q + ν Q_vanilla`.
+//!
+//! It is the paper's variant with anchors: two images of the target prompt share with one another, and every
+//! picture sees itself and them. So no picture depends on what else is drawn. The anchors are drawn along with
+//! each batch of pictures; to keep their keys and values of all layers and steps for the next batch would take
+//! gigabytes at SDXL's size. A batch of B pictures costs what B + 2 do, and the blended steps twice that.
+//!
+//! What differs from the paper:
+//! - Feature injection by correspondences (Sec. 3.3) is left out, and with it the second run that it needs.
+//! - The anchors' seeds are those of the target and of the base image that is most like it, so that their subject
+//!   is one the user has seen; the paper draws any.
+//! - Step 1 shares too: its masks come from the pass in which nothing is shared.
+//! - Both rows of classifier-free guidance share, each with the same row of the anchors.
+
+use std::cell::RefCell;
+use std::path::Path;
+
+use anyhow::Result;
+use tch::{Device, Kind, Tensor};
+
+use super::{Baseline, Scene};
+use crate::error::usage;
+use crate::models::shared_attention::SharedPositions;
+use crate::oneactor::base_set::BaseSet;
+use crate::oneactor::base_word::BaseWordPrompt;
+use crate::oneactor::masks::{subject_masks, word_maps};
+use crate::oneactor::target::most_like;
+use crate::sdxl::Conditioning;
+use crate::sdxl::denoise::{AttentionGuide, Companions, Guidance, PlainGuidance};
+
+/// How likely a position of another image's subject is not seen in a step (Sec. 3.2, self-attention dropout).
+pub const DROPOUT: f64 = 0.5;
+/// ν at the first and at the last of the blended steps, between which it falls in a line (Sec. 3.2, vanilla
+/// queries).
+pub const VANILLA_QUERIES: [f64; 2] = [0.9, 0.8];
+/// One step in so many is blended, the first ones: 5 of the paper's 50.
+pub const STEPS_FOR_ONE_BLENDED: usize = 10;
+
+/// The base images of a subject, of which two are drawn again as anchors.
+pub struct Consistory {
+    base: BaseSet,
+}
+
+impl Consistory {
+    /// From `base.safetensors`.
+    ///
+    /// # Errors
+    /// When the file can not be used, or as [`Self::new`].
+    pub fn read(path: &Path) -> Result<Self> {
+        Self::new(BaseSet::read(path)?, path)
+    }
+
+    /// Of the base images that lie at `path`.
+    ///
+    /// # Errors
+    /// When they show several subjects.
+    pub fn new(base: BaseSet, path: &Path) -> Result<Self> {
+        match &base.facts.base_words[..] {
+            [_] => Ok(Consistory { base }),
+            words => Err(usage(format!(
+                "--method consistory draws one subject: {} has the base words \"{}\"",
+                path.display(),
+                words.join("\", \"")
+            ))),
+        }
+    }
+
+    /// The seeds of the anchors: that of the target, and of the base image most like it if there is another.
+    ///
+    /// # Errors
+    /// When the target is a photo.
+    pub fn anchor_seeds(&self, target: usize) -> Result<Vec<i64>> {
+        let seed = |image: usize| match self.base.seeds[image] {
+            -1 => Err(usage(format!(
+                "--method consistory draws its anchors from seeds, and image {image} is a photo: name \
+                 another with --target N"
+            ))),
+            seed => Ok(seed),
+        };
+        let other = most_like(&self.base.encoder_features, target);
+        [Some(target), other]
+            .into_iter()
+            .flatten()
+            .map(seed)
+            .collect()
+    }
+
+    /// The anchors beside pictures of the scene's size, against the same negative prompt.
+    fn anchors(&self, scene: &Scene, target: usize) -> Result<Anchors> {
+        let (facts, [height, width]) = (&self.base.facts, scene.size);
+        let prompt = BaseWordPrompt::with_words(
+            scene.backbone,
+            &facts.prompt,
+            &facts.base_words,
+            scene.size,
+        )?;
+        let noise = |seed: i64| scene.backbone.initial_latents(seed, height, width);
+        let noise: Vec<Tensor> = self.anchor_seeds(target)?.into_iter().map(noise).collect();
+        Ok(Anchors {
+            latents: Tensor::cat(&noise, 0),
+            prompt,
+        })
+    }
+}
+
+impl Baseline for Consistory {
+    fn guidance(&self, scene: &Scene) -> Result<Box<dyn Guidance>> {
+        let target = scene.target.expect("chosen when the job was checked");
+        let prompt = scene
+            .backbone
+            .encode_tokens(scene.prompt, scene.size[0], scene.size[1]);
+        let anchors = self.anchors(scene, target)?;
+        let guidance = SharedGuidance::new(scene.negative, &prompt, anchors, scene.guidance_scale);
+        Ok(Box::new(guidance))
+    }
+}
+
+/// Images that share their subject.
+pub struct Anchors {
+    /// Initial latents `[A, C, H, W]`.
+    pub latents: Tensor,
+    /// Their prompt, in which the base word says where the subject is.
+    pub prompt: BaseWordPrompt,
+}
+
+/// Classifier-free guidance of pictures that see the anchors' subject.
+pub struct SharedGuidance {
+    plain: PlainGuidance,
+    anchors: Companions,
+    /// Places of the base word in the anchors' prompt `[T]`.
+    tokens: Tensor,
+    run: RefCell<Run>,
+}
+
+/// What one run of the loop has seen.
+#[derive(Default)]
+struct Run {
+    steps: usize,
+    /// A number of each image's own `[n]`, from its initial latents.
+    image_numbers: Vec<u32>,
+    /// Sum of the base word's maps over all passes so far `[A, 1, H, W]`.
+    maps: Option<Tensor>,
+    passes: usize,
+}
+
+impl SharedGuidance {
+    /// For pictures of `prompt` against `negative`, the branch ∅, beside `anchors`.
+    pub fn new(
+        negative: &Conditioning,
+        prompt: &Conditioning,
+        anchors: Anchors,
+        guidance_scale: f64,
+    ) -> Self {
+        let rows = |prompt| PlainGuidance::new(negative, prompt, guidance_scale);
+        let places: Vec<i64> = anchors.prompt.places().concat();
+        let of_anchors = rows(&anchors.prompt.conditioning);
+        SharedGuidance {
+            plain: rows(prompt),
+            tokens: Tensor::from_slice(&places).to_device(anchors.latents.device()),
+            anchors: Companions {
+                latents: anchors.latents,
+                conditioning: Conditioning::cat(&[of_anchors.conditioning(1)]),
+            },
+            run: RefCell::default(),
+        }
+    }
+}
+
+impl Guidance for SharedGuidance {
+    fn conditioning(&self, step: usize) -> &Conditioning {
+        self.plain.conditioning(step)
+    }
+
+    fn conditional_row(&self, step: usize) -> usize {
+        self.plain.conditional_row(step)
+    }
+
+    fn combine(&self, step: usize, rows: &[Tensor]) -> Tensor {
+        self.plain.combine(step, rows)
+    }
+
+    fn attention(&self) -> Option<&dyn AttentionGuide> {
+        Some(self)
+    }
+
+    fn companions(&self) -> Option<&Companions> {
+        Some(&self.anchors)
+    }
+}
+
+impl AttentionGuide for SharedGuidance {
+    fn begin(&self, initial_latents: &Tensor, steps: usize) {
+        *self.run.borrow_mut() = Run {
+            steps,
+            image_numbers: image_numbers(initial_latents),
+            ..Run::default()
+        };
+    }
+
+    fn watched(&self, step: usize) -> Option<&Tensor> {
+        // Maps come from the passes of the steps themselves.
+        (step > 0).then_some(&self.tokens)
+    }
+
+    fn observe(&self, _step: usize, maps: &[Tensor], latent_size: [i64; 2]) {
+        let tokens = self.tokens.size()[0];
+        let word = word_maps(maps, &[(0..tokens).collect()], latent_size); // [A, 1, H, W]
+        let mut run = self.run.borrow_mut();
+        run.maps = Some(match run.maps.take() {
+            None => word,
+            Some(sum) => sum + word,
+        });
+        run.passes += 1;
+    }
+
+    fn vanilla_queries(&self, step: usize) -> Option<f64> {
+        vanilla_queries(step, self.run.borrow().steps)
+    }
+
+    fn shared(&self, step: usize) -> Option<SharedPositions> {
+        let rows = self.plain.conditioning(step).prompt_embeds.size()[0];
+        let run = self.run.borrow();
+        let sum = run.maps.as_ref().expect("a pass has been observed");
+        let subjects = subject_masks(&(sum / run.passes as f64)).squeeze_dim(1); // [A, H, W]
+        let kept = kept(&run.image_numbers, step, &subjects);
+        Some(SharedPositions::new(&subjects, &kept, rows))
+    }
+}
+
+/// ν of a step, counted from 1, of `steps`: from 0.9 in the first to 0.8 in the last of the first tenth of them,
+/// of which there is always one.
+fn vanilla_queries(step: usize, steps: usize) -> Option<f64> {
+    let blended = steps.div_ceil(STEPS_FOR_ONE_BLENDED);
+    let [first, last] = VANILLA_QUERIES;
+    let way = (step - 1) as f64 / (blended - 1).max(1) as f64;
+    (step <= blended).then_some(first + (last - first) * way)
+}
+
+/// A number for each image `[n, C, H, W]`, the CRC-32 of its initial latents: dropout follows from it and from
+/// nothing else of the batch.
+fn image_numbers(initial_latents: &Tensor) -> Vec<u32> {
+    let number = |i: i64| {
+        let latents = initial_latents.get(i).to_device(Device::Cpu);
+        let values = Vec::<f32>::try_from(latents.to_kind(Kind::Float).flatten(0, -1));
+        let values = values.expect("latents are a list of numbers");
+        let bytes: Vec<u8> = values.into_iter().flat_map(f32::to_le_bytes).collect();
+        crc32fast::hash(&bytes)
+    };
+    (0..initial_latents.size()[0]).map(number).collect()
+}
+
+/// Which positions of the A anchors each of n images may see in a step `[n, A, H, W]`: those that dropout keeps. An
+/// anchor, one of the last A images, does not see itself once more.
+fn kept(image_numbers: &[u32], step: usize, subjects: &Tensor) -> Tensor {
+    let anchors = subjects.size()[0];
+    let first_anchor = image_numbers.len() as i64 - anchors;
+    let of_image = |(i, number): (usize, &u32)| {
+        tch::manual_seed(i64::from(*number) + step as i64);
+        let uniform = Tensor::rand(subjects.size(), (Kind::Float, Device::Cpu));
+        let kept = uniform.ge(DROPOUT).to_kind(Kind::Float);
+        if i as i64 >= first_anchor {
+            let _ = kept.get(i as i64 - first_anchor).zero_();
+        }
+        kept
+    };
+    let images: Vec<Tensor> = image_numbers.iter().enumerate().map(of_image).collect();
+    Tensor::stack(&images, 0).to_device(subjects.device())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_tenth_of_the_steps_is_blended_less_and_less() {
+        let of = |steps: usize| -> Vec<f64> {
+            (1..=steps)
+                .map_while(|step| vanilla_queries(step, steps))
+                .map(|nu| (nu * 1000.0).round() / 1000.0)
+                .collect()
+        };
+        assert_eq!(of(50), [0.9, 0.875, 0.85, 0.825, 0.8]);
+        assert_eq!(of(30), [0.9, 0.85, 0.8]);
+        assert_eq!(of(4), [0.9]);
+    }
+
+    #[test]
+    fn half_of_the_others_is_seen_and_nothing_of_oneself_again() {
+        let subjects = Tensor::ones([2, 20, 30], (Kind::Float, Device::Cpu));
+        let kept_at = |step| kept(&[5, 6, 7], step, &subjects);
+        let share = |kept: &Tensor, i, a| kept.get(i).get(a).mean(Kind::Float).double_value(&[]);
+        let kept = kept_at(1);
+        for (image, anchor) in [(0, 0), (0, 1), (1, 1), (2, 0)] {
+            let share = share(&kept, image, anchor);
+            // Three deviations of 600 throws of a coin.
+            assert!((share - 0.5).abs() < 0.062, "{image} {anchor}: {share}");
+        }
+        assert_eq!(share(&kept, 1, 0), 0.0);
+        assert_eq!(share(&kept, 2, 1), 0.0);
+        assert_ne!(kept, kept_at(2));
+        assert_eq!(kept, kept_at(1));
+    }
+}

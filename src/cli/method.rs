@@ -1,0 +1,51 @@
+//! Which method keeps the subject the same.
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+/// The paper's method, or a baseline to compare it with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// Cluster-conditioned guidance, with a tuned actor
+    #[default]
+    Oneactor,
+    /// A learnt embedding in the place of the base word (arXiv 2208.01618)
+    TextualInversion,
+    /// A U-Net tuned by low-rank updates with prior preservation (arXiv 2208.12242, 2106.09685)
+    DreamboothLora,
+    /// Attention to an image prompt (arXiv 2308.06721)
+    IpAdapter,
+    /// ConsiStory (arXiv 2402.03286): self-attention shared with two pictures of the subject that are drawn
+    /// along, which costs three times as much for one picture; without the paper's feature injection
+    Consistory,
+}
+
+impl Method {
+    /// As flags and settings spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Method::Oneactor => "oneactor",
+            Method::TextualInversion => "textual-inversion",
+            Method::DreamboothLora => "dreambooth-lora",
+            Method::IpAdapter => "ip-adapter",
+            Method::Consistory => "consistory",
+        }
+    }
+
+    /// What `tune` leaves for it in the folder of the base images, or those themselves where there is nothing
+    /// to tune.
+    pub const fn file(self) -> &'static str {
+        match self {
+            Method::Oneactor => "actor.safetensors",
+            Method::TextualInversion => "textual-inversion.safetensors",
+            Method::DreamboothLora => "dreambooth-lora.safetensors",
+            Method::IpAdapter | Method::Consistory => "base.safetensors",
+        }
+    }
+
+    /// Whether it is tuned on the base images.
+    pub fn is_tuned(self) -> bool {
+        !matches!(self, Method::IpAdapter | Method::Consistory)
+    }
+}

@@ -1,0 +1,66 @@
+//! Which base image is the subject, for a baseline that goes by one.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::super::session::Session;
+use super::super::tune::base_image;
+use super::cast::crc32_of;
+use crate::baselines::consistory::Consistory;
+use crate::cli::{Method, Target};
+use crate::config::SampleJob;
+use crate::error::usage;
+use crate::oneactor::base_set::BaseSet;
+
+/// The number of that base image: the one that the job names, or that the folder was tuned to, or the
+/// most typical. `None` where the method needs none.
+///
+/// # Errors
+/// When there is no such image, it has no seed, or the images show several subjects.
+pub(super) fn target(session: &Session, job: &SampleJob) -> Result<Option<usize>> {
+    let (Method::Consistory, [path]) = (job.method, &job.actors[..]) else {
+        return Ok(None);
+    };
+    let base = BaseSet::read(path)?;
+    let choice = match job.target {
+        Some(choice) => choice,
+        None => tuned_to(path, base.num_base_images())?.unwrap_or(Target::Auto),
+    };
+    let target = base_image(choice, &base, path)?;
+    if job.target.is_none() && choice == Target::Auto {
+        session.reporter.note(&format!(
+            "{}: the target is image {target}, the most typical of {}; choose another with --target N",
+            path.display(),
+            base.num_base_images()
+        ));
+    }
+    Consistory::new(base, path)?.anchor_seeds(target)?;
+    Ok(Some(target))
+}
+
+/// The target that `tune.json` beside a base set has, if it was tuned on that very set.
+fn tuned_to(base: &Path, images: usize) -> Result<Option<Target>> {
+    let path = base.with_file_name("tune.json");
+    let Ok(text) = std::fs::read_to_string(&path) else {
+        return Ok(None);
+    };
+    let config: Value =
+        serde_json::from_str(&text).with_context(|| format!("reading {}", path.display()))?;
+    let parameters = &config["parameters"];
+    let (Some(target), true) = (
+        parameters["target"].as_u64(),
+        parameters["base_crc32"] == crc32_of(base)?,
+    ) else {
+        return Ok(None);
+    };
+    if target as usize >= images {
+        return Err(usage(format!(
+            "{} was tuned to a photo, and --method consistory draws its anchors from the seeds of base \
+             images: name one with --target N",
+            base.with_file_name("").display()
+        )));
+    }
+    Ok(Some(Target::Index(target as i64)))
+}

@@ -1,0 +1,52 @@
+//! What `--method consistory` does not go with.
+
+use anyhow::Result;
+
+use crate::cli::{Method, SampleFlags};
+use crate::error::usage;
+
+/// Refuses flags that have no place beside pictures which are drawn along, and `--target` beside a method
+/// that has none.
+pub(super) fn check(flags: &SampleFlags) -> Result<()> {
+    let method = flags.method.unwrap_or_default();
+    if method != Method::Consistory {
+        return match flags.target {
+            None => Ok(()),
+            Some(target) => Err(usage(format!(
+                "--target {target}: found it with --method {}, which has its target from tune: leave it out",
+                method.name()
+            ))),
+        };
+    }
+    let is_given = |flag: Option<bool>| flag == Some(true);
+    let shortcuts = &flags.shortcuts;
+    for (flag, is_given, why) in [
+        (
+            "--controlnet",
+            flags.control.controlnet.is_some(),
+            "would keep the anchors to the picture too",
+        ),
+        (
+            "--guidance-interval",
+            shortcuts.guidance_interval.is_some(),
+            "leaves out rows that are shared",
+        ),
+        (
+            "--feature-reuse",
+            shortcuts.feature_reuse.is_some_and(|every| every != 1),
+            "leaves out layers that are shared",
+        ),
+        (
+            "--long-prompts",
+            is_given(flags.drawing.long_prompts),
+            "makes prompts longer than that of the anchors, which pass beside the picture",
+        ),
+    ] {
+        if is_given {
+            return Err(usage(format!(
+                "{flag} {why}: leave it out with --method consistory"
+            )));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,228 @@
+//! An opening of self-attention in the decoder: positions of some images answer those of all images
+//! of a pass, and queries may come in part from another pass (ConsiStory, arXiv 2402.03286, Sec. 3).
+//! It is asked for with a pass and costs nothing where it is not.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use tch::{Kind, Tensor};
+
+use super::cross_attention::LayerId;
+
+/// What is asked of every self-attention layer of the decoder in one pass.
+#[derive(Debug)]
+pub struct Sharing {
+    /// `None`: every image keeps to itself.
+    positions: Option<SharedPositions>,
+    queries: Queries,
+}
+
+/// Which queries ask.
+#[derive(Debug)]
+enum Queries {
+    /// Those of the pass.
+    Own,
+    /// Those of the pass, which are kept for another.
+    Kept(RefCell<HashMap<LayerId, Tensor>>),
+    /// `(1 - ν) Q + ν Q_vanilla`, with those that another pass has kept.
+    Blended {
+        vanilla: HashMap<LayerId, Tensor>,
+        nu: f64,
+    },
+}
+
+impl Sharing {
+    /// Nothing is shared, as in a pass without a request; the queries are kept.
+    pub fn vanilla() -> Sharing {
+        Sharing {
+            positions: None,
+            queries: Queries::Kept(RefCell::default()),
+        }
+    }
+
+    /// These positions answer all images, which ask with their own queries.
+    pub fn of(positions: SharedPositions) -> Sharing {
+        Sharing {
+            positions: Some(positions),
+            queries: Queries::Own,
+        }
+    }
+
+    /// The same where queries are blended with those that the pass of `vanilla` has kept, of the same
+    /// rows, to the part ν.
+    ///
+    /// # Panics
+    /// When `vanilla` is none.
+    pub fn blended(self, vanilla: Sharing, nu: f64) -> Sharing {
+        let Queries::Kept(kept) = vanilla.queries else {
+            panic!("only a vanilla pass keeps its queries");
+        };
+        let queries = Queries::Blended {
+            vanilla: kept.into_inner(),
+            nu,
+        };
+        Sharing { queries, ..self }
+    }
+
+    /// For layers of this height and width.
+    pub(super) fn at(&self, height: i64, width: i64) -> LayerSharing<'_> {
+        let positions = self.positions.as_ref();
+        LayerSharing {
+            sharing: self,
+            mask: positions.map(|positions| positions.at(height, width)),
+        }
+    }
+}
+
+/// A pass's sharing as the layers of one resolution see it.
+pub struct LayerSharing<'a> {
+    sharing: &'a Sharing,
+    /// Which of an image's own positions and the sources' answer it `[R n, 1, 1, (1 + A) HW]`;
+    /// `None`: its own.
+    pub mask: Option<Tensor>,
+}
+
+impl LayerSharing<'_> {
+    /// The queries of a layer `[R n, HW, D]` as they are to ask.
+    pub fn queries(&self, layer: LayerId, own: Tensor) -> Tensor {
+        match &self.sharing.queries {
+            Queries::Own => own,
+            Queries::Kept(kept) => {
+                kept.borrow_mut().insert(layer, own.shallow_clone());
+                own
+            }
+            Queries::Blended { vanilla, nu } => own * (1.0 - nu) + &vanilla[&layer] * *nu,
+        }
+    }
+
+    /// K⁺ or V⁺ of a layer's keys or values `[R n, heads, HW, d]`: behind an image's own those of the
+    /// sources in the same row, `[R n, heads, (1 + A) HW, d]`.
+    pub fn with_sources(&self, own: Tensor) -> Tensor {
+        match &self.sharing.positions {
+            None => own,
+            Some(positions) => positions.with_sources(&own),
+        }
+    }
+}
+
+/// Positions of A source images that answer all n images of each of R rows, the same for all layers.
+/// The sources are the last A of the images.
+#[derive(Debug)]
+pub struct SharedPositions {
+    /// Ones where a source's positions may answer others, at any resolution `[A, H, W]` f32.
+    subjects: Tensor,
+    /// Ones where they do answer each image `[n, A, H, W]` f32.
+    kept: Tensor,
+    rows: i64,
+    /// Masks that were asked for, by height and width.
+    at_sizes: RefCell<Vec<((i64, i64), Tensor)>>,
+}
+
+impl SharedPositions {
+    /// Positions inside the sources' `subjects [A, H, W]`, of which each of n images sees those that
+    /// are `kept [n, A, H, W]`, in all of `rows` rows; ones and zeros.
+    ///
+    /// # Panics
+    /// When the two do not agree.
+    pub fn new(subjects: &Tensor, kept: &Tensor, rows: i64) -> SharedPositions {
+        assert_eq!(subjects.size(), kept.size()[1..], "of the same sources");
+        SharedPositions {
+            subjects: subjects.to_kind(Kind::Float),
+            kept: kept.to_kind(Kind::Float),
+            rows,
+            at_sizes: RefCell::default(),
+        }
+    }
+
+    fn images_and_sources(&self) -> (i64, i64) {
+        (self.kept.size()[0], self.kept.size()[1])
+    }
+
+    /// M⁺ for layers of this height and width `[R n, 1, 1, (1 + A) HW]`. A position of a coarser layer
+    /// is of the subject when at least half of its area is; whether it is kept is said by the position
+    /// at its upper left corner, so that each position of each layer is kept as likely as any other.
+    fn at(&self, height: i64, width: i64) -> Tensor {
+        let size = (height, width);
+        if let Some((_, mask)) = self.at_sizes.borrow().iter().find(|(at, _)| *at == size) {
+            return mask.shallow_clone();
+        }
+        let (n, _) = self.images_and_sources();
+        let subjects = self.subjects.unsqueeze(0);
+        let subjects = subjects.adaptive_avg_pool2d([height, width]).ge(0.5);
+        let kept = self.kept.upsample_nearest2d([height, width], None, None);
+        let others = kept.gt(0.5).logical_and(&subjects).flatten(1, 3); // [n, A HW]
+        let own = Tensor::ones([n, height * width], (Kind::Bool, others.device()));
+        let mask = Tensor::cat(&[own, others], 1) // [n, (1 + A) HW]
+            .repeat([self.rows, 1])
+            .unsqueeze(1)
+            .unsqueeze(1);
+        self.at_sizes
+            .borrow_mut()
+            .push((size, mask.shallow_clone()));
+        mask
+    }
+
+    fn with_sources(&self, own: &Tensor) -> Tensor {
+        let (n, a) = self.images_and_sources();
+        let (_, heads, s, d) = own.size4().expect("heads have four axes");
+        let sources = own
+            .view([self.rows, n, heads, s, d])
+            .narrow(1, n - a, a)
+            .transpose(1, 2) // [R, heads, A, HW, d]
+            .reshape([self.rows, 1, heads, a * s, d])
+            .expand([self.rows, n, heads, a * s, d], false)
+            .flatten(0, 1); // [R n, heads, A HW, d]
+        Tensor::cat(&[own, &sources], 2)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    #[test]
+    fn an_image_sees_itself_and_what_is_kept_of_the_sources_subjects() {
+        // One picture, two sources of 1 x 4 positions; of the first source half is the subject.
+        let subjects = Tensor::from_slice(&[1f32, 1.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0]);
+        let subjects = subjects.view([2, 1, 4]);
+        let kept = Tensor::from_slice(&[
+            1f32, 0.0, 1.0, 0.0, 0.0, 1.0, 1.0, 1.0, // the picture
+            0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0, // the first source
+            1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, // the second
+        ]);
+        let shared = SharedPositions::new(&subjects, &kept.view([3, 2, 1, 4]), 2);
+        let mask = |height, width| {
+            let mask = shared.at(height, width).squeeze_dim(1).squeeze_dim(1); // [R n, ..]
+            let row = |i| Vec::<bool>::try_from(mask.get(i)).expect("a row of truth");
+            assert_eq!(mask.size()[0], 6);
+            (0..3).for_each(|i| assert_eq!(row(i), row(i + 3)));
+            [0, 1, 2].map(|i| row(i).iter().map(|&x| u8::from(x)).collect::<Vec<_>>())
+        };
+        assert_eq!(
+            mask(1, 4),
+            [
+                [1, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1],
+                [1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1],
+                [1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0],
+            ]
+        );
+        // At half the width the left position counts: kept are 1 and 1, 0 and 1 for the picture.
+        assert_eq!(
+            mask(1, 2),
+            [[1, 1, 1, 0, 0, 1], [1, 1, 0, 0, 1, 1], [1, 1, 1, 0, 0, 0]]
+        );
+    }
+
+    #[test]
+    fn keys_of_the_sources_stand_behind_an_images_own_in_each_row() {
+        let kept = Tensor::ones([3, 2, 1, 1], (Kind::Float, Device::Cpu));
+        let shared = SharedPositions::new(&kept.get(0), &kept, 2);
+        // Two rows of three images with one position each, of which the last two are sources.
+        let own = Tensor::from_slice(&[0i64, 1, 2, 10, 11, 12]).view([6, 1, 1, 1]);
+        let keys = shared.with_sources(&own).view([6, 3]);
+        let row = |i| Vec::<i64>::try_from(keys.get(i)).expect("a row of numbers");
+        assert_eq!([row(0), row(1), row(2)], [[0, 1, 2], [1, 1, 2], [2, 1, 2]]);
+        assert_eq!(row(3), [10, 11, 12]);
+    }
+}
