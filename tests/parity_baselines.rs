@@ -22,6 +22,9 @@ use tch::{Device, Kind, Tensor};
 
 /// Bar for one pass through text encoders and U-Net, forward and back: that of the port's networks.
 const PASS: f64 = 1e-5;
+/// Bar for the gradient of one matrix of a LoRA. Those of queries and keys pass softmax, whose gradient subtracts
+/// numbers of nearly equal size: of 448 matrices of `narrow` the worst, whose values are 1e-5, is 1.4e-5 of itself off.
+const MATRIX: f64 = 1e-4;
 /// How far each parameter moved in five steps, as the norm over its values: AdamW moves every value by about the
 /// learning rate, whatever the size of its gradient, so that values whose gradient is rounding noise may move either
 /// way. The bar of `parity_method.rs`.
@@ -127,7 +130,7 @@ fn first_gradients(learner: &dyn Learner, name: &str) -> BTreeMap<String, Tensor
 
 /// Five steps from the fixture's first values on its batches; `learn` gives the rows' errors.
 fn compare_steps<L: Learner>(
-    name: &str,
+    (name, bar): (&str, f64),
     spec: &Tuning,
     expected: &Expected,
     learner: &mut L,
@@ -148,7 +151,7 @@ fn compare_steps<L: Learner>(
         });
         for (name, gradient) in found {
             let known = expected.get(&format!("gradient.{name}"));
-            report.close(&format!("gradient of {name}"), &gradient, &known, PASS);
+            report.close(&format!("gradient of {name}"), &gradient, &known, bar);
         }
     }
     report.finish();
@@ -207,7 +210,7 @@ fn textual_inversion_learns_what_pytorch_learns_and_draws_the_same() {
         report.finish();
         let name = format!("inversion on {shape}");
         compare_steps(
-            &name,
+            (&name, PASS),
             &spec,
             &expected,
             &mut inversion,
@@ -268,7 +271,7 @@ fn dreambooth_learns_what_peft_learns_and_its_file_draws_what_diffusers_draws() 
         check_first_values(shape, &tuner);
         let name = format!("dreambooth on {shape}");
         compare_steps(
-            &name,
+            (&name, MATRIX),
             &spec,
             &expected,
             &mut tuner,

@@ -13,6 +13,7 @@ mod experiments;
 mod interruption;
 mod loras;
 mod memory;
+mod methods;
 mod prompts;
 mod several;
 mod shortcuts;
