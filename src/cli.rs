@@ -80,11 +80,12 @@ pub enum Command {
     /// Learn the look of one base image
     ///
     /// Trains the small projector of the paper (Algorithm 1) on the base images alone and writes
-    /// actor.safetensors into their folder. An interrupted run continues where it stopped.
+    /// actor.safetensors into their folder. An interrupted run continues where it stopped. With
+    /// --method a baseline learns from the same images, to be compared with.
     Tune(CommandLine<TuneFlags>),
     /// Draw the subject in new scenes
     ///
-    /// Cluster-guided sampling with a tuned actor (Eq. 19 of the paper).
+    /// Cluster-guided sampling with a tuned actor (Eq. 19 of the paper), or a baseline (--method).
     Sample(CommandLine<SampleFlags>),
     /// Draw a whole book: characters, scenes and a page to look at
     ///

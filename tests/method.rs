@@ -6,6 +6,7 @@ use oneactor::oneactor::base_set::BaseFacts;
 use oneactor::oneactor::base_word::BaseWordPrompt;
 use oneactor::oneactor::guidance::{ClusterGuidance, GuidanceSettings, Offsets};
 use oneactor::oneactor::interpolation::interpolated;
+use oneactor::oneactor::learner::snapshot;
 use oneactor::oneactor::projector::{Head, Projector, ProjectorConfig};
 use oneactor::oneactor::templates;
 use oneactor::schedulers::{SchedulerKind, new_scheduler};
@@ -266,7 +267,7 @@ fn an_actor_of_several_words_gives_offsets_to_those_that_a_prompt_names() {
             token_width: width,
             head,
         };
-        let mut parameters = Projector::new(config.clone(), 1, Device::Cpu).snapshot();
+        let mut parameters = snapshot(Projector::new(config.clone(), 1, Device::Cpu).parameters());
         for value in parameters.values_mut() {
             *value += value.randn_like() * 0.1;
         }

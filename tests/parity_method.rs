@@ -10,12 +10,14 @@ use common::{Expected, Report, SHAPES, backbone, backbone_as, difference, json};
 use oneactor::oneactor::actor::Actor;
 use oneactor::oneactor::base_set::{BaseFacts, BaseSet};
 use oneactor::oneactor::base_word::BaseWordPrompt;
+use oneactor::oneactor::diffusion_rows::{DiffusionRows, loss_scale};
+use oneactor::oneactor::learner::{Course, Learner};
 use oneactor::oneactor::loss::{
     LossWeights, auxiliary_loss, average_loss, row_errors, target_loss, total_loss,
 };
 use oneactor::oneactor::projector::{Head, Projector, ProjectorConfig};
 use oneactor::oneactor::templates;
-use oneactor::oneactor::tune::{Batch, TuneOptions, Tuner, loss_scale};
+use oneactor::oneactor::tune::{Batch, TuneOptions, Tuner};
 use oneactor::sdxl::Backbone;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
@@ -167,16 +169,18 @@ fn tuner<'a>(
         crop: None,
         kind: templates::Kind::Character,
         head: Head::AdaIn,
-        max_steps: spec.steps,
         num_auxiliary: spec.num_auxiliary,
         loss_weights: LossWeights {
             lambda_1: spec.lambda_1,
             lambda_2: spec.lambda_2,
         },
-        learning_rate: spec.learning_rate,
-        weight_decay: spec.weight_decay,
-        seed: 0,
-        micro_batch,
+        course: Course {
+            max_steps: spec.steps,
+            learning_rate: spec.learning_rate,
+            weight_decay: spec.weight_decay,
+            seed: 0,
+            micro_batch,
+        },
     };
     let mut tuner = Tuner::new(backbone, &base, options).expect("the options fit");
     let config = tuner.projector_mut().config.clone();
@@ -203,9 +207,11 @@ fn batch(expected: &Expected, k: usize) -> Batch {
         auxiliary: (0..auxiliary.numel() as i64)
             .map(|i| auxiliary.int64_value(&[i]))
             .collect(),
-        z_0: get("z0"),
-        eps: get("eps"),
-        timesteps: get("timesteps"),
+        rows: DiffusionRows {
+            z_0: get("z0"),
+            eps: get("eps"),
+            timesteps: get("timesteps"),
+        },
     }
 }
 

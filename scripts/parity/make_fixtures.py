@@ -34,6 +34,7 @@ def build(out):
     import torch
     import transformers
 
+    import expected_baselines
     import expected_combined
     import expected_consistory
     import expected_control
@@ -79,6 +80,7 @@ def build(out):
         expected_control.write(pipe, shape, expected)
         expected_combined.write(pipe, shape, expected)
         expected_consistory.write(pipe, shape, expected)
+        expected_baselines.write(pipe, shape, expected)
         tokenizers += [(f"{name}_{part}", folder / part) for part in ("tokenizer", "tokenizer_2")[: len(shape["pads"])]]
         print(f"{name}: {time.time() - began:.0f} s", file=sys.stderr)
     single_files.write(out / "single")

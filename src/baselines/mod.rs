@@ -2,11 +2,18 @@
 //! comparison tells of methods and not of programs.
 
 pub mod consistory;
+pub mod dreambooth_lora;
+pub mod textual_inversion;
 
 use std::path::Path;
 
 use anyhow::Result;
+use tch::Tensor;
 
+use crate::error::usage;
+use crate::oneactor::base_set::BaseSet;
+use crate::oneactor::learner::Course;
+use crate::oneactor::templates;
 use crate::sdxl::denoise::Guidance;
 use crate::sdxl::{Backbone, Conditioning};
 use crate::tokenizer::prompt_tokens::PromptTokens;
@@ -34,11 +41,12 @@ pub struct Scene<'a> {
 /// # Errors
 /// When the file can not be used.
 pub fn load(name: &str, path: &Path, backbone: &Backbone) -> Result<Box<dyn Baseline>> {
-    let _ = backbone;
-    match name {
-        "consistory" => Ok(Box::new(consistory::Consistory::read(path)?)),
+    Ok(match name {
+        "consistory" => Box::new(consistory::Consistory::read(path)?),
+        "textual-inversion" => Box::new(textual_inversion::LearntWord::read(path, backbone)?),
+        "dreambooth-lora" => Box::new(dreambooth_lora::Tuned::new(path, backbone)?),
         _ => anyhow::bail!("{name}: {} can not be used yet", path.display()),
-    }
+    })
 }
 
 /// A method that keeps one subject the same.
@@ -48,4 +56,50 @@ pub trait Baseline {
     /// # Errors
     /// When the prompt does not hold the base word, or the method does not fit the model.
     fn guidance(&self, scene: &Scene) -> Result<Box<dyn Guidance>>;
+}
+
+/// What a baseline that is tuned learns from a base set.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lesson {
+    /// The target among the base images.
+    pub target: usize,
+    /// What the subject is; decides the templates.
+    pub kind: templates::Kind,
+    /// Steps, rate, seed.
+    pub course: Course,
+}
+
+impl Lesson {
+    /// The only base word of a base set that fits the model and holds the target.
+    fn base_word<'b>(&self, backbone: &Backbone, base: &'b BaseSet) -> Result<&'b str> {
+        base.facts.check_model(&backbone.facts, "the base set")?;
+        let n = base.num_base_images();
+        if self.target >= n {
+            return Err(usage(format!(
+                "target {}: expected 0 to {}",
+                self.target,
+                n - 1
+            )));
+        }
+        match &base.facts.base_words[..] {
+            [word] => Ok(word),
+            words => Err(usage(format!(
+                "the base images show {} subjects ({}), expected one",
+                words.len(),
+                words.join(", ")
+            ))),
+        }
+    }
+
+    /// z_0 of the target `[1, C, H, W]`.
+    fn target(&self, backbone: &Backbone, base: &BaseSet) -> Tensor {
+        let target = base.latents.narrow(0, self.target as i64, 1);
+        target.to_device(backbone.device())
+    }
+
+    /// The other images, as places among the base images.
+    fn others(&self, base: &BaseSet) -> Vec<i64> {
+        let others = (0..base.num_base_images()).filter(|&i| i != self.target);
+        others.map(|i| i as i64).collect()
+    }
 }

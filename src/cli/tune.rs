@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use super::sample::Preset;
-use super::{Crop, ModelFlags, Target};
+use super::{Crop, Method, ModelFlags, Target};
 
 /// What the subject is, which decides the sentences it is tuned in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -27,6 +27,11 @@ pub struct TuneFlags {
     /// Folder that generate-base has written
     #[arg(value_name = "DIR")]
     pub dir: Option<PathBuf>,
+
+    /// What is tuned: the paper's method, or a baseline to compare it with, reimplemented from its paper:
+    /// textual-inversion or dreambooth-lora [default: oneactor]
+    #[arg(long, value_name = "METHOD", value_enum)]
+    pub method: Option<Method>,
 
     /// Base image to make the actor from: its number on grid.png, or auto for the most typical one
     /// [default: auto]
@@ -53,7 +58,7 @@ pub struct TuneFlags {
     pub kind: Option<Kind>,
 
     /// Most steps to take; fewer when the loss on a fixed set of noise has converged
-    /// [default: 1000]
+    /// [default: 1000; textual-inversion 5000]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub max_steps: Option<i64>,
 
@@ -82,7 +87,8 @@ pub struct TuneFlags {
           hide_possible_values = true)]
     pub without_aver: Option<bool>,
 
-    /// Step size of AdamW [default: 1e-4 (paper, Sec. 4)]
+    /// Step size of AdamW [default: 1e-4 (paper, Sec. 4; for dreambooth-lora that of diffusers' script);
+    /// textual-inversion 5e-3]
     #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
     pub learning_rate: Option<f64>,
 
@@ -95,12 +101,12 @@ pub struct TuneFlags {
     #[arg(long, value_name = "PRESET", value_enum)]
     pub preset: Option<Preset>,
 
-    /// Seed of the projector's first values and of every draw while tuning [default: 0]
+    /// Seed of the first values of what is learnt and of every draw while tuning [default: 0]
     #[arg(short, long, value_name = "N", allow_negative_numbers = true)]
     pub seed: Option<i64>,
 
     /// Rows of a step that go through the U-Net at once: fewer need less memory and give the same step
-    /// [default: all K + 2]
+    /// [default: all: K + 2; textual-inversion 4, dreambooth-lora 2]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub micro_batch: Option<i64>,
 

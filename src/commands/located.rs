@@ -10,7 +10,7 @@ use crate::config::{DrawingJob, ModelJob};
 use crate::device::{resolve_device, resolve_dtype};
 use crate::error::usage;
 use crate::io::hub::HubSettings;
-use crate::io::lora;
+use crate::io::lora::{self, LoraFacts};
 use crate::io::model_files::{ModelFiles, ModelOptions};
 use crate::libtorch::{self, Attention};
 use crate::models::autoencoder_kl::AutoencoderKlConfig;
@@ -84,7 +84,8 @@ impl LocatedModel {
         let loras = job
             .loras
             .iter()
-            .map(|(path, scale)| (path.as_path(), *scale));
+            .map(|(path, scale)| (path.as_path(), *scale))
+            .chain(job.tuned_lora.iter().map(|path| (path.as_path(), 1.0)));
         files.add_loras(&loras.collect::<Vec<_>>())?;
         let vae = match &job.vae {
             Some(name) => Some(find(name, None, None).context("--vae")?),
@@ -148,14 +149,21 @@ impl LocatedModel {
         }
     }
 
+    /// The LoRAs that the flags name.
+    fn named_loras(&self) -> Vec<LoraFacts> {
+        let mut loras = self.files.loras().facts();
+        loras.truncate(self.job.loras.len());
+        loras
+    }
+
     /// CRC-32 of the LoRA files that the settings only name, in their order; `None` without any.
     pub fn lora_crc32(&self) -> Option<String> {
-        lora::checksums(&self.files.loras().facts())
+        lora::checksums(&self.named_loras())
     }
 
     /// Tells where other LoRAs are merged than when `what` was made.
     pub fn check_loras(&self, made_with: &BaseFacts, what: &str, reporter: &Reporter) {
-        if let Some(warning) = made_with.other_loras(&self.files.loras().facts(), what) {
+        if let Some(warning) = made_with.other_loras(&self.named_loras(), what) {
             reporter.warn(&warning);
         }
     }

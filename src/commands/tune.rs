@@ -1,8 +1,9 @@
-//! `tune`: an actor from base images.
+//! `tune`: an actor from base images, or what a baseline learns from them.
 
 mod choice;
 mod crop;
 mod layout;
+mod method;
 mod photo;
 mod resume;
 
@@ -19,18 +20,15 @@ use super::located::LocatedModel;
 use super::picture::{differences, lora_settings};
 use super::session::Session;
 use super::{Prepared, create_folder, work_off};
-use crate::cli::sample::Preset;
 use crate::cli::tune::Kind;
-use crate::cli::{CommandLine, Crop, TuneFlags};
+use crate::cli::{CommandLine, Crop, Method, TuneFlags};
 use crate::config::batch::Settings;
 use crate::config::{TuneJob, plan};
 use crate::error::usage;
 use crate::io::atomic::write_bytes_atomically;
 use crate::oneactor::base_set::{BaseFacts, BaseSet};
-use crate::oneactor::loss::LossWeights;
-use crate::oneactor::projector::Head;
+use crate::oneactor::learner::{Learner, Origin, StepReport};
 use crate::oneactor::templates;
-use crate::oneactor::tune::{StepReport, TuneOptions, Tuner};
 use crate::sdxl::Backbone;
 pub(super) use choice::base_image;
 use choice::{describe_target, num_auxiliary, target};
@@ -64,18 +62,19 @@ pub(super) struct Tuning {
     /// The target where it is none of the base images.
     photo: Option<TargetPhoto>,
     target: usize,
+    /// K; 0 for a baseline, which has none.
     num_auxiliary: usize,
     model: Rc<LocatedModel>,
-    /// What the actor follows from.
+    /// What the result follows from.
     settings: Settings,
-    /// Whether the actor is there already.
+    /// Whether the result is there already.
     pub(super) is_finished: bool,
 }
 
 /// The files that tuning writes.
 pub(super) fn files(job: &TuneJob) -> Vec<PathBuf> {
     let layout = Layout::of(job);
-    vec![layout.log(), layout.actor(), layout.config()]
+    vec![layout.log(), layout.result(), layout.config()]
 }
 
 impl Prepared for Tuning {
@@ -110,7 +109,13 @@ pub(super) fn prepare(session: &Session, job: TuneJob) -> Result<Tuning> {
     }
     let base = BaseSet::read(&layout.base())?;
     let target = target(&job, &base)?;
-    let num_auxiliary = num_auxiliary(&job, &base)?;
+    let num_auxiliary = match job.method {
+        Method::Oneactor => num_auxiliary(&job, &base)?,
+        _ => {
+            method::check(&job, &base)?;
+            0
+        }
+    };
     let mut named = job.model.clone();
     named
         .model
@@ -129,7 +134,8 @@ pub(super) fn prepare(session: &Session, job: TuneJob) -> Result<Tuning> {
     let read = |path: &PathBuf| TargetPhoto::read(path, &layout, &base.facts, &model);
     let photo = job.target_image.as_ref().map(read).transpose()?;
     crop::check(job.crop, &base.facts, &model)?;
-    let mut settings = settings(&job, &base.facts, num_auxiliary, target, &model)?;
+    let mut settings = settings(&job, &base.facts, target, &model)?;
+    settings.extend(method::settings(&job, num_auxiliary));
     if job.crop != Crop::None {
         settings.insert("crop".to_owned(), json!(job.crop));
     }
@@ -149,11 +155,10 @@ pub(super) fn prepare(session: &Session, job: TuneJob) -> Result<Tuning> {
     })
 }
 
-/// What the actor follows from. The base set is known by its CRC-32.
+/// What the result of any method follows from. The base set is known by its CRC-32.
 fn settings(
     job: &TuneJob,
     base: &BaseFacts,
-    num_auxiliary: usize,
     target: usize,
     model: &LocatedModel,
 ) -> Result<Settings> {
@@ -165,12 +170,8 @@ fn settings(
         "target": target,
         "kind": job.kind,
         "max_steps": job.max_steps,
-        "num_auxiliary": num_auxiliary,
-        "lambda_1": job.lambda_1,
-        "lambda_2": job.lambda_2,
         "learning_rate": job.learning_rate,
         "weight_decay": job.weight_decay,
-        "preset": job.preset,
         "seed": job.seed,
         "model": model.files.name(),
         "variant": job.model.variant,
@@ -188,13 +189,13 @@ fn settings(
     Ok(settings)
 }
 
-/// Whether the folder holds the actor that these settings lead to.
+/// Whether the folder holds the result that these settings lead to.
 ///
 /// # Errors
 /// When it holds one of other settings.
 fn is_finished(layout: &Layout, settings: &Settings) -> Result<bool> {
     let config = fs::read_to_string(layout.config());
-    let (true, Ok(text)) = (layout.actor().is_file(), config) else {
+    let (true, Ok(text)) = (layout.result().is_file(), config) else {
         return Ok(false);
     };
     let there: Value = serde_json::from_str(&text).unwrap_or_default();
@@ -205,7 +206,7 @@ fn is_finished(layout: &Layout, settings: &Settings) -> Result<bool> {
     }
     Err(usage(format!(
         "{} was tuned with other settings ({}): copy the folder, or tune again with --overwrite",
-        layout.actor().display(),
+        layout.result().display(),
         differences.join("; ")
     )))
 }
@@ -220,14 +221,14 @@ pub(super) fn execute(session: &Session, tuning: Tuning) -> Result<()> {
     if tuning.is_finished {
         session
             .reporter
-            .note(&format!("{} is there already", layout.actor().display()));
+            .note(&format!("{} is there already", layout.result().display()));
         return Ok(());
     }
     describe_target(job, &tuning.base, tuning.target, session);
     let started = Instant::now();
     let backbone = session.load(&tuning.model)?;
     create_folder(&job.output_dir)?;
-    // Until the new actor is there, the old one is none of these settings.
+    // Until the new result is there, the old one is none of these settings.
     let _ = fs::remove_file(layout.config());
     session.reporter.note("encoding prompts and target");
     let joined;
@@ -240,35 +241,24 @@ pub(super) fn execute(session: &Session, tuning: Tuning) -> Result<()> {
         }
     };
     let crop = crop::resolve(session, job.crop, &backbone, base, tuning.target)?;
-    let mut tuner = Tuner::new(&backbone, base, options(&tuning, &crop))?;
-    // Prompts and target are encoded: from here on only the U-Net runs.
-    backbone.release_text_encoders();
+    let mut learner = method::learner(&tuning, &crop, &backbone, base)?;
+    // Target and, but for textual inversion, prompts are encoded: from here on only the U-Net runs.
+    if job.method != Method::TextualInversion {
+        backbone.release_text_encoders();
+    }
     backbone.release_vae();
-    resume(session, &layout, &tuning.settings, &mut tuner)?;
-    learn(session, &layout, &tuning, &mut tuner)?;
+    resume(session, &layout, &tuning.settings, learner.as_mut())?;
+    learn(session, &layout, &tuning, learner.as_mut())?;
 
-    let convergence = tuner.convergence();
-    let summary = json!({
-        "steps": tuner.steps_taken(),
-        "best_step": convergence.best_step,
-        "best_validation": convergence.best,
-        "converged": convergence.is_reached(),
-    });
-    session.reporter.note(&format!(
-        "{} steps, {}; the best projector is that of step {}",
-        tuner.steps_taken(),
-        if convergence.is_reached() {
-            "converged"
-        } else {
-            "the most allowed"
-        },
-        convergence.best_step
-    ));
-    let mut actor = tuner.into_actor(base)?;
+    let summary = summary(session, &tuning, learner.as_ref());
+    let mut facts = tuning.base.facts.clone();
     // Those of the base images may be others.
-    actor.facts.model.loras = backbone.facts.loras.clone();
-    actor.target_image = tuning.photo.as_ref().map(|photo| photo.facts.clone());
-    write_bytes_atomically(&layout.actor(), &actor.to_bytes()?)?;
+    facts.model.loras = backbone.facts.loras.clone();
+    let origin = Origin {
+        facts,
+        target_image: tuning.photo.as_ref().map(|photo| photo.facts.clone()),
+    };
+    write_bytes_atomically(&layout.result(), &learner.file(&origin)?)?;
     save_config(
         session,
         &tuning,
@@ -280,28 +270,63 @@ pub(super) fn execute(session: &Session, tuning: Tuning) -> Result<()> {
     for path in [layout.checkpoint(), layout.checkpoint_config()] {
         let _ = fs::remove_file(path);
     }
+    let kind = match job.method {
+        Method::Oneactor => "actor",
+        method => method.name(),
+    };
     session.wrote(&layout.log(), "log", Value::Null);
-    session.wrote(&layout.actor(), "actor", summary);
+    session.wrote(&layout.result(), kind, summary);
     session.wrote(&layout.config(), "config", Value::Null);
     Ok(())
 }
 
-/// Takes steps until the criterion or the limit ends them, each a row of tune.jsonl.
-fn learn(session: &Session, layout: &Layout, tuning: &Tuning, tuner: &mut Tuner) -> Result<()> {
-    let mut log = open_log(&layout.log(), tuner.steps_taken())?;
-    let steps = tuning.job.max_steps - tuner.steps_taken().min(tuning.job.max_steps);
+/// How the tuning has ended, told and returned.
+fn summary(session: &Session, tuning: &Tuning, learner: &dyn Learner) -> Value {
+    let convergence = learner.convergence();
+    let what = match tuning.job.method {
+        Method::TextualInversion => "embedding",
+        Method::DreamboothLora => "LoRA",
+        _ => "projector",
+    };
+    session.reporter.note(&format!(
+        "{} steps, {}; the best {what} is that of step {}",
+        learner.steps_taken(),
+        if convergence.is_reached() {
+            "converged"
+        } else {
+            "the most allowed"
+        },
+        convergence.best_step
+    ));
+    json!({
+        "steps": learner.steps_taken(),
+        "best_step": convergence.best_step,
+        "best_validation": convergence.best,
+        "converged": convergence.is_reached(),
+    })
+}
+
+/// Takes steps until the criterion or the limit ends them, each a row of the log.
+fn learn(
+    session: &Session,
+    layout: &Layout,
+    tuning: &Tuning,
+    learner: &mut dyn Learner,
+) -> Result<()> {
+    let mut log = open_log(&layout.log(), learner.steps_taken())?;
+    let steps = tuning.job.max_steps - learner.steps_taken().min(tuning.job.max_steps);
     session.reporter.start("tuning", steps);
-    while !tuner.is_done() {
+    while !learner.is_done() {
         let started = Instant::now();
-        let report = tuner.step()?;
+        let report = learner.step()?;
         let row = row(&report, started.elapsed().as_secs_f64());
         writeln!(log, "{row}").with_context(|| format!("writing {}", layout.log().display()))?;
         session
             .reporter
-            .advance(&format!("loss {:.4}", report.loss));
+            .advance(&format!("loss {:.4}", report.losses.loss));
         let stopped = session.signals.check();
         if stopped.is_err() || report.step.is_multiple_of(CHECKPOINT_EVERY) {
-            save_checkpoint(layout, &tuning.settings, tuner)?;
+            save_checkpoint(layout, &tuning.settings, learner)?;
         }
         stopped?;
     }
@@ -310,40 +335,16 @@ fn learn(session: &Session, layout: &Layout, tuning: &Tuning, tuner: &mut Tuner)
 }
 
 fn row(report: &StepReport, seconds: f64) -> Value {
-    json!({
+    let mut row = json!({
         "step": report.step,
-        "loss": report.loss,
-        "loss_target": report.loss_target,
-        "loss_auxiliary": report.loss_auxiliary,
-        "loss_average": report.loss_average,
+        "loss": report.losses.loss,
         "validation": report.validation,
         "seconds": seconds,
-    })
-}
-
-fn options(tuning: &Tuning, crop: &Resolved) -> TuneOptions {
-    let Tuning {
-        job, num_auxiliary, ..
-    } = tuning;
-    TuneOptions {
-        target: tuning.target,
-        crop: crop.part,
-        kind: kind(job.kind),
-        head: match job.preset {
-            Preset::Paper => Head::AdaIn,
-            Preset::Release => Head::LayerNorm,
-        },
-        max_steps: job.max_steps,
-        num_auxiliary: *num_auxiliary,
-        loss_weights: LossWeights {
-            lambda_1: job.lambda_1,
-            lambda_2: job.lambda_2,
-        },
-        learning_rate: job.learning_rate,
-        weight_decay: job.weight_decay,
-        seed: job.seed,
-        micro_batch: job.micro_batch.unwrap_or(num_auxiliary + 2),
+    });
+    for (name, loss) in &report.losses.parts {
+        row[*name] = json!(loss);
     }
+    row
 }
 
 fn kind(kind: Kind) -> templates::Kind {
@@ -354,7 +355,7 @@ fn kind(kind: Kind) -> templates::Kind {
     }
 }
 
-/// Writes tune.json: the resolved settings, and what a reader may want to know.
+/// Writes tune.json, or a baseline's own: the resolved settings, and what a reader may want to know.
 fn save_config(
     session: &Session,
     tuning: &Tuning,

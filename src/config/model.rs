@@ -27,6 +27,9 @@ pub struct ModelJob {
     pub vae: Option<String>,
     /// LoRA files, each with its scale, in the order in which they were named.
     pub loras: Vec<(PathBuf, f64)>,
+    /// A LoRA that is what a method has tuned, behind those.
+    #[serde(skip)]
+    pub tuned_lora: Option<PathBuf>,
     /// `auto`, `cpu`, `cuda` or `cuda:N`.
     pub device: String,
     /// Number format of the networks.
@@ -68,6 +71,7 @@ impl ModelJob {
                 .flatten()
                 .map(|text| lora(text))
                 .collect::<Result<_>>()?,
+            tuned_lora: None,
             device: device(flags.device.as_deref().unwrap_or("auto"))?,
             dtype: flags.dtype.unwrap_or(Dtype::Auto),
             tf32: flags.tf32,

@@ -109,6 +109,12 @@ impl SampleJob {
             check_baseline(method, given, flags)?;
         }
         consistory::check(flags)?;
+        if method == Method::DreamboothLora && flags.compare == Some(true) {
+            return Err(usage(
+                "found --compare with --method dreambooth-lora, which draws with a model of its own: draw the plain \
+                 pictures by themselves, with --no-actor and without --method",
+            ));
+        }
         Self::check_with(flags, || actors(given, method, no_actor))
     }
 

@@ -300,6 +300,12 @@ impl Maker<'_> {
         }
         let tune = layers::layered(&[&top, &flags, &of_tune, &rows, &self.model]);
         let tune = TuneJob::check(&layers::read(tune)?)?;
+        if tune.method != Method::Oneactor {
+            return Err(usage(format!(
+                "key `method`: found {}, expected oneactor: a story is drawn with actors",
+                tune.method.name()
+            )));
+        }
         check_counts(&tune, base.num_images)?;
         Ok(Description { base, tune })
     }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{ModelJob, check};
 use crate::cli::sample::Preset;
 use crate::cli::tune::Kind;
-use crate::cli::{Crop, Target, TuneFlags};
+use crate::cli::{Crop, Method, Target, TuneFlags};
 use crate::error::usage;
 
 /// A checked job of `tune`. Target and auxiliary count are checked against the base set when it
@@ -20,6 +20,8 @@ pub struct TuneJob {
     /// Folder of the results; that of the base images but in an ablation.
     #[serde(skip)]
     pub output_dir: PathBuf,
+    /// What is tuned.
+    pub method: Method,
     /// Which base image is the target.
     pub target: Target,
     /// A photo that is the target in place of a base image.
@@ -73,7 +75,13 @@ impl TuneJob {
             )));
         }
         let kind = flags.kind.unwrap_or(Kind::Character);
+        let method = flags.method.unwrap_or_default();
+        if method != Method::Oneactor {
+            check_baseline(method, flags)?;
+        }
+        let (max_steps, learning_rate) = defaults(method);
         Ok(Self {
+            method,
             output_dir: dir.clone(),
             dir,
             target: target(flags.target.unwrap_or(Target::Auto))?,
@@ -82,7 +90,7 @@ impl TuneJob {
             kind,
             max_steps: check::count(
                 "--max-steps",
-                flags.max_steps.unwrap_or(1000),
+                flags.max_steps.unwrap_or(max_steps),
                 1..=1_000_000,
             )?,
             num_auxiliary: flags
@@ -99,7 +107,7 @@ impl TuneJob {
             )?,
             learning_rate: check::number(
                 "--learning-rate",
-                flags.learning_rate.unwrap_or(1e-4),
+                flags.learning_rate.unwrap_or(learning_rate),
                 1e-9..=1.0,
             )?,
             weight_decay: check::number(
@@ -114,6 +122,49 @@ impl TuneJob {
             model: ModelJob::check(&flags.model)?,
         })
     }
+}
+
+/// Most steps and learning rate, where the flags say nothing: of the paper; of textual inversion (arXiv 2208.01618,
+/// Sec. 4), whose base rate this is; of DreamBooth (arXiv 2208.12242, Sec. 4) and, since LoRA needs a larger rate than
+/// whole weights, of diffusers' `train_dreambooth_lora_sdxl.py`.
+fn defaults(method: Method) -> (i64, f64) {
+    match method {
+        Method::TextualInversion => (5000, 5e-3),
+        _ => (1000, 1e-4),
+    }
+}
+
+/// A baseline learns from one picture and has no clusters.
+fn check_baseline(method: Method, flags: &TuneFlags) -> Result<()> {
+    let name = method.name();
+    if !method.is_tuned() {
+        return Err(usage(format!(
+            "--method {name}: there is nothing to tune: `oneactor sample DIR --method {name}` takes the folder of the \
+             base images"
+        )));
+    }
+    for (flag, is_given) in [
+        ("--crop", flags.crop.is_some_and(|crop| crop != Crop::None)),
+        ("--num-auxiliary", flags.num_auxiliary.is_some()),
+        ("--lambda-1", flags.lambda_1.is_some()),
+        ("--lambda-2", flags.lambda_2.is_some()),
+        ("--without-aux", flags.without_aux == Some(true)),
+        ("--without-aver", flags.without_aver == Some(true)),
+        ("--preset", flags.preset.is_some()),
+    ] {
+        if is_given {
+            return Err(usage(format!(
+                "found {flag} with --method {name}, which has none: leave one of them out"
+            )));
+        }
+    }
+    if method == Method::TextualInversion && flags.model.cpu_offload == Some(true) {
+        return Err(usage(format!(
+            "found --cpu-offload with --method {name}, whose every step needs text encoders and U-Net: leave one of \
+             them out"
+        )));
+    }
+    Ok(())
 }
 
 /// A box is checked against the size of the base images once that is known.
@@ -247,6 +298,68 @@ mod tests {
         }
         let named = TuneJob::check(&flags(Crop::Box([0, 0, 32, 32])))?;
         assert_eq!(named.crop, Crop::Box([0, 0, 32, 32]));
+        Ok(())
+    }
+
+    #[test]
+    fn a_baseline_has_defaults_of_its_own_and_refuses_what_it_has_not() -> Result<()> {
+        let flags = |method| TuneFlags {
+            dir: Some("runs/hobbit".into()),
+            method: Some(method),
+            ..TuneFlags::default()
+        };
+        let job = TuneJob::check(&flags(Method::TextualInversion))?;
+        assert_eq!((job.max_steps, job.learning_rate), (5000, 5e-3));
+        let job = TuneJob::check(&flags(Method::DreamboothLora))?;
+        assert_eq!((job.max_steps, job.learning_rate), (1000, 1e-4));
+        let refused = |flags: &TuneFlags| {
+            let error = TuneJob::check(flags).expect_err("it is refused");
+            error.to_string()
+        };
+        for (flag, wrong) in [
+            (
+                "--lambda-1",
+                TuneFlags {
+                    lambda_1: Some(0.5),
+                    ..flags(Method::DreamboothLora)
+                },
+            ),
+            (
+                "--without-aver",
+                TuneFlags {
+                    without_aver: Some(true),
+                    ..flags(Method::TextualInversion)
+                },
+            ),
+            (
+                "--num-auxiliary",
+                TuneFlags {
+                    num_auxiliary: Some(3),
+                    ..flags(Method::TextualInversion)
+                },
+            ),
+            (
+                "--crop",
+                TuneFlags {
+                    crop: Some(Crop::Face),
+                    ..flags(Method::DreamboothLora)
+                },
+            ),
+            (
+                "--preset",
+                TuneFlags {
+                    preset: Some(Preset::Paper),
+                    ..flags(Method::DreamboothLora)
+                },
+            ),
+        ] {
+            let message = refused(&wrong);
+            assert!(
+                message.starts_with(&format!("found {flag} with --method")),
+                "{message}"
+            );
+        }
+        assert!(refused(&flags(Method::IpAdapter)).contains("nothing to tune"));
         Ok(())
     }
 

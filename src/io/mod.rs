@@ -12,6 +12,7 @@ pub mod html;
 pub mod hub;
 mod ldm_names;
 pub mod lora;
+pub mod low_rank;
 pub mod model_files;
 mod model_layout;
 pub mod photo;

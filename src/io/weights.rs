@@ -22,6 +22,7 @@ use super::blob::Blob;
 use super::finite_scan::{Values, list};
 use super::ldm_names::{LdmNames, Part, Place, UnetNames};
 use super::lora::{LoraSet, LorasOfNetwork};
+use super::low_rank::{LowRank, LowRankSet};
 use super::single_file::{Component, is_no_weight};
 use crate::error::model;
 
@@ -76,6 +77,8 @@ pub struct Weights {
     component: Option<Arc<Component>>,
     /// What is merged into the weights.
     loras: Option<LorasOfNetwork>,
+    /// What is learnt beside the weights.
+    updates: Option<Rc<LowRankSet>>,
     files: Vec<Rc<str>>,
     used: RefCell<BTreeSet<String>>,
     read: RefCell<Vec<Values>>,
@@ -130,6 +133,7 @@ impl Weights {
             entries,
             component,
             loras: None,
+            updates: None,
             files,
             used: RefCell::default(),
             read: RefCell::default(),
@@ -147,6 +151,13 @@ impl Weights {
             _ => UnetNames::of_diffusers(self.entries.keys().map(String::as_str)),
         };
         self.loras = LorasOfNetwork::new(loras, component, unet);
+        self
+    }
+
+    /// Gives layers an update that is learnt.
+    #[must_use]
+    pub fn with_updates(mut self, updates: Option<Rc<LowRankSet>>) -> Weights {
+        self.updates = updates;
         self
     }
 
@@ -321,6 +332,12 @@ impl WeightPath<'_> {
     /// As [`WeightPath::tensor`], as the checkpoint has it, without LoRAs.
     pub fn tensor_of_checkpoint(&self, name: &str, shape: &[i64]) -> Tensor {
         self.weights.load(&self.key(name), shape, false)
+    }
+
+    /// The update that is learnt of the linear layer at this place; `None` where none is.
+    pub fn low_rank(&self, d_in: i64, d_out: i64) -> Option<LowRank> {
+        let updates = self.weights.updates.as_ref()?;
+        updates.of(&self.prefix, (d_in, d_out), self.weights.device)
     }
 
     /// Whether the checkpoint has a tensor of this name here.

@@ -114,12 +114,22 @@ impl ClipTextModel {
     }
 
     /// Encodes `input_ids [B, S]`.
+    pub fn forward(&self, input_ids: &Tensor) -> ClipTextOutput {
+        self.forward_embeddings(input_ids, self.token_embeddings(input_ids))
+    }
+
+    /// The embedding of each token, without its position: `input_ids [B, S]` to `[B, S, D]`.
+    pub fn token_embeddings(&self, input_ids: &Tensor) -> Tensor {
+        Tensor::embedding(&self.token_embedding, input_ids, -1, false, false)
+    }
+
+    /// As [`forward`](Self::forward), of the embeddings `tokens [B, S, D]`, which may be others than those of the
+    /// ids. Differentiable in them.
     ///
     /// The pooled place is the first end-of-text token. Configs of older checkpoints give its id
     /// as 2, which no vocabulary means; then it is the largest id, as in transformers.
-    pub fn forward(&self, input_ids: &Tensor) -> ClipTextOutput {
+    pub fn forward_embeddings(&self, input_ids: &Tensor, tokens: Tensor) -> ClipTextOutput {
         let s = input_ids.size()[1];
-        let tokens = Tensor::embedding(&self.token_embedding, input_ids, -1, false, false);
         let mut hidden_states = vec![tokens + self.position_embedding.narrow(0, 0, s)]; // [B, S, D]
         for layer in &self.layers {
             let next = layer.forward(hidden_states.last().expect("begins with the embeddings"));

@@ -56,7 +56,7 @@ impl ConditioningEmbedding {
 /// The two kinds of middle block.
 enum Middle {
     CrossAttn(Box<MidBlock>),
-    Resnet(ResnetBlock2D),
+    Resnet(Box<ResnetBlock2D>),
 }
 
 impl Middle {
@@ -65,7 +65,7 @@ impl Middle {
             MidBlockType::UNetMidBlock2DCrossAttn => {
                 Middle::CrossAttn(Box::new(MidBlock::new(path, last)))
             }
-            MidBlockType::UNetMidBlock2D => Middle::Resnet(ResnetBlock2D::new(
+            MidBlockType::UNetMidBlock2D => Middle::Resnet(Box::new(ResnetBlock2D::new(
                 &(path / "resnets" / 0),
                 &ResnetConfig {
                     in_channels: last.out_channels,
@@ -74,7 +74,7 @@ impl Middle {
                     eps: last.eps,
                     temb_channels: Some(last.temb_channels),
                 },
-            )),
+            ))),
         }
     }
 

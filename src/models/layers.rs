@@ -2,12 +2,14 @@
 
 use tch::Tensor;
 
+use crate::io::low_rank::LowRank;
 use crate::io::weights::WeightPath;
 
-/// `y = x Wᵀ + b`.
+/// `y = x Wᵀ + b`, and `+ (x Aᵀ) Bᵀ` while a low-rank update of W is learnt.
 pub struct Linear {
     weight: Tensor,
     bias: Option<Tensor>,
+    update: Option<LowRank>,
 }
 
 impl Linear {
@@ -16,6 +18,7 @@ impl Linear {
         Linear {
             weight: path.tensor("weight", &[d_out, d_in]),
             bias: Some(path.tensor("bias", &[d_out])),
+            update: path.low_rank(d_in, d_out),
         }
     }
 
@@ -24,12 +27,17 @@ impl Linear {
         Linear {
             weight: path.tensor("weight", &[d_out, d_in]),
             bias: None,
+            update: path.low_rank(d_in, d_out),
         }
     }
 
     /// `[.., D_in]` to `[.., D_out]`.
     pub fn forward(&self, xs: &Tensor) -> Tensor {
-        xs.linear(&self.weight, self.bias.as_ref())
+        let ys = xs.linear(&self.weight, self.bias.as_ref());
+        match &self.update {
+            None => ys,
+            Some(update) => ys + update.forward(xs),
+        }
     }
 }
 

@@ -6,9 +6,10 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use tch::{Device, Kind, Tensor};
 
-use super::base_set::{BaseFacts, BaseSet};
+use super::base_set::BaseFacts;
 use super::base_word::BaseWordPrompt;
 use super::guidance::Offsets;
+use super::learner::Origin;
 use super::projector::{Head, Projector, ProjectorConfig};
 use super::templates;
 use crate::error::usage;
@@ -111,8 +112,12 @@ impl Actor {
     /// # Errors
     /// When a tensor can not be saved.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let origin = Origin {
+            facts: self.facts.clone(),
+            target_image: self.target_image.clone(),
+        };
         let mut file = TensorFile {
-            metadata: self.facts.to_metadata(),
+            metadata: origin.metadata(FORMAT),
             ..TensorFile::default()
         };
         for (name, tensor) in self.projector.parameters() {
@@ -121,7 +126,6 @@ impl Actor {
         file.insert("encoder_features", &self.encoder_features);
         let config = &self.projector.config;
         for (key, value) in [
-            ("format", FORMAT.to_string()),
             ("kind", text_of(&self.kind)?),
             ("target", self.target.to_string()),
             ("head", text_of(&config.head)?),
@@ -133,11 +137,6 @@ impl Actor {
             ),
         ] {
             file.metadata.insert(key.to_string(), value);
-        }
-        if let Some(TargetImage { name, crc32 }) = self.target_image.clone() {
-            let entries = [("target_image", name), ("target_image_crc32", crc32)];
-            file.metadata
-                .extend(entries.map(|(key, value)| (key.to_string(), value)));
         }
         file.to_bytes()
     }
@@ -214,26 +213,6 @@ impl Actor {
             projector: Projector::from_parameters(config, &parameters, device)?,
             encoder_features,
         })
-    }
-
-    /// The actor that tuning on `base`, whose words have so many tokens, has led to.
-    pub fn new(
-        base: &BaseSet,
-        tokens_of_words: Vec<i64>,
-        kind: templates::Kind,
-        target: usize,
-        projector: Projector,
-    ) -> Actor {
-        let device = projector.parameters()["linear.bias"].device();
-        Actor {
-            facts: base.facts.clone(),
-            tokens_of_words,
-            kind,
-            target,
-            target_image: None,
-            projector,
-            encoder_features: base.encoder_features.to_device(device),
-        }
     }
 }
 

@@ -120,7 +120,7 @@ impl BaseSet {
 
 impl BaseFacts {
     /// As text for a file's metadata.
-    pub(super) fn to_metadata(&self) -> std::collections::BTreeMap<String, String> {
+    pub fn to_metadata(&self) -> std::collections::BTreeMap<String, String> {
         let words = match &self.base_words[..] {
             [word] => ("base_word", word.clone()),
             words => ("base_words", serde_json::json!(words).to_string()),
@@ -153,7 +153,10 @@ impl BaseFacts {
     }
 
     /// From a file's metadata.
-    pub(super) fn from_file(file: &TensorFile, path: &Path) -> Result<Self> {
+    ///
+    /// # Errors
+    /// When they say nothing of base images.
+    pub fn from_file(file: &TensorFile, path: &Path) -> Result<Self> {
         let text = |key: &str| file.text(key, path).map(str::to_owned);
         let loras = file.metadata.get("loras").map_or("[]", String::as_str);
         let loras = serde_json::from_str(loras)

@@ -142,14 +142,6 @@ impl Projector {
         &self.parameters
     }
 
-    /// A copy of the parameters as they are now.
-    pub fn snapshot(&self) -> BTreeMap<String, Tensor> {
-        self.parameters
-            .iter()
-            .map(|(name, t)| (name.clone(), t.detach().copy()))
-            .collect()
-    }
-
     /// φ: features `h [N, C, H, W]` of all base images and the base word's embedding `c_b [W, D]`
     /// to one offset each, `c_Δ [N, W, D]`, all f32.
     pub fn forward(&self, h: &Tensor, c_b: &Tensor) -> Tensor {
@@ -263,6 +255,7 @@ fn shapes(config: &ProjectorConfig) -> BTreeMap<String, Vec<i64>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::learner::snapshot;
     use super::*;
 
     fn config(head: Head) -> ProjectorConfig {
@@ -299,7 +292,7 @@ mod tests {
     #[test]
     fn parameters_that_do_not_fit_are_refused() {
         let projector = Projector::new(config(Head::LayerNorm), 1, Device::Cpu);
-        let mut tensors = projector.snapshot();
+        let mut tensors = snapshot(projector.parameters());
         tensors.insert("extra".into(), Tensor::new());
         let refused = Projector::from_parameters(config(Head::LayerNorm), &tensors, Device::Cpu);
         assert!(

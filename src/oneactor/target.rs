@@ -5,6 +5,7 @@ use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
 use super::base_set::BaseSet;
+use super::crop::{CropBox, enlarged, with_proportions};
 use crate::sdxl::{Backbone, finite};
 
 /// The base set with a photo `[1, 3, H, W]` in [0, 1] behind its images, so that it can be the
@@ -53,6 +54,22 @@ pub fn with_photo(
         encoder_features: join(&base.encoder_features, h),
         seeds: [&base.seeds[..], &[-1]].concat(),
     })
+}
+
+/// z_0 of the target `[1, C, H, W]`, of its mirror image and, where a part is named, of that part enlarged
+/// (Sec. 3.2) `[2 or 3, C, H, W]`: what a step draws one of.
+///
+/// # Errors
+/// When the picture holds a value that is not finite.
+pub fn variants(backbone: &Backbone, target: &Tensor, crop: Option<CropBox>) -> Result<Tensor> {
+    let picture = backbone.decode(target)?; // [1, 3, H, W]
+    let mut variants = vec![target.shallow_clone(), backbone.encode(&picture.flip([-1]))];
+    if let Some(part) = crop {
+        let (_, _, height, width) = picture.size4()?;
+        let part = with_proportions(part, width, height);
+        variants.push(backbone.encode(&enlarged(&picture, part)));
+    }
+    Ok(Tensor::cat(&variants, 0))
 }
 
 /// The most typical of N base images by their features `h [N, C, H, W]`: the one with the smallest sum

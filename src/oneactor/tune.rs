@@ -1,9 +1,4 @@
 //! Tuning, Algorithm 1 (Sec. 3.2): draw a batch, embed, noise, predict, three losses, step.
-//!
-//! Everything random in step k follows from the seed and k alone, so that a tuning that was
-//! interrupted goes on as if it had not been.
-
-mod checkpoint;
 
 use std::collections::BTreeMap;
 
@@ -11,32 +6,19 @@ use anyhow::{Result, bail};
 use tch::{Kind, Tensor};
 
 use super::actor::Actor;
-use super::adamw::AdamW;
 use super::base_set::BaseSet;
 use super::base_word::BaseWordPrompt;
-use super::convergence::{Convergence, VALIDATE_EVERY};
-use super::crop::{CropBox, enlarged, with_proportions};
+use super::crop::CropBox;
+use super::diffusion_rows::{DiffusionRows, is_finite, loss_scale, parts, require_finite};
+use super::learner::{Course, Learner, Losses, Origin, Progress};
 use super::loss::{
-    LossWeights, auxiliary_loss, average_loss, row_errors, row_weights, target_loss, total_loss,
+    LossWeights, auxiliary_loss, average_loss, row_weights, target_loss, total_loss,
 };
 use super::projector::{Head, Projector, ProjectorConfig};
+use super::target::variants;
 use super::templates;
 use crate::error::usage;
 use crate::sdxl::Backbone;
-
-/// Batches of the convergence criterion.
-const VALIDATION_BATCHES: i64 = 6;
-/// Seeds of the criterion lie apart from those of the steps.
-const VALIDATION_SEED: i64 = 0x5EED_0000_0000;
-/// What the loss is multiplied by before it is differentiated, and its gradient divided by in f32. A
-/// gradient in fp16 loses its smallest values unless the loss is scaled up; on a network of SDXL's
-/// shape 2¹² leaves 0.6 % of error in the gradient of the text embedding against 7 % without.
-pub fn loss_scale(kind: Kind) -> f64 {
-    match kind {
-        Kind::Half => 4096.0,
-        _ => 1.0,
-    }
-}
 
 /// What to tune, and how.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,37 +31,12 @@ pub struct TuneOptions {
     pub kind: templates::Kind,
     /// The projector's last layer.
     pub head: Head,
-    /// Steps at most.
-    pub max_steps: usize,
     /// K, auxiliary samples in a batch.
     pub num_auxiliary: usize,
     /// λ1 and λ2.
     pub loss_weights: LossWeights,
-    /// AdamW's learning rate.
-    pub learning_rate: f64,
-    /// AdamW's weight decay.
-    pub weight_decay: f64,
-    /// Seed of everything random.
-    pub seed: i64,
-    /// Rows that go through the U-Net together; fewer need less memory and give the same step.
-    pub micro_batch: usize,
-}
-
-/// One step as `tune.jsonl` records it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct StepReport {
-    /// Counted from 1.
-    pub step: usize,
-    /// L, Eq. (14).
-    pub loss: f64,
-    /// L_tar, Eq. (10).
-    pub loss_target: f64,
-    /// L_aux, Eq. (11).
-    pub loss_auxiliary: f64,
-    /// L_aver, Eq. (13).
-    pub loss_average: f64,
-    /// L on the fixed pairs, at the steps where it is looked at.
-    pub validation: Option<f64>,
+    /// Steps, rate, seed.
+    pub course: Course,
 }
 
 /// One batch of K + 2 rows: the target, K auxiliary samples, the average.
@@ -88,12 +45,8 @@ pub struct Batch {
     pub template: usize,
     /// The K auxiliary samples, as places among the base images.
     pub auxiliary: Vec<i64>,
-    /// Latents of the rows `[K + 2, C, H, W]`.
-    pub z_0: Tensor,
-    /// Noise of the rows.
-    pub eps: Tensor,
-    /// Timesteps of the rows `[K + 2]`.
-    pub timesteps: Tensor,
+    /// The K + 2 rows.
+    pub rows: DiffusionRows,
 }
 
 /// A tuning under way.
@@ -108,10 +61,7 @@ pub struct Tuner<'a> {
     target_variants: Tensor,
     templates: Vec<BaseWordPrompt>,
     projector: Projector,
-    optimizer: AdamW,
-    step: usize,
-    convergence: Convergence,
-    best: BTreeMap<String, Tensor>,
+    progress: Progress,
 }
 
 impl<'a> Tuner<'a> {
@@ -158,14 +108,7 @@ impl<'a> Tuner<'a> {
         let h = base.encoder_features.to_device(device);
         let latents = base.latents.to_device(device);
         let target = latents.narrow(0, options.target as i64, 1);
-        let picture = backbone.decode(&target)?; // [1, 3, H, W]
-        let mut target_variants = vec![target, backbone.encode(&picture.flip([-1]))];
-        if let Some(part) = options.crop {
-            let (_, _, height, width) = picture.size4()?;
-            let part = with_proportions(part, width, height);
-            target_variants.push(backbone.encode(&enlarged(&picture, part)));
-        }
-        let target_variants = Tensor::cat(&target_variants, 0);
+        let target_variants = variants(backbone, &target, options.crop)?;
 
         let (_, c, height, width) = h.size4()?;
         let config = ProjectorConfig {
@@ -174,12 +117,9 @@ impl<'a> Tuner<'a> {
             token_width: c_b.size()[1],
             head: options.head,
         };
-        let projector = Projector::new(config, options.seed, device);
+        let projector = Projector::new(config, options.course.seed, device);
         let mut tuner = Tuner {
-            optimizer: AdamW::new(options.learning_rate, options.weight_decay),
-            best: projector.snapshot(),
-            convergence: Convergence::new(f64::INFINITY),
-            step: 0,
+            progress: Progress::new(options.course, projector.parameters()),
             backbone,
             options,
             h,
@@ -188,59 +128,13 @@ impl<'a> Tuner<'a> {
             templates,
             projector,
         };
-        tuner.convergence = Convergence::new(tuner.validate());
+        tuner.begin();
         Ok(tuner)
-    }
-
-    /// Steps taken so far.
-    pub fn steps_taken(&self) -> usize {
-        self.step
-    }
-
-    /// Whether tuning is at its end: converged, or out of steps.
-    pub fn is_done(&self) -> bool {
-        self.step >= self.options.max_steps || self.convergence.is_reached()
-    }
-
-    /// The criterion so far.
-    pub fn convergence(&self) -> &Convergence {
-        &self.convergence
     }
 
     /// φ as it is now, to be looked at or replaced.
     pub fn projector_mut(&mut self) -> &mut Projector {
         &mut self.projector
-    }
-
-    /// One step of Algorithm 1 on a batch of its own.
-    ///
-    /// # Errors
-    /// When the loss is not finite.
-    pub fn step(&mut self) -> Result<StepReport> {
-        self.step += 1;
-        let batch = self.draw(
-            self.options
-                .seed
-                .wrapping_mul(1_000_003)
-                .wrapping_add(self.step as i64),
-        );
-        let errors = self.learn(&batch)?;
-        let look = self.step.is_multiple_of(VALIDATE_EVERY) || self.step == self.options.max_steps;
-        let validation = look.then(|| self.validate());
-        if let Some(validation) = validation
-            && self.convergence.look(self.step, validation)
-        {
-            self.best = self.projector.snapshot();
-        }
-        let value = |loss: Tensor| loss.double_value(&[]);
-        Ok(StepReport {
-            step: self.step,
-            loss: value(total_loss(&errors, self.options.loss_weights)),
-            loss_target: value(target_loss(&errors)),
-            loss_auxiliary: value(auxiliary_loss(&errors)),
-            loss_average: value(average_loss(&errors)),
-            validation,
-        })
     }
 
     /// Draws a batch: one variant of the target, K auxiliary samples, one template, and for every
@@ -273,18 +167,10 @@ impl<'a> Tuner<'a> {
             ],
             0,
         );
-        let timesteps = Tensor::randint(
-            self.backbone.noise_schedule.num_train_timesteps(),
-            [k as i64 + 2],
-            cpu,
-        );
-        let eps = Tensor::randn(z_0.size(), (Kind::Float, tch::Device::Cpu));
         Batch {
             template,
             auxiliary,
-            z_0,
-            eps: eps.to_device(device),
-            timesteps: timesteps.to_device(device),
+            rows: DiffusionRows::draw(self.backbone, z_0),
         }
     }
 
@@ -306,18 +192,14 @@ impl<'a> Tuner<'a> {
 
     /// `‖ε - ε_θ(z_t, t, c')‖²` of some rows of a batch under these offsets.
     fn errors(&self, batch: &Batch, c_delta: &Tensor, first: i64, count: i64) -> Tensor {
-        let part = |t: &Tensor| t.narrow(0, first, count);
         let template = &self.templates[batch.template];
-        let schedule = &self.backbone.noise_schedule;
-        let (z_0, eps, timesteps) = (part(&batch.z_0), part(&batch.eps), part(&batch.timesteps));
-        let z_t = schedule.add_noise(&z_0, &eps, &timesteps);
-        let c_prime = template.shifted(&part(c_delta));
+        let c_prime = template.shifted(&c_delta.narrow(0, first, count));
         let conditioning = template
             .conditioning
             .repeat(count)
             .with_prompt_embeds(c_prime);
-        let noise_pred = self.backbone.predict(&z_t, &timesteps, &conditioning);
-        row_errors(&noise_pred, &schedule.target(&z_0, &eps, &timesteps))
+        let rows = batch.rows.narrow(first, count);
+        rows.errors(self.backbone, &conditioning)
     }
 
     /// One optimiser step on this batch; returns every row's error before it, `[K + 2]`.
@@ -327,7 +209,7 @@ impl<'a> Tuner<'a> {
     pub fn learn(&mut self, batch: &Batch) -> Result<Tensor> {
         let (errors, usable) = self.differentiate(batch)?;
         if usable {
-            self.optimizer.step(self.projector.parameters());
+            self.progress.descend(self.projector.parameters(), 1.0);
         }
         Ok(errors)
     }
@@ -356,14 +238,9 @@ impl<'a> Tuner<'a> {
             errors.push(part.detach());
         }
         let errors = Tensor::cat(&errors, 0);
-        if errors.isfinite().all().int64_value(&[]) == 0 {
-            bail!(
-                "step {}: the loss is not finite (NaN or infinite); try --dtype fp32 or a smaller learning rate",
-                self.step
-            );
-        }
+        require_finite(&errors, self.progress.step())?;
         let grad = leaf.grad() / scale;
-        let usable = grad.isfinite().all().int64_value(&[]) == 1;
+        let usable = is_finite(&grad);
         if usable {
             (c_delta * grad).sum(Kind::Float).backward();
         }
@@ -373,44 +250,71 @@ impl<'a> Tuner<'a> {
     /// The K + 2 rows of a batch in parts that fit in memory: first row and number of rows.
     fn micro_batches(&self) -> impl Iterator<Item = (i64, i64)> {
         let rows = self.options.num_auxiliary as i64 + 2;
-        let most = (self.options.micro_batch as i64).clamp(1, rows);
-        (0..rows)
-            .step_by(most as usize)
-            .map(move |first| (first, most.min(rows - first)))
-    }
-
-    /// L on batches that stay the same throughout: fixed rows, templates, t and ε.
-    fn validate(&self) -> f64 {
-        let _frozen = tch::no_grad_guard();
-        let mut sum = 0.0;
-        for i in 0..VALIDATION_BATCHES {
-            let batch = self.draw(VALIDATION_SEED + i);
-            let c_delta = self.embed(&batch);
-            let parts: Vec<Tensor> = self
-                .micro_batches()
-                .map(|(first, count)| self.errors(&batch, &c_delta, first, count))
-                .collect();
-            sum += total_loss(&Tensor::cat(&parts, 0), self.options.loss_weights).double_value(&[]);
-        }
-        sum / VALIDATION_BATCHES as f64
+        parts(rows, self.options.course.micro_batch)
     }
 
     /// The actor with the best projector by the criterion.
     ///
     /// # Errors
     /// Never, as long as the best parameters are this projector's own.
-    pub fn into_actor(self, base: &BaseSet) -> Result<Actor> {
+    pub fn actor(&self, origin: &Origin) -> Result<Actor> {
         let projector = Projector::from_parameters(
             self.projector.config.clone(),
-            &self.best,
+            self.progress.best(),
             self.backbone.device(),
         )?;
-        Ok(Actor::new(
-            base,
-            self.templates[0].tokens_of_words(),
-            self.options.kind,
-            self.options.target,
+        Ok(Actor {
+            facts: origin.facts.clone(),
+            tokens_of_words: self.templates[0].tokens_of_words(),
+            kind: self.options.kind,
+            target: self.options.target,
+            target_image: origin.target_image.clone(),
             projector,
-        ))
+            encoder_features: self.h.shallow_clone(),
+        })
+    }
+
+    /// The losses by their names in tune.jsonl.
+    fn losses(&self, errors: &Tensor) -> Losses {
+        let value = |loss: Tensor| loss.double_value(&[]);
+        Losses {
+            loss: value(total_loss(errors, self.options.loss_weights)),
+            parts: vec![
+                ("loss_target", value(target_loss(errors))),
+                ("loss_auxiliary", value(auxiliary_loss(errors))),
+                ("loss_average", value(average_loss(errors))),
+            ],
+        }
+    }
+}
+
+impl Learner for Tuner<'_> {
+    fn parameters(&self) -> &BTreeMap<String, Tensor> {
+        self.projector.parameters()
+    }
+
+    fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    fn progress_mut(&mut self) -> &mut Progress {
+        &mut self.progress
+    }
+
+    fn learn_from(&mut self, seed: i64) -> Result<Losses> {
+        let errors = self.learn(&self.draw(seed))?;
+        Ok(self.losses(&errors))
+    }
+
+    fn loss_on(&self, seed: i64) -> f64 {
+        let batch = self.draw(seed);
+        let c_delta = self.embed(&batch);
+        let part = |(first, count)| self.errors(&batch, &c_delta, first, count);
+        let parts: Vec<Tensor> = self.micro_batches().map(part).collect();
+        total_loss(&Tensor::cat(&parts, 0), self.options.loss_weights).double_value(&[])
+    }
+
+    fn file(&self, origin: &Origin) -> Result<Vec<u8>> {
+        self.actor(origin)?.to_bytes()
     }
 }

@@ -19,6 +19,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::io::finite_scan::FiniteScan;
 use crate::io::lora::LoraFacts;
+use crate::io::low_rank::LowRankSet;
 use crate::libtorch;
 use crate::models::autoencoder_kl::{AutoencoderKl, AutoencoderKlConfig};
 use crate::models::clip_text_model::ClipTextModel;
@@ -210,6 +211,15 @@ impl Backbone {
     /// Frees the VAE. The next picture makes it again.
     pub fn release_vae(&self) {
         self.vae.release();
+    }
+
+    /// Makes the U-Net again with low-rank updates of its attention layers, which have parameters from then on;
+    /// with `None` without any.
+    pub fn update_unet(&self, updates: Option<&Rc<LowRankSet>>) {
+        self.unet.set_updates(updates.cloned());
+        if updates.is_some() {
+            self.unet();
+        }
     }
 
     /// The text encoders in order; with `cpu_offload` nothing else stays in memory.

@@ -10,6 +10,7 @@ use tch::{Device, Kind};
 use crate::io::blob::Blob;
 use crate::io::finite_scan::Values;
 use crate::io::lora::LoraSet;
+use crate::io::low_rank::LowRankSet;
 use crate::io::model_files::ModelFiles;
 use crate::io::weights::{WeightPath, Weights};
 use crate::libtorch;
@@ -18,6 +19,7 @@ use crate::libtorch;
 struct Origin {
     blobs: Vec<Blob>,
     loras: Rc<LoraSet>,
+    updates: RefCell<Option<Rc<LowRankSet>>>,
     component: String,
     device: Device,
     kind: Kind,
@@ -51,6 +53,7 @@ impl<T: 'static> Network<T> {
             let origin = Origin {
                 blobs: blobs.collect::<Result<_>>()?,
                 loras: Rc::clone(files.loras()),
+                updates: RefCell::default(),
                 component: component.to_owned(),
                 device,
                 kind,
@@ -76,6 +79,12 @@ impl<T: 'static> Network<T> {
         Rc::clone(network)
     }
 
+    /// Makes the network again with updates beside its layers, or without any.
+    pub(super) fn set_updates(&self, updates: Option<Rc<LowRankSet>>) {
+        self.origin.updates.replace(updates);
+        self.release();
+    }
+
     /// Lets the network go.
     pub(super) fn release(&self) {
         if self.built.take().is_some() {
@@ -94,7 +103,8 @@ impl Origin {
     fn network<T: 'static>(&self, build: &Build<T>) -> Result<(T, Vec<Values>)> {
         let _frozen = tch::no_grad_guard();
         let weights = Weights::open(&self.blobs, self.device, self.kind)?
-            .with_loras(&self.loras, &self.component);
+            .with_loras(&self.loras, &self.component)
+            .with_updates(self.updates.borrow().clone());
         weights.allow_unused("embeddings.position_ids");
         let network = build(&weights.root())?;
         Ok((network, weights.finish()?))

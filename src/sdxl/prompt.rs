@@ -15,6 +15,14 @@ use crate::models::unet_2d_condition::AddedConditions;
 use crate::tokenizer::prompt_tokens::{PromptOptions, PromptTokens};
 use crate::tokenizer::{ClipTokenizer, TokenizerFiles};
 
+/// Embeddings of a text encoder's tokens in place of its own.
+pub struct Replaced {
+    /// Which of its ids `[n]`, counted over all chunks.
+    pub places: Tensor,
+    /// What stands there `[n, D]`.
+    pub embeddings: Tensor,
+}
+
 /// The tokenizers of all text encoders, one or two. They can be loaded without the networks, to check prompts
 /// before anything large is read.
 pub struct Tokenizers {
@@ -95,12 +103,36 @@ impl Backbone {
     /// weights, as in stable-diffusion-webui and ComfyUI. SD: the last hidden state of its encoder
     /// behind the final norm, and nothing besides.
     pub fn encode_tokens(&self, tokens: &PromptTokens, height: i64, width: i64) -> Conditioning {
+        tch::no_grad(|| self.encode_replaced(tokens, &[], [height, width]))
+    }
+
+    /// The same with other embeddings for some tokens, one [`Replaced`] for each text encoder or none. Differentiable
+    /// in them, through the text encoders.
+    pub fn encode_replaced(
+        &self,
+        tokens: &PromptTokens,
+        replaced: &[Replaced],
+        [height, width]: [i64; 2],
+    ) -> Conditioning {
         let chunks = tokens.num_chunks() as i64;
         let encode = |(i, encoder): (usize, &Rc<ClipTextModel>)| {
             let ids = Tensor::from_slice(tokens.ids(i))
                 .view([chunks, -1])
                 .to_device(self.device);
-            tch::no_grad(|| encoder.forward(&ids))
+            let mut embeddings = encoder.token_embeddings(&ids); // [n, S, D]
+            if let Some(Replaced {
+                places,
+                embeddings: new,
+            }) = replaced.get(i)
+            {
+                let shape = embeddings.size();
+                let new = new.to_kind(embeddings.kind());
+                embeddings = embeddings
+                    .flatten(0, 1)
+                    .index_copy(0, places, &new)
+                    .view(&shape[..]);
+            }
+            encoder.forward_embeddings(&ids, embeddings)
         };
         let outputs: Vec<ClipTextOutput> = self
             .text_encoders()
@@ -127,6 +159,18 @@ impl Backbone {
             }),
             request: AttentionRequest::default(),
         }
+    }
+
+    /// The embeddings that a text encoder has for these of its tokens, without their places `[n, D]` f32.
+    pub fn token_embeddings(&self, encoder: usize, ids: &[i64]) -> Tensor {
+        let ids = Tensor::from_slice(ids).unsqueeze(0).to_device(self.device);
+        let encoder = &self.text_encoders()[encoder];
+        tch::no_grad(|| {
+            encoder
+                .token_embeddings(&ids)
+                .squeeze_dim(0)
+                .to_kind(Kind::Float)
+        })
     }
 
     /// The branch without a prompt, ∅ in the paper's equations: zeros where no negative prompt is

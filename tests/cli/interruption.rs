@@ -67,19 +67,34 @@ fn ctrl_c_keeps_finished_base_images_and_a_rerun_draws_the_rest() {
 
 #[test]
 fn an_interrupted_tuning_ends_as_if_it_had_not_been() {
-    let folder = folder_with_actor("sigterm");
-    let line = "tune robot --target 0 --max-steps 30 --overwrite";
-    let log = folder.join("robot/tune.jsonl");
+    for method in ["oneactor", "textual-inversion", "dreambooth-lora"] {
+        interrupt_a_tuning(method);
+    }
+}
+
+fn interrupt_a_tuning(method: &str) {
+    let folder = folder_with_actor(&format!("sigterm-{method}"));
+    let line = format!("tune robot --method {method} --target 0 --max-steps 30 --overwrite");
+    let line = line.as_str();
+    let name = match method {
+        "oneactor" => "tune",
+        method => method,
+    };
+    let log = folder.join(format!("robot/{name}.jsonl"));
     let rows = || {
         std::fs::read_to_string(&log)
             .unwrap_or_default()
             .lines()
             .count()
     };
-    // The old log has three rows; the new one begins with none.
+    // The actor's old log has three rows; the new one begins with none.
     let run = signal_when(start(&folder, line), "-TERM", || rows() > 5);
     run.exits_with(143).says("stopped by SIGTERM");
-    assert!(folder.join("robot/tune.checkpoint.safetensors").is_file());
+    assert!(
+        folder
+            .join(format!("robot/{name}.checkpoint.safetensors"))
+            .is_file()
+    );
     oneactor(&folder, line)
         .exits_with(0)
         .says("going on after step");
@@ -100,6 +115,13 @@ fn an_interrupted_tuning_ends_as_if_it_had_not_been() {
         interrupted,
         "the same config and seed give the same numbers"
     );
-    assert_eq!(json(&folder.join("robot/tune.json"))["result"]["steps"], 30);
-    assert!(!folder.join("robot/tune.checkpoint.safetensors").exists());
+    assert_eq!(
+        json(&folder.join(format!("robot/{name}.json")))["result"]["steps"],
+        30
+    );
+    assert!(
+        !folder
+            .join(format!("robot/{name}.checkpoint.safetensors"))
+            .exists()
+    );
 }

@@ -15,6 +15,7 @@ mod help_files;
 mod interruption;
 mod loras;
 mod memory;
+mod methods;
 mod prompts;
 mod several;
 mod shards;

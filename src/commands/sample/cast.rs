@@ -9,6 +9,7 @@ use tch::Device;
 
 use super::super::draw::prompt_pair;
 use super::super::located::LocatedModel;
+use crate::baselines::dreambooth_lora;
 use crate::cli::Method;
 use crate::cli::sample::{SubjectAs, SubjectMasks};
 use crate::config::batch::Settings;
@@ -37,6 +38,8 @@ struct Member {
     facts: BaseFacts,
     kind: Kind,
     crc32: String,
+    /// What stands before the base word where the model was tuned to it.
+    identifier: Option<String>,
 }
 
 /// A prompt with what it names.
@@ -52,15 +55,31 @@ pub(in crate::commands) struct Scene {
     /// Whose they are, as places among the actors, in ascending order; none for the plain model.
     pub acting: Vec<usize>,
     has_masks: bool,
+    /// What guided pictures read before each base word.
+    identifier: Option<String>,
 }
 
 impl Scene {
-    /// The prompt and the job's negative prompt as the text encoders read them.
+    /// The prompt and the job's negative prompt as the text encoders read them, for guided pictures with the identifier
+    /// where there is one.
     ///
     /// # Errors
     /// See [`prompt_pair`].
-    pub fn prompt_pair(&self, drawing: &DrawingJob, tokenizers: &Tokenizers) -> Result<PromptPair> {
-        prompt_pair(drawing, tokenizers, &self.prompt, &self.words)
+    pub fn prompt_pair(
+        &self,
+        drawing: &DrawingJob,
+        tokenizers: &Tokenizers,
+        is_guided: bool,
+    ) -> Result<PromptPair> {
+        let marked;
+        let prompt = match (&self.identifier, &self.words[..]) {
+            (Some(identifier), [word]) if is_guided => {
+                marked = dreambooth_lora::marked(&self.prompt, word, identifier);
+                &marked
+            }
+            _ => &self.prompt,
+        };
+        prompt_pair(drawing, tokenizers, prompt, &self.words)
     }
 
     /// The words whose offsets guide; none for the plain model.
@@ -110,7 +129,12 @@ impl Cast {
                 }
                 _ => (BaseFacts::read(path)?, Kind::Character),
             };
+            let identifier = match method {
+                Method::DreamboothLora => Some(dreambooth_lora::identifier(path)?),
+                _ => None,
+            };
             Ok(Member {
+                identifier,
                 path: path.clone(),
                 facts,
                 kind,
@@ -179,6 +203,9 @@ impl Cast {
                 SubjectMasks::Off => false,
             },
             placed,
+            identifier: acting_members
+                .iter()
+                .find_map(|member| member.identifier.clone()),
             words,
             prompt,
             acting,
@@ -196,6 +223,13 @@ impl Cast {
     /// The name of the actors' model.
     pub fn model(&self) -> Option<&str> {
         self.0.first().map(|member| &*member.facts.model.name)
+    }
+
+    /// The file that is merged into the model, where a method tunes the model itself.
+    pub fn tuned_lora(&self) -> Option<PathBuf> {
+        let mut members = self.0.iter();
+        let tuned = members.find(|member| member.identifier.is_some());
+        tuned.map(|member| member.path.clone())
     }
 
     /// All base words.

@@ -201,7 +201,7 @@ impl<'a> Painter<'a> {
         let scene = &picture.scene;
         let ResolvedDrawing { width, height, .. } = self.sampling.drawing;
         let drawing = &self.sampling.job.drawing;
-        let pair = scene.prompt_pair(drawing, &self.backbone.tokenizers)?;
+        let pair = scene.prompt_pair(drawing, &self.backbone.tokenizers, picture.is_guided)?;
         let negative = pair.encode_negative(self.backbone, height, width);
         if !picture.is_guided {
             let mut prompt = self.backbone.encode_tokens(&pair.prompt, height, width);

@@ -46,6 +46,7 @@ impl Stage {
             read_offsets(path)?;
         }
         let mut named = job.model.clone();
+        named.tuned_lora = cast.tuned_lora();
         let model_name = cast.model().unwrap_or(DEFAULT_MODEL);
         named.model.get_or_insert_with(|| model_name.to_owned());
         let scenes = cast.scenes(job)?;
@@ -56,7 +57,8 @@ impl Stage {
             cast.check_loras(&model, &session.reporter);
         }
         for (index, scene) in scenes.iter().enumerate() {
-            let pair = scene.prompt_pair(&job.drawing, &model.tokenizers)?;
+            let is_guided = !job.guidance.no_actor;
+            let pair = scene.prompt_pair(&job.drawing, &model.tokenizers, is_guided)?;
             model.check_prompt(&pair.prompt, scene.guided_words(), &session.reporter)?;
             if index == 0 {
                 model.check_prompt(&pair.negative, &[], &session.reporter)?;

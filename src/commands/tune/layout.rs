@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::cli::Method;
 use crate::config::TuneJob;
-use crate::config::sample::ACTOR_FILE;
 
 /// The files of a base folder that belong to tuning, and those that come of it.
 pub(super) struct Layout<'a> {
     base: &'a Path,
     results: &'a Path,
+    method: Method,
 }
 
 impl<'a> Layout<'a> {
@@ -16,6 +17,7 @@ impl<'a> Layout<'a> {
         Layout {
             base: &job.dir,
             results: &job.output_dir,
+            method: job.method,
         }
     }
     pub(super) fn base(&self) -> PathBuf {
@@ -24,21 +26,30 @@ impl<'a> Layout<'a> {
     pub(super) fn base_config(&self) -> PathBuf {
         self.base.join("base.json")
     }
-    pub(super) fn actor(&self) -> PathBuf {
-        self.results.join(ACTOR_FILE)
+    /// The actor, or what a baseline has learnt.
+    pub(super) fn result(&self) -> PathBuf {
+        self.results.join(self.method.file())
     }
     pub(super) fn log(&self) -> PathBuf {
-        self.results.join("tune.jsonl")
+        self.named("jsonl")
     }
     pub(super) fn config(&self) -> PathBuf {
-        self.results.join("tune.json")
+        self.named("json")
     }
     /// Where an interrupted run stopped …
     pub(super) fn checkpoint(&self) -> PathBuf {
-        self.results.join("tune.checkpoint.safetensors")
+        self.named("checkpoint.safetensors")
     }
     /// … and its settings.
     pub(super) fn checkpoint_config(&self) -> PathBuf {
-        self.results.join("tune.checkpoint.json")
+        self.named("checkpoint.json")
+    }
+    /// `tune.…`, or a baseline's own name: all methods work in one folder.
+    fn named(&self, ending: &str) -> PathBuf {
+        let start = match self.method {
+            Method::Oneactor => "tune",
+            method => method.name(),
+        };
+        self.results.join(format!("{start}.{ending}"))
     }
 }

@@ -11,14 +11,14 @@ use super::super::session::Session;
 use super::layout::Layout;
 use crate::config::batch::Settings;
 use crate::io::atomic::write_bytes_atomically;
-use crate::oneactor::tune::Tuner;
+use crate::oneactor::learner::Learner;
 
 /// Goes on from the checkpoint of an interrupted run with the same settings.
 pub(super) fn resume(
     session: &Session,
     layout: &Layout,
     settings: &Settings,
-    tuner: &mut Tuner,
+    learner: &mut dyn Learner,
 ) -> Result<()> {
     let Ok(text) = fs::read_to_string(layout.checkpoint_config()) else {
         return Ok(());
@@ -32,25 +32,29 @@ pub(super) fn resume(
         ));
         return Ok(());
     }
-    tuner.restore(&layout.checkpoint())?;
+    learner.restore(&layout.checkpoint())?;
     session
         .reporter
-        .note(&format!("going on after step {}", tuner.steps_taken()));
+        .note(&format!("going on after step {}", learner.steps_taken()));
     Ok(())
 }
 
 /// The settings go first and come last: a checkpoint without settings is never read.
-pub(super) fn save_checkpoint(layout: &Layout, settings: &Settings, tuner: &Tuner) -> Result<()> {
+pub(super) fn save_checkpoint(
+    layout: &Layout,
+    settings: &Settings,
+    learner: &dyn Learner,
+) -> Result<()> {
     let text = serde_json::to_string(settings)?;
     let config = layout.checkpoint_config();
     if fs::read_to_string(&config).is_ok_and(|there| there != text) {
         fs::remove_file(&config).with_context(|| format!("removing {}", config.display()))?;
     }
-    write_bytes_atomically(&layout.checkpoint(), &tuner.checkpoint()?)?;
+    write_bytes_atomically(&layout.checkpoint(), &learner.checkpoint()?)?;
     write_bytes_atomically(&config, text.as_bytes())
 }
 
-/// tune.jsonl with the rows up to step `steps`, open for more.
+/// The log with the rows up to step `steps`, open for more.
 pub(super) fn open_log(path: &Path, steps: usize) -> Result<File> {
     let text = fs::read_to_string(path).unwrap_or_default();
     let is_kept = |line: &&str| {

@@ -1,0 +1,115 @@
+//! The methods that are tuned: what each records of its settings, and what takes its steps.
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::crop::Resolved;
+use super::{Tuning, kind};
+use crate::baselines::Lesson;
+use crate::baselines::dreambooth_lora::{self, DreamBooth};
+use crate::baselines::textual_inversion::{self, Inversion};
+use crate::cli::Method;
+use crate::cli::sample::Preset;
+use crate::config::TuneJob;
+use crate::config::batch::Settings;
+use crate::error::usage;
+use crate::oneactor::base_set::BaseSet;
+use crate::oneactor::learner::{Course, Learner};
+use crate::oneactor::loss::LossWeights;
+use crate::oneactor::projector::Head;
+use crate::oneactor::tune::{TuneOptions, Tuner};
+use crate::sdxl::Backbone;
+
+/// Refuses base images that a baseline can not be tuned on.
+///
+/// # Errors
+/// When they show several subjects, or there is no prior.
+pub(super) fn check(job: &TuneJob, base: &BaseSet) -> Result<()> {
+    let (name, dir) = (job.method.name(), job.dir.display());
+    let words = &base.facts.base_words;
+    if words.len() > 1 {
+        return Err(usage(format!(
+            "--method {name}: {dir} shows {} subjects ({}), expected one base word: draw base images of one subject",
+            words.len(),
+            words.join(", ")
+        )));
+    }
+    let prior = base.num_base_images() - usize::from(job.target_image.is_none());
+    if job.method == Method::DreamboothLora && prior == 0 {
+        return Err(usage(format!(
+            "--method {name}: {dir} holds 1 base image, expected at least 2: those beside the target are the prior"
+        )));
+    }
+    Ok(())
+}
+
+/// The settings that a method has for itself.
+pub(super) fn settings(job: &TuneJob, num_auxiliary: usize) -> Settings {
+    let value = match job.method {
+        Method::Oneactor => json!({
+            "num_auxiliary": num_auxiliary,
+            "lambda_1": job.lambda_1,
+            "lambda_2": job.lambda_2,
+            "preset": job.preset,
+        }),
+        Method::DreamboothLora => json!({
+            "method": job.method,
+            "rank": dreambooth_lora::RANK,
+            "identifier": dreambooth_lora::IDENTIFIER,
+        }),
+        _ => json!({"method": job.method}),
+    };
+    value.as_object().cloned().unwrap_or_default()
+}
+
+/// What is learnt, before its first step.
+///
+/// # Errors
+/// When base images and model do not fit.
+pub(super) fn learner<'a>(
+    tuning: &Tuning,
+    crop: &Resolved,
+    backbone: &'a Backbone,
+    base: &BaseSet,
+) -> Result<Box<dyn Learner + 'a>> {
+    let Tuning {
+        job, num_auxiliary, ..
+    } = tuning;
+    let course = |rows: usize| Course {
+        max_steps: job.max_steps,
+        learning_rate: job.learning_rate,
+        weight_decay: job.weight_decay,
+        seed: job.seed,
+        micro_batch: job.micro_batch.unwrap_or(rows),
+    };
+    let lesson = |rows: usize| Lesson {
+        target: tuning.target,
+        kind: kind(job.kind),
+        course: course(rows),
+    };
+    Ok(match job.method {
+        Method::TextualInversion => {
+            let lesson = lesson(textual_inversion::ROWS as usize);
+            Box::new(Inversion::new(backbone, base, &lesson)?)
+        }
+        Method::DreamboothLora => Box::new(DreamBooth::new(backbone, base, &lesson(2))?),
+        _ => {
+            let options = TuneOptions {
+                target: tuning.target,
+                crop: crop.part,
+                kind: kind(job.kind),
+                head: match job.preset {
+                    Preset::Paper => Head::AdaIn,
+                    Preset::Release => Head::LayerNorm,
+                },
+                num_auxiliary: *num_auxiliary,
+                loss_weights: LossWeights {
+                    lambda_1: job.lambda_1,
+                    lambda_2: job.lambda_2,
+                },
+                course: course(num_auxiliary + 2),
+            };
+            Box::new(Tuner::new(backbone, base, options)?)
+        }
+    })
+}
