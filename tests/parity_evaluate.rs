@@ -1,15 +1,19 @@
 //! The encoders and measures of `evaluate` against transformers and formulas in numpy, on tiny random
-//! checkpoints and the toy's CLIP; see `scripts/parity/expected_evaluate.py`.
+//! checkpoints and the toy's CLIP, and against the packages lpips and dreamsim; see
+//! `scripts/parity/expected_evaluate.py` and `expected_distances.py`.
 
 mod common;
 
 use common::{Expected, Report, fixture, json};
-use image::{DynamicImage, GrayImage, RgbImage};
+use image::{DynamicImage, GrayImage, RgbImage, imageops};
 use oneactor::io::model_files::{ModelFiles, ModelOptions, TOY};
 use oneactor::io::photo::{Transparency, read_picture};
-use oneactor::measures::encoder::{ClipEncoder, ImageEncoder, VitEncoder};
+use oneactor::io::resize::{Filter, resize_by};
+use oneactor::measures::Measure;
+use oneactor::measures::encoder::{ClipEncoder, ImageEncoder, LpipsEncoder, VitEncoder};
 use oneactor::measures::region::Region;
-use oneactor::measures::similarity::{clip_score, cosine, unit};
+use oneactor::measures::similarity::{clip_score, cosine, of_cosine, unit};
+use oneactor::models::vit::VitKind;
 use tch::{Device, Tensor};
 
 /// f32 of networks of a few layers; transformers' own f32 and f64 differ by 1e-6 and less.
@@ -38,7 +42,12 @@ fn encoder(name: &str) -> Box<dyn ImageEncoder> {
     match CLIPS.contains(&name) {
         true => Box::new(clip(name)),
         false => {
-            let loaded = VitEncoder::load(&files(name), Device::Cpu);
+            let kind = if name == "dino" {
+                VitKind::Vit
+            } else {
+                VitKind::Dinov2
+            };
+            let loaded = VitEncoder::load(&files(name), kind, Device::Cpu);
             Box::new(loaded.expect("transformers loads this checkpoint"))
         }
     }
@@ -190,9 +199,132 @@ fn a_checkpoint_of_another_network_is_refused_with_what_was_found() {
         as_clip.contains("config.json: missing field `text_config`"),
         "{as_clip}"
     );
-    let as_vit = error(VitEncoder::load(&files("clip"), Device::Cpu).map(drop));
+    let as_vit = error(VitEncoder::load(&files("clip"), VitKind::Vit, Device::Cpu).map(drop));
     assert!(
         as_vit.contains("config.json: unknown variant `clip`"),
         "{as_vit}"
     );
+    let as_dreamsim = VitEncoder::load(&files("dino"), VitKind::Dreamsim, Device::Cpu);
+    let as_dreamsim = error(as_dreamsim.map(drop));
+    assert!(
+        as_dreamsim.contains("config.json: model_type: found vit, expected dreamsim"),
+        "{as_dreamsim}"
+    );
+    let as_lpips = error(LpipsEncoder::load(&files("dino"), Device::Cpu).map(drop));
+    assert!(
+        as_lpips.contains("config.json: unknown variant `vit`, expected `lpips`"),
+        "{as_lpips}"
+    );
+}
+
+/// Those of the pictures that AlexNet can read.
+const LARGE_ENOUGH: [usize; 5] = [0, 1, 2, 4, 5];
+
+/// All pairs of some pictures by `distance`, `[N, N]`.
+fn pairs<T>(shown: &[T], distance: impl Fn(&T, &T) -> f64) -> Tensor {
+    let rows: Vec<Tensor> = shown
+        .iter()
+        .map(|a| {
+            let row: Vec<f64> = shown.iter().map(|b| distance(a, b)).collect();
+            Tensor::from_slice(&row)
+        })
+        .collect();
+    Tensor::stack(&rows, 0)
+}
+
+#[test]
+fn lpips_is_that_of_its_package() {
+    let expected = Expected::read("evaluate/lpips/expected.safetensors");
+    let lpips = LpipsEncoder::load(&files("lpips"), Device::Cpu).expect("a converted folder");
+    let (pictures, masks) = (pictures(), masks());
+    let mut report = Report::new("lpips");
+    let distance = |a: &RgbImage, b: &RgbImage| {
+        let (a, b) = (lpips.features(a), lpips.features(b));
+        lpips.distance(&a, &b).expect("a number")
+    };
+
+    let native: Vec<f64> = LARGE_ENOUGH
+        .iter()
+        .map(|&i| distance(&pictures[i], &imageops::flip_horizontal(&pictures[i])))
+        .collect();
+    report.close(
+        "at their own size",
+        &Tensor::from_slice(&native),
+        &expected.get("native"),
+        BAR,
+    );
+    for &i in &LARGE_ENOUGH {
+        let found = LpipsEncoder::pixel_values(&pictures[i]).squeeze_dim(0);
+        let wanted = expected.get(&format!("pixel_values.{i}"));
+        // No picture is resized: only the rounding of f32 is left.
+        report.close(
+            &format!("pixel values of picture {i}"),
+            &found,
+            &wanted,
+            1e-6,
+        );
+    }
+
+    let size = expected.get("size");
+    let [width, height] = [0, 1].map(|i| size.int64_value(&[i]) as u32);
+    for (region, key) in [
+        (Region::Whole, "pairs"),
+        (Region::Foreground, "foreground"),
+        (Region::Background, "background"),
+    ] {
+        let fill = LpipsEncoder::mean_colour();
+        let features: Vec<_> = LARGE_ENOUGH
+            .iter()
+            .map(|&i| region.of(&pictures[i], Some(&masks[i]), fill))
+            .map(|part| resize_by(Filter::Bicubic, &part, width, height))
+            .map(|part| lpips.features(&part))
+            .collect();
+        let found = pairs(&features, |a, b| lpips.distance(a, b).expect("a number"));
+        report.close(key, &found, &expected.get(key), BAR);
+        let equal = found.diag(0).abs().max().double_value(&[]);
+        report.check(equal == 0.0, || {
+            format!("{key}: a picture and itself are {equal} apart")
+        });
+    }
+    report.finish();
+}
+
+#[test]
+fn dreamsim_is_that_of_its_package() {
+    let expected = Expected::read("evaluate/dreamsim/expected.safetensors");
+    let loaded = VitEncoder::load(&files("dreamsim"), VitKind::Dreamsim, Device::Cpu);
+    let dreamsim = loaded.expect("a converted folder");
+    let (pictures, masks) = (pictures(), masks());
+    let mut report = Report::new("dreamsim");
+    // As in the other test of preparation.
+    let level = 1.0 / 255.0 / 0.225;
+    for (i, picture) in pictures.iter().enumerate() {
+        let found = dreamsim.processor().pixel_values(picture).squeeze_dim(0);
+        for (key, bar) in [("pixel_values", 0.01), ("at_once", 1.01)] {
+            let wanted = expected.get(&format!("{key}.{i}"));
+            let gap = (&found - wanted).abs().max().double_value(&[]) / level;
+            report.check(gap < bar, || {
+                format!("{key} of picture {i}: {gap:.2} levels")
+            });
+        }
+    }
+    let embeds = |shown: &[RgbImage]| unit(&dreamsim.image_embeds(shown), "pictures");
+    let whole = embeds(&pictures).expect("directions");
+    report.close("embeds", &whole, &expected.get("embeds"), BAR);
+    for (region, key) in [
+        (Region::Whole, "pairs"),
+        (Region::Foreground, "foreground"),
+        (Region::Background, "background"),
+    ] {
+        let fill = dreamsim.processor().mean_colour();
+        let parts: Vec<RgbImage> = pictures
+            .iter()
+            .zip(&masks)
+            .map(|(picture, mask)| region.of(picture, Some(mask), fill))
+            .collect();
+        let rows = embeds(&parts).expect("directions").unbind(0);
+        let found = pairs(&rows, |a, b| of_cosine(Measure::Dreamsim, cosine(a, b)));
+        report.close(key, &found, &expected.get(key), BAR);
+    }
+    report.finish();
 }

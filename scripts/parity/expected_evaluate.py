@@ -5,6 +5,7 @@ import json
 import shutil
 from pathlib import Path
 
+import expected_distances
 import numpy as np
 import torch
 from PIL import Image
@@ -209,4 +210,6 @@ def write(out):
     settings = json.loads((TOY / "preprocessor_config.json").read_text())
     (out / "toy").mkdir()
     save_file(expected(toy, "CLIP", settings, TOY, shown), out / "toy" / "expected.safetensors")
+    expected_distances.write_lpips(out / "lpips", shown, part, randomise)
+    expected_distances.write_dreamsim(out / "dreamsim", shown, part, randomise)
     (out / "texts.json").write_text(json.dumps(TEXTS))

@@ -22,15 +22,15 @@ pub struct EvaluateFlags {
     #[arg(long, value_name = "IMAGE")]
     pub target: Option<PathBuf>,
 
-    /// What to measure: clip_i, clip_t, clip_score, dino, dinov2
-    /// [default: clip_i,clip_t]
+    /// What to measure: clip_i, clip_t, clip_score, dino, dinov2, lpips, dreamsim; the last two are
+    /// distances, 0 for equal pictures [default: clip_i,clip_t]
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     #[serde(default, deserialize_with = "one_or_many")]
     pub metrics: Option<Vec<String>>,
 
     /// Also measure foreground and background: a folder with a mask NAME.png for each picture NAME,
-    /// white where the subject is, or "attention" for the masks that `sample --save-masks` wrote
-    /// [default: none]
+    /// white where the subject is, or "attention" for the masks that `sample --save-masks` wrote,
+    /// of those pictures that have some [default: none]
     #[arg(long, value_name = "FOLDER|attention")]
     pub masks: Option<PathBuf>,
 
@@ -48,6 +48,11 @@ pub struct EvaluateFlags {
     #[arg(long, value_name = "COLUMN=VALUE")]
     #[serde(default, deserialize_with = "one_or_many")]
     pub fail_below: Option<Vec<String>>,
+
+    /// The same when it is above this, as for the distances lpips and dreamsim [default: none]
+    #[arg(long, value_name = "COLUMN=VALUE")]
+    #[serde(default, deserialize_with = "one_or_many")]
+    pub fail_above: Option<Vec<String>>,
 
     /// CLIP for clip_i, clip_t and clip_score; "toy" is a small one for pictures of the toy, built in
     /// [default: openai/clip-vit-large-patch14]
@@ -67,6 +72,15 @@ pub struct EvaluateFlags {
     /// DINOv2 for dinov2 [default: facebook/dinov2-base]
     #[arg(long, value_name = "ID|FOLDER", help_heading = "Models and device")]
     pub dinov2_model: Option<String>,
+
+    /// LPIPS for lpips, a folder that `scripts/convert_encoder.py` made [default: none, lpips needs it]
+    #[arg(long, value_name = "FOLDER", help_heading = "Models and device")]
+    pub lpips_model: Option<String>,
+
+    /// DreamSim for dreamsim, a folder that `scripts/convert_encoder.py` made [default: none, dreamsim
+    /// needs it]
+    #[arg(long, value_name = "FOLDER", help_heading = "Models and device")]
+    pub dreamsim_model: Option<String>,
 
     /// auto, cpu, cuda or cuda:N; the networks run in fp32 on each [default: auto, the first GPU or
     /// else the CPU]
@@ -112,7 +126,7 @@ pub struct EvaluateRunFlags {
     #[arg(short, long)]
     pub verbose: bool,
 
-    /// Check pictures, masks and models' files and list the pictures, then stop (of the run)
+    /// Read pictures and masks, look for models' files and list the pictures, then stop (of the run)
     #[arg(long)]
     pub dry_run: bool,
 }

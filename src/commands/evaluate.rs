@@ -1,5 +1,6 @@
 //! `evaluate`: how alike pictures are to the target, to each other and to their prompts.
 
+mod distances;
 mod measuring;
 mod pictures;
 mod table;
@@ -16,11 +17,12 @@ use super::located::find;
 use super::session::Session;
 use super::{Prepared, work_off};
 use crate::cli::{EvaluateLine, TableFormat};
-use crate::config::{EvaluateJob, plan};
+use crate::config::{EvaluateJob, Planned, plan};
 use crate::device::resolve_device;
 use crate::error::{Error, ErrorKind, usage};
 use crate::io::model_files::{ModelFiles, ModelOptions};
 use crate::measures::Network;
+use distances::CommonSize;
 use pictures::{Picture, target_mask};
 use table::Table;
 
@@ -39,6 +41,11 @@ pub fn run(line: &EvaluateLine) -> Result<()> {
             jobs.len()
         )));
     }
+    let numbered = |(number, planned): (usize, Planned<EvaluateJob>)| Planned {
+        job: planned.job.map(|job| (number, job)),
+        place: planned.place,
+    };
+    let jobs = (1..).zip(jobs).map(numbered).collect();
     work_off(&session, jobs, prepare, |session, evaluation| {
         execute(session, &evaluation, format)
     })
@@ -47,11 +54,15 @@ pub fn run(line: &EvaluateLine) -> Result<()> {
 /// A job with its pictures and the files of its networks.
 struct Evaluation {
     job: EvaluateJob,
+    /// Which of its batch it is, from 1.
+    number: usize,
     pictures: Vec<Picture>,
     /// The target and its mask, read first: nothing is measured for nothing.
     target: Option<RgbImage>,
     target_mask: Option<GrayImage>,
     models: Vec<(Network, Rc<ModelFiles>)>,
+    /// Where LPIPS is measured.
+    lpips_size: Option<CommonSize>,
     device: Device,
 }
 
@@ -78,11 +89,24 @@ impl Prepared for Evaluation {
 }
 
 /// Finds pictures, masks and the networks' files.
-fn prepare(session: &Session, job: EvaluateJob) -> Result<Evaluation> {
+fn prepare(session: &Session, (number, job): (usize, EvaluateJob)) -> Result<Evaluation> {
     let pictures = pictures::list(&job)?;
     let target = job.target.as_deref().map(measuring::read_measurable);
     let target = target.transpose().context("--target")?;
     let target_mask = job.target_mask.as_deref().map(target_mask).transpose()?;
+    let measures_lpips = job
+        .models
+        .iter()
+        .any(|(network, _)| *network == Network::Lpips);
+    let lpips_size = measures_lpips.then(|| CommonSize::of(&pictures, job.target.as_deref()));
+    let lpips_size = lpips_size.transpose()?;
+    note_what_is_left_out(session, &job, &pictures, lpips_size.as_ref());
+    if session.dry_run {
+        for picture in &pictures {
+            measuring::read_measurable(&picture.path)?;
+            picture.mask()?;
+        }
+    }
     let device = resolve_device(&job.device)?;
     let models = job.models.iter().map(|(network, name)| {
         let options = ModelOptions {
@@ -100,14 +124,44 @@ fn prepare(session: &Session, job: EvaluateJob) -> Result<Evaluation> {
         pictures,
         target,
         target_mask,
+        lpips_size,
         device,
+        number,
         job,
     })
 }
 
+/// Says what of the pictures is not compared as it is.
+fn note_what_is_left_out(
+    session: &Session,
+    job: &EvaluateJob,
+    pictures: &[Picture],
+    lpips_size: Option<&CommonSize>,
+) {
+    if let Some(target) = pictures.iter().find(|picture| picture.is_target) {
+        session.reporter.note(&format!(
+            "{} is --target itself: it is compared with no picture and counts in no mean",
+            target.path.display()
+        ));
+    }
+    let without = pictures.iter().filter(|picture| picture.masks.is_empty());
+    let (without, all) = (without.count(), pictures.len());
+    if job.masks.is_some() && without > 0 {
+        session.reporter.note(&format!(
+            "{without} of {all} pictures have no masks: their foreground and background are not measured"
+        ));
+    }
+    if let Some(size) = lpips_size.filter(|size| size.is_mixed) {
+        session.reporter.note(&format!(
+            "lpips: pictures or target have several sizes, all are compared at {} x {} pixels",
+            size.width, size.height
+        ));
+    }
+}
+
 fn execute(session: &Session, evaluation: &Evaluation, format: TableFormat) -> Result<()> {
     let columns = measuring::measure(session, evaluation)?;
-    let table = Table::new(&evaluation.pictures, columns);
+    let table = Table::new(&evaluation.pictures, columns, evaluation.number);
     session.print(&match format {
         TableFormat::Text => table.text(),
         TableFormat::Json => table.json(),

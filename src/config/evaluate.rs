@@ -1,5 +1,7 @@
 //! A checked job of `evaluate`: what is measured on which pictures.
 
+mod gate;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -12,12 +14,15 @@ use crate::error::usage;
 use crate::io::model_files::TOY;
 use crate::measures::region::Region;
 use crate::measures::{Measure, Network};
+pub use gate::{Bound, Gate};
 
-/// The networks where none are named.
-const DEFAULT_MODELS: [(Network, &str); 3] = [
-    (Network::Clip, "openai/clip-vit-large-patch14"),
-    (Network::Dino, "facebook/dino-vitb16"),
-    (Network::Dinov2, "facebook/dinov2-base"),
+/// The networks where none are named; no repository has the last two as safetensors.
+const DEFAULT_MODELS: [(Network, Option<&str>); 5] = [
+    (Network::Clip, Some("openai/clip-vit-large-patch14")),
+    (Network::Dino, Some("facebook/dino-vitb16")),
+    (Network::Dinov2, Some("facebook/dinov2-base")),
+    (Network::Lpips, None),
+    (Network::Dreamsim, None),
 ];
 
 /// A checked job of `evaluate`.
@@ -35,7 +40,7 @@ pub struct EvaluateJob {
     pub target_mask: Option<PathBuf>,
     /// Prompt of pictures without a record.
     pub prompt: Option<String>,
-    /// Least overall means.
+    /// Bounds of overall means.
     pub gates: Vec<Gate>,
     /// The networks that are needed, with their names.
     pub models: Vec<(Network, String)>,
@@ -52,15 +57,6 @@ pub enum Masks {
     Attention,
     /// `NAME.png` in a folder for each picture `NAME`.
     Folder(PathBuf),
-}
-
-/// A least overall mean of a column.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Gate {
-    /// The column.
-    pub column: String,
-    /// Below this the gate fails.
-    pub least: f64,
 }
 
 /// A column of the table, before anything is measured.
@@ -128,9 +124,12 @@ impl EvaluateJob {
                 }
             }
         }
-        let gates = flags.fail_below.iter().flatten();
+        let below = flags.fail_below.iter().flatten();
+        let below = below.map(|text| Gate::parse(text, &job, Bound::AtLeast));
+        let above = flags.fail_above.iter().flatten();
+        let above = above.map(|text| Gate::parse(text, &job, Bound::AtMost));
         Ok(Self {
-            gates: gates.map(|text| job.gate(text)).collect::<Result<_>>()?,
+            gates: below.chain(above).collect::<Result<_>>()?,
             models: job.models(flags)?,
             ..job
         })
@@ -173,6 +172,10 @@ impl EvaluateJob {
     pub fn settings(&self) -> Value {
         let names: Vec<String> = self.columns().into_iter().map(Wanted::name).collect();
         let models = self.models.iter().map(|(_, name)| name);
+        let gates = |flag: &str| {
+            let of_it = self.gates.iter().filter(|gate| gate.bound.flag() == flag);
+            of_it.map(Gate::to_string).collect::<Vec<_>>()
+        };
         json!({
             "pictures": self.pictures,
             "target": self.target,
@@ -183,41 +186,11 @@ impl EvaluateJob {
             },
             "target_mask": self.target_mask,
             "prompt": self.prompt,
-            "fail_below": self.gates.iter().map(|gate| format!("{}={}", gate.column, gate.least)).collect::<Vec<_>>(),
+            "fail_below": gates("--fail-below"),
+            "fail_above": gates("--fail-above"),
             "columns": names,
             "models": models.collect::<Vec<_>>(),
             "device": self.device,
-        })
-    }
-
-    fn gate(&self, text: &str) -> Result<Gate> {
-        let columns: Vec<String> = self.columns().into_iter().map(Wanted::name).collect();
-        let Some((column, value)) = text.split_once('=') else {
-            return Err(usage(format!(
-                "--fail-below: found \"{text}\", expected COLUMN=VALUE, for instance {}=0.8",
-                columns[0]
-            )));
-        };
-        let column = column.trim();
-        if !columns.iter().any(|name| name == column) {
-            let is_measured = self.measures.iter().any(|measure| measure.name() == column);
-            let hint = match (is_measured, self.target.is_some()) {
-                (true, false) => " (it needs --target)",
-                _ => "",
-            };
-            return Err(usage(format!(
-                "--fail-below: there is no column {column}{hint}, expected one of {}",
-                columns.join(", ")
-            )));
-        }
-        let least: f64 = value.trim().parse().map_err(|_| {
-            usage(format!(
-                "--fail-below {column}: found \"{value}\", expected a number"
-            ))
-        })?;
-        Ok(Gate {
-            column: column.to_owned(),
-            least: check::number(&format!("--fail-below {column}"), least, -100.0..=100.0)?,
         })
     }
 
@@ -229,6 +202,8 @@ impl EvaluateJob {
                 Network::Clip => ("--clip-model", &flags.clip_model),
                 Network::Dino => ("--dino-model", &flags.dino_model),
                 Network::Dinov2 => ("--dinov2-model", &flags.dinov2_model),
+                Network::Lpips => ("--lpips-model", &flags.lpips_model),
+                Network::Dreamsim => ("--dreamsim-model", &flags.dreamsim_model),
             };
             let of_it = self
                 .measures
@@ -252,14 +227,27 @@ impl EvaluateJob {
                         "{flag}: found an empty text, expected a name"
                     )));
                 }
-                (Some(_), name) => {
-                    let name = name.as_deref().unwrap_or(default);
-                    models.push((network, name.to_owned()));
-                }
+                (Some(measure), name) => match name.as_deref().or(default) {
+                    Some(name) => models.push((network, name.to_owned())),
+                    None => return Err(needs_folder(flag, *measure)),
+                },
             }
         }
         Ok(models)
     }
+}
+
+/// What to do for a measure whose weights are published pickled only.
+fn needs_folder(flag: &str, measure: Measure) -> anyhow::Error {
+    let (name, source) = match measure {
+        Measure::Lpips => ("lpips", "alexnet-owt-7be5be79.pth"),
+        _ => ("dreamsim", "CACHE_OF_THE_DREAMSIM_PACKAGE"),
+    };
+    usage(format!(
+        "--metrics {name}: found no {flag}, expected a folder: its weights are published pickled only, and \
+         `python scripts/convert_encoder.py {source} --as {name} --out models/{name}` makes safetensors of \
+         them, see configs/README.md#evaluate"
+    ))
 }
 
 fn existing(flag: &str, path: &Option<PathBuf>) -> Result<Option<PathBuf>> {
@@ -358,7 +346,7 @@ mod tests {
 
     #[test]
     fn wrong_flags_are_refused_with_what_was_expected() {
-        let cases: [(&str, EvaluateFlags); 7] = [
+        let cases: [(&str, EvaluateFlags); 10] = [
             ("OUT is missing", EvaluateFlags::default()),
             (
                 "found \"clip_x\", expected some of clip_i",
@@ -394,6 +382,29 @@ mod tests {
                 EvaluateFlags {
                     metrics: Some(vec!["dino".to_owned()]),
                     dino_model: Some(TOY.to_owned()),
+                    ..flags()
+                },
+            ),
+            (
+                "--fail-below: found lpips_pairwise, which is a distance and better the lower it is, \
+                 expected --fail-above lpips_pairwise=0.3",
+                EvaluateFlags {
+                    metrics: Some(vec!["lpips".to_owned()]),
+                    fail_below: Some(vec!["lpips_pairwise=0.3".to_owned()]),
+                    ..flags()
+                },
+            ),
+            (
+                "--metrics lpips: found no --lpips-model, expected a folder",
+                EvaluateFlags {
+                    metrics: Some(vec!["lpips".to_owned()]),
+                    ..flags()
+                },
+            ),
+            (
+                "--metrics dreamsim: found no --dreamsim-model, expected a folder",
+                EvaluateFlags {
+                    metrics: Some(vec!["dreamsim".to_owned()]),
                     ..flags()
                 },
             ),

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use image::imageops::{self, FilterType};
+use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Rgb, RgbImage};
 
 use crate::error::{Error, ErrorKind, usage};
@@ -44,6 +45,38 @@ pub struct GivenPicture {
 /// # Errors
 /// When the file is missing, too large, damaged, or neither PNG nor JPEG; the message names it.
 pub fn read_picture(path: &Path, transparency: Transparency) -> Result<GivenPicture> {
+    let bytes = read_bytes(path)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    Ok(GivenPicture {
+        picture: decode(path, &bytes, transparency)?,
+        name: name.into_owned(),
+        crc32: format!("{:08x}", crc32fast::hash(&bytes)),
+    })
+}
+
+/// Width and height of what [`read_picture`] reads, from the picture's header alone.
+///
+/// # Errors
+/// As [`read_picture`], but for damage behind the header.
+pub fn picture_size(path: &Path) -> Result<(u32, u32)> {
+    let bytes = read_bytes(path)?;
+    let mut decoder = decoder(path, &bytes)?;
+    let (width, height) = decoder.dimensions();
+    Ok(
+        match decoder.orientation().with_context(|| damaged(path))? {
+            Orientation::Rotate90
+            | Orientation::Rotate270
+            | Orientation::Rotate90FlipH
+            | Orientation::Rotate270FlipH => (height, width),
+            Orientation::NoTransforms
+            | Orientation::Rotate180
+            | Orientation::FlipHorizontal
+            | Orientation::FlipVertical => (width, height),
+        },
+    )
+}
+
+fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     let shown = path.display();
     let opening = || Error::new(ErrorKind::Usage, format!("opening the picture {shown}"));
     let metadata = fs::metadata(path).with_context(opening)?;
@@ -53,13 +86,7 @@ pub fn read_picture(path: &Path, transparency: Transparency) -> Result<GivenPict
     if metadata.len() > LARGEST {
         return Err(too_large(path, &format!("{} bytes", metadata.len())));
     }
-    let bytes = fs::read(path).with_context(opening)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    Ok(GivenPicture {
-        picture: decode(path, &bytes, transparency)?,
-        name: name.into_owned(),
-        crc32: format!("{:08x}", crc32fast::hash(&bytes)),
-    })
+    fs::read(path).with_context(opening)
 }
 
 fn too_large(path: &Path, found: &str) -> anyhow::Error {
@@ -71,8 +98,12 @@ fn too_large(path: &Path, found: &str) -> anyhow::Error {
     ))
 }
 
-fn decode(path: &Path, bytes: &[u8], transparency: Transparency) -> Result<RgbImage> {
-    let damaged = || Error::new(ErrorKind::Usage, format!("decoding {}", path.display()));
+fn damaged(path: &Path) -> Error {
+    Error::new(ErrorKind::Usage, format!("decoding {}", path.display()))
+}
+
+/// A decoder that has read the header of a PNG or JPEG of a size that is read.
+fn decoder<'a>(path: &Path, bytes: &'a [u8]) -> Result<impl ImageDecoder + 'a> {
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
     if !matches!(reader.format(), Some(ImageFormat::Png | ImageFormat::Jpeg)) {
         return Err(usage(format!(
@@ -80,13 +111,18 @@ fn decode(path: &Path, bytes: &[u8], transparency: Transparency) -> Result<RgbIm
             path.display()
         )));
     }
-    let mut decoder = reader.into_decoder().with_context(damaged)?;
+    let decoder = reader.into_decoder().with_context(|| damaged(path))?;
     let (width, height) = decoder.dimensions();
-    if decoder.total_bytes() > LARGEST {
-        return Err(too_large(path, &format!("{width} x {height} pixels")));
+    match decoder.total_bytes() > LARGEST {
+        true => Err(too_large(path, &format!("{width} x {height} pixels"))),
+        false => Ok(decoder),
     }
-    let orientation = decoder.orientation().with_context(damaged)?;
-    let mut picture = DynamicImage::from_decoder(decoder).with_context(damaged)?;
+}
+
+fn decode(path: &Path, bytes: &[u8], transparency: Transparency) -> Result<RgbImage> {
+    let mut decoder = decoder(path, bytes)?;
+    let orientation = decoder.orientation().with_context(|| damaged(path))?;
+    let mut picture = DynamicImage::from_decoder(decoder).with_context(|| damaged(path))?;
     picture.apply_orientation(orientation);
     Ok(match transparency {
         Transparency::OnWhite if picture.color().has_alpha() => on_white(&picture),

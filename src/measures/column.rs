@@ -31,8 +31,8 @@ impl Summary {
 /// The values of a column.
 #[derive(Clone, Debug)]
 pub enum Values {
-    /// One for each picture.
-    Pictures(Vec<f64>),
+    /// One for each picture, `None` where it has none.
+    Pictures(Vec<Option<f64>>),
     /// One for each pair of pictures, with their numbers.
     Pairs(Vec<(usize, usize, f64)>),
 }
@@ -47,10 +47,10 @@ pub struct Column {
 }
 
 impl Column {
-    /// The value of one picture; of pairs, the mean over all that it is in. `None` where there is no pair.
+    /// The value of one picture; of pairs, the mean over all that it is in. `None` where there is none.
     pub fn of_picture(&self, picture: usize) -> Option<f64> {
         match &self.values {
-            Values::Pictures(values) => values.get(picture).copied(),
+            Values::Pictures(values) => values.get(picture).copied().flatten(),
             Values::Pairs(pairs) => {
                 let of_it = pairs.iter().filter(|(i, j, _)| [*i, *j].contains(&picture));
                 let values: Vec<f64> = of_it.map(|(_, _, value)| *value).collect();
@@ -59,10 +59,10 @@ impl Column {
         }
     }
 
-    /// Over a group of pictures; of pairs, over those with both in it.
+    /// Over those of a group of pictures that have a value; of pairs, over those with both in it.
     pub fn over(&self, group: &[usize]) -> Option<Summary> {
         let values: Vec<f64> = match &self.values {
-            Values::Pictures(values) => group.iter().map(|&i| values[i]).collect(),
+            Values::Pictures(values) => group.iter().filter_map(|&i| values[i]).collect(),
             Values::Pairs(pairs) => {
                 let inside = pairs
                     .iter()

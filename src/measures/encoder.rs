@@ -1,5 +1,5 @@
 //! The networks that measure, each with its preparation of pictures, from a folder in Hugging Face's layout:
-//! `config.json`, `preprocessor_config.json`, `model.safetensors`, and for CLIP its tokenizer.
+//! `config.json`, `preprocessor_config.json` (but for LPIPS), `model.safetensors`, and for CLIP its tokenizer.
 
 use anyhow::{Context, Result};
 use image::RgbImage;
@@ -12,7 +12,8 @@ use crate::io::model_files::{ModelFiles, TOY};
 use crate::io::weights::{WeightPath, Weights};
 use crate::models::clip_model::{ClipConfig, ClipModel};
 use crate::models::image_processor::ImageProcessor;
-use crate::models::vit::{VitConfig, VitModel};
+use crate::models::lpips::{Lpips, LpipsConfig, LpipsFeatures};
+use crate::models::vit::{VitConfig, VitKind, VitModel};
 use crate::tokenizer::{ClipTokenizer, TokenizerFiles};
 
 /// Tensors of a CLIP that no embedding needs: the scale of its training loss, and saved position indices.
@@ -26,10 +27,17 @@ pub struct ClipEncoder {
     device: Device,
 }
 
-/// A DINO or DINOv2.
+/// A DINO, DINOv2 or DreamSim.
 pub struct VitEncoder {
     network: VitModel,
+    kind: VitKind,
     processor: ImageProcessor,
+    device: Device,
+}
+
+/// LPIPS: no directions, but maps of features that are compared by a distance of their own.
+pub struct LpipsEncoder {
+    network: Lpips,
     device: Device,
 }
 
@@ -97,13 +105,22 @@ impl ImageEncoder for ClipEncoder {
 }
 
 impl VitEncoder {
-    /// Loads it in f32.
+    /// Loads one of this kind in f32.
     ///
     /// # Errors
     /// When a file is missing or damaged, or is that of another network.
-    pub fn load(files: &ModelFiles, device: Device) -> Result<Self> {
+    pub fn load(files: &ModelFiles, kind: VitKind, device: Device) -> Result<Self> {
         let config: VitConfig = json(files, "config.json")?;
+        if config.model_type != kind {
+            return Err(model(format!(
+                "{}: config.json: model_type: found {}, expected {}",
+                files.name(),
+                config.model_type.name(),
+                kind.name()
+            )));
+        }
         Ok(VitEncoder {
+            kind,
             network: load(files, device, &VitModel::UNUSED, |path| {
                 VitModel::new(path, &config)
             })?,
@@ -124,7 +141,56 @@ impl ImageEncoder for VitEncoder {
             let pixels = prepared(&self.processor, std::slice::from_ref(picture), self.device);
             no_grad(|| self.network.forward(&pixels))
         };
-        Tensor::cat(&pictures.iter().map(one).collect::<Vec<_>>(), 0)
+        let embeds = Tensor::cat(&pictures.iter().map(one).collect::<Vec<_>>(), 0); // [N, D]
+        match self.kind {
+            VitKind::Vit | VitKind::Dinov2 => embeds,
+            // `normalize_embeds` of its authors' package, which is their default.
+            VitKind::Dreamsim => &embeds - embeds.mean_dim([-1i64].as_slice(), true, Kind::Float),
+        }
+    }
+}
+
+impl LpipsEncoder {
+    /// Of the package's `ScalingLayer`, for values from -1 to 1.
+    const SHIFT: [f32; 3] = [-0.030, -0.088, -0.188];
+    const SCALE: [f32; 3] = [0.458, 0.448, 0.450];
+
+    /// Loads it in f32.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged, or is that of another network.
+    pub fn load(files: &ModelFiles, device: Device) -> Result<Self> {
+        let config: LpipsConfig = json(files, "config.json")?;
+        let network = load(files, device, &[], |path| Ok(Lpips::new(path, &config)))?;
+        Ok(LpipsEncoder { network, device })
+    }
+
+    /// The level of each channel that is 0 once prepared.
+    pub fn mean_colour() -> [u8; 3] {
+        Self::SHIFT.map(|shift| ((shift + 1.0) * 127.5).round() as u8)
+    }
+
+    /// Pixel values `[1, 3, H, W]`, f32, of a picture at its own size: `(level / 127.5 - 1 - shift) / scale`.
+    pub fn pixel_values(picture: &RgbImage) -> Tensor {
+        let (width, height) = (i64::from(picture.width()), i64::from(picture.height()));
+        let levels = Tensor::from_slice(picture.as_raw()).view([1, height, width, 3]);
+        let values = levels.to_kind(Kind::Float) / 127.5 - 1.0;
+        let values = (values - Tensor::from_slice(&Self::SHIFT)) / Tensor::from_slice(&Self::SCALE);
+        values.permute([0, 3, 1, 2]).contiguous()
+    }
+
+    /// What is compared of a picture, at least [`Lpips::SMALLEST`] pixels a side.
+    pub fn features(&self, picture: &RgbImage) -> LpipsFeatures {
+        let pixels = Self::pixel_values(picture).to_device(self.device);
+        no_grad(|| self.network.forward(&pixels))
+    }
+
+    /// The distance of two pictures of one size.
+    ///
+    /// # Errors
+    /// When it is not finite.
+    pub fn distance(&self, a: &LpipsFeatures, b: &LpipsFeatures) -> Result<f64> {
+        no_grad(|| self.network.distance(a, b))
     }
 }
 

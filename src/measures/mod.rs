@@ -9,11 +9,15 @@
 //! | `clip_score` | 100 max(cos(e(x), e(p)), 0) | arXiv 2104.08718, with torchmetrics' weight 100 for its 2.5 |
 //! | `dino` | cos(e(x), e(y)) | class token of DINO behind the last norm (arXiv 2104.14294) |
 //! | `dinov2` | cos(e(x), e(y)) | class token of DINOv2 behind the last norm (arXiv 2304.07193) |
+//! | `lpips` | Σ_l mean_p Σ_c w_lc (f_lcp(x) - f_lcp(y))² | f: AlexNet's five maps l, of unit length over the channels c at each place p; w: heads 0.1 (arXiv 1801.03924) |
+//! | `dreamsim` | 1 - cos(e(x), e(y)) | class token of a tuned DINO ViT-B/16 before the last norm, less its own mean (arXiv 2306.09344, the single branch, not the ensemble) |
 //!
-//! y is the target for `clip_i`, `dino` and `dinov2`; with the ending `_pairwise` it is another picture of the
+//! `lpips` and `dreamsim` are distances: 0 is equal, and lower is more alike.
+//! y is the target for all but `clip_t` and `clip_score`; with the ending `_pairwise` it is another picture of the
 //! same actor. `_foreground` and `_background` measure a part of both pictures, see [`region`]. A picture is
 //! resized, cropped and normalised as the encoder's `preprocessor_config.json` says, see
-//! [`crate::models::image_processor`]. Products are taken in f64 on the CPU.
+//! [`crate::models::image_processor`]; LPIPS takes it at its own size, with the levels from -1 to 1 shifted and scaled as
+//! in its authors' package, and pictures of several sizes at the least width and height among them. Products are taken in f64 on the CPU.
 
 pub mod column;
 pub mod encoder;
@@ -33,6 +37,10 @@ pub enum Measure {
     Dino,
     /// Likeness of pictures by DINOv2.
     Dinov2,
+    /// Distance of pictures by LPIPS.
+    Lpips,
+    /// Distance of pictures by DreamSim.
+    Dreamsim,
 }
 
 /// The networks that measure.
@@ -44,16 +52,22 @@ pub enum Network {
     Dino,
     /// DINOv2.
     Dinov2,
+    /// AlexNet with the heads of LPIPS.
+    Lpips,
+    /// DreamSim's single branch.
+    Dreamsim,
 }
 
 impl Measure {
     /// All of them.
-    pub const ALL: [Measure; 5] = [
+    pub const ALL: [Measure; 7] = [
         Measure::ClipI,
         Measure::ClipT,
         Measure::ClipScore,
         Measure::Dino,
         Measure::Dinov2,
+        Measure::Lpips,
+        Measure::Dreamsim,
     ];
 
     /// As flags and results spell it.
@@ -64,6 +78,8 @@ impl Measure {
             Measure::ClipScore => "clip_score",
             Measure::Dino => "dino",
             Measure::Dinov2 => "dinov2",
+            Measure::Lpips => "lpips",
+            Measure::Dreamsim => "dreamsim",
         }
     }
 
@@ -73,11 +89,18 @@ impl Measure {
             Measure::ClipI | Measure::ClipT | Measure::ClipScore => Network::Clip,
             Measure::Dino => Network::Dino,
             Measure::Dinov2 => Network::Dinov2,
+            Measure::Lpips => Network::Lpips,
+            Measure::Dreamsim => Network::Dreamsim,
         }
     }
 
     /// Whether it compares a picture with its prompt, not with another picture.
     pub fn is_of_text(self) -> bool {
         matches!(self, Measure::ClipT | Measure::ClipScore)
+    }
+
+    /// Whether lower is more alike, and 0 is equal.
+    pub fn is_distance(self) -> bool {
+        matches!(self, Measure::Lpips | Measure::Dreamsim)
     }
 }

@@ -1,8 +1,9 @@
-//! Cosine and CLIP score.
+//! Cosine, and what measures make of it.
 
 use anyhow::Result;
 use tch::{Kind, Tensor};
 
+use super::Measure;
 use crate::error::runtime;
 
 /// Embeddings `[N, D]` of unit length, f64 on the CPU: their products are cosines.
@@ -32,6 +33,19 @@ pub fn cosine(a: &Tensor, b: &Tensor) -> f64 {
 /// `100 max(cosine, 0)`.
 pub fn clip_score(cosine: f64) -> f64 {
     100.0 * cosine.max(0.0)
+}
+
+/// The value of a measure that compares directions.
+///
+/// # Panics
+/// For LPIPS, which has none.
+pub fn of_cosine(measure: Measure, cosine: f64) -> f64 {
+    match measure {
+        Measure::ClipI | Measure::ClipT | Measure::Dino | Measure::Dinov2 => cosine,
+        Measure::ClipScore => clip_score(cosine),
+        Measure::Dreamsim => 1.0 - cosine,
+        Measure::Lpips => unreachable!("LPIPS compares maps of features"),
+    }
 }
 
 #[cfg(test)]

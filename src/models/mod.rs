@@ -16,6 +16,7 @@ pub mod cross_attention;
 pub mod embeddings;
 pub mod image_processor;
 pub mod layers;
+pub mod lpips;
 pub mod patch_embedding;
 pub mod resnet;
 pub mod shared_attention;

@@ -1,5 +1,6 @@
-//! The vision transformers of DINO (arXiv 2104.14294, `ViTModel` of transformers) and DINOv2
-//! (arXiv 2304.07193, `Dinov2Model`). They differ in names, and DINOv2 scales what each half of a layer adds.
+//! The vision transformers of DINO (arXiv 2104.14294, `ViTModel` of transformers), DINOv2 (arXiv 2304.07193,
+//! `Dinov2Model`) and DreamSim's single branch on DINO (arXiv 2306.09344). They differ in names, DINOv2 scales what
+//! each half of a layer adds, and DreamSim takes the class token before the last norm.
 
 use anyhow::Result;
 use serde::Deserialize;
@@ -17,7 +18,7 @@ use crate::io::weights::WeightPath;
 /// `config.json`. Sizes must be there; transformers writes them even where they are its defaults.
 #[derive(Clone, Debug, Deserialize)]
 pub struct VitConfig {
-    /// `vit` or `dinov2`.
+    /// `vit`, `dinov2` or `dreamsim`.
     pub model_type: VitKind,
     /// Width of a token.
     pub hidden_size: i64,
@@ -25,7 +26,7 @@ pub struct VitConfig {
     pub num_hidden_layers: i64,
     /// Number of heads.
     pub num_attention_heads: i64,
-    /// Inner width of the feed-forward part, in `vit`.
+    /// Inner width of the feed-forward part, in `vit` and `dreamsim`.
     pub intermediate_size: Option<i64>,
     /// The same over `hidden_size`, in `dinov2`.
     pub mlp_ratio: Option<i64>,
@@ -40,7 +41,7 @@ pub struct VitConfig {
     pub rest: Map<String, Value>,
 }
 
-/// The two families.
+/// The three families.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum VitKind {
@@ -48,6 +49,19 @@ pub enum VitKind {
     Vit,
     /// `Dinov2Model`: DINOv2.
     Dinov2,
+    /// As `vit`, without a last norm: DINO with DreamSim's LoRA merged, see `scripts/convert_encoder.py`.
+    Dreamsim,
+}
+
+impl VitKind {
+    /// As `config.json` spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            VitKind::Vit => "vit",
+            VitKind::Dinov2 => "dinov2",
+            VitKind::Dreamsim => "dreamsim",
+        }
+    }
 }
 
 /// Fields that change the architecture, with the value that is computed here.
@@ -78,7 +92,7 @@ impl VitLayer {
     fn new(path: &WeightPath, config: &VitConfig, inner: i64) -> Self {
         let (dim, eps) = (config.hidden_size, config.layer_norm_eps);
         let [norm1, norm2, fc1, fc2] = match config.model_type {
-            VitKind::Vit => [
+            VitKind::Vit | VitKind::Dreamsim => [
                 "layernorm_before",
                 "layernorm_after",
                 "intermediate.dense",
@@ -122,13 +136,13 @@ impl VitLayer {
     }
 }
 
-/// A DINO or DINOv2 encoder.
+/// A DINO, DINOv2 or DreamSim encoder.
 pub struct VitModel {
     cls_token: Tensor,
     position_embeddings: Tensor,
     patch_embeddings: PatchEmbedding,
     layers: Vec<VitLayer>,
-    layernorm: LayerNorm,
+    layernorm: Option<LayerNorm>,
     patch_size: i64,
 }
 
@@ -152,9 +166,11 @@ impl VitModel {
             config.intermediate_size,
             config.mlp_ratio,
         ) {
-            (VitKind::Vit, Some(inner), _) => inner,
+            (VitKind::Vit | VitKind::Dreamsim, Some(inner), _) => inner,
             (VitKind::Dinov2, _, Some(ratio)) => ratio * dim,
-            (VitKind::Vit, None, _) => return Err(model("config.json: no intermediate_size")),
+            (VitKind::Vit | VitKind::Dreamsim, None, _) => {
+                return Err(model("config.json: no intermediate_size"));
+            }
             (VitKind::Dinov2, _, None) => return Err(model("config.json: no mlp_ratio")),
         };
         let grid = config.image_size / config.patch_size;
@@ -172,7 +188,8 @@ impl VitModel {
             layers: (0..config.num_hidden_layers)
                 .map(|i| VitLayer::new(&(&layers / i), config, inner))
                 .collect(),
-            layernorm: LayerNorm::new(&(path / "layernorm"), dim, config.layer_norm_eps),
+            layernorm: (config.model_type != VitKind::Dreamsim)
+                .then(|| LayerNorm::new(&(path / "layernorm"), dim, config.layer_norm_eps)),
             patch_size: config.patch_size,
         })
     }
@@ -184,7 +201,7 @@ impl VitModel {
         "embeddings.mask_token",
     ];
 
-    /// The class token behind the last norm, `[B, D]`, of prepared pictures `[B, 3, H, W]` of any size
+    /// The class token behind the last norm, where there is one, `[B, D]`, of prepared pictures `[B, 3, H, W]` of any size
     /// that is at least one patch: position embeddings are interpolated.
     pub fn forward(&self, pixel_values: &Tensor) -> Tensor {
         let (_, _, h, w) = pixel_values.size4().expect("pictures have four axes");
@@ -200,6 +217,10 @@ impl VitModel {
         for layer in &self.layers {
             states = layer.forward(&states);
         }
-        self.layernorm.forward(&states.select(1, 0))
+        let class = states.select(1, 0); // [B, D]
+        match &self.layernorm {
+            Some(norm) => norm.forward(&class),
+            None => class,
+        }
     }
 }

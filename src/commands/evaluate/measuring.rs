@@ -1,5 +1,6 @@
-//! From pictures to columns: every network is loaded, embeds all pictures, and is let go.
+//! From pictures to columns: every network is loaded, sees all pictures, and is let go.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Result;
@@ -7,16 +8,17 @@ use image::RgbImage;
 use tch::Tensor;
 
 use super::super::session::Session;
-use super::Evaluation;
 use super::pictures::Picture;
+use super::{Evaluation, distances};
 use crate::config::evaluate::Wanted;
 use crate::error::usage;
 use crate::io::photo::{Transparency, read_picture};
 use crate::measures::column::{Column, Values};
-use crate::measures::encoder::{ClipEncoder, ImageEncoder, VitEncoder};
+use crate::measures::encoder::{ClipEncoder, ImageEncoder, LpipsEncoder, VitEncoder};
 use crate::measures::region::Region;
-use crate::measures::similarity::{clip_score, cosine, unit};
+use crate::measures::similarity::{cosine, of_cosine, unit};
 use crate::measures::{Measure, Network};
+use crate::models::vit::VitKind;
 
 /// Pictures that go through a network at once.
 const AT_ONCE: usize = 8;
@@ -24,110 +26,147 @@ const AT_ONCE: usize = 8;
 /// All columns of a job, in their order.
 ///
 /// # Errors
-/// When a network or picture can not be read, an embedding is not finite, or a signal asks to stop.
+/// When a network or picture can not be read, a value is not finite, or a signal asks to stop.
 pub(super) fn measure(session: &Session, evaluation: &Evaluation) -> Result<Vec<Column>> {
     let columns = evaluation.job.columns();
-    let mut found: Vec<Option<Column>> = columns.iter().map(|_| None).collect();
+    let mut found: BTreeMap<String, Values> = BTreeMap::new();
     for (network, files) in &evaluation.models {
         session.reporter.note(&format!("loading {}", files.name()));
-        let of_it = |wanted: &Wanted| wanted.measure.network() == *network;
-        let clip;
-        let vit;
-        let (encoder, texts): (&dyn ImageEncoder, Option<&ClipEncoder>) = match network {
+        let of_it = columns.iter().copied();
+        let wanted: Vec<Wanted> = of_it.filter(|c| c.measure.network() == *network).collect();
+        let device = evaluation.device;
+        let by_vit = |kind| {
+            let vit = VitEncoder::load(files, kind, device)?;
+            directions(session, evaluation, (&vit, None), &wanted)
+        };
+        let values = match network {
             Network::Clip => {
-                clip = ClipEncoder::load(files, evaluation.device)?;
-                (&clip, Some(&clip))
+                let clip = ClipEncoder::load(files, device)?;
+                directions(session, evaluation, (&clip, Some(&clip)), &wanted)?
             }
-            Network::Dino | Network::Dinov2 => {
-                vit = VitEncoder::load(files, evaluation.device)?;
-                (&vit, None)
+            Network::Dino => by_vit(VitKind::Vit)?,
+            Network::Dinov2 => by_vit(VitKind::Dinov2)?,
+            Network::Dreamsim => by_vit(VitKind::Dreamsim)?,
+            Network::Lpips => {
+                let lpips = LpipsEncoder::load(files, device)?;
+                distances::measure(session, evaluation, &lpips, &wanted)?
             }
         };
-        let regions: Vec<Region> = [Region::Whole, Region::Foreground, Region::Background]
-            .into_iter()
-            .filter(|region| columns.iter().any(|c| of_it(c) && c.region == *region))
-            .collect();
-        let embedded = embed(session, evaluation, encoder, &regions)?;
-        for (place, wanted) in found.iter_mut().zip(&columns).filter(|(_, c)| of_it(c)) {
-            let of_region = regions.iter().position(|region| *region == wanted.region);
-            let (pictures, target) = &embedded[of_region.expect("every region is embedded")];
-            let values = match (wanted.measure, texts) {
-                (Measure::ClipT | Measure::ClipScore, Some(clip)) => against_prompts(
-                    session,
-                    &evaluation.pictures,
-                    clip,
-                    pictures,
-                    wanted.measure,
-                )?,
-                _ if wanted.is_pairwise => pairs(&evaluation.pictures, pictures),
-                _ => {
-                    let target = target
-                        .as_ref()
-                        .expect("a column against the target has one");
-                    against(pictures, |_| target.shallow_clone())
-                }
-            };
-            *place = Some(Column {
-                name: wanted.name(),
-                values,
-            });
-        }
+        found.extend(wanted.iter().map(|wanted| wanted.name()).zip(values));
     }
-    Ok(found
-        .into_iter()
-        .map(|column| column.expect("every measure has its network"))
-        .collect())
+    let column = |wanted: Wanted| {
+        let name = wanted.name();
+        let values = found.remove(&name).expect("every measure has its network");
+        Column { name, values }
+    };
+    Ok(columns.into_iter().map(column).collect())
 }
 
-/// For each region the unit embeddings of all pictures `[N, D]` and of the target `[D]`, where the target has
-/// this region.
+/// The regions of some columns, each once.
+pub(super) fn regions(wanted: &[Wanted]) -> Vec<Region> {
+    [Region::Whole, Region::Foreground, Region::Background]
+        .into_iter()
+        .filter(|region| wanted.iter().any(|wanted| wanted.region == *region))
+        .collect()
+}
+
+/// The values of some columns of one encoder, from unit embeddings.
+fn directions(
+    session: &Session,
+    evaluation: &Evaluation,
+    (encoder, clip): (&dyn ImageEncoder, Option<&ClipEncoder>),
+    wanted: &[Wanted],
+) -> Result<Vec<Values>> {
+    let regions = regions(wanted);
+    let embedded = embed(session, evaluation, encoder, &regions)?;
+    let pictures = &evaluation.pictures;
+    let values = wanted.iter().map(|wanted| {
+        let of_region = regions.iter().position(|region| *region == wanted.region);
+        let embedded = &embedded[of_region.expect("every region is embedded")];
+        match clip {
+            Some(clip) if wanted.measure.is_of_text() => {
+                against_prompts(session, pictures, clip, embedded, wanted.measure)
+            }
+            _ if wanted.is_pairwise => Ok(pairs(pictures, embedded, wanted.measure)),
+            _ => Ok(against_target(pictures, embedded, wanted.measure)),
+        }
+    });
+    values.collect()
+}
+
+/// Unit embeddings `[D]` of one part of the pictures, and of the target, where they have it.
+struct Embedded {
+    pictures: Vec<Option<Tensor>>,
+    target: Option<Tensor>,
+}
+
+/// The embeddings for each region.
 fn embed(
     session: &Session,
     evaluation: &Evaluation,
     encoder: &dyn ImageEncoder,
     regions: &[Region],
-) -> Result<Vec<(Tensor, Option<Tensor>)>> {
+) -> Result<Vec<Embedded>> {
     let fill = encoder.processor().mean_colour();
     let pictures = &evaluation.pictures;
-    let mut rows: Vec<Vec<Tensor>> = regions.iter().map(|_| Vec::new()).collect();
+    let mut embedded: Vec<Embedded> = Vec::new();
+    for &region in regions {
+        let target = target_part(evaluation, region, fill).map(|part| -> Result<Tensor> {
+            Ok(unit(&encoder.image_embeds(&[part]), "--target")?.get(0))
+        });
+        embedded.push(Embedded {
+            pictures: Vec::new(),
+            target: target.transpose()?,
+        });
+    }
     session.reporter.start("measuring", pictures.len());
     for chunk in pictures.chunks(AT_ONCE) {
         session.signals.check()?;
-        let parts: Vec<Vec<RgbImage>> = chunk
+        let parts: Vec<Vec<Option<RgbImage>>> = chunk
             .iter()
-            .map(|picture| {
-                let whole = read_measurable(&picture.path)?;
-                let mask = picture.mask()?;
-                Ok(regions
-                    .iter()
-                    .map(|region| region.of(&whole, mask.as_ref(), fill))
-                    .collect())
-            })
+            .map(|picture| parts(picture, regions, fill))
             .collect::<Result<_>>()?;
-        for (i, rows) in rows.iter_mut().enumerate() {
-            let of_region: Vec<RgbImage> = parts.iter().map(|parts| parts[i].clone()).collect();
-            rows.push(encoder.image_embeds(&of_region));
+        for (i, embedded) in embedded.iter_mut().enumerate() {
+            let of_region: Vec<RgbImage> =
+                parts.iter().filter_map(|parts| parts[i].clone()).collect();
+            let mut rows = match of_region.is_empty() {
+                true => Vec::new(),
+                false => unit(&encoder.image_embeds(&of_region), "pictures")?.unbind(0),
+            }
+            .into_iter();
+            let row = |parts: &Vec<Option<RgbImage>>| parts[i].as_ref().and_then(|_| rows.next());
+            embedded.pictures.extend(parts.iter().map(row));
         }
         chunk.iter().for_each(|_| session.reporter.advance(""));
     }
     session.reporter.finish();
-    let (target, mask) = (&evaluation.target, &evaluation.target_mask);
-    regions
-        .iter()
-        .zip(rows)
-        .map(|(region, rows)| {
-            let has_part = *region == Region::Whole || mask.is_some();
-            let target = target.as_ref().filter(|_| has_part);
-            let target = target.map(|whole| -> Result<Tensor> {
-                let part = region.of(whole, mask.as_ref(), fill);
-                Ok(unit(&encoder.image_embeds(&[part]), "--target")?.get(0))
-            });
-            Ok((
-                unit(&Tensor::cat(&rows, 0), "pictures")?,
-                target.transpose()?,
-            ))
-        })
-        .collect()
+    Ok(embedded)
+}
+
+/// The parts of a picture; none of those that need a mask where it has none.
+pub(super) fn parts(
+    picture: &Picture,
+    regions: &[Region],
+    fill: [u8; 3],
+) -> Result<Vec<Option<RgbImage>>> {
+    let whole = read_measurable(&picture.path)?;
+    let mask = picture.mask()?;
+    let part = |region: &Region| {
+        let is_there = *region == Region::Whole || mask.is_some();
+        is_there.then(|| region.of(&whole, mask.as_ref(), fill))
+    };
+    Ok(regions.iter().map(part).collect())
+}
+
+/// This part of the target.
+pub(super) fn target_part(
+    evaluation: &Evaluation,
+    region: Region,
+    fill: [u8; 3],
+) -> Option<RgbImage> {
+    let mask = evaluation.target_mask.as_ref();
+    let target = evaluation.target.as_ref()?;
+    (region == Region::Whole || mask.is_some()).then(|| region.of(target, mask, fill))
 }
 
 /// A picture's longer side is at most so many times its shorter one: an encoder's preparation makes the shorter
@@ -150,32 +189,34 @@ pub(super) fn read_measurable(path: &Path) -> Result<RgbImage> {
     }
 }
 
-/// Cosines of each picture with what stands against it.
-fn against(pictures: &Tensor, other: impl Fn(usize) -> Tensor) -> Values {
-    let count = pictures.size()[0] as usize;
-    Values::Pictures(
-        (0..count)
-            .map(|i| cosine(&pictures.get(i as i64), &other(i)))
-            .collect(),
-    )
+/// Each picture but the target with the target.
+fn against_target(pictures: &[Picture], embedded: &Embedded, measure: Measure) -> Values {
+    let target = embedded.target.as_ref();
+    let target = target.expect("a column against the target has one");
+    let value = |(picture, row): (&Picture, &Option<Tensor>)| {
+        let row = row.as_ref().filter(|_| !picture.is_target)?;
+        Some(of_cosine(measure, cosine(row, target)))
+    };
+    let both = pictures.iter().zip(&embedded.pictures);
+    Values::Pictures(both.map(value).collect())
 }
 
-/// Cosines of each picture with its own prompt, or scores from them.
+/// Each picture with its own prompt.
 fn against_prompts(
     session: &Session,
     pictures: &[Picture],
     clip: &ClipEncoder,
-    embeds: &Tensor,
+    embedded: &Embedded,
     measure: Measure,
 ) -> Result<Values> {
-    let mut known: Vec<(&str, Tensor)> = Vec::new();
+    let mut known: BTreeMap<&str, Tensor> = BTreeMap::new();
     let mut values = Vec::new();
-    for (i, picture) in pictures.iter().enumerate() {
+    for (picture, row) in pictures.iter().zip(&embedded.pictures) {
         let prompt = picture
             .prompt
             .as_deref()
             .expect("checked when the pictures were listed");
-        if !known.iter().any(|(text, _)| *text == prompt) {
+        if !known.contains_key(prompt) {
             let (embedding, cut_off) = clip.text_embeds(prompt)?;
             if cut_off > 0 {
                 session.reporter.warn(&format!(
@@ -183,31 +224,34 @@ fn against_prompts(
                     measure.name()
                 ));
             }
-            known.push((prompt, unit(&embedding, prompt)?.get(0)));
+            known.insert(prompt, unit(&embedding, prompt)?.get(0));
         }
-        let (_, text) = known
-            .iter()
-            .find(|(text, _)| *text == prompt)
-            .expect("just put there");
-        let cosine = cosine(&embeds.get(i as i64), text);
-        values.push(match measure {
-            Measure::ClipScore => clip_score(cosine),
-            _ => cosine,
-        });
+        let value = |row| of_cosine(measure, cosine(row, &known[prompt]));
+        values.push(row.as_ref().map(value));
     }
     Ok(Values::Pictures(values))
 }
 
-/// Cosines of all pairs of pictures with the same actor.
-fn pairs(pictures: &[Picture], embeds: &Tensor) -> Values {
-    let cosines = embeds.matmul(&embeds.tr()); // [N, N]
+/// All pairs of pictures with the same actor, without the target.
+fn pairs(pictures: &[Picture], embedded: &Embedded, measure: Measure) -> Values {
     let mut pairs = Vec::new();
-    for i in 0..pictures.len() {
-        for j in i + 1..pictures.len() {
-            if pictures[i].actor == pictures[j].actor {
-                pairs.push((i, j, cosines.double_value(&[i as i64, j as i64])));
+    for group in of_one_actor(pictures) {
+        for (place, &i) in group.iter().enumerate() {
+            for &j in &group[place + 1..] {
+                if let (Some(a), Some(b)) = (&embedded.pictures[i], &embedded.pictures[j]) {
+                    pairs.push((i, j, of_cosine(measure, cosine(a, b))));
+                }
             }
         }
     }
     Values::Pairs(pairs)
+}
+
+/// The numbers of the pictures of each actor, without the target.
+pub(super) fn of_one_actor(pictures: &[Picture]) -> Vec<Vec<usize>> {
+    let mut groups: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (i, picture) in pictures.iter().enumerate().filter(|(_, p)| !p.is_target) {
+        groups.entry(&picture.actor).or_default().push(i);
+    }
+    groups.into_values().collect()
 }

@@ -33,8 +33,10 @@ pub(super) struct Picture {
     pub seed: Option<i64>,
     /// The actors it was drawn with, joined by " + "; [`PLAIN`] without any.
     pub actor: String,
-    /// Its masks: what is white in any of them is the subject.
+    /// Its masks: what is white in any of them is the subject. None where they were to be beside it and are not.
     pub masks: Vec<PathBuf>,
+    /// Whether it is what the others are compared with.
+    pub is_target: bool,
 }
 
 impl Picture {
@@ -130,10 +132,46 @@ pub(super) fn list(job: &EvaluateJob) -> Result<Vec<Picture>> {
         }
     }
     refuse_twice(&pictures)?;
+    if job.masks == Some(Masks::Attention) {
+        refuse_without_masks(&pictures)?;
+    }
+    if let Some(target) = &job.target {
+        mark_target(&mut pictures, target)?;
+    }
     if let Some(Masks::Folder(_)) = &job.masks {
         refuse_shared_masks(&pictures)?;
     }
     Ok(pictures)
+}
+
+/// The target's own likeness to itself says nothing about an actor.
+fn mark_target(pictures: &mut [Picture], target: &Path) -> Result<()> {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let target = real(target);
+    for picture in pictures.iter_mut() {
+        picture.is_target = real(&picture.path) == target;
+    }
+    match pictures.iter().all(|picture| picture.is_target) {
+        true => Err(usage(format!(
+            "--target: found {}, which is also the only picture, expected others to compare with it",
+            pictures[0].path.display()
+        ))),
+        false => Ok(()),
+    }
+}
+
+/// Scenes with one subject have no masks, and plain pictures never have; without any there are no parts.
+fn refuse_without_masks(pictures: &[Picture]) -> Result<()> {
+    if pictures.iter().any(|picture| !picture.masks.is_empty()) {
+        return Ok(());
+    }
+    let path = &pictures[0].path;
+    Err(usage(format!(
+        "--masks attention: there is no {}-mask-….png beside {}, nor one for any other picture: sample --save-masks \
+         writes them for scenes with several subjects, never for plain pictures; give a folder with masks",
+        path.file_stem().unwrap_or_default().display(),
+        path.display()
+    )))
 }
 
 /// Pictures of several folders may have one name, and would be given one mask.
@@ -244,6 +282,7 @@ fn described(path: PathBuf, parameters: &Settings) -> Result<Picture> {
             false => actors.join(" + "),
         },
         masks: Vec::new(),
+        is_target: false,
     })
 }
 
@@ -261,21 +300,6 @@ fn find_masks(picture: &Picture, masks: &Masks) -> Result<Vec<PathBuf>> {
                 ))),
             }
         }
-        Masks::Attention => attention_masks(picture),
+        Masks::Attention => masks_beside(&picture.path), // `NAME-mask-….png`, perhaps none
     }
-}
-
-/// `NAME-mask-….png` beside a picture.
-fn attention_masks(picture: &Picture) -> Result<Vec<PathBuf>> {
-    let path = &picture.path;
-    let found = masks_beside(path)?;
-    if found.is_empty() {
-        return Err(usage(format!(
-            "--masks attention: there is no {}-mask-….png beside {}: sample --save-masks writes them for scenes with \
-             several subjects, never for plain pictures; give a folder with masks, or name only pictures that have them",
-            path.file_stem().unwrap_or_default().display(),
-            path.display()
-        )));
-    }
-    Ok(found)
 }

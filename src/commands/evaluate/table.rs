@@ -13,6 +13,8 @@ pub(super) struct Table<'a> {
     pictures: &'a [Picture],
     columns: Vec<Column>,
     groups: Vec<Group>,
+    /// Number of the job in its batch.
+    job: usize,
 }
 
 /// Pictures that are summed up together.
@@ -26,11 +28,17 @@ struct Group {
 
 impl<'a> Table<'a> {
     /// Groups the pictures. Plain ones beside guided ones are a group of their own, and no part of
-    /// the whole: the whole tells how good the actors are.
-    pub fn new(pictures: &'a [Picture], columns: Vec<Column>) -> Self {
-        let has_guided = pictures.iter().any(|picture| picture.actor != PLAIN);
+    /// the whole: the whole tells how good the actors are. The target is in no group.
+    pub fn new(pictures: &'a [Picture], columns: Vec<Column>, job: usize) -> Self {
+        let is_guided = |picture: &Picture| picture.actor != PLAIN && !picture.is_target;
+        let has_guided = pictures.iter().any(is_guided);
         let counts = |picture: &Picture| !has_guided || picture.actor != PLAIN;
-        let all: Vec<usize> = (0..pictures.len())
+        let everything: Vec<usize> = (0..pictures.len())
+            .filter(|&i| !pictures[i].is_target)
+            .collect();
+        let all: Vec<usize> = everything
+            .iter()
+            .copied()
             .filter(|&i| counts(&pictures[i]))
             .collect();
         let by = |kind, name: &dyn Fn(&Picture) -> Option<String>, members: &[usize]| {
@@ -52,7 +60,6 @@ impl<'a> Table<'a> {
             }
             groups
         };
-        let everything: Vec<usize> = (0..pictures.len()).collect();
         let mut groups = by("prompt", &|picture| picture.prompt.clone(), &all);
         groups.extend(by(
             "actor",
@@ -68,6 +75,7 @@ impl<'a> Table<'a> {
             pictures,
             columns,
             groups,
+            job,
         }
     }
 
@@ -83,14 +91,14 @@ impl<'a> Table<'a> {
             .find(|column| column.name == gate.column)?;
         let name = &gate.column;
         match column.over(&self.overall().members) {
-            Some(found) if found.mean >= gate.least => None,
+            Some(found) if gate.bound.holds(found.mean) => None,
             Some(found) => Some(format!(
-                "{name}: found {:.4} overall, expected at least {}",
-                found.mean, gate.least
+                "{name}: found {:.4} overall, expected {}",
+                found.mean, gate.bound
             )),
             None => Some(format!(
-                "{name}: there is nothing to compare, expected at least {}",
-                gate.least
+                "{name}: there is nothing to compare, expected {}",
+                gate.bound
             )),
         }
     }
@@ -156,6 +164,7 @@ impl<'a> Table<'a> {
                 .map(|column| (column.name.clone(), json!(column.of_picture(i))));
             let line = json!({
                 "command": "evaluate",
+                "job": self.job,
                 "kind": "picture",
                 "path": picture.path,
                 "prompt": picture.prompt,
@@ -174,6 +183,7 @@ impl<'a> Table<'a> {
             });
             let mut line = json!({
                 "command": "evaluate",
+                "job": self.job,
                 "kind": group.kind,
                 "pictures": group.members.len(),
                 "scores": scores.collect::<Map<String, Value>>(),
@@ -284,6 +294,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+    use crate::config::evaluate::Bound;
     use crate::measures::column::Values;
 
     fn picture(name: &str, prompt: &str, actor: &str) -> Picture {
@@ -294,6 +305,7 @@ mod tests {
             seed: Some(7),
             actor: actor.to_owned(),
             masks: Vec::new(),
+            is_target: false,
         }
     }
 
@@ -311,8 +323,8 @@ mod tests {
             picture("b.png", "a cat, asleep", "cat"),
             picture("c.png", "a cat", PLAIN),
         ];
-        let values = Values::Pictures(vec![0.5, 0.75, 0.0]);
-        let table = Table::new(&pictures, vec![column("clip_i", values)]);
+        let values = Values::Pictures([0.5, 0.75, 0.0].map(Some).to_vec());
+        let table = Table::new(&pictures, vec![column("clip_i", values)], 1);
         let text = table.text();
         assert!(text.ends_with("2 pictures  0.6250 ± 0.1768\n"), "{text}");
         let csv = table.csv();
@@ -322,16 +334,41 @@ mod tests {
         );
         assert!(csv.contains("overall,,,,,2,0.625,0.1767"), "{csv}");
         assert!(csv.contains("actor,,,plain,,1,0,\n"), "{csv}");
-        let gate = |least| Gate {
-            column: "clip_i".to_owned(),
-            least,
+        let failure = |bound| {
+            table.failure(&Gate {
+                column: "clip_i".to_owned(),
+                bound,
+            })
         };
-        assert_eq!(table.failure(&gate(0.625)), None);
-        let failure = table.failure(&gate(0.7)).expect("it is lower");
-        assert_eq!(
-            failure,
-            "clip_i: found 0.6250 overall, expected at least 0.7"
-        );
+        for bound in [Bound::AtLeast(0.625), Bound::AtMost(0.625)] {
+            assert_eq!(failure(bound), None);
+        }
+        for (bound, expected) in [
+            (Bound::AtLeast(0.7), "at least 0.7"),
+            (Bound::AtMost(0.5), "at most 0.5"),
+        ] {
+            let expected = format!("clip_i: found 0.6250 overall, expected {expected}");
+            assert_eq!(failure(bound), Some(expected));
+        }
+    }
+
+    #[test]
+    fn the_target_among_the_pictures_is_in_no_group() {
+        let mut pictures = [
+            picture("a.png", "a cat", "cat"),
+            picture("b.png", "a cat", "cat"),
+        ];
+        pictures[0].is_target = true;
+        let values = Values::Pictures(vec![None, Some(0.5)]);
+        let csv = Table::new(&pictures, vec![column("clip_i", values)], 1).csv();
+        for line in [
+            "picture,a.png,a cat,cat,7,1,,\n",
+            "prompt,,a cat,,,1,0.5,\n",
+            "actor,,,cat,,1,0.5,\n",
+            "overall,,,,,1,0.5,\n",
+        ] {
+            assert!(csv.contains(line), "{csv}");
+        }
     }
 
     #[test]
@@ -340,10 +377,11 @@ mod tests {
         let table = Table::new(
             &pictures,
             vec![column("clip_i_pairwise", Values::Pairs(Vec::new()))],
+            1,
         );
         let gate = Gate {
             column: "clip_i_pairwise".to_owned(),
-            least: -1.0,
+            bound: Bound::AtLeast(-1.0),
         };
         assert!(
             table

@@ -1,0 +1,204 @@
+//! LPIPS. What it keeps of a picture is ten times as large as the picture, too much to hold for all: they are compared
+//! a block at a time.
+
+use std::path::Path;
+
+use anyhow::Result;
+use image::RgbImage;
+
+use super::super::session::Session;
+use super::measuring::{of_one_actor, parts, regions, target_part};
+use super::{Evaluation, Picture};
+use crate::config::evaluate::Wanted;
+use crate::error::usage;
+use crate::io::photo::picture_size;
+use crate::io::resize::{Filter, resize_by};
+use crate::measures::column::Values;
+use crate::measures::encoder::LpipsEncoder;
+use crate::measures::region::Region;
+use crate::models::lpips::{Lpips, LpipsFeatures};
+
+/// Bytes of features that are held at once: those of 25 pictures of 1024 x 1024 pixels.
+const HELD: usize = 1 << 30;
+
+/// The size at which all are compared: that of every picture, or the least width and height where there are several.
+pub(super) struct CommonSize {
+    pub width: u32,
+    pub height: u32,
+    /// Whether the pictures, or they and the target, have several.
+    pub is_mixed: bool,
+}
+
+impl CommonSize {
+    /// Of the pictures and the target.
+    ///
+    /// # Errors
+    /// When one can not be read, or is too small for AlexNet.
+    pub fn of(pictures: &[Picture], target: Option<&Path>) -> Result<Self> {
+        let mut common: Option<CommonSize> = None;
+        let paths = pictures.iter().map(|picture| picture.path.as_path());
+        for path in paths.chain(target) {
+            let (width, height) = picture_size(path)?;
+            let least = Lpips::SMALLEST;
+            if width.min(height) < least {
+                return Err(usage(format!(
+                    "{}: found {width} x {height} pixels, expected at least {least} x {least}: AlexNet, which lpips \
+                     needs, leaves nothing of a smaller picture",
+                    path.display()
+                )));
+            }
+            common = Some(match common {
+                None => CommonSize {
+                    width,
+                    height,
+                    is_mixed: false,
+                },
+                Some(common) => CommonSize {
+                    width: common.width.min(width),
+                    height: common.height.min(height),
+                    is_mixed: common.is_mixed || (common.width, common.height) != (width, height),
+                },
+            });
+        }
+        Ok(common.expect("there is a picture"))
+    }
+
+    /// The picture at this size.
+    fn of_picture(&self, picture: &RgbImage) -> RgbImage {
+        resize_by(Filter::Bicubic, picture, self.width, self.height)
+    }
+
+    /// How many pictures' features are held at once.
+    fn at_once(&self) -> usize {
+        let pixels = self.width as usize * self.height as usize;
+        (HELD / (Lpips::BYTES_A_PIXEL * pixels)).max(1)
+    }
+}
+
+/// The values of the columns of LPIPS.
+pub(super) fn measure(
+    session: &Session,
+    evaluation: &Evaluation,
+    encoder: &LpipsEncoder,
+    wanted: &[Wanted],
+) -> Result<Vec<Values>> {
+    let regions = regions(wanted);
+    let mut found = Vec::new();
+    for &region in &regions {
+        found.push(of_region(session, evaluation, encoder, region)?);
+    }
+    let values = wanted.iter().map(|wanted| {
+        let of_region = regions.iter().position(|region| *region == wanted.region);
+        let (against_target, pairs) = &found[of_region.expect("every region is measured")];
+        match wanted.is_pairwise {
+            true => Values::Pairs(pairs.clone()),
+            false => Values::Pictures(against_target.clone()),
+        }
+    });
+    Ok(values.collect())
+}
+
+/// A pair of pictures with its distance.
+type Pair = (usize, usize, f64);
+
+/// Distances of the pictures from the target and from each other, all of them by one part.
+fn of_region(
+    session: &Session,
+    evaluation: &Evaluation,
+    encoder: &LpipsEncoder,
+    region: Region,
+) -> Result<(Vec<Option<f64>>, Vec<Pair>)> {
+    let pictures = &evaluation.pictures;
+    let size = evaluation.lpips_size.as_ref();
+    let size = size.expect("found where lpips is measured");
+    let fill = LpipsEncoder::mean_colour();
+    let target = target_part(evaluation, region, fill);
+    let target = target.map(|part| encoder.features(&size.of_picture(&part)));
+    let has_part = |i: &usize| region == Region::Whole || !pictures[*i].masks.is_empty();
+
+    let mut against_target: Vec<Option<f64>> = vec![None; pictures.len()];
+    let mut pairs = Vec::new();
+    let groups = of_one_actor(pictures);
+    session
+        .reporter
+        .start("measuring", groups.iter().map(Vec::len).sum());
+    for group in groups {
+        let members: Vec<usize> = group.iter().copied().filter(has_part).collect();
+        let mut is_read = vec![false; pictures.len()];
+        let read = |i: usize| {
+            session.signals.check()?;
+            let part = parts(&pictures[i], &[region], fill)?.remove(0);
+            let part = part.expect("only pictures with this part are read");
+            let features = encoder.features(&size.of_picture(&part));
+            if !is_read[i] {
+                is_read[i] = true;
+                let distance = target.as_ref().map(|t| encoder.distance(&features, t));
+                against_target[i] = distance.transpose()?;
+                session.reporter.advance("");
+            }
+            Ok(features)
+        };
+        let distance = |a: &LpipsFeatures, b: &LpipsFeatures| encoder.distance(a, b);
+        pairs.extend(all_pairs(&members, size.at_once(), read, distance)?);
+    }
+    session.reporter.finish();
+    Ok((against_target, pairs))
+}
+
+/// The distances of all pairs of a group, with the features of `at_once` members held and those behind them read
+/// once for each such block.
+fn all_pairs<F>(
+    group: &[usize],
+    at_once: usize,
+    mut read: impl FnMut(usize) -> Result<F>,
+    distance: impl Fn(&F, &F) -> Result<f64>,
+) -> Result<Vec<Pair>> {
+    let mut pairs = Vec::new();
+    let mut rest = group;
+    while !rest.is_empty() {
+        let (block, behind) = rest.split_at(at_once.min(rest.len()));
+        let mut held: Vec<(usize, F)> = Vec::new();
+        for (is_held, &j) in block
+            .iter()
+            .map(|j| (true, j))
+            .chain(behind.iter().map(|j| (false, j)))
+        {
+            let features = read(j)?;
+            for (i, other) in &held {
+                pairs.push((*i, j, distance(other, &features)?));
+            }
+            if is_held {
+                held.push((j, features));
+            }
+        }
+        rest = behind;
+    }
+    Ok(pairs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_of_any_size_give_every_pair_once() -> Result<()> {
+        let group = [2, 3, 5, 7, 11];
+        let all: Vec<Pair> = [(2, 3), (2, 5), (2, 7), (2, 11), (3, 5)]
+            .into_iter()
+            .chain([(3, 7), (3, 11), (5, 7), (5, 11), (7, 11)])
+            .map(|(i, j)| (i, j, (j - i) as f64))
+            .collect();
+        for (at_once, reads) in [(1, 15), (2, 9), (3, 7), (5, 5), (9, 5)] {
+            let mut count = 0;
+            let read = |i: usize| {
+                count += 1;
+                Ok(i as f64)
+            };
+            let mut pairs = all_pairs(&group, at_once, read, |a, b| Ok(b - a))?;
+            pairs.sort_by_key(|(i, j, _)| (*i, *j));
+            assert_eq!(pairs, all, "{at_once} at once");
+            assert_eq!(count, reads, "{at_once} at once");
+        }
+        Ok(())
+    }
+}
