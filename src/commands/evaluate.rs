@@ -1,5 +1,6 @@
 //! `evaluate`: how alike pictures are to the target, to each other and to their prompts.
 
+mod foregrounds;
 mod measuring;
 mod pictures;
 mod table;
@@ -39,7 +40,8 @@ pub fn run(line: &EvaluateLine) -> Result<()> {
             jobs.len()
         )));
     }
-    work_off(&session, jobs, prepare, |session, evaluation| {
+    work_off(&session, jobs, prepare, |session, mut evaluation| {
+        foregrounds::find(session, &mut evaluation)?;
         execute(session, &evaluation, format)
     })
 }
@@ -52,24 +54,31 @@ struct Evaluation {
     target: Option<RgbImage>,
     target_mask: Option<GrayImage>,
     models: Vec<(Network, Rc<ModelFiles>)>,
+    /// Those of Segment Anything, where it makes the masks.
+    sam: Option<ModelFiles>,
     device: Device,
 }
 
 impl Prepared for Evaluation {
     fn folder(&self) -> &Path {
-        &self.job.pictures[0]
+        let pictures = &self.job.pictures[0];
+        self.job.save_masks.as_ref().unwrap_or(pictures)
     }
 
     fn only_reads(&self) -> bool {
-        true
+        self.job.save_masks.is_none()
     }
 
-    /// Those that it would read: it writes none.
+    /// The masks that it would write, else the pictures that it would read.
     fn files(&self) -> Vec<PathBuf> {
-        self.pictures
-            .iter()
-            .map(|picture| picture.path.clone())
-            .collect()
+        match &self.job.save_masks {
+            Some(folder) => foregrounds::files(self, folder),
+            None => self
+                .pictures
+                .iter()
+                .map(|picture| picture.path.clone())
+                .collect(),
+        }
     }
 
     fn settings(&self) -> Value {
@@ -84,25 +93,27 @@ fn prepare(session: &Session, job: EvaluateJob) -> Result<Evaluation> {
     let target = target.transpose().context("--target")?;
     let target_mask = job.target_mask.as_deref().map(target_mask).transpose()?;
     let device = resolve_device(&job.device)?;
-    let models = job.models.iter().map(|(network, name)| {
+    let files = |name: &String| {
         let options = ModelOptions {
             model: name.clone(),
             offline: job.offline,
             ..ModelOptions::default()
         };
-        Ok((
-            *network,
-            Rc::new(find(&options, session.reporter.is_quiet())?),
-        ))
-    });
-    Ok(Evaluation {
+        find(&options, session.reporter.is_quiet())
+    };
+    let models = job.models.iter();
+    let models = models.map(|(network, name)| Ok((*network, Rc::new(files(name)?))));
+    let evaluation = Evaluation {
         models: models.collect::<Result<_>>()?,
+        sam: job.sam_model.as_ref().map(files).transpose()?,
         pictures,
         target,
         target_mask,
         device,
         job,
-    })
+    };
+    foregrounds::check_places(&evaluation)?;
+    Ok(evaluation)
 }
 
 fn execute(session: &Session, evaluation: &Evaluation, format: TableFormat) -> Result<()> {

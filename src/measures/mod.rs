@@ -17,6 +17,7 @@
 
 pub mod column;
 pub mod encoder;
+pub mod foreground;
 pub mod region;
 pub mod similarity;
 

@@ -18,6 +18,7 @@ pub mod image_processor;
 pub mod layers;
 pub mod patch_embedding;
 pub mod resnet;
+pub mod sam;
 pub mod shared_rows;
 pub mod tiling;
 pub mod time_conditions;

@@ -12,6 +12,7 @@ mod evaluate;
 mod experiments;
 mod interruption;
 mod loras;
+mod masks;
 mod memory;
 mod prompts;
 mod several;

@@ -35,14 +35,19 @@ pub(super) struct Picture {
     pub actor: String,
     /// Its masks: what is white in any of them is the subject.
     pub masks: Vec<PathBuf>,
+    /// The mask that Segment Anything found, as a PNG: a table may have thousands.
+    pub found_mask: Option<Vec<u8>>,
 }
 
 impl Picture {
-    /// The union of its masks, `None` without any.
+    /// The mask that was found, else the union of its masks, `None` without any.
     ///
     /// # Errors
     /// When a mask can not be read, or all of it is of one level, so that a part would be empty.
     pub fn mask(&self) -> Result<Option<GrayImage>> {
+        if let Some(png) = &self.found_mask {
+            return Ok(Some(image::load_from_memory(png)?.into_luma8()));
+        }
         let mut union: Option<GrayImage> = None;
         for path in &self.masks {
             let mask = read_mask(path)?;
@@ -244,6 +249,7 @@ fn described(path: PathBuf, parameters: &Settings) -> Result<Picture> {
             false => actors.join(" + "),
         },
         masks: Vec::new(),
+        found_mask: None,
     })
 }
 
@@ -262,6 +268,7 @@ fn find_masks(picture: &Picture, masks: &Masks) -> Result<Vec<PathBuf>> {
             }
         }
         Masks::Attention => attention_masks(picture),
+        Masks::Sam => Ok(Vec::new()), // found once the pictures are read
     }
 }
 
