@@ -109,7 +109,7 @@ pub enum Command {
     ///
     /// CLIP-I, CLIP-T, CLIP-score, DINO and DINOv2 (Sec. 4.3 and App. A.5 of the paper) for each
     /// picture, prompt and actor and overall, with standard deviations. The table goes to stdout; no
-    /// file is written.
+    /// file is written but the masks of `--save-masks`.
     Evaluate(EvaluateLine),
     /// Join what several processes have drawn with --shard
     ///

@@ -45,6 +45,7 @@ def build(out):
     import expected_models
     import expected_pipeline
     import expected_prompts
+    import expected_sam
     import expected_schedulers
     import expected_shortcuts
     import expected_tokenizer
@@ -88,6 +89,7 @@ def build(out):
     print(f"single files and LoRAs: {time.time() - began:.0f} s", file=sys.stderr)
     expected_control.write_pictures(out / "control_pictures")
     expected_evaluate.write(out / "evaluate")
+    expected_sam.write(out / "sam")
     for name, folder in tokenizers:
         differing = expected_tokenizer.write(folder, out / "tokenizers" / f"{name}.json", texts)
         print(f"{name}: the slow algorithm differs on {len(differing)} of {len(texts)} prompts", file=sys.stderr)

@@ -29,15 +29,21 @@ pub struct EvaluateFlags {
     pub metrics: Option<Vec<String>>,
 
     /// Also measure foreground and background: a folder with a mask NAME.png for each picture NAME,
-    /// white where the subject is, or "attention" for the masks that `sample --save-masks` wrote,
-    /// of those pictures that have some [default: none]
-    #[arg(long, value_name = "FOLDER|attention")]
+    /// white where the subject is, "attention" for the masks that `sample --save-masks` wrote, of those
+    /// pictures that have some, or "sam" to find the subject in the middle by Segment Anything
+    /// [default: none]
+    #[arg(long, value_name = "FOLDER|attention|sam")]
     pub masks: Option<PathBuf>,
 
-    /// Mask of the target, white where the subject is [default: none, so that its foreground and
-    /// background are not compared]
+    /// Mask of the target, white where the subject is [default: with `--masks sam` it is found, else
+    /// none, so that the target's foreground and background are not compared]
     #[arg(long, value_name = "IMAGE")]
     pub target_mask: Option<PathBuf>,
+
+    /// With `--masks sam`, new folder for the masks that it finds: NAME.png for each picture NAME, to
+    /// look at and for `--masks FOLDER`, and target.png [default: none]
+    #[arg(long, value_name = "FOLDER")]
+    pub save_masks: Option<PathBuf>,
 
     /// Prompt of pictures that do not tell theirs; those of this program do [default: none]
     #[arg(short, long, value_name = "TEXT")]
@@ -81,6 +87,10 @@ pub struct EvaluateFlags {
     /// needs it]
     #[arg(long, value_name = "FOLDER", help_heading = "Models and device")]
     pub dreamsim_model: Option<String>,
+
+    /// Segment Anything for `--masks sam` [default: facebook/sam-vit-base]
+    #[arg(long, value_name = "ID|FOLDER", help_heading = "Models and device")]
+    pub sam_model: Option<String>,
 
     /// auto, cpu, cuda or cuda:N; the networks run in fp32 on each [default: auto, the first GPU or
     /// else the CPU]
@@ -126,7 +136,8 @@ pub struct EvaluateRunFlags {
     #[arg(short, long)]
     pub verbose: bool,
 
-    /// Read pictures and masks, look for models' files and list the pictures, then stop (of the run)
+    /// Read pictures and masks, look for models' files and list the pictures, with `--save-masks` the
+    /// masks that it would write, then stop (of the run)
     #[arg(long)]
     pub dry_run: bool,
 }

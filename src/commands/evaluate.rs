@@ -1,6 +1,7 @@
 //! `evaluate`: how alike pictures are to the target, to each other and to their prompts.
 
 mod distances;
+mod foregrounds;
 mod measuring;
 mod pictures;
 mod table;
@@ -17,6 +18,7 @@ use super::located::find;
 use super::session::Session;
 use super::{Prepared, work_off};
 use crate::cli::{EvaluateLine, TableFormat};
+use crate::config::evaluate::Masks;
 use crate::config::{EvaluateJob, Planned, plan};
 use crate::device::resolve_device;
 use crate::error::{Error, ErrorKind, usage};
@@ -46,7 +48,8 @@ pub fn run(line: &EvaluateLine) -> Result<()> {
         place: planned.place,
     };
     let jobs = (1..).zip(jobs).map(numbered).collect();
-    work_off(&session, jobs, prepare, |session, evaluation| {
+    work_off(&session, jobs, prepare, |session, mut evaluation| {
+        foregrounds::find(session, &mut evaluation)?;
         execute(session, &evaluation, format)
     })
 }
@@ -63,24 +66,31 @@ struct Evaluation {
     models: Vec<(Network, Rc<ModelFiles>)>,
     /// Where LPIPS is measured.
     lpips_size: Option<CommonSize>,
+    /// Those of Segment Anything, where it makes the masks.
+    sam: Option<ModelFiles>,
     device: Device,
 }
 
 impl Prepared for Evaluation {
     fn folder(&self) -> &Path {
-        &self.job.pictures[0]
+        let pictures = &self.job.pictures[0];
+        self.job.save_masks.as_ref().unwrap_or(pictures)
     }
 
     fn only_reads(&self) -> bool {
-        true
+        self.job.save_masks.is_none()
     }
 
-    /// Those that it would read: it writes none.
+    /// The masks that it would write, else the pictures that it would read.
     fn files(&self) -> Vec<PathBuf> {
-        self.pictures
-            .iter()
-            .map(|picture| picture.path.clone())
-            .collect()
+        match &self.job.save_masks {
+            Some(folder) => foregrounds::files(self, folder),
+            None => self
+                .pictures
+                .iter()
+                .map(|picture| picture.path.clone())
+                .collect(),
+        }
     }
 
     fn settings(&self) -> Value {
@@ -108,19 +118,19 @@ fn prepare(session: &Session, (number, job): (usize, EvaluateJob)) -> Result<Eva
         }
     }
     let device = resolve_device(&job.device)?;
-    let models = job.models.iter().map(|(network, name)| {
+    let files = |name: &String| {
         let options = ModelOptions {
             model: name.clone(),
             offline: job.offline,
             ..ModelOptions::default()
         };
-        Ok((
-            *network,
-            Rc::new(find(&options, session.reporter.is_quiet())?),
-        ))
-    });
-    Ok(Evaluation {
+        find(&options, session.reporter.is_quiet())
+    };
+    let models = job.models.iter();
+    let models = models.map(|(network, name)| Ok((*network, Rc::new(files(name)?))));
+    let evaluation = Evaluation {
         models: models.collect::<Result<_>>()?,
+        sam: job.sam_model.as_ref().map(files).transpose()?,
         pictures,
         target,
         target_mask,
@@ -128,7 +138,9 @@ fn prepare(session: &Session, (number, job): (usize, EvaluateJob)) -> Result<Eva
         device,
         number,
         job,
-    })
+    };
+    foregrounds::check_places(&evaluation)?;
+    Ok(evaluation)
 }
 
 /// Says what of the pictures is not compared as it is.
@@ -144,9 +156,9 @@ fn note_what_is_left_out(
             target.path.display()
         ));
     }
-    let without = pictures.iter().filter(|picture| picture.masks.is_empty());
+    let without = pictures.iter().filter(|picture| !picture.has_mask());
     let (without, all) = (without.count(), pictures.len());
-    if job.masks.is_some() && without > 0 {
+    if job.masks == Some(Masks::Attention) && without > 0 {
         session.reporter.note(&format!(
             "{without} of {all} pictures have no masks: their foreground and background are not measured"
         ));

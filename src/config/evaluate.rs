@@ -25,6 +25,9 @@ const DEFAULT_MODELS: [(Network, Option<&str>); 5] = [
     (Network::Dreamsim, None),
 ];
 
+/// Segment Anything where no other is named.
+const DEFAULT_SAM: &str = "facebook/sam-vit-base";
+
 /// A checked job of `evaluate`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EvaluateJob {
@@ -42,6 +45,10 @@ pub struct EvaluateJob {
     pub prompt: Option<String>,
     /// Bounds of overall means.
     pub gates: Vec<Gate>,
+    /// Name of the network that finds the subjects, where masks come from it.
+    pub sam_model: Option<String>,
+    /// Folder for the masks that it finds.
+    pub save_masks: Option<PathBuf>,
     /// The networks that are needed, with their names.
     pub models: Vec<(Network, String)>,
     /// `auto`, `cpu`, `cuda` or `cuda:N`.
@@ -55,6 +62,8 @@ pub struct EvaluateJob {
 pub enum Masks {
     /// Beside each picture, as `sample --save-masks` writes them.
     Attention,
+    /// Nowhere: Segment Anything finds the subjects of pictures and target.
+    Sam,
     /// `NAME.png` in a folder for each picture `NAME`.
     Folder(PathBuf),
 }
@@ -101,6 +110,8 @@ impl EvaluateJob {
             masks: flags.masks.as_deref().map(masks).transpose()?,
             target_mask: existing("--target-mask", &flags.target_mask)?,
             prompt: prompt(&flags.prompt)?,
+            sam_model: None,
+            save_masks: flags.save_masks.clone(),
             gates: Vec::new(),
             models: Vec::new(),
             device: device(flags.device.as_deref().unwrap_or("auto"))?,
@@ -131,8 +142,14 @@ impl EvaluateJob {
         Ok(Self {
             gates: below.chain(above).collect::<Result<_>>()?,
             models: job.models(flags)?,
+            sam_model: job.sam_model(flags)?,
             ..job
         })
+    }
+
+    /// Whether the target has a mask, given or found.
+    fn has_target_mask(&self) -> bool {
+        self.target_mask.is_some() || (self.target.is_some() && self.masks == Some(Masks::Sam))
     }
 
     /// The columns of the table.
@@ -157,7 +174,7 @@ impl EvaluateJob {
             for &region in regions {
                 let has_target = match region {
                     Region::Whole => self.target.is_some(),
-                    Region::Foreground | Region::Background => self.target_mask.is_some(),
+                    Region::Foreground | Region::Background => self.has_target_mask(),
                 };
                 if has_target {
                     add(region, false);
@@ -182,9 +199,12 @@ impl EvaluateJob {
             "masks": match &self.masks {
                 None => Value::Null,
                 Some(Masks::Attention) => json!("attention"),
+                Some(Masks::Sam) => json!("sam"),
                 Some(Masks::Folder(folder)) => json!(folder),
             },
             "target_mask": self.target_mask,
+            "sam_model": self.sam_model,
+            "save_masks": self.save_masks,
             "prompt": self.prompt,
             "fail_below": gates("--fail-below"),
             "fail_above": gates("--fail-above"),
@@ -192,6 +212,32 @@ impl EvaluateJob {
             "models": models.collect::<Vec<_>>(),
             "device": self.device,
         })
+    }
+
+    /// The network that finds the subjects.
+    fn sam_model(&self, flags: &EvaluateFlags) -> Result<Option<String>> {
+        if self.masks != Some(Masks::Sam) {
+            for (flag, is_given) in [
+                ("--sam-model", flags.sam_model.is_some()),
+                ("--save-masks", flags.save_masks.is_some()),
+            ] {
+                if is_given {
+                    return Err(usage(format!(
+                        "{flag}: found it without --masks sam, expected both or neither"
+                    )));
+                }
+            }
+            return Ok(None);
+        }
+        match flags.sam_model.as_deref().unwrap_or(DEFAULT_SAM) {
+            TOY => Err(usage(format!(
+                "--sam-model: found {TOY}, which has a CLIP only, expected a repository or folder"
+            ))),
+            name if name.trim().is_empty() => {
+                Err(usage("--sam-model: found an empty text, expected a name"))
+            }
+            name => Ok(Some(name.to_owned())),
+        }
     }
 
     /// The networks that the measures need.
@@ -263,9 +309,10 @@ fn existing(flag: &str, path: &Option<PathBuf>) -> Result<Option<PathBuf>> {
 fn masks(path: &Path) -> Result<Masks> {
     match path {
         _ if path == Path::new("attention") => Ok(Masks::Attention),
+        _ if path == Path::new("sam") => Ok(Masks::Sam),
         _ if path.is_dir() => Ok(Masks::Folder(path.to_owned())),
         _ => Err(usage(format!(
-            "--masks: there is no folder {}: expected a folder with masks, or attention",
+            "--masks: there is no folder {}: expected a folder with masks, attention or sam",
             path.display()
         ))),
     }
@@ -341,6 +388,21 @@ mod tests {
             "dino_background_pairwise",
         ];
         assert_eq!(names(&masked)?, expected);
+        // Segment Anything also finds the target's subject.
+        let found = EvaluateFlags {
+            masks: Some(PathBuf::from("sam")),
+            metrics: Some(vec!["dino".to_owned()]),
+            ..flags()
+        };
+        let expected = [
+            "dino",
+            "dino_pairwise",
+            "dino_foreground",
+            "dino_foreground_pairwise",
+            "dino_background",
+            "dino_background_pairwise",
+        ];
+        assert_eq!(names(&found)?, expected);
         Ok(())
     }
 

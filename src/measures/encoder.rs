@@ -218,11 +218,11 @@ fn path_of(files: &ModelFiles, name: &str) -> String {
     }
 }
 
-fn json<T: DeserializeOwned>(files: &ModelFiles, name: &str) -> Result<T> {
+pub(super) fn json<T: DeserializeOwned>(files: &ModelFiles, name: &str) -> Result<T> {
     files.json(&path_of(files, name))
 }
 
-fn load<T>(
+pub(super) fn load<T>(
     files: &ModelFiles,
     device: Device,
     unused: &[&str],

@@ -21,6 +21,7 @@
 
 pub mod column;
 pub mod encoder;
+pub mod foreground;
 pub mod region;
 pub mod similarity;
 

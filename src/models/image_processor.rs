@@ -58,7 +58,7 @@ pub struct ImageProcessor {
 }
 
 /// Largest side that a file may ask for, in pixels.
-const LARGEST: u32 = 4096;
+pub(super) const LARGEST: u32 = 4096;
 
 impl ImageProcessor {
     /// Reads the text of a `preprocessor_config.json`.
@@ -158,7 +158,7 @@ impl ImageProcessor {
     }
 }
 
-fn wrong(what: &str) -> anyhow::Error {
+pub(super) fn wrong(what: &str) -> anyhow::Error {
     model(format!("preprocessor_config.json: {what}"))
 }
 
@@ -181,7 +181,7 @@ fn is_vit(class: &str) -> Result<bool> {
 }
 
 /// Pillow's number of a filter.
-fn filter(resample: i64) -> Result<Filter> {
+pub(super) fn filter(resample: i64) -> Result<Filter> {
     match resample {
         1 => Ok(Filter::Lanczos),
         2 => Ok(Filter::Bilinear),

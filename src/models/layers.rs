@@ -161,4 +161,10 @@ impl LayerNorm {
             true,
         )
     }
+
+    /// `[B, C, H, W]` to the same shape, over C.
+    pub fn forward_channels(&self, xs: &Tensor) -> Tensor {
+        let last = xs.permute([0, 2, 3, 1]); // [B, H, W, C]
+        self.forward(&last).permute([0, 3, 1, 2])
+    }
 }

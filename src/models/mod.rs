@@ -19,6 +19,7 @@ pub mod layers;
 pub mod lpips;
 pub mod patch_embedding;
 pub mod resnet;
+pub mod sam;
 pub mod shared_attention;
 pub mod shared_rows;
 pub mod tiling;

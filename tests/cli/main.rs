@@ -16,6 +16,7 @@ mod help_files;
 mod interruption;
 mod left_out;
 mod loras;
+mod masks;
 mod memory;
 mod methods;
 mod prompts;

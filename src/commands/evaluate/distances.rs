@@ -114,7 +114,7 @@ fn of_region(
     let fill = LpipsEncoder::mean_colour();
     let target = target_part(evaluation, region, fill);
     let target = target.map(|part| encoder.features(&size.of_picture(&part)));
-    let has_part = |i: &usize| region == Region::Whole || !pictures[*i].masks.is_empty();
+    let has_part = |i: &usize| region == Region::Whole || pictures[*i].has_mask();
 
     let mut against_target: Vec<Option<f64>> = vec![None; pictures.len()];
     let mut pairs = Vec::new();

@@ -37,14 +37,24 @@ pub(super) struct Picture {
     pub masks: Vec<PathBuf>,
     /// Whether it is what the others are compared with.
     pub is_target: bool,
+    /// The mask that Segment Anything found, as a PNG: a table may have thousands.
+    pub found_mask: Option<Vec<u8>>,
 }
 
 impl Picture {
-    /// The union of its masks, `None` without any.
+    /// Whether its subject is told from its background.
+    pub fn has_mask(&self) -> bool {
+        !self.masks.is_empty() || self.found_mask.is_some()
+    }
+
+    /// The mask that was found, else the union of its masks, `None` without any.
     ///
     /// # Errors
     /// When a mask can not be read, or all of it is of one level, so that a part would be empty.
     pub fn mask(&self) -> Result<Option<GrayImage>> {
+        if let Some(png) = &self.found_mask {
+            return Ok(Some(image::load_from_memory(png)?.into_luma8()));
+        }
         let mut union: Option<GrayImage> = None;
         for path in &self.masks {
             let mask = read_mask(path)?;
@@ -283,6 +293,7 @@ fn described(path: PathBuf, parameters: &Settings) -> Result<Picture> {
         },
         masks: Vec::new(),
         is_target: false,
+        found_mask: None,
     })
 }
 
@@ -301,5 +312,6 @@ fn find_masks(picture: &Picture, masks: &Masks) -> Result<Vec<PathBuf>> {
             }
         }
         Masks::Attention => masks_beside(&picture.path), // `NAME-mask-….png`, perhaps none
+        Masks::Sam => Ok(Vec::new()),                    // found once the pictures are read
     }
 }

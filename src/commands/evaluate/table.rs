@@ -306,6 +306,7 @@ mod tests {
             actor: actor.to_owned(),
             masks: Vec::new(),
             is_target: false,
+            found_mask: None,
         }
     }
 

@@ -1,0 +1,132 @@
+//! Masks by Segment Anything, for pictures and target, and where they are saved.
+
+use std::collections::BTreeSet;
+use std::io::Cursor;
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Context, Result};
+use image::{GrayImage, ImageFormat, RgbImage};
+
+use super::super::create_folder;
+use super::super::session::Session;
+use super::Evaluation;
+use super::measuring::read_measurable;
+use crate::error::usage;
+use crate::io::atomic::write_bytes_atomically;
+use crate::measures::foreground::{Foreground, ForegroundFinder};
+
+/// The target's mask among the saved ones.
+const TARGET: &str = "target.png";
+
+/// Segment Anything's own bar for masks that nobody looks at (arXiv 2304.02643, App. B).
+const LEAST_IOU: f64 = 0.88;
+
+/// The masks that a job would write into `folder`.
+pub(super) fn files(evaluation: &Evaluation, folder: &Path) -> Vec<PathBuf> {
+    let names = evaluation.pictures.iter().map(|picture| &picture.name);
+    let of_pictures = names.map(|name| folder.join(name.with_extension("png")));
+    let finds_target = evaluation.target.is_some() && evaluation.target_mask.is_none();
+    let of_target = finds_target.then(|| folder.join(TARGET));
+    of_pictures.chain(of_target).collect()
+}
+
+/// Refuses masks that would take the place of another file or lie elsewhere.
+///
+/// # Errors
+/// With the file.
+pub(super) fn check_places(evaluation: &Evaluation) -> Result<()> {
+    let Some(folder) = &evaluation.job.save_masks else {
+        return Ok(());
+    };
+    for picture in &evaluation.pictures {
+        let mut parts = picture.name.components();
+        if !parts.all(|part| matches!(part, Component::Normal(_))) {
+            return Err(usage(format!(
+                "--save-masks: the mask of {} would lie outside of {}, expected a manifest with names of files below it",
+                picture.path.display(),
+                folder.display()
+            )));
+        }
+    }
+    let mut seen = BTreeSet::new();
+    for path in files(evaluation, folder) {
+        let shown = path.display().to_string();
+        if path.exists() {
+            return Err(usage(format!(
+                "--save-masks: {shown} is there already: give a new folder, or measure with these masks by --masks {}",
+                folder.display()
+            )));
+        }
+        if !seen.insert(path) {
+            return Err(usage(format!(
+                "--save-masks: two pictures would have the mask {shown}: expected one folder of pictures a job, and none \
+                 named {TARGET} beside a --target"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Finds the masks, where a job wants them from Segment Anything.
+///
+/// # Errors
+/// When it can not be loaded, a picture can not be read or shows no subject, or a mask can not be written.
+pub(super) fn find(session: &Session, evaluation: &mut Evaluation) -> Result<()> {
+    let Some(files) = &evaluation.sam else {
+        return Ok(());
+    };
+    session.reporter.note(&format!("loading {}", files.name()));
+    let finder = ForegroundFinder::load(files, evaluation.device)?;
+    let saved = evaluation.job.save_masks.as_deref();
+    let mut doubtful = 0;
+    session
+        .reporter
+        .start("finding subjects", evaluation.pictures.len());
+    let mut one = |picture: &RgbImage, path: &Path, name: &Path| -> Result<(GrayImage, Vec<u8>)> {
+        session.signals.check()?;
+        let found = finder.find(picture);
+        let Foreground {
+            mask,
+            predicted_iou,
+        } = found.with_context(|| path.display().to_string())?;
+        session.reporter.detail(&format!(
+            "{}: predicted intersection over union {predicted_iou:.2}",
+            path.display()
+        ));
+        doubtful += usize::from(predicted_iou < LEAST_IOU);
+        let mut png = Vec::new();
+        mask.write_to(&mut Cursor::new(&mut png), ImageFormat::Png)?;
+        if let Some(folder) = saved {
+            let path = folder.join(name);
+            create_folder(path.parent().unwrap_or(folder))?;
+            write_bytes_atomically(&path, &png)?;
+        }
+        Ok((mask, png))
+    };
+    for picture in &mut evaluation.pictures {
+        let whole = read_measurable(&picture.path)?;
+        let name = picture.name.with_extension("png");
+        picture.found_mask = Some(one(&whole, &picture.path, &name)?.1);
+        session.reporter.advance("");
+    }
+    if let (Some(target), None) = (&evaluation.target, &evaluation.target_mask) {
+        let path = evaluation
+            .job
+            .target
+            .as_deref()
+            .unwrap_or(Path::new(TARGET));
+        let found = one(target, path, Path::new(TARGET)).context("--target")?;
+        evaluation.target_mask = Some(found.0);
+    }
+    session.reporter.finish();
+    if doubtful > 0 {
+        let look = match saved {
+            Some(folder) => format!("look at them in {}", folder.display()),
+            None => "look at them with --save-masks FOLDER".to_owned(),
+        };
+        session.reporter.warn(&format!(
+            "Segment Anything doubts {doubtful} of its masks (predicted intersection over union below {LEAST_IOU}): {look}"
+        ));
+    }
+    Ok(())
+}

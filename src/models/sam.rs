@@ -1,0 +1,226 @@
+//! Segment Anything (arXiv 2304.02643): `SamModel` of transformers. A picture is encoded once; points and
+//! boxes then ask for masks.
+//!
+//! Letters beside those of [`crate::models`]: N prompts, P points of a prompt, T tokens of a prompt, M masks
+//! of a prompt.
+
+mod mask_decoder;
+pub mod processor;
+mod prompt_encoder;
+mod two_way_transformer;
+mod vision_attention;
+mod vision_encoder;
+
+use anyhow::Result;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use tch::Tensor;
+
+use super::clip_vision_model::check_sizes;
+use super::config::expect_fixed;
+use crate::error::model;
+use crate::io::weights::WeightPath;
+use mask_decoder::{SamMaskDecoder, SamMaskDecoderConfig};
+use prompt_encoder::{SamPromptEncoder, SamPromptEncoderConfig};
+use vision_encoder::{SamVisionConfig, SamVisionEncoder};
+
+/// `config.json`. A part that is missing has the values of transformers' `SamVisionConfig` and its kin,
+/// and so has a field.
+#[derive(Clone, Debug, Deserialize)]
+pub struct SamConfig {
+    /// Must be `sam`.
+    model_type: SamKind,
+    #[serde(default = "all_defaults")]
+    vision_config: SamVisionConfig,
+    #[serde(default = "all_defaults")]
+    prompt_encoder_config: SamPromptEncoderConfig,
+    #[serde(default = "all_defaults")]
+    mask_decoder_config: SamMaskDecoderConfig,
+}
+
+/// The only family: the weights of others have other names.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum SamKind {
+    Sam,
+}
+
+/// What an empty object is read as.
+fn all_defaults<T: DeserializeOwned>() -> T {
+    serde_json::from_value(Value::Object(Map::new())).expect("every field has a default")
+}
+
+/// Fields of each part that change the architecture, with the value that is computed here.
+const FIXED_OF_VISION: [(&str, &str); 5] = [
+    ("hidden_act", "\"gelu\""),
+    ("num_channels", "3"),
+    ("qkv_bias", "true"),
+    ("use_abs_pos", "true"),
+    ("use_rel_pos", "true"),
+];
+const FIXED_OF_PROMPTS: [(&str, &str); 1] = [("num_point_embeddings", "4")];
+const FIXED_OF_DECODER: [(&str, &str); 1] = [("hidden_act", "\"relu\"")];
+
+/// What is asked for, in pixels of the prepared picture: N prompts with P points each.
+pub struct SamPrompts {
+    /// x and y of the points, `[N, P, 2]`.
+    pub points: Tensor,
+    /// 1 where a point lies on what is sought, 0 where it lies beside it, `[N, P]`, i64.
+    pub labels: Tensor,
+    /// Left, top, right and bottom of a box around what is sought, `[N, 4]`.
+    pub boxes: Option<Tensor>,
+}
+
+/// What comes out: M masks for each prompt, from a part to the whole of what is there.
+pub struct SamMasks {
+    /// Above 0 inside, `[N, M, S / 4, S / 4]` for patches of 16 pixels and a picture's side S.
+    pub low_res_masks: Tensor,
+    /// How well each mask is expected to fit, as intersection over union, `[N, M]`.
+    pub iou_predictions: Tensor,
+}
+
+/// A Segment Anything Model.
+pub struct SamModel {
+    vision_encoder: SamVisionEncoder,
+    prompt_encoder: SamPromptEncoder,
+    mask_decoder: SamMaskDecoder,
+    image_size: i64,
+}
+
+impl SamModel {
+    /// Reads the network. Tensors that only masks as prompts would need are no part of it, see
+    /// [`SamModel::UNUSED`].
+    ///
+    /// # Errors
+    /// When the config has a field that changes the architecture, or sizes that can not go together.
+    pub fn new(path: &WeightPath, config: &SamConfig) -> Result<Self> {
+        let SamKind::Sam = config.model_type;
+        config.check()?;
+        let vision = &config.vision_config;
+        Ok(SamModel {
+            vision_encoder: SamVisionEncoder::new(&(path / "vision_encoder"), vision),
+            prompt_encoder: SamPromptEncoder::new(path, vision.num_pos_feats, vision.grid()),
+            mask_decoder: SamMaskDecoder::new(
+                &(path / "mask_decoder"),
+                &config.mask_decoder_config,
+            ),
+            image_size: vision.image_size,
+        })
+    }
+
+    /// Tensors of checkpoints that points and boxes do not need.
+    pub const UNUSED: [&str; 10] = [
+        "mask_embed.conv1.weight",
+        "mask_embed.conv1.bias",
+        "mask_embed.conv2.weight",
+        "mask_embed.conv2.bias",
+        "mask_embed.conv3.weight",
+        "mask_embed.conv3.bias",
+        "mask_embed.layer_norm1.weight",
+        "mask_embed.layer_norm1.bias",
+        "mask_embed.layer_norm2.weight",
+        "mask_embed.layer_norm2.bias",
+    ];
+
+    /// The side of the pictures that it reads, in pixels.
+    pub fn image_size(&self) -> i64 {
+        self.image_size
+    }
+
+    /// `[B, 3, image_size, image_size]` to `[B, D, H, W]`, a place for each patch.
+    pub fn image_embeddings(&self, pixel_values: &Tensor) -> Tensor {
+        self.vision_encoder.forward(pixel_values)
+    }
+
+    /// The masks of several prompts on one picture, whose `image_embeddings` are `[1, D, H, W]`.
+    pub fn masks(&self, image_embeddings: &Tensor, prompts: &SamPrompts) -> SamMasks {
+        let size = self.image_size as f64;
+        let sparse = self.prompt_encoder.embed(prompts, size); // [N, T, D]
+        let image = image_embeddings + self.prompt_encoder.no_mask();
+        let positions = self.prompt_encoder.image_positions(); // [1, H W, D]
+        self.mask_decoder.forward(&image, &positions, &sparse)
+    }
+}
+
+impl SamConfig {
+    /// Refuses what is not computed here, and sizes that would only fail inside libtorch.
+    fn check(&self) -> Result<()> {
+        let (vision, prompts, decoder) = (
+            &self.vision_config,
+            &self.prompt_encoder_config,
+            &self.mask_decoder_config,
+        );
+        expect_fixed("config.json", &vision.rest, &FIXED_OF_VISION)?;
+        expect_fixed("config.json", &prompts.rest, &FIXED_OF_PROMPTS)?;
+        expect_fixed("config.json", &decoder.rest, &FIXED_OF_DECODER)?;
+        check_sizes(
+            vision.hidden_size,
+            vision.num_attention_heads,
+            vision.image_size,
+            vision.patch_size,
+        )?;
+        let dim = prompts.hidden_size;
+        for (what, found, expected) in [
+            (
+                "output_channels of the vision encoder",
+                vision.output_channels,
+                dim,
+            ),
+            ("hidden_size of the mask decoder", decoder.hidden_size, dim),
+            ("twice num_pos_feats", 2 * vision.num_pos_feats, dim),
+            (
+                "image_size of the prompt encoder",
+                prompts.image_size,
+                vision.image_size,
+            ),
+            (
+                "patch_size of the prompt encoder",
+                prompts.patch_size,
+                vision.patch_size,
+            ),
+        ] {
+            if found != expected {
+                return Err(model(format!(
+                    "config.json: {what}: found {found}, expected {expected} as in the rest"
+                )));
+            }
+        }
+        let (rate, heads) = (
+            decoder.attention_downsample_rate.max(1),
+            decoder.num_attention_heads,
+        );
+        for (what, width, parts) in [
+            ("hidden_size of the mask decoder", dim, 8),
+            ("hidden_size of the mask decoder", dim, rate),
+            ("half of it, for the heads", dim / 2, heads),
+            (
+                "its part in the last attention, for the heads",
+                dim / rate,
+                heads,
+            ),
+        ] {
+            if parts < 1 || width < 1 || width % parts != 0 {
+                return Err(model(format!(
+                    "config.json: {what}: found {width}, expected a multiple of {parts}"
+                )));
+            }
+        }
+        for (key, found, least) in [
+            ("window_size", vision.window_size, 1),
+            (
+                "attention_downsample_rate",
+                decoder.attention_downsample_rate,
+                1,
+            ),
+            ("iou_head_depth", decoder.iou_head_depth, 2),
+        ] {
+            if found < least {
+                return Err(model(format!(
+                    "config.json: {key}: found {found}, expected at least {least}"
+                )));
+            }
+        }
+        Ok(())
+    }
+}

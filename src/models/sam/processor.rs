@@ -1,0 +1,211 @@
+//! Pictures as SAM reads them, and its masks at the picture's own size: `preprocessor_config.json` of class
+//! `SamImageProcessor`, as transformers reads it with Pillow.
+
+use anyhow::Result;
+use image::RgbImage;
+use serde::Deserialize;
+use tch::{Kind, Tensor};
+
+use crate::io::resize::{Filter, resize_by};
+use crate::models::image_processor::{LARGEST, filter, wrong};
+
+/// The fields that are read. All others are for the reader, or for masks as prompts.
+#[derive(Deserialize)]
+struct Raw {
+    image_processor_type: String,
+    do_resize: Option<bool>,
+    size: Option<Longest>,
+    resample: Option<i64>,
+    do_rescale: Option<bool>,
+    rescale_factor: Option<f64>,
+    do_normalize: Option<bool>,
+    image_mean: Option<[f64; 3]>,
+    image_std: Option<[f64; 3]>,
+    do_pad: Option<bool>,
+    pad_size: Option<Padded>,
+}
+
+#[derive(Deserialize)]
+struct Longest {
+    longest_edge: u32,
+}
+
+#[derive(Deserialize)]
+struct Padded {
+    height: u32,
+    width: u32,
+}
+
+/// How pictures are prepared.
+#[derive(Clone, Debug)]
+pub struct SamProcessor {
+    longest_edge: u32,
+    pad_size: u32,
+    filter: Filter,
+    mean: [f64; 3],
+    std: [f64; 3],
+}
+
+/// Where a picture lies in what was made of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SamPlace {
+    /// Width and height of the picture.
+    pub original: (u32, u32),
+    /// The same once resized, before zeros were put on the right and below.
+    pub reshaped: (u32, u32),
+}
+
+impl SamProcessor {
+    /// Reads the text of a `preprocessor_config.json`.
+    ///
+    /// # Errors
+    /// When it does not parse, is of another class, or asks for what is not computed here.
+    pub fn from_json(text: &str) -> Result<Self> {
+        let raw: Raw = serde_json::from_str(text).map_err(|error| wrong(&error.to_string()))?;
+        let class = raw.image_processor_type;
+        if ![
+            "SamImageProcessor",
+            "SamImageProcessorFast",
+            "SamImageProcessorPil",
+        ]
+        .contains(&class.as_str())
+        {
+            return Err(wrong(&format!(
+                "image_processor_type: found {class}, expected SamImageProcessor"
+            )));
+        }
+        for (key, value) in [
+            ("do_resize", raw.do_resize),
+            ("do_rescale", raw.do_rescale),
+            ("do_normalize", raw.do_normalize),
+            ("do_pad", raw.do_pad),
+        ] {
+            if value == Some(false) {
+                return Err(wrong(&format!(
+                    "found {key} false, expected true: SAM needs it"
+                )));
+            }
+        }
+        if raw
+            .rescale_factor
+            .is_some_and(|f| (f * 255.0 - 1.0).abs() > 1e-6)
+        {
+            return Err(wrong(
+                "found another scale than 1 / 255, which is the only one known here",
+            ));
+        }
+        let longest_edge = raw.size.map_or(1024, |size| size.longest_edge);
+        let (height, width) = raw
+            .pad_size
+            .map_or((1024, 1024), |pad| (pad.height, pad.width));
+        if height != width
+            || longest_edge > height
+            || !(1..=LARGEST).contains(&longest_edge)
+            || height > LARGEST
+        {
+            return Err(wrong(&format!(
+                "found longest_edge {longest_edge} in a pad_size of {width} x {height} pixels, expected 1 to {LARGEST} in a \
+                 square that holds it"
+            )));
+        }
+        let (mean, std) = (
+            raw.image_mean.unwrap_or([0.485, 0.456, 0.406]),
+            raw.image_std.unwrap_or([0.229, 0.224, 0.225]),
+        );
+        if !std.iter().all(|std| *std > 0.0) {
+            return Err(wrong(&format!(
+                "image_std: found {std:?}, expected numbers above 0"
+            )));
+        }
+        Ok(SamProcessor {
+            longest_edge,
+            pad_size: height,
+            filter: filter(raw.resample.unwrap_or(2))?,
+            mean,
+            std,
+        })
+    }
+
+    /// The side of what it makes, in pixels.
+    pub fn side(&self) -> i64 {
+        i64::from(self.pad_size)
+    }
+
+    /// Pixel values `[1, 3, side, side]`, f32: the picture with `longest_edge` as its longer side,
+    /// `(level / 255 - mean) / std`, and zeros on the right or below; and where the picture lies in them.
+    pub fn pixel_values(&self, picture: &RgbImage) -> (Tensor, SamPlace) {
+        let (width, height) = picture.dimensions();
+        let scale = f64::from(self.longest_edge) / f64::from(width.max(height));
+        let scaled = |side: u32| ((f64::from(side) * scale + 0.5) as u32).max(1);
+        let reshaped = (scaled(width), scaled(height));
+        let resized = resize_by(self.filter, picture, reshaped.0, reshaped.1);
+        let [w, h] = [reshaped.0, reshaped.1].map(i64::from);
+        let levels = Tensor::from_slice(resized.as_raw()).view([1, h, w, 3]);
+        let per_channel = |values: [f64; 3]| Tensor::from_slice(&values.map(|v| v as f32));
+        let values = levels.to_kind(Kind::Float) / 255.0;
+        let values = (values - per_channel(self.mean)) / per_channel(self.std);
+        let padding = [0, self.side() - w, 0, self.side() - h];
+        let values = values.permute([0, 3, 1, 2]).constant_pad_nd(padding);
+        (
+            values.contiguous(),
+            SamPlace {
+                original: (width, height),
+                reshaped,
+            },
+        )
+    }
+
+    /// Low-resolution masks `[N, M, h, w]` without the padding and at the picture's own size: both times
+    /// bilinear, half-pixel places, no antialias.
+    pub fn at_picture_size(&self, low_res_masks: &Tensor, place: SamPlace) -> Tensor {
+        let bilinear = |xs: &Tensor, (width, height): (u32, u32)| {
+            let size = [i64::from(height), i64::from(width)];
+            xs.upsample_bilinear2d(size, false, None, None)
+        };
+        let (width, height) = place.reshaped;
+        let padded = bilinear(low_res_masks, (self.pad_size, self.pad_size));
+        let cut = padded
+            .narrow(2, 0, i64::from(height))
+            .narrow(3, 0, i64::from(width));
+        bilinear(&cut.contiguous(), place.original)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_computed_here_is_refused() {
+        for (text, expected) in [
+            ("{}", "missing field `image_processor_type`"),
+            (
+                r#"{"image_processor_type": "CLIPImageProcessor"}"#,
+                "found CLIPImageProcessor",
+            ),
+            (
+                r#"{"image_processor_type": "SamImageProcessor", "do_pad": false}"#,
+                "do_pad false",
+            ),
+            (
+                r#"{"image_processor_type": "SamImageProcessor", "rescale_factor": 1}"#,
+                "another scale",
+            ),
+            (
+                r#"{"image_processor_type": "SamImageProcessor", "resample": 0}"#,
+                "resample: found 0",
+            ),
+            (
+                r#"{"image_processor_type": "SamImageProcessor", "pad_size": {"height": 64, "width": 64}}"#,
+                "longest_edge 1024 in a pad_size of 64 x 64",
+            ),
+            (
+                r#"{"image_processor_type": "SamImageProcessor", "image_std": [1, 0, 1]}"#,
+                "image_std: found [1.0, 0.0, 1.0]",
+            ),
+        ] {
+            let error = SamProcessor::from_json(text).expect_err(text).to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}
