@@ -2,6 +2,8 @@
 
 mod measuring;
 mod pictures;
+mod plot;
+mod report;
 mod table;
 
 use std::path::{Path, PathBuf};
@@ -14,9 +16,10 @@ use tch::Device;
 
 use super::located::find;
 use super::session::Session;
-use super::{Prepared, work_off};
+use super::{Prepared, create_folder, work_off};
 use crate::cli::{EvaluateLine, TableFormat};
-use crate::config::{EvaluateJob, plan};
+use crate::config::evaluate::Report;
+use crate::config::{EvaluateJob, Planned, plan};
 use crate::device::resolve_device;
 use crate::error::{Error, ErrorKind, usage};
 use crate::io::model_files::{ModelFiles, ModelOptions};
@@ -39,9 +42,28 @@ pub fn run(line: &EvaluateLine) -> Result<()> {
             jobs.len()
         )));
     }
+    refuse_same_report(&jobs)?;
     work_off(&session, jobs, prepare, |session, evaluation| {
         execute(session, &evaluation, format)
     })
+}
+
+/// The page of one job would be lost behind that of another.
+fn refuse_same_report(jobs: &[Planned<EvaluateJob>]) -> Result<()> {
+    let mut paths: Vec<&Path> = Vec::new();
+    for job in jobs.iter().filter_map(|planned| planned.job.as_ref().ok()) {
+        let Some(Report { path, .. }) = &job.report else {
+            continue;
+        };
+        if paths.contains(&path.as_path()) {
+            return Err(usage(format!(
+                "--report: found {} in two jobs, expected a file for each",
+                path.display()
+            )));
+        }
+        paths.push(path);
+    }
+    Ok(())
 }
 
 /// A job with its pictures and the files of its networks.
@@ -106,6 +128,10 @@ fn prepare(session: &Session, job: EvaluateJob) -> Result<Evaluation> {
 }
 
 fn execute(session: &Session, evaluation: &Evaluation, format: TableFormat) -> Result<()> {
+    let report = evaluation.job.report.as_ref();
+    if let Some(folder) = report.and_then(|report| report.path.parent()) {
+        create_folder(folder)?;
+    }
     let columns = measuring::measure(session, evaluation)?;
     let table = Table::new(&evaluation.pictures, columns);
     session.print(&match format {
@@ -119,6 +145,11 @@ fn execute(session: &Session, evaluation: &Evaluation, format: TableFormat) -> R
         .iter()
         .filter_map(|gate| table.failure(gate))
         .collect();
+    if let Some(report) = report {
+        report::write(report, evaluation, &table, &failed)?;
+        let path = report.path.display();
+        session.reporter.note(&format!("the report is {path}"));
+    }
     match failed.is_empty() {
         true => Ok(()),
         false => Err(Error::new(ErrorKind::Quality, failed.join("; ")).into()),

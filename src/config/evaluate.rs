@@ -1,5 +1,7 @@
 //! A checked job of `evaluate`: what is measured on which pictures.
 
+mod report;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -12,6 +14,7 @@ use crate::error::usage;
 use crate::io::model_files::TOY;
 use crate::measures::region::Region;
 use crate::measures::{Measure, Network};
+pub use report::Report;
 
 /// The networks where none are named.
 const DEFAULT_MODELS: [(Network, &str); 3] = [
@@ -37,6 +40,8 @@ pub struct EvaluateJob {
     pub prompt: Option<String>,
     /// Least overall means.
     pub gates: Vec<Gate>,
+    /// The page to write.
+    pub report: Option<Report>,
     /// The networks that are needed, with their names.
     pub models: Vec<(Network, String)>,
     /// `auto`, `cpu`, `cuda` or `cuda:N`.
@@ -106,6 +111,7 @@ impl EvaluateJob {
             target_mask: existing("--target-mask", &flags.target_mask)?,
             prompt: prompt(&flags.prompt)?,
             gates: Vec::new(),
+            report: Report::check(flags)?,
             models: Vec::new(),
             device: device(flags.device.as_deref().unwrap_or("auto"))?,
             offline: flags.offline.unwrap_or(false),
@@ -184,6 +190,7 @@ impl EvaluateJob {
             "target_mask": self.target_mask,
             "prompt": self.prompt,
             "fail_below": self.gates.iter().map(|gate| format!("{}={}", gate.column, gate.least)).collect::<Vec<_>>(),
+            "report": self.report.as_ref().map(|report| &report.path),
             "columns": names,
             "models": models.collect::<Vec<_>>(),
             "device": self.device,

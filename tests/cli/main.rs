@@ -14,6 +14,7 @@ mod interruption;
 mod loras;
 mod memory;
 mod prompts;
+mod report;
 mod several;
 mod shortcuts;
 mod stable_diffusion;
