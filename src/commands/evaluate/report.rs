@@ -36,6 +36,7 @@ h3 { margin: 1.75rem 0 .75rem; font-size: 1rem; }
 h1, h3, p, th, dd, li { overflow-wrap: anywhere; }
 p { margin: .25rem 0 0; white-space: pre-line; }
 .small, dl.scores { color: var(--faint); font-size: .8125rem; line-height: 1.4; }
+.prompt { font-size: .875rem; line-height: 1.4; }
 .failed { color: #c62f2f; font-weight: bold; }
 figure { margin: 0; }
 img { display: block; width: 100%; height: auto; border: 1px solid var(--line); border-radius: .25rem; }
@@ -49,6 +50,7 @@ th, td { padding: .25rem .75rem .25rem 0; border-bottom: 1px solid var(--line); 
   white-space: nowrap; font-variant-numeric: tabular-nums; }
 th:first-child { min-width: 9rem; text-align: left; white-space: normal; font-weight: normal; }
 thead th, thead th:first-child { font-weight: bold; }
+tbody + tbody tr:first-child > * { padding-top: .75rem; }
 dl { margin: .375rem 0 0; }
 dl.scores div { display: flex; flex-wrap: wrap; justify-content: space-between; gap: 0 .5rem; }
 dl.settings { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1rem; font-size: .875rem; }
@@ -76,7 +78,7 @@ svg text.name { fill: var(--ink); font-size: 13px; font-weight: bold; }
   figure, tr, svg.plot { break-inside: avoid; }
   .pictures { display: block; font-size: 0; }
   .pictures figure { display: inline-block; width: 23%; margin: 0 2% 1rem 0; vertical-align: top; }
-  .small, dl.scores { font-size: 7.5pt; }
+  .small, .prompt, dl.scores { font-size: 8pt; }
 }
 ";
 
