@@ -49,7 +49,8 @@ def read_lines(text: str) -> list[dict]:
 
 def methods_of(help_text: str) -> list[str]:
     """The possible values of `--method` in a long help; the paper's alone where there is no such flag."""
-    values = re.search(r'^ +--method <\w+>\n.*?Possible values:\n((?: +- .*\n?)+)', help_text, re.M | re.S)
+    flag = re.search(r'^ +--method <\w+>\n((?:(?! +--?\w).*\n)*)', help_text, re.M)
+    values = flag and re.search(r'Possible values:\n((?: +- .*\n?)+)', flag[1])
     return re.findall(r'^ +- ([\w-]+)', values[1], re.M) if values else [OURS]
 
 
