@@ -62,6 +62,8 @@ def draw(study: Study, found: list[Times]) -> None:
                   ms=4, lw=1.3, label=f'{method}: {tuning:.0f} s + {each:.2f} s a picture')
         print(f'{method}: tuning {tuning:.1f} s, {each:.3f} s a picture', file=sys.stderr)
     axes.set(xscale='log', yscale='log', xlabel='pictures of one subject', ylabel='minutes')
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(lambda value, _: f'{value:g}')
     axes.legend(fontsize=8)
     plots.save(figure, study.work, 'fig10')
     study.write_json('fig10', numbers)

@@ -44,10 +44,11 @@ def draw(study: Study, found: list[tuple[Target, Rows]]) -> None:
     figure, axes = plots.plt.subplots(1, 2, figsize=(7.2, 3.2))
     for panel, metric in zip(axes, METRICS):
         bars = [numbers[name][metric] for name in VARIANTS]
-        panel.bar(VARIANTS.values(), [bar['mean'] for bar in bars], yerr=[bar['error'] or 0 for bar in bars], capsize=3,
+        labels = [label.replace(' ', '\n', 1) for label in VARIANTS.values()]
+        panel.bar(labels, [bar['mean'] for bar in bars], yerr=plots.errors(bars), capsize=3,
                   color=['#6b7075', '#e3b7b0', '#d6867b', '#c4402f'])
         panel.set_title(metric.upper().replace('_', '-'), fontsize=10)
-        panel.tick_params(axis='x', labelrotation=20, labelsize=8)
+        panel.tick_params(axis='x', labelsize=7)
         panel.grid(axis='x', visible=False)
     plots.save(figure, study.work, 'fig11')
     target, rows = found[0]

@@ -65,7 +65,8 @@ def draw(study: Study, found: list[dict[str, list[Point]]], published: dict[str,
     best = front(means)
     axes.plot([means[name]['clip_t'] for name in best], [means[name]['clip_i'] for name in best], '--', color='black', lw=.9, zorder=2)
     axes.set(xlabel='CLIP-T: likeness to the prompt', ylabel='CLIP-I: likeness to the target',
-             title=f'{len(found)} targets, {len(study.scenes)} scenes × {study.num_images} pictures')
+             title=study.size(found))
+    axes.ticklabel_format(useOffset=False)
     axes.legend(fontsize=8)
     plots.save(figure, study.work, 'fig8')
     study.write_json('fig8', {'means': means, 'targets': of_targets, 'front': best, 'published': published})

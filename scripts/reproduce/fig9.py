@@ -70,7 +70,7 @@ def draw(study: Study, found: list[tuple[Target, Latents]]) -> None:
         panel.title.set_fontsize(9)
         numbers[target.folder.name] = {'distance': distances(latents), 'places': {k: v.tolist() for k, v in flat.items()}}
         print(f'{target.folder.name}: {distances(latents)}', file=sys.stderr)
-    figure.legend(*axes.flat[0].get_legend_handles_labels(), loc='outside lower center', ncols=4, fontsize=8)
+    figure.legend(*axes.flat[0].get_legend_handles_labels(), loc='outside lower center', ncols=2 * min(columns, 2), fontsize=8)
     plots.save(figure, study.work, 'fig9')
     study.write_json('fig9', numbers)
 

@@ -27,6 +27,12 @@ def look(method: str) -> tuple[str, str]:
     return LOOKS.get(method, ('#222222', 'P'))
 
 
+def errors(values: Sequence[dict[str, float | None]]) -> list[float | None] | None:
+    """For error bars; none where a single target has no error."""
+    found = [value['error'] for value in values]
+    return None if None in found else found
+
+
 def save(figure: Figure, work: Path, name: str) -> None:
     for ending in ('png', 'svg'):
         path = work / f'{name}.{ending}'

@@ -38,13 +38,14 @@ class Preset:
     scenes: Path
     num_images: int
     draw: list[str] = field(default_factory=list)
-    tune: list[str] = field(default_factory=list)
+    tune: dict[str, list[str]] = field(default_factory=dict)
+    """By method."""
     evaluate: list[str] = field(default_factory=list)
 
 
 # The toy's settings were chosen on other subjects, scenes and seeds: see scripts/toy/README.md.
 TOY_PRESET = Preset(HERE / 'toy-targets.tsv', HERE / 'toy-scenes.txt', 2, ['--guidance-scale', '4'],
-                    ['--learning-rate', '3e-4', '--max-steps', '1000'], ['--clip-model', TOY])
+                    {OURS: ['--learning-rate', '3e-4', '--max-steps', '1000']}, ['--clip-model', TOY])
 PAPER_PRESET = Preset(ROOT / 'prompts/evaluation-targets.tsv', ROOT / 'prompts/evaluation-scenes.txt', 1)
 BASE_SEED, SCENE_SEED = 1000, 5000
 
@@ -86,6 +87,16 @@ def name_of(group: Sequence[str]) -> str:
     return group[0].partition('=')[0]
 
 
+def located(word: str) -> str:
+    """An absolute path where there is such a file or folder: the program is started elsewhere, in the work folder."""
+    return str(Path(word).resolve()) if Path(word).exists() else word
+
+
+def flags(text: str) -> list[str]:
+    """The words of a shell; those with a slash in them may be paths."""
+    return [located(word) if '/' in word else word for word in shlex.split(text)]
+
+
 def slug(text: str) -> str:
     return re.sub(r'[^\w.=-]+', '-', text).strip('-')
 
@@ -99,8 +110,7 @@ class Study:
         self.work.mkdir(parents=True, exist_ok=True)
         self.work = self.work.resolve()
         self.program = Program(found_program(args.binary), self.work)
-        # The program is started in the work folder, where a path of the user's would lead elsewhere.
-        self.model = str(Path(args.model).resolve()) if Path(args.model).exists() else args.model
+        self.model = TOY if is_toy else located(args.model)
         self.is_toy = is_toy
         self.model_args: list[str] = args.model_args
         self.draw_args = layered(preset.draw, QUICK_DRAW if args.quick else [], args.draw_args)
@@ -129,6 +139,10 @@ class Study:
             return self.all_targets
         index, count = self.shard
         return self.all_targets[index - 1::count]
+
+    def size(self, found: Sequence[object]) -> str:
+        """What a figure is of, for its title."""
+        return f'targets: {len(found)}, scenes: {len(self.scenes)}, pictures of each: {self.num_images}'
 
     def say(self, target: Target, what: str) -> None:
         print(f'{target.folder.name}: {what}', file=sys.stderr, flush=True)
@@ -163,8 +177,7 @@ class Study:
         record = target.folder / record_of(method)
         if method not in self.program.methods('tune') or self.is_made(record, target, f'tuning {method}'):
             return
-        preset = self.preset.tune if method == OURS else []
-        given = layered(preset, QUICK_TUNE if self.is_quick else [], self.tune_args.get(method, []))
+        given = layered(self.preset.tune.get(method, []), QUICK_TUNE if self.is_quick else [], self.tune_args.get(method, []))
         named = [] if method == OURS else ['--method', method, '--target', self.target_number(target)]
         self.program.run('tune', target.folder, '--quiet', *named, *self.model_args, *given)
 
@@ -273,10 +286,10 @@ class OfMethod(argparse.Action):
     """METHOD=FLAGS, several times: a dictionary of lists."""
 
     def __call__(self, parser, namespace, values, option_string=None):
-        method, equals, flags = values.partition('=')
+        method, equals, words = values.partition('=')
         if not equals:
             parser.error(f'{option_string}: found {values}, expected METHOD=FLAGS')
-        setattr(namespace, self.dest, {**getattr(namespace, self.dest), method: shlex.split(flags)})
+        setattr(namespace, self.dest, {**getattr(namespace, self.dest), method: flags(words)})
 
 
 def positive(text: str) -> int:
@@ -306,7 +319,7 @@ def options(description: str | None, limit: int | None = None) -> argparse.Argum
     for name, what in (('model', 'of the model, for everything that draws or tunes: "--variant fp16"'),
                        ('draw', 'of drawing, for base images and scenes: "--steps 20"'),
                        ('evaluate', 'of evaluate: "--device cuda"')):
-        add(f'--{name}-args', type=shlex.split, default=[], metavar='FLAGS', help=f'more flags {what}')
+        add(f'--{name}-args', type=flags, default=[], metavar='FLAGS', help=f'more flags {what}')
     for name in ('tune', 'sample'):
         add(f'--{name}-args', action=OfMethod, default={}, metavar='METHOD=FLAGS', help=f'more flags of {name} for one method')
     add('--masks', help='how tables.py parts foreground and background: sam, none, or middle, an oval in the middle of the picture '

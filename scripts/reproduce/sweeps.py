@@ -80,7 +80,7 @@ def draw(study: Study, found: list[list[Swept]], sweeps: list[Sweep], name: str)
         numbers[sweep.key] = points = curves(swept)
         for metric, colour in zip(METRICS, ('#c4402f', '#2383c4')):
             values = [points[value][metric] for value in points]
-            panel.errorbar(list(points), [v['mean'] for v in values], yerr=[v['error'] or 0 for v in values], color=colour, marker='o',
+            panel.errorbar(list(points), [v['mean'] for v in values], yerr=plots.errors(values), color=colour, marker='o',
                            ms=4, lw=1.3, capsize=3, label=metric.upper().replace('_', '-'))
         panel.set(xlabel=sweep.label)
         ending = f'-{sweep.key}' if len(sweeps) > 1 else ''

@@ -103,8 +103,7 @@ def markdown(scores: dict[str, Scores], columns: Sequence[str]) -> str:
 def draw(study: Study, found: list[dict[str, Scores]]) -> None:
     scores = {method: joined(found, method) for method in study.methods}
     every = list(next(iter(scores.values())))
-    size = f'{len(found)} targets, {len(study.scenes)} scenes × {study.num_images} pictures, mean ± sample standard deviation over pictures'
-    text = f'{size}.\n\n**Table 1**: whole pictures\n\n' + markdown(scores, [name for name in every if not is_of_part(name)])
+    text = f'{study.size(found)}; mean ± sample standard deviation over pictures.\n\n**Table 1**: whole pictures\n\n' + markdown(scores, [name for name in every if not is_of_part(name)])
     if parts := [name for name in every if is_of_part(name)]:
         text += f'\n**Table 2**: foreground and background, masks: {study.masks}\n\n' + markdown(scores, parts)
     path = study.work / 'tables.md'

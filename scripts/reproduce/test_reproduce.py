@@ -12,6 +12,7 @@ import contextlib
 import csv
 import io
 import json
+import os
 import subprocess
 import tempfile
 import unittest
@@ -87,7 +88,7 @@ class QuickRun(unittest.TestCase):
         for path in map(Path, self.printed):
             if path.suffix == '.png':
                 with Image.open(path) as picture:
-                    self.assertGreater(len(set(picture.convert('L').resize((64, 64)).getdata())), 4, path)
+                    self.assertGreater(len(np.unique(np.asarray(picture.convert('L')))), 4, path)
             elif path.suffix == '.svg':
                 self.assertTrue(xml.etree.ElementTree.parse(path).getroot().tag.endswith('svg'))
 
@@ -111,7 +112,8 @@ class QuickRun(unittest.TestCase):
         self.assertEqual(len(full), 2)
         for found, pictures in ((self.json('fig12')['semantic_scale']['0.8'], swept), (self.json('fig11')['full'], full)):
             for name, (value, _) in evaluated(self.work, *pictures, target=self.target).items():
-                self.assertAlmostEqual(found[name]['mean'], value, 12)
+                # Other pictures go through the network at once than in the figure, in f32.
+                self.assertAlmostEqual(found[name]['mean'], value, 5)
 
     def test_distances_are_those_of_the_latents(self):
         base = load_file(self.work / self.cat / 'base.safetensors')['latents']
@@ -209,6 +211,13 @@ class Parts(unittest.TestCase):
         flags = study.layered(['--steps', '30', '--lora', 'a', '--lora', 'b'], ['--steps=4'], ['--offline'])
         self.assertEqual(flags, ['--lora', 'a', '--lora', 'b', '--steps=4', '--offline'])
         self.assertEqual(study.layered(['--eta-1', '-1'], []), ['--eta-1', '-1'])
+
+    def test_paths_in_flags_are_those_of_the_user(self):
+        self.assertEqual(study.flags("--lora scripts/nowhere.bin:0.5 --prompt 'a b'"),
+                         ['--lora', 'scripts/nowhere.bin:0.5', '--prompt', 'a b'])
+        with tempfile.TemporaryDirectory() as folder:
+            found = study.flags(f'--ip-adapter {os.path.relpath(folder)}')
+            self.assertEqual(found, ['--ip-adapter', str(Path(folder).resolve())])
 
     def test_the_front_is_what_nothing_betters(self):
         point = lambda t, i: {'clip_t': t, 'clip_i': i}
