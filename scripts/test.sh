@@ -29,4 +29,8 @@ if [ $# = 0 ]; then
   # `cargo test` has built the programs in the profile that the benchmarks take.
   "$ONEACTOR_PYTHON" -m unittest discover --quiet -s scripts/bench
   "$ONEACTOR_PYTHON" scripts/bench/gpu.py --dry-run >/dev/null
+
+  say "figures of the paper: a quick run of each on the toy"
+  install reproduce scripts/reproduce/requirements.txt
+  "$ONEACTOR_PYTHON" -m unittest discover --quiet -s scripts/reproduce
 fi

@@ -60,6 +60,11 @@ pub struct EvaluateFlags {
     #[serde(default, deserialize_with = "one_or_many")]
     pub fail_above: Option<Vec<String>>,
 
+    /// Also write a page with target, pictures, scores, plot, settings and the command to repeat it:
+    /// one file, which needs no other [default: none]
+    #[arg(long, value_name = "FILE.html")]
+    pub report: Option<PathBuf>,
+
     /// CLIP for clip_i, clip_t and clip_score; "toy" is a small one for pictures of the toy, built in
     /// [default: openai/clip-vit-large-patch14]
     #[arg(

@@ -4,6 +4,8 @@ mod distances;
 mod foregrounds;
 mod measuring;
 mod pictures;
+mod plot;
+mod report;
 mod table;
 
 use std::path::{Path, PathBuf};
@@ -16,9 +18,9 @@ use tch::Device;
 
 use super::located::find;
 use super::session::Session;
-use super::{Prepared, work_off};
+use super::{Prepared, create_folder, work_off};
 use crate::cli::{EvaluateLine, TableFormat};
-use crate::config::evaluate::Masks;
+use crate::config::evaluate::{Masks, Report};
 use crate::config::{EvaluateJob, Planned, plan};
 use crate::device::resolve_device;
 use crate::error::{Error, ErrorKind, usage};
@@ -43,6 +45,7 @@ pub fn run(line: &EvaluateLine) -> Result<()> {
             jobs.len()
         )));
     }
+    refuse_same_report(&jobs)?;
     let numbered = |(number, planned): (usize, Planned<EvaluateJob>)| Planned {
         job: planned.job.map(|job| (number, job)),
         place: planned.place,
@@ -52,6 +55,24 @@ pub fn run(line: &EvaluateLine) -> Result<()> {
         foregrounds::find(session, &mut evaluation)?;
         execute(session, &evaluation, format)
     })
+}
+
+/// The page of one job would be lost behind that of another.
+fn refuse_same_report(jobs: &[Planned<EvaluateJob>]) -> Result<()> {
+    let mut paths: Vec<&Path> = Vec::new();
+    for job in jobs.iter().filter_map(|planned| planned.job.as_ref().ok()) {
+        let Some(Report { path, .. }) = &job.report else {
+            continue;
+        };
+        if paths.contains(&path.as_path()) {
+            return Err(usage(format!(
+                "--report: found {} in two jobs, expected a file for each",
+                path.display()
+            )));
+        }
+        paths.push(path);
+    }
+    Ok(())
 }
 
 /// A job with its pictures and the files of its networks.
@@ -172,6 +193,10 @@ fn note_what_is_left_out(
 }
 
 fn execute(session: &Session, evaluation: &Evaluation, format: TableFormat) -> Result<()> {
+    let report = evaluation.job.report.as_ref();
+    if let Some(folder) = report.and_then(|report| report.path.parent()) {
+        create_folder(folder)?;
+    }
     let columns = measuring::measure(session, evaluation)?;
     let table = Table::new(&evaluation.pictures, columns, evaluation.number);
     session.print(&match format {
@@ -185,6 +210,11 @@ fn execute(session: &Session, evaluation: &Evaluation, format: TableFormat) -> R
         .iter()
         .filter_map(|gate| table.failure(gate))
         .collect();
+    if let Some(report) = report {
+        report::write(report, evaluation, &table, &failed)?;
+        let path = report.path.display();
+        session.reporter.note(&format!("the report is {path}"));
+    }
     match failed.is_empty() {
         true => Ok(()),
         false => Err(Error::new(ErrorKind::Quality, failed.join("; ")).into()),

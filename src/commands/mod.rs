@@ -59,7 +59,7 @@ trait Prepared {
     /// The folder that it writes to; no other job of the run may write there, unless it only reads.
     fn folder(&self) -> &Path;
 
-    /// Whether it writes no files.
+    /// Whether it writes nothing into that folder.
     fn only_reads(&self) -> bool {
         false
     }

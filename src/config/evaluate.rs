@@ -1,6 +1,7 @@
 //! A checked job of `evaluate`: what is measured on which pictures.
 
 mod gate;
+mod report;
 
 use std::path::{Path, PathBuf};
 
@@ -15,6 +16,7 @@ use crate::io::model_files::TOY;
 use crate::measures::region::Region;
 use crate::measures::{Measure, Network};
 pub use gate::{Bound, Gate};
+pub use report::Report;
 
 /// The networks where none are named; no repository has the last two as safetensors.
 const DEFAULT_MODELS: [(Network, Option<&str>); 5] = [
@@ -49,6 +51,8 @@ pub struct EvaluateJob {
     pub sam_model: Option<String>,
     /// Folder for the masks that it finds.
     pub save_masks: Option<PathBuf>,
+    /// The page to write.
+    pub report: Option<Report>,
     /// The networks that are needed, with their names.
     pub models: Vec<(Network, String)>,
     /// `auto`, `cpu`, `cuda` or `cuda:N`.
@@ -113,6 +117,7 @@ impl EvaluateJob {
             sam_model: None,
             save_masks: flags.save_masks.clone(),
             gates: Vec::new(),
+            report: Report::check(flags)?,
             models: Vec::new(),
             device: device(flags.device.as_deref().unwrap_or("auto"))?,
             offline: flags.offline.unwrap_or(false),
@@ -208,6 +213,7 @@ impl EvaluateJob {
             "prompt": self.prompt,
             "fail_below": gates("--fail-below"),
             "fail_above": gates("--fail-above"),
+            "report": self.report.as_ref().map(|report| &report.path),
             "columns": names,
             "models": models.collect::<Vec<_>>(),
             "device": self.device,

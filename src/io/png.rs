@@ -17,22 +17,37 @@ use super::atomic::write_atomically;
 pub fn save_png(path: &Path, picture: &RgbImage, texts: &[(&str, &str)]) -> Result<()> {
     write_atomically(path, |file| {
         let mut buffer = BufWriter::new(file);
-        let mut encoder = png::Encoder::new(&mut buffer, picture.width(), picture.height());
-        encoder.set_color(png::ColorType::Rgb);
-        encoder.set_depth(png::BitDepth::Eight);
-        for &(keyword, text) in texts {
-            if text.chars().all(|c| u32::from(c) < 256) {
-                encoder.add_text_chunk(keyword.to_owned(), text.to_owned())?;
-            } else {
-                encoder.add_itxt_chunk(keyword.to_owned(), text.to_owned())?;
-            }
-        }
-        let mut writer = encoder.write_header()?;
-        writer.write_image_data(picture.as_raw())?;
-        writer.finish()?;
+        encode(&mut buffer, picture, texts)?;
         buffer.flush()?;
         Ok(())
     })
+}
+
+/// A picture as the bytes of a PNG without texts.
+///
+/// # Errors
+/// When it has no pixel.
+pub fn png_bytes(picture: &RgbImage) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    encode(&mut bytes, picture, &[])?;
+    Ok(bytes)
+}
+
+fn encode(file: impl Write, picture: &RgbImage, texts: &[(&str, &str)]) -> Result<()> {
+    let mut encoder = png::Encoder::new(file, picture.width(), picture.height());
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    for &(keyword, text) in texts {
+        if text.chars().all(|c| u32::from(c) < 256) {
+            encoder.add_text_chunk(keyword.to_owned(), text.to_owned())?;
+        } else {
+            encoder.add_itxt_chunk(keyword.to_owned(), text.to_owned())?;
+        }
+    }
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(picture.as_raw())?;
+    writer.finish()?;
+    Ok(())
 }
 
 /// The text chunks of a PNG as `(keyword, text)`, in the order tEXt, zTXt, iTXt.
@@ -88,6 +103,8 @@ mod tests {
         save_png(&path, &picture, &texts)?;
         let read = read_png_text(&path)?;
         assert_eq!(open_png(&path)?, picture);
+        let bytes = image::load_from_memory(&png_bytes(&picture)?)?;
+        assert_eq!(bytes.into_rgb8(), picture);
         std::fs::remove_file(&path)?;
         let texts = texts.map(|(keyword, text)| (keyword.to_owned(), text.to_owned()));
         assert_eq!(read, texts);

@@ -20,6 +20,7 @@ mod masks;
 mod memory;
 mod methods;
 mod prompts;
+mod report;
 mod several;
 mod shards;
 mod shortcuts;

@@ -10,20 +10,24 @@ use crate::measures::column::{Column, Summary};
 
 /// All that was measured.
 pub(super) struct Table<'a> {
-    pictures: &'a [Picture],
-    columns: Vec<Column>,
-    groups: Vec<Group>,
+    /// A row each.
+    pub pictures: &'a [Picture],
+    /// What was measured.
+    pub columns: Vec<Column>,
+    /// A row each, below the pictures.
+    pub groups: Vec<Group>,
     /// Number of the job in its batch.
     job: usize,
 }
 
 /// Pictures that are summed up together.
-struct Group {
+pub(super) struct Group {
     /// `prompt`, `actor` or `overall`.
-    kind: &'static str,
+    pub kind: &'static str,
     /// Prompt or actor; empty for `overall`.
-    name: String,
-    members: Vec<usize>,
+    pub name: String,
+    /// Their numbers.
+    pub members: Vec<usize>,
 }
 
 impl<'a> Table<'a> {

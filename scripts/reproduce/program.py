@@ -1,0 +1,62 @@
+"""The `oneactor` program as the figures use it: how it is run, which methods it has, and what it leaves in its folders."""
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+OURS = 'oneactor'
+PLAIN = 'plain'
+
+
+@dataclass(frozen=True)
+class Program:
+    binary: Path
+    folder: Path
+    """Where it is started: the paths in its records are relative to this folder, which can therefore be moved."""
+
+    def run(self, *words: object) -> str:
+        """What it prints; its warnings are passed on, and its errors end the script."""
+        command = [str(self.binary), *map(str, words)]
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f'{shlex.join(command)}\nin {self.folder}, exit code {done.returncode}: {done.stderr.strip()}')
+        sys.stderr.write(done.stderr)
+        return done.stdout
+
+    def rows(self, folder: Path) -> list[dict]:
+        """The manifest of a folder that it has drawn into."""
+        return read_lines((self.folder / folder / 'manifest.jsonl').read_text())
+
+    @cache
+    def methods(self, command: str) -> list[str]:
+        """The methods that a command can take."""
+        return methods_of(self.run(command, '--help'))
+
+    def measures(self) -> list[str]:
+        """The names that `evaluate --metrics` can take."""
+        return measures_of(self.run('evaluate', '--help'))
+
+
+def read_lines(text: str) -> list[dict]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def methods_of(help_text: str) -> list[str]:
+    """The possible values of `--method` in a long help; the paper's alone where there is no such flag."""
+    flag = re.search(r'^ +--method <\w+>\n((?:(?! +--?\w).*\n)*)', help_text, re.M)
+    values = flag and re.search(r'Possible values:\n((?: +- .*\n?)+)', flag[1])
+    return re.findall(r'^ +- ([\w-]+)', values[1], re.M) if values else [OURS]
+
+
+def measures_of(help_text: str) -> list[str]:
+    """The names behind "What to measure:"."""
+    names = re.search(r'What to measure: ((?:\w+, )*\w+)', help_text)
+    if not names:
+        raise SystemExit('evaluate --help names no measures behind "What to measure:"')
+    return names[1].split(', ')

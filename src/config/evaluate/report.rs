@@ -1,0 +1,124 @@
+//! Where `evaluate` writes its page, and the command that makes it again.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use serde_json::Value;
+
+use super::super::layers;
+use crate::cli::EvaluateFlags;
+use crate::error::usage;
+
+/// A page with pictures, scores and plot.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// Its file.
+    pub path: PathBuf,
+    /// The command that measures the same again, for a POSIX shell.
+    pub command: String,
+}
+
+impl Report {
+    /// Of the flags; `None` where they ask for none.
+    ///
+    /// # Errors
+    /// When the name is none of a page: another may be that of a picture, which would be lost.
+    pub(super) fn check(flags: &EvaluateFlags) -> Result<Option<Self>> {
+        let Some(path) = &flags.report else {
+            return Ok(None);
+        };
+        let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
+        if path.is_dir() || !(ending == "html" || ending == "htm") {
+            return Err(usage(format!(
+                "--report: found {}, expected the name of a file that ends in .html",
+                path.display()
+            )));
+        }
+        Ok(Some(Self {
+            path: path.clone(),
+            command: command(flags)?,
+        }))
+    }
+}
+
+/// The flags as they would be typed: also those of a batch file and of the environment.
+fn command(flags: &EvaluateFlags) -> Result<String> {
+    let mut words = vec!["oneactor evaluate".to_owned()];
+    for path in flags.pictures.iter().flatten() {
+        words.push(quoted(&path.display().to_string()));
+    }
+    let mut settings = layers::settings(flags)?;
+    settings.remove("pictures");
+    for (key, value) in settings {
+        let flag = format!("--{}", key.replace('_', "-"));
+        let values = match value {
+            Value::Array(values) => values,
+            value => vec![value],
+        };
+        for value in values {
+            words.push(match value {
+                Value::String(text) if text.starts_with('-') => format!("{flag}={}", quoted(&text)),
+                Value::String(text) => format!("{flag} {}", quoted(&text)),
+                value => format!("{flag}={value}"),
+            });
+        }
+    }
+    Ok(words.join(" "))
+}
+
+/// A word of a POSIX shell.
+fn quoted(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./,:=@%+".contains(c);
+    match !text.is_empty() && text.chars().all(is_plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_holds_every_flag_as_a_shell_reads_it() -> Result<()> {
+        let flags = EvaluateFlags {
+            pictures: Some(vec![PathBuf::from("out"), PathBuf::from("more pictures")]),
+            metrics: Some(vec!["clip_i".to_owned(), "clip_t".to_owned()]),
+            prompt: Some("a robot's hat; $HOME".to_owned()),
+            fail_below: Some(vec!["clip_i=0.8".to_owned()]),
+            report: Some(PathBuf::from("a.html")),
+            offline: Some(true),
+            ..EvaluateFlags::default()
+        };
+        let report = Report::check(&flags)?.expect("there is one");
+        assert!(
+            report
+                .command
+                .starts_with("oneactor evaluate out 'more pictures' --"),
+            "{}",
+            report.command
+        );
+        for part in [
+            "--metrics clip_i --metrics clip_t",
+            r"--prompt 'a robot'\''s hat; $HOME'",
+            "--fail-below clip_i=0.8",
+            "--report a.html",
+            "--offline=true",
+        ] {
+            assert!(report.command.contains(part), "{}", report.command);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn only_a_page_may_be_written_over() {
+        for name in ["out/0000-0.png", "report", env!("CARGO_MANIFEST_DIR")] {
+            let flags = EvaluateFlags {
+                report: Some(PathBuf::from(name)),
+                ..EvaluateFlags::default()
+            };
+            let error = Report::check(&flags).expect_err(name).to_string();
+            assert!(error.contains("expected the name of a file that ends in .html"));
+        }
+    }
+}
