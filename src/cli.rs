@@ -99,9 +99,9 @@ pub enum Command {
     Ablate(CommandLine<AblateFlags>),
     /// Measure how alike pictures are to the target, to each other and to their prompts
     ///
-    /// CLIP-I, CLIP-T, CLIP-score, DINO and DINOv2 (Sec. 4.3 and App. A.5 of the paper) for each
-    /// picture, prompt and actor and overall, with standard deviations. The table goes to stdout; no
-    /// file is written.
+    /// CLIP-I, CLIP-T, CLIP-score, DINO, DINOv2, LPIPS and DreamSim (Sec. 4.3 and App. A.5 of the
+    /// paper) for each picture, prompt and actor and overall, with standard deviations. The table goes
+    /// to stdout; no file is written.
     Evaluate(EvaluateLine),
     /// Show versions, devices, cache and token state
     Doctor(DoctorFlags),
