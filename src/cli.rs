@@ -107,9 +107,9 @@ pub enum Command {
     Ablate(CommandLine<AblateFlags>),
     /// Measure how alike pictures are to the target, to each other and to their prompts
     ///
-    /// CLIP-I, CLIP-T, CLIP-score, DINO and DINOv2 (Sec. 4.3 and App. A.5 of the paper) for each
-    /// picture, prompt and actor and overall, with standard deviations. The table goes to stdout; no
-    /// file is written but the masks of `--save-masks`.
+    /// CLIP-I, CLIP-T, CLIP-score, DINO, DINOv2, LPIPS and DreamSim (Sec. 4.3 and App. A.5 of the
+    /// paper) for each picture, prompt and actor and overall, with standard deviations. The table goes
+    /// to stdout; no file is written but the masks of `--save-masks` and the page of `--report`.
     Evaluate(EvaluateLine),
     /// Join what several processes have drawn with --shard
     ///

@@ -55,7 +55,8 @@ pub struct EvaluateFlags {
     #[serde(default, deserialize_with = "one_or_many")]
     pub fail_below: Option<Vec<String>>,
 
-    /// The same when it is above this, as for the distances lpips and dreamsim [default: none]
+    /// End with exit code 6 when the overall mean of a column is above this, as for the distances lpips
+    /// and dreamsim; may be given several times [default: none]
     #[arg(long, value_name = "COLUMN=VALUE")]
     #[serde(default, deserialize_with = "one_or_many")]
     pub fail_above: Option<Vec<String>>,
