@@ -294,6 +294,7 @@ mod tests {
             seed: Some(7),
             actor: actor.to_owned(),
             masks: Vec::new(),
+            found_mask: None,
         }
     }
 
