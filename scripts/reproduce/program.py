@@ -12,6 +12,7 @@ from pathlib import Path
 
 OURS = 'oneactor'
 PLAIN = 'plain'
+UNTUNED = (PLAIN, 'ip-adapter', 'consistory')
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,10 @@ class Program:
     def methods(self, command: str) -> list[str]:
         """The methods that a command can take."""
         return methods_of(self.run(command, '--help'))
+
+    def is_tuned(self, method: str) -> bool:
+        """Whether `tune` has something to do for it: it names all methods, and refuses those that learn nothing."""
+        return method in self.methods('tune') and method not in UNTUNED
 
     def measures(self) -> list[str]:
         """The names that `evaluate --metrics` can take."""

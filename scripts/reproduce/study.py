@@ -69,22 +69,34 @@ def record_of(method: str) -> str:
     return 'tune.json' if method == OURS else f'{method}.json'
 
 
-def layered(*layers: Sequence[str]) -> list[str]:
-    """Flags of all layers with their values; one that a later layer names too is left out of the earlier ones."""
-    found: list[list[str]] = []
-    for layer in layers:
-        groups: list[list[str]] = []
-        for word in layer:
-            if word.startswith('--') or not groups:
-                groups.append([])
-            groups[-1].append(word)
-        named = {name_of(group) for group in groups}
-        found = [group for group in found if name_of(group) not in named] + groups
-    return [word for group in found for word in group]
+def grouped(words: Sequence[str]) -> list[list[str]]:
+    """Flags, each with its values."""
+    groups: list[list[str]] = []
+    for word in words:
+        if word.startswith('--') or not groups:
+            groups.append([])
+        groups[-1].append(word)
+    return groups
 
 
 def name_of(group: Sequence[str]) -> str:
     return group[0].partition('=')[0]
+
+
+def layered(*layers: Sequence[str]) -> list[str]:
+    """Flags of all layers with their values; one that a later layer names too is left out of the earlier ones."""
+    found: list[list[str]] = []
+    for layer in map(grouped, layers):
+        named = {name_of(group) for group in layer}
+        found = [group for group in found if name_of(group) not in named] + layer
+    return [word for group in found for word in group]
+
+
+def used(flags_given: Sequence[str], metrics: Sequence[str], extra: Sequence[object]) -> list[str]:
+    """Flags of `evaluate` without the models that nothing asks for, which it refuses."""
+    networks = {name.split('_')[0] for name in metrics} | {str(word) for word in extra}
+    is_idle = lambda name: name.endswith('-model') and name[2:-6] not in networks
+    return [word for group in grouped(flags_given) if not is_idle(name_of(group)) for word in group]
 
 
 def located(word: str) -> str:
@@ -175,7 +187,7 @@ class Study:
     def tune(self, target: Target, method: str) -> None:
         """Tunes a method that has something to tune; the others need nothing."""
         record = target.folder / record_of(method)
-        if method not in self.program.methods('tune') or self.is_made(record, target, f'tuning {method}'):
+        if not self.program.is_tuned(method) or self.is_made(record, target, f'tuning {method}'):
             return
         given = layered(self.preset.tune.get(method, []), QUICK_TUNE if self.is_quick else [], self.tune_args.get(method, []))
         named = [] if method == OURS else ['--method', method, '--target', self.target_number(target)]
@@ -189,7 +201,7 @@ class Study:
 
     def tuning_seconds(self, target: Target, method: str) -> float:
         """How long a method was tuned for a target; 0 where there is nothing to tune."""
-        if method == PLAIN or method not in self.program.methods('tune'):
+        if not self.program.is_tuned(method):
             return 0.0
         record = self.work / target.folder / record_of(method)
         return float(json.loads(record.read_text())['seconds'])
@@ -219,7 +231,7 @@ class Study:
         """What `evaluate` says of a folder of pictures: an object for each picture and group. Kept in `scores/NAME.jsonl`."""
         against = self.target_picture(target)
         words = ['evaluate', pictures, '--target', against, '--metrics', ','.join(metrics), '--format', 'json', '--quiet',
-                 *self.evaluate_args, *extra]
+                 *used(self.evaluate_args, metrics, extra), *extra]
         asked = hashlib.sha256(json.dumps([str(word) for word in words]).encode())
         asked.update((self.work / pictures / 'manifest.jsonl').read_bytes())
         asked.update((self.work / against).read_bytes())

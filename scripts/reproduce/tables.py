@@ -9,6 +9,8 @@ their name: smaller is more alike.
 
 Masks of `--masks middle` are an oval where a figure of the toy stands, the same in every picture: a stand-in for a segmentation,
 which shows the arithmetic and no more than roughly parts a picture.
+
+LPIPS and DreamSim are measured where a folder with their weights is given: --evaluate-args "--lpips-model models/lpips".
 """
 from __future__ import annotations
 
@@ -26,8 +28,11 @@ Scores = dict[str, list[float]]
 
 
 def metrics(study: Study) -> list[str]:
-    """All that the program measures; for the toy, what its own CLIP does: for the others it has no weights inside."""
-    return [name for name in study.program.measures() if not study.is_toy or name.startswith('clip')]
+    """All that can be measured: by the toy's own CLIP for the toy, which has no weights of other networks inside, else by all networks
+    that have a repository of their own, and LPIPS and DreamSim where a folder with their weights is given."""
+    if study.is_toy:
+        return [name for name in study.program.measures() if name.startswith('clip')]
+    return [name for name in study.program.measures() if name not in DISTANCES or f'--{name}-model' in study.evaluate_args]
 
 
 def middle_masks(study: Study, target: Target, pictures: Path) -> list[object]:

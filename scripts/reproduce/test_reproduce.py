@@ -212,6 +212,11 @@ class Parts(unittest.TestCase):
         self.assertEqual(flags, ['--lora', 'a', '--lora', 'b', '--steps=4', '--offline'])
         self.assertEqual(study.layered(['--eta-1', '-1'], []), ['--eta-1', '-1'])
 
+    def test_models_that_nothing_asks_for_are_left_out(self):
+        given = ['--clip-model', 'toy', '--lpips-model=models/lpips', '--sam-model', 'sam', '--device', 'cuda']
+        self.assertEqual(study.used(given, ['clip_i', 'clip_t'], []), ['--clip-model', 'toy', '--device', 'cuda'])
+        self.assertEqual(study.used(given, ['lpips'], ['--masks', 'sam']), given[2:])
+
     def test_paths_in_flags_are_those_of_the_user(self):
         self.assertEqual(study.flags("--lora scripts/nowhere.bin:0.5 --prompt 'a b'"),
                          ['--lora', 'scripts/nowhere.bin:0.5', '--prompt', 'a b'])
