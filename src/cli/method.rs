@@ -17,7 +17,7 @@ pub enum Method {
     /// Attention to an image prompt (arXiv 2308.06721)
     IpAdapter,
     /// ConsiStory (arXiv 2402.03286): self-attention shared with two pictures of the subject that are drawn
-    /// along, which costs three times as much for one picture; without the paper's feature injection
+    /// along, which takes 3.3 times as long for one picture; without the paper's feature injection
     Consistory,
 }
 
