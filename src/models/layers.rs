@@ -9,7 +9,8 @@ use crate::io::weights::WeightPath;
 pub struct Linear {
     weight: Tensor,
     bias: Option<Tensor>,
-    update: Option<LowRank>,
+    /// Boxed, for most layers have none.
+    update: Option<Box<LowRank>>,
 }
 
 impl Linear {
@@ -18,7 +19,7 @@ impl Linear {
         Linear {
             weight: path.tensor("weight", &[d_out, d_in]),
             bias: Some(path.tensor("bias", &[d_out])),
-            update: path.low_rank(d_in, d_out),
+            update: path.low_rank(d_in, d_out).map(Box::new),
         }
     }
 
@@ -27,7 +28,7 @@ impl Linear {
         Linear {
             weight: path.tensor("weight", &[d_out, d_in]),
             bias: None,
-            update: path.low_rank(d_in, d_out),
+            update: path.low_rank(d_in, d_out).map(Box::new),
         }
     }
 

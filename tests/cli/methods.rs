@@ -5,7 +5,7 @@ use std::fs;
 use oneactor::io::tensors::TensorFile;
 use serde_json::{Value, json as value};
 
-use crate::{folder, folder_with_actor, json, names, oneactor, pixels, text};
+use crate::{folder_with_actor, json, names, oneactor, pixels, text};
 
 const TUNED: [&str; 2] = ["textual-inversion", "dreambooth-lora"];
 
@@ -182,21 +182,15 @@ fn what_a_baseline_has_not_is_refused_by_name() {
 }
 
 #[test]
-fn one_base_image_is_enough_for_an_embedding_and_no_prior() {
-    let folder = folder("method-alone");
-    let line = "generate-base --model toy -p 'a robot' --subject robot --num-images 1 --steps 4";
-    oneactor(&folder, &format!("{line} -o robot")).exits_with(0);
-    let tune = "tune robot --max-steps 1 --method";
-    oneactor(&folder, &format!("{tune} textual-inversion")).exits_with(0);
-    oneactor(&folder, &format!("{tune} dreambooth-lora"))
-        .exits_with(2)
-        .says("holds 1 base image, expected at least 2");
-    // A photo leaves all base images to the prior.
-    let photo = "--target-image robot/base/00.png";
-    for method in ["dreambooth-lora", "textual-inversion --overwrite"] {
-        oneactor(&folder, &format!("{tune} {method} {photo}")).exits_with(0);
+fn a_photo_can_be_the_target_of_a_baseline() {
+    let folder = folder_with_actor("method-photo");
+    for method in TUNED {
+        let tune = format!("tune robot --max-steps 1 --method {method}");
+        let photo = "--target-image robot/base/00.png";
+        oneactor(&folder, &format!("{tune} {photo}")).exits_with(0);
+        let file = TensorFile::read(&folder.join(format!("robot/{method}.safetensors")));
+        let metadata = file.expect("a whole file").metadata;
+        assert_eq!(metadata["target_image"], "00.png");
+        assert_eq!(metadata["base_word"], "robot");
     }
-    let file = TensorFile::read(&folder.join("robot/dreambooth-lora.safetensors"));
-    let metadata = file.expect("a whole file").metadata;
-    assert_eq!(metadata["target_image"], "00.png");
 }

@@ -23,7 +23,7 @@ use crate::sdxl::Backbone;
 /// Refuses base images that a baseline can not be tuned on.
 ///
 /// # Errors
-/// When they show several subjects, or there is no prior.
+/// When they show several subjects.
 pub(super) fn check(job: &TuneJob, base: &BaseSet) -> Result<()> {
     let (name, dir) = (job.method.name(), job.dir.display());
     let words = &base.facts.base_words;
@@ -32,12 +32,6 @@ pub(super) fn check(job: &TuneJob, base: &BaseSet) -> Result<()> {
             "--method {name}: {dir} shows {} subjects ({}), expected one base word: draw base images of one subject",
             words.len(),
             words.join(", ")
-        )));
-    }
-    let prior = base.num_base_images() - usize::from(job.target_image.is_none());
-    if job.method == Method::DreamboothLora && prior == 0 {
-        return Err(usage(format!(
-            "--method {name}: {dir} holds 1 base image, expected at least 2: those beside the target are the prior"
         )));
     }
     Ok(())
