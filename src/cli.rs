@@ -15,6 +15,7 @@ pub mod control;
 pub mod crop;
 pub mod drawing;
 pub mod evaluate;
+pub mod image_prompt;
 pub mod method;
 pub mod model;
 pub mod sample;

@@ -38,6 +38,7 @@ def build(out):
     import expected_control
     import expected_evaluate
     import expected_experiments
+    import expected_ip_adapter
     import expected_masks
     import expected_method
     import expected_models
@@ -77,6 +78,7 @@ def build(out):
         expected_shortcuts.write(pipe, shape, expected)
         expected_control.write(pipe, shape, expected)
         expected_combined.write(pipe, shape, expected)
+        expected_ip_adapter.write(pipe, shape, folder, expected)
         tokenizers += [(f"{name}_{part}", folder / part) for part in ("tokenizer", "tokenizer_2")[: len(shape["pads"])]]
         print(f"{name}: {time.time() - began:.0f} s", file=sys.stderr)
     single_files.write(out / "single")

@@ -1,9 +1,12 @@
 //! The methods that the paper compares with, written from their papers and on the same backbone, so that a
 //! comparison tells of methods and not of programs.
 
+pub mod ip_adapter;
+
 use std::path::Path;
 
 use anyhow::Result;
+use ip_adapter::{ImageSource, IpAdapter};
 
 use crate::sdxl::denoise::Guidance;
 use crate::sdxl::{Backbone, Conditioning};
@@ -25,13 +28,20 @@ pub struct Scene<'a> {
     pub guidance_scale: f64,
 }
 
-/// What a baseline has of its subject, from the file that [`crate::cli::Method::file`] names.
+/// What a baseline has of its subject, from the file that the flags name; IP-Adapter has it from `image`.
 ///
 /// # Errors
 /// When the file can not be used.
-pub fn load(name: &str, path: &Path, backbone: &Backbone) -> Result<Box<dyn Baseline>> {
-    let _ = backbone;
-    anyhow::bail!("{name}: {} can not be used yet", path.display())
+pub fn load(
+    name: &str,
+    path: &Path,
+    image: Option<&ImageSource>,
+    backbone: &Backbone,
+) -> Result<Box<dyn Baseline>> {
+    match (name, image) {
+        ("ip-adapter", Some(image)) => Ok(Box::new(IpAdapter::load(image, backbone)?)),
+        _ => anyhow::bail!("{name}: {} can not be used yet", path.display()),
+    }
 }
 
 /// A method that keeps one subject the same.

@@ -6,6 +6,7 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use super::image_prompt::ImagePromptFlags;
 use super::{ControlFlags, DrawingFlags, Method, ModelFlags, one_or_many};
 
 /// A set of defaults for sampling.
@@ -100,6 +101,11 @@ pub struct SampleFlags {
     #[command(flatten)]
     #[serde(flatten)]
     pub guidance: GuidanceFlags,
+
+    /// What IP-Adapter looks at.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub image_prompt: ImagePromptFlags,
 
     /// Scale of plain classifier-free guidance (Eq. 3) [default: 7.5 (paper, Sec. 4)]
     #[arg(

@@ -9,6 +9,7 @@ mod doctor;
 mod draw;
 mod evaluate;
 mod generate_base;
+mod image_prompt;
 mod located;
 mod manifest;
 mod picture;

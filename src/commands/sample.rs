@@ -13,6 +13,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::control::LocatedControl;
+use super::image_prompt::LocatedImagePrompt;
 use super::located::{LocatedModel, ResolvedDrawing};
 use super::manifest::Manifest;
 use super::picture::{save_comparison, save_contact_sheet};
@@ -49,6 +50,7 @@ pub(super) struct Sampling {
     model: Rc<LocatedModel>,
     drawing: ResolvedDrawing,
     control: Option<Rc<LocatedControl>>,
+    image_prompt: Option<Rc<LocatedImagePrompt>>,
     /// What the guided pictures, or with `--no-actor` the plain ones, have in common.
     settings: Settings,
     /// The pictures that were asked for.

@@ -32,6 +32,7 @@ use crate::oneactor::projector::Head;
 use crate::oneactor::templates;
 use crate::oneactor::tune::{StepReport, TuneOptions, Tuner};
 use crate::sdxl::Backbone;
+pub(super) use choice::{base_image, describe_auto};
 use choice::{describe_target, num_auxiliary, target};
 use crop::Resolved;
 use layout::Layout;

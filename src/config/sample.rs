@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{ControlJob, DrawingJob, ModelJob, check, layers, prompts, record};
+use super::{ControlJob, DrawingJob, ImagePromptJob, ModelJob, check, layers, prompts, record};
 use crate::cli::sample::{GuidanceFlags, Preset, ShortcutFlags, SubjectAs};
 use crate::cli::{Method, SampleFlags};
 use crate::error::usage;
@@ -53,6 +53,9 @@ pub struct SampleJob {
     pub shortcuts: Shortcuts,
     /// Pictures that the drawing keeps to.
     pub control: Option<ControlJob>,
+    /// What IP-Adapter looks at, where that is the method.
+    #[serde(flatten)]
+    pub image_prompt: Option<ImagePromptJob>,
     /// Which model draws.
     #[serde(flatten)]
     pub model: ModelJob,
@@ -147,6 +150,7 @@ impl SampleJob {
         }
         let drawing = DrawingJob::check(&drawing, flags.guidance_scale, images)?;
         let control = ControlJob::check(&flags.control)?;
+        let method = flags.method.unwrap_or_default();
         let shortcuts = shortcuts(&flags.shortcuts, drawing.steps)?;
         let has_masks = actors.len() > 1 && !no_actor;
         if shortcuts != Shortcuts::default() && (has_masks || control.is_some()) {
@@ -165,7 +169,8 @@ impl SampleJob {
         Ok(Self {
             output_dir: output_dir(flags.output_dir.as_deref(), &actors)?,
             file_prefix: String::new(),
-            method: flags.method.unwrap_or_default(),
+            image_prompt: ImagePromptJob::check(&flags.image_prompt, method)?,
+            method,
             actors,
             prompts,
             subject_as: flags.subject_as.unwrap_or_default(),

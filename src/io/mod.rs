@@ -9,6 +9,7 @@ pub mod contact_sheet;
 pub mod finite_scan;
 pub mod html;
 pub mod hub;
+pub mod ip_adapter;
 mod ldm_names;
 pub mod lora;
 pub mod model_files;

@@ -5,6 +5,7 @@ use tch::Tensor;
 use crate::io::weights::WeightPath;
 
 /// `y = x Wᵀ + b`.
+#[derive(Debug)]
 pub struct Linear {
     weight: Tensor,
     bias: Option<Tensor>,

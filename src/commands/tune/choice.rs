@@ -1,5 +1,7 @@
 //! What a job chooses among the base images, checked against those that are there.
 
+use std::path::Path;
+
 use anyhow::Result;
 
 use super::super::session::Session;
@@ -15,7 +17,13 @@ pub(super) fn target(job: &TuneJob, base: &BaseSet) -> Result<usize> {
     if job.target_image.is_some() {
         return Ok(images);
     }
-    match job.target {
+    base_image(job.target, base, &job.dir)
+}
+
+/// The number of a base image in `dir`.
+pub(in super::super) fn base_image(target: Target, base: &BaseSet, dir: &Path) -> Result<usize> {
+    let images = base.num_base_images();
+    match target {
         Target::Auto => Ok(most_typical(&base.encoder_features)),
         Target::Index(index) => usize::try_from(index)
             .ok()
@@ -25,7 +33,7 @@ pub(super) fn target(job: &TuneJob, base: &BaseSet) -> Result<usize> {
                     "--target: found {index}, expected 0 to {} ({} holds {images} base images) \
                      or auto",
                     images - 1,
-                    job.dir.display()
+                    dir.display()
                 ))
             }),
     }
@@ -34,13 +42,22 @@ pub(super) fn target(job: &TuneJob, base: &BaseSet) -> Result<usize> {
 /// Says which base image is the target, where the program has chosen it.
 pub(super) fn describe_target(job: &TuneJob, base: &BaseSet, target: usize, session: &Session) {
     if job.target == Target::Auto && job.target_image.is_none() {
-        session.reporter.note(&format!(
-            "{}: the target is image {target}, the most typical of {}; choose another with \
-             --target N",
-            job.dir.display(),
-            base.num_base_images()
-        ));
+        describe_auto(&job.dir, base, target, session);
     }
+}
+
+/// The same where it is known that the program has chosen.
+pub(in super::super) fn describe_auto(
+    dir: &Path,
+    base: &BaseSet,
+    target: usize,
+    session: &Session,
+) {
+    session.reporter.note(&format!(
+        "{}: the target is image {target}, the most typical of {}; choose another with --target N",
+        dir.display(),
+        base.num_base_images()
+    ));
 }
 
 /// K: the paper's 3 where the flags name none, or all there are.
