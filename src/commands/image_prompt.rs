@@ -134,10 +134,13 @@ impl LocatedImagePrompt {
 
 /// The number of the base image: that of the flags, that of `tune` in this folder, or the most typical one.
 fn target(session: &Session, job: &ImagePromptJob, base: &Path, folder: &Path) -> Result<usize> {
-    if let (None, Some(tuned)) = (job.target, tuned_target(folder)?) {
-        return Ok(tuned);
-    }
-    let chosen = job.target.unwrap_or(Target::Auto);
+    let chosen = match job.target {
+        Some(chosen) => chosen,
+        None => match tuned_target(folder)? {
+            Some(tuned) => return Ok(tuned),
+            None => Target::Auto,
+        },
+    };
     let set = BaseSet::read(base)?;
     let target = base_image(chosen, &set, folder)?;
     if chosen == Target::Auto {

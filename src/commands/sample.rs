@@ -227,7 +227,7 @@ fn save_sheets(session: &Session, sampling: &Sampling, is_new: bool) -> Result<(
         save_comparison(
             &comparison,
             &paths(&sampling.plain_pictures),
-            &paths(&sampling.pictures),
+            (job.method.name(), &paths(&sampling.pictures)),
         )?;
         session.wrote(&comparison, "comparison", Value::Null);
     }

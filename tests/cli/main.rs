@@ -11,6 +11,7 @@ mod crops;
 mod evaluate;
 mod experiments;
 mod interruption;
+mod ip_adapter;
 mod loras;
 mod memory;
 mod prompts;
