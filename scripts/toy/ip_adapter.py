@@ -120,7 +120,8 @@ def single(arrays, first, last):
 def train(args, toy, arrays):
     torch.manual_seed(0)
     rng, generator = np.random.default_rng(3), torch.Generator().manual_seed(3)
-    put_in(toy.unet, begin(toy.unet, toy.clip.config.projection_dim))
+    beginning = load_file(args.init) if args.init else begin(toy.unet, toy.clip.config.projection_dim)
+    put_in(toy.unet, beginning)
     parameters = learnt(toy.unet)
     for value in parameters.values():
         value.requires_grad_(True)
@@ -187,6 +188,7 @@ def main():
     parser.add_argument('--minutes', type=float, default=11, help='of processor time')
     parser.add_argument('--batch', type=int, default=32)
     parser.add_argument('--rate', type=float, default=1e-3)
+    parser.add_argument('--init', type=Path, help='file to go on from, for instance of an earlier U-Net')
     parser.add_argument('--out', type=Path, help='file to train')
     parser.add_argument('--measure', type=Path, help='file that is there already')
     args = parser.parse_args()
