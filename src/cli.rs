@@ -16,6 +16,7 @@ pub mod crop;
 pub mod drawing;
 pub mod evaluate;
 pub mod help_files;
+pub mod image_prompt;
 pub mod merge;
 pub mod method;
 pub mod model;

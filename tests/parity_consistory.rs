@@ -32,6 +32,7 @@ impl Pass {
         let expected = Expected::read(&format!("{shape}/expected/consistory_pass.safetensors"));
         let get = |name: &str| expected.get(name);
         let conditioning = Conditioning {
+            image: None,
             prompt_embeds: get("encoder_hidden_states"),
             added: expected.has("text_embeds").then(|| AddedConditions {
                 text_embeds: get("text_embeds"),
@@ -203,6 +204,7 @@ fn a_picture_that_is_the_only_anchor_sees_nothing_but_itself() {
     let one = |name: &str| pass.expected.get(name).narrow(0, 0, 1);
     let added = pass.conditioning.added.as_ref().expect("SDXL's kind");
     pass.conditioning = Conditioning {
+        image: None,
         prompt_embeds: pass.conditioning.prompt_embeds.narrow(0, 0, 1),
         added: Some(added.map(|t| t.narrow(0, 0, 1))),
         request: Default::default(),

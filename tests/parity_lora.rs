@@ -96,6 +96,7 @@ fn every_key_style_gives_what_diffusers_gives() {
                 text_embeds: get("pooled_prompt_embeds"),
                 time_ids: get("time_ids"),
             }),
+            image: None,
             request: AttentionRequest::default(),
         };
         let noise_pred =

@@ -122,6 +122,7 @@ fn masked(expected: &Expected, regions: &Tensor) -> Conditioning {
             text_embeds: get("text_embeds"),
             time_ids: get("time_ids"),
         }),
+        image: None,
         request: AttentionRequest {
             mask: Some(TokenMask::new(regions, &vec![rules; 3])),
             probe: Some(AttentionProbe::new(1, 2, &Tensor::from_slice(&tokens))),

@@ -130,6 +130,7 @@ fn unet_pass(backbone: &Backbone, x: &Inputs, grad: bool) -> Result<Tensor> {
         let conditioning = Conditioning {
             prompt_embeds,
             added: added()?,
+            image: None,
             request: AttentionRequest::default(),
         };
         Ok(backbone.predict(&x.get("sample")?, &x.get("timesteps")?, &conditioning))

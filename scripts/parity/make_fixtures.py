@@ -40,6 +40,7 @@ def build(out):
     import expected_control
     import expected_evaluate
     import expected_experiments
+    import expected_ip_adapter
     import expected_masks
     import expected_method
     import expected_models
@@ -82,6 +83,7 @@ def build(out):
         expected_combined.write(pipe, shape, expected)
         expected_consistory.write(pipe, shape, expected)
         expected_baselines.write(pipe, shape, expected)
+        expected_ip_adapter.write(pipe, shape, folder, expected)
         tokenizers += [(f"{name}_{part}", folder / part) for part in ("tokenizer", "tokenizer_2")[: len(shape["pads"])]]
         print(f"{name}: {time.time() - began:.0f} s", file=sys.stderr)
     single_files.write(out / "single")

@@ -8,7 +8,10 @@ For every pair of subjects, in both of the paper's variants: `independent` (an a
 confined to masks) and `joint` (one actor, tuned on pictures of both). The same prompts and seeds are drawn with
 the actors and without. The toy draws the subject named first on the left; each half is cut out, brought to the
 size of a single subject, and read by the judge. Which half is whose is decided by the species that the judge
-reads, so that a picture with changed places counts in full. Single subjects' folders are those of evaluate.py.
+reads, so that a picture with changed places counts in full. Single subjects' folders are those of evaluate.py. Targets
+are the clearest base images of which the two subjects' main colours are APART: of two subjects of one colour nobody could
+say whether they have swapped it. Where the clearest pictures of both are alike in colour, the second subject of the
+pair gets an actor of its own for this pair, with its clearest picture of another colour for the target.
 
 own distance   identity distance of each subject to its own target, relative to plain in the table's last column
 swapped        pictures in which both main colours are nearer to the other's target than to the own (CIE Lab)
@@ -32,6 +35,7 @@ from evaluate import SCENES, Scorer, add_plan_arguments, call, draw_base, find_p
 # A subject of a pair stands at x = 17 or 47 and y = 40, drawn at 0.68 of its size; alone it stands at x = 32 and
 # y = 37 at 0.94. A window of 46 pixels is therefore brought to 64; it ends where the other half begins.
 WINDOW, TOP, HALF = 46, 13, 34
+APART = 25  # in CIE Lab; the eleven colours of the world are 27 apart at least, 80 in the mean
 MEASURES = ['distance', 'swapped', 'leaked', 'both_there']
 
 
@@ -88,12 +92,28 @@ def draw(plan, pair, actors, out, *extra):
     return [read_picture(find_picture(row['path'], out)) for row in rows]
 
 
+def sureness(answers):
+    return sum(np.log(answers[name].max(1)) for name in ('main', 'second', 'pattern'))
+
+
+def apart(answers, others):
+    """Whether the main colours can be told apart."""
+    lab = lambda answers: identity.lab(answers['main_color'])
+    return np.linalg.norm(lab(answers) - lab(others), axis=-1) > APART
+
+
 def clearest_pair(judge, folder, pair):
-    """As Scorer.clearest, for both subjects; a base image that does not show both comes last."""
+    """As Scorer.clearest, for both subjects; a base image that does not show both, in two colours, comes last."""
     pictures = [read_picture(path) for path in sorted((folder / 'base').glob('*.png'))]
     found, both = read_pairs(judge, pictures, pair)
-    sure = sum(np.log(answers[name].max(1)) for answers in found for name in ('main', 'second', 'pattern'))
-    return int(np.where(both, sure, sure - 1000).argmax())
+    sure = sureness(found[0]) + sureness(found[1]) + 1000 * both + 500 * apart(*found)
+    return int(sure.argmax())
+
+
+def clearest_beside(scorer, folder, other):
+    """As Scorer.clearest, among the base images that are of another colour than `other`."""
+    answers = scorer.answers(sorted((folder / 'base').glob('*.png')))
+    return int((sureness(answers) + 1000 * apart(answers, other)).argmax())
 
 
 def target_number(folder):
@@ -106,7 +126,15 @@ def independent(plan, pair, scorer):
     for subject, folder in zip(pair, folders):
         draw_base(plan, subject, folder)
         tune(plan, folder, scorer)
-    return folders, [scorer.target(folder) for folder in folders]
+    first, second = [scorer.target(folder) for folder in folders]
+    if not apart(first, second)[0]:
+        own = plan.work / f'{pair[1]}-beside-{pair[0]}'
+        draw_base(plan, pair[1], own)
+        tune(replace(plan, target=clearest_beside(scorer, own, first)), own, scorer)
+        folders[1], second = own, scorer.target(own)
+    if not apart(first, second)[0]:
+        print(f'{"-".join(pair)}: no two base images of different colours', file=sys.stderr)
+    return folders, [first, second]
 
 
 def joint(plan, pair, scorer):
@@ -121,8 +149,8 @@ def joint(plan, pair, scorer):
     tune(replace(plan, target=clearest_pair(scorer.judge, folder, pair)), folder, scorer)
     picture = read_picture(folder / 'base' / f'{target_number(folder):02}.png')
     targets, both = read_pairs(scorer.judge, [picture], pair)
-    if not both[0]:
-        print(f'{name}: the joint target does not show both subjects', file=sys.stderr)
+    if not both[0] or not apart(*targets)[0]:
+        print(f'{name}: the joint target does not show both subjects in two colours', file=sys.stderr)
     return [folder], targets
 
 

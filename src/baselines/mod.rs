@@ -3,12 +3,15 @@
 
 pub mod consistory;
 pub mod dreambooth_lora;
+pub mod ip_adapter;
 pub mod textual_inversion;
 
 use std::path::Path;
 
 use anyhow::Result;
 use tch::Tensor;
+
+use ip_adapter::{ImageSource, IpAdapter};
 
 use crate::error::usage;
 use crate::oneactor::base_set::BaseSet;
@@ -36,16 +39,22 @@ pub struct Scene<'a> {
     pub target: Option<usize>,
 }
 
-/// What a baseline has of its subject, from the file that [`crate::cli::Method::file`] names.
+/// What a baseline has of its subject, from the file that the flags name; IP-Adapter has it from `image`.
 ///
 /// # Errors
 /// When the file can not be used.
-pub fn load(name: &str, path: &Path, backbone: &Backbone) -> Result<Box<dyn Baseline>> {
-    Ok(match name {
-        "consistory" => Box::new(consistory::Consistory::read(path)?),
-        "textual-inversion" => Box::new(textual_inversion::LearntWord::read(path, backbone)?),
-        "dreambooth-lora" => Box::new(dreambooth_lora::Tuned::new(path, backbone)?),
-        _ => anyhow::bail!("{name}: {} can not be used yet", path.display()),
+pub fn load(
+    name: &str,
+    path: &Path,
+    image: Option<&ImageSource>,
+    backbone: &Backbone,
+) -> Result<Box<dyn Baseline>> {
+    Ok(match (name, image) {
+        ("consistory", _) => Box::new(consistory::Consistory::read(path)?),
+        ("textual-inversion", _) => Box::new(textual_inversion::LearntWord::read(path, backbone)?),
+        ("dreambooth-lora", _) => Box::new(dreambooth_lora::Tuned::new(path, backbone)?),
+        ("ip-adapter", Some(image)) => Box::new(IpAdapter::load(image, backbone)?),
+        _ => unreachable!("the command line knows no other method"),
     })
 }
 

@@ -218,6 +218,7 @@ impl<'a> Inversion<'a> {
                 text_embeds: leaf(&added.text_embeds),
                 time_ids: added.time_ids.shallow_clone(),
             }),
+            image: None,
             request: Default::default(),
         };
         let rows = batch.rows.count();

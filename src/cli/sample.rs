@@ -6,6 +6,7 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use super::image_prompt::ImagePromptFlags;
 use super::{ControlFlags, DrawingFlags, Method, ModelFlags, Target, one_or_many};
 
 /// A set of defaults for sampling.
@@ -115,7 +116,7 @@ pub struct SampleFlags {
     #[arg(long, value_name = "METHOD", value_enum)]
     pub method: Option<Method>,
 
-    /// With --method consistory: the base image whose subject the pictures share, by its number on
+    /// With --method consistory or ip-adapter: the base image whose subject is drawn, by its number on
     /// grid.png, or auto for the most typical one [default: the one that DIR was tuned to, or auto]
     #[arg(long, value_name = "N|auto", allow_negative_numbers = true)]
     pub target: Option<Target>,
@@ -124,6 +125,11 @@ pub struct SampleFlags {
     #[command(flatten)]
     #[serde(flatten)]
     pub guidance: GuidanceFlags,
+
+    /// What IP-Adapter looks at.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub image_prompt: ImagePromptFlags,
 
     /// Scale of plain classifier-free guidance (Eq. 3) [default: 7.5 (paper, Sec. 4)]
     #[arg(

@@ -10,6 +10,7 @@ use crate::config::{DrawingJob, ModelJob};
 use crate::device::{resolve_device, resolve_dtype};
 use crate::error::usage;
 use crate::io::hub::HubSettings;
+use crate::io::ip_adapter;
 use crate::io::lora::{self, LoraFacts};
 use crate::io::model_files::{ModelFiles, ModelOptions};
 use crate::libtorch::{self, Attention};
@@ -41,6 +42,7 @@ pub struct LocatedModel {
     pub job: ModelJob,
     /// Its tokenizers.
     pub tokenizers: Tokenizers,
+    pipeline: Pipeline,
     scheduler_config: SchedulerConfig,
     /// Side of the VAE's tiles in pixels, where it works in tiles.
     pub vae_tile_size: Option<i64>,
@@ -98,6 +100,7 @@ impl LocatedModel {
             kind,
             job: job.clone(),
             tokenizers: Tokenizers::load(&files, pipeline)?,
+            pipeline,
             scheduler_config: pipeline.scheduler_config(&files)?,
             vae_tile_size: vae_tile_size(job, &vae_config)?,
             scale_factor: vae_config.scale_factor(),
@@ -206,11 +209,11 @@ impl LocatedModel {
         Ok(())
     }
 
-    /// The files of the ControlNet `name`, of the model's variant where it has that.
+    /// The files of `name`, a ControlNet or an adapter, of the model's variant where it has that.
     ///
     /// # Errors
     /// When there is none of that name.
-    pub fn find_controlnet(&self, name: &str, quiet: bool) -> Result<ModelFiles> {
+    pub fn find_beside(&self, name: &str, quiet: bool) -> Result<ModelFiles> {
         let options = ModelOptions {
             model: name.to_owned(),
             variant: self.job.variant.clone(),
@@ -218,6 +221,14 @@ impl LocatedModel {
             offline: self.job.offline,
         };
         find(&options, quiet)
+    }
+
+    /// Which of the adapters in a repository was made for this kind of model.
+    pub fn ip_adapter_layout(&self) -> ip_adapter::Layout {
+        match self.pipeline {
+            Pipeline::StableDiffusionXl => ip_adapter::SDXL,
+            Pipeline::StableDiffusion => ip_adapter::STABLE_DIFFUSION,
+        }
     }
 
     /// What a ControlNet has to fit.

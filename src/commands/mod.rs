@@ -10,6 +10,7 @@ mod draw;
 mod evaluate;
 mod generate_base;
 mod help_files;
+mod image_prompt;
 mod inspect;
 mod located;
 mod manifest;

@@ -250,16 +250,20 @@ pub fn save_contact_sheet<P: AsRef<Path>>(
 /// Most columns of a comparison; more pictures go on in further rows.
 const COMPARISON_COLUMNS: usize = 8;
 
-/// Writes a sheet with rows of plain pictures and, below each, those that the actor has guided.
+/// Writes a sheet with rows of plain pictures and, below each, those that `method` has guided.
 ///
 /// # Errors
 /// As [`save_contact_sheet`].
-pub fn save_comparison<P: AsRef<Path>>(path: &Path, plain: &[P], guided: &[P]) -> Result<()> {
+pub fn save_comparison<P: AsRef<Path>>(
+    path: &Path,
+    plain: &[P],
+    (method, guided): (&str, &[P]),
+) -> Result<()> {
     let columns = plain.len().clamp(1, COMPARISON_COLUMNS);
     let mut cells = Vec::new();
     let mut labels = Vec::new();
     for (plain, guided) in plain.chunks(columns).zip(guided.chunks(columns)) {
-        for (label, row) in [("plain", plain), ("oneactor", guided)] {
+        for (label, row) in [("plain", plain), (method, guided)] {
             let places = (labels.len() * columns..).zip(row);
             cells.extend(places.map(|(index, picture)| (index, picture.as_ref(), String::new())));
             labels.push(label.to_owned());

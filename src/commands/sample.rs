@@ -14,12 +14,13 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::control::LocatedControl;
+use super::image_prompt::LocatedImagePrompt;
 use super::located::{LocatedModel, ResolvedDrawing};
 use super::manifest::Manifest;
 use super::picture::{save_comparison, save_contact_sheet};
 use super::session::Session;
 use super::{Prepared, create_folder, work_off};
-use crate::cli::{CommandLine, SampleFlags};
+use crate::cli::{CommandLine, Method, SampleFlags};
 use crate::config::batch::Settings;
 use crate::config::shard::Shard;
 use crate::config::{SampleJob, plan};
@@ -57,6 +58,7 @@ pub(super) struct Sampling {
     model: Rc<LocatedModel>,
     drawing: ResolvedDrawing,
     control: Option<Rc<LocatedControl>>,
+    image_prompt: Option<Rc<LocatedImagePrompt>>,
     /// What the guided pictures, or with `--no-actor` the plain ones, have in common.
     settings: Settings,
     /// The pictures that were asked for.
@@ -237,7 +239,8 @@ fn save_sheets(session: &Session, sampling: &Sampling, is_new: bool) -> Result<(
         save_grid(session, &job.output_dir, &pictures, job.num_images)?;
     }
     if job.compare && (is_new || !job.output_dir.join(COMPARISON).is_file()) {
-        save_comparison_of(session, &job.output_dir, &plain, &pictures)?;
+        let guided = (job.method.name(), &pictures[..]);
+        save_comparison_of(session, &job.output_dir, &plain, guided)?;
     }
     Ok(())
 }
@@ -259,7 +262,11 @@ pub(super) fn save_sheets_of(session: &Session, folder: &Path, manifest: &Manife
     let plain: Vec<&Value> = manifest.rows().filter(is_plain).collect();
     match plain.is_empty() {
         true => Ok(()),
-        false => save_comparison_of(session, folder, &paths(&plain), &pictures),
+        false => {
+            let method = guided.first().and_then(|row| row["method"].as_str());
+            let method = method.unwrap_or(Method::Oneactor.name());
+            save_comparison_of(session, folder, &paths(&plain), (method, &pictures))
+        }
     }
 }
 
@@ -281,7 +288,7 @@ fn save_comparison_of(
     session: &Session,
     folder: &Path,
     plain: &[PathBuf],
-    guided: &[PathBuf],
+    guided: (&str, &[PathBuf]),
 ) -> Result<()> {
     let comparison = folder.join(COMPARISON);
     save_comparison(&comparison, plain, guided)?;

@@ -8,10 +8,11 @@ use std::rc::Rc;
 use anyhow::Result;
 use serde_json::{Value, json};
 
+use super::image_prompt::FoundIpAdapter;
 use super::located::LocatedModel;
 use crate::cli::{Format, RunFlags};
-use crate::config::ModelJob;
 use crate::config::shard::Shard;
+use crate::config::{ImagePromptJob, ModelJob};
 use crate::error::usage;
 use crate::io::model_files::ModelFiles;
 use crate::libtorch::{self, Attention};
@@ -33,6 +34,7 @@ pub struct Session {
     located: RefCell<Vec<(ModelJob, Rc<LocatedModel>)>>,
     loaded: RefCell<Option<(Rc<LocatedModel>, Rc<Backbone>)>>,
     controlnets: RefCell<Vec<FoundControlNet>>,
+    ip_adapters: RefCell<Vec<NamedIpAdapter>>,
     tf32: Cell<Option<bool>>,
     attention: Cell<Option<Attention>>,
     shard: Shard,
@@ -50,6 +52,9 @@ struct FoundControlNet {
     files: Rc<ModelFiles>,
     loaded: Option<Rc<ControlNet>>,
 }
+
+/// An adapter with the model and the names of adapter and image encoder that it was found by.
+type NamedIpAdapter = (ModelJob, [Option<String>; 2], Rc<FoundIpAdapter>);
 
 impl Session {
     /// Starts a run of `command`.
@@ -73,6 +78,7 @@ impl Session {
             located: RefCell::default(),
             loaded: RefCell::default(),
             controlnets: RefCell::default(),
+            ip_adapters: RefCell::default(),
             tf32: Cell::default(),
             attention: Cell::default(),
             is_last_job: Cell::default(),
@@ -218,7 +224,7 @@ impl Session {
         if let Some(found) = known {
             return Ok(Rc::clone(&found.files));
         }
-        let files = Rc::new(model.find_controlnet(name, self.reporter.is_quiet())?);
+        let files = Rc::new(model.find_beside(name, self.reporter.is_quiet())?);
         controlnets.push(FoundControlNet {
             name: name.to_owned(),
             model: model.job.clone(),
@@ -226,6 +232,29 @@ impl Session {
             loaded: None,
         });
         Ok(files)
+    }
+
+    /// The files of an adapter and its image encoder, found once for all jobs that name them and the same model.
+    ///
+    /// # Errors
+    /// When there are none of those names.
+    pub fn locate_ip_adapter(
+        &self,
+        model: &LocatedModel,
+        job: &ImagePromptJob,
+    ) -> Result<Rc<FoundIpAdapter>> {
+        let names = [job.ip_adapter.clone(), job.image_encoder.clone()];
+        let mut ip_adapters = self.ip_adapters.borrow_mut();
+        let known = ip_adapters
+            .iter()
+            .find(|(of, named, _)| *of == model.job && *named == names);
+        if let Some((.., found)) = known {
+            return Ok(Rc::clone(found));
+        }
+        let found = FoundIpAdapter::find(job, model, self.reporter.is_quiet())?;
+        let found = Rc::new(found);
+        ip_adapters.push((model.job.clone(), names, Rc::clone(&found)));
+        Ok(found)
     }
 
     /// The ControlNets of these files, loaded once for consecutive jobs; all others are let go.

@@ -9,6 +9,9 @@ use crate::error::usage;
 /// that has none.
 pub(super) fn check(flags: &SampleFlags) -> Result<()> {
     let method = flags.method.unwrap_or_default();
+    if method == Method::IpAdapter {
+        return Ok(());
+    }
     if method != Method::Consistory {
         return match flags.target {
             None => Ok(()),

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{ControlJob, DrawingJob, ModelJob, check, consistory, layers, prompts, record};
+use super::{
+    ControlJob, DrawingJob, ImagePromptJob, ModelJob, check, consistory, layers, prompts, record,
+};
 use crate::cli::sample::{GuidanceFlags, Preset, ShortcutFlags, SubjectAs, SubjectMasks};
 use crate::cli::{Method, SampleFlags, Target};
 use crate::error::usage;
@@ -57,6 +59,9 @@ pub struct SampleJob {
     pub shortcuts: Shortcuts,
     /// Pictures that the drawing keeps to.
     pub control: Option<ControlJob>,
+    /// What IP-Adapter looks at, where that is the method.
+    #[serde(flatten)]
+    pub image_prompt: Option<ImagePromptJob>,
     /// Which model draws.
     #[serde(flatten)]
     pub model: ModelJob,
@@ -170,6 +175,7 @@ impl SampleJob {
         }
         let drawing = DrawingJob::check(&drawing, flags.guidance_scale, images)?;
         let control = ControlJob::check(&flags.control)?;
+        let method = flags.method.unwrap_or_default();
         let shortcuts = shortcuts(&flags.shortcuts, drawing.steps)?;
         if shortcuts != Shortcuts::default() && (has_masks || control.is_some()) {
             let flag = match shortcuts.guidance_interval {
@@ -188,7 +194,8 @@ impl SampleJob {
         Ok(Self {
             output_dir: output_dir(flags.output_dir.as_deref(), &actors)?,
             file_prefix: String::new(),
-            method: flags.method.unwrap_or_default(),
+            image_prompt: ImagePromptJob::check(&flags.image_prompt, method)?,
+            method,
             actors,
             target: flags.target,
             prompts,

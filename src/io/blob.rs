@@ -56,6 +56,22 @@ impl Blob {
         }
     }
 
+    /// CRC-32 over the content of these files one after the other, eight hexadecimal digits.
+    ///
+    /// # Errors
+    /// When a file can not be read, or is empty.
+    pub fn crc32(blobs: &[Blob]) -> Result<String> {
+        let mut hasher = crc32fast::Hasher::new();
+        for blob in blobs {
+            match blob.clone().mapped()? {
+                Blob::Embedded { bytes, .. } | Blob::Mapped { bytes, .. } => hasher.update(bytes),
+                Blob::File(_) => unreachable!("it was mapped"),
+                Blob::Component(component) => hasher.update(component.bytes),
+            }
+        }
+        Ok(format!("{:08x}", hasher.finalize()))
+    }
+
     /// The content as UTF-8.
     ///
     /// # Errors

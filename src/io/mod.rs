@@ -10,6 +10,7 @@ pub mod finite_scan;
 pub mod header;
 pub mod html;
 pub mod hub;
+pub mod ip_adapter;
 mod ldm_names;
 pub mod lora;
 pub mod low_rank;

@@ -215,6 +215,26 @@ impl ModelFiles {
             .collect()
     }
 
+    /// A file of the model that is none of a component's weights, such as one adapter among several.
+    ///
+    /// # Errors
+    /// When the model has no such file, or it can not be fetched.
+    pub fn file(&self, path: &str) -> Result<Blob> {
+        self.require(path)?;
+        self.fetch(path)
+    }
+
+    /// Refuses a model that has no such file; nothing is fetched.
+    ///
+    /// # Errors
+    /// Names the file, and one of nearly that name.
+    pub fn require(&self, path: &str) -> Result<()> {
+        match self.find(&[path.to_owned()])? {
+            Some(_) => Ok(()),
+            None => Err(self.missing(path)),
+        }
+    }
+
     /// The paths of the shards that an index names, each once.
     fn shards(&self, component: &str, index: &str) -> Result<Vec<String>> {
         /// `*.safetensors.index.json`.

@@ -1,5 +1,6 @@
 //! The toy model that is compiled into the binary: a real, very small SDXL in diffusers' layout, and beside its
-//! components a small CLIP that measures its pictures (`oneactor evaluate --model toy`).
+//! components a small CLIP that measures its pictures (`oneactor evaluate --model toy`) and is the image encoder of
+//! an IP-Adapter (`sample --method ip-adapter`).
 
 use super::blob::Blob;
 
@@ -30,6 +31,7 @@ static FILES: &[(&str, &[u8])] = embedded![
     "clip/special_tokens_map.json",
     "clip/tokenizer_config.json",
     "clip/vocab.json",
+    "ip_adapter/ip-adapter.safetensors",
     "model_index.json",
     "scheduler/scheduler_config.json",
     "text_encoder/config.json",

@@ -180,6 +180,16 @@ impl Weights {
         self.used.borrow_mut().extend(keys);
     }
 
+    /// Marks all tensors below a module that is left out.
+    pub fn allow_unused_below(&self, module: &str) {
+        let is_below = |key: &&String| {
+            key.strip_prefix(module)
+                .is_some_and(|rest| rest.starts_with('.'))
+        };
+        let keys = self.entries.keys().filter(is_below).cloned();
+        self.used.borrow_mut().extend(keys);
+    }
+
     /// Reports all that did not fit. Returns what was read, for a look at its values.
     ///
     /// # Errors
@@ -344,6 +354,18 @@ impl WeightPath<'_> {
     pub fn contains(&self, name: &str) -> bool {
         let place = self.weights.place_of(&self.key(name));
         self.weights.entries.contains_key(&place.key)
+    }
+
+    /// Shape of the checkpoint's tensor of this name, whatever was expected of it; `None` without one.
+    pub fn shape(&self, name: &str) -> Option<&[i64]> {
+        let place = self.weights.place_of(&self.key(name));
+        let entry = self.weights.entries.get(&place.key)?;
+        Some(&entry.shape)
+    }
+
+    /// This place as diffusers' keys spell it.
+    pub fn name(&self) -> &str {
+        &self.prefix
     }
 
     fn key(&self, name: &str) -> String {

@@ -3,21 +3,22 @@
 
 use anyhow::{Context, Result};
 use image::RgbImage;
-use serde::de::DeserializeOwned;
 use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::error::model;
-use crate::io::finite_scan::FiniteScan;
 use crate::io::model_files::{ModelFiles, TOY};
-use crate::io::weights::{WeightPath, Weights};
 use crate::models::clip_model::{ClipConfig, ClipModel};
+use crate::models::encoder_folder::{EncoderFolder, Unused};
 use crate::models::image_processor::ImageProcessor;
 use crate::models::lpips::{Lpips, LpipsConfig, LpipsFeatures};
 use crate::models::vit::{VitConfig, VitKind, VitModel};
 use crate::tokenizer::{ClipTokenizer, TokenizerFiles};
 
 /// Tensors of a CLIP that no embedding needs: the scale of its training loss, and saved position indices.
-const UNUSED_OF_CLIP: [&str; 2] = ["logit_scale", "position_ids"];
+const UNUSED_OF_CLIP: Unused = Unused {
+    endings: &["logit_scale", "position_ids"],
+    modules: &[],
+};
 
 /// CLIP's two encoders.
 pub struct ClipEncoder {
@@ -56,22 +57,14 @@ impl ClipEncoder {
     /// # Errors
     /// When a file is missing or damaged, or is that of another network.
     pub fn load(files: &ModelFiles, device: Device) -> Result<Self> {
-        let config: ClipConfig = json(files, "config.json")?;
-        let network = load(files, device, &UNUSED_OF_CLIP, |path| {
+        let folder = folder(files);
+        let config: ClipConfig = folder.json("config.json")?;
+        let network = folder.network((device, Kind::Float), UNUSED_OF_CLIP, |path| {
             ClipModel::new(path, &config)
         })?;
-        let tokenizer = load_tokenizer(files)?;
-        let processor = load_processor(files)?;
-        let found = processor.sized(&RgbImage::new(64, 48)).dimensions();
-        let side = network.image_size();
-        if (i64::from(found.0), i64::from(found.1)) != (side, side) {
-            return Err(model(format!(
-                "{}: preprocessor_config.json makes pictures of {} x {}, expected {side} x {side} as in config.json",
-                files.name(),
-                found.0,
-                found.1
-            )));
-        }
+        let tokenizer = load_tokenizer(&folder)?;
+        let processor = folder.required_processor()?;
+        processor.check_side(network.image_size(), files.name())?;
         Ok(ClipEncoder {
             network,
             tokenizer,
@@ -110,7 +103,8 @@ impl VitEncoder {
     /// # Errors
     /// When a file is missing or damaged, or is that of another network.
     pub fn load(files: &ModelFiles, kind: VitKind, device: Device) -> Result<Self> {
-        let config: VitConfig = json(files, "config.json")?;
+        let folder = folder(files);
+        let config: VitConfig = folder.json("config.json")?;
         if config.model_type != kind {
             return Err(model(format!(
                 "{}: config.json: model_type: found {}, expected {}",
@@ -119,12 +113,16 @@ impl VitEncoder {
                 kind.name()
             )));
         }
+        let unused = Unused {
+            endings: &VitModel::UNUSED,
+            ..Unused::default()
+        };
         Ok(VitEncoder {
             kind,
-            network: load(files, device, &VitModel::UNUSED, |path| {
+            network: folder.network((device, Kind::Float), unused, |path| {
                 VitModel::new(path, &config)
             })?,
-            processor: load_processor(files)?,
+            processor: folder.required_processor()?,
             device,
         })
     }
@@ -160,8 +158,11 @@ impl LpipsEncoder {
     /// # Errors
     /// When a file is missing or damaged, or is that of another network.
     pub fn load(files: &ModelFiles, device: Device) -> Result<Self> {
-        let config: LpipsConfig = json(files, "config.json")?;
-        let network = load(files, device, &[], |path| Ok(Lpips::new(path, &config)))?;
+        let folder = folder(files);
+        let config: LpipsConfig = folder.json("config.json")?;
+        let network = folder.network((device, Kind::Float), Unused::default(), |path| {
+            Ok(Lpips::new(path, &config))
+        })?;
         Ok(LpipsEncoder { network, device })
     }
 
@@ -204,54 +205,20 @@ fn prepared(processor: &ImageProcessor, pictures: &[RgbImage], device: Device) -
 }
 
 /// The toy's CLIP is a folder of the toy model; all others are models of their own.
-fn component(files: &ModelFiles) -> &'static str {
-    match files.name() == TOY {
+fn folder(files: &ModelFiles) -> EncoderFolder<'_> {
+    let path = match files.name() == TOY {
         true => "clip",
         false => "",
-    }
+    };
+    EncoderFolder { files, path }
 }
 
-fn path_of(files: &ModelFiles, name: &str) -> String {
-    match component(files) {
-        "" => name.to_owned(),
-        folder => format!("{folder}/{name}"),
-    }
-}
-
-pub(super) fn json<T: DeserializeOwned>(files: &ModelFiles, name: &str) -> Result<T> {
-    files.json(&path_of(files, name))
-}
-
-pub(super) fn load<T>(
-    files: &ModelFiles,
-    device: Device,
-    unused: &[&str],
-    new: impl Fn(&WeightPath) -> Result<T>,
-) -> Result<T> {
-    let weights = Weights::open(&files.weights(component(files))?, device, Kind::Float)?;
-    for name in unused {
-        weights.allow_unused(name);
-    }
-    let network = new(&weights.root()).with_context(|| format!("loading {}", files.name()))?;
-    let values = weights.finish()?;
-    let scanned = FiniteScan::start(values).wait();
-    scanned.with_context(|| format!("checking the weights of {}", files.name()))?;
-    Ok(network)
-}
-
-fn load_processor(files: &ModelFiles) -> Result<ImageProcessor> {
-    let text = files.text(&path_of(files, "preprocessor_config.json"))?;
-    ImageProcessor::from_json(&text).with_context(|| format!("loading {}", files.name()))
-}
-
-fn load_tokenizer(files: &ModelFiles) -> Result<ClipTokenizer> {
-    let text = |name: &str| files.text(&path_of(files, name));
-    let optional = |name: &str| files.optional_text(&path_of(files, name));
+fn load_tokenizer(folder: &EncoderFolder) -> Result<ClipTokenizer> {
     ClipTokenizer::new(&TokenizerFiles {
-        vocab: &text("vocab.json")?,
-        merges: &text("merges.txt")?,
-        special_tokens_map: optional("special_tokens_map.json")?.as_deref(),
-        tokenizer_config: optional("tokenizer_config.json")?.as_deref(),
+        vocab: &folder.text("vocab.json")?,
+        merges: &folder.text("merges.txt")?,
+        special_tokens_map: folder.optional_text("special_tokens_map.json")?.as_deref(),
+        tokenizer_config: folder.optional_text("tokenizer_config.json")?.as_deref(),
     })
-    .with_context(|| format!("loading the tokenizer of {}", files.name()))
+    .with_context(|| format!("loading the tokenizer of {}", folder.files.name()))
 }

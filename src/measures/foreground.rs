@@ -24,10 +24,10 @@ use anyhow::{Context, Result};
 use image::{GrayImage, RgbImage};
 use tch::{Device, Kind, Tensor, no_grad};
 
-use super::encoder::{json, load};
 use super::region::share;
 use crate::error::{model, runtime};
 use crate::io::model_files::ModelFiles;
+use crate::models::encoder_folder::{EncoderFolder, Unused};
 use crate::models::sam::processor::{SamPlace, SamProcessor};
 use crate::models::sam::{SamConfig, SamMasks, SamModel, SamPrompts};
 
@@ -65,11 +65,16 @@ impl ForegroundFinder {
     /// # Errors
     /// When a file is missing or damaged, or is that of another network.
     pub fn load(files: &ModelFiles, device: Device) -> Result<Self> {
-        let config: SamConfig = json(files, "config.json")?;
+        let folder = EncoderFolder { files, path: "" };
+        let config: SamConfig = folder.json("config.json")?;
         let text = files.text("preprocessor_config.json")?;
         let processor =
             SamProcessor::from_json(&text).with_context(|| format!("loading {}", files.name()))?;
-        let network = load(files, device, &SamModel::UNUSED, |path| {
+        let unused = Unused {
+            endings: &SamModel::UNUSED,
+            ..Unused::default()
+        };
+        let network = folder.network((device, Kind::Float), unused, |path| {
             SamModel::new(path, &config)
         })?;
         match processor.side() == network.image_size() {

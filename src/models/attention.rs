@@ -31,6 +31,8 @@ pub struct Attention {
     heads: i64,
     upcast: bool,
     id: LayerId,
+    /// Its path in the network, by which an image prompt knows it.
+    name: String,
 }
 
 impl Attention {
@@ -45,6 +47,7 @@ impl Attention {
             heads: config.heads,
             upcast: config.upcast,
             id: LayerId::unique(),
+            name: path.name().to_owned(),
         }
     }
 
@@ -53,16 +56,24 @@ impl Attention {
     pub fn forward(&self, hidden_states: &Tensor, context: &Tensor) -> Tensor {
         let query = split_heads(&self.to_q.forward(hidden_states), self.heads); // [B, heads, S, d]
         let [key, value] = self.keys_and_values(context);
-        self.attend(&query, &key, &value, None)
+        self.leave(&self.attend(&query, &key, &value, None))
     }
 
-    /// The same where `text` is what answers, under its mask and before the eyes of its probe.
+    /// The same where `text` is what answers, under its mask and before the eyes of its probe. Beside it answers
+    /// an image prompt, if there is one: `Attention(q, k, v) + λ Attention(q, k', v')` (arXiv 2308.06721, Eq. 5).
     pub fn cross(&self, hidden_states: &Tensor, text: &LayerText) -> Tensor {
         let query = text.all_rows(&self.to_q.forward(hidden_states));
         let query = split_heads(&query, self.heads); // [B, heads, S, d]
         let [key, value] = text.keys_and_values(self.id, |context| self.keys_and_values(context));
         text.look(&query, &key);
-        self.attend(&query, &key, &value, text.mask.as_ref())
+        let mut attended = self.attend(&query, &key, &value, text.mask.as_ref());
+        if let Some(image) = text.image {
+            let split = |x: Tensor| split_heads(&x, self.heads);
+            let project = || image.keys_and_values(&self.name).map(split);
+            let [key, value] = text.image_keys_and_values(self.id, project);
+            attended = &attended + self.attend(&query, &key, &value, None) * image.scale;
+        }
+        self.leave(&attended)
     }
 
     /// Self-attention that images share: `softmax(Q* K⁺ᵀ / √d + log M⁺) V⁺` (arXiv 2402.03286, Sec. 3),
@@ -80,6 +91,7 @@ impl Attention {
         [&self.to_k, &self.to_v].map(|proj| split_heads(&proj.forward(context), self.heads))
     }
 
+    /// `[B, heads, S, d]`.
     fn attend(
         &self,
         query: &Tensor,
@@ -90,13 +102,17 @@ impl Attention {
         let product = |q: &Tensor, k: &Tensor, v: &Tensor| {
             Tensor::scaled_dot_product_attention(q, k, v, mask, 0.0, false, None, false)
         };
-        let attended = if self.upcast {
+        if self.upcast {
             let [q, k, v] = [query, key, value].map(|x| x.to_kind(Kind::Float));
             product(&q, &k, &v).to_kind(value.kind())
         } else {
             product(query, key, value)
-        };
-        self.to_out.forward(&merge_heads(&attended)) // [B, S, query_dim]
+        }
+    }
+
+    /// `[B, heads, S, d]` to `[B, S, query_dim]`.
+    fn leave(&self, attended: &Tensor) -> Tensor {
+        self.to_out.forward(&merge_heads(attended))
     }
 }
 

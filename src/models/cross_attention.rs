@@ -1,5 +1,6 @@
 //! Two openings of cross-attention: which tokens answer which position of the picture, and a look
-//! at the attention itself. Both are asked for with a pass and cost nothing where they are not.
+//! at the attention itself. Both are asked for with a pass and cost nothing where they are not, as does an
+//! image prompt beside the text.
 //! Besides, what need not be computed again: keys and values of a text that is passed at many steps.
 
 use std::cell::RefCell;
@@ -8,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tch::{Kind, Tensor};
 
+use super::ip_adapter::ImagePrompt;
 use super::shared_attention::{LayerSharing, Sharing};
 use super::shared_rows::SharedRows;
 
@@ -18,6 +20,8 @@ pub struct Text<'a> {
     pub encoder_hidden_states: &'a Tensor,
     /// Beyond the plain attention; `None`: nothing.
     pub request: Option<&'a AttentionRequest>,
+    /// What answers beside the text; `None`: nothing.
+    pub image: Option<&'a ImagePrompt>,
     /// Whether the request's probe looks.
     pub watched: bool,
     /// Whether self-attention is shared as the request says: in the decoder alone.
@@ -29,6 +33,7 @@ impl<'a> From<&'a Tensor> for Text<'a> {
         Text {
             encoder_hidden_states,
             request: None,
+            image: None,
             watched: true,
             shares: false,
         }
@@ -67,7 +72,24 @@ impl LayerId {
 /// each layer projects it once.
 #[derive(Debug, Default)]
 pub struct TextMemory {
-    layers: RefCell<HashMap<LayerId, [Tensor; 2]>>,
+    layers: Kept,
+    /// The same of the image prompt beside it.
+    image_layers: Kept,
+}
+
+/// Keys and values by layer.
+type Kept = RefCell<HashMap<LayerId, [Tensor; 2]>>;
+
+/// What `compute` gives, or gave this layer before.
+fn once(kept: Option<&Kept>, layer: LayerId, compute: impl FnOnce() -> [Tensor; 2]) -> [Tensor; 2] {
+    match kept {
+        None => compute(),
+        Some(kept) => {
+            let mut layers = kept.borrow_mut();
+            let known = layers.entry(layer).or_insert_with(compute);
+            known.each_ref().map(Tensor::shallow_clone)
+        }
+    }
 }
 
 /// When a token answers a position.
@@ -234,6 +256,8 @@ pub struct LayerText<'a> {
     pub mask: Option<Tensor>,
     /// What self-attention shares between images; `None`: nothing.
     pub sharing: Option<LayerSharing<'a>>,
+    /// What answers beside the text; `None`: nothing.
+    pub image: Option<&'a ImagePrompt>,
     probe: Option<&'a AttentionProbe>,
     memory: Option<&'a TextMemory>,
     shared: Option<&'a SharedRows>,
@@ -242,9 +266,10 @@ pub struct LayerText<'a> {
 }
 
 impl<'a> Text<'a> {
-    /// The same, and nobody looks at the attention.
-    pub fn unwatched(self) -> Text<'a> {
+    /// The same for a ControlNet: nobody looks at its attention, and an image prompt has no layers for it.
+    pub fn beside(self) -> Text<'a> {
         Text {
+            image: None,
             watched: false,
             ..self
         }
@@ -283,6 +308,7 @@ impl<'a> Text<'a> {
             encoder_hidden_states: self.encoder_hidden_states,
             mask: mask.map(|mask| mask.at(height, width)),
             sharing: sharing.map(|sharing| sharing.at(height, width)),
+            image: self.image,
             probe: request.and_then(|request| request.probe.as_ref().filter(|_| self.watched)),
             memory: request.and_then(|request| request.memory.as_ref()),
             shared: self.shared(),
@@ -306,14 +332,17 @@ impl LayerText<'_> {
         project: impl FnOnce(&Tensor) -> [Tensor; 2],
     ) -> [Tensor; 2] {
         let compute = || project(self.encoder_hidden_states);
-        match self.memory {
-            None => compute(),
-            Some(memory) => {
-                let mut layers = memory.layers.borrow_mut();
-                let known = layers.entry(layer).or_insert_with(compute);
-                known.each_ref().map(Tensor::shallow_clone)
-            }
-        }
+        once(self.memory.map(|memory| &memory.layers), layer, compute)
+    }
+
+    /// The same of the image prompt: what `project` makes of it, or made before.
+    pub fn image_keys_and_values(
+        &self,
+        layer: LayerId,
+        project: impl FnOnce() -> [Tensor; 2],
+    ) -> [Tensor; 2] {
+        let kept = self.memory.map(|memory| &memory.image_layers);
+        once(kept, layer, project)
     }
 
     /// Shows queries and keys `[B, heads, HW or S, d]` of a layer to the probe, if there is one.

@@ -57,6 +57,10 @@ pub struct ImageProcessor {
     std: [f64; 3],
 }
 
+/// Mean and deviation of a channel in CLIP's training data (arXiv 2103.00020, in the authors' code).
+const CLIP_MEAN: [f64; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
+const CLIP_STD: [f64; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
+
 /// Largest side that a file may ask for, in pixels.
 pub(super) const LARGEST: u32 = 4096;
 
@@ -114,6 +118,32 @@ impl ImageProcessor {
             mean,
             std,
         })
+    }
+
+    /// As CLIP's authors prepare pictures for an encoder that reads `side` x `side` pixels: the defaults of
+    /// transformers' `CLIPImageProcessor`.
+    pub fn of_clip(side: u32) -> Self {
+        ImageProcessor {
+            size: Size::ShortestEdge(side),
+            filter: Filter::Bicubic,
+            crop: Some((side, side)),
+            mean: CLIP_MEAN,
+            std: CLIP_STD,
+        }
+    }
+
+    /// Refuses an encoder that reads pictures of another size.
+    ///
+    /// # Errors
+    /// Names both sizes.
+    pub fn check_side(&self, side: i64, name: &str) -> Result<()> {
+        let (width, height) = self.sized(&RgbImage::new(64, 48)).dimensions();
+        if (i64::from(width), i64::from(height)) == (side, side) {
+            return Ok(());
+        }
+        Err(model(format!(
+            "{name}: preprocessor_config.json makes pictures of {width} x {height}, expected {side} x {side} as in config.json"
+        )))
     }
 
     /// The level of each channel that is 0 once normalised: the encoder's neutral colour.

@@ -6,6 +6,7 @@ use crate::io::low_rank::LowRank;
 use crate::io::weights::WeightPath;
 
 /// `y = x Wᵀ + b`, and `+ (x Aᵀ) Bᵀ` while a low-rank update of W is learnt.
+#[derive(Debug)]
 pub struct Linear {
     weight: Tensor,
     bias: Option<Tensor>,

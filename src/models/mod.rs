@@ -6,6 +6,7 @@
 
 pub mod attention;
 pub mod autoencoder_kl;
+pub mod clip_image_encoder;
 pub mod clip_layer;
 pub mod clip_model;
 pub mod clip_text_model;
@@ -14,7 +15,9 @@ pub mod config;
 pub mod controlnet;
 pub mod cross_attention;
 pub mod embeddings;
+pub mod encoder_folder;
 pub mod image_processor;
+pub mod ip_adapter;
 pub mod layers;
 pub mod lpips;
 pub mod patch_embedding;

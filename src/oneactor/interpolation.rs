@@ -23,6 +23,7 @@ pub fn interpolated(empty: &Conditioning, prompt: &Conditioning, g: f64) -> Cond
             text_embeds: between(&empty.text_embeds, &prompt.text_embeds),
             time_ids: prompt.time_ids.shallow_clone(),
         }),
+        image: None,
         request: AttentionRequest::default(),
     }
 }

@@ -206,7 +206,7 @@ impl Control {
                 .forward(
                     &model_input,
                     &of(pass.timesteps),
-                    conditioning.text().unwatched(),
+                    conditioning.text().beside(),
                     conditioning.added.as_ref(),
                     &part.cond,
                 )

@@ -24,6 +24,7 @@ use crate::libtorch;
 use crate::models::autoencoder_kl::{AutoencoderKl, AutoencoderKlConfig};
 use crate::models::clip_text_model::ClipTextModel;
 use crate::models::cross_attention::{AttentionRequest, Text, TextMemory};
+use crate::models::ip_adapter::ImagePrompt;
 use crate::models::shared_rows::SharedRows;
 use crate::models::unet_2d_condition::{
     AddedConditions, Encoded, UNet2DConditionConfig, UNet2DConditionModel,
@@ -53,6 +54,8 @@ pub struct Conditioning {
     pub prompt_embeds: Tensor,
     /// Pooled prompt and sizes, for a model that is told them: SDXL, not SD 1.5 and 2.1.
     pub added: Option<AddedConditions>,
+    /// A picture that is read beside the prompt; `None`: none.
+    pub image: Option<ImagePrompt>,
     /// What is asked of cross-attention, of these very rows; rows that are joined, repeated or
     /// given another text ask nothing.
     pub request: AttentionRequest,
@@ -64,11 +67,20 @@ impl Conditioning {
         let join = |tensors: Vec<&Tensor>| Tensor::cat(&tensors, 0);
         let added: Option<Vec<&AddedConditions>> =
             parts.iter().map(|part| part.added.as_ref()).collect();
+        let images: Option<Vec<&ImagePrompt>> =
+            parts.iter().map(|part| part.image.as_ref()).collect();
+        assert!(
+            images.is_some() || parts.iter().all(|part| part.image.is_none()),
+            "all rows of a pass have an image prompt, or none has"
+        );
         Conditioning {
             prompt_embeds: join(parts.iter().map(|part| &part.prompt_embeds).collect()),
             added: added.map(|added| AddedConditions {
                 text_embeds: join(added.iter().map(|one| &one.text_embeds).collect()),
                 time_ids: join(added.iter().map(|one| &one.time_ids).collect()),
+            }),
+            image: images.map(|images| {
+                images[0].map(|_| join(images.iter().map(|image| &image.tokens).collect()))
             }),
             request: AttentionRequest::default(),
         }
@@ -80,6 +92,7 @@ impl Conditioning {
         Conditioning {
             prompt_embeds: each(&self.prompt_embeds),
             added: self.added.as_ref().map(|added| added.map(each)),
+            image: self.image.as_ref().map(|image| image.map(each)),
             request: AttentionRequest::default(),
         }
     }
@@ -129,6 +142,7 @@ impl Conditioning {
         Conditioning {
             prompt_embeds: part(&self.prompt_embeds),
             added: self.added.as_ref().map(|added| added.map(part)),
+            image: self.image.as_ref().map(|image| image.map(part)),
             request: AttentionRequest {
                 mask: mask.map(|mask| mask.narrow(first, count)),
                 ..AttentionRequest::default()
@@ -136,12 +150,24 @@ impl Conditioning {
         }
     }
 
-    /// The same with other prompt embeddings; what is added stays.
+    /// The same with a picture beside the prompt.
+    pub fn with_image(&self, image: ImagePrompt) -> Conditioning {
+        Conditioning {
+            image: Some(image),
+            ..self.with_prompt_embeds(self.prompt_embeds.shallow_clone())
+        }
+    }
+
+    /// The same with other prompt embeddings; what is added stays, and so does a picture.
     pub fn with_prompt_embeds(&self, prompt_embeds: Tensor) -> Conditioning {
         let added = self.added.as_ref();
         Conditioning {
             prompt_embeds,
             added: added.map(|added| added.map(Tensor::shallow_clone)),
+            image: self
+                .image
+                .as_ref()
+                .map(|image| image.map(Tensor::shallow_clone)),
             request: AttentionRequest::default(),
         }
     }
@@ -151,6 +177,7 @@ impl Conditioning {
         Text {
             encoder_hidden_states: &self.prompt_embeds,
             request: Some(&self.request),
+            image: self.image.as_ref(),
             watched: true,
             shares: false,
         }
@@ -247,6 +274,11 @@ impl Backbone {
             self.unet.release();
         }
         self.vae.get()
+    }
+
+    /// The U-Net's config.
+    pub fn unet_config(&self) -> &UNet2DConditionConfig {
+        &self.unet_config
     }
 
     /// How many pixels one latent is wide; sizes of pictures are multiples of it.

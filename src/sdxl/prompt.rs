@@ -144,6 +144,7 @@ impl Backbone {
             return Conditioning {
                 prompt_embeds: weighted(&outputs[0].last_hidden_state, tokens, 0), // [1, S, D]
                 added: None,
+                image: None,
                 request: AttentionRequest::default(),
             };
         }
@@ -157,6 +158,7 @@ impl Backbone {
                 text_embeds: outputs[1].pooled.narrow(0, 0, 1), // [1, D']
                 time_ids: self.time_ids(height, width),
             }),
+            image: None,
             request: AttentionRequest::default(),
         }
     }
@@ -208,6 +210,7 @@ impl Backbone {
                 text_embeds: zeros(&[1, d]),
                 time_ids: self.time_ids(height, width),
             }),
+            image: None,
             request: AttentionRequest::default(),
         }
     }

@@ -14,6 +14,7 @@ mod evaluate;
 mod experiments;
 mod help_files;
 mod interruption;
+mod ip_adapter;
 mod left_out;
 mod loras;
 mod masks;

@@ -63,6 +63,7 @@ pub fn prepare(session: &Session, job: SampleJob, scenes: &[BookScene]) -> Resul
         model,
         drawing,
         control: None,
+        image_prompt: None,
         pictures,
         plain_pictures: Vec::new(),
         shard: Shard::WHOLE,

@@ -96,7 +96,13 @@ impl<'a> Painter<'a> {
             (method, [path, ..]) => {
                 let what = format!("the subject {}", path.display());
                 BaseFacts::read(path)?.check_model(&backbone.facts, &what)?;
-                Some(baselines::load(method.name(), path, backbone)?)
+                let image = sampling.image_prompt.as_ref().map(|image| image.source());
+                Some(baselines::load(
+                    method.name(),
+                    path,
+                    image.as_ref(),
+                    backbone,
+                )?)
             }
         };
         let offsets = job.guidance.offsets.as_deref();

@@ -6,6 +6,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::super::control::LocatedControl;
+use super::super::image_prompt::LocatedImagePrompt;
 use super::super::located::{LocatedModel, ResolvedDrawing};
 use super::super::picture::drawing_settings;
 use super::super::session::Session;
@@ -25,6 +26,7 @@ pub(in super::super) struct Stage {
     model: Rc<LocatedModel>,
     drawing: ResolvedDrawing,
     control: Option<Rc<LocatedControl>>,
+    image_prompt: Option<Rc<LocatedImagePrompt>>,
     cast: Cast,
     /// The base image that a baseline goes by.
     target: Option<usize>,
@@ -71,12 +73,22 @@ impl Stage {
             Some(control) => Some(LocatedControl::locate(session, control, &model, drawing)?),
             None => None,
         };
+        let image_prompt = match (&job.image_prompt, &job.actors[..], target) {
+            (Some(prompt), [base, ..], Some(target)) => {
+                let picture = (base.as_path(), target);
+                Some(LocatedImagePrompt::locate(
+                    session, prompt, picture, &model,
+                )?)
+            }
+            _ => None,
+        };
         let mut sources = lora_sources(&model);
         sources.extend(control.iter().flat_map(LocatedControl::sources));
         Ok(Self {
             model,
             drawing,
             control: control.map(Rc::new),
+            image_prompt: image_prompt.map(Rc::new),
             cast,
             target,
             scenes,
@@ -92,14 +104,22 @@ impl Stage {
         job.target = self.target.map(|image| Target::Index(image as i64));
         let mut plain = drawing_settings(&job.drawing, self.drawing, &self.model);
         plain.extend(self.control.iter().flat_map(|control| control.settings()));
-        let settings = job_settings(&job, plain.clone(), !job.guidance.no_actor);
-        let series = |folder: &str, settings: &Settings, is_guided: bool| Series {
-            job: &job,
-            cast: &self.cast,
-            folder: folder.to_owned(),
-            settings: settings.clone(),
-            sources: self.sources.clone(),
-            is_guided,
+        let mut settings = job_settings(&job, plain.clone(), !job.guidance.no_actor);
+        let image_prompt = self.image_prompt.as_ref();
+        settings.extend(image_prompt.iter().flat_map(|image| image.settings()));
+        let series = |folder: &str, settings: &Settings, is_guided: bool| {
+            let mut sources = self.sources.clone();
+            if let (Some(image), true) = (image_prompt, is_guided) {
+                sources.extend(image.sources());
+            }
+            Series {
+                job: &job,
+                cast: &self.cast,
+                folder: folder.to_owned(),
+                settings: settings.clone(),
+                sources,
+                is_guided,
+            }
         };
         let pictures = series("", &settings, !job.guidance.no_actor).pictures(&self.scenes)?;
         let plain_pictures = match job.compare {
@@ -114,6 +134,7 @@ impl Stage {
             model: Rc::clone(&self.model),
             drawing: self.drawing,
             control: self.control.clone(),
+            image_prompt: self.image_prompt.clone(),
             settings,
             pictures,
             plain_pictures,

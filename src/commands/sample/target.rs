@@ -20,7 +20,7 @@ use crate::oneactor::base_set::BaseSet;
 /// # Errors
 /// When there is no such image, it has no seed, or the images show several subjects.
 pub(super) fn target(session: &Session, job: &SampleJob) -> Result<Option<usize>> {
-    let (Method::Consistory, [path]) = (job.method, &job.actors[..]) else {
+    let (Method::Consistory | Method::IpAdapter, [path]) = (job.method, &job.actors[..]) else {
         return Ok(None);
     };
     let base = BaseSet::read(path)?;
@@ -36,7 +36,9 @@ pub(super) fn target(session: &Session, job: &SampleJob) -> Result<Option<usize>
             base.num_base_images()
         ));
     }
-    Consistory::new(base, path)?.anchor_seeds(target)?;
+    if job.method == Method::Consistory {
+        Consistory::new(base, path)?.anchor_seeds(target)?;
+    }
     Ok(Some(target))
 }
 
@@ -55,11 +57,11 @@ fn tuned_to(base: &Path, images: usize) -> Result<Option<Target>> {
     ) else {
         return Ok(None);
     };
-    if target as usize >= images {
+    if target as usize >= images || !parameters["target_image_crc32"].is_null() {
         return Err(usage(format!(
-            "{} was tuned to a photo, and --method consistory draws its anchors from the seeds of base \
-             images: name one with --target N",
-            base.with_file_name("").display()
+            "{}: the target of tune was the photo {}, which is no base image: name one with --target N",
+            path.display(),
+            config["target_image"]
         )));
     }
     Ok(Some(Target::Index(target as i64)))

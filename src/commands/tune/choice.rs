@@ -44,13 +44,22 @@ pub(in super::super) fn base_image(choice: Target, base: &BaseSet, path: &Path) 
 /// Says which base image is the target, where the program has chosen it.
 pub(super) fn describe_target(job: &TuneJob, base: &BaseSet, target: usize, session: &Session) {
     if job.target == Target::Auto && job.target_image.is_none() {
-        session.reporter.note(&format!(
-            "{}: the target is image {target}, the most typical of {}; choose another with \
-             --target N",
-            job.dir.display(),
-            base.num_base_images()
-        ));
+        describe_auto(&job.dir, base, target, session);
     }
+}
+
+/// The same where it is known that the program has chosen.
+pub(in super::super) fn describe_auto(
+    dir: &Path,
+    base: &BaseSet,
+    target: usize,
+    session: &Session,
+) {
+    session.reporter.note(&format!(
+        "{}: the target is image {target}, the most typical of {}; choose another with --target N",
+        dir.display(),
+        base.num_base_images()
+    ));
 }
 
 /// K: the paper's 3 where the flags name none, or all there are.

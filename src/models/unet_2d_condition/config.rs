@@ -151,6 +151,46 @@ impl UNet2DConditionConfig {
         Some(self.projection_class_embeddings_input_dim? - 6 * self.addition_time_embed_dim?)
     }
 
+    /// Paths of all cross-attention layers, each with the width inside it, in the order of diffusers'
+    /// `attn_processors`: down, up, middle.
+    ///
+    /// # Errors
+    /// When a list of the config has another length than there are blocks.
+    pub fn cross_attention_layers(&self) -> Result<Vec<(String, i64)>> {
+        let channels = &self.block_out_channels;
+        let (blocks, last) = (channels.len(), channels.len() - 1);
+        let per_block = |values: &PerBlock, key: &str| {
+            values.expand(blocks, &format!("unet/config.json: {key}"))
+        };
+        let attentions = per_block(&self.layers_per_block, "layers_per_block")?;
+        let depths = per_block(
+            &self.transformer_layers_per_block,
+            "transformer_layers_per_block",
+        )?;
+        let mut layers = Vec::new();
+        let mut add = |path: String, attentions: i64, level: usize| {
+            for i in 0..attentions {
+                layers.extend((0..depths[level]).map(|j| {
+                    let name = format!("{path}.attentions.{i}.transformer_blocks.{j}.attn2");
+                    (name, channels[level])
+                }));
+            }
+        };
+        for (i, kind) in self.down_block_types.iter().enumerate() {
+            if *kind == DownBlockType::CrossAttnDownBlock2D {
+                add(format!("down_blocks.{i}"), attentions[i], i);
+            }
+        }
+        for (i, kind) in self.up_block_types.iter().enumerate() {
+            if *kind == UpBlockType::CrossAttnUpBlock2D {
+                let level = last - i;
+                add(format!("up_blocks.{i}"), attentions[level] + 1, level);
+            }
+        }
+        add("mid_block".to_owned(), 1, last);
+        Ok(layers)
+    }
+
     /// Heads of each block, from the outermost.
     ///
     /// # Errors

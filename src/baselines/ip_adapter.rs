@@ -1,0 +1,171 @@
+//! IP-Adapter (arXiv 2308.06721), plain: the target picture is an image prompt beside the text.
+//!
+//! `Z = Attention(Q, K, V) + λ Attention(Q, K', V')` in every cross-attention layer, with keys and values of four
+//! tokens that a CLIP image embedding becomes (Eq. 5). In the branch without the prompt the embedding is zeros, and
+//! the tokens are what the projection makes of those. Written from the paper; the names in the file and the order of
+//! the layers are those of diffusers' loader. The variants with a resampler ("plus"), faces and face identities are not computed.
+
+use std::rc::Rc;
+
+use anyhow::{Context, Result};
+use image::RgbImage;
+use tch::{Tensor, no_grad};
+
+use super::{Baseline, Scene};
+use crate::error::{model, usage};
+use crate::io::finite_scan::FiniteScan;
+use crate::io::ip_adapter::IpAdapterFiles;
+use crate::io::weights::{WeightPath, Weights};
+use crate::models::clip_image_encoder::ClipImageEncoder;
+use crate::models::encoder_folder::EncoderFolder;
+use crate::models::ip_adapter::{ImageAttention, ImageProjection, ImagePrompt, TOKENS};
+use crate::sdxl::denoise::{Guidance, PlainGuidance};
+use crate::sdxl::{Backbone, Conditioning};
+
+/// What the image prompt is made of.
+pub struct ImageSource<'a> {
+    /// Adapter and image encoder.
+    pub files: &'a IpAdapterFiles,
+    /// The target picture.
+    pub picture: &'a RgbImage,
+    /// λ.
+    pub scale: f64,
+}
+
+/// An image prompt for any number of pictures.
+pub struct IpAdapter {
+    /// Of the picture: one row.
+    with_picture: ImagePrompt,
+    /// Of zeros in the place of its embedding.
+    without: ImagePrompt,
+}
+
+impl IpAdapter {
+    /// Looks at the picture, and reads the adapter. The image encoder is let go again.
+    ///
+    /// # Errors
+    /// When a file is missing, damaged, of another kind of adapter, or fits neither the model nor the encoder.
+    pub fn load(source: &ImageSource, backbone: &Backbone) -> Result<Self> {
+        let _frozen = tch::no_grad_guard();
+        let (files, path) = source.files.encoder();
+        let folder = EncoderFolder { files, path };
+        let placement = (backbone.device(), backbone.kind());
+        let encoder = ClipImageEncoder::load(&folder, placement).context("the image encoder")?;
+        let image_embeds = encoder.image_embeds(source.picture); // [1, E]
+        let width = encoder.projection_dim();
+        drop(encoder);
+
+        let adapter = source.files.adapter()?;
+        let name = adapter.name();
+        let weights = Weights::open(&[adapter], placement.0, placement.1)?;
+        let (root, config) = (weights.root(), backbone.unet_config());
+        check_kind(&root)
+            .and_then(|()| {
+                let text = (backbone.facts.name.as_str(), config.cross_attention_dim);
+                check_fit(&root, (files.name(), width), text)
+            })
+            .with_context(|| format!("the IP-Adapter {name}"))?;
+        let dim = config.cross_attention_dim;
+        let projection = ImageProjection::new(&(&root / "image_proj"), width, dim);
+        let layers = config.cross_attention_layers()?;
+        let attention = Rc::new(ImageAttention::new(&(&root / "ip_adapter"), &layers, dim));
+        FiniteScan::start(weights.finish()?).wait()?;
+
+        let prompt = |image_embeds: &Tensor| ImagePrompt {
+            tokens: no_grad(|| projection.forward(image_embeds)), // [1, 4, D]
+            attention: Rc::clone(&attention),
+            scale: source.scale,
+        };
+        Ok(IpAdapter {
+            with_picture: prompt(&image_embeds),
+            without: prompt(&image_embeds.zeros_like()),
+        })
+    }
+
+    /// Rows of prompts `[R, S, D]` with the picture beside each.
+    pub fn with_picture(&self, prompts: &Conditioning) -> Conditioning {
+        beside(prompts, &self.with_picture)
+    }
+
+    /// Rows without the prompt, which have no picture either.
+    pub fn without_picture(&self, rows: &Conditioning) -> Conditioning {
+        beside(rows, &self.without)
+    }
+}
+
+/// The same image prompt for all rows.
+fn beside(rows: &Conditioning, image: &ImagePrompt) -> Conditioning {
+    let count = rows.prompt_embeds.size()[0];
+    rows.with_image(image.map(|tokens| tokens.repeat([count, 1, 1])))
+}
+
+impl Baseline for IpAdapter {
+    /// Eq. (3) between both branches.
+    fn guidance(&self, scene: &Scene) -> Result<Box<dyn Guidance>> {
+        let [height, width] = scene.size;
+        let prompt = scene.backbone.encode_tokens(scene.prompt, height, width);
+        Ok(Box::new(PlainGuidance::new(
+            &self.without_picture(scene.negative),
+            &self.with_picture(&prompt),
+            scene.guidance_scale,
+        )))
+    }
+}
+
+/// Refuses the other kinds of adapters, each by a key that only it has.
+fn check_kind(root: &WeightPath) -> Result<()> {
+    if root.contains("image_proj.proj.weight") {
+        return Ok(());
+    }
+    let kinds = [
+        (
+            "image_proj.latents",
+            "with a resampler (\"plus\"): take one without `plus` in its name",
+        ),
+        (
+            "image_proj.perceiver_resampler.proj_in.weight",
+            "for face identities (\"FaceID plus\")",
+        ),
+        (
+            "image_proj.proj.3.weight",
+            "for whole faces (\"full face\")",
+        ),
+        (
+            "image_proj.proj.2.weight",
+            "for face identities (\"FaceID\")",
+        ),
+    ];
+    let found = kinds.iter().find(|(key, _)| root.contains(key));
+    Err(model(match found {
+        Some((key, kind)) => format!(
+            "found {key}, expected image_proj.proj.weight: only the plain IP-Adapter is computed here, and this is one {kind}"
+        ),
+        None => "found no image_proj.proj.weight: expected an IP-Adapter with `image_proj` and `ip_adapter` in one file"
+            .to_owned(),
+    }))
+}
+
+/// Refuses an adapter for another image encoder or another kind of model, whose widths it tells.
+fn check_fit(
+    root: &WeightPath,
+    (encoder, width): (&str, i64),
+    (model_name, dim): (&str, i64),
+) -> Result<()> {
+    let Some(&[rows, reads]) = root.shape("image_proj.proj.weight") else {
+        return Ok(()); // the loader says what is wrong with it
+    };
+    if rows != TOKENS * dim {
+        return Err(usage(format!(
+            "it makes tokens of {} numbers, and those of the model {model_name} have {dim}: take one that was made for this \
+             kind of model",
+            rows / TOKENS
+        )));
+    }
+    if reads != width {
+        return Err(usage(format!(
+            "it reads image embeddings of {reads} numbers, and the image encoder {encoder} gives {width}: name the encoder \
+             that it was trained with (--image-encoder)"
+        )));
+    }
+    Ok(())
+}

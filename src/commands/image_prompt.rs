@@ -1,0 +1,124 @@
+//! The image prompt of a job: which base image it is, and the adapter and image encoder that read it.
+
+use std::path::Path;
+use std::rc::Rc;
+
+use anyhow::{Context, Result};
+use image::RgbImage;
+use serde_json::{Value, json};
+
+use super::located::LocatedModel;
+use super::session::Session;
+use crate::baselines::ip_adapter::ImageSource;
+use crate::config::ImagePromptJob;
+use crate::config::batch::Settings;
+use crate::io::ip_adapter::{Fingerprint, IpAdapterFiles, REPOSITORY};
+use crate::io::model_files::TOY;
+use crate::io::photo::{GivenPicture, Transparency, read_picture};
+
+/// The files of an adapter, found once for all jobs that name them alike, with what tells them from others.
+pub struct FoundIpAdapter {
+    files: IpAdapterFiles,
+    fingerprints: [Fingerprint; 2],
+}
+
+impl FoundIpAdapter {
+    /// Finds the files that `job` names for this model.
+    ///
+    /// # Errors
+    /// When there are none.
+    pub fn find(job: &ImagePromptJob, model: &LocatedModel, quiet: bool) -> Result<Self> {
+        let find = |name: &str| model.find_beside(name, quiet);
+        let files = IpAdapterFiles::locate(
+            job.ip_adapter.as_deref(),
+            job.image_encoder.as_deref(),
+            (model.files.name(), model.ip_adapter_layout()),
+            &find,
+        )?;
+        let fingerprints = files.fingerprints()?;
+        Ok(Self {
+            files,
+            fingerprints,
+        })
+    }
+}
+
+/// The image prompt of a job, with all that can be known before weights are read.
+pub struct LocatedImagePrompt {
+    job: ImagePromptJob,
+    found: Rc<FoundIpAdapter>,
+    /// The adapter as the flags or the default name it.
+    name: String,
+    picture: RgbImage,
+    picture_crc32: String,
+}
+
+impl LocatedImagePrompt {
+    /// Reads the picture of base image `target` beside `base`, and finds the adapter and its image encoder.
+    ///
+    /// # Errors
+    /// When there is no such base image, adapter or encoder.
+    pub fn locate(
+        session: &Session,
+        job: &ImagePromptJob,
+        (base, target): (&Path, usize),
+        model: &LocatedModel,
+    ) -> Result<Self> {
+        let folder = match base.parent() {
+            Some(folder) if folder != Path::new("") => folder,
+            _ => Path::new("."),
+        };
+        let path = folder.join("base").join(format!("{target:02}.png"));
+        let GivenPicture { picture, crc32, .. } =
+            read_picture(&path, Transparency::Dropped).context("the image prompt")?;
+        let default = match model.files.name() {
+            TOY => TOY,
+            _ => REPOSITORY,
+        };
+        Ok(Self {
+            found: session.locate_ip_adapter(model, job)?,
+            name: job.ip_adapter.clone().unwrap_or(default.to_owned()),
+            job: job.clone(),
+            picture,
+            picture_crc32: crc32,
+        })
+    }
+
+    /// The settings of `sample` that belong to it.
+    pub fn settings(&self) -> Settings {
+        let mut settings = Settings::new();
+        let mut set = |key: &str, value: Value| settings.insert(key.to_owned(), value);
+        set("ip_adapter", json!(self.name));
+        if let Some(encoder) = &self.job.image_encoder {
+            set("image_encoder", json!(encoder));
+        }
+        set("ip_adapter_scale", json!(self.job.scale));
+        settings
+    }
+
+    /// What the settings only name: the picture, the adapter and the encoder.
+    pub fn sources(&self) -> Settings {
+        let mut sources = Settings::new();
+        sources.insert("image_prompt_crc32".to_owned(), json!(self.picture_crc32));
+        for (name, fingerprint) in ["ip_adapter", "image_encoder"]
+            .iter()
+            .zip(&self.found.fingerprints)
+        {
+            let (kind, value) = match fingerprint {
+                Fingerprint::Commit(commit) => ("revision", commit),
+                Fingerprint::Crc32(sum) => ("crc32", sum),
+            };
+            sources.insert(format!("{name}_{kind}"), json!(value));
+        }
+        sources
+    }
+
+    /// For the baseline to load.
+    pub fn source(&self) -> ImageSource<'_> {
+        ImageSource {
+            files: &self.found.files,
+            picture: &self.picture,
+            scale: self.job.scale,
+        }
+    }
+}

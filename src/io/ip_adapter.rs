@@ -1,0 +1,182 @@
+//! Where an IP-Adapter and its image encoder lie: in a repository laid out as h94/IP-Adapter, a copy of one, a
+//! file, or the binary.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use anyhow::{Context, Result};
+
+use super::blob::Blob;
+use super::model_files::{ModelFiles, TOY};
+use crate::error::usage;
+
+/// The repository of the paper's authors.
+pub const REPOSITORY: &str = "h94/IP-Adapter";
+
+/// What of a repository serves which kind of model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    adapter: &'static str,
+    encoder: &'static str,
+}
+
+/// SDXL, with the encoder OpenCLIP ViT-bigG.
+pub const SDXL: Layout = Layout {
+    adapter: "sdxl_models/ip-adapter_sdxl.safetensors",
+    encoder: "sdxl_models/image_encoder",
+};
+
+/// SD 1.5, with the encoder OpenCLIP ViT-H.
+pub const STABLE_DIFFUSION: Layout = Layout {
+    adapter: "models/ip-adapter_sd15.safetensors",
+    encoder: "models/image_encoder",
+};
+
+/// The toy's: its CLIP is the encoder.
+const OF_THE_TOY: Layout = Layout {
+    adapter: "ip_adapter/ip-adapter.safetensors",
+    encoder: "clip",
+};
+
+/// An encoder's folder in a copy that holds nothing else.
+const ENCODER: &str = "image_encoder";
+
+/// Finds files by what a flag names.
+type Find<'a> = &'a dyn Fn(&str) -> Result<ModelFiles>;
+
+/// The adapter's file and the image encoder, found and not yet read.
+#[derive(Debug)]
+pub struct IpAdapterFiles {
+    adapter: Adapter,
+    encoder: (Rc<ModelFiles>, String),
+}
+
+#[derive(Debug)]
+enum Adapter {
+    File(PathBuf),
+    Of(Rc<ModelFiles>, &'static str),
+}
+
+impl IpAdapterFiles {
+    /// Finds both: what the flags `--ip-adapter` and `--image-encoder` name, by default the toy's own for the toy,
+    /// else the authors'. An encoder is looked for beside an adapter first.
+    ///
+    /// # Errors
+    /// When there is no file or repository of that name.
+    pub fn locate(
+        adapter: Option<&str>,
+        encoder: Option<&str>,
+        (model, layout): (&str, Layout),
+        find: Find,
+    ) -> Result<Self> {
+        let default = match model {
+            TOY => TOY,
+            _ => REPOSITORY,
+        };
+        let (adapter, beside) =
+            find_adapter(adapter.unwrap_or(default), layout, find).context("--ip-adapter")?;
+        let encoder = match (encoder, beside) {
+            (Some(TOY), _) => (Rc::new(find(TOY)?), OF_THE_TOY.encoder.to_owned()),
+            (Some(name), _) => {
+                let files = find(name).context("--image-encoder")?;
+                (Rc::new(files), String::new())
+            }
+            (None, Some(beside)) => beside,
+            (None, None) if model == TOY => (Rc::new(find(TOY)?), OF_THE_TOY.encoder.to_owned()),
+            (None, None) => {
+                let files = find(REPOSITORY).context("--image-encoder")?;
+                (Rc::new(files), layout.encoder.to_owned())
+            }
+        };
+        Ok(IpAdapterFiles { adapter, encoder })
+    }
+
+    /// The adapter's file, fetched if need be.
+    ///
+    /// # Errors
+    /// When it can not be fetched.
+    pub fn adapter(&self) -> Result<Blob> {
+        match &self.adapter {
+            Adapter::File(path) => Ok(Blob::File(path.clone())),
+            Adapter::Of(files, path) => files.file(path),
+        }
+    }
+
+    /// The files that the image encoder is among, and the folder it lies in there.
+    pub fn encoder(&self) -> (&ModelFiles, &str) {
+        (&self.encoder.0, &self.encoder.1)
+    }
+
+    /// What tells these files from others, of the adapter and of the encoder: the commit of a repository, the CRC-32
+    /// of files that lie here.
+    ///
+    /// # Errors
+    /// When a file can not be read.
+    pub fn fingerprints(&self) -> Result<[Fingerprint; 2]> {
+        let (files, folder) = self.encoder();
+        let adapter = match &self.adapter {
+            Adapter::Of(files, path) => match files.revision() {
+                Some(commit) => Fingerprint::Commit(commit.to_owned()),
+                None => Fingerprint::Crc32(Blob::crc32(&[files.file(path)?])?),
+            },
+            Adapter::File(path) => Fingerprint::Crc32(Blob::crc32(&[Blob::File(path.clone())])?),
+        };
+        let encoder = match files.revision() {
+            Some(commit) => Fingerprint::Commit(commit.to_owned()),
+            None => Fingerprint::Crc32(Blob::crc32(&files.weights(folder)?)?),
+        };
+        Ok([adapter, encoder])
+    }
+}
+
+/// By what files are known again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fingerprint {
+    /// The commit of their repository.
+    Commit(String),
+    /// Eight hexadecimal digits.
+    Crc32(String),
+}
+
+/// The files that hold an encoder, and its folder among them.
+type FoundEncoder = (Rc<ModelFiles>, String);
+
+/// The adapter of this name, and the encoder that lies beside it, if one does.
+fn find_adapter(name: &str, layout: Layout, find: Find) -> Result<(Adapter, Option<FoundEncoder>)> {
+    let path = Path::new(name);
+    let encoder_in = |folders: &[PathBuf]| -> Result<Option<FoundEncoder>> {
+        let found = folders
+            .iter()
+            .find(|folder| folder.join("config.json").is_file());
+        found
+            .map(|folder| Ok((Rc::new(find(&folder.to_string_lossy())?), String::new())))
+            .transpose()
+    };
+    if path.is_file() {
+        if !name.ends_with(".safetensors") {
+            return Err(usage(format!(
+                "{name}: expected a .safetensors file: others may be pickled, and reading those runs code"
+            )));
+        }
+        let beside = encoder_in(&[path.with_file_name(ENCODER)])?;
+        return Ok((Adapter::File(path.to_owned()), beside));
+    }
+    if path.is_dir() {
+        let in_layout = path.join(layout.adapter);
+        let alone = path.join(in_layout.file_name().unwrap_or_default());
+        let Some(file) = [&in_layout, &alone].into_iter().find(|file| file.is_file()) else {
+            return Err(usage(format!(
+                "found neither {} nor {}, expected a copy of {REPOSITORY}, or name the adapter's .safetensors file itself",
+                in_layout.display(),
+                alone.display()
+            )));
+        };
+        let beside = encoder_in(&[path.join(layout.encoder), path.join(ENCODER)])?;
+        return Ok((Adapter::File(file.clone()), beside));
+    }
+    let files = Rc::new(find(name)?);
+    let layout = if name == TOY { OF_THE_TOY } else { layout };
+    files.require(layout.adapter)?;
+    let encoder = (Rc::clone(&files), layout.encoder.to_owned());
+    Ok((Adapter::Of(files, layout.adapter), Some(encoder)))
+}
