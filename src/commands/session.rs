@@ -32,12 +32,15 @@ pub struct Session {
     located: RefCell<Vec<(ModelJob, Rc<LocatedModel>)>>,
     loaded: RefCell<Option<(Rc<LocatedModel>, Rc<Backbone>)>>,
     controlnets: RefCell<Vec<FoundControlNet>>,
-    ip_adapters: RefCell<Vec<(ModelJob, [Option<String>; 2], Rc<FoundIpAdapter>)>>,
+    ip_adapters: RefCell<Vec<NamedIpAdapter>>,
     tf32: Cell<Option<bool>>,
     attention: Cell<Option<Attention>>,
     /// Whether no further job follows.
     pub is_last_job: Cell<bool>,
 }
+
+/// An adapter by the model and the names it was found for.
+type NamedIpAdapter = (ModelJob, [Option<String>; 2], Rc<FoundIpAdapter>);
 
 /// The files of a ControlNet, found once for all jobs that name it with the same model, and the
 /// network while consecutive jobs use it.

@@ -70,7 +70,7 @@ impl Attention {
             let split = |x: Tensor| split_heads(&x, self.heads);
             let project = || image.keys_and_values(&self.name).map(split);
             let [key, value] = text.image_keys_and_values(self.id, project);
-            attended = attended + self.attend(&query, &key, &value, None) * image.scale;
+            attended += self.attend(&query, &key, &value, None) * image.scale;
         }
         self.leave(&attended)
     }
