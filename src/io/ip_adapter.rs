@@ -41,6 +41,9 @@ const OF_THE_TOY: Layout = Layout {
 /// An encoder's folder in a copy that holds nothing else.
 const ENCODER: &str = "image_encoder";
 
+/// The files that an image encoder is among, and its folder there.
+type Encoder = (Rc<ModelFiles>, String);
+
 /// Finds files by what a flag names.
 type Find<'a> = &'a dyn Fn(&str) -> Result<ModelFiles>;
 
@@ -48,7 +51,7 @@ type Find<'a> = &'a dyn Fn(&str) -> Result<ModelFiles>;
 #[derive(Debug)]
 pub struct IpAdapterFiles {
     adapter: Adapter,
-    encoder: (Rc<ModelFiles>, String),
+    encoder: Encoder,
 }
 
 #[derive(Debug)]
