@@ -28,7 +28,9 @@ use oneactor::models::cross_attention::AttentionRequest;
 use oneactor::models::unet_2d_condition::AddedConditions;
 use oneactor::oneactor::base_set::BaseSet;
 use oneactor::oneactor::base_word::BaseWordPrompt;
+use oneactor::oneactor::diffusion_rows::DiffusionRows;
 use oneactor::oneactor::guidance::{ClusterGuidance, GuidanceSettings, Offsets};
+use oneactor::oneactor::learner::{Course, Learner};
 use oneactor::oneactor::loss::LossWeights;
 use oneactor::oneactor::projector::{Head, Projector};
 use oneactor::oneactor::templates;
@@ -226,16 +228,18 @@ fn tuner<'a>(backbone: &'a Backbone, request: &Request) -> Result<Tuner<'a>> {
         crop: None,
         kind: templates::Kind::Character,
         head: Head::AdaIn,
-        max_steps: usize::MAX,
         num_auxiliary: request.num_auxiliary,
         loss_weights: LossWeights {
             lambda_1: 0.5,
             lambda_2: 0.2,
         },
-        learning_rate: 1e-4,
-        weight_decay: 0.01,
-        seed: 0,
-        micro_batch: request.micro_batch,
+        course: Course {
+            max_steps: usize::MAX,
+            learning_rate: 1e-4,
+            weight_decay: 0.01,
+            seed: 0,
+            micro_batch: request.micro_batch,
+        },
     };
     Tuner::new(backbone, &base, options)
 }
@@ -254,9 +258,11 @@ fn tune_check(tuner: &mut Tuner, request: &Request, device: Device) -> Result<()
     let batch = Batch {
         template: 0,
         auxiliary: Vec::<i64>::try_from(&x.get("auxiliary")?)?,
-        z_0: x.get("z_0")?,
-        eps: x.get("eps")?,
-        timesteps: x.get("timesteps")?,
+        rows: DiffusionRows {
+            z_0: x.get("z_0")?,
+            eps: x.get("eps")?,
+            timesteps: x.get("timesteps")?,
+        },
     };
     let (errors, _) = tuner.differentiate(&batch)?;
     let parameters = tuner.projector_mut().parameters();
