@@ -44,9 +44,6 @@ pub struct Session {
     pub is_last_job: Cell<bool>,
 }
 
-/// An adapter by the model and the names it was found for.
-type NamedIpAdapter = (ModelJob, [Option<String>; 2], Rc<FoundIpAdapter>);
-
 /// The files of a ControlNet, found once for all jobs that name it with the same model, and the
 /// network while consecutive jobs use it.
 struct FoundControlNet {

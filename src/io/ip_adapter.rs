@@ -141,13 +141,10 @@ pub enum Fingerprint {
     Crc32(String),
 }
 
-/// The files that hold an encoder, and its folder among them.
-type FoundEncoder = (Rc<ModelFiles>, String);
-
 /// The adapter of this name, and the encoder that lies beside it, if one does.
-fn find_adapter(name: &str, layout: Layout, find: Find) -> Result<(Adapter, Option<FoundEncoder>)> {
+fn find_adapter(name: &str, layout: Layout, find: Find) -> Result<(Adapter, Option<Encoder>)> {
     let path = Path::new(name);
-    let encoder_in = |folders: &[PathBuf]| -> Result<Option<FoundEncoder>> {
+    let encoder_in = |folders: &[PathBuf]| -> Result<Option<Encoder>> {
         let found = folders
             .iter()
             .find(|folder| folder.join("config.json").is_file());
