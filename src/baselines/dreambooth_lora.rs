@@ -4,8 +4,9 @@
 //! `E ‖ε - ε_θ(z_t, t, c)‖² + λ E ‖ε' - ε_θ(z'_t', t', c_pr)‖²`, Eq. (2) of DreamBooth, in which z is the target or
 //! its mirror image under a template with the identifier before the base word, and z' one of the other base images
 //! under the prompt that the plain model drew it from: the paper's own prior set. λ is 1 (Sec. 4). θ is `W + B A` of
-//! rank 4 in every attention layer of the U-Net, and the learning rate 1e-4, as in diffusers'
-//! `examples/dreambooth/train_dreambooth_lora_sdxl.py`; the text encoders stay as they are.
+//! rank 4 in every attention layer of the U-Net, as in diffusers'
+//! `examples/dreambooth/train_dreambooth_lora_sdxl.py`, which is commonly run with the learning rate 1e-4; the text
+//! encoders stay as they are.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -87,7 +87,7 @@ pub struct TuneFlags {
           hide_possible_values = true)]
     pub without_aver: Option<bool>,
 
-    /// Step size of AdamW [default: 1e-4 (paper, Sec. 4; for dreambooth-lora that of diffusers' script);
+    /// Step size of AdamW [default: 1e-4 (paper, Sec. 4; for dreambooth-lora as diffusers' script is commonly run);
     /// textual-inversion 5e-3]
     #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
     pub learning_rate: Option<f64>,

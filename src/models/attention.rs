@@ -83,7 +83,7 @@ impl Attention {
         let query = split_heads(&query, self.heads); // [R n, heads, S, d]
         let own = self.keys_and_values(hidden_states);
         let [key, value] = own.map(|own| sharing.with_sources(own)); // [R n, heads, (1 + A) S, d]
-        self.attend(&query, &key, &value, sharing.mask.as_ref())
+        self.leave(&self.attend(&query, &key, &value, sharing.mask.as_ref()))
     }
 
     /// Of `[B, S', cross_attention_dim]`, each `[B, heads, S', d]`.

@@ -259,7 +259,6 @@ fn what_can_not_be_an_adapter_for_this_model_is_refused_with_its_reason() {
 fn flags_of_ip_adapter_do_nothing_for_other_methods_and_say_so() {
     let folder = folder_with_actor("ip-adapter-alone");
     for flag in [
-        "--target 1",
         "--ip-adapter toy",
         "--image-encoder toy",
         "--ip-adapter-scale 1",
