@@ -17,7 +17,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from interrupt import STAGES, prepare, run, temporaries
+from interrupt import STAGES, prepare, run, set_up, temporaries
 from whole import broken_files, differences, files
 
 PAGE = 4096
@@ -73,15 +73,14 @@ def try_size(flags, stage, before, after, size):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--program", type=Path, required=True)
-    parser.add_argument("--work", type=Path, required=True, help="a folder for all files; emptied of earlier ones")
+    parser.add_argument("--work", type=Path, required=True, help="a folder for all files; emptied first")
     parser.add_argument("--sizes", type=int, default=8, help="sizes of each stage")
     parser.add_argument("--stages", nargs="+", choices=[stage for stage in STAGES if stage != "shards"],
                         default=[stage for stage in STAGES if stage != "shards"])
     parser.add_argument("--tune-steps", type=int, default=60, help="more than 50 meet a checkpoint")
     parser.add_argument("--seed", type=int, default=0)
     flags = parser.parse_args()
-    flags.program, flags.work = flags.program.resolve(), flags.work.resolve()
-    random.seed(flags.seed)
+    set_up(flags)
     total = 0
     for stage in flags.stages:
         before, after, _ = prepare(flags, stage)

@@ -72,17 +72,21 @@ class Counts:
     def __init__(self):
         self.kills = collections.Counter()
         self.trouble = []
+        # Seconds that a run takes.
+        self.length = 0.0
         self.most_leftovers = self.final_leftovers = self.rounds = self.hits = 0
 
 
-def kill_once(flags, folder, stage, length, counts):
-    """Starts the stage and kills all its processes; whether it had ended before."""
+def kill_once(flags, folder, stage, counts):
+    """Starts the stage and kills all its processes; whether it has come to its end all the same."""
+    length = counts.length
     name = random.choice(list(SIGNALS))
     is_aimed = random.random() < 0.5
     before = len(temporaries(folder))
     # An aimed kill strikes the first file after a random time, so that any file may be it.
     processes = [start(flags, folder, command) for command in STAGES[stage][1]]
-    wait_for_moment(folder, processes, random.uniform(0, length), False)
+    # In the first third libraries are loaded, and nothing is written.
+    wait_for_moment(folder, processes, random.uniform(length / 3, length), False)
     if is_aimed:
         wait_for_moment(folder, processes, length, True)
     hit = [process for process in processes if process.poll() is None]
@@ -98,20 +102,22 @@ def kill_once(flags, folder, stage, length, counts):
     counts.most_leftovers = max(counts.most_leftovers, leftovers)
     for line in broken_files(folder):
         counts.trouble.append(f"{stage}, after SIG{name}: {line}")
-    return not hit
+    is_done = all(process.returncode == 0 for process in processes)
+    # How long a run takes depends on what else this machine does, and on how much is there already.
+    counts.length *= 0.8 if is_done else 1.05
+    return is_done
 
 
-def round_of(flags, stage, start_folder, reference, length, counts):
+def round_of(flags, stage, start_folder, reference, counts):
     folder = flags.work / "round"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(start_folder, folder)
-    for _ in range(flags.kills_per_round):
-        if kill_once(flags, folder, stage, length, counts):
-            break
+    is_done = any(kill_once(flags, folder, stage, counts) for _ in range(flags.kills_per_round))
     # The program takes a temporary file for one that is left over when nobody has written to it for an hour.
     for path in temporaries(folder):
         os.utime(path, times=(time.time() - 7200,) * 2)
-    for command in [*STAGES[stage][1], *STAGES[stage][2]]:
+    # `merge` refuses what is merged already.
+    for command in [*(STAGES[stage][1] if not is_done else []), *STAGES[stage][2]]:
         ok, message = run(flags, folder, command)
         if not ok:
             counts.trouble.append(f"{stage}: `{command}` fails after kills: {message.strip()}")
@@ -120,34 +126,44 @@ def round_of(flags, stage, start_folder, reference, length, counts):
     counts.final_leftovers = max(counts.final_leftovers, len(temporaries(folder)))
     counts.rounds += 1
     if found:
-        shutil.copytree(folder, flags.work / f"kept-{stage}-{counts.rounds}", dirs_exist_ok=True)
+        shutil.copytree(folder, flags.work / f"kept-{stage}-{counts.rounds}")
 
 
 def prepare(flags, stage):
-    """The folder before a stage, the folder after it, and how long it takes."""
-    before, after = flags.work / f"{stage}-before", flags.work / f"{stage}-after"
-    for folder in (before, after):
-        shutil.rmtree(folder, ignore_errors=True)
-    before.mkdir(parents=True)
-    for command in STAGES[stage][0]:
-        ok, message = run(flags, before, command)
+    """The folder before a stage, the folder after it, and how long its first command takes."""
+    first, own, then = STAGES[stage]
+    before, after = state(flags, first), state(flags, first + own + then)
+    return before, after, flags.seconds[tuple(first + own[:1])]
+
+
+def set_up(flags):
+    flags.program, flags.work = flags.program.resolve(), flags.work.resolve()
+    flags.states, flags.seconds = {}, {}
+    shutil.rmtree(flags.work, ignore_errors=True)
+    random.seed(flags.seed)
+
+
+def state(flags, commands):
+    """A folder in which nothing but these commands were run, one after the other; made once."""
+    if tuple(commands) in flags.states:
+        return flags.states[tuple(commands)]
+    folder = flags.work / f"state-{len(flags.states)}-{len(commands)}"
+    if not commands:
+        folder.mkdir(parents=True)
+    else:
+        shutil.copytree(state(flags, commands[:-1]), folder)
+        started = time.monotonic()
+        ok, message = run(flags, folder, commands[-1])
         assert ok, message
-    shutil.copytree(before, after)
-    started = time.monotonic()
-    for command in STAGES[stage][1]:
-        ok, message = run(flags, after, command)
-        assert ok, message
-    length = (time.monotonic() - started) / len(STAGES[stage][1])
-    for command in STAGES[stage][2]:
-        ok, message = run(flags, after, command)
-        assert ok, message
-    return before, after, length
+        flags.seconds[tuple(commands)] = time.monotonic() - started
+    flags.states[tuple(commands)] = folder
+    return folder
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--program", type=Path, required=True)
-    parser.add_argument("--work", type=Path, required=True, help="a folder for all files; emptied of earlier ones")
+    parser.add_argument("--work", type=Path, required=True, help="a folder for all files; emptied first")
     parser.add_argument("--kills", type=int, default=200, help="kills of each stage")
     parser.add_argument("--kills-per-round", type=int, default=6)
     parser.add_argument("--minutes", type=float, help="stop a stage early after this time")
@@ -155,18 +171,17 @@ def main():
     parser.add_argument("--tune-steps", type=int, default=60, help="more than 50 meet a checkpoint of their own")
     parser.add_argument("--seed", type=int, default=0)
     flags = parser.parse_args()
-    flags.program, flags.work = flags.program.resolve(), flags.work.resolve()
-    random.seed(flags.seed)
+    set_up(flags)
     total = []
     for stage in flags.stages:
         counts, started = Counts(), time.monotonic()
-        before, after, length = prepare(flags, stage)
+        before, after, counts.length = prepare(flags, stage)
         while sum(counts.kills.values()) < flags.kills:
             if flags.minutes and time.monotonic() - started > flags.minutes * 60:
                 break
-            round_of(flags, stage, before, after, length, counts)
+            round_of(flags, stage, before, after, counts)
         kills = ", ".join(f"{counts.kills[stage, name]} SIG{name}" for name in SIGNALS)
-        print(f"{stage}: {kills} in {counts.rounds} rounds (a run takes {length:.1f} s); kills amid a file: "
+        print(f"{stage}: {kills} in {counts.rounds} rounds; kills amid a file: "
               f"{counts.hits}; temporary files: at most {counts.most_leftovers} after a kill, {counts.final_leftovers} "
               f"at the end; trouble: {len(counts.trouble)}", flush=True)
         for line, times in collections.Counter(counts.trouble).items():

@@ -115,10 +115,16 @@ class Cluster:
 
     def stop(self):
         subprocess.run(["scancel", "--user=root"], capture_output=True)
+        # A slurmd with a task does not end, and has nobody to report to without the others.
+        end = time.monotonic() + 60
+        while time.monotonic() < end and subprocess.run(["squeue", "-h"], capture_output=True).stdout:
+            time.sleep(0.5)
         for daemon in reversed(self.daemons):
             daemon.terminate()
-        for daemon in self.daemons:
-            daemon.wait(60)
+            try:
+                daemon.wait(20)
+            except subprocess.TimeoutExpired:
+                daemon.kill()
 
 
 def install():
@@ -215,7 +221,8 @@ def ended(jobs):
     rows = states(jobs)
     for row in rows:
         if row["JobState"] == "PENDING" and row["Reason"] == "BeginTime":
-            sh("scontrol", "update", f"JobId={row['JobId']}", "StartTime=now")
+            job = f"{row['ArrayJobId']}_{row['ArrayTaskId']}" if "ArrayJobId" in row else row["JobId"]
+            subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], capture_output=True)
     is_open = any(row["JobState"] in ("PENDING", "RUNNING", "COMPLETING", "REQUEUED") for row in rows)
     is_stuck = any(row.get("Reason") == "DependencyNeverSatisfied" for row in rows)
     return rows if is_stuck or not is_open else None
