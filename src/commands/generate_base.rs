@@ -22,7 +22,7 @@ use crate::config::batch::Settings;
 use crate::config::model::DEFAULT_MODEL;
 use crate::config::{GenerateBaseJob, plan};
 use crate::error::usage;
-use crate::io::atomic::write_bytes_atomically;
+use crate::io::atomic::{remove_leftovers, write_bytes_atomically};
 use crate::oneactor::base_set::{BaseFacts, BaseSet};
 use crate::sdxl::control::Control;
 use crate::sdxl::denoise::PlainGuidance;
@@ -222,6 +222,8 @@ pub(super) fn execute(session: &Session, prepared: BaseJob) -> Result<()> {
         backbone.release_text_encoders();
     }
     create_folder(&layout.images())?;
+    remove_leftovers(folder);
+    remove_leftovers(&layout.images());
     start_parts(&layout, &prepared)?;
 
     let missing: Vec<usize> = (0..job.num_images)

@@ -7,6 +7,7 @@ mod series;
 mod stage;
 mod target;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -24,6 +25,7 @@ use crate::cli::{CommandLine, Method, SampleFlags};
 use crate::config::batch::Settings;
 use crate::config::shard::Shard;
 use crate::config::{SampleJob, plan};
+use crate::io::atomic::remove_leftovers;
 use painter::Painter;
 use series::Picture;
 pub(super) use stage::Stage;
@@ -190,8 +192,10 @@ pub(super) fn draw_missing(
     }
     let backbone = session.load(&sampling.model)?;
     let painter = Painter::new(session, &backbone, sampling)?;
-    for folder in missing.iter().filter_map(|picture| picture.path.parent()) {
+    let folders = missing.iter().filter_map(|picture| picture.path.parent());
+    for folder in folders.collect::<BTreeSet<_>>() {
         create_folder(folder)?;
+        remove_leftovers(folder);
     }
     let alike = |a: &&Picture, b: &&Picture| {
         (a.is_guided, &a.scene.prompt) == (b.is_guided, &b.scene.prompt)

@@ -25,7 +25,7 @@ use crate::cli::{CommandLine, Crop, Method, TuneFlags};
 use crate::config::batch::Settings;
 use crate::config::{TuneJob, plan};
 use crate::error::usage;
-use crate::io::atomic::write_bytes_atomically;
+use crate::io::atomic::{remove_leftovers, write_bytes_atomically};
 use crate::oneactor::base_set::{BaseFacts, BaseSet};
 use crate::oneactor::learner::{Learner, Origin, StepReport};
 use crate::oneactor::templates;
@@ -228,6 +228,7 @@ pub(super) fn execute(session: &Session, tuning: Tuning) -> Result<()> {
     let started = Instant::now();
     let backbone = session.load(&tuning.model)?;
     create_folder(&job.output_dir)?;
+    remove_leftovers(&job.output_dir);
     // Until the new result is there, the old one is none of these settings.
     let _ = fs::remove_file(layout.config());
     session.reporter.note("encoding prompts and target");

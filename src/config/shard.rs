@@ -56,9 +56,10 @@ impl Shard {
     }
 
     /// The place of this process among the tasks of a job array (SLURM_ARRAY_TASK_ID, _MIN, _STEP and _COUNT), and
-    /// in each of those among the tasks of a step (SLURM_PROCID and SLURM_NTASKS); all of the work outside of
-    /// Slurm. SLURM_NTASKS counts only where SLURM_STEP_ID says that `srun` has started this process: a batch
-    /// script itself runs once.
+    /// in each of those among the tasks of a step (SLURM_PROCID and SLURM_STEP_NUM_TASKS); all of the work outside of
+    /// Slurm. The step counts only where SLURM_STEP_ID says that `srun` has started this process: a batch script
+    /// itself runs once, with SLURM_PROCID 0 and the job's SLURM_NTASKS. SLURM_STEP_NUM_TASKS is that of the step,
+    /// which may have fewer tasks than the job.
     fn of_slurm(environment: impl Fn(&str) -> Option<String>) -> Result<Shard> {
         let number = |name: &str| -> Result<Option<usize>> {
             let Some(text) = environment(name).filter(|text| !text.is_empty()) else {

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -37,6 +38,38 @@ pub fn write_bytes_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     })
 }
 
+/// After this time without a change a temporary file is one that a killed process has left.
+const LEFT_AFTER: Duration = Duration::from_secs(3600);
+
+/// Removes the temporary files that killed processes have left in `folder`, so that they do not pile up. Whether
+/// a process still writes can not be told by its number, as it may run on another machine or in another container;
+/// but none takes an hour over a file.
+pub fn remove_leftovers(folder: &Path) {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        if !is_temporary(&entry.file_name().to_string_lossy()) {
+            continue;
+        }
+        let changed = entry.metadata().and_then(|metadata| metadata.modified());
+        let age = changed.ok().and_then(|changed| changed.elapsed().ok());
+        if age.is_some_and(|age| age > LEFT_AFTER) {
+            // What can not be removed does no harm.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Whether a file's name is one that [`temporary_path`] gives.
+fn is_temporary(name: &str) -> bool {
+    let inner = name
+        .strip_prefix('.')
+        .and_then(|name| name.strip_suffix(".part"));
+    let process = inner.and_then(|inner| inner.rsplit_once('.'));
+    process.is_some_and(|(_, process)| process.parse::<u32>().is_ok())
+}
+
 fn fill<T>(temporary: &Path, write: impl FnOnce(&mut File) -> Result<T>) -> Result<T> {
     let mut file = File::create(temporary)?;
     let value = write(&mut file)?;
@@ -57,6 +90,7 @@ fn temporary_path(path: &Path) -> Result<PathBuf> {
 mod tests {
     use super::*;
     use std::io::Write;
+    use std::time::SystemTime;
 
     #[test]
     fn a_finished_file_replaces_the_old_one_and_leaves_nothing_else() -> Result<()> {
@@ -90,6 +124,33 @@ mod tests {
         let error = write_bytes_atomically(Path::new("/nowhere/at/all.txt"), b"")
             .expect_err("the folder is missing");
         assert!(format!("{error:#}").contains("/nowhere/at/all.txt"));
+    }
+
+    #[test]
+    fn what_a_killed_process_has_left_is_removed_and_nothing_else() -> Result<()> {
+        let folder = folder("leftovers")?;
+        let long_ago = SystemTime::now() - 2 * LEFT_AFTER;
+        for (name, changed) in [
+            (".a.png.7.part", long_ago),
+            (".b.png.7.part", SystemTime::now()),
+            (".c.part", long_ago),
+            ("d.png.7.part", long_ago),
+            ("e.png", long_ago),
+        ] {
+            File::create(folder.join(name))?.set_modified(changed)?;
+        }
+        remove_leftovers(&folder);
+        let entries = fs::read_dir(&folder)?.collect::<std::io::Result<Vec<_>>>()?;
+        let mut names: Vec<_> = entries.iter().map(fs::DirEntry::file_name).collect();
+        names.sort();
+        assert_eq!(names, [".b.png.7.part", ".c.part", "d.png.7.part", "e.png"]);
+        assert!(is_temporary(
+            &temporary_path(&folder.join("a.png"))?
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+        ));
+        Ok(())
     }
 
     fn folder(name: &str) -> Result<PathBuf> {

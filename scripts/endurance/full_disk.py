@@ -1,0 +1,103 @@
+#!/usr/bin/env python3
+"""Runs oneactor on file systems that are too small, makes room, and compares with a run that had room at once.
+
+    sudo scripts/endurance/full_disk.py --program target/release/oneactor --work /tmp/full --sizes 8
+
+Needs Linux, root (a tmpfs is mounted) and Python 3.9 alone; the embedded toy model. For each stage of interrupt.py but
+`shards`, as many sizes are drawn as --sizes says, between what is there before the stage and what is there after it. A
+run that meets the end of the disk must fail, say so in one line, and leave no file that is not whole and no temporary
+one. The disk is then made large, and a rerun must lead to all files of the reference. Exits with 1 when anything was
+found.
+"""
+
+import argparse
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from interrupt import STAGES, prepare, run, set_up, temporaries
+from whole import broken_files, differences, files
+
+PAGE = 4096
+ROOM = 256 * 2**20
+
+
+def needed(folder):
+    """Bytes that a tmpfs needs for a folder: whole pages."""
+    return sum(-(-path.stat().st_size // PAGE) * PAGE for path in files(folder))
+
+
+class Disk:
+    """A tmpfs of some size."""
+
+    def __init__(self, folder, size):
+        self.folder = folder
+        folder.mkdir(exist_ok=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True)
+
+    def __enter__(self):
+        return self
+
+    def grow(self):
+        subprocess.run(["mount", "-o", f"remount,size={ROOM}", self.folder], check=True)
+
+    def __exit__(self, *_):
+        subprocess.run(["umount", self.folder], check=True)
+
+
+def try_size(flags, stage, before, after, size):
+    """One trial; what it said, and what was wrong with it."""
+    trouble = []
+    command = STAGES[stage][1][0] + " --quiet"
+    with Disk(flags.work / "disk", size) as disk:
+        for path in files(before):
+            copy = disk.folder / path.relative_to(before)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+        ok, message = run(flags, disk.folder, command)
+        lines = message.strip().splitlines()
+        if not ok and not (len(lines) == 1 and "No space left on device" in lines[0]):
+            trouble.append(f"expected one line on the full disk, found: {message.strip()}")
+        trouble += broken_files(disk.folder)
+        trouble += [f"{path} is left over" for path in temporaries(disk.folder)]
+        disk.grow()
+        again, second = run(flags, disk.folder, command)
+        if not again:
+            trouble.append(f"fails with room: {second.strip()}")
+        trouble += differences(disk.folder, after)
+    return None if ok else lines[0] if lines else "", trouble
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--program", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True, help="a folder for all files; emptied first")
+    parser.add_argument("--sizes", type=int, default=8, help="sizes of each stage")
+    parser.add_argument("--stages", nargs="+", choices=[stage for stage in STAGES if stage != "shards"],
+                        default=[stage for stage in STAGES if stage != "shards"])
+    parser.add_argument("--tune-steps", type=int, default=60, help="more than 50 meet a checkpoint")
+    parser.add_argument("--seed", type=int, default=0)
+    flags = parser.parse_args()
+    set_up(flags)
+    total = 0
+    for stage in flags.stages:
+        before, after, _ = prepare(flags, stage)
+        first, last = needed(before), needed(after)
+        failed = 0
+        for _ in range(flags.sizes):
+            # A size of 0 would be no limit.
+            size = max(PAGE, random.randrange(first, max(last, first + PAGE), PAGE))
+            message, trouble = try_size(flags, stage, before, after, size)
+            failed += message is not None
+            total += len(trouble)
+            print(f"{stage}, {size} bytes: {'room enough' if message is None else message}", flush=True)
+            for line in trouble:
+                print(f"  {line}", flush=True)
+        print(f"{stage}: {failed} of {flags.sizes} runs met the end of the disk", flush=True)
+    sys.exit(1 if total else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+#!/usr/bin/env python3
+"""Kills oneactor at random moments, lets it finish, and compares with a run that nobody has killed.
+
+    scripts/endurance/interrupt.py --program target/release/oneactor --work /tmp/interrupt --kills 200
+
+Needs Python 3.9 alone; one thread; the embedded toy model. Each round starts one of the stages below from the same
+folder and kills it --kills-per-round times with SIGKILL or SIGTERM: at a moment drawn from the length of a whole run,
+and, every second time, then as soon as a temporary file is seen, so that files in the making are hit too. After each
+kill every file under a final name must be whole. Then the stage is run to its end, and all files must be equal to those
+of an uninterrupted run: byte for byte, JSON but for `seconds`. Temporary files must be gone then, once they are an hour
+old, which is pretended. Exits with 1 when anything was found.
+"""
+
+import argparse
+import collections
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from whole import broken_files, differences, files, is_temporary
+
+BASE = "generate-base --model toy -p robot --subject robot -o robot --num-images 4 --steps 2 --seed 5"
+TUNE = "tune robot --target 1 --max-steps {tune_steps} --num-auxiliary 1 --seed 5"
+SAMPLE = "sample robot -o out --num-images 2 --steps 2 --seed 5 --save-latents --compare -p [b],snow -p [b],beach"
+SHARDS = [f"{SAMPLE} --shard {part}/2" for part in (1, 2)]
+
+# Name: what is there before, and the commands of the stage, which are run at once; then what follows them.
+STAGES = {
+    "generate-base": ([], [BASE], []),
+    "tune": ([BASE], [TUNE], []),
+    "sample": ([BASE, TUNE], [SAMPLE], []),
+    "shards": ([BASE, TUNE], SHARDS, ["merge out"]),
+    "merge": ([BASE, TUNE, *SHARDS], ["merge out"], []),
+}
+SIGNALS = {"KILL": signal.SIGKILL, "TERM": signal.SIGTERM}
+# What a process may end with: done, or stopped by the signal (Python counts a death by signal as negative).
+EXPECTED = {"KILL": {0, -9}, "TERM": {0, 143, -15}}
+
+
+def start(flags, folder, command):
+    words = command.format(tune_steps=flags.tune_steps).split()
+    return subprocess.Popen([flags.program, *words], cwd=folder, stdout=subprocess.DEVNULL,
+                            stderr=subprocess.PIPE, text=True, errors="replace")
+
+
+def run(flags, folder, command):
+    """Runs a command to its end; its messages, and whether it succeeded."""
+    process = start(flags, folder, command)
+    message = process.communicate()[1]
+    return process.returncode == 0, message
+
+
+def temporaries(folder):
+    return [path for path in files(folder) if is_temporary(path)]
+
+
+def wait_for_moment(folder, processes, seconds, is_aimed):
+    """Until the time is over, a new temporary file is seen, or all processes have ended."""
+    end, known = time.monotonic() + seconds, set(temporaries(folder))
+    while time.monotonic() < end and any(process.poll() is None for process in processes):
+        if is_aimed and not known.issuperset(temporaries(folder)):
+            return
+        time.sleep(0.001 if is_aimed else 0.01)
+
+
+class Counts:
+    def __init__(self):
+        self.kills = collections.Counter()
+        self.trouble = []
+        # Seconds that a run takes.
+        self.length = 0.0
+        self.most_leftovers = self.final_leftovers = self.rounds = self.hits = 0
+
+
+def kill_once(flags, folder, stage, counts):
+    """Starts the stage and kills all its processes; whether it has come to its end all the same."""
+    length = counts.length
+    name = random.choice(list(SIGNALS))
+    is_aimed = random.random() < 0.5
+    before = len(temporaries(folder))
+    # An aimed kill strikes the first file after a random time, so that any file may be it.
+    processes = [start(flags, folder, command) for command in STAGES[stage][1]]
+    # In the first third libraries are loaded, and nothing is written.
+    wait_for_moment(folder, processes, random.uniform(length / 3, length), False)
+    if is_aimed:
+        wait_for_moment(folder, processes, length, True)
+    hit = [process for process in processes if process.poll() is None]
+    for process in hit:
+        process.send_signal(SIGNALS[name])
+    for process in processes:
+        message = process.communicate()[1]
+        if process.returncode not in EXPECTED[name]:
+            counts.trouble.append(f"{stage}: exit code {process.returncode} after SIG{name}: {message.strip()}")
+    counts.kills[stage, name] += len(hit)
+    leftovers = len(temporaries(folder))
+    counts.hits += leftovers > before
+    counts.most_leftovers = max(counts.most_leftovers, leftovers)
+    for line in broken_files(folder):
+        counts.trouble.append(f"{stage}, after SIG{name}: {line}")
+    is_done = all(process.returncode == 0 for process in processes)
+    # How long a run takes depends on what else this machine does, and on how much is there already.
+    counts.length *= 0.8 if is_done else 1.05
+    return is_done
+
+
+def round_of(flags, stage, start_folder, reference, counts):
+    folder = flags.work / "round"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(start_folder, folder)
+    is_done = any(kill_once(flags, folder, stage, counts) for _ in range(flags.kills_per_round))
+    # The program takes a temporary file for one that is left over when nobody has written to it for an hour.
+    for path in temporaries(folder):
+        os.utime(path, times=(time.time() - 7200,) * 2)
+    # `merge` refuses what is merged already.
+    for command in [*(STAGES[stage][1] if not is_done else []), *STAGES[stage][2]]:
+        ok, message = run(flags, folder, command)
+        if not ok:
+            counts.trouble.append(f"{stage}: `{command}` fails after kills: {message.strip()}")
+    found = differences(folder, reference)
+    counts.trouble += [f"{stage}, at the end: {line}" for line in found]
+    counts.final_leftovers = max(counts.final_leftovers, len(temporaries(folder)))
+    counts.rounds += 1
+    if found:
+        shutil.copytree(folder, flags.work / f"kept-{stage}-{counts.rounds}")
+
+
+def prepare(flags, stage):
+    """The folder before a stage, the folder after it, and how long its first command takes."""
+    first, own, then = STAGES[stage]
+    before, after = state(flags, first), state(flags, first + own + then)
+    return before, after, flags.seconds[tuple(first + own[:1])]
+
+
+def set_up(flags):
+    flags.program, flags.work = flags.program.resolve(), flags.work.resolve()
+    flags.states, flags.seconds = {}, {}
+    shutil.rmtree(flags.work, ignore_errors=True)
+    random.seed(flags.seed)
+
+
+def state(flags, commands):
+    """A folder in which nothing but these commands were run, one after the other; made once."""
+    if tuple(commands) in flags.states:
+        return flags.states[tuple(commands)]
+    folder = flags.work / f"state-{len(flags.states)}-{len(commands)}"
+    if not commands:
+        folder.mkdir(parents=True)
+    else:
+        shutil.copytree(state(flags, commands[:-1]), folder)
+        started = time.monotonic()
+        ok, message = run(flags, folder, commands[-1])
+        assert ok, message
+        flags.seconds[tuple(commands)] = time.monotonic() - started
+    flags.states[tuple(commands)] = folder
+    return folder
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--program", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True, help="a folder for all files; emptied first")
+    parser.add_argument("--kills", type=int, default=200, help="kills of each stage")
+    parser.add_argument("--kills-per-round", type=int, default=6)
+    parser.add_argument("--minutes", type=float, help="stop a stage early after this time")
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
+    parser.add_argument("--tune-steps", type=int, default=60, help="more than 50 meet a checkpoint of their own")
+    parser.add_argument("--seed", type=int, default=0)
+    flags = parser.parse_args()
+    set_up(flags)
+    total = []
+    for stage in flags.stages:
+        counts, started = Counts(), time.monotonic()
+        before, after, counts.length = prepare(flags, stage)
+        while sum(counts.kills.values()) < flags.kills:
+            if flags.minutes and time.monotonic() - started > flags.minutes * 60:
+                break
+            round_of(flags, stage, before, after, counts)
+        kills = ", ".join(f"{counts.kills[stage, name]} SIG{name}" for name in SIGNALS)
+        print(f"{stage}: {kills} in {counts.rounds} rounds; kills amid a file: "
+              f"{counts.hits}; temporary files: at most {counts.most_leftovers} after a kill, {counts.final_leftovers} "
+              f"at the end; trouble: {len(counts.trouble)}", flush=True)
+        for line, times in collections.Counter(counts.trouble).items():
+            print(f"  {times} x {line}", flush=True)
+        total += counts.trouble
+        total += ["temporary files"] * bool(counts.final_leftovers)
+    sys.exit(1 if total else 0)
+
+
+if __name__ == "__main__":
+    main()
