@@ -112,12 +112,13 @@ def round_of(flags, stage, start_folder, reference, counts):
     folder = flags.work / "round"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(start_folder, folder)
-    is_done = any(kill_once(flags, folder, stage, counts) for _ in range(flags.kills_per_round))
+    for _ in range(flags.kills_per_round):
+        if kill_once(flags, folder, stage, counts):
+            break
     # The program takes a temporary file for one that is left over when nobody has written to it for an hour.
     for path in temporaries(folder):
         os.utime(path, times=(time.time() - 7200,) * 2)
-    # `merge` refuses what is merged already.
-    for command in [*(STAGES[stage][1] if not is_done else []), *STAGES[stage][2]]:
+    for command in [*STAGES[stage][1], *STAGES[stage][2]]:
         ok, message = run(flags, folder, command)
         if not ok:
             counts.trouble.append(f"{stage}: `{command}` fails after kills: {message.strip()}")

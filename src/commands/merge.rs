@@ -32,7 +32,7 @@ pub fn run(flags: &MergeFlags) -> Result<()> {
     Ok(())
 }
 
-/// The manifests of all parts of a folder.
+/// The manifests of all parts of a folder; none where they are merged already.
 fn parts(folder: &Path) -> Result<Vec<PathBuf>> {
     let shown = folder.display();
     let entries = fs::read_dir(folder).with_context(|| format!("reading {shown}"))?;
@@ -45,6 +45,8 @@ fn parts(folder: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     match found.len() {
+        // As a merge leaves it, also one that was killed at its very end.
+        0 if folder.join(Shard::WHOLE.manifest()).is_file() => Ok(Vec::new()),
         0 => Err(usage(format!(
             "{shown} has no manifest-i-of-n.jsonl: expected a folder that processes with --shard i/n have drawn in"
         ))),
@@ -73,6 +75,13 @@ fn parts(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn merge(session: &Session, folder: &Path, parts: &[PathBuf]) -> Result<()> {
+    if parts.is_empty() {
+        let shown = folder.display();
+        session.reporter.note(&format!(
+            "{shown} has a manifest.jsonl and no parts: nothing to merge"
+        ));
+        return Ok(());
+    }
     let mut manifest = Manifest::open(folder);
     for part in parts {
         let text =
