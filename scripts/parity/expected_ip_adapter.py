@@ -17,6 +17,7 @@ from diffusers.models.embeddings import ImageProjection
 from PIL import Image
 from safetensors.torch import save_file
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 import shapes
 from expected_control import WHOLE, picture
@@ -123,6 +124,9 @@ def write(pipe, shape, folder, expected):
         pil(spec).save(where / "pictures" / f"{i}.png")
     below, name = layout(shape)
     pipe.load_ip_adapter(str(where), subfolder=below, weight_name=name, low_cpu_mem_usage=False)
+    # With torchvision installed diffusers' loader would take a processor of pictures that resizes tensors; the loader's sizes.
+    side = pipe.image_encoder.config.image_size
+    pipe.register_modules(feature_extractor=CLIPImageProcessorPil(size=side, crop_size=side))
     pipe.set_progress_bar_config(disable=True)
     embeds = [pipe.encode_image(pil(spec), "cpu", 1)[0] for spec in PICTURES]
     projection = pipe.unet.encoder_hid_proj.image_projection_layers[0]
