@@ -45,7 +45,9 @@ class Preset:
 
 # The toy's settings were chosen on other subjects, scenes and seeds: see scripts/toy/README.md.
 TOY_PRESET = Preset(HERE / 'toy-targets.tsv', HERE / 'toy-scenes.txt', 2, ['--guidance-scale', '4'],
-                    {OURS: ['--learning-rate', '3e-4', '--max-steps', '1000']}, ['--clip-model', TOY])
+                    {OURS: ['--learning-rate', '3e-4', '--max-steps', '1000'],
+                     'dreambooth-lora': ['--learning-rate', '1e-3', '--max-steps', '400'],
+                     'textual-inversion': ['--learning-rate', '2e-2', '--max-steps', '400']}, ['--clip-model', TOY])
 PAPER_PRESET = Preset(ROOT / 'prompts/evaluation-targets.tsv', ROOT / 'prompts/evaluation-scenes.txt', 1)
 BASE_SEED, SCENE_SEED = 1000, 5000
 
