@@ -271,7 +271,6 @@ fn textual_inversion_learns_what_pytorch_learns_and_draws_the_same() {
             backbone: &backbone,
             prompt: &tokens,
             negative: &negative,
-            base_words: std::slice::from_ref(&spec.base),
             size: [height, width],
             guidance_scale: spec.run.guidance_scale,
             target: None,

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -24,7 +25,9 @@ class Program:
     def run(self, *words: object) -> str:
         """What it prints; its warnings are passed on, and its errors end the script."""
         command = [str(self.binary), *map(str, words)]
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True)
+        # In a job of Slurm the program would do a part of the work; here the study is shared, by targets.
+        environment = {**os.environ, 'ONEACTOR_SHARD': '1/1'}
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, env=environment)
         if done.returncode:
             raise SystemExit(f'{shlex.join(command)}\nin {self.folder}, exit code {done.returncode}: {done.stderr.strip()}')
         sys.stderr.write(done.stderr)

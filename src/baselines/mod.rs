@@ -29,8 +29,6 @@ pub struct Scene<'a> {
     pub prompt: &'a PromptTokens,
     /// The branch without the prompt.
     pub negative: &'a Conditioning,
-    /// The base words of the subject.
-    pub base_words: &'a [String],
     /// Height and width in pixels.
     pub size: [i64; 2],
     /// Scale of classifier-free guidance.

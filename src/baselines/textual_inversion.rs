@@ -39,6 +39,14 @@ pub struct LearntWord {
     vectors: BTreeMap<String, Tensor>,
 }
 
+/// Refuses a file that is none of this method's, before anything is loaded.
+///
+/// # Errors
+/// When it is not.
+pub fn check_file(path: &Path) -> Result<()> {
+    TensorFile::read_format(path, FORMAT).map(drop)
+}
+
 impl LearntWord {
     /// The word as the model knows it, as it stands in `tokens`: what v begins with.
     ///

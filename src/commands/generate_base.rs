@@ -36,18 +36,23 @@ pub fn run(line: &CommandLine<GenerateBaseFlags>) -> Result<()> {
     let session = Session::start("generate-base", &line.run)?;
     let config = line.run.config.as_deref();
     let jobs = plan(&line.flags, config, "generate-base", GenerateBaseJob::check)?;
-    work_off(&session, session.own(jobs), prepare, |session, prepared| {
-        let (folder, is_finished) = (prepared.job.output_dir.clone(), prepared.is_finished);
-        execute(session, prepared)?;
-        if !is_finished {
-            session.reporter.note(&format!(
-                "now look at {} and tune on the image you like: oneactor tune {} --target N",
-                Layout(&folder).grid().display(),
-                folder.display()
-            ));
-        }
-        Ok(())
-    })
+    work_off(
+        &session,
+        session.own(jobs, &line.run),
+        prepare,
+        |session, prepared| {
+            let (folder, is_finished) = (prepared.job.output_dir.clone(), prepared.is_finished);
+            execute(session, prepared)?;
+            if !is_finished {
+                session.reporter.note(&format!(
+                    "now look at {} and tune on the image you like: oneactor tune {} --target N",
+                    Layout(&folder).grid().display(),
+                    folder.display()
+                ));
+            }
+            Ok(())
+        },
+    )
 }
 
 /// A job with its model.

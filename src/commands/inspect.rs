@@ -11,7 +11,7 @@ use crate::cli::{Format, InspectFlags};
 use crate::config::record;
 use crate::config::sample::ACTOR_FILE;
 use crate::error::usage;
-use crate::io::header::Header;
+use crate::io::header::{Header, TensorFacts};
 
 /// First bytes of a PNG.
 const PNG: [u8; 8] = *b"\x89PNG\r\n\x1a\n";
@@ -61,15 +61,15 @@ fn file_at(path: &Path) -> Result<PathBuf> {
 
 fn picture(path: &Path) -> Result<Map<String, Value>> {
     let record = record::read_record(path)?;
-    let mut facts = about(path, "picture");
-    facts.extend(record.parameters);
+    let mut facts = record.parameters;
     facts.extend(record.facts);
+    facts.extend(about(path, "picture"));
     Ok(facts)
 }
 
 fn tensors(path: &Path, with_tensors: bool) -> Result<Map<String, Value>> {
     let header = Header::read(path)?;
-    let mut facts = about(path, "safetensors");
+    let mut facts = Map::new();
     for (key, text) in header.metadata {
         // Lists and numbers are text in a safetensors header.
         let value = serde_json::from_str(&text).unwrap_or(Value::String(text));
@@ -82,33 +82,45 @@ fn tensors(path: &Path, with_tensors: bool) -> Result<Map<String, Value>> {
     facts.insert("values".to_owned(), json!(sum));
     facts.insert("bytes".to_owned(), json!(bytes));
     if with_tensors {
-        for tensor in header.tensors {
-            let facts_of_it = format!("{} {:?}", tensor.dtype, tensor.shape);
-            facts.insert(tensor.name, json!(facts_of_it));
-        }
+        let shape = |tensor: &TensorFacts| json!(format!("{} {:?}", tensor.dtype, tensor.shape));
+        let shapes = header.tensors.iter().map(|t| (t.name.clone(), shape(t)));
+        facts.insert("shapes".to_owned(), Value::Object(shapes.collect()));
     }
+    facts.extend(about(path, "safetensors"));
     Ok(facts)
 }
 
 fn about(path: &Path, kind: &str) -> Map<String, Value> {
     Map::from_iter([
         ("path".to_owned(), json!(path)),
-        ("kind".to_owned(), json!(kind)),
+        ("file".to_owned(), json!(kind)),
     ])
 }
 
-/// The path, and below it a line for each fact.
+/// The path, and below it a line for each fact; the facts of a group stand below its name.
 fn lines(facts: &Map<String, Value>) -> String {
     let shown = |value: &Value| match value {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    let width = facts
-        .keys()
-        .map(|key| key.chars().count())
-        .max()
-        .unwrap_or(0);
-    let rest = facts.iter().filter(|(key, _)| *key != "path");
-    let rest = rest.map(|(key, value)| format!("  {key:width$}  {}\n", shown(value)));
+    let mut flat: Vec<(String, String)> = Vec::new();
+    for (key, value) in facts.iter().filter(|(key, _)| *key != "path") {
+        match value {
+            Value::Object(group) => {
+                flat.push((key.clone(), String::new()));
+                flat.extend(
+                    group
+                        .iter()
+                        .map(|(key, value)| (format!("  {key}"), shown(value))),
+                );
+            }
+            value => flat.push((key.clone(), shown(value))),
+        }
+    }
+    let width = flat.iter().map(|(key, _)| key.chars().count()).max();
+    let width = width.unwrap_or(0);
+    let rest = flat
+        .iter()
+        .map(|(key, value)| format!("  {}\n", format!("{key:width$}  {value}").trim_end()));
     format!("{}\n{}", shown(&facts["path"]), rest.collect::<String>())
 }

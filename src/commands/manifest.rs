@@ -47,6 +47,11 @@ impl Manifest {
         self.rows.contains_key(name)
     }
 
+    /// The row of the picture `name`.
+    pub fn row(&self, name: &str) -> Option<&Value> {
+        self.rows.get(name)
+    }
+
     /// Its rows, in the order of their pictures' names.
     pub fn rows(&self) -> impl Iterator<Item = &Value> {
         self.rows.values()
@@ -63,11 +68,7 @@ impl Manifest {
     /// # Errors
     /// When the file can not be written.
     pub fn set(&mut self, name: &str, settings: &Settings, seconds: Option<f64>) -> Result<()> {
-        let mut row = Settings::new();
-        row.insert("path".to_owned(), json!(name));
-        row.extend(settings.clone());
-        row.insert("seconds".to_owned(), json!(seconds));
-        self.add(Value::Object(row));
+        self.add(new_row(name, settings, seconds));
         self.write()
     }
 
@@ -79,6 +80,15 @@ impl Manifest {
         let lines: Vec<String> = self.rows.values().map(|row| format!("{row}\n")).collect();
         write_bytes_atomically(&self.path, lines.concat().as_bytes())
     }
+}
+
+/// A picture's row.
+pub fn new_row(name: &str, settings: &Settings, seconds: Option<f64>) -> Value {
+    let mut row = Settings::new();
+    row.insert("path".to_owned(), json!(name));
+    row.extend(settings.clone());
+    row.insert("seconds".to_owned(), json!(seconds));
+    Value::Object(row)
 }
 
 #[cfg(test)]

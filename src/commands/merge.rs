@@ -35,6 +35,9 @@ pub fn run(flags: &MergeFlags) -> Result<()> {
 /// The manifests of all parts of a folder; none where they are merged already.
 fn parts(folder: &Path) -> Result<Vec<PathBuf>> {
     let shown = folder.display();
+    if !folder.is_dir() {
+        return Err(usage(format!("there is no folder {shown}")));
+    }
     let entries = fs::read_dir(folder).with_context(|| format!("reading {shown}"))?;
     let mut found: BTreeMap<usize, BTreeMap<usize, PathBuf>> = BTreeMap::new();
     for entry in entries {

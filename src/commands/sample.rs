@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::control::LocatedControl;
 use super::image_prompt::LocatedImagePrompt;
 use super::located::{LocatedModel, ResolvedDrawing};
-use super::manifest::Manifest;
+use super::manifest::{Manifest, new_row};
 use super::picture::{save_comparison, save_contact_sheet};
 use super::session::Session;
 use super::{Prepared, create_folder, work_off};
@@ -125,8 +125,9 @@ impl Prepared for Sampling {
 /// # Errors
 /// As [`Stage::look_up`] and [`Stage::sampling`].
 pub(super) fn prepare(session: &Session, job: SampleJob) -> Result<Sampling> {
+    // First of all: a job that fails here only must not shift the shares of those behind it.
+    let is_own = session.units(job.prompts.len() * job.num_images);
     let mut sampling = Stage::look_up(session, &job)?.sampling(job)?;
-    let is_own = session.units(sampling.pictures.len());
     let own = |pictures: Vec<Picture>| {
         let numbered = pictures.into_iter().zip(&is_own);
         let own = numbered.filter(|(_, is_own)| **is_own);
@@ -159,6 +160,9 @@ pub(super) fn execute(session: &Session, sampling: Sampling) -> Result<()> {
         session.load(&sampling.model)?;
         session.reporter.start("drawing", steps);
     }
+    if !sampling.shard.is_whole() {
+        announce(&sampling, &mut manifest)?;
+    }
     let is_last = session.is_last_job.get();
     draw_missing(session, &sampling, &mut manifest, is_last)?;
     session.reporter.finish();
@@ -170,6 +174,21 @@ pub(super) fn execute(session: &Session, sampling: Sampling) -> Result<()> {
         true => save_sheets(session, &sampling, missing > 0),
         false => Ok(()),
     }
+}
+
+/// Lists all pictures of a part before the first is drawn, so that `merge` sees what is missing of it, and a part
+/// without any is there too. What is known of a picture that is there already is kept.
+fn announce(sampling: &Sampling, manifest: &mut Manifest) -> Result<()> {
+    let folder = &sampling.job.output_dir;
+    let merged = Manifest::open(folder);
+    for picture in sampling.all_pictures() {
+        if !manifest.has(&picture.name) {
+            let known = merged.row(&picture.name).cloned();
+            manifest.add(known.unwrap_or_else(|| new_row(&picture.name, &picture.row(), None)));
+        }
+    }
+    create_folder(folder)?;
+    manifest.write()
 }
 
 /// Prompts that are encoded ahead at most; each holds some megabytes until it is drawn.

@@ -64,8 +64,12 @@ impl Session {
     pub fn start(command: &'static str, run: &RunFlags) -> Result<Self> {
         let shard = Shard::resolve(run.shard.as_deref(), |name| std::env::var(name).ok())?;
         let reporter = Reporter::new(run.quiet, run.verbose);
-        if !shard.is_whole() {
-            reporter.note(&format!("part {shard} of the work"));
+        match (shard.is_whole(), &run.shard) {
+            (true, _) => {}
+            (false, Some(_)) => reporter.note(&format!("part {shard} of the work")),
+            (false, None) => reporter.warn(&format!(
+                "part {shard} of the work, as Slurm's environment says: --shard 1/1 does all of it"
+            )),
         }
         Ok(Self {
             reporter,
@@ -97,8 +101,12 @@ impl Session {
         units.map(|unit| self.shard.has(unit)).collect()
     }
 
-    /// Those of further units of work that are of this process's part.
-    pub fn own<T>(&self, units: Vec<T>) -> Vec<T> {
+    /// Those jobs that are of this process's part. A single job that no batch file names is left whole, unless
+    /// `--shard` says otherwise: tasks of an array may each have a job of their own.
+    pub fn own<T>(&self, units: Vec<T>, run: &RunFlags) -> Vec<T> {
+        if run.config.is_none() && run.shard.is_none() {
+            return units;
+        }
         let numbered = units.into_iter();
         let is_own = self.units(numbered.len());
         let own = numbered.zip(is_own).filter(|(_, is_own)| *is_own);

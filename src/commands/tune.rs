@@ -30,7 +30,7 @@ use crate::oneactor::base_set::{BaseFacts, BaseSet};
 use crate::oneactor::learner::{Learner, Origin, StepReport};
 use crate::oneactor::templates;
 use crate::sdxl::Backbone;
-pub(super) use choice::base_image;
+pub(super) use choice::{base_image, describe_auto};
 use choice::{describe_target, num_auxiliary, target};
 use crop::Resolved;
 use layout::Layout;
@@ -52,7 +52,7 @@ pub fn run(line: &CommandLine<TuneFlags>) -> Result<()> {
         "tune",
         TuneJob::check,
     )?;
-    work_off(&session, session.own(jobs), prepare, execute)
+    work_off(&session, session.own(jobs, &line.run), prepare, execute)
 }
 
 /// A job with its base set and its model.

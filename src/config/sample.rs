@@ -286,6 +286,7 @@ fn check_baseline(method: Method, given: &[PathBuf], flags: &SampleFlags) -> Res
         ("--average-scale", guidance.average_scale.is_some()),
         ("--no-actor", guidance.no_actor == Some(true)),
         ("--subject-masks", flags.subject_masks.is_some()),
+        ("--save-masks", flags.save_masks == Some(true)),
         ("--offsets", guidance.offsets.is_some()),
     ] {
         if is_given {

@@ -75,6 +75,43 @@ fn parts_together_are_the_whole() {
 }
 
 #[test]
+fn a_part_without_pictures_is_merged_and_one_that_was_killed_is_not() {
+    let folder = folder_with_actor("uneven-shards");
+    let job = "sample robot -p 'a robot' --num-images 2 --steps 2 -o out --shard";
+    for part in ["1/3", "2/3", "3/3"] {
+        oneactor(&folder, &format!("{job} {part}")).exits_with(0);
+    }
+    // As if part 2 had been killed amid its only picture: it has told before what it was to draw.
+    let picture = folder.join("out/0001-1.png");
+    let drawn = fs::read(&picture).expect("part 2 has drawn it");
+    fs::remove_file(&picture).expect("the folder is writable");
+    oneactor(&folder, "merge out")
+        .exits_with(1)
+        .says("its picture \"0001-1.png\" is gone")
+        .writes_nothing();
+    fs::write(&picture, drawn).expect("the folder is writable");
+    oneactor(&folder, "merge out").exits_with(0);
+    assert_eq!(rows(&folder.join("out")).len(), 2);
+    let seconds = |folder: &Path| -> Vec<Value> {
+        let rows = text(&folder.join("manifest.jsonl"));
+        let rows = rows
+            .lines()
+            .map(|row| serde_json::from_str::<Value>(row).expect("JSON"));
+        rows.map(|row| row["seconds"].clone()).collect()
+    };
+    let before = seconds(&folder.join("out"));
+    // All parts again find all there, and know how long it took.
+    for part in ["1/3", "2/3", "3/3"] {
+        oneactor(&folder, &format!("{job} {part}")).exits_with(0);
+    }
+    oneactor(&folder, "merge out").exits_with(0);
+    assert_eq!(seconds(&folder.join("out")), before);
+    oneactor(&folder, "merge nowhere")
+        .exits_with(2)
+        .says("there is no folder nowhere");
+}
+
+#[test]
 fn slurm_tells_each_task_its_part() {
     let folder = folder_with_actor("slurm");
     for task in ["5", "6", "7"] {

@@ -282,15 +282,17 @@ fn described(path: PathBuf, parameters: &Settings) -> Result<Picture> {
         Some(Value::String(actor)) => vec![actor.as_str()],
         _ => Vec::new(),
     };
+    let actor = match (actors.is_empty(), parameters.get("method")) {
+        (true, _) => PLAIN.to_owned(),
+        (false, Some(Value::String(method))) => format!("{method}: {}", actors.join(" + ")),
+        (false, _) => actors.join(" + "),
+    };
     Ok(Picture {
         name: path.file_name().unwrap_or_default().into(),
         path,
         prompt,
         seed: parameters.get("seed").and_then(Value::as_i64),
-        actor: match actors.is_empty() {
-            true => PLAIN.to_owned(),
-            false => actors.join(" + "),
-        },
+        actor,
         masks: Vec::new(),
         is_target: false,
         found_mask: None,

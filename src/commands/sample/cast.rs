@@ -9,7 +9,7 @@ use tch::Device;
 
 use super::super::draw::prompt_pair;
 use super::super::located::LocatedModel;
-use crate::baselines::dreambooth_lora;
+use crate::baselines::{dreambooth_lora, textual_inversion};
 use crate::cli::Method;
 use crate::cli::sample::{SubjectAs, SubjectMasks};
 use crate::config::batch::Settings;
@@ -126,6 +126,10 @@ impl Cast {
                 Method::Oneactor => {
                     let Actor { facts, kind, .. } = Actor::read(path, Device::Cpu)?;
                     (facts, kind)
+                }
+                Method::TextualInversion => {
+                    textual_inversion::check_file(path)?;
+                    (BaseFacts::read(path)?, Kind::Character)
                 }
                 _ => (BaseFacts::read(path)?, Kind::Character),
             };

@@ -224,7 +224,6 @@ impl<'a> Painter<'a> {
                 backbone: self.backbone,
                 prompt: &pair.prompt,
                 negative: &negative,
-                base_words: words,
                 size,
                 guidance_scale: drawing.guidance_scale,
                 target: match self.sampling.job.target {

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::super::session::Session;
-use super::super::tune::base_image;
+use super::super::tune::{base_image, describe_auto};
 use super::cast::crc32_of;
 use crate::baselines::consistory::Consistory;
 use crate::cli::{Method, Target};
@@ -30,11 +30,7 @@ pub(super) fn target(session: &Session, job: &SampleJob) -> Result<Option<usize>
     };
     let target = base_image(choice, &base, path)?;
     if job.target.is_none() && choice == Target::Auto {
-        session.reporter.note(&format!(
-            "{}: the target is image {target}, the most typical of {}; choose another with --target N",
-            path.display(),
-            base.num_base_images()
-        ));
+        describe_auto(path, &base, target, session);
     }
     if job.method == Method::Consistory {
         Consistory::new(base, path)?.anchor_seeds(target)?;
