@@ -103,23 +103,7 @@ fn pictures_are_prepared_to_the_same_levels() {
         let level = 1.0 / 255.0 / 0.225;
         for (i, picture) in pictures().iter().enumerate() {
             let found = encoder.processor().pixel_values(picture).squeeze_dim(0);
-            let mut gap = |key: &str| {
-                let wanted = expected.get(&format!("{key}.{i}"));
-                let (found_size, size) = (found.size(), wanted.size());
-                report.check(found_size == size, || {
-                    format!("{key} of picture {i}: found {found_size:?}, expected {size:?}")
-                });
-                (&found - wanted).abs().max().double_value(&[]) / level
-            };
-            let (widths_first, at_once) = (gap("pixel_values"), gap("at_once"));
-            // Equal levels, but for the rounding of f32.
-            report.check(widths_first < 0.01, || {
-                format!("picture {i}: {widths_first:.2} levels")
-            });
-            // Another order of the passes, see the script.
-            report.check(at_once < 1.01, || {
-                format!("picture {i} at once: {at_once:.2} levels")
-            });
+            report.prepared(i, level, &found, |key| expected.get(&format!("{key}.{i}")));
         }
         report.finish();
     }

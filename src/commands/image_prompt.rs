@@ -12,8 +12,7 @@ use super::session::Session;
 use crate::baselines::ip_adapter::ImageSource;
 use crate::config::ImagePromptJob;
 use crate::config::batch::Settings;
-use crate::io::ip_adapter::{Fingerprint, IpAdapterFiles, REPOSITORY};
-use crate::io::model_files::TOY;
+use crate::io::ip_adapter::{Fingerprint, IpAdapterFiles, default_adapter};
 use crate::io::photo::{GivenPicture, Transparency, read_picture};
 
 /// The files of an adapter, found once for all jobs that name them alike, with what tells them from others.
@@ -71,10 +70,7 @@ impl LocatedImagePrompt {
         let path = folder.join("base").join(format!("{target:02}.png"));
         let GivenPicture { picture, crc32, .. } =
             read_picture(&path, Transparency::Dropped).context("the image prompt")?;
-        let default = match model.files.name() {
-            TOY => TOY,
-            _ => REPOSITORY,
-        };
+        let default = default_adapter(model.files.name());
         Ok(Self {
             found: session.locate_ip_adapter(model, job)?,
             name: job.ip_adapter.clone().unwrap_or(default.to_owned()),

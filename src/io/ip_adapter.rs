@@ -60,6 +60,14 @@ enum Adapter {
     Of(Rc<ModelFiles>, &'static str),
 }
 
+/// The adapter of this model where none is named.
+pub fn default_adapter(model: &str) -> &'static str {
+    match model {
+        TOY => TOY,
+        _ => REPOSITORY,
+    }
+}
+
 impl IpAdapterFiles {
     /// Finds both: what the flags `--ip-adapter` and `--image-encoder` name, by default the toy's own for the toy,
     /// else the authors'. An encoder is looked for beside an adapter first.
@@ -72,12 +80,8 @@ impl IpAdapterFiles {
         (model, layout): (&str, Layout),
         find: Find,
     ) -> Result<Self> {
-        let default = match model {
-            TOY => TOY,
-            _ => REPOSITORY,
-        };
-        let (adapter, beside) =
-            find_adapter(adapter.unwrap_or(default), layout, find).context("--ip-adapter")?;
+        let name = adapter.unwrap_or(default_adapter(model));
+        let (adapter, beside) = find_adapter(name, layout, find).context("--ip-adapter")?;
         let encoder = match (encoder, beside) {
             (Some(TOY), _) => (Rc::new(find(TOY)?), OF_THE_TOY.encoder.to_owned()),
             (Some(name), _) => {

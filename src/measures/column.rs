@@ -1,5 +1,7 @@
 //! A measured quantity over many pictures: one value for each picture or each pair, and what they come to.
 
+use std::collections::HashSet;
+
 /// Mean and spread of some values.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Summary {
@@ -64,9 +66,10 @@ impl Column {
         let values: Vec<f64> = match &self.values {
             Values::Pictures(values) => group.iter().filter_map(|&i| values[i]).collect(),
             Values::Pairs(pairs) => {
+                let members: HashSet<usize> = group.iter().copied().collect();
                 let inside = pairs
                     .iter()
-                    .filter(|(i, j, _)| group.contains(i) && group.contains(j));
+                    .filter(|(i, j, _)| members.contains(i) && members.contains(j));
                 inside.map(|(_, _, value)| *value).collect()
             }
         };

@@ -227,6 +227,34 @@ impl Report {
         }
     }
 
+    /// Pixel values of picture `i` as an encoder reads them, against those that were resized widths first, as here, and
+    /// by one call of Pillow; `wanted` gives them by these names. `level` is 1 / 255 in pixel values.
+    pub fn prepared(
+        &mut self,
+        i: usize,
+        level: f64,
+        found: &Tensor,
+        wanted: impl Fn(&str) -> Tensor,
+    ) {
+        let mut gap = |key: &str| {
+            let wanted = wanted(key);
+            let (found_size, size) = (found.size(), wanted.size());
+            self.check(found_size == size, || {
+                format!("{key} of picture {i}: found {found_size:?}, expected {size:?}")
+            });
+            (found - wanted).abs().max().double_value(&[]) / level
+        };
+        let (widths_first, at_once) = (gap("pixel_values"), gap("at_once"));
+        // Equal levels, but for the rounding of f32.
+        self.check(widths_first < 0.01, || {
+            format!("picture {i}: {widths_first:.2} levels")
+        });
+        // Another order of the passes, see the scripts.
+        self.check(at_once < 1.01, || {
+            format!("picture {i} at once: {at_once:.2} levels")
+        });
+    }
+
     /// Prints the figures and fails where a comparison did.
     pub fn finish(self) {
         let Report {
