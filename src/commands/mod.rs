@@ -8,6 +8,7 @@ mod control;
 mod doctor;
 mod draw;
 mod evaluate;
+mod fetch;
 mod generate_base;
 mod help_files;
 mod image_prompt;
@@ -47,6 +48,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Sweep(line) => sweep::run(line),
         Command::Evaluate(line) => evaluate::run(line),
         Command::Merge(flags) => merge::run(flags),
+        Command::Fetch(flags) => fetch::run(flags),
         Command::Doctor(flags) => doctor::run(flags),
         Command::Inspect(flags) => inspect::run(flags),
         Command::Schema(flags) => help_files::schema(flags),
@@ -71,6 +73,15 @@ trait Prepared {
 
     /// Its resolved settings, for `--dry-run` and `--verbose`.
     fn settings(&self) -> serde_json::Value;
+
+    /// What `--dry-run` tells: what would be written.
+    ///
+    /// # Errors
+    /// When something is found that would go wrong, or not as it is meant.
+    fn foresee(&self, session: &Session) -> Result<()> {
+        session.list_planned(&self.files());
+        Ok(())
+    }
 }
 
 /// Prepares all jobs, then does them one after the other. A job that fails does not stop the
@@ -112,11 +123,10 @@ fn work_off<J, P: Prepared>(
         session
             .reporter
             .detail(&format!("settings: {}", prepared.settings()));
-        if session.dry_run {
-            session.list_planned(&prepared.files());
-            continue;
-        }
-        let result = guarded(|| execute(session, prepared));
+        let result = guarded(|| match session.dry_run {
+            true => prepared.foresee(session),
+            false => execute(session, prepared),
+        });
         session.reporter.finish();
         if let Some(bytes) = session.peak_memory() {
             let gigabytes = bytes as f64 / 1e9;

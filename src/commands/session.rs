@@ -313,32 +313,35 @@ impl Session {
         }
     }
 
-    /// Writes results on stdout.
+    /// Writes results on stdout. A reader that has closed the pipe wants no more; files are written all the same.
     pub fn print(&self, text: &str) {
         self.reporter.suspend(|| {
             let _ = io::stdout().lock().write_all(text.as_bytes());
         });
     }
 
-    fn list(&self, path: &Path, kind: &str, status: &str, facts: Value) {
-        let line = match self.format {
-            Format::Text => path.display().to_string(),
-            Format::Json => {
-                let mut object = json!({
-                    "command": self.command,
-                    "kind": kind,
-                    "path": path,
-                    "status": status,
-                });
-                if let (Value::Object(object), Value::Object(facts)) = (&mut object, facts) {
-                    object.extend(facts);
-                }
-                object.to_string()
-            }
-        };
-        // A reader that has closed the pipe wants no more lines; the files are written all the same.
-        self.reporter.suspend(|| {
-            let _ = writeln!(io::stdout().lock(), "{line}");
+    /// Lists a file on stdout with what has become of it.
+    pub fn list(&self, path: &Path, kind: &str, status: &str, facts: Value) {
+        match self.format {
+            Format::Text => self.print(&format!("{}\n", path.display())),
+            Format::Json => self.list_object(path, kind, status, facts),
+        }
+    }
+
+    /// The same for `--format json` alone.
+    pub fn list_object(&self, path: &Path, kind: &str, status: &str, facts: Value) {
+        if self.format == Format::Text {
+            return;
+        }
+        let mut object = json!({
+            "command": self.command,
+            "kind": kind,
+            "path": path,
+            "status": status,
         });
+        if let (Value::Object(object), Value::Object(facts)) = (&mut object, facts) {
+            object.extend(facts);
+        }
+        self.print(&format!("{object}\n"));
     }
 }
