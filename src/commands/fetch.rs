@@ -151,12 +151,11 @@ impl Part {
                 licence.link
             ),
         });
-        let folder = self.files.cache_folder().unwrap_or_default();
         session.list_object(
-            &folder,
             "model",
             status,
             json!({
+                "path": self.files.cache_folder(),
                 "repository": repository,
                 "revision": self.files.revision(),
                 "files": self.needed.len(),
@@ -172,7 +171,7 @@ fn tell_of_local(session: &Session, files: &ModelFiles) {
     let name = files.name();
     session.reporter.note(&match name {
         TOY => format!("{name} is inside this program: there is nothing to fetch"),
-        _ if files.is_single_file() => {
+        _ if files.single_file().is_some() => {
             format!("{name} is a file on this machine: of it only CLIP's vocabulary may have to be fetched")
         }
         _ => format!("{name} is a folder on this machine: there is nothing to fetch"),
@@ -183,7 +182,7 @@ fn execute(session: &Session, fetching: Fetching) -> Result<()> {
     for part in &fetching.parts {
         let Some(repository) = part.files.repository() else {
             tell_of_local(session, &part.files);
-            if part.files.is_single_file() {
+            if part.files.single_file().is_some() {
                 Tokenizers::load(&part.files, Pipeline::of(&part.files)?)?;
             }
             continue;

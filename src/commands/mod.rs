@@ -16,6 +16,8 @@ mod inspect;
 mod located;
 mod manifest;
 mod merge;
+mod order;
+mod outlook;
 mod picture;
 mod sample;
 mod session;
@@ -32,6 +34,7 @@ use anyhow::{Context, Result};
 use crate::cli::{Cli, Command};
 use crate::config::Planned;
 use crate::error::{Error, ErrorKind, device, kind_of, runtime, usage};
+use order::{Loads, Ready, ordered};
 use session::Session;
 
 /// Does what the command line says.
@@ -74,6 +77,11 @@ trait Prepared {
     /// Its resolved settings, for `--dry-run` and `--verbose`.
     fn settings(&self) -> serde_json::Value;
 
+    /// What it loads, so that jobs which load the same are done one after the other.
+    fn loads(&self) -> Loads {
+        Loads::default()
+    }
+
     /// What `--dry-run` tells: what would be written.
     ///
     /// # Errors
@@ -84,7 +92,7 @@ trait Prepared {
     }
 }
 
-/// Prepares all jobs, then does them one after the other. A job that fails does not stop the
+/// Prepares all jobs, then does them one after the other, in the order in which the least is loaded. A job that fails does not stop the
 /// others; a signal does.
 ///
 /// # Errors
@@ -98,7 +106,7 @@ fn work_off<J, P: Prepared>(
 ) -> Result<()> {
     let jobs = planned.len();
     let mut failures = Failures::default();
-    let mut ready: Vec<(P, Option<String>)> = Vec::new();
+    let mut ready: Vec<Ready<P>> = Vec::new();
     for Planned { job, place } in planned {
         session.signals.check()?;
         let prepared = job
@@ -112,6 +120,7 @@ fn work_off<J, P: Prepared>(
             Err(error) => failures.add(session, error, place)?,
         }
     }
+    let ready = ordered(session, ready);
     let last = ready.len();
     for (number, (prepared, place)) in (1..).zip(ready) {
         session.signals.check()?;

@@ -324,24 +324,32 @@ impl Session {
     pub fn list(&self, path: &Path, kind: &str, status: &str, facts: Value) {
         match self.format {
             Format::Text => self.print(&format!("{}\n", path.display())),
-            Format::Json => self.list_object(path, kind, status, facts),
+            Format::Json => {
+                let mut of_file = json!({"path": path});
+                extend(&mut of_file, facts);
+                self.list_object(kind, status, of_file);
+            }
         }
     }
 
-    /// The same for `--format json` alone.
-    pub fn list_object(&self, path: &Path, kind: &str, status: &str, facts: Value) {
+    /// Lists what is no file, for `--format json` alone.
+    pub fn list_object(&self, kind: &str, status: &str, facts: Value) {
         if self.format == Format::Text {
             return;
         }
         let mut object = json!({
             "command": self.command,
             "kind": kind,
-            "path": path,
             "status": status,
         });
-        if let (Value::Object(object), Value::Object(facts)) = (&mut object, facts) {
-            object.extend(facts);
-        }
+        extend(&mut object, facts);
         self.print(&format!("{object}\n"));
+    }
+}
+
+/// Adds the fields of one object to another.
+fn extend(object: &mut Value, facts: Value) {
+    if let (Value::Object(object), Value::Object(facts)) = (object, facts) {
+        object.extend(facts);
     }
 }

@@ -11,11 +11,14 @@ use crate::tokenizer::{OPTIONAL_FILES, REQUIRED_FILES};
 pub type Parts = Vec<(&'static str, Vec<NeededFile>)>;
 
 /// All files that a model is drawn with, by component; the folder of what belongs to no component is empty. With
-/// another VAE the model's own is not read.
+/// another VAE the model's own is not read. A checkpoint in one file is a single one.
 ///
 /// # Errors
 /// When one is missing, or the hub can not be asked.
 pub fn pipeline_files(files: &ModelFiles, has_other_vae: bool) -> Result<Parts> {
+    if let Some(file) = files.single_file() {
+        return Ok(vec![("", vec![file])]);
+    }
     let pipeline = Pipeline::of(files)?;
     let mut small = Needs::of(files);
     small.require("model_index.json")?;

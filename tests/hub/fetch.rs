@@ -398,3 +398,44 @@ fn a_repository_that_no_command_reads_is_refused_with_the_way_out() {
     );
     assert_says(&fetch("fetch", 2), &["<MODEL>"]);
 }
+
+#[test]
+fn a_dry_run_of_a_job_tells_how_much_is_to_be_fetched() {
+    let (hub, scratch) = (hub(), Scratch::new());
+    let line =
+        "generate-base --model org/small -p robot --subject robot -o out --dry-run --format json";
+    let outlook = |output: Output| {
+        let planned = objects(&exits_with(output, 0));
+        let found = planned.iter().find(|object| object["kind"] == "outlook");
+        found.unwrap().clone()
+    };
+    let before = outlook(oneactor(&hub, &scratch, line));
+    let asked = downloaded(&hub);
+    assert!(
+        !asked.iter().any(|path| path.contains("safetensors")),
+        "{asked:?}"
+    );
+    let fetched = objects(&exits_with(
+        oneactor(&hub, &scratch, "fetch org/small --format json"),
+        0,
+    ));
+    // The card and the licence are no part of a job.
+    let is_of_card = |file: &&Value| {
+        ["README.md", "LICENSE.md"]
+            .iter()
+            .any(|name| file["name"] == *name)
+    };
+    let card: u64 = fetched
+        .iter()
+        .filter(is_of_card)
+        .map(|file| file["bytes"].as_u64().unwrap())
+        .sum();
+    let whole = fetched.last().unwrap()["fetched_bytes"].as_u64().unwrap();
+    assert_eq!(before["download_bytes"], whole - card);
+    let after = outlook(oneactor(&hub, &scratch, line));
+    assert_eq!(after["download_bytes"], 0);
+    // Worked out by the names of the files before, by their headers after: the toy's are in f32.
+    assert_eq!(after["memory_bytes"], before["memory_bytes"]);
+    let offline = oneactor(&hub, &Scratch::new(), &format!("{line} --offline"));
+    assert_says(&told(&exits_with(offline, 3)), &["is not in the cache"]);
+}

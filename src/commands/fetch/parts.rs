@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::super::located::find;
+use crate::baselines::ip_adapter::needed_files;
 use crate::cli::FetchFlags;
 use crate::error::{model, usage};
 use crate::io::ip_adapter::{self, IpAdapterFiles};
@@ -138,7 +139,7 @@ impl Finder<'_> {
         })
     }
 
-    /// Adapter and image encoder, in one part where they lie in one repository.
+    /// Adapter and image encoder for the kind of this model.
     fn ip_adapter(&self, adapter: &str, model: &str) -> Result<Vec<Part>> {
         let variant = self.flags.variant.as_ref();
         let of_model = self.locate(model, variant, self.flags.revision.as_ref())?;
@@ -151,32 +152,10 @@ impl Finder<'_> {
             IpAdapterFiles::locate(Some(adapter), encoder, (model, layout), &|name: &str| {
                 self.locate(name, variant, None)
             })?;
-        let (encoder, path) = found.encoder();
-        let mut of_encoder = EncoderFolder {
-            files: encoder,
-            path,
-        }
-        .needed()?;
-        let mut parts = Vec::new();
-        if let Some((files, path)) = found.adapter_source() {
-            let mut needs = Needs::of(files);
-            needs.require(path)?;
-            let mut needed = needs.found;
-            if Rc::ptr_eq(files, encoder) {
-                needed.append(&mut of_encoder);
-            }
-            parts.push(Part {
-                files: Rc::clone(files),
-                needed,
-            });
-        }
-        if !of_encoder.is_empty() {
-            parts.push(Part {
-                files: Rc::clone(encoder),
-                needed: of_encoder,
-            });
-        }
-        Ok(parts)
+        let parts = needed_files(&found)?.into_iter();
+        Ok(parts
+            .map(|(files, needed)| Part { files, needed })
+            .collect())
     }
 }
 

@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use super::{ModelFiles, Source};
 use crate::io::blob::Blob;
+use crate::io::header::Header;
 use crate::io::hub::Licence;
 use crate::io::toy;
 
@@ -139,8 +140,29 @@ impl ModelFiles {
         }
     }
 
-    /// Whether it is a checkpoint in one file.
-    pub fn is_single_file(&self) -> bool {
-        matches!(self.source, Source::Single(_))
+    /// The file of a checkpoint in one file.
+    pub fn single_file(&self) -> Option<NeededFile> {
+        let Source::Single(file) = &self.source else {
+            return None;
+        };
+        let bytes = file.path().metadata().map_or(0, |data| data.len());
+        Some(NeededFile {
+            name: self.name().to_owned(),
+            path: Some(file.path().to_owned()),
+            bytes: Some(bytes),
+            missing: Some(0),
+        })
+    }
+
+    /// What the header of one of its files of weights tells; `None` for a file that is still to be fetched.
+    ///
+    /// # Errors
+    /// When it is damaged.
+    pub fn header(&self, file: &NeededFile) -> Result<Option<Header>> {
+        match (&file.path, toy::file(&file.name)) {
+            (Some(path), _) if path.is_file() => Header::read(path).map(Some),
+            (None, Some(Blob::Embedded { bytes, .. })) => Ok(Header::of_bytes(bytes)),
+            _ => Ok(None),
+        }
     }
 }
