@@ -15,6 +15,7 @@ pub mod control;
 pub mod crop;
 pub mod drawing;
 pub mod evaluate;
+pub mod fetch;
 pub mod help_files;
 pub mod image_prompt;
 pub mod merge;
@@ -32,6 +33,7 @@ pub use control::ControlFlags;
 pub use crop::Crop;
 pub use drawing::DrawingFlags;
 pub use evaluate::{EvaluateFlags, EvaluateLine, TableFormat};
+pub use fetch::FetchFlags;
 pub use help_files::{CompletionsFlags, InspectFlags, ManFlags, SchemaFlags};
 pub use merge::MergeFlags;
 pub use method::Method;
@@ -116,6 +118,11 @@ pub enum Command {
     ///
     /// Their lists of pictures become manifest.jsonl, with grid.png, as one process would have left them.
     Merge(MergeFlags),
+    /// Fetch models, so that this machine can draw without a network
+    ///
+    /// All files that the commands would read of them go into the cache, an interrupted download goes on where it
+    /// stopped, and what has arrived is compared with the hub's SHA-256. Lists the files, and tells each licence.
+    Fetch(FetchFlags),
     /// Show versions, devices, cache and token state
     Doctor(DoctorFlags),
     /// Show what pictures, actors, base sets and other safetensors files tell about themselves

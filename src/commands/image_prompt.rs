@@ -9,10 +9,11 @@ use serde_json::{Value, json};
 
 use super::located::LocatedModel;
 use super::session::Session;
-use crate::baselines::ip_adapter::ImageSource;
+use crate::baselines::ip_adapter::{ImageSource, needed_files};
 use crate::config::ImagePromptJob;
 use crate::config::batch::Settings;
 use crate::io::ip_adapter::{Fingerprint, IpAdapterFiles, default_adapter};
+use crate::io::model_files::{ModelFiles, NeededFile};
 use crate::io::photo::{GivenPicture, Transparency, read_picture};
 
 /// The files of an adapter, found once for all jobs that name them alike, with what tells them from others.
@@ -107,6 +108,14 @@ impl LocatedImagePrompt {
             sources.insert(format!("{name}_{kind}"), json!(value));
         }
         sources
+    }
+
+    /// The files of the adapter and of the image encoder.
+    ///
+    /// # Errors
+    /// When one is missing, or the hub can not be asked.
+    pub fn needed(&self) -> Result<Vec<(Rc<ModelFiles>, Vec<NeededFile>)>> {
+        needed_files(&self.found.files)
     }
 
     /// For the baseline to load.

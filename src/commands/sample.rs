@@ -2,6 +2,7 @@
 
 pub(super) mod book;
 mod cast;
+mod outlook;
 mod painter;
 mod series;
 mod stage;
@@ -18,6 +19,7 @@ use super::control::LocatedControl;
 use super::image_prompt::LocatedImagePrompt;
 use super::located::{LocatedModel, ResolvedDrawing};
 use super::manifest::{Manifest, new_row};
+use super::order::Loads;
 use super::picture::{save_comparison, save_contact_sheet};
 use super::session::Session;
 use super::{Prepared, create_folder, work_off};
@@ -26,6 +28,7 @@ use crate::config::batch::Settings;
 use crate::config::shard::Shard;
 use crate::config::{SampleJob, plan};
 use crate::io::atomic::remove_leftovers;
+pub(super) use outlook::Shape;
 use painter::Painter;
 use series::Picture;
 pub(super) use stage::Stage;
@@ -117,6 +120,27 @@ impl Prepared for Sampling {
 
     fn settings(&self) -> Value {
         json!(self.settings)
+    }
+
+    fn foresee(&self, session: &Session) -> Result<()> {
+        self.outlook()?
+            .tell(session, &self.files(), &self.job.output_dir)
+    }
+
+    fn loads(&self) -> Loads {
+        let control = self.control.as_deref();
+        let control: Vec<&str> = control.iter().flat_map(|control| control.names()).collect();
+        let adapter = self.job.image_prompt.as_ref();
+        let adapter = adapter.map(|job| (&job.ip_adapter, &job.image_encoder));
+        let offsets = self.job.guidance.offsets.iter();
+        Loads {
+            shared: vec![
+                self.model.key(),
+                format!("{control:?} {adapter:?}"),
+                format!("{:?}", self.job.actors),
+            ],
+            reads: self.job.actors.iter().chain(offsets).cloned().collect(),
+        }
     }
 }
 

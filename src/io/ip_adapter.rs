@@ -109,8 +109,16 @@ impl IpAdapterFiles {
         }
     }
 
+    /// The files that the adapter is among, and its path there; `None` for a file of its own.
+    pub fn adapter_source(&self) -> Option<(&Rc<ModelFiles>, &'static str)> {
+        match &self.adapter {
+            Adapter::File(_) => None,
+            Adapter::Of(files, path) => Some((files, path)),
+        }
+    }
+
     /// The files that the image encoder is among, and the folder it lies in there.
-    pub fn encoder(&self) -> (&ModelFiles, &str) {
+    pub fn encoder(&self) -> (&Rc<ModelFiles>, &str) {
         (&self.encoder.0, &self.encoder.1)
     }
 

@@ -4,7 +4,9 @@
 
 pub mod control;
 pub mod denoise;
+pub mod files;
 pub mod load;
+pub mod memory;
 mod network;
 pub mod pipeline;
 pub mod prompt;

@@ -20,6 +20,7 @@ mod loras;
 mod masks;
 mod memory;
 mod methods;
+mod outlooks;
 mod prompts;
 mod report;
 mod several;

@@ -56,6 +56,19 @@ pub(super) fn settings(job: &TuneJob, num_auxiliary: usize) -> Settings {
     value.as_object().cloned().unwrap_or_default()
 }
 
+/// Rows of a step, and how many of them pass the U-Net at once.
+pub(super) fn rows(job: &TuneJob, num_auxiliary: usize) -> (usize, usize) {
+    let rows = match job.method {
+        Method::TextualInversion => textual_inversion::ROWS as usize,
+        Method::DreamboothLora => DREAMBOOTH_ROWS,
+        _ => num_auxiliary + 2,
+    };
+    (rows, job.micro_batch.unwrap_or(rows))
+}
+
+/// An image of the subject and one of the prior.
+const DREAMBOOTH_ROWS: usize = 2;
+
 /// What is learnt, before its first step.
 ///
 /// # Errors
@@ -86,7 +99,9 @@ pub(super) fn learner<'a>(
             let lesson = lesson(textual_inversion::ROWS as usize);
             Box::new(Inversion::new(backbone, base, &lesson)?)
         }
-        Method::DreamboothLora => Box::new(DreamBooth::new(backbone, base, &lesson(2))?),
+        Method::DreamboothLora => {
+            Box::new(DreamBooth::new(backbone, base, &lesson(DREAMBOOTH_ROWS))?)
+        }
         _ => {
             let options = TuneOptions {
                 target: tuning.target,
