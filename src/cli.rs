@@ -15,6 +15,7 @@ pub mod control;
 pub mod crop;
 pub mod drawing;
 pub mod evaluate;
+pub mod gallery;
 pub mod help_files;
 pub mod image_prompt;
 pub mod merge;
@@ -32,6 +33,7 @@ pub use control::ControlFlags;
 pub use crop::Crop;
 pub use drawing::DrawingFlags;
 pub use evaluate::{EvaluateFlags, EvaluateLine, TableFormat};
+pub use gallery::GalleryFlags;
 pub use help_files::{CompletionsFlags, InspectFlags, ManFlags, SchemaFlags};
 pub use merge::MergeFlags;
 pub use method::Method;
@@ -116,6 +118,11 @@ pub enum Command {
     ///
     /// Their lists of pictures become manifest.jsonl, with grid.png, as one process would have left them.
     Merge(MergeFlags),
+    /// Make a page of the pictures in folders, with prompts, seeds and settings
+    ///
+    /// One HTML file that needs no other and no network: small pictures of all folders below those given that
+    /// this program has drawn in, each with the command that draws it again, and what the actors were made from.
+    Gallery(GalleryFlags),
     /// Show versions, devices, cache and token state
     Doctor(DoctorFlags),
     /// Show what pictures, actors, base sets and other safetensors files tell about themselves

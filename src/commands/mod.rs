@@ -8,8 +8,10 @@ mod control;
 mod doctor;
 mod draw;
 mod evaluate;
+mod gallery;
 mod generate_base;
 mod help_files;
+mod html_page;
 mod image_prompt;
 mod inspect;
 mod located;
@@ -47,6 +49,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Sweep(line) => sweep::run(line),
         Command::Evaluate(line) => evaluate::run(line),
         Command::Merge(flags) => merge::run(flags),
+        Command::Gallery(flags) => gallery::run(flags),
         Command::Doctor(flags) => doctor::run(flags),
         Command::Inspect(flags) => inspect::run(flags),
         Command::Schema(flags) => help_files::schema(flags),
