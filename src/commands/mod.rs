@@ -18,6 +18,7 @@ mod located;
 mod manifest;
 mod merge;
 mod picture;
+mod preview;
 mod sample;
 mod session;
 mod story;

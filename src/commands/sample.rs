@@ -76,6 +76,13 @@ impl Sampling {
         self.pictures.iter().chain(&self.plain_pictures)
     }
 
+    /// Where what is being drawn is shown meanwhile: each part of the work on a sheet of its own.
+    fn preview(&self) -> PathBuf {
+        let name = self.shard.manifest();
+        let name = name.replace("manifest", "preview").replace("jsonl", "png");
+        self.job.output_dir.join(name)
+    }
+
     /// The model that draws.
     pub fn model(&self) -> &Rc<LocatedModel> {
         &self.model

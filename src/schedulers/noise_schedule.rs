@@ -62,6 +62,18 @@ impl NoiseSchedule {
         z_0 * signal + eps * noise
     }
 
+    /// z_0 of latents `z_t [B, C, H, W]`, as Eq. (1) mixes them, where the network predicts `prediction` of the same shape
+    /// at `timestep`: what the picture would be if the prediction were right. Between timesteps the nearest counts.
+    pub fn z_0(&self, z_t: &Tensor, prediction: &Tensor, timestep: f64) -> Tensor {
+        let last = self.alphas_cumprod.len() - 1;
+        let alpha = self.alphas_cumprod[(timestep.max(0.0).round() as usize).min(last)];
+        let (signal, noise) = (alpha.sqrt(), (1.0 - alpha).sqrt());
+        match self.prediction_type {
+            PredictionType::Epsilon => (z_t - prediction * noise) / signal,
+            PredictionType::VPrediction => z_t * signal - prediction * noise,
+        }
+    }
+
     /// What the network should predict for [`add_noise`](Self::add_noise) of the same arguments.
     pub fn target(&self, z_0: &Tensor, eps: &Tensor, timesteps: &Tensor) -> Tensor {
         match self.prediction_type {

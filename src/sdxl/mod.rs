@@ -4,6 +4,7 @@
 
 pub mod control;
 pub mod denoise;
+pub mod latent_colours;
 pub mod load;
 mod network;
 pub mod pipeline;
