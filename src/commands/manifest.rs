@@ -16,7 +16,12 @@ use crate::io::atomic::write_bytes_atomically;
 pub struct Manifest {
     path: PathBuf,
     rows: BTreeMap<Natural, Value>,
+    /// In the list of a part: how many images each prompt has, for the sheet that `merge` draws.
+    num_images: Option<usize>,
 }
+
+/// The key under which the rows of a part have it.
+const NUM_IMAGES: &str = "num_images";
 
 /// A name in parts that are numbers or text, so that `10000-0.png` stands behind `9999-0.png`; the name itself tells
 /// apart those that read alike.
@@ -84,7 +89,17 @@ impl Manifest {
             .filter(|(name, _)| folder.join(name).is_file())
             .map(|(name, row)| (natural(&name), row))
             .collect();
-        Self { path, rows }
+        Self {
+            path,
+            rows,
+            num_images: None,
+        }
+    }
+
+    /// The list of a part, whose rows tell `merge` how many images each prompt has.
+    pub fn with_num_images(mut self, num_images: usize) -> Self {
+        self.num_images = Some(num_images);
+        self
     }
 
     /// Its own file.
@@ -127,9 +142,23 @@ impl Manifest {
     /// # Errors
     /// When that can not be done.
     pub fn write(&self) -> Result<()> {
-        let lines: Vec<String> = self.rows.values().map(|row| format!("{row}\n")).collect();
+        let line = |row: &Value| match self.num_images {
+            Some(num_images) => {
+                let mut row = row.clone();
+                row[NUM_IMAGES] = json!(num_images);
+                format!("{row}\n")
+            }
+            None => format!("{row}\n"),
+        };
+        let lines: Vec<String> = self.rows.values().map(line).collect();
         write_bytes_atomically(&self.path, lines.concat().as_bytes())
     }
+}
+
+/// Takes what the row of a part tells `merge` alone out of it; `None` where a part of an earlier version does not tell.
+pub fn take_num_images(row: &mut Value) -> Option<usize> {
+    let told = row.as_object_mut()?.remove(NUM_IMAGES)?;
+    usize::try_from(told.as_u64()?).ok()
 }
 
 /// A picture's row.

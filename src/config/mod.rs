@@ -20,6 +20,7 @@ pub mod layers;
 pub mod model;
 pub mod prompts;
 pub mod record;
+mod redraw;
 pub mod sample;
 pub mod shard;
 pub mod shell;
