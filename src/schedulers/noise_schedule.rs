@@ -85,3 +85,29 @@ impl NoiseSchedule {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    #[test]
+    fn what_was_mixed_is_found_again_where_the_prediction_is_right() {
+        for prediction_type in [PredictionType::Epsilon, PredictionType::VPrediction] {
+            let schedule = NoiseSchedule {
+                alphas_cumprod: vec![0.99, 0.5, 0.04],
+                prediction_type,
+            };
+            let draw = || Tensor::randn([1, 4, 2, 2], (Kind::Float, Device::Cpu));
+            let (z_0, eps) = (draw(), draw());
+            for (t, told) in [(0, 0.0), (1, 1.3), (2, 1.6), (2, 9.0)] {
+                let timesteps = Tensor::from_slice(&[t as i64]);
+                let z_t = schedule.add_noise(&z_0, &eps, &timesteps);
+                let right = schedule.target(&z_0, &eps, &timesteps);
+                let gap = schedule.z_0(&z_t, &right, told) - &z_0;
+                // Rounding of f32, enlarged by 1/√ᾱ, at most 5.
+                assert!(gap.abs().max().double_value(&[]) < 1e-5);
+            }
+        }
+    }
+}
