@@ -85,11 +85,12 @@ class Machine:
         ]  # fmt: skip
 
     def evaluate_flags(self, encoder, model, metrics, target, prompt, pictures):
-        """`evaluate` with one encoder; the prompt where the measures read it."""
+        """`evaluate` with one encoder; the prompt where the measures read it. SAM's masks are for the toy's small CLIP."""
         reads = ["--prompt", prompt] if "clip_t" in metrics else []
+        masks = ["--masks", "sam", "--clip-model", "toy"] if encoder == "sam" else []
         return [
             self.oneactor, "evaluate", *pictures, "--metrics", ",".join(metrics), f"--{encoder}-model", model, "--target", target,
-            *reads, "--device", self.device, "--offline", "--format", "json",
+            *reads, *masks, "--device", self.device, "--offline", "--format", "json",
         ]  # fmt: skip
 
     def _command(self, name, model):

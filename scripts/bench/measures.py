@@ -2,6 +2,7 @@
 processes from start to end."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,13 @@ from pairs import Failed, abba
 from report import Row
 
 F32 = 1e-4  # cosines of embeddings behind 24 layers; pictures are prepared by another library, equal within a level
+F32_MASK = 1e-3  # a mask's share of its picture: values near 0 at its border may fall on the other side
 SIDE, PROMPT = 512, "a cat"
-ENCODERS = {"clip": ("CLIP ViT-L/14", ["clip_i", "clip_t"]), "dinov2": ("DINOv2 ViT-B/14", ["dinov2"])}
+ENCODERS = {
+    "clip": ("CLIP ViT-L/14", ["clip_i", "clip_t"]),
+    "dinov2": ("DINOv2 ViT-B/14", ["dinov2"]),
+    "sam": ("masks by SAM ViT-B", ["clip_i"]),
+}
 
 
 def rows(machine, encoder, count, pairs):
@@ -28,8 +34,9 @@ def rows(machine, encoder, count, pairs):
         *pictures, target = waves(machine.folder / "waves", count + 1)
         ours = machine.evaluate_flags(encoder, model, metrics, target, PROMPT, pictures)
         theirs = [sys.executable, HERE / "peer_measures.py", encoder, model, machine.device, target, PROMPT, *pictures]
-        found = overall(machine.run(ours), metrics), np.array(json.loads(machine.run(theirs)))
-        if time.agree(float(np.abs(found[0] - found[1]).max()), F32):
+        read = shares if encoder == "sam" else overall
+        found = read(machine, ours, metrics), np.array(json.loads(machine.run(theirs)))
+        if time.agree(float(np.abs(found[0] - found[1]).max()), F32_MASK if encoder == "sam" else F32):
             peaks = [], []
 
             def taken(k, command):
@@ -44,9 +51,17 @@ def rows(machine, encoder, count, pairs):
     return time, memory
 
 
-def overall(text, metrics):
+def shares(machine, command, _):
+    """What share of each picture, and of the target, the program's masks are."""
+    folder = machine.folder / "masks"
+    shutil.rmtree(folder, ignore_errors=True)
+    machine.run([*command, "--save-masks", folder])
+    return np.array([(np.asarray(Image.open(path)) > 127).mean() for path in sorted(folder.rglob("*.png"))])
+
+
+def overall(machine, command, metrics):
     """The means over all pictures in the program's JSON."""
-    lines = [json.loads(line) for line in text.splitlines()]
+    lines = [json.loads(line) for line in machine.run(command).splitlines()]
     scores = next(line["scores"] for line in lines if line["kind"] == "overall")
     return np.array([scores[name]["mean"] for name in metrics])
 
