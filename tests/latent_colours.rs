@@ -76,8 +76,9 @@ fn a_linear_map_tells_most_of_the_colours_and_learns_from_finished_pictures() {
     let before = explained(&colours, &other_latents, &other_pictures, f);
     colours.add(&latents, &pictures);
     let after = explained(&colours, &other_latents, &other_pictures, f);
-    // Least squares in NumPy over latents and pictures of 18 others come to 0.84, the most that a linear map can tell of
-    // this VAE; from coloured squares alone to 0.78.
+    // The same least squares in PyTorch on diffusers' VAE, over 18 pictures of three subjects, come to 0.72 from the squares
+    // alone, to 0.81 with three finished pictures, and to 0.84, the most that a linear map can tell, where fitted to all 18
+    // themselves. Three pictures of one subject stray from that by some hundredths.
     assert!(before > 0.65, "{before}");
     assert!(after > before && after > 0.75, "{before}, then {after}");
 

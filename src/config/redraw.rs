@@ -38,7 +38,11 @@ pub(super) fn recorded_for(flags: &SampleFlags, record: &Record) -> Settings {
     let is_other = |method| is_plain || json!(method) != recorded;
     match (flags.guidance.no_actor, flags.method) {
         (Some(true), _) if !is_plain => {
-            settings.retain(|key, _| !OF_THE_METHOD.contains(&key.as_str()))
+            settings.retain(|key, _| !OF_THE_METHOD.contains(&key.as_str()));
+            if recorded != json!(Method::default()) {
+                // A baseline's file is no actor; the model and the prompt are recorded without it.
+                settings.remove("actors");
+            }
         }
         (_, Some(method)) if is_other(method) => {
             settings.retain(|key, _| !OF_THE_METHOD.contains(&key.as_str()));
@@ -115,5 +119,9 @@ mod tests {
             ["prompt"]
         );
         assert_eq!(recorded_for(&plain, &base_image), base_image.parameters);
+        let baseline = record(
+            r#"{"prompt": "a cat", "method": "ip-adapter", "actors": ["runs/cat/base.safetensors"], "target": 1}"#,
+        );
+        assert_eq!(keys(&recorded_for(&plain, &baseline)), ["prompt"]);
     }
 }

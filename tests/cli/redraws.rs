@@ -25,6 +25,11 @@ fn another_method_draws_the_same_scene_and_the_plain_model_too() {
     assert_eq!(row["method"], "consistory");
     assert_eq!(row["actors"][0], "robot/base.safetensors");
     assert!(row["eta_2"].is_null() && row["subject_masks"].is_null());
+    oneactor(&folder, "sample --from b/0000-5.png --no-actor -o e").exits_with(0);
+    assert_eq!(
+        pixels(&folder.join("e/0000-5.png")),
+        pixels(&folder.join("plain/0000-5.png"))
+    );
     // And back again, with the actor's own defaults.
     oneactor(&folder, "sample --from b/0000-5.png --method oneactor -o c").exits_with(0);
     oneactor(

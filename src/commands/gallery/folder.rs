@@ -40,6 +40,9 @@ pub(super) struct Folder {
     pub notes: Vec<String>,
 }
 
+/// Settings of one picture, in their order.
+type Own = Vec<(String, Value)>;
+
 /// A picture with what stands below it.
 pub(super) struct Shown {
     pub path: PathBuf,
@@ -48,7 +51,7 @@ pub(super) struct Shown {
     /// By whom it was drawn, or what it is.
     pub who: String,
     /// In which settings it differs from others of its folder.
-    pub own: Vec<(String, Value)>,
+    pub own: Own,
 }
 
 /// The folders at and below `path` that the program has drawn in, in the order of their names. Links are not followed,
@@ -133,7 +136,7 @@ impl Folder {
             Some(Value::String(text)) => text.clone(),
             _ => String::new(),
         };
-        let shown = |(row, own): (Row, Vec<(String, Value)>)| Shown {
+        let shown = |(row, own): (Row, Own)| Shown {
             prompt: text(&row, "prompt"),
             seed: row.settings.get("seed").and_then(Value::as_i64),
             path: row.path,
@@ -244,14 +247,14 @@ fn inside(folder: &Path, name: &str) -> Result<PathBuf> {
 }
 
 /// What pictures with the same keys have in common, below a heading; and for each picture the rest.
-fn in_common(rows: &[Row]) -> (Vec<(String, Settings)>, Vec<Vec<(String, Value)>>) {
+fn in_common(rows: &[Row]) -> (Vec<(String, Settings)>, Vec<Own>) {
     let is_setting = |key: &str| !NO_SETTINGS.contains(&key) && !key.ends_with("_crc32");
     let mut kinds: BTreeMap<BTreeSet<&String>, Vec<usize>> = BTreeMap::new();
     for (i, row) in rows.iter().enumerate() {
         let keys = row.settings.keys().filter(|key| is_setting(key));
         kinds.entry(keys.collect()).or_default().push(i);
     }
-    let mut own = vec![Vec::new(); rows.len()];
+    let mut own = vec![Own::new(); rows.len()];
     let mut groups: Vec<(usize, String, Settings)> = Vec::new();
     for (keys, members) in &kinds {
         let first = &rows[members[0]];
