@@ -29,6 +29,12 @@ pub mod weights;
 const PIECES: &str =
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
 
+/// Files of a tokenizer's folder without which there is no tokenizer.
+pub const REQUIRED_FILES: [&str; 2] = ["vocab.json", "merges.txt"];
+
+/// Files of a tokenizer's folder that may be missing.
+pub const OPTIONAL_FILES: [&str; 2] = ["special_tokens_map.json", "tokenizer_config.json"];
+
 /// The four files of a tokenizer folder, as text.
 pub struct TokenizerFiles<'a> {
     /// `vocab.json`.

@@ -15,6 +15,7 @@ use super::{Baseline, Scene};
 use crate::error::{model, usage};
 use crate::io::finite_scan::FiniteScan;
 use crate::io::ip_adapter::IpAdapterFiles;
+use crate::io::model_files::{ModelFiles, NeededFile, Needs};
 use crate::io::weights::{WeightPath, Weights};
 use crate::models::clip_image_encoder::ClipImageEncoder;
 use crate::models::encoder_folder::EncoderFolder;
@@ -168,4 +169,30 @@ fn check_fit(
         )));
     }
     Ok(())
+}
+
+/// The files that adapter and image encoder are read from, together where they lie in one repository.
+///
+/// # Errors
+/// When one is missing, or the hub can not be asked.
+pub fn needed_files(found: &IpAdapterFiles) -> Result<Vec<(Rc<ModelFiles>, Vec<NeededFile>)>> {
+    let (encoder, path) = found.encoder();
+    let mut of_encoder = EncoderFolder {
+        files: encoder,
+        path,
+    }
+    .needed()?;
+    let mut parts = Vec::new();
+    if let Some((files, path)) = found.adapter_source() {
+        let mut needs = Needs::of(files);
+        needs.require(path)?;
+        if Rc::ptr_eq(files, encoder) {
+            needs.found.append(&mut of_encoder);
+        }
+        parts.push((Rc::clone(files), needs.found));
+    }
+    if !of_encoder.is_empty() {
+        parts.push((Rc::clone(encoder), of_encoder));
+    }
+    Ok(parts)
 }

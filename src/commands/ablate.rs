@@ -1,11 +1,15 @@
 //! `ablate`: the same pictures without the method, with parts of it, and with all of it (Fig. 11).
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use anyhow::Result;
 use serde_json::{Value, json};
 
+use super::located::LocatedModel;
 use super::manifest::Manifest;
+use super::order::Loads;
+use super::outlook::Outlook;
 use super::picture::save_table;
 use super::sample::{self, Sampling, draw_missing, restore_rows};
 use super::session::Session;
@@ -35,6 +39,10 @@ struct Ablation {
     /// The pictures that are not there yet, as far as it can be told before tuning.
     planned: Vec<PathBuf>,
     settings: Value,
+    /// The drawings as they can be told before tuning.
+    drawings: Vec<Sampling>,
+    /// What it loads: that of the tuning which is there.
+    model: Rc<LocatedModel>,
 }
 
 impl Prepared for Ablation {
@@ -54,6 +62,27 @@ impl Prepared for Ablation {
     fn settings(&self) -> Value {
         self.settings.clone()
     }
+
+    fn foresee(&self, session: &Session) -> Result<()> {
+        let mut outlook = Outlook::of(&self.model);
+        for tuning in &self.tunings {
+            outlook.join(tuning.outlook()?);
+        }
+        for drawing in &self.drawings {
+            outlook.join(drawing.outlook()?);
+        }
+        outlook.tell(session, &self.files(), &self.job.output_dir)
+    }
+
+    fn loads(&self) -> Loads {
+        let of_tuning = self.tunings.iter().flat_map(|tuning| tuning.loads().reads);
+        let actors = self.job.columns.iter();
+        let actors = actors.flat_map(|column| column.drawing.actors.clone());
+        Loads {
+            shared: vec![self.model.key()],
+            reads: of_tuning.chain(actors).collect(),
+        }
+    }
 }
 
 /// The actor with all losses must be there, and be that of the base images as they are now.
@@ -68,6 +97,7 @@ fn prepare(session: &Session, job: AblateJob) -> Result<Ablation> {
     let mut tunings = Vec::new();
     let mut planned = Vec::new();
     let mut drawn = Vec::new();
+    let mut drawings = Vec::new();
     for column in &job.columns {
         let tuning = column.tuning.clone();
         let tuning = tuning.map(|job| tune::prepare(session, job)).transpose()?;
@@ -81,12 +111,14 @@ fn prepare(session: &Session, job: AblateJob) -> Result<Ablation> {
                     .iter()
                     .map(|picture| picture.path.clone()),
             );
+            drawings.push(sampling);
         } else {
             // Drawn with the actor that is there, only to check the prompts and to name the files.
             let mut job = column.drawing.clone();
             job.drawing.overwrite = true;
             let sampling = sample::prepare(session, job)?;
-            planned.extend(sampling.pictures.into_iter().map(|picture| picture.path));
+            planned.extend(sampling.pictures.iter().map(|picture| picture.path.clone()));
+            drawings.push(sampling);
         }
         tunings.extend(tuning);
     }
@@ -95,10 +127,12 @@ fn prepare(session: &Session, job: AblateJob) -> Result<Ablation> {
         "drawings": drawn,
     });
     Ok(Ablation {
+        model: Rc::clone(full.model()),
         job,
         tunings,
         planned,
         settings,
+        drawings,
     })
 }
 

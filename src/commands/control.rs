@@ -74,6 +74,16 @@ impl LocatedControl {
         })
     }
 
+    /// The names of the ControlNets.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.job.nets.iter().map(|net| &*net.name)
+    }
+
+    /// The files of the ControlNets.
+    pub fn files(&self) -> impl Iterator<Item = &Rc<ModelFiles>> {
+        self.parts.iter().map(|part| &part.files)
+    }
+
     /// The settings of `sample` that belong to it.
     pub fn settings(&self) -> Settings {
         self.job.settings()

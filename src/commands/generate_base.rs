@@ -9,12 +9,15 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::control::LocatedControl;
-use super::draw::{draw, prompt_pair};
+use super::draw::{Brush, draw, prompt_pair};
 use super::located::{LocatedModel, ResolvedDrawing};
+use super::order::Loads;
+use super::outlook::{Measured, Outlook, Work};
 use super::picture::{
     changed_sources, differences, drawing_settings, picture_facts, picture_settings,
     save_contact_sheet, save_picture, to_rgb,
 };
+use super::preview::Preview;
 use super::session::Session;
 use super::{Prepared, create_folder, work_off};
 use crate::cli::{CommandLine, GenerateBaseFlags};
@@ -69,6 +72,59 @@ pub(super) struct BaseJob {
     pub(super) is_finished: bool,
 }
 
+impl BaseJob {
+    /// N.
+    pub(super) fn num_images(&self) -> usize {
+        self.job.num_images
+    }
+
+    /// What is known of it before it is done.
+    ///
+    /// # Errors
+    /// When a file of the model is missing.
+    pub(super) fn outlook(&self) -> Result<Outlook> {
+        let mut outlook = Outlook::of(&self.model);
+        if self.is_finished {
+            return Ok(outlook);
+        }
+        let drawing = &self.job.drawing;
+        let words = &self.job.subjects;
+        let pair = prompt_pair(drawing, &self.model.tokenizers, &self.job.prompt, words)?;
+        outlook.add_pair(pair, words);
+        outlook.add_beside(self.control.as_ref(), None)?;
+        let layout = Layout(&self.job.output_dir);
+        let is_there =
+            |&index: &usize| layout.part(index).is_file() && layout.image(index).is_file();
+        let there = match drawing.overwrite {
+            true => 0,
+            false => (0..self.job.num_images).filter(is_there).count(),
+        };
+        let pictures = self.job.num_images - there;
+        let passes = self
+            .model
+            .passes(self.drawing.scheduler, drawing.steps)?
+            .len();
+        let rows = if drawing.guidance_scale > 1.0 { 2 } else { 1 };
+        let work = Work {
+            pictures,
+            passes: pictures.div_ceil(drawing.batch_size) * passes,
+            rows: pictures * passes * rows,
+            ..Work::default()
+        };
+        let at_once = rows * drawing.batch_size.min(pictures);
+        outlook.add_drawing(self.drawing, work, at_once);
+        outlook.measured = earlier_images(&layout, &self.settings, pictures);
+        Ok(outlook)
+    }
+
+    fn control_names(&self) -> Vec<&str> {
+        self.control
+            .iter()
+            .flat_map(LocatedControl::names)
+            .collect()
+    }
+}
+
 /// The files of a base folder.
 struct Layout<'a>(&'a Path);
 
@@ -91,6 +147,9 @@ impl Layout<'_> {
     /// Latents and features of images that are drawn, while the others are not.
     fn parts(&self) -> PathBuf {
         self.0.join(".base-parts")
+    }
+    fn preview(&self) -> PathBuf {
+        self.0.join("preview.png")
     }
     fn part(&self, index: usize) -> PathBuf {
         self.parts().join(format!("{index:02}.safetensors"))
@@ -118,6 +177,33 @@ impl Prepared for BaseJob {
     fn settings(&self) -> Value {
         json!(self.settings)
     }
+
+    fn foresee(&self, session: &Session) -> Result<()> {
+        self.outlook()?
+            .tell(session, &self.files(), &self.job.output_dir)
+    }
+
+    fn loads(&self) -> Loads {
+        Loads {
+            shared: vec![self.model.key(), format!("{:?}", self.control_names())],
+            reads: Vec::new(),
+        }
+    }
+}
+
+/// Seconds by those images of the same settings that a finished run has drawn and that are to be drawn again.
+fn earlier_images(layout: &Layout, settings: &Settings, pictures: usize) -> Option<Measured> {
+    let path = layout.config();
+    let config: Value = serde_json::from_str(&fs::read_to_string(&path).ok()?).ok()?;
+    let there = config["parameters"].as_object()?;
+    if !differences(there, settings).is_empty() {
+        return None;
+    }
+    let each = config["seconds"].as_f64()? / config["images"].as_array()?.len() as f64;
+    Some(Measured {
+        seconds: each * pictures as f64,
+        source: format!("{}, loading included", path.display()),
+    })
 }
 
 /// Checks a job against its model and against what is there.
@@ -241,12 +327,19 @@ pub(super) fn execute(session: &Session, prepared: BaseJob) -> Result<()> {
             job.num_images
         ));
     }
+    let preview = Preview::begin(
+        &backbone,
+        &job.drawing,
+        prepared.drawing,
+        (layout.preview(), missing.len()),
+    );
     session
         .reporter
         .start("drawing base images", missing.len() * job.drawing.steps);
     for indices in missing.chunks(job.drawing.batch_size) {
-        painter.draw(session, &layout, indices)?;
+        painter.draw(session, &layout, indices, preview.as_ref())?;
     }
+    drop(preview);
     session.reporter.finish();
 
     let parts: Vec<BaseSet> = (0..job.num_images)
@@ -322,20 +415,31 @@ impl<'a> Painter<'a> {
     }
 
     /// Draws the images `indices` at once and writes each with its part.
-    fn draw(&self, session: &Session, layout: &Layout, indices: &[usize]) -> Result<()> {
+    fn draw(
+        &self,
+        session: &Session,
+        layout: &Layout,
+        indices: &[usize],
+        preview: Option<&Preview>,
+    ) -> Result<()> {
         let (backbone, job) = (self.backbone, &self.prepared.job);
         let drawing = &job.drawing;
         let seeds: Vec<i64> = indices
             .iter()
             .map(|&index| drawing.seed + index as i64)
             .collect();
+        let labels: Vec<String> = indices.iter().map(usize::to_string).collect();
         let (denoised, pictures) = draw(
             session,
             backbone,
             self.prepared.drawing,
             drawing.steps,
             &seeds,
-            (&self.guidance, self.control.as_ref()),
+            &Brush {
+                guidance: &self.guidance,
+                control: self.control.as_ref(),
+                preview: preview.map(|preview| (preview, &labels[..])),
+            },
         )?;
         for (row, (&index, &seed)) in indices.iter().zip(&seeds).enumerate() {
             let part = BaseSet {

@@ -42,14 +42,17 @@ pub struct LocatedModel {
     pub job: ModelJob,
     /// Its tokenizers.
     pub tokenizers: Tokenizers,
-    pipeline: Pipeline,
+    /// Its architecture.
+    pub pipeline: Pipeline,
     scheduler_config: SchedulerConfig,
+    /// The VAE's config.
+    pub vae_config: AutoencoderKlConfig,
     /// Side of the VAE's tiles in pixels, where it works in tiles.
     pub vae_tile_size: Option<i64>,
     /// Pixels that one latent is wide.
-    scale_factor: i64,
+    pub scale_factor: i64,
     /// The U-Net's config.
-    unet: UNet2DConditionConfig,
+    pub unet: UNet2DConditionConfig,
 }
 
 /// How a picture is drawn, with all that the model decides.
@@ -105,9 +108,15 @@ impl LocatedModel {
             vae_tile_size: vae_tile_size(job, &vae_config)?,
             scale_factor: vae_config.scale_factor(),
             unet: pipeline.unet_config(&files)?,
+            vae_config,
             files,
             vae,
         })
+    }
+
+    /// What tells it from others: models with the same key are loaded once.
+    pub fn key(&self) -> String {
+        format!("{:?}", self.job)
     }
 
     /// Fills in what the model decides: the size of a picture and the sampler.
@@ -134,6 +143,16 @@ impl LocatedModel {
             height: side("--height", drawing.height)?,
             scheduler,
         })
+    }
+
+    /// For each pass of the U-Net that a picture takes, the step that it belongs to, from 1.
+    ///
+    /// # Errors
+    /// When the sampler does not suit the model.
+    pub fn passes(&self, scheduler: SchedulerKind, steps: usize) -> Result<Vec<usize>> {
+        let scheduler = new_scheduler(scheduler, &self.scheduler_config, steps)?;
+        let passes = 0..scheduler.timesteps().len();
+        Ok(passes.map(|pass| scheduler.step_of(pass)).collect())
     }
 
     /// Side of the tiles in which the VAE works on pictures of this size; `None` where it takes them
@@ -207,6 +226,28 @@ impl LocatedModel {
             reporter.detail(&format!("chunks of a long prompt: {chunks:?}"));
         }
         Ok(())
+    }
+
+    /// Tells of the end of base images' own prompt that `whose` is drawn from without it.
+    ///
+    /// # Errors
+    /// When the prompt is absurdly long.
+    pub fn check_base_prompt(&self, prompt: &str, whose: &str, reporter: &Reporter) -> Result<()> {
+        let tokens = self.tokenizers.plain_tokens(prompt)?;
+        if let Some(lost) = tokens.lost_text() {
+            reporter.warn(&format!(
+                "{whose} has the prompt of the base images, of which the model reads {} tokens here, whether or not \
+                 they were drawn with --long-prompts, and not the end: \"{}\"",
+                self.tokenizers.model_max_length() - 2,
+                lost.trim()
+            ));
+        }
+        Ok(())
+    }
+
+    /// The width of the text that the U-Net reads.
+    pub fn text_width(&self) -> i64 {
+        self.unet.cross_attention_dim
     }
 
     /// The files of `name`, a ControlNet or an adapter, of the model's variant where it has that.

@@ -8,14 +8,20 @@ mod control;
 mod doctor;
 mod draw;
 mod evaluate;
+mod fetch;
+mod gallery;
 mod generate_base;
 mod help_files;
+mod html_page;
 mod image_prompt;
 mod inspect;
 mod located;
 mod manifest;
 mod merge;
+mod order;
+mod outlook;
 mod picture;
+mod preview;
 mod sample;
 mod session;
 mod story;
@@ -31,6 +37,7 @@ use anyhow::{Context, Result};
 use crate::cli::{Cli, Command};
 use crate::config::Planned;
 use crate::error::{Error, ErrorKind, device, kind_of, runtime, usage};
+use order::{Loads, Ready, ordered};
 use session::Session;
 
 /// Does what the command line says.
@@ -47,6 +54,8 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Sweep(line) => sweep::run(line),
         Command::Evaluate(line) => evaluate::run(line),
         Command::Merge(flags) => merge::run(flags),
+        Command::Fetch(flags) => fetch::run(flags),
+        Command::Gallery(flags) => gallery::run(flags),
         Command::Doctor(flags) => doctor::run(flags),
         Command::Inspect(flags) => inspect::run(flags),
         Command::Schema(flags) => help_files::schema(flags),
@@ -71,9 +80,23 @@ trait Prepared {
 
     /// Its resolved settings, for `--dry-run` and `--verbose`.
     fn settings(&self) -> serde_json::Value;
+
+    /// What it loads, so that jobs which load the same are done one after the other.
+    fn loads(&self) -> Loads {
+        Loads::default()
+    }
+
+    /// What `--dry-run` tells: what would be written.
+    ///
+    /// # Errors
+    /// When something is found that would go wrong, or not as it is meant.
+    fn foresee(&self, session: &Session) -> Result<()> {
+        session.list_planned(&self.files());
+        Ok(())
+    }
 }
 
-/// Prepares all jobs, then does them one after the other. A job that fails does not stop the
+/// Prepares all jobs, then does them one after the other, in the order in which the least is loaded. A job that fails does not stop the
 /// others; a signal does.
 ///
 /// # Errors
@@ -87,7 +110,7 @@ fn work_off<J, P: Prepared>(
 ) -> Result<()> {
     let jobs = planned.len();
     let mut failures = Failures::default();
-    let mut ready: Vec<(P, Option<String>)> = Vec::new();
+    let mut ready: Vec<Ready<P>> = Vec::new();
     for Planned { job, place } in planned {
         session.signals.check()?;
         let prepared = job
@@ -101,6 +124,7 @@ fn work_off<J, P: Prepared>(
             Err(error) => failures.add(session, error, place)?,
         }
     }
+    let ready = ordered(session, ready);
     let last = ready.len();
     for (number, (prepared, place)) in (1..).zip(ready) {
         session.signals.check()?;
@@ -112,11 +136,10 @@ fn work_off<J, P: Prepared>(
         session
             .reporter
             .detail(&format!("settings: {}", prepared.settings()));
-        if session.dry_run {
-            session.list_planned(&prepared.files());
-            continue;
-        }
-        let result = guarded(|| execute(session, prepared));
+        let result = guarded(|| match session.dry_run {
+            true => prepared.foresee(session),
+            false => execute(session, prepared),
+        });
         session.reporter.finish();
         if let Some(bytes) = session.peak_memory() {
             let gigabytes = bytes as f64 / 1e9;

@@ -313,32 +313,43 @@ impl Session {
         }
     }
 
-    /// Writes results on stdout.
+    /// Writes results on stdout. A reader that has closed the pipe wants no more; files are written all the same.
     pub fn print(&self, text: &str) {
         self.reporter.suspend(|| {
             let _ = io::stdout().lock().write_all(text.as_bytes());
         });
     }
 
-    fn list(&self, path: &Path, kind: &str, status: &str, facts: Value) {
-        let line = match self.format {
-            Format::Text => path.display().to_string(),
+    /// Lists a file on stdout with what has become of it.
+    pub fn list(&self, path: &Path, kind: &str, status: &str, facts: Value) {
+        match self.format {
+            Format::Text => self.print(&format!("{}\n", path.display())),
             Format::Json => {
-                let mut object = json!({
-                    "command": self.command,
-                    "kind": kind,
-                    "path": path,
-                    "status": status,
-                });
-                if let (Value::Object(object), Value::Object(facts)) = (&mut object, facts) {
-                    object.extend(facts);
-                }
-                object.to_string()
+                let mut of_file = json!({"path": path});
+                extend(&mut of_file, facts);
+                self.list_object(kind, status, of_file);
             }
-        };
-        // A reader that has closed the pipe wants no more lines; the files are written all the same.
-        self.reporter.suspend(|| {
-            let _ = writeln!(io::stdout().lock(), "{line}");
+        }
+    }
+
+    /// Lists what is no file, for `--format json` alone.
+    pub fn list_object(&self, kind: &str, status: &str, facts: Value) {
+        if self.format == Format::Text {
+            return;
+        }
+        let mut object = json!({
+            "command": self.command,
+            "kind": kind,
+            "status": status,
         });
+        extend(&mut object, facts);
+        self.print(&format!("{object}\n"));
+    }
+}
+
+/// Adds the fields of one object to another.
+fn extend(object: &mut Value, facts: Value) {
+    if let (Value::Object(object), Value::Object(facts)) = (object, facts) {
+        object.extend(facts);
     }
 }

@@ -15,8 +15,10 @@ use tch::Device;
 
 use super::draw::prompt_pair;
 use super::generate_base::{self, BaseJob};
-use super::located::LocatedModel;
-use super::sample::{self, Sampling, book};
+use super::located::{LocatedModel, ResolvedDrawing};
+use super::order::Loads;
+use super::outlook::{Outlook, Work};
+use super::sample::{self, Sampling, Shape, book};
 use super::session::Session;
 use super::tune::{self, Tuning};
 use super::{Prepared, work_off};
@@ -49,6 +51,10 @@ pub fn run(line: &CommandLine<StoryFlags>) -> Result<()> {
 struct Book {
     job: StoryJob,
     model: Rc<LocatedModel>,
+    /// How its scenes are drawn.
+    drawing: ResolvedDrawing,
+    /// The base words of each scene's cast.
+    words: Vec<Vec<String>>,
     /// What makes each character, in the order of the job's.
     makings: Vec<Making>,
     scenes: Vec<BookScene>,
@@ -79,6 +85,24 @@ impl Making {
         }
     }
 
+    /// Adds what is known of what is missing of it; its pictures have the size of `drawing` unless they are there.
+    fn add_to(&self, outlook: &mut Outlook, drawing: &ResolvedDrawing) -> Result<()> {
+        match self {
+            Making::Given(_) => {}
+            Making::Described {
+                tuning: Some(tuning),
+                ..
+            } => outlook.join(tuning.outlook()?),
+            Making::Described { base, tune, .. } => {
+                outlook.join(base.outlook()?);
+                let (rows, at_once) = tune::rows_before(tune, base.num_images());
+                let size = (drawing.width, drawing.height);
+                outlook.add_tuning(size, tune.max_steps, rows, at_once)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The files that are still to be written.
     fn files(&self) -> Vec<PathBuf> {
         match self {
@@ -97,6 +121,42 @@ impl Making {
 }
 
 impl Book {
+    /// The scenes as they can be told before their actors are there: each is drawn by itself, and with several
+    /// characters under masks.
+    fn add_scenes(&self, outlook: &mut Outlook) -> Result<()> {
+        let sample = &self.job.sample;
+        let steps = self
+            .model
+            .passes(self.drawing.scheduler, sample.drawing.steps)?;
+        let mut work = Work::default();
+        let mut at_once = 0;
+        for (scene, words) in self.scenes.iter().zip(&self.words) {
+            let (tokenizers, drawing) = (&self.model.tokenizers, &sample.drawing);
+            outlook.add_pair(
+                prompt_pair(drawing, tokenizers, &scene.prompt, words)?,
+                words,
+            );
+            let placed = scene
+                .cast
+                .iter()
+                .filter(|&&i| !self.job.characters[i].is_style);
+            let shape = Shape {
+                is_guided: !scene.cast.is_empty(),
+                has_masks: placed.count() > 1,
+            };
+            let (passes, rows, most) = shape.passes(sample, &steps);
+            work = work.and(Work {
+                pictures: 1,
+                passes,
+                rows,
+                ..Work::default()
+            });
+            at_once = at_once.max(most);
+        }
+        outlook.add_drawing(self.drawing, work, at_once);
+        Ok(())
+    }
+
     fn page(&self) -> PathBuf {
         self.folder().join("index.html")
     }
@@ -147,6 +207,33 @@ impl Prepared for Book {
             "scenes": self.job.sample,
         })
     }
+
+    fn foresee(&self, session: &Session) -> Result<()> {
+        let mut outlook = Outlook::of(&self.model);
+        self.makings
+            .iter()
+            .try_for_each(|making| -> Result<()> { making.add_to(&mut outlook, &self.drawing) })?;
+        match &self.sampling {
+            Some(sampling) => outlook.join(sampling.outlook()?),
+            None => self.add_scenes(&mut outlook)?,
+        }
+        outlook.tell(session, &self.files(), self.folder())
+    }
+
+    fn loads(&self) -> Loads {
+        let given = self
+            .job
+            .characters
+            .iter()
+            .filter_map(|character| match &character.origin {
+                Origin::Actor(path) => Some(path.clone()),
+                Origin::Described(_) => None,
+            });
+        Loads {
+            shared: vec![self.model.key()],
+            reads: given.collect(),
+        }
+    }
 }
 
 fn prepare(session: &Session, mut job: StoryJob) -> Result<Book> {
@@ -173,12 +260,13 @@ fn prepare(session: &Session, mut job: StoryJob) -> Result<Book> {
         .model
         .get_or_insert_with(|| of_actor.to_owned());
     let model = session.locate(&job.sample.model)?;
-    model.resolve(&job.sample.drawing)?;
-    for (number, scene) in (1..).zip(&scenes) {
-        let words: Vec<String> = scene.cast.iter().map(|&i| words[i].to_owned()).collect();
+    let resolved = model.resolve(&job.sample.drawing)?;
+    let own_words = |scene: &BookScene| scene.cast.iter().map(|&i| words[i].to_owned()).collect();
+    let words: Vec<Vec<String>> = scenes.iter().map(own_words).collect();
+    for (number, (scene, words)) in (1..).zip(scenes.iter().zip(&words)) {
         let drawing = &job.sample.drawing;
-        prompt_pair(drawing, &model.tokenizers, &scene.prompt, &words)
-            .and_then(|pair| model.check_prompt(&pair.prompt, &words, &session.reporter))
+        prompt_pair(drawing, &model.tokenizers, &scene.prompt, words)
+            .and_then(|pair| model.check_prompt(&pair.prompt, words, &session.reporter))
             .with_context(|| format!("scene {number}"))
             .with_context(place)?;
     }
@@ -201,6 +289,8 @@ fn prepare(session: &Session, mut job: StoryJob) -> Result<Book> {
     Ok(Book {
         job,
         model,
+        drawing: resolved,
+        words,
         makings,
         scenes,
         sampling,

@@ -6,6 +6,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::manifest::Manifest;
+use super::order::Loads;
 use super::picture::save_table;
 use super::sample::{Sampling, Stage, draw_missing, restore_rows};
 use super::session::Session;
@@ -54,6 +55,19 @@ impl Prepared for Sweep {
             "columns": self.job.columns,
             "first_cell": self.cells[0].settings(),
         })
+    }
+
+    fn foresee(&self, session: &Session) -> Result<()> {
+        let mut cells = self.cells.iter().map(Sampling::outlook);
+        let mut outlook = cells.next().expect("a sweep has a cell")?;
+        for cell in cells {
+            outlook.join(cell?);
+        }
+        outlook.tell(session, &self.files(), &self.job.output_dir)
+    }
+
+    fn loads(&self) -> Loads {
+        self.cells[0].loads()
     }
 }
 

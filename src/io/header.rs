@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use safetensors::SafeTensors;
 use safetensors::tensor::Metadata;
 
 use crate::error::usage;
@@ -71,6 +72,16 @@ impl Header {
         if expected != whole {
             return Err(broken(format!("{whole} bytes, expected {expected}")));
         }
+        Ok(Header::of(&header))
+    }
+
+    /// The header of a whole file in memory; `None` where it is no safetensors file.
+    pub fn of_bytes(bytes: &[u8]) -> Option<Header> {
+        let (_, header) = SafeTensors::read_metadata(bytes).ok()?;
+        Some(Header::of(&header))
+    }
+
+    fn of(header: &Metadata) -> Header {
         let mut metadata: Vec<(String, String)> =
             header.metadata().clone().into_iter().flatten().collect();
         metadata.sort();
@@ -85,7 +96,7 @@ impl Header {
             })
             .collect();
         tensors.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(Header { metadata, tensors })
+        Header { metadata, tensors }
     }
 }
 

@@ -7,6 +7,8 @@
 
 mod cache;
 mod fetch;
+mod known;
+mod licence;
 mod listing;
 mod settings;
 mod transfer;
@@ -23,10 +25,12 @@ use hf_hub::{Repo, RepoType};
 
 pub(super) use cache::files_under;
 use cache::{CachedRepo, is_commit};
+pub use licence::Licence;
 use listing::Listing;
 pub use settings::{HubSettings, PUBLIC_ENDPOINT, Patience, Report, Token};
 use transfer::Order;
 use trouble::{Question, Trouble};
+pub use verify::human_size;
 
 use crate::error::{model, usage};
 

@@ -4,6 +4,8 @@
 //! All have, or are seen in, diffusers' layout: `model_index.json` and a folder for each component. Weights
 //! are safetensors; pickled ones are refused, for reading them runs code.
 
+mod needed;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -24,6 +26,7 @@ use super::toy;
 use crate::error::{model, usage};
 
 pub use super::model_layout::TOY;
+pub use needed::{NeededFile, Needs};
 
 /// Which model, and how to get at it.
 #[derive(Clone, Debug, Default)]
@@ -201,18 +204,22 @@ impl ModelFiles {
             let found = file.weights(component).map(|blob| vec![blob]);
             return found.ok_or_else(|| self.no_weights(component));
         }
+        let (_, names) = self.weight_names(component)?;
+        names.iter().map(|name| self.fetch(name)).collect()
+    }
+
+    /// The paths of the files that a component's weights are in, and before them that of their index where
+    /// there are several.
+    fn weight_names(&self, component: &str) -> Result<(Option<String>, Vec<String>)> {
         let candidates = candidates(component, self.variant.as_deref());
         let Some(index) = self.find(&candidates)? else {
             return Err(self.no_weights(component));
         };
         let found = &candidates[index];
         if !found.ends_with(".json") {
-            return Ok(vec![self.fetch(found)?]);
+            return Ok((None, vec![found.clone()]));
         }
-        self.shards(component, found)?
-            .iter()
-            .map(|shard| self.fetch(shard))
-            .collect()
+        Ok((Some(found.clone()), self.shards(component, found)?))
     }
 
     /// A file of the model that is none of a component's weights, such as one adapter among several.

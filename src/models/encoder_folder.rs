@@ -7,8 +7,9 @@ use tch::{Device, Kind};
 
 use super::image_processor::ImageProcessor;
 use crate::io::finite_scan::FiniteScan;
-use crate::io::model_files::ModelFiles;
+use crate::io::model_files::{ModelFiles, NeededFile, Needs};
 use crate::io::weights::{WeightPath, Weights};
+use crate::tokenizer::{OPTIONAL_FILES, REQUIRED_FILES};
 
 /// The folder among a model's files.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +59,21 @@ impl EncoderFolder<'_> {
     /// When it is there and can not be read.
     pub fn optional_text(&self, name: &str) -> Result<Option<String>> {
         self.files.optional_text(&self.path_of(name))
+    }
+
+    /// The files that it is read from, those of a tokenizer too where it has one.
+    ///
+    /// # Errors
+    /// When one is missing, or the hub can not be asked.
+    pub fn needed(&self) -> Result<Vec<NeededFile>> {
+        let mut needs = Needs::of(self.files);
+        needs.require(&self.path_of("config.json"))?;
+        let others = [PREPROCESSOR];
+        for name in others.iter().chain(&REQUIRED_FILES).chain(&OPTIONAL_FILES) {
+            needs.take(&self.path_of(name))?;
+        }
+        needs.weights(self.path)?;
+        Ok(needs.found)
     }
 
     /// The network that `new` makes of the weights, all of whose values have been looked at.

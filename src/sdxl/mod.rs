@@ -4,7 +4,10 @@
 
 pub mod control;
 pub mod denoise;
+pub mod files;
+pub mod latent_colours;
 pub mod load;
+pub mod memory;
 mod network;
 pub mod pipeline;
 pub mod prompt;

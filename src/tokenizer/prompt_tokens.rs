@@ -200,6 +200,12 @@ impl PromptTokens {
         self.weighted.text.get(lost(&self.encoders[0])?..)
     }
 
+    /// For each text encoder, how many tokens the prompt has, those that are cut off too.
+    pub fn token_counts(&self) -> Vec<usize> {
+        let counts = self.encoders.iter().map(|encoder| encoder.places.len());
+        counts.collect()
+    }
+
     /// Places of `word` among the ids of each text encoder: one list for each time the prompt holds
     /// the word as a whole, whatever its case, W places each. Times behind the limit are left out,
     /// for all encoders if for one. Encoders may have different places: behind a "!", which SDXL's

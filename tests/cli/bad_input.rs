@@ -160,8 +160,9 @@ fn a_base_word_behind_the_limit_is_refused_and_a_lost_end_is_told() {
         .says("lies behind the limit of 32 tokens");
     let line = format!("{BASE} -o x --dry-run -p 'a robot, {long}'").replace("-p 'a robot' ", "");
     oneactor(&folder, &line)
-        .exits_with(0)
-        .says("will not see the end of this one");
+        .exits_with(2)
+        .says("will not see the end of this one")
+        .says("1 of 1 prompts would be cut");
 }
 
 #[test]

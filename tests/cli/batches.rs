@@ -3,7 +3,11 @@
 use std::fs;
 use std::path::Path;
 
-use crate::{Run, folder, folder_with_actor, json, names, oneactor, program};
+use oneactor::io::blob::Blob;
+use oneactor::io::toy;
+use serde_json::json;
+
+use crate::{Run, folder, folder_with_actor, json as read_json, names, oneactor, program};
 
 fn write(folder: &Path, text: &str) {
     fs::write(folder.join("batch.json"), text).expect("the folder is writable");
@@ -28,7 +32,10 @@ fn a_batch_does_every_job_with_one_loaded_model() {
         "{}",
         run.stderr
     );
-    assert_eq!(json(&folder.join("b/base.json"))["parameters"]["seed"], 5);
+    assert_eq!(
+        read_json(&folder.join("b/base.json"))["parameters"]["seed"],
+        5
+    );
     oneactor(&folder, "generate-base --config batch.json")
         .exits_with(0)
         .writes_nothing();
@@ -45,7 +52,7 @@ fn flags_win_over_environment_over_job_over_defaults() {
         let mut command = program(&folder, arguments.split(' '));
         command.envs(variables.iter().copied());
         Run::of(command.output().expect("the program starts")).exits_with(0);
-        json(&folder.join("a/base.json"))["parameters"]["steps"].clone()
+        read_json(&folder.join("a/base.json"))["parameters"]["steps"].clone()
     };
     let line = "generate-base --config batch.json --overwrite";
     assert_eq!(steps(line, &[]), 3);
@@ -181,4 +188,73 @@ fn the_batches_of_this_repository_are_good() {
             .exits_with(2)
             .says("there is no");
     }
+}
+
+/// The toy as a folder, which the program takes for another model.
+fn write_toy(folder: &Path) {
+    for name in toy::names().filter(|name| !name.starts_with("clip/")) {
+        let Some(Blob::Embedded { bytes, .. }) = toy::file(name) else {
+            panic!("the toy is in the binary");
+        };
+        let path = folder.join(name);
+        fs::create_dir_all(path.parent().expect("it is below the folder")).expect("writable");
+        fs::write(path, bytes).expect("the folder is writable");
+    }
+}
+
+#[test]
+fn jobs_are_sorted_so_that_each_model_is_loaded_once_and_draw_the_same() {
+    let folder = folder("sorted");
+    write_toy(&folder.join("other"));
+    let job = |(i, model): (usize, &str)| {
+        let word = ["robot", "cat"][i / 2];
+        json!({"model": model, "seed": 10 * i, "output_dir": format!("{i}"), "prompt": format!("a {word}"), "subject": word})
+    };
+    let jobs: Vec<_> = ["toy", "other", "toy", "other"]
+        .into_iter()
+        .enumerate()
+        .map(job)
+        .collect();
+    let batch = json!({"defaults": {"num_images": 2, "steps": 2}, "jobs": jobs});
+    write(&folder, &batch.to_string());
+    let run = oneactor(&folder, "generate-base --config batch.json").exits_with(0);
+    for name in ["toy", "other"] {
+        let loads = run.stderr.matches(&format!("loading {name} on")).count();
+        assert_eq!(loads, 1, "{}", run.stderr);
+    }
+    let place = |job: usize| run.stderr.find(&format!("job {job} of batch.json:"));
+    assert!(place(1) < place(3) && place(3) < place(2) && place(2) < place(4));
+    // As each job draws by itself.
+    for (i, word) in ["robot", "robot", "cat", "cat"].into_iter().enumerate() {
+        let model = ["toy", "other"][i % 2];
+        let alone = format!(
+            "generate-base --model {model} -p 'a {word}' --subject {word} --num-images 2 --steps 2 --seed {} -o alone{i}",
+            10 * i
+        );
+        oneactor(&folder, &alone).exits_with(0);
+        for name in ["base/00.png", "base/01.png", "base.safetensors"] {
+            let [a, b] = [format!("{i}"), format!("alone{i}")]
+                .map(|out| fs::read(folder.join(out).join(name)));
+            assert!(a.expect("drawn") == b.expect("drawn"), "{i}/{name}");
+        }
+    }
+    // What is missing of one is drawn again, and a part has the jobs that it has in the file.
+    fs::remove_file(folder.join("1/base/01.png")).expect("it is drawn");
+    let again = oneactor(&folder, "generate-base --config batch.json").exits_with(0);
+    assert!(
+        !again.stdout.contains("0/base") && again.stdout.contains("1/base/01.png"),
+        "{}",
+        again.stdout
+    );
+    let part = "generate-base --config batch.json --overwrite --shard 2/2 --dry-run";
+    let part = oneactor(&folder, part).exits_with(0);
+    let folders: Vec<&str> = part.paths().iter().map(|path| &path[..1]).collect();
+    assert!(
+        folders.contains(&"1") && folders.contains(&"3"),
+        "{folders:?}"
+    );
+    assert!(
+        !folders.contains(&"0") && !folders.contains(&"2"),
+        "{folders:?}"
+    );
 }

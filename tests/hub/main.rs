@@ -9,6 +9,7 @@ mod cache;
 #[path = "../common/mod.rs"]
 mod common;
 mod download;
+mod fetch;
 mod ip_adapter;
 mod moved;
 mod places;

@@ -65,6 +65,8 @@ pub struct Repository {
     pub files: BTreeMap<String, Vec<u8>>,
     pub commit: String,
     pub gated: bool,
+    /// As its card names it.
+    pub licence: Option<&'static str>,
 }
 
 #[derive(Default)]
@@ -130,6 +132,7 @@ impl FakeHub {
             files,
             commit: COMMIT.to_owned(),
             gated: false,
+            licence: None,
         };
         self.state().repositories.insert(id.to_owned(), repository);
     }
@@ -381,6 +384,7 @@ fn listing(id: &str, repository: &Repository) -> serde_json::Value {
     serde_json::json!({
         "id": id, "sha": repository.commit, "private": false, "gated": gated,
         "siblings": siblings, "tags": [], "downloads": 0,
+        "cardData": repository.licence.map(|name| serde_json::json!({"license": name, "tags": ["x"]})),
     })
 }
 

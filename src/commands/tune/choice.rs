@@ -62,6 +62,9 @@ pub(in super::super) fn describe_auto(
     ));
 }
 
+/// The paper's K (Sec. 4).
+pub(super) const NUM_AUXILIARY: usize = 3;
+
 /// K: the paper's 3 where the flags name none, or all there are.
 pub(super) fn num_auxiliary(job: &TuneJob, base: &BaseSet) -> Result<usize> {
     let images = base.num_base_images();
@@ -76,7 +79,7 @@ pub(super) fn num_auxiliary(job: &TuneJob, base: &BaseSet) -> Result<usize> {
         None => images - 1,
     };
     match job.num_auxiliary {
-        None => Ok(most.min(3)),
+        None => Ok(most.min(NUM_AUXILIARY)),
         Some(count) if count <= most => Ok(count),
         Some(count) => Err(usage(format!(
             "--num-auxiliary: found {count}, expected at most {most}, for there are {images} base \

@@ -23,7 +23,7 @@ use crate::sdxl::Backbone;
 /// Refuses base images that a baseline can not be tuned on.
 ///
 /// # Errors
-/// When they show several subjects.
+/// When they show several subjects, or are too few.
 pub(super) fn check(job: &TuneJob, base: &BaseSet) -> Result<()> {
     let (name, dir) = (job.method.name(), job.dir.display());
     let words = &base.facts.base_words;
@@ -32,6 +32,12 @@ pub(super) fn check(job: &TuneJob, base: &BaseSet) -> Result<()> {
             "--method {name}: {dir} shows {} subjects ({}), expected one base word: draw base images of one subject",
             words.len(),
             words.join(", ")
+        )));
+    }
+    let images = base.num_base_images();
+    if job.method == Method::DreamboothLora && job.target_image.is_none() && images < 2 {
+        return Err(usage(format!(
+            "--method {name}: {dir} holds {images} base image, expected at least 2: those beside the target are the prior"
         )));
     }
     Ok(())
@@ -55,6 +61,19 @@ pub(super) fn settings(job: &TuneJob, num_auxiliary: usize) -> Settings {
     };
     value.as_object().cloned().unwrap_or_default()
 }
+
+/// Rows of a step, and how many of them pass the U-Net at once.
+pub(super) fn rows(job: &TuneJob, num_auxiliary: usize) -> (usize, usize) {
+    let rows = match job.method {
+        Method::TextualInversion => textual_inversion::ROWS as usize,
+        Method::DreamboothLora => DREAMBOOTH_ROWS,
+        _ => num_auxiliary + 2,
+    };
+    (rows, job.micro_batch.unwrap_or(rows))
+}
+
+/// An image of the subject and one of the prior.
+const DREAMBOOTH_ROWS: usize = 2;
 
 /// What is learnt, before its first step.
 ///
@@ -86,7 +105,9 @@ pub(super) fn learner<'a>(
             let lesson = lesson(textual_inversion::ROWS as usize);
             Box::new(Inversion::new(backbone, base, &lesson)?)
         }
-        Method::DreamboothLora => Box::new(DreamBooth::new(backbone, base, &lesson(2))?),
+        Method::DreamboothLora => {
+            Box::new(DreamBooth::new(backbone, base, &lesson(DREAMBOOTH_ROWS))?)
+        }
         _ => {
             let options = TuneOptions {
                 target: tuning.target,

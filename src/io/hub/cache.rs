@@ -63,6 +63,11 @@ impl CachedRepo {
         path.is_file().then_some(path)
     }
 
+    /// Where the file `name` of `commit` lies once it is complete.
+    pub(super) fn place_of(&self, commit: &str, name: &str) -> PathBuf {
+        self.snapshot(commit).join(name)
+    }
+
     /// All complete files of `commit`.
     pub(super) fn files(&self, commit: &str) -> Vec<String> {
         files_under(&self.snapshot(commit))

@@ -6,6 +6,7 @@ use std::io;
 use serde::Deserialize;
 
 use super::cache::is_commit;
+use super::licence::LicenceFields;
 use super::trouble::Trouble;
 use super::verify::is_sha256;
 
@@ -15,6 +16,8 @@ pub(super) struct Listing {
     pub(super) files: BTreeMap<String, RemoteFile>,
     /// Whether anyone may fetch them.
     pub(super) open: bool,
+    /// What the repository's card says of its licence.
+    card: LicenceFields,
     /// Why this is only what the cache has, where the hub could not be asked.
     pub(super) unasked: Option<String>,
 }
@@ -37,6 +40,7 @@ impl Listing {
         Self {
             files: files.collect(),
             open: false,
+            card: LicenceFields::default(),
             unasked: Some(reason),
         }
     }
@@ -51,9 +55,15 @@ impl Listing {
         let listing = Self {
             open: !info.private && matches!(info.gated, None | Some(Gated::Flag(false))),
             files: info.siblings.into_iter().map(Sibling::read).collect(),
+            card: info.card_data.unwrap_or_default(),
             unasked: None,
         };
         Ok((info.sha, listing))
+    }
+
+    /// What the hub has told of the licence, if anything.
+    pub(super) fn licence(&self) -> Option<LicenceFields> {
+        (!self.card.is_empty()).then(|| self.card.clone())
     }
 }
 
@@ -65,6 +75,7 @@ pub(super) struct Info {
     #[serde(default)]
     private: bool,
     gated: Option<Gated>,
+    card_data: Option<LicenceFields>,
     siblings: Vec<Sibling>,
 }
 

@@ -52,7 +52,7 @@ fn hash(path: &Path) -> std::io::Result<String> {
 }
 
 /// `5.14 GB`, `167.3 MB`, `1 kB`: decimal units, as the hub's pages show them.
-pub(super) fn human_size(bytes: u64) -> String {
+pub fn human_size(bytes: u64) -> String {
     let size = bytes as f64;
     match bytes {
         1_000_000_000.. => format!("{:.2} GB", size / 1e9),

@@ -1,0 +1,77 @@
+//! Flags of `fetch`.
+
+use clap::Args;
+use clap::builder::BoolishValueParser;
+
+use super::{Format, RunFlags};
+
+/// Flags of `fetch`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct FetchFlags {
+    /// Repositories of Hugging Face: models that draw, and those that the flags of other commands name, such
+    /// as ControlNets, VAEs and the encoders of evaluate
+    #[arg(value_name = "MODEL", required = true)]
+    pub models: Vec<String>,
+
+    /// Fetch nothing but this file of the one MODEL, such as a LoRA; may be given several times
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["variant", "vae", "controlnet", "ip_adapter", "image_encoder"])]
+    pub file: Vec<String>,
+
+    /// Weight files to prefer, for instance fp16: name.fp16.safetensors; say it here as in the commands that will
+    /// draw [default: the plain files]
+    #[arg(long, value_name = "NAME")]
+    pub variant: Option<String>,
+
+    /// Branch, tag or commit of the one MODEL [default: main]
+    #[arg(long, value_name = "REVISION")]
+    pub revision: Option<String>,
+
+    /// The VAE that --vae of other commands will name; the models' own are not fetched then
+    #[arg(long, value_name = "ID")]
+    pub vae: Option<String>,
+
+    /// A ControlNet that --controlnet will name beside these models, in their variant; may be given several times
+    #[arg(long, value_name = "ID")]
+    pub controlnet: Vec<String>,
+
+    /// The IP-Adapter that sample --method ip-adapter will use with these models, such as h94/IP-Adapter, and its
+    /// image encoder
+    #[arg(long, value_name = "ID")]
+    pub ip_adapter: Option<String>,
+
+    /// Another image encoder for --ip-adapter
+    #[arg(long, value_name = "ID", requires = "ip_adapter")]
+    pub image_encoder: Option<String>,
+
+    /// Fetch nothing; fail unless all is on this machine [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_parser = BoolishValueParser::new(),
+          hide_possible_values = true)]
+    pub offline: Option<bool>,
+
+    /// How files are listed on stdout: paths, or one JSON object a line
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+
+    /// No progress, only warnings and errors
+    #[arg(short, long)]
+    pub quiet: bool,
+
+    /// List what would be fetched and how large it is, then stop; of the files only the small ones that name the
+    /// others are fetched
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+impl FetchFlags {
+    /// As flags of a run.
+    pub fn run(&self) -> RunFlags {
+        RunFlags {
+            format: self.format,
+            quiet: self.quiet,
+            dry_run: self.dry_run,
+            shard: Some("1/1".to_owned()),
+            ..RunFlags::default()
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! `fetch`: what the commands would read of a model, in the cache before it is needed.
+
+mod parts;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::session::Session;
+use super::{Prepared, work_off};
+use crate::cli::FetchFlags;
+use crate::config::Planned;
+use crate::error::usage;
+use crate::io::hub::human_size;
+use crate::io::model_files::{ModelFiles, NeededFile, TOY};
+use crate::sdxl::Pipeline;
+use crate::sdxl::prompt::Tokenizers;
+use parts::{Finder, Part, wanted};
+
+/// Fetches what the flags name, one repository after the other.
+///
+/// # Errors
+/// See `work_off`.
+pub fn run(flags: &FetchFlags) -> Result<()> {
+    let session = Session::start("fetch", &flags.run())?;
+    if let (Some(revision), [_, _, ..]) = (&flags.revision, &flags.models[..]) {
+        return Err(usage(format!(
+            "--revision {revision}: found {} models, expected one, for a revision is of one repository",
+            flags.models.len()
+        )));
+    }
+    let wanted = wanted(flags);
+    let several = wanted.len() > 1;
+    let planned = wanted.into_iter().map(|wanted| Planned {
+        place: several.then(|| wanted.title()),
+        job: Ok(wanted),
+    });
+    let planned = planned.collect();
+    let finder = Finder {
+        flags,
+        quiet: session.reporter.is_quiet(),
+    };
+    let prepare = |_: &Session, wanted| {
+        Ok(Fetching {
+            parts: finder.find(&wanted)?,
+        })
+    };
+    work_off(&session, planned, prepare, execute)
+}
+
+/// What one flag's name comes to.
+struct Fetching {
+    parts: Vec<Part>,
+}
+
+impl Prepared for Fetching {
+    fn folder(&self) -> &Path {
+        Path::new("")
+    }
+
+    /// The cache is made for several writers.
+    fn only_reads(&self) -> bool {
+        true
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        let needed = self.parts.iter().flat_map(|part| &part.needed);
+        needed.filter_map(|file| file.path.clone()).collect()
+    }
+
+    fn settings(&self) -> Value {
+        let name = |part: &Part| (part.files.name().to_owned(), json!(part.files.revision()));
+        Value::Object(self.parts.iter().map(name).collect())
+    }
+
+    fn foresee(&self, session: &Session) -> Result<()> {
+        self.parts.iter().for_each(|part| {
+            let Some(repository) = part.files.repository() else {
+                return tell_of_local(session, &part.files);
+            };
+            for file in &part.needed {
+                let status = match file.missing {
+                    Some(0) => "present",
+                    _ => "planned",
+                };
+                part.list(session, repository, file, status);
+            }
+            let missing = sum(&part.needed, |file| file.missing);
+            let large = match missing {
+                0 => "all are in the cache".to_owned(),
+                bytes => format!("{} to be fetched", human_size(bytes)),
+            };
+            session
+                .reporter
+                .note(&format!("{}; {large}", part.summary(repository)));
+            part.tell_licence(session, repository, "planned", 0);
+        });
+        Ok(())
+    }
+}
+
+fn sum(files: &[NeededFile], bytes: impl Fn(&NeededFile) -> Option<u64>) -> u64 {
+    files.iter().filter_map(bytes).sum()
+}
+
+impl Part {
+    fn list(&self, session: &Session, repository: &str, file: &NeededFile, status: &str) {
+        let facts = json!({
+            "repository": repository,
+            "revision": self.files.revision(),
+            "name": file.name,
+            "bytes": file.bytes,
+        });
+        let path = file
+            .path
+            .as_deref()
+            .expect("a repository's files have paths");
+        session.list(path, "file", status, facts);
+    }
+
+    fn summary(&self, repository: &str) -> String {
+        format!(
+            "{repository} at {}: {} files, {}",
+            self.files.revision().unwrap_or_default(),
+            self.needed.len(),
+            human_size(sum(&self.needed, |file| file.bytes))
+        )
+    }
+
+    /// The licence as a note, or with all that is known of the model as an object.
+    fn tell_licence(&self, session: &Session, repository: &str, status: &str, fetched: u64) {
+        let Some((texts, licence)) = self.files.licence() else {
+            return;
+        };
+        let text = self.needed.iter().find(|file| texts.contains(&file.name));
+        let text = text.and_then(|file| file.path.as_deref());
+        let name = licence.name.as_deref();
+        let here = text
+            .filter(|path| path.is_file())
+            .map_or_else(String::new, |path| {
+                format!(", and here as {}", path.display())
+            });
+        session.reporter.note(&match name {
+            Some(name) => format!(
+                "licence of {repository}: {name}; it stands in full at {}{here}",
+                licence.link
+            ),
+            None => format!(
+                "the licence of {repository} is not told here, look at {}{here}",
+                licence.link
+            ),
+        });
+        session.list_object(
+            "model",
+            status,
+            json!({
+                "path": self.files.cache_folder(),
+                "repository": repository,
+                "revision": self.files.revision(),
+                "files": self.needed.len(),
+                "bytes": sum(&self.needed, |file| file.bytes),
+                "fetched_bytes": fetched,
+                "licence": {"name": name, "link": licence.link, "path": text},
+            }),
+        );
+    }
+}
+
+fn tell_of_local(session: &Session, files: &ModelFiles) {
+    let name = files.name();
+    session.reporter.note(&match name {
+        TOY => format!("{name} is inside this program: there is nothing to fetch"),
+        _ if files.single_file().is_some() => {
+            format!("{name} is a file on this machine: of it only CLIP's vocabulary may have to be fetched")
+        }
+        _ => format!("{name} is a folder on this machine: there is nothing to fetch"),
+    });
+}
+
+fn execute(session: &Session, fetching: Fetching) -> Result<()> {
+    for part in &fetching.parts {
+        let Some(repository) = part.files.repository() else {
+            tell_of_local(session, &part.files);
+            if part.files.single_file().is_some() {
+                Tokenizers::load(&part.files, Pipeline::of(&part.files)?)?;
+            }
+            continue;
+        };
+        let mut fetched = 0;
+        for file in &part.needed {
+            session.signals.check()?;
+            let path = file.path.as_deref();
+            let is_here = path.is_some_and(Path::is_file);
+            part.files.path_of(&file.name)?;
+            fetched += file.missing.or(file.bytes).unwrap_or(0);
+            let status = if is_here { "present" } else { "fetched" };
+            part.list(session, repository, file, status);
+        }
+        session.reporter.note(&format!(
+            "{}, of them {} fetched now; all are in the cache",
+            part.summary(repository),
+            human_size(fetched)
+        ));
+        part.tell_licence(session, repository, "fetched", fetched);
+    }
+    Ok(())
+}

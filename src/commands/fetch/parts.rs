@@ -1,0 +1,234 @@
+//! What the flags of `fetch` name, and which files that comes to.
+
+use std::rc::Rc;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::super::located::find;
+use crate::baselines::ip_adapter::needed_files;
+use crate::cli::FetchFlags;
+use crate::error::{model, usage};
+use crate::io::ip_adapter::{self, IpAdapterFiles};
+use crate::io::model_files::{ModelFiles, ModelOptions, NeededFile, Needs};
+use crate::models::encoder_folder::EncoderFolder;
+use crate::sdxl::Pipeline;
+use crate::sdxl::control::controlnet_config;
+use crate::sdxl::files::{network_files, pipeline_files, vae_files};
+
+/// What a flag names.
+pub(super) enum Wanted<'a> {
+    Model(&'a str),
+    Files(&'a str),
+    Vae(&'a str),
+    ControlNet(&'a str),
+    /// The adapter for this model.
+    IpAdapter(&'a str, &'a str),
+}
+
+impl Wanted<'_> {
+    pub(super) fn title(&self) -> String {
+        match self {
+            Wanted::Model(name) | Wanted::Files(name) => (*name).to_owned(),
+            Wanted::Vae(name) => format!("--vae {name}"),
+            Wanted::ControlNet(name) => format!("--controlnet {name}"),
+            Wanted::IpAdapter(name, model) => format!("--ip-adapter {name} for {model}"),
+        }
+    }
+}
+
+pub(super) fn wanted(flags: &FetchFlags) -> Vec<Wanted<'_>> {
+    let names = || flags.models.iter().map(String::as_str);
+    if !flags.file.is_empty() {
+        return names().map(Wanted::Files).collect();
+    }
+    let mut wanted: Vec<Wanted> = names().map(Wanted::Model).collect();
+    wanted.extend(flags.vae.as_deref().map(Wanted::Vae));
+    wanted.extend(flags.controlnet.iter().map(|name| Wanted::ControlNet(name)));
+    if let Some(adapter) = &flags.ip_adapter {
+        wanted.extend(names().map(|model| Wanted::IpAdapter(adapter, model)));
+    }
+    wanted
+}
+
+/// Files of one model or network.
+pub(super) struct Part {
+    pub(super) files: Rc<ModelFiles>,
+    pub(super) needed: Vec<NeededFile>,
+}
+
+/// Finds out which files a name comes to. Of a repository the small files that tell it are fetched.
+pub(super) struct Finder<'a> {
+    pub(super) flags: &'a FetchFlags,
+    pub(super) quiet: bool,
+}
+
+impl Finder<'_> {
+    /// The files of what a flag names, with the licence's.
+    ///
+    /// # Errors
+    /// When there is no such repository, or a file is missing.
+    pub(super) fn find(&self, wanted: &Wanted) -> Result<Vec<Part>> {
+        let mut parts = match wanted {
+            Wanted::Model(name) => vec![self.model(name)?],
+            Wanted::Files(name) => vec![self.files(name)?],
+            Wanted::Vae(name) => {
+                let files = self.locate(name, None, None)?;
+                vec![Part::new(files, vae_files)?]
+            }
+            Wanted::ControlNet(name) => {
+                let files = self.locate(name, self.flags.variant.as_ref(), None)?;
+                controlnet_config(&files)?;
+                vec![Part::new(files, |files| network_files(files, ""))?]
+            }
+            Wanted::IpAdapter(adapter, model) => self.ip_adapter(adapter, model)?,
+        };
+        parts.iter_mut().try_for_each(Part::add_licence)?;
+        Ok(parts)
+    }
+
+    fn locate(
+        &self,
+        name: &str,
+        variant: Option<&String>,
+        revision: Option<&String>,
+    ) -> Result<ModelFiles> {
+        let options = ModelOptions {
+            model: name.to_owned(),
+            variant: variant.cloned(),
+            revision: revision.cloned(),
+            offline: self.flags.offline == Some(true),
+        };
+        find(&options, self.quiet)
+    }
+
+    fn files(&self, name: &str) -> Result<Part> {
+        let files = self.locate(name, None, self.flags.revision.as_ref())?;
+        Part::new(files, |files| {
+            let mut needs = Needs::of(files);
+            for file in &self.flags.file {
+                needs.require(file).context("--file")?;
+            }
+            Ok(needs.found)
+        })
+    }
+
+    fn model(&self, name: &str) -> Result<Part> {
+        let (variant, revision) = (self.flags.variant.as_ref(), self.flags.revision.as_ref());
+        let files = self.locate(name, variant, revision)?;
+        let kind = kind_of(&files)?;
+        if let (Some(revision), false) = (revision, kind == Kind::Pipeline) {
+            return Err(usage(format!(
+                "--revision {revision}: {name} is no model that draws, and no flag takes another revision of it: leave \
+                 it out"
+            )));
+        }
+        // As the commands look for them that read it: `--vae` and the encoders of evaluate without a variant.
+        let files = match kind {
+            Kind::Vae | Kind::Encoder if variant.is_some() => self.locate(name, None, None)?,
+            _ => files,
+        };
+        Part::new(files, |files| match kind {
+            Kind::Pipeline => {
+                let parts = pipeline_files(files, self.flags.vae.is_some())?;
+                Ok(parts.into_iter().flat_map(|(_, files)| files).collect())
+            }
+            Kind::Vae => vae_files(files),
+            Kind::ControlNet => network_files(files, ""),
+            Kind::Encoder => EncoderFolder { files, path: "" }.needed(),
+        })
+    }
+
+    /// Adapter and image encoder for the kind of this model.
+    fn ip_adapter(&self, adapter: &str, model: &str) -> Result<Vec<Part>> {
+        let variant = self.flags.variant.as_ref();
+        let of_model = self.locate(model, variant, self.flags.revision.as_ref())?;
+        let layout = match Pipeline::of(&of_model)? {
+            Pipeline::StableDiffusionXl => ip_adapter::SDXL,
+            Pipeline::StableDiffusion => ip_adapter::STABLE_DIFFUSION,
+        };
+        let encoder = self.flags.image_encoder.as_deref();
+        let found =
+            IpAdapterFiles::locate(Some(adapter), encoder, (model, layout), &|name: &str| {
+                self.locate(name, variant, None)
+            })?;
+        let parts = needed_files(&found)?.into_iter();
+        Ok(parts
+            .map(|(files, needed)| Part { files, needed })
+            .collect())
+    }
+}
+
+impl Part {
+    fn new(
+        files: ModelFiles,
+        needed: impl Fn(&ModelFiles) -> Result<Vec<NeededFile>>,
+    ) -> Result<Self> {
+        // Of what lies here nothing is to be fetched.
+        let needed = match files.repository() {
+            Some(_) => needed(&files)?,
+            None => Vec::new(),
+        };
+        Ok(Self {
+            needed,
+            files: Rc::new(files),
+        })
+    }
+
+    /// README and licence are fetched too: whoever has the model has its licence.
+    fn add_licence(&mut self) -> Result<()> {
+        if self.files.repository().is_none() {
+            return Ok(());
+        }
+        let mut needs = Needs::of(&self.files);
+        needs.take("README.md")?;
+        let (texts, _) = self.files.licence().unwrap_or_default();
+        for text in texts {
+            needs.take(&text)?;
+        }
+        // An empty file has no range that could be asked for, and tells nothing.
+        needs.found.retain(|file| file.bytes != Some(0));
+        self.needed.extend(needs.found);
+        Ok(())
+    }
+}
+
+/// What a repository is.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Pipeline,
+    Vae,
+    ControlNet,
+    /// One of those that measure or see.
+    Encoder,
+}
+
+/// Names of the encoders in `config.json`, as `model_type`.
+const ENCODERS: [&str; 5] = ["clip", "clip_vision_model", "vit", "dinov2", "sam"];
+
+fn kind_of(files: &ModelFiles) -> Result<Kind> {
+    if files.optional_text("model_index.json")?.is_some() {
+        Pipeline::of(files)?;
+        return Ok(Kind::Pipeline);
+    }
+    let name = files.name();
+    if files.optional_text("config.json")?.is_none() {
+        return Err(model(format!(
+            "{name} has neither model_index.json nor config.json: name the files that are wanted of it with --file, \
+             or an IP-Adapter with --ip-adapter beside the model that it is for"
+        )));
+    }
+    let config: Value = files.json("config.json")?;
+    let class = config["_class_name"].as_str().unwrap_or_default();
+    let kind = config["model_type"].as_str().unwrap_or_default();
+    match (class, kind) {
+        ("AutoencoderKL", _) => Ok(Kind::Vae),
+        ("ControlNetModel", _) => controlnet_config(files).map(|_| Kind::ControlNet),
+        (_, kind) if ENCODERS.contains(&kind) => Ok(Kind::Encoder),
+        _ => Err(model(format!(
+            "{name}: config.json: found _class_name \"{class}\" and model_type \"{kind}\", expected AutoencoderKL, \
+             ControlNetModel or one of {}: no command reads this network; --file fetches single files",
+            ENCODERS.join(", ")
+        ))),
+    }
+}

@@ -1,0 +1,91 @@
+//! In which order the jobs of a batch are done: those that share what is loaded follow each other. No
+//! picture depends on it, for each follows from its own job and seed.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use super::Prepared;
+use super::session::Session;
+
+/// What a job loads and reads.
+#[derive(Default)]
+pub(super) struct Loads {
+    /// What is loaded for it, the dearest first: the model with its LoRAs, what stands beside it, the actors. Equal
+    /// texts are equal things.
+    pub shared: Vec<String>,
+    /// Files that it reads when its turn comes.
+    pub reads: Vec<PathBuf>,
+}
+
+/// A job that is ready, with its place in the batch file.
+pub(super) type Ready<P> = (P, Option<String>);
+
+/// The jobs in the order in which the least is loaded; those that are alike in this stay as they were. Where one
+/// reads what another will write, all stay as they were.
+pub(super) fn ordered<P: Prepared>(session: &Session, ready: Vec<Ready<P>>) -> Vec<Ready<P>> {
+    let loads: Vec<Loads> = ready.iter().map(|(job, _)| job.loads()).collect();
+    let ranks = ranks(&loads);
+    if ranks.is_sorted() {
+        return ready;
+    }
+    let written: HashSet<PathBuf> = ready
+        .iter()
+        .flat_map(|(job, _)| job.files())
+        .map(|path| absolute(&path))
+        .collect();
+    let mut reads = loads.iter().flat_map(|loads| &loads.reads);
+    if reads.any(|path| written.contains(&absolute(path))) {
+        session
+            .reporter
+            .detail("jobs are done in their order, for some read what others write");
+        return ready;
+    }
+    let mut ranked: Vec<_> = ranks.into_iter().zip(ready).collect();
+    ranked.sort_by(|(a, _), (b, _)| a.cmp(b));
+    session
+        .reporter
+        .note("jobs that share models and actors are done one after the other, not in the order of the file");
+    ranked.into_iter().map(|(_, job)| job).collect()
+}
+
+/// For each job, of each thing that it loads, the first job that has loaded the same up to there.
+fn ranks(loads: &[Loads]) -> Vec<Vec<usize>> {
+    let mut first: HashMap<&[String], usize> = HashMap::new();
+    let mut ranks = Vec::new();
+    for (index, Loads { shared, .. }) in loads.iter().enumerate() {
+        let ends = 1..=shared.len();
+        let rank = ends.map(|end| *first.entry(&shared[..end]).or_insert(index));
+        ranks.push(rank.collect());
+    }
+    ranks
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_with_the_same_model_and_then_the_same_actor_follow_each_other() {
+        let loads = |shared: [&str; 2]| Loads {
+            shared: shared.map(str::to_owned).to_vec(),
+            reads: Vec::new(),
+        };
+        let jobs = [
+            ["a", "x"],
+            ["b", "x"],
+            ["a", "y"],
+            ["b", "y"],
+            ["a", "x"],
+            ["b", "x"],
+        ];
+        let mut order: Vec<(Vec<usize>, usize)> =
+            ranks(&jobs.map(loads)).into_iter().zip(0..).collect();
+        order.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let order: Vec<usize> = order.into_iter().map(|(_, job)| job).collect();
+        assert_eq!(order, [0, 4, 2, 1, 5, 3]);
+    }
+}

@@ -1,0 +1,151 @@
+//! What is known of a job's pictures before they are drawn.
+
+use std::fs;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::super::manifest::Manifest;
+use super::super::outlook::{Measured, Outlook, Work};
+use super::Sampling;
+use super::series::Picture;
+use crate::cli::Method;
+use crate::config::SampleJob;
+
+/// Settings in which pictures differ that take equally long.
+const OF_ONE_PICTURE: [&str; 2] = ["prompt", "seed"];
+
+impl Sampling {
+    /// How the prompts of missing pictures are read, and what drawing these takes.
+    ///
+    /// # Errors
+    /// When a prompt can not be read, or a file of the model is missing.
+    pub(in super::super) fn outlook(&self) -> Result<Outlook> {
+        let mut outlook = Outlook::of(&self.model);
+        let missing = self.missing();
+        let drawing = &self.job.drawing;
+        for picture in &missing {
+            let scene = &picture.scene;
+            let pair = scene.prompt_pair(drawing, &self.model.tokenizers, picture.is_guided)?;
+            outlook.add_pair(pair, scene.guided_words());
+        }
+        if missing.is_empty() {
+            return Ok(outlook);
+        }
+        outlook.add_beside(self.control.as_deref(), self.image_prompt.as_deref())?;
+        let steps = self.model.passes(self.drawing.scheduler, drawing.steps)?;
+        let mut work = Work {
+            is_least: self.job.method == Method::Consistory,
+            ..Work::default()
+        };
+        let alike = |a: &&Picture, b: &&Picture| {
+            (a.is_guided, &a.scene.prompt) == (b.is_guided, &b.scene.prompt)
+        };
+        let mut at_once = 0;
+        for group in missing.chunk_by(alike) {
+            let shape = Shape {
+                is_guided: group[0].is_guided,
+                has_masks: group[0].is_guided && group[0].scene.has_masks(),
+            };
+            for pictures in group.chunks(drawing.batch_size) {
+                let (passes, rows, most) = shape.passes(&self.job, &steps);
+                work.pictures += pictures.len();
+                work.passes += passes;
+                work.rows += rows * pictures.len();
+                at_once = at_once.max(most * pictures.len());
+            }
+        }
+        outlook.add_drawing(self.drawing, work, at_once);
+        outlook.measured = self
+            .by_manifest(&missing)
+            .or_else(|| self.by_base_images(work));
+        Ok(outlook)
+    }
+
+    /// Seconds by the pictures of the folder that follow from the same settings.
+    fn by_manifest(&self, missing: &[&Picture]) -> Option<Measured> {
+        let manifest = Manifest::open_part(&self.job.output_dir, self.shard);
+        let mut seconds = 0.0;
+        for picture in missing {
+            let is_alike = |row: &&Value| {
+                let mut settings = picture.settings.iter();
+                settings.all(|(key, value)| {
+                    OF_ONE_PICTURE.contains(&key.as_str()) || row.get(key) == Some(value)
+                })
+            };
+            let rows = manifest.rows().filter(is_alike);
+            let mut times: Vec<f64> = rows.filter_map(|row| row["seconds"].as_f64()).collect();
+            times.sort_by(f64::total_cmp);
+            seconds += times.get(times.len() / 2)?;
+        }
+        Some(Measured {
+            seconds,
+            source: format!("the pictures in {}", manifest.path().display()),
+        })
+    }
+
+    /// Seconds by the base images of the first actor, where they are of this model and size: their time for a row of the
+    /// U-Net, in which loading is included.
+    fn by_base_images(&self, work: Work) -> Option<Measured> {
+        let path = self.job.actors.first()?.with_file_name("base.json");
+        let base: Value = serde_json::from_str(&fs::read_to_string(&path).ok()?).ok()?;
+        let parameters = &base["parameters"];
+        for key in ["model", "width", "height", "dtype"] {
+            if parameters.get(key)? != self.settings.get(key)? {
+                return None;
+            }
+        }
+        if base["device"] != json!(format!("{:?}", self.model.device)) {
+            return None;
+        }
+        let images = parameters["num_images"].as_f64()?;
+        let guided = parameters["guidance_scale"].as_f64()? > 1.0;
+        let rows = images * parameters["steps"].as_f64()? * if guided { 2.0 } else { 1.0 };
+        Some(Measured {
+            seconds: base["seconds"].as_f64()? / rows * work.rows as f64,
+            source: format!(
+                "the time that {} has for each row, loading included",
+                path.display()
+            ),
+        })
+    }
+}
+
+/// What decides how many rows a picture takes, besides its job.
+pub(in super::super) struct Shape {
+    /// Whether an actor or a baseline guides.
+    pub is_guided: bool,
+    /// Whether subjects have masks.
+    pub has_masks: bool,
+}
+
+impl Shape {
+    /// Passes of pictures that are drawn at once, rows of one of them in all, and in one pass at most. `steps` has the
+    /// step that each pass belongs to.
+    pub fn passes(&self, job: &SampleJob, steps: &[usize]) -> (usize, usize, usize) {
+        let rows: Vec<usize> = steps.iter().map(|&step| self.rows(job, step)).collect();
+        // A look at the picture before the first step tells where the subjects are.
+        let first_look = usize::from(self.has_masks);
+        (
+            rows.len() + first_look,
+            rows.iter().sum::<usize>() + first_look,
+            rows.iter().copied().max().unwrap_or(1),
+        )
+    }
+
+    /// Rows of a picture at this step, from 1.
+    fn rows(&self, job: &SampleJob, step: usize) -> usize {
+        let interval = job.shortcuts.guidance_interval;
+        if interval.is_some_and(|(first, last)| !(first..=last).contains(&step)) {
+            return 1;
+        }
+        let (first, last) = job.guidance.guided_steps;
+        let is_of_the_method = self.is_guided && job.method == Method::Oneactor;
+        match is_of_the_method && (first..=last).contains(&step) {
+            true if job.guidance.eta_2 == 0.0 => 2,
+            true => 3,
+            false if job.drawing.guidance_scale > 1.0 => 2,
+            false => 1,
+        }
+    }
+}

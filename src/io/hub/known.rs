@@ -1,0 +1,90 @@
+//! What is known of a repository's files before they are fetched, and under which licence they are.
+
+use std::path::PathBuf;
+
+use super::HubRepo;
+use super::licence::{Licence, LicenceFields};
+use super::listing::Listing;
+use crate::io::model_files::NeededFile;
+
+impl HubRepo {
+    /// Its id, `owner/name`.
+    pub(in crate::io) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// What is known of the file `name`. The hub is asked only where the cache does not have it.
+    ///
+    /// # Errors
+    /// When the hub refuses or can not be reached.
+    pub(in crate::io) fn know(&self, name: &str) -> anyhow::Result<NeededFile> {
+        let path = self.cache.place_of(&self.commit, name);
+        if let Some(here) = self.cache.file(&self.commit, name) {
+            let bytes = here.metadata().map_or(0, |data| data.len());
+            return Ok(NeededFile {
+                name: name.to_owned(),
+                path: Some(path),
+                bytes: Some(bytes),
+                missing: Some(0),
+            });
+        }
+        let listing = self.listing()?;
+        let Some(file) = listing.files.get(name) else {
+            return Err(self.lacks(name, listing));
+        };
+        let arrived = file
+            .etag
+            .as_deref()
+            .map_or(0, |etag| self.cache.bytes_under_way(etag));
+        // The same content may lie in the cache for another commit.
+        let stored = file.etag.as_deref().map(|etag| self.cache.blob(etag));
+        let missing = match stored.is_some_and(|blob| blob.is_file()) {
+            true => Some(0),
+            false => file.size.map(|size| size.saturating_sub(arrived)),
+        };
+        Ok(NeededFile {
+            name: name.to_owned(),
+            path: Some(path),
+            bytes: file.size,
+            missing,
+        })
+    }
+
+    /// The folder of its files in the cache.
+    pub(in crate::io) fn folder(&self) -> PathBuf {
+        self.cache.place_of(&self.commit, "")
+    }
+
+    /// Names of the files that hold the licence's text, as far as files are known.
+    pub(in crate::io) fn licence_files(&self) -> Vec<String> {
+        let names = match self.listing.get() {
+            Some(listing) => listing.files.keys().cloned().collect(),
+            None => self.cached_names(),
+        };
+        let is_licence = |name: &String| {
+            let name = name.to_uppercase();
+            let stem = name.strip_suffix(".MD").or(name.strip_suffix(".TXT"));
+            let stem = stem.unwrap_or(&name);
+            stem.starts_with("LICENSE") || stem.starts_with("LICENCE")
+        };
+        let mut names: Vec<String> = names;
+        names.retain(|name| is_licence(name) && !name.contains('/'));
+        names
+    }
+
+    /// Its licence: as the hub tells it if it was asked, else by the head of the README in the cache.
+    pub(in crate::io) fn licence(&self) -> Licence {
+        let told = self.listing.get().and_then(Listing::licence);
+        let fields = told.unwrap_or_else(|| {
+            let readme = self.cache.file(&self.commit, "README.md");
+            let text = readme.and_then(|path| std::fs::read_to_string(path).ok());
+            LicenceFields::of_readme(&text.unwrap_or_default())
+        });
+        let page = format!("{}/{}", self.settings.endpoint, self.id);
+        let file = self.licence_files().into_iter().next();
+        let link = file
+            .as_ref()
+            .map(|file| format!("{page}/blob/{}/{file}", self.commit));
+        fields.licence(link, &page)
+    }
+}

@@ -1,0 +1,168 @@
+//! The files that a part of a model is read from, with what is known of them before any is fetched.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use super::{ModelFiles, Source};
+use crate::io::blob::Blob;
+use crate::io::header::Header;
+use crate::io::hub::Licence;
+use crate::io::toy;
+
+/// A file that something is read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NeededFile {
+    /// Its path among the model's files.
+    pub name: String,
+    /// Where it lies, or will lie; `None` for what is in the binary.
+    pub path: Option<PathBuf>,
+    /// Its length, where that is known.
+    pub bytes: Option<u64>,
+    /// How much of it is still to be fetched, where that is known.
+    pub missing: Option<u64>,
+}
+
+/// Files of a model, gathered one by one.
+pub struct Needs<'a> {
+    files: &'a ModelFiles,
+    /// What was gathered.
+    pub found: Vec<NeededFile>,
+}
+
+impl<'a> Needs<'a> {
+    /// None yet.
+    pub fn of(files: &'a ModelFiles) -> Self {
+        Self {
+            files,
+            found: Vec::new(),
+        }
+    }
+
+    /// A file that must be there.
+    ///
+    /// # Errors
+    /// When it is not, or the hub can not be asked.
+    pub fn require(&mut self, path: &str) -> Result<()> {
+        self.files.require(path)?;
+        self.add(path)
+    }
+
+    /// A file that may be there; whether it is.
+    ///
+    /// # Errors
+    /// When the hub can not be asked.
+    pub fn take(&mut self, path: &str) -> Result<bool> {
+        let is_there = self.files.find(&[path.to_owned()])?.is_some();
+        if is_there {
+            self.add(path)?;
+        }
+        Ok(is_there)
+    }
+
+    /// The weights of a component, in the variant that is wanted; of weights in shards the index is fetched.
+    ///
+    /// # Errors
+    /// As [`ModelFiles::weights`], but that no weights are fetched.
+    pub fn weights(&mut self, component: &str) -> Result<()> {
+        let (index, names) = self.files.weight_names(component)?;
+        for name in index.iter().chain(&names) {
+            self.add(name)?;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, name: &str) -> Result<()> {
+        if self.found.iter().all(|known| known.name != name) {
+            self.found.push(self.files.know(name)?);
+        }
+        Ok(())
+    }
+}
+
+impl ModelFiles {
+    fn know(&self, name: &str) -> Result<NeededFile> {
+        if let Source::Hub(repo) = &self.source {
+            return repo.know(name);
+        }
+        let (path, bytes) = match &self.source {
+            Source::Folder(folder) => {
+                let path = folder.join(name);
+                let bytes = path.metadata().map_or(0, |data| data.len());
+                (Some(path), bytes)
+            }
+            _ => match toy::file(name) {
+                Some(Blob::Embedded { bytes, .. }) => (None, bytes.len() as u64),
+                _ => (None, 0),
+            },
+        };
+        Ok(NeededFile {
+            name: name.to_owned(),
+            path,
+            bytes: Some(bytes),
+            missing: Some(0),
+        })
+    }
+
+    /// The path of a file on disk, fetched if it is not there.
+    ///
+    /// # Errors
+    /// When it can not be fetched, or the model lies in no folder.
+    pub fn path_of(&self, name: &str) -> Result<PathBuf> {
+        match &self.source {
+            Source::Hub(repo) => repo.fetch(name),
+            Source::Folder(folder) => Ok(folder.join(name)),
+            Source::Toy | Source::Single(_) => Err(self.missing(name)),
+        }
+    }
+
+    /// Of a repository of the hub: its id, which may be another than the name that was given.
+    pub fn repository(&self) -> Option<&str> {
+        match &self.source {
+            Source::Hub(repo) => Some(repo.id()),
+            _ => None,
+        }
+    }
+
+    /// Of a repository of the hub: the folder of its files in the cache.
+    pub fn cache_folder(&self) -> Option<PathBuf> {
+        match &self.source {
+            Source::Hub(repo) => Some(repo.folder()),
+            _ => None,
+        }
+    }
+
+    /// Of a repository of the hub: the names of the files with the licence's text, and the licence.
+    pub fn licence(&self) -> Option<(Vec<String>, Licence)> {
+        match &self.source {
+            Source::Hub(repo) => Some((repo.licence_files(), repo.licence())),
+            _ => None,
+        }
+    }
+
+    /// The file of a checkpoint in one file.
+    pub fn single_file(&self) -> Option<NeededFile> {
+        let Source::Single(file) = &self.source else {
+            return None;
+        };
+        let bytes = file.path().metadata().map_or(0, |data| data.len());
+        Some(NeededFile {
+            name: self.name().to_owned(),
+            path: Some(file.path().to_owned()),
+            bytes: Some(bytes),
+            missing: Some(0),
+        })
+    }
+
+    /// What the header of one of its files of weights tells; `None` for a file that is still to be fetched.
+    ///
+    /// # Errors
+    /// When it is damaged.
+    pub fn header(&self, file: &NeededFile) -> Result<Option<Header>> {
+        match (&file.path, toy::file(&file.name)) {
+            (Some(path), _) if path.is_file() => Header::read(path).map(Some),
+            (None, Some(Blob::Embedded { bytes, .. })) => Ok(Header::of_bytes(bytes)),
+            _ => Ok(None),
+        }
+    }
+}

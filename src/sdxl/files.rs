@@ -1,0 +1,64 @@
+//! The files that a backbone and what stands beside it are read from: those that [`Backbone::load`](super::Backbone)
+//! asks for, listed without reading weights.
+
+use anyhow::Result;
+
+use super::pipeline::{Pipeline, vae_folder};
+use crate::io::model_files::{ModelFiles, NeededFile, Needs};
+use crate::tokenizer::{OPTIONAL_FILES, REQUIRED_FILES};
+
+/// The files of a component, by its folder's name.
+pub type Parts = Vec<(&'static str, Vec<NeededFile>)>;
+
+/// All files that a model is drawn with, by component; the folder of what belongs to no component is empty. With
+/// another VAE the model's own is not read. A checkpoint in one file is a single one.
+///
+/// # Errors
+/// When one is missing, or the hub can not be asked.
+pub fn pipeline_files(files: &ModelFiles, has_other_vae: bool) -> Result<Parts> {
+    if let Some(file) = files.single_file() {
+        return Ok(vec![("", vec![file])]);
+    }
+    let pipeline = Pipeline::of(files)?;
+    let mut small = Needs::of(files);
+    small.require("model_index.json")?;
+    small.require("scheduler/scheduler_config.json")?;
+    for folder in pipeline.tokenizers() {
+        for name in REQUIRED_FILES {
+            small.require(&format!("{folder}/{name}"))?;
+        }
+        for name in OPTIONAL_FILES {
+            small.take(&format!("{folder}/{name}"))?;
+        }
+    }
+    let mut parts: Parts = vec![("", small.found)];
+    for component in pipeline.text_encoders().iter().chain(&["unet"]) {
+        parts.push((component, network_files(files, component)?));
+    }
+    if !has_other_vae {
+        parts.push(("vae", vae_files(files)?));
+    }
+    Ok(parts)
+}
+
+/// The files of a VAE: that of a whole model, or one alone.
+///
+/// # Errors
+/// When one is missing, or the hub can not be asked.
+pub fn vae_files(files: &ModelFiles) -> Result<Vec<NeededFile>> {
+    network_files(files, vae_folder(files)?)
+}
+
+/// The config and the weights of a network in a folder; `""` for one that is alone, such as a ControlNet.
+///
+/// # Errors
+/// When one is missing, or the hub can not be asked.
+pub fn network_files(files: &ModelFiles, folder: &str) -> Result<Vec<NeededFile>> {
+    let mut needs = Needs::of(files);
+    needs.require(&match folder {
+        "" => "config.json".to_owned(),
+        folder => format!("{folder}/config.json"),
+    })?;
+    needs.weights(folder)?;
+    Ok(needs.found)
+}

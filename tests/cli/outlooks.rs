@@ -1,0 +1,242 @@
+//! What a dry run tells of prompts, work, memory and time, and what it refuses.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::{BASE, Run, folder, folder_with_actor, oneactor};
+
+fn objects(run: &Run) -> Vec<Value> {
+    let lines = run.stdout.lines();
+    lines
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect()
+}
+
+#[track_caller]
+fn of_kind(objects: &[Value], kind: &str) -> Value {
+    let found = objects.iter().find(|object| object["kind"] == kind);
+    found
+        .unwrap_or_else(|| panic!("no {kind} in {objects:?}"))
+        .clone()
+}
+
+#[test]
+fn a_dry_run_tells_how_a_prompt_is_read_and_how_much_is_to_be_done() {
+    let folder = folder("outlook");
+    let run = oneactor(&folder, &format!("{BASE} -o robot --dry-run --format json")).exits_with(0);
+    let planned = objects(&run);
+    assert_eq!(
+        planned
+            .iter()
+            .filter(|object| object["kind"] == "file")
+            .count(),
+        6
+    );
+    let prompt = of_kind(&planned, "prompt");
+    assert_eq!(prompt["prompt"], "a robot");
+    assert_eq!(
+        (&prompt["limit"], &prompt["cut"]),
+        (&json!(30), &Value::Null)
+    );
+    // The start token is 0, "a" is 1, and the rest is the word's.
+    let tokens = prompt["tokens"][0].as_u64().expect("a number");
+    let places: Vec<u64> = (2..=tokens).collect();
+    assert_eq!(prompt["places"]["robot"], json!([[places], [places]]));
+    let outlook = of_kind(&planned, "outlook");
+    // Three pictures of four steps with two rows each.
+    let (passes, rows) = (&outlook["passes"], &outlook["rows"]);
+    assert_eq!(
+        (passes, rows, &outlook["decodes"]),
+        (&json!(12), &json!(24), &json!(3))
+    );
+    assert_eq!(
+        (&outlook["download_bytes"], &outlook["seconds"]),
+        (&json!(0), &Value::Null)
+    );
+    let memory = outlook["memory_bytes"].as_u64().expect("a number");
+    assert!((500_000_000..700_000_000).contains(&memory), "{memory}");
+
+    oneactor(
+        &folder,
+        &format!("{BASE} -o robot --dry-run --batch-size 2"),
+    )
+    .exits_with(0)
+    .says("prompt \"a robot\": ")
+    .says("; robot at 2")
+    .says("work: 8 U-Net passes (24 rows), 3 decodes, for 3 pictures")
+    .says("download: 0 B, all is on this machine")
+    .says("at the peak of the process, worked out")
+    .says("time: not known");
+}
+
+#[test]
+fn rows_are_counted_as_the_guidance_has_them() {
+    let folder = folder_with_actor("outlook-rows");
+    let line =
+        "sample robot -p 'a robot' --steps 4 --guided-steps 1-3 -o out --dry-run --format json";
+    for (flags, passes, rows) in [
+        ("", 4, 3 * 3 + 2),
+        ("--eta-2 0", 4, 4 * 2),
+        ("--compare", 8, 3 * 3 + 2 + 4 * 2),
+        ("--no-actor --guidance-scale 1", 4, 4),
+        ("--guidance-interval 1-2", 4, 2 * 3 + 2),
+        // With masks there is a look before the first step.
+        ("--subject-masks on", 5, 3 * 3 + 2 + 1),
+    ] {
+        let run = oneactor(&folder, &format!("{line} {flags}")).exits_with(0);
+        let outlook = of_kind(&objects(&run), "outlook");
+        assert_eq!(
+            (&outlook["passes"], &outlook["rows"]),
+            (&json!(passes), &json!(rows)),
+            "{flags}"
+        );
+    }
+    let run = oneactor(
+        &folder,
+        "tune robot --target 0 --max-steps 7 --overwrite --dry-run --format json",
+    );
+    let outlook = of_kind(&objects(&run.exits_with(0)), "outlook");
+    // Of three images one is the target: K = 2.
+    assert_eq!(
+        (&outlook["tuning_steps"], &outlook["tuning_rows"]),
+        (&json!(7), &json!(4))
+    );
+    let sweep = "sweep robot -p [b] --eta-2 0,1 --steps 4 --guided-steps 1-4 -o swept --dry-run --format json";
+    let outlook = of_kind(&objects(&oneactor(&folder, sweep).exits_with(0)), "outlook");
+    assert_eq!(outlook["rows"], json!(4 * 2 + 4 * 3));
+}
+
+#[test]
+fn a_prompt_that_would_be_cut_fails_a_dry_run_with_the_way_out() {
+    let folder = folder_with_actor("outlook-cut");
+    let long = "red ".repeat(80);
+    let line = format!("sample robot -p 'a robot' -p 'a robot, {long}' --steps 2 -o out");
+    let run = oneactor(&folder, &format!("{line} --dry-run --format json")).exits_with(2);
+    let planned = objects(&run);
+    let cut = planned.iter().find(|object| object["cut"].is_string());
+    let cut = cut.expect("a prompt is cut")["cut"]
+        .as_str()
+        .expect("text")
+        .to_owned();
+    assert!(
+        cut.starts_with("red") && format!("a robot, {long}").trim().ends_with(&cut),
+        "{cut}"
+    );
+    let run = run
+        .says("1 of 2 prompts would be cut")
+        .says("--long-prompts")
+        .says(&cut);
+    assert_eq!(
+        planned
+            .iter()
+            .filter(|object| object["kind"] == "file")
+            .count(),
+        4,
+        "{}",
+        run.stdout
+    );
+    assert!(!folder.join("out").exists());
+    oneactor(&folder, &format!("{line} --dry-run --long-prompts"))
+        .exits_with(0)
+        .says(" chunks");
+    // As a job among others.
+    let batch = json!({
+        "defaults": {"actors": "robot", "steps": 2},
+        "jobs": [
+            {"prompt": "a robot", "output_dir": "a"},
+            {"prompt": format!("a robot, {long}"), "output_dir": "b"},
+        ],
+    });
+    fs::write(folder.join("batch.json"), batch.to_string()).expect("the folder is writable");
+    oneactor(&folder, "sample --config batch.json --dry-run")
+        .exits_with(5)
+        .says("error: job 2 of batch.json: 1 of 1 prompts would be cut")
+        .says("error: 1 of 2 jobs failed");
+}
+
+#[test]
+fn seconds_are_told_by_what_was_measured_and_where() {
+    let folder = folder_with_actor("outlook-time");
+    let line =
+        |prompts: &str| format!("sample robot {prompts} --steps 4 --guided-steps 1-4 -o out");
+    // Before anything is drawn here, by the base images.
+    let by_base = oneactor(
+        &folder,
+        &format!("{} --dry-run --format json", line("-p [b]")),
+    )
+    .exits_with(0);
+    let outlook = of_kind(&objects(&by_base), "outlook");
+    let base: Value =
+        serde_json::from_str(&crate::text(&folder.join("robot/base.json"))).expect("JSON");
+    let each = base["seconds"].as_f64().expect("a number") / (3 * 4 * 2) as f64;
+    let seconds = outlook["seconds"].as_f64().expect("a number");
+    assert!((seconds - each * 12.0).abs() < 1e-9, "{outlook}");
+    assert!(
+        outlook["seconds_from"]
+            .as_str()
+            .expect("text")
+            .contains("robot/base.json")
+    );
+
+    oneactor(&folder, &line("-p [b]")).exits_with(0);
+    let more = line("-p [b] -p 'a robot at the beach' -p 'a robot in the snow'");
+    let run = oneactor(&folder, &format!("{more} --dry-run --format json")).exits_with(0);
+    let outlook = of_kind(&objects(&run), "outlook");
+    let row: Value =
+        serde_json::from_str(&crate::text(&folder.join("out/manifest.jsonl"))).expect("one row");
+    let expected = 2.0 * row["seconds"].as_f64().expect("a number");
+    assert!(
+        (outlook["seconds"].as_f64().expect("a number") - expected).abs() < 1e-9,
+        "{outlook}"
+    );
+    assert!(
+        outlook["seconds_from"]
+            .as_str()
+            .expect("text")
+            .contains("out/manifest.jsonl")
+    );
+    // Where all is there nothing is told.
+    oneactor(&folder, &format!("{} --dry-run", line("-p [b]")))
+        .exits_with(0)
+        .says("nothing to do")
+        .writes_nothing();
+}
+
+#[test]
+fn a_story_and_an_ablation_are_told_of_as_a_whole() {
+    let folder = folder_with_actor("outlook-story");
+    let story = json!({
+        "model": "toy",
+        "characters": {"cat": {"prompt": "a photo of a cat", "subject": "cat", "num_images": 2, "max_steps": 3},
+                       "robot": {"actor": "robot"}},
+        "scenes": [{"prompt": "a [cat] in the snow"}, {"prompt": "a [cat] and a [robot]"}, {"prompt": "a beach"}],
+        "steps": 2,
+    });
+    fs::write(folder.join("story.json"), story.to_string()).expect("the folder is writable");
+    let run = oneactor(&folder, "story story.json -o book --dry-run --format json").exits_with(0);
+    let planned = objects(&run);
+    let outlook = of_kind(&planned, "outlook");
+    // Two base images and three scenes of two steps; a scene with two characters is looked at first.
+    assert_eq!(
+        (&outlook["pictures"], &outlook["passes"]),
+        (&json!(5), &json!(2 * 2 + 3 * 2 + 1)),
+        "{outlook}"
+    );
+    assert_eq!(
+        (&outlook["tuning_steps"], &outlook["tuning_rows"]),
+        (&json!(3), &json!(3))
+    );
+    let prompts = planned.iter().filter(|object| object["kind"] == "prompt");
+    assert_eq!(prompts.count(), 4);
+    let run = oneactor(
+        &folder,
+        "ablate robot -p [b] --steps 2 --dry-run --format json",
+    )
+    .exits_with(0);
+    let outlook = of_kind(&objects(&run), "outlook");
+    assert_eq!(
+        (&outlook["pictures"], &outlook["tuning_steps"]),
+        (&json!(4), &json!(6))
+    );
+}
