@@ -9,10 +9,10 @@
 #   --licences          licence texts of a libtorch of your own (LIBTORCH); those of the PyPI wheels are found
 #   --level             how hard gzip tries [6]; 0 leaves the folder and makes no archive
 #   --out               [target/tarball]
-. "$(dirname "$0")/environment.sh"
+set -euo pipefail
 
-flavour=auto with_libtorch=yes licences='' level=6 out=target/tarball
-fail() { say "$*"; exit 1; }
+flavour=auto with_libtorch=yes licences='' level=6 out=''
+fail() { printf '== %s\n' "$*" >&2; exit 1; }
 while [ $# -gt 0 ]; do
   case $1 in
     --flavour) flavour=${2:-}; shift 2 || fail "--flavour needs a value" ;;
@@ -20,12 +20,18 @@ while [ $# -gt 0 ]; do
     --licences) licences=${2:-}; shift 2 || fail "--licences needs a folder" ;;
     --level) level=${2:-}; shift 2 || fail "--level needs a number" ;;
     --out) out=${2:-}; shift 2 || fail "--out needs a folder" ;;
-    -h | --help) sed -n '2,/^\./{/^\./d;s/^# \{0,1\}//p}' "$0"; exit ;;
+    -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//p}' "$0"; exit ;;
     *) fail "$1: no such option, see scripts/release.sh --help" ;;
   esac
 done
+case $flavour in auto | cpu | cuda) ;; *) fail "--flavour: found \"$flavour\", expected auto, cpu or cuda" ;; esac
 case $level in [0-9]) ;; *) fail "--level: found \"$level\", expected 0 to 9" ;; esac
 [ -z "$licences" ] || [ -d "$licences" ] || fail "--licences: there is no folder $licences"
+# Both count from where the script was called.
+[ -z "$licences" ] || licences=$(cd "$licences" && pwd)
+[ -z "$out" ] || out=$(realpath -m "$out")
+# From here on in the root of the repository, with libtorch.
+. "$(dirname "$0")/environment.sh"
 need readelf binutils
 need patchelf patchelf
 
@@ -41,15 +47,13 @@ case $flavour-$has_cuda in
   auto-yes) flavour=cuda ;;
   auto-no) flavour=cpu ;;
   cuda-no) fail "--flavour cuda: the libtorch in $libtorch has no CUDA" ;;
-  cpu-* | cuda-*) ;;
-  *) fail "--flavour: found \"$flavour\", expected auto, cpu or cuda" ;;
 esac
 
 say "building"
 cargo build --release --locked --bin oneactor
 
+out=${out:-$PWD/target/tarball}
 mkdir -p "$out"
-out=$(cd "$out" && pwd)
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 name=oneactor-$version-x86_64-linux-$flavour
 [ $with_libtorch = yes ] || name=$name-without-libtorch

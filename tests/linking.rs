@@ -63,3 +63,51 @@ fn the_binary_starts_without_library_paths_and_says_whether_cuda_is_linked() {
         .expect("the report has the line");
     assert_eq!(line.contains("yes"), libtorch_has_cuda(), "{line}");
 }
+
+/// The binary with the libraries that bring CUDA exchanged for ones that are there anyway, as the tarball for the CPU
+/// leaves them out (`scripts/release.sh`): a shorter name fits into the place of the longer one.
+fn without_cuda(binary: &[u8]) -> Vec<u8> {
+    let mut bytes = binary.to_vec();
+    for (library, other) in [
+        (&b"\0libtorch_cuda.so\0"[..], &b"\0libtorch_cpu.so\0\0"[..]),
+        (b"\0libtorch.so\0", b"\0libc10.so\0\0\0"),
+    ] {
+        let at = bytes
+            .windows(library.len())
+            .position(|part| part == library);
+        let at = at.expect("the binary names the library");
+        bytes[at..at + library.len()].copy_from_slice(other);
+    }
+    bytes
+}
+
+#[test]
+fn doctor_answers_where_cuda_is_left_out() {
+    if !libtorch_has_cuda() {
+        eprintln!("this libtorch has no CUDA: the test above is this one");
+        return;
+    }
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("oneactor-without-cuda");
+    let binary = env!("CARGO_BIN_EXE_oneactor");
+    std::fs::copy(binary, &path).expect("the binary is copied, with its rights");
+    let bytes = std::fs::read(binary).expect("the binary is read");
+    std::fs::write(&path, without_cuda(&bytes)).expect("the copy is written");
+    let output = Command::new(&path)
+        .arg("doctor")
+        .output()
+        .expect("the copy starts");
+    let report = String::from_utf8(output.stdout).expect("the report is text");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let has = |name: &str, value: &str| {
+        let line = report.lines().find(|line| line.starts_with(name));
+        line.is_some_and(|line| line.ends_with(value))
+    };
+    assert!(
+        has("cuda linked", "no") && has("cuda version", "none"),
+        "{report}"
+    );
+}
