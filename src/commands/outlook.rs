@@ -321,15 +321,16 @@ impl Outlook {
     /// Refuses what would fill a disk. A picture takes three bytes a pixel at most.
     fn check_room(&self, missing: u64, folder: &Path) -> Result<()> {
         let cache = HubSettings::from_env(self.model.job.offline).map(|settings| settings.cache);
-        if let (Ok(cache), true) = (cache, missing > 0) {
-            if let Some(free) = free_bytes(&cache).filter(|free| *free < missing) {
-                return Err(runtime(format!(
-                    "{} are to be fetched and {} are free in the cache {}: make room, or set HF_HOME to a larger disk",
-                    human_size(missing),
-                    human_size(free),
-                    cache.display()
-                )));
-            }
+        if let Ok(cache) = cache
+            && let Some(free) = free_bytes(&cache)
+            && free < missing
+        {
+            return Err(runtime(format!(
+                "{} are to be fetched and {} are free in the cache {}: make room, or set HF_HOME to a larger disk",
+                human_size(missing),
+                human_size(free),
+                cache.display()
+            )));
         }
         let wanted = self.picture_bytes;
         match free_bytes(folder).filter(|free| *free < wanted) {
