@@ -3,7 +3,7 @@
 //! The doc comment on a field is its help text. The fields are also the keys of a batch file, so
 //! each flag struct can be read from JSON; nothing is checked here beyond the type, see
 //! [`crate::config`]. Every flag can be given in the environment too, as `ONEACTOR_` and its name
-//! in capitals.
+//! in capitals, see [`command`].
 
 use std::path::PathBuf;
 
@@ -16,6 +16,7 @@ pub mod crop;
 pub mod drawing;
 pub mod evaluate;
 pub mod fetch;
+pub mod gallery;
 pub mod help_files;
 pub mod image_prompt;
 pub mod merge;
@@ -34,6 +35,7 @@ pub use crop::Crop;
 pub use drawing::DrawingFlags;
 pub use evaluate::{EvaluateFlags, EvaluateLine, TableFormat};
 pub use fetch::FetchFlags;
+pub use gallery::GalleryFlags;
 pub use help_files::{CompletionsFlags, InspectFlags, ManFlags, SchemaFlags};
 pub use merge::MergeFlags;
 pub use method::Method;
@@ -67,7 +69,8 @@ Add --model toy to try it on a CPU, with the small model inside this program.";
 
 const AFTER_HELP: &str = "\
 Files written (of `evaluate`, the table) are listed on stdout, one a line; messages go to stderr.
-Every flag can be given in the environment (ONEACTOR_STEPS=20) and, but for those marked \"of the \
+Every flag can be given in the environment (ONEACTOR_STEPS=20; --target of sample and evaluate as \
+ONEACTOR_SAMPLE_TARGET and ONEACTOR_EVALUATE_TARGET) and, but for those marked \"of the \
 run\", in a batch file (--config). Flags win over the environment, the environment over the file.
 Exit codes: 0 done, 1 failure while running, 2 wrong flags or input, 3 model or download, \
 4 device or memory, 5 part of a batch failed, 6 a quality gate failed, 130 and 143 interrupted.";
@@ -123,6 +126,11 @@ pub enum Command {
     /// All files that the commands would read of them go into the cache, an interrupted download goes on where it
     /// stopped, and what has arrived is compared with the hub's SHA-256. Lists the files, and tells each licence.
     Fetch(FetchFlags),
+    /// Make a page of the pictures in folders, with prompts, seeds and settings
+    ///
+    /// One HTML file that needs no other and no network: small pictures of all folders below those given that
+    /// this program has drawn in, each with the command that draws it again, and what the actors were made from.
+    Gallery(GalleryFlags),
     /// Show versions, devices, cache and token state
     Doctor(DoctorFlags),
     /// Show what pictures, actors, base sets and other safetensors files tell about themselves
@@ -267,16 +275,25 @@ where
 /// The command line as `main` parses it: [`Cli`], with an environment variable for every flag.
 pub fn command() -> clap::Command {
     Cli::command().mut_subcommands(|subcommand| {
+        let command = subcommand.get_name().to_owned();
         subcommand.mut_args(|argument| {
             let id = argument.get_id().as_str();
             if argument.get_long().is_none() || matches!(id, "help" | "version") {
                 return argument;
             }
-            let name = format!("ONEACTOR_{}", id.to_uppercase());
+            let id = id.to_uppercase();
+            let name = match OF_ONE_COMMAND.contains(&(&command, argument.get_id().as_str())) {
+                true => format!("ONEACTOR_{}_{id}", command.to_uppercase()),
+                false => format!("ONEACTOR_{id}"),
+            };
             argument.env(name).hide_env(true)
         })
     })
 }
+
+/// Flags that mean another thing than those of the same name elsewhere, which would be set with them: the environment
+/// has them under their command's name too. `ONEACTOR_TARGET` is the target of `tune`.
+const OF_ONE_COMMAND: [(&str, &str); 2] = [("sample", "target"), ("evaluate", "target")];
 
 /// The batch keys of a subcommand with the aliases of each: the flags without those of the run.
 pub fn batch_keys(subcommand: &str) -> Vec<(String, Vec<String>)> {

@@ -1,9 +1,12 @@
 //! What libtorch has and the binding does not reach: TF32, the choice of attention kernels, the
-//! allocator's settings, peak memory of a GPU, and memory that the host's allocator keeps. Behind it
-//! is `libtorch/shim.cpp`, which the build script compiles (feature `shim`, on by default).
+//! allocator's settings, peak memory of a GPU, and memory that the host's allocator keeps; in
+//! [`linear`](mod@linear), oneDNN's product of matrices. Behind it is `libtorch/shim.cpp`, which the
+//! build script compiles (feature `shim`, on by default).
 //!
-//! All of it is state of the whole process. No call here needs a CUDA header; what a GPU does with
-//! the settings has not been seen yet.
+//! All that is set here is state of the whole process. No call needs a CUDA header; what a GPU does
+//! with the settings has not been seen yet.
+
+pub mod linear;
 
 use anyhow::{Result, anyhow};
 use serde::Serialize;

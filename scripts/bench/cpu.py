@@ -5,7 +5,7 @@ whose outputs differ, or that a busy machine spoilt, has no figure. Nothing else
 
 Requirements: scripts/parity/requirements.txt; cargo build --release --locked --bins --examples
 Usage: cpu.py [--quick | --full] [--only PART …] [--core 1] [--out target/bench]
-    parts: passes images start load tune eta curves full
+    parts: passes images start load tune eta evaluate curves full
     --quick   fewer pairs and one run a point: about 20 minutes
     --full    full-size SDXL too: 21 GB of weights on disk, 24 GB of memory, hours
 """
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import curves
 import jobs
+import measures
 import report
 import starts
 from machine import ROOT, TOY, Machine, facts
@@ -54,12 +55,13 @@ def tune(bench, toy, mini):
 
 
 def eta(bench, toy, mini):
-    """What guidance costs beside the same program without it; 4 of 6 steps stand for 20 of 30."""
-    for duel, side, steps, last, repeat in ((toy, 128, 30, 20, 1), (mini, 128, 6, 4, 1)):
+    """What guidance costs beside the same program without it."""
+    steps, last = 30, 20
+    for duel, side, pairs in ((toy, 128, bench.pairs), (mini, 256, max(4, bench.pairs // 2))):
         offsets = jobs.offsets(duel.model, duel.path("offsets.safetensors"))
         guided = lambda eta_2: jobs.image_request(side, steps, offsets=offsets, eta_2=eta_2, guided_steps=(1, last))
         measure = lambda title, a, b, target: own_ratio(
-            bench.machine, f"{duel.label}: {title}", duel.ours, a, b, target, pairs=bench.pairs, repeat=repeat
+            bench.machine, f"{duel.label}: {title}", duel.ours, a, b, target, pairs=pairs
         )
         plain = jobs.image_request(side, steps)
         yield measure(f"image of {steps} steps, eta_2 = 0, over plain sampling", guided(0.0), plain, 1.01)
@@ -84,8 +86,9 @@ def load(bench, size="mini", label="mini SDXL"):
     peers = Row(f"{what}peak memory of the host, first use too", PEER, unit="GB")
     try:
         model = bench.machine.random_model(size, "fp16")
-        pairs = max(4, bench.pairs // 2) if size == "mini" else 3
-        *pairings, (own, both), files = starts.loads(bench.machine, model, "fp16", pairs)
+        pairs = max(4, bench.pairs // 2)
+        uses = pairs if size == "mini" else 3  # at full size each takes 20 s
+        *pairings, (own, both), files = starts.loads(bench.machine, model, "fp16", pairs, uses)
         loading.fill(pairings[0], bench.machine), used.fill(pairings[1], bench.machine)
         memory.fill_values([peak / 1e9 for peak in own[0]], [files / 1e9] * pairs)
         memory.note = "of it the program and libtorch about 0.35 GB"
@@ -94,6 +97,12 @@ def load(bench, size="mini", label="mini SDXL"):
         for row in (loading, used, memory, peers):
             row.give_up(str(error))
     yield from (loading, used, memory, peers)
+
+
+def evaluate(bench):
+    """Eight pictures: enough for the networks to outweigh their loading; SAM's needs as much for two."""
+    for encoder in measures.ENCODERS:
+        yield from measures.rows(bench.machine, encoder, 2 if encoder == "sam" else 8, max(4, bench.pairs // 2))
 
 
 def full(bench):
@@ -136,7 +145,7 @@ class Bench:
                 duels = (Duel(machine, "toy", TOY, a, b, PEER), Duel(machine, "mini SDXL", mini, c, d, PEER))
                 for part in resident:
                     yield from report.collect(part(self, *duels))
-        for part in (start, load, full):
+        for part in (start, load, evaluate, full):
             if part.__name__ in parts:
                 yield from report.collect(part(self))
 
@@ -155,7 +164,7 @@ class Bench:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    known = ["passes", "images", "start", "load", "tune", "eta", "curves", "full"]
+    known = ["passes", "images", "start", "load", "tune", "eta", "evaluate", "curves", "full"]
     speed = parser.add_mutually_exclusive_group()
     speed.add_argument("--quick", action="store_true")
     speed.add_argument("--full", action="store_true")

@@ -5,12 +5,11 @@ seconds; what they should grow with is said beside each curve.
 """
 
 import math
-import subprocess
 import sys
 from dataclasses import dataclass, field
 
 import counts
-from machine import HERE, PROMPT
+from machine import PROMPT
 from pairs import WALL_OVER_CPU_LIMIT, Failed
 
 WORDS = ("robot", "cat", "frog", "owl")
@@ -97,22 +96,11 @@ class Curve:
         return text + cells(["peak, GB", *(f"{p.peak_bytes / 1e9:.2f}" for p in self.points)])
 
 
-def run_once(machine, command):
-    """Seconds, CPU seconds and peak memory of one process from start to end."""
-    command = [str(part) for part in [*machine.pin(), *command]]
-    measured = [sys.executable, "-I", "-S", str(HERE / "once.py"), *command]
-    done = subprocess.run(measured, env=machine.env, stdout=subprocess.PIPE, text=True, check=True)
-    seconds, cpu, peak, code = done.stdout.split()
-    if code != "0":
-        raise Failed(f"exit code {code} of {' '.join(command)}")
-    return float(seconds), float(cpu), int(peak)
-
-
 def grow(machine, curve, xs, command, repeats):
     """Measures the points of a curve; `command` makes the program's arguments of an x."""
     try:
         for x in xs:
-            seconds, cpu, peak = min(run_once(machine, command(x)) for _ in range(repeats))
+            seconds, cpu, peak = min(machine.run_once(command(x)) for _ in range(repeats))
             waited = not machine.on_gpu and seconds > WALL_OVER_CPU_LIMIT * cpu + WRITING
             curve.points.append(Point(x, seconds, cpu, peak, waited))
     except Failed as error:

@@ -174,7 +174,7 @@ def memory(bench):
 def start(bench):
     row = Row("SDXL: process start to the end of step 1, warm cache", "diffusers, fp16 eager", target=0.25)
     try:
-        samples = starts.first_step(bench.machine, bench.model, bench.sizes.side, bench.sizes.steps, bench.sizes.few)
+        samples = starts.first_step(bench.machine, bench.model, bench.sizes.side, bench.sizes.steps, bench.sizes.few, bench.sizes.few)
         row.fill(samples, bench.machine)
     except Failed as error:
         row.give_up(str(error))
@@ -186,9 +186,9 @@ def load(bench):
     loading, used = Row("SDXL, fp16 files: loading", "from_pretrained", target=0.5), Row("SDXL, fp16 files: loading, first use", "diffusers")
     peak = Row("SDXL, fp16 files: peak memory of the host while loading", "size of the files", "GB", target=1.1)
     try:
-        *pairings, (own, _), files = starts.loads(machine, bench.model, machine.dtype, bench.sizes.few)
+        *pairings, (own, _), files = starts.loads(machine, bench.model, machine.dtype, bench.sizes.few, bench.sizes.few)
         loading.fill(pairings[0], machine), used.fill(pairings[1], machine)
-        peak.fill_values([p / 1e9 for p in own[0]], [files / 1e9] * bench.sizes.few)
+        peak.fill_values([p / 1e9 for p in own[0]], [files / 1e9] * bench.sizes.few, bench.sizes.few)
     except Failed as error:
         for row in (loading, used, peak):
             row.give_up(str(error))

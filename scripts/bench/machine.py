@@ -84,16 +84,36 @@ class Machine:
             "-W", side, "-H", side, "--batch-size", batch, "--overwrite", *how,
         ]  # fmt: skip
 
+    def evaluate_flags(self, encoder, model, metrics, target, prompt, pictures):
+        """`evaluate` with one encoder; the prompt where the measures read it. SAM's masks are for the toy's small CLIP."""
+        reads = ["--prompt", prompt] if "clip_t" in metrics else []
+        masks = ["--masks", "sam", "--clip-model", "toy"] if encoder == "sam" else []
+        return [
+            self.oneactor, "evaluate", *pictures, "--metrics", ",".join(metrics), f"--{encoder}-model", model, "--target", target,
+            *reads, *masks, "--device", self.device, "--offline", "--format", "json",
+        ]  # fmt: skip
+
     def _command(self, name, model):
         where = ["--device", self.device, "--dtype", self.dtype, "--offline"]
         return [self.oneactor, name, "--model", model, *where]
 
     def run(self, command):
-        """A command to its end, quietly; its messages only when it fails."""
+        """What a command prints, run to its end; its messages only when it fails."""
         command = [str(part) for part in [*self.pin(), *command]]
-        done = subprocess.run(command, env=self.env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run(command, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         if done.returncode != 0:
             raise Failed(f"{' '.join(command)}: {done.stderr.strip().splitlines()[-1:]}")
+        return done.stdout
+
+    def run_once(self, command):
+        """Wall seconds, CPU seconds and peak bytes of a process from start to end."""
+        command = [str(part) for part in [*self.pin(), *command]]
+        measured = [sys.executable, "-I", "-S", str(HERE / "once.py"), *command]
+        done = subprocess.run(measured, env=self.env, stdout=subprocess.PIPE, text=True, check=True)
+        seconds, cpu, peak, code = done.stdout.split()
+        if code != "0":
+            raise Failed(f"exit code {code} of {' '.join(command)}")
+        return float(seconds), float(cpu), int(peak)
 
     def base_set(self, model, word, side, images, steps=1):
         """The folder of a base set, drawn on the first call."""

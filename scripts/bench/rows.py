@@ -63,12 +63,11 @@ class Duel:
         return self.timed(row, {"do": "tune"}, check=check, names=("output", "gradients"), **how)
 
 
-def own_ratio(machine, title, side, ours, theirs, target, *, pairs, repeat=1):
+def own_ratio(machine, title, side, ours, theirs, target, *, pairs):
     """Two requests of the same process: ours against ourselves."""
     row = Row(title, "itself", target=target)
     try:
-        pairing = pair_requests(side, ours | {"repeat": repeat}, side, theirs | {"repeat": repeat}, pairs)
-        row.fill(pairing, machine, 1 / repeat)
+        row.fill(pair_requests(side, ours, side, theirs, pairs), machine)
     except Failed as error:
         row.give_up(str(error))
     return row

@@ -56,25 +56,31 @@ def first_step(machine, model, side, steps, pairs):
     return abba(lambda: run(ours), lambda: run(theirs), pairs)
 
 
-def loads(machine, model, dtype, pairs):
-    """Loading alone, and loading with the first use of every weight, as two pairings; for both the peak host memory of
-    either side; and the bytes of the weight files. Both sides map the files: what is not used has not been read."""
+def loads(machine, model, dtype, pairs, uses):
+    """Loading alone, and in the first `uses` pairs loading with the first use of every weight, as two pairings; for both
+    the peak host memory of either side; and the bytes of the weight files. Both sides map the files: what is not used has
+    not been read."""
     size = 0
     for path in model.rglob("*.safetensors"):
         size += path.stat().st_size
         with open(path, "rb") as file:
             while file.read(1 << 26):
                 pass
+    sides = machine.ours, machine.peer
+    for side in sides:  # program and libraries into the page cache too
+        with side(model, dtype):
+            pass
     loading, used, peaks = Pairing(), Pairing(), (([], []), ([], []))
     for i in range(pairs):
         for k in (0, 1) if i % 2 == 0 else (1, 0):
-            with (machine.ours, machine.peer)[k](model, dtype) as side:
+            with sides[k](model, dtype) as side:
                 load = side.loading()
                 peaks[0][k].append(side.peak_host_bytes())
-                touch = side.ask({"do": "touch", "prompt": PROMPT})
-                peaks[1][k].append(side.peak_host_bytes())
-            (loading.ours, loading.theirs)[k].add(load)
-            (used.ours, used.theirs)[k].add(tuple(a + b for a, b in zip(load, touch)))
+                (loading.ours, loading.theirs)[k].add(load)
+                if i < uses:
+                    touch = side.ask({"do": "touch", "prompt": PROMPT})
+                    peaks[1][k].append(side.peak_host_bytes())
+                    (used.ours, used.theirs)[k].add(tuple(a + b for a, b in zip(load, touch)))
     return loading, used, peaks, size
 
 

@@ -71,6 +71,11 @@ pub struct DrawingFlags {
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub batch_size: Option<i64>,
 
+    /// Show every N steps what is being drawn, and what is finished, on preview.png in the folder of the results: colours
+    /// from the latents without the VAE, one pixel each. The file goes when the run ends [default: no preview]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub preview_every: Option<i64>,
+
     /// Redo what is already there [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", value_parser = BoolishValueParser::new(),

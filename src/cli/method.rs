@@ -22,6 +22,15 @@ pub enum Method {
 }
 
 impl Method {
+    /// All of them.
+    pub const ALL: [Method; 5] = [
+        Method::Oneactor,
+        Method::TextualInversion,
+        Method::DreamboothLora,
+        Method::IpAdapter,
+        Method::Consistory,
+    ];
+
     /// As flags and settings spell it.
     pub fn name(self) -> &'static str {
         match self {
@@ -41,6 +50,15 @@ impl Method {
             Method::TextualInversion => "textual-inversion.safetensors",
             Method::DreamboothLora => "dreambooth-lora.safetensors",
             Method::IpAdapter | Method::Consistory => "base.safetensors",
+        }
+    }
+
+    /// What the names of the files begin with in which `tune` tells of it, such as `tune.json`: all methods work in one
+    /// folder.
+    pub fn log(self) -> &'static str {
+        match self {
+            Method::Oneactor => "tune",
+            method => method.name(),
         }
     }
 

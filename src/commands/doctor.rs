@@ -46,18 +46,20 @@ fn report() -> Vec<(String, String)> {
         "libtorch",
         mapped("libtorch_cpu").unwrap_or_else(|| "linked statically".to_owned()),
     );
+    let cuda = mapped("libtorch_cuda");
+    let has_cuda = cuda.is_some() || tch::utils::has_cuda();
     add(
         "cuda linked",
-        match mapped("libtorch_cuda") {
+        match cuda {
             Some(path) => format!("yes, {path}"),
-            None if tch::utils::has_cuda() => "yes".to_owned(),
-            None => "no".to_owned(),
+            None => yes_or_no(has_cuda),
         },
     );
     add(
         "cuda version",
-        match tch::utils::version_cudart() {
-            version if version > 0 => format!("{}.{}", version / 1000, version % 1000 / 10),
+        // A libtorch without CUDA does not answer 0, it throws.
+        match has_cuda.then(tch::utils::version_cudart) {
+            Some(version) if version > 0 => format!("{}.{}", version / 1000, version % 1000 / 10),
             _ => "none".to_owned(),
         },
     );

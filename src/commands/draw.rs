@@ -4,6 +4,7 @@ use anyhow::Result;
 use tch::Tensor;
 
 use super::located::ResolvedDrawing;
+use super::preview::Preview;
 use super::session::Session;
 use crate::config::DrawingJob;
 use crate::schedulers::new_scheduler;
@@ -29,8 +30,18 @@ pub fn prompt_pair(
     PromptPair::new(tokenizers, prompt, negative, drawing.prompt_options, &whole)
 }
 
+/// What pictures of one prompt are drawn with.
+pub struct Brush<'a> {
+    /// What guides them.
+    pub guidance: &'a dyn Guidance,
+    /// The pictures that they keep to.
+    pub control: Option<&'a Control>,
+    /// Where they are shown meanwhile, with what is written beside each.
+    pub preview: Option<(&'a Preview, &'a [String])>,
+}
+
 /// Draws one picture for each seed, all at once: what denoising leaves, and the pictures in [0, 1]
-/// `[B, 3, H, W]`, kept to the pictures of `control` where there is one. Progress counts a step of every picture.
+/// `[B, 3, H, W]`. Progress counts a step of every picture.
 ///
 /// # Errors
 /// When a signal asks to stop, or a value is not finite.
@@ -40,7 +51,7 @@ pub fn draw(
     drawing: ResolvedDrawing,
     steps: usize,
     seeds: &[i64],
-    (guidance, control): (&dyn Guidance, Option<&Control>),
+    brush: &Brush,
 ) -> Result<(Denoised, Tensor)> {
     let latents: Vec<Tensor> = seeds
         .iter()
@@ -51,13 +62,21 @@ pub fn draw(
         backbone,
         scheduler.as_mut(),
         &Tensor::cat(&latents, 0),
-        guidance,
-        control,
-        &mut |_| {
+        brush.guidance,
+        brush.control,
+        &mut |taken| {
             seeds.iter().for_each(|_| session.reporter.advance(""));
+            if let Some((preview, labels)) = brush.preview
+                && taken.step < steps
+            {
+                preview.show_running(labels, taken)?;
+            }
             session.signals.check()
         },
     )?;
     let pictures = backbone.decode(&denoised.latents)?;
+    if let Some((preview, labels)) = brush.preview {
+        preview.show_finished(labels, &denoised.latents, &pictures)?;
+    }
     Ok((denoised, pictures))
 }

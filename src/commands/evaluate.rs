@@ -121,7 +121,7 @@ impl Prepared for Evaluation {
 
 /// Finds pictures, masks and the networks' files.
 fn prepare(session: &Session, (number, job): (usize, EvaluateJob)) -> Result<Evaluation> {
-    let pictures = pictures::list(&job)?;
+    let pictures = pictures::list(&job, &session.reporter)?;
     let target = job.target.as_deref().map(measuring::read_measurable);
     let target = target.transpose().context("--target")?;
     let target_mask = job.target_mask.as_deref().map(target_mask).transpose()?;

@@ -11,13 +11,14 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::control::LocatedControl;
-use super::draw::{draw, prompt_pair};
+use super::draw::{Brush, draw, prompt_pair};
 use super::located::{LocatedModel, ResolvedDrawing};
 use super::order::Loads;
 use super::picture::{
     changed_sources, differences, drawing_settings, picture_facts, picture_settings,
     save_contact_sheet, save_picture, to_rgb,
 };
+use super::preview::Preview;
 use super::session::Session;
 use super::{Prepared, create_folder, work_off};
 use crate::cli::{CommandLine, GenerateBaseFlags};
@@ -108,6 +109,9 @@ impl Layout<'_> {
     /// Latents and features of images that are drawn, while the others are not.
     fn parts(&self) -> PathBuf {
         self.0.join(".base-parts")
+    }
+    fn preview(&self) -> PathBuf {
+        self.0.join("preview.png")
     }
     fn part(&self, index: usize) -> PathBuf {
         self.parts().join(format!("{index:02}.safetensors"))
@@ -270,12 +274,19 @@ pub(super) fn execute(session: &Session, prepared: BaseJob) -> Result<()> {
             job.num_images
         ));
     }
+    let preview = Preview::begin(
+        &backbone,
+        &job.drawing,
+        prepared.drawing,
+        (layout.preview(), missing.len()),
+    );
     session
         .reporter
         .start("drawing base images", missing.len() * job.drawing.steps);
     for indices in missing.chunks(job.drawing.batch_size) {
-        painter.draw(session, &layout, indices)?;
+        painter.draw(session, &layout, indices, preview.as_ref())?;
     }
+    drop(preview);
     session.reporter.finish();
 
     let parts: Vec<BaseSet> = (0..job.num_images)
@@ -351,20 +362,31 @@ impl<'a> Painter<'a> {
     }
 
     /// Draws the images `indices` at once and writes each with its part.
-    fn draw(&self, session: &Session, layout: &Layout, indices: &[usize]) -> Result<()> {
+    fn draw(
+        &self,
+        session: &Session,
+        layout: &Layout,
+        indices: &[usize],
+        preview: Option<&Preview>,
+    ) -> Result<()> {
         let (backbone, job) = (self.backbone, &self.prepared.job);
         let drawing = &job.drawing;
         let seeds: Vec<i64> = indices
             .iter()
             .map(|&index| drawing.seed + index as i64)
             .collect();
+        let labels: Vec<String> = indices.iter().map(usize::to_string).collect();
         let (denoised, pictures) = draw(
             session,
             backbone,
             self.prepared.drawing,
             drawing.steps,
             &seeds,
-            (&self.guidance, self.control.as_ref()),
+            &Brush {
+                guidance: &self.guidance,
+                control: self.control.as_ref(),
+                preview: preview.map(|preview| (preview, &labels[..])),
+            },
         )?;
         for (row, (&index, &seed)) in indices.iter().zip(&seeds).enumerate() {
             let part = BaseSet {

@@ -12,7 +12,7 @@ use super::session::Session;
 use crate::baselines::ip_adapter::{ImageSource, needed_files};
 use crate::config::ImagePromptJob;
 use crate::config::batch::Settings;
-use crate::io::ip_adapter::{Fingerprint, IpAdapterFiles, default_adapter};
+use crate::io::ip_adapter::{Fingerprint, IpAdapterFiles, check_width, default_adapter};
 use crate::io::model_files::{ModelFiles, NeededFile};
 use crate::io::photo::{GivenPicture, Transparency, read_picture};
 
@@ -28,11 +28,13 @@ impl FoundIpAdapter {
     /// # Errors
     /// When there are none.
     pub fn find(job: &ImagePromptJob, model: &LocatedModel, quiet: bool) -> Result<Self> {
+        let (name, layout) = (model.files.name(), model.ip_adapter_layout());
+        check_width(job.ip_adapter.as_deref(), name, layout, model.text_width())?;
         let find = |name: &str| model.find_beside(name, quiet);
         let files = IpAdapterFiles::locate(
             job.ip_adapter.as_deref(),
             job.image_encoder.as_deref(),
-            (model.files.name(), model.ip_adapter_layout()),
+            (name, layout),
             &find,
         )?;
         let fingerprints = files.fingerprints()?;

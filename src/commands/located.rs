@@ -228,6 +228,28 @@ impl LocatedModel {
         Ok(())
     }
 
+    /// Tells of the end of base images' own prompt that `whose` is drawn from without it.
+    ///
+    /// # Errors
+    /// When the prompt is absurdly long.
+    pub fn check_base_prompt(&self, prompt: &str, whose: &str, reporter: &Reporter) -> Result<()> {
+        let tokens = self.tokenizers.plain_tokens(prompt)?;
+        if let Some(lost) = tokens.lost_text() {
+            reporter.warn(&format!(
+                "{whose} has the prompt of the base images, of which the model reads {} tokens here, whether or not \
+                 they were drawn with --long-prompts, and not the end: \"{}\"",
+                self.tokenizers.model_max_length() - 2,
+                lost.trim()
+            ));
+        }
+        Ok(())
+    }
+
+    /// The width of the text that the U-Net reads.
+    pub fn text_width(&self) -> i64 {
+        self.unet.cross_attention_dim
+    }
+
     /// The files of `name`, a ControlNet or an adapter, of the model's variant where it has that.
     ///
     /// # Errors

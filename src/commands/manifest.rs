@@ -15,7 +15,61 @@ use crate::io::atomic::write_bytes_atomically;
 /// complete at any time.
 pub struct Manifest {
     path: PathBuf,
-    rows: BTreeMap<String, Value>,
+    rows: BTreeMap<Natural, Value>,
+    /// In the list of a part: how many images each prompt has, for the sheet that `merge` draws.
+    num_images: Option<usize>,
+}
+
+/// The key under which the rows of a part have it.
+const NUM_IMAGES: &str = "num_images";
+
+/// A name in parts that are numbers or text, so that `10000-0.png` stands behind `9999-0.png`; the name itself tells
+/// apart those that read alike.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Natural {
+    parts: Vec<Part>,
+    name: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    Number(u128),
+    Text(String),
+}
+
+/// Digits of a number that surely fits; of a longer one the rest counts as another.
+const MOST_DIGITS: usize = 38;
+
+/// The place of a name among others.
+pub fn natural(name: &str) -> Natural {
+    let mut parts = Vec::new();
+    let mut rest = name;
+    while !rest.is_empty() {
+        let digits = rest
+            .bytes()
+            .take_while(u8::is_ascii_digit)
+            .count()
+            .min(MOST_DIGITS);
+        let (number, behind) = rest.split_at(digits);
+        rest = match number.parse() {
+            Ok(number) => {
+                parts.push(Part::Number(number));
+                behind
+            }
+            Err(_) => {
+                let end = rest
+                    .find(|c: char| c.is_ascii_digit())
+                    .unwrap_or(rest.len());
+                let (text, behind) = rest.split_at(end);
+                parts.push(Part::Text(text.to_owned()));
+                behind
+            }
+        };
+    }
+    Natural {
+        parts,
+        name: name.to_owned(),
+    }
 }
 
 impl Manifest {
@@ -33,8 +87,19 @@ impl Manifest {
             .filter_map(|line| serde_json::from_str::<Value>(line).ok())
             .filter_map(|row| Some((row["path"].as_str()?.to_owned(), row)))
             .filter(|(name, _)| folder.join(name).is_file())
+            .map(|(name, row)| (natural(&name), row))
             .collect();
-        Self { path, rows }
+        Self {
+            path,
+            rows,
+            num_images: None,
+        }
+    }
+
+    /// The list of a part, whose rows tell `merge` how many images each prompt has.
+    pub fn with_num_images(mut self, num_images: usize) -> Self {
+        self.num_images = Some(num_images);
+        self
     }
 
     /// Its own file.
@@ -44,12 +109,12 @@ impl Manifest {
 
     /// Whether the picture `name` has a row.
     pub fn has(&self, name: &str) -> bool {
-        self.rows.contains_key(name)
+        self.rows.contains_key(&natural(name))
     }
 
     /// The row of the picture `name`.
     pub fn row(&self, name: &str) -> Option<&Value> {
-        self.rows.get(name)
+        self.rows.get(&natural(name))
     }
 
     /// Its rows, in the order of their pictures' names.
@@ -59,8 +124,8 @@ impl Manifest {
 
     /// Takes a row over, which names its picture as `path`; see [`Manifest::write`].
     pub fn add(&mut self, row: Value) {
-        let name = row["path"].as_str().unwrap_or_default().to_owned();
-        self.rows.insert(name, row);
+        let name = row["path"].as_str().unwrap_or_default();
+        self.rows.insert(natural(name), row);
     }
 
     /// Sets the row of the picture `name` and writes the file.
@@ -77,9 +142,23 @@ impl Manifest {
     /// # Errors
     /// When that can not be done.
     pub fn write(&self) -> Result<()> {
-        let lines: Vec<String> = self.rows.values().map(|row| format!("{row}\n")).collect();
+        let line = |row: &Value| match self.num_images {
+            Some(num_images) => {
+                let mut row = row.clone();
+                row[NUM_IMAGES] = json!(num_images);
+                format!("{row}\n")
+            }
+            None => format!("{row}\n"),
+        };
+        let lines: Vec<String> = self.rows.values().map(line).collect();
         write_bytes_atomically(&self.path, lines.concat().as_bytes())
     }
+}
+
+/// Takes what the row of a part tells `merge` alone out of it; `None` where a part of an earlier version does not tell.
+pub fn take_num_images(row: &mut Value) -> Option<usize> {
+    let told = row.as_object_mut()?.remove(NUM_IMAGES)?;
+    usize::try_from(told.as_u64()?).ok()
 }
 
 /// A picture's row.
@@ -94,6 +173,29 @@ pub fn new_row(name: &str, settings: &Settings, seconds: Option<f64>) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_stand_in_the_order_of_their_numbers() {
+        let sorted = [
+            "0000-1.png",
+            "0001-2.png",
+            "1000-1001.png",
+            "9999-10000.png",
+            "10000-10001.png",
+            "eta_1=9.5_0000-0.png",
+            "eta_1=10_0000-0.png",
+            "plain/0000-1.png",
+            "plain/10000-10001.png",
+        ];
+        let mut names = sorted;
+        names.sort();
+        assert_ne!(names, sorted, "as texts they stand otherwise");
+        names.sort_by_key(|name| natural(name));
+        assert_eq!(names, sorted);
+        assert_ne!(natural("1.png"), natural("01.png"));
+        let long = "7".repeat(100);
+        assert!(natural(&long) < natural(&format!("{long}.png")));
+    }
 
     #[test]
     fn rows_are_replaced_and_rows_of_lost_pictures_dropped() -> Result<()> {

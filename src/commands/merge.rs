@@ -5,14 +5,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::manifest::Manifest;
+use super::manifest::{Manifest, take_num_images};
 use super::sample::save_sheets_of;
 use super::session::Session;
 use crate::cli::MergeFlags;
 use crate::config::shard::Shard;
 use crate::error::{runtime, usage};
+use crate::io::atomic::write_bytes_atomically;
 
 /// Joins manifests and draws the contact sheets of the folders.
 ///
@@ -20,6 +21,9 @@ use crate::error::{runtime, usage};
 /// When a folder has no parts, lacks one, or a picture of a part is gone.
 pub fn run(flags: &MergeFlags) -> Result<()> {
     let session = Session::start("merge", &flags.run())?;
+    for folder in flags.folders.iter().filter(|folder| folder.is_dir()) {
+        remove_merged(folder)?;
+    }
     let parts: Vec<Vec<PathBuf>> = flags
         .folders
         .iter()
@@ -86,12 +90,17 @@ fn merge(session: &Session, folder: &Path, parts: &[PathBuf]) -> Result<()> {
         return Ok(());
     }
     let mut manifest = Manifest::open(folder);
+    let mut num_images = None;
+    let mut merged = BTreeMap::new();
     for part in parts {
         let text =
             fs::read_to_string(part).with_context(|| format!("reading {}", part.display()))?;
+        let name = part.file_name().unwrap_or_default().to_string_lossy();
+        merged.insert(name.into_owned(), checksum(text.as_bytes()));
         for line in text.lines() {
-            let row: Value = serde_json::from_str(line)
+            let mut row: Value = serde_json::from_str(line)
                 .map_err(|error| usage(format!("{}: {error}", part.display())))?;
+            num_images = take_num_images(&mut row).or(num_images);
             let name = row["path"].as_str().unwrap_or_default();
             if name.is_empty() || !folder.join(name).is_file() {
                 return Err(runtime(format!(
@@ -104,9 +113,33 @@ fn merge(session: &Session, folder: &Path, parts: &[PathBuf]) -> Result<()> {
     }
     manifest.write()?;
     session.wrote(manifest.path(), "manifest", Value::Null);
-    save_sheets_of(session, folder, &manifest)?;
-    for part in parts {
-        fs::remove_file(part).with_context(|| format!("removing {}", part.display()))?;
+    save_sheets_of(session, folder, &manifest, num_images)?;
+    write_bytes_atomically(&folder.join(MERGED), json!(merged).to_string().as_bytes())?;
+    remove_merged(folder)
+}
+
+/// The lists that are merged and to be removed, each with its CRC-32: a merge that is killed between two of them goes on
+/// with the next.
+const MERGED: &str = ".merged.json";
+
+/// Removes the lists that a merge has taken in, but for those that were written anew since.
+fn remove_merged(folder: &Path) -> Result<()> {
+    let path = folder.join(MERGED);
+    let Ok(text) = fs::read_to_string(&path) else {
+        return Ok(());
+    };
+    let merged: BTreeMap<String, String> =
+        serde_json::from_str(&text).with_context(|| format!("reading {}", path.display()))?;
+    for (name, sum) in merged {
+        let part = folder.join(&name);
+        let is_merged = fs::read(&part).is_ok_and(|bytes| checksum(&bytes) == sum);
+        if is_merged && Shard::of_manifest(&name).is_some() {
+            fs::remove_file(&part).with_context(|| format!("removing {}", part.display()))?;
+        }
     }
-    Ok(())
+    fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))
+}
+
+fn checksum(bytes: &[u8]) -> String {
+    format!("{:08x}", crc32fast::hash(bytes))
 }

@@ -9,8 +9,10 @@ mod doctor;
 mod draw;
 mod evaluate;
 mod fetch;
+mod gallery;
 mod generate_base;
 mod help_files;
+mod html_page;
 mod image_prompt;
 mod inspect;
 mod located;
@@ -19,6 +21,7 @@ mod merge;
 mod order;
 mod outlook;
 mod picture;
+mod preview;
 mod sample;
 mod session;
 mod story;
@@ -52,6 +55,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Evaluate(line) => evaluate::run(line),
         Command::Merge(flags) => merge::run(flags),
         Command::Fetch(flags) => fetch::run(flags),
+        Command::Gallery(flags) => gallery::run(flags),
         Command::Doctor(flags) => doctor::run(flags),
         Command::Inspect(flags) => inspect::run(flags),
         Command::Schema(flags) => help_files::schema(flags),

@@ -79,6 +79,13 @@ impl Sampling {
         self.pictures.iter().chain(&self.plain_pictures)
     }
 
+    /// Where what is being drawn is shown meanwhile: each part of the work on a sheet of its own.
+    fn preview(&self) -> PathBuf {
+        let name = self.shard.manifest();
+        let name = name.replace("manifest", "preview").replace("jsonl", "png");
+        self.job.output_dir.join(name)
+    }
+
     /// The model that draws.
     pub fn model(&self) -> &Rc<LocatedModel> {
         &self.model
@@ -172,6 +179,9 @@ pub(super) fn execute(session: &Session, sampling: Sampling) -> Result<()> {
     let missing = sampling.missing().len();
     let total = sampling.all_pictures().count();
     let mut manifest = Manifest::open_part(folder, sampling.shard);
+    if !sampling.shard.is_whole() {
+        manifest = manifest.with_num_images(sampling.job.num_images);
+    }
     if missing < total {
         let done = total - missing;
         let folder = folder.display();
@@ -292,8 +302,13 @@ fn save_sheets(session: &Session, sampling: &Sampling, is_new: bool) -> Result<(
     Ok(())
 }
 
-/// The same for the pictures of a manifest, whoever has drawn them.
-pub(super) fn save_sheets_of(session: &Session, folder: &Path, manifest: &Manifest) -> Result<()> {
+/// The same for the pictures of a manifest, whoever has drawn them, with `num_images` of each prompt.
+pub(super) fn save_sheets_of(
+    session: &Session,
+    folder: &Path,
+    manifest: &Manifest,
+    num_images: Option<usize>,
+) -> Result<()> {
     let name = |row: &Value| row["path"].as_str().unwrap_or_default().to_owned();
     let is_plain = |row: &&Value| name(row).starts_with(PLAIN);
     let guided: Vec<&Value> = manifest.rows().filter(|row| !is_plain(row)).collect();
@@ -302,10 +317,11 @@ pub(super) fn save_sheets_of(session: &Session, folder: &Path, manifest: &Manife
             .map(|row| folder.join(name(row)))
             .collect::<Vec<_>>()
     };
-    // The pictures of a prompt follow each other, and there are as many of each.
-    let of_first = guided.chunk_by(|a, b| a["prompt"] == b["prompt"]).next();
+    // Lists of an earlier version do not tell; the pictures of a prompt follow each other, as many of each.
+    let of_first = || guided.chunk_by(|a, b| a["prompt"] == b["prompt"]).next();
+    let num_images = num_images.unwrap_or_else(|| of_first().map_or(1, <[_]>::len));
     let pictures = paths(&guided);
-    save_grid(session, folder, &pictures, of_first.map_or(1, <[_]>::len))?;
+    save_grid(session, folder, &pictures, num_images)?;
     let plain: Vec<&Value> = manifest.rows().filter(is_plain).collect();
     match plain.is_empty() {
         true => Ok(()),

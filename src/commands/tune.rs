@@ -155,6 +155,10 @@ pub(super) fn prepare(session: &Session, job: TuneJob) -> Result<Tuning> {
             tokens.word_positions(word)?;
         }
     }
+    if job.method == Method::DreamboothLora {
+        let whose = "the prior of --method dreambooth-lora";
+        model.check_base_prompt(&base.facts.prompt, whose, &session.reporter)?;
+    }
     let read = |path: &PathBuf| TargetPhoto::read(path, &layout, &base.facts, &model);
     let photo = job.target_image.as_ref().map(read).transpose()?;
     crop::check(job.crop, &base.facts, &model)?;

@@ -1,6 +1,7 @@
 //! Ranges: what was found, and what is allowed.
 
 use std::ops::RangeInclusive;
+use std::path::Path;
 
 use anyhow::Result;
 
@@ -24,6 +25,21 @@ pub fn whole(flag: &str, value: i64, range: RangeInclusive<i64>) -> Result<i64> 
 pub fn count(flag: &str, value: i64, range: RangeInclusive<i64>) -> Result<usize> {
     let value = whole(flag, value, range)?;
     usize::try_from(value).map_err(|_| usage(format!("{flag}: found {value}, expected a count")))
+}
+
+/// The name of a page that is to be written.
+///
+/// # Errors
+/// When it is none: another may be that of a picture, which would be lost.
+pub fn page(flag: &str, path: &Path) -> Result<()> {
+    let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
+    match !path.is_dir() && (ending == "html" || ending == "htm") {
+        true => Ok(()),
+        false => Err(usage(format!(
+            "{flag}: found {}, expected the name of a file that ends in .html",
+            path.display()
+        ))),
+    }
 }
 
 /// A number within `range`; NaN and infinities are not.

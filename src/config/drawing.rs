@@ -35,6 +35,9 @@ pub struct DrawingJob {
     pub scheduler: Option<SchedulerKind>,
     /// Images drawn at once.
     pub batch_size: usize,
+    /// Steps between previews of what is being drawn; `None`: there are none.
+    #[serde(skip)]
+    pub preview_every: Option<usize>,
     /// Whether to redo what is there.
     pub overwrite: bool,
 }
@@ -76,6 +79,10 @@ impl DrawingJob {
             height: side("--height", flags.height)?,
             scheduler: flags.scheduler.as_deref().map(scheduler).transpose()?,
             batch_size: check::count("--batch-size", flags.batch_size.unwrap_or(1), 1..=1024)?,
+            preview_every: flags
+                .preview_every
+                .map(|every| check::count("--preview-every", every, 1..=1000))
+                .transpose()?,
             overwrite: flags.overwrite.unwrap_or(false),
         })
     }

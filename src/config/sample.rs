@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde::Serialize;
 
+use super::redraw::recorded_for;
 use super::{
     ControlJob, DrawingJob, ImagePromptJob, ModelJob, check, consistory, layers, prompts, record,
 };
@@ -99,7 +100,8 @@ impl SampleJob {
             return Self::check_flags(flags);
         };
         let recorded = record::read_record(picture)?;
-        let layered = layers::layered(&[&layers::settings(flags)?, &recorded.parameters]);
+        let kept = recorded_for(flags, &recorded);
+        let layered = layers::layered(&[&layers::settings(flags)?, &kept]);
         Ok(Self {
             recorded_subjects: recorded.subjects(),
             ..Self::check_flags(&layers::read(layered)?)?

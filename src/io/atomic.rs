@@ -38,6 +38,21 @@ pub fn write_bytes_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     })
 }
 
+/// As [`write_bytes_atomically`], for a file that is soon replaced: a reader finds it whole, but after a crash of the
+/// machine it may be lost, for nothing waits for the disk.
+///
+/// # Errors
+/// As [`write_atomically`].
+pub fn replace_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
+    let temporary = temporary_path(path)?;
+    fs::write(&temporary, bytes)
+        .and_then(|()| fs::rename(&temporary, path))
+        .inspect_err(|_| {
+            let _ = fs::remove_file(&temporary);
+        })
+        .with_context(|| format!("writing {}", path.display()))
+}
+
 /// After this time without a change a temporary file is one that a killed process has left.
 const LEFT_AFTER: Duration = Duration::from_secs(3600);
 

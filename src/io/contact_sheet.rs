@@ -126,6 +126,11 @@ impl ContactSheet {
         }
     }
 
+    /// The sheet as it is now.
+    pub fn so_far(&self) -> &RgbImage {
+        &self.sheet
+    }
+
     /// The sheet; cells without a picture are white.
     pub fn finish(self) -> RgbImage {
         self.sheet

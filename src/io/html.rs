@@ -23,6 +23,11 @@ pub fn png_data_uri(bytes: &[u8]) -> String {
     format!("data:image/png;base64,{}", base64(bytes))
 }
 
+/// The same of a JPEG.
+pub fn jpeg_data_uri(bytes: &[u8]) -> String {
+    format!("data:image/jpeg;base64,{}", base64(bytes))
+}
+
 /// Base64 with padding (RFC 4648, section 4).
 fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use super::blob::Blob;
 use super::model_files::{ModelFiles, TOY};
-use crate::error::usage;
+use crate::error::{self, usage};
 
 /// The repository of the paper's authors.
 pub const REPOSITORY: &str = "h94/IP-Adapter";
@@ -18,24 +18,29 @@ pub const REPOSITORY: &str = "h94/IP-Adapter";
 pub struct Layout {
     adapter: &'static str,
     encoder: &'static str,
+    /// The width of the text beside which the adapter's tokens stand.
+    text_width: i64,
 }
 
 /// SDXL, with the encoder OpenCLIP ViT-bigG.
 pub const SDXL: Layout = Layout {
     adapter: "sdxl_models/ip-adapter_sdxl.safetensors",
     encoder: "sdxl_models/image_encoder",
+    text_width: 2048,
 };
 
 /// SD 1.5, with the encoder OpenCLIP ViT-H.
 pub const STABLE_DIFFUSION: Layout = Layout {
     adapter: "models/ip-adapter_sd15.safetensors",
     encoder: "models/image_encoder",
+    text_width: 768,
 };
 
 /// The toy's: its CLIP is the encoder.
 const OF_THE_TOY: Layout = Layout {
     adapter: "ip_adapter/ip-adapter.safetensors",
     encoder: "clip",
+    text_width: 64,
 };
 
 /// An encoder's folder in a copy that holds nothing else.
@@ -66,6 +71,22 @@ pub fn default_adapter(model: &str) -> &'static str {
         TOY => TOY,
         _ => REPOSITORY,
     }
+}
+
+/// Refuses the authors' adapters for a model that reads a text of another width, such as SD 2.1, before any file is looked
+/// for.
+///
+/// # Errors
+/// When the authors have none for it.
+pub fn check_width(adapter: Option<&str>, model: &str, layout: Layout, width: i64) -> Result<()> {
+    let name = adapter.unwrap_or(default_adapter(model));
+    if name != REPOSITORY || width == layout.text_width {
+        return Ok(());
+    }
+    Err(error::model(format!(
+        "--ip-adapter: {REPOSITORY} has adapters for texts that are 768 or 2048 wide (SD 1.5, SDXL), and the text of {model} \
+         is {width} wide: name an adapter that was made for it"
+    )))
 }
 
 impl IpAdapterFiles {

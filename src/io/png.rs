@@ -33,8 +33,30 @@ pub fn png_bytes(picture: &RgbImage) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// The same, larger and in a fraction of the time.
+///
+/// # Errors
+/// As [`png_bytes`].
+pub fn quick_png_bytes(picture: &RgbImage) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    encode_as(&mut bytes, picture, &[], Some(png::Compression::Fastest))?;
+    Ok(bytes)
+}
+
 fn encode(file: impl Write, picture: &RgbImage, texts: &[(&str, &str)]) -> Result<()> {
+    encode_as(file, picture, texts, None)
+}
+
+fn encode_as(
+    file: impl Write,
+    picture: &RgbImage,
+    texts: &[(&str, &str)],
+    compression: Option<png::Compression>,
+) -> Result<()> {
     let mut encoder = png::Encoder::new(file, picture.width(), picture.height());
+    if let Some(compression) = compression {
+        encoder.set_compression(compression);
+    }
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
     for &(keyword, text) in texts {

@@ -5,12 +5,16 @@
 // same thread. No exception passes into Rust.
 
 #include <ATen/Context.h>
+#include <ATen/core/dispatch/Dispatcher.h>
 #include <c10/core/AllocatorConfig.h>
 #include <c10/core/CachingDeviceAllocator.h>
+#include <torch/csrc/autograd/custom_function.h>
 
 #include <cstdint>
 #include <exception>
+#include <optional>
 #include <string>
+#include <string_view>
 
 #ifdef __GLIBC__
 #include <malloc.h>
@@ -35,6 +39,46 @@ const char* guarded(Action action) {
 at::DeviceAllocator* gpu_allocator() {
   return at::getDeviceAllocator(c10::DeviceType::CUDA);
 }
+
+using MaybeTensor = std::optional<at::Tensor>;
+
+// oneDNN's product of f32 matrices, which libtorch keeps for compiled graphs; null where this libtorch or this
+// processor has none.
+using Product = at::Tensor(const at::Tensor&, const at::Tensor&, const MaybeTensor&, std::string_view,
+                           c10::List<std::optional<at::Scalar>>, std::optional<std::string_view>);
+
+const c10::TypedOperatorHandle<Product>* find_product() {
+  static const std::optional<c10::TypedOperatorHandle<Product>> found = [] {
+    std::optional<c10::TypedOperatorHandle<Product>> typed;
+    const auto handle = c10::Dispatcher::singleton().findSchema({"mkldnn::_linear_pointwise", ""});
+    if (at::hasMKLDNN() && handle && handle->hasKernelForDispatchKey(c10::DispatchKey::CPU)) {
+      typed = handle->typed<Product>();
+    }
+    return typed;
+  }();
+  return found ? &*found : nullptr;
+}
+
+// y = x Wᵀ + b, without a graph.
+at::Tensor product(const at::Tensor& xs, const at::Tensor& weight, const MaybeTensor& bias) {
+  return find_product()->call(xs, weight, bias, "none", c10::List<std::optional<at::Scalar>>(), std::nullopt);
+}
+
+// The same with a gradient for x: dL/dx = dL/dy W. The weight is frozen.
+struct FrozenLinear : torch::autograd::Function<FrozenLinear> {
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& xs, const at::Tensor& weight,
+                            const MaybeTensor& bias) {
+    context->save_for_backward({weight});
+    at::AutoDispatchBelowADInplaceOrView below;
+    return product(xs, weight, bias);
+  }
+
+  static torch::autograd::tensor_list backward(torch::autograd::AutogradContext* context,
+                                               const torch::autograd::tensor_list& gradients) {
+    const at::Tensor weight = context->get_saved_variables()[0];
+    return {product(gradients[0], weight.t(), std::nullopt), at::Tensor(), at::Tensor()};
+  }
+};
 
 // Sums over all pools stand first.
 constexpr size_t kAggregate = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
@@ -83,6 +127,19 @@ const char* oneactor_set_allocator(const char* settings) {
 
 const char* oneactor_has_expandable_segments(bool* grows) {
   return guarded([&] { *grows = c10::CachingAllocator::AcceleratorAllocatorConfig::use_expandable_segments(); });
+}
+
+// y = x Wᵀ + b on a CPU in f32 by oneDNN: x [.., D_in], a frozen W [D_out, D_in], b [D_out] or null. `ys` stays
+// null where there is no such product.
+const char* oneactor_linear(at::Tensor** ys, const at::Tensor* xs, const at::Tensor* weight, const at::Tensor* bias) {
+  return guarded([&] {
+    if (find_product() == nullptr) {
+      return;
+    }
+    const MaybeTensor added = bias == nullptr ? MaybeTensor() : MaybeTensor(*bias);
+    const bool needs_graph = at::GradMode::is_enabled() && xs->requires_grad();
+    *ys = new at::Tensor(needs_graph ? FrozenLinear::apply(*xs, *weight, added) : product(*xs, *weight, added));
+  });
 }
 
 // Gives the host's freed memory back to the system. glibc keeps what lies below something still in use,

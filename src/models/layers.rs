@@ -4,6 +4,7 @@ use tch::Tensor;
 
 use crate::io::low_rank::LowRank;
 use crate::io::weights::WeightPath;
+use crate::libtorch::linear::linear;
 
 /// `y = x Wᵀ + b`, and `+ (x Aᵀ) Bᵀ` while a low-rank update of W is learnt.
 #[derive(Debug)]
@@ -35,7 +36,7 @@ impl Linear {
 
     /// `[.., D_in]` to `[.., D_out]`.
     pub fn forward(&self, xs: &Tensor) -> Tensor {
-        let ys = xs.linear(&self.weight, self.bias.as_ref());
+        let ys = linear(xs, &self.weight, self.bias.as_ref());
         match &self.update {
             None => ys,
             Some(update) => ys + update.forward(xs),

@@ -62,6 +62,18 @@ impl NoiseSchedule {
         z_0 * signal + eps * noise
     }
 
+    /// z_0 of latents `z_t [B, C, H, W]`, as Eq. (1) mixes them, where the network predicts `prediction` of the same shape
+    /// at `timestep`: what the picture would be if the prediction were right. Between timesteps the nearest counts.
+    pub fn z_0(&self, z_t: &Tensor, prediction: &Tensor, timestep: f64) -> Tensor {
+        let last = self.alphas_cumprod.len() - 1;
+        let alpha = self.alphas_cumprod[(timestep.max(0.0).round() as usize).min(last)];
+        let (signal, noise) = (alpha.sqrt(), (1.0 - alpha).sqrt());
+        match self.prediction_type {
+            PredictionType::Epsilon => (z_t - prediction * noise) / signal,
+            PredictionType::VPrediction => z_t * signal - prediction * noise,
+        }
+    }
+
     /// What the network should predict for [`add_noise`](Self::add_noise) of the same arguments.
     pub fn target(&self, z_0: &Tensor, eps: &Tensor, timesteps: &Tensor) -> Tensor {
         match self.prediction_type {
@@ -69,6 +81,32 @@ impl NoiseSchedule {
             PredictionType::VPrediction => {
                 let (signal, noise) = self.scales(timesteps);
                 eps * signal - z_0 * noise
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    #[test]
+    fn what_was_mixed_is_found_again_where_the_prediction_is_right() {
+        for prediction_type in [PredictionType::Epsilon, PredictionType::VPrediction] {
+            let schedule = NoiseSchedule {
+                alphas_cumprod: vec![0.99, 0.5, 0.04],
+                prediction_type,
+            };
+            let draw = || Tensor::randn([1, 4, 2, 2], (Kind::Float, Device::Cpu));
+            let (z_0, eps) = (draw(), draw());
+            for (t, told) in [(0, 0.0), (1, 1.3), (2, 1.6), (2, 9.0)] {
+                let timesteps = Tensor::from_slice(&[t as i64]);
+                let z_t = schedule.add_noise(&z_0, &eps, &timesteps);
+                let right = schedule.target(&z_0, &eps, &timesteps);
+                let gap = schedule.z_0(&z_t, &right, told) - &z_0;
+                // Rounding of f32, enlarged by 1/√ᾱ, at most 5.
+                assert!(gap.abs().max().double_value(&[]) < 1e-5);
             }
         }
     }

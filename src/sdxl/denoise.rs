@@ -8,7 +8,7 @@ use super::control::{Control, Pass};
 use super::{Backbone, Conditioning, finite};
 use crate::models::cross_attention::{AttentionProbe, TokenMask};
 use crate::models::shared_attention::{SharedPositions, Sharing};
-use crate::schedulers::Scheduler;
+use crate::schedulers::{NoiseSchedule, Scheduler};
 
 /// How one picture is guided. Steps are counted from 1, as in the paper.
 pub trait Guidance {
@@ -127,6 +127,28 @@ impl Guidance for PlainGuidance {
     }
 }
 
+/// A step that was just taken.
+pub struct Taken<'a> {
+    /// Its number, counted from 1.
+    pub step: usize,
+    /// The timestep of its last pass.
+    timestep: f64,
+    /// What the network was shown there `[B, C, H, W]`, …
+    z_t: &'a Tensor,
+    /// … and what it said, after guidance.
+    noise_pred: &'a Tensor,
+    asked_for: i64,
+}
+
+impl Taken<'_> {
+    /// The pictures as they would be if the prediction were right: latents without noise `[B, C, H, W]`, without those of
+    /// companions.
+    pub fn z_0(&self, schedule: &NoiseSchedule) -> Tensor {
+        let z_0 = schedule.z_0(self.z_t, self.noise_pred, self.timestep);
+        z_0.narrow(0, 0, self.asked_for)
+    }
+}
+
 /// What a run of the loop leaves.
 pub struct Denoised {
     /// Final latents `[B, C, H, W]` f32, not divided by the VAE's scaling factor.
@@ -147,7 +169,7 @@ pub fn denoise(
     initial_latents: &Tensor,
     guidance: &dyn Guidance,
     control: Option<&Control>,
-    progress: &mut dyn FnMut(usize) -> Result<()>,
+    progress: &mut dyn FnMut(&Taken) -> Result<()>,
 ) -> Result<Denoised> {
     let _frozen = tch::no_grad_guard();
     let asked_for = initial_latents.size()[0];
@@ -173,15 +195,15 @@ pub fn denoise(
         let step = scheduler.step_of(i);
         let is_last = i + 1 == passes;
         let timestep = scheduler.timesteps()[i] as f32;
-        let model_input = scheduler.scale_model_input(&latents, i); // [B, C, H, W]
+        let z_t = scheduler.scale_model_input(&latents, i); // [B, C, H, W]
         if let (0, Some(guide)) = (i, guidance.attention()) {
-            look(backbone, &model_input, timestep, guide);
+            look(backbone, &z_t, timestep, guide);
         }
 
         let conditioning = for_images(&mut conditioning, guidance, step, asked_for); // [R B, ..]
         let row = guidance.conditional_row(step) as i64;
         let rows = conditioning.prompt_embeds.size()[0] / b;
-        let model_input = model_input.repeat([rows, 1, 1, 1]); // [R B, C, H, W]
+        let model_input = z_t.repeat([rows, 1, 1, 1]); // [R B, C, H, W]
         let timesteps = Tensor::from_slice(&[timestep])
             .to_device(backbone.device())
             .expand([rows * b], false);
@@ -222,7 +244,13 @@ pub fn denoise(
 
         latents = scheduler.step(&noise_pred, i, &latents);
         if is_last || scheduler.step_of(i + 1) > step {
-            progress(step)?;
+            progress(&Taken {
+                step,
+                timestep: scheduler.timesteps()[i],
+                z_t: &z_t,
+                noise_pred: &noise_pred,
+                asked_for,
+            })?;
         }
     }
     backbone.weights_are_finite()?;

@@ -5,6 +5,7 @@
 pub mod control;
 pub mod denoise;
 pub mod files;
+pub mod latent_colours;
 pub mod load;
 pub mod memory;
 mod network;

@@ -334,3 +334,31 @@ fn a_dry_run_lists_the_pictures_and_loads_nothing() {
     assert_eq!(run.paths(), [base("00.png"), base("02.png")]);
     assert_eq!(run.stderr, "");
 }
+
+#[test]
+fn a_prompt_that_nothing_reads_and_parts_that_are_not_merged_are_told_of() {
+    let folder = folder_with_actor("evaluate-told");
+    let line = "sample robot -p 'a robot' --num-images 2 --steps 1 -o out";
+    oneactor(&folder, line).exits_with(0);
+    oneactor(&folder, "evaluate out --model toy --prompt 'a cat'")
+        .exits_with(0)
+        .says("--prompt: every picture tells its own prompt, and this one is not used");
+    for name in ["a.png", "b.png"] {
+        let picture = RgbImage::from_fn(64, 64, |x, y| {
+            image::Rgb([x as u8, y as u8, name.len() as u8])
+        });
+        picture
+            .save(folder.join(name))
+            .expect("the folder is writable");
+    }
+    let foreign = "evaluate a.png b.png --model toy --prompt 'a cat'";
+    oneactor(&folder, &format!("{foreign} --metrics clip_i"))
+        .exits_with(0)
+        .says("--prompt: nothing in --metrics compares pictures with it");
+    let used = oneactor(&folder, foreign).exits_with(0);
+    assert!(!used.stderr.contains("--prompt"), "{}", used.stderr);
+    oneactor(&folder, &line.replace("-o out", "-o parts --shard 1/2")).exits_with(0);
+    oneactor(&folder, "evaluate parts --model toy")
+        .exits_with(2)
+        .says("parts has no manifest.jsonl but the lists of parts: join them first, `oneactor merge parts`");
+}

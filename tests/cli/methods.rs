@@ -3,9 +3,11 @@
 use std::fs;
 
 use oneactor::io::tensors::TensorFile;
+use oneactor::oneactor::base_set::BaseSet;
 use serde_json::{Value, json as value};
+use tch::Tensor;
 
-use crate::{folder_with_actor, json, names, oneactor, pixels, text};
+use crate::{folder, folder_with_actor, json, names, oneactor, pixels, text};
 
 const TUNED: [&str; 2] = ["textual-inversion", "dreambooth-lora"];
 
@@ -193,4 +195,49 @@ fn a_photo_can_be_the_target_of_a_baseline() {
         assert_eq!(metadata["target_image"], "00.png");
         assert_eq!(metadata["base_word"], "robot");
     }
+}
+
+#[test]
+fn an_end_of_the_base_prompt_that_a_baseline_does_not_read_is_told_of() {
+    let folder = folder("method-long-prompt");
+    let end = ", very tall".repeat(40);
+    let base = "generate-base --model toy --subject robot --num-images 2 --steps 1 --long-prompts -o robot -p";
+    oneactor(&folder, &format!("{base} 'a robot{end}'")).exits_with(0);
+    let told = "has the prompt of the base images, of which the model reads";
+    for (line, whose) in [
+        (
+            "tune robot --method dreambooth-lora",
+            "the prior of --method dreambooth-lora",
+        ),
+        (
+            "sample robot --method consistory -p 'a robot' -o out",
+            "each anchor of --method consistory",
+        ),
+    ] {
+        oneactor(&folder, &format!("{line} --dry-run"))
+            .exits_with(0)
+            .says(&format!("{whose} {told}"))
+            .says("very tall\"");
+    }
+}
+
+#[test]
+fn dreambooth_without_a_prior_is_refused_before_anything_is_loaded() {
+    let folder = folder_with_actor("method-one-image");
+    let path = folder.join("robot/base.safetensors");
+    let base = BaseSet::read(&path).expect("a base set");
+    let first = |all: &Tensor| all.narrow(0, 0, 1).copy();
+    let one = BaseSet {
+        latents: first(&base.latents),
+        encoder_features: first(&base.encoder_features),
+        seeds: vec![base.seeds[0]],
+        facts: base.facts,
+    };
+    fs::write(&path, one.to_bytes().expect("it is whole")).expect("the folder is writable");
+    let tune = "tune robot --target 0 --max-steps 1 --method";
+    let refused = oneactor(&folder, &format!("{tune} dreambooth-lora")).exits_with(2);
+    assert!(!refused.stderr.contains("loading"), "{}", refused.stderr);
+    refused
+        .says("robot holds 1 base image, expected at least 2")
+        .writes_nothing();
 }

@@ -184,3 +184,57 @@ fn jobs_of_a_batch_are_shared_too() {
         .exits_with(2)
         .says("--shard: found \"3/2\", expected i/n");
 }
+
+#[test]
+fn prompts_that_are_alike_keep_their_rows_on_the_sheet() {
+    let folder = folder_with_actor("alike-shards");
+    let job =
+        "sample robot -p 'a robot' -p 'a robot' -p 'a robot at night' --num-images 2 --steps 1";
+    oneactor(&folder, &format!("{job} -o one")).exits_with(0);
+    for part in ["1/2", "2/2"] {
+        oneactor(&folder, &format!("{job} -o parts --shard {part}")).exits_with(0);
+    }
+    oneactor(&folder, "merge parts").exits_with(0);
+    let [one, parts] = ["one", "parts"].map(|name| folder.join(name));
+    assert_eq!(
+        pixels(&parts.join("grid.png")),
+        pixels(&one.join("grid.png"))
+    );
+    assert_eq!(rows(&parts), rows(&one));
+}
+
+#[test]
+fn a_merge_that_was_killed_amid_its_last_removals_goes_on() {
+    let folder = folder_with_actor("killed-merge");
+    let out = folder.join("out");
+    for part in ["1/3", "2/3", "3/3"] {
+        let line = format!("sample robot -p robot --num-images 3 --steps 1 -o out --shard {part}");
+        oneactor(&folder, &line).exits_with(0);
+    }
+    let lists = ["manifest-2-of-3.jsonl", "manifest-3-of-3.jsonl"];
+    let texts = lists.map(|name| text(&out.join(name)));
+    oneactor(&folder, "merge out").exits_with(0);
+    let whole = names(&out);
+    let put_back = |texts: [&str; 2]| {
+        let sums = texts.map(|text| format!("{:08x}", crc32fast::hash(text.as_bytes())));
+        let merged =
+            json!({"manifest-1-of-3.jsonl": "00000000", lists[0]: sums[0], lists[1]: sums[1]});
+        fs::write(out.join(".merged.json"), merged.to_string()).expect("the folder is writable");
+    };
+    put_back([&texts[0], &texts[1]]);
+    for (name, text) in lists.iter().zip(&texts) {
+        fs::write(out.join(name), text).expect("the folder is writable");
+    }
+    oneactor(&folder, "merge out")
+        .exits_with(0)
+        .says("nothing to merge")
+        .writes_nothing();
+    assert_eq!(names(&out), whole);
+    // A list that was written anew since is not taken for one that is merged.
+    put_back([&texts[0], "another"]);
+    fs::write(out.join(lists[1]), &texts[1]).expect("the folder is writable");
+    oneactor(&folder, "merge out")
+        .exits_with(1)
+        .says("part 1, 2 of 3 is missing");
+    assert!(out.join(lists[1]).is_file() && !out.join(".merged.json").exists());
+}

@@ -45,6 +45,12 @@ fn sd_15_and_21_do_the_whole_job() {
             .exits_with(2)
             .says("was made with the model")
             .writes_nothing();
+        // The authors' adapters are for texts of other widths, which is known before anything is loaded or looked for.
+        let refused = oneactor(&folder, "sample a --method ip-adapter -p '[b]' -o d").exits_with(3);
+        assert!(!refused.stderr.contains("loading"), "{}", refused.stderr);
+        refused
+            .says("adapters for texts that are 768 or 2048 wide")
+            .writes_nothing();
     }
 }
 

@@ -57,7 +57,7 @@ pub(super) fn measure(session: &Session, evaluation: &Evaluation) -> Result<Vec<
     let column = |wanted: Wanted| {
         let name = wanted.name();
         let values = found.remove(&name).expect("every measure has its network");
-        Column { name, values }
+        Column::new(name, values)
     };
     Ok(columns.into_iter().map(column).collect())
 }

@@ -11,11 +11,13 @@ use serde_json::Value;
 use super::super::picture::masks_beside;
 use crate::config::batch::Settings;
 use crate::config::evaluate::Masks;
+use crate::config::shard::Shard;
 use crate::config::{EvaluateJob, record};
 use crate::error::{Error, ErrorKind, usage};
 use crate::io::photo::{Transparency, read_picture};
 use crate::io::png::read_png_text;
 use crate::measures::region::share;
+use crate::progress::Reporter;
 use crate::tokenizer::weights::WeightedText;
 
 /// What stands in the place of an actor's name for pictures of the plain model.
@@ -119,7 +121,7 @@ fn check_mask(mask: &GrayImage, path: &Path) -> Result<()> {
 ///
 /// # Errors
 /// When a folder has no manifest, a picture is named twice or lacks a prompt or a mask that is needed.
-pub(super) fn list(job: &EvaluateJob) -> Result<Vec<Picture>> {
+pub(super) fn list(job: &EvaluateJob, reporter: &Reporter) -> Result<Vec<Picture>> {
     let mut pictures = Vec::new();
     for path in &job.pictures {
         match path.is_dir() {
@@ -127,12 +129,25 @@ pub(super) fn list(job: &EvaluateJob) -> Result<Vec<Picture>> {
             false => pictures.push(of_file(path)?),
         }
     }
+    let compares_texts = job.measures.iter().any(|measure| measure.is_of_text());
+    if job.prompt.is_some() {
+        let all_tell = pictures.iter().all(|picture| picture.prompt.is_some());
+        match (all_tell, compares_texts) {
+            (true, _) => reporter
+                .warn("--prompt: every picture tells its own prompt, and this one is not used"),
+            (false, false) => reporter.warn(
+                "--prompt: nothing in --metrics compares pictures with it; it only names the group of those that tell \
+                 none",
+            ),
+            (false, true) => {}
+        }
+    }
     for picture in &mut pictures {
         let name = picture.path.display().to_string();
         if picture.prompt.is_none() {
             picture.prompt = job.prompt.clone();
         }
-        if picture.prompt.is_none() && job.measures.iter().any(|measure| measure.is_of_text()) {
+        if picture.prompt.is_none() && compares_texts {
             return Err(usage(format!(
                 "{name} does not tell its prompt, which clip_t and clip_score compare it with: give --prompt, or other --metrics"
             )));
@@ -224,6 +239,12 @@ fn refuse_twice(pictures: &[Picture]) -> Result<()> {
 fn of_folder(folder: &Path) -> Result<Vec<Picture>> {
     let path = folder.join("manifest.jsonl");
     let shown = path.display();
+    if !path.is_file() && has_parts(folder)? {
+        let folder = folder.display();
+        return Err(usage(format!(
+            "{folder} has no manifest.jsonl but the lists of parts: join them first, `oneactor merge {folder}`"
+        )));
+    }
     if !path.is_file() {
         return Err(usage(format!(
             "{} has no manifest.jsonl: expected a folder that sample wrote; pictures of other folders are named one by one",
@@ -255,6 +276,18 @@ fn of_folder(folder: &Path) -> Result<Vec<Picture>> {
         ))),
         false => Ok(pictures),
     }
+}
+
+/// Whether processes with `--shard` have drawn in a folder and nobody has merged their lists.
+fn has_parts(folder: &Path) -> Result<bool> {
+    let reading = || format!("reading {}", folder.display());
+    for entry in fs::read_dir(folder).with_context(reading)? {
+        let name = entry.with_context(reading)?.file_name();
+        if Shard::of_manifest(&name.to_string_lossy()).is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// A picture that is named itself; those of other programs tell nothing.

@@ -5,9 +5,8 @@ use std::fmt::Write;
 use std::path::Path;
 
 use anyhow::Result;
-use image::RgbImage;
-use serde_json::Value;
 
+use super::super::html_page::{begin, image, paragraph, settings_list};
 use super::Evaluation;
 use super::pictures::{PLAIN, Picture};
 use super::plot::{Look, Plot, Point};
@@ -15,46 +14,17 @@ use super::table::{Group, Table};
 use crate::config::EvaluateJob;
 use crate::config::evaluate::Report;
 use crate::io::atomic::write_bytes_atomically;
-use crate::io::html::{escape, png_data_uri};
+use crate::io::html::escape;
 use crate::io::photo::{Transparency, read_picture};
-use crate::io::png::png_bytes;
-use crate::io::resize::resize;
 use crate::measures::column::{Column, Summary};
 
-/// Colours follow the reader's setting; on paper they are black on white, and no picture is torn from its scores.
+/// What this page has beside the look that it shares.
 const STYLE: &str = "\
-:root { color-scheme: light dark; --paper: #fcfcfb; --ink: #1f2023; --faint: #5d6066; --line: #d8dade; }
-@media (prefers-color-scheme: dark) {
-  :root { --paper: #18191b; --ink: #e7e7e4; --faint: #a3a6ab; --line: #3b3d41; }
-}
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 80rem; padding: 1.5rem 1rem 3rem; background: var(--paper);
-  color: var(--ink); font: 1rem/1.5 system-ui, sans-serif; }
-h1 { margin: .5rem 0 .25rem; font-size: 1.75rem; line-height: 1.25; }
-h2 { margin: 2.5rem 0 .75rem; font-size: 1.25rem; }
-h3 { margin: 1.75rem 0 .75rem; font-size: 1rem; }
-h1, h3, p, th, dd, li { overflow-wrap: anywhere; }
-p { margin: .25rem 0 0; white-space: pre-line; }
-.small, dl.scores { color: var(--faint); font-size: .8125rem; line-height: 1.4; }
-.prompt { font-size: .875rem; line-height: 1.4; }
+dl.scores { color: var(--faint); font-size: .8125rem; line-height: 1.4; }
 .failed { color: #c62f2f; font-weight: bold; }
-figure { margin: 0; }
-img { display: block; width: 100%; height: auto; border: 1px solid var(--line); border-radius: .25rem; }
-.coarse { image-rendering: pixelated; }
 .target { max-width: 16rem; }
-.pictures { display: grid; gap: 1.25rem 1rem;
-  grid-template-columns: repeat(auto-fill, minmax(min(100%, 10rem), 1fr)); }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .875rem; }
-th, td { padding: .25rem .75rem .25rem 0; border-bottom: 1px solid var(--line); text-align: right;
-  white-space: nowrap; font-variant-numeric: tabular-nums; }
-th:first-child { min-width: 9rem; text-align: left; white-space: normal; font-weight: normal; }
-thead th, thead th:first-child { font-weight: bold; }
 tbody + tbody tr:first-child > * { padding-top: .75rem; }
-dl { margin: .375rem 0 0; }
 dl.scores div { display: flex; flex-wrap: wrap; justify-content: space-between; gap: 0 .5rem; }
-dl.settings { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1rem; font-size: .875rem; }
-dd { margin: 0; font-variant-numeric: tabular-nums; }
 .scores dd { color: var(--ink); }
 pre { margin: .5rem 0 0; padding: .75rem; border: 1px solid var(--line); border-radius: .25rem;
   font-size: .8125rem; white-space: pre-wrap; overflow-wrap: anywhere; }
@@ -71,24 +41,14 @@ svg text.name { fill: var(--ink); font-size: 13px; font-weight: bold; }
 .plot .c0, .plot .c1, .plot .c2, .plot .c3, .plot .c4, .plot .c5, .plot .c6 { fill-opacity: .7; }
 .plot .mean { stroke: var(--ink); stroke-width: 1.75; fill-opacity: 1; }
 @media print {
-  :root { --paper: #fff; --ink: #000; --faint: #444; --line: #999; }
-  * { print-color-adjust: exact; }
-  body { max-width: none; padding: 0; font-size: 10pt; }
-  h2, h3 { break-after: avoid; }
-  figure, tr, svg.plot { break-inside: avoid; }
-  .pictures { display: block; font-size: 0; }
-  .pictures figure { display: inline-block; width: 23%; margin: 0 2% 1rem 0; vertical-align: top; }
-  .small, .prompt, dl.scores { font-size: 8pt; }
+  svg.plot { break-inside: avoid; }
+  dl.scores { font-size: 8pt; }
 }
 ";
 
-/// Longest side of a picture on the page; with more than [`MANY`] pictures half of it, for the page would grow by about
-/// 100 kB with each.
+/// Longest side of a picture on the page; with more than [`MANY`] pictures half of it.
 const LONGEST: u32 = 256;
 const MANY: usize = 200;
-
-/// Pictures below this width are shown larger than they are: with clear edges rather than blurred.
-const COARSE: u32 = 128;
 
 /// Writes the page of a job, as a whole or not at all. `failed` are the gates that were not passed.
 ///
@@ -106,14 +66,7 @@ pub(super) fn write(
         1 => "One picture, measured".to_owned(),
         count => format!("{count} pictures, measured"),
     };
-    let mut html = format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\" />\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\" />\n\
-         <meta name=\"generator\" content=\"oneactor {version}\" />\n\
-         <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
-         <header>\n<h1>{title}</h1>\n<p class=\"small\">oneactor evaluate, version {version}</p>\n",
-        version = env!("CARGO_PKG_VERSION")
-    );
+    let mut html = begin(&title, "evaluate", STYLE);
     for failure in failed {
         paragraph(&mut html, "failed", &format!("not passed: {failure}"));
     }
@@ -131,34 +84,6 @@ pub(super) fn write(
     html += &settings(&evaluation.job, &report.command);
     html += "</main>\n</body>\n</html>\n";
     write_bytes_atomically(&report.path, html.as_bytes())
-}
-
-fn paragraph(html: &mut String, class: &str, text: &str) {
-    // Writing to a string does not fail, here and below.
-    let _ = writeln!(html, "<p class=\"{class}\">{}</p>", escape(text));
-}
-
-/// A picture inside the page, made smaller where it is larger than `longest`.
-fn image(picture: &RgbImage, longest: u32, alt: &str) -> Result<String> {
-    let (width, height) = picture.dimensions();
-    let scale = f64::from(longest) / f64::from(width.max(height));
-    let small = |side: u32| ((f64::from(side) * scale).round() as u32).max(1);
-    let shown = match scale < 1.0 {
-        true => resize(picture, small(width), small(height)),
-        false => picture.clone(),
-    };
-    let class = if width < COARSE {
-        " class=\"coarse\""
-    } else {
-        ""
-    };
-    Ok(format!(
-        "<img{class} src=\"{}\" width=\"{}\" height=\"{}\" alt=\"{}\" />\n",
-        png_data_uri(&png_bytes(&shown)?),
-        shown.width(),
-        shown.height(),
-        escape(alt)
-    ))
 }
 
 /// Mean ± standard deviation of each column: of the whole, of actors, of prompts.
@@ -282,6 +207,7 @@ fn gallery(table: &Table, longest: u32) -> Result<String> {
     let mut html = "<h2>Pictures</h2>\n".to_owned();
     for (group, look) in actors(table) {
         let name = escape(&name_of(group));
+        // Writing to a string does not fail, here and below.
         let _ = write!(
             html,
             "<h3>{} {name}</h3>\n<div class=\"pictures\">\n",
@@ -327,30 +253,14 @@ fn told_of(path: &Path, seed: Option<i64>) -> String {
 
 /// What decided the figures, and how to come by them again.
 fn settings(job: &EvaluateJob, command: &str) -> String {
-    let mut html = "<h2>Settings</h2>\n<dl class=\"settings\">\n".to_owned();
-    for (key, value) in job.settings().as_object().into_iter().flatten() {
-        let _ = writeln!(
-            html,
-            "<dt>{}</dt><dd>{}</dd>",
-            escape(key),
-            escape(&shown(value))
-        );
-    }
+    let settings = job.settings();
+    let mut html = "<h2>Settings</h2>\n".to_owned();
+    html += &settings_list(settings.as_object().into_iter().flatten());
     let _ = write!(
         html,
-        "</dl>\n<h2>To repeat it</h2>\n<pre>{}</pre>\n\
+        "<h2>To repeat it</h2>\n<pre>{}</pre>\n\
          <p class=\"small\">Paths are relative to the folder that the program was started in.</p>\n",
         escape(command)
     );
     html
-}
-
-fn shown(value: &Value) -> String {
-    match value {
-        Value::Null => "none".to_owned(),
-        Value::String(text) => text.clone(),
-        Value::Array(values) if values.is_empty() => "none".to_owned(),
-        Value::Array(values) => values.iter().map(shown).collect::<Vec<_>>().join(", "),
-        value => value.to_string(),
-    }
 }

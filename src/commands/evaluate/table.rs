@@ -315,10 +315,7 @@ mod tests {
     }
 
     fn column(name: &str, values: Values) -> Column {
-        Column {
-            name: name.to_owned(),
-            values,
-        }
+        Column::new(name.to_owned(), values)
     }
 
     #[test]

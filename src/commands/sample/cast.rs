@@ -224,6 +224,11 @@ impl Cast {
         }
     }
 
+    /// The prompt of the first one's base images.
+    pub fn base_prompt(&self) -> Option<&str> {
+        self.0.first().map(|member| &*member.facts.prompt)
+    }
+
     /// The name of the actors' model.
     pub fn model(&self) -> Option<&str> {
         self.0.first().map(|member| &*member.facts.model.name)

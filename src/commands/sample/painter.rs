@@ -10,10 +10,11 @@ use image::RgbImage;
 use serde_json::json;
 use tch::{Kind, Tensor};
 
-use super::super::draw::draw;
+use super::super::draw::{Brush, draw};
 use super::super::located::ResolvedDrawing;
 use super::super::manifest::Manifest;
 use super::super::picture::{masks_beside, picture_facts, save_picture, to_rgb};
+use super::super::preview::Preview;
 use super::super::session::Session;
 use super::Sampling;
 use super::series::Picture;
@@ -45,6 +46,7 @@ pub(super) struct Painter<'a> {
     /// Offsets of a file, in place of the projector's.
     offsets: Option<Offsets>,
     control: Option<Control>,
+    preview: Option<Preview>,
 }
 
 /// What guides the pictures of one prompt.
@@ -112,6 +114,12 @@ impl<'a> Painter<'a> {
                 .as_ref()
                 .map(|control| control.load(session, backbone))
                 .transpose()?,
+            preview: Preview::begin(
+                backbone,
+                &job.drawing,
+                sampling.drawing,
+                (sampling.preview(), sampling.missing().len()),
+            ),
             backbone,
             sampling,
             actors,
@@ -140,13 +148,18 @@ impl<'a> Painter<'a> {
                 &shortened
             }
         };
+        let labels: Vec<String> = pictures.iter().map(|picture| picture.label()).collect();
         let (denoised, images) = draw(
             session,
             self.backbone,
             self.sampling.drawing,
             steps,
             &seeds,
-            (guidance, self.control.as_ref()),
+            &Brush {
+                guidance,
+                control: self.control.as_ref(),
+                preview: self.preview.as_ref().map(|preview| (preview, &labels[..])),
+            },
         )?;
         let masks = guide.masks(); // [B, G, H, W]
         let seconds = started.elapsed().as_secs_f64() / pictures.len() as f64;

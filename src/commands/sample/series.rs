@@ -32,6 +32,11 @@ pub(in super::super) struct Picture {
 }
 
 impl Picture {
+    /// Its name without the ending, as a preview tells of it.
+    pub(super) fn label(&self) -> String {
+        self.name.trim_end_matches(".png").replace('/', " ")
+    }
+
     /// Its row in the manifest: settings and sources.
     pub(super) fn row(&self) -> Settings {
         let mut row = self.settings.clone();

@@ -15,7 +15,7 @@ use super::painter::read_offsets;
 use super::series::{Series, job_settings};
 use super::target::target;
 use super::{PLAIN, Sampling};
-use crate::cli::Target;
+use crate::cli::{Method, Target};
 use crate::config::SampleJob;
 use crate::config::batch::Settings;
 use crate::config::model::DEFAULT_MODEL;
@@ -65,6 +65,10 @@ impl Stage {
             if index == 0 {
                 model.check_prompt(&pair.negative, &[], &session.reporter)?;
             }
+        }
+        if let (Method::Consistory, Some(prompt)) = (job.method, cast.base_prompt()) {
+            let whose = "each anchor of --method consistory";
+            model.check_base_prompt(prompt, whose, &session.reporter)?;
         }
         if job.save_masks {
             tell_of_missing_masks(session, &scenes);

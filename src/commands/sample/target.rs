@@ -38,10 +38,20 @@ pub(super) fn target(session: &Session, job: &SampleJob) -> Result<Option<usize>
     Ok(Some(target))
 }
 
-/// The target that `tune.json` beside a base set has, if it was tuned on that very set.
+/// The target that a base set was tuned to, if it was tuned as it is now: by the paper's method, else by a baseline.
 fn tuned_to(base: &Path, images: usize) -> Result<Option<Target>> {
-    let path = base.with_file_name("tune.json");
-    let Ok(text) = std::fs::read_to_string(&path) else {
+    for method in Method::ALL.into_iter().filter(|method| method.is_tuned()) {
+        let config = base.with_file_name(format!("{}.json", method.log()));
+        if let Some(target) = target_in(&config, base, images)? {
+            return Ok(Some(target));
+        }
+    }
+    Ok(None)
+}
+
+/// The target that the file of a tuning has, if it is there and was tuned on that very set.
+fn target_in(path: &Path, base: &Path, images: usize) -> Result<Option<Target>> {
+    let Ok(text) = std::fs::read_to_string(path) else {
         return Ok(None);
     };
     let config: Value =

@@ -44,12 +44,7 @@ impl<'a> Layout<'a> {
     pub(super) fn checkpoint_config(&self) -> PathBuf {
         self.named("checkpoint.json")
     }
-    /// `tune.…`, or a baseline's own name: all methods work in one folder.
     fn named(&self, ending: &str) -> PathBuf {
-        let start = match self.method {
-            Method::Oneactor => "tune",
-            method => method.name(),
-        };
-        self.results.join(format!("{start}.{ending}"))
+        self.results.join(format!("{}.{ending}", self.method.log()))
     }
 }

@@ -23,7 +23,7 @@ use crate::sdxl::Backbone;
 /// Refuses base images that a baseline can not be tuned on.
 ///
 /// # Errors
-/// When they show several subjects.
+/// When they show several subjects, or are too few.
 pub(super) fn check(job: &TuneJob, base: &BaseSet) -> Result<()> {
     let (name, dir) = (job.method.name(), job.dir.display());
     let words = &base.facts.base_words;
@@ -32,6 +32,12 @@ pub(super) fn check(job: &TuneJob, base: &BaseSet) -> Result<()> {
             "--method {name}: {dir} shows {} subjects ({}), expected one base word: draw base images of one subject",
             words.len(),
             words.join(", ")
+        )));
+    }
+    let images = base.num_base_images();
+    if job.method == Method::DreamboothLora && job.target_image.is_none() && images < 2 {
+        return Err(usage(format!(
+            "--method {name}: {dir} holds {images} base image, expected at least 2: those beside the target are the prior"
         )));
     }
     Ok(())

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde_json::Value;
 
-use super::super::layers;
+use super::super::shell::quoted;
+use super::super::{check, layers};
 use crate::cli::EvaluateFlags;
-use crate::error::usage;
 
 /// A page with pictures, scores and plot.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,13 +27,7 @@ impl Report {
         let Some(path) = &flags.report else {
             return Ok(None);
         };
-        let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
-        if path.is_dir() || !(ending == "html" || ending == "htm") {
-            return Err(usage(format!(
-                "--report: found {}, expected the name of a file that ends in .html",
-                path.display()
-            )));
-        }
+        check::page("--report", path)?;
         Ok(Some(Self {
             path: path.clone(),
             command: command(flags)?,
@@ -64,15 +58,6 @@ fn command(flags: &EvaluateFlags) -> Result<String> {
         }
     }
     Ok(words.join(" "))
-}
-
-/// A word of a POSIX shell.
-fn quoted(text: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./,:=@%+".contains(c);
-    match !text.is_empty() && text.chars().all(is_plain) {
-        true => text.to_owned(),
-        false => format!("'{}'", text.replace('\'', r"'\''")),
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,289 @@
+//! A folder that the program has drawn in, as its manifest or its `base.json` tells of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use super::super::manifest::natural;
+use super::actors::{self, Card, Tuned};
+use crate::config::batch::Settings;
+use crate::config::shard::Shard;
+use crate::error::usage;
+
+/// Folders so far below one that is named are looked for: a story has `characters/NAME`.
+const DEEPEST: usize = 3;
+
+/// What belongs to a picture alone, or says how long it took, and is no setting that pictures share.
+const NO_SETTINGS: [&str; 6] = [
+    "path",
+    "prompt",
+    "seed",
+    "seconds",
+    "peak_gpu_memory",
+    "no_actor",
+];
+
+/// A folder with its pictures.
+pub(super) struct Folder {
+    pub path: PathBuf,
+    pub pictures: Vec<Shown>,
+    /// Settings that pictures have in common, below a heading.
+    pub settings: Vec<(String, Settings)>,
+    /// What was tuned on its pictures, where they are base images.
+    pub tuned: Vec<Tuned>,
+    /// Who is in its pictures.
+    pub actors: Vec<Card>,
+    /// What there is to warn of.
+    pub notes: Vec<String>,
+}
+
+/// A picture with what stands below it.
+pub(super) struct Shown {
+    pub path: PathBuf,
+    pub prompt: String,
+    pub seed: Option<i64>,
+    /// By whom it was drawn, or what it is.
+    pub who: String,
+    /// In which settings it differs from others of its folder.
+    pub own: Vec<(String, Value)>,
+}
+
+/// The folders at and below `path` that the program has drawn in, in the order of their names. Links are not followed,
+/// so that none is met twice.
+///
+/// # Errors
+/// When a folder can not be read.
+pub(super) fn below(path: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    walk(path, 0, &mut found)?;
+    Ok(found)
+}
+
+fn walk(path: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<()> {
+    let reading = || format!("reading {}", path.display());
+    let mut folders = Vec::new();
+    let mut is_drawn_in = false;
+    for entry in fs::read_dir(path).with_context(reading)? {
+        let entry = entry.with_context(reading)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if entry.file_type().with_context(reading)?.is_dir() && !name.starts_with('.') {
+            folders.push(entry.path());
+        }
+        is_drawn_in |= name == BASE || is_manifest(&name);
+    }
+    if is_drawn_in {
+        found.push(path.to_owned());
+    }
+    if depth < DEEPEST {
+        folders.sort();
+        for folder in folders {
+            walk(&folder, depth + 1, found)?;
+        }
+    }
+    Ok(())
+}
+
+const BASE: &str = "base.json";
+
+fn is_manifest(name: &str) -> bool {
+    name == Shard::WHOLE.manifest() || Shard::of_manifest(name).is_some()
+}
+
+/// A picture as a manifest tells of it.
+struct Row {
+    path: PathBuf,
+    settings: Settings,
+    who: String,
+}
+
+impl Folder {
+    /// Whether it is the folder at `path`.
+    pub fn is_at(&self, path: &Path) -> bool {
+        let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        real(&self.path) == real(path)
+    }
+
+    /// What is in the folder: base images and what was tuned on them, and the pictures of its manifests; `None` where
+    /// all pictures are gone.
+    ///
+    /// # Errors
+    /// When a file that tells of them can not be read.
+    pub fn read(path: &Path) -> Result<Option<Self>> {
+        let mut notes = Vec::new();
+        let tuned = actors::tuned_in(path)?;
+        let mut rows = base_images(path, &tuned)?;
+        rows.extend(drawn(path, &mut notes)?);
+        let listed = rows.len();
+        rows.retain(|row| row.path.is_file());
+        if rows.len() < listed {
+            let missing = listed - rows.len();
+            notes.push(format!(
+                "{missing} of {listed} pictures are not there, drawn no more or not yet"
+            ));
+        }
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let (settings, own) = in_common(&rows);
+        let actors = actors::cards(rows.iter().map(|row| &row.settings))?;
+        let text = |row: &Row, key: &str| match row.settings.get(key) {
+            Some(Value::String(text)) => text.clone(),
+            _ => String::new(),
+        };
+        let shown = |(row, own): (Row, Vec<(String, Value)>)| Shown {
+            prompt: text(&row, "prompt"),
+            seed: row.settings.get("seed").and_then(Value::as_i64),
+            path: row.path,
+            who: row.who,
+            own,
+        };
+        Ok(Some(Self {
+            path: path.to_owned(),
+            pictures: rows.into_iter().zip(own).map(shown).collect(),
+            settings,
+            tuned,
+            actors,
+            notes,
+        }))
+    }
+}
+
+/// The base images that `base.json` lists; none where there is no such file.
+fn base_images(folder: &Path, tuned: &[Tuned]) -> Result<Vec<Row>> {
+    let path = folder.join(BASE);
+    if !path.is_file() {
+        return Ok(Vec::new());
+    }
+    let config = actors::read_json(&path)?;
+    let mut rows = Vec::new();
+    for (number, image) in config["images"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .enumerate()
+    {
+        let mut settings = config["parameters"]
+            .as_object()
+            .cloned()
+            .unwrap_or_default();
+        settings.insert("seed".to_owned(), image["seed"].clone());
+        let name = image["path"].as_str().unwrap_or_default();
+        let of: Vec<&str> = tuned
+            .iter()
+            .filter(|tuned| tuned.target == Some(number as u64))
+            .map(|tuned| &*tuned.method)
+            .collect();
+        let who = match of.is_empty() {
+            true => format!("base image {number}"),
+            false => format!("base image {number}, the target of {}", of.join(", ")),
+        };
+        rows.push(Row {
+            path: inside(folder, name).with_context(|| path.display().to_string())?,
+            settings,
+            who,
+        });
+    }
+    Ok(rows)
+}
+
+/// The pictures of the manifest and of parts that are not merged, each once.
+fn drawn(folder: &Path, notes: &mut Vec<String>) -> Result<Vec<Row>> {
+    let reading = || format!("reading {}", folder.display());
+    let mut manifests = Vec::new();
+    for entry in fs::read_dir(folder).with_context(reading)? {
+        let name = entry.with_context(reading)?.file_name();
+        let name = name.to_string_lossy().into_owned();
+        manifests.extend(is_manifest(&name).then_some(name));
+    }
+    if manifests
+        .iter()
+        .any(|name| Shard::of_manifest(name).is_some())
+    {
+        let shown = folder.display();
+        notes.push(format!(
+            "its parts are not merged: `oneactor merge {shown}` when all are done"
+        ));
+    }
+    let mut rows = BTreeMap::new();
+    for name in manifests {
+        let path = folder.join(name);
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        for (number, line) in (1..).zip(text.lines()) {
+            let place = || format!("{}, line {number}", path.display());
+            let settings: Settings = serde_json::from_str(line)
+                .map_err(|error| usage(format!("{}: {error}", place())))?;
+            let name = settings
+                .get("path")
+                .and_then(Value::as_str)
+                .unwrap_or_default();
+            let row = Row {
+                path: inside(folder, name).with_context(place)?,
+                who: actors::who(&settings),
+                settings: settings.clone(),
+            };
+            rows.insert(natural(name), row);
+        }
+    }
+    Ok(rows.into_values().collect())
+}
+
+/// The file `name` in `folder`. A page is made to be given away: what lies elsewhere has no place on it, whatever a
+/// manifest says.
+fn inside(folder: &Path, name: &str) -> Result<PathBuf> {
+    let mut parts = Path::new(name).components().peekable();
+    match parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_))) {
+        true => Ok(folder.join(name)),
+        false => Err(usage(format!(
+            "`path`: found \"{name}\", expected the name of a picture in the folder"
+        ))),
+    }
+}
+
+/// What pictures with the same keys have in common, below a heading; and for each picture the rest.
+fn in_common(rows: &[Row]) -> (Vec<(String, Settings)>, Vec<Vec<(String, Value)>>) {
+    let is_setting = |key: &str| !NO_SETTINGS.contains(&key) && !key.ends_with("_crc32");
+    let mut kinds: BTreeMap<BTreeSet<&String>, Vec<usize>> = BTreeMap::new();
+    for (i, row) in rows.iter().enumerate() {
+        let keys = row.settings.keys().filter(|key| is_setting(key));
+        kinds.entry(keys.collect()).or_default().push(i);
+    }
+    let mut own = vec![Vec::new(); rows.len()];
+    let mut groups: Vec<(usize, String, Settings)> = Vec::new();
+    for (keys, members) in &kinds {
+        let first = &rows[members[0]];
+        let value = |i: usize, key: &str| rows[i].settings.get(key).cloned().unwrap_or(json!(null));
+        let mut common = Settings::new();
+        for key in keys {
+            if members
+                .iter()
+                .all(|&i| rows[i].settings.get(*key) == first.settings.get(*key))
+            {
+                common.insert((*key).clone(), value(members[0], key));
+            } else if !actors::is_who(key) {
+                for &i in members {
+                    own[i].push(((*key).clone(), value(i, key)));
+                }
+            }
+        }
+        let names: BTreeSet<&str> = members.iter().map(|&i| &*rows[i].who).collect();
+        let heading = match (kinds.len(), names.len()) {
+            (1, _) => "Settings".to_owned(),
+            (_, 1) => format!("Settings of the pictures by {}", first.who),
+            (_, _) if first.settings.contains_key("actors") => {
+                "Settings of the pictures with actors".to_owned()
+            }
+            _ => "Settings of the others".to_owned(),
+        };
+        groups.push((members[0], heading, common));
+    }
+    // In the order in which the pictures stand.
+    groups.sort_by_key(|(first, ..)| *first);
+    let groups = groups
+        .into_iter()
+        .map(|(_, heading, common)| (heading, common));
+    (groups.collect(), own)
+}

@@ -1,0 +1,214 @@
+//! The page of `gallery`: a section for each folder.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use anyhow::Result;
+use serde_json::Value;
+
+use super::super::html_page::{begin, image, paragraph, settings_list, shown};
+use super::actors::{Card, Tuned};
+use super::folder::{Folder, Shown};
+use crate::config::shell::quoted;
+use crate::io::html::escape;
+use crate::io::photo::{Transparency, read_picture};
+
+/// What this page has beside the look that it shares. A command is one line that is selected as a whole when it is
+/// reached by the Tab key or a click, so that it can be copied without a script.
+const STYLE: &str = "\
+nav ul { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; margin: 1rem 0 0; padding: 0; list-style: none; }
+a { color: inherit; }
+section { border-top: 1px solid var(--line); margin-top: 2rem; }
+h2 { margin-top: 1.5rem; }
+.actors { display: flex; flex-wrap: wrap; gap: 1rem; margin-bottom: 1.5rem; }
+.actors figure { width: 9rem; }
+.name { font-weight: bold; }
+figcaption { margin-top: .375rem; }
+details { margin-top: .25rem; font-size: .8125rem; color: var(--faint); }
+summary { cursor: pointer; }
+input { width: 100%; margin-top: .25rem; padding: .25rem .375rem; border: 1px solid var(--line);
+  border-radius: .25rem; background: var(--paper); color: var(--ink); font: .75rem/1.4 ui-monospace, monospace;
+  user-select: all; }
+:focus-visible { outline: 2px solid #2383c4; outline-offset: 2px; }
+@media print {
+  details, nav { display: none; }
+  section { break-before: page; border-top: none; margin-top: 0; }
+  section:first-of-type { break-before: auto; }
+  .actors { display: block; font-size: 0; }
+  .actors figure { display: inline-block; width: 18%; margin-right: 2%; vertical-align: top; }
+  .name { font-size: 8pt; }
+}
+";
+
+/// Longest side of a picture on the page, by how many there are: a page of a thousand should still open at once.
+fn longest(pictures: usize) -> u32 {
+    match pictures {
+        0..=200 => 256,
+        201..=1000 => 192,
+        _ => 128,
+    }
+}
+
+/// The page; `progress` is called after each picture, and an error from it ends the work.
+///
+/// # Errors
+/// When a picture can not be read.
+pub(super) fn html(folders: &[Folder], progress: &mut dyn FnMut() -> Result<()>) -> Result<String> {
+    let count: usize = folders.iter().map(|folder| folder.pictures.len()).sum();
+    let pictures = if count == 1 { "picture" } else { "pictures" };
+    let place = match folders {
+        [only] => only.path.display().to_string(),
+        several => format!("{} folders", several.len()),
+    };
+    let mut html = begin(&format!("{place}: {count} {pictures}"), "gallery", STYLE);
+    html += "</header>\n";
+    if folders.len() > 1 {
+        html += "<nav aria-label=\"folders\">\n<ul>\n";
+        for (number, folder) in (1..).zip(folders) {
+            let name = escape(&folder.path.display().to_string());
+            let count = folder.pictures.len();
+            let _ = writeln!(
+                html,
+                "<li><a href=\"#folder-{number}\"><bdi>{name}</bdi></a> ({count})</li>"
+            );
+        }
+        html += "</ul>\n</nav>\n";
+    }
+    html += "<main>\n";
+    let longest = longest(count);
+    for (number, folder) in (1..).zip(folders) {
+        section(&mut html, (number, folder), longest, progress)?;
+    }
+    html += "</main>\n<footer>\n<p class=\"small\">Commands are those of a POSIX shell. Paths are relative to the folder \
+             that the program was started in.</p>\n</footer>\n</body>\n</html>\n";
+    Ok(html)
+}
+
+fn section(
+    html: &mut String,
+    (number, folder): (usize, &Folder),
+    longest: u32,
+    progress: &mut dyn FnMut() -> Result<()>,
+) -> Result<()> {
+    let name = escape(&folder.path.display().to_string());
+    // Writing to a string does not fail, here and below.
+    let _ = writeln!(
+        html,
+        "<section id=\"folder-{number}\">\n<h2 dir=\"auto\">{name}</h2>"
+    );
+    for note in &folder.notes {
+        paragraph(html, "small", note);
+    }
+    if !folder.actors.is_empty() {
+        *html += "<h3>Actors</h3>\n<div class=\"actors\">\n";
+        for card in &folder.actors {
+            actor(html, card, longest)?;
+        }
+        *html += "</div>\n<h3>Pictures</h3>\n";
+    }
+    *html += "<div class=\"pictures\">\n";
+    for picture in &folder.pictures {
+        figure(html, picture, &folder.path, longest)?;
+        progress()?;
+    }
+    *html += "</div>\n";
+    tunings(html, &folder.tuned);
+    for (heading, settings) in &folder.settings {
+        let _ = writeln!(html, "<h3 dir=\"auto\">{}</h3>", escape(heading));
+        *html += &settings_list(settings.iter());
+    }
+    *html += "</section>\n";
+    Ok(())
+}
+
+fn actor(html: &mut String, card: &Card, longest: u32) -> Result<()> {
+    *html += "<figure>\n";
+    if let Some(path) = &card.picture {
+        let alt = format!("the target of {}", card.name);
+        *html += &thumbnail(path, longest, &alt)?;
+    }
+    *html += "<figcaption>\n";
+    paragraph(html, "name", &card.name);
+    if let Some(prompt) = &card.prompt {
+        paragraph(html, "prompt", prompt);
+    }
+    if let Some(photo) = &card.photo {
+        paragraph(html, "small", &format!("its target is the photo {photo}"));
+    }
+    paragraph(html, "small", &card.path);
+    *html += "</figcaption>\n</figure>\n";
+    Ok(())
+}
+
+fn figure(html: &mut String, picture: &Shown, folder: &Path, longest: u32) -> Result<()> {
+    let Shown {
+        path, prompt, who, ..
+    } = picture;
+    let file = path
+        .strip_prefix(folder)
+        .unwrap_or(path)
+        .display()
+        .to_string();
+    *html += "<figure>\n";
+    *html += &thumbnail(path, longest, &format!("{prompt} ({who})"))?;
+    *html += "<figcaption>\n";
+    paragraph(html, "prompt", prompt);
+    let mut facts = vec![who.clone()];
+    facts.extend(picture.seed.map(|seed| format!("seed\u{a0}{seed}")));
+    let own = picture.own.iter();
+    facts.extend(own.map(|(key, value)| format!("{key}\u{a0}{}", shown(value))));
+    facts.push(file.clone());
+    paragraph(html, "small", &facts.join("\u{a0}· "));
+    let command = format!(
+        "oneactor sample --from {} -o {}",
+        quoted(&path.display().to_string()),
+        quoted(&folder.join("redrawn").display().to_string())
+    );
+    let _ = writeln!(
+        html,
+        "<details><summary>draw it again</summary><input readonly=\"readonly\" aria-label=\"command that draws {} \
+         again\" value=\"{}\" /></details>",
+        escape(&file),
+        escape(&command)
+    );
+    *html += "</figcaption>\n</figure>\n";
+    Ok(())
+}
+
+fn thumbnail(path: &Path, longest: u32, alt: &str) -> Result<String> {
+    image(
+        &read_picture(path, Transparency::OnWhite)?.picture,
+        longest,
+        alt,
+    )
+}
+
+/// What was tuned on the pictures of a base folder.
+fn tunings(html: &mut String, tuned: &[Tuned]) {
+    if tuned.is_empty() {
+        return;
+    }
+    *html += "<h3>Tuned on these pictures</h3>\n<div class=\"wide\">\n<table>\n<thead><tr>";
+    for heading in ["method", "target", "steps", "best validation", "seconds"] {
+        let _ = write!(html, "<th scope=\"col\">{heading}</th>");
+    }
+    *html += "</tr></thead>\n<tbody>\n";
+    for tuned in tuned {
+        let target = tuned
+            .target
+            .map_or("a photo".to_owned(), |target| format!("image {target}"));
+        let number = |value: &Value, digits: usize| match value.as_f64() {
+            Some(number) => format!("{number:.digits$}"),
+            None => "–".to_owned(),
+        };
+        let _ = writeln!(
+            html,
+            "<tr><th scope=\"row\">{}</th><td>{target}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            escape(&tuned.method),
+            escape(&shown(&tuned.steps)),
+            number(&tuned.best_validation, 4),
+            number(&tuned.seconds, 1)
+        );
+    }
+    *html += "</tbody>\n</table>\n</div>\n";
+}

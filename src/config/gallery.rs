@@ -1,0 +1,57 @@
+//! The folders of `gallery` and its page, checked.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use super::check;
+use crate::cli::GalleryFlags;
+use crate::error::usage;
+
+/// The page where no other is named.
+const PAGE: &str = "gallery.html";
+
+/// A checked job of `gallery`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GalleryJob {
+    /// Folders that are there.
+    pub folders: Vec<PathBuf>,
+    /// The page.
+    pub page: PathBuf,
+}
+
+impl GalleryJob {
+    /// Checks the flags and fills in the page's name.
+    ///
+    /// # Errors
+    /// With the flag or folder, what was found and what was expected.
+    pub fn check(flags: &GalleryFlags) -> Result<Self> {
+        for folder in &flags.folders {
+            if !folder.is_dir() {
+                let found = match folder.exists() {
+                    true => "is no folder",
+                    false => "is not there",
+                };
+                return Err(usage(format!(
+                    "{} {found}: expected a folder with pictures of this program",
+                    folder.display()
+                )));
+            }
+        }
+        let page = match (&flags.output, &flags.folders[..]) {
+            (Some(page), _) => page.clone(),
+            (None, [folder]) => folder.join(PAGE),
+            (None, folders) => {
+                return Err(usage(format!(
+                    "--output is missing: with {} folders the page must be named, for instance --output {PAGE}",
+                    folders.len()
+                )));
+            }
+        };
+        check::page("--output", &page)?;
+        Ok(Self {
+            folders: flags.folders.clone(),
+            page,
+        })
+    }
+}

@@ -1,0 +1,119 @@
+//! `sample --from`: which recorded settings count beside the flags.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::batch::Settings;
+use super::record::Record;
+use crate::cli::{Method, SampleFlags};
+
+/// What says how an actor or a baseline draws, and means nothing, or something else, without that.
+const OF_THE_METHOD: [&str; 16] = [
+    "method",
+    "target",
+    "preset",
+    "semantic_scale",
+    "eta_1",
+    "eta_2",
+    "guided_steps",
+    "average_scale",
+    "offsets",
+    "semantic_interpolation",
+    "no_actor",
+    "subject_masks",
+    "save_masks",
+    "ip_adapter",
+    "ip_adapter_scale",
+    "image_encoder",
+];
+
+/// The recorded settings, less those of a method that the flags replace by another, or by the plain model: nobody gave
+/// them for that. Another method is for the subject of the picture, with what lies in the same folder.
+pub(super) fn recorded_for(flags: &SampleFlags, record: &Record) -> Settings {
+    let mut settings = record.parameters.clone();
+    let recorded = settings.get("method").cloned();
+    let recorded = recorded.unwrap_or(json!(Method::default()));
+    let is_plain = settings.get("no_actor") == Some(&json!(true));
+    let is_other = |method| is_plain || json!(method) != recorded;
+    match (flags.guidance.no_actor, flags.method) {
+        (Some(true), _) if !is_plain => {
+            settings.retain(|key, _| !OF_THE_METHOD.contains(&key.as_str()))
+        }
+        (_, Some(method)) if is_other(method) => {
+            settings.retain(|key, _| !OF_THE_METHOD.contains(&key.as_str()));
+            if let Some(actors) = settings.get_mut("actors") {
+                to_folders(actors);
+            }
+        }
+        _ => {}
+    }
+    settings
+}
+
+/// The folders of files, each of which another method has a file of its own in.
+fn to_folders(actors: &mut Value) {
+    let list = match actors {
+        Value::Array(list) => list.as_mut_slice(),
+        one => std::slice::from_mut(one),
+    };
+    for actor in list {
+        let folder = actor.as_str().and_then(|path| Path::new(path).parent());
+        if let Some(folder) = folder {
+            *actor = match folder == Path::new("") {
+                true => json!("."),
+                false => json!(folder),
+            };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::sample::GuidanceFlags;
+
+    fn record(parameters: &str) -> Record {
+        Record {
+            parameters: serde_json::from_str(parameters).expect("the test's JSON is an object"),
+            facts: Settings::new(),
+        }
+    }
+
+    #[test]
+    fn settings_of_another_method_are_left_behind() {
+        let guided = record(
+            r#"{"prompt": "a cat", "steps": 4, "actors": ["runs/cat/actor.safetensors"], "eta_1": 8.5,
+                "subject_masks": "on"}"#,
+        );
+        let plain = SampleFlags {
+            guidance: GuidanceFlags {
+                no_actor: Some(true),
+                ..GuidanceFlags::default()
+            },
+            ..SampleFlags::default()
+        };
+        let of = |method| SampleFlags {
+            method: Some(method),
+            ..SampleFlags::default()
+        };
+        let keys = |settings: &Settings| settings.keys().cloned().collect::<Vec<_>>();
+        let kept = recorded_for(&plain, &guided);
+        assert_eq!(keys(&kept), ["actors", "prompt", "steps"]);
+        let kept = recorded_for(&of(Method::Consistory), &guided);
+        assert_eq!(kept["actors"], json!(["runs/cat"]));
+        assert_eq!(keys(&kept), ["actors", "prompt", "steps"]);
+        let same = recorded_for(&of(Method::Oneactor), &guided);
+        assert_eq!(same, guided.parameters);
+        assert_eq!(
+            recorded_for(&SampleFlags::default(), &guided),
+            guided.parameters
+        );
+        let base_image = record(r#"{"prompt": "a cat", "no_actor": true}"#);
+        assert_eq!(
+            keys(&recorded_for(&of(Method::Oneactor), &base_image)),
+            ["prompt"]
+        );
+        assert_eq!(recorded_for(&plain, &base_image), base_image.parameters);
+    }
+}

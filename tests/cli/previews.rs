@@ -1,0 +1,90 @@
+//! `--preview-every`: what is being drawn can be looked at, and nothing else changes.
+
+use std::fs;
+use std::process::Stdio;
+use std::time::Duration;
+
+use crate::{folder_with_actor, names, oneactor, program};
+
+#[test]
+fn pictures_are_the_same_and_no_preview_is_left() {
+    let folder = folder_with_actor("previews");
+    let sample = "sample robot -p 'a robot' -p 'a robot at night' --num-images 2 --batch-size 3 --steps 4 --compare";
+    oneactor(&folder, &format!("{sample} -o plain")).exits_with(0);
+    let run = oneactor(&folder, &format!("{sample} -o shown --preview-every 1")).exits_with(0);
+    assert!(!run.stdout.contains("preview"), "{}", run.stdout);
+    let sweep = "sweep robot -p 'a robot' --eta-2 0,1 --steps 2";
+    oneactor(&folder, &format!("{sweep} -o sweep")).exits_with(0);
+    oneactor(
+        &folder,
+        &format!("{sweep} -o sweep-shown --preview-every 1"),
+    )
+    .exits_with(0);
+    let base = "generate-base --model toy -p 'a robot' --subject robot --num-images 3 --steps 4 --batch-size 2";
+    oneactor(&folder, &format!("{base} -o shown-base --preview-every 2")).exits_with(0);
+    for (a, b) in [
+        ("plain", "shown"),
+        ("plain/plain", "shown/plain"),
+        ("sweep", "sweep-shown"),
+        ("robot/base", "shown-base/base"),
+    ] {
+        let [a, b] = [a, b].map(|name| folder.join(name));
+        assert_eq!(names(&a), names(&b));
+        for name in names(&a).iter().filter(|name| name.ends_with(".png")) {
+            let [a, b] = [&a, &b].map(|folder| fs::read(folder.join(name)).expect("it is there"));
+            assert!(a == b || name == "grid.png", "{name}");
+        }
+    }
+    let expected = ["base", "base.json", "base.safetensors", "grid.png"];
+    assert_eq!(names(&folder.join("shown-base")), expected);
+    // Found again, whether or not it was looked at while it was drawn.
+    oneactor(&folder, &format!("{sample} -o plain --preview-every 2"))
+        .exits_with(0)
+        .says("8 of 8 images are there already")
+        .writes_nothing();
+    oneactor(&folder, &format!("{sample} -o other --preview-every 0"))
+        .exits_with(2)
+        .says("--preview-every: found 0, expected a whole number from 1 to 1000");
+}
+
+#[test]
+fn while_pictures_are_drawn_a_sheet_shows_them_whole_at_any_time() {
+    let folder = folder_with_actor("previews-live");
+    fs::create_dir(folder.join("out")).expect("the folder is writable");
+    // What a killed run has left.
+    fs::write(folder.join("out/preview-1-of-2.png"), "left").expect("the folder is writable");
+    let line =
+        "sample robot -p robot --num-images 4 --steps 30 -o out --preview-every 1 --shard 1/2";
+    let mut child = program(&folder, line.split(' '))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program starts");
+    let preview = folder.join("out/preview-1-of-2.png");
+    let mut seen = Vec::new();
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("it is ours") {
+            break status;
+        }
+        match fs::read(&preview) {
+            Ok(bytes) if bytes != b"left" => {
+                let sheet =
+                    image::load_from_memory(&bytes).expect("a preview is whole at any time");
+                let sheet = sheet.into_rgb8();
+                // Two cells of 16 latents, each enlarged to 160 pixels, with a gap of 8.
+                assert_eq!(sheet.dimensions(), (328, 160));
+                if seen.last() != Some(&sheet) {
+                    seen.push(sheet);
+                }
+            }
+            _ => {}
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    assert!(status.success());
+    assert!(seen.len() > 2, "found {} states of the sheet", seen.len());
+    assert!(!preview.exists());
+    // At first one is drawn, in the end the other too.
+    let is_white = |sheet: &image::RgbImage| sheet.get_pixel(300, 100).0 == [255, 255, 255];
+    assert!(is_white(&seen[0]) && !is_white(&seen[seen.len() - 1]));
+}

@@ -1,0 +1,102 @@
+//! Colours of latents without the VAE, on the embedded toy model.
+
+use oneactor::io::model_files::{ModelFiles, ModelOptions};
+use oneactor::schedulers::new_scheduler;
+use oneactor::sdxl::denoise::{PlainGuidance, denoise};
+use oneactor::sdxl::latent_colours::LatentColours;
+use oneactor::sdxl::{Backbone, LoadOptions, MemoryOptions};
+use tch::{Device, Kind, Tensor};
+
+fn toy() -> Backbone {
+    let files = ModelFiles::locate(&ModelOptions {
+        model: "toy".into(),
+        ..ModelOptions::default()
+    })
+    .expect("the toy is in the binary");
+    let options = LoadOptions {
+        device: Device::Cpu,
+        kind: Kind::Float,
+        vae: None,
+        memory: MemoryOptions::default(),
+    };
+    Backbone::load(&files, &options, &mut |_| ()).expect("the toy is whole")
+}
+
+/// The share of the colours' variance, over all positions and channels, that the map explains: R².
+fn explained(colours: &LatentColours, latents: &Tensor, pictures: &Tensor, f: i64) -> f64 {
+    let told = colours.pictures(latents);
+    let seen = pictures.avg_pool2d([f, f], [f, f], [0, 0], false, true, None::<i64>);
+    let mean = seen.mean_dim([0i64, 2, 3].as_slice(), true, Kind::Float);
+    let squares = |t: Tensor| (&t * &t).sum(Kind::Double).double_value(&[]);
+    1.0 - squares(told - &seen) / squares(&seen - mean)
+}
+
+#[test]
+fn a_linear_map_tells_most_of_the_colours_and_learns_from_finished_pictures() {
+    let backbone = toy();
+    let f = backbone.vae_scale_factor();
+    let prompt = |text: &str| {
+        backbone
+            .encode_prompt(text, 64, 64)
+            .expect("the toy encodes")
+    };
+    let guidance = PlainGuidance::new(&prompt(""), &prompt("a robot in a park"), 7.5);
+    let kind = backbone.scheduler_config.own_kind().expect("a known class");
+    let draw = |seeds: [i64; 3]| {
+        let start = seeds.map(|seed| backbone.initial_latents(seed, 64, 64));
+        let mut scheduler =
+            new_scheduler(kind, &backbone.scheduler_config, 8).expect("eight steps");
+        let start = Tensor::cat(&start, 0);
+        let mut told = Vec::new();
+        let drawn = denoise(
+            &backbone,
+            scheduler.as_mut(),
+            &start,
+            &guidance,
+            None,
+            &mut |taken| {
+                told.push(taken.z_0(&backbone.noise_schedule));
+                Ok(())
+            },
+        );
+        let latents = drawn.expect("finite latents").latents;
+        // After the last step, which ends without noise, the pictures are what was told.
+        let last = told.last().expect("there were steps");
+        let gap = (last - &latents).abs().max().double_value(&[]);
+        assert!(
+            gap < 1e-3,
+            "{gap}: sums of f32 in another order, ᾱ of the nearest timestep"
+        );
+        let pictures = backbone.decode(&latents).expect("finite pictures");
+        (latents, pictures)
+    };
+    let mut colours = LatentColours::fit(&backbone);
+    let (latents, pictures) = draw([0, 1, 2]);
+    let (other_latents, other_pictures) = draw([3, 4, 5]);
+    let before = explained(&colours, &other_latents, &other_pictures, f);
+    colours.add(&latents, &pictures);
+    let after = explained(&colours, &other_latents, &other_pictures, f);
+    // Least squares in NumPy over latents and pictures of 18 others come to 0.84, the most that a linear map can tell of
+    // this VAE; from coloured squares alone to 0.78.
+    assert!(before > 0.65, "{before}");
+    assert!(after > before && after > 0.75, "{before}, then {after}");
+
+    // The same in every run, and no random number is drawn.
+    tch::manual_seed(7);
+    let expected = Tensor::randn([4], (Kind::Float, Device::Cpu));
+    tch::manual_seed(7);
+    let fresh = LatentColours::fit(&backbone);
+    assert_eq!(Tensor::randn([4], (Kind::Float, Device::Cpu)), expected);
+    let again = LatentColours::fit(&backbone).pictures(&latents);
+    assert_eq!(fresh.pictures(&latents), again);
+    // A value that is no number is grey, and does not end a run.
+    let broken = fresh.pictures(&Tensor::full(
+        [1, 4, 2, 2],
+        f64::NAN,
+        (Kind::Float, Device::Cpu),
+    ));
+    assert_eq!(
+        broken,
+        Tensor::full([1, 3, 2, 2], 0.5, (Kind::Float, Device::Cpu))
+    );
+}
