@@ -293,7 +293,11 @@ fn others(hub: &FakeHub) {
     );
     hub.add(
         "org/lora",
-        &[("a.safetensors", b"a"), ("b.safetensors", b"b")],
+        &[
+            ("a.safetensors", b"a"),
+            ("b.safetensors", b"b"),
+            ("README.md", b"---\nlicense: mit\n---\n"),
+        ],
     );
     hub.add(
         "org/language",
