@@ -180,7 +180,9 @@ pub struct RunFlags {
     #[arg(short, long)]
     pub verbose: bool,
 
-    /// Check everything and list the files that would be written, then stop (of the run)
+    /// Check everything and list the files that would be written, tell how each prompt is read, how much is to be
+    /// fetched and computed, and how much memory that takes, then stop; fails where a prompt would be cut or a
+    /// disk is too small (of the run)
     #[arg(long)]
     pub dry_run: bool,
 }

@@ -30,6 +30,12 @@ pub fn run(flags: &FetchFlags) -> Result<()> {
             flags.models.len()
         )));
     }
+    if !flags.file.is_empty() && flags.models.len() > 1 {
+        return Err(usage(format!(
+            "--file: found {} models, expected one, for a file is of one repository",
+            flags.models.len()
+        )));
+    }
     let wanted = wanted(flags);
     let several = wanted.len() > 1;
     let planned = wanted.into_iter().map(|wanted| Planned {

@@ -1,5 +1,7 @@
 //! `generate-base`: N base images of a subject by the plain model.
 
+mod outlook;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -12,7 +14,6 @@ use super::control::LocatedControl;
 use super::draw::{Brush, draw, prompt_pair};
 use super::located::{LocatedModel, ResolvedDrawing};
 use super::order::Loads;
-use super::outlook::{Measured, Outlook, Work};
 use super::picture::{
     changed_sources, differences, drawing_settings, picture_facts, picture_settings,
     save_contact_sheet, save_picture, to_rgb,
@@ -76,45 +77,6 @@ impl BaseJob {
     /// N.
     pub(super) fn num_images(&self) -> usize {
         self.job.num_images
-    }
-
-    /// What is known of it before it is done.
-    ///
-    /// # Errors
-    /// When a file of the model is missing.
-    pub(super) fn outlook(&self) -> Result<Outlook> {
-        let mut outlook = Outlook::of(&self.model);
-        if self.is_finished {
-            return Ok(outlook);
-        }
-        let drawing = &self.job.drawing;
-        let words = &self.job.subjects;
-        let pair = prompt_pair(drawing, &self.model.tokenizers, &self.job.prompt, words)?;
-        outlook.add_pair(pair, words);
-        outlook.add_beside(self.control.as_ref(), None)?;
-        let layout = Layout(&self.job.output_dir);
-        let is_there =
-            |&index: &usize| layout.part(index).is_file() && layout.image(index).is_file();
-        let there = match drawing.overwrite {
-            true => 0,
-            false => (0..self.job.num_images).filter(is_there).count(),
-        };
-        let pictures = self.job.num_images - there;
-        let passes = self
-            .model
-            .passes(self.drawing.scheduler, drawing.steps)?
-            .len();
-        let rows = if drawing.guidance_scale > 1.0 { 2 } else { 1 };
-        let work = Work {
-            pictures,
-            passes: pictures.div_ceil(drawing.batch_size) * passes,
-            rows: pictures * passes * rows,
-            ..Work::default()
-        };
-        let at_once = rows * drawing.batch_size.min(pictures);
-        outlook.add_drawing(self.drawing, work, at_once);
-        outlook.measured = earlier_images(&layout, &self.settings, pictures);
-        Ok(outlook)
     }
 
     fn control_names(&self) -> Vec<&str> {
@@ -189,21 +151,6 @@ impl Prepared for BaseJob {
             reads: Vec::new(),
         }
     }
-}
-
-/// Seconds by those images of the same settings that a finished run has drawn and that are to be drawn again.
-fn earlier_images(layout: &Layout, settings: &Settings, pictures: usize) -> Option<Measured> {
-    let path = layout.config();
-    let config: Value = serde_json::from_str(&fs::read_to_string(&path).ok()?).ok()?;
-    let there = config["parameters"].as_object()?;
-    if !differences(there, settings).is_empty() {
-        return None;
-    }
-    let each = config["seconds"].as_f64()? / config["images"].as_array()?.len() as f64;
-    Some(Measured {
-        seconds: each * pictures as f64,
-        source: format!("{}, loading included", path.display()),
-    })
 }
 
 /// Checks a job against its model and against what is there.

@@ -1,32 +1,29 @@
 //! What a dry run tells of a job besides its files: how each prompt is read, how much is to be fetched and
 //! computed, how much memory that takes, and, where something like it was measured, how long.
 
+mod prompts;
+mod sizes;
+
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use anyhow::Result;
-use serde_json::{Map, json};
+use serde_json::json;
 use tch::Kind;
 
 use super::control::LocatedControl;
 use super::image_prompt::LocatedImagePrompt;
 use super::located::{LocatedModel, ResolvedDrawing};
 use super::session::Session;
-use crate::error::{runtime, usage};
+use crate::error::runtime;
 use crate::io::hub::{HubSettings, human_size};
 use crate::io::model_files::{ModelFiles, NeededFile};
 use crate::sdxl::files::{network_files, pipeline_files, vae_files};
 use crate::sdxl::memory::{Activations, NetworkSize, peak};
 use crate::sdxl::prompt_pair::PromptPair;
 use crate::tokenizer::prompt_tokens::PromptTokens;
-
-/// A prompt as it will be read.
-struct Prompt {
-    tokens: PromptTokens,
-    /// `prompt`, `negative prompt`, or `sentence` of Algorithm 1.
-    role: &'static str,
-    words: Vec<String>,
-}
+use prompts::{Prompt, check_cuts};
+use sizes::{free_bytes, network_size};
 
 /// How much is to be computed.
 #[derive(Clone, Copy, Default)]
@@ -226,7 +223,7 @@ impl Outlook {
         let memory = peak(&networks, self.activations, is_gpu, offload);
         self.tell_work(session, missing, memory, folder);
         self.check_room(missing, folder)?;
-        self.check_cuts()
+        check_cuts(&self.prompts)
     }
 
     fn tell_work(&self, session: &Session, missing: u64, memory: u64, folder: &Path) {
@@ -321,15 +318,16 @@ impl Outlook {
     /// Refuses what would fill a disk. A picture takes three bytes a pixel at most.
     fn check_room(&self, missing: u64, folder: &Path) -> Result<()> {
         let cache = HubSettings::from_env(self.model.job.offline).map(|settings| settings.cache);
-        if let (Ok(cache), true) = (cache, missing > 0) {
-            if let Some(free) = free_bytes(&cache).filter(|free| *free < missing) {
-                return Err(runtime(format!(
-                    "{} are to be fetched and {} are free in the cache {}: make room, or set HF_HOME to a larger disk",
-                    human_size(missing),
-                    human_size(free),
-                    cache.display()
-                )));
-            }
+        if let Ok(cache) = cache
+            && let Some(free) = free_bytes(&cache)
+            && free < missing
+        {
+            return Err(runtime(format!(
+                "{} are to be fetched and {} are free in the cache {}: make room, or set HF_HOME to a larger disk",
+                human_size(missing),
+                human_size(free),
+                cache.display()
+            )));
         }
         let wanted = self.picture_bytes;
         match free_bytes(folder).filter(|free| *free < wanted) {
@@ -342,134 +340,4 @@ impl Outlook {
             None => Ok(()),
         }
     }
-
-    /// Refuses prompts whose end the model will not see.
-    fn check_cuts(&self) -> Result<()> {
-        let cut = |prompt: &Prompt| {
-            let lost = prompt.tokens.lost_text()?.trim().to_owned();
-            Some((prompt.tokens.prompt().to_owned(), lost))
-        };
-        let cuts: Vec<(String, String)> = self.prompts.iter().filter_map(cut).collect();
-        match &cuts[..] {
-            [] => Ok(()),
-            [(prompt, lost), ..] => Err(usage(format!(
-                "{} of {} prompts would be cut; of \"{prompt}\" the model will not see \"{lost}\": shorten it, or have it \
-                 read in chunks with --long-prompts",
-                cuts.len(),
-                self.prompts.len()
-            ))),
-        }
-    }
-}
-
-impl Prompt {
-    fn tell(&self, session: &Session) -> Result<()> {
-        let tokens = &self.tokens;
-        let counts = tokens.token_counts();
-        let room = tokens.ids(0).len() / tokens.num_chunks() - 2;
-        let mut places = Map::new();
-        let mut shown = Vec::new();
-        for word in &self.words {
-            let found = tokens.word_positions(word)?;
-            shown.push(format!("{word} at {}", shown_places(&found)));
-            places.insert(word.clone(), json!(found));
-        }
-        let lost = tokens.lost_text().map(str::trim);
-        let count = match counts.windows(2).all(|pair| pair[0] == pair[1]) {
-            true => counts[0].to_string(),
-            false => counts
-                .iter()
-                .map(usize::to_string)
-                .collect::<Vec<_>>()
-                .join(" and "),
-        };
-        let mut line = format!(
-            "{} \"{}\": {count} tokens, {room} are read",
-            self.role,
-            tokens.prompt()
-        );
-        if tokens.num_chunks() > 1 {
-            line += &format!(" in each of {} chunks", tokens.num_chunks());
-        }
-        shown.iter().for_each(|word| line += &format!("; {word}"));
-        if let Some(lost) = lost {
-            line += &format!("; cut off is \"{lost}\"");
-        }
-        match self.role {
-            // There are dozens of them, and nobody has written them.
-            "sentence" => session.reporter.detail(&line),
-            _ => session.reporter.note(&line),
-        }
-        session.list_object(
-            self.role,
-            "planned",
-            json!({
-                "prompt": tokens.prompt(),
-                "tokens": counts,
-                "limit": room,
-                "chunks": tokens.chunk_texts(),
-                "places": places,
-                "cut": lost,
-            }),
-        );
-        Ok(())
-    }
-}
-
-/// `2`, `2-3`, `2 and 7`; of text encoders with other places `2 | 3`.
-fn shown_places(encoders: &[Vec<Vec<usize>>]) -> String {
-    let span = |places: &Vec<usize>| match &places[..] {
-        [only] => only.to_string(),
-        [first, .., last] => format!("{first}-{last}"),
-        [] => String::new(),
-    };
-    let times = |times: &Vec<Vec<usize>>| {
-        let spans: Vec<String> = times.iter().map(span).collect();
-        spans.join(" and ")
-    };
-    let mut shown: Vec<String> = encoders.iter().map(times).collect();
-    shown.dedup();
-    shown.join(" | ")
-}
-
-/// What the headers tell of a network's weights. Of files that are still to be fetched the names: `fp16` has two bytes
-/// a value, and others are taken to have four.
-fn network_size(files: &ModelFiles, needed: &[NeededFile], kind: Kind) -> Result<NetworkSize> {
-    let wanted = match kind {
-        Kind::Half => "F16",
-        Kind::BFloat16 => "BF16",
-        _ => "F32",
-    };
-    let size = kind.elt_size_in_bytes() as u64;
-    let mut network = NetworkSize {
-        is_as_in_file: true,
-        ..NetworkSize::default()
-    };
-    let weights = needed.iter();
-    for file in weights.filter(|file| file.name.ends_with(".safetensors")) {
-        let bytes = file.bytes.unwrap_or(0);
-        network.file_bytes += bytes;
-        match files.header(file)? {
-            Some(header) => {
-                for tensor in header.tensors {
-                    network.used_bytes += tensor.shape.iter().product::<usize>() as u64 * size;
-                    network.is_as_in_file &= tensor.dtype == wanted;
-                }
-            }
-            None => {
-                let there = if file.name.contains(".fp16.") { 2 } else { 4 };
-                network.used_bytes += bytes / there * size;
-                network.is_as_in_file &= there == size;
-            }
-        }
-    }
-    Ok(network)
-}
-
-/// Bytes that are free where a path lies or would lie; `None` where the system does not tell.
-fn free_bytes(path: &Path) -> Option<u64> {
-    let path = std::path::absolute(path).ok()?;
-    let there = path.ancestors().find(|path| path.exists())?;
-    let disk = rustix::fs::statvfs(there).ok()?;
-    Some(disk.f_bavail * disk.f_frsize)
 }

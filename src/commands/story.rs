@@ -3,6 +3,7 @@
 //! The jobs are those of `generate-base`, `tune` and `sample`; all of it is kept that is there, so
 //! that an interrupted story goes on where it stopped.
 
+mod outlook;
 mod page;
 
 use std::fs;
@@ -17,8 +18,7 @@ use super::draw::prompt_pair;
 use super::generate_base::{self, BaseJob};
 use super::located::{LocatedModel, ResolvedDrawing};
 use super::order::Loads;
-use super::outlook::{Outlook, Work};
-use super::sample::{self, Sampling, Shape, book};
+use super::sample::{self, Sampling, book};
 use super::session::Session;
 use super::tune::{self, Tuning};
 use super::{Prepared, work_off};
@@ -85,24 +85,6 @@ impl Making {
         }
     }
 
-    /// Adds what is known of what is missing of it; its pictures have the size of `drawing` unless they are there.
-    fn add_to(&self, outlook: &mut Outlook, drawing: &ResolvedDrawing) -> Result<()> {
-        match self {
-            Making::Given(_) => {}
-            Making::Described {
-                tuning: Some(tuning),
-                ..
-            } => outlook.join(tuning.outlook()?),
-            Making::Described { base, tune, .. } => {
-                outlook.join(base.outlook()?);
-                let (rows, at_once) = tune::rows_before(tune, base.num_images());
-                let size = (drawing.width, drawing.height);
-                outlook.add_tuning(size, tune.max_steps, rows, at_once)?;
-            }
-        }
-        Ok(())
-    }
-
     /// The files that are still to be written.
     fn files(&self) -> Vec<PathBuf> {
         match self {
@@ -121,42 +103,6 @@ impl Making {
 }
 
 impl Book {
-    /// The scenes as they can be told before their actors are there: each is drawn by itself, and with several
-    /// characters under masks.
-    fn add_scenes(&self, outlook: &mut Outlook) -> Result<()> {
-        let sample = &self.job.sample;
-        let steps = self
-            .model
-            .passes(self.drawing.scheduler, sample.drawing.steps)?;
-        let mut work = Work::default();
-        let mut at_once = 0;
-        for (scene, words) in self.scenes.iter().zip(&self.words) {
-            let (tokenizers, drawing) = (&self.model.tokenizers, &sample.drawing);
-            outlook.add_pair(
-                prompt_pair(drawing, tokenizers, &scene.prompt, words)?,
-                words,
-            );
-            let placed = scene
-                .cast
-                .iter()
-                .filter(|&&i| !self.job.characters[i].is_style);
-            let shape = Shape {
-                is_guided: !scene.cast.is_empty(),
-                has_masks: placed.count() > 1,
-            };
-            let (passes, rows, most) = shape.passes(sample, &steps);
-            work = work.and(Work {
-                pictures: 1,
-                passes,
-                rows,
-                ..Work::default()
-            });
-            at_once = at_once.max(most);
-        }
-        outlook.add_drawing(self.drawing, work, at_once);
-        Ok(())
-    }
-
     fn page(&self) -> PathBuf {
         self.folder().join("index.html")
     }
@@ -209,15 +155,7 @@ impl Prepared for Book {
     }
 
     fn foresee(&self, session: &Session) -> Result<()> {
-        let mut outlook = Outlook::of(&self.model);
-        self.makings
-            .iter()
-            .try_for_each(|making| -> Result<()> { making.add_to(&mut outlook, &self.drawing) })?;
-        match &self.sampling {
-            Some(sampling) => outlook.join(sampling.outlook()?),
-            None => self.add_scenes(&mut outlook)?,
-        }
-        outlook.tell(session, &self.files(), self.folder())
+        self.outlook()?.tell(session, &self.files(), self.folder())
     }
 
     fn loads(&self) -> Loads {

@@ -207,11 +207,12 @@ fn seconds_are_told_by_what_was_measured_and_where() {
 fn a_story_and_an_ablation_are_told_of_as_a_whole() {
     let folder = folder_with_actor("outlook-story");
     let story = json!({
+        "title": "x",
         "model": "toy",
         "characters": {"cat": {"prompt": "a photo of a cat", "subject": "cat", "num_images": 2, "max_steps": 3},
                        "robot": {"actor": "robot"}},
         "scenes": [{"prompt": "a [cat] in the snow"}, {"prompt": "a [cat] and a [robot]"}, {"prompt": "a beach"}],
-        "steps": 2,
+        "drawing": {"steps": 2},
     });
     fs::write(folder.join("story.json"), story.to_string()).expect("the folder is writable");
     let run = oneactor(&folder, "story story.json -o book --dry-run --format json").exits_with(0);

@@ -54,11 +54,13 @@ fn sd_15_and_21_do_the_whole_job() {
     }
 }
 
-/// What a dry run reads of the tiny SD 1.5, in `folder/model`, with one text in one file replaced.
+/// The tiny SD 1.5 in `folder/model`, with one text in one file replaced.
 fn changed(folder: &Path, (file, from, to): (&str, &str, &str)) {
     let (source, model) = (fixture("sd15"), folder.join("model"));
     let _ = fs::remove_dir_all(&model);
-    copy(&source.join("tokenizer"), &model.join("tokenizer"));
+    for component in ["tokenizer", "text_encoder", "unet", "vae"] {
+        copy(&source.join(component), &model.join(component));
+    }
     for name in [
         "model_index.json",
         "scheduler/scheduler_config.json",

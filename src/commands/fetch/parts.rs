@@ -71,7 +71,8 @@ impl Finder<'_> {
     pub(super) fn find(&self, wanted: &Wanted) -> Result<Vec<Part>> {
         let mut parts = match wanted {
             Wanted::Model(name) => vec![self.model(name)?],
-            Wanted::Files(name) => vec![self.files(name)?],
+            // What was asked for is listed alone, so that the shell can hand the path on.
+            Wanted::Files(name) => return Ok(vec![self.files(name)?]),
             Wanted::Vae(name) => {
                 let files = self.locate(name, None, None)?;
                 vec![Part::new(files, vae_files)?]
