@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -32,7 +32,7 @@ impl Manifest {
             .lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok())
             .filter_map(|row| Some((row["path"].as_str()?.to_owned(), row)))
-            .filter(|(name, _)| folder.join(name).is_file())
+            .filter(|(name, _)| is_below(name) && folder.join(name).is_file())
             .collect();
         Self { path, rows }
     }
@@ -80,6 +80,12 @@ impl Manifest {
         let lines: Vec<String> = self.rows.values().map(|row| format!("{row}\n")).collect();
         write_bytes_atomically(&self.path, lines.concat().as_bytes())
     }
+}
+
+/// Whether the file that a manifest calls `name` lies below the manifest's folder.
+pub fn is_below(name: impl AsRef<Path>) -> bool {
+    let mut parts = name.as_ref().components().peekable();
+    parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))
 }
 
 /// A picture's row.

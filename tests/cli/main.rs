@@ -20,6 +20,8 @@ mod loras;
 mod masks;
 mod memory;
 mod methods;
+mod outside;
+mod pickles;
 mod prompts;
 mod report;
 mod several;
