@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Sets up this machine and runs every check: formatting, lints, documentation, dependencies, all tests. Offline once
-# the packages are there, but for new advisories about the dependencies. Arguments go to `cargo test`, for example: scripts/test.sh --test cli
+# the packages are there, but for new advisories about the dependencies. Arguments go to `cargo test`, for example:
+# scripts/test.sh --test cli
 . "$(dirname "$0")/environment.sh"
 
 say "Python packages of the references"
@@ -16,9 +17,6 @@ if [ $# = 0 ]; then
   cargo fmt --check
   cargo clippy --release --locked --all-targets -- -D warnings
   RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --quiet
-fi
-
-if [ $# = 0 ]; then
   scripts/audit/check.sh
 fi
 

@@ -4,6 +4,7 @@
 //! error is an [`Error`] with its [`ErrorKind`]; `main` finds it through the chain of contexts
 //! with [`kind_of`].
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// The kinds of failure a caller of the program can tell apart. The value is the exit code.
@@ -62,6 +63,20 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// A text from elsewhere as a terminal may show it: control characters, which could move the cursor or change what
+/// stands on the screen, are spelled out; line ends and tabs stay.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    let is_hidden = |c: char| c.is_control() && c != '\n' && c != '\t';
+    if !text.contains(is_hidden) {
+        return Cow::Borrowed(text);
+    }
+    let shown = |c: char| match is_hidden(c) {
+        true => c.escape_unicode().to_string(),
+        false => c.to_string(),
+    };
+    Cow::Owned(text.chars().map(shown).collect())
+}
+
 /// A wrong flag, prompt, batch file or other input (exit code 2).
 pub fn usage(message: impl Into<String>) -> anyhow::Error {
     Error::new(ErrorKind::Usage, message).into()
@@ -107,6 +122,15 @@ mod tests {
             .expect_err("it is an error");
         assert_eq!(kind_of(&error), ErrorKind::Model);
         assert_eq!(kind_of(&error).exit_code(), 3);
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_is_spelled_out() {
+        assert_eq!(
+            printable("a \u{1b}[2Jcat\r\n\tä"),
+            "a \\u{1b}[2Jcat\\u{d}\n\tä"
+        );
+        assert_eq!(printable("plain"), "plain");
     }
 
     #[test]

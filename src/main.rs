@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::FromArgMatches;
 use oneactor::cli::{self, Cli};
 use oneactor::commands;
-use oneactor::error::kind_of;
+use oneactor::error::{kind_of, printable};
 use oneactor::libtorch::ask_for_huge_pages;
 
 fn main() -> ExitCode {
@@ -15,7 +15,7 @@ fn main() -> ExitCode {
     match commands::run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", printable(&format!("{error:#}")));
             ExitCode::from(kind_of(&error).exit_code())
         }
     }

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::error::printable;
+
 /// Where progress goes.
 #[derive(Debug)]
 pub struct Reporter {
@@ -152,7 +154,7 @@ impl Reporter {
     }
 
     fn print(&self, line: &str) {
-        self.suspend(|| eprintln!("{line}"));
+        self.suspend(|| eprintln!("{}", printable(line)));
     }
 }
 

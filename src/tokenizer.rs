@@ -129,6 +129,8 @@ pub struct ClipTokenizer {
     bos: i64,
     eos: i64,
     pad: i64,
+    /// The largest number of a token.
+    largest: i64,
     model_max_length: usize,
 }
 
@@ -187,6 +189,8 @@ impl ClipTokenizer {
         };
         let (bos_id, eos_id, pad_id) = (id(&bos)?, id(&eos)?, id(&pad)?);
 
+        let largest = vocab.values().max().map_or(0, |&id| i64::from(id));
+
         let bpe = BPE::builder()
             .vocab_and_merges(vocab.into_iter().collect::<Vocab>(), merges)
             .unk_token(unk.text().to_string())
@@ -226,6 +230,7 @@ impl ClipTokenizer {
             bos: bos_id,
             eos: eos_id,
             pad: pad_id,
+            largest,
             model_max_length: model_max_length as usize,
         })
     }
@@ -233,6 +238,26 @@ impl ClipTokenizer {
     /// The model's limit, start and end token included.
     pub fn model_max_length(&self) -> usize {
         self.model_max_length
+    }
+
+    /// Refuses a text encoder that can not read all that this tokenizer writes.
+    ///
+    /// # Errors
+    /// Names the numbers that do not fit.
+    pub fn check_encoder(&self, vocab_size: i64, max_position_embeddings: i64) -> Result<()> {
+        if self.largest >= vocab_size {
+            return Err(model(format!(
+                "vocab.json: found token {}, expected less than {vocab_size}, the vocab_size of the text encoder",
+                self.largest
+            )));
+        }
+        let length = self.model_max_length as i64;
+        if length > max_position_embeddings {
+            return Err(model(format!(
+                "tokenizer_config.json: model_max_length: found {length}, expected at most {max_position_embeddings}, the max_position_embeddings of the text encoder"
+            )));
+        }
+        Ok(())
     }
 
     /// Tokens of a text, however many.

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::cli::{Format, InspectFlags};
 use crate::config::record;
 use crate::config::sample::ACTOR_FILE;
-use crate::error::usage;
+use crate::error::{printable, usage};
 use crate::io::header::{Header, TensorFacts};
 
 /// First bytes of a PNG.
@@ -25,7 +25,7 @@ pub fn run(flags: &InspectFlags) -> Result<()> {
         let facts = facts(path, flags.tensors)?;
         let text = match flags.format {
             Format::Json => format!("{}\n", Value::Object(facts)),
-            Format::Text => lines(&facts),
+            Format::Text => printable(&lines(&facts)).into_owned(),
         };
         // Nobody reads on where the pipe is closed.
         let _ = io::stdout().lock().write_all(text.as_bytes());

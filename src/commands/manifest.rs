@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -86,7 +86,7 @@ impl Manifest {
             .lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok())
             .filter_map(|row| Some((row["path"].as_str()?.to_owned(), row)))
-            .filter(|(name, _)| folder.join(name).is_file())
+            .filter(|(name, _)| is_below(name) && folder.join(name).is_file())
             .map(|(name, row)| (natural(&name), row))
             .collect();
         Self {
@@ -159,6 +159,12 @@ impl Manifest {
 pub fn take_num_images(row: &mut Value) -> Option<usize> {
     let told = row.as_object_mut()?.remove(NUM_IMAGES)?;
     usize::try_from(told.as_u64()?).ok()
+}
+
+/// Whether the file that a manifest calls `name` lies below the manifest's folder.
+pub fn is_below(name: impl AsRef<Path>) -> bool {
+    let mut parts = name.as_ref().components().peekable();
+    parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))
 }
 
 /// A picture's row.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::manifest::{Manifest, take_num_images};
+use super::manifest::{Manifest, is_below, take_num_images};
 use super::sample::save_sheets_of;
 use super::session::Session;
 use crate::cli::MergeFlags;
@@ -102,7 +102,14 @@ fn merge(session: &Session, folder: &Path, parts: &[PathBuf]) -> Result<()> {
                 .map_err(|error| usage(format!("{}: {error}", part.display())))?;
             num_images = take_num_images(&mut row).or(num_images);
             let name = row["path"].as_str().unwrap_or_default();
-            if name.is_empty() || !folder.join(name).is_file() {
+            if !is_below(name) {
+                return Err(usage(format!(
+                    "{}: found the path \"{name}\", expected the name of a picture below {}",
+                    part.display(),
+                    folder.display()
+                )));
+            }
+            if !folder.join(name).is_file() {
                 return Err(runtime(format!(
                     "{}: its picture \"{name}\" is gone: draw that part again",
                     part.display()

@@ -36,8 +36,21 @@ const EXPECTED: &str = "{\"defaults\": {…}, \"jobs\": [{…}, …]}";
 /// With the file and line, or job and key: broken JSON, an unknown or repeated key, a value of the
 /// wrong type, no jobs.
 pub fn read<F: for<'de> Deserialize<'de>>(path: &Path, subcommand: &str) -> Result<Batch> {
-    let root = read_json(path, "batch file")?;
-    parse::<F>(root, subcommand).with_context(|| format!("batch file {}", path.display()))
+    let name = format!("batch file {}", path.display());
+    parse::<F>(&read_text(path, &name)?, &name, subcommand)
+}
+
+/// As [`read`], of the text of the file that messages call `name`.
+///
+/// # Errors
+/// As [`read`].
+pub fn parse<F: for<'de> Deserialize<'de>>(
+    text: &str,
+    name: &str,
+    subcommand: &str,
+) -> Result<Batch> {
+    let root = parse_json(text, name)?;
+    batch_of::<F>(root, subcommand).with_context(|| name.to_owned())
 }
 
 /// The JSON of a file; `what` names its sort in messages.
@@ -46,13 +59,20 @@ pub fn read<F: for<'de> Deserialize<'de>>(path: &Path, subcommand: &str) -> Resu
 /// When it can not be read, is too large, is no JSON or repeats a key.
 pub(super) fn read_json(path: &Path, what: &str) -> Result<Value> {
     let name = format!("{what} {}", path.display());
-    let text = read_text(path, &name)?;
-    let Unique(root) = serde_json::from_str(&text)
+    parse_json(&read_text(path, &name)?, &name)
+}
+
+/// As [`read_json`], of the text of the file that messages call `name`.
+///
+/// # Errors
+/// When it is no JSON or repeats a key.
+pub fn parse_json(text: &str, name: &str) -> Result<Value> {
+    let Unique(root) = serde_json::from_str(text)
         .map_err(|error| usage(format!("{name}: {}", syntax_message(&error))))?;
     Ok(root)
 }
 
-fn parse<F: for<'de> Deserialize<'de>>(root: Value, subcommand: &str) -> Result<Batch> {
+fn batch_of<F: for<'de> Deserialize<'de>>(root: Value, subcommand: &str) -> Result<Batch> {
     let Value::Object(mut root) = root else {
         return Err(usage(format!(
             "found {}, expected {EXPECTED}",
@@ -303,7 +323,7 @@ mod tests {
             Ok(root) => root,
             Err(error) => return syntax_message(&error),
         };
-        let result = parse::<GenerateBaseFlags>(root, "generate-base");
+        let result = batch_of::<GenerateBaseFlags>(root, "generate-base");
         format!("{:#}", result.expect_err("the batch is wrong"))
     }
 
@@ -312,7 +332,7 @@ mod tests {
         let root: Unique = serde_json::from_str(
             r#"{"defaults": {"steps": 4, "guidance_scale": 5}, "jobs": [{"prompt": "a cat"}, {}]}"#,
         )?;
-        let batch = parse::<GenerateBaseFlags>(root.0, "generate-base")?;
+        let batch = batch_of::<GenerateBaseFlags>(root.0, "generate-base")?;
         assert_eq!(batch.defaults.len(), 2);
         assert_eq!(batch.jobs.len(), 2);
         Ok(())

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::batch::{self, Settings};
+use super::batch::{self, Batch, Settings};
 use crate::error::usage;
 
 /// A job with its place in the batch file.
@@ -51,8 +51,24 @@ where
         let job = check(flags);
         return Ok(vec![Planned { job, place: None }]);
     };
-    let top = settings(flags)?;
     let batch = batch::read::<F>(path, subcommand)?;
+    plan_batch(flags, &batch, path, check)
+}
+
+/// As [`plan`], of a batch that was read from the file at `path`.
+///
+/// # Errors
+/// Never for the flag structs of this program.
+pub fn plan_batch<F, J>(
+    flags: &F,
+    batch: &Batch,
+    path: &Path,
+    check: impl Fn(&F) -> Result<J>,
+) -> Result<Vec<Planned<J>>>
+where
+    F: Serialize + DeserializeOwned,
+{
+    let top = settings(flags)?;
     let jobs = (1..).zip(&batch.jobs).map(|(number, settings)| {
         let layered = layered(&[&top, settings, &batch.defaults]);
         Planned {

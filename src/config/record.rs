@@ -57,9 +57,16 @@ impl Record {
 /// # Errors
 /// When it is no PNG, was not made by this program, or by a version with another form.
 pub fn read_record(path: &Path) -> Result<Record> {
-    let name = path.display();
     let texts = read_png_text(path)
         .with_context(|| Error::new(ErrorKind::Usage, "looking for drawing settings"))?;
+    record_of(texts, &path.display().to_string())
+}
+
+/// The record among the text chunks of the picture `name`, each a keyword and a text.
+///
+/// # Errors
+/// As [`read_record`].
+pub fn record_of(texts: Vec<(String, String)>, name: &str) -> Result<Record> {
     let Some((_, text)) = texts.into_iter().find(|(keyword, _)| keyword == KEYWORD) else {
         return Err(usage(format!(
             "{name} has no text chunk \"{KEYWORD}\": expected a picture made by this program, \

@@ -89,6 +89,10 @@ pub struct GuidanceJob {
     pub semantic_interpolation: Option<f64>,
 }
 
+/// Settings that only the user gives: a picture from elsewhere must not say where files are written or which are
+/// replaced or read.
+const OF_THE_USER: [&str; 4] = ["output_dir", "overwrite", "prompts_file", "from"];
+
 impl SampleJob {
     /// Checks the flags and fills in the defaults; reads the prompts file and, for `--from`, the
     /// settings of the picture.
@@ -100,6 +104,16 @@ impl SampleJob {
             return Self::check_flags(flags);
         };
         let recorded = record::read_record(picture)?;
+        if let Some(key) = OF_THE_USER
+            .iter()
+            .find(|key| recorded.parameters.contains_key(**key))
+        {
+            return Err(usage(format!(
+                "--from: {} has the setting `{key}`, which no picture of this program has, expected how it was drawn \
+                 and not where files lie: it was changed by somebody",
+                picture.display()
+            )));
+        }
         let kept = recorded_for(flags, &recorded);
         let layered = layers::layered(&[&layers::settings(flags)?, &kept]);
         Ok(Self {

@@ -151,7 +151,11 @@ impl StoryJob {
         self.scenes[i].seed.unwrap_or(following)
     }
 
-    fn parse(root: Value, flags: &StoryFlags, file: &Path, output_dir: &Path) -> Result<Self> {
+    /// The story in the JSON of `file`, whose results are to be in `output_dir`.
+    ///
+    /// # Errors
+    /// With the place in the file, what was found and what was expected.
+    pub fn parse(root: Value, flags: &StoryFlags, file: &Path, output_dir: &Path) -> Result<Self> {
         let Value::Object(root) = root else {
             let found = describe(&root);
             return Err(usage(format!(

@@ -86,7 +86,10 @@ fn is_temporary(name: &str) -> bool {
 }
 
 fn fill<T>(temporary: &Path, write: impl FnOnce(&mut File) -> Result<T>) -> Result<T> {
-    let mut file = File::create(temporary)?;
+    // One that a killed process of this number has left. What somebody else put there, a link to another file say, is
+    // not written to.
+    let _ = fs::remove_file(temporary);
+    let mut file = File::create_new(temporary)?;
     let value = write(&mut file)?;
     file.sync_all()?;
     Ok(value)

@@ -1,5 +1,7 @@
 //! A file of a model: on disk, compiled into the binary, or a part of a file.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -7,6 +9,10 @@ use anyhow::{Context, Result};
 
 use super::single_file::Component;
 use super::weights::map_file;
+use crate::error::model;
+
+/// Most bytes of a model's text file; the longest that is known, a vocabulary, has two million.
+const LONGEST_TEXT: u64 = 64 << 20;
 
 /// A file of a model.
 #[derive(Clone, Debug)]
@@ -75,11 +81,23 @@ impl Blob {
     /// The content as UTF-8.
     ///
     /// # Errors
-    /// When the file can not be read or is not UTF-8.
+    /// When the file can not be read, is not UTF-8, or is far too long for a config or a vocabulary.
     pub fn read_text(&self) -> Result<String> {
         match self {
             Blob::File(path) => {
-                std::fs::read_to_string(path).with_context(|| format!("reading {}", self.name()))
+                let reading = || format!("reading {}", self.name());
+                let mut text = String::new();
+                File::open(path)
+                    .and_then(|file| file.take(LONGEST_TEXT + 1).read_to_string(&mut text))
+                    .with_context(reading)?;
+                if text.len() as u64 > LONGEST_TEXT {
+                    let limit = LONGEST_TEXT >> 20;
+                    return Err(model(format!(
+                        "{}: found more than {limit} MiB, expected a small text file",
+                        self.name()
+                    )));
+                }
+                Ok(text)
             }
             Blob::Embedded { bytes, .. } | Blob::Mapped { bytes, .. } => {
                 String::from_utf8(bytes.to_vec())

@@ -4,10 +4,10 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use anyhow::{Context, Result};
-use safetensors::SafeTensors;
+use anyhow::{Context, Result, bail};
 use safetensors::tensor::Metadata;
 
+use super::model_layout::refuse_pickled;
 use crate::error::usage;
 
 /// A longer header is no file of weights; safetensors' own limit.
@@ -42,43 +42,40 @@ impl Header {
     /// When it can not be read, is no safetensors file, or is shorter or longer than its header says.
     pub fn read(path: &Path) -> Result<Header> {
         let doing = || format!("reading {}", path.display());
-        let broken = |what: String| {
-            usage(format!(
-                "{}: not a whole safetensors file ({what})",
-                path.display()
-            ))
-        };
-        let mut file = File::open(path).with_context(doing)?;
+        refuse_pickled(path)?;
+        let file = File::open(path).with_context(doing)?;
         let whole = file.metadata().with_context(doing)?.len();
+        Header::parse(file, whole).map_err(|error| {
+            let shown = path.display();
+            usage(format!("{shown}: not a whole safetensors file ({error})"))
+        })
+    }
+
+    /// As [`Header::read`], of the content of a file of `whole` bytes. No more is read than it has, whatever it says.
+    ///
+    /// # Errors
+    /// As [`Header::read`].
+    pub fn parse(mut content: impl Read, whole: u64) -> Result<Header> {
         let mut bytes = Vec::new();
-        file.by_ref()
-            .take(8)
-            .read_to_end(&mut bytes)
-            .with_context(doing)?;
-        let length = <[u8; 8]>::try_from(&bytes[..])
-            .map(u64::from_le_bytes)
-            .map_err(|_| broken(format!("{whole} bytes")))?;
+        content.by_ref().take(8).read_to_end(&mut bytes)?;
+        let Ok(length) = <[u8; 8]>::try_from(&bytes[..]).map(u64::from_le_bytes) else {
+            bail!("{whole} bytes");
+        };
         if length > LONGEST.min(whole.saturating_sub(8)) {
-            return Err(broken(format!(
-                "a header of {length} bytes in a file of {whole}"
-            )));
+            bail!("a header of {length} bytes in a file of {whole}");
         }
-        file.take(length)
-            .read_to_end(&mut bytes)
-            .with_context(doing)?;
-        let header: Metadata =
-            serde_json::from_slice(&bytes[8..]).map_err(|error| broken(error.to_string()))?;
+        content.take(length).read_to_end(&mut bytes)?;
+        let header: Metadata = serde_json::from_slice(&bytes[8..])?;
         let expected = 8 + length + header.data_len() as u64;
         if expected != whole {
-            return Err(broken(format!("{whole} bytes, expected {expected}")));
+            bail!("{whole} bytes, expected {expected}");
         }
         Ok(Header::of(&header))
     }
 
     /// The header of a whole file in memory; `None` where it is no safetensors file.
     pub fn of_bytes(bytes: &[u8]) -> Option<Header> {
-        let (_, header) = SafeTensors::read_metadata(bytes).ok()?;
-        Some(Header::of(&header))
+        Header::parse(bytes, bytes.len() as u64).ok()
     }
 
     fn of(header: &Metadata) -> Header {

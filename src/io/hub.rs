@@ -6,6 +6,7 @@
 //! a run come from one commit, even if somebody pushes to the repository meanwhile.
 
 mod cache;
+mod endpoint;
 mod fetch;
 mod known;
 mod licence;
@@ -25,6 +26,7 @@ use hf_hub::{Repo, RepoType};
 
 pub(super) use cache::files_under;
 use cache::{CachedRepo, is_commit};
+pub use endpoint::Endpoint;
 pub use licence::Licence;
 use listing::Listing;
 pub use settings::{HubSettings, PUBLIC_ENDPOINT, Patience, Report, Token};
@@ -252,7 +254,7 @@ impl HubRepo {
             .timeout(LIST_TIMEOUT)
             .call()
             .map_err(|error| ApiError::from(Box::new(error)))?;
-        Listing::read(answer.into_json())
+        Listing::read(answer.into_reader())
     }
 
     fn question(&self) -> Question<'_> {
@@ -305,7 +307,7 @@ fn api(settings: &HubSettings, cache: &Path, with_token: bool) -> Result<Api, Ap
     let token = settings.token.as_ref().filter(|_| with_token);
     ApiBuilder::new()
         .with_cache_dir(cache.to_path_buf())
-        .with_endpoint(settings.endpoint.clone())
+        .with_endpoint(settings.endpoint.address().to_owned())
         .with_token(token.map(|token| token.value().to_owned()))
         .with_retries(0)
         .with_progress(false)

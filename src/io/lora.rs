@@ -100,6 +100,20 @@ impl LoraSet {
         Ok(set)
     }
 
+    /// As [`LoraSet::open`], of the content of one file.
+    ///
+    /// # Errors
+    /// As [`LoraSet::open`].
+    pub fn read(name: &str, bytes: &[u8], scale: f64, components: &[&str]) -> Result<LoraSet> {
+        let mut problems = Vec::new();
+        let lora = Lora::read(name.to_owned(), bytes, scale, components, &mut problems)?;
+        report(&problems)?;
+        Ok(LoraSet {
+            loras: vec![lora],
+            ..LoraSet::default()
+        })
+    }
+
     /// What is told of each.
     pub fn facts(&self) -> Vec<LoraFacts> {
         self.loras.iter().map(|lora| lora.facts.clone()).collect()
@@ -159,9 +173,20 @@ impl Lora {
         }
         let bytes = std::fs::read(path)
             .map_err(|error| usage(format!("--lora: can not read {shown}: {error}")))?;
-        let file = TensorFile::from_bytes(&bytes).map_err(|error| {
+        Lora::read(shown, &bytes, scale, components, problems)
+    }
+
+    /// As [`Lora::open`], of the content of the file `shown`.
+    fn read(
+        shown: String,
+        bytes: &[u8],
+        scale: f64,
+        components: &[&str],
+        problems: &mut Vec<String>,
+    ) -> Result<Lora> {
+        let file = TensorFile::from_bytes(bytes).map_err(|error| {
             model(format!(
-                "--lora: {shown}: not a whole safetensors file of floats ({error})"
+                "--lora: {shown}: not a whole safetensors file of floats ({error:#})"
             ))
         })?;
         if let Some((key, kind)) = file.tensors.keys().find_map(|key| {
@@ -197,7 +222,7 @@ impl Lora {
         Ok(Lora {
             facts: LoraFacts {
                 file: shown,
-                crc32: format!("{:08x}", crc32fast::hash(&bytes)),
+                crc32: format!("{:08x}", crc32fast::hash(bytes)),
                 scale,
             },
             layers,

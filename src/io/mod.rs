@@ -19,7 +19,7 @@ mod model_layout;
 pub mod photo;
 pub mod png;
 pub mod resize;
-mod single_file;
+pub mod single_file;
 pub mod tensors;
 pub mod toy;
 pub mod weights;

@@ -263,7 +263,8 @@ impl ModelFiles {
         let shards: Vec<String> = names
             .into_iter()
             .map(|name| {
-                if name.contains(['/', '\\']) || !name.ends_with(".safetensors") {
+                let is_plain = |c: char| !c.is_control() && !matches!(c, '/' | '\\' | ':');
+                if !name.chars().all(is_plain) || !name.ends_with(".safetensors") {
                     return Err(model(format!(
                         "{index} of {} names `{name}`, expected a safetensors file beside it",
                         self.name

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::hub::files_under;
-use crate::error::model;
+use crate::error::{model, usage};
 
 /// Name of the model in the binary.
 pub const TOY: &str = "toy";
@@ -65,7 +65,19 @@ pub(super) fn variant_of(path: &str) -> Option<&str> {
 }
 
 pub(super) fn is_pickled(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
     PICKLED.iter().any(|ending| name.ends_with(ending))
+}
+
+/// Refuses a file whose name says that it is pickled; what it holds is not looked at.
+pub(super) fn refuse_pickled(path: &Path) -> Result<()> {
+    let shown = path.display().to_string();
+    match is_pickled(&shown) {
+        true => Err(usage(format!(
+            "{shown} is pickled: refused, for reading it runs code; expected a .safetensors file"
+        ))),
+        false => Ok(()),
+    }
 }
 
 /// The ending of a file of weights, if `name` has one.

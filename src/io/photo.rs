@@ -119,7 +119,11 @@ fn decoder<'a>(path: &Path, bytes: &'a [u8]) -> Result<impl ImageDecoder + 'a> {
     }
 }
 
-fn decode(path: &Path, bytes: &[u8], transparency: Transparency) -> Result<RgbImage> {
+/// As [`read_picture`], of the content of the file at `path`: its pixels alone.
+///
+/// # Errors
+/// As [`read_picture`].
+pub fn decode(path: &Path, bytes: &[u8], transparency: Transparency) -> Result<RgbImage> {
     let mut decoder = decoder(path, bytes)?;
     let orientation = decoder.orientation().with_context(|| damaged(path))?;
     let mut picture = DynamicImage::from_decoder(decoder).with_context(|| damaged(path))?;

@@ -1,13 +1,16 @@
 //! PNG pictures with text chunks: written complete or not at all, and read back.
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Write};
+use std::io::{BufRead, BufReader, BufWriter, Seek, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use image::RgbImage;
 
 use super::atomic::write_atomically;
+
+/// Most bytes of a picture's compressed texts: a file of a few kilobytes can hold gigabytes of them.
+const LONGEST_TEXTS: usize = 16 << 20;
 
 /// Writes an 8-bit RGB picture with one text chunk for each `(keyword, text)`: tEXt where the text
 /// is Latin-1, iTXt (UTF-8) where it is not, as Pillow does.
@@ -79,21 +82,34 @@ fn encode_as(
 pub fn read_png_text(path: &Path) -> Result<Vec<(String, String)>> {
     let doing = || format!("reading {}", path.display());
     let file = File::open(path).with_context(doing)?;
-    let mut reader = png::Decoder::new(BufReader::new(file))
-        .read_info()
-        .with_context(doing)?;
+    png_text(BufReader::new(file)).with_context(doing)
+}
+
+/// As [`read_png_text`], of the file's content.
+///
+/// # Errors
+/// When it is not a PNG, or its texts are longer than any that is meant to be read.
+pub fn png_text(content: impl BufRead + Seek) -> Result<Vec<(String, String)>> {
+    let mut reader = png::Decoder::new(content).read_info()?;
     // Text may also stand behind the picture data.
-    reader.finish().with_context(doing)?;
+    reader.finish()?;
     let info = reader.info();
     let mut texts = Vec::new();
     for chunk in &info.uncompressed_latin1_text {
         texts.push((chunk.keyword.clone(), chunk.text.clone()));
     }
-    for chunk in &info.compressed_latin1_text {
-        texts.push((chunk.keyword.clone(), chunk.get_text().with_context(doing)?));
+    let mut left = LONGEST_TEXTS;
+    for mut chunk in info.compressed_latin1_text.iter().cloned() {
+        chunk.decompress_text_with_limit(left)?;
+        let text = chunk.get_text()?;
+        left = left.saturating_sub(text.len());
+        texts.push((chunk.keyword, text));
     }
-    for chunk in &info.utf8_text {
-        texts.push((chunk.keyword.clone(), chunk.get_text().with_context(doing)?));
+    for mut chunk in info.utf8_text.iter().cloned() {
+        chunk.decompress_text_with_limit(left)?;
+        let text = chunk.get_text()?;
+        left = left.saturating_sub(text.len());
+        texts.push((chunk.keyword, text));
     }
     Ok(texts)
 }

@@ -19,6 +19,7 @@ use super::blob::Blob;
 use super::hub::{HubRepo, HubSettings};
 use super::ldm_names::LdmNames;
 use super::model_layout::check_not_a_pointer;
+use super::tensors::shape_of;
 use super::weights::map_file;
 use crate::error::{Error, kind_of, model};
 use configs::Shapes;
@@ -101,28 +102,22 @@ pub(super) fn is_no_weight(key: &str) -> bool {
         || !key.contains('.') && TABLES.iter().any(is_table)
 }
 
-/// A checkpoint in one file.
+/// What a single file holds.
 #[derive(Debug)]
-pub(super) struct SingleFile {
-    path: PathBuf,
+pub struct Contents {
     family: Family,
     components: BTreeMap<&'static str, Arc<Component>>,
     /// The small files of diffusers' folder, by path.
     texts: BTreeMap<&'static str, String>,
-    settings: Option<HubSettings>,
-    repository: OnceLock<HubRepo>,
 }
 
-impl SingleFile {
-    /// Reads the names and shapes of a file. The hub's settings are asked for only where no
-    /// tokenizer lies beside it.
+impl Contents {
+    /// Reads the names and shapes of the file at `path`, whose content is `bytes`.
     ///
     /// # Errors
     /// When it is damaged, or no checkpoint of SDXL or SD 1.5 for drawing from text.
-    pub(super) fn open(path: &Path, settings: &dyn Fn() -> Result<HubSettings>) -> Result<Self> {
-        check_not_a_pointer(path)?;
+    pub fn read(path: &Path, bytes: &'static [u8]) -> Result<Self> {
         let shown = path.display();
-        let bytes = map_file(path)?;
         let tensors = SafeTensors::deserialize(bytes).map_err(|e| {
             model(format!(
                 "{shown}: not a whole safetensors file ({e}); fetch or copy it again"
@@ -131,10 +126,13 @@ impl SingleFile {
         let shapes: BTreeMap<String, Vec<i64>> = tensors
             .iter()
             .map(|(key, view)| {
-                let shape = view.shape().iter().map(|&n| n as i64).collect();
-                (key.to_owned(), shape)
+                let shape = shape_of(view.shape()).map_err(|expected| {
+                    let found = view.shape();
+                    model(format!("{shown}: {key}: found {found:?}, {expected}"))
+                });
+                Ok((key.to_owned(), shape?))
             })
-            .collect();
+            .collect::<Result<_>>()?;
         let shapes = Shapes(shapes);
         let family = family(&shapes).map_err(|what| model(format!("{shown}: {what}")))?;
         let strangers = strangers(&shapes, family);
@@ -149,26 +147,59 @@ impl SingleFile {
         let (names, texts) = configs::infer(&shapes, family)
             .with_context(|| format!("{shown}: can not tell the networks' sizes"))?;
         let components = family.components().iter().zip(names);
-        let has_tokenizers = family.tokenizers().iter().all(|folder| {
+        let components = components.map(|(&(component, prefix), names)| {
+            let component_of_file = Component {
+                path: path.to_path_buf(),
+                bytes,
+                prefix,
+                names,
+            };
+            (component, Arc::new(component_of_file))
+        });
+        Ok(Self {
+            family,
+            components: components.collect(),
+            texts,
+        })
+    }
+
+    /// The small file at this path of diffusers' folder, but for those of the tokenizers.
+    pub fn text(&self, path: &str) -> Option<&str> {
+        self.texts.get(path).map(String::as_str)
+    }
+
+    /// The weights of a component, if the file has it.
+    pub fn weights(&self, component: &str) -> Option<Blob> {
+        let found = self.components.get(component)?;
+        Some(Blob::Component(Arc::clone(found)))
+    }
+}
+
+/// A checkpoint in one file.
+#[derive(Debug)]
+pub(super) struct SingleFile {
+    path: PathBuf,
+    contents: Contents,
+    settings: Option<HubSettings>,
+    repository: OnceLock<HubRepo>,
+}
+
+impl SingleFile {
+    /// Reads the names and shapes of a file. The hub's settings are asked for only where no
+    /// tokenizer lies beside it.
+    ///
+    /// # Errors
+    /// When it is damaged, or no checkpoint of SDXL or SD 1.5 for drawing from text.
+    pub(super) fn open(path: &Path, settings: &dyn Fn() -> Result<HubSettings>) -> Result<Self> {
+        check_not_a_pointer(path)?;
+        let contents = Contents::read(path, map_file(path)?)?;
+        let has_tokenizers = contents.family.tokenizers().iter().all(|folder| {
             let folder = path.with_file_name(folder);
             folder.join("vocab.json").is_file()
         });
         Ok(Self {
-            components: components
-                .map(|(&(component, prefix), names)| {
-                    let path = path.to_path_buf();
-                    let component_of_file = Component {
-                        path,
-                        bytes,
-                        prefix,
-                        names,
-                    };
-                    (component, Arc::new(component_of_file))
-                })
-                .collect(),
+            contents,
             path: path.to_path_buf(),
-            family,
-            texts,
             settings: (!has_tokenizers).then(settings).transpose()?,
             repository: OnceLock::new(),
         })
@@ -181,13 +212,13 @@ impl SingleFile {
 
     /// The small files, those of the tokenizers left out.
     pub(super) fn names(&self) -> Vec<String> {
-        self.texts.keys().map(|&name| name.to_owned()).collect()
+        let texts = self.contents.texts.keys();
+        texts.map(|&name| name.to_owned()).collect()
     }
 
     /// The weights of a component, if the file has it.
     pub(super) fn weights(&self, component: &str) -> Option<Blob> {
-        let found = self.components.get(component)?;
-        Some(Blob::Component(Arc::clone(found)))
+        self.contents.weights(component)
     }
 
     /// The content of a small file; `None` where the model has none of that name.
@@ -195,12 +226,12 @@ impl SingleFile {
     /// # Errors
     /// When it is one of a tokenizer and can neither be found beside the file nor fetched.
     pub(super) fn text(&self, name: &str) -> Result<Option<String>> {
-        if let Some(text) = self.texts.get(name) {
-            return Ok(Some(text.clone()));
+        if let Some(text) = self.contents.text(name) {
+            return Ok(Some(text.to_owned()));
         }
         let Some((folder, _)) = name
             .split_once('/')
-            .filter(|(folder, _)| self.family.tokenizers().contains(folder))
+            .filter(|(folder, _)| self.contents.family.tokenizers().contains(folder))
         else {
             return Ok(None);
         };
@@ -216,8 +247,8 @@ impl SingleFile {
                 "{}: the file does not hold CLIP's vocabulary, and taking it from {} failed; \
                  the folders {} of that repository can lie beside the file instead",
                 self.path.display(),
-                self.family.repository(),
-                self.family.tokenizers().join(" and ")
+                self.contents.family.repository(),
+                self.contents.family.tokenizers().join(" and ")
             );
             error.context(Error::new(kind, text))
         })
@@ -227,7 +258,7 @@ impl SingleFile {
         let repository = match self.repository.get() {
             Some(repository) => repository,
             None => {
-                let opened = HubRepo::open(settings, self.family.repository(), None)?;
+                let opened = HubRepo::open(settings, self.contents.family.repository(), None)?;
                 self.repository.get_or_init(|| opened)
             }
         };

@@ -9,6 +9,7 @@ use safetensors::{Dtype, SafeTensors, View};
 use serde::de::DeserializeOwned;
 use tch::{Device, Kind, Tensor};
 
+use super::model_layout::refuse_pickled;
 use crate::error::usage;
 
 /// Named tensors with text metadata, as one safetensors file holds them.
@@ -47,10 +48,11 @@ impl TensorFile {
     /// # Errors
     /// When it can not be read or is no safetensors file; the message names it.
     pub fn read(path: &Path) -> Result<TensorFile> {
+        refuse_pickled(path)?;
         let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
         TensorFile::from_bytes(&bytes).map_err(|e| {
             usage(format!(
-                "{}: not a whole safetensors file ({e})",
+                "{}: not a whole safetensors file ({e:#})",
                 path.display()
             ))
         })
@@ -116,7 +118,10 @@ impl TensorFile {
     }
 
     /// As [`TensorFile::read`], of bytes.
-    pub(super) fn from_bytes(bytes: &[u8]) -> Result<TensorFile> {
+    ///
+    /// # Errors
+    /// When they are no safetensors file, or hold a kind or a size of tensor that is not used here.
+    pub fn from_bytes(bytes: &[u8]) -> Result<TensorFile> {
         let (_, header) = SafeTensors::read_metadata(bytes)?;
         let metadata = header
             .metadata()
@@ -126,11 +131,12 @@ impl TensorFile {
             .collect();
         let mut tensors = BTreeMap::new();
         for (name, view) in SafeTensors::deserialize(bytes)?.iter() {
-            let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
+            let shape = shape_of(view.shape())
+                .with_context(|| format!("tensor {name} of shape {:?}", view.shape()))?;
             let kind = kind_of(view.dtype())?;
             tensors.insert(
                 name.to_string(),
-                Tensor::from_data_size(view.data(), &shape, kind),
+                Tensor::f_from_data_size(view.data(), &shape, kind)?,
             );
         }
         Ok(TensorFile { tensors, metadata })
@@ -168,6 +174,15 @@ fn with_sorted_header(mut bytes: Vec<u8>) -> Result<Vec<u8>> {
     header.fill(b' ');
     header[..sorted.len()].copy_from_slice(sorted.as_bytes());
     Ok(bytes)
+}
+
+/// A shape as libtorch takes it. The size of a tensor without values is checked by nobody else: beside a 0 any
+/// number can stand in a file's header.
+pub(super) fn shape_of(shape: &[usize]) -> Result<Vec<i64>> {
+    const LONGEST: i64 = i32::MAX as i64;
+    let axis = |&n: &usize| i64::try_from(n).ok().filter(|n| *n <= LONGEST);
+    let axes: Option<Vec<i64>> = shape.iter().map(axis).collect();
+    axes.with_context(|| format!("expected at most {LONGEST} along an axis"))
 }
 
 fn kind_of(dtype: Dtype) -> Result<Kind> {

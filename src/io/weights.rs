@@ -24,6 +24,7 @@ use super::ldm_names::{LdmNames, Part, Place, UnetNames};
 use super::lora::{LoraSet, LorasOfNetwork};
 use super::low_rank::{LowRank, LowRankSet};
 use super::single_file::{Component, is_no_weight};
+use super::tensors::shape_of;
 use crate::error::model;
 
 /// The bytes of one file. A mapping is never unmapped: on a CPU in the file's own precision the
@@ -115,10 +116,14 @@ impl Weights {
                 if component.is_some() && is_no_weight(key) {
                     continue;
                 }
+                let shape = shape_of(view.shape()).map_err(|expected| {
+                    let found = view.shape();
+                    model(format!("{file}: {key}: found {found:?}, {expected}"))
+                })?;
                 let entry = Entry {
                     file: Rc::clone(&file),
                     dtype: view.dtype(),
-                    shape: view.shape().iter().map(|&n| n as i64).collect(),
+                    shape,
                     data: view.data(),
                 };
                 if entries.insert(short.to_string(), entry).is_some() {
@@ -239,7 +244,11 @@ impl Weights {
 
     /// The tensor, with the LoRAs merged unless it is wanted as it is in the file.
     fn load(&self, key: &str, shape: &[i64], with_loras: bool) -> Tensor {
-        let placeholder = || Tensor::zeros(shape, (self.kind, self.device));
+        // One number, however large the shape: nobody computes with it.
+        let placeholder = || {
+            let zero = Tensor::zeros([1], (self.kind, self.device));
+            zero.expand(shape, false)
+        };
         let place = self.place_of(key);
         let full = format!("{}{}", self.prefix(), place.key);
         let Some(entry) = self.entries.get(&place.key) else {
@@ -334,7 +343,7 @@ pub struct WeightPath<'a> {
 
 impl WeightPath<'_> {
     /// The tensor `name` at this place, of exactly this shape. A tensor that does not fit is
-    /// replaced by zeros and reported by [`Weights::finish`].
+    /// replaced by zeros, which take no memory, and reported by [`Weights::finish`].
     pub fn tensor(&self, name: &str, shape: &[i64]) -> Tensor {
         self.weights.load(&self.key(name), shape, true)
     }

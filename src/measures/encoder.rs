@@ -63,6 +63,10 @@ impl ClipEncoder {
             ClipModel::new(path, &config)
         })?;
         let tokenizer = load_tokenizer(&folder)?;
+        let text = config.text()?;
+        tokenizer
+            .check_encoder(text.vocab_size, text.max_position_embeddings)
+            .with_context(|| format!("loading {}", files.name()))?;
         let processor = folder.required_processor()?;
         processor.check_side(network.image_size(), files.name())?;
         Ok(ClipEncoder {

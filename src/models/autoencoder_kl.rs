@@ -5,10 +5,11 @@ use serde::Deserialize;
 use tch::Tensor;
 
 use super::attention::scaled_dot_product;
-use super::config::expect;
+use super::config::{WIDTHS, expect, expect_sizes};
 use super::layers::{Conv2d, GroupNorm, Linear, plus, silu};
 use super::resnet::{Downsample2D, ResnetBlock2D, ResnetConfig, Upsample2D};
 use super::tiling::Tiling;
+use crate::error::model;
 use crate::io::weights::WeightPath;
 
 /// Added to the variance in every norm of the VAE.
@@ -78,6 +79,45 @@ impl AutoencoderKlConfig {
     /// How many pixels one latent is wide.
     pub fn scale_factor(&self) -> i64 {
         1 << (self.block_out_channels.len() - 1)
+    }
+
+    /// Refuses what this port would compute wrongly, and what no VAE has.
+    ///
+    /// # Errors
+    /// Names the key.
+    pub fn check(&self) -> Result<()> {
+        let file = "vae/config.json";
+        expect("vae/config.json: act_fn", &self.act_fn.as_str(), &"silu")?;
+        expect("vae/config.json: shift_factor", &self.shift_factor, &None)?;
+        let blocks = self.block_out_channels.len() as i64;
+        expect_sizes(
+            file,
+            &[
+                ("in_channels", self.in_channels, 3..=3),
+                ("out_channels", self.out_channels, 3..=3),
+                ("latent_channels", self.latent_channels, 1..=64),
+                ("layers_per_block", self.layers_per_block, 1..=16),
+                ("norm_num_groups", self.norm_num_groups, WIDTHS),
+                ("sample_size", self.sample_size, WIDTHS),
+                ("length of block_out_channels", blocks, 1..=8),
+            ],
+        )?;
+        for channels in &self.block_out_channels {
+            expect_sizes(file, &[("block_out_channels", *channels, WIDTHS)])?;
+            if channels % self.norm_num_groups != 0 {
+                return Err(model(format!(
+                    "{file}: {channels} channels are not divisible by {} groups",
+                    self.norm_num_groups
+                )));
+            }
+        }
+        match self.scaling_factor.is_finite() && self.scaling_factor > 0.0 {
+            true => Ok(()),
+            false => Err(model(format!(
+                "{file}: scaling_factor: found {}, expected a number above 0",
+                self.scaling_factor
+            ))),
+        }
     }
 
     fn resnet(&self, in_channels: i64, out_channels: i64) -> ResnetConfig {
@@ -320,8 +360,7 @@ impl AutoencoderKl {
     /// # Errors
     /// When the config describes an architecture that this port does not know.
     pub fn new(path: &WeightPath, config: &AutoencoderKlConfig) -> Result<Self> {
-        expect("vae/config.json: act_fn", &config.act_fn.as_str(), &"silu")?;
-        expect("vae/config.json: shift_factor", &config.shift_factor, &None)?;
+        config.check()?;
         let (moments, latents) = (2 * config.latent_channels, config.latent_channels);
         Ok(AutoencoderKl {
             encoder: Encoder::new(&(path / "encoder"), config),

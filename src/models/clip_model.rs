@@ -26,7 +26,10 @@ pub struct ClipConfig {
 impl ClipConfig {
     /// The text half with transformers' defaults of `CLIPTextConfig` where the file has no value: older
     /// files leave out what is default.
-    fn text(&self) -> Result<ClipTextConfig> {
+    ///
+    /// # Errors
+    /// When a field has the wrong type.
+    pub fn text(&self) -> Result<ClipTextConfig> {
         let mut text = Map::from_iter([
             ("hidden_size".to_owned(), json!(512)),
             ("intermediate_size".to_owned(), json!(2048)),

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use tch::{Kind, Tensor};
 
 use super::clip_layer::{ClipLayer, ClipLayerConfig, HiddenAct};
+use super::config::{LAYERS, WIDTHS, expect_sizes};
 use super::layers::{LayerNorm, Linear};
 use crate::error::model;
 use crate::io::weights::WeightPath;
@@ -42,6 +43,52 @@ fn old_eos_placeholder() -> i64 {
     2
 }
 
+impl ClipTextConfig {
+    /// Width of the pooled embedding.
+    pub fn pooled_width(&self) -> i64 {
+        match self.has_projection() {
+            true => self.projection_dim,
+            false => self.hidden_size,
+        }
+    }
+
+    fn is_a(&self, name: &str) -> bool {
+        self.architectures.iter().any(|class| class == name)
+    }
+
+    fn has_projection(&self) -> bool {
+        self.is_a("CLIPTextModelWithProjection")
+    }
+
+    /// Refuses what no text encoder has, and what would only fail inside libtorch.
+    fn check_sizes(&self) -> Result<()> {
+        let file = "config.json of a text encoder";
+        expect_sizes(
+            file,
+            &[
+                ("hidden_size", self.hidden_size, WIDTHS),
+                ("intermediate_size", self.intermediate_size, WIDTHS),
+                ("num_hidden_layers", self.num_hidden_layers, LAYERS),
+                ("num_attention_heads", self.num_attention_heads, WIDTHS),
+                (
+                    "max_position_embeddings",
+                    self.max_position_embeddings,
+                    WIDTHS,
+                ),
+                ("vocab_size", self.vocab_size, 1..=1 << 24),
+                ("projection_dim", self.projection_dim, WIDTHS),
+            ],
+        )?;
+        match self.hidden_size % self.num_attention_heads {
+            0 => Ok(()),
+            _ => Err(model(format!(
+                "{file}: hidden_size: found {}, expected a multiple of num_attention_heads, which is {}",
+                self.hidden_size, self.num_attention_heads
+            ))),
+        }
+    }
+}
+
 /// What the encoder knows of a text.
 pub struct ClipTextOutput {
     /// The embeddings and then the output of every layer, without the final norm:
@@ -70,14 +117,14 @@ impl ClipTextModel {
     /// # Errors
     /// When the config names neither of the two classes.
     pub fn new(path: &WeightPath, config: &ClipTextConfig) -> Result<Self> {
-        let has = |name: &str| config.architectures.iter().any(|a| a == name);
-        let with_projection = has("CLIPTextModelWithProjection");
-        if !with_projection && !has("CLIPTextModel") {
+        let with_projection = config.has_projection();
+        if !with_projection && !config.is_a("CLIPTextModel") {
             return Err(model(format!(
                 "architectures: found {:?}, expected CLIPTextModel or CLIPTextModelWithProjection",
                 config.architectures
             )));
         }
+        config.check_sizes()?;
         let text_model = if path.contains("embeddings.token_embedding.weight") {
             path.clone()
         } else {

@@ -5,6 +5,8 @@ use serde::Deserialize;
 use tch::Tensor;
 
 use super::clip_layer::{ClipLayer, ClipLayerConfig, HiddenAct};
+use super::config::{LAYERS, WIDTHS, expect_sizes};
+use super::image_processor::LARGEST;
 use super::layers::{LayerNorm, Linear};
 use super::patch_embedding::PatchEmbedding;
 use crate::error::model;
@@ -73,6 +75,14 @@ impl ClipVisionModel {
             config.image_size,
             config.patch_size,
         )?;
+        expect_sizes(
+            "config.json",
+            &[
+                ("intermediate_size", config.intermediate_size, WIDTHS),
+                ("num_hidden_layers", config.num_hidden_layers, LAYERS),
+                ("projection_dim", projection_dim, WIDTHS),
+            ],
+        )?;
         let vision_model = path / "vision_model";
         let (embeddings, layers) = (
             &vision_model / "embeddings",
@@ -136,8 +146,13 @@ impl ClipVisionModel {
 /// Refuses sizes that would only fail inside libtorch.
 ///
 /// # Errors
-/// When heads do not divide the width, or a patch does not divide the picture.
+/// When heads do not divide the width, or a patch does not divide the picture, or no network is so wide.
 pub fn check_sizes(dim: i64, heads: i64, image_size: i64, patch_size: i64) -> Result<()> {
+    let sizes = [
+        ("hidden_size", dim, WIDTHS),
+        ("image_size", image_size, 1..=i64::from(LARGEST)),
+    ];
+    expect_sizes("config.json", &sizes)?;
     for (what, value, part, of) in [
         ("hidden_size", dim, "num_attention_heads", heads),
         ("image_size", image_size, "patch_size", patch_size),

@@ -1,5 +1,7 @@
 //! Values of a `config.json` that come in more than one form.
 
+use std::ops::RangeInclusive;
+
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +45,30 @@ pub fn expect<T: PartialEq + std::fmt::Debug>(key: &str, found: &T, expected: &T
     Err(model(format!(
         "{key}: found {found:?}, this port knows {expected:?} only"
     )))
+}
+
+/// Layers that a network may have: several times as many as the largest that is known.
+pub const LAYERS: RangeInclusive<i64> = 1..=256;
+/// Width of a token, channels of a map, side of a picture.
+pub const WIDTHS: RangeInclusive<i64> = 1..=1 << 18;
+
+/// Refuses sizes that no network has: a config of a few bytes could ask for more layers than there is memory for.
+/// Whether the weights have them is seen when they are read. `sizes` are a key, what was found and what is allowed.
+///
+/// # Errors
+/// Names the first key that is outside.
+pub fn expect_sizes(file: &str, sizes: &[(&str, i64, RangeInclusive<i64>)]) -> Result<()> {
+    match sizes
+        .iter()
+        .find(|(_, found, range)| !range.contains(found))
+    {
+        None => Ok(()),
+        Some((key, found, range)) => Err(model(format!(
+            "{file}: {key}: found {found}, expected {} to {}",
+            range.start(),
+            range.end()
+        ))),
+    }
 }
 
 /// Refuses any field of `rest` that has another value than the one that this port computes. `fixed`

@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 use tch::Tensor;
 
 use super::clip_vision_model::check_sizes;
-use super::config::expect_fixed;
+use super::config::{WIDTHS, expect_fixed, expect_sizes};
 use crate::error::model;
 use crate::io::weights::WeightPath;
 use mask_decoder::{SamMaskDecoder, SamMaskDecoderConfig};
@@ -160,6 +160,43 @@ impl SamConfig {
             vision.image_size,
             vision.patch_size,
         )?;
+        let widths = 1..=8192;
+        let head = vision.hidden_size / vision.num_attention_heads;
+        let (grid, inner) = (vision.grid(), vision.inner());
+        expect_sizes(
+            "config.json",
+            &[
+                ("width of a head of the vision encoder", head, 1..=512),
+                ("patches along a side", grid, 1..=128),
+                ("window_size", vision.window_size, 1..=128),
+                ("num_hidden_layers", vision.num_hidden_layers, 1..=64),
+                ("mlp_dim", inner, WIDTHS),
+                ("num_pos_feats", vision.num_pos_feats, widths.clone()),
+                (
+                    "hidden_size of the mask decoder",
+                    decoder.hidden_size,
+                    widths,
+                ),
+                ("mlp_dim of the mask decoder", decoder.mlp_dim, WIDTHS),
+                (
+                    "num_hidden_layers of the mask decoder",
+                    decoder.num_hidden_layers,
+                    1..=64,
+                ),
+                (
+                    "num_multimask_outputs",
+                    decoder.num_multimask_outputs,
+                    1..=64,
+                ),
+                (
+                    "attention_downsample_rate",
+                    decoder.attention_downsample_rate,
+                    WIDTHS,
+                ),
+                ("iou_head_depth", decoder.iou_head_depth, 2..=64),
+                ("iou_head_hidden_dim", decoder.iou_head_hidden_dim, WIDTHS),
+            ],
+        )?;
         let dim = prompts.hidden_size;
         for (what, found, expected) in [
             (
@@ -187,7 +224,7 @@ impl SamConfig {
             }
         }
         let (rate, heads) = (
-            decoder.attention_downsample_rate.max(1),
+            decoder.attention_downsample_rate,
             decoder.num_attention_heads,
         );
         for (what, width, parts) in [
@@ -203,21 +240,6 @@ impl SamConfig {
             if parts < 1 || width < 1 || width % parts != 0 {
                 return Err(model(format!(
                     "config.json: {what}: found {width}, expected a multiple of {parts}"
-                )));
-            }
-        }
-        for (key, found, least) in [
-            ("window_size", vision.window_size, 1),
-            (
-                "attention_downsample_rate",
-                decoder.attention_downsample_rate,
-                1,
-            ),
-            ("iou_head_depth", decoder.iou_head_depth, 2),
-        ] {
-            if found < least {
-                return Err(model(format!(
-                    "config.json: {key}: found {found}, expected at least {least}"
                 )));
             }
         }

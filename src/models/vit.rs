@@ -9,7 +9,7 @@ use tch::Tensor;
 
 use super::attention::{merge_heads, scaled_dot_product, split_heads};
 use super::clip_vision_model::check_sizes;
-use super::config::expect_fixed;
+use super::config::{LAYERS, WIDTHS, expect_fixed, expect_sizes};
 use super::layers::{LayerNorm, Linear};
 use super::patch_embedding::{PatchEmbedding, interpolated_positions};
 use crate::error::model;
@@ -167,12 +167,17 @@ impl VitModel {
             config.mlp_ratio,
         ) {
             (VitKind::Vit | VitKind::Dreamsim, Some(inner), _) => inner,
-            (VitKind::Dinov2, _, Some(ratio)) => ratio * dim,
+            (VitKind::Dinov2, _, Some(ratio)) => ratio.saturating_mul(dim),
             (VitKind::Vit | VitKind::Dreamsim, None, _) => {
                 return Err(model("config.json: no intermediate_size"));
             }
             (VitKind::Dinov2, _, None) => return Err(model("config.json: no mlp_ratio")),
         };
+        let sizes = [
+            ("num_hidden_layers", config.num_hidden_layers, LAYERS),
+            ("width of the feed-forward part", inner, WIDTHS),
+        ];
+        expect_sizes("config.json", &sizes)?;
         let grid = config.image_size / config.patch_size;
         let (embeddings, layers) = (path / "embeddings", path / "encoder.layer");
         Ok(VitModel {

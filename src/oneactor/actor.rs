@@ -150,7 +150,11 @@ impl Actor {
         Actor::from_file(&file, path, device).with_context(|| format!("reading {}", path.display()))
     }
 
-    fn from_file(file: &TensorFile, path: &Path, device: Device) -> Result<Actor> {
+    /// The actor in a file that was read from `path`.
+    ///
+    /// # Errors
+    /// When something of it is missing or does not go together.
+    pub fn from_file(file: &TensorFile, path: &Path, device: Device) -> Result<Actor> {
         let encoder_features = file
             .get("encoder_features", path)?
             .to_kind(Kind::Float)
@@ -168,6 +172,21 @@ impl Actor {
             token_width: file.number("token_width", path)?,
             head,
         };
+        for (key, found, most) in [
+            ("num_tokens", config.num_tokens, 1 << 16),
+            ("token_width", config.token_width, 1 << 18),
+        ] {
+            if !(1..=most).contains(&found) {
+                return Err(usage(format!(
+                    "metadata {key:?}: found {found}, expected 1 to {most}"
+                )));
+            }
+        }
+        if [c, h, w].contains(&0) {
+            return Err(usage(format!(
+                "encoder_features: found [{n}, {c}, {h}, {w}], expected maps that are not empty"
+            )));
+        }
         let parameters: BTreeMap<String, Tensor> = file
             .tensors
             .iter()
@@ -194,7 +213,9 @@ impl Actor {
         let tokens_of_words = file
             .list("tokens_of_words", path)?
             .unwrap_or_else(|| vec![config.num_tokens]);
+        let is_possible = |tokens: &i64| (1..=config.num_tokens).contains(tokens);
         if tokens_of_words.len() != facts.base_words.len()
+            || !tokens_of_words.iter().all(is_possible)
             || tokens_of_words.iter().sum::<i64>() != config.num_tokens
         {
             return Err(usage(format!(

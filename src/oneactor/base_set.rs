@@ -13,6 +13,9 @@ use crate::sdxl::ModelFacts;
 /// Version of the file's layout.
 const FORMAT: &str = "oneactor.base/v1";
 
+/// Largest side in pixels, as `--width` and `--height` have it.
+const LARGEST: i64 = 8192;
+
 /// What was drawn, and by what.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BaseFacts {
@@ -158,6 +161,16 @@ impl BaseFacts {
     /// When they say nothing of base images.
     pub fn from_file(file: &TensorFile, path: &Path) -> Result<Self> {
         let text = |key: &str| file.text(key, path).map(str::to_owned);
+        let side = |key: &str| -> Result<i64> {
+            let found: i64 = file.number(key, path)?;
+            match (8..=LARGEST).contains(&found) && found % 8 == 0 {
+                true => Ok(found),
+                false => Err(usage(format!(
+                    "{}: metadata {key:?}: found {found}, expected a multiple of 8 from 8 to {LARGEST}",
+                    path.display()
+                ))),
+            }
+        };
         let loras = file.metadata.get("loras").map_or("[]", String::as_str);
         let loras = serde_json::from_str(loras)
             .map_err(|e| usage(format!("{}: metadata \"loras\": {e}", path.display())))?;
@@ -167,8 +180,8 @@ impl BaseFacts {
                 Some(words) => words,
                 None => vec![text("base_word")?],
             },
-            width: file.number("width", path)?,
-            height: file.number("height", path)?,
+            width: side("width")?,
+            height: side("height")?,
             model: ModelFacts {
                 name: text("model")?,
                 fingerprint: text("model_fingerprint")?,

@@ -1,5 +1,7 @@
 //! `scheduler/scheduler_config.json`.
 
+use std::ops::RangeInclusive;
+
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
@@ -121,6 +123,9 @@ fn yes() -> bool {
     true
 }
 
+/// Length of a schedule; all known models have 1000.
+const TRAIN_TIMESTEPS: RangeInclusive<usize> = 2..=100_000;
+
 /// Fields with the one value (besides null and absence) that the samplers here compute.
 /// Latents have no bounds, so `clip_sample` has no meaning for them; SDXL's file says false.
 const FIXED: [(&str, &str); 13] = [
@@ -161,10 +166,29 @@ impl SchedulerConfig {
                 }
             }
         }
-        if config.num_train_timesteps < 2 {
+        if !TRAIN_TIMESTEPS.contains(&config.num_train_timesteps) {
             return Err(model(format!(
-                "{file}: num_train_timesteps: found {}",
-                config.num_train_timesteps
+                "{file}: num_train_timesteps: found {}, expected {} to {}",
+                config.num_train_timesteps,
+                TRAIN_TIMESTEPS.start(),
+                TRAIN_TIMESTEPS.end()
+            )));
+        }
+        for (key, beta) in [
+            ("beta_start", config.beta_start),
+            ("beta_end", config.beta_end),
+        ] {
+            if !(beta > 0.0 && beta < 1.0) {
+                return Err(model(format!(
+                    "{file}: {key}: found {beta}, expected a number between 0 and 1"
+                )));
+            }
+        }
+        let last = config.num_train_timesteps as i64 - 1;
+        if !(0..=last).contains(&config.steps_offset) {
+            return Err(model(format!(
+                "{file}: steps_offset: found {}, expected 0 to {last}",
+                config.steps_offset
             )));
         }
         config.own_kind()?;

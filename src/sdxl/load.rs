@@ -1,6 +1,6 @@
 //! Loading a backbone: its files, one component after the other, to networks on a device.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use tch::{Device, Kind};
 
 use super::network::Network;
@@ -39,23 +39,26 @@ pub struct MemoryOptions {
     pub cpu_offload: bool,
 }
 
-/// The pipeline's text encoders, each with the width of its tokens.
+/// The pipeline's text encoders, each with its config. Each must be able to read what its tokenizer writes.
 fn text_encoders(
     files: &ModelFiles,
-    pipeline: Pipeline,
+    (pipeline, tokenizers): (Pipeline, &Tokenizers),
     placement: (Device, Kind),
     values: &mut Vec<Values>,
     progress: &mut dyn FnMut(&str),
-) -> Result<Vec<(Network<ClipTextModel>, i64)>> {
-    let mut text_encoder = |component: &&str| -> Result<(Network<ClipTextModel>, i64)> {
+) -> Result<Vec<(Network<ClipTextModel>, ClipTextConfig)>> {
+    let mut text_encoder = |(i, component): (usize, &&str)| {
         progress(component);
         let config: ClipTextConfig = files.json(&format!("{component}/config.json"))?;
-        let width = config.hidden_size;
-        let build = move |path: &WeightPath| ClipTextModel::new(path, &config);
+        tokenizers
+            .check_encoder(i, &config)
+            .with_context(|| format!("loading {component} of {}", files.name()))?;
+        let own = config.clone();
+        let build = move |path: &WeightPath| ClipTextModel::new(path, &own);
         let encoder = Network::load(files, component, placement, values, build)?;
-        Ok((encoder, width))
+        Ok((encoder, config))
     };
-    let components = pipeline.text_encoders().iter();
+    let components = pipeline.text_encoders().iter().enumerate();
     components.map(&mut text_encoder).collect()
 }
 
@@ -98,8 +101,10 @@ impl Backbone {
         let placement = (options.device, options.kind);
 
         let mut values = Vec::new();
-        let text_encoders = text_encoders(files, pipeline, placement, &mut values, progress)?;
-        let (text_encoders, token_widths): (Vec<_>, Vec<_>) = text_encoders.into_iter().unzip();
+        let readers = (pipeline, &tokenizers);
+        let text_encoders = text_encoders(files, readers, placement, &mut values, progress)?;
+        let (text_encoders, configs): (Vec<_>, Vec<_>) = text_encoders.into_iter().unzip();
+        let token_widths: Vec<i64> = configs.iter().map(|config| config.hidden_size).collect();
         if memory.cpu_offload {
             text_encoders.iter().for_each(Network::release);
         }
@@ -109,6 +114,19 @@ impl Backbone {
             token_widths.iter().sum(),
             "the width of a prompt's tokens",
         )?;
+        if let (Some(width), Some(last)) = (unet_config.pooled_width(), configs.last()) {
+            expect(
+                || {
+                    format!(
+                        "{}: unet/config.json: projection_class_embeddings_input_dim less six sizes",
+                        files.name()
+                    )
+                },
+                width,
+                last.pooled_width(),
+                "the width of a pooled prompt",
+            )?;
+        }
 
         progress("unet");
         let config = unet_config.clone();

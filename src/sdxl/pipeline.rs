@@ -130,12 +130,14 @@ pub fn vae_folder(files: &ModelFiles) -> Result<&'static str> {
 /// The config of the VAE among these files.
 ///
 /// # Errors
-/// When it is missing or damaged.
+/// When it is missing or damaged, or describes what is not computed here.
 pub fn vae_config(files: &ModelFiles) -> Result<AutoencoderKlConfig> {
-    match vae_folder(files)? {
+    let config: AutoencoderKlConfig = match vae_folder(files)? {
         "" => files.json("config.json"),
         folder => files.json(&format!("{folder}/config.json")),
-    }
+    }?;
+    config.check().with_context(|| files.name().to_owned())?;
+    Ok(config)
 }
 
 #[cfg(test)]

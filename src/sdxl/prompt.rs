@@ -9,7 +9,7 @@ use super::prompt_weights::weighted;
 use super::{Backbone, Conditioning, Pipeline};
 use crate::error::model;
 use crate::io::model_files::ModelFiles;
-use crate::models::clip_text_model::{ClipTextModel, ClipTextOutput};
+use crate::models::clip_text_model::{ClipTextConfig, ClipTextModel, ClipTextOutput};
 use crate::models::cross_attention::AttentionRequest;
 use crate::models::unet_2d_condition::AddedConditions;
 use crate::tokenizer::prompt_tokens::{PromptOptions, PromptTokens};
@@ -58,6 +58,14 @@ impl Tokenizers {
             )));
         }
         Ok(Tokenizers { tokenizers })
+    }
+
+    /// Refuses the text encoder of tokenizer `i` where it can not read all that this writes.
+    ///
+    /// # Errors
+    /// Names the numbers that do not fit.
+    pub fn check_encoder(&self, i: usize, config: &ClipTextConfig) -> Result<()> {
+        self.tokenizers[i].check_encoder(config.vocab_size, config.max_position_embeddings)
     }
 
     /// The model's limit, start and end token included.

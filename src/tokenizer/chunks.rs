@@ -39,20 +39,28 @@ pub fn cuts(text: &str, starts: &[Vec<usize>], room: usize, whole: &[Range<usize
         let Some(limit) = rest.iter().filter_map(|rest| rest.get(room)).min() else {
             return cuts;
         };
-        begin = cut(&words, &rest, (room, *limit), whole);
+        let first = rest.iter().filter_map(|rest| rest.first()).min();
+        let first = *first.expect("more tokens than fit");
+        begin = match *limit > first {
+            true => cut(&words, &rest, (first, room, *limit), whole),
+            // One character makes more tokens than a chunk takes: those behind are cut off.
+            false => match rest.iter().copied().flatten().filter(|s| **s > first).min() {
+                Some(next) => *next,
+                None => return cuts,
+            },
+        };
         cuts.push(begin);
     }
 }
 
-/// The end of the chunk that begins with the tokens `rest`, the first that does not fit at `limit`.
+/// The end of the chunk that begins with the tokens `rest`, the first of them at `first`, and the first that does
+/// not fit behind it, at `limit`.
 fn cut(
     words: &[(usize, bool)],
     rest: &[&[usize]],
-    (room, limit): (usize, usize),
+    (first, room, limit): (usize, usize, usize),
     whole: &[Range<usize>],
 ) -> usize {
-    let first = rest.iter().filter_map(|rest| rest.first()).min();
-    let first = *first.expect("more tokens than fit");
     let cut_word = |at: usize| whole.iter().find(|word| word.start < at && at < word.end);
     let left_empty = |at: usize| {
         let taken = rest.iter().map(|rest| rest.partition_point(|&s| s < at));

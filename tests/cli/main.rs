@@ -22,6 +22,8 @@ mod masks;
 mod memory;
 mod methods;
 mod outlooks;
+mod outside;
+mod pickles;
 mod previews;
 mod prompts;
 mod redraws;

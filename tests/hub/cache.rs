@@ -127,7 +127,7 @@ fn python(script: &str, settings: &HubSettings) -> String {
     let output = Command::new(&interpreter)
         .args(["-c", script])
         .arg(&settings.cache)
-        .env("HF_ENDPOINT", &settings.endpoint)
+        .env("HF_ENDPOINT", settings.endpoint.to_string())
         .env("HF_HUB_CACHE", &settings.cache)
         .env("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         .env_remove("HF_TOKEN")

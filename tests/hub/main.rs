@@ -12,9 +12,11 @@ mod download;
 mod fetch;
 mod ip_adapter;
 mod moved;
+mod outside;
 mod places;
 mod refusals;
 mod repositories;
+mod secrets;
 mod server;
 mod settings;
 mod single_file;
@@ -93,7 +95,7 @@ fn pipeline() -> (FakeHub, Vec<u8>) {
 /// Settings for `hub` with the cache in `scratch`, and little patience.
 fn settings(hub: &FakeHub, scratch: &Scratch) -> HubSettings {
     let mut settings = HubSettings::new(scratch.path().join("hub"));
-    settings.endpoint = hub.endpoint.clone();
+    settings.endpoint = hub.endpoint.clone().into();
     settings.patience = Patience {
         tries: 3,
         wait: Duration::from_millis(5),

@@ -11,7 +11,7 @@ const GONE: &str = "runwayml/stable-diffusion-v1-5";
 const LIVING: &str = "stable-diffusion-v1-5/stable-diffusion-v1-5";
 
 /// Every file below `folder`, with slashes.
-fn files_of(folder: &Path, prefix: &str, found: &mut Vec<(String, Vec<u8>)>) {
+pub fn files_of(folder: &Path, prefix: &str, found: &mut Vec<(String, Vec<u8>)>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = format!("{prefix}{}", path.file_name().unwrap().to_str().unwrap());

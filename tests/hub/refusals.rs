@@ -156,7 +156,7 @@ fn no_network_and_an_empty_cache_name_the_ways_out() {
     );
 
     let mut unreachable = settings(&hub, &scratch);
-    unreachable.endpoint = "http://127.0.0.1:1".to_owned();
+    unreachable.endpoint = "http://127.0.0.1:1".to_owned().into();
     let said = message(locate(&options(ID), &unreachable));
     assert_says(&said, &["can not reach http://127.0.0.1:1", "refused"]);
 }

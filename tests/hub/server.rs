@@ -57,6 +57,8 @@ pub enum Fault {
     Damage,
     /// Nothing more comes after so many bytes, and the connection stays open.
     Silence(usize),
+    /// Behind the body comes more and more, though its length was told.
+    Endless,
 }
 
 /// A repository.
@@ -67,6 +69,8 @@ pub struct Repository {
     pub gated: bool,
     /// As its card names it.
     pub licence: Option<&'static str>,
+    /// In place of the right one, in the answers with content.
+    pub etag: Option<String>,
 }
 
 #[derive(Default)]
@@ -77,6 +81,10 @@ struct State {
     /// Faults of the coming answers with a file's content, in order.
     faults: BTreeMap<String, Vec<Fault>>,
     down: bool,
+    /// Opens gated repositories besides [`GOOD_TOKEN`].
+    accepted: Option<String>,
+    /// A status and an address for every request, whatever it asks for.
+    only_answer: Option<(u16, Option<String>)>,
 }
 
 /// The hub.
@@ -84,7 +92,7 @@ struct State {
 pub struct FakeHub {
     state: Arc<Mutex<State>>,
     pub endpoint: String,
-    cdn: String,
+    pub cdn: String,
 }
 
 /// The token that opens gated repositories.
@@ -133,6 +141,7 @@ impl FakeHub {
             commit: COMMIT.to_owned(),
             gated: false,
             licence: None,
+            etag: None,
         };
         self.state().repositories.insert(id.to_owned(), repository);
     }
@@ -150,6 +159,16 @@ impl FakeHub {
     /// Faults of the next answers with the content of `file`.
     pub fn fail(&self, file: &str, faults: &[Fault]) {
         self.state().faults.insert(file.to_owned(), faults.to_vec());
+    }
+
+    /// Lets this token in too.
+    pub fn accept(&self, token: &str) {
+        self.state().accepted = Some(token.to_owned());
+    }
+
+    /// Answers every request with this status, and sends callers to this address.
+    pub fn answer_all_with(&self, status: u16, location: Option<&str>) {
+        self.state().only_answer = Some((status, location.map(str::to_owned)));
     }
 
     /// Hangs up on everybody from now on.
@@ -219,6 +238,10 @@ impl FakeHub {
     }
 
     fn route(&self, answer: &mut Answer, request: &Request) -> std::io::Result<()> {
+        if let Some((status, location)) = self.state().only_answer.clone() {
+            let location = location.as_deref().map(|address| ("location", address));
+            return answer.status(status, location.as_slice());
+        }
         let path = request.path.split('?').next().unwrap_or_default();
         let is_list = path.strip_prefix("/api/models/");
         let parts: Vec<&str> = is_list.unwrap_or(&path[1..]).splitn(5, '/').collect();
@@ -241,7 +264,11 @@ impl FakeHub {
             return answer.status(status, &[("x-error-code", "RepoNotFound")]);
         };
         let token = request.headers.get("authorization");
-        let is_good = token.is_some_and(|token| token == &format!("Bearer {GOOD_TOKEN}"));
+        let accepted = self.state().accepted.clone();
+        let is_good = token.is_some_and(|token| {
+            let token = token.strip_prefix("Bearer ");
+            token == Some(GOOD_TOKEN) || token.is_some() && token == accepted.as_deref()
+        });
         if token.is_some() && !is_good {
             return answer.status(401, &[]);
         }
@@ -264,7 +291,8 @@ impl FakeHub {
         let Some(bytes) = repository.files.get(&file) else {
             return answer.status(404, &[("x-error-code", "EntryNotFound"), commit]);
         };
-        let etag = format!("\"{}\"", etag(&file, bytes));
+        let own = repository.etag.clone();
+        let etag = format!("\"{}\"", own.unwrap_or_else(|| etag(&file, bytes)));
         if !is_large(&file) {
             return self.content(
                 answer,
@@ -352,6 +380,13 @@ impl FakeHub {
                 answer.head(status, &headers, Some(body.len()))?;
                 answer.stream.write_all(&body[..length])?;
                 thread::sleep(Duration::from_secs(30));
+                Ok(())
+            }
+            Some(Fault::Endless) => {
+                // `Content-Range` tells the length.
+                answer.head(status, &headers, None)?;
+                answer.stream.write_all(body)?;
+                while answer.stream.write_all(&[0; 65536]).is_ok() {}
                 Ok(())
             }
             _ => answer.body(status, &headers, body),

@@ -43,9 +43,9 @@ fn the_cache_lies_where_python_has_it() {
 #[test]
 fn the_endpoint_is_the_public_one_unless_another_is_set() {
     let home = ("HOME", "/home/me");
-    assert_eq!(read(&[home]).unwrap().endpoint, PUBLIC_ENDPOINT);
+    assert_eq!(read(&[home]).unwrap().endpoint.to_string(), PUBLIC_ENDPOINT);
     let mirror = read(&[home, ("HF_ENDPOINT", "https://mirror.example/")]).unwrap();
-    assert_eq!(mirror.endpoint, "https://mirror.example");
+    assert_eq!(mirror.endpoint.to_string(), "https://mirror.example");
     for wrong in [
         "mirror.example",
         "ftp://mirror.example",

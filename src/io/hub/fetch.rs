@@ -63,6 +63,7 @@ impl Source {
         let mut file = OpenOptions::new().append(true).create(true).open(&part)?;
         file.set_len(start)?;
         progress.begin(size, start);
+        let mut so_far = start;
         let mut reader = response.into_reader();
         let mut buffer = vec![0; BUFFER];
         loop {
@@ -72,6 +73,11 @@ impl Source {
             }
             if progress.is_abandoned() {
                 return Err(IoError::from(ErrorKind::Interrupted).into());
+            }
+            so_far += count as u64;
+            // Else an answer without end would fill the disk.
+            if so_far > size {
+                return Err(ApiError::InvalidResume);
             }
             file.write_all(&buffer[..count])?;
             progress.arrived(count as u64);

@@ -1,7 +1,7 @@
 //! The hub's answer to which files a repository has at a revision.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::Read;
 
 use serde::Deserialize;
 
@@ -46,11 +46,26 @@ impl Listing {
     }
 
     /// The commit and the files in the hub's answer.
-    pub(super) fn read(answer: io::Result<Info>) -> Result<(String, Self), Trouble> {
-        let info = answer
-            .map_err(|error| Trouble::Strange(format!("not the list of its files: {error}")))?;
+    pub(super) fn read(answer: impl Read) -> Result<(String, Self), Trouble> {
+        let info: Info = serde_json::from_reader(answer.take(LARGEST)).map_err(|error| {
+            match error.io_error_kind() {
+                // The connection broke off, and may not do so again.
+                Some(_) => Trouble::Cut(error.to_string()),
+                None => Trouble::Strange(format!("not the list of its files: {error}")),
+            }
+        })?;
         if !is_commit(&info.sha) {
             return Err(Trouble::Strange(format!("commit `{}`", info.sha)));
+        }
+        if let Some(wrong) = info
+            .siblings
+            .iter()
+            .find(|file| !is_inside(&file.rfilename))
+        {
+            let name = &wrong.rfilename;
+            return Err(Trouble::Strange(format!(
+                "a file named `{name}`, which would lie outside of its folder"
+            )));
         }
         let listing = Self {
             open: !info.private && matches!(info.gated, None | Some(Gated::Flag(false))),
@@ -65,6 +80,16 @@ impl Listing {
     pub(super) fn licence(&self) -> Option<LicenceFields> {
         (!self.card.is_empty()).then(|| self.card.clone())
     }
+}
+
+/// Most bytes of the answer: a million files.
+const LARGEST: u64 = 256 << 20;
+
+/// Whether a file of this name, with slashes, lies below the folder of its commit.
+pub(super) fn is_inside(name: &str) -> bool {
+    let is_plain =
+        |part: &str| !matches!(part, "" | "." | "..") && !part.contains(char::is_control);
+    name.split('/').all(is_plain)
 }
 
 /// The part of the hub's answer that is used.

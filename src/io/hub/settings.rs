@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::error::usage;
+use super::endpoint::Endpoint;
+use crate::error::{printable, usage};
 
 /// The public hub.
 pub const PUBLIC_ENDPOINT: &str = "https://huggingface.co";
@@ -65,7 +66,7 @@ impl Report {
     /// Writes a line to stderr, unless quiet.
     pub(crate) fn notice(self, line: &str) {
         if self != Report::Quiet {
-            eprintln!("{line}");
+            eprintln!("{}", printable(line));
         }
     }
 }
@@ -99,8 +100,8 @@ impl Default for Patience {
 pub struct HubSettings {
     /// Folder of the cache, shared with Python (`models--org--name/…` lie in it).
     pub cache: PathBuf,
-    /// Address of the hub, without a slash at the end.
-    pub endpoint: String,
+    /// Address of the hub.
+    pub endpoint: Endpoint,
     /// Token, where there is one.
     pub token: Option<Token>,
     /// Who asked to stay off the network (`--offline` or a variable's name), if anyone.
@@ -117,7 +118,7 @@ impl HubSettings {
         let cache = cache.as_ref();
         Self {
             cache: std::path::absolute(cache).unwrap_or_else(|_| cache.to_path_buf()),
-            endpoint: PUBLIC_ENDPOINT.to_owned(),
+            endpoint: PUBLIC_ENDPOINT.to_owned().into(),
             token: None,
             offline: None,
             report: Report::Quiet,
@@ -167,7 +168,7 @@ impl HubSettings {
 
         let mut settings = Self::new(cache);
         if let Some(endpoint) = set("HF_ENDPOINT") {
-            settings.endpoint = checked_endpoint(&endpoint)?;
+            settings.endpoint = Endpoint::checked(&endpoint)?;
         }
         if !on("HF_HUB_DISABLE_IMPLICIT_TOKEN") {
             let file = set("HF_TOKEN_PATH")
@@ -201,7 +202,7 @@ impl HubSettings {
         let token = self.token.as_ref();
         vec![
             ("cache", self.cache.display().to_string()),
-            ("endpoint", self.endpoint.clone()),
+            ("endpoint", self.endpoint.to_string()),
             (
                 "token",
                 token.map_or("none".to_owned(), |token| {
@@ -231,21 +232,6 @@ fn expand_home(text: &str, home: Option<&str>) -> PathBuf {
             PathBuf::from(format!("{home}{rest}"))
         }
         _ => PathBuf::from(text),
-    }
-}
-
-fn checked_endpoint(text: &str) -> Result<String> {
-    let text = text.trim().trim_end_matches('/');
-    let host = text
-        .strip_prefix("https://")
-        .or_else(|| text.strip_prefix("http://"));
-    match host {
-        Some(host) if !host.is_empty() && !host.contains(char::is_whitespace) => {
-            Ok(text.to_owned())
-        }
-        _ => Err(usage(format!(
-            "HF_ENDPOINT is `{text}`, expected an address such as {PUBLIC_ENDPOINT}"
-        ))),
     }
 }
 

@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde::Deserialize;
 
 use crate::error::model;
-use crate::models::config::{PerBlock, expect, expect_fixed};
+use crate::models::config::{PerBlock, WIDTHS, expect, expect_fixed, expect_sizes};
 use crate::models::unet_2d_blocks::{BlockAttention, BlockConfig, DownBlockType};
 
 /// Names in `mid_block_type`.
@@ -151,11 +151,7 @@ impl ControlNetConfig {
     fn check(&self) -> Result<()> {
         expect_fixed(FILE, &self.rest, &FIXED)?;
         let blocks = self.block_out_channels.len();
-        if blocks == 0 || self.conditioning_embedding_out_channels.is_empty() {
-            return Err(model(format!(
-                "{FILE}: block_out_channels or conditioning_embedding_out_channels is empty"
-            )));
-        }
+        self.check_sizes()?;
         expect(
             &format!("{FILE}: length of down_block_types"),
             &self.down_block_types.len(),
@@ -180,6 +176,55 @@ impl ControlNetConfig {
                     self.norm_num_groups
                 )));
             }
+        }
+        Ok(())
+    }
+
+    /// Refuses what no ControlNet has; the bounds are those of the U-Net.
+    fn check_sizes(&self) -> Result<()> {
+        let blocks = self.block_out_channels.len();
+        let halvings = self.conditioning_embedding_out_channels.len() as i64;
+        expect_sizes(
+            FILE,
+            &[
+                ("in_channels", self.in_channels, WIDTHS),
+                ("cross_attention_dim", self.cross_attention_dim, WIDTHS),
+                ("norm_num_groups", self.norm_num_groups, WIDTHS),
+                ("downsample_padding", self.downsample_padding, 0..=1),
+                ("length of block_out_channels", blocks as i64, 1..=8),
+                (
+                    "length of conditioning_embedding_out_channels",
+                    halvings,
+                    1..=8,
+                ),
+            ],
+        )?;
+        let per_block = [
+            ("layers_per_block", &self.layers_per_block, 1..=8),
+            (
+                "transformer_layers_per_block",
+                &self.transformer_layers_per_block,
+                0..=32,
+            ),
+        ];
+        for (key, values, range) in per_block {
+            for value in values.expand(blocks, &format!("{FILE}: {key}"))? {
+                expect_sizes(FILE, &[(key, value, range.clone())])?;
+            }
+        }
+        let optional = [
+            ("addition_time_embed_dim", self.addition_time_embed_dim),
+            (
+                "projection_class_embeddings_input_dim",
+                self.projection_class_embeddings_input_dim,
+            ),
+        ];
+        for (key, value) in optional {
+            expect_sizes(FILE, &[(key, value.unwrap_or(1), WIDTHS)])?;
+        }
+        let channels = self.block_out_channels.iter();
+        for channels in channels.chain(&self.conditioning_embedding_out_channels) {
+            expect_sizes(FILE, &[("channels of a block", *channels, WIDTHS)])?;
         }
         Ok(())
     }

@@ -67,7 +67,8 @@ impl SamVisionConfig {
         self.image_size / self.patch_size
     }
 
-    fn inner(&self) -> i64 {
+    /// Inner width of the feed-forward part.
+    pub fn inner(&self) -> i64 {
         let by_ratio = (self.hidden_size as f64 * self.mlp_ratio) as i64;
         self.mlp_dim.unwrap_or(by_ratio)
     }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde::Deserialize;
 
-use super::super::config::{PerBlock, expect, expect_fixed};
+use super::super::config::{PerBlock, WIDTHS, expect, expect_fixed, expect_sizes};
 use super::super::unet_2d_blocks::{DownBlockType, UpBlockType};
 use crate::error::model;
 
@@ -117,6 +117,7 @@ impl UNet2DConditionConfig {
     /// When lists have different lengths, or a field has a value that changes the architecture.
     pub fn check(&self) -> Result<()> {
         expect_fixed("unet/config.json", &self.rest, &FIXED)?;
+        self.check_sizes()?;
         let blocks = self.block_out_channels.len();
         for (key, found) in [
             ("down_block_types", self.down_block_types.len()),
@@ -142,6 +143,52 @@ impl UNet2DConditionConfig {
                     self.norm_num_groups
                 )));
             }
+        }
+        Ok(())
+    }
+
+    /// Refuses what no U-Net has. More than eight halvings, attentions or transformers side by side are several
+    /// times what SDXL has, but for the ten transformers of its innermost block.
+    fn check_sizes(&self) -> Result<()> {
+        let file = "unet/config.json";
+        let blocks = self.block_out_channels.len();
+        expect_sizes(
+            file,
+            &[
+                ("in_channels", self.in_channels, WIDTHS),
+                ("out_channels", self.out_channels, WIDTHS),
+                ("sample_size", self.sample_size, WIDTHS),
+                ("cross_attention_dim", self.cross_attention_dim, WIDTHS),
+                ("norm_num_groups", self.norm_num_groups, WIDTHS),
+                ("downsample_padding", self.downsample_padding, 0..=1),
+                ("length of block_out_channels", blocks as i64, 1..=8),
+            ],
+        )?;
+        let per_block = [
+            ("layers_per_block", &self.layers_per_block, 1..=8),
+            (
+                "transformer_layers_per_block",
+                &self.transformer_layers_per_block,
+                0..=32,
+            ),
+        ];
+        for (key, values, range) in per_block {
+            for value in values.expand(blocks, &format!("{file}: {key}"))? {
+                expect_sizes(file, &[(key, value, range.clone())])?;
+            }
+        }
+        let optional = [
+            ("addition_time_embed_dim", self.addition_time_embed_dim),
+            (
+                "projection_class_embeddings_input_dim",
+                self.projection_class_embeddings_input_dim,
+            ),
+        ];
+        for (key, value) in optional {
+            expect_sizes(file, &[(key, value.unwrap_or(1), WIDTHS)])?;
+        }
+        for channels in &self.block_out_channels {
+            expect_sizes(file, &[("block_out_channels", *channels, WIDTHS)])?;
         }
         Ok(())
     }

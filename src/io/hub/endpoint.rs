@@ -1,0 +1,103 @@
+//! The address of a hub. A mirror's may hold a user's name and password, which are for the mirror alone.
+
+use std::fmt;
+
+use anyhow::Result;
+
+use super::settings::PUBLIC_ENDPOINT;
+use crate::error::usage;
+
+/// The address of a hub, without a slash at the end. Neither `Debug` nor `Display` shows what stands before an `@`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Endpoint(String);
+
+impl Endpoint {
+    /// The address in the variable HF_ENDPOINT.
+    ///
+    /// # Errors
+    /// When it can not be that of a hub.
+    pub(super) fn checked(text: &str) -> Result<Self> {
+        let text = text.trim().trim_end_matches('/');
+        let rest = ["https://", "http://"]
+            .iter()
+            .find_map(|scheme| text.strip_prefix(scheme));
+        // Behind `?` or `#` nothing could be added; a token does not belong there either, it would be in every log.
+        let is_plain = |c: char| !c.is_whitespace() && !c.is_control() && c != '?' && c != '#';
+        if rest.is_some_and(|rest| !rest.is_empty() && rest.chars().all(is_plain)) {
+            return Ok(Self(text.to_owned()));
+        }
+        let start = text.split(['?', '#']).next().unwrap_or_default();
+        Err(usage(format!(
+            "HF_ENDPOINT is `{}`{}, expected an address such as {PUBLIC_ENDPOINT}; a token is given by HF_TOKEN",
+            without_user(start),
+            if start == text { "" } else { " with a query" }
+        )))
+    }
+
+    /// The address as requests have it.
+    pub(super) fn address(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Endpoint {
+    fn from(address: String) -> Self {
+        Self(address)
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&without_user(&self.0))
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Endpoint({self})")
+    }
+}
+
+/// `https://host/path` of `https://user:password@host/path`.
+fn without_user(address: &str) -> String {
+    let Some((scheme, rest)) = address.split_once("://") else {
+        // No address at all: there is no telling what it is.
+        return match address.contains('@') {
+            true => "…".to_owned(),
+            false => address.to_owned(),
+        };
+    };
+    let host_end = rest.find('/').unwrap_or(rest.len());
+    let start = rest[..host_end].rfind('@').map_or(0, |at| at + 1);
+    format!("{scheme}://{}", &rest[start..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_for_the_hub_alone() -> Result<()> {
+        let endpoint = Endpoint::checked("https://me:pa@ss@mirror.example:8080/hf/@x/")?;
+        assert_eq!(
+            endpoint.address(),
+            "https://me:pa@ss@mirror.example:8080/hf/@x"
+        );
+        assert_eq!(endpoint.to_string(), "https://mirror.example:8080/hf/@x");
+        assert!(!format!("{endpoint:?}").contains("pa@ss"));
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused_without_showing_what_may_be_secret() {
+        for text in [
+            "https://mirror.example?token=hf_secret",
+            "https://mirror.example#hf_secret",
+            "me:hf_secret@mirror.example",
+            "ftp://me:hf_secret@mirror.example",
+        ] {
+            let said = Endpoint::checked(text).expect_err(text).to_string();
+            assert!(!said.contains("hf_secret"), "{said}");
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! A picture: a PNG's texts and the pixels of PNG or JPEG, and the record that `sample --from` and `inspect` read.
+
+#![no_main]
+
+use std::io::Cursor;
+use std::path::Path;
+
+use libfuzzer_sys::fuzz_target;
+use oneactor::config::record::{KEYWORD, record_of};
+use oneactor::io::photo::{Transparency, decode};
+use oneactor::io::png::png_text;
+
+fuzz_target!(|bytes: &[u8]| {
+    if let Ok(texts) = png_text(Cursor::new(bytes)) {
+        let _ = record_of(texts, "fuzz.png");
+    }
+    for transparency in [Transparency::OnWhite, Transparency::Dropped] {
+        if let Ok(picture) = decode(Path::new("fuzz.png"), bytes, transparency) {
+            assert!(picture.width() > 0 && picture.height() > 0);
+        }
+    }
+    // A text that is no chunk of a PNG is taken for that of one: its checksum is out of a mutation's reach.
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let texts = vec![(KEYWORD.to_owned(), text.to_owned())];
+        if let Ok(record) = record_of(texts, "fuzz.png") {
+            let _ = record.subjects();
+        }
+    }
+});

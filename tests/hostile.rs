@@ -1,0 +1,339 @@
+//! Files that lie: what they say of themselves is checked before memory is taken or a loop begun for it. Found by
+//! fuzzing (`tests/fuzz`) or by reading; each once ended in a panic, a hang or all the memory there is.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails says why by itself")]
+
+use std::io::Cursor;
+
+use oneactor::io::header::Header;
+use oneactor::io::png::png_text;
+use oneactor::io::tensors::TensorFile;
+use oneactor::io::weights::Weights;
+use oneactor::models::autoencoder_kl::AutoencoderKlConfig;
+use oneactor::models::clip_text_model::{ClipTextConfig, ClipTextModel};
+use oneactor::models::controlnet::ControlNetConfig;
+use oneactor::models::sam::SamModel;
+use oneactor::models::unet_2d_condition::UNet2DConditionConfig;
+use oneactor::models::vit::{VitConfig, VitModel};
+use oneactor::schedulers::SchedulerConfig;
+use oneactor::tokenizer::prompt_tokens::{PromptOptions, PromptTokens};
+use oneactor::tokenizer::{ClipTokenizer, TokenizerFiles};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tch::{Device, Kind};
+
+const UNET: &str = include_str!("../src/io/toy/unet/config.json");
+const VAE: &str = include_str!("../src/io/toy/vae/config.json");
+const TEXT: &str = include_str!("../src/io/toy/text_encoder/config.json");
+const SCHEDULER: &str = include_str!("../src/io/toy/scheduler/scheduler_config.json");
+
+/// A config with one field changed, as text.
+fn changed(text: &str, key: &str, value: &Value) -> String {
+    let mut config: Value = serde_json::from_str(text).unwrap();
+    config[key] = value.clone();
+    config.to_string()
+}
+
+/// Checks that each change of a config is refused, and that the message names the key.
+fn refuses<T>(text: &str, changes: &[(&str, Value)], read: impl Fn(&str) -> anyhow::Result<T>) {
+    assert!(read(text).is_ok(), "the config itself is good");
+    for (key, value) in changes {
+        let error = read(&changed(text, key, value)).err();
+        let said = format!(
+            "{:#}",
+            error.unwrap_or_else(|| panic!("{key} {value} is taken"))
+        );
+        assert!(said.contains(key), "{key} {value}: {said}");
+    }
+}
+
+fn parsed<C: DeserializeOwned>(text: &str) -> anyhow::Result<C> {
+    Ok(serde_json::from_str(text)?)
+}
+
+/// Numbers that no size is.
+fn no_sizes() -> [Value; 4] {
+    [json!(0), json!(-1), json!(1i64 << 40), json!(i64::MAX)]
+}
+
+fn each<'a>(keys: &[&'a str]) -> Vec<(&'a str, Value)> {
+    let of_key = |key: &&'a str| no_sizes().map(|value| (*key, value));
+    keys.iter().flat_map(of_key).collect()
+}
+
+#[test]
+fn sizes_of_a_unet_that_no_unet_has_are_refused() {
+    let mut changes = each(&[
+        "in_channels",
+        "out_channels",
+        "sample_size",
+        "cross_attention_dim",
+        "norm_num_groups",
+        "layers_per_block",
+        "addition_time_embed_dim",
+        "projection_class_embeddings_input_dim",
+    ]);
+    changes.extend([
+        ("transformer_layers_per_block", json!(1_000_000_000)),
+        ("transformer_layers_per_block", json!(-1)),
+        ("block_out_channels", json!([])),
+        ("block_out_channels", json!(vec![32; 64])),
+        ("downsample_padding", json!(-1)),
+    ]);
+    refuses(UNET, &changes, |text| {
+        parsed::<UNet2DConditionConfig>(text)?.check()
+    });
+    let config = json!([1i64 << 40, 64]);
+    let config = changed(UNET, "block_out_channels", &config);
+    assert!(
+        parsed::<UNet2DConditionConfig>(&config)
+            .unwrap()
+            .check()
+            .is_err()
+    );
+}
+
+#[test]
+fn sizes_of_a_vae_that_no_vae_has_are_refused() {
+    let mut changes = each(&[
+        "in_channels",
+        "out_channels",
+        "latent_channels",
+        "layers_per_block",
+        "norm_num_groups",
+        "sample_size",
+    ]);
+    changes.extend([
+        ("block_out_channels", json!([])),
+        ("block_out_channels", json!(vec![32; 64])),
+        ("block_out_channels", json!([0])),
+        ("scaling_factor", json!(0.0)),
+        ("scaling_factor", json!(-1.0)),
+    ]);
+    refuses(VAE, &changes, |text| {
+        parsed::<AutoencoderKlConfig>(text)?.check()
+    });
+}
+
+#[test]
+fn sizes_of_an_encoder_that_no_encoder_has_are_refused() {
+    let weights = || Weights::open(&[], Device::Cpu, Kind::Float).unwrap();
+    let keys = [
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "max_position_embeddings",
+        "vocab_size",
+        "projection_dim",
+    ];
+    refuses(TEXT, &each(&keys), |text| {
+        ClipTextModel::new(&weights().root(), &parsed::<ClipTextConfig>(text)?).map(drop)
+    });
+    let vit = json!({
+        "model_type": "dinov2", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
+        "mlp_ratio": 4, "image_size": 8, "patch_size": 4, "layer_norm_eps": 1e-6,
+    });
+    let mut changes = each(&[
+        "hidden_size",
+        "num_hidden_layers",
+        "image_size",
+        "patch_size",
+    ]);
+    // The message tells the width that it makes.
+    changes.retain(|(key, value)| *key != "patch_size" || value.as_i64() < Some(1));
+    refuses(&vit.to_string(), &changes, |text| {
+        VitModel::new(&weights().root(), &parsed::<VitConfig>(text)?).map(drop)
+    });
+    let wide = changed(&vit.to_string(), "mlp_ratio", &json!(i64::MAX));
+    let said = VitModel::new(&weights().root(), &parsed::<VitConfig>(&wide).unwrap()).err();
+    assert!(said.unwrap().to_string().contains("feed-forward"));
+}
+
+#[test]
+fn sizes_of_sam_that_would_take_all_memory_are_refused() {
+    let sam = |vision: Value, decoder: Value| {
+        let mut config = json!({
+            "model_type": "sam",
+            "vision_config": {
+                "hidden_size": 8, "num_attention_heads": 2, "image_size": 32, "patch_size": 8,
+                "num_hidden_layers": 1, "window_size": 2, "output_channels": 16, "num_pos_feats": 8,
+                "global_attn_indexes": [0],
+            },
+            "prompt_encoder_config": {"hidden_size": 16, "image_size": 32, "patch_size": 8},
+            "mask_decoder_config": {"hidden_size": 16, "num_attention_heads": 2},
+        });
+        for (part, changes) in [("vision_config", vision), ("mask_decoder_config", decoder)] {
+            for (key, value) in changes.as_object().unwrap() {
+                config[part][key] = value.clone();
+            }
+        }
+        let weights = Weights::open(&[], Device::Cpu, Kind::Float).unwrap();
+        let config = serde_json::from_value(config).unwrap();
+        SamModel::new(&weights.root(), &config).map(drop)
+    };
+    assert!(sam(json!({}), json!({})).is_ok());
+    for value in no_sizes() {
+        for key in [
+            "num_hidden_layers",
+            "window_size",
+            "num_pos_feats",
+            "mlp_dim",
+        ] {
+            assert!(
+                sam(json!({key: value}), json!({})).is_err(),
+                "{key} {value}"
+            );
+        }
+        for key in [
+            "num_hidden_layers",
+            "num_multimask_outputs",
+            "iou_head_depth",
+            "attention_downsample_rate",
+            "num_attention_heads",
+        ] {
+            assert!(
+                sam(json!({}), json!({key: value})).is_err(),
+                "{key} {value}"
+            );
+        }
+    }
+    // Positions of all pairs of places: 4096 patches a side, 32 GB.
+    assert!(sam(json!({"image_size": 4096, "patch_size": 1}), json!({})).is_err());
+}
+
+#[test]
+fn sizes_of_a_controlnet_that_none_has_are_refused() {
+    let config = json!({
+        "_class_name": "ControlNetModel", "in_channels": 4, "block_out_channels": [32, 64],
+        "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"], "layers_per_block": 1,
+        "attention_head_dim": 8, "cross_attention_dim": 16,
+        "conditioning_embedding_out_channels": [16, 32],
+    });
+    let mut changes = each(&["in_channels", "cross_attention_dim", "norm_num_groups"]);
+    changes.extend(each(&["layers_per_block"]));
+    changes.extend([
+        ("block_out_channels", json!([])),
+        ("conditioning_embedding_out_channels", json!([])),
+        ("conditioning_embedding_out_channels", json!(vec![16; 65])),
+    ]);
+    refuses(&config.to_string(), &changes, ControlNetConfig::parse);
+}
+
+#[test]
+fn schedules_that_no_model_has_are_refused() {
+    let changes = [
+        ("num_train_timesteps", json!(1_000_000_000_000u64)),
+        ("num_train_timesteps", json!(1)),
+        ("beta_start", json!(-0.1)),
+        ("beta_end", json!(1.0)),
+        ("beta_end", json!(1e308)),
+        ("steps_offset", json!(-1)),
+        ("steps_offset", json!(i64::MAX)),
+    ];
+    refuses(SCHEDULER, &changes, SchedulerConfig::parse);
+}
+
+/// 256 GB of zeros, were they made.
+#[test]
+fn a_tensor_that_is_missing_takes_no_memory() {
+    let weights = Weights::open(&[], Device::Cpu, Kind::Float).unwrap();
+    let side = 1 << 18;
+    let tensor = weights.root().tensor("weight", &[side, side]);
+    assert_eq!(tensor.size(), [side, side]);
+    assert!(weights.finish().is_err());
+}
+
+fn safetensors(header: &Value, bytes: usize) -> Vec<u8> {
+    let json = header.to_string();
+    let mut file = (json.len() as u64).to_le_bytes().to_vec();
+    file.extend(json.as_bytes());
+    file.resize(file.len() + bytes, 0);
+    file
+}
+
+#[test]
+fn a_size_beside_a_zero_is_checked_too() {
+    for side in [u64::MAX, 1 << 63, 1 << 40] {
+        let header = json!({"a": {"dtype": "F32", "shape": [0, side], "data_offsets": [0, 0]}});
+        let file = safetensors(&header, 0);
+        let said = TensorFile::from_bytes(&file).err();
+        let said = format!("{:#}", said.unwrap_or_else(|| panic!("{side} is taken")));
+        assert!(said.contains("along an axis"), "{said}");
+    }
+    let header = json!({"a": {"dtype": "F32", "shape": [0, 7], "data_offsets": [0, 0]}});
+    let file = TensorFile::from_bytes(&safetensors(&header, 0)).unwrap();
+    assert_eq!(file.tensors["a"].size(), [0, 7]);
+}
+
+#[test]
+fn a_header_that_promises_more_than_there_is_takes_no_memory_for_it() {
+    for length in [u64::MAX, 1 << 40, 99_999_999, 9] {
+        let mut file = length.to_le_bytes().to_vec();
+        file.extend(b"{}");
+        assert!(Header::parse(&file[..], file.len() as u64).is_err());
+        assert!(TensorFile::from_bytes(&file).is_err());
+    }
+    let header =
+        json!({"a": {"dtype": "F32", "shape": [1u64 << 40], "data_offsets": [0, 1u64 << 42]}});
+    let file = safetensors(&header, 16);
+    assert!(Header::parse(&file[..], file.len() as u64).is_err());
+    assert!(TensorFile::from_bytes(&file).is_err());
+}
+
+/// 64 MiB of blanks in a chunk of 64 KiB.
+#[test]
+fn a_text_that_is_far_longer_than_its_file_is_not_unpacked() {
+    let texts = |size: usize| {
+        let mut file = Vec::new();
+        let mut encoder = png::Encoder::new(&mut file, 1, 1);
+        encoder
+            .add_ztxt_chunk("oneactor".to_owned(), " ".repeat(size))
+            .unwrap();
+        let mut writer = encoder.write_header().unwrap();
+        writer.write_image_data(&[0]).unwrap();
+        writer.finish().unwrap();
+        png_text(Cursor::new(file))
+    };
+    assert_eq!(texts(1 << 20).unwrap()[0].1.len(), 1 << 20);
+    assert!(texts(64 << 20).is_err());
+}
+
+fn toy_tokenizer(limit: usize) -> ClipTokenizer {
+    ClipTokenizer::new(&TokenizerFiles {
+        vocab: include_str!("../src/io/toy/tokenizer/vocab.json"),
+        merges: include_str!("../src/io/toy/tokenizer/merges.txt"),
+        special_tokens_map: None,
+        tokenizer_config: Some(&format!(r#"{{"model_max_length": {limit}}}"#)),
+    })
+    .unwrap()
+}
+
+/// Four bytes are four tokens, and one chunk takes one of them: there is no place behind the first to go on from.
+#[test]
+fn a_character_of_more_tokens_than_a_chunk_takes_ends() {
+    let tokenizers = [toy_tokenizer(3)];
+    let options = PromptOptions {
+        long_prompts: true,
+        ..PromptOptions::default()
+    };
+    for (prompt, chunks) in [("\u{1F431}", 1), ("\u{1F431} \u{1F431}", 2)] {
+        let tokens = PromptTokens::new(&tokenizers, prompt, options, &[]).unwrap();
+        assert_eq!(tokens.num_chunks(), chunks, "{prompt}");
+    }
+}
+
+#[test]
+fn a_tokenizer_that_writes_what_its_encoder_can_not_read_is_refused() {
+    let tokenizer = toy_tokenizer(32);
+    let config: ClipTextConfig = parsed(TEXT).unwrap();
+    let check = |vocab, positions| tokenizer.check_encoder(vocab, positions);
+    assert!(check(config.vocab_size, config.max_position_embeddings).is_ok());
+    let said = check(10, 32).unwrap_err().to_string();
+    assert!(said.contains("expected less than 10"), "{said}");
+    let said = check(config.vocab_size, 31).unwrap_err().to_string();
+    assert!(
+        said.contains("model_max_length: found 32, expected at most 31"),
+        "{said}"
+    );
+}
