@@ -62,7 +62,7 @@ pub(super) fn read_json(path: &Path, what: &str) -> Result<Value> {
     parse_json(&read_text(path, &name)?, &name)
 }
 
-/// As [`read_json`], of the text of the file that messages call `name`.
+/// The JSON of a text; messages call its file `name`.
 ///
 /// # Errors
 /// When it is no JSON or repeats a key.
