@@ -1,7 +1,13 @@
 //! Ctrl-C and SIGTERM: noticed between steps, so that nothing is left half-written.
+//!
+//! Their handlers run in a thread of their own. A signal that interrupts a product of matrices destroys
+//! memory: oneDNN's kernels for AVX-512 move the stack pointer into a buffer on the heap, and Linux writes the
+//! handler's frame, of some kilobytes, below it.
 
+use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::{io, ptr, thread};
 
 use anyhow::{Context, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -43,6 +49,7 @@ impl Signals {
                 .and_then(|_| flag::register(signal, Arc::clone(received)))
                 .context("listening for signals")?;
         }
+        leave_to_another_thread().context("listening for signals")?;
         Ok(LISTENING.get_or_init(|| signals).clone())
     }
 
@@ -67,6 +74,35 @@ impl Signals {
     }
 }
 
+/// Begins a thread for the handlers, and keeps the signals from this thread and those that it begins from now on.
+fn leave_to_another_thread() -> io::Result<()> {
+    // It has the mask of this thread, in which nothing is blocked yet.
+    thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(|| {
+            loop {
+                thread::park();
+            }
+        })?;
+    // SAFETY: the set is made by the first call, and lives during the last one.
+    #[allow(
+        unsafe_code,
+        reason = "C functions that fill and read a set of signals"
+    )]
+    let code = unsafe {
+        let mut blocked = MaybeUninit::uninit();
+        libc::sigemptyset(blocked.as_mut_ptr());
+        for signal in [SIGINT, SIGTERM] {
+            libc::sigaddset(blocked.as_mut_ptr(), signal);
+        }
+        libc::pthread_sigmask(libc::SIG_BLOCK, blocked.as_ptr(), ptr::null_mut())
+    };
+    match code {
+        0 => Ok(()),
+        code => Err(io::Error::from_raw_os_error(code)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,5 +118,20 @@ mod tests {
         signals.interrupted.store(true, Ordering::Relaxed);
         let error = signals.check().expect_err("SIGINT was received");
         assert_eq!(kind_of(&error), ErrorKind::Interrupt);
+    }
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_thread_that_computes_is_not_interrupted() {
+        let blocked = thread::spawn(|| {
+            leave_to_another_thread().expect("threads can be begun here");
+            let status = std::fs::read_to_string("/proc/thread-self/status");
+            let status = status.expect("Linux tells a thread's mask");
+            let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
+            u64::from_str_radix(mask.expect("it is there").trim(), 16)
+        });
+        let blocked = blocked.join().expect("it ends").expect("hexadecimal");
+        for signal in [SIGINT, SIGTERM] {
+            assert_ne!(blocked & 1 << (signal - 1), 0, "{signal} in {blocked:x}");
+        }
     }
 }

@@ -218,7 +218,7 @@ fn a_checkpoint_of_another_network_or_shape_is_refused_with_what_was_found() {
             "vision_config",
             "window_size",
             0.into(),
-            "window_size: found 0, expected at least 1",
+            "window_size: found 0, expected 1 to 128",
         ),
         (
             "prompt_encoder_config",

@@ -105,7 +105,10 @@ mod tests {
 
     #[test]
     fn a_header_is_read_and_a_cut_file_refused() -> Result<()> {
-        let path = std::env::temp_dir().join(format!("oneactor-header-{}.bin", std::process::id()));
+        let path = std::env::temp_dir().join(format!(
+            "oneactor-header-{}.safetensors",
+            std::process::id()
+        ));
         let mut file = TensorFile::default();
         file.insert("b", &Tensor::zeros([2, 3], (Kind::Float, Device::Cpu)));
         file.insert("a", &Tensor::zeros([4], (Kind::Int64, Device::Cpu)));

@@ -59,8 +59,9 @@ const c10::TypedOperatorHandle<Product>* find_product() {
   return found ? &*found : nullptr;
 }
 
-// y = x Wᵀ + b, without a graph.
+// y = x Wᵀ + b, without a graph. Where K is large the kernel's stack pointer is in the heap: src/signals.rs.
 at::Tensor product(const at::Tensor& xs, const at::Tensor& weight, const MaybeTensor& bias) {
+  at::AutoDispatchBelowADInplaceOrView below;
   return find_product()->call(xs, weight, bias, "none", c10::List<std::optional<at::Scalar>>(), std::nullopt);
 }
 
@@ -69,7 +70,6 @@ struct FrozenLinear : torch::autograd::Function<FrozenLinear> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& xs, const at::Tensor& weight,
                             const MaybeTensor& bias) {
     context->save_for_backward({weight});
-    at::AutoDispatchBelowADInplaceOrView below;
     return product(xs, weight, bias);
   }
 

@@ -262,24 +262,31 @@ fn a_token_that_can_not_be_one_is_named_by_its_origin_alone() {
 /// that could be given one.
 #[test]
 fn no_token_stands_in_a_command_line() {
-    let help = |command: &str| {
+    let help = |command: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_oneactor"))
-            .args([command, "--help"])
+            .args([command, &["--help"]].concat())
             .output()
             .unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
-    let commands = help("help");
-    assert!(commands.contains("generate-base"), "{commands}");
+    let commands = help(&[]);
     for command in [
         "generate-base",
         "tune",
         "sample",
         "story",
+        "sweep",
+        "ablate",
         "evaluate",
+        "fetch",
         "doctor",
     ] {
-        assert!(!help(command).contains("--token"), "{command}");
+        assert!(commands.contains(command), "{commands}");
+        let flags = help(&[command]);
+        assert!(
+            flags.contains("--help") && !flags.contains("--token"),
+            "{flags}"
+        );
     }
     let mut open = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
     let mut seen = 0;

@@ -360,7 +360,11 @@ mod tests {
                 "320 channels are not divisible by 7 heads",
             ),
             ("mid_block_type", "\"None\"", "unknown variant"),
-            ("conditioning_embedding_out_channels", "[]", "is empty"),
+            (
+                "conditioning_embedding_out_channels",
+                "[]",
+                "found 0, expected 1 to 8",
+            ),
         ];
         for (key, value, message) in cases {
             let error = match parse(key, value).and_then(|config| config.blocks()) {
