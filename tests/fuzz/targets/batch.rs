@@ -5,9 +5,7 @@
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
-use oneactor::cli::{
-    AblateFlags, EvaluateFlags, GenerateBaseFlags, SampleFlags, StoryFlags, SweepFlags, TuneFlags,
-};
+use oneactor::cli::StoryFlags;
 use oneactor::config::ablate::AblateJob;
 use oneactor::config::{
     EvaluateJob, GenerateBaseJob, SampleJob, StoryJob, SweepJob, TuneJob, batch, layers,
