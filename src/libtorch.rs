@@ -8,11 +8,27 @@
 
 pub mod linear;
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use anyhow::{Result, anyhow};
 use serde::Serialize;
 use tch::Device;
 
 use crate::error::usage;
+
+/// libtorch's generator, of which the CPU has one for the whole process: as long as this lives, what
+/// the thread draws comes from its seed alone.
+#[must_use = "the generator is free again when this is dropped"]
+pub struct Seeded(#[allow(dead_code, reason = "held, not read")] MutexGuard<'static, ()>);
+
+/// Seeds libtorch's generator and keeps it from other threads that seed it, until the answer is
+/// dropped. A thread that holds it must not ask again.
+pub fn seeded(seed: i64) -> Seeded {
+    static GENERATOR: Mutex<()> = Mutex::new(());
+    let held = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
+    tch::manual_seed(seed);
+    Seeded(held)
+}
 
 /// The kernels that scaled dot-product attention may choose from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -358,6 +374,7 @@ mod tests {
         assert_eq!(tf32()?, at_first);
 
         // On a CPU the binding tells which kernel was chosen: 0 is mathematics, 1 flash.
+        let _drawing = seeded(0);
         let q = Tensor::randn([1, 2, 16, 8], (Kind::Float, Device::Cpu));
         let choice = || {
             let none = None::<&Tensor>;

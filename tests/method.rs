@@ -1,6 +1,7 @@
 //! What must hold of the method, whatever the weights are; on the embedded toy model.
 
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
+use oneactor::libtorch::seeded;
 use oneactor::oneactor::actor::Actor;
 use oneactor::oneactor::base_set::BaseFacts;
 use oneactor::oneactor::base_word::BaseWordPrompt;
@@ -37,7 +38,7 @@ fn prompt(backbone: &Backbone) -> BaseWordPrompt {
 }
 
 fn offsets(prompt: &BaseWordPrompt, scale: f64) -> Offsets {
-    tch::manual_seed(1);
+    let _drawing = seeded(1);
     let draw = || Tensor::randn(prompt.base_embedding().size(), (Kind::Float, Device::Cpu)) * scale;
     Offsets {
         target_offset: draw(),
@@ -241,11 +242,11 @@ fn every_image_of_a_batch_has_masks_of_its_own() {
         .expect("finite latents");
         guidance.masks().expect("there were guided steps")
     };
-    let alone = [5, 6].map(|seed| run(&[seed]));
-    let together = run(&[5, 6]);
+    let alone = [8, 12].map(|seed| run(&[seed]));
+    let together = run(&[8, 12]);
     assert_eq!(together.size(), [2, 2, 16, 16]);
     // A batch may change the last bits, and with them the side of the threshold on which a position
-    // lies; two pictures' own masks differ in far more positions than one in a hundred.
+    // lies; these two pictures' own masks differ in 7 positions of a hundred.
     let share = |a: &Tensor, b: &Tensor| a.ne_tensor(b).to_kind(Kind::Float).mean(Kind::Float);
     let moved = share(&together, &Tensor::cat(&alone, 0)).double_value(&[]);
     assert!(moved <= 0.01, "{moved} of the positions differ");
@@ -258,7 +259,6 @@ fn an_actor_of_several_words_gives_offsets_to_those_that_a_prompt_names() {
     let backbone = toy();
     let both = BaseWordPrompt::with_words(&backbone, "a cat, a frog", &["cat", "frog"], [64, 64])
         .expect("the prompt holds the words");
-    tch::manual_seed(4);
     let width = both.base_embedding().size()[1];
     for head in [Head::AdaIn, Head::LayerNorm] {
         let config = ProjectorConfig {
@@ -268,6 +268,7 @@ fn an_actor_of_several_words_gives_offsets_to_those_that_a_prompt_names() {
             head,
         };
         let mut parameters = snapshot(Projector::new(config.clone(), 1, Device::Cpu).parameters());
+        let _drawing = seeded(4);
         for value in parameters.values_mut() {
             *value += value.randn_like() * 0.1;
         }

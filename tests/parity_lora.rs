@@ -10,6 +10,7 @@ use common::{Expected, Report, fixture, json};
 use oneactor::error::{ErrorKind, kind_of};
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
 use oneactor::io::tensors::TensorFile;
+use oneactor::libtorch::seeded;
 use oneactor::models::cross_attention::AttentionRequest;
 use oneactor::models::unet_2d_condition::AddedConditions;
 use oneactor::schedulers::new_scheduler;
@@ -296,7 +297,7 @@ fn a_lora_fits_a_single_file_as_it_fits_the_folder() {
             ),
             ("lora_te2_text_projection", 128, 48),
         ] {
-            tch::manual_seed(wide + high);
+            let _drawing = seeded(wide + high);
             let random = |shape: [i64; 2]| Tensor::randn(shape, (Kind::Float, Device::Cpu));
             tensors.insert(format!("{start}.lora_down.weight"), random([2, wide]));
             tensors.insert(format!("{start}.lora_up.weight"), random([high, 2]));

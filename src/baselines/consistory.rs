@@ -34,6 +34,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::{Baseline, Scene};
 use crate::error::usage;
+use crate::libtorch::seeded;
 use crate::models::shared_attention::SharedPositions;
 use crate::oneactor::base_set::BaseSet;
 use crate::oneactor::base_word::BaseWordPrompt;
@@ -269,7 +270,7 @@ fn kept(image_numbers: &[u32], step: usize, subjects: &Tensor) -> Tensor {
     let anchors = subjects.size()[0];
     let first_anchor = image_numbers.len() as i64 - anchors;
     let of_image = |(i, number): (usize, &u32)| {
-        tch::manual_seed(i64::from(*number) + step as i64);
+        let _drawing = seeded(i64::from(*number) + step as i64);
         let uniform = Tensor::rand(subjects.size(), (Kind::Float, Device::Cpu));
         let kept = uniform.ge(DROPOUT).to_kind(Kind::Float);
         if i as i64 >= first_anchor {

@@ -19,6 +19,7 @@ use super::{Baseline, Lesson, Scene};
 use crate::error::usage;
 use crate::io::low_rank::LowRankSet;
 use crate::io::tensors::TensorFile;
+use crate::libtorch::seeded;
 use crate::oneactor::base_set::BaseSet;
 use crate::oneactor::diffusion_rows::{DiffusionRows, loss_scale, parts, require_finite};
 use crate::oneactor::learner::{Learner, Losses, Origin, Progress};
@@ -144,7 +145,7 @@ impl<'a> DreamBooth<'a> {
     }
 
     fn draw(&self, seed: i64) -> Batch {
-        tch::manual_seed(seed);
+        let _drawing = seeded(seed);
         let cpu = (Kind::Int64, tch::Device::Cpu);
         let below = |n: i64| Tensor::randint(n, [1], cpu).int64_value(&[0]);
         let template = below(self.templates.len() as i64) as usize;

@@ -15,6 +15,7 @@ use tch::{Kind, Tensor};
 use super::{Baseline, Lesson, Scene};
 use crate::error::usage;
 use crate::io::tensors::TensorFile;
+use crate::libtorch::seeded;
 use crate::models::unet_2d_condition::AddedConditions;
 use crate::oneactor::base_set::{BaseFacts, BaseSet};
 use crate::oneactor::diffusion_rows::{DiffusionRows, loss_scale, parts, require_finite};
@@ -191,7 +192,7 @@ impl<'a> Inversion<'a> {
     }
 
     fn draw(&self, seed: i64) -> Batch {
-        tch::manual_seed(seed);
+        let _drawing = seeded(seed);
         let cpu = (Kind::Int64, tch::Device::Cpu);
         let template = Tensor::randint(self.templates.len() as i64, [1], cpu).int64_value(&[0]);
         let drawn = Tensor::randint(self.target_variants.size()[0], [ROWS], cpu);

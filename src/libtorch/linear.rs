@@ -53,6 +53,7 @@ fn product(_: &Tensor, _: &Tensor, _: Option<&Tensor>) -> Option<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::libtorch::seeded;
 
     fn randn(shape: &[i64]) -> Tensor {
         Tensor::randn(shape, (Kind::Float, Device::Cpu))
@@ -75,6 +76,7 @@ mod tests {
 
     #[test]
     fn value_and_gradient_are_those_of_f64() {
+        let _drawing = seeded(0);
         for (shape, d_out) in [
             (&[3, 17, 64][..], 96),
             (&[2, 640], 320),
@@ -104,6 +106,7 @@ mod tests {
 
     #[test]
     fn a_view_of_other_strides_is_read_by_its_strides() {
+        let _drawing = seeded(0);
         let (weight, xs) = (randn(&[6, 10]), randn(&[10, 4]));
         let (turned, halves) = (xs.transpose(0, 1), randn(&[4, 20]));
         for view in [turned, halves.narrow(1, 10, 10)] {
@@ -116,6 +119,7 @@ mod tests {
 
     #[test]
     fn the_output_may_be_added_to_in_place() {
+        let _drawing = seeded(0);
         let (weight, xs) = (randn(&[4, 4]), randn(&[2, 4]).set_requires_grad(true));
         let mut ys = linear(&xs, &weight, None);
         ys += 1.0;
@@ -128,6 +132,7 @@ mod tests {
 
     #[test]
     fn a_weight_that_is_learnt_gets_its_gradient() {
+        let _drawing = seeded(0);
         let (xs, weight) = (randn(&[2, 4]), randn(&[3, 4]).set_requires_grad(true));
         linear(&xs, &weight, None).sum(Kind::Float).backward();
         assert!(weight.grad().defined());
@@ -135,6 +140,7 @@ mod tests {
 
     #[test]
     fn a_wrong_shape_is_reported_by_libtorch() {
+        let _drawing = seeded(0);
         let failed = std::panic::catch_unwind(|| linear(&randn(&[2, 5]), &randn(&[3, 4]), None));
         assert!(failed.is_err());
     }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::usage;
+use crate::libtorch::seeded;
 
 /// Number of ResNet stages.
 const STAGES: usize = 5;
@@ -88,7 +89,7 @@ impl Projector {
     /// begins at the plain prompt; with LayerNorm the linear layer normal with deviation 0.02, since
     /// a norm has no zero to begin at. Drawn on the CPU from `seed`.
     pub fn new(config: ProjectorConfig, seed: i64, device: Device) -> Self {
-        tch::manual_seed(seed);
+        let _drawing = seeded(seed);
         let f32_cpu = (Kind::Float, Device::Cpu);
         let mut parameters = BTreeMap::new();
         for (name, shape) in shapes(&config) {
@@ -270,6 +271,7 @@ mod tests {
     #[test]
     fn a_new_projector_moves_nothing() {
         let projector = Projector::new(config(Head::AdaIn), 1, Device::Cpu);
+        let _drawing = seeded(2);
         let h = Tensor::randn([5, 16, 8, 6], (Kind::Float, Device::Cpu));
         let c_b = Tensor::randn([2, 12], (Kind::Float, Device::Cpu));
         let c_delta = projector.forward(&h, &c_b);

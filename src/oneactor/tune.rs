@@ -18,6 +18,7 @@ use super::projector::{Head, Projector, ProjectorConfig};
 use super::target::variants;
 use super::templates;
 use crate::error::usage;
+use crate::libtorch::seeded;
 use crate::sdxl::Backbone;
 
 /// What to tune, and how.
@@ -140,7 +141,7 @@ impl<'a> Tuner<'a> {
     /// Draws a batch: one variant of the target, K auxiliary samples, one template, and for every
     /// row its own t and ε. The last row's latent comes from target and auxiliary alike.
     fn draw(&self, seed: i64) -> Batch {
-        tch::manual_seed(seed);
+        let _drawing = seeded(seed);
         let device = self.backbone.device();
         let cpu = (Kind::Int64, tch::Device::Cpu);
         let below = |n: usize| Tensor::randint(n as i64, [1], cpu).int64_value(&[0]);

@@ -89,6 +89,7 @@ impl NoiseSchedule {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::libtorch::seeded;
     use tch::Device;
 
     #[test]
@@ -98,6 +99,7 @@ mod tests {
                 alphas_cumprod: vec![0.99, 0.5, 0.04],
                 prediction_type,
             };
+            let _drawing = seeded(0);
             let draw = || Tensor::randn([1, 4, 2, 2], (Kind::Float, Device::Cpu));
             let (z_0, eps) = (draw(), draw());
             for (t, told) in [(0, 0.0), (1, 1.3), (2, 1.6), (2, 9.0)] {

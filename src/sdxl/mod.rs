@@ -294,7 +294,7 @@ impl Backbone {
     /// changes them. Equal to what diffusers draws from `Generator("cpu").manual_seed(seed)`.
     pub fn initial_latents(&self, seed: i64, height: i64, width: i64) -> Tensor {
         let f = self.vae_scale_factor();
-        tch::manual_seed(seed);
+        let _drawing = libtorch::seeded(seed);
         Tensor::randn(
             [1, self.unet_config.in_channels, height / f, width / f],
             (Kind::Float, Device::Cpu),

@@ -10,6 +10,7 @@ use oneactor::io::blob::Blob;
 use oneactor::io::png::{read_png_text, save_png};
 use oneactor::io::tensors::TensorFile;
 use oneactor::io::toy;
+use oneactor::libtorch::seeded;
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
@@ -32,7 +33,7 @@ fn toy_unet(scratch: &Path) -> (BTreeMap<String, Tensor>, Value) {
 
 /// Writes a ControlNet for the toy into `folder/name`, the last convolutions at `size`.
 pub(super) fn write_controlnet(folder: &Path, name: &str, size: f64) {
-    tch::manual_seed(7);
+    let _drawing = seeded(7);
     let (unet, config) = toy_unet(folder);
     let cpu = (Kind::Float, Device::Cpu);
     let mut net = TensorFile::default();

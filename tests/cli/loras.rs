@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use oneactor::io::tensors::TensorFile;
+use oneactor::libtorch::seeded;
 use serde_json::{Value, json as value};
 use tch::{Device, Kind, Tensor};
 
@@ -12,7 +13,7 @@ use crate::{BASE, folder, folder_with_actor, json, oneactor, pixels, text};
 /// Writes a LoRA for two layers of the toy's networks; `size` is how strong it is.
 pub(super) fn lora(path: &Path, size: f64) {
     let mut file = TensorFile::default();
-    tch::manual_seed(3);
+    let _drawing = seeded(3);
     for (layer, wide, high) in [
         ("lora_te1_text_model_encoder_layers_0_mlp_fc1", 64, 256),
         (
