@@ -18,7 +18,6 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
-import curves
 import jobs
 import report
 import starts
@@ -133,7 +132,7 @@ def tune(bench):
     row = Row(f"SDXL: `oneactor tune`, {steps} steps, start to end", "60 s", target=1.0)
     try:
         base = bench.machine.base_set(bench.model, jobs.WORD, bench.sizes.side, images=5)
-        seconds = curves.run_once(bench.machine, bench.machine.tune_flags(bench.model, base, steps, 3))[0]
+        seconds = bench.machine.run_once(bench.machine.tune_flags(bench.model, base, steps, 3))[0]
         row.fill_values([seconds], [60.0])
     except Failed as error:
         row.give_up(str(error))
@@ -174,7 +173,7 @@ def memory(bench):
 def start(bench):
     row = Row("SDXL: process start to the end of step 1, warm cache", "diffusers, fp16 eager", target=0.25)
     try:
-        samples = starts.first_step(bench.machine, bench.model, bench.sizes.side, bench.sizes.steps, bench.sizes.few, bench.sizes.few)
+        samples = starts.first_step(bench.machine, bench.model, bench.sizes.side, bench.sizes.steps, bench.sizes.few)
         row.fill(samples, bench.machine)
     except Failed as error:
         row.give_up(str(error))
@@ -188,7 +187,7 @@ def load(bench):
     try:
         *pairings, (own, _), files = starts.loads(machine, bench.model, machine.dtype, bench.sizes.few, bench.sizes.few)
         loading.fill(pairings[0], machine), used.fill(pairings[1], machine)
-        peak.fill_values([p / 1e9 for p in own[0]], [files / 1e9] * bench.sizes.few, bench.sizes.few)
+        peak.fill_values([p / 1e9 for p in own[0]], [files / 1e9] * bench.sizes.few)
     except Failed as error:
         for row in (loading, used, peak):
             row.give_up(str(error))
