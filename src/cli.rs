@@ -28,6 +28,7 @@ pub mod story;
 pub mod sweep;
 pub mod target;
 pub mod tune;
+pub mod variables;
 
 pub use ablate::AblateFlags;
 pub use control::ControlFlags;
@@ -45,6 +46,7 @@ pub use story::StoryFlags;
 pub use sweep::SweepFlags;
 pub use target::Target;
 pub use tune::TuneFlags;
+pub use variables::command;
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -69,9 +71,9 @@ Add --model toy to try it on a CPU, with the small model inside this program.";
 
 const AFTER_HELP: &str = "\
 Files written (of `evaluate`, the table) are listed on stdout, one a line; messages go to stderr.
-Every flag can be given in the environment (ONEACTOR_STEPS=20; --target of sample and evaluate as \
-ONEACTOR_SAMPLE_TARGET and ONEACTOR_EVALUATE_TARGET) and, but for those marked \"of the \
-run\", in a batch file (--config). Flags win over the environment, the environment over the file.
+Every flag can be given in the environment (ONEACTOR_STEPS=20; --target and --save-masks of sample and \
+evaluate with the command's name, as ONEACTOR_SAMPLE_TARGET and ONEACTOR_EVALUATE_SAVE_MASKS) and, but for those \
+marked \"of the run\", in a batch file (--config). Flags win over the environment, the environment over the file.
 Exit codes: 0 done, 1 failure while running, 2 wrong flags or input, 3 model or download, \
 4 device or memory, 5 part of a batch failed, 6 a quality gate failed, 130 and 143 interrupted.";
 
@@ -173,7 +175,7 @@ pub struct RunFlags {
     pub shard: Option<String>,
 
     /// No progress, only warnings and errors (of the run)
-    #[arg(short, long, conflicts_with = "verbose")]
+    #[arg(short, long)]
     pub quiet: bool,
 
     /// Also show resolved settings and each part of the model that is loaded (of the run)
@@ -271,29 +273,6 @@ where
         }),
     )
 }
-
-/// The command line as `main` parses it: [`Cli`], with an environment variable for every flag.
-pub fn command() -> clap::Command {
-    Cli::command().mut_subcommands(|subcommand| {
-        let command = subcommand.get_name().to_owned();
-        subcommand.mut_args(|argument| {
-            let id = argument.get_id().as_str();
-            if argument.get_long().is_none() || matches!(id, "help" | "version") {
-                return argument;
-            }
-            let id = id.to_uppercase();
-            let name = match OF_ONE_COMMAND.contains(&(&command, argument.get_id().as_str())) {
-                true => format!("ONEACTOR_{}_{id}", command.to_uppercase()),
-                false => format!("ONEACTOR_{id}"),
-            };
-            argument.env(name).hide_env(true)
-        })
-    })
-}
-
-/// Flags that mean another thing than those of the same name elsewhere, which would be set with them: the environment
-/// has them under their command's name too. `ONEACTOR_TARGET` is the target of `tune`.
-const OF_ONE_COMMAND: [(&str, &str); 2] = [("sample", "target"), ("evaluate", "target")];
 
 /// The batch keys of a subcommand with the aliases of each: the flags without those of the run.
 pub fn batch_keys(subcommand: &str) -> Vec<(String, Vec<String>)> {

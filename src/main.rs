@@ -2,16 +2,14 @@
 
 use std::process::ExitCode;
 
-use clap::FromArgMatches;
-use oneactor::cli::{self, Cli};
 use oneactor::commands;
+use oneactor::config::command_line;
 use oneactor::error::{kind_of, printable};
 use oneactor::libtorch::ask_for_huge_pages;
 
 fn main() -> ExitCode {
     ask_for_huge_pages();
-    let matches = cli::command().get_matches();
-    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let cli = command_line(std::env::args_os()).unwrap_or_else(|error| error.exit());
     match commands::run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -14,7 +14,7 @@ pub struct FetchFlags {
     pub models: Vec<String>,
 
     /// Fetch nothing but this file of the one MODEL, such as a LoRA; may be given several times
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["variant", "vae", "controlnet", "ip_adapter", "image_encoder"])]
+    #[arg(long, value_name = "NAME")]
     pub file: Vec<String>,
 
     /// Weight files to prefer, for instance fp16: name.fp16.safetensors; say it here as in the commands that will
@@ -34,13 +34,13 @@ pub struct FetchFlags {
     #[arg(long, value_name = "ID")]
     pub controlnet: Vec<String>,
 
-    /// The IP-Adapter that sample --method ip-adapter will use with these models, such as h94/IP-Adapter, and its
-    /// image encoder
+    /// The IP-Adapter that sample --method ip-adapter will use with those of these models that draw, such as
+    /// h94/IP-Adapter, and its image encoder
     #[arg(long, value_name = "ID")]
     pub ip_adapter: Option<String>,
 
     /// Another image encoder for --ip-adapter
-    #[arg(long, value_name = "ID", requires = "ip_adapter")]
+    #[arg(long, value_name = "ID")]
     pub image_encoder: Option<String>,
 
     /// Fetch nothing; fail unless all is on this machine [default: false]
@@ -57,10 +57,18 @@ pub struct FetchFlags {
     #[arg(short, long)]
     pub quiet: bool,
 
+    /// Also show which revision of each repository is fetched
+    #[arg(short, long)]
+    pub verbose: bool,
+
     /// List what would be fetched and how large it is, then stop; of the files only the small ones that name the
     /// others are fetched
     #[arg(long)]
     pub dry_run: bool,
+
+    /// Names of the flags that were typed: what the environment says for other commands may do nothing here.
+    #[arg(skip)]
+    pub typed: Vec<String>,
 }
 
 impl FetchFlags {
@@ -69,9 +77,15 @@ impl FetchFlags {
         RunFlags {
             format: self.format,
             quiet: self.quiet,
+            verbose: self.verbose,
             dry_run: self.dry_run,
             shard: Some("1/1".to_owned()),
             ..RunFlags::default()
         }
+    }
+
+    /// Whether the flag was typed, and is not from the environment.
+    pub fn is_typed(&self, name: &str) -> bool {
+        self.typed.iter().any(|typed| typed == name)
     }
 }

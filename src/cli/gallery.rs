@@ -25,6 +25,14 @@ pub struct GalleryFlags {
     /// Only warnings and errors
     #[arg(short, long)]
     pub quiet: bool,
+
+    /// Also show which folders are on the page
+    #[arg(short, long)]
+    pub verbose: bool,
+
+    /// Check everything, list the page that would be written and tell how many pictures it would have, then stop
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 impl GalleryFlags {
@@ -33,6 +41,8 @@ impl GalleryFlags {
         RunFlags {
             format: self.format,
             quiet: self.quiet,
+            verbose: self.verbose,
+            dry_run: self.dry_run,
             shard: Some("1/1".to_owned()),
             ..RunFlags::default()
         }

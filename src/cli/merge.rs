@@ -20,6 +20,14 @@ pub struct MergeFlags {
     /// Only warnings and errors
     #[arg(short, long)]
     pub quiet: bool,
+
+    /// Also show which parts are joined
+    #[arg(short, long)]
+    pub verbose: bool,
+
+    /// Check everything and list the files that would be written, then stop; nothing is changed or removed
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 impl MergeFlags {
@@ -28,6 +36,8 @@ impl MergeFlags {
         RunFlags {
             format: self.format,
             quiet: self.quiet,
+            verbose: self.verbose,
+            dry_run: self.dry_run,
             shard: Some("1/1".to_owned()),
             ..RunFlags::default()
         }

@@ -25,16 +25,10 @@ pub fn schema(command: &str) -> Option<Value> {
     let cli = Cli::command();
     let flags = cli.find_subcommand(command)?;
     let mut keys = Map::new();
-    for (key, aliases) in batch_keys(command) {
+    // Other names of a flag are none of its key.
+    for (key, _) in batch_keys(command) {
         let arg = flags.get_arguments().find(|arg| arg.get_id() == &key)?;
-        let value = value_of(arg);
-        for alias in aliases {
-            keys.insert(
-                alias,
-                json!({"$ref": format!("#/$defs/job/properties/{key}")}),
-            );
-        }
-        keys.insert(key, value);
+        keys.insert(key, value_of(arg));
     }
     Some(json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -106,6 +100,7 @@ mod tests {
         AblateFlags, EvaluateFlags, GenerateBaseFlags, SampleFlags, StoryFlags, SweepFlags,
         TuneFlags,
     };
+    use crate::config::batch;
     use serde::de::DeserializeOwned;
 
     /// Whether the program's own reader takes this value for this key.
@@ -113,23 +108,34 @@ mod tests {
         serde_json::from_value::<F>(json!({ key: value })).is_ok()
     }
 
-    fn reader(command: &str) -> fn(&str, &Value) -> bool {
+    /// Whether it takes this file for a batch of this command.
+    fn reads_batch<F: DeserializeOwned>(command: &str, file: &Value) -> bool {
+        batch::parse::<F>(&file.to_string(), "the file", command).is_ok()
+    }
+
+    type Reader = (fn(&str, &Value) -> bool, fn(&str, &Value) -> bool);
+
+    fn reader(command: &str) -> Reader {
         match command {
-            "generate-base" => reads::<GenerateBaseFlags>,
-            "tune" => reads::<TuneFlags>,
-            "sample" => reads::<SampleFlags>,
-            "story" => reads::<StoryFlags>,
-            "sweep" => reads::<SweepFlags>,
-            "ablate" => reads::<AblateFlags>,
-            "evaluate" => reads::<EvaluateFlags>,
+            "generate-base" => (reads::<GenerateBaseFlags>, reads_batch::<GenerateBaseFlags>),
+            "tune" => (reads::<TuneFlags>, reads_batch::<TuneFlags>),
+            "sample" => (reads::<SampleFlags>, reads_batch::<SampleFlags>),
+            "story" => (reads::<StoryFlags>, reads_batch::<StoryFlags>),
+            "sweep" => (reads::<SweepFlags>, reads_batch::<SweepFlags>),
+            "ablate" => (reads::<AblateFlags>, reads_batch::<AblateFlags>),
+            "evaluate" => (reads::<EvaluateFlags>, reads_batch::<EvaluateFlags>),
             other => panic!("{other} takes batch files and has no reader in this test"),
         }
     }
 
-    /// Whether a schema of the forms above takes a value.
-    fn takes(schema: &Value, value: &Value) -> bool {
+    /// Whether a schema of the forms above, which is part of `root`, takes a value.
+    fn takes(root: &Value, schema: &Value, value: &Value) -> bool {
+        if let Some(place) = schema["$ref"].as_str() {
+            let form = root.pointer(place.trim_start_matches('#'));
+            return takes(root, form.expect("there is such a place"), value);
+        }
         if let Some(forms) = schema["anyOf"].as_array() {
-            return forms.iter().any(|form| takes(form, value));
+            return forms.iter().any(|form| takes(root, form, value));
         }
         if let Some(names) = schema["enum"].as_array() {
             return names.contains(value);
@@ -139,9 +145,19 @@ mod tests {
             Some("boolean") => value.is_boolean(),
             Some("integer") => value.is_i64(),
             Some("number") => value.is_number(),
-            Some("array") => value
-                .as_array()
-                .is_some_and(|items| items.iter().all(|item| takes(&schema["items"], item))),
+            Some("array") => value.as_array().is_some_and(|items| {
+                items.len() as u64 >= schema["minItems"].as_u64().unwrap_or(0)
+                    && items.iter().all(|item| takes(root, &schema["items"], item))
+            }),
+            Some("object") => value.as_object().is_some_and(|object| {
+                let required = schema["required"].as_array().into_iter().flatten();
+                let mut required = required.filter_map(Value::as_str);
+                let is_known = |(key, value): (&String, &Value)| match &schema["properties"][key] {
+                    Value::Null => schema["additionalProperties"] != false,
+                    form => takes(root, form, value),
+                };
+                required.all(|key| object.contains_key(key)) && object.iter().all(is_known)
+            }),
             // The values below are such that a pattern is a list of names, or digits between commas.
             Some("string") => match (value.as_str(), schema["pattern"].as_str()) {
                 (None, _) => false,
@@ -163,11 +179,8 @@ mod tests {
             let properties = schema["$defs"]["job"]["properties"]
                 .as_object()
                 .expect("keys");
-            let read = reader(&command);
+            let (read, _) = reader(&command);
             for (key, form) in properties {
-                if form.get("$ref").is_some() {
-                    continue;
-                }
                 keys += 1;
                 let mut values = vec![
                     json!(null),
@@ -185,7 +198,7 @@ mod tests {
                 values.extend(names.into_iter().flatten().cloned());
                 for value in values {
                     assert_eq!(
-                        takes(form, &value),
+                        takes(&schema, form, &value),
                         read(key, &value),
                         "{command}: {key}: {value} by {form}"
                     );
@@ -193,6 +206,39 @@ mod tests {
             }
         }
         assert!(keys > 150, "found only {keys} keys");
+    }
+
+    #[test]
+    fn a_schema_takes_the_batch_files_that_the_program_reads_and_no_others() {
+        let mut taken = 0;
+        for command in commands() {
+            let schema = schema(&command).expect("it takes batch files");
+            let (_, read) = reader(&command);
+            let mut files = vec![
+                json!([]),
+                json!({}),
+                json!({"jobs": []}),
+                json!({"jobs": [3]}),
+                json!({"jobs": {}}),
+                json!({"defaults": [], "jobs": [{}]}),
+                json!({"jobs": [{}], "more": 1}),
+            ];
+            let keys = batch_keys(&command).into_iter();
+            let mut names: Vec<String> = keys
+                .flat_map(|(key, aliases)| aliases.into_iter().chain([key]))
+                .collect();
+            names.extend(["quiet", "no_such_key"].map(str::to_owned));
+            for name in names {
+                files.push(json!({"jobs": [{(&name): null}]}));
+                files.push(json!({"defaults": {(&name): null}, "jobs": [{}]}));
+            }
+            for file in files {
+                let is_taken = takes(&schema, &schema, &file);
+                assert_eq!(is_taken, read(&command, &file), "{command}: {file}");
+                taken += usize::from(is_taken);
+            }
+        }
+        assert!(taken > 300, "took only {taken} files");
     }
 
     #[test]

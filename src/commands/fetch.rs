@@ -14,8 +14,6 @@ use crate::config::Planned;
 use crate::error::usage;
 use crate::io::hub::human_size;
 use crate::io::model_files::{ModelFiles, NeededFile, TOY};
-use crate::sdxl::Pipeline;
-use crate::sdxl::prompt::Tokenizers;
 use parts::{Finder, Part, wanted};
 
 /// Fetches what the flags name, one repository after the other.
@@ -36,17 +34,20 @@ pub fn run(flags: &FetchFlags) -> Result<()> {
             flags.models.len()
         )));
     }
-    let wanted = wanted(flags);
+    if flags.ip_adapter.is_none() && flags.is_typed("image_encoder") {
+        return Err(usage("--image-encoder does nothing without --ip-adapter"));
+    }
+    let finder = Finder {
+        flags,
+        quiet: session.reporter.is_quiet(),
+    };
+    let wanted = wanted(flags, finder.adapted()?);
     let several = wanted.len() > 1;
     let planned = wanted.into_iter().map(|wanted| Planned {
         place: several.then(|| wanted.title()),
         job: Ok(wanted),
     });
     let planned = planned.collect();
-    let finder = Finder {
-        flags,
-        quiet: session.reporter.is_quiet(),
-    };
     let prepare = |_: &Session, wanted| {
         Ok(Fetching {
             parts: finder.find(&wanted)?,
@@ -178,7 +179,11 @@ fn tell_of_local(session: &Session, files: &ModelFiles) {
     session.reporter.note(&match name {
         TOY => format!("{name} is inside this program: there is nothing to fetch"),
         _ if files.single_file().is_some() => {
-            format!("{name} is a file on this machine: of it only CLIP's vocabulary may have to be fetched")
+            let vocabulary = match files.vocabulary_repository() {
+                Some(repository) => format!("CLIP's vocabulary is taken from {repository}"),
+                None => "CLIP's vocabulary lies beside it: there is nothing to fetch".to_owned(),
+            };
+            format!("{name} is a file on this machine, and {vocabulary}")
         }
         _ => format!("{name} is a folder on this machine: there is nothing to fetch"),
     });
@@ -188,9 +193,6 @@ fn execute(session: &Session, fetching: Fetching) -> Result<()> {
     for part in &fetching.parts {
         let Some(repository) = part.files.repository() else {
             tell_of_local(session, &part.files);
-            if part.files.single_file().is_some() {
-                Tokenizers::load(&part.files, Pipeline::of(&part.files)?)?;
-            }
             continue;
         };
         let mut fetched = 0;

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::manifest::{Manifest, is_below, take_num_images};
-use super::sample::save_sheets_of;
+use super::sample::{COMPARISON, GRID, PLAIN, save_sheets_of};
 use super::session::Session;
 use crate::cli::MergeFlags;
 use crate::config::shard::Shard;
@@ -22,7 +22,9 @@ use crate::io::atomic::write_bytes_atomically;
 pub fn run(flags: &MergeFlags) -> Result<()> {
     let session = Session::start("merge", &flags.run())?;
     for folder in flags.folders.iter().filter(|folder| folder.is_dir()) {
-        remove_merged(folder)?;
+        if !session.dry_run {
+            remove_merged(folder)?;
+        }
     }
     let parts: Vec<Vec<PathBuf>> = flags
         .folders
@@ -36,18 +38,20 @@ pub fn run(flags: &MergeFlags) -> Result<()> {
     Ok(())
 }
 
-/// The manifests of all parts of a folder; none where they are merged already.
+/// The manifests of all parts of a folder, without those that are merged already.
 fn parts(folder: &Path) -> Result<Vec<PathBuf>> {
     let shown = folder.display();
     if !folder.is_dir() {
         return Err(usage(format!("there is no folder {shown}")));
     }
     let entries = fs::read_dir(folder).with_context(|| format!("reading {shown}"))?;
+    // A dry run has not removed these.
+    let merged = merged(folder)?;
     let mut found: BTreeMap<usize, BTreeMap<usize, PathBuf>> = BTreeMap::new();
     for entry in entries {
         let path = entry.with_context(|| format!("reading {shown}"))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if let Some((index, count)) = Shard::of_manifest(&name) {
+        if let (Some((index, count)), false) = (Shard::of_manifest(&name), merged.contains(&path)) {
             found.entry(count).or_default().insert(index, path);
         }
     }
@@ -118,6 +122,17 @@ fn merge(session: &Session, folder: &Path, parts: &[PathBuf]) -> Result<()> {
             manifest.add(row);
         }
     }
+    let pictures = manifest.rows().count();
+    let lists: Vec<&str> = merged.keys().map(String::as_str).collect();
+    session.reporter.detail(&format!(
+        "{}: {pictures} pictures from {}",
+        folder.display(),
+        lists.join(", ")
+    ));
+    if session.dry_run {
+        session.list_planned(&planned(folder, &manifest));
+        return Ok(());
+    }
     manifest.write()?;
     session.wrote(manifest.path(), "manifest", Value::Null);
     save_sheets_of(session, folder, &manifest, num_images)?;
@@ -125,26 +140,47 @@ fn merge(session: &Session, folder: &Path, parts: &[PathBuf]) -> Result<()> {
     remove_merged(folder)
 }
 
+/// The files that a merge would write.
+fn planned(folder: &Path, manifest: &Manifest) -> Vec<PathBuf> {
+    let is_plain = |row: &Value| row["path"].as_str().is_some_and(|p| p.starts_with(PLAIN));
+    let mut files = vec![manifest.path().to_owned(), folder.join(GRID)];
+    if manifest.rows().any(is_plain) {
+        files.push(folder.join(COMPARISON));
+    }
+    files
+}
+
 /// The lists that are merged and to be removed, each with its CRC-32: a merge that is killed between two of them goes on
 /// with the next.
 const MERGED: &str = ".merged.json";
 
-/// Removes the lists that a merge has taken in, but for those that were written anew since.
-fn remove_merged(folder: &Path) -> Result<()> {
+/// The lists that a merge has taken in, but for those that were written anew since.
+fn merged(folder: &Path) -> Result<Vec<PathBuf>> {
     let path = folder.join(MERGED);
     let Ok(text) = fs::read_to_string(&path) else {
-        return Ok(());
+        return Ok(Vec::new());
     };
-    let merged: BTreeMap<String, String> =
+    let sums: BTreeMap<String, String> =
         serde_json::from_str(&text).with_context(|| format!("reading {}", path.display()))?;
-    for (name, sum) in merged {
-        let part = folder.join(&name);
+    let parts = sums.into_iter().filter_map(|(name, sum)| {
+        Shard::of_manifest(&name)?;
+        let part = folder.join(name);
         let is_merged = fs::read(&part).is_ok_and(|bytes| checksum(&bytes) == sum);
-        if is_merged && Shard::of_manifest(&name).is_some() {
-            fs::remove_file(&part).with_context(|| format!("removing {}", part.display()))?;
-        }
+        is_merged.then_some(part)
+    });
+    Ok(parts.collect())
+}
+
+/// Removes the lists that a merge has taken in.
+fn remove_merged(folder: &Path) -> Result<()> {
+    for part in merged(folder)? {
+        fs::remove_file(&part).with_context(|| format!("removing {}", part.display()))?;
     }
-    fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))
+    let path = folder.join(MERGED);
+    match path.is_file() {
+        true => fs::remove_file(&path).with_context(|| format!("removing {}", path.display())),
+        false => Ok(()),
+    }
 }
 
 fn checksum(bytes: &[u8]) -> String {

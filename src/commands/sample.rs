@@ -34,13 +34,13 @@ use series::Picture;
 pub(super) use stage::Stage;
 
 /// The contact sheet.
-const GRID: &str = "grid.png";
+pub(super) const GRID: &str = "grid.png";
 
 /// The sheet of `--compare`.
-const COMPARISON: &str = "comparison.png";
+pub(super) const COMPARISON: &str = "comparison.png";
 
 /// Before the names of its plain pictures.
-const PLAIN: &str = "plain/";
+pub(super) const PLAIN: &str = "plain/";
 
 /// Does the jobs of `sample`.
 ///

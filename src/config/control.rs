@@ -187,7 +187,7 @@ fn net(text: &str, image: &Path, preprocess: Preprocess) -> Result<ControlNetJob
 }
 
 /// `name:0.5` is a name and a scale, unless there is a folder of that whole name.
-fn name_and_scale(text: &str) -> (&str, f64) {
+pub fn name_and_scale(text: &str) -> (&str, f64) {
     if Path::new(text).is_dir() {
         return (text, 1.0);
     }

@@ -19,13 +19,26 @@ pub struct Planned<J> {
     pub place: Option<String>,
 }
 
-/// Keys of which one replaces the other: naming one in a higher layer silences the lower layers'.
-const ALTERNATIVES: [[&str; 2]; 5] = [
+/// Keys of which one replaces the other: naming one in a higher layer silences the lower layers'. The environment is
+/// such a layer below what is typed, see [`super::environment`].
+const ALTERNATIVES: [[&str; 2]; 6] = [
     ["prompt", "prompts_file"],
     ["target", "target_image"],
     ["micro_batch", "batch_size"],
     ["lambda_1", "without_aux"],
     ["lambda_2", "without_aver"],
+    ["compare", "no_actor"],
+];
+
+/// The same of flags that are no batch keys: those of a run, and those of `fetch`. Two that are typed together are
+/// refused.
+pub(super) const EXCLUSIVE: [[&str; 2]; 6] = [
+    ["quiet", "verbose"],
+    ["file", "variant"],
+    ["file", "vae"],
+    ["file", "controlnet"],
+    ["file", "ip_adapter"],
+    ["file", "image_encoder"],
 ];
 
 /// Keys that count only while another is on: switching that off in a higher layer silences the lower
@@ -33,7 +46,7 @@ const ALTERNATIVES: [[&str; 2]; 5] = [
 const DEPENDENTS: [(&str, &str); 1] = [("vae_tiling", "vae_tile_size")];
 
 /// Every job of a run: of the batch file where there is one, else of the flags alone, each
-/// checked by `check`. The flags already hold what the environment gives.
+/// checked by `check`. The flags already hold what the environment gives, see [`super::command_line`].
 ///
 /// # Errors
 /// When the batch file can not be used. A job whose values are wrong is no error here: the others
@@ -105,24 +118,28 @@ pub fn read<F: DeserializeOwned>(settings: Settings) -> Result<F> {
 pub fn layered(layers: &[&Settings]) -> Settings {
     let mut merged = Settings::new();
     for layer in layers {
-        // A flag that is switched off names nothing.
-        let is_named = |key: &&str| merged.get(*key).is_some_and(|value| *value != false);
-        let is_off = |key: &str| merged.get(key).is_some_and(|value| *value == false);
-        let dependents = DEPENDENTS.iter().filter(|(key, _)| is_off(key));
-        let hidden: Vec<&str> = ALTERNATIVES
-            .iter()
-            .filter(|keys| keys.iter().any(is_named))
-            .flatten()
-            .copied()
-            .chain(dependents.map(|(_, dependent)| *dependent))
-            .collect();
+        let silent = silenced(|key| merged.get(key).map(|value| *value != false));
         for (key, value) in *layer {
-            if !merged.contains_key(key) && !hidden.contains(&key.as_str()) {
+            if !merged.contains_key(key) && !silent.contains(&key.as_str()) {
                 merged.insert(key.clone(), value.clone());
             }
         }
     }
     merged
+}
+
+/// The keys that lower layers set in vain. `is_on` tells of a key that the higher ones name whether it is anything but
+/// switched off.
+pub(super) fn silenced(is_on: impl Fn(&str) -> Option<bool>) -> Vec<&'static str> {
+    // A flag that is switched off names nothing.
+    let is_named = |key: &&str| is_on(key) == Some(true);
+    let replaced = ALTERNATIVES.iter().chain(&EXCLUSIVE);
+    let replaced = replaced.filter(|keys| keys.iter().any(is_named));
+    let dependents = DEPENDENTS
+        .iter()
+        .filter(|(key, _)| is_on(key) == Some(false));
+    let dependents = dependents.map(|(_, dependent)| *dependent);
+    replaced.flatten().copied().chain(dependents).collect()
 }
 
 #[cfg(test)]

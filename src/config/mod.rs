@@ -1,7 +1,7 @@
 //! From flags and batch files to jobs that can not be wrong.
 //!
-//! [`batch`] reads a batch file and refuses what it does not know; [`layers`] puts flags,
-//! environment, job and defaults on top of each other; then each command's flags are checked
+//! [`batch`] reads a batch file and refuses what it does not know; [`environment`] puts what is typed over the
+//! environment, and [`layers`] both over job and defaults; then each command's flags are checked
 //! once, by `check` of [`GenerateBaseJob`], [`TuneJob`], [`SampleJob`], [`StoryJob`], [`SweepJob`],
 //! [`AblateJob`] and [`EvaluateJob`], which also fill in the defaults. What depends on the model or on an actor is
 //! checked later, where those are known.
@@ -12,6 +12,7 @@ mod check;
 mod consistory;
 pub mod control;
 pub mod drawing;
+pub mod environment;
 pub mod evaluate;
 pub mod gallery;
 pub mod generate_base;
@@ -31,6 +32,7 @@ pub mod tune;
 pub use ablate::AblateJob;
 pub use control::ControlJob;
 pub use drawing::DrawingJob;
+pub use environment::command_line;
 pub use evaluate::EvaluateJob;
 pub use gallery::GalleryJob;
 pub use generate_base::GenerateBaseJob;

@@ -156,6 +156,14 @@ impl ModelFiles {
         }
     }
 
+    /// Of a checkpoint in one file: the repository that CLIP's vocabulary is taken from, unless it lies beside the file.
+    pub fn vocabulary_repository(&self) -> Option<&'static str> {
+        match &self.source {
+            Source::Single(file) => file.vocabulary_repository(),
+            Source::Toy | Source::Folder(_) | Source::Hub(_) => None,
+        }
+    }
+
     /// The content of a text file, such as `unet/config.json`.
     ///
     /// # Errors

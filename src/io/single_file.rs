@@ -210,6 +210,12 @@ impl SingleFile {
         &self.path
     }
 
+    /// The repository that CLIP's vocabulary is taken from; `None` where it lies beside the file.
+    pub(super) fn vocabulary_repository(&self) -> Option<&'static str> {
+        let repository = self.contents.family.repository();
+        self.settings.is_some().then_some(repository)
+    }
+
     /// The small files, those of the tokenizers left out.
     pub(super) fn names(&self) -> Vec<String> {
         let texts = self.contents.texts.keys();

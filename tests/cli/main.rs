@@ -10,6 +10,7 @@ mod control;
 mod control_elsewhere;
 mod crops;
 mod distances;
+mod environment;
 mod evaluate;
 mod experiments;
 mod gallery;

@@ -9,11 +9,11 @@ use super::server::{COMMIT, FakeHub, Fault, GOOD_TOKEN};
 use super::*;
 
 const MODEL: &str = "org/small";
-const UNET: &str = "unet/diffusion_pytorch_model.safetensors";
+pub const UNET: &str = "unet/diffusion_pytorch_model.safetensors";
 const FETCH: &str = "fetch org/small";
 
 /// A hub with the toy as a repository that has a card, a licence, and files that nothing reads.
-fn hub() -> FakeHub {
+pub fn hub() -> FakeHub {
     let hub = FakeHub::start();
     let mut files: Vec<(&str, Vec<u8>)> = toy::names()
         .filter(|name| !name.starts_with("clip/") && !name.starts_with("ip_adapter/"))
@@ -35,11 +35,12 @@ fn hub() -> FakeHub {
     hub
 }
 
-fn oneactor(hub: &FakeHub, scratch: &Scratch, line: &str) -> Output {
-    run(hub, scratch, line, None)
+pub fn oneactor(hub: &FakeHub, scratch: &Scratch, line: &str) -> Output {
+    run(hub, scratch, line, &[])
 }
 
-fn run(hub: &FakeHub, scratch: &Scratch, line: &str, token: Option<&str>) -> Output {
+/// The program with these variables besides.
+pub fn run(hub: &FakeHub, scratch: &Scratch, line: &str, variables: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_oneactor"));
     command
         .args(line.split(' '))
@@ -49,21 +50,21 @@ fn run(hub: &FakeHub, scratch: &Scratch, line: &str, token: Option<&str>) -> Out
         .env("HF_HOME", scratch.path().join("home"))
         .env("HF_ENDPOINT", &hub.endpoint)
         .env("OMP_NUM_THREADS", "1");
-    command.envs(token.map(|token| ("HF_TOKEN", token)));
+    command.envs(variables.iter().copied());
     command.output().unwrap()
 }
 
-fn told(output: &Output) -> String {
+pub fn told(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 #[track_caller]
-fn exits_with(output: Output, code: i32) -> Output {
+pub fn exits_with(output: Output, code: i32) -> Output {
     assert_eq!(output.status.code(), Some(code), "{}", told(&output));
     output
 }
 
-fn lines(output: &Output) -> Vec<String> {
+pub fn lines(output: &Output) -> Vec<String> {
     let text = String::from_utf8_lossy(&output.stdout);
     text.lines().map(str::to_owned).collect()
 }
@@ -229,8 +230,9 @@ fn what_can_not_be_fetched_is_said_and_the_other_models_are_fetched() {
         &told(&gated),
         &["gated", "accept its licence at", "HF_TOKEN"],
     );
-    exits_with(run(&hub, &fresh, FETCH, Some(GOOD_TOKEN)), 0);
-    let output = run(&hub, &fresh, FETCH, Some(GOOD_TOKEN));
+    let token = [("HF_TOKEN", GOOD_TOKEN)];
+    exits_with(run(&hub, &fresh, FETCH, &token), 0);
+    let output = run(&hub, &fresh, FETCH, &token);
     assert!(!told(&output).contains(GOOD_TOKEN));
 }
 
@@ -262,7 +264,7 @@ fn of_what_is_on_this_machine_there_is_nothing_to_fetch() {
 }
 
 /// A hub with what other flags name, each file's weights being its own name.
-fn others(hub: &FakeHub) {
+pub fn others(hub: &FakeHub) {
     let control = r#"{"_class_name": "ControlNetModel", "in_channels": 4, "block_out_channels": [32], "layers_per_block": 1, "attention_head_dim": 8, "down_block_types": ["DownBlock2D"], "cross_attention_dim": 8}"#;
     hub.add(
         "org/control",

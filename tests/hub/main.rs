@@ -10,6 +10,7 @@ mod cache;
 mod common;
 mod download;
 mod fetch;
+mod fetch_flags;
 mod ip_adapter;
 mod moved;
 mod outside;

@@ -3,6 +3,7 @@
 use oneactor::io::tensors::TensorFile;
 use tch::{Device, Kind, Tensor};
 
+use super::fetch::{exits_with, lines, oneactor, told};
 use super::*;
 
 /// Where diffusers takes the small files of SDXL from.
@@ -165,4 +166,48 @@ fn a_base_model_that_can_not_be_reached_is_named_with_the_way_out() {
         &said,
         &["m.safetensors", BASE, "tokenizer and tokenizer_2", "beside"],
     );
+}
+
+#[test]
+fn fetch_lists_the_vocabulary_of_a_checkpoint_in_one_file() {
+    let hub = FakeHub::start();
+    let names = [
+        "tokenizer/vocab.json",
+        "tokenizer/merges.txt",
+        "tokenizer_2/vocab.json",
+        "tokenizer_2/merges.txt",
+        "tokenizer_2/special_tokens_map.json",
+    ];
+    let files: Vec<(&str, &[u8])> = names.iter().map(|name| (*name, name.as_bytes())).collect();
+    hub.add(BASE, &files);
+    hub.change(BASE, |repository| {
+        let unread = ("unet/config.json".to_owned(), b"{}".to_vec());
+        repository.files.extend([unread]);
+    });
+    let (scratch, _) = checkpoint();
+    let listed = |line: &str| {
+        let output = exits_with(oneactor(&hub, &scratch, line), 0);
+        assert_says(
+            &told(&output),
+            &["m.safetensors is a file on this machine", BASE],
+        );
+        lines(&output)
+    };
+    let planned = listed("fetch m.safetensors --dry-run");
+    for name in names {
+        let found = planned.iter().filter(|path| path.ends_with(name)).count();
+        assert_eq!(found, 1, "{name}: {planned:?}");
+    }
+    assert_eq!(planned.len(), names.len());
+    assert_eq!(listed("fetch m.safetensors"), planned);
+    assert!(planned.iter().all(|path| Path::new(path).is_file()));
+
+    // With those files beside it nothing is wanted of the hub.
+    for folder in ["tokenizer", "tokenizer_2"] {
+        std::fs::create_dir(scratch.path().join(folder)).unwrap();
+        std::fs::write(scratch.path().join(folder).join("vocab.json"), "{}").unwrap();
+    }
+    let beside = exits_with(oneactor(&hub, &scratch, "fetch m.safetensors"), 0);
+    assert_says(&told(&beside), &["there is nothing to fetch"]);
+    assert_eq!(lines(&beside).len(), 0);
 }

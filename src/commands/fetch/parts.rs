@@ -8,13 +8,15 @@ use serde_json::Value;
 use super::super::located::find;
 use crate::baselines::ip_adapter::needed_files;
 use crate::cli::FetchFlags;
+use crate::config::control::name_and_scale;
 use crate::error::{model, usage};
-use crate::io::ip_adapter::{self, IpAdapterFiles};
+use crate::io::ip_adapter::{self, IpAdapterFiles, Layout, check_width};
 use crate::io::model_files::{ModelFiles, ModelOptions, NeededFile, Needs};
 use crate::models::encoder_folder::EncoderFolder;
 use crate::sdxl::Pipeline;
 use crate::sdxl::control::controlnet_config;
 use crate::sdxl::files::{network_files, pipeline_files, vae_files};
+use crate::tokenizer::{OPTIONAL_FILES, REQUIRED_FILES};
 
 /// What a flag names.
 pub(super) enum Wanted<'a> {
@@ -22,9 +24,12 @@ pub(super) enum Wanted<'a> {
     Files(&'a str),
     Vae(&'a str),
     ControlNet(&'a str),
-    /// The adapter for this model.
-    IpAdapter(&'a str, &'a str),
+    /// The adapter for these models.
+    IpAdapter(&'a str, Vec<Adapted<'a>>),
 }
+
+/// A model that draws, and which of the adapters in a repository is for it.
+pub(super) type Adapted<'a> = (&'a str, Layout);
 
 impl Wanted<'_> {
     pub(super) fn title(&self) -> String {
@@ -32,12 +37,13 @@ impl Wanted<'_> {
             Wanted::Model(name) | Wanted::Files(name) => (*name).to_owned(),
             Wanted::Vae(name) => format!("--vae {name}"),
             Wanted::ControlNet(name) => format!("--controlnet {name}"),
-            Wanted::IpAdapter(name, model) => format!("--ip-adapter {name} for {model}"),
+            Wanted::IpAdapter(name, _) => format!("--ip-adapter {name}"),
         }
     }
 }
 
-pub(super) fn wanted(flags: &FetchFlags) -> Vec<Wanted<'_>> {
+/// What the flags name, the adapter for the models that it is for.
+pub(super) fn wanted<'a>(flags: &'a FetchFlags, adapted: Vec<Adapted<'a>>) -> Vec<Wanted<'a>> {
     let names = || flags.models.iter().map(String::as_str);
     if !flags.file.is_empty() {
         return names().map(Wanted::Files).collect();
@@ -45,8 +51,8 @@ pub(super) fn wanted(flags: &FetchFlags) -> Vec<Wanted<'_>> {
     let mut wanted: Vec<Wanted> = names().map(Wanted::Model).collect();
     wanted.extend(flags.vae.as_deref().map(Wanted::Vae));
     wanted.extend(flags.controlnet.iter().map(|name| Wanted::ControlNet(name)));
-    if let Some(adapter) = &flags.ip_adapter {
-        wanted.extend(names().map(|model| Wanted::IpAdapter(adapter, model)));
+    if let (Some(adapter), false) = (&flags.ip_adapter, adapted.is_empty()) {
+        wanted.push(Wanted::IpAdapter(adapter, adapted));
     }
     wanted
 }
@@ -63,7 +69,58 @@ pub(super) struct Finder<'a> {
     pub(super) quiet: bool,
 }
 
-impl Finder<'_> {
+impl<'a> Finder<'a> {
+    /// The models that `--ip-adapter` is for. One that can not be found is left to tell so by itself, if another one
+    /// draws.
+    ///
+    /// # Errors
+    /// When the flag was typed and none of the models draws, or one reads texts of a width that the authors have no
+    /// adapter for, as `sample` refuses it.
+    pub(super) fn adapted(&self) -> Result<Vec<Adapted<'a>>> {
+        let (Some(adapter), true) = (&self.flags.ip_adapter, self.flags.file.is_empty()) else {
+            return Ok(Vec::new());
+        };
+        let is_typed = self.flags.is_typed("ip_adapter");
+        let (mut adapted, mut failed) = (Vec::new(), None);
+        for name in &self.flags.models {
+            match self.layout_and_width(name) {
+                Ok(None) => {}
+                Ok(Some((layout, width))) => {
+                    match check_width(Some(adapter), name, layout, width) {
+                        Ok(()) => adapted.push((name.as_str(), layout)),
+                        Err(error) if is_typed => return Err(error),
+                        Err(_) => {}
+                    }
+                }
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        match (adapted.is_empty() && is_typed, failed) {
+            (false, _) => Ok(adapted),
+            (true, Some(error)) => Err(error),
+            (true, None) => Err(usage(format!(
+                "--ip-adapter {adapter}: found {}, expected a model that draws beside it: name the one that it is for",
+                self.flags.models.join(", ")
+            ))),
+        }
+    }
+
+    /// Of a model that draws: which of the adapters in a repository is for it, and how wide the text is that it reads.
+    fn layout_and_width(&self, name: &str) -> Result<Option<(Layout, i64)>> {
+        let (variant, revision) = (self.flags.variant.as_ref(), self.flags.revision.as_ref());
+        let files = self.locate(name, variant, revision)?;
+        if kind_of(&files)? != Kind::Pipeline {
+            return Ok(None);
+        }
+        let pipeline = Pipeline::of(&files)?;
+        let layout = match pipeline {
+            Pipeline::StableDiffusionXl => ip_adapter::SDXL,
+            Pipeline::StableDiffusion => ip_adapter::STABLE_DIFFUSION,
+        };
+        let width = pipeline.unet_config(&files)?.cross_attention_dim;
+        Ok(Some((layout, width)))
+    }
+
     /// The files of what a flag names, with the licence's.
     ///
     /// # Errors
@@ -77,14 +134,20 @@ impl Finder<'_> {
                 let files = self.locate(name, None, None)?;
                 vec![Part::new(files, vae_files)?]
             }
-            Wanted::ControlNet(name) => {
+            Wanted::ControlNet(text) => {
+                // The other commands' flag has a scale behind the name.
+                let (name, _) = name_and_scale(text);
                 let files = self.locate(name, self.flags.variant.as_ref(), None)?;
                 controlnet_config(&files)?;
                 vec![Part::new(files, |files| network_files(files, ""))?]
             }
-            Wanted::IpAdapter(adapter, model) => self.ip_adapter(adapter, model)?,
+            Wanted::IpAdapter(adapter, models) => self.ip_adapter(adapter, models)?,
         };
         parts.iter_mut().try_for_each(Part::add_licence)?;
+        if let Wanted::Model(_) = wanted {
+            let vocabulary = self.vocabulary(&parts[0].files)?;
+            parts.extend(vocabulary);
+        }
         Ok(parts)
     }
 
@@ -105,6 +168,12 @@ impl Finder<'_> {
 
     fn files(&self, name: &str) -> Result<Part> {
         let files = self.locate(name, None, self.flags.revision.as_ref())?;
+        if files.repository().is_none() {
+            return Err(usage(format!(
+                "--file: found {name}, expected a repository of Hugging Face: of what is on this machine nothing is to \
+                 be fetched"
+            )));
+        }
         Part::new(files, |files| {
             let mut needs = Needs::of(files);
             for file in &self.flags.file {
@@ -140,23 +209,46 @@ impl Finder<'_> {
         })
     }
 
-    /// Adapter and image encoder for the kind of this model.
-    fn ip_adapter(&self, adapter: &str, model: &str) -> Result<Vec<Part>> {
-        let variant = self.flags.variant.as_ref();
-        let of_model = self.locate(model, variant, self.flags.revision.as_ref())?;
-        let layout = match Pipeline::of(&of_model)? {
-            Pipeline::StableDiffusionXl => ip_adapter::SDXL,
-            Pipeline::StableDiffusion => ip_adapter::STABLE_DIFFUSION,
+    /// CLIP's vocabulary for a checkpoint in one file that has none beside it.
+    fn vocabulary(&self, checkpoint: &ModelFiles) -> Result<Option<Part>> {
+        let Some(repository) = checkpoint.vocabulary_repository() else {
+            return Ok(None);
         };
+        let folders = Pipeline::of(checkpoint)?.tokenizers();
+        let needed = |files: &ModelFiles| -> Result<Vec<NeededFile>> {
+            let mut needs = Needs::of(files);
+            for folder in folders {
+                for name in REQUIRED_FILES {
+                    needs.require(&format!("{folder}/{name}"))?;
+                }
+                for name in OPTIONAL_FILES {
+                    needs.take(&format!("{folder}/{name}"))?;
+                }
+            }
+            Ok(needs.found)
+        };
+        self.locate(repository, None, None)
+            .and_then(|files| Part::new(files, needed).map(Some))
+            .with_context(|| format!("{}: CLIP's vocabulary", checkpoint.name()))
+    }
+
+    /// Adapters and image encoders for the kinds of these models, each file once.
+    fn ip_adapter(&self, adapter: &str, models: &[Adapted]) -> Result<Vec<Part>> {
+        let variant = self.flags.variant.as_ref();
         let encoder = self.flags.image_encoder.as_deref();
-        let found =
-            IpAdapterFiles::locate(Some(adapter), encoder, (model, layout), &|name: &str| {
-                self.locate(name, variant, None)
-            })?;
-        let parts = needed_files(&found)?.into_iter();
-        Ok(parts
-            .map(|(files, needed)| Part { files, needed })
-            .collect())
+        let find = |name: &str| self.locate(name, variant, None);
+        let mut parts: Vec<Part> = Vec::new();
+        for &model in models {
+            let found = IpAdapterFiles::locate(Some(adapter), encoder, model, &find)?;
+            for (files, needed) in needed_files(&found)? {
+                let is_of_it = |part: &&mut Part| part.files.name() == files.name();
+                match parts.iter_mut().find(is_of_it) {
+                    None => parts.push(Part { files, needed }),
+                    Some(part) => part.add(needed),
+                }
+            }
+        }
+        Ok(parts)
     }
 }
 
@@ -174,6 +266,15 @@ impl Part {
             needed,
             files: Rc::new(files),
         })
+    }
+
+    /// Adds those files that it does not have yet.
+    fn add(&mut self, needed: Vec<NeededFile>) {
+        for file in needed {
+            if self.needed.iter().all(|known| known.name != file.name) {
+                self.needed.push(file);
+            }
+        }
     }
 
     /// README and licence are fetched too: whoever has the model has its licence.

@@ -1,0 +1,84 @@
+//! The environment variable of each flag.
+
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, CommandFactory};
+
+use super::Cli;
+
+/// The command line with an environment variable for every flag; [`crate::config::command_line`] reads it.
+pub fn command() -> clap::Command {
+    Cli::command().mut_subcommands(|subcommand| {
+        let command = subcommand.get_name().to_owned();
+        subcommand.mut_args(|argument| {
+            let id = argument.get_id().as_str();
+            if argument.get_long().is_none() || matches!(id, "help" | "version") {
+                return argument;
+            }
+            let in_capitals = id.to_uppercase();
+            let name = match OF_ONE_COMMAND.contains(&(&command, id)) {
+                true => format!("ONEACTOR_{}_{in_capitals}", command.to_uppercase()),
+                false => format!("ONEACTOR_{in_capitals}"),
+            };
+            let argument = argument.env(name).hide_env(true);
+            match argument.get_action() {
+                // In the environment 1, yes and on are as good as true, as for the flags that take a value.
+                ArgAction::SetTrue => argument.value_parser(BoolishValueParser::new()),
+                _ => argument,
+            }
+        })
+    })
+}
+
+/// Flags that mean another thing than those of the same name elsewhere, which would be set with them: the environment
+/// has them under their command's name too. `ONEACTOR_TARGET` is the target of `tune`.
+const OF_ONE_COMMAND: [(&str, &str); 4] = [
+    ("sample", "target"),
+    ("evaluate", "target"),
+    ("sample", "save_masks"),
+    ("evaluate", "save_masks"),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::any::TypeId;
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// What a value may be: its type, and the names that it has to be among.
+    fn kind(argument: &clap::Arg) -> (String, Vec<String>) {
+        let names = argument.get_possible_values();
+        let names: Vec<String> = names.iter().map(|n| n.get_name().to_owned()).collect();
+        let parser = argument.get_value_parser().type_id();
+        match names.is_empty() || parser == TypeId::of::<bool>() {
+            true => (format!("{parser:?}"), Vec::new()),
+            false => ("one of".to_owned(), names),
+        }
+    }
+
+    #[test]
+    fn a_variable_takes_the_same_kind_of_value_in_every_command() {
+        let mut known: BTreeMap<String, (String, (String, Vec<String>))> = BTreeMap::new();
+        for subcommand in command().get_subcommands() {
+            for argument in subcommand.get_arguments() {
+                let Some(variable) = argument.get_env() else {
+                    continue;
+                };
+                let variable = variable.to_string_lossy().into_owned();
+                let (command, found) = (subcommand.get_name().to_owned(), kind(argument));
+                let entry = known.entry(variable.clone());
+                let (first, expected) = entry.or_insert((command.clone(), found.clone()));
+                let others = |a: &[String], b: &[String]| a.iter().any(|name| !b.contains(name));
+                // One command may have more names than another.
+                let is_other = expected.0 != found.0
+                    || others(&expected.1, &found.1) && others(&found.1, &expected.1);
+                assert!(
+                    !is_other,
+                    "{variable}: {expected:?} in {first}, {found:?} in {command}"
+                );
+            }
+        }
+        assert!(known.len() > 80, "found only {} variables", known.len());
+        assert!(!known.contains_key("ONEACTOR_SAVE_MASKS"));
+    }
+}

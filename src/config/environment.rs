@@ -1,0 +1,110 @@
+//! The command line over the environment: what is typed is one layer, and the variables of [`cli::command`] are the
+//! next one below.
+
+use std::ffi::OsString;
+
+use clap::builder::Resettable;
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches};
+
+use super::layers::{EXCLUSIVE, silenced};
+use crate::cli::{self, Cli, Command};
+
+/// The flags of a line of arguments, the program's name first, and below them what the environment says. A variable is
+/// left out where what it sets is replaced by a flag that is typed.
+///
+/// # Errors
+/// In clap's words, help texts among them.
+pub fn command_line(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let alone = without_environment().try_get_matches_from(&arguments)?;
+    let typed = alone.subcommand().map(|(_, flags)| flags);
+    let silent = silenced(|key| {
+        let flags = typed.filter(|flags| is_typed(flags, key))?;
+        Some(!is(flags, key, false))
+    });
+    let give_way = |argument: Arg| match silent.contains(&argument.get_id().as_str()) {
+        true => argument.env(Resettable::Reset),
+        false => argument,
+    };
+    let mut command = cli::command().mut_subcommands(|command| command.mut_args(give_way));
+    let matches = command.try_get_matches_from_mut(arguments)?;
+    if let Some((_, flags)) = matches.subcommand()
+        && is(flags, "quiet", true)
+        && is(flags, "verbose", true)
+    {
+        return Err(command.error(
+            ErrorKind::ArgumentConflict,
+            "ONEACTOR_QUIET and ONEACTOR_VERBOSE are both on, expected one of them",
+        ));
+    }
+    let mut cli = Cli::from_arg_matches(&matches)?;
+    if let (Command::Fetch(flags), Some(typed)) = (&mut cli.command, typed) {
+        let names = typed.ids().map(|id| id.as_str());
+        let names = names.filter(|name| is_typed(typed, name));
+        flags.typed = names.map(str::to_owned).collect();
+    }
+    Ok(cli)
+}
+
+/// For what is typed alone: two that exclude each other are refused there, and nothing that the environment says for all
+/// commands is.
+fn without_environment() -> clap::Command {
+    Cli::command().mut_subcommands(|subcommand| {
+        subcommand.mut_args(|argument| {
+            let of_it = EXCLUSIVE.iter().filter(|[one, _]| argument.get_id() == one);
+            let others: Vec<&str> = of_it.map(|[_, other]| *other).collect();
+            argument.conflicts_with_all(others)
+        })
+    })
+}
+
+fn is_typed(flags: &ArgMatches, key: &str) -> bool {
+    let has_it = flags.ids().any(|id| id == key);
+    has_it && flags.value_source(key) == Some(ValueSource::CommandLine)
+}
+
+/// Whether this is a flag that is on or off, and has this value.
+fn is(flags: &ArgMatches, key: &str, value: bool) -> bool {
+    matches!(flags.try_get_one::<bool>(key), Ok(Some(found)) if *found == value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Result<Cli, clap::Error> {
+        let words = line.split(' ').map(OsString::from);
+        command_line(words)
+    }
+
+    #[test]
+    fn flags_that_exclude_each_other_are_declared_where_they_are_used() {
+        without_environment().debug_assert();
+    }
+
+    #[test]
+    fn two_that_exclude_each_other_are_refused_where_both_are_typed() {
+        for line in [
+            "oneactor tune x -q -v",
+            "oneactor evaluate x --verbose --quiet",
+            "oneactor gallery x -vq",
+            "oneactor fetch a --file b --variant fp16",
+            "oneactor fetch a --image-encoder c --file b",
+        ] {
+            let error = read(line).expect_err(line);
+            assert_eq!(error.kind(), ErrorKind::ArgumentConflict, "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_is_typed_of_fetch_is_known() {
+        let cli = read("oneactor fetch a --vae b").expect("a good line");
+        let Command::Fetch(flags) = cli.command else {
+            panic!("it is another command");
+        };
+        assert!(flags.is_typed("vae") && flags.is_typed("models"));
+        assert!(!flags.is_typed("variant") && !flags.is_typed("quiet"));
+    }
+}

@@ -1,0 +1,183 @@
+//! The environment below what is typed.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::{Run, folder, folder_with_actor, names, oneactor, program, text};
+
+fn run(folder: &Path, line: &str, variables: &[(&str, &str)]) -> Run {
+    let mut command = program(folder, line.split(' '));
+    command.envs(variables.iter().copied());
+    Run::of(command.output().expect("the program starts"))
+}
+
+#[test]
+fn a_variable_gives_way_to_the_flag_that_replaces_it() {
+    let folder = folder_with_actor("environment-gives-way");
+    for (line, variable) in [
+        ("tune robot --micro-batch 1", ("ONEACTOR_BATCH_SIZE", "4")),
+        ("tune robot --batch-size 1", ("ONEACTOR_MICRO_BATCH", "4")),
+        (
+            "tune robot --target-image robot/base/00.png",
+            ("ONEACTOR_TARGET", "2"),
+        ),
+        (
+            "tune robot --target 2",
+            ("ONEACTOR_TARGET_IMAGE", "robot/base/00.png"),
+        ),
+        (
+            "tune robot --lambda-1 0.3",
+            ("ONEACTOR_WITHOUT_AUX", "true"),
+        ),
+        ("tune robot -q", ("ONEACTOR_VERBOSE", "true")),
+        ("tune robot -v", ("ONEACTOR_QUIET", "true")),
+        (
+            "tune robot --vae-tiling=false",
+            ("ONEACTOR_VAE_TILE_SIZE", "64"),
+        ),
+        (
+            "sample robot -p robot -o out --no-actor",
+            ("ONEACTOR_COMPARE", "true"),
+        ),
+    ] {
+        let line = format!("{line} --overwrite --dry-run");
+        let given = run(&folder, &line, &[variable]).exits_with(0);
+        assert_eq!(given.stdout, oneactor(&folder, &line).stdout, "{line}");
+    }
+}
+
+#[test]
+fn what_contradicts_itself_in_one_layer_is_refused() {
+    let folder = folder_with_actor("environment-contradicts");
+    for (line, variables, message) in [
+        (
+            "tune robot --micro-batch 1 --batch-size 4",
+            &[][..],
+            "found --micro-batch 1 and --batch-size 4",
+        ),
+        (
+            "tune robot",
+            &[("ONEACTOR_MICRO_BATCH", "1"), ("ONEACTOR_BATCH_SIZE", "4")],
+            "found --micro-batch 1 and --batch-size 4",
+        ),
+        // One that is switched off replaces nothing.
+        (
+            "tune robot --without-aux=false",
+            &[("ONEACTOR_LAMBDA_1", "5000")],
+            "--lambda-1: found 5000",
+        ),
+        ("tune robot -q -v", &[], "cannot be used with"),
+        (
+            "tune robot",
+            &[("ONEACTOR_QUIET", "1"), ("ONEACTOR_VERBOSE", "1")],
+            "ONEACTOR_QUIET and ONEACTOR_VERBOSE are both on",
+        ),
+    ] {
+        run(&folder, line, variables)
+            .exits_with(2)
+            .says(message)
+            .writes_nothing();
+    }
+    let off = [("ONEACTOR_QUIET", "0"), ("ONEACTOR_VERBOSE", "1")];
+    run(&folder, "tune robot --overwrite --dry-run", &off)
+        .exits_with(0)
+        .says("settings: {");
+}
+
+#[test]
+fn switches_are_read_from_the_environment_as_all_flags_are() {
+    let folder = folder_with_actor("environment-switches");
+    let tune = "tune robot --overwrite --max-steps 1";
+    let before = text(&folder.join("robot/tune.json"));
+    for value in ["1", "yes", "on", "true"] {
+        let planned = run(&folder, tune, &[("ONEACTOR_DRY_RUN", value)]).exits_with(0);
+        assert!(planned.stdout.contains("robot/actor.safetensors"));
+    }
+    assert_eq!(text(&folder.join("robot/tune.json")), before);
+    let dry = format!("{tune} --dry-run");
+    let quiet = run(&folder, &dry, &[("ONEACTOR_QUIET", "1")]).exits_with(0);
+    assert_eq!(quiet.stderr, "");
+    run(&folder, &dry, &[("ONEACTOR_VERBOSE", "1")])
+        .exits_with(0)
+        .says("settings: {");
+    run(&folder, &dry, &[("ONEACTOR_DRY_RUN", "perhaps")]).exits_with(0);
+    run(&folder, tune, &[("ONEACTOR_DRY_RUN", "perhaps")]).exits_with(2);
+    let tensors = [("ONEACTOR_TENSORS", "1")];
+    let run = run(&folder, "inspect robot/base.safetensors", &tensors).exits_with(0);
+    assert!(run.stdout.contains("F32 ["), "{}", run.stdout);
+}
+
+#[test]
+fn masks_that_are_saved_are_of_one_command() {
+    let folder = folder_with_actor("environment-masks");
+    let draw = "sample robot -p robot --steps 1 -o out";
+    let found = ("ONEACTOR_EVALUATE_SAVE_MASKS", "masks");
+    run(&folder, draw, &[found]).exits_with(0);
+    run(&folder, draw, &[("ONEACTOR_SAMPLE_SAVE_MASKS", "1")])
+        .exits_with(2)
+        .says("--save-masks: only several actors have masks");
+    let measure = "evaluate out --model toy";
+    run(&folder, measure, &[("ONEACTOR_SAMPLE_SAVE_MASKS", "1")]).exits_with(0);
+    run(&folder, measure, &[found])
+        .exits_with(2)
+        .says("--save-masks: found it without --masks sam");
+}
+
+#[test]
+fn merge_tells_what_it_would_write_and_leaves_all_as_it_is() {
+    let folder = folder_with_actor("merge-dry");
+    let draw = "sample robot -p robot --num-images 2 --steps 1 --compare -o out --shard";
+    for part in ["1/2", "2/2"] {
+        oneactor(&folder, &format!("{draw} {part}")).exits_with(0);
+    }
+    let before = names(&folder.join("out"));
+    let planned = oneactor(&folder, "merge out --dry-run --verbose")
+        .exits_with(0)
+        .says("out: 4 pictures from manifest-1-of-2.jsonl, manifest-2-of-2.jsonl");
+    assert_eq!(names(&folder.join("out")), before);
+    let merged = oneactor(&folder, "merge out").exits_with(0);
+    assert_eq!(planned.stdout, merged.stdout);
+    // As if that merge had been killed before it had removed the second list.
+    let list = "{\"path\": \"0000-0.png\"}\n";
+    let sum = format!("{:08x}", crc32fast::hash(list.as_bytes()));
+    let left = json!({"manifest-2-of-2.jsonl": sum}).to_string();
+    for (name, text) in [("manifest-2-of-2.jsonl", list), (".merged.json", &left)] {
+        fs::write(folder.join("out").join(name), text).expect("the folder is writable");
+    }
+    let before = names(&folder.join("out"));
+    oneactor(&folder, "merge out --dry-run")
+        .exits_with(0)
+        .says("nothing to merge")
+        .writes_nothing();
+    assert_eq!(names(&folder.join("out")), before);
+}
+
+/// The guide's story is drawn by who has set its first block's variables, and `story` has no flag for one of them.
+#[test]
+fn the_wizard_of_the_guide_is_tuned_as_the_others_are() {
+    let guide = text(&Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/GUIDE.md"));
+    let between = |start: &str, end: &str| {
+        let (_, rest) = guide.split_once(start).expect("it begins");
+        rest.split_once(end).expect("it ends").0.to_owned()
+    };
+    let story: Value =
+        serde_json::from_str(&between("story.json <<'END'\n", "\nEND\n")).expect("JSON");
+    let rate: f64 = between("ONEACTOR_LEARNING_RATE=", " ")
+        .parse()
+        .expect("a number");
+    let characters = story["characters"].as_object().expect("characters");
+    let described: Vec<&Value> = characters
+        .values()
+        .filter(|character| character.get("prompt").is_some())
+        .collect();
+    assert!(!described.is_empty());
+    for character in described {
+        assert_eq!(character["learning_rate"].as_f64(), Some(rate));
+    }
+    let empty = folder("guide-rate");
+    run(&empty, "story x.json --learning-rate 1", &[])
+        .exits_with(2)
+        .says("unexpected argument '--learning-rate'");
+}
