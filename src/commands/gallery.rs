@@ -3,6 +3,7 @@
 mod actors;
 mod folder;
 mod page;
+mod scope;
 
 use anyhow::Result;
 use serde_json::json;
@@ -13,36 +14,23 @@ use crate::config::GalleryJob;
 use crate::error::usage;
 use crate::io::atomic::write_bytes_atomically;
 use folder::Folder;
+use page::Page;
+use scope::Scope;
 
-/// Writes the page.
+/// Writes the page; in a dry run only reads what would be on it. What can not be read is told and left out.
 ///
 /// # Errors
-/// When the folders hold no picture of this program, one can not be read, or the page not be written.
+/// When the folders hold no picture of this program that can be read, or the page can not be written.
 pub fn run(flags: &GalleryFlags) -> Result<()> {
     let session = Session::start("gallery", &flags.run())?;
     let job = GalleryJob::check(flags)?;
-    let mut folders = Vec::new();
-    for path in &job.folders {
-        let before = folders.len();
-        for found in folder::below(path)? {
-            // One may be named twice, or lie below another that is named.
-            if folders.iter().all(|other: &Folder| !other.is_at(&found)) {
-                folders.extend(Folder::read(&found)?);
-            }
-        }
-        if folders.len() == before && job.folders.len() == 1 {
-            return Err(usage(format!(
-                "{} holds no picture of this program: expected manifest.jsonl or base.json in it or in a folder below it",
-                path.display()
-            )));
-        }
-    }
+    let scope = Scope::of(&job.folders, &session.reporter);
+    let folders = read_folders(&job, &scope);
     if folders.is_empty() {
-        return Err(usage(
-            "the folders hold no picture of this program: expected manifest.jsonl or base.json in them or below them",
-        ));
+        return Err(no_picture(&job));
     }
     for folder in &folders {
+        session.reporter.detail(&folder.path.display().to_string());
         for note in &folder.notes {
             session
                 .reporter
@@ -51,13 +39,50 @@ pub fn run(flags: &GalleryFlags) -> Result<()> {
     }
     let pictures: usize = folders.iter().map(|folder| folder.pictures.len()).sum();
     session.reporter.start("reading pictures", pictures);
-    let html = page::html(&folders, &mut || {
+    let Page { html, pictures } = page::write(&folders, &scope, &mut || {
         session.reporter.advance("");
         session.signals.check()
     })?;
     session.reporter.finish();
-    write_bytes_atomically(&job.page, html.as_bytes())?;
+    if pictures == 0 {
+        return Err(no_picture(&job));
+    }
     let facts = json!({"pictures": pictures, "bytes": html.len()});
+    if session.dry_run {
+        session
+            .reporter
+            .note(&format!("{pictures} pictures would be on the page"));
+        session.list(&job.page, "page", "planned", facts);
+        return Ok(());
+    }
+    write_bytes_atomically(&job.page, html.as_bytes())?;
     session.wrote(&job.page, "page", facts);
     Ok(())
+}
+
+/// The folders with pictures, each once.
+fn read_folders(job: &GalleryJob, scope: &Scope) -> Vec<Folder> {
+    let mut folders = Vec::new();
+    for path in &job.folders {
+        for found in folder::below(path, scope) {
+            // One may be named twice, or lie below another that is named.
+            if folders.iter().all(|other: &Folder| !other.is_at(&found)) {
+                folders.extend(Folder::read(&found, scope));
+            }
+        }
+    }
+    folders
+}
+
+fn no_picture(job: &GalleryJob) -> anyhow::Error {
+    let (what, place) = match &job.folders[..] {
+        [only] => (
+            format!("{} holds", only.display()),
+            "in it or in a folder below it",
+        ),
+        _ => ("the folders hold".to_owned(), "in them or below them"),
+    };
+    usage(format!(
+        "{what} no picture of this program: expected manifest.jsonl or base.json {place}, and pictures that can be read"
+    ))
 }

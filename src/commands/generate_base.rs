@@ -1,6 +1,7 @@
 //! `generate-base`: N base images of a subject by the plain model.
 
 mod outlook;
+mod painter;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,14 +12,10 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::control::LocatedControl;
-use super::draw::{Brush, draw, prompt_pair};
+use super::draw::prompt_pair;
 use super::located::{LocatedModel, ResolvedDrawing};
 use super::order::Loads;
-use super::picture::{
-    changed_sources, differences, drawing_settings, picture_facts, picture_settings,
-    save_contact_sheet, save_picture, to_rgb,
-};
-use super::preview::Preview;
+use super::picture::{changed_sources, differences, drawing_settings, save_contact_sheet};
 use super::session::Session;
 use super::{Prepared, create_folder, work_off};
 use crate::cli::{CommandLine, GenerateBaseFlags};
@@ -27,10 +24,9 @@ use crate::config::model::DEFAULT_MODEL;
 use crate::config::{GenerateBaseJob, plan};
 use crate::error::usage;
 use crate::io::atomic::{remove_leftovers, write_bytes_atomically};
-use crate::oneactor::base_set::{BaseFacts, BaseSet};
-use crate::sdxl::control::Control;
-use crate::sdxl::denoise::PlainGuidance;
-use crate::sdxl::{Backbone, Conditioning};
+use crate::oneactor::base_set::BaseSet;
+use crate::sdxl::Backbone;
+use painter::Painter;
 
 /// Does the jobs of `generate-base`.
 ///
@@ -85,6 +81,20 @@ impl BaseJob {
             .flat_map(LocatedControl::names)
             .collect()
     }
+
+    /// What finished parts follow from, as it stands beside them.
+    fn parts_settings(&self) -> Result<String> {
+        let mut settings = self.settings.clone();
+        settings.extend(self.sources.clone());
+        Ok(serde_json::to_string(&settings)?)
+    }
+
+    /// Whether parts of an earlier run with the same settings are kept.
+    fn keeps_parts(&self, layout: &Layout, settings: &str) -> bool {
+        let there = fs::read_to_string(layout.parts_config());
+        let is_same = there.is_ok_and(|there| there == settings);
+        is_same && !(self.job.drawing.overwrite && layout.config().is_file())
+    }
 }
 
 /// The files of a base folder.
@@ -118,6 +128,11 @@ impl Layout<'_> {
     }
     fn parts_config(&self) -> PathBuf {
         self.parts().join("settings.json")
+    }
+    /// Those of so many images that are not drawn yet.
+    fn missing(&self, num_images: usize) -> Vec<usize> {
+        let is_there = |&index: &usize| self.part(index).is_file() && self.image(index).is_file();
+        (0..num_images).filter(|index| !is_there(index)).collect()
     }
 }
 
@@ -264,9 +279,7 @@ pub(super) fn execute(session: &Session, prepared: BaseJob) -> Result<()> {
     remove_leftovers(&layout.images());
     start_parts(&layout, &prepared)?;
 
-    let missing: Vec<usize> = (0..job.num_images)
-        .filter(|&index| !(layout.part(index).is_file() && layout.image(index).is_file()))
-        .collect();
+    let missing = layout.missing(job.num_images);
     if missing.len() < job.num_images {
         let done = job.num_images - missing.len();
         session.reporter.note(&format!(
@@ -274,52 +287,41 @@ pub(super) fn execute(session: &Session, prepared: BaseJob) -> Result<()> {
             job.num_images
         ));
     }
-    let preview = Preview::begin(
-        &backbone,
-        &job.drawing,
-        prepared.drawing,
-        (layout.preview(), missing.len()),
-    );
-    session
-        .reporter
-        .start("drawing base images", missing.len() * job.drawing.steps);
-    for indices in missing.chunks(job.drawing.batch_size) {
-        painter.draw(session, &layout, indices, preview.as_ref())?;
-    }
-    drop(preview);
-    session.reporter.finish();
-
-    let parts: Vec<BaseSet> = (0..job.num_images)
-        .map(|index| BaseSet::read(&layout.part(index)))
-        .collect::<Result<_>>()?;
-    let base = BaseSet::cat(&parts)?;
-    write_bytes_atomically(&layout.tensors(), &base.to_bytes()?)?;
-    session.wrote(&layout.tensors(), "base set", Value::Null);
-    let images: Vec<PathBuf> = (0..job.num_images)
-        .map(|index| layout.image(index))
-        .collect();
-    save_contact_sheet(&layout.grid(), &images, None)?;
-    session.wrote(&layout.grid(), "grid", Value::Null);
-    let seconds = started.elapsed().as_secs_f64();
-    save_config(session, &prepared, &backbone, seconds)?;
+    painter.draw_all(session, &layout, &missing)?;
+    save_set(session, &layout, job.num_images)?;
+    let cost = Cost {
+        images_drawn: missing.len(),
+        seconds: started.elapsed().as_secs_f64(),
+    };
+    save_config(session, &prepared, &backbone, &cost)?;
     session.wrote(&layout.config(), "config", Value::Null);
     fs::remove_dir_all(layout.parts()).context("removing the folder of finished parts")?;
     Ok(())
 }
 
+/// Joins the parts to the base set, and the images to the numbered sheet.
+fn save_set(session: &Session, layout: &Layout, num_images: usize) -> Result<()> {
+    let parts: Vec<BaseSet> = (0..num_images)
+        .map(|index| BaseSet::read(&layout.part(index)))
+        .collect::<Result<_>>()?;
+    let base = BaseSet::cat(&parts)?;
+    write_bytes_atomically(&layout.tensors(), &base.to_bytes()?)?;
+    session.wrote(&layout.tensors(), "base set", Value::Null);
+    let images: Vec<PathBuf> = (0..num_images).map(|index| layout.image(index)).collect();
+    save_contact_sheet(&layout.grid(), &images, None)?;
+    session.wrote(&layout.grid(), "grid", Value::Null);
+    Ok(())
+}
+
 /// Makes the folder of parts ready: parts of an earlier run with the same settings are kept.
 fn start_parts(layout: &Layout, prepared: &BaseJob) -> Result<()> {
-    let job = &prepared.job;
-    let mut settings = prepared.settings.clone();
-    settings.extend(prepared.sources.clone());
-    let text = serde_json::to_string(&settings)?;
-    let is_same = fs::read_to_string(layout.parts_config()).is_ok_and(|there| there == text);
-    if !is_same || (job.drawing.overwrite && layout.config().is_file()) {
+    let text = prepared.parts_settings()?;
+    if !prepared.keeps_parts(layout, &text) {
         // Parts are drawn anew, and until that is done the old base set is no longer whole.
         let _ = fs::remove_dir_all(layout.parts());
         create_folder(&layout.parts())?;
         let _ = fs::remove_file(layout.config());
-        remove_images_from(layout, job.num_images);
+        remove_images_from(layout, prepared.job.num_images);
         write_bytes_atomically(&layout.parts_config(), text.as_bytes())?;
     }
     Ok(())
@@ -333,98 +335,10 @@ fn remove_images_from(layout: &Layout, first: usize) {
     }
 }
 
-/// Draws base images with a loaded model.
-struct Painter<'a> {
-    backbone: &'a Backbone,
-    prepared: &'a BaseJob,
-    guidance: PlainGuidance,
-    control: Option<Control>,
-}
-
-impl<'a> Painter<'a> {
-    fn new(session: &Session, backbone: &'a Rc<Backbone>, prepared: &'a BaseJob) -> Result<Self> {
-        let ResolvedDrawing { width, height, .. } = prepared.drawing;
-        let drawing = &prepared.job.drawing;
-        let (text, words) = (&prepared.job.prompt, &prepared.job.subjects);
-        let pair = prompt_pair(drawing, &backbone.tokenizers, text, words)?;
-        let prompt: Conditioning = backbone.encode_tokens(&pair.prompt, height, width);
-        let negative = pair.encode_negative(backbone, height, width);
-        Ok(Self {
-            guidance: PlainGuidance::new(&negative, &prompt, drawing.guidance_scale),
-            control: prepared
-                .control
-                .as_ref()
-                .map(|control| control.load(session, backbone))
-                .transpose()?,
-            backbone,
-            prepared,
-        })
-    }
-
-    /// Draws the images `indices` at once and writes each with its part.
-    fn draw(
-        &self,
-        session: &Session,
-        layout: &Layout,
-        indices: &[usize],
-        preview: Option<&Preview>,
-    ) -> Result<()> {
-        let (backbone, job) = (self.backbone, &self.prepared.job);
-        let drawing = &job.drawing;
-        let seeds: Vec<i64> = indices
-            .iter()
-            .map(|&index| drawing.seed + index as i64)
-            .collect();
-        let labels: Vec<String> = indices.iter().map(usize::to_string).collect();
-        let (denoised, pictures) = draw(
-            session,
-            backbone,
-            self.prepared.drawing,
-            drawing.steps,
-            &seeds,
-            &Brush {
-                guidance: &self.guidance,
-                control: self.control.as_ref(),
-                preview: preview.map(|preview| (preview, &labels[..])),
-            },
-        )?;
-        for (row, (&index, &seed)) in indices.iter().zip(&seeds).enumerate() {
-            let part = BaseSet {
-                facts: self.facts()?,
-                latents: denoised.latents.narrow(0, row as i64, 1),
-                encoder_features: denoised.encoder_features.narrow(0, row as i64, 1),
-                seeds: vec![seed],
-            };
-            write_bytes_atomically(&layout.part(index), &part.to_bytes()?)?;
-            self.save(&layout.image(index), &to_rgb(&pictures, row)?, seed)?;
-            session.wrote(&layout.image(index), "image", json!({"seed": seed}));
-        }
-        Ok(())
-    }
-
-    fn save(&self, path: &Path, picture: &image::RgbImage, seed: i64) -> Result<()> {
-        let job = &self.prepared.job;
-        let settings = drawing_settings(&job.drawing, self.prepared.drawing, &self.prepared.model);
-        let mut settings = picture_settings(&settings, &job.prompt, seed);
-        let control = self.prepared.control.as_ref();
-        settings.extend(control.map(LocatedControl::settings).unwrap_or_default());
-        settings.insert("no_actor".to_owned(), json!(true));
-        let mut facts = picture_facts(&self.backbone.facts, &job.subjects);
-        facts.extend(self.prepared.sources.clone());
-        save_picture(path, picture, &settings, &facts)
-    }
-
-    fn facts(&self) -> Result<BaseFacts> {
-        let job = &self.prepared.job;
-        Ok(BaseFacts {
-            // `sample` takes the phrase of the subject from it, with weights or without.
-            prompt: job.drawing.prompt_options.plain_text(&job.prompt)?,
-            base_words: job.subjects.clone(),
-            width: self.prepared.drawing.width,
-            height: self.prepared.drawing.height,
-            model: self.backbone.facts.clone(),
-        })
-    }
+/// What a process has drawn of a base set, and how long it took, loading and saving included.
+struct Cost {
+    images_drawn: usize,
+    seconds: f64,
 }
 
 /// Writes base.json: the resolved settings, and what a reader may want to know.
@@ -432,7 +346,7 @@ fn save_config(
     session: &Session,
     prepared: &BaseJob,
     backbone: &Backbone,
-    seconds: f64,
+    cost: &Cost,
 ) -> Result<()> {
     let seed = prepared.job.drawing.seed;
     let images: Vec<Value> = (0..prepared.job.num_images)
@@ -446,7 +360,8 @@ fn save_config(
         "sources": prepared.sources,
         "model_fingerprint": backbone.facts.fingerprint,
         "device": format!("{:?}", backbone.device()),
-        "seconds": seconds,
+        "images_drawn": cost.images_drawn,
+        "seconds": cost.seconds,
         "peak_gpu_memory": session.peak_memory(),
         "images": images,
     });

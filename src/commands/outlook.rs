@@ -18,12 +18,12 @@ use super::session::Session;
 use crate::error::runtime;
 use crate::io::hub::{HubSettings, human_size};
 use crate::io::model_files::{ModelFiles, NeededFile};
-use crate::sdxl::files::{network_files, pipeline_files, vae_files};
+use crate::sdxl::files::{network_files, networks_in_one_file, pipeline_files, vae_files};
 use crate::sdxl::memory::{Activations, NetworkSize, peak};
 use crate::sdxl::prompt_pair::PromptPair;
 use crate::tokenizer::prompt_tokens::PromptTokens;
 use prompts::{Prompt, check_cuts};
-use sizes::{free_bytes, network_size};
+use sizes::{free_bytes, network_size, size_of_tensors};
 
 /// How much is to be computed.
 #[derive(Clone, Copy, Default)]
@@ -43,6 +43,10 @@ pub struct Work {
 }
 
 impl Work {
+    fn is_none(&self) -> bool {
+        self.pictures == 0 && self.tuning_steps == 0
+    }
+
     /// Both.
     pub fn and(self, other: Work) -> Work {
         Work {
@@ -217,6 +221,9 @@ impl Outlook {
         self.prompts
             .iter()
             .try_for_each(|prompt| prompt.tell(session))?;
+        if self.work.is_none() {
+            return check_cuts(&self.prompts);
+        }
         let (networks, missing) = self.networks()?;
         let is_gpu = self.model.device.is_cuda();
         let offload = self.model.job.cpu_offload;
@@ -290,27 +297,36 @@ impl Outlook {
     /// The networks' sizes, and the bytes that are still to be fetched.
     fn networks(&self) -> Result<(Vec<NetworkSize>, u64)> {
         let model = &self.model;
+        let has_other_vae = model.vae.is_some();
         let vae_kind = model.pipeline.vae_kind(&model.vae_config, model.kind);
-        let mut networks = Vec::new();
-        let mut missing = 0;
-        let mut add = |files: &ModelFiles, needed: &[NeededFile], kind: Kind| -> Result<()> {
-            missing += needed.iter().filter_map(|file| file.missing).sum::<u64>();
-            networks.push(network_size(files, needed, kind)?);
-            Ok(())
+        let kind_of = |folder: &str| match folder {
+            "vae" => vae_kind,
+            _ => model.kind,
         };
-        for (folder, needed) in pipeline_files(&model.files, model.vae.is_some())? {
-            let kind = if folder == "vae" {
-                vae_kind
-            } else {
-                model.kind
-            };
-            add(&model.files, &needed, kind)?;
+        let merged = |folder: &str, size: NetworkSize| match model.files.loras().reaches(folder) {
+            true => size.merged(),
+            false => size,
+        };
+        let mut missing = 0;
+        let mut size = |files: &ModelFiles, needed: &[NeededFile], kind: Kind| {
+            missing += needed.iter().filter_map(|file| file.missing).sum::<u64>();
+            network_size(files, needed, kind)
+        };
+        let mut networks = Vec::new();
+        for (folder, tensors) in networks_in_one_file(&model.files, has_other_vae)? {
+            networks.push(merged(folder, size_of_tensors(&tensors, kind_of(folder))));
+        }
+        if networks.is_empty() {
+            for (folder, needed) in pipeline_files(&model.files, has_other_vae)? {
+                let found = size(&model.files, &needed, kind_of(folder))?;
+                networks.push(merged(folder, found));
+            }
         }
         if let Some(vae) = &model.vae {
-            add(vae, &vae_files(vae)?, vae_kind)?;
+            networks.push(size(vae, &vae_files(vae)?, vae_kind)?);
         }
         for (files, needed) in &self.beside {
-            add(files, needed, model.kind)?;
+            networks.push(size(files, needed, model.kind)?);
         }
         Ok((networks, missing))
     }

@@ -2,17 +2,18 @@
 
 use std::cell::RefCell;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow};
 use tch::Tensor;
 
 use super::located::ResolvedDrawing;
 use super::picture::to_rgb;
+use super::session::Session;
 use crate::config::DrawingJob;
 use crate::io::atomic::replace_bytes;
 use crate::io::contact_sheet::ContactSheet;
-use crate::io::png::quick_png_bytes;
+use crate::io::png::{quick_png_bytes, read_png_text};
 use crate::schedulers::NoiseSchedule;
 use crate::sdxl::Backbone;
 use crate::sdxl::denoise::Taken;
@@ -21,6 +22,10 @@ use crate::sdxl::latent_colours::LatentColours;
 /// Most pictures on the sheet, but for a batch that is larger: then it begins anew. So it takes no longer to write in a
 /// run of thousands than in one of a few.
 const MOST: usize = 16;
+
+/// Keyword of a text chunk that tells a sheet of this program, which a killed run may have left, from a file of somebody
+/// else; the text is the version.
+const MARK: &str = "oneactor preview";
 
 /// The sheet, which is there while pictures are drawn.
 pub struct Preview {
@@ -36,19 +41,37 @@ pub struct Preview {
 struct State {
     colours: LatentColours,
     sheet: Option<ContactSheet>,
+    is_written: bool,
     /// Where the pictures that are drawn now begin.
     first: usize,
 }
 
 impl Preview {
-    /// For `count` pictures, on a sheet at `path`; `None` where the job asks for none.
+    /// For `count` pictures, on a sheet at `path`; `None` where the job asks for none, nothing is to be drawn, or another
+    /// file has that name.
     pub fn begin(
+        session: &Session,
         backbone: &Backbone,
         drawing: &DrawingJob,
         resolved: ResolvedDrawing,
         (path, count): (PathBuf, usize),
     ) -> Option<Self> {
         let every = drawing.preview_every?;
+        let is_left = is_preview(&path);
+        if is_left {
+            // A killed run has left it. Where it can not be removed it is replaced.
+            let _ = fs::remove_file(&path);
+        }
+        if count == 0 {
+            return None;
+        }
+        if !is_left && path.symlink_metadata().is_ok() {
+            session.reporter.warn(&format!(
+                "{} is no preview of this program: it is left as it is, and --preview-every shows nothing",
+                path.display()
+            ));
+            return None;
+        }
         let f = backbone.vae_scale_factor();
         Some(Self {
             path,
@@ -59,6 +82,7 @@ impl Preview {
             state: RefCell::new(State {
                 colours: LatentColours::fit(backbone),
                 sheet: None,
+                is_written: false,
                 first: 0,
             }),
         })
@@ -108,15 +132,25 @@ impl Preview {
         for (row, label) in labels.iter().enumerate() {
             sheet.place(state.first + row, &to_rgb(pictures, row)?, label);
         }
-        let bytes = quick_png_bytes(sheet.so_far())?;
-        replace_bytes(&self.path, &bytes).map_err(|error| anyhow!("the preview: {error:#}"))
+        let mark = (MARK, env!("CARGO_PKG_VERSION"));
+        let bytes = quick_png_bytes(sheet.so_far(), &[mark])?;
+        replace_bytes(&self.path, &bytes).map_err(|error| anyhow!("the preview: {error:#}"))?;
+        state.is_written = true;
+        Ok(())
     }
+}
+
+fn is_preview(path: &Path) -> bool {
+    let has_mark = |texts: Vec<(String, String)>| texts.iter().any(|(keyword, _)| keyword == MARK);
+    path.is_file() && read_png_text(path).is_ok_and(has_mark)
 }
 
 impl Drop for Preview {
     /// The finished pictures and their sheet take its place.
     fn drop(&mut self) {
-        // It may never have been written, and what is left of it does no harm.
-        let _ = fs::remove_file(&self.path);
+        if self.state.get_mut().is_written {
+            // What is left of it does no harm.
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Files that appear under their final name only when they are complete.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ pub fn write_atomically<T>(path: &Path, write: impl FnOnce(&mut File) -> Result<
 /// As [`write_atomically`].
 pub fn write_bytes_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     write_atomically(path, |file| {
-        std::io::Write::write_all(file, bytes)?;
+        file.write_all(bytes)?;
         Ok(())
     })
 }
@@ -45,7 +46,8 @@ pub fn write_bytes_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
 /// As [`write_atomically`].
 pub fn replace_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
     let temporary = temporary_path(path)?;
-    fs::write(&temporary, bytes)
+    create(&temporary)
+        .and_then(|mut file| file.write_all(bytes))
         .and_then(|()| fs::rename(&temporary, path))
         .inspect_err(|_| {
             let _ = fs::remove_file(&temporary);
@@ -86,13 +88,17 @@ fn is_temporary(name: &str) -> bool {
 }
 
 fn fill<T>(temporary: &Path, write: impl FnOnce(&mut File) -> Result<T>) -> Result<T> {
-    // One that a killed process of this number has left. What somebody else put there, a link to another file say, is
-    // not written to.
-    let _ = fs::remove_file(temporary);
-    let mut file = File::create_new(temporary)?;
+    let mut file = create(temporary)?;
     let value = write(&mut file)?;
     file.sync_all()?;
     Ok(value)
+}
+
+/// A new file. One that a killed process of this number has left goes; what somebody else put there, a link to another
+/// file say, is not written to.
+fn create(temporary: &Path) -> std::io::Result<File> {
+    let _ = fs::remove_file(temporary);
+    File::create_new(temporary)
 }
 
 /// A hidden name beside `path`; it holds the process number, so that two runs do not meet in it.
@@ -107,7 +113,6 @@ fn temporary_path(path: &Path) -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
     use std::time::SystemTime;
 
     #[test]
@@ -134,6 +139,22 @@ mod tests {
         assert!(format!("{error:#}").contains("a.txt: the disk is full"));
         assert_eq!(fs::read(&path)?, b"old");
         assert_eq!(fs::read_dir(&folder)?.count(), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn what_lies_under_the_temporary_name_is_not_written_to() -> Result<()> {
+        let folder = folder("planted")?;
+        let (path, precious) = (folder.join("a.png"), folder.join("precious"));
+        fs::write(&precious, b"precious")?;
+        for write in [write_bytes_atomically, replace_bytes] {
+            std::os::unix::fs::symlink(&precious, temporary_path(&path)?)?;
+            write(&path, b"new")?;
+            assert_eq!(fs::read(&precious)?, b"precious");
+            assert_eq!(fs::read(&path)?, b"new");
+            assert!(!path.is_symlink());
+            fs::remove_file(&path)?;
+        }
         Ok(())
     }
 

@@ -119,6 +119,12 @@ impl LoraSet {
         self.loras.iter().map(|lora| lora.facts.clone()).collect()
     }
 
+    /// Whether any is merged into the network `component`.
+    pub fn reaches(&self, component: &str) -> bool {
+        let mut names = self.loras.iter().flat_map(|lora| lora.layers.keys());
+        names.any(|name| name.component == component)
+    }
+
     /// Reports all that did not fit, when the networks have been read.
     ///
     /// # Errors
@@ -292,8 +298,7 @@ impl LorasOfNetwork {
     /// `None` where no LoRA is for `component`.
     pub(super) fn new(set: &Rc<LoraSet>, component: &str, unet: UnetNames) -> Option<Self> {
         let component = *keys::COMPONENTS.iter().find(|known| **known == component)?;
-        let of_it = |lora: &Lora| lora.layers.keys().any(|name| name.component == component);
-        set.loras.iter().any(of_it).then(|| Self {
+        set.reaches(component).then(|| Self {
             set: Rc::clone(set),
             component,
             unet,

@@ -4,6 +4,7 @@
 use anyhow::Result;
 
 use super::pipeline::{Pipeline, vae_folder};
+use crate::io::header::TensorFacts;
 use crate::io::model_files::{ModelFiles, NeededFile, Needs};
 use crate::tokenizer::{OPTIONAL_FILES, REQUIRED_FILES};
 
@@ -39,6 +40,25 @@ pub fn pipeline_files(files: &ModelFiles, has_other_vae: bool) -> Result<Parts> 
         parts.push(("vae", vae_files(files)?));
     }
     Ok(parts)
+}
+
+/// The networks of a checkpoint in one file, by the names of their folders, with the tensors of each; none of another
+/// model. With another VAE the model's own is not read.
+///
+/// # Errors
+/// When the file is damaged.
+pub fn networks_in_one_file(
+    files: &ModelFiles,
+    has_other_vae: bool,
+) -> Result<Vec<(&'static str, Vec<TensorFacts>)>> {
+    if files.single_file().is_none() {
+        return Ok(Vec::new());
+    }
+    let mut names = Pipeline::of(files)?.text_encoders().to_vec();
+    names.push("unet");
+    names.extend((!has_other_vae).then_some("vae"));
+    let tensors = |name| Ok((name, files.tensors_in_single_file(name)?));
+    names.into_iter().map(tensors).collect()
 }
 
 /// The files of a VAE: that of a whole model, or one alone.

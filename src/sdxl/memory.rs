@@ -2,13 +2,13 @@
 //!
 //! On a CPU the peak of the process is about
 //!
-//! `P + Σ_n F_n + Σ_n (0 or p_n · s) + A`
+//! `P + Σ_n F_n + Σ_n c_n · s + A`
 //!
-//! with P = 0.5 GB for the program and libtorch; F_n the bytes of network n's files, which are mapped; p_n · s its
-//! parameters in the precision that they are used in, only where that is not the files'; and A the activations. Of
-//! the weights nothing leaves the process's memory while it runs, since mapped pages stay. On a GPU it is
-//! `Σ_n p_n · s + A`, without the driver's context; with `--cpu-offload` the largest network alone takes the place of the
-//! sum of what was copied. A is the largest of
+//! with P = 0.5 GB for the program and libtorch; F_n the bytes of network n in its files, which are mapped; c_n · s those
+//! of its p_n parameters, in the precision that they are used in, that have another one in the files, or of all where LoRAs
+//! are merged into them; and A the activations. Of the weights nothing leaves the process's memory while it runs, since
+//! mapped pages stay. On a GPU it is `Σ_n p_n · s + A`, without the driver's context; with `--cpu-offload` the largest
+//! network alone takes the place of the sum of what was copied. A is the largest of
 //!
 //! - `20 · R · C₀ · h · w · s` for a pass of R rows through the U-Net, with C₀ channels in its outermost block and latents of
 //!   h × w: the tensors along the skips (about 5 C₀ h w) and those of the widest block on the way up, all of which are
@@ -33,12 +33,23 @@ const PROGRAM: u64 = 500_000_000;
 /// The weights of one network.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct NetworkSize {
-    /// Bytes of its files.
+    /// Bytes of its files, or of its part of one.
     pub file_bytes: u64,
     /// Bytes of its parameters as they are used.
     pub used_bytes: u64,
-    /// Whether it is used as it lies in the file.
-    pub is_as_in_file: bool,
+    /// Bytes of those among them that are not used as they lie in the file.
+    pub converted_bytes: u64,
+}
+
+impl NetworkSize {
+    /// The same with LoRAs merged into it.
+    #[must_use]
+    pub fn merged(self) -> Self {
+        Self {
+            converted_bytes: self.used_bytes,
+            ..self
+        }
+    }
 }
 
 /// Activations of the largest piece of work, in bytes.
@@ -100,10 +111,10 @@ pub fn peak(
     is_gpu: bool,
     cpu_offload: bool,
 ) -> u64 {
-    let copied = networks
-        .iter()
-        .filter(|network| is_gpu || !network.is_as_in_file)
-        .map(|network| network.used_bytes);
+    let copied = networks.iter().map(|network| match is_gpu {
+        true => network.used_bytes,
+        false => network.converted_bytes,
+    });
     let copied = match cpu_offload {
         true => copied.max().unwrap_or(0),
         false => copied.sum(),
@@ -156,7 +167,7 @@ mod tests {
         let as_is = |bytes| NetworkSize {
             file_bytes: bytes,
             used_bytes: bytes,
-            is_as_in_file: true,
+            converted_bytes: 0,
         };
         let gigabytes = |networks: &[NetworkSize], activations, offload| {
             peak(networks, activations, false, offload) as f64 / 1e9
@@ -179,7 +190,7 @@ mod tests {
         let half = |bytes| NetworkSize {
             file_bytes: bytes / 2,
             used_bytes: bytes,
-            is_as_in_file: false,
+            converted_bytes: bytes,
         };
         let halves = [half(640_000_000), half(640_000_000)];
         is_near(gigabytes(&halves, Activations(0), false), 2.35, 0.05);
@@ -196,10 +207,25 @@ mod tests {
         let network = |used| NetworkSize {
             file_bytes: 10,
             used_bytes: used,
-            is_as_in_file: false,
+            converted_bytes: 0,
         };
         let networks = [network(3), network(5)];
         assert_eq!(peak(&networks, Activations(7), true, false), 15);
         assert_eq!(peak(&networks, Activations(7), true, true), 12);
+    }
+
+    #[test]
+    fn a_cpu_holds_files_and_what_is_no_longer_as_in_them() {
+        let network = |converted_bytes| NetworkSize {
+            file_bytes: 10,
+            used_bytes: 5,
+            converted_bytes,
+        };
+        let found = |networks: &[NetworkSize], offload| {
+            peak(networks, Activations(7), false, offload) - PROGRAM
+        };
+        assert_eq!(found(&[network(3), network(2)], false), 20 + 5 + 7);
+        assert_eq!(found(&[network(3), network(2)], true), 20 + 3 + 7);
+        assert_eq!(found(&[network(0).merged()], false), 10 + 5 + 7);
     }
 }

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use image::{Rgb, RgbImage};
 use serde_json::{Value, json};
 
-use crate::{folder, folder_with_actor, oneactor, pixels, program, text};
+use crate::{BASE, folder, folder_with_actor, oneactor, pixels, program, text};
 
 /// An element with all text inside.
 #[derive(Debug)]
@@ -236,13 +237,13 @@ fn a_page_shows_what_was_drawn_and_how_to_draw_it_again() {
     let command = &commands[3].attributes["value"];
     assert_eq!(
         command,
-        "oneactor sample --from 'robot/my scenes/0000-0.png' -o 'robot/my scenes/redrawn'"
+        "oneactor sample --from 'robot/my scenes/0000-0.png' -o 'robot/my scenes/redrawn/0000-0'"
     );
     let again = command.strip_prefix("oneactor ").expect("it is ours");
     oneactor(&folder, again).exits_with(0);
     let [first, again] = [
         "robot/my scenes/0000-0.png",
-        "robot/my scenes/redrawn/0000-0.png",
+        "robot/my scenes/redrawn/0000-0/0000-0.png",
     ];
     assert_eq!(pixels(&folder.join(first)), pixels(&folder.join(again)));
 
@@ -252,6 +253,18 @@ fn a_page_shows_what_was_drawn_and_how_to_draw_it_again() {
     let [a, b] = ["a.html", "b.html"].map(|name| text(&folder.join(name)));
     assert!(a.contains("3 folders: 8 pictures"));
     assert_eq!(a, b, "a folder that is named twice is there once");
+
+    // A picture with the same seed is not refused for the first.
+    let command = &commands[5].attributes["value"];
+    assert!(
+        command.ends_with("-o 'robot/my scenes/redrawn/plain/0000-0'"),
+        "{command}"
+    );
+    let again = command.strip_prefix("oneactor ").expect("it is ours");
+    oneactor(&folder, again).exits_with(0);
+    let again = folder.join("robot/my scenes/redrawn/plain/0000-0/0000-0.png");
+    let first = folder.join("robot/my scenes/plain/0000-0.png");
+    assert_eq!(pixels(&first), pixels(&again));
 }
 
 /// A folder as `sample` writes it, without drawing.
@@ -303,6 +316,21 @@ fn large_pictures_are_made_small_and_values_that_differ_stand_below_them() {
 }
 
 #[test]
+fn a_dry_run_reads_everything_and_writes_nothing() {
+    let folder = folder("gallery-dry-run");
+    oneactor(&folder, &format!("{BASE} -o cat")).exits_with(0);
+    let told = oneactor(&folder, "gallery cat --dry-run --verbose")
+        .exits_with(0)
+        .says("3 pictures would be on the page");
+    assert_eq!(told.stdout, "cat/gallery.html\n");
+    assert!(!folder.join("cat/gallery.html").exists());
+    fs::write(folder.join("cat/base/00.png"), b"no picture").expect("the folder is writable");
+    oneactor(&folder, "gallery cat --dry-run")
+        .exits_with(0)
+        .says("warning: left out");
+}
+
+#[test]
 fn parts_that_are_not_merged_are_shown_as_far_as_they_are() {
     let folder = folder_with_actor("gallery-parts");
     let line = "sample robot -p 'a robot' --num-images 3 --steps 1 -o out --shard";
@@ -317,6 +345,75 @@ fn parts_that_are_not_merged_are_shown_as_far_as_they_are() {
     let run = oneactor(&folder, "gallery out").exits_with(0);
     assert!(!run.stderr.contains("warning"), "{}", run.stderr);
     assert!(text(&folder.join("out/gallery.html")).contains("<title>out: 3 pictures</title>"));
+}
+
+#[test]
+fn what_can_not_be_read_is_told_and_left_out() {
+    let folder = folder("gallery-left-out");
+    let row = |path: &str| json!({"path": path, "prompt": path, "actors": ["runs/cat/actor.safetensors"]});
+    let rows = ["a.png", "b.png", "../c.png", "../d.png"].map(row);
+    write_folder(&folder.join("runs"), &rows);
+    let picture = RgbImage::new(8, 8);
+    picture
+        .save(folder.join("runs/a.png"))
+        .expect("the folder is writable");
+    let whole = fs::read(folder.join("runs/a.png")).expect("it is there");
+    let half = &whole[..whole.len() / 2];
+    fs::write(folder.join("runs/b.png"), half).expect("the folder is writable");
+    write_folder(&folder.join("runs/foreign"), &[json!({"audio": 1})]);
+    write_folder(&folder.join("runs/half"), &[row("b.png")]);
+    fs::write(folder.join("runs/half/b.png"), half).expect("the folder is writable");
+    fs::create_dir(folder.join("runs/cat")).expect("the folder is writable");
+    for name in ["base.json", "tune.json"] {
+        fs::write(folder.join("runs/cat").join(name), "{").expect("the folder is writable");
+    }
+    // Any value is JSON.
+    fs::write(folder.join("runs/dreambooth-lora.json"), "[]").expect("the folder is writable");
+    let locked = folder.join("runs/locked");
+    fs::create_dir(&locked).expect("the folder is writable");
+    let permit = |mode| {
+        fs::set_permissions(&locked, fs::Permissions::from_mode(mode)).expect("it is ours");
+    };
+    permit(0);
+    let run = oneactor(&folder, "gallery runs");
+    permit(0o755);
+    let run = run
+        .exits_with(0)
+        .says("warning: left out: runs/manifest.jsonl, line 3: `path`: found \"../c.png\"")
+        .says("; and 1 more of the same file")
+        .says("runs/b.png")
+        .says("warning: left out: runs/foreign/manifest.jsonl, line 1")
+        .says("runs/half/b.png")
+        .says("warning: left out: reading runs/cat/base.json")
+        .says("warning: left out: reading runs/cat/tune.json");
+    assert_eq!(run.paths(), ["runs/gallery.html"]);
+    let page = text(&folder.join("runs/gallery.html"));
+    assert!(page.contains("<title>runs: 1 picture</title>"));
+    assert_eq!(named(&parse(&page), "img").len(), 1);
+}
+
+#[test]
+fn of_an_actor_that_lies_elsewhere_a_page_has_the_name_alone() {
+    let folder = folder_with_actor("gallery-elsewhere");
+    let row = json!({"path": "a.png", "prompt": "it", "actors": ["robot/actor.safetensors"]});
+    write_folder(&folder.join("scenes"), &[row]);
+    RgbImage::new(8, 8)
+        .save(folder.join("scenes/a.png"))
+        .expect("the folder is writable");
+    let shown = |line: &str| {
+        oneactor(&folder, &format!("gallery {line} -o page.html")).exits_with(0);
+        let elements = parse(&text(&folder.join("page.html")));
+        let of_class = |class: &str| -> Vec<String> {
+            let found = elements.iter().filter(|element| element.class() == class);
+            found.map(|element| element.text.clone()).collect()
+        };
+        assert_eq!(of_class("name"), ["robot"]);
+        (named(&elements, "img").len(), of_class("prompt"))
+    };
+    assert_eq!(shown("scenes"), (1, vec!["it".to_owned()]));
+    // The actor's target and three base images more.
+    let (images, prompts) = shown("scenes robot");
+    assert_eq!((images, &*prompts[0]), (5, "a robot"));
 }
 
 #[test]

@@ -57,6 +57,11 @@ fn ctrl_c_keeps_finished_base_images_and_a_rerun_draws_the_rest() {
         .exits_with(0)
         .says("of 30 images are there already");
     assert!(!run.paths().contains(&"robot/base/00.png"));
+    // For the time of one, which the rerun has measured.
+    assert_eq!(
+        json(&robot.join("base.json"))["images_drawn"],
+        30 - kept.len()
+    );
     assert_eq!(names(&robot.join("base")).len(), 30);
     assert_eq!(
         names(&robot),

@@ -4,7 +4,9 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::{BASE, Run, folder, folder_with_actor, oneactor};
+use crate::common::fixture;
+use crate::loras::lora;
+use crate::{BASE, Run, folder, folder_with_actor, oneactor, text};
 
 fn objects(run: &Run) -> Vec<Value> {
     let lines = run.stdout.lines();
@@ -167,8 +169,7 @@ fn seconds_are_told_by_what_was_measured_and_where() {
     )
     .exits_with(0);
     let outlook = of_kind(&objects(&by_base), "outlook");
-    let base: Value =
-        serde_json::from_str(&crate::text(&folder.join("robot/base.json"))).expect("JSON");
+    let base: Value = serde_json::from_str(&text(&folder.join("robot/base.json"))).expect("JSON");
     let each = base["seconds"].as_f64().expect("a number") / (3 * 4 * 2) as f64;
     let seconds = outlook["seconds"].as_f64().expect("a number");
     assert!((seconds - each * 12.0).abs() < 1e-9, "{outlook}");
@@ -178,13 +179,34 @@ fn seconds_are_told_by_what_was_measured_and_where() {
             .expect("text")
             .contains("robot/base.json")
     );
+    // The time is that of the images which the last run has drawn, and an earlier version does not tell how many.
+    let path = folder.join("robot/base.json");
+    let seconds_with = |images_drawn: Value| {
+        let mut base = base.clone();
+        base["images_drawn"] = images_drawn;
+        fs::write(&path, base.to_string()).expect("the folder is writable");
+        let line = line("-p [b]") + " --dry-run --format json";
+        let run = oneactor(&folder, &line).exits_with(0);
+        let sampled = of_kind(&objects(&run), "outlook")["seconds"].clone();
+        let line = format!("{BASE} -o robot --overwrite --dry-run --format json");
+        let run = oneactor(&folder, &line).exits_with(0);
+        [
+            sampled,
+            of_kind(&objects(&run), "outlook")["seconds"].clone(),
+        ]
+    };
+    let [sampled, drawn] = seconds_with(json!(1)).map(|seconds| seconds.as_f64());
+    assert!(sampled.is_some_and(|found| (found - 3.0 * seconds).abs() < 1e-9));
+    let expected = 3.0 * base["seconds"].as_f64().expect("a number");
+    assert!(drawn.is_some_and(|found| (found - expected).abs() < 1e-9));
+    assert_eq!(seconds_with(Value::Null), [Value::Null, Value::Null]);
 
     oneactor(&folder, &line("-p [b]")).exits_with(0);
     let more = line("-p [b] -p 'a robot at the beach' -p 'a robot in the snow'");
     let run = oneactor(&folder, &format!("{more} --dry-run --format json")).exits_with(0);
     let outlook = of_kind(&objects(&run), "outlook");
     let row: Value =
-        serde_json::from_str(&crate::text(&folder.join("out/manifest.jsonl"))).expect("one row");
+        serde_json::from_str(&text(&folder.join("out/manifest.jsonl"))).expect("one row");
     let expected = 2.0 * row["seconds"].as_f64().expect("a number");
     assert!(
         (outlook["seconds"].as_f64().expect("a number") - expected).abs() < 1e-9,
@@ -240,4 +262,89 @@ fn a_story_and_an_ablation_are_told_of_as_a_whole() {
         (&outlook["pictures"], &outlook["tuning_steps"]),
         (&json!(4), &json!(6))
     );
+}
+
+#[test]
+fn what_runs_with_other_settings_have_left_is_no_work_that_is_done() {
+    let folder = folder_with_actor("outlook-leftovers");
+    let parts = folder.join("half/.base-parts");
+    fs::create_dir_all(folder.join("half/base")).expect("the folder is writable");
+    fs::create_dir_all(&parts).expect("the folder is writable");
+    for path in ["half/base/00.png", "half/.base-parts/00.safetensors"] {
+        fs::write(folder.join(path), "").expect("the folder is writable");
+    }
+    fs::write(parts.join("settings.json"), "{}").expect("the folder is writable");
+    let run = oneactor(&folder, &format!("{BASE} -o half --dry-run --format json"));
+    let outlook = of_kind(&objects(&run.exits_with(0)), "outlook");
+    assert_eq!(outlook["pictures"], json!(3));
+
+    let settings = &crate::json(&folder.join("robot/tune.json"))["parameters"];
+    let robot = folder.join("robot");
+    fs::write(robot.join("tune.checkpoint.safetensors"), "").expect("the folder is writable");
+    // The log has three rows.
+    for (max_steps, left) in [(3, 7), (7, 4)] {
+        let mut settings = settings.clone();
+        settings["max_steps"] = json!(max_steps);
+        fs::write(robot.join("tune.checkpoint.json"), settings.to_string())
+            .expect("the folder is writable");
+        let line = "tune robot --target 1 --max-steps 7 --overwrite --dry-run --format json";
+        let outlook = of_kind(&objects(&oneactor(&folder, line).exits_with(0)), "outlook");
+        assert_eq!(outlook["tuning_steps"], json!(left));
+    }
+}
+
+#[test]
+fn a_story_that_lacks_its_page_alone_is_told_without_a_model() {
+    let folder = folder_with_actor("outlook-page");
+    let story = json!({
+        "title": "x",
+        "model": "toy",
+        "characters": {"robot": {"actor": "robot"}},
+        "scenes": [{"prompt": "a [robot] in the snow"}],
+        "drawing": {"steps": 2},
+    });
+    fs::write(folder.join("story.json"), story.to_string()).expect("the folder is writable");
+    oneactor(&folder, "story story.json -o book").exits_with(0);
+    fs::remove_file(folder.join("book/index.html")).expect("it was written");
+    let run = oneactor(&folder, "story story.json -o book --dry-run").exits_with(0);
+    assert_eq!(run.paths(), ["book/index.html"]);
+    for told in ["work:", "download:", "memory:", "time:"] {
+        assert!(!run.stderr.contains(told), "{}", run.stderr);
+    }
+}
+
+fn memory(folder: &std::path::Path, flags: &str) -> u64 {
+    let line = format!(
+        "generate-base -p 'a robot' --subject robot --num-images 2 --steps 2 -o memory -W 64 -H 64 {flags} \
+         --dry-run --format json"
+    );
+    let outlook = of_kind(&objects(&oneactor(folder, &line).exits_with(0)), "outlook");
+    outlook["memory_bytes"].as_u64().expect("a number")
+}
+
+#[test]
+fn a_lora_makes_a_copy_of_the_networks_that_it_reaches() {
+    let folder = folder("outlook-lora");
+    lora(&folder.join("style.safetensors"), 0.5);
+    // As in its files.
+    let model = "--model toy --dtype fp16";
+    let plain = memory(&folder, model);
+    let with = memory(&folder, &format!("{model} --lora style.safetensors"));
+    // Of the first text encoder, a few hundred kB.
+    let copied = with - plain;
+    assert!((100_000..2_000_000).contains(&copied), "{copied}");
+}
+
+#[test]
+fn a_model_in_one_file_takes_as_much_memory_as_in_a_folder() {
+    let folder = folder("outlook-one-file");
+    for flags in ["--dtype fp32", "--dtype bf16", "--dtype bf16 --cpu-offload"] {
+        let [file, in_folder] = ["sd15.safetensors", "folder_sd15"].map(|name| {
+            let model = fixture(&format!("single/{name}"));
+            memory(&folder, &format!("--model {} {flags}", model.display()))
+        });
+        // But for the headers of the folder's files.
+        let gap = file.abs_diff(in_folder);
+        assert!(gap < 200_000, "{flags}: {file} and {in_folder}");
+    }
 }

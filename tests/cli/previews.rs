@@ -50,24 +50,33 @@ fn pictures_are_the_same_and_no_preview_is_left() {
 #[test]
 fn while_pictures_are_drawn_a_sheet_shows_them_whole_at_any_time() {
     let folder = folder_with_actor("previews-live");
+    let start = |line: &str| {
+        program(&folder, line.split(' '))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the program starts")
+    };
+    let [killed, preview] =
+        ["killed", "out"].map(|out| folder.join(out).join("preview-1-of-2.png"));
+    let line = "sample robot -p robot --num-images 4 --preview-every 1 --shard 1/2";
+    let mut child = start(&format!("{line} --steps 999 -o killed"));
+    while !killed.is_file() && child.try_wait().expect("it is ours").is_none() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().expect("it is ours");
+    child.wait().expect("it is ours");
     fs::create_dir(folder.join("out")).expect("the folder is writable");
-    // What a killed run has left.
-    fs::write(folder.join("out/preview-1-of-2.png"), "left").expect("the folder is writable");
-    let line =
-        "sample robot -p robot --num-images 4 --steps 30 -o out --preview-every 1 --shard 1/2";
-    let mut child = program(&folder, line.split(' '))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the program starts");
-    let preview = folder.join("out/preview-1-of-2.png");
+    fs::copy(&killed, &preview).expect("the killed run has left it");
+    let left = fs::read(&preview).expect("it is there");
+    let mut child = start(&format!("{line} --steps 30 -o out"));
     let mut seen = Vec::new();
     let status = loop {
         if let Some(status) = child.try_wait().expect("it is ours") {
             break status;
         }
         match fs::read(&preview) {
-            Ok(bytes) if bytes != b"left" => {
+            Ok(bytes) if bytes != left => {
                 let sheet =
                     image::load_from_memory(&bytes).expect("a preview is whole at any time");
                 let sheet = sheet.into_rgb8();
@@ -87,4 +96,27 @@ fn while_pictures_are_drawn_a_sheet_shows_them_whole_at_any_time() {
     // At first one is drawn, in the end the other too.
     let is_white = |sheet: &image::RgbImage| sheet.get_pixel(300, 100).0 == [255, 255, 255];
     assert!(is_white(&seen[0]) && !is_white(&seen[seen.len() - 1]));
+}
+
+#[test]
+fn a_file_of_somebody_else_is_left_as_it_is() {
+    let folder = folder_with_actor("previews-foreign");
+    for (line, out) in [
+        ("sample robot -p robot --steps 2 -o out", "out"),
+        (
+            "generate-base --model toy -p robot --subject robot --num-images 2 --steps 2 -o base",
+            "base",
+        ),
+    ] {
+        fs::create_dir(folder.join(out)).expect("the folder is writable");
+        let path = folder.join(out).join("preview.png");
+        image::RgbImage::new(8, 8)
+            .save(&path)
+            .expect("the folder is writable");
+        let foreign = fs::read(&path).expect("it is there");
+        oneactor(&folder, &format!("{line} --preview-every 1"))
+            .exits_with(0)
+            .says("preview.png is no preview of this program");
+        assert!(fs::read(&path).is_ok_and(|there| there == foreign));
+    }
 }

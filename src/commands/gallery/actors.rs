@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use super::scope::Scope;
 use crate::cli::Method;
 use crate::config::batch::Settings;
 
@@ -14,9 +15,9 @@ pub(super) struct Card {
     /// Its file, as the settings name it.
     pub path: String,
     pub name: String,
-    /// The prompt of its base images, where they are there.
+    /// The prompt of its base images, where they are there and lie below a folder that was named.
     pub prompt: Option<String>,
-    /// The target among them, where that is there.
+    /// The target among them, as above.
     pub picture: Option<PathBuf>,
     /// The name of the photo that is the target instead.
     pub photo: Option<String>,
@@ -54,30 +55,29 @@ fn config(method: Method) -> String {
 }
 
 /// What was tuned in a folder.
-///
-/// # Errors
-/// When a file that tells of it can not be read.
-pub(super) fn tuned_in(folder: &Path) -> Result<Vec<Tuned>> {
+pub(super) fn tuned_in(folder: &Path, scope: &Scope) -> Vec<Tuned> {
     let mut found = Vec::new();
     for method in tunable() {
         let path = folder.join(config(method));
         if !path.is_file() {
             continue;
         }
-        let mut config = read_json(&path)?;
+        let Some(config) = scope.readable(read_json(&path)) else {
+            continue;
+        };
         let is_photo = !config["parameters"]["target_image_crc32"].is_null();
-        let result = &mut config["result"];
+        let result = &config["result"];
         found.push(Tuned {
             method: method.name().to_owned(),
-            steps: result["steps"].take(),
-            best_validation: result["best_validation"].take(),
-            seconds: config["seconds"].take(),
+            steps: result["steps"].clone(),
+            best_validation: result["best_validation"].clone(),
+            seconds: config["seconds"].clone(),
             target: config["parameters"]["target"]
                 .as_u64()
                 .filter(|_| !is_photo),
         });
     }
-    Ok(found)
+    found
 }
 
 /// Whether a key tells by whom a picture was drawn.
@@ -114,31 +114,29 @@ fn name(path: &str) -> &str {
 }
 
 /// All who are in pictures of these settings, in the order in which they come.
-///
-/// # Errors
-/// When a file that tells of one can not be read.
-pub(super) fn cards<'a>(pictures: impl Iterator<Item = &'a Settings>) -> Result<Vec<Card>> {
+pub(super) fn cards<'a>(pictures: impl Iterator<Item = &'a Settings>, scope: &Scope) -> Vec<Card> {
     let mut cards: Vec<Card> = Vec::new();
     for settings in pictures {
         let target = settings.get("target").and_then(Value::as_u64);
         for path in actors(settings) {
             if cards.iter().all(|card| card.path != path) {
-                cards.push(card(path, target)?);
+                cards.push(card(path, target, scope));
             }
         }
     }
-    Ok(cards)
+    cards
 }
 
-/// What lies beside the file of an actor; `target` is the base image where nothing is tuned.
-fn card(path: &str, mut target: Option<u64>) -> Result<Card> {
+/// What lies beside the file of an actor; `target` is the base image where nothing is tuned. Of one that lies
+/// elsewhere the name alone is known.
+fn card(path: &str, mut target: Option<u64>, scope: &Scope) -> Card {
     let folder = Path::new(path).parent().unwrap_or(Path::new("")).to_owned();
     let (mut prompt, mut photo) = (None, None);
     let file = Path::new(path).file_name().unwrap_or_default();
     let of_method = tunable().find(|method| *method.file() == *file);
     let config = folder.join(of_method.map_or("base.json".to_owned(), config));
-    if config.is_file() {
-        let config = read_json(&config)?;
+    let config = scope.has(&config).then(|| read_json(&config));
+    if let Some(config) = config.and_then(|config| scope.readable(config)) {
         let text = |value: &Value| value.as_str().map(str::to_owned);
         prompt = text(&config["prompt"]).or_else(|| text(&config["parameters"]["prompt"]));
         photo = text(&config["target_image"]);
@@ -146,11 +144,11 @@ fn card(path: &str, mut target: Option<u64>) -> Result<Card> {
     }
     let picture = target.filter(|_| photo.is_none());
     let picture = picture.map(|target| folder.join("base").join(format!("{target:02}.png")));
-    Ok(Card {
+    Card {
         path: path.to_owned(),
         name: name(path).to_owned(),
         prompt,
-        picture: picture.filter(|picture| picture.is_file()),
+        picture: picture.filter(|picture| scope.has(picture)),
         photo,
-    })
+    }
 }

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::super::manifest::natural;
+use super::super::manifest::{Natural, is_below, natural};
 use super::actors::{self, Card, Tuned};
+use super::scope::Scope;
 use crate::config::batch::Settings;
 use crate::config::shard::Shard;
 use crate::error::usage;
@@ -56,16 +57,29 @@ pub(super) struct Shown {
 
 /// The folders at and below `path` that the program has drawn in, in the order of their names. Links are not followed,
 /// so that none is met twice.
-///
-/// # Errors
-/// When a folder can not be read.
-pub(super) fn below(path: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn below(path: &Path, scope: &Scope) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    walk(path, 0, &mut found)?;
-    Ok(found)
+    walk(path, 0, scope, &mut found);
+    found
 }
 
-fn walk(path: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<()> {
+fn walk(path: &Path, depth: usize, scope: &Scope, found: &mut Vec<PathBuf>) {
+    let Some((mut folders, is_drawn_in)) = scope.readable(look_into(path)) else {
+        return;
+    };
+    if is_drawn_in {
+        found.push(path.to_owned());
+    }
+    if depth < DEEPEST {
+        folders.sort();
+        for folder in folders {
+            walk(&folder, depth + 1, scope, found);
+        }
+    }
+}
+
+/// The folders in a folder, and whether the program has drawn in it.
+fn look_into(path: &Path) -> Result<(Vec<PathBuf>, bool)> {
     let reading = || format!("reading {}", path.display());
     let mut folders = Vec::new();
     let mut is_drawn_in = false;
@@ -77,16 +91,7 @@ fn walk(path: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<()> {
         }
         is_drawn_in |= name == BASE || is_manifest(&name);
     }
-    if is_drawn_in {
-        found.push(path.to_owned());
-    }
-    if depth < DEEPEST {
-        folders.sort();
-        for folder in folders {
-            walk(&folder, depth + 1, found)?;
-        }
-    }
-    Ok(())
+    Ok((folders, is_drawn_in))
 }
 
 const BASE: &str = "base.json";
@@ -111,14 +116,11 @@ impl Folder {
 
     /// What is in the folder: base images and what was tuned on them, and the pictures of its manifests; `None` where
     /// all pictures are gone.
-    ///
-    /// # Errors
-    /// When a file that tells of them can not be read.
-    pub fn read(path: &Path) -> Result<Option<Self>> {
+    pub fn read(path: &Path, scope: &Scope) -> Option<Self> {
         let mut notes = Vec::new();
-        let tuned = actors::tuned_in(path)?;
-        let mut rows = base_images(path, &tuned)?;
-        rows.extend(drawn(path, &mut notes)?);
+        let tuned = actors::tuned_in(path, scope);
+        let mut rows = base_images(path, &tuned, scope);
+        rows.extend(drawn(path, scope, &mut notes));
         let listed = rows.len();
         rows.retain(|row| row.path.is_file());
         if rows.len() < listed {
@@ -128,10 +130,10 @@ impl Folder {
             ));
         }
         if rows.is_empty() {
-            return Ok(None);
+            return None;
         }
         let (settings, own) = in_common(&rows);
-        let actors = actors::cards(rows.iter().map(|row| &row.settings))?;
+        let actors = actors::cards(rows.iter().map(|row| &row.settings), scope);
         let text = |row: &Row, key: &str| match row.settings.get(key) {
             Some(Value::String(text)) => text.clone(),
             _ => String::new(),
@@ -143,31 +145,25 @@ impl Folder {
             who: row.who,
             own,
         };
-        Ok(Some(Self {
+        Some(Self {
             path: path.to_owned(),
             pictures: rows.into_iter().zip(own).map(shown).collect(),
             settings,
             tuned,
             actors,
             notes,
-        }))
+        })
     }
 }
 
 /// The base images that `base.json` lists; none where there is no such file.
-fn base_images(folder: &Path, tuned: &[Tuned]) -> Result<Vec<Row>> {
+fn base_images(folder: &Path, tuned: &[Tuned], scope: &Scope) -> Vec<Row> {
     let path = folder.join(BASE);
-    if !path.is_file() {
-        return Ok(Vec::new());
-    }
-    let config = actors::read_json(&path)?;
-    let mut rows = Vec::new();
-    for (number, image) in config["images"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .enumerate()
-    {
+    let config = path.is_file().then(|| actors::read_json(&path));
+    let Some(config) = config.and_then(|config| scope.readable(config)) else {
+        return Vec::new();
+    };
+    let row = |(number, image): (usize, &Value)| -> Result<Row> {
         let mut settings = config["parameters"]
             .as_object()
             .cloned()
@@ -183,24 +179,19 @@ fn base_images(folder: &Path, tuned: &[Tuned]) -> Result<Vec<Row>> {
             true => format!("base image {number}"),
             false => format!("base image {number}, the target of {}", of.join(", ")),
         };
-        rows.push(Row {
+        Ok(Row {
             path: inside(folder, name).with_context(|| path.display().to_string())?,
             settings,
             who,
-        });
-    }
-    Ok(rows)
+        })
+    };
+    let images = config["images"].as_array().into_iter().flatten();
+    scope.all_readable(images.enumerate().map(row))
 }
 
 /// The pictures of the manifest and of parts that are not merged, each once.
-fn drawn(folder: &Path, notes: &mut Vec<String>) -> Result<Vec<Row>> {
-    let reading = || format!("reading {}", folder.display());
-    let mut manifests = Vec::new();
-    for entry in fs::read_dir(folder).with_context(reading)? {
-        let name = entry.with_context(reading)?.file_name();
-        let name = name.to_string_lossy().into_owned();
-        manifests.extend(is_manifest(&name).then_some(name));
-    }
+fn drawn(folder: &Path, scope: &Scope, notes: &mut Vec<String>) -> Vec<Row> {
+    let manifests = scope.readable(manifests(folder)).unwrap_or_default();
     if manifests
         .iter()
         .any(|name| Shard::of_manifest(name).is_some())
@@ -213,32 +204,46 @@ fn drawn(folder: &Path, notes: &mut Vec<String>) -> Result<Vec<Row>> {
     let mut rows = BTreeMap::new();
     for name in manifests {
         let path = folder.join(name);
-        let text =
-            fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-        for (number, line) in (1..).zip(text.lines()) {
-            let place = || format!("{}, line {number}", path.display());
-            let settings: Settings = serde_json::from_str(line)
-                .map_err(|error| usage(format!("{}: {error}", place())))?;
-            let name = settings
-                .get("path")
-                .and_then(Value::as_str)
-                .unwrap_or_default();
-            let row = Row {
-                path: inside(folder, name).with_context(place)?,
-                who: actors::who(&settings),
-                settings: settings.clone(),
-            };
-            rows.insert(natural(name), row);
-        }
+        let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()));
+        let Some(text) = scope.readable(text) else {
+            continue;
+        };
+        let found = (1..).zip(text.lines()).map(|(number, line)| {
+            listed(folder, line).with_context(|| format!("{}, line {number}", path.display()))
+        });
+        rows.extend(scope.all_readable(found));
     }
-    Ok(rows.into_values().collect())
+    rows.into_values().collect()
 }
 
-/// The file `name` in `folder`. A page is made to be given away: what lies elsewhere has no place on it, whatever a
-/// manifest says.
+fn manifests(folder: &Path) -> Result<Vec<String>> {
+    let reading = || format!("reading {}", folder.display());
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).with_context(reading)? {
+        let name = entry.with_context(reading)?.file_name();
+        let name = name.to_string_lossy().into_owned();
+        found.extend(is_manifest(&name).then_some(name));
+    }
+    Ok(found)
+}
+
+/// The picture that a line of a manifest tells of.
+fn listed(folder: &Path, line: &str) -> Result<(Natural, Row)> {
+    let settings: Settings = serde_json::from_str(line)?;
+    let name = settings.get("path").and_then(Value::as_str);
+    let name = name.unwrap_or_default();
+    let place = natural(name);
+    let row = Row {
+        path: inside(folder, name)?,
+        who: actors::who(&settings),
+        settings,
+    };
+    Ok((place, row))
+}
+
+/// The file `name` in `folder`, which a manifest may not leave: see [`Scope::has`].
 fn inside(folder: &Path, name: &str) -> Result<PathBuf> {
-    let mut parts = Path::new(name).components().peekable();
-    match parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_))) {
+    match is_below(name) {
         true => Ok(folder.join(name)),
         false => Err(usage(format!(
             "`path`: found \"{name}\", expected the name of a picture in the folder"

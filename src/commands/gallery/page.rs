@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::super::html_page::{begin, image, paragraph, settings_list, shown};
 use super::actors::{Card, Tuned};
 use super::folder::{Folder, Shown};
+use super::scope::Scope;
 use crate::config::shell::quoted;
 use crate::io::html::escape;
 use crate::io::photo::{Transparency, read_picture};
@@ -49,24 +50,65 @@ fn longest(pictures: usize) -> u32 {
     }
 }
 
-/// The page; `progress` is called after each picture, and an error from it ends the work.
+/// A page, and how many pictures it shows.
+pub(super) struct Page {
+    pub html: String,
+    pub pictures: usize,
+}
+
+/// The page; `progress` is called after each picture, and an error from it ends the work. Pictures that can not be read
+/// are left out, and so are folders without any other.
 ///
 /// # Errors
-/// When a picture can not be read.
-pub(super) fn html(folders: &[Folder], progress: &mut dyn FnMut() -> Result<()>) -> Result<String> {
-    let count: usize = folders.iter().map(|folder| folder.pictures.len()).sum();
+/// That of `progress`.
+pub(super) fn write(
+    folders: &[Folder],
+    scope: &Scope,
+    progress: &mut dyn FnMut() -> Result<()>,
+) -> Result<Page> {
+    let count = folders.iter().map(|folder| folder.pictures.len()).sum();
+    let longest = longest(count);
+    let mut sections = String::new();
+    let mut shown: Vec<(&Path, usize)> = Vec::new();
+    for folder in folders {
+        let mut figures = Vec::new();
+        for picture in &folder.pictures {
+            figures.extend(scope.readable(figure(picture, &folder.path, longest)));
+            progress()?;
+        }
+        if !figures.is_empty() {
+            shown.push((&folder.path, figures.len()));
+            let actors = folder.actors.iter();
+            let actors: Vec<String> = actors.map(|card| actor(card, longest, scope)).collect();
+            section(&mut sections, (shown.len(), folder), &actors, &figures);
+        }
+    }
+    let mut html = heading(&shown);
+    html += "<main>\n";
+    html += &sections;
+    html += "</main>\n<footer>\n<p class=\"small\">Commands are those of a POSIX shell. Paths are relative to the folder \
+             that the program was started in.</p>\n</footer>\n</body>\n</html>\n";
+    Ok(Page {
+        html,
+        pictures: shown.iter().map(|(_, count)| count).sum(),
+    })
+}
+
+/// What stands before the folders, each of which has so many pictures.
+fn heading(folders: &[(&Path, usize)]) -> String {
+    let count: usize = folders.iter().map(|(_, count)| count).sum();
     let pictures = if count == 1 { "picture" } else { "pictures" };
     let place = match folders {
-        [only] => only.path.display().to_string(),
+        [(only, _)] => only.display().to_string(),
         several => format!("{} folders", several.len()),
     };
     let mut html = begin(&format!("{place}: {count} {pictures}"), "gallery", STYLE);
     html += "</header>\n";
     if folders.len() > 1 {
         html += "<nav aria-label=\"folders\">\n<ul>\n";
-        for (number, folder) in (1..).zip(folders) {
-            let name = escape(&folder.path.display().to_string());
-            let count = folder.pictures.len();
+        for (number, (path, count)) in (1..).zip(folders) {
+            let name = escape(&path.display().to_string());
+            // Writing to a string does not fail, here and below.
             let _ = writeln!(
                 html,
                 "<li><a href=\"#folder-{number}\"><bdi>{name}</bdi></a> ({count})</li>"
@@ -74,24 +116,16 @@ pub(super) fn html(folders: &[Folder], progress: &mut dyn FnMut() -> Result<()>)
         }
         html += "</ul>\n</nav>\n";
     }
-    html += "<main>\n";
-    let longest = longest(count);
-    for (number, folder) in (1..).zip(folders) {
-        section(&mut html, (number, folder), longest, progress)?;
-    }
-    html += "</main>\n<footer>\n<p class=\"small\">Commands are those of a POSIX shell. Paths are relative to the folder \
-             that the program was started in.</p>\n</footer>\n</body>\n</html>\n";
-    Ok(html)
+    html
 }
 
 fn section(
     html: &mut String,
     (number, folder): (usize, &Folder),
-    longest: u32,
-    progress: &mut dyn FnMut() -> Result<()>,
-) -> Result<()> {
+    actors: &[String],
+    figures: &[String],
+) {
     let name = escape(&folder.path.display().to_string());
-    // Writing to a string does not fail, here and below.
     let _ = writeln!(
         html,
         "<section id=\"folder-{number}\">\n<h2 dir=\"auto\">{name}</h2>"
@@ -99,18 +133,13 @@ fn section(
     for note in &folder.notes {
         paragraph(html, "small", note);
     }
-    if !folder.actors.is_empty() {
+    if !actors.is_empty() {
         *html += "<h3>Actors</h3>\n<div class=\"actors\">\n";
-        for card in &folder.actors {
-            actor(html, card, longest)?;
-        }
+        *html += &actors.concat();
         *html += "</div>\n<h3>Pictures</h3>\n";
     }
     *html += "<div class=\"pictures\">\n";
-    for picture in &folder.pictures {
-        figure(html, picture, &folder.path, longest)?;
-        progress()?;
-    }
+    *html += &figures.concat();
     *html += "</div>\n";
     tunings(html, &folder.tuned);
     for (heading, settings) in &folder.settings {
@@ -118,51 +147,50 @@ fn section(
         *html += &settings_list(settings.iter());
     }
     *html += "</section>\n";
-    Ok(())
 }
 
-fn actor(html: &mut String, card: &Card, longest: u32) -> Result<()> {
-    *html += "<figure>\n";
+fn actor(card: &Card, longest: u32, scope: &Scope) -> String {
+    let mut html = "<figure>\n".to_owned();
     if let Some(path) = &card.picture {
         let alt = format!("the target of {}", card.name);
-        *html += &thumbnail(path, longest, &alt)?;
+        html.extend(scope.readable(thumbnail(path, longest, &alt)));
     }
-    *html += "<figcaption>\n";
-    paragraph(html, "name", &card.name);
+    html += "<figcaption>\n";
+    paragraph(&mut html, "name", &card.name);
     if let Some(prompt) = &card.prompt {
-        paragraph(html, "prompt", prompt);
+        paragraph(&mut html, "prompt", prompt);
     }
     if let Some(photo) = &card.photo {
-        paragraph(html, "small", &format!("its target is the photo {photo}"));
+        let text = format!("its target is the photo {photo}");
+        paragraph(&mut html, "small", &text);
     }
-    paragraph(html, "small", &card.path);
-    *html += "</figcaption>\n</figure>\n";
-    Ok(())
+    paragraph(&mut html, "small", &card.path);
+    html += "</figcaption>\n</figure>\n";
+    html
 }
 
-fn figure(html: &mut String, picture: &Shown, folder: &Path, longest: u32) -> Result<()> {
+fn figure(picture: &Shown, folder: &Path, longest: u32) -> Result<String> {
     let Shown {
         path, prompt, who, ..
     } = picture;
-    let file = path
-        .strip_prefix(folder)
-        .unwrap_or(path)
-        .display()
-        .to_string();
-    *html += "<figure>\n";
-    *html += &thumbnail(path, longest, &format!("{prompt} ({who})"))?;
-    *html += "<figcaption>\n";
-    paragraph(html, "prompt", prompt);
+    let name = path.strip_prefix(folder).unwrap_or(path);
+    let file = name.display().to_string();
+    let mut html = "<figure>\n".to_owned();
+    html += &thumbnail(path, longest, &format!("{prompt} ({who})"))?;
+    html += "<figcaption>\n";
+    paragraph(&mut html, "prompt", prompt);
     let mut facts = vec![who.clone()];
     facts.extend(picture.seed.map(|seed| format!("seed\u{a0}{seed}")));
     let own = picture.own.iter();
     facts.extend(own.map(|(key, value)| format!("{key}\u{a0}{}", shown(value))));
     facts.push(file.clone());
-    paragraph(html, "small", &facts.join("\u{a0}· "));
+    paragraph(&mut html, "small", &facts.join("\u{a0}· "));
+    // A folder for each: the file in it has the name that the seed gives, and many pictures have the same.
+    let redrawn = folder.join("redrawn").join(name.with_extension(""));
     let command = format!(
         "oneactor sample --from {} -o {}",
         quoted(&path.display().to_string()),
-        quoted(&folder.join("redrawn").display().to_string())
+        quoted(&redrawn.display().to_string())
     );
     let _ = writeln!(
         html,
@@ -171,8 +199,8 @@ fn figure(html: &mut String, picture: &Shown, folder: &Path, longest: u32) -> Re
         escape(&file),
         escape(&command)
     );
-    *html += "</figcaption>\n</figure>\n";
-    Ok(())
+    html += "</figcaption>\n</figure>\n";
+    Ok(html)
 }
 
 fn thumbnail(path: &Path, longest: u32, alt: &str) -> Result<String> {

@@ -27,13 +27,10 @@ impl BaseJob {
         outlook.add_pair(pair, words);
         outlook.add_beside(self.control.as_ref(), None)?;
         let layout = Layout(&self.job.output_dir);
-        let is_there =
-            |&index: &usize| layout.part(index).is_file() && layout.image(index).is_file();
-        let there = match drawing.overwrite {
-            true => 0,
-            false => (0..self.job.num_images).filter(is_there).count(),
+        let pictures = match self.keeps_parts(&layout, &self.parts_settings()?) {
+            true => layout.missing(self.job.num_images).len(),
+            false => self.job.num_images,
         };
-        let pictures = self.job.num_images - there;
         let passes = self
             .model
             .passes(self.drawing.scheduler, drawing.steps)?
@@ -52,7 +49,8 @@ impl BaseJob {
     }
 }
 
-/// Seconds by those images of the same settings that a finished run has drawn and that are to be drawn again.
+/// Seconds by those images of the same settings that the last process of a finished run has drawn and that are to be
+/// drawn again.
 fn earlier_images(layout: &Layout, settings: &Settings, pictures: usize) -> Option<Measured> {
     let path = layout.config();
     let config: Value = serde_json::from_str(&fs::read_to_string(&path).ok()?).ok()?;
@@ -60,9 +58,11 @@ fn earlier_images(layout: &Layout, settings: &Settings, pictures: usize) -> Opti
     if !differences(there, settings).is_empty() {
         return None;
     }
-    let each = config["seconds"].as_f64()? / config["images"].as_array()?.len() as f64;
+    let drawn = config["images_drawn"]
+        .as_f64()
+        .filter(|&drawn| drawn > 0.0)?;
     Some(Measured {
-        seconds: each * pictures as f64,
+        seconds: config["seconds"].as_f64()? / drawn * pictures as f64,
         source: format!("{}, loading included", path.display()),
     })
 }

@@ -98,7 +98,9 @@ impl Sampling {
         if base["device"] != json!(format!("{:?}", self.model.device)) {
             return None;
         }
-        let images = parameters["num_images"].as_f64()?;
+        let images = base["images_drawn"]
+            .as_f64()
+            .filter(|&images| images > 0.0)?;
         let guided = parameters["guidance_scale"].as_f64()? > 1.0;
         let rows = images * parameters["steps"].as_f64()? * if guided { 2.0 } else { 1.0 };
         Some(Measured {

@@ -115,6 +115,7 @@ impl<'a> Painter<'a> {
                 .map(|control| control.load(session, backbone))
                 .transpose()?,
             preview: Preview::begin(
+                session,
                 backbone,
                 &job.drawing,
                 sampling.drawing,

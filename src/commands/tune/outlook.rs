@@ -7,9 +7,11 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::super::outlook::{Measured, Outlook};
+use super::super::picture::differences;
 use super::layout::Layout;
 use super::{Tuning, choice, kind, method};
 use crate::config::TuneJob;
+use crate::config::batch::Settings;
 
 impl Tuning {
     /// Its sentences, steps and memory.
@@ -27,8 +29,13 @@ impl Tuning {
             outlook.add("sentence", tokens, &facts.base_words);
         }
         let (rows, at_once) = method::rows(&self.job, self.num_auxiliary);
-        let log = Layout::of(&self.job).log();
-        let (taken, each) = earlier_steps(&log, &Layout::of(&self.job).checkpoint());
+        let layout = Layout::of(&self.job);
+        let log = layout.log();
+        let (logged, each) = earlier_steps(&log);
+        let taken = match is_resumed(&layout, &self.settings) {
+            true => logged,
+            false => 0,
+        };
         let steps = self.job.max_steps.saturating_sub(taken);
         outlook.add_tuning((facts.width, facts.height), steps, rows, at_once)?;
         outlook.measured = each.map(|seconds| Measured {
@@ -46,17 +53,21 @@ pub(in super::super) fn rows_before(job: &TuneJob, images: usize) -> (usize, usi
     method::rows(job, auxiliary.min(images - 1))
 }
 
-/// Steps that an interrupted run has taken, and the seconds of one in the middle of these.
-fn earlier_steps(log: &Path, checkpoint: &Path) -> (usize, Option<f64>) {
+/// Whether tuning goes on from the checkpoint of an interrupted run, as `resume` decides it.
+fn is_resumed(layout: &Layout, settings: &Settings) -> bool {
+    let text = fs::read_to_string(layout.checkpoint_config()).unwrap_or_default();
+    let there: Option<Settings> = serde_json::from_str(&text).ok();
+    let is_same = |there: Settings| differences(&there, settings).is_empty();
+    layout.checkpoint().is_file() && there.is_some_and(is_same)
+}
+
+/// Steps in the log of an earlier run, and the seconds of one in the middle of these.
+fn earlier_steps(log: &Path) -> (usize, Option<f64>) {
     let text = fs::read_to_string(log).unwrap_or_default();
     let rows = text
         .lines()
         .map_while(|line| serde_json::from_str::<Value>(line).ok());
     let mut seconds: Vec<f64> = rows.filter_map(|row| row["seconds"].as_f64()).collect();
-    let taken = match checkpoint.is_file() {
-        true => seconds.len(),
-        false => 0,
-    };
     seconds.sort_by(f64::total_cmp);
-    (taken, seconds.get(seconds.len() / 2).copied())
+    (seconds.len(), seconds.get(seconds.len() / 2).copied())
 }

@@ -6,8 +6,9 @@ use anyhow::Result;
 
 use super::{ModelFiles, Source};
 use crate::io::blob::Blob;
-use crate::io::header::Header;
+use crate::io::header::{Header, TensorFacts};
 use crate::io::hub::Licence;
+use crate::io::single_file::is_no_weight;
 use crate::io::toy;
 
 /// A file that something is read from.
@@ -152,6 +153,24 @@ impl ModelFiles {
             bytes: Some(bytes),
             missing: Some(0),
         })
+    }
+
+    /// The tensors of a network in a checkpoint in one file, under the file's names; none of another model.
+    ///
+    /// # Errors
+    /// When the file is damaged.
+    pub fn tensors_in_single_file(&self, component: &str) -> Result<Vec<TensorFacts>> {
+        let Source::Single(file) = &self.source else {
+            return Ok(Vec::new());
+        };
+        let Some(Blob::Component(network)) = file.weights(component) else {
+            return Ok(Vec::new());
+        };
+        let mut tensors = Header::read(file.path())?.tensors;
+        tensors.retain(|tensor| {
+            tensor.name.starts_with(network.prefix) && !is_no_weight(&tensor.name)
+        });
+        Ok(tensors)
     }
 
     /// What the header of one of its files of weights tells; `None` for a file that is still to be fetched.
