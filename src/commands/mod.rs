@@ -96,8 +96,8 @@ trait Prepared {
     }
 }
 
-/// Prepares all jobs, then does them one after the other, in the order in which the least is loaded. A job that fails does not stop the
-/// others; a signal does.
+/// Prepares all jobs, then does them one after the other, in the order in which the least is loaded. A job that fails
+/// does not stop the others; a signal does.
 ///
 /// # Errors
 /// That of the only job; with several jobs, one that tells how many failed, of kind `Partial`

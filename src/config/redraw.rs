@@ -28,8 +28,9 @@ const OF_THE_METHOD: [&str; 16] = [
     "image_encoder",
 ];
 
-/// The recorded settings, less those of a method that the flags replace by another, or by the plain model: nobody gave
-/// them for that. Another method is for the subject of the picture, with what lies in the same folder.
+/// The recorded settings, less those of a method that the flags replace by another, by the plain model, or a plain
+/// picture's by an actor: nobody gave them for that. Another method is for the subject of the picture, with what lies
+/// in the same folder.
 pub(super) fn recorded_for(flags: &SampleFlags, record: &Record) -> Settings {
     let mut settings = record.parameters.clone();
     let recorded = settings.get("method").cloned();
@@ -49,6 +50,9 @@ pub(super) fn recorded_for(flags: &SampleFlags, record: &Record) -> Settings {
             if let Some(actors) = settings.get_mut("actors") {
                 to_folders(actors);
             }
+        }
+        (None, None) if is_plain && flags.actors.is_some() => {
+            settings.retain(|key, _| !OF_THE_METHOD.contains(&key.as_str()));
         }
         _ => {}
     }
@@ -118,6 +122,11 @@ mod tests {
             keys(&recorded_for(&of(Method::Oneactor), &base_image)),
             ["prompt"]
         );
+        let with_actor = SampleFlags {
+            actors: Some(vec!["runs/cat".into()]),
+            ..SampleFlags::default()
+        };
+        assert_eq!(keys(&recorded_for(&with_actor, &base_image)), ["prompt"]);
         assert_eq!(recorded_for(&plain, &base_image), base_image.parameters);
         let baseline = record(
             r#"{"prompt": "a cat", "method": "ip-adapter", "actors": ["runs/cat/base.safetensors"], "target": 1}"#,

@@ -1,4 +1,4 @@
-//! Products with frozen weights on a CPU, by the faster of libtorch's two libraries.
+//! Products with frozen weights on a CPU, by oneDNN where this libtorch has it.
 
 use tch::{Device, Kind, Tensor};
 

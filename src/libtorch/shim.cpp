@@ -42,8 +42,7 @@ at::DeviceAllocator* gpu_allocator() {
 
 using MaybeTensor = std::optional<at::Tensor>;
 
-// oneDNN's product of f32 matrices, which libtorch keeps for compiled graphs; null where this libtorch or this
-// processor has none.
+// oneDNN's product of f32 matrices, which libtorch keeps for compiled graphs; null where this libtorch has none.
 using Product = at::Tensor(const at::Tensor&, const at::Tensor&, const MaybeTensor&, std::string_view,
                            c10::List<std::optional<at::Scalar>>, std::optional<std::string_view>);
 

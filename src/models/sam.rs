@@ -146,11 +146,7 @@ impl SamModel {
 impl SamConfig {
     /// Refuses what is not computed here, and sizes that would only fail inside libtorch.
     fn check(&self) -> Result<()> {
-        let (vision, prompts, decoder) = (
-            &self.vision_config,
-            &self.prompt_encoder_config,
-            &self.mask_decoder_config,
-        );
+        let (vision, prompts, decoder) = self.parts();
         expect_fixed("config.json", &vision.rest, &FIXED_OF_VISION)?;
         expect_fixed("config.json", &prompts.rest, &FIXED_OF_PROMPTS)?;
         expect_fixed("config.json", &decoder.rest, &FIXED_OF_DECODER)?;
@@ -160,6 +156,27 @@ impl SamConfig {
             vision.image_size,
             vision.patch_size,
         )?;
+        self.check_ranges()?;
+        self.check_equal()?;
+        self.check_divisible()
+    }
+
+    fn parts(
+        &self,
+    ) -> (
+        &SamVisionConfig,
+        &SamPromptEncoderConfig,
+        &SamMaskDecoderConfig,
+    ) {
+        (
+            &self.vision_config,
+            &self.prompt_encoder_config,
+            &self.mask_decoder_config,
+        )
+    }
+
+    fn check_ranges(&self) -> Result<()> {
+        let (vision, _, decoder) = self.parts();
         let widths = 1..=8192;
         let head = vision.hidden_size / vision.num_attention_heads;
         let (grid, inner) = (vision.grid(), vision.inner());
@@ -196,7 +213,12 @@ impl SamConfig {
                 ("iou_head_depth", decoder.iou_head_depth, 2..=64),
                 ("iou_head_hidden_dim", decoder.iou_head_hidden_dim, WIDTHS),
             ],
-        )?;
+        )
+    }
+
+    /// What two of the networks have must be the same in both.
+    fn check_equal(&self) -> Result<()> {
+        let (vision, prompts, decoder) = self.parts();
         let dim = prompts.hidden_size;
         for (what, found, expected) in [
             (
@@ -223,6 +245,13 @@ impl SamConfig {
                 )));
             }
         }
+        Ok(())
+    }
+
+    /// Widths that are divided: among heads, by the last attention, and by 8 in upscaling.
+    fn check_divisible(&self) -> Result<()> {
+        let (_, prompts, decoder) = self.parts();
+        let dim = prompts.hidden_size;
         let (rate, heads) = (
             decoder.attention_downsample_rate,
             decoder.num_attention_heads,

@@ -10,7 +10,7 @@ use super::base_set::BaseFacts;
 use super::base_word::BaseWordPrompt;
 use super::guidance::Offsets;
 use super::learner::Origin;
-use super::projector::{Head, Projector, ProjectorConfig};
+use super::projector::{Projector, ProjectorConfig};
 use super::templates;
 use crate::error::usage;
 use crate::io::tensors::TensorFile;
@@ -162,31 +162,12 @@ impl Actor {
         let (n, c, h, w) = encoder_features
             .size4()
             .map_err(|e| usage(format!("encoder_features: {e}")))?;
-        let word = |key: &str| file.text(key, path).map(serde_json::Value::from);
-        let head: Head = serde_json::from_value(word("head")?).map_err(|e| usage(e.to_string()))?;
-        let kind: templates::Kind =
-            serde_json::from_value(word("kind")?).map_err(|e| usage(e.to_string()))?;
-        let config = ProjectorConfig {
-            feature_shape: [c, h, w],
-            num_tokens: file.number("num_tokens", path)?,
-            token_width: file.number("token_width", path)?,
-            head,
-        };
-        for (key, found, most) in [
-            ("num_tokens", config.num_tokens, 1 << 16),
-            ("token_width", config.token_width, 1 << 18),
-        ] {
-            if !(1..=most).contains(&found) {
-                return Err(usage(format!(
-                    "metadata {key:?}: found {found}, expected 1 to {most}"
-                )));
-            }
-        }
         if [c, h, w].contains(&0) {
             return Err(usage(format!(
                 "encoder_features: found [{n}, {c}, {h}, {w}], expected maps that are not empty"
             )));
         }
+        let config = projector_config(file, path, [c, h, w])?;
         let parameters: BTreeMap<String, Tensor> = file
             .tensors
             .iter()
@@ -209,32 +190,67 @@ impl Actor {
             )));
         }
         let facts = BaseFacts::from_file(file, path)?;
-        // Files with one word may lack the list.
-        let tokens_of_words = file
-            .list("tokens_of_words", path)?
-            .unwrap_or_else(|| vec![config.num_tokens]);
-        let is_possible = |tokens: &i64| (1..=config.num_tokens).contains(tokens);
-        if tokens_of_words.len() != facts.base_words.len()
-            || !tokens_of_words.iter().all(is_possible)
-            || tokens_of_words.iter().sum::<i64>() != config.num_tokens
-        {
-            return Err(usage(format!(
-                "metadata \"tokens_of_words\": found {tokens_of_words:?}, expected {} numbers with \
-                 the sum {}",
-                facts.base_words.len(),
-                config.num_tokens
-            )));
-        }
         Ok(Actor {
+            tokens_of_words: tokens_of_words(file, path, &facts, config.num_tokens)?,
             facts,
-            tokens_of_words,
-            kind,
+            kind: word(file, path, "kind")?,
             target: target as usize,
             target_image,
             projector: Projector::from_parameters(config, &parameters, device)?,
             encoder_features,
         })
     }
+}
+
+/// The projector that a file's metadata describes, for features `[C', h, w]`.
+fn projector_config(
+    file: &TensorFile,
+    path: &Path,
+    feature_shape: [i64; 3],
+) -> Result<ProjectorConfig> {
+    let number = |key: &str, most: i64| -> Result<i64> {
+        let found = file.number(key, path)?;
+        if !(1..=most).contains(&found) {
+            return Err(usage(format!(
+                "metadata {key:?}: found {found}, expected 1 to {most}"
+            )));
+        }
+        Ok(found)
+    };
+    Ok(ProjectorConfig {
+        feature_shape,
+        num_tokens: number("num_tokens", 1 << 16)?,
+        token_width: number("token_width", 1 << 18)?,
+        head: word(file, path, "head")?,
+    })
+}
+
+/// How many tokens each base word has. Files with one word may lack the list.
+fn tokens_of_words(
+    file: &TensorFile,
+    path: &Path,
+    facts: &BaseFacts,
+    num_tokens: i64,
+) -> Result<Vec<i64>> {
+    let found = file.list("tokens_of_words", path)?;
+    let found = found.unwrap_or_else(|| vec![num_tokens]);
+    let is_possible = |tokens: &i64| (1..=num_tokens).contains(tokens);
+    if found.len() != facts.base_words.len()
+        || !found.iter().all(is_possible)
+        || found.iter().sum::<i64>() != num_tokens
+    {
+        return Err(usage(format!(
+            "metadata \"tokens_of_words\": found {found:?}, expected {} numbers with the sum {num_tokens}",
+            facts.base_words.len(),
+        )));
+    }
+    Ok(found)
+}
+
+/// The enum whose one word a file's metadata has.
+fn word<T: serde::de::DeserializeOwned>(file: &TensorFile, path: &Path, key: &str) -> Result<T> {
+    let value = file.text(key, path).map(serde_json::Value::from)?;
+    serde_json::from_value(value).map_err(|e| usage(e.to_string()))
 }
 
 /// The one word that an enum is in JSON.

@@ -73,6 +73,30 @@ fn expect(what: impl FnOnce() -> String, found: i64, expected: i64, other: &str)
     )))
 }
 
+/// Refuses a U-Net that reads another width than the text encoders write.
+fn fits_text(
+    files: &ModelFiles,
+    unet: &UNet2DConditionConfig,
+    text: &[ClipTextConfig],
+) -> Result<()> {
+    let field = |name: &str| format!("{}: unet/config.json: {name}", files.name());
+    expect(
+        || field("cross_attention_dim"),
+        unet.cross_attention_dim,
+        text.iter().map(|config| config.hidden_size).sum(),
+        "the width of a prompt's tokens",
+    )?;
+    let (Some(width), Some(last)) = (unet.pooled_width(), text.last()) else {
+        return Ok(());
+    };
+    expect(
+        || field("projection_class_embeddings_input_dim less six sizes"),
+        width,
+        last.pooled_width(),
+        "the width of a pooled prompt",
+    )
+}
+
 impl Backbone {
     /// Loads a model from a diffusers folder, the hub or the binary itself. `progress` is told the
     /// name of each component before it is read.
@@ -108,25 +132,7 @@ impl Backbone {
         if memory.cpu_offload {
             text_encoders.iter().for_each(Network::release);
         }
-        expect(
-            || format!("{}: unet/config.json: cross_attention_dim", files.name()),
-            unet_config.cross_attention_dim,
-            token_widths.iter().sum(),
-            "the width of a prompt's tokens",
-        )?;
-        if let (Some(width), Some(last)) = (unet_config.pooled_width(), configs.last()) {
-            expect(
-                || {
-                    format!(
-                        "{}: unet/config.json: projection_class_embeddings_input_dim less six sizes",
-                        files.name()
-                    )
-                },
-                width,
-                last.pooled_width(),
-                "the width of a pooled prompt",
-            )?;
-        }
+        fits_text(files, &unet_config, &configs)?;
 
         progress("unet");
         let config = unet_config.clone();

@@ -168,4 +168,8 @@ fn a_folder_that_was_tuned_to_a_photo_needs_a_target_with_a_seed() {
         .says("the target of tune was the photo")
         .says("--target N");
     oneactor(&folder, &format!("{DRAW} --dry-run --target 0 -o out")).exits_with(0);
+
+    // A baseline's photo is passed over.
+    fs::rename(&path, folder.join("robot/dreambooth-lora.json")).expect("it is there");
+    oneactor(&folder, &format!("{DRAW} --dry-run -o out")).exits_with(0);
 }

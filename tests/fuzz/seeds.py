@@ -151,6 +151,10 @@ def keys() -> None:
           f"unet.{stem}.processor.to_q_lora.up.weight 4 2")
     for path in sorted(PARITY.glob("lora/*.safetensors")):
         write("lora", path.stem, lines(path))
+    write("single_file", "few", "model.diffusion_model.input_blocks.0.0.weight 32 4 3 3\n"
+          "model.diffusion_model.time_embed.0.weight 128 32\nmodel.diffusion_model.label_emb.0.0.weight 128 144\n"
+          "conditioner.embedders.0.transformer.text_model.embeddings.token_embedding.weight 64 32\n"
+          "first_stage_model.decoder.conv_in.weight 64 4 3 3")
     for path in sorted(PARITY.glob("single/**/*.safetensors")):
         text = lines(path)
         if not text:

@@ -38,19 +38,35 @@ pub(super) fn target(session: &Session, job: &SampleJob) -> Result<Option<usize>
     Ok(Some(target))
 }
 
-/// The target that a base set was tuned to, if it was tuned as it is now: by the paper's method, else by a baseline.
+/// The target that a base set was tuned to, if it was tuned as it is now: by the paper's method, else by a baseline that
+/// learnt a base image.
 fn tuned_to(base: &Path, images: usize) -> Result<Option<Target>> {
     for method in Method::ALL.into_iter().filter(|method| method.is_tuned()) {
         let config = base.with_file_name(format!("{}.json", method.log()));
-        if let Some(target) = target_in(&config, base, images)? {
-            return Ok(Some(target));
+        match target_in(&config, base, images)? {
+            Some(Tuned::Image(number)) => return Ok(Some(Target::Index(number as i64))),
+            Some(Tuned::Photo(photo)) if method == Method::Oneactor => {
+                return Err(usage(format!(
+                    "{}: the target of tune was the photo {photo}, which is no base image: name one with --target N",
+                    config.display()
+                )));
+            }
+            _ => {}
         }
     }
     Ok(None)
 }
 
+/// What a tuning had as its target.
+enum Tuned {
+    /// A base image, by its number.
+    Image(u64),
+    /// A photo, as the tuning names it.
+    Photo(Value),
+}
+
 /// The target that the file of a tuning has, if it is there and was tuned on that very set.
-fn target_in(path: &Path, base: &Path, images: usize) -> Result<Option<Target>> {
+fn target_in(path: &Path, base: &Path, images: usize) -> Result<Option<Tuned>> {
     let Ok(text) = std::fs::read_to_string(path) else {
         return Ok(None);
     };
@@ -63,12 +79,9 @@ fn target_in(path: &Path, base: &Path, images: usize) -> Result<Option<Target>> 
     ) else {
         return Ok(None);
     };
-    if target as usize >= images || !parameters["target_image_crc32"].is_null() {
-        return Err(usage(format!(
-            "{}: the target of tune was the photo {}, which is no base image: name one with --target N",
-            path.display(),
-            config["target_image"]
-        )));
-    }
-    Ok(Some(Target::Index(target as i64)))
+    let is_photo = target as usize >= images || !parameters["target_image_crc32"].is_null();
+    Ok(Some(match is_photo {
+        true => Tuned::Photo(config["target_image"].clone()),
+        false => Tuned::Image(target),
+    }))
 }

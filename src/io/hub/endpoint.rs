@@ -23,7 +23,10 @@ impl Endpoint {
             .find_map(|scheme| text.strip_prefix(scheme));
         // Behind `?` or `#` nothing could be added; a token does not belong there either, it would be in every log.
         let is_plain = |c: char| !c.is_whitespace() && !c.is_control() && c != '?' && c != '#';
-        if rest.is_some_and(|rest| !rest.is_empty() && rest.chars().all(is_plain)) {
+        let is_address = |rest: &str| {
+            !rest.is_empty() && rest.chars().all(is_plain) && !has_slash_in_password(rest)
+        };
+        if rest.is_some_and(is_address) {
             return Ok(Self(text.to_owned()));
         }
         let start = text.split(['?', '#']).next().unwrap_or_default();
@@ -67,9 +70,23 @@ fn without_user(address: &str) -> String {
             false => address.to_owned(),
         };
     };
+    if has_slash_in_password(rest) {
+        return format!("{scheme}://…");
+    }
     let host_end = rest.find('/').unwrap_or(rest.len());
     let start = rest[..host_end].rfind('@').map_or(0, |at| at + 1);
     format!("{scheme}://{}", &rest[start..])
+}
+
+/// Whether `rest`, an address behind its scheme, may be a name and a password with a slash in it, which would have to
+/// be `%2F`: what stands before the slash has no port of digits, and an `@` comes later.
+fn has_slash_in_password(rest: &str) -> bool {
+    let Some((host, path)) = rest.split_once('/') else {
+        return false;
+    };
+    let has_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    let is_host = host.contains('@') || host.split_once(':').is_none_or(|(_, port)| has_port(port));
+    !is_host && path.contains('@')
 }
 
 #[cfg(test)]
@@ -93,6 +110,8 @@ mod tests {
         for text in [
             "https://mirror.example?token=hf_secret",
             "https://mirror.example#hf_secret",
+            "https://me:hf_sec/hf_secret@mirror.example",
+            "https://me:a/hf_secret@mirror.example?x",
             "me:hf_secret@mirror.example",
             "ftp://me:hf_secret@mirror.example",
         ] {
