@@ -1,6 +1,6 @@
 # Sourced by the other scripts: brings this machine to where the project builds, and nothing further.
 #
-# Needs Rust (rustup.rs) and Python 3. libtorch comes from the PyPI wheel in .venv, unless LIBTORCH names a
+# Needs Rust 1.89 (rustup.rs) and Python 3.11, or newer ones. libtorch comes from the PyPI wheel in .venv, unless LIBTORCH names a
 # libtorch 2.11 of your own. Set ONEACTOR_VENV to keep the environment elsewhere.
 
 set -euo pipefail
@@ -18,8 +18,15 @@ need() { # COMMAND PACKAGE: installs a missing system tool where we may, else sa
   fi
 }
 
-command -v cargo >/dev/null || { say "cargo is missing: install Rust from https://rustup.rs"; exit 1; }
-command -v python3 >/dev/null || { say "python3 is missing: install Python 3.10 or newer"; exit 1; }
+reaches() { # VERSION LEAST
+  [ "$(printf '%s\n' "$1" "$2" | sort -V | head -n 1)" = "$2" ]
+}
+
+rust=$(rustc --version 2>/dev/null | cut -d' ' -f2) || true
+command -v cargo >/dev/null && reaches "${rust:-0}" 1.89 ||
+  { say "Rust: found ${rust:-none}, expected 1.89 or newer, from https://rustup.rs"; exit 1; }
+python=$(python3 -c 'import platform; print(platform.python_version())' 2>/dev/null) || true
+reaches "${python:-0}" 3.11 || { say "python3: found ${python:-none}, expected 3.11 or newer"; exit 1; }
 need c++ g++
 
 venv=${ONEACTOR_VENV:-$PWD/.venv}

@@ -22,12 +22,15 @@ const browser = spawn('chromium', [
   '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
   '--disable-component-update', '--disable-sync', `--user-data-dir=${profile}`, '--remote-debugging-port=0', 'about:blank',
 ], { stdio: 'ignore' });
-const ended = new Promise((done) => browser.once('exit', done));
+const ended = new Promise((done) => browser.once('exit', done).once('error', done));
+let refused = null;
+browser.once('error', (error) => { refused = error; });
 const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
 
 /** What `find` gives as soon as it gives anything. */
 async function once(find, what) {
   for (let turn = 0; turn < 600; turn++) {
+    if (refused) throw new Error(`chromium can not be started: ${refused.message}`);
     const found = await Promise.resolve().then(find).catch(() => null);
     if (found) return found;
     await pause(100);

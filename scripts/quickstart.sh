@@ -9,7 +9,7 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
 say "building (the first time takes some minutes)"
 cargo build --release --locked
-oneactor=target/release/oneactor
+oneactor=${CARGO_TARGET_DIR:-target}/release/oneactor
 out=runs/quickstart
 # Always from the beginning: this shows the whole job.
 rm -rf "$out"

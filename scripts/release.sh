@@ -125,7 +125,8 @@ where=''
 [ $with_libtorch = yes ] || { rm -r "${stage:?}/lib"; where=$libtorch; }
 for shell in bash zsh fish; do run "$where" completions "$shell" >"$stage/completions/oneactor.$shell"; done
 run "$where" man "$stage/man/man1" >/dev/null
-cp -r configs prompts "$stage/"
+cp -r configs prompts README.md "$stage/"
+install -D scripts/convert_encoder.py "$stage/scripts/convert_encoder.py"
 glibc=$(find "$stage" \( -name oneactor -o -name '*.so*' \) -type f -exec readelf -V {} + 2>/dev/null |
   grep -o 'GLIBC_2\.[0-9]*' | sort -uV | tail -n 1)
 glibcxx=$(find "$stage" \( -name oneactor -o -name '*.so*' \) -type f -exec readelf -V {} + 2>/dev/null |

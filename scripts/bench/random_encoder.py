@@ -3,7 +3,7 @@
 clip is openai/clip-vit-large-patch14, dinov2 is facebook/dinov2-base, sam is facebook/sam-vit-base; CLIP's vocabulary is that
 of random_sdxl.py.
 
-Requirements: scripts/bench/requirements.txt
+Requirements: scripts/parity/requirements.txt
 Usage: random_encoder.py FOLDER --kind clip|dinov2|sam
 """
 

@@ -44,7 +44,8 @@ EXPECTED = {"KILL": {0, -9}, "TERM": {0, 143, -15}}
 
 def start(flags, folder, command):
     words = command.format(tune_steps=flags.tune_steps).split()
-    return subprocess.Popen([flags.program, *words], cwd=folder, stdout=subprocess.DEVNULL,
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([flags.program, *words], cwd=folder, env=environment, stdout=subprocess.DEVNULL,
                             stderr=subprocess.PIPE, text=True, errors="replace")
 
 

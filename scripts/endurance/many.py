@@ -38,7 +38,8 @@ def descriptors(process):
 def watch(words, folder):
     """Runs the program; picture's number, seconds, bytes and descriptors after each picture."""
     started, rows = time.monotonic(), []
-    with subprocess.Popen(words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(words, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         for line in process.stdout:
             if line.startswith("many/0") or line.startswith("many/1"):
                 seconds = round(time.monotonic() - started, 3)

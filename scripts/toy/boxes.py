@@ -19,6 +19,8 @@ import subjects
 import world
 from canvas import SIZE, Canvas
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 def draw(species, scene, rng, small):
     """A picture [64, 64, 3], and which of its pixels the figure has changed."""
@@ -79,7 +81,7 @@ def tile(pixels, box):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument('--work', type=Path, required=True)
-    parser.add_argument('--binary', default='target/release/oneactor')
+    parser.add_argument('--binary', default=str(ROOT / 'target/release/oneactor'))
     parser.add_argument('--pictures', type=int, default=2)
     parser.add_argument('--small', action='store_true')
     args = parser.parse_args()

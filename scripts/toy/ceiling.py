@@ -21,7 +21,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import world
-from evaluate import SPLITS, Plan, Scorer, call
+from evaluate import ROOT, SPLITS, Plan, Scorer, call
 from subjects_table import MEASURES, draw, pick, score
 
 IDENTITY_SEED, TARGET_SEED, GUIDANCE = 3, 77, 4
@@ -83,7 +83,7 @@ def main():
     parser.add_argument('--like', type=Path, required=True, help='folder of a tuned actor of one word')
     parser.add_argument('--checkpoint', type=Path, required=True, help='the toy model as a diffusers folder')
     parser.add_argument('--work', type=Path, required=True, help='folder for all pictures; finished parts are reused')
-    parser.add_argument('--binary', default='target/release/oneactor')
+    parser.add_argument('--binary', default=str(ROOT / 'target/release/oneactor'))
     parser.add_argument('--try', dest='tries', action='append', required=True, metavar='NAME=FLAGS')
     args = parser.parse_args()
     torch.set_num_threads(1)

@@ -23,6 +23,8 @@ import judge
 import scenes
 import world
 
+ROOT = Path(__file__).resolve().parents[2]
+
 SCENES = {
     'beach': 'at the beach', 'snow': 'in the snow', 'street': 'in the street',
     'mountain': 'with a mountain in the background', 'library': 'in a library surrounded by books',
@@ -176,7 +178,7 @@ def print_report(report):
 
 def add_plan_arguments(parser):
     parser.add_argument('--split', choices=SPLITS, default='dev')
-    parser.add_argument('--binary', default='target/release/oneactor')
+    parser.add_argument('--binary', default=str(ROOT / 'target/release/oneactor'))
     parser.add_argument('--model', default='toy')
     parser.add_argument('--work', type=Path, required=True, help='folder for all pictures; finished parts are reused')
     parser.add_argument('--json', type=Path, help='where to write the result')
