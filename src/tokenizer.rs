@@ -188,6 +188,8 @@ impl ClipTokenizer {
                 .ok_or_else(|| model(format!("vocab.json: the special token {text:?} is missing")))
         };
         let (bos_id, eos_id, pad_id) = (id(&bos)?, id(&eos)?, id(&pad)?);
+        // Without its number the first unknown character of a prompt would fail.
+        id(&unk)?;
 
         let largest = vocab.values().max().map_or(0, |&id| i64::from(id));
 

@@ -337,3 +337,22 @@ fn a_tokenizer_that_writes_what_its_encoder_can_not_read_is_refused() {
         "{said}"
     );
 }
+
+#[test]
+fn a_tokenizer_whose_unknown_token_has_no_number_is_refused() {
+    let refused = ClipTokenizer::new(&TokenizerFiles {
+        vocab: include_str!("../src/io/toy/tokenizer/vocab.json"),
+        merges: include_str!("../src/io/toy/tokenizer/merges.txt"),
+        special_tokens_map: Some(r#"{"unk_token": "<|unknown|>"}"#),
+        tokenizer_config: None,
+    });
+    let said = refused.err().unwrap().to_string();
+    assert!(said.contains("<|unknown|>"), "{said}");
+}
+
+#[test]
+fn a_single_number_that_is_missing_is_told() {
+    let weights = Weights::open(&[], Device::Cpu, Kind::Float).unwrap();
+    assert_eq!(weights.root().tensor("d", &[]).numel(), 1);
+    assert!(weights.finish().is_err());
+}

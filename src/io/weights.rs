@@ -246,7 +246,7 @@ impl Weights {
     fn load(&self, key: &str, shape: &[i64], with_loras: bool) -> Tensor {
         // One number, however large the shape: nobody computes with it.
         let placeholder = || {
-            let zero = Tensor::zeros([1], (self.kind, self.device));
+            let zero = Tensor::zeros([0i64; 0], (self.kind, self.device));
             zero.expand(shape, false)
         };
         let place = self.place_of(key);
