@@ -127,6 +127,7 @@ pub enum Command {
     ///
     /// All files that the commands would read of them go into the cache, an interrupted download goes on where it
     /// stopped, and what has arrived is compared with the hub's SHA-256. Lists the files, and tells each licence.
+    /// In a dry run only the small files that name the others are fetched.
     Fetch(FetchFlags),
     /// Make a page of the pictures in folders, with prompts, seeds and settings
     ///
@@ -187,6 +188,40 @@ pub struct RunFlags {
     /// disk is too small (of the run)
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// Flags of a run that reads no batch file and is never shared with other processes.
+#[derive(Clone, Debug, Default, Args)]
+pub struct SingleRunFlags {
+    /// How files are listed on stdout: paths, or one JSON object a line
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+
+    /// No progress, only warnings and errors
+    #[arg(short, long)]
+    pub quiet: bool,
+
+    /// Also show what is read
+    #[arg(short, long)]
+    pub verbose: bool,
+
+    /// Check everything and list the files that would be written or fetched, then stop
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+impl SingleRunFlags {
+    /// For a session.
+    pub fn run(&self) -> RunFlags {
+        RunFlags {
+            format: self.format,
+            quiet: self.quiet,
+            verbose: self.verbose,
+            dry_run: self.dry_run,
+            shard: Some("1/1".to_owned()),
+            ..RunFlags::default()
+        }
+    }
 }
 
 /// Flags of `doctor`.

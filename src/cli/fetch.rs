@@ -3,7 +3,7 @@
 use clap::Args;
 use clap::builder::BoolishValueParser;
 
-use super::{Format, RunFlags};
+use super::SingleRunFlags;
 
 /// Flags of `fetch`.
 #[derive(Clone, Debug, Default, Args)]
@@ -49,22 +49,9 @@ pub struct FetchFlags {
           hide_possible_values = true)]
     pub offline: Option<bool>,
 
-    /// How files are listed on stdout: paths, or one JSON object a line
-    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
-    pub format: Format,
-
-    /// No progress, only warnings and errors
-    #[arg(short, long)]
-    pub quiet: bool,
-
-    /// Also show which revision of each repository is fetched
-    #[arg(short, long)]
-    pub verbose: bool,
-
-    /// List what would be fetched and how large it is, then stop; of the files only the small ones that name the
-    /// others are fetched
-    #[arg(long)]
-    pub dry_run: bool,
+    /// Flags of the run.
+    #[command(flatten)]
+    pub run: SingleRunFlags,
 
     /// Names of the flags that were typed: what the environment says for other commands may do nothing here.
     #[arg(skip)]
@@ -72,18 +59,6 @@ pub struct FetchFlags {
 }
 
 impl FetchFlags {
-    /// As flags of a run.
-    pub fn run(&self) -> RunFlags {
-        RunFlags {
-            format: self.format,
-            quiet: self.quiet,
-            verbose: self.verbose,
-            dry_run: self.dry_run,
-            shard: Some("1/1".to_owned()),
-            ..RunFlags::default()
-        }
-    }
-
     /// Whether the flag was typed, and is not from the environment.
     pub fn is_typed(&self, name: &str) -> bool {
         self.typed.iter().any(|typed| typed == name)

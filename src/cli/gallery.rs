@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Format, RunFlags};
+use super::SingleRunFlags;
 
 /// Flags of `gallery`.
 #[derive(Clone, Debug, Default, Args)]
@@ -18,33 +18,7 @@ pub struct GalleryFlags {
     #[arg(short, long, value_name = "FILE.html")]
     pub output: Option<PathBuf>,
 
-    /// How the page's path is listed on stdout: as it is, or as a JSON object
-    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
-    pub format: Format,
-
-    /// Only warnings and errors
-    #[arg(short, long)]
-    pub quiet: bool,
-
-    /// Also show which folders are on the page
-    #[arg(short, long)]
-    pub verbose: bool,
-
-    /// Check everything, list the page that would be written and tell how many pictures it would have, then stop
-    #[arg(long)]
-    pub dry_run: bool,
-}
-
-impl GalleryFlags {
-    /// As flags of a run, which is not shared with other processes.
-    pub fn run(&self) -> RunFlags {
-        RunFlags {
-            format: self.format,
-            quiet: self.quiet,
-            verbose: self.verbose,
-            dry_run: self.dry_run,
-            shard: Some("1/1".to_owned()),
-            ..RunFlags::default()
-        }
-    }
+    /// Flags of the run.
+    #[command(flatten)]
+    pub run: SingleRunFlags,
 }

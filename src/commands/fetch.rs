@@ -21,7 +21,7 @@ use parts::{Finder, Part, wanted};
 /// # Errors
 /// See `work_off`.
 pub fn run(flags: &FetchFlags) -> Result<()> {
-    let session = Session::start("fetch", &flags.run())?;
+    let session = Session::start("fetch", &flags.run.run())?;
     if let (Some(revision), [_, _, ..]) = (&flags.revision, &flags.models[..]) {
         return Err(usage(format!(
             "--revision {revision}: found {} models, expected one, for a revision is of one repository",

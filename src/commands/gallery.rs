@@ -22,7 +22,7 @@ use scope::Scope;
 /// # Errors
 /// When the folders hold no picture of this program that can be read, or the page can not be written.
 pub fn run(flags: &GalleryFlags) -> Result<()> {
-    let session = Session::start("gallery", &flags.run())?;
+    let session = Session::start("gallery", &flags.run.run())?;
     let job = GalleryJob::check(flags)?;
     let scope = Scope::of(&job.folders, &session.reporter);
     let folders = read_folders(&job, &scope);

@@ -20,7 +20,7 @@ use crate::io::atomic::write_bytes_atomically;
 /// # Errors
 /// When a folder has no parts, lacks one, or a picture of a part is gone.
 pub fn run(flags: &MergeFlags) -> Result<()> {
-    let session = Session::start("merge", &flags.run())?;
+    let session = Session::start("merge", &flags.run.run())?;
     for folder in flags.folders.iter().filter(|folder| folder.is_dir()) {
         if !session.dry_run {
             remove_merged(folder)?;

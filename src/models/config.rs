@@ -71,6 +71,40 @@ pub fn expect_sizes(file: &str, sizes: &[(&str, i64, RangeInclusive<i64>)]) -> R
     }
 }
 
+/// Refuses numbers of layers that no U-Net has, `layers_per_block` and `transformer_layers_per_block` of so many blocks.
+///
+/// # Errors
+/// As [`expect_sizes`], or when a list has another length.
+pub fn expect_layers(
+    file: &str,
+    blocks: usize,
+    (layers, transformers): (&PerBlock, &PerBlock),
+) -> Result<()> {
+    for (key, values, range) in [
+        ("layers_per_block", layers, 1..=8),
+        ("transformer_layers_per_block", transformers, 0..=32),
+    ] {
+        for value in values.expand(blocks, &format!("{file}: {key}"))? {
+            expect_sizes(file, &[(key, value, range.clone())])?;
+        }
+    }
+    Ok(())
+}
+
+/// Refuses widths of added conditions that no U-Net has, `addition_time_embed_dim` and
+/// `projection_class_embeddings_input_dim`, where there are any.
+///
+/// # Errors
+/// As [`expect_sizes`].
+pub fn expect_added(file: &str, (time, projection): (Option<i64>, Option<i64>)) -> Result<()> {
+    let widths = [
+        ("addition_time_embed_dim", time),
+        ("projection_class_embeddings_input_dim", projection),
+    ];
+    let sizes = widths.map(|(key, value)| (key, value.unwrap_or(1), WIDTHS));
+    expect_sizes(file, &sizes)
+}
+
 /// Refuses any field of `rest` that has another value than the one that this port computes. `fixed`
 /// lists fields with that value as JSON; null and absence mean the same. `file` is for the message.
 ///

@@ -4,7 +4,9 @@ use anyhow::Result;
 use serde::Deserialize;
 
 use crate::error::model;
-use crate::models::config::{PerBlock, WIDTHS, expect, expect_fixed, expect_sizes};
+use crate::models::config::{
+    PerBlock, WIDTHS, expect, expect_added, expect_fixed, expect_layers, expect_sizes,
+};
 use crate::models::unet_2d_blocks::{BlockAttention, BlockConfig, DownBlockType};
 
 /// Names in `mid_block_type`.
@@ -199,29 +201,13 @@ impl ControlNetConfig {
                 ),
             ],
         )?;
-        let per_block = [
-            ("layers_per_block", &self.layers_per_block, 1..=8),
-            (
-                "transformer_layers_per_block",
-                &self.transformer_layers_per_block,
-                0..=32,
-            ),
-        ];
-        for (key, values, range) in per_block {
-            for value in values.expand(blocks, &format!("{FILE}: {key}"))? {
-                expect_sizes(FILE, &[(key, value, range.clone())])?;
-            }
-        }
-        let optional = [
-            ("addition_time_embed_dim", self.addition_time_embed_dim),
-            (
-                "projection_class_embeddings_input_dim",
-                self.projection_class_embeddings_input_dim,
-            ),
-        ];
-        for (key, value) in optional {
-            expect_sizes(FILE, &[(key, value.unwrap_or(1), WIDTHS)])?;
-        }
+        let layers = (&self.layers_per_block, &self.transformer_layers_per_block);
+        expect_layers(FILE, blocks, layers)?;
+        let added = (
+            self.addition_time_embed_dim,
+            self.projection_class_embeddings_input_dim,
+        );
+        expect_added(FILE, added)?;
         let channels = self.block_out_channels.iter();
         for channels in channels.chain(&self.conditioning_embedding_out_channels) {
             expect_sizes(FILE, &[("channels of a block", *channels, WIDTHS)])?;

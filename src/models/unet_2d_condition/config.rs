@@ -3,7 +3,9 @@
 use anyhow::Result;
 use serde::Deserialize;
 
-use super::super::config::{PerBlock, WIDTHS, expect, expect_fixed, expect_sizes};
+use super::super::config::{
+    PerBlock, WIDTHS, expect, expect_added, expect_fixed, expect_layers, expect_sizes,
+};
 use super::super::unet_2d_blocks::{DownBlockType, UpBlockType};
 use crate::error::model;
 
@@ -164,29 +166,13 @@ impl UNet2DConditionConfig {
                 ("length of block_out_channels", blocks as i64, 1..=8),
             ],
         )?;
-        let per_block = [
-            ("layers_per_block", &self.layers_per_block, 1..=8),
-            (
-                "transformer_layers_per_block",
-                &self.transformer_layers_per_block,
-                0..=32,
-            ),
-        ];
-        for (key, values, range) in per_block {
-            for value in values.expand(blocks, &format!("{file}: {key}"))? {
-                expect_sizes(file, &[(key, value, range.clone())])?;
-            }
-        }
-        let optional = [
-            ("addition_time_embed_dim", self.addition_time_embed_dim),
-            (
-                "projection_class_embeddings_input_dim",
-                self.projection_class_embeddings_input_dim,
-            ),
-        ];
-        for (key, value) in optional {
-            expect_sizes(file, &[(key, value.unwrap_or(1), WIDTHS)])?;
-        }
+        let layers = (&self.layers_per_block, &self.transformer_layers_per_block);
+        expect_layers(file, blocks, layers)?;
+        let added = (
+            self.addition_time_embed_dim,
+            self.projection_class_embeddings_input_dim,
+        );
+        expect_added(file, added)?;
         for channels in &self.block_out_channels {
             expect_sizes(file, &[("block_out_channels", *channels, WIDTHS)])?;
         }
