@@ -6,7 +6,7 @@
 
 What a container would start is started here: arguments as the files have them, with JOB_COMPLETION_INDEX for each index
 and Argo's parameters filled in; /runs is a folder of --work, and the toy stands in for SDXL. Then both the Jobs' and the
-Workflow's folders must be equal to those of one process, byte for byte, JSON but for `seconds`. No cluster is asked: what
+Workflow's folders must be equal to those of one process, byte for byte, JSON but for what tells of one process. No cluster is asked: what
 only a cluster does (volumes, GPUs, users, restarts) is not seen here.
 """
 

@@ -10,7 +10,7 @@ nobody opens. The embedded toy model draws.
 
 While the array draws, a process of its first task is killed with SIGKILL, the step of the second is told to end by
 SIGTERM, as before the end of its time, and the third is put back by `scontrol requeue`. Then: every picture is there,
-none was drawn twice, and the folders are equal to those of one process, byte for byte, JSON but for `seconds`.
+none was drawn twice, and the folders are equal to those of one process, byte for byte, JSON but for what tells of one process.
 """
 
 import argparse
