@@ -1,27 +1,13 @@
 //! Colours of latents without the VAE, on the embedded toy model.
 
-use oneactor::io::model_files::{ModelFiles, ModelOptions};
+mod common;
+
+use common::toy;
 use oneactor::libtorch::seeded;
 use oneactor::schedulers::new_scheduler;
 use oneactor::sdxl::denoise::{PlainGuidance, denoise};
 use oneactor::sdxl::latent_colours::LatentColours;
-use oneactor::sdxl::{Backbone, LoadOptions, MemoryOptions};
 use tch::{Device, Kind, Tensor};
-
-fn toy() -> Backbone {
-    let files = ModelFiles::locate(&ModelOptions {
-        model: "toy".into(),
-        ..ModelOptions::default()
-    })
-    .expect("the toy is in the binary");
-    let options = LoadOptions {
-        device: Device::Cpu,
-        kind: Kind::Float,
-        vae: None,
-        memory: MemoryOptions::default(),
-    };
-    Backbone::load(&files, &options, &mut |_| ()).expect("the toy is whole")
-}
 
 /// The share of the colours' variance, over all positions and channels, that the map explains: R².
 fn explained(colours: &LatentColours, latents: &Tensor, pictures: &Tensor, f: i64) -> f64 {

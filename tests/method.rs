@@ -1,6 +1,8 @@
 //! What must hold of the method, whatever the weights are; on the embedded toy model.
 
-use oneactor::io::model_files::{ModelFiles, ModelOptions};
+mod common;
+
+use common::toy;
 use oneactor::libtorch::seeded;
 use oneactor::oneactor::actor::Actor;
 use oneactor::oneactor::base_set::BaseFacts;
@@ -11,27 +13,11 @@ use oneactor::oneactor::learner::snapshot;
 use oneactor::oneactor::projector::{Head, Projector, ProjectorConfig};
 use oneactor::oneactor::templates;
 use oneactor::schedulers::{SchedulerKind, new_scheduler};
+use oneactor::sdxl::Backbone;
 use oneactor::sdxl::denoise::{Guidance, PlainGuidance, denoise};
-use oneactor::sdxl::{Backbone, LoadOptions, MemoryOptions};
 use tch::{Device, Kind, Tensor};
 
 const PROMPT: &str = "a photo of a cat, at the beach";
-
-fn toy() -> Backbone {
-    tch::set_num_threads(1);
-    let files = ModelFiles::locate(&ModelOptions {
-        model: "toy".into(),
-        ..ModelOptions::default()
-    })
-    .expect("the toy is in the binary");
-    let options = LoadOptions {
-        device: Device::Cpu,
-        kind: Kind::Float,
-        vae: None,
-        memory: MemoryOptions::default(),
-    };
-    Backbone::load(&files, &options, &mut |_| ()).expect("the toy is whole")
-}
 
 fn prompt(backbone: &Backbone) -> BaseWordPrompt {
     BaseWordPrompt::new(backbone, PROMPT, "cat", 64, 64).expect("the prompt holds the word")

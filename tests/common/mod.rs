@@ -69,15 +69,21 @@ pub fn backbone(shape: &str) -> Backbone {
 /// The same in another precision.
 pub fn backbone_as(shape: &str, kind: Kind) -> Backbone {
     let folder = fixture(shape);
-    let model = folder
-        .to_str()
-        .expect("fixtures have plain names")
-        .to_string();
+    load(folder.to_str().expect("fixtures have plain names"), kind)
+}
+
+/// The model inside the program.
+pub fn toy() -> Backbone {
+    load("toy", Kind::Float)
+}
+
+fn load(model: &str, kind: Kind) -> Backbone {
+    tch::set_num_threads(1);
     let files = ModelFiles::locate(&ModelOptions {
-        model,
+        model: model.to_owned(),
         ..ModelOptions::default()
     })
-    .expect("a whole folder");
+    .expect("a whole model");
     let options = LoadOptions {
         device: Device::Cpu,
         kind,
