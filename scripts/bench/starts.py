@@ -57,31 +57,41 @@ def first_step(machine, model, side, steps, pairs):
 
 
 def loads(machine, model, dtype, pairs, uses):
-    """Loading alone, and in the first `uses` pairs loading with the first use of every weight, as two pairings; for both
-    the peak host memory of either side; and the bytes of the weight files. Both sides map the files: what is not used has
-    not been read."""
+    """Loading alone, and then `uses` times loading with the first use of every weight, as two pairings; for both the peak
+    host memory of either side; and the bytes of the weight files. Both sides map the files: what is not used has not been
+    read. Every use takes as much memory as the files, which may push them out of the page cache: so it comes last."""
+    sides = machine.ours, machine.peer
+    for side in sides:  # program and libraries into the page cache
+        with side(model, dtype):
+            pass
+    size = read_weights(model)
+    loading, used, peaks = Pairing(), Pairing(), (([], []), ([], []))
+
+    def measure(k, pairing, peaks, is_used):
+        with sides[k](model, dtype) as side:
+            seconds = side.loading()
+            if is_used:
+                touch = side.ask({"do": "touch", "prompt": PROMPT})
+                seconds = tuple(a + b for a, b in zip(seconds, touch))
+            peaks[k].append(side.peak_host_bytes())
+            (pairing.ours, pairing.theirs)[k].add(seconds)
+
+    for pairing, of_it, count, is_used in ((loading, peaks[0], pairs, False), (used, peaks[1], uses, True)):
+        for i in range(count):
+            for k in (0, 1) if i % 2 == 0 else (1, 0):
+                measure(k, pairing, of_it, is_used)
+    return loading, used, peaks, size
+
+
+def read_weights(model):
+    """Reads the weight files into the page cache; their bytes."""
     size = 0
     for path in model.rglob("*.safetensors"):
         size += path.stat().st_size
         with open(path, "rb") as file:
             while file.read(1 << 26):
                 pass
-    sides = machine.ours, machine.peer
-    for side in sides:  # program and libraries into the page cache too
-        with side(model, dtype):
-            pass
-    loading, used, peaks = Pairing(), Pairing(), (([], []), ([], []))
-    for i in range(pairs):
-        for k in (0, 1) if i % 2 == 0 else (1, 0):
-            with sides[k](model, dtype) as side:
-                load = side.loading()
-                peaks[0][k].append(side.peak_host_bytes())
-                (loading.ours, loading.theirs)[k].add(load)
-                if i < uses:
-                    touch = side.ask({"do": "touch", "prompt": PROMPT})
-                    peaks[1][k].append(side.peak_host_bytes())
-                    (used.ours, used.theirs)[k].add(tuple(a + b for a, b in zip(load, touch)))
-    return loading, used, peaks, size
+    return size
 
 
 def gpu_bytes():
