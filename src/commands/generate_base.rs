@@ -260,6 +260,8 @@ pub(super) fn execute(session: &Session, prepared: BaseJob) -> Result<()> {
     let BaseJob { job, .. } = &prepared;
     let folder = &job.output_dir;
     let layout = Layout(folder);
+    remove_leftovers(folder);
+    remove_leftovers(&layout.images());
     if prepared.is_finished {
         let count = job.num_images;
         session.reporter.note(&format!(
@@ -275,8 +277,6 @@ pub(super) fn execute(session: &Session, prepared: BaseJob) -> Result<()> {
         backbone.release_text_encoders();
     }
     create_folder(&layout.images())?;
-    remove_leftovers(folder);
-    remove_leftovers(&layout.images());
     start_parts(&layout, &prepared)?;
 
     let missing = layout.missing(job.num_images);

@@ -13,7 +13,7 @@ use super::session::Session;
 use crate::cli::MergeFlags;
 use crate::config::shard::Shard;
 use crate::error::{runtime, usage};
-use crate::io::atomic::write_bytes_atomically;
+use crate::io::atomic::{remove_leftovers, write_bytes_atomically};
 
 /// Joins manifests and draws the contact sheets of the folders.
 ///
@@ -23,6 +23,7 @@ pub fn run(flags: &MergeFlags) -> Result<()> {
     let session = Session::start("merge", &flags.run.run())?;
     for folder in flags.folders.iter().filter(|folder| folder.is_dir()) {
         if !session.dry_run {
+            remove_leftovers(folder);
             remove_merged(folder)?;
         }
     }

@@ -239,16 +239,22 @@ pub(super) fn draw_missing(
     manifest: &mut Manifest,
     is_last: bool,
 ) -> Result<()> {
+    let folders = |pictures: &[&Picture]| -> BTreeSet<PathBuf> {
+        let folders = pictures.iter().filter_map(|picture| picture.path.parent());
+        folders.map(Path::to_owned).collect()
+    };
+    let all: Vec<&Picture> = sampling.all_pictures().collect();
+    folders(&all)
+        .iter()
+        .for_each(|folder| remove_leftovers(folder));
     let missing = sampling.missing();
     if missing.is_empty() {
         return Ok(());
     }
     let backbone = session.load(&sampling.model)?;
     let painter = Painter::new(session, &backbone, sampling)?;
-    let folders = missing.iter().filter_map(|picture| picture.path.parent());
-    for folder in folders.collect::<BTreeSet<_>>() {
-        create_folder(folder)?;
-        remove_leftovers(folder);
+    for folder in folders(&missing) {
+        create_folder(&folder)?;
     }
     let alike = |a: &&Picture, b: &&Picture| {
         (a.is_guided, &a.scene.prompt) == (b.is_guided, &b.scene.prompt)

@@ -246,6 +246,7 @@ fn is_finished(layout: &Layout, settings: &Settings) -> Result<bool> {
 pub(super) fn execute(session: &Session, tuning: Tuning) -> Result<()> {
     let job = &tuning.job;
     let layout = Layout::of(job);
+    remove_leftovers(&job.output_dir);
     if tuning.is_finished {
         session
             .reporter
@@ -256,7 +257,6 @@ pub(super) fn execute(session: &Session, tuning: Tuning) -> Result<()> {
     let started = Instant::now();
     let backbone = session.load(&tuning.model)?;
     create_folder(&job.output_dir)?;
-    remove_leftovers(&job.output_dir);
     // Until the new result is there, the old one is none of these settings.
     let _ = fs::remove_file(layout.config());
     session.reporter.note("encoding prompts and target");

@@ -1,11 +1,12 @@
 //! Ctrl-C and SIGTERM: what is finished stays, and the same command goes on.
 
+use std::fs::File;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use crate::{Run, folder, folder_with_actor, json, names, oneactor, pixels, program, text};
+use crate::{BASE, Run, folder, folder_with_actor, json, names, oneactor, pixels, program, text};
 
 fn start(folder: &Path, line: &str) -> Child {
     program(folder, line.split(' '))
@@ -129,4 +130,31 @@ fn interrupt_a_tuning(method: &str) {
             .join(format!("robot/{name}.checkpoint.safetensors"))
             .exists()
     );
+}
+
+#[test]
+fn what_killed_processes_left_goes_also_where_all_is_finished() {
+    let folder = folder_with_actor("leftovers");
+    let sample = "sample robot -p 'a robot' --steps 2 --compare -o out";
+    oneactor(&folder, sample).exits_with(0);
+    let parts = "sample robot -p 'a robot' --steps 2 -o parts --shard 1/1";
+    oneactor(&folder, parts).exits_with(0);
+    let long_ago = SystemTime::now() - Duration::from_secs(2 * 3600);
+    let leave = |place: &str| {
+        let path = folder.join(place).join(".00.png.123.part");
+        let file = File::create(&path).expect("the folder is writable");
+        file.set_modified(long_ago).expect("it can be aged");
+        path
+    };
+    let lines: [(&str, &[&str]); 4] = [
+        (sample, &["out", "out/plain"]),
+        ("tune robot --target 1 --max-steps 3", &["robot"]),
+        (&format!("{BASE} -o robot"), &["robot", "robot/base"]),
+        ("merge parts", &["parts"]),
+    ];
+    for (line, places) in lines {
+        let left: Vec<_> = places.iter().map(|place| leave(place)).collect();
+        oneactor(&folder, line).exits_with(0);
+        assert!(left.iter().all(|path| !path.exists()), "{line}");
+    }
 }
