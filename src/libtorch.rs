@@ -1,34 +1,20 @@
 //! What libtorch has and the binding does not reach: TF32, the choice of attention kernels, the
 //! allocator's settings, peak memory of a GPU, and memory that the host's allocator keeps; in
-//! [`linear`](mod@linear), oneDNN's product of matrices. Behind it is `libtorch/shim.cpp`, which the
+//! [`linear`](mod@linear), oneDNN's product of matrices, and beside them the generator of random numbers, [`seeded`]. Behind it is `libtorch/shim.cpp`, which the
 //! build script compiles (feature `shim`, on by default).
 //!
 //! All that is set here is state of the whole process. No call needs a CUDA header; what a GPU does
 //! with the settings has not been seen yet.
 
+mod generator;
 pub mod linear;
-
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Result, anyhow};
 use serde::Serialize;
 use tch::Device;
 
 use crate::error::usage;
-
-/// libtorch's generator, of which the CPU has one for the whole process: as long as this lives, what
-/// the thread draws comes from its seed alone.
-#[must_use = "the generator is free again when this is dropped"]
-pub struct Seeded(#[allow(dead_code, reason = "held, not read")] MutexGuard<'static, ()>);
-
-/// Seeds libtorch's generator and keeps it from other threads that seed it, until the answer is
-/// dropped. A thread that holds it must not ask again.
-pub fn seeded(seed: i64) -> Seeded {
-    static GENERATOR: Mutex<()> = Mutex::new(());
-    let held = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
-    tch::manual_seed(seed);
-    Seeded(held)
-}
+pub use generator::{Seeded, noise, seeded};
 
 /// The kernels that scaled dot-product attention may choose from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -225,6 +225,12 @@ fn announce(sampling: &Sampling, manifest: &mut Manifest) -> Result<()> {
     manifest.write()
 }
 
+/// The folders that pictures lie in, each once.
+fn folders_of<'a>(pictures: impl Iterator<Item = &'a Picture>) -> impl Iterator<Item = &'a Path> {
+    let folders = pictures.filter_map(|picture| picture.path.parent());
+    folders.collect::<BTreeSet<_>>().into_iter()
+}
+
 /// Prompts that are encoded ahead at most; each holds some megabytes until it is drawn.
 const ENCODED_AHEAD: usize = 64;
 
@@ -239,23 +245,14 @@ pub(super) fn draw_missing(
     manifest: &mut Manifest,
     is_last: bool,
 ) -> Result<()> {
-    let folders = |pictures: &[&Picture]| -> BTreeSet<PathBuf> {
-        let folders = pictures.iter().filter_map(|picture| picture.path.parent());
-        folders.map(Path::to_owned).collect()
-    };
-    let all: Vec<&Picture> = sampling.all_pictures().collect();
-    folders(&all)
-        .iter()
-        .for_each(|folder| remove_leftovers(folder));
+    folders_of(sampling.all_pictures()).for_each(remove_leftovers);
     let missing = sampling.missing();
     if missing.is_empty() {
         return Ok(());
     }
     let backbone = session.load(&sampling.model)?;
     let painter = Painter::new(session, &backbone, sampling)?;
-    for folder in folders(&missing) {
-        create_folder(&folder)?;
-    }
+    folders_of(missing.iter().copied()).try_for_each(create_folder)?;
     let alike = |a: &&Picture, b: &&Picture| {
         (a.is_guided, &a.scene.prompt) == (b.is_guided, &b.scene.prompt)
     };

@@ -11,7 +11,7 @@ use super::figure::{PositionBox, bounding_box, largest_part, within};
 use super::masks::{subject_masks, word_maps};
 use super::regions::Watched;
 use super::templates::article;
-use crate::libtorch::seeded;
+use crate::libtorch::noise;
 use crate::models::cross_attention::AttentionProbe;
 use crate::sdxl::{Backbone, Conditioning};
 
@@ -135,10 +135,7 @@ fn masks(backbone: &Backbone, z_0: &Tensor, look: &Look) -> Result<Vec<Vec<bool>
     let schedule = &backbone.noise_schedule;
     let mut maps = Vec::new();
     for level in NOISE_LEVELS {
-        let eps = {
-            let _drawing = seeded(NOISE_SEED + level);
-            Tensor::randn(z_0.size(), (Kind::Float, Device::Cpu)).to_device(z_0.device())
-        };
+        let eps = noise(NOISE_SEED + level, &z_0.size()).to_device(z_0.device());
         let timestep = schedule.num_train_timesteps() * level / 10;
         let timesteps = Tensor::from_slice(&[timestep]).to_device(backbone.device());
         let z_t = schedule.add_noise(z_0, &eps, &timesteps);

@@ -2,11 +2,11 @@
 //! takes its place beside the base images.
 
 use anyhow::Result;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use super::base_set::BaseSet;
 use super::crop::{CropBox, enlarged, with_proportions};
-use crate::libtorch::seeded;
+use crate::libtorch::noise;
 use crate::sdxl::{Backbone, finite};
 
 /// The base set with a photo `[1, 3, H, W]` in [0, 1] behind its images, so that it can be the
@@ -33,10 +33,7 @@ pub fn with_photo(
         "the photo's latents",
         "try --dtype fp32, or an fp16-safe VAE with --vae",
     )?;
-    let eps = {
-        let _drawing = seeded(seed);
-        Tensor::randn(z_0.size(), (Kind::Float, Device::Cpu)).to_device(backbone.device())
-    };
+    let eps = noise(seed, &z_0.size()).to_device(backbone.device());
     let timesteps = Tensor::from_slice(&[timestep]).to_device(backbone.device());
     let z_t = backbone.noise_schedule.add_noise(&z_0, &eps, &timesteps);
     let prompt = backbone.encode_prompt(&base.facts.prompt, base.facts.height, base.facts.width)?;

@@ -294,12 +294,8 @@ impl Backbone {
     /// changes them. Equal to what diffusers draws from `Generator("cpu").manual_seed(seed)`.
     pub fn initial_latents(&self, seed: i64, height: i64, width: i64) -> Tensor {
         let f = self.vae_scale_factor();
-        let _drawing = libtorch::seeded(seed);
-        Tensor::randn(
-            [1, self.unet_config.in_channels, height / f, width / f],
-            (Kind::Float, Device::Cpu),
-        )
-        .to_device(self.device)
+        let size = [1, self.unet_config.in_channels, height / f, width / f];
+        libtorch::noise(seed, &size).to_device(self.device)
     }
 
     /// The U-Net's first half, Eq. (7): `model_input [B, C, H, W]` at `timesteps [B]`.
