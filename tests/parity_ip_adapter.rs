@@ -150,7 +150,7 @@ fn the_unet_reads_another_picture_in_every_row_as_in_diffusers() {
         check("one pass", &conditioning);
         // With the keys and values that layers keep for the next pass, twice. The rows of this call differ in more
         // than what they read, unlike those of a picture.
-        let mut kept = conditioning.for_steps(1);
+        let mut kept = conditioning.for_steps(1, &Rc::default());
         kept.request.shared = None;
         check("first pass of several", &kept);
         check("second pass of several", &kept);

@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::rc::Rc;
+
 use common::{Report, SHAPES, backbone};
 use oneactor::models::cross_attention::{Answers, AttentionProbe, TokenMask};
 use oneactor::sdxl::Conditioning;
@@ -45,7 +47,8 @@ fn rows_that_only_their_text_tells_apart_pass_as_one_until_it_is_read() {
             TokenMask::new(&regions, &vec![rules; 3 * IMAGES as usize])
         };
         let probe = || AttentionProbe::new(IMAGES, IMAGES, &Tensor::from_slice(&[1i64, 2]));
-        let [mut apart, mut together] = [rows.repeat(IMAGES), rows.for_steps(IMAGES)];
+        let [mut apart, mut together] =
+            [rows.repeat(IMAGES), rows.for_steps(IMAGES, &Rc::default())];
 
         let mut report = Report::new(&format!("shared rows on {shape}"));
         // The second step reads the keys and values of the first.

@@ -2,9 +2,10 @@
 
 use tch::{Kind, Tensor};
 
-use super::cross_attention::{LayerId, LayerText};
+use super::cross_attention::LayerText;
 use super::layers::{LayerNorm, Linear, plus, times};
 use super::shared_attention::LayerSharing;
+use super::text_memory::LayerId;
 use crate::io::weights::WeightPath;
 
 /// Sizes of one attention layer.
@@ -54,8 +55,8 @@ impl Attention {
     /// `hidden_states [B, S, query_dim]` ask `context [B, S', cross_attention_dim]`; the result has
     /// the shape of `hidden_states`.
     pub fn forward(&self, hidden_states: &Tensor, context: &Tensor) -> Tensor {
-        let query = split_heads(&self.to_q.forward(hidden_states), self.heads); // [B, heads, S, d]
-        let [key, value] = self.keys_and_values(context);
+        let query = self.split(self.to_q.forward(hidden_states)); // [B, heads, S, d]
+        let [key, value] = self.keys_and_values(context).map(|x| self.split(x));
         self.leave(&self.attend(&query, &key, &value, None))
     }
 
@@ -63,14 +64,15 @@ impl Attention {
     /// an image prompt, if there is one: `Attention(q, k, v) + λ Attention(q, k', v')` (arXiv 2308.06721, Eq. 5).
     pub fn cross(&self, hidden_states: &Tensor, text: &LayerText) -> Tensor {
         let query = text.all_rows(&self.to_q.forward(hidden_states));
-        let query = split_heads(&query, self.heads); // [B, heads, S, d]
-        let [key, value] = text.keys_and_values(self.id, |context| self.keys_and_values(context));
+        let query = self.split(query); // [B, heads, S, d]
+        let own = text.keys_and_values(self.id, |tokens| self.keys_and_values(tokens));
+        let [key, value] = own.map(|own| self.split(own));
         text.look(&query, &key);
         let mut attended = self.attend(&query, &key, &value, text.mask.as_ref());
         if let Some(image) = text.image {
-            let split = |x: Tensor| split_heads(&x, self.heads);
-            let project = || image.keys_and_values(&self.name).map(split);
-            let [key, value] = text.image_keys_and_values(self.id, project);
+            let project = || image.keys_and_values(&self.name);
+            let image_own = text.image_keys_and_values(self.id, project);
+            let [key, value] = image_own.map(|own| self.split(own));
             attended = &attended + self.attend(&query, &key, &value, None) * image.scale;
         }
         self.leave(&attended)
@@ -80,15 +82,20 @@ impl Attention {
     /// `[R n, S, query_dim]` to the same shape.
     fn shared(&self, hidden_states: &Tensor, sharing: &LayerSharing) -> Tensor {
         let query = sharing.queries(self.id, self.to_q.forward(hidden_states));
-        let query = split_heads(&query, self.heads); // [R n, heads, S, d]
+        let query = self.split(query); // [R n, heads, S, d]
         let own = self.keys_and_values(hidden_states);
-        let [key, value] = own.map(|own| sharing.with_sources(own)); // [R n, heads, (1 + A) S, d]
+        let [key, value] = own.map(|own| sharing.with_sources(self.split(own))); // [R n, heads, (1 + A) S, d]
         self.leave(&self.attend(&query, &key, &value, sharing.mask.as_ref()))
     }
 
-    /// Of `[B, S', cross_attention_dim]`, each `[B, heads, S', d]`.
+    /// Of `[.., cross_attention_dim]`, each `[.., heads · d]`.
     fn keys_and_values(&self, context: &Tensor) -> [Tensor; 2] {
-        [&self.to_k, &self.to_v].map(|proj| split_heads(&proj.forward(context), self.heads))
+        [&self.to_k, &self.to_v].map(|proj| proj.forward(context))
+    }
+
+    /// `[B, S, heads · d]` to `[B, heads, S, d]`.
+    fn split(&self, xs: Tensor) -> Tensor {
+        split_heads(&xs, self.heads)
     }
 
     /// `[B, heads, S, d]`.

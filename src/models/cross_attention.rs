@@ -1,17 +1,15 @@
 //! Two openings of cross-attention: which tokens answer which position of the picture, and a look
 //! at the attention itself. Both are asked for with a pass and cost nothing where they are not, as does an
 //! image prompt beside the text.
-//! Besides, what need not be computed again: keys and values of a text that is passed at many steps.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tch::{Kind, Tensor};
 
 use super::ip_adapter::ImagePrompt;
 use super::shared_attention::{LayerSharing, Sharing};
 use super::shared_rows::SharedRows;
+use super::text_memory::{LayerId, TextMemory};
 
 /// The text that a pass reads, and what is asked of its cross-attention.
 #[derive(Clone, Copy)]
@@ -54,42 +52,6 @@ pub struct AttentionRequest {
     pub shared: Option<SharedRows>,
     /// What images share in the decoder's self-attention; `None`: nothing.
     pub sharing: Option<Sharing>,
-}
-
-/// Tells one attention layer from all others, of whatever network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct LayerId(usize);
-
-impl LayerId {
-    /// One that no layer has yet.
-    pub fn unique() -> LayerId {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        LayerId(NEXT.fetch_add(1, Ordering::Relaxed))
-    }
-}
-
-/// Keys and values of one text in every layer that has read it. A text is the same at every step, so
-/// each layer projects it once.
-#[derive(Debug, Default)]
-pub struct TextMemory {
-    layers: Kept,
-    /// The same of the image prompt beside it.
-    image_layers: Kept,
-}
-
-/// Keys and values by layer.
-type Kept = RefCell<HashMap<LayerId, [Tensor; 2]>>;
-
-/// What `compute` gives, or gave this layer before.
-fn once(kept: Option<&Kept>, layer: LayerId, compute: impl FnOnce() -> [Tensor; 2]) -> [Tensor; 2] {
-    match kept {
-        None => compute(),
-        Some(kept) => {
-            let mut layers = kept.borrow_mut();
-            let known = layers.entry(layer).or_insert_with(compute);
-            known.each_ref().map(Tensor::shallow_clone)
-        }
-    }
 }
 
 /// When a token answers a position.
@@ -325,14 +287,16 @@ impl LayerText<'_> {
             .map_or_else(|| rows.shallow_clone(), |shared| shared.all(rows))
     }
 
-    /// Keys and values of the text in a layer: what `project` makes of `[B, S, D]`, or made before.
+    /// Keys and values of the text in a layer `[B, S, D']`: what `project` makes of `[.., D]`, or made before.
     pub fn keys_and_values(
         &self,
         layer: LayerId,
         project: impl FnOnce(&Tensor) -> [Tensor; 2],
     ) -> [Tensor; 2] {
-        let compute = || project(self.encoder_hidden_states);
-        once(self.memory.map(|memory| &memory.layers), layer, compute)
+        match self.memory {
+            None => project(self.encoder_hidden_states),
+            Some(memory) => memory.keys_and_values(layer, project),
+        }
     }
 
     /// The same of the image prompt: what `project` makes of it, or made before.
@@ -341,8 +305,10 @@ impl LayerText<'_> {
         layer: LayerId,
         project: impl FnOnce() -> [Tensor; 2],
     ) -> [Tensor; 2] {
-        let kept = self.memory.map(|memory| &memory.image_layers);
-        once(kept, layer, project)
+        match self.memory {
+            None => project(),
+            Some(memory) => memory.image_keys_and_values(layer, project),
+        }
     }
 
     /// Shows queries and keys `[B, heads, HW or S, d]` of a layer to the probe, if there is one.

@@ -25,6 +25,7 @@ pub mod resnet;
 pub mod sam;
 pub mod shared_attention;
 pub mod shared_rows;
+pub mod text_memory;
 pub mod tiling;
 pub mod time_conditions;
 pub mod transformer_2d;

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use tch::{Kind, Tensor};
 
-use super::cross_attention::LayerId;
+use super::text_memory::LayerId;
 
 /// What is asked of every self-attention layer of the decoder in one pass.
 #[derive(Debug)]

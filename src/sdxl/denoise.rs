@@ -1,6 +1,8 @@
 //! The denoising loop, the only one. What to predict at each step, and how the rows of a
 //! prediction become one, is asked of a [`Guidance`].
 
+use std::rc::Rc;
+
 use anyhow::Result;
 use tch::Tensor;
 
@@ -8,6 +10,7 @@ use super::control::{Control, Pass};
 use super::{Backbone, Conditioning, finite};
 use crate::models::cross_attention::{AttentionProbe, TokenMask};
 use crate::models::shared_attention::{SharedPositions, Sharing};
+use crate::models::text_memory::KnownTokens;
 use crate::schedulers::{NoiseSchedule, Scheduler};
 
 /// How one picture is guided. Steps are counted from 1, as in the paper.
@@ -181,7 +184,7 @@ pub fn denoise(
     let mut latents = &initial_latents * scheduler.init_noise_sigma();
     let mut encoder_features = Tensor::new();
     let passes = scheduler.timesteps().len();
-    let mut conditioning = None;
+    let mut rows_of_steps = Rows::new(guidance, asked_for);
     let feature_reuse = guidance.feature_reuse();
     assert!(
         control.is_none() || (feature_reuse == 1 && guidance.companions().is_none()),
@@ -200,7 +203,7 @@ pub fn denoise(
             look(backbone, &z_t, timestep, guide);
         }
 
-        let conditioning = for_images(&mut conditioning, guidance, step, asked_for); // [R B, ..]
+        let conditioning = rows_of_steps.at(step); // [R B, ..]
         let row = guidance.conditional_row(step) as i64;
         let rows = conditioning.prompt_embeds.size()[0] / b;
         let model_input = z_t.repeat([rows, 1, 1, 1]); // [R B, C, H, W]
@@ -310,27 +313,44 @@ fn show(
     }
 }
 
-/// A step's rows for the images that are asked for and their companions, all images of a row together,
-/// as they were made for the step before where that had the same. With them goes what the layers keep of
-/// their text.
-fn for_images<'a, 'g>(
-    made: &'a mut Option<(&'g Conditioning, Conditioning)>,
+/// Each step's rows for the images that are asked for and their companions, all images of a row together. With them goes
+/// what the layers keep of their text.
+struct Rows<'g> {
     guidance: &'g dyn Guidance,
-    step: usize,
     asked_for: i64,
-) -> &'a mut Conditioning {
-    let rows = guidance.conditioning(step);
-    if !matches!(made, Some((of, _)) if std::ptr::eq(*of, rows)) {
-        let all = match guidance.companions() {
-            None => rows.for_steps(asked_for),
-            Some(Companions {
-                latents,
-                conditioning,
-            }) => rows.beside(asked_for, conditioning, latents.size()[0]),
-        };
-        *made = Some((rows, all));
+    tokens: Rc<KnownTokens>,
+    /// The last ones, and what of the guidance they were made of.
+    made: Option<(&'g Conditioning, Conditioning)>,
+}
+
+impl<'g> Rows<'g> {
+    fn new(guidance: &'g dyn Guidance, asked_for: i64) -> Self {
+        Rows {
+            guidance,
+            asked_for,
+            tokens: Rc::default(),
+            made: None,
+        }
     }
-    &mut made.as_mut().expect("made just now").1
+
+    /// As they were made for the step before where that had the same.
+    fn at(&mut self, step: usize) -> &mut Conditioning {
+        let rows = self.guidance.conditioning(step);
+        let last = self.made.take();
+        let made = last.filter(|(of, _)| std::ptr::eq(*of, rows));
+        let made = made.unwrap_or_else(|| (rows, self.of(rows)));
+        &mut self.made.insert(made).1
+    }
+
+    fn of(&self, rows: &Conditioning) -> Conditioning {
+        match self.guidance.companions() {
+            None => rows.for_steps(self.asked_for, &self.tokens),
+            Some(companions) => {
+                let (others, m) = (&companions.conditioning, companions.latents.size()[0]);
+                rows.beside(self.asked_for, others, m, &self.tokens)
+            }
+        }
+    }
 }
 
 /// Step 0: a pass for its attention alone, if it is asked for.

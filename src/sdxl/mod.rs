@@ -26,9 +26,10 @@ use crate::io::low_rank::LowRankSet;
 use crate::libtorch;
 use crate::models::autoencoder_kl::{AutoencoderKl, AutoencoderKlConfig};
 use crate::models::clip_text_model::ClipTextModel;
-use crate::models::cross_attention::{AttentionRequest, Text, TextMemory};
+use crate::models::cross_attention::{AttentionRequest, Text};
 use crate::models::ip_adapter::ImagePrompt;
 use crate::models::shared_rows::SharedRows;
+use crate::models::text_memory::KnownTokens;
 use crate::models::unet_2d_condition::{
     AddedConditions, Encoded, UNet2DConditionConfig, UNet2DConditionModel,
 };
@@ -101,11 +102,11 @@ impl Conditioning {
     }
 
     /// As [`Self::repeat`], for many passes in which all rows of an image have the same latents and
-    /// timestep. Every layer keeps its keys and values of the text; what comes before the first layer
-    /// that reads it is computed once for rows that differ in nothing else.
-    pub fn for_steps(&self, n: i64) -> Conditioning {
+    /// timestep. Every layer keeps its keys and values of the text, with those of `tokens` that it knows already;
+    /// what comes before the first layer that reads it is computed once for rows that differ in nothing else.
+    pub fn for_steps(&self, n: i64, tokens: &Rc<KnownTokens>) -> Conditioning {
         let mut rows = self.repeat(n);
-        rows.request.memory = Some(TextMemory::default());
+        rows.request.memory = Some(tokens.memory_of(&rows.prompt_embeds));
         let like = self.first_rows_alike();
         rows.request.shared = SharedRows::new(&like, n, self.prompt_embeds.device());
         rows
@@ -113,13 +114,19 @@ impl Conditioning {
 
     /// As [`Self::for_steps`] for `n` images of these rows and, behind them in each row, `m` of
     /// `others`, which are as many rows.
-    pub fn beside(&self, n: i64, others: &Conditioning, m: i64) -> Conditioning {
+    pub fn beside(
+        &self,
+        n: i64,
+        others: &Conditioning,
+        m: i64,
+        tokens: &Rc<KnownTokens>,
+    ) -> Conditioning {
         let rows = self.prompt_embeds.size()[0];
         assert_eq!(rows, others.prompt_embeds.size()[0], "rows of both");
         let both = |row| [(self, n), (others, m)].map(|(of, n)| of.narrow(row, 1).repeat(n));
         let parts: Vec<Conditioning> = (0..rows).flat_map(both).collect();
         let mut rows = Conditioning::cat(&parts.iter().collect::<Vec<_>>());
-        rows.request.memory = Some(TextMemory::default());
+        rows.request.memory = Some(tokens.memory_of(&rows.prompt_embeds));
         rows
     }
 

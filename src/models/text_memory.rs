@@ -1,0 +1,187 @@
+//! Keys and values of texts that many passes read. A layer projects each token by itself, so that a token is projected
+//! once however many rows, images and steps have it: those of a prompt with and without an offset differ in the base
+//! word's alone.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tch::{Device, Tensor};
+
+/// Tells one attention layer from all others, of whatever network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LayerId(usize);
+
+impl LayerId {
+    /// One that no layer has yet.
+    pub fn unique() -> LayerId {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        LayerId(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// Keys and values by layer.
+type Kept = RefCell<HashMap<LayerId, [Tensor; 2]>>;
+
+/// Every token of the texts that a run has read, with its key and value in each layer that has read it.
+#[derive(Debug, Default)]
+pub struct KnownTokens {
+    /// The place of a token among all, by the bytes of its state.
+    places: RefCell<HashMap<Vec<u8>, i64>>,
+    /// Their states, one tensor `[n, D]` for each text that had new ones.
+    states: RefCell<Vec<Tensor>>,
+    /// `[N, D']` each, of the first N.
+    layers: Kept,
+}
+
+impl KnownTokens {
+    /// What a pass over this text `[B, S, D]` has to remember.
+    pub fn memory_of(self: &Rc<Self>, text: &Tensor) -> TextMemory {
+        let (b, s, width) = text.size3().expect("a text has three axes");
+        let tokens = text.contiguous().view([b * s, width]);
+        let on_host = tokens.to_device(Device::Cpu);
+        let size = width as usize * on_host.kind().elt_size_in_bytes();
+        let mut bytes = vec![0; on_host.numel() * on_host.kind().elt_size_in_bytes()];
+        on_host.copy_data_u8(&mut bytes, on_host.numel());
+
+        let mut known = self.places.borrow_mut();
+        let mut new = Vec::new();
+        let mut place = |(row, state): (usize, &[u8])| match known.get(state) {
+            Some(place) => *place,
+            None => {
+                let place = known.len() as i64;
+                known.insert(state.to_vec(), place);
+                new.push(row as i64);
+                place
+            }
+        };
+        let places: Vec<i64> = bytes.chunks(size).enumerate().map(&mut place).collect();
+        let on_device = |list: &[i64]| Tensor::from_slice(list).to_device(text.device());
+        if !new.is_empty() {
+            let states = tokens.index_select(0, &on_device(&new));
+            self.states.borrow_mut().push(states);
+        }
+        TextMemory {
+            tokens: Rc::clone(self),
+            places: on_device(&places),
+            rows: b,
+            layers: Kept::default(),
+            image_layers: Kept::default(),
+        }
+    }
+
+    /// Keys and values of all tokens `[N, D']` in a layer, of which `project` makes those that it has not seen yet.
+    fn keys_and_values(
+        &self,
+        layer: LayerId,
+        project: impl FnOnce(&Tensor) -> [Tensor; 2],
+    ) -> [Tensor; 2] {
+        let states = Tensor::cat(&self.states.borrow(), 0); // [N, D]
+        let mut layers = self.layers.borrow_mut();
+        let seen = layers.remove(&layer);
+        let first = seen.as_ref().map_or(0, |[keys, _]| keys.size()[0]);
+        let all = match (seen, states.size()[0] - first) {
+            (Some(seen), 0) => seen,
+            (None, _) => project(&states),
+            (Some([keys, values]), new) => {
+                let [new_keys, new_values] = project(&states.narrow(0, first, new));
+                [
+                    Tensor::cat(&[keys, new_keys], 0),
+                    Tensor::cat(&[values, new_values], 0),
+                ]
+            }
+        };
+        let kept = layers.entry(layer).insert_entry(all);
+        kept.get().each_ref().map(Tensor::shallow_clone)
+    }
+}
+
+/// Keys and values of one text in every layer that has read it, and of the image prompt beside it.
+#[derive(Debug)]
+pub struct TextMemory {
+    tokens: Rc<KnownTokens>,
+    /// Of the text's tokens among all `[B · S]`.
+    places: Tensor,
+    rows: i64,
+    layers: Kept,
+    image_layers: Kept,
+}
+
+impl TextMemory {
+    /// `[B, S, D']` each in a layer, which projects tokens `[N, D]` to `[N, D']` by `project`.
+    pub(super) fn keys_and_values(
+        &self,
+        layer: LayerId,
+        project: impl FnOnce(&Tensor) -> [Tensor; 2],
+    ) -> [Tensor; 2] {
+        let in_their_order = |of_tokens: Tensor| {
+            let width = of_tokens.size()[1];
+            of_tokens
+                .index_select(0, &self.places)
+                .view([self.rows, -1, width])
+        };
+        let compute = || {
+            self.tokens
+                .keys_and_values(layer, project)
+                .map(in_their_order)
+        };
+        once(&self.layers, layer, compute)
+    }
+
+    /// Those of the image prompt: what `project` makes of it, or made before.
+    pub(super) fn image_keys_and_values(
+        &self,
+        layer: LayerId,
+        project: impl FnOnce() -> [Tensor; 2],
+    ) -> [Tensor; 2] {
+        once(&self.image_layers, layer, project)
+    }
+}
+
+/// What `compute` gives, or gave this layer before.
+fn once(kept: &Kept, layer: LayerId, compute: impl FnOnce() -> [Tensor; 2]) -> [Tensor; 2] {
+    let mut layers = kept.borrow_mut();
+    let known = layers.entry(layer).or_insert_with(compute);
+    known.each_ref().map(Tensor::shallow_clone)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Twice and three times the token, and how many were asked for.
+    fn project(asked: &RefCell<Vec<i64>>) -> impl Fn(&Tensor) -> [Tensor; 2] {
+        |tokens| {
+            asked.borrow_mut().push(tokens.size()[0]);
+            [tokens * 2, tokens * 3]
+        }
+    }
+
+    #[test]
+    fn a_token_is_projected_once_in_each_layer() {
+        let tokens = Rc::new(KnownTokens::default());
+        let asked = RefCell::default();
+        let [layer, other] = [LayerId::unique(), LayerId::unique()];
+        let check = |memory: &TextMemory, layer, text: &Tensor| {
+            let [keys, values] = memory.keys_and_values(layer, project(&asked));
+            assert_eq!((keys, values), (text * 2, text * 3));
+        };
+        // Two rows of three tokens; the first and the last are the same in both.
+        let text = Tensor::from_slice(&[1f32, 2.0, 3.0, 1.0, 9.0, 3.0]).view([2, 3, 1]);
+        let memory = tokens.memory_of(&text);
+        for layer in [layer, layer, other] {
+            check(&memory, layer, &text);
+        }
+        // Of another text one token is new; one layer has not read the first.
+        let longer = Tensor::from_slice(&[2f32, 9.0, 1.0, 7.0]).view([1, 4, 1]);
+        let memory = tokens.memory_of(&longer);
+        let third = LayerId::unique();
+        for layer in [layer, third, layer] {
+            check(&memory, layer, &longer);
+        }
+        let same = tokens.memory_of(&text);
+        check(&same, layer, &text);
+        assert_eq!(asked.into_inner(), [4, 4, 1, 5]);
+    }
+}
