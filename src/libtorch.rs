@@ -1,13 +1,15 @@
 //! What libtorch has and the binding does not reach: TF32, the choice of attention kernels, the
 //! allocator's settings, peak memory of a GPU, and memory that the host's allocator keeps; in
-//! [`linear`](mod@linear), oneDNN's product of matrices, and beside them the generator of random numbers, [`seeded`]. Behind it is `libtorch/shim.cpp`, which the
-//! build script compiles (feature `shim`, on by default).
+//! [`linear`](mod@linear), oneDNN's product of matrices, in [`pinned`], memory that a GPU fetches from, and beside them the
+//! generator of random numbers, [`seeded`]. Behind it is `libtorch/shim.cpp`, which the build script compiles
+//! (feature `shim`, on by default).
 //!
 //! All that is set here is state of the whole process. No call needs a CUDA header; what a GPU does
 //! with the settings has not been seen yet.
 
 mod generator;
 pub mod linear;
+mod pinned;
 
 use anyhow::{Result, anyhow};
 use serde::Serialize;
@@ -15,6 +17,7 @@ use tch::Device;
 
 use crate::error::usage;
 pub use generator::{Seeded, noise, seeded};
+pub use pinned::pinned;
 
 /// The kernels that scaled dot-product attention may choose from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

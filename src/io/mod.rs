@@ -22,4 +22,5 @@ pub mod resize;
 pub mod single_file;
 pub mod tensors;
 pub mod toy;
+mod upload;
 pub mod weights;

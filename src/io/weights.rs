@@ -6,7 +6,7 @@
 //!
 //! [`FiniteScan`]: super::finite_scan::FiniteScan
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Div;
 use std::path::Path;
@@ -25,6 +25,7 @@ use super::lora::{LoraSet, LorasOfNetwork};
 use super::low_rank::{LowRank, LowRankSet};
 use super::single_file::{Component, is_no_weight};
 use super::tensors::shape_of;
+use super::upload::{Source, upload};
 use crate::error::model;
 
 /// The bytes of one file. A mapping is never unmapped: on a CPU in the file's own precision the
@@ -84,6 +85,10 @@ pub struct Weights {
     used: RefCell<BTreeSet<String>>,
     read: RefCell<Vec<Values>>,
     problems: RefCell<Problems>,
+    /// Whether tensors are uploaded together: on a CPU the files serve as they are, and LoRAs are merged there.
+    uploads: bool,
+    /// Those that were, by key.
+    uploaded: OnceCell<BTreeMap<String, Tensor>>,
     device: Device,
     kind: Kind,
 }
@@ -143,6 +148,8 @@ impl Weights {
             used: RefCell::default(),
             read: RefCell::default(),
             problems: RefCell::default(),
+            uploads: device != Device::Cpu,
+            uploaded: OnceCell::new(),
             device,
             kind,
         })
@@ -156,6 +163,7 @@ impl Weights {
             _ => UnetNames::of_diffusers(self.entries.keys().map(String::as_str)),
         };
         self.loras = LorasOfNetwork::new(loras, component, unet);
+        self.uploads &= self.loras.is_none();
         self
     }
 
@@ -242,6 +250,32 @@ impl Weights {
         })
     }
 
+    /// The entry on the device, where from the first one on all that are to be used are uploaded together.
+    fn uploaded(&self, key: &str) -> Option<Tensor> {
+        let all = || self.uploaded.get_or_init(|| self.upload());
+        let found = self.uploads.then(all)?.get(key);
+        found.map(Tensor::shallow_clone)
+    }
+
+    /// All entries that can be weights and are not to be left out, in the order of their files.
+    fn upload(&self) -> BTreeMap<String, Tensor> {
+        let used = self.used.borrow();
+        let is_left = |(key, _): &(&String, &Entry)| !used.contains(*key);
+        let mut entries: Vec<_> = self.entries.iter().filter(is_left).collect();
+        entries.sort_by_key(|(_, entry)| entry.data.as_ptr());
+        let source = |(key, entry): (&String, &Entry)| {
+            let source = Source {
+                data: entry.data,
+                shape: entry.shape.clone(),
+                kind: floating(entry.dtype)?,
+            };
+            Some((key.clone(), source))
+        };
+        let (keys, sources): (Vec<_>, Vec<_>) = entries.into_iter().filter_map(source).unzip();
+        let tensors = upload(&sources, self.device, self.kind);
+        keys.into_iter().zip(tensors).collect()
+    }
+
     /// The tensor, with the LoRAs merged unless it is wanted as it is in the file.
     fn load(&self, key: &str, shape: &[i64], with_loras: bool) -> Tensor {
         // One number, however large the shape: nobody computes with it.
@@ -259,21 +293,17 @@ impl Weights {
                 .push(format!("{full} {shape:?} ({files})"));
             return placeholder();
         };
-        let is_first = self.used.borrow_mut().insert(place.key);
-        let kind = match entry.dtype {
-            Dtype::F32 => Kind::Float,
-            Dtype::F16 => Kind::Half,
-            Dtype::BF16 => Kind::BFloat16,
-            Dtype::F64 => Kind::Double,
-            other => {
-                let text = format!(
-                    "{full} ({}): found {other:?}, expected floating point",
-                    entry.file
-                );
-                self.problems.borrow_mut().misshapen.push(text);
-                return placeholder();
-            }
+        let Some(kind) = floating(entry.dtype) else {
+            let text = format!(
+                "{full} ({}): found {:?}, expected floating point",
+                entry.file, entry.dtype
+            );
+            self.used.borrow_mut().insert(place.key);
+            self.problems.borrow_mut().misshapen.push(text);
+            return placeholder();
         };
+        let uploaded = self.uploaded(&place.key);
+        let is_first = self.used.borrow_mut().insert(place.key);
         let expected = place.part.shape_in_file(shape, entry.shape.len());
         if entry.shape != expected {
             let text = format!(
@@ -298,9 +328,12 @@ impl Weights {
                 }
                 merged
             }
-            None if self.device == Device::Cpu => view.to_kind(self.kind),
-            // Copied to plain memory first: page faults inside a copy to the GPU serialise it.
-            None => view.copy().to_device(self.device).to_kind(self.kind),
+            None => match uploaded {
+                Some(uploaded) => place.part.of(&uploaded, shape),
+                None if self.device == Device::Cpu => view.to_kind(self.kind),
+                // Copied to plain memory first: page faults inside a copy to the GPU serialise it.
+                None => view.copy().to_device(self.device).to_kind(self.kind),
+            },
         };
         if is_first {
             self.read.borrow_mut().push(Values {
@@ -311,6 +344,17 @@ impl Weights {
             });
         }
         tensor
+    }
+}
+
+/// The kind of a number that can be a weight.
+fn floating(dtype: Dtype) -> Option<Kind> {
+    match dtype {
+        Dtype::F32 => Some(Kind::Float),
+        Dtype::F16 => Some(Kind::Half),
+        Dtype::BF16 => Some(Kind::BFloat16),
+        Dtype::F64 => Some(Kind::Double),
+        _ => None,
     }
 }
 
@@ -402,5 +446,61 @@ impl<'a, T: std::fmt::Display> Div<T> for WeightPath<'a> {
 
     fn div(self, name: T) -> WeightPath<'a> {
         &self / name
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tensors::TensorFile;
+    use super::*;
+
+    /// A file with weights in two precisions, integers, and a module that is left out.
+    fn weights(kind: Kind) -> Weights {
+        let mut file = TensorFile::default();
+        let on_cpu = |kind| (kind, Device::Cpu);
+        file.insert("whole.weight", &Tensor::randn([3, 5], on_cpu(Kind::Float)));
+        file.insert("joint.weight", &Tensor::randn([6, 2], on_cpu(Kind::Half)));
+        file.insert(
+            "joint.position_ids",
+            &Tensor::arange(4, on_cpu(Kind::Int64)),
+        );
+        file.insert("other.weight", &Tensor::randn([2], on_cpu(Kind::Float)));
+        let blob = Blob::Embedded {
+            name: "weights.safetensors",
+            bytes: Vec::leak(file.to_bytes().expect("known kinds")),
+        };
+        Weights::open(&[blob], Device::Cpu, kind).expect("a whole file")
+    }
+
+    #[test]
+    fn on_a_cpu_a_weight_in_its_own_precision_is_the_file() {
+        let read = |weights: &Weights| (&weights.root() / "whole").tensor("weight", &[3, 5]);
+        let lies_in_the_file = |kind| {
+            let weights = weights(kind);
+            weights.entries["whole.weight"].data.as_ptr() == read(&weights).data_ptr().cast()
+        };
+        assert!(lies_in_the_file(Kind::Float));
+        assert!(!lies_in_the_file(Kind::Half));
+    }
+
+    #[test]
+    fn weights_that_are_uploaded_together_are_those_of_the_file() {
+        for kind in [Kind::Float, Kind::Half] {
+            let mut weights = weights(kind);
+            let read = |weights: &Weights| {
+                let root = weights.root();
+                let whole = (&root / "whole").tensor("weight", &[3, 5]);
+                [whole, (&root / "joint").tensor("weight", &[6, 2])]
+            };
+            let expected = read(&weights);
+            weights.used.take();
+            weights.allow_unused("position_ids");
+            weights.allow_unused_below("other");
+            weights.uploads = true;
+            assert_eq!(read(&weights), expected);
+            let uploaded = weights.uploaded.get().expect("they were");
+            assert!(uploaded.keys().eq(["joint.weight", "whole.weight"]));
+            weights.finish().expect("all were read");
+        }
     }
 }

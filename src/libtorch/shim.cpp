@@ -141,6 +141,11 @@ const char* oneactor_linear(at::Tensor** ys, const at::Tensor* xs, const at::Ten
   });
 }
 
+// Bytes of the host at a fixed place, which a GPU fetches from by itself.
+const char* oneactor_pinned(at::Tensor** bytes, int64_t size) {
+  return guarded([&] { *bytes = new at::Tensor(at::empty({size}, at::TensorOptions(at::kByte).pinned_memory(true))); });
+}
+
 // Gives the host's freed memory back to the system. glibc keeps what lies below something still in use,
 // which after a network was freed can be all of it.
 void oneactor_trim_memory() {
