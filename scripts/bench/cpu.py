@@ -5,7 +5,7 @@ whose outputs differ, or that a busy machine spoilt, has no figure. Nothing else
 
 Requirements: scripts/parity/requirements.txt; cargo build --release --locked --bins --examples
 Usage: cpu.py [--quick | --full] [--only PART …] [--core 1] [--out target/bench]
-    parts: passes images start load tune eta evaluate curves full
+    parts: passes images start load tune eta host evaluate curves full
     --quick   fewer pairs and one run a point: about 20 minutes
     --full    full-size SDXL too: 21 GB of weights on disk, 24 GB of memory, hours
 """
@@ -55,17 +55,20 @@ def tune(bench, toy, mini):
 
 
 def eta(bench, toy, mini):
-    """What guidance costs beside the same program without it."""
-    steps, last = 30, 20
     for duel, side, pairs in ((toy, 128, bench.pairs), (mini, 256, max(4, bench.pairs // 2))):
-        offsets = jobs.offsets(duel.model, duel.path("offsets.safetensors"))
-        guided = lambda eta_2: jobs.image_request(side, steps, offsets=offsets, eta_2=eta_2, guided_steps=(1, last))
-        measure = lambda title, a, b, target: own_ratio(
-            bench.machine, f"{duel.label}: {title}", duel.ours, a, b, target, pairs=pairs
-        )
-        plain = jobs.image_request(side, steps)
-        yield measure(f"image of {steps} steps, eta_2 = 0, over plain sampling", guided(0.0), plain, 1.01)
-        yield measure(f"eta_2 = 1 on {last} of {steps} steps, over eta_2 = 0", guided(1.0), guided(0.0), 1.33)
+        yield from guided_costs(bench, duel.label, duel.model, duel.ours, (side, 30, 20), pairs=pairs)
+
+
+def guided_costs(bench, label, model, process, size, **how):
+    """What guidance costs beside the same program without it: pictures of a side in pixels, steps, and the last guided one."""
+    side, steps, last = size
+    offsets = jobs.offsets(model, bench.machine.folder / "offsets.safetensors")
+    guided = lambda eta_2: jobs.image_request(side, steps, offsets=offsets, eta_2=eta_2, guided_steps=(1, last))
+    for title, ours, theirs, target in (
+        (f"image of {steps} steps, eta_2 = 0, over plain sampling", guided(0.0), jobs.image_request(side, steps), 1.01),
+        (f"eta_2 = 1 on {last} of {steps} steps, over eta_2 = 0", guided(1.0), guided(0.0), 1.33),
+    ):
+        yield own_ratio(bench.machine, f"{label}: {title}", process, ours, theirs, target, **how)
 
 
 def start(bench):
@@ -99,6 +102,16 @@ def load(bench, size="mini", label="mini SDXL"):
     yield from (loading, used, memory, peers)
 
 
+def host(bench):
+    """Passes through all of SDXL's layers, so thin that they are nearly nothing but the host's own work: what a GPU has to
+    be busy for longer than, or waits."""
+    model, machine = bench.machine.random_model("thin", "fp32"), bench.machine
+    with machine.ours(model) as ours, machine.peer(model) as theirs:
+        duel = Duel(machine, "SDXL's layers, 32 and 64 channels", model, ours, theirs, PEER)
+        for what in ("forward", "backward"):
+            yield duel.unet(what, 1, 8, None, pairs=bench.pairs, repeat=10, bar=F32)
+
+
 def evaluate(bench):
     """Eight pictures: enough for the networks to outweigh their loading; SAM's needs as much for two."""
     for encoder in measures.ENCODERS:
@@ -127,6 +140,8 @@ def full(bench):
     except Failed as error:
         row.give_up(str(error)), peak.give_up(str(error))
     yield from (row, peak)
+    with bench.machine.ours(model, "fp32") as process:  # few pixels and steps, of which the text takes a larger part
+        yield from guided_costs(bench, "SDXL, 256×256", model, process, (256, 12, 8), pairs=4, warm_ups=1)
 
 
 class Bench:
@@ -145,7 +160,7 @@ class Bench:
                 duels = (Duel(machine, "toy", TOY, a, b, PEER), Duel(machine, "mini SDXL", mini, c, d, PEER))
                 for part in resident:
                     yield from report.collect(part(self, *duels))
-        for part in (start, load, evaluate, full):
+        for part in (start, load, host, evaluate, full):
             if part.__name__ in parts:
                 yield from report.collect(part(self))
 
@@ -164,7 +179,7 @@ class Bench:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    known = ["passes", "images", "start", "load", "tune", "eta", "evaluate", "curves", "full"]
+    known = ["passes", "images", "start", "load", "tune", "eta", "host", "evaluate", "curves", "full"]
     speed = parser.add_mutually_exclusive_group()
     speed.add_argument("--quick", action="store_true")
     speed.add_argument("--full", action="store_true")

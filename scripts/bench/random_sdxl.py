@@ -8,7 +8,7 @@ keeps the topology with a fifth of the channels (158 M parameters in the UNet) a
 `--size tiny` is a few megabytes, for trying the benchmarks out.
 
 Requirements: scripts/bench/requirements.txt
-Usage: random_sdxl.py FOLDER [--dtype fp32|fp16] [--size full|mini|tiny]
+Usage: random_sdxl.py FOLDER [--dtype fp32|fp16] [--size full|mini|thin|tiny]
 """
 
 import argparse
@@ -135,9 +135,13 @@ def shrink(size):
     TEXT_1.update(num_hidden_layers=2)
     TEXT_2.update(num_hidden_layers=2)
     if size == "tiny":
+        UNET.update(transformer_layers_per_block=[1, 1, 1])
+    if size == "thin":
+        UNET.update(norm_num_groups=8)  # of the norms' own 32 each would have one or two channels, and enlarge every rounding
+    if size in ("tiny", "thin"):
         UNET.update(
-            sample_size=16, block_out_channels=[32, 64, 64], attention_head_dim=[1, 2, 2], transformer_layers_per_block=[1, 1, 1],
-            cross_attention_dim=96, addition_time_embed_dim=32, projection_class_embeddings_input_dim=64 + 6 * 32,
+            sample_size=16, block_out_channels=[32, 64, 64], attention_head_dim=[1, 2, 2], cross_attention_dim=96,
+            addition_time_embed_dim=32, projection_class_embeddings_input_dim=64 + 6 * 32,
         )
         VAE.update(block_out_channels=[32, 32, 32, 32], sample_size=128)
         small = {"num_attention_heads": 2, "intermediate_size": 64}
@@ -149,7 +153,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--dtype", choices=["fp32", "fp16"], default="fp32")
-    parser.add_argument("--size", choices=["full", "mini", "tiny"], default="full")
+    parser.add_argument("--size", choices=["full", "mini", "thin", "tiny"], default="full")
     args = parser.parse_args()
     shrink(args.size)
     dtype = torch.float16 if args.dtype == "fp16" else torch.float32

@@ -63,11 +63,11 @@ class Duel:
         return self.timed(row, {"do": "tune"}, check=check, names=("output", "gradients"), **how)
 
 
-def own_ratio(machine, title, side, ours, theirs, target, *, pairs):
+def own_ratio(machine, title, side, ours, theirs, target, *, pairs, **how):
     """Two requests of the same process: ours against ourselves."""
     row = Row(title, "itself", target=target)
     try:
-        row.fill(pair_requests(side, ours, side, theirs, pairs), machine)
+        row.fill(pair_requests(side, ours, side, theirs, pairs, **how), machine)
     except Failed as error:
         row.give_up(str(error))
     return row
