@@ -84,7 +84,8 @@ fn report() -> Vec<(String, String)> {
 /// What is set of libtorch through the shim, as it is at the start of every run.
 fn kernels() -> Vec<(&'static str, String)> {
     if !libtorch::has_shim() {
-        let without = "no: --tf32 and --attention are refused, the peak of GPU memory is not told; \
+        let without = "no: --tf32 and --attention are refused, the peak of GPU memory is not told, \
+                       a CPU computes and a GPU loads more slowly; \
                        build with the cargo feature \"shim\" and libtorch's headers";
         return vec![("shim", without.to_owned())];
     }

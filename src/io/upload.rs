@@ -1,23 +1,26 @@
 //! Weights on their way from mapped files to a GPU. Threads copy a part of them, and meet its page faults, into memory
 //! that the GPU fetches from by itself, while the part before goes up: a copy straight from a mapped file waits for
-//! one page after the other.
+//! one page after the other. What that gains has not been measured, for want of a GPU.
 
+use std::mem::MaybeUninit;
+use std::ops::Range;
+use std::slice;
 use std::thread::{self, Scope};
 
 use tch::{Device, Kind, Tensor};
 
 use crate::libtorch;
 
-/// Bytes of a part, more only where one tensor has more; two are in memory at a time.
+/// Bytes of a part. Two are in memory at a time; libtorch keeps them for the next network.
 const PART: usize = 64 << 20;
 
 /// Bytes that a thread copies at a time.
 const PIECE: usize = 1 << 20;
 
-/// Readers, where there are as many cores: eight are beyond the speed of a GPU's bus.
+/// Threads, where there are as many cores.
 const READERS: usize = 8;
 
-/// Tensors in a part of the memory begin at multiples of this, as libtorch's own do.
+/// What lies in a part begins at multiples of this, as libtorch's own tensors do.
 const ALIGNMENT: usize = 64;
 
 /// A tensor as it lies in a file.
@@ -27,11 +30,11 @@ pub(super) struct Source {
     pub(super) kind: Kind,
 }
 
-impl Source {
-    /// Bytes that it takes in a part.
-    fn room(&self) -> usize {
-        self.data.len().next_multiple_of(ALIGNMENT)
-    }
+/// Bytes of a source, and where in a part they lie.
+struct Slice<'a> {
+    source: &'a Source,
+    bytes: Range<usize>,
+    at: usize,
 }
 
 /// Tensors on `device` as `kind`, in the order of their sources.
@@ -39,64 +42,104 @@ pub(super) fn upload(sources: &[Source], device: Device, kind: Kind) -> Vec<Tens
     upload_by(PART, sources, device, kind)
 }
 
-fn upload_by(part: usize, sources: &[Source], device: Device, kind: Kind) -> Vec<Tensor> {
-    let rooms = || sources.iter().map(Source::room);
-    let Some(largest) = rooms().max() else {
+fn upload_by(size: usize, sources: &[Source], device: Device, kind: Kind) -> Vec<Tensor> {
+    let parts = parts(sources, size);
+    let Some(first) = parts.first() else {
         return Vec::new();
     };
-    let size = part.min(rooms().sum()).max(largest).max(ALIGNMENT);
-    let parts = parts(sources, size);
-    let [mut full, mut next] = [(); 2].map(|()| Staging::new(size, device));
-    thread::scope(|scope| full.fill(scope, parts[0]));
-    let mut uploaded = Vec::with_capacity(sources.len());
+    let mut full = Staging::new(size, device);
+    let mut next = Staging::new(if parts.len() > 1 { size } else { 0 }, device);
+    thread::scope(|scope| full.fill(scope, first));
+    let mut tensors = Vec::with_capacity(sources.len());
+    let mut arriving = Tensor::new();
     for (i, part) in parts.iter().enumerate() {
         thread::scope(|scope| {
             if let Some(after) = parts.get(i + 1) {
                 next.fill(scope, after);
             }
-            uploaded.extend(full.tensors(part, device, kind));
+            for slice in part {
+                let Source {
+                    data,
+                    shape,
+                    kind: of,
+                } = slice.source;
+                if slice.bytes.start == 0 {
+                    arriving = Tensor::empty(&shape[..], (*of, device));
+                }
+                full.send(slice, &arriving);
+                if slice.bytes.end == data.len() {
+                    tensors.push(arriving.to_kind(kind));
+                }
+            }
         });
         std::mem::swap(&mut full, &mut next);
     }
-    uploaded
+    tensors
 }
 
-/// Neighbours that fit into `size` bytes together.
-fn parts(sources: &[Source], size: usize) -> Vec<&[Source]> {
-    let mut left = size - sources.first().map_or(0, Source::room);
-    sources
-        .chunk_by(|_, source| {
-            let fits = source.room() <= left;
-            left = if fits { left } else { size };
-            left -= source.room();
-            fits
-        })
-        .collect()
+/// All sources one behind the other, a part as soon as the one before has `size` bytes.
+fn parts(sources: &[Source], size: usize) -> Vec<Vec<Slice<'_>>> {
+    let mut parts: Vec<Vec<Slice>> = Vec::new();
+    let mut at = size;
+    for source in sources {
+        let mut bytes = 0..0;
+        loop {
+            if at >= size {
+                parts.push(Vec::new());
+                at = 0;
+            }
+            bytes = bytes.end..source.data.len().min(bytes.end + size - at);
+            let is_last = bytes.end == source.data.len();
+            let (begin, length) = (at, bytes.len());
+            at = (at + length).next_multiple_of(ALIGNMENT);
+            let slice = Slice {
+                source,
+                bytes: bytes.clone(),
+                at: begin,
+            };
+            parts.last_mut().expect("just pushed").push(slice);
+            if is_last {
+                break;
+            }
+        }
+    }
+    parts
 }
 
 /// Memory of the host that is filled and sent by turns.
 struct Staging(Tensor);
 
 impl Staging {
-    /// Of so many bytes, at a fixed place where the device can fetch from it.
+    /// Of so many bytes, where the device can fetch from them.
     fn new(size: usize, device: Device) -> Self {
-        let pinned = device.is_cuda().then(|| libtorch::pinned(size)).flatten();
+        let pinned = || {
+            // Before it has used a GPU, a process pins memory for the first one, and takes room there.
+            drop(Tensor::empty([1], (Kind::Uint8, device)));
+            libtorch::pinned(size)
+        };
         let plain = || Tensor::empty([size as i64], (Kind::Uint8, Device::Cpu));
-        Staging(pinned.unwrap_or_else(plain))
+        Staging(
+            device
+                .is_cuda()
+                .then(pinned)
+                .flatten()
+                .unwrap_or_else(plain),
+        )
     }
 
-    /// Lets threads copy these sources in, one behind the other.
-    fn fill<'s>(&'s mut self, scope: &'s Scope<'s, '_>, sources: &[Source]) {
-        // SAFETY: the bytes are this tensor's own, live as long as it is borrowed, and nothing else reads or writes them.
+    /// Lets threads copy a part in.
+    fn fill<'s>(&'s mut self, scope: &'s Scope<'s, '_>, part: &[Slice]) {
+        let (first, size) = (self.0.data_ptr().cast::<MaybeUninit<u8>>(), self.0.numel());
+        // SAFETY: a tensor's bytes, which live as long as it is borrowed and which nothing else reads or writes.
         #[allow(unsafe_code)]
-        let mut free = unsafe {
-            std::slice::from_raw_parts_mut(self.0.data_ptr().cast::<u8>(), self.0.numel())
-        };
+        let mut free = unsafe { slice::from_raw_parts_mut(first, size) };
         let mut pieces = Vec::new();
-        for source in sources {
-            let (own, rest) = free.split_at_mut(source.room());
-            pieces.extend(own.chunks_mut(PIECE).zip(source.data.chunks(PIECE)));
-            free = rest;
+        let mut end = 0;
+        for Slice { source, bytes, at } in part {
+            let (own, rest) = free[at - end..].split_at_mut(bytes.len());
+            let data = source.data[bytes.clone()].chunks(PIECE);
+            pieces.extend(own.chunks_mut(PIECE).zip(data));
+            (free, end) = (rest, at + bytes.len());
         }
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let share = pieces.len().div_ceil(READERS.min(cores)).max(1);
@@ -104,25 +147,23 @@ impl Staging {
             let own = pieces.split_off(pieces.len().saturating_sub(share));
             scope.spawn(move || {
                 for (to, from) in own {
-                    to[..from.len()].copy_from_slice(from);
+                    for (to, from) in to.iter_mut().zip(from) {
+                        to.write(*from);
+                    }
                 }
             });
         }
     }
 
-    /// The tensors that were filled in, on the device; when this returns they are there.
-    fn tensors(&self, sources: &[Source], device: Device, kind: Kind) -> Vec<Tensor> {
-        let mut begin = 0;
-        let mut tensor = |source: &Source| {
-            let bytes = self.0.narrow(0, begin, source.data.len() as i64);
-            begin += source.room() as i64;
-            let staged = bytes.view_dtype(source.kind).view(&source.shape[..]);
-            // In two steps: a host converts before it sends, and then sends what nobody fetches.
-            staged
-                .to_device_(device, source.kind, false, true)
-                .to_kind(kind)
-        };
-        sources.iter().map(&mut tensor).collect()
+    /// Copies a slice to its place in the source's own tensor; when this returns it is there.
+    fn send(&self, slice: &Slice, tensor: &Tensor) {
+        let kind = slice.source.kind;
+        let values = |bytes: usize| (bytes / kind.elt_size_in_bytes()) as i64;
+        let staged = self.0.narrow(0, slice.at as i64, slice.bytes.len() as i64);
+        tensor
+            .flatten(0, -1)
+            .narrow(0, values(slice.bytes.start), values(slice.bytes.len()))
+            .copy_(&staged.view_dtype(kind));
     }
 }
 
@@ -147,17 +188,16 @@ mod tests {
     }
 
     #[test]
-    fn every_tensor_arrives_whatever_its_part() {
-        // Parts of 256 bytes hold 64 numbers: some of several tensors, some of one, one larger than any.
+    fn every_tensor_arrives_whatever_its_parts() {
         for sizes in [
-            &[1, 0, 63, 64, 3, 5, 7, 90, 1, 1, 1][..],
+            &[1, 0, 63, 64, 3, 5, 7, 900, 1, 1, 1][..],
             &[700_000, 1, 400_000],
             &[5],
             &[0],
             &[],
         ] {
             let (sources, expected) = sources(sizes);
-            for part in [1, 256, PART] {
+            for part in [1 << 7, 1 << 8, 1 << 21, PART] {
                 let found = upload_by(part, &sources, Device::Cpu, Kind::Float);
                 assert_eq!(found, expected, "{sizes:?} by {part}");
             }
@@ -167,16 +207,22 @@ mod tests {
     #[test]
     fn values_arrive_in_the_precision_that_they_are_used_in() {
         let (sources, expected) = sources(&[3, 17, 2000]);
-        let found = upload(&sources, Device::Cpu, Kind::Half);
+        let found = upload_by(256, &sources, Device::Cpu, Kind::Half);
         let expected: Vec<Tensor> = expected.iter().map(|e| e.to_kind(Kind::Half)).collect();
         assert_eq!(found, expected);
         assert!(found.iter().all(|tensor| tensor.kind() == Kind::Half));
     }
 
     #[test]
-    fn neighbours_share_a_part_while_they_fit() {
-        let (sources, _) = sources(&[16, 16, 33, 16, 64, 1]); // 64, 64, 192, 64, 256, 64 bytes
-        let sizes: Vec<usize> = parts(&sources, 256).iter().map(|part| part.len()).collect();
-        assert_eq!(sizes, [2, 2, 1, 1]);
+    fn a_part_is_filled_to_its_end() {
+        let (sources, _) = sources(&[16, 0, 20, 100, 1]); // 64, 0, 80, 400 and 4 bytes
+        let places = |part: &Vec<Slice>| part.iter().map(|s| (s.at, s.bytes.clone())).collect();
+        let found: Vec<Vec<_>> = parts(&sources, 256).iter().map(places).collect();
+        let expected = [
+            vec![(0, 0..64), (64, 0..0), (64, 0..80), (192, 0..64)],
+            vec![(0, 64..320)],
+            vec![(0, 320..400), (128, 0..4)],
+        ];
+        assert_eq!(found, expected);
     }
 }

@@ -83,11 +83,14 @@ pub struct Weights {
     updates: Option<Rc<LowRankSet>>,
     files: Vec<Rc<str>>,
     used: RefCell<BTreeSet<String>>,
+    /// Tensors that need not be used.
+    left_out: RefCell<BTreeSet<String>>,
     read: RefCell<Vec<Values>>,
     problems: RefCell<Problems>,
-    /// Whether tensors are uploaded together: on a CPU the files serve as they are, and LoRAs are merged there.
-    uploads: bool,
-    /// Those that were, by key.
+    /// Whether all tensors go to the device together. On a CPU the files serve as they are; with LoRAs each goes by itself,
+    /// for they are merged on the CPU.
+    goes_together: bool,
+    /// Those that did, by key.
     uploaded: OnceCell<BTreeMap<String, Tensor>>,
     device: Device,
     kind: Kind,
@@ -146,9 +149,10 @@ impl Weights {
             updates: None,
             files,
             used: RefCell::default(),
+            left_out: RefCell::default(),
             read: RefCell::default(),
             problems: RefCell::default(),
-            uploads: device != Device::Cpu,
+            goes_together: device != Device::Cpu,
             uploaded: OnceCell::new(),
             device,
             kind,
@@ -163,7 +167,7 @@ impl Weights {
             _ => UnetNames::of_diffusers(self.entries.keys().map(String::as_str)),
         };
         self.loras = LorasOfNetwork::new(loras, component, unet);
-        self.uploads &= self.loras.is_none();
+        self.goes_together &= self.loras.is_none();
         self
     }
 
@@ -190,7 +194,7 @@ impl Weights {
             .keys()
             .filter(|key| key.ends_with(suffix))
             .cloned();
-        self.used.borrow_mut().extend(keys);
+        self.left_out.borrow_mut().extend(keys);
     }
 
     /// Marks all tensors below a module that is left out.
@@ -200,7 +204,7 @@ impl Weights {
                 .is_some_and(|rest| rest.starts_with('.'))
         };
         let keys = self.entries.keys().filter(is_below).cloned();
-        self.used.borrow_mut().extend(keys);
+        self.left_out.borrow_mut().extend(keys);
     }
 
     /// Reports all that did not fit. Returns what was read, for a look at its values.
@@ -209,7 +213,8 @@ impl Weights {
     /// When any tensor was missing, misshapen or left unused, or is not finite with a LoRA in it.
     pub fn finish(self) -> Result<Vec<Values>> {
         let prefix = self.prefix();
-        let used = self.used.into_inner();
+        let mut used = self.used.into_inner();
+        used.append(&mut self.left_out.into_inner());
         let unused: Vec<String> = self
             .entries
             .iter()
@@ -250,18 +255,22 @@ impl Weights {
         })
     }
 
-    /// The entry on the device, where from the first one on all that are to be used are uploaded together.
+    /// The entry on the device, where all go there together, with the first that is asked for while all have fitted.
     fn uploaded(&self, key: &str) -> Option<Tensor> {
+        let problems = self.problems.borrow();
+        let fits = problems.missing.is_empty() && problems.misshapen.is_empty();
         let all = || self.uploaded.get_or_init(|| self.upload());
-        let found = self.uploads.then(all)?.get(key);
+        let found = (self.goes_together && fits).then(all)?.get(key);
         found.map(Tensor::shallow_clone)
     }
 
-    /// All entries that can be weights and are not to be left out, in the order of their files.
+    /// All entries that can be weights, but for those left out, read in the order of their files. Of empty ones nothing
+    /// bounds the shape.
     fn upload(&self) -> BTreeMap<String, Tensor> {
-        let used = self.used.borrow();
-        let is_left = |(key, _): &(&String, &Entry)| !used.contains(*key);
-        let mut entries: Vec<_> = self.entries.iter().filter(is_left).collect();
+        let left_out = self.left_out.borrow();
+        let goes =
+            |(key, entry): &(&String, &Entry)| !left_out.contains(*key) && !entry.data.is_empty();
+        let mut entries: Vec<_> = self.entries.iter().filter(goes).collect();
         entries.sort_by_key(|(_, entry)| entry.data.as_ptr());
         let source = |(key, entry): (&String, &Entry)| {
             let source = Source {
@@ -293,17 +302,15 @@ impl Weights {
                 .push(format!("{full} {shape:?} ({files})"));
             return placeholder();
         };
+        let is_first = self.used.borrow_mut().insert(place.key.clone());
         let Some(kind) = floating(entry.dtype) else {
             let text = format!(
                 "{full} ({}): found {:?}, expected floating point",
                 entry.file, entry.dtype
             );
-            self.used.borrow_mut().insert(place.key);
             self.problems.borrow_mut().misshapen.push(text);
             return placeholder();
         };
-        let uploaded = self.uploaded(&place.key);
-        let is_first = self.used.borrow_mut().insert(place.key);
         let expected = place.part.shape_in_file(shape, entry.shape.len());
         if entry.shape != expected {
             let text = format!(
@@ -314,9 +321,9 @@ impl Weights {
             return placeholder();
         }
         let name = format!("{full} ({})", entry.file);
-        let view = place.part.of(&view(entry, kind), shape);
+        let view = || place.part.of(&view(entry, kind), shape);
         let merged = match &self.loras {
-            Some(loras) if with_loras => loras.merge(key, &view),
+            Some(loras) if with_loras => loras.merge(key, &view()),
             _ => None,
         };
         let tensor = match merged {
@@ -328,11 +335,11 @@ impl Weights {
                 }
                 merged
             }
-            None => match uploaded {
+            None => match self.uploaded(&place.key) {
                 Some(uploaded) => place.part.of(&uploaded, shape),
-                None if self.device == Device::Cpu => view.to_kind(self.kind),
+                None if self.device == Device::Cpu => view().to_kind(self.kind),
                 // Copied to plain memory first: page faults inside a copy to the GPU serialise it.
-                None => view.copy().to_device(self.device).to_kind(self.kind),
+                None => view().copy().to_device(self.device).to_kind(self.kind),
             },
         };
         if is_first {
@@ -457,14 +464,12 @@ mod tests {
     /// A file with weights in two precisions, integers, and a module that is left out.
     fn weights(kind: Kind) -> Weights {
         let mut file = TensorFile::default();
-        let on_cpu = |kind| (kind, Device::Cpu);
-        file.insert("whole.weight", &Tensor::randn([3, 5], on_cpu(Kind::Float)));
-        file.insert("joint.weight", &Tensor::randn([6, 2], on_cpu(Kind::Half)));
-        file.insert(
-            "joint.position_ids",
-            &Tensor::arange(4, on_cpu(Kind::Int64)),
-        );
-        file.insert("other.weight", &Tensor::randn([2], on_cpu(Kind::Float)));
+        let numbers = |n, kind| Tensor::arange(n, (kind, Device::Cpu));
+        file.insert("whole.weight", &numbers(15, Kind::Float).view([3, 5]));
+        file.insert("joint.weight", &numbers(12, Kind::Half).view([6, 2]));
+        file.insert("joint.position_ids", &numbers(4, Kind::Int64));
+        file.insert("other.weight", &numbers(2, Kind::Float));
+        file.insert("other.nothing", &numbers(0, Kind::Float));
         let blob = Blob::Embedded {
             name: "weights.safetensors",
             bytes: Vec::leak(file.to_bytes().expect("known kinds")),
@@ -484,23 +489,68 @@ mod tests {
     }
 
     #[test]
-    fn weights_that_are_uploaded_together_are_those_of_the_file() {
+    fn weights_that_go_together_are_those_of_the_file() {
         for kind in [Kind::Float, Kind::Half] {
-            let mut weights = weights(kind);
-            let read = |weights: &Weights| {
+            let read = |goes_together| {
+                let mut weights = weights(kind);
+                weights.allow_unused("position_ids");
+                weights.allow_unused_below("other");
+                weights.goes_together = goes_together;
                 let root = weights.root();
                 let whole = (&root / "whole").tensor("weight", &[3, 5]);
-                [whole, (&root / "joint").tensor("weight", &[6, 2])]
+                let read = [whole, (&root / "joint").tensor("weight", &[6, 2])];
+                let sent = weights
+                    .uploaded
+                    .get()
+                    .map(|all| all.keys().cloned().collect());
+                let others: Vec<_> = ["joint.weight", "whole.weight"].map(str::to_owned).into();
+                assert_eq!(sent, goes_together.then_some(others));
+                weights.finish().expect("all were read");
+                read
             };
-            let expected = read(&weights);
-            weights.used.take();
-            weights.allow_unused("position_ids");
-            weights.allow_unused_below("other");
-            weights.uploads = true;
-            assert_eq!(read(&weights), expected);
-            let uploaded = weights.uploaded.get().expect("they were");
-            assert!(uploaded.keys().eq(["joint.weight", "whole.weight"]));
-            weights.finish().expect("all were read");
+            assert_eq!(read(true), read(false));
         }
+    }
+
+    #[test]
+    fn parts_of_a_single_file_s_tensors_are_those_of_the_file() {
+        let numbers = |shape: [i64; 2]| Tensor::arange(12, (Kind::Float, Device::Cpu)).view(shape);
+        let mut file = TensorFile::default();
+        let joint = "c.transformer.resblocks.0.attn.in_proj_weight";
+        file.insert(joint, &numbers([6, 2]));
+        file.insert("c.text_projection", &numbers([3, 4]));
+        let component = Component {
+            path: "model.safetensors".into(),
+            bytes: Vec::leak(file.to_bytes().expect("known kinds")),
+            prefix: "c.",
+            names: LdmNames::OpenClip,
+        };
+        let blob = Blob::Component(Arc::new(component));
+        let read = |goes_together| {
+            let open = Weights::open(std::slice::from_ref(&blob), Device::Cpu, Kind::Float);
+            let mut weights = open.expect("a whole file");
+            weights.goes_together = goes_together;
+            let layer = &weights.root() / "text_model.encoder.layers.0.self_attn";
+            let third = |name| (&layer / name).tensor("weight", &[2, 2]);
+            let thirds = ["q_proj", "k_proj", "v_proj"].map(third);
+            let turned = (&weights.root() / "text_projection").tensor("weight", &[4, 3]);
+            assert_eq!(weights.uploaded.get().is_some(), goes_together);
+            weights.finish().expect("all were read");
+            (thirds, turned)
+        };
+        let found = read(true);
+        assert_eq!(found, read(false));
+        let (thirds, turned) = found;
+        assert_eq!(Tensor::cat(&thirds, 0), numbers([6, 2]));
+        assert_eq!(turned, numbers([3, 4]).tr());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_not_sent() {
+        let mut weights = weights(Kind::Float);
+        weights.goes_together = true;
+        let _ = (&weights.root() / "whole").tensor("weight", &[5, 3]);
+        let _ = (&weights.root() / "joint").tensor("weight", &[6, 2]);
+        assert!(weights.uploaded.get().is_none());
     }
 }

@@ -65,14 +65,13 @@ impl Attention {
     pub fn cross(&self, hidden_states: &Tensor, text: &LayerText) -> Tensor {
         let query = text.all_rows(&self.to_q.forward(hidden_states));
         let query = self.split(query); // [B, heads, S, d]
-        let own = text.keys_and_values(self.id, |tokens| self.keys_and_values(tokens));
-        let [key, value] = own.map(|own| self.split(own));
+        let project = |tokens: &Tensor| self.keys_and_values(tokens);
+        let [key, value] = text.keys_and_values(self.id, project, |x| self.split(x));
         text.look(&query, &key);
         let mut attended = self.attend(&query, &key, &value, text.mask.as_ref());
         if let Some(image) = text.image {
-            let project = || image.keys_and_values(&self.name);
-            let image_own = text.image_keys_and_values(self.id, project);
-            let [key, value] = image_own.map(|own| self.split(own));
+            let project = || image.keys_and_values(&self.name).map(|x| self.split(x));
+            let [key, value] = text.image_keys_and_values(self.id, project);
             attended = &attended + self.attend(&query, &key, &value, None) * image.scale;
         }
         self.leave(&attended)

@@ -287,15 +287,17 @@ impl LayerText<'_> {
             .map_or_else(|| rows.shallow_clone(), |shared| shared.all(rows))
     }
 
-    /// Keys and values of the text in a layer `[B, S, D']`: what `project` makes of `[.., D]`, or made before.
+    /// Keys and values of the text in a layer, which makes `[.., S, D']` each of tokens `[.., S, D]` by `project`, and of
+    /// `[B, S, D']` by `split` what its heads read; or what it made before.
     pub fn keys_and_values(
         &self,
         layer: LayerId,
         project: impl FnOnce(&Tensor) -> [Tensor; 2],
+        split: impl Fn(Tensor) -> Tensor,
     ) -> [Tensor; 2] {
         match self.memory {
-            None => project(self.encoder_hidden_states),
-            Some(memory) => memory.keys_and_values(layer, project),
+            None => project(self.encoder_hidden_states).map(split),
+            Some(memory) => memory.keys_and_values(layer, project, split),
         }
     }
 

@@ -29,43 +29,48 @@ type Kept = RefCell<HashMap<LayerId, [Tensor; 2]>>;
 pub struct KnownTokens {
     /// The place of a token among all, by the bytes of its state.
     places: RefCell<HashMap<Vec<u8>, i64>>,
-    /// Their states, one tensor `[n, D]` for each text that had new ones.
-    states: RefCell<Vec<Tensor>>,
-    /// `[N, D']` each, of the first N.
+    /// Their states `[N, D]`.
+    states: RefCell<Option<Tensor>>,
+    /// `[n, D']` each, of the first n of them.
     layers: Kept,
 }
 
 impl KnownTokens {
-    /// What a pass over this text `[B, S, D]` has to remember.
-    pub fn memory_of(self: &Rc<Self>, text: &Tensor) -> TextMemory {
-        let (b, s, width) = text.size3().expect("a text has three axes");
-        let tokens = text.contiguous().view([b * s, width]);
+    /// What passes over this text `[R, S, D]` have to remember, each of whose rows is there for `images` images, side by
+    /// side.
+    pub fn memory_of(self: &Rc<Self>, text: &Tensor, images: i64) -> TextMemory {
+        let (rows, s, width) = text.size3().expect("a text has three axes");
+        let tokens = text.contiguous().view([rows * s, width]);
         let on_host = tokens.to_device(Device::Cpu);
         let size = width as usize * on_host.kind().elt_size_in_bytes();
-        let mut bytes = vec![0; on_host.numel() * on_host.kind().elt_size_in_bytes()];
+        let mut bytes = vec![0; (rows * s) as usize * size];
         on_host.copy_data_u8(&mut bytes, on_host.numel());
 
         let mut known = self.places.borrow_mut();
         let mut new = Vec::new();
-        let mut place = |(row, state): (usize, &[u8])| match known.get(state) {
+        let place = |(token, state): (usize, &[u8])| match known.get(state) {
             Some(place) => *place,
             None => {
                 let place = known.len() as i64;
                 known.insert(state.to_vec(), place);
-                new.push(row as i64);
+                new.push(token as i64);
                 place
             }
         };
-        let places: Vec<i64> = bytes.chunks(size).enumerate().map(&mut place).collect();
+        let places: Vec<i64> = bytes.chunks(size).enumerate().map(place).collect();
         let on_device = |list: &[i64]| Tensor::from_slice(list).to_device(text.device());
         if !new.is_empty() {
-            let states = tokens.index_select(0, &on_device(&new));
-            self.states.borrow_mut().push(states);
+            let mut states = self.states.borrow_mut();
+            let new = tokens.index_select(0, &on_device(&new));
+            *states = Some(match states.take() {
+                None => new,
+                Some(before) => Tensor::cat(&[before, new], 0),
+            });
         }
+        let of_rows = on_device(&places).view([rows, s]);
         TextMemory {
             tokens: Rc::clone(self),
-            places: on_device(&places),
-            rows: b,
+            places: of_rows.repeat_interleave_self_int(images, 0, None),
             layers: Kept::default(),
             image_layers: Kept::default(),
         }
@@ -77,13 +82,14 @@ impl KnownTokens {
         layer: LayerId,
         project: impl FnOnce(&Tensor) -> [Tensor; 2],
     ) -> [Tensor; 2] {
-        let states = Tensor::cat(&self.states.borrow(), 0); // [N, D]
+        let states = self.states.borrow();
+        let states = states.as_ref().expect("a text has tokens"); // [N, D]
         let mut layers = self.layers.borrow_mut();
         let seen = layers.remove(&layer);
         let first = seen.as_ref().map_or(0, |[keys, _]| keys.size()[0]);
         let all = match (seen, states.size()[0] - first) {
             (Some(seen), 0) => seen,
-            (None, _) => project(&states),
+            (None, _) => project(states),
             (Some([keys, values]), new) => {
                 let [new_keys, new_values] = project(&states.narrow(0, first, new));
                 [
@@ -101,30 +107,29 @@ impl KnownTokens {
 #[derive(Debug)]
 pub struct TextMemory {
     tokens: Rc<KnownTokens>,
-    /// Of the text's tokens among all `[B · S]`.
+    /// Of the text's tokens among all `[B, S]`.
     places: Tensor,
-    rows: i64,
     layers: Kept,
     image_layers: Kept,
 }
 
 impl TextMemory {
-    /// `[B, S, D']` each in a layer, which projects tokens `[N, D]` to `[N, D']` by `project`.
+    /// Keys and values in a layer, which makes `[N, D']` each of tokens `[N, D]` by `project`, and of `[B, S, D']` by `split`
+    /// what its heads read.
     pub(super) fn keys_and_values(
         &self,
         layer: LayerId,
         project: impl FnOnce(&Tensor) -> [Tensor; 2],
+        split: impl Fn(Tensor) -> Tensor,
     ) -> [Tensor; 2] {
+        let (b, s) = self.places.size2().expect("places have two axes");
         let in_their_order = |of_tokens: Tensor| {
-            let width = of_tokens.size()[1];
-            of_tokens
-                .index_select(0, &self.places)
-                .view([self.rows, -1, width])
+            let ordered = of_tokens.index_select(0, &self.places.flatten(0, 1));
+            split(ordered.view([b, s, -1]))
         };
         let compute = || {
-            self.tokens
-                .keys_and_values(layer, project)
-                .map(in_their_order)
+            let of_tokens = self.tokens.keys_and_values(layer, project);
+            of_tokens.map(in_their_order)
         };
         once(&self.layers, layer, compute)
     }
@@ -164,24 +169,27 @@ mod tests {
         let asked = RefCell::default();
         let [layer, other] = [LayerId::unique(), LayerId::unique()];
         let check = |memory: &TextMemory, layer, text: &Tensor| {
-            let [keys, values] = memory.keys_and_values(layer, project(&asked));
+            let [keys, values] = memory.keys_and_values(layer, project(&asked), |x| x);
             assert_eq!((keys, values), (text * 2, text * 3));
         };
         // Two rows of three tokens; the first and the last are the same in both.
         let text = Tensor::from_slice(&[1f32, 2.0, 3.0, 1.0, 9.0, 3.0]).view([2, 3, 1]);
-        let memory = tokens.memory_of(&text);
+        let memory = tokens.memory_of(&text, 1);
         for layer in [layer, layer, other] {
             check(&memory, layer, &text);
         }
         // Of another text one token is new; one layer has not read the first.
         let longer = Tensor::from_slice(&[2f32, 9.0, 1.0, 7.0]).view([1, 4, 1]);
-        let memory = tokens.memory_of(&longer);
+        let memory = tokens.memory_of(&longer, 1);
         let third = LayerId::unique();
         for layer in [layer, third, layer] {
             check(&memory, layer, &longer);
         }
-        let same = tokens.memory_of(&text);
+        let same = tokens.memory_of(&text, 1);
         check(&same, layer, &text);
+        // Of images side by side.
+        let images = text.repeat_interleave_self_int(2, 0, None);
+        check(&tokens.memory_of(&text, 2), layer, &images);
         assert_eq!(asked.into_inner(), [4, 4, 1, 5]);
     }
 }

@@ -106,7 +106,7 @@ impl Conditioning {
     /// what comes before the first layer that reads it is computed once for rows that differ in nothing else.
     pub fn for_steps(&self, n: i64, tokens: &Rc<KnownTokens>) -> Conditioning {
         let mut rows = self.repeat(n);
-        rows.request.memory = Some(tokens.memory_of(&rows.prompt_embeds));
+        rows.request.memory = Some(tokens.memory_of(&self.prompt_embeds, n));
         let like = self.first_rows_alike();
         rows.request.shared = SharedRows::new(&like, n, self.prompt_embeds.device());
         rows
@@ -126,7 +126,7 @@ impl Conditioning {
         let both = |row| [(self, n), (others, m)].map(|(of, n)| of.narrow(row, 1).repeat(n));
         let parts: Vec<Conditioning> = (0..rows).flat_map(both).collect();
         let mut rows = Conditioning::cat(&parts.iter().collect::<Vec<_>>());
-        rows.request.memory = Some(tokens.memory_of(&rows.prompt_embeds));
+        rows.request.memory = Some(tokens.memory_of(&rows.prompt_embeds, 1));
         rows
     }
 
