@@ -93,5 +93,11 @@ pub fn require_finite(errors: &Tensor, step: usize) -> Result<()> {
 
 /// Whether every value is finite.
 pub fn is_finite(tensor: &Tensor) -> bool {
-    tensor.isfinite().all().int64_value(&[]) == 1
+    are_finite(std::slice::from_ref(tensor))
+}
+
+/// Whether every value of all is finite; a GPU is waited for once.
+pub fn are_finite(tensors: &[Tensor]) -> bool {
+    let finite: Vec<Tensor> = tensors.iter().map(|t| t.isfinite().all()).collect();
+    finite.is_empty() || Tensor::stack(&finite, 0).all().int64_value(&[]) == 1
 }

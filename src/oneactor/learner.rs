@@ -14,7 +14,7 @@ use super::actor::TargetImage;
 use super::adamw::AdamW;
 use super::base_set::BaseFacts;
 use super::convergence::{Convergence, VALIDATE_EVERY};
-use super::diffusion_rows::is_finite;
+use super::diffusion_rows::are_finite;
 use crate::error::usage;
 use crate::io::tensors::TensorFile;
 
@@ -97,19 +97,18 @@ impl Progress {
     /// One step of AdamW along the gradients of `parameters`, which are divided by the loss's scale first and
     /// cleared. In fp16 a scaled gradient can overflow; such a step is left out.
     pub fn descend(&mut self, parameters: &BTreeMap<String, Tensor>, loss_scale: f64) {
-        let grads: Vec<Tensor> = parameters.values().map(Tensor::grad).collect();
-        for mut grad in grads
-            .iter()
-            .filter(|grad| grad.defined())
-            .map(Tensor::shallow_clone)
-        {
-            let _ = tch::no_grad(|| grad.g_div_scalar_(loss_scale));
+        let grads = parameters.values().map(Tensor::grad);
+        let mut grads: Vec<Tensor> = grads.filter(Tensor::defined).collect();
+        if loss_scale != 1.0 {
+            for grad in &mut grads {
+                let _ = tch::no_grad(|| grad.g_div_scalar_(loss_scale));
+            }
         }
-        if grads.iter().all(|grad| !grad.defined() || is_finite(grad)) {
+        if are_finite(&grads) {
             self.optimizer.step(parameters);
             return;
         }
-        for mut grad in grads.into_iter().filter(Tensor::defined) {
+        for grad in &mut grads {
             let _ = grad.zero_();
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::actor::Actor;
 use super::base_set::BaseSet;
@@ -238,7 +238,7 @@ impl<'a> Tuner<'a> {
                 .backward();
             errors.push(part.detach());
         }
-        let errors = Tensor::cat(&errors, 0);
+        let errors = Tensor::cat(&errors, 0).to_device(Device::Cpu);
         require_finite(&errors, self.progress.step())?;
         let grad = leaf.grad() / scale;
         let usable = is_finite(&grad);

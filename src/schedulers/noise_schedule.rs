@@ -1,5 +1,8 @@
 //! The forward process: how much of a picture is left at each timestep (arXiv 2006.11239).
 
+use std::cell::OnceCell;
+use std::rc::Rc;
+
 use tch::{Kind, Tensor};
 
 use super::config::{BetaSchedule, PredictionType, SchedulerConfig};
@@ -10,6 +13,8 @@ pub struct NoiseSchedule {
     /// ᾱ for each timestep, falling.
     pub alphas_cumprod: Vec<f64>,
     prediction_type: PredictionType,
+    /// ᾱ where the timesteps are `[n]` f64, from the first that were asked for.
+    table: OnceCell<Rc<Tensor>>,
 }
 
 impl NoiseSchedule {
@@ -35,6 +40,7 @@ impl NoiseSchedule {
         NoiseSchedule {
             alphas_cumprod,
             prediction_type: config.prediction_type,
+            table: OnceCell::new(),
         }
     }
 
@@ -45,7 +51,9 @@ impl NoiseSchedule {
 
     /// `(√ᾱ, √(1-ᾱ))` for each row, `[B, 1, 1, 1]` f32.
     fn scales(&self, timesteps: &Tensor) -> (Tensor, Tensor) {
-        let table = Tensor::from_slice(&self.alphas_cumprod).to_device(timesteps.device());
+        let device = timesteps.device();
+        let table = || Rc::new(Tensor::from_slice(&self.alphas_cumprod).to_device(device));
+        let table = self.table.get_or_init(table).to_device(device);
         let alpha = table.index_select(0, timesteps).view([-1, 1, 1, 1]);
         (
             alpha.sqrt().to_kind(Kind::Float),
@@ -98,6 +106,7 @@ mod tests {
             let schedule = NoiseSchedule {
                 alphas_cumprod: vec![0.99, 0.5, 0.04],
                 prediction_type,
+                table: OnceCell::new(),
             };
             let _drawing = seeded(0);
             let draw = || Tensor::randn([1, 4, 2, 2], (Kind::Float, Device::Cpu));

@@ -194,22 +194,23 @@ pub fn denoise(
         guide.begin(&initial_latents, scheduler.step_of(passes - 1));
     }
     let mut deep = Tensor::new();
+    // One upload for all steps: a GPU finishes what it was given before it takes one.
+    let timesteps = scheduler.timesteps().iter().map(|&t| t as f32);
+    let timesteps = Tensor::from_slice(&timesteps.collect::<Vec<_>>()).to_device(backbone.device());
     for i in 0..passes {
         let step = scheduler.step_of(i);
         let is_last = i + 1 == passes;
-        let timestep = scheduler.timesteps()[i] as f32;
+        let timestep = timesteps.narrow(0, i as i64, 1);
         let z_t = scheduler.scale_model_input(&latents, i); // [B, C, H, W]
         if let (0, Some(guide)) = (i, guidance.attention()) {
-            look(backbone, &z_t, timestep, guide);
+            look(backbone, &z_t, &timestep, guide);
         }
 
         let conditioning = rows_of_steps.at(step); // [R B, ..]
         let row = guidance.conditional_row(step) as i64;
         let rows = conditioning.prompt_embeds.size()[0] / b;
         let model_input = z_t.repeat([rows, 1, 1, 1]); // [R B, C, H, W]
-        let timesteps = Tensor::from_slice(&[timestep])
-            .to_device(backbone.device())
-            .expand([rows * b], false);
+        let timesteps = timestep.expand([rows * b], false);
         if let Some(guide) = guidance.attention() {
             let pass = (&model_input, &timesteps);
             let looked_at = match guidance.companions() {
@@ -354,16 +355,14 @@ impl<'g> Rows<'g> {
 }
 
 /// Step 0: a pass for its attention alone, if it is asked for.
-fn look(backbone: &Backbone, model_input: &Tensor, timestep: f32, guide: &dyn AttentionGuide) {
+fn look(backbone: &Backbone, model_input: &Tensor, timestep: &Tensor, guide: &dyn AttentionGuide) {
     let (Some(row), Some(tokens)) = (guide.first_look(), guide.watched(0)) else {
         return;
     };
     let (b, _, height, width) = model_input.size4().expect("latents have four axes");
     let mut conditioning = row.repeat(b);
     conditioning.request.probe = Some(AttentionProbe::new(0, b, tokens));
-    let timesteps = Tensor::from_slice(&[timestep])
-        .to_device(backbone.device())
-        .expand([b], false);
+    let timesteps = timestep.expand([b], false);
     let _ = backbone.predict(model_input, &timesteps, &conditioning);
     if let Some(probe) = conditioning.request.probe {
         guide.observe(0, &probe.into_maps(), [height, width]);
