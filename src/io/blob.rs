@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
+use super::mapped::map_file;
 use super::single_file::Component;
-use super::weights::map_file;
 use crate::error::model;
 
 /// Most bytes of a model's text file; the longest that is known, a vocabulary, has two million.

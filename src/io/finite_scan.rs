@@ -9,6 +9,7 @@ use anyhow::Result;
 use safetensors::Dtype;
 use tch::Kind;
 
+use super::mapped::let_go;
 use crate::error::model;
 
 /// How many problems of one kind a report lists before it only counts them.
@@ -22,6 +23,8 @@ pub struct Values {
     /// The precision that they are used in: what is finite in the file may not be in fp16.
     pub(super) kind: Kind,
     pub(super) data: &'static [u8],
+    /// Whether the bytes are still read when they have been looked at; else they need no longer be in memory.
+    pub(super) stays: bool,
 }
 
 impl Values {
@@ -93,7 +96,14 @@ impl FiniteScan {
     /// Begins to look.
     pub fn start(values: Vec<Values>) -> FiniteScan {
         let look = move || {
-            let wrong = values.into_iter().filter(|values| !values.are_finite());
+            let is_wrong = |values: &Values| {
+                let is_finite = values.are_finite();
+                if !values.stays {
+                    let_go(values.data);
+                }
+                !is_finite
+            };
+            let wrong = values.into_iter().filter(is_wrong);
             wrong.map(|values| values.name).collect()
         };
         FiniteScan {
@@ -143,6 +153,7 @@ mod tests {
             dtype,
             kind,
             data: Box::leak(bytes.into_boxed_slice()),
+            stays: false,
         };
         FiniteScan::start(vec![values]).wait().is_ok()
     }
@@ -192,6 +203,7 @@ mod tests {
             dtype: Dtype::F32,
             kind: Kind::Float,
             data: Box::leak(Box::new(value.to_le_bytes())),
+            stays: true,
         };
         let scan = FiniteScan::start(vec![values("good", 1.0), values("bad (file)", f32::NAN)]);
         for _ in 0..2 {

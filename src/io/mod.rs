@@ -14,6 +14,7 @@ pub mod ip_adapter;
 mod ldm_names;
 pub mod lora;
 pub mod low_rank;
+mod mapped;
 pub mod model_files;
 mod model_layout;
 pub mod photo;

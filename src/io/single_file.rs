@@ -18,9 +18,9 @@ use safetensors::SafeTensors;
 use super::blob::Blob;
 use super::hub::{HubRepo, HubSettings};
 use super::ldm_names::LdmNames;
+use super::mapped::map_file;
 use super::model_layout::check_not_a_pointer;
 use super::tensors::shape_of;
-use super::weights::map_file;
 use crate::error::{Error, kind_of, model};
 use configs::Shapes;
 

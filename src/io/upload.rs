@@ -9,6 +9,7 @@ use std::thread::{self, Scope};
 
 use tch::{Device, Kind, Tensor};
 
+use super::mapped::let_go;
 use crate::libtorch;
 
 /// Bytes of a part. Two are in memory at a time; libtorch keeps them for the next network.
@@ -150,6 +151,7 @@ impl Staging {
                     for (to, from) in to.iter_mut().zip(from) {
                         to.write(*from);
                     }
+                    let_go(from);
                 }
             });
         }

@@ -9,12 +9,10 @@
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Div;
-use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
-use memmap2::Mmap;
+use anyhow::Result;
 use safetensors::{Dtype, SafeTensors};
 use tch::{Device, Kind, Tensor};
 
@@ -23,6 +21,7 @@ use super::finite_scan::{Values, list};
 use super::ldm_names::{LdmNames, Part, Place, UnetNames};
 use super::lora::{LoraSet, LorasOfNetwork};
 use super::low_rank::{LowRank, LowRankSet};
+use super::mapped::map_file;
 use super::single_file::{Component, is_no_weight};
 use super::tensors::shape_of;
 use super::upload::{Source, upload};
@@ -36,25 +35,6 @@ fn bytes_of(blob: &Blob) -> Result<&'static [u8]> {
         Blob::Component(component) => Ok(component.bytes),
         Blob::File(path) => map_file(path),
     }
-}
-
-/// Maps a file for the life of the process.
-///
-/// # Errors
-/// When it can not be read, or is empty.
-pub(super) fn map_file(path: &Path) -> Result<&'static [u8]> {
-    let shown = path.display();
-    let file = std::fs::File::open(path).with_context(|| format!("opening {shown}"))?;
-    if file.metadata().map(|m| m.len()).unwrap_or(0) == 0 {
-        return Err(model(format!(
-            "{shown}: the file is empty, expected safetensors"
-        )));
-    }
-    // SAFETY: the mapping is private and only read. A file that somebody truncates while it is
-    // mapped would fault; checkpoints are written once under their final name.
-    #[allow(unsafe_code)]
-    let map = unsafe { Mmap::map(&file) }.with_context(|| format!("mapping {shown}"))?;
-    Ok(Box::leak(Box::new(map)))
 }
 
 /// One tensor of a file, not yet loaded.
@@ -348,6 +328,7 @@ impl Weights {
                 dtype: entry.dtype,
                 kind: self.kind,
                 data: entry.data,
+                stays: self.device == Device::Cpu,
             });
         }
         tensor
