@@ -1,7 +1,7 @@
 """Speed and memory on a CPU: the program against diffusers, f32, one pinned thread, and how cost grows with the work.
 
-Writes cpu.md and cpu.json into the folder; the weights that it draws at random stay there for the next time. A row
-whose outputs differ, or that a busy machine spoilt, has no figure. Nothing else may run meanwhile.
+Writes cpu.md and cpu.json into the folder, anew after every row; the weights that it draws at random stay there for the next
+time. A row whose outputs differ, or that a busy machine spoilt, has no figure. Nothing else may run meanwhile.
 
 Requirements: scripts/parity/requirements.txt; cargo build --release --locked --bins --examples
 Usage: cpu.py [--quick | --full] [--only PART …] [--core 1] [--out target/bench]
@@ -19,10 +19,11 @@ import jobs
 import measures
 import report
 import starts
+from jobs import Drawing
 from machine import ROOT, TOY, Machine, facts
-from pairs import Failed, abba, peak_host_bytes
-from report import Row
-from rows import Duel, own_ratio
+from pairs import Failed, abba
+from report import Report, Row
+from rows import Duel, guided, guided_costs
 
 F32 = 1e-5  # f32 through one network, summed in another order
 F32_STEPS = 1e-4  # after 30 steps of guidance 7.5, each of which enlarges the difference before it
@@ -40,11 +41,10 @@ def passes(bench, toy, mini):
 
 def images(bench, toy, mini):
     """The whole pipeline, plain and guided."""
-    title = "text, 30 steps, VAE, PNG, 128×128"
-    yield toy.image(title, jobs.image_request(128, 30), 0.80, pairs=bench.pairs, bar=F32_STEPS)
-    offsets = jobs.offsets(toy.model, toy.path("offsets.safetensors"))
+    title, drawing = "text, 30 steps, VAE, PNG, 128×128", Drawing(128, 30, 20)
+    yield toy.image(title, drawing.plain(), 0.80, pairs=bench.pairs, bar=F32_STEPS)
     for eta_2 in (0.0, 1.0):
-        request = jobs.image_request(128, 30, offsets=offsets, eta_2=eta_2, guided_steps=(1, 20))
+        request = guided(bench.machine, toy.model, drawing, eta_2)
         yield toy.image(f"the same guided, eta_2 {eta_2:g} on steps 1-20", request, None, pairs=bench.pairs, bar=F32_STEPS)
 
 
@@ -56,19 +56,7 @@ def tune(bench, toy, mini):
 
 def eta(bench, toy, mini):
     for duel, side, pairs in ((toy, 128, bench.pairs), (mini, 256, max(4, bench.pairs // 2))):
-        yield from guided_costs(bench, duel.label, duel.model, duel.ours, (side, 30, 20), pairs=pairs)
-
-
-def guided_costs(bench, label, model, process, size, **how):
-    """What guidance costs beside the same program without it: pictures of a side in pixels, steps, and the last guided one."""
-    side, steps, last = size
-    offsets = jobs.offsets(model, bench.machine.folder / "offsets.safetensors")
-    guided = lambda eta_2: jobs.image_request(side, steps, offsets=offsets, eta_2=eta_2, guided_steps=(1, last))
-    for title, ours, theirs, target in (
-        (f"image of {steps} steps, eta_2 = 0, over plain sampling", guided(0.0), jobs.image_request(side, steps), 1.01),
-        (f"eta_2 = 1 on {last} of {steps} steps, over eta_2 = 0", guided(1.0), guided(0.0), 1.33),
-    ):
-        yield own_ratio(bench.machine, f"{label}: {title}", process, ours, theirs, target, **how)
+        yield from guided_costs(bench.machine, duel.label, duel.model, duel.ours, Drawing(side, 30, 20), pairs=pairs)
 
 
 def start(bench):
@@ -77,7 +65,7 @@ def start(bench):
         try:
             row.fill(starts.first_step(bench.machine, model, 128, 30, max(4, bench.pairs // 2)), bench.machine)
         except Failed as error:
-            row.give_up(str(error))
+            row.give_up(error)
         yield row
 
 
@@ -98,7 +86,7 @@ def load(bench, size="mini", label="mini SDXL"):
         peers.fill_values(*([peak / 1e9 for peak in peaks] for peaks in both))
     except Failed as error:
         for row in (loading, used, memory, peers):
-            row.give_up(str(error))
+            row.give_up(error)
     yield from (loading, used, memory, peers)
 
 
@@ -132,16 +120,16 @@ def full(bench):
             with begin(model, "fp32") as side:
                 side.ask({"do": "forward", "inputs": inputs, "output": outputs[-1]})
                 samples.append([side.ask({"do": "forward", "inputs": inputs}) for _ in range(5)])
-                peaks.append(peak_host_bytes(side.process.pid) / 1e9)
+                peaks.append(side.peak_host_bytes() / 1e9)
         if row.agree(jobs.difference(*outputs), F32):
             waiting = [iter(side) for side in samples]
             row.fill(abba(lambda: next(waiting[0]), lambda: next(waiting[1]), 5), bench.machine)
         peak.fill_values([peaks[0]], [peaks[1]])
     except Failed as error:
-        row.give_up(str(error)), peak.give_up(str(error))
+        row.give_up(error), peak.give_up(error)
     yield from (row, peak)
     with bench.machine.ours(model, "fp32") as process:  # few pixels and steps, of which the text takes a larger part
-        yield from guided_costs(bench, "SDXL, 256×256", model, process, (256, 12, 8), pairs=4, warm_ups=1)
+        yield from guided_costs(bench.machine, "SDXL, 256×256", model, process, Drawing(256, 12, 8), pairs=4, warm_ups=1)
 
 
 class Bench:
@@ -150,7 +138,7 @@ class Bench:
         self.pairs = 8 if args.quick else 15
         self.repeats = 1 if args.quick else 3
 
-    def rows(self, parts):
+    def measure(self, parts, found):
         """Both models' sides stay resident over the parts that need them."""
         resident = [part for part in (passes, images, tune, eta) if part.__name__ in parts]
         if resident:
@@ -159,10 +147,12 @@ class Bench:
             with machine.ours(TOY) as a, machine.peer(TOY) as b, machine.ours(mini) as c, machine.peer(mini) as d:
                 duels = (Duel(machine, "toy", TOY, a, b, PEER), Duel(machine, "mini SDXL", mini, c, d, PEER))
                 for part in resident:
-                    yield from report.collect(part(self, *duels))
+                    found.collect(part(self, *duels))
         for part in (start, load, host, evaluate, full):
             if part.__name__ in parts:
-                yield from report.collect(part(self))
+                found.collect(part(self))
+        if "curves" in parts:
+            found.collect(self.curves())
 
     def curves(self):
         mini = self.machine.random_model("mini", "fp32")
@@ -189,10 +179,10 @@ def main():
     args = parser.parse_args()
     parts = args.only or [part for part in known if part != "full" or args.full]
     bench = Bench(args)
-    rows = list(bench.rows(parts))
-    drawn = list(bench.curves()) if "curves" in parts else []
-    print(report.write(args.out, "cpu", "Speed and memory on a CPU", facts(bench.machine), rows, drawn))
-    if any(row.state.startswith("rejected: outputs") for row in rows):
+    found = Report(args.out, "cpu", "Speed and memory on a CPU", facts(bench.machine))
+    bench.measure(parts, found)
+    print(found.markdown())
+    if any(row.state.startswith(report.DIFFERENT) for row in found.rows):
         sys.exit("outputs differ: see the table")
 
 

@@ -5,7 +5,6 @@ seconds; what they should grow with is said beside each curve.
 """
 
 import math
-import sys
 from dataclasses import dataclass, field
 
 import counts
@@ -105,7 +104,6 @@ def grow(machine, curve, xs, command, repeats):
             curve.points.append(Point(x, seconds, cpu, peak, waited))
     except Failed as error:
         curve.failure = str(error)
-    print(curve.markdown(), file=sys.stderr, flush=True)
     return curve
 
 

@@ -1,4 +1,4 @@
-"""The script that somebody writes to draw with diffusers: load, draw, and say when the first step is done.
+"""The script that somebody writes to draw with diffusers: load, draw, and tell each step when its work has been queued.
 
 Requirements: scripts/bench/requirements.txt
 Usage: first_step.py MODEL DEVICE fp32|fp16 SIDE STEPS PROMPT
@@ -13,8 +13,6 @@ model, device, dtype, side, steps, prompt = sys.argv[1:]
 
 
 def tell(pipe, step, t, values):
-    if device != "cpu":
-        torch.cuda.synchronize()
     print(f"{step + 1}/{steps}", flush=True)
     return values
 

@@ -1,16 +1,17 @@
 """Speed and memory on one GPU: the program against diffusers and against the method's authors' way of running it.
 
-Needs no network: weights with SDXL's sizes are drawn at random once, into the folder. Each peer has a process of its own
-that waits while ours works. Writes gpu.md and gpu.json. `--dry-run` does all of it on a CPU with a tiny model, to
-show that it works, and writes no figure.
+Needs no network: weights with SDXL's sizes are drawn at random once. Each peer has a process of its own that waits while ours
+works. Parts go by how much their rows tell, and gpu.md and gpu.json are written anew after every row: whatever ends the
+run leaves what was measured. With a budget of seconds the rows that are left when it has passed are given up. `--dry-run`
+does all of it on a CPU with a tiny model, to show that it works, and writes no figure.
 
-The peers: diffusers in fp16 with PyTorch's fused attention; the same in channels_last compiled by torch.compile
+The peers: diffusers in fp16 with PyTorch's fused attention; the same in channels_last; that compiled by torch.compile
 (max-autotune), its compile time apart; and the paper's recipe as its authors ship it, f32 with TF32.
 
-Requirements: scripts/bench/requirements.txt (gpu.sh installs it from a folder of wheels);
+Requirements: scripts/bench/requirements.txt (gpu.sh installs what is missing from a folder of wheels);
 cargo build --release --locked --bins --examples
-Usage: gpu.py [--dry-run] [--only PART …] [--out target/bench]
-    parts: unet image tune memory start load
+Usage: gpu.py [--dry-run] [--only PART …] [--budget SECONDS] [--out target/bench] [--weights FOLDER]
+    parts: unet recipe tune memory start load compile
 """
 
 import argparse
@@ -21,195 +22,230 @@ from pathlib import Path
 import jobs
 import report
 import starts
+from jobs import Drawing
+from kernels import Profile
 from machine import ROOT, Machine, facts
-from pairs import Failed
-from report import Row
-from rows import Duel, own_ratio
+from pairs import NO_END, Budget, Failed
+from report import Report, Row
+from rows import Duel, guided, guided_costs
 
-# Relative differences of outputs. fp16 keeps 11 bits: each side is 0.2 % from f32 through SDXL's depth, and TF32 is
-# as short. Thirty steps of guidance 7.5 enlarge that; an error in the method would be of the order of 1.
-HALF, HALF_STEPS, HALF_GRADIENT = 5e-3, 5e-2, 2e-2
-RECIPE = "the authors' recipe, f32 with TF32"
+# Relative differences of outputs. Found on a CPU with the narrow SDXL, ours in fp16 beside diffusers in f32, the same weights:
+# a pass 3.0e-3 to 4.6e-3 (full size 1.7e-3), its gradient at the prompt 4.2e-3 to 1.6e-2 (the larger of 16×16 latents, the
+# smaller of 32×32), a tuning step's gradient 2.1e-3 and its errors 3.9e-5, pictures of 4 and 10 steps 3.4e-3 to 4.0e-3. TF32
+# keeps as many bits, and what both sides are off may add up: twice the largest, and more for 30 steps, which were not tried.
+# An error in the method would be of the order of 1.
+HALF, HALF_STEPS, HALF_GRADIENT = 1e-2, 5e-2, 3e-2
+RECIPE, RECIPE_FLAGS = "the authors' recipe, f32 with TF32", ("fp32", "--tf32")
+EAGER = "diffusers, fp16 eager"
+WHOLE_PROCESS_SPREAD = 0.15  # starting CUDA and reading files take as long as they please; the ratio is far from 1
+ANSWER_SECONDS = 100  # far beyond any piece of work but a compilation
+COMPILE_SECONDS = 480
+SMALL = 16  # side of latents that leave the GPU little to do
 
 
 class Sizes:
-    """What is run: SDXL's own sizes, or with --dry-run the least that passes through every row."""
+    """What is run: SDXL's own sizes, or with --dry-run the least that passes through every row. `pairs` are those of a short
+    piece of work, of which `repeat` make a sample, `few` those of a long one, `images` and `starts` of what takes seconds."""
 
     def __init__(self, dry):
-        self.model, self.side, self.steps, self.guided = ("tiny", 128, 3, (1, 2)) if dry else ("full", 1024, 30, (1, 20))
-        self.rows = (1, 3) if dry else (1, 2, 3, 5)
-        self.pairs, self.few = (2, 1) if dry else (20, 5)
+        self.model, self.drawing = ("tiny", Drawing(128, 3, 2)) if dry else ("full", Drawing(1024, 30, 20))
+        self.pairs, self.few, self.images, self.starts = (2, 1, 1, 1) if dry else (20, 5, 3, 2)
+        self.repeat = 2 if dry else 5
         self.tune_steps = 2 if dry else 200
         self.compile = "eager" if dry else "max-autotune"
+        self.latent = self.drawing.side // 8
 
 
 class Bench:
     def __init__(self, args):
         self.sizes = Sizes(args.dry_run)
         device, threads = ("cpu", 1) if args.dry_run else ("cuda:0", 8)
-        # A CPU is slow in fp16: only the first passes of a dry run are.
-        self.machine = Machine(device, "fp32" if args.dry_run else "fp16", None, threads, args.out, is_dry=args.dry_run)
-        self.model = self.machine.random_model(self.sizes.model, "fp16")
-        self.latent = self.sizes.side // 8
-        self.recipe = ("--tf32",)
+        self.machine = Machine(device, "fp16", None, threads, args.weights or args.out, is_dry=args.dry_run)
+        self.machine.budget = Budget(args.budget, ANSWER_SECONDS)
+
+    @property
+    def model(self):
+        return self.machine.random_model(self.sizes.model, "fp16")
 
     @contextmanager
-    def duel(self, peer, dtype=None, flags=(), ours=None):
-        with self.machine.ours(self.model, ours) as ours, self.machine.peer(self.model, dtype, *flags) as theirs:
+    def duel(self, peer, dtype=None, *flags):
+        with self.machine.ours(self.model) as ours, self.machine.peer(self.model, dtype, *flags) as theirs:
             yield Duel(self.machine, "SDXL", self.model, ours, theirs, peer)
-
-    def offsets(self):
-        return jobs.offsets(self.model, self.machine.folder / "offsets.safetensors")
-
-    def guided(self, eta_2):
-        how = {"offsets": self.offsets(), "eta_2": eta_2, "guided_steps": self.sizes.guided}
-        return jobs.image_request(self.sizes.side, self.sizes.steps, **how)
 
 
 def unet(bench):
-    """Passes of 1, 2, 3 and 5 rows; the rate with 3 rows; the VAE."""
-    target = lambda rows, value: value if rows in (2, 3) else None
-    with bench.duel("diffusers, fp16 eager", "fp16", ours="fp16") as duel:
-        rate = None
-        for rows in bench.sizes.rows:
-            row = duel.unet("forward", rows, bench.latent, target(rows, 0.80), pairs=bench.sizes.pairs, bar=HALF)
-            rate = row if rows == 3 else rate
-            yield row
-        yield rate_row(rate)
-        yield duel.unet("backward", bench.sizes.rows[-1], bench.latent, None, pairs=bench.sizes.few, bar=HALF_GRADIENT)
-        yield duel.decode(bench.latent, None, pairs=bench.sizes.few, bar=HALF)
-    with bench.duel("diffusers, fp16, compiled", flags=("--compile", bench.sizes.compile)) as duel:
-        for rows in (3,) if bench.machine.is_dry else (2, 3):
-            yield compile_row(bench, duel, rows)
-            yield duel.unet("forward", rows, bench.latent, 1.00, pairs=bench.sizes.pairs, bar=HALF)
-    with bench.duel(RECIPE, "fp32", bench.recipe) as duel:
-        yield duel.unet("forward", 3, bench.latent, None, pairs=bench.sizes.few, bar=HALF)
+    """Passes beside diffusers in fp16: first those of a guided step and of a plain one, then where their time goes."""
+    s = bench.sizes
+    short = {"pairs": s.pairs, "repeat": s.repeat, "bar": HALF}
+    with bench.duel(EAGER) as duel:
+        of_guided_step = duel.unet("forward", 3, s.latent, 0.80, **short)
+        yield of_guided_step
+        yield rate_row(of_guided_step)
+        yield duel.unet("forward", 2, s.latent, 0.80, **short)
+        yield profile(duel, s.latent)
+        yield host_row(duel, s)
+        small = duel.unet("forward", 1, SMALL, None, **short)
+        small.note = "little but the host's own work"
+        yield small
+        yield duel.decode(s.latent, None, pairs=s.few, bar=HALF)
+        for rows in (1, 5):
+            yield duel.unet("forward", rows, s.latent, None, **short)
+        yield duel.unet("backward", 5, s.latent, None, pairs=s.few, bar=HALF_GRADIENT)
+        title = f"image {s.drawing.side}×{s.drawing.side}, {s.drawing.steps} steps, plain"
+        yield duel.image(title, s.drawing.plain(), None, pairs=s.images, warm_ups=1, bar=HALF_STEPS)
+    with bench.duel(f"{EAGER}, channels_last", None, "--channels-last") as duel:
+        yield duel.unet("forward", 3, s.latent, None, **short)
 
 
 def rate_row(measured):
     """Counted operations a second in the pass of 3 rows, beside the target of 350 TFLOP/s on an H200."""
     row = Row("SDXL: rate of the U-Net with 3 rows, forward", "350 TFLOP/s on an H200", "TFLOP/s", target=1.0, at_least=True)
-    if measured is None or measured.tflops is None:
+    if measured.tflops is None:
         return row.give_up("the pass with 3 rows has no figure")
     return row.fill_values([measured.tflops[0]], [350.0])
 
 
-def compile_row(bench, duel, rows):
-    """The first pass of a number of rows, which compiles; not part of the pass's own time."""
-    row = Row(f"SDXL: first pass, {rows} rows: compiling", duel.peer)
+def profile(duel, latent_side):
+    """What the peer's pass consists of, for the layers and kernels are the same on both sides."""
+    work = f"Where a pass of diffusers goes: fp16 eager, 3×{latent_side}×{latent_side}"
     try:
-        inputs = jobs.unet_inputs(bench.model, rows, bench.latent, duel.path("inputs.safetensors"))
-        request = {"do": "forward", "inputs": inputs}
-        ours, theirs = duel.ours.ask(request)[0], duel.theirs.ask(request)[0]
-        row.fill_values([ours], [theirs])
+        duel.theirs.ask({"do": "profile", "inputs": duel.inputs(3, latent_side)})
     except Failed as error:
-        row.give_up(str(error))
+        return Row(work, duel.peer).give_up(error)
+    return Profile(work, **duel.theirs.answer)
+
+
+def host_row(duel, sizes):
+    """Whether the host keeps ahead of the GPU: what queueing a pass takes it beside the pass. A full queue holds it back, so
+    that it may be quicker than this says; a pass of few pixels has its own time."""
+    side = sizes.latent
+    row = Row(f"SDXL: U-Net forward, 3×{side}×{side}, until the host has queued it", "the whole pass")
+    request = {"do": "forward", "inputs": duel.inputs(3, side)}
+    try:
+        duel.ours.ask(request)
+        queued, whole = [], []
+        for _ in range(sizes.pairs):
+            whole.append(duel.ours.ask(request)[0])
+            queued.append(duel.ours.answer["host_seconds"])
+        row.fill_values(queued, whole)
+    except Failed as error:
+        row.give_up(error)
     return row
 
 
-def image(bench):
-    """Whole images against the recipe, and guidance against plain sampling."""
-    s = bench.sizes
-    with bench.duel(RECIPE, "fp32", bench.recipe) as duel:
+def recipe(bench):
+    """Tuning and guided images beside the authors' way; guidance beside plain sampling."""
+    s, drawing = bench.sizes, bench.sizes.drawing
+    with bench.duel(RECIPE, *RECIPE_FLAGS) as duel:
+        yield duel.tuning(drawing.side, 3, 0.25, pairs=s.few, warm_ups=1, bar=HALF_GRADIENT)
         for eta_2 in (0.0, 1.0):
-            title = f"image {s.side}×{s.side}, {s.steps} steps, eta_2 {eta_2:g} on {s.guided[0]}-{s.guided[1]}"
-            yield duel.image(title, bench.guided(eta_2), 0.30, pairs=s.few, bar=HALF_STEPS)
-        plain = jobs.image_request(s.side, s.steps)
-        yield own_ratio(bench.machine, "SDXL: eta_2 = 0 over plain sampling", duel.ours, bench.guided(0.0), plain, 1.01, pairs=s.few)
-        yield own_ratio(
-            bench.machine, "SDXL: eta_2 = 1 over eta_2 = 0", duel.ours, bench.guided(1.0), bench.guided(0.0), 1.33, pairs=s.few
-        )
-    with bench.duel("diffusers, fp16 eager") as duel:
-        title = f"image {s.side}×{s.side}, {s.steps} steps, plain"
-        yield duel.image(title, jobs.image_request(s.side, s.steps), None, pairs=s.few, bar=HALF_STEPS)
+            title = f"image {drawing.side}×{drawing.side}, {drawing.steps} steps, eta_2 {eta_2:g} on 1-{drawing.guided}"
+            request = guided(bench.machine, duel.model, drawing, eta_2)
+            yield duel.image(title, request, 0.30, pairs=s.images, warm_ups=1, bar=HALF_STEPS)
+        yield from guided_costs(bench.machine, duel.label, duel.model, duel.ours, drawing, pairs=s.few, warm_ups=1)
+        yield duel.unet("forward", 3, s.latent, None, pairs=s.few, bar=HALF)
 
 
 def tune(bench):
-    """A step against the authors'; a whole `oneactor tune` of 200 steps, from process start to end."""
-    with bench.duel(RECIPE, "fp32", bench.recipe) as duel:
-        yield duel.tuning(bench.sizes.side, 3, 0.25, pairs=bench.sizes.pairs // 2 or 2, bar=HALF_GRADIENT)
+    """A whole `oneactor tune`, from process start to end."""
     steps = bench.sizes.tune_steps
     row = Row(f"SDXL: `oneactor tune`, {steps} steps, start to end", "60 s", target=1.0)
     try:
-        base = bench.machine.base_set(bench.model, jobs.WORD, bench.sizes.side, images=5)
+        base = bench.machine.base_set(bench.model, jobs.WORD, bench.sizes.drawing.side, images=5)
         seconds = bench.machine.run_once(bench.machine.tune_flags(bench.model, base, steps, 3))[0]
         row.fill_values([seconds], [60.0])
     except Failed as error:
-        row.give_up(str(error))
+        row.give_up(error)
     yield row
 
 
 def memory(bench):
-    """Each side alone in a new process; what it holds on the GPU after the work."""
-    machine, side = bench.machine, bench.sizes.side
+    """Each side alone in a new process; what it holds on the GPU after the work. Ours lets networks go as the program does."""
+    machine, side = bench.machine, bench.sizes.drawing.side
     where = "the GPU" if machine.on_gpu else "the host"
-    image = [jobs.image_request(side, 2)]
-    base = str(machine.base_set(bench.model, jobs.WORD, side, images=5))
-    tuning = lambda rows: [
-        {"do": "prepare_tune", "base": base, "num_auxiliary": 3} | ({"micro_batch": rows} if rows else {}), {"do": "tune", "repeat": 2}
-    ]  # fmt: skip
-    ours = lambda: machine.ours(bench.model)
-    eager, recipe = lambda: machine.peer(bench.model), lambda: machine.peer(bench.model, "fp32", *bench.recipe)
-    jobs_ = [
-        ("sample", "diffusers, fp16 eager", 0.9, image, eager, image),
-        ("tune, K = 3", RECIPE, 0.55, tuning(5), recipe, tuning(None)),
-    ]
-    for name, peer, target, own, theirs, request in jobs_:
+    ours, theirs = lambda: machine.ours(bench.model), lambda *flags: lambda: machine.peer(bench.model, *flags)
+    image, release = Drawing(side, 2).plain(), {"release": True}
+
+    def tuning(micro_batch):
+        base = machine.base_set(bench.model, jobs.WORD, side, images=5)
+        prepare = {"do": "prepare_tune", "base": str(base), "num_auxiliary": 3, "micro_batch": micro_batch}
+        return [prepare | release, {"do": "tune", "repeat": 2}]
+
+    def row(name, peer, target, own, other):
         row = Row(f"SDXL: peak memory of {where}, {name}", peer, "GB", target=target)
         try:
-            a, b = starts.peak_device_bytes(machine, ours, own), starts.peak_device_bytes(machine, theirs, request)
-            row.fill_values([a / 1e9], [b / 1e9])
+            row.fill_values([starts.peak_device_bytes(machine, ours, own()) / 1e9], [other() / 1e9])
         except Failed as error:
-            row.give_up(str(error))
-        yield row
-    row = Row(f"SDXL: peak memory of {where}, tune, one row at a time", "a card of 24 GB", "GB", target=1.0)
-    try:
-        row.fill_values([starts.peak_device_bytes(machine, ours, tuning(1)) / 1e9], [24 * 2**30 / 1e9])
-    except Failed as error:
-        row.give_up(str(error))
-    yield row
+            row.give_up(error)
+        return row
+
+    sample = lambda: starts.peak_device_bytes(machine, theirs(), [image])
+    step = lambda: starts.peak_device_bytes(machine, theirs(*RECIPE_FLAGS), tuning(5))
+    yield row("sample", EAGER, 0.9, lambda: [image | release], sample)
+    yield row("tune, K = 3", RECIPE, 0.55, lambda: tuning(5), step)
+    yield row("tune, one row at a time", "a card of 24 GB", 1.0, lambda: tuning(1), lambda: 24 * 2**30)
 
 
 def start(bench):
-    row = Row("SDXL: process start to the end of step 1, warm cache", "diffusers, fp16 eager", target=0.25)
+    row = Row("SDXL: process start until step 1 is done, warm cache", EAGER, target=0.25)
     try:
-        samples = starts.first_step(bench.machine, bench.model, bench.sizes.side, bench.sizes.steps, bench.sizes.few)
-        row.fill(samples, bench.machine)
+        side, steps = bench.sizes.drawing.side, bench.sizes.drawing.steps
+        samples = starts.first_step(bench.machine, bench.model, side, steps, bench.sizes.starts)
+        row.fill(samples, bench.machine, spread=WHOLE_PROCESS_SPREAD)
     except Failed as error:
-        row.give_up(str(error))
+        row.give_up(error)
     yield row
 
 
 def load(bench):
-    machine = bench.machine
-    loading, used = Row("SDXL, fp16 files: loading", "from_pretrained", target=0.5), Row("SDXL, fp16 files: loading, first use", "diffusers")
+    """With a GPU all weights have gone there when loading ends: no row waits for their first use."""
+    machine, pairs = bench.machine, bench.sizes.starts
+    loading = Row("SDXL, fp16 files: loading", "from_pretrained", target=0.5)
     peak = Row("SDXL, fp16 files: peak memory of the host while loading", "size of the files", "GB", target=1.1)
     try:
-        *pairings, (own, _), files = starts.loads(machine, bench.model, machine.dtype, bench.sizes.few, bench.sizes.few)
-        loading.fill(pairings[0], machine), used.fill(pairings[1], machine)
-        peak.fill_values([p / 1e9 for p in own[0]], [files / 1e9] * bench.sizes.few)
+        pairing, _, (own, _), files = starts.loads(machine, bench.model, machine.dtype, pairs, uses=0)
+        loading.fill(pairing, machine, spread=WHOLE_PROCESS_SPREAD)
+        peak.fill_values([p / 1e9 for p in own[0]], [files / 1e9] * pairs)
     except Failed as error:
-        for row in (loading, used, peak):
-            row.give_up(str(error))
-    yield from (loading, used, peak)
+        loading.give_up(error), peak.give_up(error)
+    yield from (loading, peak)
+
+
+def compiled(bench):
+    """Passes beside diffusers compiled. The first pass of a number of rows compiles it, and is no part of a pass's own time."""
+    s = bench.sizes
+    with bench.duel("diffusers, fp16, compiled", None, "--compile", s.compile) as duel:
+        for rows in (3, 2):
+            first = Row(f"SDXL: first pass, {rows} rows: compiling", duel.peer)
+            try:
+                request = {"do": "forward", "inputs": duel.inputs(rows, s.latent)}
+                first.fill_values([duel.ours.ask(request)[0]], [duel.theirs.ask(request, COMPILE_SECONDS)[0]])
+            except Failed as error:
+                first.give_up(error)
+            yield first
+            yield duel.unet("forward", rows, s.latent, 1.00, pairs=s.pairs, repeat=s.repeat, bar=HALF)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    known = {part.__name__: part for part in (unet, image, tune, memory, start, load)}
+    known = {part.__name__: part for part in (unet, recipe, tune, memory, start, load)} | {"compile": compiled}
     parser.add_argument("--dry-run", action="store_true", help="on a CPU with a tiny model; no figures")
     parser.add_argument("--only", nargs="+", choices=list(known))
-    parser.add_argument("--out", type=Path, default=None)
+    parser.add_argument("--budget", type=float, default=NO_END, metavar="SECONDS", help="then the rest is given up")
+    parser.add_argument("--out", type=Path, default=None, help="folder of gpu.md and gpu.json")
+    parser.add_argument("--weights", type=Path, default=None, help="of weights and what else is made, if not --out")
     args = parser.parse_args()
     args.out = args.out or ROOT / "target" / ("bench-dry" if args.dry_run else "bench")
     bench = Bench(args)
-    parts = [part for name, part in known.items() if name in (args.only or known)]
-    rows = [row for part in parts for row in report.collect(part(bench), args.dry_run)]
     title = "Speed and memory on a GPU"
     if args.dry_run:
         title += ": a dry run on a CPU with a tiny model"
-    print(report.write(args.out, "gpu", title, facts(bench.machine), rows))
-    failed = [row for row in rows if row.state.startswith(("rejected: outputs", report.NOT_MEASURED))]
+    found = Report(args.out, "gpu", title, facts(bench.machine), args.dry_run)
+    for name, part in known.items():
+        if name in (args.only or known):
+            found.collect(part(bench))
+    print(found.markdown())
+    failed = [row for row in found.rows if row.state.startswith((report.DIFFERENT, report.NOT_MEASURED))]
     if failed:
         sys.exit(f"{len(failed)} rows have no figure: see the table")
 

@@ -1,5 +1,7 @@
 """Inputs of the benchmarks, written once for both sides, and the comparison of what the sides made of them."""
 
+from dataclasses import dataclass
+
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -28,19 +30,28 @@ def unet_inputs(model, rows, latent_side, path):
     return str(path)
 
 
-def offsets(model, path):
+def offsets(model, folder):
     """Offsets of one token, as large as those of a tuned actor."""
     width, generator = config_of(model, "unet")["cross_attention_dim"], rng(1)
-    names = ("target_offset", "average_offset")
+    names, path = ("target_offset", "average_offset"), folder / "offsets.safetensors"
     save_file({name: 0.5 * torch.randn(1, width, generator=generator) for name in names}, path)
     return str(path)
 
 
-def image_request(side, steps, *, offsets=None, eta_2=0.0, guided_steps=(0, 0)):
-    request = {"do": "image", "prompt": PROMPT, "seed": 3, "steps": steps, "size": side}
-    if offsets:
-        request |= {"word": WORD, "offsets": offsets, "eta_2": eta_2, "guided_steps": list(guided_steps)}
-    return request
+@dataclass(frozen=True)
+class Drawing:
+    """A picture of `side` pixels in `steps` steps, of which, where it is guided, the first `guided` are."""
+
+    side: int
+    steps: int
+    guided: int = 0
+
+    def plain(self):
+        return {"do": "image", "prompt": PROMPT, "seed": 3, "steps": self.steps, "size": self.side}
+
+    def with_offsets(self, path, eta_2):
+        how = {"word": WORD, "offsets": path, "eta_2": eta_2, "guided_steps": [1, self.guided]}
+        return self.plain() | how
 
 
 def tune_inputs(base, num_auxiliary, path):

@@ -6,11 +6,12 @@ Every flag of `oneactor` that a benchmark gives stands in this module.
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
-from pairs import Failed, Side
+from pairs import OUT_OF_TIME, Budget, Failed, Side
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -19,11 +20,12 @@ PROMPT, WORD = "a photo of a robot in the snow", "robot"
 
 
 class Machine:
-    """One device, its precision, the core that work is pinned to (None: not pinned) and the folder for files. In a dry
-    run nobody minds what else the machine does."""
+    """One device, its precision, the core that work is pinned to (None: not pinned) and the folder for weights and what else
+    is made on the way; the time that there is is in `budget`. In a dry run nobody minds what else the machine does."""
 
     def __init__(self, device, dtype, core, threads, folder, is_dry=False):
         self.device, self.dtype, self.core, self.folder, self.is_dry = device, dtype, core, Path(folder), is_dry
+        self.budget = Budget()
         self.folder.mkdir(parents=True, exist_ok=True)
         release = Path(os.environ.get("ONEACTOR_RELEASE", ROOT / "target" / "release"))
         self.server, self.oneactor = release / "examples" / "bench_server", release / "oneactor"
@@ -47,19 +49,18 @@ class Machine:
         return [] if self.core is None else ["taskset", "-c", str(self.core)]
 
     def ours(self, model, dtype=None):
-        return Side([*self.pin(), self.server, model, self.device, dtype or self.dtype], self.env)
+        return Side([*self.pin(), self.server, model, self.device, dtype or self.dtype], self.env, self.budget)
 
     def peer(self, model, dtype=None, *flags):
         command = [*self.pin(), sys.executable, HERE / "peer.py", model, self.device, dtype or self.dtype, *flags]
-        return Side(command, self.env)
+        return Side(command, self.env, self.budget)
 
     def random_model(self, size, dtype):
         """A checkpoint of `random_sdxl.py`, written on the first call."""
         folder = self.folder / f"{size}-{dtype}"
         if not (folder / "model_index.json").exists():
             print(f"writing random weights: {folder}", file=sys.stderr)
-            command = [sys.executable, HERE / "random_sdxl.py", folder, "--size", size, "--dtype", dtype]
-            subprocess.run(command, check=True)
+            self.run([sys.executable, HERE / "random_sdxl.py", folder, "--size", size, "--dtype", dtype])
         return folder
 
     def base_flags(self, model, word, side, images, steps, out):
@@ -99,21 +100,31 @@ class Machine:
 
     def run(self, command):
         """What a command prints, run to its end; its messages only when it fails."""
-        command = [str(part) for part in [*self.pin(), *command]]
-        done = subprocess.run(command, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        if done.returncode != 0:
-            raise Failed(f"{' '.join(command)}: {done.stderr.strip().splitlines()[-1:]}")
-        return done.stdout
+        return self._output([*self.pin(), *command], subprocess.PIPE)
 
     def run_once(self, command):
         """Wall seconds, CPU seconds and peak bytes of a process from start to end."""
-        command = [str(part) for part in [*self.pin(), *command]]
-        measured = [sys.executable, "-I", "-S", str(HERE / "once.py"), *command]
-        done = subprocess.run(measured, env=self.env, stdout=subprocess.PIPE, text=True, check=True)
-        seconds, cpu, peak, code = done.stdout.split()
+        measured = [sys.executable, "-I", "-S", HERE / "once.py", *self.pin(), *command]
+        seconds, cpu, peak, code = self._output(measured, None).split()
         if code != "0":
-            raise Failed(f"exit code {code} of {' '.join(command)}")
+            raise Failed(f"exit code {code} of {' '.join(map(str, command))}")
         return float(seconds), float(cpu), int(peak)
+
+    def _output(self, command, messages):
+        """Runs a command to its end; with the budget it is ended, and all that it has started."""
+        command = [str(part) for part in command]
+        own = {"env": self.env, "stdout": subprocess.PIPE, "stderr": messages, "text": True, "process_group": 0}
+        with subprocess.Popen(command, **own) as process:
+            try:
+                output, errors = process.communicate(timeout=self.budget.left())
+            except subprocess.TimeoutExpired:
+                raise Failed(OUT_OF_TIME) from None
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+        if process.returncode != 0:
+            raise Failed(f"{' '.join(command)}: {(errors or '').strip().splitlines()[-1:]}")
+        return output
 
     def base_set(self, model, word, side, images, steps=1):
         """The folder of a base set, drawn on the first call."""

@@ -3,80 +3,149 @@
 A side is a process that loads a model and then answers one line of JSON for each line that it is sent (`server.rs`,
 `peer.py`). Only this module holds a clock: wall time from request to answer, and the process's own CPU time, read
 in the same way for both sides. Requests go A B B A A B B A, so that a drift of the machine hits both. While one side
-works the other waits for its next line.
+works the other waits for its next line. A side that dies, or does not answer in time and is ended, fails at every
+further request; nothing else ends with it.
 """
 
 import json
+import os
+import select
 import statistics
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 SPREAD_LIMIT = 0.05  # a side's interquartile range over its median: beyond it the machine was not quiet
 WALL_OVER_CPU_LIMIT = 1.1  # one thread that had its core for itself has a wall time close to its CPU time
 WARM_UPS = 3
+ANSWER_SECONDS = 600  # a side that takes longer for one piece of work has hung
+ENDING_SECONDS = 30
+NO_END = 1e6
+OUT_OF_TIME = "out of time"
 
 
 def process_cpu_seconds(pid):
-    """CPU seconds of another process, all threads: the clock that Linux derives from its id (clock_getcpuclockid)."""
-    return time.clock_gettime((~pid << 3) | 2)
-
-
-def peak_host_bytes(pid):
-    """Largest resident memory of a process so far, mapped files included."""
-    with open(f"/proc/{pid}/status") as status:
-        line = next(line for line in status if line.startswith("VmHWM:"))
-    return int(line.split()[1]) * 1024
+    """CPU seconds of another process, all threads: the clock that Linux derives from its id (clock_getcpuclockid). Not a
+    number where the system tells none."""
+    try:
+        return time.clock_gettime((~pid << 3) | 2)
+    except OSError:
+        return float("nan")
 
 
 class Failed(Exception):
     """A side could not do what it was asked."""
 
 
-class Side:
-    """One resident process. `started` and `ready` are wall and CPU seconds from its start to those lines."""
+class Budget:
+    """Seconds from now for all that is to be measured, and for a side's answer to one request."""
 
-    def __init__(self, command, env):
-        self.command = [str(part) for part in command]
+    def __init__(self, seconds=NO_END, answer=ANSWER_SECONDS):
+        self.end, self.answer = time.monotonic() + seconds, answer
+
+    def left(self):
+        """Seconds until the end; fails when it has come."""
+        left = self.end - time.monotonic()
+        if left <= 0:
+            raise Failed(OUT_OF_TIME)
+        return left
+
+
+class Side:
+    """One resident process. `started` and `ready` are wall and CPU seconds from its start to those lines, `answer` is what it
+    said to the last request, and `failure` why it will answer no more."""
+
+    def __init__(self, command, env, budget):
+        self.command, self.budget = [str(part) for part in command], budget
+        self.process, self.unread, self.answer, self.failure = None, b"", {}, ""
         self.begin = time.perf_counter()
-        self.process = subprocess.Popen(
-            self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
-        )
-        self.started = self._marker("started")
-        self.ready = self._marker("ready")
+        try:
+            budget.left()
+            self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env)
+            self.started = self._marker("started")
+            self.ready = self._marker("ready")
+        except (Failed, OSError) as error:
+            self.failure = str(error)
 
     def _marker(self, word):
-        line = self.process.stdout.readline().strip()
+        line = self._line(f"{word!r} from {' '.join(self.command)}", self.budget.answer).decode(errors="replace").strip()
         if line != word:
-            raise Failed(f"expected {word!r} and read {line!r} from: {' '.join(self.command)}")
+            self._die(f"expected {word!r} and read {line!r} from: {' '.join(self.command)}")
         return time.perf_counter() - self.begin, process_cpu_seconds(self.process.pid)
+
+    def _line(self, what, seconds):
+        """The next line that the side writes, within so many seconds and the budget."""
+        begin, stdout = time.monotonic(), self.process.stdout.fileno()
+        while b"\n" not in self.unread:
+            try:
+                wait = min(begin + seconds - time.monotonic(), self.budget.left())
+            except Failed as error:
+                self._die(str(error))
+            if wait <= 0:
+                self._die(f"no answer within {seconds:g} s: {what}")
+            if select.select([stdout], [], [], wait)[0]:
+                part = os.read(stdout, 1 << 16)
+                if not part:
+                    self._die(f"ended: {what}")
+                self.unread += part
+        line, _, self.unread = self.unread.partition(b"\n")
+        return line
+
+    def _die(self, reason):
+        """Ends the process for good."""
+        self.failure = reason
+        self.process.kill()
+        raise Failed(reason)
+
+    def _require_life(self):
+        if self.failure:
+            raise Failed(self.failure)
 
     def loading(self):
         """Wall and CPU seconds between the two lines."""
+        self._require_life()
         return tuple(b - a for a, b in zip(self.started, self.ready))
 
-    def ask(self, request):
-        """Wall and CPU seconds of one request."""
-        pid = self.process.pid
+    def ask(self, request, seconds=None):
+        """Wall and CPU seconds of one request, which may take so many seconds where it is a long one."""
+        self._require_life()
+        pid, what = self.process.pid, f"{request['do']} by {' '.join(self.command)}"
+        sent = json.dumps(request).encode() + b"\n"
         cpu, wall = process_cpu_seconds(pid), time.perf_counter()
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        wall = time.perf_counter() - wall
-        if not line:
-            raise Failed(f"ended during {request['do']}: {' '.join(self.command)}")
-        cpu = process_cpu_seconds(pid) - cpu
-        error = json.loads(line).get("error")
-        if error:
-            raise Failed(f"{request['do']}: {error}")
+        try:
+            self.process.stdin.write(sent)
+            self.process.stdin.flush()
+            line = self._line(what, seconds or self.budget.answer)
+            wall, cpu = time.perf_counter() - wall, process_cpu_seconds(pid) - cpu
+            self.answer = json.loads(line)
+        except (OSError, ValueError) as error:
+            self._die(f"{error}: {what}")
+        if "error" in self.answer:
+            raise Failed(f"{request['do']}: {self.answer['error']}")
         return wall, cpu
 
     def peak_host_bytes(self):
-        return peak_host_bytes(self.process.pid)
+        """Largest resident memory of the process so far, mapped files included."""
+        self._require_life()
+        with suppress(OSError), open(f"/proc/{self.process.pid}/status") as status:
+            for line in status:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) * 1024
+        raise Failed(f"the system does not tell the memory of {' '.join(self.command)}")
 
     def close(self):
-        self.process.stdin.close()
-        self.process.wait()
+        """Ends the process, whatever it is doing."""
+        if self.process is None:
+            return
+        with suppress(OSError):  # it may be dead, with a line left that it has not read
+            self.process.stdin.close()
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(ENDING_SECONDS)
+        self.process.kill()
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(ENDING_SECONDS)
+        self.process.stdout.close()
 
     def __enter__(self):
         return self
@@ -123,12 +192,12 @@ class Pairing:
     def ratio(self):
         return statistics.median(self.ratios())
 
-    def disturbance(self, on_gpu):
+    def disturbance(self, on_gpu, spread=SPREAD_LIMIT):
         """Why these samples do not count; None when they do. With a GPU the host waits: its CPU time says nothing."""
         for name, side in (("ours", self.ours), ("the peer's", self.theirs)):
-            if side.spread() > SPREAD_LIMIT:
-                return f"spread of {name} {100 * side.spread():.0f} % > {100 * SPREAD_LIMIT:.0f} %"
-            if not on_gpu and side.wall_over_cpu() > WALL_OVER_CPU_LIMIT:
+            if side.spread() > spread:
+                return f"spread of {name} {100 * side.spread():.0f} % > {100 * spread:.0f} %"
+            if not on_gpu and not side.wall_over_cpu() <= WALL_OVER_CPU_LIMIT:
                 return f"wall/CPU of {name} {side.wall_over_cpu():.2f} > {WALL_OVER_CPU_LIMIT}"
         return None
 

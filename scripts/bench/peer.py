@@ -1,24 +1,29 @@
 """The peer: diffusers in a process that answers the same lines as `server.rs`, where the requests are listed.
 
-It measures nothing. `--compile MODE` compiles the U-Net (channels_last, torch.compile; the first pass then compiles),
-`--tf32` lets f32 matrix products use TF32, which is how the method's authors run. `tune` is their step as they ship
-it, see `recipe.py`. What is guided by Eq. (19) is written out here around diffusers' U-Net.
+It measures nothing, but for `profile`, which passes `inputs` under PyTorch's profiler and answers where the time went
+(`kernels.py`); the server has no such request. `--channels-last` lays the U-Net out so, `--compile MODE` compiles it besides
+(the first pass then compiles), `--tf32` lets f32 matrix products use TF32, which is how the method's authors run; without it
+PyTorch's own choice stays, TF32 in convolutions alone. `tune` is their step as they ship it, see `recipe.py`. What is
+guided by Eq. (19) is written out here around diffusers' U-Net.
 
 Requirements: scripts/bench/requirements.txt
-Usage: peer.py MODEL DEVICE fp32|fp16 [--tf32] [--compile MODE]
+Usage: peer.py MODEL DEVICE fp32|fp16 [--tf32] [--channels-last] [--compile MODE]
 """
 
 import argparse
 import json
 import os
 import sys
+import traceback
 
 import torch
 from diffusers import StableDiffusionXLPipeline
 from diffusers.utils import logging
 from safetensors.torch import load_file, save_file
+from torch.profiler import ProfilerActivity
 from transformers.utils import logging as transformers_logging
 
+import kernels
 from recipe import AuthorsTuning
 
 ETA = 7.5
@@ -35,11 +40,17 @@ class Peer:
         self.pipe.set_progress_bar_config(disable=True)
         for network in (self.pipe.unet, self.pipe.vae, self.pipe.text_encoder, self.pipe.text_encoder_2):
             network.eval().requires_grad_(False)
-        if args.compile:
+        if args.channels_last or args.compile:
             self.pipe.unet.to(memory_format=torch.channels_last)
+        if args.compile:
             kind = {"backend": "eager"} if args.compile == "eager" else {"mode": args.compile}
             self.pipe.unet = torch.compile(self.pipe.unet, fullgraph=True, dynamic=False, **kind)
         self.tuning = None
+        self.wait()
+
+    def wait(self):
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
 
     def inputs(self, request, name="inputs"):
         return {key: value.to(self.device) for key, value in load_file(request[name]).items()}
@@ -49,10 +60,15 @@ class Peer:
         added = {"text_embeds": cast(pooled), "time_ids": cast(time_ids)}
         return self.pipe.unet(cast(sample), t, cast(text), added_cond_kwargs=added).sample
 
-    def forward(self, request, grad=False):
+    def pass_inputs(self, request):
+        """Of a U-Net pass, in the model's precision; timesteps stay as they are."""
         x = self.inputs(request)
+        return {name: value if name == "timesteps" else value.to(self.dtype) for name, value in x.items()}
+
+    def forward(self, request, grad=False):
+        x = self.pass_inputs(request)
         for _ in range(request.get("repeat", 1)):
-            text = x["prompt_embeds"].to(self.dtype).clone().requires_grad_(grad)
+            text = x["prompt_embeds"].clone().requires_grad_(grad)
             with torch.set_grad_enabled(grad):
                 out = self.unet(x["sample"], x["timesteps"], text, x["text_embeds"], x["time_ids"])
                 if grad:
@@ -62,6 +78,14 @@ class Peer:
 
     def backward(self, request):
         self.forward(request, grad=True)
+
+    def profile(self, request):
+        on_gpu = self.device.type == "cuda"
+        activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+        with torch.profiler.profile(activities=activities, acc_events=True) as profiler:
+            self.forward(request)
+            self.wait()
+        return kernels.found(profiler, on_gpu)
 
     def upcast_vae(self):
         """SDXL's VAE overflows in fp16: diffusers decodes in f32, and so do both sides here."""
@@ -75,9 +99,10 @@ class Peer:
         return (picture.float() / 2 + 0.5).clamp(0, 1)
 
     def decode(self, request):
+        """Ends with the picture in the host's memory, as ours does."""
         latents = self.inputs(request)["sample"][:1]
         for _ in range(request.get("repeat", 1)):
-            out = self.picture(latents)
+            out = self.picture(latents).cpu()
         save(request, output=out)
 
     def touch(self, request):
@@ -96,11 +121,16 @@ class Peer:
                 self.pipe.image_processor.numpy_to_pil(picture.permute(0, 2, 3, 1).cpu().numpy())[0].save(request["png"])
         save(request, output=latents, picture=picture)
 
+    def noise(self, request):
+        """Drawn in f32, as ours is: in fp16 the same seed gives other numbers."""
+        side = request["size"] // self.pipe.vae_scale_factor
+        return torch.randn(1, 4, side, side, generator=torch.Generator().manual_seed(request["seed"])).to(self.device)
+
     def plain(self, request):
         """The pipeline's own call."""
         return self.pipe(
             request["prompt"], height=request["size"], width=request["size"], num_inference_steps=request["steps"],
-            guidance_scale=ETA, generator=torch.Generator("cpu").manual_seed(request["seed"]), output_type="latent",
+            guidance_scale=ETA, latents=self.noise(request).to(self.dtype), output_type="latent",
         ).images
 
     def guided(self, request):
@@ -117,9 +147,7 @@ class Peer:
         batches = {True: torch.cat(guided), False: torch.cat([empty, text])}
         ids = torch.tensor([[size, size, 0, 0, size, size]], dtype=torch.float32, device=self.device)
         pipe.scheduler.set_timesteps(request["steps"], device=self.device)
-        side = size // pipe.vae_scale_factor
-        latents = torch.randn(1, 4, side, side, generator=torch.Generator("cpu").manual_seed(request["seed"]))
-        latents = latents.to(self.device) * pipe.scheduler.init_noise_sigma
+        latents = self.noise(request) * pipe.scheduler.init_noise_sigma
         for step, t in enumerate(pipe.scheduler.timesteps, start=1):
             is_guided = first <= step <= last
             text = batches[is_guided]
@@ -157,26 +185,34 @@ def main():
     parser.add_argument("device")
     parser.add_argument("dtype", choices=["fp32", "fp16"])
     parser.add_argument("--tf32", action="store_true")
+    parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--compile", metavar="MODE", help="a mode of torch.compile, or eager: traced, not compiled")
     args = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
     torch.set_grad_enabled(False)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = args.tf32
+    if args.tf32:
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
-    print("started", flush=True)
+    # What libraries print must not come between the answers.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    say = lambda line: print(line, file=answers, flush=True)
+    say("started")
     peer = Peer(args)
-    print("ready", flush=True)
+    say("ready")
     for line in sys.stdin:
         request = json.loads(line)
         try:
-            getattr(peer, request["do"])(request)
+            answer = getattr(peer, request["do"])(request)
+            peer.wait()
+            say(json.dumps(answer or {}))
+        except Exception as error:  # the driver gives the row up
+            traceback.print_exc()
+            say(json.dumps({"error": f"{type(error).__name__}: {error}"}))
             if peer.device.type == "cuda":
-                torch.cuda.synchronize()
-            print("{}", flush=True)
-        except Exception as error:  # the driver prints it and gives the row up
-            print(json.dumps({"error": f"{type(error).__name__}: {error}"}), flush=True)
+                torch.cuda.empty_cache()  # after a lack of memory the other side may need it
 
 
 if __name__ == "__main__":

@@ -3,9 +3,11 @@
 It draws nothing sensible; it loads, runs and needs memory as the real one does. Configs are those of
 stabilityai/stable-diffusion-xl-base-1.0; tensor names and shapes come from diffusers and transformers. The
 tokenizers are a small vocabulary padded to CLIP's 49408 entries, because the real one can not be fetched
-without the hub. Tensors are written one at a time, so 2 GB of memory are enough for 13.9 GB of weights. `--size mini`
-keeps the topology with a fifth of the channels (158 M parameters in the UNet) and two layers in each text encoder;
-`--size tiny` is a few megabytes, for trying the benchmarks out.
+without the hub. Tensors are written one at a time, so 2 GB of memory are enough for 13.9 GB of weights; they are drawn on
+a GPU where there is one, whose values are others than a CPU's. `--size mini` keeps the topology with a fifth of the channels
+(158 M parameters in the UNet) and two layers in each text encoder; `--size thin` has all of the UNet's layers with 32 and 64
+channels, which are nearly nothing to compute; `--size tiny` has in addition one transformer layer in each block, a few megabytes
+for trying the benchmarks out.
 
 Requirements: scripts/bench/requirements.txt
 Usage: random_sdxl.py FOLDER [--dtype fp32|fp16] [--size full|mini|thin|tiny]
@@ -88,7 +90,8 @@ SCHEDULER = {
 
 def write_weights(path, model, dtype):
     """Random values under the model's names; activations keep their size from layer to layer."""
-    generator = torch.Generator().manual_seed(0)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    generator = torch.Generator(device).manual_seed(0)
     header, offset, tensors = {}, 0, list(model.state_dict().items())
     width, name = (2, "F16") if dtype == torch.float16 else (4, "F32")
     for key, tensor in tensors:
@@ -100,12 +103,12 @@ def write_weights(path, model, dtype):
     with open(path, "wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for key, tensor in tensors:
-            value = torch.randn(tensor.shape, generator=generator)
+            value = torch.randn(tensor.shape, generator=generator, device=device)
             if tensor.dim() > 1:
                 value /= math.sqrt(tensor[0].numel()) * (1 if "embedding" not in key else 10)
             else:
                 value = value * 0.02 + (1.0 if "norm" in key and key.endswith("weight") else 0.0)
-            file.write(value.to(dtype).numpy().tobytes())
+            file.write(value.to(dtype).cpu().numpy())
 
 
 def write_component(folder, model, config, dtype, stem):

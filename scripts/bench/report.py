@@ -1,21 +1,27 @@
 """The tables: rows with their target and verdict, as Markdown to read and JSON to go on with.
 
-A row that was not measured, whose outputs differ, or that a disturbed machine spoilt says so and has no figure.
+A row that was not measured, whose outputs differ, or that a disturbed machine spoilt says so and has no figure; the JSON
+keeps its samples, for whoever doubts the reason.
 """
 
 import json
+import os
 import statistics
 import sys
+import traceback
 from dataclasses import asdict, dataclass, replace
 
-from pairs import Failed, Pairing
+from pairs import SPREAD_LIMIT, Failed, Pairing, Samples
 
 NOT_MEASURED = "not measured"
+REJECTED = "rejected"
+DIFFERENT = f"{REJECTED}: outputs"
+REASON = 300  # characters of it
 
 
 @dataclass
 class Row:
-    """One line: `ours` and `theirs` are [median, least, largest] in `unit`."""
+    """One line: `ours` and `theirs` are [median, least, largest] in `unit`; `samples` is what they come from."""
 
     work: str
     peer: str
@@ -31,20 +37,32 @@ class Row:
     tflops: list | None = None
     note: str = ""
     state: str = NOT_MEASURED
+    samples: dict | None = None
 
-    def fill(self, pairing: Pairing, machine, scale=1.0, flop=None):
-        """Takes the samples, unless the machine was disturbed. `scale` makes one sample one piece of work, `flop` is
-        the operations of one piece."""
+    def fill(self, pairing: Pairing, machine, repeat=1, flop=None, spread=SPREAD_LIMIT):
+        """Takes the samples, of `repeat` pieces of work each, unless the outputs differ or the machine was disturbed. `flop`
+        is the operations of one piece."""
         self.pairs = len(pairing.ours.wall)
-        reason = None if machine.is_dry else pairing.disturbance(machine.on_gpu)
-        if reason:
-            self.state = f"rejected: {reason}"
+        self.samples = asdict(pairing) | {"repeat": repeat}
+        if self.state.startswith(REJECTED):
             return self
-        self.ours, self.theirs = ([scale * v for v in summary(side.wall)] for side in (pairing.ours, pairing.theirs))
+        reason = None if machine.is_dry else pairing.disturbance(machine.on_gpu, spread)
+        if reason:
+            self.state = f"{REJECTED}: {reason}"
+            return self
+        self.ours, self.theirs = ([v / repeat for v in summary(side.wall)] for side in (pairing.ours, pairing.theirs))
         self.ratio = summary(pairing.ratios())
         if flop:
             self.tflops = [flop / side[0] / 1e12 for side in (self.ours, self.theirs)]
         return self.judge()
+
+    def fill_alone(self, samples: Samples, repeat=1, flop=None):
+        """Our own times where the peer has none to compare them with; the row stays given up."""
+        self.samples = {"ours": asdict(samples), "repeat": repeat}
+        self.ours = [v / repeat for v in summary(samples.wall)]
+        if flop:
+            self.tflops = [flop / self.ours[0] / 1e12]
+        return self
 
     def judge(self):
         """Met or missed; without a target the figure stands for itself."""
@@ -57,6 +75,7 @@ class Row:
 
     def fill_values(self, ours, theirs):
         """Single values, such as bytes."""
+        self.samples = {"ours": ours, "theirs": theirs}
         self.ours, self.theirs = summary(ours), summary(theirs)
         self.ratio = summary([a / b for a, b in zip(ours, theirs)])
         self.pairs = len(ours)
@@ -66,31 +85,71 @@ class Row:
         """Whether the outputs are alike enough for times to be compared."""
         self.difference, self.bar = difference, bar
         if not difference <= bar:
-            self.state = f"rejected: outputs differ by {difference:.1e}, at most {bar:.0e} expected"
+            self.state = f"{DIFFERENT} differ by {difference:.1e}, at most {bar:.0e} expected"
         return difference <= bar
 
     def give_up(self, reason):
-        self.state = f"{NOT_MEASURED}: {reason}"
+        """libtorch's reasons have many lines, the table one."""
+        self.state = f"{NOT_MEASURED}: {' '.join(str(reason).split())[:REASON].replace('|', '/')}"
         return self
 
+    def without_figures(self):
+        """A dry run shows that everything runs; its figures mean nothing and are left out."""
+        state = self.state if self.ratio is None else "dry run: ran"
+        return replace(self, ours=None, theirs=None, ratio=None, tflops=None, samples=None, state=state)
 
-def without_figures(row):
-    """A dry run shows that everything runs; its figures mean nothing and are left out."""
-    if row.ratio is None:
-        return row
-    return replace(row, ours=None, theirs=None, ratio=None, tflops=None, state="dry run: ran")
+    def markdown(self):
+        target = "" if self.target is None else f"{'≥' if self.at_least else '≤'} {self.target:g}"
+        difference = "" if self.difference is None else f"{self.difference:.1e}"
+        tflops = "" if self.tflops is None else " / ".join(number(v) for v in self.tflops)
+        work = self.work if self.unit == "s" else f"{self.work}, {self.unit}"
+        figures = [cell(self.ours), cell(self.theirs), cell(self.ratio)]
+        return line([work, self.peer, *figures, target, self.state, difference, tflops, self.note])
 
 
-def collect(rows, is_dry=False):
-    """All rows, each told as it comes. A side that does not even start ends them, with a row that says so."""
-    found = []
-    try:
-        for row in rows:
-            found.append(without_figures(row) if is_dry else row)
-            print(line(found[-1]), file=sys.stderr, flush=True)
-    except Failed as error:
-        found.append(Row("everything after the row above", "").give_up(str(error)))
-    return found
+HEAD = ["work", "peer", "oneactor, s", "peer, s", "ratio", "target", "verdict", "difference", "TFLOP/s", "note"]
+
+
+class Report:
+    """NAME.md and NAME.json in a folder, written anew with all that there is after every row, so that whatever ends the run
+    leaves what was measured. Beside rows it takes tables of their own: any dataclass with `markdown()`."""
+
+    def __init__(self, folder, name, title, facts, is_dry=False):
+        self.folder, self.name, self.title, self.facts, self.is_dry = folder, name, title, facts, is_dry
+        self.rows, self.tables = [], []
+        folder.mkdir(parents=True, exist_ok=True)
+        self.write()
+
+    def collect(self, found):
+        """Takes rows and tables as they come. What fails on the way ends these, with a row that says so, and no others."""
+        try:
+            for one in found:
+                self.add(one)
+        except Exception as error:
+            if not isinstance(error, Failed):
+                traceback.print_exc()
+            reason = error if isinstance(error, Failed) else f"{type(error).__name__}: {error}"
+            self.add(Row("what follows the row above in this part", "").give_up(reason))
+
+    def add(self, one):
+        one = one.without_figures() if self.is_dry else one
+        (self.rows if isinstance(one, Row) else self.tables).append(one)
+        print(one.markdown(), file=sys.stderr, flush=True)
+        self.write()
+
+    def markdown(self):
+        known = "; ".join(f"{key.replace('_', ' ')} {value}" for key, value in self.facts.items() if value is not None)
+        rows = "\n".join([line(HEAD), "|" + " --- |" * len(HEAD), *(row.markdown() for row in self.rows)])
+        tables = "".join(f"\n{table.markdown()}\n" for table in self.tables)
+        return f"# {self.title}\n\n{known}\n\nMedian (least-largest); a ratio is ours over the peer's.\n\n{rows}\n{tables}"
+
+    def write(self):
+        rows, tables = ([asdict(one) for one in some] for some in (self.rows, self.tables))
+        content = {"facts": self.facts, "rows": rows, "tables": tables}
+        for suffix, text in ((".md", self.markdown()), (".json", json.dumps(content, indent=1, allow_nan=True))):
+            part = self.folder / f"{self.name}{suffix}.part"
+            part.write_text(text)
+            os.replace(part, self.folder / f"{self.name}{suffix}")
 
 
 def summary(values):
@@ -106,29 +165,5 @@ def cell(values):
     return "" if values is None else f"{number(values[0])} ({number(values[1])}-{number(values[2])})"
 
 
-def line(row):
-    target = "" if row.target is None else f"{'≥' if row.at_least else '≤'} {row.target:g}"
-    difference = "" if row.difference is None else f"{row.difference:.1e}"
-    tflops = "" if row.tflops is None else " / ".join(number(v) for v in row.tflops)
-    work = row.work if row.unit == "s" else f"{row.work}, {row.unit}"
-    cells = [work, row.peer, cell(row.ours), cell(row.theirs), cell(row.ratio), target, row.state, difference, tflops, row.note]
+def line(cells):
     return "| " + " | ".join(cells) + " |"
-
-
-HEAD = ["work", "peer", "oneactor, s", "peer, s", "ratio", "target", "verdict", "difference", "TFLOP/s", "note"]
-
-
-def table(rows):
-    return "\n".join(["| " + " | ".join(HEAD) + " |", "|" + " --- |" * len(HEAD), *map(line, rows)])
-
-
-def write(folder, name, title, facts, rows, curves=()):
-    """NAME.md and NAME.json in the folder; returns the Markdown."""
-    known = "; ".join(f"{key.replace('_', ' ')} {value}" for key, value in facts.items() if value is not None)
-    text = f"# {title}\n\n{known}\n\nMedian (least-largest); a ratio is ours over the peer's.\n\n{table(rows)}\n"
-    for curve in curves:
-        text += f"\n{curve.markdown()}\n"
-    (folder / f"{name}.md").write_text(text)
-    content = {"facts": facts, "rows": [asdict(row) for row in rows], "curves": [asdict(curve) for curve in curves]}
-    (folder / f"{name}.json").write_text(json.dumps(content, indent=1, allow_nan=True))
-    return text

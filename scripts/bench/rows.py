@@ -1,8 +1,10 @@
 """The rows that both commands have: outputs are compared first, then the two sides are timed in turn."""
 
+from contextlib import suppress
+
 import counts
 import jobs
-from pairs import Failed, pair_requests
+from pairs import WARM_UPS, Failed, Samples, pair_requests
 from report import Row
 
 
@@ -16,31 +18,48 @@ class Duel:
     def path(self, name):
         return str(self.machine.folder / name)
 
-    def timed(self, row, request, *, pairs, repeat=1, bar, check=None, names=("output",), flop=None):
-        """Fills a row: `check` (the request itself, unless it is another one) must give alike outputs within `bar`."""
+    def timed(
+        self, row, request, *, pairs, bar, repeat=1, warm_ups=WARM_UPS, prepare=(), check=None, names=("output",), flop=None,
+    ):  # fmt: skip
+        """Fills a row. First each side's own request of `prepare`; then `check` (the request itself, unless it is another one)
+        must give alike outputs within `bar`. Where they differ the row is rejected, and timed all the same: its samples are
+        kept. Where only the peer fails, our own times are."""
         outputs = [self.path(f"output-{side}.safetensors") for side in ("ours", "theirs")]
+        sides, timed = (self.ours, self.theirs), request | {"repeat": repeat}
         try:
-            for side, output in zip((self.ours, self.theirs), outputs):
+            for side, own in zip(sides, prepare):
+                side.ask(own)
+            for side, output in zip(sides, outputs):
                 side.ask((check or request) | {"output": output})
-            if row.agree(max(jobs.difference(*outputs, name) for name in names), bar):
-                request = request | {"repeat": repeat}
-                pairing = pair_requests(self.ours, request, self.theirs, request, pairs)
-                row.fill(pairing, self.machine, 1 / repeat, flop)
+            row.agree(max(jobs.difference(*outputs, name) for name in names), bar)
+            # Where nothing else was compared, the comparison was a warm-up too.
+            pairing = pair_requests(self.ours, timed, self.theirs, timed, pairs, warm_ups - (check is None))
+            row.fill(pairing, self.machine, repeat, flop)
         except Failed as error:
-            row.give_up(str(error))
+            row.give_up(error)
+            with suppress(Failed):
+                self.ours.ask(timed)
+                samples = Samples()
+                for _ in range(pairs):
+                    samples.add(self.ours.ask(timed))
+                row.fill_alone(samples, repeat, flop)
         return row
 
     def unet(self, what, rows, latent_side, target, **how):
-        inputs = jobs.unet_inputs(self.model, rows, latent_side, self.path("inputs.safetensors"))
+        inputs = self.inputs(rows, latent_side)
         back = ", forward and backward to the prompt" if what == "backward" else " forward"
         row = Row(f"{self.label}: U-Net{back}, {rows}×{latent_side}×{latent_side}", self.peer, target=target)
         flop = rows * counts.unet(str(self.model), latent_side, what == "backward")
         return self.timed(row, {"do": what, "inputs": inputs}, flop=flop, **how)
 
+    def inputs(self, rows, latent_side):
+        """The file with what a pass is given."""
+        return jobs.unet_inputs(self.model, rows, latent_side, self.path("inputs.safetensors"))
+
     def decode(self, latent_side, target, **how):
-        inputs = jobs.unet_inputs(self.model, 1, latent_side, self.path("inputs.safetensors"))
         row = Row(f"{self.label}: VAE decoding, {latent_side}×{latent_side} latents", self.peer, target=target)
-        return self.timed(row, {"do": "decode", "inputs": inputs}, flop=counts.decode(str(self.model), latent_side), **how)
+        request = {"do": "decode", "inputs": self.inputs(1, latent_side)}
+        return self.timed(row, request, flop=counts.decode(str(self.model), latent_side), **how)
 
     def image(self, title, request, target, **how):
         """Text, steps, VAE and the PNG on disk."""
@@ -53,21 +72,30 @@ class Duel:
         row = Row(title, "the authors' step: nothing cached, anomaly detection", target=target)
         try:
             base = self.machine.base_set(self.model, jobs.WORD, side, images=num_auxiliary + 2)
-            prepare = {"do": "prepare_tune", "base": str(base), "num_auxiliary": num_auxiliary}
-            self.ours.ask(prepare | {"micro_batch": num_auxiliary + 2})
-            self.theirs.ask(prepare)
         except Failed as error:
-            return row.give_up(str(error))
-        inputs = jobs.tune_inputs(base, num_auxiliary, self.path("tune.safetensors"))
-        check = {"do": "tune_check", "inputs": inputs}
-        return self.timed(row, {"do": "tune"}, check=check, names=("output", "gradients"), **how)
+            return row.give_up(error)
+        theirs = {"do": "prepare_tune", "base": str(base), "num_auxiliary": num_auxiliary}
+        ours = theirs | {"micro_batch": num_auxiliary + 2}
+        check = {"do": "tune_check", "inputs": jobs.tune_inputs(base, num_auxiliary, self.path("tune.safetensors"))}
+        names = ("output", "gradients")
+        return self.timed(row, {"do": "tune"}, prepare=(ours, theirs), check=check, names=names, **how)
 
 
-def own_ratio(machine, title, side, ours, theirs, target, *, pairs, **how):
-    """Two requests of the same process: ours against ourselves."""
-    row = Row(title, "itself", target=target)
-    try:
-        row.fill(pair_requests(side, ours, side, theirs, pairs, **how), machine)
-    except Failed as error:
-        row.give_up(str(error))
-    return row
+def guided(machine, model, drawing, eta_2):
+    """The request for a picture guided by Eq. (19)."""
+    return drawing.with_offsets(jobs.offsets(model, machine.folder), eta_2)
+
+
+def guided_costs(machine, label, model, side, drawing, *, pairs, **how):
+    """What guidance costs beside the same process without it: ours against ourselves."""
+    plain, target_row, both = drawing.plain(), guided(machine, model, drawing, 0.0), guided(machine, model, drawing, 1.0)
+    for title, ours, theirs, target in (
+        (f"image of {drawing.steps} steps, eta_2 = 0, over plain sampling", target_row, plain, 1.01),
+        (f"eta_2 = 1 on {drawing.guided} of {drawing.steps} steps, over eta_2 = 0", both, target_row, 1.33),
+    ):
+        row = Row(f"{label}: {title}", "itself", target=target)
+        try:
+            row.fill(pair_requests(side, ours, side, theirs, pairs, **how), machine)
+        except Failed as error:
+            row.give_up(error)
+        yield row

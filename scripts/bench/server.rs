@@ -1,8 +1,9 @@
 //! The Rust side of the benchmarks: a process that loads a model and then does one piece of work for each line on
-//! stdin. It measures nothing; the driver (`pairs.py`) holds the clock. `peer.py` understands the same lines.
+//! stdin. The driver (`pairs.py`) holds the clock; of U-Net passes this also answers `host_seconds`, what the host took for
+//! them before it waits for the device. `peer.py` understands the same lines.
 //!
 //! Arguments: MODEL DEVICE DTYPE. It prints `started` before loading, `ready` after, and one line of JSON for each
-//! request, `{"do": NAME, …}`; `repeat` does the work so many times:
+//! request, `{"do": NAME, …}`; `repeat` does the work so many times on inputs that are read once:
 //!
 //! | `do` | further fields | work |
 //! | --- | --- | --- |
@@ -13,9 +14,13 @@
 //! | `prepare_tune` | `base`, `num_auxiliary`, `micro_batch` | reads a base set |
 //! | `tune_check` | `inputs`, `output` | row errors and gradients of a given batch |
 //! | `tune` | | one step |
+//!
+//! With `release`, `image` and `prepare_tune` let networks go when they have done their part, as the program does; the next
+//! request that needs them makes them again. It is for measuring memory: where times are compared they stay.
 
 use std::io::{BufRead, Write};
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use image::RgbImage;
@@ -23,7 +28,7 @@ use oneactor::device::{resolve_device, resolve_dtype};
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
 use oneactor::io::png::save_png;
 use oneactor::io::tensors::TensorFile;
-use oneactor::libtorch::ask_for_huge_pages;
+use oneactor::libtorch::{ask_for_huge_pages, prepare_allocator};
 use oneactor::models::cross_attention::AttentionRequest;
 use oneactor::models::unet_2d_condition::AddedConditions;
 use oneactor::oneactor::base_set::BaseSet;
@@ -39,6 +44,7 @@ use oneactor::schedulers::{SchedulerKind, new_scheduler};
 use oneactor::sdxl::denoise::{Guidance, PlainGuidance, denoise};
 use oneactor::sdxl::{Backbone, Conditioning, LoadOptions, MemoryOptions};
 use serde::Deserialize;
+use serde_json::{Value, json};
 use tch::{Cuda, Device, Kind, Tensor};
 
 /// Side of the latents of `touch`.
@@ -78,6 +84,8 @@ struct Request {
     num_auxiliary: usize,
     #[serde(default)]
     micro_batch: usize,
+    #[serde(default)]
+    release: bool,
 }
 
 fn once() -> usize {
@@ -116,38 +124,64 @@ fn save(path: &Option<String>, tensors: &[(&str, &Tensor)]) -> Result<()> {
     Ok(std::fs::write(path, file.to_bytes()?)?)
 }
 
-/// A U-Net pass on the tensors of `inputs`; with `grad` the gradient of the mean square at the prompt embeddings, in
-/// fp16 of its multiple.
-fn unet_pass(backbone: &Backbone, x: &Inputs, grad: bool) -> Result<Tensor> {
-    let kind = backbone.kind();
-    let added = || -> Result<Option<AddedConditions>> {
-        Ok(Some(AddedConditions {
-            text_embeds: x.get("text_embeds")?.to_kind(kind),
-            time_ids: x.get("time_ids")?.to_kind(kind),
-        }))
-    };
-    let pass = |prompt_embeds: Tensor| -> Result<Tensor> {
-        let conditioning = Conditioning {
-            prompt_embeds,
-            added: added()?,
-            image: None,
-            request: AttentionRequest::default(),
-        };
-        Ok(backbone.predict(&x.get("sample")?, &x.get("timesteps")?, &conditioning))
-    };
-    let text = x.get("prompt_embeds")?.to_kind(kind);
-    if !grad {
-        return tch::no_grad(|| pass(text));
+/// What a U-Net pass is given, on the device and in the model's precision.
+struct PassInputs {
+    sample: Tensor,
+    timesteps: Tensor,
+    conditioning: Conditioning,
+}
+
+impl PassInputs {
+    fn read(backbone: &Backbone, path: &Option<String>) -> Result<PassInputs> {
+        let x = Inputs::read(path, backbone.device())?;
+        let get = |name: &str| -> Result<Tensor> { Ok(x.get(name)?.to_kind(backbone.kind())) };
+        Ok(PassInputs {
+            sample: get("sample")?,
+            timesteps: x.get("timesteps")?,
+            conditioning: Conditioning {
+                prompt_embeds: get("prompt_embeds")?,
+                added: Some(AddedConditions {
+                    text_embeds: get("text_embeds")?,
+                    time_ids: get("time_ids")?,
+                }),
+                image: None,
+                request: AttentionRequest::default(),
+            },
+        })
     }
-    let leaf = text.copy().set_requires_grad(true);
-    let scale = if kind == Kind::Half {
-        HALF_LOSS_SCALE
-    } else {
-        1.0
-    };
-    let loss = pass(leaf.shallow_clone())?.square().mean(Kind::Float) * scale;
-    loss.backward();
-    Ok(leaf.grad())
+
+    /// The prediction; with `grad` the gradient of its mean square at the prompt embeddings, in fp16 of a multiple.
+    fn pass(&self, backbone: &Backbone, grad: bool) -> Tensor {
+        let pass = |conditioning: &Conditioning| {
+            backbone.predict(&self.sample, &self.timesteps, conditioning)
+        };
+        if !grad {
+            return tch::no_grad(|| pass(&self.conditioning));
+        }
+        let text = &self.conditioning.prompt_embeds;
+        let leaf = text.copy().set_requires_grad(true);
+        let scale = match backbone.kind() {
+            Kind::Half => HALF_LOSS_SCALE,
+            _ => 1.0,
+        };
+        let conditioning = self.conditioning.with_prompt_embeds(leaf.shallow_clone());
+        let loss = pass(&conditioning).square().mean(Kind::Float) * scale;
+        loss.backward();
+        leaf.grad()
+    }
+}
+
+/// U-Net passes, and what they took the host.
+fn passes(backbone: &Backbone, request: &Request) -> Result<Value> {
+    let inputs = PassInputs::read(backbone, &request.inputs)?;
+    let begin = Instant::now();
+    let mut output = Tensor::new();
+    for _ in 0..request.repeat {
+        output = inputs.pass(backbone, request.work == "backward");
+    }
+    let host_seconds = begin.elapsed().as_secs_f64();
+    save(&request.output, &[("output", &output)])?;
+    Ok(json!({"host_seconds": host_seconds}))
 }
 
 /// Reads every weight once: the text encoders, the U-Net, both halves of the VAE.
@@ -189,6 +223,9 @@ fn image(backbone: &Backbone, request: &Request) -> Result<()> {
             )?)
         }
     };
+    if request.release {
+        backbone.release_text_encoders();
+    }
     let mut scheduler = new_scheduler(
         SchedulerKind::Euler,
         &backbone.scheduler_config,
@@ -283,41 +320,37 @@ fn answer<'a>(
     backbone: &'a Backbone,
     tuning: &mut Option<Tuner<'a>>,
     request: &Request,
-) -> Result<()> {
+) -> Result<Value> {
     let device = backbone.device();
-    let inputs = || Inputs::read(&request.inputs, device);
     match request.work.as_str() {
-        "forward" | "backward" => {
-            let (x, grad) = (inputs()?, request.work == "backward");
-            let mut output = Tensor::new();
-            for _ in 0..request.repeat {
-                output = unet_pass(backbone, &x, grad)?;
-            }
-            save(&request.output, &[("output", &output)])
-        }
+        "forward" | "backward" => return passes(backbone, request),
         "decode" => {
-            let latents = inputs()?.get("sample")?;
+            let latents = Inputs::read(&request.inputs, device)?.get("sample")?;
             let mut output = Tensor::new();
             for _ in 0..request.repeat {
                 output = backbone.decode(&latents.narrow(0, 0, 1))?;
             }
-            save(&request.output, &[("output", &output)])
+            save(&request.output, &[("output", &output)])?;
         }
-        "touch" => touch(backbone, &request.prompt),
-        "image" => (0..request.repeat).try_for_each(|_| image(backbone, request)),
+        "touch" => touch(backbone, &request.prompt)?,
+        "image" => (0..request.repeat).try_for_each(|_| image(backbone, request))?,
         "prepare_tune" => {
             *tuning = Some(tuner(backbone, request)?);
-            Ok(())
+            if request.release {
+                backbone.release_text_encoders();
+                backbone.release_vae();
+            }
         }
         "tune" | "tune_check" => {
             let tuner = tuning.as_mut().context("prepare_tune comes first")?;
-            if request.work == "tune_check" {
-                return tune_check(tuner, request, device);
+            match request.work.as_str() {
+                "tune_check" => tune_check(tuner, request, device)?,
+                _ => (0..request.repeat).try_for_each(|_| tuner.step().map(drop))?,
             }
-            (0..request.repeat).try_for_each(|_| tuner.step().map(drop))
         }
         other => bail!("no such work: {other:?}"),
     }
+    Ok(json!({}))
 }
 
 fn main() -> Result<()> {
@@ -347,19 +380,22 @@ fn main() -> Result<()> {
         println!("{line}");
         Ok(std::io::stdout().flush()?)
     };
+    let wait = || {
+        if let Device::Cuda(index) = device {
+            Cuda::synchronize(index as i64);
+        }
+    };
     say("started")?;
+    prepare_allocator(device)?;
     let backbone = Backbone::load(&ModelFiles::locate(&files)?, &options, &mut |_| ())?;
+    wait();
     say("ready")?;
     let mut tuning = None;
     for line in std::io::stdin().lock().lines() {
         let done = answer(&backbone, &mut tuning, &serde_json::from_str(&line?)?);
-        if let Device::Cuda(index) = device {
-            Cuda::synchronize(index as i64);
-        }
-        match done {
-            Ok(()) => say("{}")?,
-            Err(e) => say(&serde_json::json!({"error": format!("{e:#}")}).to_string())?,
-        }
+        wait();
+        let answer = done.unwrap_or_else(|e| json!({"error": format!("{e:#}")}));
+        say(&answer.to_string())?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ import fcntl
 import os
 import pty
 import re
+import select
 import struct
 import subprocess
 import sys
@@ -11,47 +12,51 @@ import termios
 import time
 
 from machine import HERE, PROMPT, first_line
-from pairs import Failed, Pairing, abba, process_cpu_seconds
+from pairs import ENDING_SECONDS, Failed, Pairing, abba, process_cpu_seconds
 
 
-def until_first_step(command, env, steps):
-    """Wall and CPU seconds from the start of a process until its terminal shows `1/STEPS`; the process is ended then.
+def until_step(shown, command, machine, steps):
+    """Wall and CPU seconds from the start of a process until its terminal shows `SHOWN/STEPS`, or a later one where that was
+    not drawn; the process is ended then.
 
     Both sides write to a terminal of their own, so that each shows its progress as to a user."""
-    first = re.compile(rb"\b1/%d\b" % steps)
+    done = re.compile(rb"\b(\d+)/%d\b" % steps)
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 200, 0, 0))
-    env = {**env, "TERM": "xterm"}  # where a bar can be drawn, whatever this runs under
+    env = {**machine.env, "TERM": "xterm"}  # where a bar can be drawn, whatever this runs under
     begin, text = time.perf_counter(), b""
     process = subprocess.Popen([str(part) for part in command], stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, env=env)
     os.close(theirs)
     try:
-        while not first.search(text):
+        while not any(int(step) >= shown for step in done.findall(text)):
+            if not select.select([ours], [], [], machine.budget.left())[0]:
+                continue
             try:
                 part = os.read(ours, 65536)
             except OSError:  # the other end is closed: the process has ended
                 part = b""
             if not part:
-                raise Failed(f"no first step: {' '.join(text[-300:].decode(errors='replace').split())}")
+                raise Failed(f"no step {shown}: {text[-300:].decode(errors='replace')}")
             text += part
         return time.perf_counter() - begin, process_cpu_seconds(process.pid)
     finally:
-        process.terminate()
-        while process.poll() is None:  # it may still be writing
-            try:
-                os.read(ours, 65536)
-            except OSError:
-                process.wait()
+        process.kill()
+        process.wait(ENDING_SECONDS)
         os.close(ours)
 
 
 def first_step(machine, model, side, steps, pairs):
-    """Process start to the end of step 1, the program against the script in `first_step.py`."""
+    """Process start until step 1 is done, the program against the script in `first_step.py`.
+
+    Both say that a step is done when its work has been queued. On a CPU that is the end of it. With a GPU the line of
+    step 2 is waited for, on both sides: its queue holds 1,024 pieces of work, a pass has some 2,000, so that whoever has queued
+    two passes has seen the first one done."""
+    shown = 2 if machine.on_gpu else 1
     out = machine.folder / "first-step"
     ours = [*machine.pin(), *machine.sample_flags(model, [], [PROMPT], out, side=side, steps=steps)]
     script = [sys.executable, HERE / "first_step.py", model, machine.device, machine.dtype, side, steps, PROMPT]
     theirs = [*machine.pin(), *script]
-    run = lambda command: until_first_step(command, machine.env, steps)
+    run = lambda command: until_step(shown, command, machine, steps)
     run(ours), run(theirs)  # page cache
     return abba(lambda: run(ours), lambda: run(theirs), pairs)
 

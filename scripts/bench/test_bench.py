@@ -1,4 +1,5 @@
-"""Checks of what decides over the figures: the order of the pairs, the statistics, rejection, fits, counts.
+"""Checks of what decides over the figures: the order of the pairs, the statistics, rejection, fits, counts; and that sides
+which die or hang, and time that runs out, cost no figure but their own.
 
 Expected values are worked out by hand; the counts of SDXL's operations are the published 2.99 TMAC without
 attention, with its matrix products added, and the VAE's of a count by hand of its convolutions.
@@ -7,19 +8,42 @@ Requirements: scripts/bench/requirements.txt
 Usage: python -m unittest discover -s scripts/bench
 """
 
+import contextlib
+import io
 import json
+import sys
 import tempfile
+import time
 import unittest
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 import counts
+import jobs
+import kernels
 import random_sdxl
 from curves import Curve, Point
-from pairs import Pairing, Samples, abba
-from report import Row, line, without_figures
+from machine import Machine
+from pairs import OUT_OF_TIME, Budget, Failed, Pairing, Samples, Side, abba, pair_requests
+from report import Report, Row
+from rows import Duel
+from starts import until_step
 
 QUIET = SimpleNamespace(is_dry=False, on_gpu=False)
+
+# A side that answers `quick`, `refuse` with an error, `slow` never, and ends at `die`.
+SIDE = """
+import json, sys, time
+print("started", flush=True)
+print("ready", flush=True)
+for line in sys.stdin:
+    request = json.loads(line)
+    if request["do"] == "die":
+        sys.exit(1)
+    time.sleep(60 if request["do"] == "slow" else 0)
+    print(json.dumps({"error": "no"} if request["do"] == "refuse" else {"told": 7}), flush=True)
+"""
 
 
 def pairing(ours, theirs, cpu_share=1.0):
@@ -53,6 +77,168 @@ class Pairs(unittest.TestCase):
         self.assertIsNone(waiting.disturbance(True))
 
 
+class Sides(unittest.TestCase):
+    def side(self, budget=None, script=SIDE):
+        side = Side([sys.executable, "-c", script], None, budget or Budget())
+        self.addCleanup(side.close)
+        return side
+
+    def fails(self, side, what, reason):
+        with self.assertRaisesRegex(Failed, reason):
+            side.ask({"do": what})
+
+    def test_a_side_answers_and_may_refuse(self):
+        side = self.side()
+        wall, _ = side.ask({"do": "quick"})
+        self.assertLess(wall, 10)
+        self.assertEqual(side.answer, {"told": 7})
+        self.fails(side, "refuse", "refuse: no")
+        side.ask({"do": "quick"})
+
+    def test_a_side_that_has_died_says_so_at_every_request(self):
+        side = self.side()
+        self.fails(side, "die", "ended: die")
+        self.fails(side, "quick", "ended: die")
+        with self.assertRaises(Failed):
+            side.loading()
+        side.close()
+
+    def test_a_side_that_does_not_start_is_dead(self):
+        for script in ("print('hello')", "import sys; sys.exit(1)"):
+            self.fails(self.side(script=script), "quick", "started")
+        side = Side(["/no/such/program"], None, Budget())
+        self.fails(side, "quick", "/no/such/program")
+        side.close()
+
+    def test_a_line_that_is_no_json_ends_a_side(self):
+        side = self.side(script=SIDE.replace("json.dumps(", "str("))
+        self.fails(side, "quick", "quick")
+        self.assertTrue(side.failure)
+
+    def test_a_side_that_hangs_is_ended(self):
+        side = self.side(Budget(answer=0.3))
+        begin = time.monotonic()
+        self.fails(side, "slow", "no answer within 0.3 s: slow")
+        side.close()
+        self.assertLess(time.monotonic() - begin, 20)
+        self.assertIsNotNone(side.process.returncode)
+        self.fails(side, "quick", "no answer")
+
+    def test_with_the_budget_all_sides_end(self):
+        budget = Budget()
+        side = self.side(budget)
+        budget.end = time.monotonic() + 0.3
+        self.fails(side, "slow", OUT_OF_TIME)
+        self.fails(self.side(budget), "quick", OUT_OF_TIME)
+
+    def test_a_command_and_all_that_it_started_end_with_the_budget(self):
+        with tempfile.TemporaryDirectory() as folder, mock.patch.object(Path, "exists", return_value=True):
+            machine = Machine("cpu", "fp32", None, 1, folder)
+        machine.budget = Budget(1)
+        begin = time.monotonic()
+        with self.assertRaisesRegex(Failed, OUT_OF_TIME):
+            machine.run_once(["sleep", 60])
+        for command in (["sleep", 60], ["echo", "1/3"]):
+            with self.assertRaises(Failed):
+                until_step(2, command, machine, 3)
+        self.assertLess(time.monotonic() - begin, 20)
+
+    def test_a_terminal_is_read_until_the_step(self):
+        machine = SimpleNamespace(env={}, budget=Budget(20))
+        command = [sys.executable, "-c", "import time; print('1/3', '3/3', flush=True); time.sleep(60)"]
+        wall, _ = until_step(2, command, machine, 3)
+        self.assertLess(wall, 20)
+
+
+class Duels(unittest.TestCase):
+    """A duel whose sides write no output: their difference is given."""
+
+    def duel(self, ours=SIDE, theirs=SIDE):
+        machine = SimpleNamespace(is_dry=True, on_gpu=False, folder=Path("/nowhere"))
+        sides = [Side([sys.executable, "-c", script], None, Budget()) for script in (ours, theirs)]
+        for side in sides:
+            self.addCleanup(side.close)
+        return Duel(machine, "toy", "model", *sides, "peer")
+
+    def timed(self, duel, difference=0.0, **how):
+        with mock.patch.object(jobs, "difference", return_value=difference):
+            return duel.timed(Row("work", "peer"), {"do": "quick"}, pairs=2, bar=1e-3, **how)
+
+    def test_alike_outputs_are_timed(self):
+        row = self.timed(self.duel(), repeat=2, flop=1e12)
+        self.assertEqual((row.state, row.pairs, len(row.tflops)), ("measured", 2, 2))
+
+    def test_other_outputs_are_rejected_and_their_samples_kept(self):
+        row = self.timed(self.duel(), 1.0)
+        self.assertTrue(row.state.startswith("rejected: outputs"), row.state)
+        self.assertIsNone(row.ratio)
+        self.assertEqual(len(row.samples["theirs"]["wall"]), 2)
+
+    def test_without_a_peer_our_own_times_are_left(self):
+        row = self.timed(self.duel(theirs="import sys; sys.exit(1)"), flop=1e12)
+        self.assertTrue(row.state.startswith("not measured"), row.state)
+        self.assertEqual((len(row.samples["ours"]["wall"]), len(row.tflops), row.ratio), (2, 1, None))
+
+    def test_rows_of_a_dead_side_are_given_up_one_by_one(self):
+        duel = self.duel()
+        for request in ({"do": "die"}, {"do": "quick"}):
+            row = duel.timed(Row("work", "peer"), request, pairs=2, bar=1e-3)
+            self.assertIn("ended: die", row.state)
+            self.assertIsNone(row.ours)
+
+    def test_the_comparison_is_one_of_the_warm_ups(self):
+        with mock.patch("rows.pair_requests", side_effect=pair_requests) as asked:
+            self.timed(self.duel(), warm_ups=1)
+            self.timed(self.duel(), warm_ups=1, check={"do": "quick"})
+        self.assertEqual([call.args[-1] for call in asked.call_args_list], [0, 1])
+
+
+class Reports(unittest.TestCase):
+    def report(self, rows, is_dry=False):
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
+            found = Report(Path(folder), "toy", "Toy", {"cpu": "any"}, is_dry)
+            for part in rows:
+                found.collect(part(Path(folder)))
+            return found, json.loads((Path(folder) / "toy.json").read_text())
+
+    def test_every_row_is_written_before_the_next_begins(self):
+        def part(folder):
+            self.assertIn("any", (folder / "toy.md").read_text())
+            yield Row("first", "peer").fill_values([1.0], [2.0])
+            self.assertIn("first", (folder / "toy.md").read_text())
+            self.assertEqual(json.loads((folder / "toy.json").read_text())["rows"][0]["ratio"], [0.5] * 3)
+
+        self.report([part])
+
+    def test_what_fails_ends_its_own_part(self):
+        def failing(folder):
+            yield Row("first", "peer").fill_values([1.0], [2.0])
+            raise Failed("the side | has\ndied")
+
+        def broken(folder):
+            raise KeyError("nothing")
+            yield
+
+        sound = lambda folder: [Row("last", "peer").fill_values([1.0], [2.0])]
+        found, _ = self.report([failing, broken, sound])
+        reasons = [f"not measured: {reason}" for reason in ("the side / has died", "KeyError: 'nothing'")]
+        self.assertEqual([row.state for row in found.rows], ["measured", *reasons, "measured"])
+
+    def test_a_rejected_row_keeps_its_samples(self):
+        row = Row("work", "peer").fill(pairing([1.0, 2.0] * 4, [1.0] * 8), QUIET)
+        _, written = self.report([lambda folder: [row]])
+        self.assertTrue(written["rows"][0]["state"].startswith("rejected"))
+        self.assertEqual(written["rows"][0]["samples"]["ours"]["wall"], [1.0, 2.0] * 4)
+
+    def test_a_dry_run_writes_no_figure(self):
+        table = kernels.Profile("kernels", {"norms": [12.5, 3]}, [["norm", 12.5, 3]])
+        row = Row("work", "peer", target=0.9).fill_values([1.25], [2.5])
+        found, written = self.report([lambda folder: [row, table]], is_dry=True)
+        self.assertIn("dry run", found.markdown())
+        for figure in ("12.5", "2.5", "0.5"):
+            self.assertNotIn(figure, found.markdown() + json.dumps(written))
+
+
 class Rows(unittest.TestCase):
     def test_a_row_is_met_or_missed_by_the_median_ratio(self):
         for ours, state in ((0.9, "met"), (0.96, "missed")):
@@ -69,14 +255,8 @@ class Rows(unittest.TestCase):
             self.assertIsNone(row.ratio)
 
     def test_operations_over_seconds_are_the_rate(self):
-        row = Row("work", "peer").fill(pairing([2.0] * 8, [4.0] * 8), QUIET, scale=0.5, flop=3e12)
+        row = Row("work", "peer").fill(pairing([2.0] * 8, [4.0] * 8), QUIET, repeat=2, flop=3e12)
         self.assertEqual(row.tflops, [3.0, 1.5])
-
-    def test_a_dry_run_prints_no_figure(self):
-        row = Row("work", "peer", target=0.9).fill_values([1.25], [2.5])
-        row = without_figures(row)
-        self.assertNotIn("0.5", line(row))
-        self.assertIn("dry run", line(row))
 
 
 class Curves(unittest.TestCase):
@@ -94,6 +274,35 @@ class Curves(unittest.TestCase):
         found = Curve("toy", "images", "linear", True, {n: n for n in (1, 2, 4, 8)}, points).found()
         self.assertIn("not on a line", found)
         self.assertIn("NOT flat", found)
+
+
+class Kernels(unittest.TestCase):
+    def test_names_of_kernels_tell_their_family(self):
+        for name, family in (
+            ("void pytorch_flash::flash_fwd_kernel<Flash_fwd_kernel_traits<64, 128, 128, 4>>", "attention"),
+            ("cudnn_generated_fort_native_sdpa_sm90_flash_fprop_wgmma_f16_knob_7_64x128x64", "attention"),
+            ("fmha_cutlassF_f16_aligned_64x64_rf_sm80(PyTorchMemEffAttention::AttentionKernel)", "attention"),
+            ("sm90_xmma_fprop_implicit_gemm_f16f16_f16f32_f32_nhwckrsc_nhwc_tilesize128x128x64_cudnn", "convolutions"),
+            ("void cudnn::engines_precompiled::nchwToNhwcKernel<__half, __half, float>", "copies and layouts"),
+            ("void at::native::elementwise_kernel<128, 4, at::native::direct_copy_kernel_cuda>", "copies and layouts"),
+            ("void at::native::CatArrayBatchedCopy<at::native::OpaqueType<2u>>", "copies and layouts"),
+            ("Memcpy DtoD (Device -> Device)", "copies and layouts"),
+            ("void at::native::RowwiseMomentsCUDAKernel<c10::Half, float>", "norms"),
+            ("void at::native::vectorized_layer_norm_kernel<c10::Half, float>", "norms"),
+            ("void at::native::elementwise_kernel<128, 4, at::native::GroupNormKernelImplInternal<c10::Half>>", "norms"),
+            ("nvjet_hsh_192x192_64x3_1x2_h_bz_coopB_TNT", "matrix products"),
+            ("void cutlass::Kernel2<cutlass_80_tensorop_f16_s16816gemm_relu_f16_256x64_32x4_tn_align8>", "matrix products"),
+            ("void cublasLt::splitKreduce_kernel<32, 16, int, __half>", "matrix products"),
+            ("void at::native::vectorized_elementwise_kernel<4, at::native::CUDAFunctor_add<c10::Half>>", "pointwise"),
+            ("void at::native::vectorized_elementwise_kernel<4, at::native::GeluCUDAKernelImpl>", "pointwise"),
+            ("void at::native::reduce_kernel<512, 1>", "other"),
+        ):
+            self.assertEqual(kernels.family(name), family, name)
+
+    def test_shares_are_of_all_that_was_measured(self):
+        table = kernels.Profile("kernels", {"norms": [1.0, 2], "attention": [3.0, 4]}).markdown()
+        self.assertIn("| norms | 25.0% | 1.00 | 2 |", table)
+        self.assertIn("| all | | 4.00 | |", table)
 
 
 class Counts(unittest.TestCase):
