@@ -26,13 +26,13 @@ from jobs import Drawing
 from kernels import Profile
 from machine import ROOT, Machine, facts
 from pairs import NO_END, Budget, Failed
-from report import Report, Row
+from report import Report, Row, summary
 from rows import Duel, guided, guided_costs
 
 # Relative differences of outputs. Found on a CPU with the narrow SDXL, ours in fp16 beside diffusers in f32, the same weights:
 # a pass 3.0e-3 to 4.6e-3 (full size 1.7e-3), its gradient at the prompt 4.2e-3 to 1.6e-2 (the larger of 16×16 latents, the
 # smaller of 32×32), a tuning step's gradient 2.1e-3 and its errors 3.9e-5, pictures of 4 and 10 steps 3.4e-3 to 4.0e-3. TF32
-# keeps as many bits, and what both sides are off may add up: twice the largest, and more for 30 steps, which were not tried.
+# keeps as many bits, and what both sides are off may add up: about twice the largest, and more for 30 steps, which were not tried.
 # An error in the method would be of the order of 1.
 HALF, HALF_STEPS, HALF_GRADIENT = 1e-2, 5e-2, 3e-2
 RECIPE, RECIPE_FLAGS = "the authors' recipe, f32 with TF32", ("fp32", "--tf32")
@@ -174,7 +174,8 @@ def memory(bench):
     def row(name, peer, target, own, other):
         row = Row(f"SDXL: peak memory of {where}, {name}", peer, "GB", target=target)
         try:
-            row.fill_values([starts.peak_device_bytes(machine, ours, own()) / 1e9], [other() / 1e9])
+            row.ours = summary([starts.peak_device_bytes(machine, ours, own()) / 1e9])
+            row.fill_values(row.ours[:1], [other() / 1e9])
         except Failed as error:
             row.give_up(error)
         return row

@@ -35,6 +35,8 @@ def found(profiler, on_gpu):
         total = families[family(event.key)]
         total[0] += time(event)
         total[1] += event.count
+    if not sum(total[0] for total in families.values()):
+        raise RuntimeError("the profiler was told of no kernel")
     longest = sorted(events, key=time, reverse=True)[:LONGEST]
     return {"families": families, "longest": [[event.key, time(event), event.count] for event in longest]}
 

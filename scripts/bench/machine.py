@@ -128,7 +128,7 @@ class Machine:
 
     def base_set(self, model, word, side, images, steps=1):
         """The folder of a base set, drawn on the first call."""
-        out = self.folder / f"base-{Path(model).name}-{word}-{side}"
+        out = self.folder / f"base-{Path(model).name}-{word}-{side}-{images}"
         if not (out / "base.safetensors").exists():
             self.run(self.base_flags(model, word, side, images, steps, out))
         return out
@@ -141,11 +141,15 @@ class Machine:
         return base
 
 
+FACT_SECONDS = 20
+
+
 def first_line(command):
     try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True, cwd=ROOT)
+        silent = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+        done = subprocess.run(command, check=True, cwd=ROOT, timeout=FACT_SECONDS, **silent)
         return done.stdout.splitlines()[0].strip()
-    except (OSError, subprocess.CalledProcessError, IndexError):
+    except (OSError, subprocess.SubprocessError, IndexError):
         return None
 
 

@@ -1,7 +1,7 @@
 """Pairs of measurements: two resident processes, asked in turn, and the statistics that decide whether they count.
 
 A side is a process that loads a model and then answers one line of JSON for each line that it is sent (`server.rs`,
-`peer.py`). Only this module holds a clock: wall time from request to answer, and the process's own CPU time, read
+`peer.py`). This module holds the clock: wall time from request to answer, and the process's own CPU time, read
 in the same way for both sides. Requests go A B B A A B B A, so that a drift of the machine hits both. While one side
 works the other waits for its next line. A side that dies, or does not answer in time and is ended, fails at every
 further request; nothing else ends with it.
@@ -35,7 +35,9 @@ def process_cpu_seconds(pid):
 
 
 class Failed(Exception):
-    """A side could not do what it was asked."""
+    """A side could not do what it was asked; `pairing` are the pairs that were measured before, where there are any."""
+
+    pairing = None
 
 
 class Budget:
@@ -203,11 +205,16 @@ class Pairing:
 
 
 def abba(ours, theirs, pairs):
-    """Samples of two functions that each take one, in the order A B B A; a pair's two lie side by side."""
+    """Samples of two functions that each take one, in the order A B B A; a pair's two lie side by side. What fails has the
+    pairs before it as `pairing`."""
     pairing = Pairing()
     for i in range(pairs):
         first, second = (ours, theirs) if i % 2 == 0 else (theirs, ours)
-        a, b = first(), second()
+        try:
+            a, b = first(), second()
+        except Failed as error:
+            error.pairing = pairing
+            raise
         pairing.ours.add(a if i % 2 == 0 else b)
         pairing.theirs.add(b if i % 2 == 0 else a)
     return pairing

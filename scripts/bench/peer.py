@@ -82,8 +82,10 @@ class Peer:
     def profile(self, request):
         on_gpu = self.device.type == "cuda"
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+        x = self.pass_inputs(request)
+        self.wait()
         with torch.profiler.profile(activities=activities, acc_events=True) as profiler:
-            self.forward(request)
+            self.unet(x["sample"], x["timesteps"], x["prompt_embeds"], x["text_embeds"], x["time_ids"])
             self.wait()
         return kernels.found(profiler, on_gpu)
 

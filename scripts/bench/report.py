@@ -9,6 +9,7 @@ import os
 import statistics
 import sys
 import traceback
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 
 from pairs import SPREAD_LIMIT, Failed, Pairing, Samples
@@ -43,7 +44,7 @@ class Row:
         """Takes the samples, of `repeat` pieces of work each, unless the outputs differ or the machine was disturbed. `flop`
         is the operations of one piece."""
         self.pairs = len(pairing.ours.wall)
-        self.samples = asdict(pairing) | {"repeat": repeat}
+        self.keep(pairing, repeat)
         if self.state.startswith(REJECTED):
             return self
         reason = None if machine.is_dry else pairing.disturbance(machine.on_gpu, spread)
@@ -55,6 +56,11 @@ class Row:
         if flop:
             self.tflops = [flop / side[0] / 1e12 for side in (self.ours, self.theirs)]
         return self.judge()
+
+    def keep(self, pairing, repeat):
+        """The samples of a row that was given up, for the JSON."""
+        self.samples = asdict(pairing) | {"repeat": repeat}
+        return self
 
     def fill_alone(self, samples: Samples, repeat=1, flop=None):
         """Our own times where the peer has none to compare them with; the row stays given up."""
@@ -89,7 +95,9 @@ class Row:
         return difference <= bar
 
     def give_up(self, reason):
-        """libtorch's reasons have many lines, the table one."""
+        """libtorch's reasons have many lines, the table one. What was rejected before stays so."""
+        if self.state.startswith(REJECTED):
+            return self
         self.state = f"{NOT_MEASURED}: {' '.join(str(reason).split())[:REASON].replace('|', '/')}"
         return self
 
@@ -112,12 +120,16 @@ HEAD = ["work", "peer", "oneactor, s", "peer, s", "ratio", "target", "verdict", 
 
 class Report:
     """NAME.md and NAME.json in a folder, written anew with all that there is after every row, so that whatever ends the run
-    leaves what was measured. Beside rows it takes tables of their own: any dataclass with `markdown()`."""
+    leaves what was measured. Those of the run before stay as NAME-before.md and .json. Beside rows it takes tables of their own:
+    any dataclass with `markdown()`."""
 
     def __init__(self, folder, name, title, facts, is_dry=False):
         self.folder, self.name, self.title, self.facts, self.is_dry = folder, name, title, facts, is_dry
         self.rows, self.tables = [], []
         folder.mkdir(parents=True, exist_ok=True)
+        for suffix in (".md", ".json"):
+            with suppress(FileNotFoundError):
+                os.replace(folder / f"{name}{suffix}", folder / f"{name}-before{suffix}")
         self.write()
 
     def collect(self, found):
@@ -133,8 +145,8 @@ class Report:
 
     def add(self, one):
         one = one.without_figures() if self.is_dry else one
-        (self.rows if isinstance(one, Row) else self.tables).append(one)
         print(one.markdown(), file=sys.stderr, flush=True)
+        (self.rows if isinstance(one, Row) else self.tables).append(one)
         self.write()
 
     def markdown(self):

@@ -37,6 +37,8 @@ class Duel:
             row.fill(pairing, self.machine, repeat, flop)
         except Failed as error:
             row.give_up(error)
+            if error.pairing and error.pairing.ours.wall:
+                return row.keep(error.pairing, repeat)
             with suppress(Failed):
                 self.ours.ask(timed)
                 samples = Samples()

@@ -102,8 +102,8 @@ def read_weights(model):
 def gpu_bytes():
     """Memory in use on the first GPU, all processes: there should be no others."""
     line = first_line(["nvidia-smi", "--id=0", "--query-gpu=memory.used", "--format=csv,noheader,nounits"])
-    if line is None:
-        raise Failed("nvidia-smi does not answer")
+    if line is None or not line.isdecimal():
+        raise Failed(f"nvidia-smi does not tell the memory in use: {line}")
     return int(line) * 2**20
 
 

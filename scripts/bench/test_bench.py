@@ -116,7 +116,8 @@ class Sides(unittest.TestCase):
         self.assertTrue(side.failure)
 
     def test_a_side_that_hangs_is_ended(self):
-        side = self.side(Budget(answer=0.3))
+        side = self.side(Budget())
+        side.budget.answer = 0.3
         begin = time.monotonic()
         self.fails(side, "slow", "no answer within 0.3 s: slow")
         side.close()
@@ -131,17 +132,21 @@ class Sides(unittest.TestCase):
         self.fails(side, "slow", OUT_OF_TIME)
         self.fails(self.side(budget), "quick", OUT_OF_TIME)
 
-    def test_a_command_and_all_that_it_started_end_with_the_budget(self):
+    def test_a_command_ends_with_the_budget(self):
         with tempfile.TemporaryDirectory() as folder, mock.patch.object(Path, "exists", return_value=True):
             machine = Machine("cpu", "fp32", None, 1, folder)
         machine.budget = Budget(1)
         begin = time.monotonic()
         with self.assertRaisesRegex(Failed, OUT_OF_TIME):
             machine.run_once(["sleep", 60])
-        for command in (["sleep", 60], ["echo", "1/3"]):
-            with self.assertRaises(Failed):
-                until_step(2, command, machine, 3)
+        with self.assertRaisesRegex(Failed, OUT_OF_TIME):
+            until_step(2, ["sleep", 60], machine, 3)
         self.assertLess(time.monotonic() - begin, 20)
+
+    def test_a_terminal_that_ends_before_the_step_says_what_it_showed(self):
+        machine = SimpleNamespace(env={}, budget=Budget(20))
+        with self.assertRaisesRegex(Failed, "no step 2: 1/3"):
+            until_step(2, ["echo", "1/3"], machine, 3)
 
     def test_a_terminal_is_read_until_the_step(self):
         machine = SimpleNamespace(env={}, budget=Budget(20))
@@ -224,6 +229,27 @@ class Reports(unittest.TestCase):
         reasons = [f"not measured: {reason}" for reason in ("the side / has died", "KeyError: 'nothing'")]
         self.assertEqual([row.state for row in found.rows], ["measured", *reasons, "measured"])
 
+    def test_the_tables_of_the_run_before_are_kept(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for title in ("first", "second"):
+                Report(Path(folder), "toy", title, {})
+            titles = [(Path(folder) / name).read_text().splitlines()[0] for name in ("toy-before.md", "toy.md")]
+        self.assertEqual(titles, ["# first", "# second"])
+
+    def test_pairs_that_were_measured_before_a_failure_are_kept(self):
+        left = iter([(1.0, 1.0)] * 3)
+
+        def ask():
+            try:
+                return next(left)
+            except StopIteration:
+                raise Failed(OUT_OF_TIME) from None
+
+        with self.assertRaises(Failed) as failed:
+            abba(ask, ask, 4)
+        row = Row("work", "peer").give_up(failed.exception).keep(failed.exception.pairing, 1)
+        self.assertEqual((row.samples["ours"]["wall"], row.ratio), ([1.0], None))
+
     def test_a_rejected_row_keeps_its_samples(self):
         row = Row("work", "peer").fill(pairing([1.0, 2.0] * 4, [1.0] * 8), QUIET)
         _, written = self.report([lambda folder: [row]])
@@ -303,6 +329,10 @@ class Kernels(unittest.TestCase):
         table = kernels.Profile("kernels", {"norms": [1.0, 2], "attention": [3.0, 4]}).markdown()
         self.assertIn("| norms | 25.0% | 1.00 | 2 |", table)
         self.assertIn("| all | | 4.00 | |", table)
+
+    def test_a_profiler_that_saw_nothing_is_no_profile(self):
+        with self.assertRaisesRegex(RuntimeError, "no kernel"):
+            kernels.found(SimpleNamespace(key_averages=list), on_gpu=True)
 
 
 class Counts(unittest.TestCase):

@@ -239,9 +239,11 @@ impl Weights {
     fn uploaded(&self, key: &str) -> Option<Tensor> {
         let problems = self.problems.borrow();
         let fits = problems.missing.is_empty() && problems.misshapen.is_empty();
-        let all = || self.uploaded.get_or_init(|| self.upload());
-        let found = (self.goes_together && fits).then(all)?.get(key);
-        found.map(Tensor::shallow_clone)
+        let all = match self.uploaded.get() {
+            None if self.goes_together && fits => self.uploaded.get_or_init(|| self.upload()),
+            all => all?,
+        };
+        all.get(key).map(Tensor::shallow_clone)
     }
 
     /// All entries that can be weights, but for those left out, read in the order of their files. Of empty ones nothing
