@@ -28,6 +28,7 @@ use oneactor::device::{resolve_device, resolve_dtype};
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
 use oneactor::io::png::save_png;
 use oneactor::io::tensors::TensorFile;
+use oneactor::io::values::bytes;
 use oneactor::libtorch::{ask_for_huge_pages, prepare_allocator};
 use oneactor::models::cross_attention::AttentionRequest;
 use oneactor::models::unet_2d_condition::AddedConditions;
@@ -243,9 +244,7 @@ fn image(backbone: &Backbone, request: &Request) -> Result<()> {
     let picture = backbone.decode(&denoised.latents)?;
     if let Some(png) = &request.png {
         let pixels = (picture.get(0) * 255.0).round().to_kind(Kind::Uint8);
-        let pixels = pixels.permute([1, 2, 0]).contiguous(); // [H, W, 3]
-        let mut bytes = vec![0; pixels.numel()];
-        pixels.f_copy_data_u8(&mut bytes, pixels.numel())?;
+        let bytes = bytes(&pixels.permute([1, 2, 0]))?; // [H, W, 3]
         let rgb = RgbImage::from_raw(side as u32, side as u32, bytes).context("too few pixels")?;
         save_png(Path::new(png), &rgb, &[])?;
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use image::RgbImage;
 use serde_json::{Value, json};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use super::located::{LocatedModel, ResolvedDrawing};
 use crate::config::batch::Settings;
@@ -15,6 +15,7 @@ use crate::io::a1111::{self, Parameters};
 use crate::io::contact_sheet::{ContactSheet, Labels};
 use crate::io::lora;
 use crate::io::png::{open_png, save_png};
+use crate::io::values::bytes;
 use crate::schedulers::SchedulerKind;
 use crate::sdxl::ModelFacts;
 use crate::tokenizer::prompt_tokens::PromptOptions;
@@ -32,12 +33,8 @@ pub fn to_rgb(pictures: &Tensor, index: usize) -> Result<RgbImage> {
     let pixels = (pictures.get(index as i64) * 255.0)
         .round()
         .to_kind(Kind::Uint8)
-        .permute([1, 2, 0]) // [H, W, 3]
-        .contiguous()
-        .to_device(Device::Cpu);
-    let mut bytes = vec![0; pixels.numel()];
-    pixels.f_copy_data_u8(&mut bytes, pixels.numel())?;
-    let picture = RgbImage::from_raw(width as u32, height as u32, bytes);
+        .permute([1, 2, 0]); // [H, W, 3]
+    let picture = RgbImage::from_raw(width as u32, height as u32, bytes(&pixels)?);
     picture.ok_or_else(|| anyhow::anyhow!("found too few pixels for {width} x {height}"))
 }
 

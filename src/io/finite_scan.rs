@@ -143,6 +143,7 @@ pub(super) fn list(report: &mut String, kind: &str, problems: &[String]) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::values::bytes;
     use super::*;
     use tch::Tensor;
 
@@ -184,8 +185,7 @@ mod tests {
             ] {
                 // Among harmless values, so that one is enough and none is overlooked.
                 let stored = Tensor::from_slice(&[1.0, value, -2.0]).to_kind(file);
-                let mut bytes = vec![0; 3 * file.elt_size_in_bytes()];
-                stored.copy_data_u8(&mut bytes, 3);
+                let bytes = bytes(&stored).expect("numbers have bytes");
                 for kind in [Kind::Float, Kind::Half, Kind::BFloat16] {
                     let used = stored.to_kind(kind);
                     let expected = used.isfinite().all().int64_value(&[]) == 1;

@@ -21,6 +21,7 @@ use tch::{Kind, Tensor};
 use super::ldm_names::UnetNames;
 use super::model_layout::is_pickled;
 use super::tensors::TensorFile;
+use super::values::is_finite;
 use crate::error::{model, usage};
 use keys::{Layer, Metadata, Name, Role};
 
@@ -253,7 +254,7 @@ fn layers(
             problems.push(format!("{key}: the model has no {component}"));
             continue;
         }
-        if tensor.isfinite().all().int64_value(&[]) != 1 {
+        if !is_finite(tensor) {
             problems.push(format!("{key}: holds a value that is not finite"));
             continue;
         }

@@ -24,4 +24,5 @@ pub mod single_file;
 pub mod tensors;
 pub mod toy;
 mod upload;
+pub mod values;
 pub mod weights;

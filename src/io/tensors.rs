@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use tch::{Device, Kind, Tensor};
 
 use super::model_layout::refuse_pickled;
+use super::values::bytes;
 use crate::error::usage;
 
 /// Named tensors with text metadata, as one safetensors file holds them.
@@ -207,23 +208,21 @@ struct Raw {
 
 impl Raw {
     fn new(tensor: &Tensor) -> Result<Raw> {
-        let (dtype, width) = match tensor.kind() {
-            Kind::Float => (Dtype::F32, 4),
-            Kind::Half => (Dtype::F16, 2),
-            Kind::BFloat16 => (Dtype::BF16, 2),
-            Kind::Double => (Dtype::F64, 8),
-            Kind::Int64 => (Dtype::I64, 8),
-            Kind::Int => (Dtype::I32, 4),
-            Kind::Uint8 => (Dtype::U8, 1),
+        let dtype = match tensor.kind() {
+            Kind::Float => Dtype::F32,
+            Kind::Half => Dtype::F16,
+            Kind::BFloat16 => Dtype::BF16,
+            Kind::Double => Dtype::F64,
+            Kind::Int64 => Dtype::I64,
+            Kind::Int => Dtype::I32,
+            Kind::Uint8 => Dtype::U8,
             other => anyhow::bail!("tensors of kind {other:?} can not be saved"),
         };
-        let mut bytes = vec![0; tensor.numel() * width];
-        tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
         let shape = tensor.size().iter().map(|&n| n as usize).collect();
         Ok(Raw {
             dtype,
             shape,
-            bytes,
+            bytes: bytes(tensor)?,
         })
     }
 }

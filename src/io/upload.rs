@@ -171,16 +171,15 @@ impl Staging {
 
 #[cfg(test)]
 mod tests {
+    use super::super::values::bytes;
     use super::*;
 
     /// Sources of these numbers of f32 and their values.
     fn sources(sizes: &[i64]) -> (Vec<Source>, Vec<Tensor>) {
         let source = |(i, &n): (usize, &i64)| {
             let values = Tensor::arange(n, (Kind::Float, Device::Cpu)) + 1000.0 * i as f64;
-            let mut bytes = vec![0; 4 * n as usize];
-            values.copy_data_u8(&mut bytes, n as usize);
             let source = Source {
-                data: Vec::leak(bytes),
+                data: Vec::leak(bytes(&values).expect("numbers have bytes")),
                 shape: vec![n, 1],
                 kind: Kind::Float,
             };

@@ -7,7 +7,9 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tch::{Device, Tensor};
+use tch::Tensor;
+
+use crate::io::values::bytes;
 
 /// Tells one attention layer from all others, of whatever network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,10 +43,8 @@ impl KnownTokens {
     pub fn memory_of(self: &Rc<Self>, text: &Tensor, images: i64) -> TextMemory {
         let (rows, s, width) = text.size3().expect("a text has three axes");
         let tokens = text.contiguous().view([rows * s, width]);
-        let on_host = tokens.to_device(Device::Cpu);
-        let size = width as usize * on_host.kind().elt_size_in_bytes();
-        let mut bytes = vec![0; (rows * s) as usize * size];
-        on_host.copy_data_u8(&mut bytes, on_host.numel());
+        let size = width as usize * tokens.kind().elt_size_in_bytes();
+        let bytes = bytes(&tokens).expect("numbers have bytes");
 
         let mut known = self.places.borrow_mut();
         let mut new = Vec::new();

@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use tch::{Device, Kind, Tensor};
 
 use super::loss::row_errors;
+use crate::io::values::is_finite;
 use crate::sdxl::{Backbone, Conditioning};
 
 /// What the loss is multiplied by before it is differentiated, and its gradient divided by in f32. A
@@ -89,15 +90,4 @@ pub fn require_finite(errors: &Tensor, step: usize) -> Result<()> {
     bail!(
         "step {step}: the loss is not finite (NaN or infinite); try --dtype fp32 or a smaller learning rate"
     )
-}
-
-/// Whether every value is finite.
-pub fn is_finite(tensor: &Tensor) -> bool {
-    are_finite(std::slice::from_ref(tensor))
-}
-
-/// Whether every value of all is finite; a GPU is waited for once.
-pub fn are_finite(tensors: &[Tensor]) -> bool {
-    let finite: Vec<Tensor> = tensors.iter().map(|t| t.isfinite().all()).collect();
-    finite.is_empty() || Tensor::stack(&finite, 0).all().int64_value(&[]) == 1
 }

@@ -14,9 +14,9 @@ use super::actor::TargetImage;
 use super::adamw::AdamW;
 use super::base_set::BaseFacts;
 use super::convergence::{Convergence, VALIDATE_EVERY};
-use super::diffusion_rows::are_finite;
 use crate::error::usage;
 use crate::io::tensors::TensorFile;
+use crate::io::values::are_finite;
 
 /// Batches of the convergence criterion.
 const VALIDATION_BATCHES: i64 = 6;

@@ -9,7 +9,7 @@ use super::actor::Actor;
 use super::base_set::BaseSet;
 use super::base_word::BaseWordPrompt;
 use super::crop::CropBox;
-use super::diffusion_rows::{DiffusionRows, is_finite, loss_scale, parts, require_finite};
+use super::diffusion_rows::{DiffusionRows, loss_scale, parts, require_finite};
 use super::learner::{Course, Learner, Losses, Origin, Progress};
 use super::loss::{
     LossWeights, auxiliary_loss, average_loss, row_weights, target_loss, total_loss,
@@ -18,6 +18,7 @@ use super::projector::{Head, Projector, ProjectorConfig};
 use super::target::variants;
 use super::templates;
 use crate::error::usage;
+use crate::io::values::is_finite;
 use crate::libtorch::seeded;
 use crate::sdxl::Backbone;
 

@@ -10,6 +10,7 @@ use super::{Backbone, ModelFacts};
 use crate::error::model;
 use crate::io::finite_scan::{FiniteScan, Values};
 use crate::io::model_files::ModelFiles;
+use crate::io::values::bytes;
 use crate::io::weights::{WeightPath, Weights};
 use crate::models::autoencoder_kl::AutoencoderKl;
 use crate::models::clip_text_model::{ClipTextConfig, ClipTextModel};
@@ -203,9 +204,7 @@ fn fingerprint_of(files: &ModelFiles, config: &UNet2DConditionConfig) -> Result<
     let last = (&path / "conv_out").tensor_of_checkpoint("weight", &[config.out_channels, c, 3, 3]);
     let mut hasher = crc32fast::Hasher::new();
     for half in [first, last] {
-        let mut bytes = vec![0; half.numel() * 2];
-        half.contiguous().copy_data_u8(&mut bytes, half.numel());
-        hasher.update(&bytes);
+        hasher.update(&bytes(&half)?);
     }
     Ok(format!("{:08x}", hasher.finalize()))
 }

@@ -23,6 +23,7 @@ use tch::{Device, Kind, Tensor};
 use crate::io::finite_scan::FiniteScan;
 use crate::io::lora::LoraFacts;
 use crate::io::low_rank::LowRankSet;
+use crate::io::values::is_finite;
 use crate::libtorch;
 use crate::models::autoencoder_kl::{AutoencoderKl, AutoencoderKlConfig};
 use crate::models::clip_text_model::ClipTextModel;
@@ -420,7 +421,7 @@ impl Backbone {
 /// # Errors
 /// When any value is not finite.
 pub fn finite(tensor: &Tensor, stage: &str, way_out: &str) -> Result<()> {
-    if tensor.isfinite().all().int64_value(&[]) == 1 {
+    if is_finite(tensor) {
         return Ok(());
     }
     anyhow::bail!("{stage} hold a value that is not finite (NaN or infinite); {way_out}")

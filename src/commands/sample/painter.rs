@@ -25,6 +25,7 @@ use crate::error::usage;
 use crate::io::atomic::write_bytes_atomically;
 use crate::io::png::save_png;
 use crate::io::tensors::TensorFile;
+use crate::io::values::is_finite;
 use crate::oneactor::actor::Actor;
 use crate::oneactor::base_set::BaseFacts;
 use crate::oneactor::base_word::BaseWordPrompt;
@@ -299,7 +300,7 @@ pub(super) fn read_offsets(path: &Path) -> Result<Offsets> {
     let file = TensorFile::read(path)?;
     let offset = |name: &str| -> Result<Tensor> {
         let tensor = file.get(name, path)?.to_kind(Kind::Float);
-        let is_finite = tensor.isfinite().all().int64_value(&[]) == 1;
+        let is_finite = is_finite(&tensor);
         if tensor.dim() != 2 || !is_finite {
             return Err(usage(format!(
                 "{}: {name}: found shape {:?}{}, expected [W, D] with finite values",
