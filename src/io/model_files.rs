@@ -6,6 +6,7 @@
 
 mod needed;
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -48,6 +49,7 @@ pub struct ModelFiles {
     variant: Option<String>,
     source: Source,
     loras: Rc<LoraSet>,
+    notes: RefCell<Vec<String>>,
 }
 
 #[derive(Debug)]
@@ -117,6 +119,7 @@ impl ModelFiles {
             variant: options.variant.clone(),
             source,
             loras: Rc::default(),
+            notes: RefCell::default(),
         };
         files.check_variant_exists()?;
         Ok(files)
@@ -141,6 +144,19 @@ impl ModelFiles {
     /// The LoRAs that were added.
     pub fn loras(&self) -> &Rc<LoraSet> {
         &self.loras
+    }
+
+    /// Keeps what the user should know about these files, though it stops nothing. Each text is kept once.
+    pub fn note(&self, note: String) {
+        let mut notes = self.notes.borrow_mut();
+        if !notes.contains(&note) {
+            notes.push(note);
+        }
+    }
+
+    /// The notes that were made since they were last taken, for the caller to show.
+    pub fn take_notes(&self) -> Vec<String> {
+        self.notes.take()
     }
 
     /// The model as the user named it.

@@ -52,6 +52,7 @@ pub(super) fn measure(session: &Session, evaluation: &Evaluation) -> Result<Vec<
                 distances::measure(session, evaluation, &lpips, &wanted)?
             }
         };
+        session.tell_notes(files);
         found.extend(wanted.iter().map(|wanted| wanted.name()).zip(values));
     }
     let column = |wanted: Wanted| {
