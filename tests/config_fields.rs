@@ -18,6 +18,8 @@ use oneactor::models::unet_2d_condition::{self, UNet2DConditionConfig};
 use oneactor::models::vit::{self, VitConfig, VitKind};
 use oneactor::schedulers::fields::OTHERS;
 use oneactor::schedulers::{SchedulerFile, SchedulerKind, new_scheduler};
+use oneactor::sdxl::Pipeline;
+use oneactor::sdxl::model_index::{ModelIndex, STABLE_DIFFUSION, STABLE_DIFFUSION_XL};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use tch::{Device, Kind, Tensor};
@@ -106,6 +108,14 @@ fn cases() -> Vec<Case> {
         part(&sam::PROMPT_ENCODER, "prompt_encoder_config"),
         part(&sam::MASK_DECODER, "mask_decoder_config"),
     ];
+    for (class, pipeline) in [
+        (&STABLE_DIFFUSION_XL, Pipeline::StableDiffusionXl),
+        (&STABLE_DIFFUSION, Pipeline::StableDiffusion),
+    ] {
+        cases.push(case(class, Value::Null, move |file| {
+            ModelIndex::read(file, pipeline)
+        }));
+    }
     for (class, kind) in [(&vit::VIT, VitKind::Vit), (&vit::DINOV2, VitKind::Dinov2)] {
         let base = serde_json::json!({"model_type": kind.name()});
         cases.push(case(class, base, move |file| VitConfig::read(file, kind)));

@@ -189,6 +189,23 @@ fn a_vae_whose_latents_have_mean_and_deviation_gives_the_picture_of_diffusers() 
     report.finish();
 }
 
+/// What `model_index.json` and the component's own file name.
+#[derive(Deserialize)]
+struct Classes {
+    own: String,
+    drawn_with: String,
+}
+
+#[test]
+fn a_class_in_the_index_counts_before_that_of_the_file() {
+    let classes: Classes = json("narrow/expected/index.json");
+    let fields = serde_json::json!({"scheduler": ["diffusers", "DDIMScheduler"]});
+    let backbone = changed("narrow", "index-scheduler", "model_index.json", &fields);
+    let kind = backbone.scheduler_file.own_kind().expect("a known class");
+    assert_eq!(kind.class().name, classes.drawn_with);
+    assert_ne!(classes.own, classes.drawn_with);
+}
+
 #[test]
 fn a_batch_gives_what_its_images_give_alone() {
     let backbone = backbone("narrow");

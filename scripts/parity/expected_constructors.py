@@ -14,6 +14,7 @@ import transformers
 CLASSES = [
     *(getattr(diffusers, name) for name in (
         "UNet2DConditionModel", "ControlNetModel", "AutoencoderKL",
+        "StableDiffusionXLPipeline", "StableDiffusionPipeline",
         "EulerDiscreteScheduler", "DPMSolverMultistepScheduler", "DDIMScheduler", "PNDMScheduler",
     )),
     *(getattr(transformers, name) for name in (
@@ -27,7 +28,8 @@ def parameters(cls):
     """Name and default of each parameter of a constructor."""
     listed = inspect.signature(cls.__init__).parameters.values()
     named = (p for p in listed if p.name != "self" and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
-    return {p.name: "-Infinity" if p.default == -math.inf else p.default for p in named}
+    written = {-math.inf: "-Infinity", inspect.Parameter.empty: None}
+    return {p.name: written.get(p.default, p.default) if isinstance(p.default, (float, type)) else p.default for p in named}
 
 
 def samplers():

@@ -4,12 +4,16 @@
 drawn, before the scheduler's factor), `i.latents` (`output_type="latent"`), `i.image` (uint8 [H, W, 3]),
 `i.encoder_features` (h of the conditional row at the last step), `i.prompt_embeds` and `i.negative_prompt_embeds`, and for SDXL
 `i.pooled_prompt_embeds` and `i.negative_pooled_prompt_embeds`. For SDXL `vae_statistics.image` is run 0 again, with
-`VAE_STATISTICS` in the VAE's config.
+`VAE_STATISTICS` in the VAE's config, and `index.json` tells which sampler counts where two files name one.
 """
 
 import json
+import shutil
+import tempfile
+from pathlib import Path
 
 import torch
+from diffusers import DiffusionPipeline
 from expected_models import save
 from expected_schedulers import KINDS
 
@@ -42,6 +46,16 @@ def with_statistics(pipe, run):
     ).images[0]
     pipe.vae.register_to_config(**{name: own[name] for name in VAE_STATISTICS})
     return pixels_of(image)
+
+
+def index_counts(folder):
+    """The sampler's class of a checkpoint whose `model_index.json` names another one than the sampler's own file."""
+    with tempfile.TemporaryDirectory() as copy:
+        shutil.copytree(folder, copy, dirs_exist_ok=True)
+        index = Path(copy, "model_index.json")
+        index.write_text(json.dumps({**json.loads(index.read_text()), "scheduler": ["diffusers", "DDIMScheduler"]}))
+        pipe = DiffusionPipeline.from_pretrained(copy, low_cpu_mem_usage=False)
+        return {"own": json.loads(Path(copy, "scheduler/scheduler_config.json").read_text())["_class_name"], "drawn_with": type(pipe.scheduler).__name__}
 
 
 def pixels_of(image):
@@ -84,5 +98,6 @@ def write(pipe, shape, folder):
     tensors = {f"{i}.{name}": value for i, run in enumerate(listed) for name, value in draw(pipe, run).items()}
     if hasattr(pipe, "text_encoder_2"):
         tensors["vae_statistics.image"] = with_statistics(pipe, listed[0])
+        (folder / "index.json").write_text(json.dumps(index_counts(folder.parent)))
     (folder / "pipeline.json").write_text(json.dumps(listed, indent=1))
     save(folder / "pipeline.safetensors", tensors)

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use serde::Deserialize;
+use serde_json::Value;
 use tch::Tensor;
 
 use super::clip_text_model::{ClipTextConfig, ClipTextModel};
@@ -26,8 +27,6 @@ pub struct ClipConfig {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Fields {
-    #[serde(default)]
-    architectures: Vec<String>,
     #[serde(default = "projection_dim")]
     projection_dim: i64,
 }
@@ -41,7 +40,6 @@ pub const CLASS: Class = Class {
     name: "CLIPConfig",
     fields: &[
         &[
-            ("architectures", Read),
             ("projection_dim", Read),
             ("text_config", Harmless("read by itself")),
             ("vision_config", Harmless("read by itself")),
@@ -65,10 +63,11 @@ impl ClipConfig {
     /// # Errors
     /// When it is of another class, or a field has a value that is not computed here.
     pub fn read(file: &ConfigFile) -> Result<Self> {
-        let fields: Fields = file.read(&CLASS)?;
-        if !fields.architectures.iter().any(|name| name == "CLIPModel") {
+        let classes = file.get("architectures").and_then(Value::as_array);
+        if !classes.is_some_and(|classes| classes.contains(&"CLIPModel".into())) {
             return Err(file.wrong("architectures", "CLIPModel"));
         }
+        let fields: Fields = file.read(&CLASS)?;
         let projection_dim = fields.projection_dim;
         Ok(ClipConfig {
             text: ClipTextConfig::read_half(&half(file, "text_config")?, projection_dim)?,

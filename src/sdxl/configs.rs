@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 
+use super::model_index::ModelIndex;
 use super::pipeline::Pipeline;
 use super::prompt::Tokenizers;
 use crate::error::model;
@@ -15,6 +16,8 @@ use crate::schedulers::SchedulerFile;
 pub struct ModelConfigs {
     /// Its architecture.
     pub pipeline: Pipeline,
+    /// What the pipeline is told.
+    pub index: ModelIndex,
     /// The checkpoint's schedule.
     pub scheduler_file: SchedulerFile,
     /// Its tokenizers.
@@ -35,11 +38,16 @@ impl ModelConfigs {
     pub fn read(files: &ModelFiles, vae: Option<&ModelFiles>) -> Result<Self> {
         let vae_files = vae.unwrap_or(files);
         let pipeline = Pipeline::of(files)?;
+        let text = pipeline.text_encoders().iter();
+        let text = text
+            .map(|component| pipeline.text_config(files, component))
+            .collect::<Result<_>>();
         let configs = ModelConfigs {
             pipeline,
+            index: ModelIndex::read(&files.config("model_index.json")?, pipeline)?,
             scheduler_file: pipeline.scheduler_file(files)?,
             tokenizers: Tokenizers::load(files, pipeline)?,
-            text: text(files, pipeline)?,
+            text: text?,
             unet: pipeline.unet_config(files)?,
             vae: pipeline.vae_config(vae_files)?,
         };
@@ -76,14 +84,6 @@ impl ModelConfigs {
             "the width of a pooled prompt",
         )
     }
-}
-
-fn text(files: &ModelFiles, pipeline: Pipeline) -> Result<Vec<ClipTextConfig>> {
-    let read = |component: &&str| {
-        let file = files.config(&format!("{component}/config.json"))?;
-        ClipTextConfig::read(&file).with_context(|| files.name().to_owned())
-    };
-    pipeline.text_encoders().iter().map(read).collect()
 }
 
 /// Refuses components that do not fit together.

@@ -1,7 +1,6 @@
 //! Loading a backbone: its files, one component after the other, to networks on a device.
 
 use anyhow::Result;
-use serde_json::Value;
 use tch::{Device, Kind};
 
 use super::configs::ModelConfigs;
@@ -74,6 +73,7 @@ impl Backbone {
         let vae_files = options.vae.unwrap_or(files);
         let ModelConfigs {
             pipeline,
+            index,
             scheduler_file,
             tokenizers,
             text,
@@ -135,19 +135,12 @@ impl Backbone {
             vae_config,
             vae_kind,
             cpu_offload: memory.cpu_offload,
-            force_zeros_for_empty_prompt: force_zeros_for_empty_prompt(files, pipeline)?,
+            force_zeros_for_empty_prompt: index.force_zeros_for_empty_prompt,
             device: options.device,
             kind: options.kind,
             scan: FiniteScan::start(values),
         })
     }
-}
-
-/// Whether no negative prompt means zeros. SD encodes the empty text, and has no such field.
-fn force_zeros_for_empty_prompt(files: &ModelFiles, pipeline: Pipeline) -> Result<bool> {
-    let index = files.config("model_index.json")?;
-    let is_off = index.get("force_zeros_for_empty_prompt") == Some(&Value::Bool(false));
-    Ok(pipeline == Pipeline::StableDiffusionXl && !is_off)
 }
 
 /// In fp16 whatever the precision is, so that a model has one fingerprint.

@@ -9,6 +9,7 @@ pub mod files;
 pub mod latent_colours;
 pub mod load;
 pub mod memory;
+pub mod model_index;
 mod network;
 pub mod pipeline;
 pub mod prompt;

@@ -5,9 +5,11 @@
 use anyhow::{Context, Result};
 use tch::Kind;
 
+use super::model_index::{network, part};
 use crate::error::model;
 use crate::io::model_files::ModelFiles;
 use crate::models::autoencoder_kl::AutoencoderKlConfig;
+use crate::models::clip_text_model::ClipTextConfig;
 use crate::models::unet_2d_condition::UNet2DConditionConfig;
 use crate::schedulers::SchedulerFile;
 
@@ -67,7 +69,7 @@ impl Pipeline {
     /// When it is missing or damaged, or does not describe a U-Net of this pipeline.
     pub fn unet_config(self, files: &ModelFiles) -> Result<UNet2DConditionConfig> {
         let named = || files.name().to_owned();
-        let config = files.config("unet/config.json")?;
+        let config = network(files, "unet")?;
         let config = UNet2DConditionConfig::read(&config).with_context(named)?;
         if config.in_channels != config.out_channels {
             return Err(model(format!(
@@ -97,7 +99,8 @@ impl Pipeline {
     /// When the file is missing, damaged, or describes a forward process that is not computed here.
     pub fn scheduler_file(self, files: &ModelFiles) -> Result<SchedulerFile> {
         let named = || files.name().to_owned();
-        let file = SchedulerFile::new(files.config("scheduler/scheduler_config.json")?);
+        let path = "scheduler/scheduler_config.json";
+        let file = SchedulerFile::new(part(files, "scheduler", path, "_class_name")?);
         let file = match self {
             Pipeline::StableDiffusion => file.corrected(),
             Pipeline::StableDiffusionXl => file,
@@ -106,16 +109,25 @@ impl Pipeline {
         Ok(file)
     }
 
+    /// The checked config of a text encoder.
+    ///
+    /// # Errors
+    /// When it is missing or damaged, or describes what is not computed here.
+    pub fn text_config(self, files: &ModelFiles, name: &str) -> Result<ClipTextConfig> {
+        let file = part(files, name, &format!("{name}/config.json"), "architectures")?;
+        ClipTextConfig::read(&file).with_context(|| files.name().to_owned())
+    }
+
     /// The checked config of the VAE among these files, which may be another model's.
     ///
     /// # Errors
     /// When it is missing or damaged, or describes what is not computed here.
     pub fn vae_config(self, files: &ModelFiles) -> Result<AutoencoderKlConfig> {
         let named = || files.name().to_owned();
-        let file = files.config(&match vae_folder(files)? {
-            "" => "config.json".to_owned(),
-            folder => format!("{folder}/config.json"),
-        })?;
+        let file = match vae_folder(files)? {
+            "" => files.config("config.json")?,
+            folder => network(files, folder)?,
+        };
         let config = AutoencoderKlConfig::read(&file).with_context(named)?;
         if self == Pipeline::StableDiffusion && config.has_latent_statistics() {
             // diffusers' pipeline of SD passes the fields over in silence.

@@ -10,10 +10,13 @@ use crate::{copy, folder, oneactor, pixels};
 /// The toy as a folder `m`, with fields of one of its files changed; `null` takes a field out.
 fn toy_with(folder: &Path, file: &str, fields: &Value) {
     let toy = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/io/toy");
-    let model = folder.join("m");
-    let _ = fs::remove_dir_all(&model);
-    copy(&toy, &model);
-    let path = model.join(file);
+    let _ = fs::remove_dir_all(folder.join("m"));
+    copy(&toy, &folder.join("m"));
+    change(folder, file, fields);
+}
+
+fn change(folder: &Path, file: &str, fields: &Value) {
+    let path = folder.join("m").join(file);
     let mut config: Value = crate::json(&path);
     let config = config.as_object_mut().expect("an object");
     for (key, value) in fields.as_object().expect("an object") {
@@ -42,6 +45,11 @@ fn a_sampler_that_is_chosen_draws_with_a_folder_of_any_class() {
         "DEISMultistepScheduler",
     ] {
         toy_with(&folder, SCHEDULER, &json!({"_class_name": class}));
+        change(
+            &folder,
+            "model_index.json",
+            &json!({"scheduler": ["diffusers", class]}),
+        );
         oneactor(&folder, &format!("{DRAW} -o {class}"))
             .exits_with(3)
             .says(&format!("_class_name: found \"{class}\""))
@@ -58,6 +66,8 @@ fn a_field_of_a_sampler_that_is_not_computed_is_refused_and_others_can_draw() {
     for field in ["use_lu_lambdas", "use_flow_sigmas"] {
         let fields = json!({"_class_name": "DPMSolverMultistepScheduler", field: true});
         toy_with(&folder, SCHEDULER, &fields);
+        let class = json!(["diffusers", "DPMSolverMultistepScheduler"]);
+        change(&folder, "model_index.json", &json!({"scheduler": class}));
         oneactor(&folder, &format!("{DRAW} -o out --dry-run"))
             .exits_with(3)
             .says(&format!("{field}: found true, expected false"))
@@ -99,18 +109,11 @@ fn fields_of_networks_that_are_not_computed_are_refused_by_name_before_anything_
         (unet, "time_embedding_dim", json!(64)),
         (unet, "resnet_skip_time_act", json!(true)),
         (unet, "class_embeddings_concat", json!(true)),
-        (unet, "_class_name", json!("UNet3DConditionModel")),
         ("vae/config.json", "shift_factor", json!(0.1)),
         (
             "vae/config.json",
             "latents_mean",
             json!([0.0, 0.0, 0.0, 0.0]),
-        ),
-        ("vae/config.json", "_class_name", json!("AutoencoderTiny")),
-        (
-            "text_encoder/config.json",
-            "architectures",
-            json!(["T5EncoderModel"]),
         ),
     ] {
         toy_with(&folder, file, &json!({field: value}));
@@ -125,6 +128,21 @@ fn fields_of_networks_that_are_not_computed_are_refused_by_name_before_anything_
             .says(message)
             .says(file);
     }
+    for (component, class) in [
+        ("unet", "UNet3DConditionModel"),
+        ("vae", "AutoencoderTiny"),
+        ("text_encoder", "T5EncoderModel"),
+    ] {
+        toy_with(
+            &folder,
+            "model_index.json",
+            &json!({component: ["a library", class]}),
+        );
+        oneactor(&folder, &format!("{DRAW} -o out --dry-run"))
+            .exits_with(3)
+            .says(component)
+            .says(class);
+    }
     // No middle block, which absence does not mean.
     toy_with(&folder, unet, &json!({}));
     let path = folder.join("m").join(unet);
@@ -134,6 +152,17 @@ fn fields_of_networks_that_are_not_computed_are_refused_by_name_before_anything_
     oneactor(&folder, &format!("{DRAW} -o out --dry-run"))
         .exits_with(3)
         .says("mid_block_type: found null");
+}
+
+#[test]
+fn where_two_files_name_a_class_the_index_counts_and_a_note_says_so() {
+    let folder = folder("config-two-classes");
+    toy_with(&folder, SCHEDULER, &json!({"_class_name": "DDIMScheduler"}));
+    oneactor(&folder, &format!("{DRAW} -o out"))
+        .exits_with(0)
+        .says("DDIMScheduler is written here, but EulerDiscreteScheduler in model_index.json, which counts");
+    let manifest = crate::text(&folder.join("out/manifest.jsonl"));
+    assert!(manifest.contains("\"scheduler\":\"euler\""), "{manifest}");
 }
 
 #[test]

@@ -143,7 +143,7 @@ fn other_models_are_refused_with_what_was_found_and_expected() {
             "skip_prk_steps: found false",
         ),
         (
-            (scheduler, "PNDMScheduler", "HeunDiscreteScheduler"),
+            (index, "PNDMScheduler", "HeunDiscreteScheduler"),
             "found \"HeunDiscreteScheduler\"",
         ),
     ] {
