@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use oneactor::io::png::{read_png_text, save_png};
 use serde_json::{Value, json};
 
 use crate::{copy, folder, oneactor, pixels};
@@ -152,6 +153,49 @@ fn fields_of_networks_that_are_not_computed_are_refused_by_name_before_anything_
     oneactor(&folder, &format!("{DRAW} -o out --dry-run"))
         .exits_with(3)
         .says("mid_block_type: found null");
+}
+
+#[test]
+fn a_picture_that_an_older_version_drew_otherwise_is_told() {
+    let folder = folder("config-older-version");
+    let statistics = json!({
+        "latents_mean": [0.1, 0.0, 0.0, 0.0], "latents_std": [1.0, 1.0, 1.0, 1.0],
+    });
+    let note = "by oneactor 0.1.0, which did not read latents_mean and latents_std";
+    for (fields, notes) in [(statistics, 1), (json!({}), 0)] {
+        let _ = fs::remove_dir_all(folder.join("out"));
+        toy_with(&folder, "vae/config.json", &fields);
+        oneactor(&folder, &format!("{DRAW} -o out --num-images 2")).exits_with(0);
+        for name in ["0000-0.png", "0001-1.png"] {
+            older(&folder.join("out").join(name));
+        }
+        let rerun = format!("{DRAW} -o out --num-images 2");
+        for line in [
+            &rerun[..],
+            "sample --from out/0000-0.png -o again --overwrite",
+        ] {
+            let run = oneactor(&folder, line).exits_with(0);
+            assert_eq!(run.stderr.matches(note).count(), notes, "{}", run.stderr);
+        }
+    }
+}
+
+/// Makes a picture say that the version before drew it.
+fn older(path: &Path) {
+    let texts = read_png_text(path).expect("it has its metadata");
+    let texts: Vec<(&str, String)> = texts
+        .iter()
+        .map(|(keyword, text)| {
+            let version = format!("\"version\":\"{}\"", env!("CARGO_PKG_VERSION"));
+            (
+                &keyword[..],
+                text.replace(&version, "\"version\":\"0.1.0\""),
+            )
+        })
+        .collect();
+    let picture = image::open(path).expect("it is a picture").into_rgb8();
+    let texts: Vec<(&str, &str)> = texts.iter().map(|(key, text)| (*key, &text[..])).collect();
+    save_png(path, &picture, &texts).expect("the folder is ours");
 }
 
 #[test]
