@@ -127,7 +127,7 @@ impl Reporter {
         };
         task.done += 1;
         if let Some(bar) = &task.bar {
-            bar.set_message(message.to_owned());
+            bar.set_message(behind(message));
             bar.inc(1);
         } else if self.mode == Mode::Lines && task.told.elapsed() > TELL_EVERY {
             task.told = Instant::now();
@@ -176,14 +176,19 @@ impl Task {
         let each = self.started.elapsed().as_secs_f64() / self.done.max(1) as f64;
         let left = shown_seconds(each * self.steps.saturating_sub(self.done) as f64);
         let about = about(self.is_limit);
-        let mut line = format!(
-            "{}: {} of {}, {about} {left} left",
+        let message = behind(message);
+        format!(
+            "{}: {} of {}, {about} {left} left{message}",
             self.name, self.done, self.steps
-        );
-        if !message.is_empty() {
-            line += &format!(", {message}");
-        }
-        line
+        )
+    }
+}
+
+/// A message as it stands behind something else.
+fn behind(message: &str) -> String {
+    match message.is_empty() {
+        true => String::new(),
+        false => format!(", {message}"),
     }
 }
 
@@ -207,9 +212,7 @@ fn shown_seconds(seconds: f64) -> String {
 fn bar(name: &str, steps: u64, is_limit: bool) -> ProgressBar {
     let bar = ProgressBar::new(steps);
     let about = about(is_limit);
-    let template = format!(
-        "{{prefix}} {{wide_bar}} {{pos}}/{{len}} {{elapsed}}, {about} {{eta}} left {{msg}}"
-    );
+    let template = format!("{{prefix}} {{wide_bar}} {{pos}}/{{len}}, {about} {{eta}} left{{msg}}");
     if let Ok(style) = ProgressStyle::with_template(&template) {
         bar.set_style(style);
     }
@@ -236,9 +239,8 @@ mod tests {
                 .expect("the clock is older"),
             told: Instant::now(),
         };
-        let line = task.line("validation loss 0.0412, 0.0610 untrained");
-        let expected =
-            "tuning: 100 of 1000, at most 6 min left, validation loss 0.0412, 0.0610 untrained";
+        let line = task.line("validation loss 0.0610 → 0.0412");
+        let expected = "tuning: 100 of 1000, at most 6 min left, validation loss 0.0610 → 0.0412";
         assert_eq!(line, expected);
         (task.done, task.is_limit) = (800, false);
         assert_eq!(task.line(""), "tuning: 800 of 1000, about 10 s left");

@@ -34,7 +34,7 @@ pub(super) fn learn(
         writeln!(log, "{row}").with_context(|| format!("writing {}", layout.log().display()))?;
         // The loss of a single step jumps, for each draws its own noise.
         let best = learner.convergence().best;
-        let message = format!("validation loss {best:.4}, {untrained:.4} untrained");
+        let message = format!("validation loss {untrained:.4} → {best:.4}");
         session.reporter.advance(&message);
         let stopped = session.signals.check();
         let is_due = report.step.is_multiple_of(CHECKPOINT_EVERY) || learner.is_done();
