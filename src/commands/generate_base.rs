@@ -182,6 +182,8 @@ pub(super) fn prepare(session: &Session, mut job: GenerateBaseJob) -> Result<Bas
     let pair = prompt_pair(&job.drawing, &model.tokenizers, &job.prompt, words)?;
     model.check_prompt(&pair.prompt, words, &session.reporter)?;
     model.check_prompt(&pair.negative, &[], &session.reporter)?;
+    model.check_words(&pair.prompt, &[], &session.reporter);
+    model.check_words(&pair.negative, &[], &session.reporter);
     let drawing = model.resolve(&job.drawing)?;
     model.check_tiles(drawing.width, drawing.height, &session.reporter);
     let control = job.control.as_ref();

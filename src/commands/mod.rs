@@ -27,6 +27,7 @@ mod sample;
 mod session;
 mod story;
 mod sweep;
+mod toy_words;
 mod tune;
 
 use std::any::Any;

@@ -93,6 +93,11 @@ impl Session {
         })
     }
 
+    /// The subcommand.
+    pub fn command(&self) -> &'static str {
+        self.command
+    }
+
     /// Which part of the work this process does.
     pub fn shard(&self) -> Shard {
         self.shard

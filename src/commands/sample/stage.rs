@@ -66,8 +66,10 @@ impl Stage {
             let is_guided = !job.guidance.no_actor;
             let pair = scene.prompt_pair(&job.drawing, &model.tokenizers, is_guided)?;
             model.check_prompt(&pair.prompt, scene.guided_words(), &session.reporter)?;
+            model.check_words(&pair.prompt, scene.guided_words(), &session.reporter);
             if index == 0 {
                 model.check_prompt(&pair.negative, &[], &session.reporter)?;
+                model.check_words(&pair.negative, &[], &session.reporter);
             }
         }
         if let (Method::Consistory, Some(prompt)) = (job.method, cast.base_prompt()) {
