@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use tch::{Device, Kind};
 
-use super::network::Network;
+use super::network::{Network, Placement};
 use super::pipeline::{Pipeline, vae_config, vae_folder};
 use super::prompt::Tokenizers;
 use super::{Backbone, ModelFacts};
@@ -44,7 +44,7 @@ pub struct MemoryOptions {
 fn text_encoders(
     files: &ModelFiles,
     (pipeline, tokenizers): (Pipeline, &Tokenizers),
-    placement: (Device, Kind),
+    placement: Placement,
     values: &mut Vec<Values>,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Vec<(Network<ClipTextModel>, ClipTextConfig)>> {
@@ -110,6 +110,28 @@ impl Backbone {
         options: &LoadOptions,
         progress: &mut dyn FnMut(&str),
     ) -> Result<Backbone> {
+        Backbone::open(files, options, false, progress)
+    }
+
+    /// Compares the headers of a model's files with its configs and reads no weights. What the user should know of them
+    /// is noted as it is by [`Backbone::load`].
+    ///
+    /// # Errors
+    /// When a file is missing or does not fit; the message names file and tensor.
+    pub fn check(files: &ModelFiles, options: &LoadOptions) -> Result<()> {
+        let on_the_cpu = LoadOptions {
+            device: Device::Cpu,
+            ..*options
+        };
+        Backbone::open(files, &on_the_cpu, true, &mut |_| ()).map(drop)
+    }
+
+    fn open(
+        files: &ModelFiles,
+        options: &LoadOptions,
+        only_names: bool,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<Backbone> {
         let memory = options.memory;
         let pipeline = Pipeline::of(files)?;
         let scheduler_config = pipeline.scheduler_config(files)?;
@@ -123,7 +145,11 @@ impl Backbone {
             unet_config.in_channels,
             "the U-Net's in_channels",
         )?;
-        let placement = (options.device, options.kind);
+        let placement = Placement {
+            device: options.device,
+            kind: options.kind,
+            only_names,
+        };
 
         let mut values = Vec::new();
         let readers = (pipeline, &tokenizers);
@@ -144,11 +170,16 @@ impl Backbone {
             unet.release();
         }
         let fingerprint = fingerprint_of(files, &unet_config)?;
-        files.loras().finish()?;
+        if !only_names {
+            files.loras().finish()?;
+        }
 
         progress("vae");
         let vae_kind = pipeline.vae_kind(&vae_config, options.kind);
-        let placement = (options.device, vae_kind);
+        let placement = Placement {
+            kind: vae_kind,
+            ..placement
+        };
         let folder = vae_folder(vae_files)?;
         let config = vae_config.clone();
         let vae = Network::load(vae_files, folder, placement, &mut values, move |path| {
