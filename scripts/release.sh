@@ -102,6 +102,7 @@ fi
 say "licences"
 cp LICENSE "$stage/LICENSE"
 python3 scripts/release/crate_licences.py >"$stage/licences/rust-crates.txt"
+cp src/io/clip/LICENSE "$stage/licences/clip-vocabulary.txt"
 if [ $with_libtorch = yes ]; then
   if [ -n "$licences" ]; then
     cp -r "$licences" "$stage/licences/libtorch"

@@ -51,6 +51,8 @@ def build(out):
     import expected_schedulers
     import expected_shortcuts
     import expected_tokenizer
+    import expected_vocabulary
+    import leftovers
     import loras
     import shapes
     import single_files
@@ -89,11 +91,14 @@ def build(out):
         tokenizers += [(f"{name}_{part}", folder / part) for part in ("tokenizer", "tokenizer_2")[: len(shape["pads"])]]
         print(f"{name}: {time.time() - began:.0f} s", file=sys.stderr)
     single_files.write(out / "single")
+    leftovers.write(out / "leftovers", out / "single")
     loras.write(out / "lora", out / "narrow")
     print(f"single files and LoRAs: {time.time() - began:.0f} s", file=sys.stderr)
     expected_control.write_pictures(out / "control_pictures")
     expected_evaluate.write(out / "evaluate")
     expected_sam.write(out / "sam")
+    expected_vocabulary.write(out / "clip")
+    tokenizers += [(f"clip_{part}", out / "clip" / part) for part in ("tokenizer", "tokenizer_2")]
     for name, folder in tokenizers:
         differing = expected_tokenizer.write(folder, out / "tokenizers" / f"{name}.json", texts)
         print(f"{name}: the slow algorithm differs on {len(differing)} of {len(texts)} prompts", file=sys.stderr)

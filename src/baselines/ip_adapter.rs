@@ -70,7 +70,9 @@ impl IpAdapter {
         let projection = ImageProjection::new(&(&root / "image_proj"), width, dim);
         let layers = config.cross_attention_layers()?;
         let attention = Rc::new(ImageAttention::new(&(&root / "ip_adapter"), &layers, dim));
-        FiniteScan::start(weights.finish()?).wait()?;
+        let read = weights.finish()?;
+        FiniteScan::start(read.values).wait()?;
+        files.note_unused_of(&name, &read.unused);
 
         let prompt = |image_embeds: &Tensor| ImagePrompt {
             tokens: no_grad(|| projection.forward(image_embeds)), // [1, 4, D]

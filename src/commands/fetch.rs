@@ -179,11 +179,7 @@ fn tell_of_local(session: &Session, files: &ModelFiles) {
     session.reporter.note(&match name {
         TOY => format!("{name} is inside this program: there is nothing to fetch"),
         _ if files.single_file().is_some() => {
-            let vocabulary = match files.vocabulary_repository() {
-                Some(repository) => format!("CLIP's vocabulary is taken from {repository}"),
-                None => "CLIP's vocabulary lies beside it: there is nothing to fetch".to_owned(),
-            };
-            format!("{name} is a file on this machine, and {vocabulary}")
+            format!("{name} is a file on this machine: there is nothing to fetch")
         }
         _ => format!("{name} is a folder on this machine: there is nothing to fetch"),
     });

@@ -19,10 +19,10 @@ use crate::models::unet_2d_condition::UNet2DConditionConfig;
 use crate::oneactor::base_set::BaseFacts;
 use crate::progress::Reporter;
 use crate::schedulers::{SchedulerFile, SchedulerKind, new_scheduler};
-use crate::sdxl::Pipeline;
 use crate::sdxl::configs::ModelConfigs;
 use crate::sdxl::control::ModelSide;
 use crate::sdxl::prompt::Tokenizers;
+use crate::sdxl::{LoadOptions, MemoryOptions, Pipeline};
 use crate::tokenizer::prompt_tokens::PromptTokens;
 
 /// Subjects in one picture up to which the paper's method holds (App. D).
@@ -111,6 +111,19 @@ impl LocatedModel {
             files,
             vae,
         })
+    }
+
+    /// Where its networks go, and how.
+    pub fn load_options(&self) -> LoadOptions<'_> {
+        LoadOptions {
+            device: self.device,
+            kind: self.kind,
+            vae: self.vae.as_ref(),
+            memory: MemoryOptions {
+                vae_tile_size: self.vae_tile_size,
+                cpu_offload: self.job.cpu_offload,
+            },
+        }
     }
 
     /// What tells it from others: models with the same key are loaded once.

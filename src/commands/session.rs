@@ -18,8 +18,8 @@ use crate::error::usage;
 use crate::io::model_files::ModelFiles;
 use crate::libtorch::{self, Attention};
 use crate::progress::Reporter;
+use crate::sdxl::Backbone;
 use crate::sdxl::control::ControlNet;
-use crate::sdxl::{Backbone, LoadOptions, MemoryOptions};
 use crate::signals::Signals;
 
 /// What all jobs of a run share.
@@ -150,8 +150,7 @@ impl Session {
             return Ok(Rc::clone(found));
         }
         let found = Rc::new(LocatedModel::locate(model, self.reporter.is_quiet())?);
-        self.tell_notes(&found.files);
-        found.vae.iter().for_each(|vae| self.tell_notes(vae));
+        self.tell_notes_of(&found);
         self.located
             .borrow_mut()
             .push((model.clone(), Rc::clone(&found)));
@@ -175,15 +174,7 @@ impl Session {
             .iter_mut()
             .for_each(|found| found.loaded = None);
         self.prepare_libtorch(located)?;
-        let options = LoadOptions {
-            device: located.device,
-            kind: located.kind,
-            vae: located.vae.as_ref(),
-            memory: MemoryOptions {
-                vae_tile_size: located.vae_tile_size,
-                cpu_offload: located.job.cpu_offload,
-            },
-        };
+        let options = located.load_options();
         let name = located.files.name();
         let device = match located.device {
             tch::Device::Cuda(index) => format!("GPU {index}"),
@@ -196,11 +187,26 @@ impl Session {
             self.reporter
                 .detail(&format!("loading {component} of {name}"));
         })?;
-        self.tell_notes(&located.files);
-        located.vae.iter().for_each(|vae| self.tell_notes(vae));
+        self.tell_notes_of(located);
         let backbone = Rc::new(backbone);
         *self.loaded.borrow_mut() = Some((Rc::clone(located), Rc::clone(&backbone)));
         Ok(backbone)
+    }
+
+    /// Compares the headers of a model's files with its configs, without reading weights; all of them must be on this
+    /// machine.
+    ///
+    /// # Errors
+    /// When a file is missing or does not fit.
+    pub fn check(&self, located: &LocatedModel) -> Result<()> {
+        Backbone::check(&located.files, &located.load_options())?;
+        self.tell_notes_of(located);
+        Ok(())
+    }
+
+    fn tell_notes_of(&self, located: &LocatedModel) {
+        self.tell_notes(&located.files);
+        located.vae.iter().for_each(|vae| self.tell_notes(vae));
     }
 
     /// Shows the notes that reading a model's files has left, each once a run.

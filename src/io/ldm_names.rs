@@ -63,6 +63,9 @@ pub(super) struct UnetNames {
     pub(super) up_attention: Vec<bool>,
 }
 
+/// OpenCLIP's projection where it is a linear layer: the name is transformers' own.
+pub(super) const OPEN_CLIP_PROJECTION: &str = "text_projection.weight";
+
 /// A network and its names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum LdmNames {
@@ -73,7 +76,10 @@ pub(super) enum LdmNames {
     /// `CLIPTextModel`: the original is transformers' own.
     Clip,
     /// `CLIPTextModelWithProjection`: the original is OpenCLIP's text transformer.
-    OpenClip,
+    OpenClip {
+        /// Whether the projection is a linear layer, as some tools save it, and not the bare matrix.
+        has_linear_projection: bool,
+    },
 }
 
 impl LdmNames {
@@ -87,7 +93,10 @@ impl LdmNames {
             LdmNames::Unet(names) => names.find(key).map(whole),
             LdmNames::Clip => Some(whole(key.to_owned())),
             LdmNames::Vae(blocks) => vae(*blocks, &split(key)),
-            LdmNames::OpenClip => open_clip(&split(key)),
+            LdmNames::OpenClip {
+                has_linear_projection: true,
+            } if key == OPEN_CLIP_PROJECTION => Some(whole(key.to_owned())),
+            LdmNames::OpenClip { .. } => open_clip(&split(key)),
         }
     }
 }

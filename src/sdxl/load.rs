@@ -4,7 +4,7 @@ use anyhow::Result;
 use tch::{Device, Kind};
 
 use super::configs::ModelConfigs;
-use super::network::Network;
+use super::network::{Network, Placement};
 use super::pipeline::{Pipeline, vae_folder};
 use super::{Backbone, ModelFacts};
 use crate::io::finite_scan::{FiniteScan, Values};
@@ -43,7 +43,7 @@ pub struct MemoryOptions {
 fn text_encoders(
     files: &ModelFiles,
     (pipeline, configs): (Pipeline, &[ClipTextConfig]),
-    placement: (Device, Kind),
+    placement: Placement,
     values: &mut Vec<Values>,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Vec<Network<ClipTextModel>>> {
@@ -69,6 +69,28 @@ impl Backbone {
         options: &LoadOptions,
         progress: &mut dyn FnMut(&str),
     ) -> Result<Backbone> {
+        Backbone::open(files, options, false, progress)
+    }
+
+    /// Compares the headers of a model's files with its configs and reads no weights. What the user should know of them
+    /// is noted as it is by [`Backbone::load`].
+    ///
+    /// # Errors
+    /// When a file is missing or does not fit; the message names file and tensor.
+    pub fn check(files: &ModelFiles, options: &LoadOptions) -> Result<()> {
+        let on_the_cpu = LoadOptions {
+            device: Device::Cpu,
+            ..*options
+        };
+        Backbone::open(files, &on_the_cpu, true, &mut |_| ()).map(drop)
+    }
+
+    fn open(
+        files: &ModelFiles,
+        options: &LoadOptions,
+        only_names: bool,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<Backbone> {
         let memory = options.memory;
         let vae_files = options.vae.unwrap_or(files);
         let ModelConfigs {
@@ -80,7 +102,11 @@ impl Backbone {
             unet: unet_config,
             vae: vae_config,
         } = ModelConfigs::read(files, options.vae)?;
-        let placement = (options.device, options.kind);
+        let placement = Placement {
+            device: options.device,
+            kind: options.kind,
+            only_names,
+        };
 
         let mut values = Vec::new();
         let text_encoders =
@@ -99,11 +125,16 @@ impl Backbone {
             unet.release();
         }
         let fingerprint = fingerprint_of(files, &unet_config)?;
-        files.loras().finish()?;
+        if !only_names {
+            files.loras().finish()?;
+        }
 
         progress("vae");
         let vae_kind = pipeline.vae_kind(&vae_config, options.kind);
-        let placement = (options.device, vae_kind);
+        let placement = Placement {
+            kind: vae_kind,
+            ..placement
+        };
         let folder = vae_folder(vae_files)?;
         let config = vae_config.clone();
         let vae = Network::load(vae_files, folder, placement, &mut values, move |path| {

@@ -12,7 +12,7 @@ use crate::io::finite_scan::Values;
 use crate::io::lora::LoraSet;
 use crate::io::low_rank::LowRankSet;
 use crate::io::model_files::ModelFiles;
-use crate::io::weights::{WeightPath, Weights};
+use crate::io::weights::{Read, WeightPath, Weights};
 use crate::libtorch;
 
 /// Where a network comes from and where it goes.
@@ -21,8 +21,18 @@ struct Origin {
     loras: Rc<LoraSet>,
     updates: RefCell<Option<Rc<LowRankSet>>>,
     component: String,
-    device: Device,
-    kind: Kind,
+    placement: Placement,
+}
+
+/// Where a network goes, and in which precision.
+#[derive(Clone, Copy)]
+pub(super) struct Placement {
+    /// The device.
+    pub(super) device: Device,
+    /// The precision.
+    pub(super) kind: Kind,
+    /// Whether the headers of its files are all that is looked at: such a network computes nothing.
+    pub(super) only_names: bool,
 }
 
 /// A network's constructor.
@@ -44,7 +54,7 @@ impl<T: 'static> Network<T> {
     pub(super) fn load(
         files: &ModelFiles,
         component: &str,
-        (device, kind): (Device, Kind),
+        placement: Placement,
         values: &mut Vec<Values>,
         build: impl Fn(&WeightPath) -> Result<T> + 'static,
     ) -> Result<Self> {
@@ -55,11 +65,11 @@ impl<T: 'static> Network<T> {
                 loras: Rc::clone(files.loras()),
                 updates: RefCell::default(),
                 component: component.to_owned(),
-                device,
-                kind,
+                placement,
             };
             let (network, read) = origin.network(&build)?;
-            values.extend(read);
+            values.extend(read.values);
+            files.note_unused(&read.unused);
             Ok(Network {
                 origin,
                 build: Box::new(build),
@@ -100,9 +110,11 @@ impl<T: 'static> Network<T> {
 }
 
 impl Origin {
-    fn network<T: 'static>(&self, build: &Build<T>) -> Result<(T, Vec<Values>)> {
+    fn network<T: 'static>(&self, build: &Build<T>) -> Result<(T, Read)> {
         let _frozen = tch::no_grad_guard();
-        let weights = Weights::open(&self.blobs, self.device, self.kind)?
+        let placement = self.placement;
+        let weights = Weights::open(&self.blobs, placement.device, placement.kind)?
+            .only_names(placement.only_names)
             .with_loras(&self.loras, &self.component)
             .with_updates(self.updates.borrow().clone());
         weights.allow_unused("embeddings.position_ids");

@@ -1,4 +1,4 @@
-//! The tokenizers of a checkpoint in one file: beside it, or from the hub.
+//! The tokenizers of a checkpoint in one file: beside it, or in the program, and never from the hub.
 
 use oneactor::io::tensors::TensorFile;
 use tch::{Device, Kind, Tensor};
@@ -6,11 +6,8 @@ use tch::{Device, Kind, Tensor};
 use super::fetch::{exits_with, lines, oneactor, told};
 use super::*;
 
-/// Where diffusers takes the small files of SDXL from.
-const BASE: &str = "stabilityai/stable-diffusion-xl-base-1.0";
-
 /// The tensors that sizes are read from, of the smallest SDXL.
-const TENSORS: [(&str, &[i64]); 20] = [
+const TENSORS: [(&str, &[i64]); 21] = [
     (
         "model.diffusion_model.input_blocks.0.0.weight",
         &[64, 4, 3, 3],
@@ -25,6 +22,10 @@ const TENSORS: [(&str, &[i64]); 20] = [
     ),
     (
         "model.diffusion_model.input_blocks.2.0.op.weight",
+        &[64, 64, 3, 3],
+    ),
+    (
+        "model.diffusion_model.input_blocks.3.0.out_layers.3.weight",
         &[64, 64, 3, 3],
     ),
     (
@@ -89,51 +90,40 @@ fn checkpoint() -> (Scratch, ModelOptions) {
 }
 
 #[test]
-fn tokenizers_come_from_the_base_models_repository_and_nothing_else_does() {
-    let hub = FakeHub::start();
-    hub.add(
-        BASE,
-        &[
-            ("model_index.json", b"{}"),
-            ("unet/config.json", b"{\"of\": \"the repository\"}"),
-            ("tokenizer/vocab.json", b"first"),
-            ("tokenizer/merges.txt", b"merges"),
-            ("tokenizer_2/vocab.json", b"second"),
-            ("tokenizer_2/special_tokens_map.json", b"special"),
-        ],
-    );
-    let (scratch, options) = checkpoint();
-    let mut settings = settings(&hub, &scratch);
-    let files = locate(&options, &settings).unwrap();
+fn a_file_alone_needs_no_hub() {
+    let (_scratch, options) = checkpoint();
+    let files = ModelFiles::locate_with(&options, &|| panic!("the hub was asked for")).unwrap();
     assert_eq!(files.revision(), None);
     let unet = files.config("unet/config.json").unwrap();
     let sizes = unet.get("addition_time_embed_dim").unwrap();
     assert_eq!(sizes, 4, "(48 - 24) / 6");
-    assert_eq!(hub.take_requests().len(), 0, "the file tells that itself");
-
-    let texts = |files: &ModelFiles| {
-        assert_eq!(files.text("tokenizer/vocab.json").unwrap(), "first");
-        assert_eq!(files.text("tokenizer_2/vocab.json").unwrap(), "second");
-        let special = "special_tokens_map.json";
-        let first = files.optional_text(&format!("tokenizer/{special}"));
-        assert_eq!(first.unwrap(), None);
-        let second = files.optional_text(&format!("tokenizer_2/{special}"));
-        assert_eq!(second.unwrap().as_deref(), Some("special"));
-    };
-    texts(&files);
-    let fetched: Vec<String> = hub
-        .take_downloads()
-        .into_iter()
-        .map(|request| request.path)
-        .collect();
-    assert!(!fetched.is_empty());
-    for path in fetched {
-        assert!(path.contains("/tokenizer"), "{path} was fetched");
+    for (folder, pad) in [("tokenizer", "<|endoftext|>"), ("tokenizer_2", "!")] {
+        let special = files
+            .config(&format!("{folder}/special_tokens_map.json"))
+            .unwrap();
+        assert_eq!(special.text("pad_token"), Some(pad));
+        let vocabulary = files.text(&format!("{folder}/vocab.json")).unwrap();
+        assert!(vocabulary.contains("\"hobbit</w>\":"), "it is CLIP's");
+        let none = files.optional_text(&format!("{folder}/tokenizer.json"));
+        assert_eq!(none.unwrap(), None);
     }
-    // The cache has them now.
-    settings.offline = Some("HF_HUB_OFFLINE");
+}
+
+/// What the cache has of the repository that the vocabulary was once fetched from does not count.
+#[test]
+fn the_vocabulary_in_the_program_is_taken_before_one_in_the_cache() {
+    const BASE: &str = "stabilityai/stable-diffusion-xl-base-1.0";
+
+    let hub = FakeHub::start();
+    hub.add(BASE, &[("tokenizer/vocab.json", b"{\"cached\": 0}")]);
+    let (scratch, options) = checkpoint();
+    let settings = settings(&hub, &scratch);
+    let repository = locate(&super::options(BASE), &settings).unwrap();
+    repository.text("tokenizer/vocab.json").unwrap();
     hub.take_requests();
-    texts(&locate(&options, &settings).unwrap());
+    let files = locate(&options, &settings).unwrap();
+    let vocabulary = files.text("tokenizer/vocab.json").unwrap();
+    assert!(!vocabulary.contains("cached"));
     assert_eq!(hub.take_requests().len(), 0);
 }
 
@@ -157,58 +147,16 @@ fn tokenizers_beside_the_file_need_no_hub() {
 }
 
 #[test]
-fn a_base_model_that_can_not_be_reached_is_named_with_the_way_out() {
+fn there_is_nothing_to_fetch_of_a_checkpoint_in_one_file() {
     let hub = FakeHub::start();
-    let (scratch, options) = checkpoint();
-    hub.go_down();
-    let files = locate(&options, &settings(&hub, &scratch)).unwrap();
-    let said = message(files.text("tokenizer/vocab.json"));
-    assert_says(
-        &said,
-        &["m.safetensors", BASE, "tokenizer and tokenizer_2", "beside"],
-    );
-}
-
-#[test]
-fn fetch_lists_the_vocabulary_of_a_checkpoint_in_one_file() {
-    let hub = FakeHub::start();
-    let names = [
-        "tokenizer/vocab.json",
-        "tokenizer/merges.txt",
-        "tokenizer_2/vocab.json",
-        "tokenizer_2/merges.txt",
-        "tokenizer_2/special_tokens_map.json",
-    ];
-    let files: Vec<(&str, &[u8])> = names.iter().map(|name| (*name, name.as_bytes())).collect();
-    hub.add(BASE, &files);
-    hub.change(BASE, |repository| {
-        let unread = ("unet/config.json".to_owned(), b"{}".to_vec());
-        repository.files.extend([unread]);
-    });
     let (scratch, _) = checkpoint();
-    let listed = |line: &str| {
+    for line in ["fetch m.safetensors --dry-run", "fetch m.safetensors"] {
         let output = exits_with(oneactor(&hub, &scratch, line), 0);
         assert_says(
             &told(&output),
-            &["m.safetensors is a file on this machine", BASE],
+            &["m.safetensors is a file on this machine: there is nothing to fetch"],
         );
-        lines(&output)
-    };
-    let planned = listed("fetch m.safetensors --dry-run");
-    for name in names {
-        let found = planned.iter().filter(|path| path.ends_with(name)).count();
-        assert_eq!(found, 1, "{name}: {planned:?}");
+        assert_eq!(lines(&output).len(), 0);
     }
-    assert_eq!(planned.len(), names.len());
-    assert_eq!(listed("fetch m.safetensors"), planned);
-    assert!(planned.iter().all(|path| Path::new(path).is_file()));
-
-    // With those files beside it nothing is wanted of the hub.
-    for folder in ["tokenizer", "tokenizer_2"] {
-        std::fs::create_dir(scratch.path().join(folder)).unwrap();
-        std::fs::write(scratch.path().join(folder).join("vocab.json"), "{}").unwrap();
-    }
-    let beside = exits_with(oneactor(&hub, &scratch, "fetch m.safetensors"), 0);
-    assert_says(&told(&beside), &["there is nothing to fetch"]);
-    assert_eq!(lines(&beside).len(), 0);
+    assert_eq!(hub.take_requests().len(), 0);
 }

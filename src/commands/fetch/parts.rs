@@ -15,7 +15,6 @@ use crate::models::encoder_folder::EncoderFolder;
 use crate::sdxl::Pipeline;
 use crate::sdxl::control::controlnet_config;
 use crate::sdxl::files::{network_files, pipeline_files, vae_files};
-use crate::tokenizer::{OPTIONAL_FILES, REQUIRED_FILES};
 
 /// What a flag names.
 pub(super) enum Wanted<'a> {
@@ -143,10 +142,6 @@ impl<'a> Finder<'a> {
             Wanted::IpAdapter(adapter, models) => self.ip_adapter(adapter, models)?,
         };
         parts.iter_mut().try_for_each(Part::add_licence)?;
-        if let Wanted::Model(_) = wanted {
-            let vocabulary = self.vocabulary(&parts[0].files)?;
-            parts.extend(vocabulary);
-        }
         Ok(parts)
     }
 
@@ -206,29 +201,6 @@ impl<'a> Finder<'a> {
             Kind::ControlNet => network_files(files, ""),
             Kind::Encoder => EncoderFolder { files, path: "" }.needed(),
         })
-    }
-
-    /// CLIP's vocabulary for a checkpoint in one file that has none beside it.
-    fn vocabulary(&self, checkpoint: &ModelFiles) -> Result<Option<Part>> {
-        let Some(repository) = checkpoint.vocabulary_repository() else {
-            return Ok(None);
-        };
-        let folders = Pipeline::of(checkpoint)?.tokenizers();
-        let needed = |files: &ModelFiles| -> Result<Vec<NeededFile>> {
-            let mut needs = Needs::of(files);
-            for folder in folders {
-                for name in REQUIRED_FILES {
-                    needs.require(&format!("{folder}/{name}"))?;
-                }
-                for name in OPTIONAL_FILES {
-                    needs.take(&format!("{folder}/{name}"))?;
-                }
-            }
-            Ok(needs.found)
-        };
-        self.locate(repository, None, None)
-            .and_then(|files| Part::new(files, needed).map(Some))
-            .with_context(|| format!("{}: CLIP's vocabulary", checkpoint.name()))
     }
 
     /// Adapters and image encoders for the kinds of these models, each file once.

@@ -100,12 +100,11 @@ impl<'a> Painter<'a> {
                 let what = format!("the subject {}", path.display());
                 BaseFacts::read(path)?.check_model(&backbone.facts, &what)?;
                 let image = sampling.image_prompt.as_ref().map(|image| image.source());
-                Some(baselines::load(
-                    method.name(),
-                    path,
-                    image.as_ref(),
-                    backbone,
-                )?)
+                let baseline = baselines::load(method.name(), path, image.as_ref(), backbone)?;
+                if let Some(image) = &image {
+                    session.tell_notes(image.files.encoder().0);
+                }
+                Some(baseline)
             }
         };
         let offsets = job.guidance.offsets.as_deref();

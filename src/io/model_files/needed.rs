@@ -24,6 +24,13 @@ pub struct NeededFile {
     pub missing: Option<u64>,
 }
 
+impl NeededFile {
+    /// Whether it can be read without being fetched.
+    pub fn is_here(&self) -> bool {
+        self.path.as_ref().is_none_or(|path| path.is_file())
+    }
+}
+
 /// Files of a model, gathered one by one.
 pub struct Needs<'a> {
     files: &'a ModelFiles,

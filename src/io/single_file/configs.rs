@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::Family;
 use crate::error::model;
-use crate::io::ldm_names::{LdmNames, UnetNames};
+use crate::io::ldm_names::{LdmNames, OPEN_CLIP_PROJECTION, UnetNames};
 
 /// Prefix of the U-Net's keys.
 pub(super) const UNET: &str = "model.diffusion_model.";
@@ -45,10 +45,24 @@ impl Shapes {
         })
     }
 
-    /// How many of the tensors `key(0)`, `key(1)`, … there are, without a gap.
-    fn count(&self, prefix: &str, key: impl Fn(usize) -> String) -> usize {
-        let has = |i: &usize| self.find(prefix, &key(*i)).is_some();
-        (0..).take_while(has).count()
+    /// What stands behind `start` in the keys that begin with it.
+    fn rests<'a>(&'a self, start: &'a str) -> impl Iterator<Item = &'a str> {
+        let keys = self.0.range(start.to_owned()..).map(|(key, _)| key);
+        keys.map_while(move |key| key.strip_prefix(start))
+    }
+
+    /// Whether there are tensors below this place.
+    fn has(&self, prefix: &str, place: &str) -> bool {
+        self.rests(&format!("{prefix}{place}.")).next().is_some()
+    }
+
+    /// One more than the highest number below `place`, whatever lies there: a tensor that is missing is to be
+    /// missed, and not to make the network smaller. No network has more than 255 of anything.
+    fn count(&self, prefix: &str, place: &str) -> usize {
+        let start = format!("{prefix}{place}.");
+        let number = |rest: &str| rest.split('.').next()?.parse::<u8>().ok();
+        let numbers = self.rests(&start).filter_map(number);
+        numbers.max().map_or(0, |highest| usize::from(highest) + 1)
     }
 }
 
@@ -66,7 +80,10 @@ pub(super) fn infer(shapes: &Shapes, family: Family) -> Result<Inferred> {
     let mut texts = vec![("unet/config.json", unet), ("vae/config.json", vae)];
     match family {
         Family::Sdxl => {
-            names.extend([LdmNames::Clip, LdmNames::OpenClip]);
+            let open_clip_names = LdmNames::OpenClip {
+                has_linear_projection: has_linear_projection(shapes),
+            };
+            names.extend([LdmNames::Clip, open_clip_names]);
             texts.extend([
                 ("text_encoder/config.json", clip(shapes, CLIP_OF_SDXL)?),
                 ("text_encoder_2/config.json", open_clip(shapes)?),
@@ -100,21 +117,18 @@ struct UnetBlocks {
 
 impl UnetBlocks {
     fn read(shapes: &Shapes) -> Result<Self> {
-        // Residual blocks until the first layer that halves the size.
-        let resnet = |at: usize| format!("input_blocks.{at}.0.in_layers.2.weight");
-        let layers = shapes.count(UNET, |i| resnet(i + 1));
-        let step = layers + 1;
-        let halving = format!("input_blocks.{step}.0.op.weight");
-        if layers == 0 || shapes.find(UNET, &halving).is_none() {
+        // The first layer that halves the size stands behind the residual blocks of the first block.
+        let places = shapes.count(UNET, "input_blocks");
+        let halves = |at: &usize| shapes.has(UNET, &format!("input_blocks.{at}.0.op"));
+        let step = (1..places).find(halves).unwrap_or(0);
+        if step < 2 || !places.is_multiple_of(step) {
             return Err(model(format!(
-                "no tensor {UNET}{halving} behind {layers} residual blocks"
+                "found {places} places in {UNET}input_blocks, of which the first with a layer `op` is {step}: expected \
+                 blocks of equal length, each of residual blocks and, but for the last one, such a layer"
             )));
         }
-        let blocks = shapes.count(UNET, |b| resnet(1 + b * step));
-        let depth = |at: &str| {
-            let to_q = |k| format!("{at}.transformer_blocks.{k}.attn1.to_q.weight");
-            shapes.count(UNET, to_q) as i64
-        };
+        let (layers, blocks) = (step - 1, places / step);
+        let depth = |at: &str| shapes.count(UNET, &format!("{at}.transformer_blocks")) as i64;
         let (mut channels, mut down_types, mut depths) = (Vec::new(), Vec::new(), Vec::new());
         for b in 0..blocks {
             let first = format!("input_blocks.{}", 1 + b * step);
@@ -129,12 +143,13 @@ impl UnetBlocks {
             down_types.push(kind);
             depths.push(count);
         }
-        let attention = |b| format!("output_blocks.{}.1.proj_in.weight", b * step);
+        let has_attention = |b| {
+            let at = format!("output_blocks.{}.1.transformer_blocks", b * step);
+            shapes.has(UNET, &at)
+        };
         let names = UnetNames {
             layers_per_block: layers,
-            up_attention: (0..blocks)
-                .map(|b| shapes.find(UNET, &attention(b)).is_some())
-                .collect(),
+            up_attention: (0..blocks).map(has_attention).collect(),
         };
         Ok(Self {
             names,
@@ -195,7 +210,7 @@ fn unet(shapes: &Shapes, family: Family) -> Result<(UnetNames, Value)> {
 /// Width of one embedded size of SDXL, and of the pooled text and six of them side by side.
 fn embedded_sizes(shapes: &Shapes) -> Result<(i64, i64)> {
     let width = shapes.side(UNET, "label_emb.0.0.weight", 1)?;
-    let pooled = shapes.side(OPEN_CLIP, "text_projection", 1)?;
+    let pooled = projected_width(shapes)?;
     let sizes = width - pooled;
     if sizes <= 0 || sizes % 6 != 0 {
         return Err(model(format!(
@@ -217,8 +232,9 @@ fn heads(channels: i64, what: &str) -> Result<i64> {
 /// Also gives the number of blocks.
 fn vae(shapes: &Shapes, family: Family) -> Result<(usize, Value)> {
     let side = |key: &str, axis| shapes.side(VAE, key, axis);
-    let blocks = shapes.count(VAE, |i| format!("encoder.down.{i}.block.0.conv1.weight"));
-    let layers = shapes.count(VAE, |i| format!("encoder.down.0.block.{i}.conv1.weight"));
+    let halves = ["encoder.down", "decoder.up"].map(|half| shapes.count(VAE, half));
+    let blocks = halves[0].max(halves[1]);
+    let layers = shapes.count(VAE, "encoder.down.0.block");
     let channels: Result<Vec<i64>> = (0..blocks)
         .map(|i| side(&format!("encoder.down.{i}.block.0.conv1.weight"), 0))
         .collect();
@@ -239,8 +255,8 @@ fn vae(shapes: &Shapes, family: Family) -> Result<(usize, Value)> {
         "sample_size": sample_size,
         "scaling_factor": scaling_factor,
         "force_upcast": true,
-        "use_quant_conv": shapes.find(VAE, "quant_conv.weight").is_some(),
-        "use_post_quant_conv": shapes.find(VAE, "post_quant_conv.weight").is_some(),
+        "use_quant_conv": shapes.has(VAE, "quant_conv"),
+        "use_post_quant_conv": shapes.has(VAE, "post_quant_conv"),
     });
     Ok((blocks, config))
 }
@@ -251,12 +267,11 @@ fn clip(shapes: &Shapes, prefix: &str) -> Result<Value> {
         .find(prefix, "embeddings.token_embedding.weight")
         .is_some();
     let start = if is_bare { "" } else { "text_model." };
-    let layer = |i: usize| format!("{start}encoder.layers.{i}.mlp.fc1.weight");
     let sizes = TextSizes {
         tokens: (format!("{start}embeddings.token_embedding.weight"), prefix),
         positions: format!("{start}embeddings.position_embedding.weight"),
-        inner: layer(0),
-        layers: shapes.count(prefix, layer),
+        inner: format!("{start}encoder.layers.0.mlp.fc1.weight"),
+        layers: shapes.count(prefix, &format!("{start}encoder.layers")),
     };
     let mut config = sizes.config(shapes)?;
     config["architectures"] = json!(["CLIPTextModel"]);
@@ -266,18 +281,29 @@ fn clip(shapes: &Shapes, prefix: &str) -> Result<Value> {
 }
 
 fn open_clip(shapes: &Shapes) -> Result<Value> {
-    let layer = |i: usize| format!("transformer.resblocks.{i}.mlp.c_fc.weight");
     let sizes = TextSizes {
         tokens: ("token_embedding.weight".to_owned(), OPEN_CLIP),
         positions: "positional_embedding".to_owned(),
-        inner: layer(0),
-        layers: shapes.count(OPEN_CLIP, layer),
+        inner: "transformer.resblocks.0.mlp.c_fc.weight".to_owned(),
+        layers: shapes.count(OPEN_CLIP, "transformer.resblocks"),
     };
     let mut config = sizes.config(shapes)?;
     config["architectures"] = json!(["CLIPTextModelWithProjection"]);
     config["hidden_act"] = json!("gelu");
-    config["projection_dim"] = json!(shapes.side(OPEN_CLIP, "text_projection", 1)?);
+    config["projection_dim"] = json!(projected_width(shapes)?);
     Ok(config)
+}
+
+fn has_linear_projection(shapes: &Shapes) -> bool {
+    shapes.find(OPEN_CLIP, OPEN_CLIP_PROJECTION).is_some()
+}
+
+/// Width of SDXL's pooled text. A linear layer holds its matrix the other way round.
+fn projected_width(shapes: &Shapes) -> Result<i64> {
+    match has_linear_projection(shapes) {
+        true => shapes.side(OPEN_CLIP, OPEN_CLIP_PROJECTION, 0),
+        false => shapes.side(OPEN_CLIP, "text_projection", 1),
+    }
 }
 
 /// Where the sizes of a text encoder are read.

@@ -34,8 +34,8 @@ fuzz_target!(|bytes: &[u8]| {
         for (name, shape) in [("a", vec![2, 3]), ("b", vec![4]), ("c", vec![0, 7]), ("d", vec![])] {
             let _ = root.tensor(name, &shape).to_kind(Kind::Float);
         }
-        if let Ok(values) = weights.finish() {
-            let _ = FiniteScan::start(values).wait();
+        if let Ok(read) = weights.finish() {
+            let _ = FiniteScan::start(read.values).wait();
         }
     }
 });
