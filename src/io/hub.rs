@@ -1,7 +1,7 @@
 //! Repositories of the hub: which commit is meant, which files it has, and getting them.
 //!
 //! The cache comes first. A revision that was resolved before keeps its commit until the cache is
-//! cleared or another revision is asked for, a file that is there is used as it is, and what a
+//! cleared or the revision renewed (see `renewal`), a file that is there is used as it is, and what a
 //! commit is known not to have is remembered: a second run asks the network nothing. All files of
 //! a run come from one commit, even if somebody pushes to the repository meanwhile.
 
@@ -14,6 +14,7 @@ mod leftover;
 mod licence;
 mod listing;
 mod meter;
+mod renewal;
 mod settings;
 mod transfer;
 mod trouble;
@@ -34,6 +35,7 @@ pub use endpoint::Endpoint;
 pub(super) use endpoint::without_user;
 pub use licence::Licence;
 use listing::Listing;
+pub use renewal::{Renewal, Renewed};
 pub use settings::{HubSettings, PUBLIC_ENDPOINT, Patience, Report, Token};
 use transfer::Order;
 use trouble::{Question, Trouble};
@@ -101,7 +103,16 @@ impl HubRepo {
             listing: OnceLock::new(),
         };
         if is_commit(revision) {
+            if settings.renewal.is_some() {
+                return Err(usage(format!(
+                    "--refresh has no effect with the commit {revision}, which never changes: leave one of the two out"
+                )));
+            }
             repo.commit = revision.to_ascii_lowercase();
+        } else if let Some(renewal) = &settings.renewal {
+            let (commit, listing) = repo.find_again(renewal)?;
+            repo.commit = commit;
+            repo.listing = OnceLock::from(listing);
         } else if let Some(commit) = repo.cache.commit_of(revision) {
             repo.commit = commit;
         } else if let Some(who) = settings.offline {
@@ -170,9 +181,9 @@ impl HubRepo {
             open: listing.open,
         };
         let path = order.fetch()?;
-        self.cache
-            .set_commit_of(&self.revision, &self.commit)
-            .map_err(|error| self.question().explain_disk(&error))?;
+        if self.settings.renewal.is_none() {
+            self.settle()?;
+        }
         Ok(path)
     }
 

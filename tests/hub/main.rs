@@ -17,6 +17,7 @@ mod moved;
 mod names;
 mod outside;
 mod places;
+mod refresh;
 mod refusals;
 mod repositories;
 mod secrets;

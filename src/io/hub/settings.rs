@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::endpoint::Endpoint;
+use super::renewal::Renewal;
 use crate::error::{printable, usage};
 
 /// The public hub.
@@ -109,6 +110,8 @@ pub struct HubSettings {
     pub report: Report,
     /// How often and how long a download is tried.
     pub patience: Patience,
+    /// Set where branches and tags in the cache are asked for again.
+    pub renewal: Option<Renewal>,
 }
 
 impl HubSettings {
@@ -122,6 +125,7 @@ impl HubSettings {
             offline: None,
             report: Report::Quiet,
             patience: Patience::default(),
+            renewal: None,
         }
     }
 
