@@ -10,6 +10,8 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use hf_hub::Repo;
+
 use super::address::FileName;
 
 /// One repository in the cache. Nothing here touches the network.
@@ -180,7 +182,7 @@ impl CachedRepo {
 
 /// The folder of a repository in the cache.
 pub(super) fn folder_name(id: &str) -> String {
-    format!("models--{}", id.replace('/', "--"))
+    Repo::model(id.to_owned()).folder_name()
 }
 
 /// Whether `text` is a full commit hash.
