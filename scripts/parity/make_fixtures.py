@@ -40,6 +40,7 @@ def build(out):
     import expected_control
     import expected_evaluate
     import expected_experiments
+    import expected_folders
     import expected_ip_adapter
     import expected_masks
     import expected_method
@@ -50,6 +51,7 @@ def build(out):
     import expected_schedulers
     import expected_shortcuts
     import expected_tokenizer
+    import expected_tokenizer_files
     import loras
     import shapes
     import single_files
@@ -92,6 +94,9 @@ def build(out):
     expected_control.write_pictures(out / "control_pictures")
     expected_evaluate.write(out / "evaluate")
     expected_sam.write(out / "sam")
+    expected_folders.write(out / "folders", out)
+    (out / "tokenizer_files").mkdir()
+    expected_tokenizer_files.write(out / "tokenizer_files")
     for name, folder in tokenizers:
         differing = expected_tokenizer.write(folder, out / "tokenizers" / f"{name}.json", texts)
         print(f"{name}: the slow algorithm differs on {len(differing)} of {len(texts)} prompts", file=sys.stderr)

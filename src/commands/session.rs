@@ -141,6 +141,9 @@ impl Session {
             return Ok(Rc::clone(found));
         }
         let found = Rc::new(LocatedModel::locate(model, self.reporter.is_quiet())?);
+        for note in found.tokenizers.notes() {
+            self.reporter.warn(note);
+        }
         self.located
             .borrow_mut()
             .push((model.clone(), Rc::clone(&found)));

@@ -195,7 +195,7 @@ impl SingleFile {
         let contents = Contents::read(path, map_file(path)?)?;
         let has_tokenizers = contents.family.tokenizers().iter().all(|folder| {
             let folder = path.with_file_name(folder);
-            folder.join("vocab.json").is_file()
+            ["tokenizer.json", "vocab.json"].map(|name| folder.join(name).is_file()) != [false; 2]
         });
         Ok(Self {
             contents,

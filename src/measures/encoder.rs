@@ -1,5 +1,6 @@
 //! The networks that measure, each with its preparation of pictures, from a folder in Hugging Face's layout:
-//! `config.json`, `preprocessor_config.json` (but for LPIPS), `model.safetensors`, and for CLIP its tokenizer.
+//! `config.json`, `preprocessor_config.json` or `processor_config.json` (but for LPIPS), `model.safetensors`, and for
+//! CLIP its tokenizer.
 
 use anyhow::{Context, Result};
 use image::RgbImage;
@@ -12,7 +13,7 @@ use crate::models::encoder_folder::{EncoderFolder, Unused};
 use crate::models::image_processor::ImageProcessor;
 use crate::models::lpips::{Lpips, LpipsConfig, LpipsFeatures};
 use crate::models::vit::{VitConfig, VitKind, VitModel};
-use crate::tokenizer::{ClipTokenizer, TokenizerFiles};
+use crate::tokenizer::{self, ClipTokenizer};
 
 /// Tensors of a CLIP that no embedding needs: the scale of its training loss, and saved position indices.
 const UNUSED_OF_CLIP: Unused = Unused {
@@ -26,6 +27,7 @@ pub struct ClipEncoder {
     tokenizer: ClipTokenizer,
     processor: ImageProcessor,
     device: Device,
+    note: Option<String>,
 }
 
 /// A DINO, DINOv2 or DreamSim.
@@ -62,19 +64,26 @@ impl ClipEncoder {
         let network = folder.network((device, Kind::Float), UNUSED_OF_CLIP, |path| {
             ClipModel::new(path, &config)
         })?;
-        let tokenizer = load_tokenizer(&folder)?;
+        let tokenizer = tokenizer::folder::read(files, folder.path)?;
         let text = config.text()?;
         tokenizer
             .check_encoder(text.vocab_size, text.max_position_embeddings)
             .with_context(|| format!("loading {}", files.name()))?;
-        let processor = folder.required_processor()?;
+        let processor = folder.required_processor(ImageProcessor::from_json)?;
         processor.check_side(network.image_size(), files.name())?;
+        let unused = tokenizer.unused_rows(text.vocab_size);
         Ok(ClipEncoder {
+            note: unused.map(|unused| format!("{}: {unused}", files.name())),
             network,
             tokenizer,
             processor,
             device,
         })
+    }
+
+    /// What the user should know of it.
+    pub fn note(&self) -> Option<&str> {
+        self.note.as_deref()
     }
 
     /// The embedding `[1, D]` of a text, f32, and how many of its tokens lie behind the limit and are not read.
@@ -126,7 +135,7 @@ impl VitEncoder {
             network: folder.network((device, Kind::Float), unused, |path| {
                 VitModel::new(path, &config)
             })?,
-            processor: folder.required_processor()?,
+            processor: folder.required_processor(ImageProcessor::from_json)?,
             device,
         })
     }
@@ -215,14 +224,4 @@ fn folder(files: &ModelFiles) -> EncoderFolder<'_> {
         false => "",
     };
     EncoderFolder { files, path }
-}
-
-fn load_tokenizer(folder: &EncoderFolder) -> Result<ClipTokenizer> {
-    ClipTokenizer::new(&TokenizerFiles {
-        vocab: &folder.text("vocab.json")?,
-        merges: &folder.text("merges.txt")?,
-        special_tokens_map: folder.optional_text("special_tokens_map.json")?.as_deref(),
-        tokenizer_config: folder.optional_text("tokenizer_config.json")?.as_deref(),
-    })
-    .with_context(|| format!("loading the tokenizer of {}", folder.files.name()))
 }

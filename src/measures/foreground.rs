@@ -20,7 +20,7 @@
 //! The paper names Segment Anything for its masks and not how it asked; all numbers above are choices made
 //! here, and could not be tuned on real pictures.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use image::{GrayImage, RgbImage};
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -67,9 +67,7 @@ impl ForegroundFinder {
     pub fn load(files: &ModelFiles, device: Device) -> Result<Self> {
         let folder = EncoderFolder { files, path: "" };
         let config: SamConfig = folder.json("config.json")?;
-        let text = files.text("preprocessor_config.json")?;
-        let processor =
-            SamProcessor::from_json(&text).with_context(|| format!("loading {}", files.name()))?;
+        let processor = folder.required_processor(SamProcessor::from_json)?;
         let unused = Unused {
             endings: &SamModel::UNUSED,
             ..Unused::default()
@@ -84,7 +82,7 @@ impl ForegroundFinder {
                 device,
             }),
             false => Err(model(format!(
-                "{}: preprocessor_config.json makes pictures of {1} x {1}, expected {2} x {2} as in config.json",
+                "{}: its image processor makes pictures of {1} x {1}, expected {2} x {2} as in config.json",
                 files.name(),
                 processor.side(),
                 network.image_size()

@@ -71,7 +71,7 @@ impl ClipImageEncoder {
         let network = folder.network(placement, UNUSED, |path| {
             ClipVisionModel::new(path, &config, raw.projection_dim)
         })?;
-        let processor = match folder.processor()? {
+        let processor = match folder.processor(ImageProcessor::from_json)? {
             Some(processor) => processor,
             None => ImageProcessor::of_clip(config.image_size as u32),
         };

@@ -1,6 +1,6 @@
-//! Pictures as an image encoder reads them: `preprocessor_config.json`, as the image processors of
-//! transformers read it with Pillow (`CLIPImageProcessor`, `BitImageProcessor`, `ViTImageProcessor`, and under
-//! their older names as feature extractors).
+//! Pictures as an image encoder reads them: the settings that [`EncoderFolder`](super::encoder_folder::EncoderFolder)
+//! finds, as the image processors of transformers read them with Pillow (`CLIPImageProcessor`, `BitImageProcessor`,
+//! `ViTImageProcessor`, and under their older names as feature extractors).
 
 use anyhow::Result;
 use image::{RgbImage, imageops};
@@ -65,27 +65,27 @@ const CLIP_STD: [f64; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
 pub(super) const LARGEST: u32 = 4096;
 
 impl ImageProcessor {
-    /// Reads the text of a `preprocessor_config.json`.
+    /// Reads the settings' text.
     ///
     /// # Errors
     /// When it does not parse, is of another class, or asks for what is not computed here.
     pub fn from_json(text: &str) -> Result<Self> {
-        let raw: Raw = serde_json::from_str(text).map_err(|error| wrong(&error.to_string()))?;
+        let raw: Raw = serde_json::from_str(text).map_err(|error| model(error.to_string()))?;
         let class = raw.image_processor_type.or(raw.feature_extractor_type);
         let is_vit = is_vit(&class.ok_or_else(|| {
-            wrong("found no image_processor_type, expected the name of an image processor")
+            model("found no image_processor_type, expected the name of an image processor")
         })?)?;
         if raw.do_rescale == Some(false)
             || raw
                 .rescale_factor
                 .is_some_and(|f| (f * 255.0 - 1.0).abs() > 1e-6)
         {
-            return Err(wrong(
+            return Err(model(
                 "found another scale than 1 / 255, which is the only one known here",
             ));
         }
         if raw.do_resize == Some(false) {
-            return Err(wrong(
+            return Err(model(
                 "found do_resize false, expected a size: pictures have any",
             ));
         }
@@ -106,7 +106,7 @@ impl ImageProcessor {
             (Some(false), ..) => ([0.0; 3], [1.0; 3]),
             (_, Some(mean), Some(std)) if std.iter().all(|std| *std > 0.0) => (mean, std),
             _ => {
-                return Err(wrong(
+                return Err(model(
                     "found no image_mean and image_std, expected three numbers each",
                 ));
             }
@@ -142,7 +142,7 @@ impl ImageProcessor {
             return Ok(());
         }
         Err(model(format!(
-            "{name}: preprocessor_config.json makes pictures of {width} x {height}, expected {side} x {side} as in config.json"
+            "{name}: its image processor makes pictures of {width} x {height}, expected {side} x {side} as in config.json"
         )))
     }
 
@@ -188,14 +188,15 @@ impl ImageProcessor {
     }
 }
 
-pub(super) fn wrong(what: &str) -> anyhow::Error {
-    model(format!("preprocessor_config.json: {what}"))
-}
-
 /// Whether the class is that of a ViT, whose defaults are others than those of CLIP and BiT.
 fn is_vit(class: &str) -> Result<bool> {
     let is = |name: &str| {
-        let endings = ["ImageProcessor", "ImageProcessorFast", "FeatureExtractor"];
+        let endings = [
+            "ImageProcessor",
+            "ImageProcessorFast",
+            "ImageProcessorPil",
+            "FeatureExtractor",
+        ];
         endings
             .iter()
             .any(|ending| class == format!("{name}{ending}"))
@@ -203,7 +204,7 @@ fn is_vit(class: &str) -> Result<bool> {
     match is("ViT") {
         true => Ok(true),
         false if is("CLIP") || is("Bit") => Ok(false),
-        false => Err(wrong(&format!(
+        false => Err(model(format!(
             "image_processor_type: found {class}, expected CLIPImageProcessor, BitImageProcessor or \
              ViTImageProcessor"
         ))),
@@ -216,7 +217,7 @@ pub(super) fn filter(resample: i64) -> Result<Filter> {
         1 => Ok(Filter::Lanczos),
         2 => Ok(Filter::Bilinear),
         3 => Ok(Filter::Bicubic),
-        other => Err(wrong(&format!(
+        other => Err(model(format!(
             "resample: found {other}, expected 1 (Lanczos), 2 (bilinear) or 3 (bicubic)"
         ))),
     }
@@ -242,13 +243,13 @@ fn check_sizes(size: Size, crop: Option<(u32, u32)>) -> Result<()> {
         .into_iter()
         .chain(crop.into_iter().flat_map(|(w, h)| [w, h]));
     if !all.clone().all(|side| (1..=LARGEST).contains(&side)) {
-        return Err(wrong(&format!(
+        return Err(model(format!(
             "found a size of {:?} pixels, expected 1 to {LARGEST}",
             all.collect::<Vec<_>>()
         )));
     }
     match crop {
-        Some((w, h)) if w > width || h > height => Err(wrong(&format!(
+        Some((w, h)) if w > width || h > height => Err(model(format!(
             "found a crop of {w} x {h} in {width} x {height} pixels, expected a smaller one"
         ))),
         _ => Ok(()),

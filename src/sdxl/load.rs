@@ -1,6 +1,6 @@
 //! Loading a backbone: its files, one component after the other, to networks on a device.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use tch::{Device, Kind};
 
 use super::network::Network;
@@ -40,26 +40,23 @@ pub struct MemoryOptions {
     pub cpu_offload: bool,
 }
 
-/// The pipeline's text encoders, each with its config. Each must be able to read what its tokenizer writes.
+/// The pipeline's text encoders, each with its config.
 fn text_encoders(
     files: &ModelFiles,
-    (pipeline, tokenizers): (Pipeline, &Tokenizers),
+    pipeline: Pipeline,
     placement: (Device, Kind),
     values: &mut Vec<Values>,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Vec<(Network<ClipTextModel>, ClipTextConfig)>> {
-    let mut text_encoder = |(i, component): (usize, &&str)| {
+    let mut text_encoder = |component: &&str| {
         progress(component);
         let config: ClipTextConfig = files.json(&format!("{component}/config.json"))?;
-        tokenizers
-            .check_encoder(i, &config)
-            .with_context(|| format!("loading {component} of {}", files.name()))?;
         let own = config.clone();
         let build = move |path: &WeightPath| ClipTextModel::new(path, &own);
         let encoder = Network::load(files, component, placement, values, build)?;
         Ok((encoder, config))
     };
-    let components = pipeline.text_encoders().iter().enumerate();
+    let components = pipeline.text_encoders().iter();
     components.map(&mut text_encoder).collect()
 }
 
@@ -126,8 +123,7 @@ impl Backbone {
         let placement = (options.device, options.kind);
 
         let mut values = Vec::new();
-        let readers = (pipeline, &tokenizers);
-        let text_encoders = text_encoders(files, readers, placement, &mut values, progress)?;
+        let text_encoders = text_encoders(files, pipeline, placement, &mut values, progress)?;
         let (text_encoders, configs): (Vec<_>, Vec<_>) = text_encoders.into_iter().unzip();
         let token_widths: Vec<i64> = configs.iter().map(|config| config.hidden_size).collect();
         if memory.cpu_offload {

@@ -13,7 +13,7 @@ use crate::models::clip_text_model::{ClipTextConfig, ClipTextModel, ClipTextOutp
 use crate::models::cross_attention::AttentionRequest;
 use crate::models::unet_2d_condition::AddedConditions;
 use crate::tokenizer::prompt_tokens::{PromptOptions, PromptTokens};
-use crate::tokenizer::{ClipTokenizer, TokenizerFiles};
+use crate::tokenizer::{ClipTokenizer, folder};
 
 /// Embeddings of a text encoder's tokens in place of its own.
 pub struct Replaced {
@@ -27,28 +27,19 @@ pub struct Replaced {
 /// before anything large is read.
 pub struct Tokenizers {
     tokenizers: Vec<ClipTokenizer>,
+    notes: Vec<String>,
 }
 
 impl Tokenizers {
-    /// Reads `tokenizer`, and `tokenizer_2` where the pipeline has it.
+    /// Reads `tokenizer`, and `tokenizer_2` where the pipeline has it. Each text encoder must be able to read what its
+    /// tokenizer writes.
     ///
     /// # Errors
-    /// When a file is missing or does not parse.
+    /// When a file is missing or does not parse, or names the numbers that do not fit.
     pub fn load(files: &ModelFiles, pipeline: Pipeline) -> Result<Tokenizers> {
-        let load = |folder: &&str| {
-            let optional = |file: &str| files.optional_text(&format!("{folder}/{file}"));
-            ClipTokenizer::new(&TokenizerFiles {
-                vocab: &files.text(&format!("{folder}/vocab.json"))?,
-                merges: &files.text(&format!("{folder}/merges.txt"))?,
-                special_tokens_map: optional("special_tokens_map.json")?.as_deref(),
-                tokenizer_config: optional("tokenizer_config.json")?.as_deref(),
-            })
-            .with_context(|| format!("loading {folder} of {}", files.name()))
-        };
-        let tokenizers: Vec<ClipTokenizer> = pipeline
-            .tokenizers()
-            .iter()
-            .map(load)
+        let folders = pipeline.tokenizers().iter();
+        let tokenizers: Vec<ClipTokenizer> = folders
+            .map(|folder| folder::read(files, folder))
             .collect::<Result<_>>()?;
         let limit = tokenizers[0].model_max_length();
         if tokenizers.iter().any(|t| t.model_max_length() != limit) {
@@ -57,15 +48,22 @@ impl Tokenizers {
                 files.name()
             )));
         }
-        Ok(Tokenizers { tokenizers })
+        let mut notes = Vec::new();
+        for (encoder, tokenizer) in pipeline.text_encoders().iter().zip(&tokenizers) {
+            let config: ClipTextConfig = files.json(&format!("{encoder}/config.json"))?;
+            let what = || format!("{encoder} of {}", files.name());
+            tokenizer
+                .check_encoder(config.vocab_size, config.max_position_embeddings)
+                .with_context(|| format!("loading {}", what()))?;
+            let unused = tokenizer.unused_rows(config.vocab_size);
+            notes.extend(unused.map(|unused| format!("{}: {unused}", what())));
+        }
+        Ok(Tokenizers { tokenizers, notes })
     }
 
-    /// Refuses the text encoder of tokenizer `i` where it can not read all that this writes.
-    ///
-    /// # Errors
-    /// Names the numbers that do not fit.
-    pub fn check_encoder(&self, i: usize, config: &ClipTextConfig) -> Result<()> {
-        self.tokenizers[i].check_encoder(config.vocab_size, config.max_position_embeddings)
+    /// What the user should know of them.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// The model's limit, start and end token included.

@@ -42,6 +42,9 @@ pub(super) fn measure(session: &Session, evaluation: &Evaluation) -> Result<Vec<
         let values = match network {
             Network::Clip => {
                 let clip = ClipEncoder::load(files, device)?;
+                if let Some(note) = clip.note() {
+                    session.reporter.warn(note);
+                }
                 directions(session, evaluation, (&clip, Some(&clip)), &wanted)?
             }
             Network::Dino => by_vit(VitKind::Vit)?,

@@ -16,7 +16,7 @@ use crate::models::encoder_folder::EncoderFolder;
 use crate::sdxl::Pipeline;
 use crate::sdxl::control::controlnet_config;
 use crate::sdxl::files::{network_files, pipeline_files, vae_files};
-use crate::tokenizer::{OPTIONAL_FILES, REQUIRED_FILES};
+use crate::tokenizer;
 
 /// What a flag names.
 pub(super) enum Wanted<'a> {
@@ -218,12 +218,7 @@ impl<'a> Finder<'a> {
         let needed = |files: &ModelFiles| -> Result<Vec<NeededFile>> {
             let mut needs = Needs::of(files);
             for folder in folders {
-                for name in REQUIRED_FILES {
-                    needs.require(&format!("{folder}/{name}"))?;
-                }
-                for name in OPTIONAL_FILES {
-                    needs.take(&format!("{folder}/{name}"))?;
-                }
+                tokenizer::folder::require(&mut needs, folder)?;
             }
             Ok(needs.found)
         };

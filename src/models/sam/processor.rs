@@ -1,13 +1,14 @@
-//! Pictures as SAM reads them, and its masks at the picture's own size: `preprocessor_config.json` of class
-//! `SamImageProcessor`, as transformers reads it with Pillow.
+//! Pictures as SAM reads them, and its masks at the picture's own size: settings of class `SamImageProcessor`, as
+//! transformers reads them with Pillow.
 
 use anyhow::Result;
 use image::RgbImage;
 use serde::Deserialize;
 use tch::{Kind, Tensor};
 
+use crate::error::model;
 use crate::io::resize::{Filter, resize_by};
-use crate::models::image_processor::{LARGEST, filter, wrong};
+use crate::models::image_processor::{LARGEST, filter};
 
 /// The fields that are read. All others are for the reader, or for masks as prompts.
 #[derive(Deserialize)]
@@ -56,12 +57,12 @@ pub struct SamPlace {
 }
 
 impl SamProcessor {
-    /// Reads the text of a `preprocessor_config.json`.
+    /// Reads the settings' text.
     ///
     /// # Errors
     /// When it does not parse, is of another class, or asks for what is not computed here.
     pub fn from_json(text: &str) -> Result<Self> {
-        let raw: Raw = serde_json::from_str(text).map_err(|error| wrong(&error.to_string()))?;
+        let raw: Raw = serde_json::from_str(text).map_err(|error| model(error.to_string()))?;
         let class = raw.image_processor_type;
         if ![
             "SamImageProcessor",
@@ -70,7 +71,7 @@ impl SamProcessor {
         ]
         .contains(&class.as_str())
         {
-            return Err(wrong(&format!(
+            return Err(model(format!(
                 "image_processor_type: found {class}, expected SamImageProcessor"
             )));
         }
@@ -81,7 +82,7 @@ impl SamProcessor {
             ("do_pad", raw.do_pad),
         ] {
             if value == Some(false) {
-                return Err(wrong(&format!(
+                return Err(model(format!(
                     "found {key} false, expected true: SAM needs it"
                 )));
             }
@@ -90,7 +91,7 @@ impl SamProcessor {
             .rescale_factor
             .is_some_and(|f| (f * 255.0 - 1.0).abs() > 1e-6)
         {
-            return Err(wrong(
+            return Err(model(
                 "found another scale than 1 / 255, which is the only one known here",
             ));
         }
@@ -103,7 +104,7 @@ impl SamProcessor {
             || !(1..=LARGEST).contains(&longest_edge)
             || height > LARGEST
         {
-            return Err(wrong(&format!(
+            return Err(model(format!(
                 "found longest_edge {longest_edge} in a pad_size of {width} x {height} pixels, expected 1 to {LARGEST} in a \
                  square that holds it"
             )));
@@ -113,7 +114,7 @@ impl SamProcessor {
             raw.image_std.unwrap_or([0.229, 0.224, 0.225]),
         );
         if !std.iter().all(|std| *std > 0.0) {
-            return Err(wrong(&format!(
+            return Err(model(format!(
                 "image_std: found {std:?}, expected numbers above 0"
             )));
         }

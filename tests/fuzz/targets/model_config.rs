@@ -62,10 +62,11 @@ fn tokenizer(text: &str) {
         return;
     };
     let tokenizer = ClipTokenizer::new(&TokenizerFiles {
-        vocab,
-        merges,
+        vocab: Some(vocab),
+        merges: Some(merges),
         special_tokens_map: Some(map),
         tokenizer_config: Some(config),
+        ..TokenizerFiles::default()
     });
     if let Ok(tokenizer) = tokenizer {
         let tokens = tokenizer.tokens("a cat, zwölf, 猫!").expect("texts can be tokenized");
