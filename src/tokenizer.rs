@@ -21,13 +21,15 @@ use crate::error::model;
 use files::Contents;
 
 pub mod chunks;
+mod fields;
 mod files;
 pub mod folder;
 pub mod prompt_tokens;
 mod special;
 pub mod weights;
 
-pub use files::TokenizerFiles;
+pub use fields::CLASS;
+pub use files::{TokenizerFiles, special_tokens};
 
 /// What CLIP treats as one piece before it looks for merges.
 const PIECES: &str =

@@ -88,7 +88,7 @@ fn files(name: &str) -> ModelFiles {
 fn a_clip_saved_by_transformers_5_measures_with_its_own_settings_and_learnt_word() {
     let files = files("clip");
     let clip = ClipEncoder::load(&files, Device::Cpu).expect("transformers loads it");
-    assert_eq!(clip.note(), None);
+    assert_eq!(files.take_notes(), [""; 0]);
     let expected = Expected::read("folders/clip/expected.safetensors");
     let picture = fixture("evaluate/pictures/0.png");
     let picture = read_picture(&picture, Transparency::Dropped)
@@ -123,7 +123,7 @@ fn a_sam_saved_by_transformers_5_sees_pictures_with_its_own_settings() {
         files: &files,
         path: "",
     };
-    let processor = folder.required_processor(SamProcessor::from_json);
+    let processor = folder.required_processor(SamProcessor::read);
     let picture = fixture("evaluate/pictures/0.png");
     let picture = read_picture(&picture, Transparency::Dropped)
         .expect("a picture")

@@ -59,6 +59,7 @@ fn tokenizer_in(folder: &Path) -> anyhow::Result<ClipTokenizer> {
         special_tokens_map: text("special_tokens_map.json").as_deref(),
         tokenizer_config: text("tokenizer_config.json").as_deref(),
         added_tokens: text("added_tokens.json").as_deref(),
+        ..TokenizerFiles::default()
     })
 }
 

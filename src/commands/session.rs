@@ -1,6 +1,7 @@
 //! What all jobs of a run share: where messages and results go, signals, and the loaded model.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -35,6 +36,8 @@ pub struct Session {
     loaded: RefCell<Option<(Rc<LocatedModel>, Rc<Backbone>)>>,
     controlnets: RefCell<Vec<FoundControlNet>>,
     ip_adapters: RefCell<Vec<NamedIpAdapter>>,
+    /// The notes on models' files that were shown.
+    told: RefCell<BTreeSet<String>>,
     tf32: Cell<Option<bool>>,
     attention: Cell<Option<Attention>>,
     shard: Shard,
@@ -83,6 +86,7 @@ impl Session {
             loaded: RefCell::default(),
             controlnets: RefCell::default(),
             ip_adapters: RefCell::default(),
+            told: RefCell::default(),
             tf32: Cell::default(),
             attention: Cell::default(),
             is_last_job: Cell::default(),
@@ -141,9 +145,8 @@ impl Session {
             return Ok(Rc::clone(found));
         }
         let found = Rc::new(LocatedModel::locate(model, self.reporter.is_quiet())?);
-        for note in found.tokenizers.notes() {
-            self.reporter.warn(note);
-        }
+        self.tell_notes(&found.files);
+        found.vae.iter().for_each(|vae| self.tell_notes(vae));
         self.located
             .borrow_mut()
             .push((model.clone(), Rc::clone(&found)));
@@ -188,9 +191,20 @@ impl Session {
             self.reporter
                 .detail(&format!("loading {component} of {name}"));
         })?;
+        self.tell_notes(&located.files);
+        located.vae.iter().for_each(|vae| self.tell_notes(vae));
         let backbone = Rc::new(backbone);
         *self.loaded.borrow_mut() = Some((Rc::clone(located), Rc::clone(&backbone)));
         Ok(backbone)
+    }
+
+    /// Shows the notes that reading a model's files has left, each once a run.
+    pub fn tell_notes(&self, files: &ModelFiles) {
+        for note in files.take_notes() {
+            if self.told.borrow_mut().insert(note.clone()) {
+                self.reporter.note(&format!("note: {note}"));
+            }
+        }
     }
 
     /// Makes libtorch compute as this model's job says.
@@ -294,6 +308,7 @@ impl Session {
             self.reporter
                 .note(&format!("loading the ControlNet {}", files.name()));
             let net = Rc::new(ControlNet::load(files, backbone)?);
+            self.tell_notes(files);
             found.loaded = Some(Rc::clone(&net));
             Ok(net)
         };

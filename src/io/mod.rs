@@ -5,6 +5,7 @@ pub mod atomic;
 pub mod bitmap_font;
 pub mod blob;
 pub mod canny;
+pub mod config_file;
 pub mod contact_sheet;
 pub mod finite_scan;
 pub mod header;

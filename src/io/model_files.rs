@@ -10,11 +10,11 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
 use super::blob::Blob;
+use super::config_file::{ConfigFile, Notes};
 use super::hub::{HubRepo, HubSettings, files_under, is_repository_id};
 use super::lora::LoraSet;
 use super::model_layout::{
@@ -48,6 +48,7 @@ pub struct ModelFiles {
     variant: Option<String>,
     source: Source,
     loras: Rc<LoraSet>,
+    notes: Notes,
 }
 
 #[derive(Debug)]
@@ -117,6 +118,7 @@ impl ModelFiles {
             variant: options.variant.clone(),
             source,
             loras: Rc::default(),
+            notes: Notes::default(),
         };
         files.check_variant_exists()?;
         Ok(files)
@@ -141,6 +143,16 @@ impl ModelFiles {
     /// The LoRAs that were added.
     pub fn loras(&self) -> &Rc<LoraSet> {
         &self.loras
+    }
+
+    /// Keeps what the user should know about these files, though it stops nothing.
+    pub fn note(&self, note: String) {
+        self.notes.add(note);
+    }
+
+    /// The notes that were made since they were last taken, for the caller to show.
+    pub fn take_notes(&self) -> Vec<String> {
+        self.notes.take()
     }
 
     /// The model as the user named it.
@@ -175,13 +187,13 @@ impl ModelFiles {
         }
     }
 
-    /// The value of a JSON file of the model, such as `unet/config.json`.
+    /// A config file of the model, such as `unet/config.json`.
     ///
     /// # Errors
-    /// As [`ModelFiles::text`], and when the file is not what is expected; the message names it.
-    pub fn json<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
-        serde_json::from_str(&self.text(path)?)
-            .map_err(|error| model(format!("{}: {path}: {error}", self.name())))
+    /// As [`ModelFiles::text`], and when the file is no JSON object; the message names it.
+    pub fn config(&self, path: &str) -> Result<ConfigFile> {
+        ConfigFile::parse(path, &self.text(path)?, self.notes.clone())
+            .with_context(|| self.name.clone())
     }
 
     /// As [`ModelFiles::text`], with `None` for a file that the model does not have.

@@ -6,12 +6,11 @@ use anyhow::{Context, Result};
 use image::RgbImage;
 use tch::{Device, Kind, Tensor, no_grad};
 
-use crate::error::model;
 use crate::io::model_files::{ModelFiles, TOY};
 use crate::models::clip_model::{ClipConfig, ClipModel};
 use crate::models::encoder_folder::{EncoderFolder, Unused};
 use crate::models::image_processor::ImageProcessor;
-use crate::models::lpips::{Lpips, LpipsConfig, LpipsFeatures};
+use crate::models::lpips::{self, Lpips, LpipsConfig, LpipsFeatures};
 use crate::models::vit::{VitConfig, VitKind, VitModel};
 use crate::tokenizer::{self, ClipTokenizer};
 
@@ -27,7 +26,6 @@ pub struct ClipEncoder {
     tokenizer: ClipTokenizer,
     processor: ImageProcessor,
     device: Device,
-    note: Option<String>,
 }
 
 /// A DINO, DINOv2 or DreamSim.
@@ -60,30 +58,27 @@ impl ClipEncoder {
     /// When a file is missing or damaged, or is that of another network.
     pub fn load(files: &ModelFiles, device: Device) -> Result<Self> {
         let folder = folder(files);
-        let config: ClipConfig = folder.json("config.json")?;
+        let config = ClipConfig::read(&folder.config("config.json")?)
+            .with_context(|| format!("loading {}", files.name()))?;
         let network = folder.network((device, Kind::Float), UNUSED_OF_CLIP, |path| {
             ClipModel::new(path, &config)
         })?;
         let tokenizer = tokenizer::folder::read(files, folder.path)?;
-        let text = config.text()?;
+        let text = &config.text;
         tokenizer
             .check_encoder(text.vocab_size, text.max_position_embeddings)
             .with_context(|| format!("loading {}", files.name()))?;
-        let processor = folder.required_processor(ImageProcessor::from_json)?;
+        let processor = folder.required_processor(ImageProcessor::read)?;
         processor.check_side(network.image_size(), files.name())?;
-        let unused = tokenizer.unused_rows(text.vocab_size);
+        if let Some(unused) = tokenizer.unused_rows(text.vocab_size) {
+            files.note(format!("{}: {unused}", files.name()));
+        }
         Ok(ClipEncoder {
-            note: unused.map(|unused| format!("{}: {unused}", files.name())),
             network,
             tokenizer,
             processor,
             device,
         })
-    }
-
-    /// What the user should know of it.
-    pub fn note(&self) -> Option<&str> {
-        self.note.as_deref()
     }
 
     /// The embedding `[1, D]` of a text, f32, and how many of its tokens lie behind the limit and are not read.
@@ -117,15 +112,8 @@ impl VitEncoder {
     /// When a file is missing or damaged, or is that of another network.
     pub fn load(files: &ModelFiles, kind: VitKind, device: Device) -> Result<Self> {
         let folder = folder(files);
-        let config: VitConfig = folder.json("config.json")?;
-        if config.model_type != kind {
-            return Err(model(format!(
-                "{}: config.json: model_type: found {}, expected {}",
-                files.name(),
-                config.model_type.name(),
-                kind.name()
-            )));
-        }
+        let config = VitConfig::read(&folder.config("config.json")?, kind)
+            .with_context(|| files.name().to_owned())?;
         let unused = Unused {
             endings: &VitModel::UNUSED,
             ..Unused::default()
@@ -135,7 +123,7 @@ impl VitEncoder {
             network: folder.network((device, Kind::Float), unused, |path| {
                 VitModel::new(path, &config)
             })?,
-            processor: folder.required_processor(ImageProcessor::from_json)?,
+            processor: folder.required_processor(ImageProcessor::read)?,
             device,
         })
     }
@@ -172,7 +160,7 @@ impl LpipsEncoder {
     /// When a file is missing or damaged, or is that of another network.
     pub fn load(files: &ModelFiles, device: Device) -> Result<Self> {
         let folder = folder(files);
-        let config: LpipsConfig = folder.json("config.json")?;
+        let config: LpipsConfig = folder.config("config.json")?.read(&lpips::CLASS)?;
         let network = folder.network((device, Kind::Float), Unused::default(), |path| {
             Ok(Lpips::new(path, &config))
         })?;

@@ -20,7 +20,7 @@
 //! The paper names Segment Anything for its masks and not how it asked; all numbers above are choices made
 //! here, and could not be tuned on real pictures.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use image::{GrayImage, RgbImage};
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -66,8 +66,9 @@ impl ForegroundFinder {
     /// When a file is missing or damaged, or is that of another network.
     pub fn load(files: &ModelFiles, device: Device) -> Result<Self> {
         let folder = EncoderFolder { files, path: "" };
-        let config: SamConfig = folder.json("config.json")?;
-        let processor = folder.required_processor(SamProcessor::from_json)?;
+        let config = SamConfig::read(&folder.config("config.json")?)
+            .with_context(|| format!("loading {}", files.name()))?;
+        let processor = folder.required_processor(SamProcessor::read)?;
         let unused = Unused {
             endings: &SamModel::UNUSED,
             ..Unused::default()

@@ -2,10 +2,9 @@
 //! `processor_config.json`, `model.safetensors`.
 
 use anyhow::{Context, Result};
-use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
 use tch::{Device, Kind};
 
+use crate::io::config_file::ConfigFile;
 use crate::io::finite_scan::FiniteScan;
 use crate::io::model_files::{ModelFiles, NeededFile, Needs};
 use crate::io::weights::{WeightPath, Weights};
@@ -37,12 +36,12 @@ impl EncoderFolder<'_> {
         }
     }
 
-    /// A JSON file.
+    /// A config file.
     ///
     /// # Errors
-    /// When it is missing, or not what is expected.
-    pub fn json<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
-        self.files.json(&self.path_of(name))
+    /// When it is missing, or no JSON object.
+    pub fn config(&self, name: &str) -> Result<ConfigFile> {
+        self.files.config(&self.path_of(name))
     }
 
     /// The files that it is read from, those of a tokenizer too where it has one.
@@ -84,34 +83,33 @@ impl EncoderFolder<'_> {
         Ok(network)
     }
 
-    /// How pictures are prepared, which `read` makes of the settings' text; `None` where the folder does not say it.
+    /// How pictures are prepared, which `read` makes of the settings; `None` where the folder does not say it.
     ///
     /// As in transformers, the settings are those in the `image_processor` of `processor_config.json`, in which
     /// transformers 5 saves them; without that, those of `preprocessor_config.json`.
     ///
     /// # Errors
     /// When a file is damaged, or asks for what is not computed here.
-    pub fn processor<T>(&self, read: impl Fn(&str) -> Result<T>) -> Result<Option<T>> {
-        let optional = |name: &str| self.files.optional_text(&self.path_of(name));
-        let inside = match optional(PROCESSOR)? {
-            None => None,
-            Some(_) => self.json::<Map<String, Value>>(PROCESSOR)?.remove(INSIDE),
+    pub fn processor<T>(&self, read: impl Fn(&ConfigFile) -> Result<T>) -> Result<Option<T>> {
+        let optional = |name: &str| {
+            let is_there = self.files.optional_text(&self.path_of(name))?.is_some();
+            is_there.then(|| self.config(name)).transpose()
         };
-        let (place, text) = match (inside, optional(PREPROCESSOR)?) {
-            (Some(settings), _) => (format!("{PROCESSOR}: {INSIDE}"), settings.to_string()),
-            (None, Some(text)) => (PREPROCESSOR.to_owned(), text),
-            (None, None) => return Ok(None),
+        let inside = optional(PROCESSOR)?.filter(|file| file.get(INSIDE).is_some());
+        let settings = match inside {
+            Some(file) => Some(file.part(INSIDE)?),
+            None => optional(PREPROCESSOR)?,
         };
         let name = self.files.name();
-        let processor = read(&text).with_context(|| format!("loading {name}: {place}"));
-        processor.map(Some)
+        let processor = settings.map(|file| read(&file).with_context(|| format!("loading {name}")));
+        processor.transpose()
     }
 
     /// The same where the folder must say it.
     ///
     /// # Errors
     /// As above, and when the settings are missing.
-    pub fn required_processor<T>(&self, read: impl Fn(&str) -> Result<T>) -> Result<T> {
+    pub fn required_processor<T>(&self, read: impl Fn(&ConfigFile) -> Result<T>) -> Result<T> {
         if let Some(processor) = self.processor(read)? {
             return Ok(processor);
         }

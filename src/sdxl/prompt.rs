@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use tch::{Kind, Tensor};
 
 use super::prompt_weights::weighted;
@@ -27,15 +27,13 @@ pub struct Replaced {
 /// before anything large is read.
 pub struct Tokenizers {
     tokenizers: Vec<ClipTokenizer>,
-    notes: Vec<String>,
 }
 
 impl Tokenizers {
-    /// Reads `tokenizer`, and `tokenizer_2` where the pipeline has it. Each text encoder must be able to read what its
-    /// tokenizer writes.
+    /// Reads `tokenizer`, and `tokenizer_2` where the pipeline has it.
     ///
     /// # Errors
-    /// When a file is missing or does not parse, or names the numbers that do not fit.
+    /// When a file is missing or does not parse.
     pub fn load(files: &ModelFiles, pipeline: Pipeline) -> Result<Tokenizers> {
         let folders = pipeline.tokenizers().iter();
         let tokenizers: Vec<ClipTokenizer> = folders
@@ -48,22 +46,18 @@ impl Tokenizers {
                 files.name()
             )));
         }
-        let mut notes = Vec::new();
-        for (encoder, tokenizer) in pipeline.text_encoders().iter().zip(&tokenizers) {
-            let config: ClipTextConfig = files.json(&format!("{encoder}/config.json"))?;
-            let what = || format!("{encoder} of {}", files.name());
-            tokenizer
-                .check_encoder(config.vocab_size, config.max_position_embeddings)
-                .with_context(|| format!("loading {}", what()))?;
-            let unused = tokenizer.unused_rows(config.vocab_size);
-            notes.extend(unused.map(|unused| format!("{}: {unused}", what())));
-        }
-        Ok(Tokenizers { tokenizers, notes })
+        Ok(Tokenizers { tokenizers })
     }
 
-    /// What the user should know of them.
-    pub fn notes(&self) -> &[String] {
-        &self.notes
+    /// Refuses the text encoder of tokenizer `i` where it can not read all that this writes, and tells what is to be
+    /// told of it.
+    ///
+    /// # Errors
+    /// Names the numbers that do not fit.
+    pub fn check_encoder(&self, i: usize, config: &ClipTextConfig) -> Result<Option<String>> {
+        let tokenizer = &self.tokenizers[i];
+        tokenizer.check_encoder(config.vocab_size, config.max_position_embeddings)?;
+        Ok(tokenizer.unused_rows(config.vocab_size))
     }
 
     /// The model's limit, start and end token included.

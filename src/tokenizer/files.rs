@@ -16,11 +16,13 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 
+use super::fields::{CLASS, is_own_name};
 use super::special::{AddedRecord, SpecialTokens};
 use crate::error::model;
+use crate::io::config_file::{ConfigFile, Notes};
 
 /// The files of a tokenizer's folder that are there, as text.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 pub struct TokenizerFiles<'a> {
     /// `tokenizer.json`.
     pub tokenizer: Option<&'a str>,
@@ -34,6 +36,8 @@ pub struct TokenizerFiles<'a> {
     pub tokenizer_config: Option<&'a str>,
     /// `added_tokens.json`.
     pub added_tokens: Option<&'a str>,
+    /// Where remarks for the user go.
+    pub notes: Notes,
 }
 
 /// What the files say.
@@ -53,22 +57,25 @@ pub(super) struct Contents {
 impl Contents {
     pub(super) fn read(files: &TokenizerFiles) -> Result<Contents> {
         let vocabulary = Vocabulary::read(files)?;
-        let mut config: Map<String, Value> = optional(CONFIG, files.tokenizer_config)?;
-        check_only_values(&config)?;
-        vocabulary.check_sides(&config)?;
+        let file = files.parse(CONFIG, files.tokenizer_config)?;
+        vocabulary.check_sides(&file)?;
+        let mut config = fields(&file)?;
         let (special, numbered) = match config.remove("added_tokens_decoder") {
             Some(decoder) => {
-                let special = SpecialTokens::read(config.clone(), Map::new())?;
+                let special = SpecialTokens::read(config, Map::new())?;
                 let decoder: BTreeMap<u32, AddedRecord> = serde_json::from_value(decoder)
                     .map_err(|error| model(format!("{CONFIG}: added_tokens_decoder: {error}")))?;
                 (special, decoder)
             }
             None => {
-                let map = optional("special_tokens_map.json", files.special_tokens_map)?;
-                let special = SpecialTokens::read(config.clone(), map)?;
+                let map =
+                    fields(&files.parse("special_tokens_map.json", files.special_tokens_map)?)?;
+                let special = SpecialTokens::read(config, map)?;
                 let mut numbered = BTreeMap::new();
-                let added: BTreeMap<String, u32> =
-                    optional("added_tokens.json", files.added_tokens)?;
+                let added: BTreeMap<String, u32> = match files.added_tokens {
+                    Some(text) => parsed("added_tokens.json", text)?,
+                    None => BTreeMap::new(),
+                };
                 for (content, number) in added {
                     let is_special = special.are_said_to_hold(&content);
                     numbered.insert(number, AddedRecord::of_file(content, is_special));
@@ -78,21 +85,49 @@ impl Contents {
                 (special, numbered)
             }
         };
+        let split_special_tokens = match file.get("split_special_tokens") {
+            None => false,
+            Some(Value::Bool(split)) => *split,
+            Some(_) => return Err(file.wrong("split_special_tokens", "true or false")),
+        };
         Ok(Contents {
             vocab: vocabulary.vocab,
             merges: vocabulary.merges,
             added: special.added(numbered),
             special,
-            split_special_tokens: match config.get("split_special_tokens") {
-                None | Some(Value::Bool(false)) => false,
-                Some(Value::Bool(true)) => true,
-                Some(other) => {
-                    return Err(in_config("split_special_tokens", other, "true or false"));
-                }
-            },
-            model_max_length: model_max_length(&config)?,
+            split_special_tokens,
+            model_max_length: model_max_length(&file)?,
         })
     }
+}
+
+impl TokenizerFiles<'_> {
+    /// One of the files, without values where there is none.
+    fn parse(&self, name: &str, text: Option<&str>) -> Result<ConfigFile> {
+        ConfigFile::parse(name, text.unwrap_or("{}"), self.notes.clone())
+    }
+}
+
+/// The fields of a file that are read, and special tokens with names of their own.
+fn fields(file: &ConfigFile) -> Result<Map<String, Value>> {
+    let own: Vec<&str> = file
+        .keys()
+        .filter(|key| is_own_name(key, file.get(key)))
+        .collect();
+    let mut fields: Map<String, Value> = file.read_with(&CLASS, &own)?;
+    for key in own {
+        fields.extend(file.get(key).map(|value| (key.to_owned(), value.clone())));
+    }
+    Ok(fields)
+}
+
+/// The start, end, unknown and padding token that a `tokenizer_config.json` says by itself.
+///
+/// # Errors
+/// When a field has a value that is not computed here.
+pub fn special_tokens(config: &ConfigFile) -> Result<[String; 4]> {
+    let special = SpecialTokens::read(fields(config)?, Map::new())?;
+    Ok([special.bos, special.eos, special.unk, special.pad])
 }
 
 const CONFIG: &str = "tokenizer_config.json";
@@ -103,47 +138,18 @@ const CLIP_LENGTH: usize = 77;
 /// Numbers of tokens are below it, as those of [`ClipTextConfig`](crate::models::clip_text_model::ClipTextConfig).
 const NUMBERS: u32 = 1 << 24;
 
-/// Keys of `tokenizer_config.json` that change what is read, with the only values that are computed here.
-const ONLY_VALUES: [(&str, &[&str]); 4] = [
-    ("padding_side", &[RIGHT]),
-    ("truncation_side", &[RIGHT]),
-    ("tokenizer_class", &["CLIPTokenizer", "CLIPTokenizerFast"]),
-    ("backend", &["tokenizers"]),
-];
-
 const RIGHT: &str = "right";
 
-fn in_config(key: &str, found: &Value, expected: &str) -> anyhow::Error {
-    model(format!(
-        "{CONFIG}: {key}: found {found}, expected {expected}"
-    ))
-}
-
-fn check_only_values(config: &Map<String, Value>) -> Result<()> {
-    for (key, allowed) in ONLY_VALUES {
-        match config.get(key) {
-            None | Some(Value::Null) => {}
-            Some(Value::String(text)) if allowed.contains(&text.as_str()) => {}
-            Some(other) => return Err(in_config(key, other, &allowed.join(" or "))),
-        }
-    }
-    Ok(())
-}
-
 /// `model_max_length`, or its older name; a float where "no limit" is written as 1e30.
-fn model_max_length(config: &Map<String, Value>) -> Result<usize> {
-    let key = match config.contains_key("model_max_length") {
-        true => "model_max_length",
-        false => "max_len",
-    };
-    let Some(found) = config.get(key) else {
-        return Ok(CLIP_LENGTH);
-    };
-    match found.as_f64() {
-        Some(length) if (3.0..=10_000.0).contains(&length) && length.fract() == 0.0 => {
+fn model_max_length(config: &ConfigFile) -> Result<usize> {
+    let newer = config.get("model_max_length").map(|_| "model_max_length");
+    let key = newer.unwrap_or("max_len");
+    match config.get(key).map(Value::as_f64) {
+        None => Ok(CLIP_LENGTH),
+        Some(Some(length)) if (3.0..=10_000.0).contains(&length) && length.fract() == 0.0 => {
             Ok(length as usize)
         }
-        _ => Err(in_config(key, found, "a whole number from 3 to 10000")),
+        Some(_) => Err(config.wrong(key, "a whole number from 3 to 10000")),
     }
 }
 
@@ -247,13 +253,13 @@ impl Vocabulary {
     }
 
     /// Refuses another side, which `tokenizer.json` decides where the config does not say it.
-    fn check_sides(&self, config: &Map<String, Value>) -> Result<()> {
+    fn check_sides(&self, config: &ConfigFile) -> Result<()> {
         let sides = [
             ("padding", "padding_side", &self.padding),
             ("truncation", "truncation_side", &self.truncation),
         ];
         for (field, key, side) in sides {
-            if let (Some(Side { direction }), false) = (side, config.contains_key(key))
+            if let (Some(Side { direction }), false) = (side, config.get(key).is_some())
                 && !direction.eq_ignore_ascii_case(RIGHT)
             {
                 return Err(model(format!(
@@ -290,9 +296,4 @@ fn lines_of_merges(text: &str) -> Result<Vec<(String, String)>> {
 
 fn parsed<T: DeserializeOwned>(file: &str, text: &str) -> Result<T> {
     serde_json::from_str(text).map_err(|error| model(format!("{file}: {error}")))
-}
-
-/// The value of a file; an empty one where there is no file.
-fn optional<T: DeserializeOwned + Default>(file: &str, text: Option<&str>) -> Result<T> {
-    text.map_or_else(|| Ok(T::default()), |text| parsed(file, text))
 }

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 
 use super::{ClipTokenizer, TokenizerFiles};
+use crate::io::config_file::Notes;
 use crate::io::model_files::{ModelFiles, Needs};
 
 /// Vocabulary and merges in one, which transformers 5 saves and prefers.
@@ -47,7 +48,9 @@ pub fn read(files: &ModelFiles, folder: &str) -> Result<ClipTokenizer> {
         "" => "the tokenizer",
         folder => folder,
     };
-    ClipTokenizer::new(&TokenizerFiles {
+    let notes = Notes::default();
+    let tokenizer = ClipTokenizer::new(&TokenizerFiles {
+        notes: notes.clone(),
         tokenizer: tokenizer.as_deref(),
         vocab: vocab.as_deref(),
         merges: merges.as_deref(),
@@ -55,7 +58,11 @@ pub fn read(files: &ModelFiles, folder: &str) -> Result<ClipTokenizer> {
         special_tokens_map: map.as_deref(),
         added_tokens: added.as_deref(),
     })
-    .with_context(|| format!("loading {what} of {}", files.name()))
+    .with_context(|| format!("loading {what} of {}", files.name()))?;
+    for note in notes.take() {
+        files.note(format!("{what}: {note}"));
+    }
+    Ok(tokenizer)
 }
 
 /// Adds the files that the tokenizer in `folder` is read from.

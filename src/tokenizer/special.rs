@@ -8,18 +8,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 
+use super::fields::{ADDITIONAL, EXTRA, NAMED, NAMES, is_own_name};
 use crate::error::model;
-
-/// Special tokens that have names, in the order in which transformers adds them.
-const NAMED: [&str; 7] = [
-    "bos_token",
-    "eos_token",
-    "unk_token",
-    "sep_token",
-    "pad_token",
-    "cls_token",
-    "mask_token",
-];
 
 /// A token with its flags. Those that a file leaves out have the defaults of the `tokenizers` package.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -150,10 +140,10 @@ impl SpecialTokens {
         if let Some(names) = config.remove(NAMES).filter(|names| !names.is_null()) {
             tokens.take_names(of_key(NAMES, names)?);
         }
-        let is_name = |(key, value): &(String, Value)| {
-            key.ends_with("_token") && (value.is_string() || value.is_object())
-        };
-        for (key, value) in config.into_iter().filter(is_name) {
+        for (key, value) in config
+            .into_iter()
+            .filter(|(key, value)| is_own_name(key, Some(value)))
+        {
             let token: SpecialToken = of_key(&key, value)?;
             tokens.named.push(token.record());
         }
@@ -233,13 +223,6 @@ impl SpecialTokens {
         added
     }
 }
-
-/// Special tokens without names, or with names of their own.
-const EXTRA: &str = "extra_special_tokens";
-/// The older name of [`EXTRA`].
-const ADDITIONAL: &str = "additional_special_tokens";
-/// Special tokens with names of their own.
-const NAMES: &str = "model_specific_special_tokens";
 
 /// What `extra_special_tokens` is.
 #[derive(Deserialize)]

@@ -5,6 +5,7 @@ mod bad_input;
 mod batches;
 #[path = "../common/mod.rs"]
 mod common;
+mod config_files;
 mod consistory;
 mod control;
 mod control_elsewhere;

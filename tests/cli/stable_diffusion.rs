@@ -144,7 +144,7 @@ fn other_models_are_refused_with_what_was_found_and_expected() {
         ),
         (
             (scheduler, "PNDMScheduler", "HeunDiscreteScheduler"),
-            "found HeunDiscreteScheduler",
+            "found \"HeunDiscreteScheduler\"",
         ),
     ] {
         changed(&folder, change);

@@ -77,6 +77,7 @@ pub(super) fn find(session: &Session, evaluation: &mut Evaluation) -> Result<()>
     };
     session.reporter.note(&format!("loading {}", files.name()));
     let finder = ForegroundFinder::load(files, evaluation.device)?;
+    session.tell_notes(files);
     let saved = evaluation.job.save_masks.as_deref();
     let mut doubtful = 0;
     session

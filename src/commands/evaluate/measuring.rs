@@ -42,9 +42,6 @@ pub(super) fn measure(session: &Session, evaluation: &Evaluation) -> Result<Vec<
         let values = match network {
             Network::Clip => {
                 let clip = ClipEncoder::load(files, device)?;
-                if let Some(note) = clip.note() {
-                    session.reporter.warn(note);
-                }
                 directions(session, evaluation, (&clip, Some(&clip)), &wanted)?
             }
             Network::Dino => by_vit(VitKind::Vit)?,
@@ -55,6 +52,7 @@ pub(super) fn measure(session: &Session, evaluation: &Evaluation) -> Result<Vec<
                 distances::measure(session, evaluation, &lpips, &wanted)?
             }
         };
+        session.tell_notes(files);
         found.extend(wanted.iter().map(|wanted| wanted.name()).zip(values));
     }
     let column = |wanted: Wanted| {

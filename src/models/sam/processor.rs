@@ -7,11 +7,31 @@ use serde::Deserialize;
 use tch::{Kind, Tensor};
 
 use crate::error::model;
+use crate::io::config_file::Field::{Harmless, Only, Read};
+use crate::io::config_file::{Class, ConfigFile};
 use crate::io::resize::{Filter, resize_by};
-use crate::models::image_processor::{LARGEST, filter};
+use crate::models::image_processor::{IMAGES, LARGEST, filter};
 
-/// The fields that are read. All others are for the reader, or for masks as prompts.
+const CLASS: Class = Class {
+    name: "SamImageProcessor",
+    fields: &[
+        IMAGES,
+        &[
+            ("do_pad", Read),
+            ("pad_size", Read),
+            ("mask_size", Harmless("of masks as prompts")),
+            ("mask_pad_size", Harmless("of masks as prompts")),
+            ("do_center_crop", Only(&["false", "null"])),
+            ("crop_size", Harmless("only with do_center_crop")),
+            ("default_to_square", Harmless("its size is no mere number")),
+        ],
+    ],
+    besides: &[],
+};
+
+/// The fields that are read.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Raw {
     image_processor_type: String,
     do_resize: Option<bool>,
@@ -57,12 +77,12 @@ pub struct SamPlace {
 }
 
 impl SamProcessor {
-    /// Reads the settings' text.
+    /// Reads the settings.
     ///
     /// # Errors
-    /// When it does not parse, is of another class, or asks for what is not computed here.
-    pub fn from_json(text: &str) -> Result<Self> {
-        let raw: Raw = serde_json::from_str(text).map_err(|error| model(error.to_string()))?;
+    /// When they are those of another class, or ask for what is not computed here.
+    pub fn read(file: &ConfigFile) -> Result<Self> {
+        let raw: Raw = file.read(&CLASS)?;
         let class = raw.image_processor_type;
         if ![
             "SamImageProcessor",
@@ -175,6 +195,11 @@ impl SamProcessor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::config_file::Notes;
+
+    fn file(text: &str) -> ConfigFile {
+        ConfigFile::parse("preprocessor_config.json", text, Notes::default()).expect("an object")
+    }
 
     #[test]
     fn what_is_not_computed_here_is_refused() {
@@ -205,7 +230,7 @@ mod tests {
                 "image_std: found [1.0, 0.0, 1.0]",
             ),
         ] {
-            let error = SamProcessor::from_json(text).expect_err(text).to_string();
+            let error = SamProcessor::read(&file(text)).expect_err(text).to_string();
             assert!(error.contains(expected), "{error}");
         }
     }
