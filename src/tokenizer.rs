@@ -1,15 +1,13 @@
-//! Text to tokens: CLIP's byte-level BPE from `vocab.json` and `merges.txt`, with the places of a
-//! word among the tokens.
+//! Text to tokens: CLIP's byte-level BPE from the files of its folder, with the places of a word among the tokens.
 //!
-//! The checkpoints have no `tokenizer.json`, so the pipeline of the fast CLIP tokenizer is put
-//! together here from the parts of the `tokenizers` crate.
+//! What the files say is in [`files`]; the pipeline of transformers' `CLIPTokenizer` is put together here from the parts
+//! of the `tokenizers` crate.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 
 use anyhow::{Context, Result, anyhow};
-use serde::Deserialize;
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::normalizer::Range as OffsetRange;
 use tokenizers::normalizers::replace::{Replace, ReplacePattern};
@@ -17,78 +15,25 @@ use tokenizers::normalizers::{Lowercase, NFC, Sequence as Normalizers};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizers;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
-use tokenizers::{AddedToken, NormalizedString, SplitDelimiterBehavior, Tokenizer};
+use tokenizers::{AddedToken, NormalizedString, Normalizer, SplitDelimiterBehavior, Tokenizer};
 
 use crate::error::model;
+use files::Contents;
 
 pub mod chunks;
+mod fields;
+mod files;
+pub mod folder;
 pub mod prompt_tokens;
+mod special;
 pub mod weights;
+
+pub use fields::CLASS;
+pub use files::{TokenizerFiles, special_tokens};
 
 /// What CLIP treats as one piece before it looks for merges.
 const PIECES: &str =
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
-
-/// Files of a tokenizer's folder without which there is no tokenizer.
-pub const REQUIRED_FILES: [&str; 2] = ["vocab.json", "merges.txt"];
-
-/// Files of a tokenizer's folder that may be missing.
-pub const OPTIONAL_FILES: [&str; 2] = ["special_tokens_map.json", "tokenizer_config.json"];
-
-/// The four files of a tokenizer folder, as text.
-pub struct TokenizerFiles<'a> {
-    /// `vocab.json`.
-    pub vocab: &'a str,
-    /// `merges.txt`.
-    pub merges: &'a str,
-    /// `special_tokens_map.json`.
-    pub special_tokens_map: Option<&'a str>,
-    /// `tokenizer_config.json`.
-    pub tokenizer_config: Option<&'a str>,
-}
-
-/// A token in a config: its text, or a record around its text.
-#[derive(Deserialize, Clone)]
-#[serde(untagged)]
-enum SpecialToken {
-    Text(String),
-    Record {
-        content: String,
-        #[serde(default)]
-        normalized: bool,
-    },
-}
-
-impl SpecialToken {
-    fn text(&self) -> &str {
-        match self {
-            SpecialToken::Text(text) | SpecialToken::Record { content: text, .. } => text,
-        }
-    }
-
-    /// How the token is cut out of a text before anything else. Records of SDXL's files say
-    /// `normalized`: such a token is looked for in the lower-cased text.
-    fn added(&self) -> AddedToken {
-        let normalized = matches!(
-            self,
-            SpecialToken::Record {
-                normalized: true,
-                ..
-            }
-        );
-        AddedToken::from(self.text(), true).normalized(normalized)
-    }
-}
-
-#[derive(Deserialize, Default)]
-struct SpecialTokens {
-    bos_token: Option<SpecialToken>,
-    eos_token: Option<SpecialToken>,
-    unk_token: Option<SpecialToken>,
-    pad_token: Option<SpecialToken>,
-    /// A float, because "no limit" is written as 1e30.
-    model_max_length: Option<f64>,
-}
 
 /// A token of a text.
 #[derive(Clone, Debug, PartialEq)]
@@ -131,6 +76,8 @@ pub struct ClipTokenizer {
     pad: i64,
     /// The largest number of a token.
     largest: i64,
+    /// The numbers of tokens that are cut out of a text before anything else.
+    added: HashMap<String, u32>,
     model_max_length: usize,
 }
 
@@ -139,101 +86,123 @@ fn in_crate(error: tokenizers::Error) -> anyhow::Error {
     anyhow!("{error}").context("building the tokenizer")
 }
 
+fn missing(token: &str) -> anyhow::Error {
+    model(format!(
+        "the special token {token:?} is missing in the vocabulary"
+    ))
+}
+
+/// Refuses two tokens that are the same once a text is normalized: which of them is found is chance.
+fn check_differ(tokenizer: &Tokenizer, added: &[AddedToken]) -> Result<()> {
+    let mut known: HashMap<String, &str> = HashMap::new();
+    for token in added.iter().filter(|token| token.normalized) {
+        let mut text = NormalizedString::from(token.content.as_str());
+        if let Some(normalizer) = tokenizer.get_normalizer() {
+            normalizer.normalize(&mut text).map_err(in_crate)?;
+        }
+        match known.insert(text.get().to_owned(), &token.content) {
+            Some(other) if other != token.content => {
+                return Err(model(format!(
+                    "the added tokens {other:?} and {:?} are the same in lower case, expected tokens that differ: rename \
+                     one of them",
+                    token.content
+                )));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The number that transformers gives a token is the next one behind the vocabulary, whatever its file says.
+fn other_number(token: &str, said: Option<u32>, number: Option<u32>) -> anyhow::Error {
+    let shown = |number: Option<u32>| number.map_or_else(|| "none".to_owned(), |n| n.to_string());
+    model(format!(
+        "the added token {token:?} has the number {} in its file, expected {}: the place that it has in the vocabulary, or \
+         the next behind it",
+        shown(said),
+        shown(number)
+    ))
+}
+
+/// CLIP's way from a text to tokens, without added tokens.
+fn pipeline(
+    vocab: HashMap<String, u32>,
+    merges: Vec<(String, String)>,
+    unk: String,
+) -> Result<Tokenizer> {
+    let bpe = BPE::builder()
+        .vocab_and_merges(vocab.into_iter().collect::<Vocab>(), merges)
+        .unk_token(unk)
+        .continuing_subword_prefix(String::new())
+        .end_of_word_suffix("</w>".to_string())
+        .build()
+        .map_err(in_crate)?;
+    let mut tokenizer = Tokenizer::new(bpe);
+    let spaces = Replace::new(ReplacePattern::Regex(r"\s+".into()), " ").map_err(in_crate)?;
+    tokenizer
+        .with_normalizer(Some(Normalizers::new(vec![
+            NFC.into(),
+            spaces.into(),
+            Lowercase.into(),
+        ])))
+        .map_err(in_crate)?;
+    let pieces = Split::new(
+        SplitPattern::Regex(PIECES.into()),
+        SplitDelimiterBehavior::Removed,
+        true,
+    )
+    .map_err(in_crate)?;
+    let bytes = ByteLevel::new(false, true, true);
+    tokenizer.with_pre_tokenizer(Some(PreTokenizers::new(vec![pieces.into(), bytes.into()])));
+    Ok(tokenizer)
+}
+
 impl ClipTokenizer {
-    /// Builds the tokenizer. The padding token differs between SDXL's two: `<|endoftext|>` and `!`. Where
-    /// the two files disagree, as SD 2.1's do, `special_tokens_map.json` counts, as in transformers.
+    /// Builds the tokenizer, as transformers does from the same files. The padding token differs between SDXL's two:
+    /// `<|endoftext|>` and `!`.
     ///
     /// # Errors
-    /// When a file does not parse, or names a special token that the vocabulary lacks.
+    /// When a file does not parse or asks for what is not computed here, when special tokens or numbers of tokens do not
+    /// fit the vocabulary.
     pub fn new(files: &TokenizerFiles) -> Result<Self> {
-        let vocab: HashMap<String, u32> =
-            serde_json::from_str(files.vocab).map_err(|e| model(format!("vocab.json: {e}")))?;
-        let merges = files
-            .merges
-            .lines()
-            .enumerate()
-            .filter(|(i, line)| !(line.is_empty() || *i == 0 && line.starts_with("#version")))
-            .map(|(i, line)| {
-                line.split_once(' ')
-                    .map(|(a, b)| (a.to_string(), b.to_string()))
-                    .ok_or_else(|| {
-                        model(format!(
-                            "merges.txt:{}: found {line:?}, expected two parts",
-                            i + 1
-                        ))
-                    })
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let parse = |text: Option<&str>, file: &str| -> Result<SpecialTokens> {
-            let parsed = text.map(serde_json::from_str).transpose();
-            Ok(parsed
-                .map_err(|e| model(format!("{file}: {e}")))?
-                .unwrap_or_default())
-        };
-        let map = parse(files.special_tokens_map, "special_tokens_map.json")?;
-        let config = parse(files.tokenizer_config, "tokenizer_config.json")?;
-        let pick = |a: Option<SpecialToken>, b: Option<SpecialToken>, default: &str| {
-            a.or(b)
-                .unwrap_or_else(|| SpecialToken::Text(default.to_string()))
-        };
-        let bos = pick(map.bos_token, config.bos_token, "<|startoftext|>");
-        let eos = pick(map.eos_token, config.eos_token, "<|endoftext|>");
-        let unk = pick(map.unk_token, config.unk_token, "<|endoftext|>");
-        let pad = pick(map.pad_token, config.pad_token, "<|endoftext|>");
-        let id = |token: &SpecialToken| {
-            let text = token.text();
-            vocab
-                .get(text)
-                .map(|&id| i64::from(id))
-                .ok_or_else(|| model(format!("vocab.json: the special token {text:?} is missing")))
-        };
-        let (bos_id, eos_id, pad_id) = (id(&bos)?, id(&eos)?, id(&pad)?);
+        let contents = Contents::read(files)?;
+        let special = contents.special;
         // Without its number the first unknown character of a prompt would fail.
-        id(&unk)?;
-
-        let largest = vocab.values().max().map_or(0, |&id| i64::from(id));
-
-        let bpe = BPE::builder()
-            .vocab_and_merges(vocab.into_iter().collect::<Vocab>(), merges)
-            .unk_token(unk.text().to_string())
-            .continuing_subword_prefix(String::new())
-            .end_of_word_suffix("</w>".to_string())
-            .build()
-            .map_err(in_crate)?;
-        let mut tokenizer = Tokenizer::new(bpe);
-        let spaces = Replace::new(ReplacePattern::Regex(r"\s+".into()), " ").map_err(in_crate)?;
-        tokenizer
-            .with_normalizer(Some(Normalizers::new(vec![
-                NFC.into(),
-                spaces.into(),
-                Lowercase.into(),
-            ])))
-            .map_err(in_crate)?;
-        let pieces = Split::new(
-            SplitPattern::Regex(PIECES.into()),
-            SplitDelimiterBehavior::Removed,
-            true,
-        )
-        .map_err(in_crate)?;
-        let bytes = ByteLevel::new(false, true, true);
-        tokenizer.with_pre_tokenizer(Some(PreTokenizers::new(vec![pieces.into(), bytes.into()])));
-        // The pad too: with SDXL's second tokenizer every "!" of a prompt is the token 0.
-        let special = [&bos, &eos, &pad].map(SpecialToken::added);
-        tokenizer.add_special_tokens(special).map_err(in_crate)?;
-
-        let model_max_length = config.model_max_length.unwrap_or(77.0);
-        if !(3.0..=10_000.0).contains(&model_max_length) {
-            return Err(model(format!(
-                "tokenizer_config.json: model_max_length {model_max_length}, expected 3 to 10000"
-            )));
+        if !contents.vocab.contains_key(&special.unk) {
+            return Err(missing(&special.unk));
         }
+        let of_vocabulary = contents.vocab.values().copied().max();
+        let mut tokenizer = pipeline(contents.vocab, contents.merges, special.unk)?;
+        let (added, numbers): (Vec<_>, Vec<_>) = contents.added.into_iter().unzip();
+        check_differ(&tokenizer, &added)?;
+        tokenizer.add_tokens(added.clone()).map_err(in_crate)?;
+        tokenizer.set_encode_special_tokens(contents.split_special_tokens);
+        for (token, said) in added.iter().zip(numbers) {
+            let number = tokenizer.token_to_id(&token.content);
+            if said.is_some() && said != number {
+                return Err(other_number(&token.content, said, number));
+            }
+        }
+        let added = tokenizer.get_added_vocabulary().get_vocab().iter();
+        let added: HashMap<String, u32> = added.map(|(text, id)| (text.clone(), *id)).collect();
+        let id = |token: &str| {
+            let id = tokenizer.token_to_id(token).map(i64::from);
+            id.ok_or_else(|| missing(token))
+        };
         Ok(ClipTokenizer {
+            bos: id(&special.bos)?,
+            eos: id(&special.eos)?,
+            pad: id(&special.pad)?,
+            largest: added
+                .values()
+                .copied()
+                .chain(of_vocabulary)
+                .max()
+                .map_or(0, i64::from),
+            model_max_length: contents.model_max_length,
             tokenizer,
-            bos: bos_id,
-            eos: eos_id,
-            pad: pad_id,
-            largest,
-            model_max_length: model_max_length as usize,
+            added,
         })
     }
 
@@ -249,7 +218,7 @@ impl ClipTokenizer {
     pub fn check_encoder(&self, vocab_size: i64, max_position_embeddings: i64) -> Result<()> {
         if self.largest >= vocab_size {
             return Err(model(format!(
-                "vocab.json: found token {}, expected less than {vocab_size}, the vocab_size of the text encoder",
+                "the tokenizer has a token {}, expected less than {vocab_size}, the vocab_size of the text encoder",
                 self.largest
             )));
         }
@@ -260,6 +229,47 @@ impl ClipTokenizer {
             )));
         }
         Ok(())
+    }
+
+    /// What is to be told of a text encoder that has more embeddings than this tokenizer has tokens.
+    pub fn unused_rows(&self, vocab_size: i64) -> Option<String> {
+        let tokens = self.largest + 1;
+        (vocab_size > tokens).then(|| {
+            format!(
+                "{vocab_size} embeddings for the {tokens} tokens of its tokenizer, so that the last {} are never read; if \
+                 they were learnt (textual inversion), a file of the tokenizer is missing: tokenizer.json, \
+                 added_tokens.json, or added_tokens_decoder in tokenizer_config.json",
+                vocab_size - tokens
+            )
+        })
+    }
+
+    /// Tokens of a prompt, however many, as diffusers reads it: behind an added token those that are numbered after it,
+    /// `<cat>_1`, `<cat>_2` and so on behind `<cat>`, which are the further vectors of one that textual inversion learnt.
+    /// They have the bytes of the first.
+    ///
+    /// # Errors
+    /// As [`Self::tokens`].
+    pub fn prompt_tokens(&self, text: &str) -> Result<Vec<Token>> {
+        let mut found = Vec::new();
+        for token in self.tokens(text)? {
+            // As it is spelled: diffusers compares before upper case is gone.
+            let spelled = &text[token.bytes.clone()];
+            let is_added = self
+                .added
+                .get(spelled)
+                .is_some_and(|id| i64::from(*id) == token.id);
+            let bytes = token.bytes.clone();
+            found.push(token);
+            let vectors = (1..).map_while(|i| self.added.get(&format!("{spelled}_{i}")));
+            if is_added {
+                found.extend(vectors.map(|id| Token {
+                    id: i64::from(*id),
+                    bytes: bytes.clone(),
+                }));
+            }
+        }
+        Ok(found)
     }
 
     /// Tokens of a text, however many.

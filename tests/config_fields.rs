@@ -20,6 +20,7 @@ use oneactor::schedulers::fields::OTHERS;
 use oneactor::schedulers::{SchedulerFile, SchedulerKind, new_scheduler};
 use oneactor::sdxl::Pipeline;
 use oneactor::sdxl::model_index::{ModelIndex, STABLE_DIFFUSION, STABLE_DIFFUSION_XL};
+use oneactor::tokenizer;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use tch::{Device, Kind, Tensor};
@@ -116,6 +117,11 @@ fn cases() -> Vec<Case> {
             ModelIndex::read(file, pipeline)
         }));
     }
+    cases.push(case(
+        &tokenizer::CLASS,
+        Value::Null,
+        tokenizer::special_tokens,
+    ));
     for (class, kind) in [(&vit::VIT, VitKind::Vit), (&vit::DINOV2, VitKind::Dinov2)] {
         let base = serde_json::json!({"model_type": kind.name()});
         cases.push(case(class, base, move |file| VitConfig::read(file, kind)));

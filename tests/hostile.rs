@@ -304,10 +304,10 @@ fn a_text_that_is_far_longer_than_its_file_is_not_unpacked() {
 
 fn toy_tokenizer(limit: usize) -> ClipTokenizer {
     ClipTokenizer::new(&TokenizerFiles {
-        vocab: include_str!("../src/io/toy/tokenizer/vocab.json"),
-        merges: include_str!("../src/io/toy/tokenizer/merges.txt"),
-        special_tokens_map: None,
+        vocab: Some(include_str!("../src/io/toy/tokenizer/vocab.json")),
+        merges: Some(include_str!("../src/io/toy/tokenizer/merges.txt")),
         tokenizer_config: Some(&format!(r#"{{"model_max_length": {limit}}}"#)),
+        ..TokenizerFiles::default()
     })
     .unwrap()
 }
@@ -341,13 +341,195 @@ fn a_tokenizer_that_writes_what_its_encoder_can_not_read_is_refused() {
     );
 }
 
+/// The toy's tokenizer with other files beside its vocabulary, or with a `tokenizer.json` in its place.
+fn toy_with(file: &str, text: &str) -> anyhow::Result<ClipTokenizer> {
+    let mut files = TokenizerFiles {
+        vocab: Some(include_str!("../src/io/toy/tokenizer/vocab.json")),
+        merges: Some(include_str!("../src/io/toy/tokenizer/merges.txt")),
+        ..TokenizerFiles::default()
+    };
+    let place = match file {
+        "tokenizer.json" => &mut files.tokenizer,
+        "special_tokens_map.json" => &mut files.special_tokens_map,
+        "tokenizer_config.json" => &mut files.tokenizer_config,
+        _ => &mut files.added_tokens,
+    };
+    *place = Some(text);
+    ClipTokenizer::new(&files)
+}
+
+#[test]
+fn a_damaged_file_of_a_tokenizer_is_refused_by_name() {
+    let model = |model: &str| format!(r#"{{"model": {model}, "added_tokens": []}}"#);
+    let decoder = |token: &str| format!(r#"{{"added_tokens_decoder": {{{token}}}}}"#);
+    let cases = [
+        ("tokenizer.json", "{".to_owned(), "tokenizer.json: "),
+        (
+            "tokenizer.json",
+            "{}".to_owned(),
+            "tokenizer.json: missing field",
+        ),
+        (
+            "tokenizer.json",
+            model(r#"{"type": "WordPiece", "vocab": {}, "merges": []}"#),
+            "model: type: found WordPiece, expected BPE",
+        ),
+        (
+            "tokenizer.json",
+            model(r#"{"vocab": {"a": 0}, "merges": ["a b c"]}"#),
+            "merges: found \"a b c\", expected two parts",
+        ),
+        (
+            "tokenizer.json",
+            model(r#"{"vocab": {"a": 0, "<|endoftext|>": 1}, "merges": [["a", "b"]]}"#),
+            "building the tokenizer",
+        ),
+        (
+            "tokenizer.json",
+            model(r#"{"vocab": {"a": 4294967295}, "merges": []}"#),
+            "found a token with the number 4294967295",
+        ),
+        (
+            "tokenizer.json",
+            r#"{"model": {"vocab": {}, "merges": []}, "padding": {"direction": "Left"}}"#
+                .to_owned(),
+            "padding: direction: found Left, expected right",
+        ),
+        ("added_tokens.json", "[]".to_owned(), "added_tokens.json: "),
+        (
+            "added_tokens.json",
+            r#"{"<a>": 4000000000}"#.to_owned(),
+            "the added token \"<a>\" has the number 4000000000",
+        ),
+        (
+            "tokenizer_config.json",
+            decoder(r#""9999": {"content": "<a>"}"#),
+            "the added token \"<a>\" has the number 9999 in its file, expected ",
+        ),
+        (
+            "tokenizer_config.json",
+            decoder(r#""x": {"content": "<a>"}"#),
+            "tokenizer_config.json: added_tokens_decoder",
+        ),
+        (
+            "tokenizer_config.json",
+            decoder(r#""3": {"content": "<a>", "colour": 1}"#),
+            "unknown field `colour`",
+        ),
+        (
+            "tokenizer_config.json",
+            r#"{"extra_special_tokens": [{"content": "<A>"}, {"content": "<a>"}]}"#.to_owned(),
+            "the added tokens \"<A>\" and \"<a>\" are the same in lower case",
+        ),
+        (
+            "tokenizer_config.json",
+            r#"{"padding_side": "left"}"#.to_owned(),
+            "padding_side: found \"left\", expected \"right\"",
+        ),
+        (
+            "tokenizer_config.json",
+            r#"{"tokenizer_class": "T5Tokenizer"}"#.to_owned(),
+            "tokenizer_class: found \"T5Tokenizer\", expected \"CLIPTokenizer\"",
+        ),
+        (
+            "tokenizer_config.json",
+            r#"{"model_max_length": 1e30}"#.to_owned(),
+            "model_max_length: found 1e+30, expected a whole number from 3 to 10000",
+        ),
+        (
+            "tokenizer_config.json",
+            r#"{"model_max_length": 76.5}"#.to_owned(),
+            "model_max_length: found 76.5",
+        ),
+        (
+            "special_tokens_map.json",
+            r#"{"eos_token": null}"#.to_owned(),
+            "eos_token: found null, expected a token",
+        ),
+        (
+            "special_tokens_map.json",
+            r#"{"pad_token": 3}"#.to_owned(),
+            "pad_token: found 3, expected a token",
+        ),
+        (
+            "special_tokens_map.json",
+            r#"{"bos_token": ""}"#.to_owned(),
+            "the special token \"\" is missing",
+        ),
+    ];
+    for (file, text, expected) in cases {
+        let refused = toy_with(file, &text).err();
+        let said = refused.map(|error| format!("{error:#}"));
+        let said = said.unwrap_or_else(|| panic!("{file} {text} is taken"));
+        assert!(said.contains(expected), "{said}");
+    }
+}
+
+/// Tokens of every kind of flag, with contents that look like parts of others, and texts made of the same pieces.
+#[test]
+fn added_tokens_of_any_kind_divide_every_text() {
+    let pieces = [
+        "a",
+        " ",
+        "\u{3000}",
+        "é",
+        "e\u{301}",
+        "İ",
+        "ß",
+        "猫",
+        "<a>",
+        "A",
+        "_1",
+        "!",
+        "\n",
+        "<|endoftext|>",
+    ];
+    let mut state = 7u64;
+    let mut next = |below: usize| {
+        state = state
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        (state >> 33) as usize % below
+    };
+    let mut read = 0;
+    for _ in 0..60 {
+        let mut word = |most: usize| {
+            (0..=next(most))
+                .map(|_| pieces[next(pieces.len())])
+                .collect::<String>()
+        };
+        let contents = [word(3), word(2), word(1)];
+        let texts: Vec<String> = (0..20).map(|_| word(12)).collect();
+        let records = contents.map(|content| {
+            let mut flag = |_| next(2) == 0;
+            let [lstrip, rstrip, single_word, normalized] = std::array::from_fn(&mut flag);
+            serde_json::json!({"content": content, "lstrip": lstrip, "rstrip": rstrip, "single_word": single_word, "normalized": normalized})
+        });
+        let config = serde_json::json!({"extra_special_tokens": records, "model_max_length": 32});
+        // Two tokens that the normalizer makes equal are refused.
+        let Ok(tokenizer) = toy_with("tokenizer_config.json", &config.to_string()) else {
+            continue;
+        };
+        for text in &texts {
+            read += 1;
+            for token in tokenizer.prompt_tokens(text).unwrap() {
+                assert!(
+                    text.get(token.bytes.clone()).is_some(),
+                    "{config} {text:?} {token:?}"
+                );
+            }
+        }
+    }
+    assert!(read > 500, "only {read} texts");
+}
+
 #[test]
 fn a_tokenizer_whose_unknown_token_has_no_number_is_refused() {
     let refused = ClipTokenizer::new(&TokenizerFiles {
-        vocab: include_str!("../src/io/toy/tokenizer/vocab.json"),
-        merges: include_str!("../src/io/toy/tokenizer/merges.txt"),
+        vocab: Some(include_str!("../src/io/toy/tokenizer/vocab.json")),
+        merges: Some(include_str!("../src/io/toy/tokenizer/merges.txt")),
         special_tokens_map: Some(r#"{"unk_token": "<|unknown|>"}"#),
-        tokenizer_config: None,
+        ..TokenizerFiles::default()
     });
     let said = refused.err().unwrap().to_string();
     assert!(said.contains("<|unknown|>"), "{said}");

@@ -49,8 +49,8 @@ fn sam(name: &str) -> SamModel {
 }
 
 fn processor(name: &str) -> SamProcessor {
-    let text = files(name).text("preprocessor_config.json");
-    SamProcessor::from_json(&text.expect("it is there")).expect("transformers reads it")
+    let file = files(name).config("preprocessor_config.json");
+    SamProcessor::read(&file.expect("it is there")).expect("transformers reads it")
 }
 
 fn expected(name: &str) -> Expected {

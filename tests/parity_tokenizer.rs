@@ -1,7 +1,11 @@
-//! Token ids against transformers' CLIPTokenizer on 2,400 prompts and ten tokenizers, and places
-//! of words against a tokenizer that `scripts/parity/clip_bpe.py` writes out.
+//! Token ids against transformers' CLIPTokenizer on 2,400 prompts and ten tokenizers, and on the ways in which a
+//! tokenizer can lie in a folder (`scripts/parity/expected_tokenizer_files.py`); places of words against a tokenizer that
+//! `scripts/parity/clip_bpe.py` writes out.
 
 mod common;
+
+use std::collections::BTreeMap;
+use std::path::Path;
 
 use common::{fixture, json};
 use oneactor::tokenizer::prompt_tokens::{PromptOptions, PromptTokens};
@@ -42,21 +46,21 @@ fn tokenizer(folder: &str) -> ClipTokenizer {
     } else {
         fixture(folder)
     };
-    let text = |name: &str| {
-        std::fs::read_to_string(folder.join(name)).expect("tokenizer folders are whole")
-    };
-    let (vocab, merges) = (text("vocab.json"), text("merges.txt"));
-    let (map, config) = (
-        text("special_tokens_map.json"),
-        text("tokenizer_config.json"),
-    );
-    let files = TokenizerFiles {
-        vocab: &vocab,
-        merges: &merges,
-        special_tokens_map: Some(&map),
-        tokenizer_config: Some(&config),
-    };
-    ClipTokenizer::new(&files).expect("transformers takes these files")
+    tokenizer_in(&folder).expect("transformers takes these files")
+}
+
+/// The tokenizer of those files that are in a folder.
+fn tokenizer_in(folder: &Path) -> anyhow::Result<ClipTokenizer> {
+    let text = |name: &str| std::fs::read_to_string(folder.join(name)).ok();
+    ClipTokenizer::new(&TokenizerFiles {
+        tokenizer: text("tokenizer.json").as_deref(),
+        vocab: text("vocab.json").as_deref(),
+        merges: text("merges.txt").as_deref(),
+        special_tokens_map: text("special_tokens_map.json").as_deref(),
+        tokenizer_config: text("tokenizer_config.json").as_deref(),
+        added_tokens: text("added_tokens.json").as_deref(),
+        ..TokenizerFiles::default()
+    })
 }
 
 /// The prompt as one text encoder reads it.
@@ -64,6 +68,65 @@ fn read(tokenizer: &ClipTokenizer, prompt: &str) -> PromptTokens {
     let tokenizers = std::slice::from_ref(tokenizer);
     PromptTokens::new(tokenizers, prompt, PromptOptions::default(), &[])
         .expect("every text has tokens")
+}
+
+#[derive(Deserialize)]
+struct Case {
+    texts: Vec<String>,
+    ids: Vec<Vec<i64>>,
+    length: usize,
+    tokens: i64,
+}
+
+#[test]
+fn files_and_added_tokens_count_as_in_transformers() {
+    let cases: BTreeMap<String, Case> = json("tokenizer_files/expected.json");
+    assert!(cases.len() > 15, "found only {} cases", cases.len());
+    let mut failures = Vec::new();
+    for (name, case) in cases {
+        let folder = fixture(&format!("tokenizer_files/{name}"));
+        let tokenizer = tokenizer_in(&folder).unwrap_or_else(|e| panic!("{name}: {e:#}"));
+        assert_eq!(tokenizer.model_max_length(), case.length, "{name}");
+        assert!(tokenizer.unused_rows(case.tokens).is_none(), "{name}");
+        assert!(tokenizer.unused_rows(case.tokens + 1).is_some(), "{name}");
+        assert!(tokenizer.check_encoder(case.tokens, 77).is_ok(), "{name}");
+        assert!(
+            tokenizer.check_encoder(case.tokens - 1, 77).is_err(),
+            "{name}"
+        );
+        for (text, ids) in case.texts.iter().zip(&case.ids) {
+            let tokens = read(&tokenizer, text);
+            if tokens.ids(0) != ids {
+                let found = tokens.ids(0);
+                failures.push(format!(
+                    "{name}: {text:?}: found {found:?}, expected {ids:?}"
+                ));
+            }
+        }
+    }
+    assert!(
+        failures.is_empty(),
+        "{} texts differ\n  {}",
+        failures.len(),
+        failures[..failures.len().min(20)].join("\n  ")
+    );
+}
+
+#[test]
+fn all_vectors_of_a_learnt_word_have_its_place() {
+    let tokenizer = tokenizer_in(&fixture("tokenizer_files/vectors")).expect("it is whole");
+    let tokens = read(&tokenizer, "a photo of <mychar> at night");
+    assert_eq!(tokens.places("<mychar>"), Ok(vec![vec![vec![4, 5, 6]]]));
+    let weighted = PromptOptions {
+        prompt_weights: true,
+        ..PromptOptions::default()
+    };
+    let prompt = "a photo of (<mychar>:1.5) at night";
+    let tokenizers = std::slice::from_ref(&tokenizer);
+    let of_weighted = PromptTokens::new(tokenizers, prompt, weighted, &[]).expect("it is short");
+    assert_eq!(of_weighted.ids(0), tokens.ids(0));
+    let weights = of_weighted.weights(0).expect("three are not 1");
+    assert_eq!(weights[3..8], [1.0, 1.5, 1.5, 1.5, 1.0]);
 }
 
 #[test]

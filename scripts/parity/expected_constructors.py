@@ -19,7 +19,7 @@ CLASSES = [
     )),
     *(getattr(transformers, name) for name in (
         "CLIPTextConfig", "CLIPVisionConfig", "CLIPConfig", "ViTConfig", "Dinov2Config",
-        "SamConfig", "SamVisionConfig", "SamPromptEncoderConfig", "SamMaskDecoderConfig",
+        "SamConfig", "SamVisionConfig", "SamPromptEncoderConfig", "SamMaskDecoderConfig", "CLIPTokenizer",
     )),
 ]
 

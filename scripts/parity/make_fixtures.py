@@ -41,6 +41,7 @@ def build(out):
     import expected_control
     import expected_evaluate
     import expected_experiments
+    import expected_folders
     import expected_ip_adapter
     import expected_masks
     import expected_method
@@ -51,6 +52,7 @@ def build(out):
     import expected_schedulers
     import expected_shortcuts
     import expected_tokenizer
+    import expected_tokenizer_files
     import expected_vocabulary
     import leftovers
     import loras
@@ -99,6 +101,9 @@ def build(out):
     expected_sam.write(out / "sam")
     expected_vocabulary.write(out / "clip")
     tokenizers += [(f"clip_{part}", out / "clip" / part) for part in ("tokenizer", "tokenizer_2")]
+    expected_folders.write(out / "folders", out)
+    (out / "tokenizer_files").mkdir()
+    expected_tokenizer_files.write(out / "tokenizer_files")
     for name, folder in tokenizers:
         differing = expected_tokenizer.write(folder, out / "tokenizers" / f"{name}.json", texts)
         print(f"{name}: the slow algorithm differs on {len(differing)} of {len(texts)} prompts", file=sys.stderr)

@@ -99,6 +99,11 @@ impl ConfigFile {
         self.values.get(key)
     }
 
+    /// All keys.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.values.keys().map(String::as_str)
+    }
+
     /// A key's value where that is a string.
     pub fn text(&self, key: &str) -> Option<&str> {
         self.values.get(key)?.as_str()

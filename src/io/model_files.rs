@@ -450,9 +450,12 @@ impl ModelFiles {
         } else {
             found.join(", ")
         };
+        let whole = candidates(component, None)
+            .into_iter()
+            .find(|path| path.ends_with(".safetensors"));
         model(format!(
             "{place} has no weights of {what}: found {listed}, expected {}{}",
-            candidates(component, None)[0],
+            whole.expect("one of them is a whole file"),
             self.way_out()
         ))
     }

@@ -13,31 +13,49 @@ pub const TOY: &str = "toy";
 /// Endings of files that hold pickled weights.
 const PICKLED: [&str; 6] = [".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle"];
 
-/// Paths at which the weights of a component may lie, best first.
+/// Paths at which the weights of a component may lie, best first: those of the wanted variant before the plain ones. Of
+/// a whole file and an index of shards side by side, diffusers takes the index and transformers the whole file; the
+/// name tells whose network it is.
 pub(super) fn candidates(component: &str, variant: Option<&str>) -> Vec<String> {
-    // transformers' components use one stem and diffusers' the other.
-    let stems = if component.starts_with("text_encoder") {
-        ["model", "diffusion_pytorch_model"]
-    } else {
-        ["diffusion_pytorch_model", "model"]
+    let of_diffusers = |variant: Option<&str>| {
+        let stem = "diffusion_pytorch_model";
+        let mut paths = indices(stem, variant);
+        paths.push(whole(stem, variant));
+        paths
+    };
+    let of_transformers = |variant: Option<&str>| {
+        let mut paths = vec![whole("model", variant)];
+        paths.extend(indices("model", variant));
+        paths
     };
     let mut paths = Vec::new();
-    if let Some(variant) = variant {
-        for stem in stems {
-            paths.push(format!("{stem}.{variant}.safetensors"));
+    for variant in [variant, None].iter().skip(usize::from(variant.is_none())) {
+        let both = [of_diffusers(*variant), of_transformers(*variant)];
+        match component.starts_with("text_encoder") {
+            true => paths.extend(both.into_iter().rev().flatten()),
+            false => paths.extend(both.into_iter().flatten()),
         }
-        for stem in stems {
-            paths.push(format!("{stem}.safetensors.index.{variant}.json"));
-            paths.push(format!("{stem}.{variant}.safetensors.index.json"));
-        }
-    }
-    for stem in stems {
-        paths.push(format!("{stem}.safetensors"));
-    }
-    for stem in stems {
-        paths.push(format!("{stem}.safetensors.index.json"));
     }
     paths.iter().map(|path| join(component, path)).collect()
+}
+
+fn whole(stem: &str, variant: Option<&str>) -> String {
+    match variant {
+        Some(variant) => format!("{stem}.{variant}.safetensors"),
+        None => format!("{stem}.safetensors"),
+    }
+}
+
+/// The names that an index has, the newer one first.
+fn indices(stem: &str, variant: Option<&str>) -> Vec<String> {
+    match variant {
+        Some(variant) => vec![
+            format!("{stem}.safetensors.index.{variant}.json"),
+            format!("{stem}.safetensors.{variant}.index.json"),
+            format!("{stem}.{variant}.safetensors.index.json"),
+        ],
+        None => vec![format!("{stem}.safetensors.index.json")],
+    }
 }
 
 pub(super) fn join(component: &str, name: &str) -> String {
@@ -54,8 +72,10 @@ pub(super) fn variant_of(path: &str) -> Option<&str> {
     let rest = ["diffusion_pytorch_model.", "model."]
         .into_iter()
         .find_map(|stem| name.strip_prefix(stem))?;
-    let variant = match rest.strip_prefix("safetensors.index.") {
-        Some(rest) => rest.strip_suffix(".json")?,
+    let variant = match rest.strip_prefix("safetensors.") {
+        Some(rest) => rest
+            .strip_suffix(".index.json")
+            .or_else(|| rest.strip_prefix("index.")?.strip_suffix(".json"))?,
         None => rest
             .strip_suffix(".safetensors")
             .or_else(|| rest.strip_suffix(".safetensors.index.json"))?,

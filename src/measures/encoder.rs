@@ -1,5 +1,6 @@
 //! The networks that measure, each with its preparation of pictures, from a folder in Hugging Face's layout:
-//! `config.json`, `preprocessor_config.json` (but for LPIPS), `model.safetensors`, and for CLIP its tokenizer.
+//! `config.json`, `preprocessor_config.json` or `processor_config.json` (but for LPIPS), `model.safetensors`, and for
+//! CLIP its tokenizer.
 
 use anyhow::{Context, Result};
 use image::RgbImage;
@@ -11,7 +12,7 @@ use crate::models::encoder_folder::{EncoderFolder, Unused};
 use crate::models::image_processor::ImageProcessor;
 use crate::models::lpips::{self, Lpips, LpipsConfig, LpipsFeatures};
 use crate::models::vit::{VitConfig, VitKind, VitModel};
-use crate::tokenizer::{ClipTokenizer, TokenizerFiles};
+use crate::tokenizer::{self, ClipTokenizer};
 
 /// Tensors of a CLIP that no embedding needs: the scale of its training loss, and saved position indices.
 const UNUSED_OF_CLIP: Unused = Unused {
@@ -62,13 +63,16 @@ impl ClipEncoder {
         let network = folder.network((device, Kind::Float), UNUSED_OF_CLIP, |path| {
             ClipModel::new(path, &config)
         })?;
-        let tokenizer = load_tokenizer(&folder)?;
+        let tokenizer = tokenizer::folder::read(files, folder.path)?;
         let text = &config.text;
         tokenizer
             .check_encoder(text.vocab_size, text.max_position_embeddings)
             .with_context(|| format!("loading {}", files.name()))?;
-        let processor = folder.required_processor()?;
+        let processor = folder.required_processor(ImageProcessor::read)?;
         processor.check_side(network.image_size(), files.name())?;
+        if let Some(unused) = tokenizer.unused_rows(text.vocab_size) {
+            files.note(format!("{}: {unused}", files.name()));
+        }
         Ok(ClipEncoder {
             network,
             tokenizer,
@@ -119,7 +123,7 @@ impl VitEncoder {
             network: folder.network((device, Kind::Float), unused, |path| {
                 VitModel::new(path, &config)
             })?,
-            processor: folder.required_processor()?,
+            processor: folder.required_processor(ImageProcessor::read)?,
             device,
         })
     }
@@ -208,14 +212,4 @@ fn folder(files: &ModelFiles) -> EncoderFolder<'_> {
         false => "",
     };
     EncoderFolder { files, path }
-}
-
-fn load_tokenizer(folder: &EncoderFolder) -> Result<ClipTokenizer> {
-    ClipTokenizer::new(&TokenizerFiles {
-        vocab: &folder.text("vocab.json")?,
-        merges: &folder.text("merges.txt")?,
-        special_tokens_map: folder.optional_text("special_tokens_map.json")?.as_deref(),
-        tokenizer_config: folder.optional_text("tokenizer_config.json")?.as_deref(),
-    })
-    .with_context(|| format!("loading the tokenizer of {}", folder.files.name()))
 }

@@ -68,9 +68,7 @@ impl ForegroundFinder {
         let folder = EncoderFolder { files, path: "" };
         let config = SamConfig::read(&folder.config("config.json")?)
             .with_context(|| format!("loading {}", files.name()))?;
-        let text = files.text("preprocessor_config.json")?;
-        let processor =
-            SamProcessor::from_json(&text).with_context(|| format!("loading {}", files.name()))?;
+        let processor = folder.required_processor(SamProcessor::read)?;
         let unused = Unused {
             endings: &SamModel::UNUSED,
             ..Unused::default()
@@ -85,7 +83,7 @@ impl ForegroundFinder {
                 device,
             }),
             false => Err(model(format!(
-                "{}: preprocessor_config.json makes pictures of {1} x {1}, expected {2} x {2} as in config.json",
+                "{}: its image processor makes pictures of {1} x {1}, expected {2} x {2} as in config.json",
                 files.name(),
                 processor.side(),
                 network.image_size()

@@ -36,7 +36,7 @@ impl ClipImageEncoder {
         let network = folder.network(placement, UNUSED, |path| {
             ClipVisionModel::new(path, &config, config.projection_dim)
         })?;
-        let processor = match folder.processor()? {
+        let processor = match folder.processor(ImageProcessor::read)? {
             Some(processor) => processor,
             None => ImageProcessor::of_clip(config.image_size as u32),
         };

@@ -1,15 +1,14 @@
-//! A folder in Hugging Face's layout that holds one encoder of pictures: `config.json`,
-//! `preprocessor_config.json`, `model.safetensors`.
+//! A folder in Hugging Face's layout that holds one encoder of pictures: `config.json`, `preprocessor_config.json` or
+//! `processor_config.json`, `model.safetensors`.
 
 use anyhow::{Context, Result};
 use tch::{Device, Kind};
 
-use super::image_processor::ImageProcessor;
 use crate::io::config_file::ConfigFile;
 use crate::io::finite_scan::FiniteScan;
 use crate::io::model_files::{ModelFiles, NeededFile, Needs};
 use crate::io::weights::{WeightPath, Weights};
-use crate::tokenizer::{OPTIONAL_FILES, REQUIRED_FILES};
+use crate::tokenizer;
 
 /// The folder among a model's files.
 #[derive(Clone, Copy, Debug)]
@@ -45,22 +44,6 @@ impl EncoderFolder<'_> {
         self.files.config(&self.path_of(name))
     }
 
-    /// A text file.
-    ///
-    /// # Errors
-    /// When it is missing.
-    pub fn text(&self, name: &str) -> Result<String> {
-        self.files.text(&self.path_of(name))
-    }
-
-    /// A text file that may be missing.
-    ///
-    /// # Errors
-    /// When it is there and can not be read.
-    pub fn optional_text(&self, name: &str) -> Result<Option<String>> {
-        self.files.optional_text(&self.path_of(name))
-    }
-
     /// The files that it is read from, those of a tokenizer too where it has one.
     ///
     /// # Errors
@@ -68,10 +51,10 @@ impl EncoderFolder<'_> {
     pub fn needed(&self) -> Result<Vec<NeededFile>> {
         let mut needs = Needs::of(self.files);
         needs.require(&self.path_of("config.json"))?;
-        let others = [PREPROCESSOR];
-        for name in others.iter().chain(&REQUIRED_FILES).chain(&OPTIONAL_FILES) {
+        for name in [PROCESSOR, PREPROCESSOR] {
             needs.take(&self.path_of(name))?;
         }
+        tokenizer::folder::take(&mut needs, self.path)?;
         needs.weights(self.path)?;
         Ok(needs.found)
     }
@@ -102,27 +85,46 @@ impl EncoderFolder<'_> {
         Ok(network)
     }
 
-    /// How pictures are prepared; `None` where the folder does not say it.
+    /// How pictures are prepared, which `read` makes of the settings; `None` where the folder does not say it.
+    ///
+    /// As in transformers, the settings are those in the `image_processor` of `processor_config.json`, in which
+    /// transformers 5 saves them; without that, those of `preprocessor_config.json`.
     ///
     /// # Errors
-    /// When the file asks for what is not computed here.
-    pub fn processor(&self) -> Result<Option<ImageProcessor>> {
-        let text = self.optional_text(PREPROCESSOR)?;
-        text.map(|text| {
-            ImageProcessor::from_json(&text)
-                .with_context(|| format!("loading {}", self.files.name()))
-        })
-        .transpose()
+    /// When a file is damaged, or asks for what is not computed here.
+    pub fn processor<T>(&self, read: impl Fn(&ConfigFile) -> Result<T>) -> Result<Option<T>> {
+        let optional = |name: &str| {
+            let is_there = self.files.optional_text(&self.path_of(name))?.is_some();
+            is_there.then(|| self.config(name)).transpose()
+        };
+        let inside = optional(PROCESSOR)?.filter(|file| file.get(INSIDE).is_some());
+        let settings = match inside {
+            Some(file) => Some(file.part(INSIDE)?),
+            None => optional(PREPROCESSOR)?,
+        };
+        let name = self.files.name();
+        let processor = settings.map(|file| read(&file).with_context(|| format!("loading {name}")));
+        processor.transpose()
     }
 
     /// The same where the folder must say it.
     ///
     /// # Errors
-    /// As above, and when the file is missing.
-    pub fn required_processor(&self) -> Result<ImageProcessor> {
-        self.text(PREPROCESSOR)?;
-        Ok(self.processor()?.expect("the file is there"))
+    /// As above, and when the settings are missing.
+    pub fn required_processor<T>(&self, read: impl Fn(&ConfigFile) -> Result<T>) -> Result<T> {
+        if let Some(processor) = self.processor(read)? {
+            return Ok(processor);
+        }
+        let missing = self.files.require(&self.path_of(PREPROCESSOR));
+        let missing =
+            missing.context("how pictures are prepared stands in it or in processor_config.json");
+        Err(missing.expect_err("it is read where it is there"))
     }
 }
 
+/// The settings of a processor's parts in one, from transformers 5 on.
+const PROCESSOR: &str = "processor_config.json";
+/// Those of pictures in it.
+const INSIDE: &str = "image_processor";
+/// The settings of pictures alone.
 const PREPROCESSOR: &str = "preprocessor_config.json";

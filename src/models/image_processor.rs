@@ -1,6 +1,6 @@
-//! Pictures as an image encoder reads them: `preprocessor_config.json`, as the image processors of
-//! transformers read it with Pillow (`CLIPImageProcessor`, `BitImageProcessor`, `ViTImageProcessor`, and under
-//! their older names as feature extractors).
+//! Pictures as an image encoder reads them: the settings that [`EncoderFolder`](super::encoder_folder::EncoderFolder)
+//! finds, as the image processors of transformers read them with Pillow (`CLIPImageProcessor`, `BitImageProcessor`,
+//! `ViTImageProcessor`, and under their older names as feature extractors).
 
 use anyhow::Result;
 use image::{RgbImage, imageops};
@@ -8,10 +8,60 @@ use serde::Deserialize;
 use tch::Tensor;
 
 use crate::error::model;
+use crate::io::config_file::Field::{Harmless, Only, Read};
+use crate::io::config_file::{Class, ConfigFile, Fields};
 use crate::io::resize::{Filter, resize_by};
 
-/// The fields that are read. All others are for the reader.
+/// The parameters of transformers' image processors. Each class has all of them.
+pub(super) const IMAGES: &Fields = &[
+    ("image_processor_type", Read),
+    ("do_resize", Read),
+    ("size", Read),
+    ("resample", Read),
+    ("do_rescale", Read),
+    ("rescale_factor", Read),
+    ("do_normalize", Read),
+    ("image_mean", Read),
+    ("image_std", Read),
+    ("do_convert_rgb", Harmless("pictures come as RGB")),
+    ("data_format", Only(&["\"channels_first\"", "null"])),
+    (
+        "input_data_format",
+        Harmless("pictures are given in no file's order"),
+    ),
+    ("device", Harmless("how Python runs it")),
+    ("disable_grouping", Harmless("how Python runs it")),
+    ("return_tensors", Harmless("how Python runs it")),
+    (
+        "image_seq_length",
+        Harmless("for texts with pictures in them"),
+    ),
+    ("processor_class", Harmless("who else reads the folder")),
+    ("auto_map", Harmless("who else reads the folder")),
+];
+
+/// The classes that are read here; they differ in their defaults.
+const CLASS: Class = Class {
+    name: "CLIPImageProcessor",
+    fields: &[
+        IMAGES,
+        &[
+            ("do_center_crop", Read),
+            ("crop_size", Read),
+            ("default_to_square", Read),
+            ("do_pad", Only(&["false", "null"])),
+            ("pad_size", Harmless("only with do_pad")),
+        ],
+    ],
+    besides: &[&[
+        ("feature_extractor_type", Read),
+        ("use_square_size", Only(&["false", "null"])),
+    ]],
+};
+
+/// The fields that are read.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Raw {
     image_processor_type: Option<String>,
     /// Its older name, which a file may have beside the new one.
@@ -21,6 +71,7 @@ struct Raw {
     resample: Option<i64>,
     do_center_crop: Option<bool>,
     crop_size: Option<RawSize>,
+    default_to_square: Option<bool>,
     do_rescale: Option<bool>,
     rescale_factor: Option<f64>,
     do_normalize: Option<bool>,
@@ -65,31 +116,34 @@ const CLIP_STD: [f64; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
 pub(super) const LARGEST: u32 = 4096;
 
 impl ImageProcessor {
-    /// Reads the text of a `preprocessor_config.json`.
+    /// Reads the settings.
     ///
     /// # Errors
-    /// When it does not parse, is of another class, or asks for what is not computed here.
-    pub fn from_json(text: &str) -> Result<Self> {
-        let raw: Raw = serde_json::from_str(text).map_err(|error| wrong(&error.to_string()))?;
+    /// When they are those of another class, or ask for what is not computed here.
+    pub fn read(file: &ConfigFile) -> Result<Self> {
+        let raw: Raw = file.read(&CLASS)?;
         let class = raw.image_processor_type.or(raw.feature_extractor_type);
         let is_vit = is_vit(&class.ok_or_else(|| {
-            wrong("found no image_processor_type, expected the name of an image processor")
+            file.wrong("image_processor_type", "the name of an image processor")
         })?)?;
         if raw.do_rescale == Some(false)
             || raw
                 .rescale_factor
                 .is_some_and(|f| (f * 255.0 - 1.0).abs() > 1e-6)
         {
-            return Err(wrong(
+            return Err(model(
                 "found another scale than 1 / 255, which is the only one known here",
             ));
         }
         if raw.do_resize == Some(false) {
-            return Err(wrong(
+            return Err(model(
                 "found do_resize false, expected a size: pictures have any",
             ));
         }
-        let size = read_size(raw.size.unwrap_or(RawSize::Number(224)), is_vit);
+        let is_square = raw.default_to_square.unwrap_or(is_vit);
+        let size = raw
+            .size
+            .map_or(default_size(is_vit), |size| read_size(size, is_square));
         let does_crop = raw.do_center_crop.unwrap_or(!is_vit);
         let crop = does_crop.then_some(match raw.crop_size {
             None => (224, 224),
@@ -102,15 +156,20 @@ impl ImageProcessor {
             Some(RawSize::Both { height, width }) => (width, height),
         });
         check_sizes(size, crop)?;
-        let (mean, std) = match (raw.do_normalize, raw.image_mean, raw.image_std) {
-            (Some(false), ..) => ([0.0; 3], [1.0; 3]),
-            (_, Some(mean), Some(std)) if std.iter().all(|std| *std > 0.0) => (mean, std),
-            _ => {
-                return Err(wrong(
-                    "found no image_mean and image_std, expected three numbers each",
-                ));
-            }
+        let (own_mean, own_std) = match is_vit {
+            true => ([0.5; 3], [0.5; 3]),
+            false => (CLIP_MEAN, CLIP_STD),
         };
+        let (mean, std) = match raw.do_normalize {
+            Some(false) => ([0.0; 3], [1.0; 3]),
+            _ => (
+                raw.image_mean.unwrap_or(own_mean),
+                raw.image_std.unwrap_or(own_std),
+            ),
+        };
+        if !std.iter().all(|std| *std > 0.0) {
+            return Err(file.wrong("image_std", "numbers above 0"));
+        }
         Ok(ImageProcessor {
             size,
             filter: filter(raw.resample.unwrap_or(if is_vit { 2 } else { 3 }))?,
@@ -142,7 +201,7 @@ impl ImageProcessor {
             return Ok(());
         }
         Err(model(format!(
-            "{name}: preprocessor_config.json makes pictures of {width} x {height}, expected {side} x {side} as in config.json"
+            "{name}: its image processor makes pictures of {width} x {height}, expected {side} x {side} as in config.json"
         )))
     }
 
@@ -188,14 +247,15 @@ impl ImageProcessor {
     }
 }
 
-pub(super) fn wrong(what: &str) -> anyhow::Error {
-    model(format!("preprocessor_config.json: {what}"))
-}
-
 /// Whether the class is that of a ViT, whose defaults are others than those of CLIP and BiT.
 fn is_vit(class: &str) -> Result<bool> {
     let is = |name: &str| {
-        let endings = ["ImageProcessor", "ImageProcessorFast", "FeatureExtractor"];
+        let endings = [
+            "ImageProcessor",
+            "ImageProcessorFast",
+            "ImageProcessorPil",
+            "FeatureExtractor",
+        ];
         endings
             .iter()
             .any(|ending| class == format!("{name}{ending}"))
@@ -203,7 +263,7 @@ fn is_vit(class: &str) -> Result<bool> {
     match is("ViT") {
         true => Ok(true),
         false if is("CLIP") || is("Bit") => Ok(false),
-        false => Err(wrong(&format!(
+        false => Err(model(format!(
             "image_processor_type: found {class}, expected CLIPImageProcessor, BitImageProcessor or \
              ViTImageProcessor"
         ))),
@@ -216,18 +276,26 @@ pub(super) fn filter(resample: i64) -> Result<Filter> {
         1 => Ok(Filter::Lanczos),
         2 => Ok(Filter::Bilinear),
         3 => Ok(Filter::Bicubic),
-        other => Err(wrong(&format!(
+        other => Err(model(format!(
             "resample: found {other}, expected 1 (Lanczos), 2 (bilinear) or 3 (bicubic)"
         ))),
     }
 }
 
-/// A mere number is both sides for a ViT, and the shorter one for the others.
-fn read_size(size: RawSize, is_vit: bool) -> Size {
+/// Of a file that says none.
+fn default_size(is_vit: bool) -> Size {
+    match is_vit {
+        true => Size::Exactly(224, 224),
+        false => Size::ShortestEdge(224),
+    }
+}
+
+/// A mere number is both sides, which it is for a ViT, or the shorter one.
+fn read_size(size: RawSize, is_square: bool) -> Size {
     match size {
         RawSize::Shortest { shortest_edge } => Size::ShortestEdge(shortest_edge),
         RawSize::Both { height, width } => Size::Exactly(width, height),
-        RawSize::Number(side) if is_vit => Size::Exactly(side, side),
+        RawSize::Number(side) if is_square => Size::Exactly(side, side),
         RawSize::Number(side) => Size::ShortestEdge(side),
     }
 }
@@ -242,13 +310,13 @@ fn check_sizes(size: Size, crop: Option<(u32, u32)>) -> Result<()> {
         .into_iter()
         .chain(crop.into_iter().flat_map(|(w, h)| [w, h]));
     if !all.clone().all(|side| (1..=LARGEST).contains(&side)) {
-        return Err(wrong(&format!(
+        return Err(model(format!(
             "found a size of {:?} pixels, expected 1 to {LARGEST}",
             all.collect::<Vec<_>>()
         )));
     }
     match crop {
-        Some((w, h)) if w > width || h > height => Err(wrong(&format!(
+        Some((w, h)) if w > width || h > height => Err(model(format!(
             "found a crop of {w} x {h} in {width} x {height} pixels, expected a smaller one"
         ))),
         _ => Ok(()),
@@ -258,14 +326,37 @@ fn check_sizes(size: Size, crop: Option<(u32, u32)>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::config_file::Notes;
+
+    fn file(text: &str) -> ConfigFile {
+        ConfigFile::parse("preprocessor_config.json", text, Notes::default()).expect("an object")
+    }
+
+    #[test]
+    fn what_a_file_leaves_out_is_as_its_class_has_it() -> Result<()> {
+        let read = |class: &str| {
+            let text = format!(r#"{{"image_processor_type": "{class}"}}"#);
+            ImageProcessor::read(&file(&text))
+        };
+        let (clip, vit) = (
+            read("CLIPImageProcessorPil")?,
+            read("ViTImageProcessorFast")?,
+        );
+        assert_eq!((clip.mean, clip.std), (CLIP_MEAN, CLIP_STD));
+        assert_eq!((vit.mean, vit.std), ([0.5; 3], [0.5; 3]));
+        let picture = RgbImage::new(40, 20);
+        assert_eq!(clip.sized(&picture).dimensions(), (224, 224));
+        assert_eq!((vit.size, vit.crop), (Size::Exactly(224, 224), None));
+        Ok(())
+    }
 
     #[test]
     fn a_number_means_the_shorter_side_for_clip_and_both_for_a_vit() -> Result<()> {
         let read = |class: &str| {
-            ImageProcessor::from_json(&format!(
+            ImageProcessor::read(&file(&format!(
                 r#"{{"feature_extractor_type": "{class}", "size": 6, "do_center_crop": false,
                 "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}}"#
-            ))
+            )))
         };
         let picture = RgbImage::new(40, 20);
         assert_eq!(
@@ -287,9 +378,14 @@ mod tests {
                 "found SamImageProcessor",
             ),
             (
-                r#"{"image_processor_type": "CLIPImageProcessor", "resample": 0}"#,
-                "image_mean",
+                r#"{"image_processor_type": "CLIPImageProcessor", "image_std": [1, 1, 0]}"#,
+                "image_std: found [1,1,0], expected numbers above 0",
             ),
+            (
+                r#"{"image_processor_type": "ViTImageProcessor", "do_pad": true}"#,
+                "do_pad: found true, expected false or null",
+            ),
+            ("{}", "image_processor_type: found no value"),
             (
                 r#"{"image_processor_type": "BitImageProcessor", "do_normalize": false, "resample": 0}"#,
                 "resample: found 0",
@@ -307,7 +403,9 @@ mod tests {
                 "another scale",
             ),
         ] {
-            let error = ImageProcessor::from_json(text).expect_err(text).to_string();
+            let error = ImageProcessor::read(&file(text))
+                .expect_err(text)
+                .to_string();
             assert!(error.contains(expected), "{error}");
         }
     }

@@ -52,8 +52,11 @@ impl ModelConfigs {
             vae: pipeline.vae_config(vae_files)?,
         };
         for ((i, component), config) in (0..).zip(pipeline.text_encoders()).zip(&configs.text) {
-            let check = configs.tokenizers.check_encoder(i, config);
-            check.with_context(|| format!("{component} of {}", files.name()))?;
+            let what = format!("{component} of {}", files.name());
+            let told = configs.tokenizers.check_encoder(i, config);
+            if let Some(told) = told.with_context(|| what.clone())? {
+                files.note(format!("{what}: {told}"));
+            }
         }
         configs.fit(files, vae_files)?;
         Ok(configs)

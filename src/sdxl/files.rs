@@ -6,7 +6,7 @@ use anyhow::Result;
 use super::pipeline::{Pipeline, vae_folder};
 use crate::io::header::TensorFacts;
 use crate::io::model_files::{ModelFiles, NeededFile, Needs};
-use crate::tokenizer::{OPTIONAL_FILES, REQUIRED_FILES};
+use crate::tokenizer;
 
 /// The files of a component, by its folder's name.
 pub type Parts = Vec<(&'static str, Vec<NeededFile>)>;
@@ -25,12 +25,7 @@ pub fn pipeline_files(files: &ModelFiles, has_other_vae: bool) -> Result<Parts> 
     small.require("model_index.json")?;
     small.require("scheduler/scheduler_config.json")?;
     for folder in pipeline.tokenizers() {
-        for name in REQUIRED_FILES {
-            small.require(&format!("{folder}/{name}"))?;
-        }
-        for name in OPTIONAL_FILES {
-            small.take(&format!("{folder}/{name}"))?;
-        }
+        tokenizer::folder::require(&mut small, folder)?;
     }
     let mut parts: Parts = vec![("", small.found)];
     for component in pipeline.text_encoders().iter().chain(&["unet"]) {

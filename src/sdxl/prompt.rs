@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use tch::{Kind, Tensor};
 
 use super::prompt_weights::weighted;
@@ -13,7 +13,7 @@ use crate::models::clip_text_model::{ClipTextConfig, ClipTextModel, ClipTextOutp
 use crate::models::cross_attention::AttentionRequest;
 use crate::models::unet_2d_condition::AddedConditions;
 use crate::tokenizer::prompt_tokens::{PromptOptions, PromptTokens};
-use crate::tokenizer::{ClipTokenizer, TokenizerFiles};
+use crate::tokenizer::{ClipTokenizer, folder};
 
 /// Embeddings of a text encoder's tokens in place of its own.
 pub struct Replaced {
@@ -35,20 +35,9 @@ impl Tokenizers {
     /// # Errors
     /// When a file is missing or does not parse.
     pub fn load(files: &ModelFiles, pipeline: Pipeline) -> Result<Tokenizers> {
-        let load = |folder: &&str| {
-            let optional = |file: &str| files.optional_text(&format!("{folder}/{file}"));
-            ClipTokenizer::new(&TokenizerFiles {
-                vocab: &files.text(&format!("{folder}/vocab.json"))?,
-                merges: &files.text(&format!("{folder}/merges.txt"))?,
-                special_tokens_map: optional("special_tokens_map.json")?.as_deref(),
-                tokenizer_config: optional("tokenizer_config.json")?.as_deref(),
-            })
-            .with_context(|| format!("loading {folder} of {}", files.name()))
-        };
-        let tokenizers: Vec<ClipTokenizer> = pipeline
-            .tokenizers()
-            .iter()
-            .map(load)
+        let folders = pipeline.tokenizers().iter();
+        let tokenizers: Vec<ClipTokenizer> = folders
+            .map(|folder| folder::read(files, folder))
             .collect::<Result<_>>()?;
         let limit = tokenizers[0].model_max_length();
         if tokenizers.iter().any(|t| t.model_max_length() != limit) {
@@ -60,12 +49,15 @@ impl Tokenizers {
         Ok(Tokenizers { tokenizers })
     }
 
-    /// Refuses the text encoder of tokenizer `i` where it can not read all that this writes.
+    /// Refuses the text encoder of tokenizer `i` where it can not read all that this writes, and tells what is to be
+    /// told of it.
     ///
     /// # Errors
     /// Names the numbers that do not fit.
-    pub fn check_encoder(&self, i: usize, config: &ClipTextConfig) -> Result<()> {
-        self.tokenizers[i].check_encoder(config.vocab_size, config.max_position_embeddings)
+    pub fn check_encoder(&self, i: usize, config: &ClipTextConfig) -> Result<Option<String>> {
+        let tokenizer = &self.tokenizers[i];
+        tokenizer.check_encoder(config.vocab_size, config.max_position_embeddings)?;
+        Ok(tokenizer.unused_rows(config.vocab_size))
     }
 
     /// The model's limit, start and end token included.

@@ -300,7 +300,7 @@ fn tokens_of_spans(
 ) -> Result<Vec<(Token, f64)>> {
     let mut found = Vec::new();
     for (span, weight) in &weighted.spans {
-        let tokens = tokenizer.tokens(&weighted.text[span.clone()])?;
+        let tokens = tokenizer.prompt_tokens(&weighted.text[span.clone()])?;
         found.extend(tokens.into_iter().map(|token| {
             let bytes = token.bytes.start + span.start..token.bytes.end + span.start;
             (Token { bytes, ..token }, *weight)

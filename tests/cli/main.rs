@@ -37,6 +37,7 @@ mod stable_diffusion;
 mod stories;
 mod styles;
 mod target_image;
+mod tokenizers;
 mod whole_job;
 
 use std::ffi::OsStr;

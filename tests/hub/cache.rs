@@ -210,7 +210,13 @@ except Exception:
         "{\"sample_size\": 8}"
     );
     assert_eq!(files.optional_text("unet/none.json").unwrap(), None);
+    assert_eq!(hub.take_requests().len(), 0);
+    // That there is no index, which would count before the whole file, Python does not keep: the files are listed once.
     assert_eq!(bytes(&files.weights("unet").unwrap()), unet);
+    let asked = hub.take_requests();
+    assert!(asked.len() == 1 && asked[0].path.starts_with("/api/"));
+    let again = locate(&fp16(ID), &settings).unwrap();
+    assert_eq!(bytes(&again.weights("unet").unwrap()), unet);
     assert_eq!(hub.take_requests().len(), 0);
     // A further file joins Python's snapshot.
     files.weights("text_encoder").unwrap();

@@ -80,7 +80,7 @@ fn nothing_but_blobs_snapshots_refs_and_absences_stays_in_the_cache() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     names.sort();
-    assert_eq!(names, ["blobs", "refs", "snapshots"]);
+    assert_eq!(names, [".no_exist", "blobs", "refs", "snapshots"]);
     assert_eq!(
         std::fs::read_to_string(repo.join("refs/main")).unwrap(),
         COMMIT

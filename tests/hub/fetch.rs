@@ -294,6 +294,21 @@ pub fn others(hub: &FakeHub) {
         ],
     );
     hub.add(
+        "org/clip5",
+        &[
+            ("config.json", b"{\"model_type\": \"clip\"}"),
+            ("processor_config.json", b"{\"image_processor\": {}}"),
+            ("preprocessor_config.json", b"{}"),
+            ("tokenizer.json", b"{}"),
+            ("tokenizer_config.json", b"{}"),
+            ("added_tokens.json", b"{}"),
+            ("vocab.json", b"{}"),
+            ("merges.txt", b"#"),
+            ("model.safetensors", b"plain"),
+            ("model.safetensors.index.json", b"{}"),
+        ],
+    );
+    hub.add(
         "org/lora",
         &[
             ("a.safetensors", b"a"),
@@ -343,6 +358,19 @@ fn what_other_flags_name_is_fetched_as_they_will_look_for_it() {
             "model.safetensors",
             "preprocessor_config.json",
             "vocab.json"
+        ]
+    );
+    // Of two files that say the same, the one that is read: see parity_tokenizer.rs and parity_folders.rs.
+    assert_eq!(
+        names_of(&fetch("org/clip5")),
+        [
+            "added_tokens.json",
+            "config.json",
+            "model.safetensors",
+            "preprocessor_config.json",
+            "processor_config.json",
+            "tokenizer.json",
+            "tokenizer_config.json"
         ]
     );
     // A ControlNet is looked for in the model's variant, a VAE never is.

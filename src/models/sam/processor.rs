@@ -1,16 +1,37 @@
-//! Pictures as SAM reads them, and its masks at the picture's own size: `preprocessor_config.json` of class
-//! `SamImageProcessor`, as transformers reads it with Pillow.
+//! Pictures as SAM reads them, and its masks at the picture's own size: settings of class `SamImageProcessor`, as
+//! transformers reads them with Pillow.
 
 use anyhow::Result;
 use image::RgbImage;
 use serde::Deserialize;
 use tch::{Kind, Tensor};
 
+use crate::error::model;
+use crate::io::config_file::Field::{Harmless, Only, Read};
+use crate::io::config_file::{Class, ConfigFile};
 use crate::io::resize::{Filter, resize_by};
-use crate::models::image_processor::{LARGEST, filter, wrong};
+use crate::models::image_processor::{IMAGES, LARGEST, filter};
 
-/// The fields that are read. All others are for the reader, or for masks as prompts.
+const CLASS: Class = Class {
+    name: "SamImageProcessor",
+    fields: &[
+        IMAGES,
+        &[
+            ("do_pad", Read),
+            ("pad_size", Read),
+            ("mask_size", Harmless("of masks as prompts")),
+            ("mask_pad_size", Harmless("of masks as prompts")),
+            ("do_center_crop", Only(&["false", "null"])),
+            ("crop_size", Harmless("only with do_center_crop")),
+            ("default_to_square", Harmless("its size is no mere number")),
+        ],
+    ],
+    besides: &[],
+};
+
+/// The fields that are read.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Raw {
     image_processor_type: String,
     do_resize: Option<bool>,
@@ -56,12 +77,12 @@ pub struct SamPlace {
 }
 
 impl SamProcessor {
-    /// Reads the text of a `preprocessor_config.json`.
+    /// Reads the settings.
     ///
     /// # Errors
-    /// When it does not parse, is of another class, or asks for what is not computed here.
-    pub fn from_json(text: &str) -> Result<Self> {
-        let raw: Raw = serde_json::from_str(text).map_err(|error| wrong(&error.to_string()))?;
+    /// When they are those of another class, or ask for what is not computed here.
+    pub fn read(file: &ConfigFile) -> Result<Self> {
+        let raw: Raw = file.read(&CLASS)?;
         let class = raw.image_processor_type;
         if ![
             "SamImageProcessor",
@@ -70,7 +91,7 @@ impl SamProcessor {
         ]
         .contains(&class.as_str())
         {
-            return Err(wrong(&format!(
+            return Err(model(format!(
                 "image_processor_type: found {class}, expected SamImageProcessor"
             )));
         }
@@ -81,7 +102,7 @@ impl SamProcessor {
             ("do_pad", raw.do_pad),
         ] {
             if value == Some(false) {
-                return Err(wrong(&format!(
+                return Err(model(format!(
                     "found {key} false, expected true: SAM needs it"
                 )));
             }
@@ -90,7 +111,7 @@ impl SamProcessor {
             .rescale_factor
             .is_some_and(|f| (f * 255.0 - 1.0).abs() > 1e-6)
         {
-            return Err(wrong(
+            return Err(model(
                 "found another scale than 1 / 255, which is the only one known here",
             ));
         }
@@ -103,7 +124,7 @@ impl SamProcessor {
             || !(1..=LARGEST).contains(&longest_edge)
             || height > LARGEST
         {
-            return Err(wrong(&format!(
+            return Err(model(format!(
                 "found longest_edge {longest_edge} in a pad_size of {width} x {height} pixels, expected 1 to {LARGEST} in a \
                  square that holds it"
             )));
@@ -113,7 +134,7 @@ impl SamProcessor {
             raw.image_std.unwrap_or([0.229, 0.224, 0.225]),
         );
         if !std.iter().all(|std| *std > 0.0) {
-            return Err(wrong(&format!(
+            return Err(model(format!(
                 "image_std: found {std:?}, expected numbers above 0"
             )));
         }
@@ -174,6 +195,11 @@ impl SamProcessor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::config_file::Notes;
+
+    fn file(text: &str) -> ConfigFile {
+        ConfigFile::parse("preprocessor_config.json", text, Notes::default()).expect("an object")
+    }
 
     #[test]
     fn what_is_not_computed_here_is_refused() {
@@ -204,7 +230,7 @@ mod tests {
                 "image_std: found [1.0, 0.0, 1.0]",
             ),
         ] {
-            let error = SamProcessor::from_json(text).expect_err(text).to_string();
+            let error = SamProcessor::read(&file(text)).expect_err(text).to_string();
             assert!(error.contains(expected), "{error}");
         }
     }

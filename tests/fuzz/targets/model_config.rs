@@ -62,10 +62,11 @@ fn tokenizer(text: &str) {
         return;
     };
     let tokenizer = ClipTokenizer::new(&TokenizerFiles {
-        vocab,
-        merges,
+        vocab: Some(vocab),
+        merges: Some(merges),
         special_tokens_map: Some(map),
         tokenizer_config: Some(config),
+        ..TokenizerFiles::default()
     });
     if let Ok(tokenizer) = tokenizer {
         let tokens = tokenizer.tokens("a cat, zwölf, 猫!").expect("texts can be tokenized");
@@ -97,11 +98,13 @@ fuzz_target!(|bytes: &[u8]| {
         3 => schedule(text),
         4 => tokenizer(text),
         5 => {
-            if let Ok(processor) = ImageProcessor::from_json(text) {
+            if let Ok(file) = config_file(text)
+                && let Ok(processor) = ImageProcessor::read(&file)
+            {
                 let _ = processor.check_side(32, "fuzz");
             }
         }
-        6 => drop(SamProcessor::from_json(text)),
+        6 => drop(config_file(text).map(|file| SamProcessor::read(&file))),
         7 => build(text, ControlNetConfig::read, |path, config| {
             assert!(config.scale_factor() >= 1);
             ControlNetModel::new(path, config)

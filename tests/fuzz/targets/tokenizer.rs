@@ -23,10 +23,11 @@ fn tokenizer(folder: usize, limit: usize) -> ClipTokenizer {
         ],
     ][folder];
     ClipTokenizer::new(&TokenizerFiles {
-        vocab,
-        merges,
+        vocab: Some(vocab),
+        merges: Some(merges),
         special_tokens_map: Some(map),
         tokenizer_config: Some(&format!(r#"{{"model_max_length": {limit}}}"#)),
+        ..TokenizerFiles::default()
     })
     .expect("the toy's files are good")
 }
