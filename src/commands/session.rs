@@ -89,6 +89,11 @@ impl Session {
         })
     }
 
+    /// The command that this run is of.
+    pub fn command(&self) -> &'static str {
+        self.command
+    }
+
     /// Which part of the work this process does.
     pub fn shard(&self) -> Shard {
         self.shard
