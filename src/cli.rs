@@ -121,7 +121,8 @@ pub enum Command {
     Evaluate(EvaluateLine),
     /// Join what several processes have drawn with --shard
     ///
-    /// Their lists of pictures become manifest.jsonl, with grid.png, as one process would have left them.
+    /// Their lists of pictures become manifest.jsonl, with grid.png (scenes.png among base images), as one process would
+    /// have left them.
     Merge(MergeFlags),
     /// Fetch models, so that this machine can draw without a network
     ///

@@ -269,6 +269,7 @@ fn an_actor_of_several_words_gives_offsets_to_those_that_a_prompt_names() {
             kind: templates::Kind::Character,
             target: 0,
             target_image: None,
+            base_crc32: None,
             projector: Projector::from_parameters(config, &parameters, Device::Cpu)
                 .expect("the same names"),
             encoder_features: Tensor::randn([3, 6, 4, 4], (Kind::Float, Device::Cpu)),

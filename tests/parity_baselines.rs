@@ -205,6 +205,7 @@ fn file_of_now(learner: &mut dyn Learner, base: &BaseSet, name: &str) -> PathBuf
     let origin = Origin {
         facts: base.facts.clone(),
         target_image: None,
+        base_crc32: None,
     };
     std::fs::write(&path, learner.file(&origin).expect("floats")).expect("written above");
     path

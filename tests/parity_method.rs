@@ -348,6 +348,7 @@ fn actor(backbone: &Backbone, spec: &Tuning, expected: &Expected) -> (Actor, Bas
         kind: templates::Kind::Character,
         target: spec.target,
         target_image: None,
+        base_crc32: None,
         projector: Projector::from_parameters(config, &expected.below("final."), Device::Cpu)
             .expect("same names"),
         encoder_features: expected.get("encoder_features"),

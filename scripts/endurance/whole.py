@@ -73,6 +73,11 @@ def is_temporary(path):
     return path.name.startswith(".") and path.name.endswith(".part")
 
 
+def is_lock(path):
+    """Whether the file is that of a folder's lock, which a killed process leaves and the next one in the folder removes."""
+    return path.name.startswith(".oneactor") and path.name.endswith(".lock")
+
+
 def files(folder):
     """All files below a folder, sorted; those that vanish meanwhile are left out."""
     return sorted(path for path in Path(folder).rglob("*") if path.is_file())
@@ -82,7 +87,7 @@ def broken_files(folder):
     """A line for each file under its final name that is not whole."""
     found = []
     for path in files(folder):
-        if is_temporary(path):
+        if is_temporary(path) or is_lock(path):
             continue
         try:
             if path.suffix not in CHECKS:

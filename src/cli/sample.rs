@@ -67,8 +67,8 @@ pub struct SampleFlags {
     #[arg(long, value_name = "FILE|-")]
     pub prompts_file: Option<PathBuf>,
 
-    /// Folder for 0000-SEED.png …, grid.png and manifest.jsonl [default: the folder samples
-    /// beside the actor; with several actors it must be named]
+    /// Folder for 0000-SEED.png …, grid.png (scenes.png among base images) and manifest.jsonl
+    /// [default: the folder samples beside the actor; with several actors it must be named]
     #[arg(short, long, value_name = "OUT")]
     pub output_dir: Option<PathBuf>,
 

@@ -10,15 +10,14 @@ use super::located::LocatedModel;
 use super::manifest::Manifest;
 use super::order::Loads;
 use super::outlook::Outlook;
-use super::picture::save_table;
 use super::sample::{self, Sampling, draw_missing, restore_rows};
 use super::session::Session;
+use super::sheet::{Sheet, grid_in};
 use super::tune::{self, Tuning};
 use super::{Prepared, work_off};
 use crate::cli::{AblateFlags, CommandLine};
 use crate::config::{AblateJob, plan};
 use crate::error::usage;
-use crate::io::contact_sheet::Labels;
 
 /// Does the jobs of `ablate`.
 ///
@@ -46,15 +45,15 @@ struct Ablation {
 }
 
 impl Prepared for Ablation {
-    fn folder(&self) -> &Path {
-        &self.job.output_dir
-    }
-
     fn files(&self) -> Vec<PathBuf> {
         let tuned = self.tunings.iter().flat_map(Prepared::files);
         let mut files: Vec<PathBuf> = tuned.chain(self.planned.clone()).collect();
         if !self.planned.is_empty() {
-            files.extend(["manifest.jsonl", "grid.png"].map(|name| self.job.output_dir.join(name)));
+            files.push(self.job.output_dir.join("manifest.jsonl"));
+        }
+        let grid = grid(&self.job, &self.drawings);
+        if !self.planned.is_empty() || !grid.is_current() {
+            files.push(grid.path().to_owned());
         }
         files
     }
@@ -141,7 +140,7 @@ fn execute(session: &Session, ablation: Ablation) -> Result<()> {
     for tuning in tunings {
         let folder = tuning.folder().display().to_string();
         session.reporter.note(&format!("{folder}:"));
-        tune::execute(session, tuning)?;
+        tune::execute(session, tuning.looked_up_again(session)?)?;
     }
     let columns = job.columns.iter();
     let columns: Vec<Sampling> = columns
@@ -165,16 +164,11 @@ fn execute(session: &Session, ablation: Ablation) -> Result<()> {
     if is_new {
         session.wrote(manifest.path(), "manifest", Value::Null);
     }
-    let grid = job.output_dir.join("grid.png");
-    if is_drawing || !grid.is_file() {
-        save_grid(&grid, &job, &columns)?;
-        session.wrote(&grid, "grid", Value::Null);
-    }
-    Ok(())
+    grid(&job, &columns).keep(session, "grid", is_drawing)
 }
 
 /// A row for each picture, a column for each variant.
-fn save_grid(path: &Path, job: &AblateJob, columns: &[Sampling]) -> Result<()> {
+fn grid(job: &AblateJob, columns: &[Sampling]) -> Sheet {
     let rows = 0..columns[0].pictures.len();
     let pictures: Vec<&Path> = rows
         .flat_map(|row| {
@@ -184,17 +178,8 @@ fn save_grid(path: &Path, job: &AblateJob, columns: &[Sampling]) -> Result<()> {
         })
         .collect();
     let seeds = columns[0].pictures.iter();
-    let rows: Vec<String> = seeds
-        .map(|picture| format!("seed {}", picture.seed))
-        .collect();
-    let headings: Vec<String> = job
-        .columns
-        .iter()
-        .map(|column| column.heading.clone())
-        .collect();
-    let labels = Labels {
-        rows: &rows,
-        columns: &headings,
-    };
-    save_table(path, &pictures, labels)
+    let rows = seeds.map(|picture| format!("seed {}", picture.seed));
+    let headings = job.columns.iter().map(|column| column.heading.clone());
+    let path = grid_in(&job.output_dir);
+    Sheet::table(path, &pictures, rows.collect(), headings.collect())
 }

@@ -8,7 +8,7 @@ mod plot;
 mod report;
 mod table;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
@@ -21,10 +21,11 @@ use super::session::Session;
 use super::{Prepared, create_folder, work_off};
 use crate::cli::{EvaluateLine, TableFormat};
 use crate::config::evaluate::{Masks, Report};
-use crate::config::{EvaluateJob, Planned, plan};
+use crate::config::{EvaluateJob, Planned, Writes, plan};
 use crate::device::resolve_device;
 use crate::error::{Error, ErrorKind, usage};
 use crate::io::model_files::{ModelFiles, ModelOptions};
+use crate::io::real_path::Place;
 use crate::measures::Network;
 use distances::CommonSize;
 use pictures::{Picture, target_mask};
@@ -59,20 +60,28 @@ pub fn run(line: &EvaluateLine) -> Result<()> {
 
 /// The page of one job would be lost behind that of another.
 fn refuse_same_report(jobs: &[Planned<EvaluateJob>]) -> Result<()> {
-    let mut paths: Vec<&Path> = Vec::new();
+    let mut places: Vec<Place> = Vec::new();
     for job in jobs.iter().filter_map(|planned| planned.job.as_ref().ok()) {
         let Some(Report { path, .. }) = &job.report else {
             continue;
         };
-        if paths.contains(&path.as_path()) {
+        let place = Place::of(path);
+        if places.iter().any(|known| known.is_same(&place)) {
             return Err(usage(format!(
                 "--report: found {} in two jobs, expected a file for each",
                 path.display()
             )));
         }
-        paths.push(path);
+        places.push(place);
     }
     Ok(())
+}
+
+/// A job with its number.
+impl Writes for (usize, EvaluateJob) {
+    fn own_folders(&self) -> Vec<PathBuf> {
+        self.1.save_masks.iter().cloned().collect()
+    }
 }
 
 /// A job with its pictures and the files of its networks.
@@ -93,15 +102,6 @@ struct Evaluation {
 }
 
 impl Prepared for Evaluation {
-    fn folder(&self) -> &Path {
-        let pictures = &self.job.pictures[0];
-        self.job.save_masks.as_ref().unwrap_or(pictures)
-    }
-
-    fn only_reads(&self) -> bool {
-        self.job.save_masks.is_none()
-    }
-
     /// The masks that it would write, else the pictures that it would read.
     fn files(&self) -> Vec<PathBuf> {
         match &self.job.save_masks {

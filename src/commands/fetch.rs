@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 use super::session::Session;
 use super::{Prepared, work_off};
 use crate::cli::FetchFlags;
-use crate::config::Planned;
+use crate::config::{Planned, Writes};
 use crate::error::usage;
 use crate::io::hub::{HubSettings, human_size};
 use crate::io::model_files::{ModelFiles, NeededFile, TOY};
-use parts::{Finder, Part, wanted};
+use parts::{Finder, Part, Wanted, wanted};
 
 /// Fetches what the flags name, one repository after the other.
 ///
@@ -69,21 +69,19 @@ fn renewing(flags: &FetchFlags, quiet: bool) -> Result<Option<HubSettings>> {
     settings.renewing().map(Some)
 }
 
+/// The cache is made for several writers.
+impl Writes for Wanted<'_> {
+    fn own_folders(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+}
+
 /// What one flag's name comes to.
 struct Fetching {
     parts: Vec<Part>,
 }
 
 impl Prepared for Fetching {
-    fn folder(&self) -> &Path {
-        Path::new("")
-    }
-
-    /// The cache is made for several writers.
-    fn only_reads(&self) -> bool {
-        true
-    }
-
     fn files(&self) -> Vec<PathBuf> {
         let needed = self.parts.iter().flat_map(|part| &part.needed);
         needed.filter_map(|file| file.path.clone()).collect()

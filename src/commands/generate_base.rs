@@ -12,12 +12,14 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::changes;
+use super::claims::apart;
 use super::control::LocatedControl;
 use super::draw::prompt_pair;
 use super::located::{LocatedModel, ResolvedDrawing};
 use super::order::Loads;
-use super::picture::{changed_sources, differences, drawing_settings, save_contact_sheet};
+use super::picture::{changed_sources, differences, drawing_settings};
 use super::session::Session;
+use super::sheet::{GRID, Sheet};
 use super::{Prepared, create_folder, work_off};
 use crate::cli::{CommandLine, GenerateBaseFlags};
 use crate::config::batch::Settings;
@@ -39,7 +41,7 @@ pub fn run(line: &CommandLine<GenerateBaseFlags>) -> Result<()> {
     let jobs = plan(&line.flags, config, "generate-base", GenerateBaseJob::check)?;
     work_off(
         &session,
-        session.own(jobs, &line.run),
+        session.own(apart(jobs), &line.run),
         prepare,
         |session, prepared| {
             let (folder, is_finished) = (prepared.job.output_dir.clone(), prepared.is_finished);
@@ -109,7 +111,12 @@ impl Layout<'_> {
         self.images().join(format!("{index:02}.png"))
     }
     fn grid(&self) -> PathBuf {
-        self.0.join("grid.png")
+        self.0.join(GRID)
+    }
+    /// The numbered sheet of so many images.
+    fn sheet(&self, num_images: usize) -> Sheet {
+        let images: Vec<PathBuf> = (0..num_images).map(|index| self.image(index)).collect();
+        Sheet::numbered(self.grid(), &images, None)
     }
     fn tensors(&self) -> PathBuf {
         self.0.join("base.safetensors")
@@ -137,16 +144,41 @@ impl Layout<'_> {
     }
 }
 
-impl Prepared for BaseJob {
-    fn folder(&self) -> &Path {
-        &self.job.output_dir
-    }
+/// Whether `generate-base` has drawn in a folder, or has begun to.
+pub(super) fn is_base_folder(folder: &Path) -> bool {
+    let layout = Layout(folder);
+    layout.config().is_file() || layout.tensors().is_file() || layout.parts().is_dir()
+}
 
+/// Whether base images are being drawn into a folder, or a process that did so was stopped: those that are there may be
+/// of two sets.
+pub(super) fn is_unfinished(folder: &Path) -> bool {
+    let layout = Layout(folder);
+    layout.parts().is_dir() && !layout.config().is_file()
+}
+
+/// Draws the numbered sheet of a base folder again where it is missing or another, if the images are there.
+///
+/// # Errors
+/// When it can not be written.
+pub(super) fn restore_sheet(session: &Session, folder: &Path, num_images: usize) -> Result<()> {
+    let layout = Layout(folder);
+    match (0..num_images).all(|index| layout.image(index).is_file()) {
+        true => layout.sheet(num_images).keep(session, "grid", false),
+        false => Ok(()),
+    }
+}
+
+impl Prepared for BaseJob {
     fn files(&self) -> Vec<PathBuf> {
-        if self.is_finished {
-            return Vec::new();
-        }
         let layout = Layout(&self.job.output_dir);
+        if self.is_finished {
+            let sheet = layout.sheet(self.job.num_images);
+            return match sheet.is_current() {
+                true => Vec::new(),
+                false => vec![layout.grid()],
+            };
+        }
         let mut files: Vec<PathBuf> = (0..self.job.num_images).map(|i| layout.image(i)).collect();
         files.extend([layout.grid(), layout.tensors(), layout.config()]);
         files
@@ -239,6 +271,13 @@ fn is_finished(job: &GenerateBaseJob, settings: &Settings, sources: &Settings) -
     let layout = Layout(folder);
     let path = layout.config();
     let Ok(text) = fs::read_to_string(&path) else {
+        if layout.tensors().is_file() && !is_unfinished(folder) {
+            return Err(usage(format!(
+                "{} holds a base set and no base.json that tells how it was drawn: choose another --output-dir, or redo \
+                 it with --overwrite",
+                folder.display()
+            )));
+        }
         return Ok(false);
     };
     let config: Value = serde_json::from_str(&text).unwrap_or_default();
@@ -256,7 +295,7 @@ fn is_finished(job: &GenerateBaseJob, settings: &Settings, sources: &Settings) -
             differences.join("; ")
         )));
     }
-    let mut files = vec![layout.grid(), layout.tensors()];
+    let mut files = vec![layout.tensors()];
     files.extend((0..job.num_images).map(|index| layout.image(index)));
     Ok(files.iter().all(|file| file.is_file()))
 }
@@ -277,7 +316,9 @@ pub(super) fn execute(session: &Session, prepared: BaseJob) -> Result<()> {
             "{}: all {count} images are there",
             folder.display()
         ));
-        return Ok(());
+        // A process that was killed at its very end has left these.
+        let _ = fs::remove_dir_all(layout.parts());
+        return layout.sheet(count).keep(session, "grid", false);
     }
     let started = Instant::now();
     let backbone = session.load(&prepared.model)?;
@@ -286,7 +327,7 @@ pub(super) fn execute(session: &Session, prepared: BaseJob) -> Result<()> {
         backbone.release_text_encoders();
     }
     create_folder(&layout.images())?;
-    start_parts(&layout, &prepared)?;
+    start_parts(session, &layout, &prepared)?;
 
     let missing = layout.missing(job.num_images);
     if missing.len() < job.num_images {
@@ -316,16 +357,18 @@ fn save_set(session: &Session, layout: &Layout, num_images: usize) -> Result<()>
     let base = BaseSet::cat(&parts)?;
     write_bytes_atomically(&layout.tensors(), &base.to_bytes()?)?;
     session.wrote(&layout.tensors(), "base set", Value::Null);
-    let images: Vec<PathBuf> = (0..num_images).map(|index| layout.image(index)).collect();
-    save_contact_sheet(&layout.grid(), &images, None)?;
-    session.wrote(&layout.grid(), "grid", Value::Null);
-    Ok(())
+    layout.sheet(num_images).keep(session, "grid", true)
 }
 
 /// Makes the folder of parts ready: parts of an earlier run with the same settings are kept.
-fn start_parts(layout: &Layout, prepared: &BaseJob) -> Result<()> {
+fn start_parts(session: &Session, layout: &Layout, prepared: &BaseJob) -> Result<()> {
     let text = prepared.parts_settings()?;
     if !prepared.keeps_parts(layout, &text) {
+        if is_unfinished(&prepared.job.output_dir) {
+            session
+                .reporter
+                .note("starting anew: the interrupted run had other settings");
+        }
         // Parts are drawn anew, and until that is done the old base set is no longer whole.
         let _ = fs::remove_dir_all(layout.parts());
         create_folder(&layout.parts())?;

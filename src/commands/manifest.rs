@@ -8,6 +8,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::config::batch::Settings;
+use crate::config::record::{Record, read_record};
 use crate::config::shard::Shard;
 use crate::io::atomic::write_bytes_atomically;
 
@@ -22,6 +23,9 @@ pub struct Manifest {
 
 /// The key under which the rows of a part have it.
 const NUM_IMAGES: &str = "num_images";
+
+/// What a row says beside the settings.
+const OF_A_ROW: [&str; 4] = ["path", "seconds", "peak_gpu_memory", NUM_IMAGES];
 
 /// A name in parts that are numbers or text, so that `10000-0.png` stands behind `9999-0.png`; the name itself tells
 /// apart those that read alike.
@@ -107,9 +111,10 @@ impl Manifest {
         &self.path
     }
 
-    /// Whether the picture `name` has a row.
-    pub fn has(&self, name: &str) -> bool {
-        self.rows.contains_key(&natural(name))
+    /// Whether the picture `name` has a row, and one that tells of these settings and no others.
+    pub fn tells_of(&self, name: &str, settings: &Settings) -> bool {
+        let row = self.row(name).and_then(Value::as_object);
+        row.is_some_and(|row| has_settings(row, settings))
     }
 
     /// The row of the picture `name`.
@@ -167,6 +172,44 @@ pub fn is_below(name: impl AsRef<Path>) -> bool {
     parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))
 }
 
+/// Whether a key tells of a file that the settings only name.
+fn is_source(key: &str) -> bool {
+    key.ends_with("_crc32") || key.ends_with("_revision")
+}
+
+/// Whether a row has these settings, and no others beside what it says of the picture's file, time and sources.
+fn has_settings(row: &Settings, settings: &Settings) -> bool {
+    let is_fact = |key: &str| OF_A_ROW.contains(&key) || is_source(key);
+    let mut others = row.keys().filter(|key| !is_fact(key));
+    settings
+        .iter()
+        .all(|(key, value)| row.get(key) == Some(value))
+        && others.all(|key| settings.contains_key(key))
+}
+
+/// The row that tells of a picture as it is: its own, unless a process that drew it again was killed before it wrote the
+/// row, or wrote into another list. Then what the picture itself tells.
+pub fn row_of(picture: &Path, row: Settings) -> Settings {
+    let Ok(Record {
+        parameters, facts, ..
+    }) = read_record(picture)
+    else {
+        return row;
+    };
+    if has_settings(&row, &parameters) {
+        return row;
+    }
+    let mut told = Settings::new();
+    told.extend(
+        row.get_key_value("path")
+            .map(|(key, name)| (key.clone(), name.clone())),
+    );
+    told.extend(parameters);
+    told.extend(facts.into_iter().filter(|(key, _)| is_source(key)));
+    told.insert("seconds".to_owned(), Value::Null);
+    told
+}
+
 /// A picture's row.
 pub fn new_row(name: &str, settings: &Settings, seconds: Option<f64>) -> Value {
     let mut row = Settings::new();
@@ -218,7 +261,9 @@ mod tests {
         fs::remove_dir_all(&folder)?;
         assert_eq!(text.lines().count(), 2);
         assert!(text.contains(r#""seconds":2.0"#));
-        assert!(reopened.has("a.png") && !reopened.has("b.png"));
+        let others: Settings = serde_json::from_str(r#"{"seed": 1, "steps": 2}"#)?;
+        assert!(reopened.tells_of("a.png", &settings) && !reopened.tells_of("a.png", &others));
+        assert!(!reopened.tells_of("b.png", &settings));
         Ok(())
     }
 }

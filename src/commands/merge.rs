@@ -7,13 +7,16 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::manifest::{Manifest, is_below, take_num_images};
-use super::sample::{COMPARISON, GRID, PLAIN, save_sheets_of};
+use super::claims::lock_folder;
+use super::manifest::{Manifest, is_below, row_of, take_num_images};
+use super::sample::{PLAIN, save_sheets_of};
 use super::session::Session;
+use super::sheet::{COMPARISON, grid_in};
 use crate::cli::MergeFlags;
 use crate::config::shard::Shard;
 use crate::error::{runtime, usage};
 use crate::io::atomic::{remove_leftovers, write_bytes_atomically};
+use crate::io::real_path::Place;
 
 /// Joins manifests and draws the contact sheets of the folders.
 ///
@@ -21,22 +24,37 @@ use crate::io::atomic::{remove_leftovers, write_bytes_atomically};
 /// When a folder has no parts, lacks one, or a picture of a part is gone.
 pub fn run(flags: &MergeFlags) -> Result<()> {
     let session = Session::start("merge", &flags.run.run())?;
-    for folder in flags.folders.iter().filter(|folder| folder.is_dir()) {
-        if !session.dry_run {
-            remove_leftovers(folder);
-            remove_merged(folder)?;
+    let mut places: Vec<Place> = Vec::new();
+    let mut folders = Vec::new();
+    for folder in &flags.folders {
+        let place = Place::of(folder);
+        if !places.iter().any(|known| known.is_same(&place)) {
+            places.push(place);
+            folders.push(folder);
         }
     }
-    let parts: Vec<Vec<PathBuf>> = flags
-        .folders
-        .iter()
-        .map(|folder| parts(folder))
-        .collect::<Result<_>>()?;
-    for (folder, parts) in flags.folders.iter().zip(parts) {
+    // All are checked before the first is merged.
+    for folder in &folders {
+        alone(&session, folder, || parts(folder))?;
+    }
+    for folder in folders {
         session.signals.check()?;
-        merge(&session, folder, &parts)?;
+        alone(&session, folder, || {
+            merge(&session, folder, &parts(folder)?)
+        })?;
     }
     Ok(())
+}
+
+/// Does something in a folder in which no other process works, without what earlier ones have left.
+fn alone<T>(session: &Session, folder: &Path, action: impl FnOnce() -> Result<T>) -> Result<T> {
+    if session.dry_run || !folder.is_dir() {
+        return action();
+    }
+    let _lock = lock_folder(session, folder, false)?;
+    remove_leftovers(folder);
+    remove_merged(folder)?;
+    action()
 }
 
 /// The manifests of all parts of a folder, without those that are merged already.
@@ -106,7 +124,8 @@ fn merge(session: &Session, folder: &Path, parts: &[PathBuf]) -> Result<()> {
             let mut row: Value = serde_json::from_str(line)
                 .map_err(|error| usage(format!("{}: {error}", part.display())))?;
             num_images = take_num_images(&mut row).or(num_images);
-            let name = row["path"].as_str().unwrap_or_default();
+            let name = row["path"].as_str().unwrap_or_default().to_owned();
+            let name = name.as_str();
             if !is_below(name) {
                 return Err(usage(format!(
                     "{}: found the path \"{name}\", expected the name of a picture below {}",
@@ -119,6 +138,9 @@ fn merge(session: &Session, folder: &Path, parts: &[PathBuf]) -> Result<()> {
                     "{}: its picture \"{name}\" is gone: draw that part again",
                     part.display()
                 )));
+            }
+            if let Value::Object(told) = row {
+                row = Value::Object(row_of(&folder.join(name), told));
             }
             manifest.add(row);
         }
@@ -144,7 +166,7 @@ fn merge(session: &Session, folder: &Path, parts: &[PathBuf]) -> Result<()> {
 /// The files that a merge would write.
 fn planned(folder: &Path, manifest: &Manifest) -> Vec<PathBuf> {
     let is_plain = |row: &Value| row["path"].as_str().is_some_and(|p| p.starts_with(PLAIN));
-    let mut files = vec![manifest.path().to_owned(), folder.join(GRID)];
+    let mut files = vec![manifest.path().to_owned(), grid_in(folder)];
     if manifest.rows().any(is_plain) {
         files.push(folder.join(COMPARISON));
     }

@@ -5,6 +5,7 @@
 
 mod ablate;
 mod changes;
+mod claims;
 mod control;
 mod doctor;
 mod draw;
@@ -25,6 +26,8 @@ mod picture;
 mod preview;
 mod sample;
 mod session;
+mod sheet;
+mod stale;
 mod story;
 mod sweep;
 mod toy_words;
@@ -37,8 +40,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::cli::{Cli, Command};
-use crate::config::Planned;
-use crate::error::{Error, ErrorKind, device, kind_of, runtime, usage};
+use crate::config::{Planned, Writes};
+use crate::error::{Error, ErrorKind, device, kind_of, runtime};
+use claims::{Claims, apart};
 use order::{Loads, Ready, ordered};
 use session::Session;
 
@@ -68,14 +72,6 @@ pub fn run(cli: &Cli) -> Result<()> {
 
 /// A job that is ready to be done.
 trait Prepared {
-    /// The folder that it writes to; no other job of the run may write there, unless it only reads.
-    fn folder(&self) -> &Path;
-
-    /// Whether it writes nothing into that folder.
-    fn only_reads(&self) -> bool {
-        false
-    }
-
     /// The files that it would write, those that are there and finished left out; of a job that writes
     /// none, those that it reads.
     fn files(&self) -> Vec<PathBuf>;
@@ -104,7 +100,7 @@ trait Prepared {
 /// # Errors
 /// That of the only job; with several jobs, one that tells how many failed, of kind `Partial`
 /// when others were done.
-fn work_off<J, P: Prepared>(
+fn work_off<J: Writes, P: Prepared>(
     session: &Session,
     planned: Vec<Planned<J>>,
     prepare: impl Fn(&Session, J) -> Result<P>,
@@ -113,22 +109,26 @@ fn work_off<J, P: Prepared>(
     let jobs = planned.len();
     let mut failures = Failures::default();
     let mut ready: Vec<Ready<P>> = Vec::new();
-    for Planned { job, place } in planned {
+    let claims = Claims::default();
+    for Planned { job, place } in apart(planned) {
         session.signals.check()?;
-        let prepared = job
-            .and_then(|job| guarded(|| prepare(session, job)))
-            .and_then(|prepared| {
-                refuse_same_folder(&prepared, ready.iter().map(|(other, _)| other))?;
-                Ok(prepared)
-            });
+        let prepared = job.and_then(|job| {
+            guarded(|| {
+                let folders = job.locked_folders();
+                let mut claim = claims.take(session, &job)?;
+                let prepared = prepare(session, job)?;
+                claims.rest(&mut claim, folders);
+                Ok((prepared, claim))
+            })
+        });
         match prepared {
-            Ok(prepared) => ready.push((prepared, place)),
+            Ok((job, claim)) => ready.push(Ready { job, place, claim }),
             Err(error) => failures.add(session, error, place)?,
         }
     }
     let ready = ordered(session, ready);
     let last = ready.len();
-    for (number, (prepared, place)) in (1..).zip(ready) {
+    for (number, Ready { job, place, claim }) in (1..).zip(ready) {
         session.signals.check()?;
         session.is_last_job.set(number == last);
         session.reset_peak_memory();
@@ -137,10 +137,14 @@ fn work_off<J, P: Prepared>(
         }
         session
             .reporter
-            .detail(&format!("settings: {}", prepared.settings()));
-        let result = guarded(|| match session.dry_run {
-            true => prepared.foresee(session),
-            false => execute(session, prepared),
+            .detail(&format!("settings: {}", job.settings()));
+        let result = guarded(|| {
+            let mut claim = claim;
+            claims.renew(session, &mut claim)?;
+            match session.dry_run {
+                true => job.foresee(session),
+                false => execute(session, job),
+            }
         });
         session.reporter.finish();
         if let Some(bytes) = session.peak_memory() {
@@ -200,24 +204,6 @@ impl Failures {
         };
         Err(Error::new(kind, format!("{failed} of {jobs} jobs failed, see above")).into())
     }
-}
-
-/// Two jobs that write to the same folder would take each other's files for their own.
-fn refuse_same_folder<'a, P: Prepared + 'a>(
-    prepared: &P,
-    others: impl Iterator<Item = &'a P>,
-) -> Result<()> {
-    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let folder = absolute(prepared.folder());
-    for other in others {
-        if !prepared.only_reads() && absolute(other.folder()) == folder {
-            return Err(usage(format!(
-                "{} is the folder of an earlier job too: give each job its own",
-                prepared.folder().display()
-            )));
-        }
-    }
-    Ok(())
 }
 
 /// Turns a panic into an error, and what libtorch says of a full memory into the way out: it comes as a
@@ -288,6 +274,7 @@ fn create_folder(path: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::usage;
 
     #[test]
     fn a_full_memory_is_reported_in_one_line_with_the_way_out() {

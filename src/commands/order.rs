@@ -2,10 +2,12 @@
 //! picture depends on it, for each follows from its own job and seed.
 
 use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::Prepared;
+use super::claims::Claim;
 use super::session::Session;
+use crate::io::real_path::real_path;
 
 /// What a job loads and reads.
 #[derive(Default)]
@@ -17,24 +19,30 @@ pub(super) struct Loads {
     pub reads: Vec<PathBuf>,
 }
 
-/// A job that is ready, with its place in the batch file.
-pub(super) type Ready<P> = (P, Option<String>);
+/// A job that is ready.
+pub(super) struct Ready<P> {
+    pub job: P,
+    /// Its place in the batch file.
+    pub place: Option<String>,
+    /// The folders that are kept for it.
+    pub claim: Claim,
+}
 
 /// The jobs in the order in which the least is loaded; those that are alike in this stay as they were. Where one
 /// reads what another will write, all stay as they were.
 pub(super) fn ordered<P: Prepared>(session: &Session, ready: Vec<Ready<P>>) -> Vec<Ready<P>> {
-    let loads: Vec<Loads> = ready.iter().map(|(job, _)| job.loads()).collect();
+    let loads: Vec<Loads> = ready.iter().map(|ready| ready.job.loads()).collect();
     let ranks = ranks(&loads);
     if ranks.is_sorted() {
         return ready;
     }
     let written: HashSet<PathBuf> = ready
         .iter()
-        .flat_map(|(job, _)| job.files())
-        .map(|path| absolute(&path))
+        .flat_map(|ready| ready.job.files())
+        .map(|path| real_path(&path))
         .collect();
     let mut reads = loads.iter().flat_map(|loads| &loads.reads);
-    if reads.any(|path| written.contains(&absolute(path))) {
+    if reads.any(|path| written.contains(&real_path(path))) {
         session
             .reporter
             .detail("jobs are done in their order, for some read what others write");
@@ -58,10 +66,6 @@ fn ranks(loads: &[Loads]) -> Vec<Vec<usize>> {
         ranks.push(rank.collect());
     }
     ranks
-}
-
-fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 #[cfg(test)]

@@ -12,9 +12,8 @@ use super::located::{LocatedModel, ResolvedDrawing};
 use crate::config::batch::Settings;
 use crate::config::{DrawingJob, record};
 use crate::io::a1111::{self, Parameters};
-use crate::io::contact_sheet::{ContactSheet, Labels};
 use crate::io::lora;
-use crate::io::png::{open_png, save_png};
+use crate::io::png::save_png;
 use crate::io::values::bytes;
 use crate::schedulers::SchedulerKind;
 use crate::sdxl::ModelFacts;
@@ -225,92 +224,6 @@ fn sampler_name(kind: SchedulerKind) -> &'static str {
         SchedulerKind::DpmSolverMultistep => "DPM++ 2M",
         SchedulerKind::Ddim => "DDIM",
         SchedulerKind::Pndm => "PLMS",
-    }
-}
-
-/// Writes a contact sheet of pictures that are on disk, numbered from 0.
-///
-/// # Errors
-/// When a picture can not be read or the sheet can not be written.
-pub fn save_contact_sheet<P: AsRef<Path>>(
-    path: &Path,
-    pictures: &[P],
-    columns: Option<usize>,
-) -> Result<()> {
-    let numbered = pictures.iter().enumerate();
-    let cells: Vec<(usize, &Path, String)> = numbered
-        .map(|(index, picture)| (index, picture.as_ref(), index.to_string()))
-        .collect();
-    save_sheet(path, &cells, columns, Labels::default())
-}
-
-/// Most columns of a comparison; more pictures go on in further rows.
-const COMPARISON_COLUMNS: usize = 8;
-
-/// Writes a sheet with rows of plain pictures and, below each, those that `method` has guided.
-///
-/// # Errors
-/// As [`save_contact_sheet`].
-pub fn save_comparison<P: AsRef<Path>>(
-    path: &Path,
-    plain: &[P],
-    (method, guided): (&str, &[P]),
-) -> Result<()> {
-    let columns = plain.len().clamp(1, COMPARISON_COLUMNS);
-    let mut cells = Vec::new();
-    let mut labels = Vec::new();
-    for (plain, guided) in plain.chunks(columns).zip(guided.chunks(columns)) {
-        for (label, row) in [("plain", plain), (method, guided)] {
-            let places = (labels.len() * columns..).zip(row);
-            cells.extend(places.map(|(index, picture)| (index, picture.as_ref(), String::new())));
-            labels.push(label.to_owned());
-        }
-    }
-    let labels = Labels {
-        rows: &labels,
-        columns: &[],
-    };
-    save_sheet(path, &cells, Some(columns), labels)
-}
-
-/// Writes a sheet of pictures on disk, row by row, with a label for each row and each column.
-///
-/// # Errors
-/// As [`save_contact_sheet`].
-pub fn save_table<P: AsRef<Path>>(path: &Path, pictures: &[P], labels: Labels) -> Result<()> {
-    let places = pictures.iter().enumerate();
-    let cells: Vec<(usize, &Path, String)> = places
-        .map(|(index, picture)| (index, picture.as_ref(), String::new()))
-        .collect();
-    save_sheet(path, &cells, Some(labels.columns.len()), labels)
-}
-
-/// Writes a sheet of pictures, each with its place and its label; read one at a time.
-fn save_sheet(
-    path: &Path,
-    cells: &[(usize, &Path, String)],
-    columns: Option<usize>,
-    labels: Labels,
-) -> Result<()> {
-    let Some(last) = cells.iter().map(|(index, ..)| *index).max() else {
-        return Ok(());
-    };
-    let mut sheet = None;
-    for (index, picture, label) in cells {
-        let picture = open_png(picture)?;
-        let sheet = match &mut sheet {
-            Some(sheet) => sheet,
-            empty => {
-                let size = picture.dimensions();
-                let new = ContactSheet::with_labels(last + 1, size, columns, labels)?;
-                empty.insert(new)
-            }
-        };
-        sheet.place(*index, &picture, label);
-    }
-    match sheet {
-        Some(sheet) => save_png(path, &sheet.finish(), &[]),
-        None => Ok(()),
     }
 }
 

@@ -21,8 +21,8 @@ use super::image_prompt::LocatedImagePrompt;
 use super::located::{LocatedModel, ResolvedDrawing};
 use super::manifest::{Manifest, new_row};
 use super::order::Loads;
-use super::picture::{save_comparison, save_contact_sheet};
 use super::session::Session;
+use super::sheet::{COMPARISON, Sheet, grid_in, remove_outdated};
 use super::{Prepared, create_folder, work_off};
 use crate::cli::{CommandLine, Method, SampleFlags};
 use crate::config::batch::Settings;
@@ -33,12 +33,6 @@ pub(super) use outlook::Shape;
 use painter::Painter;
 use series::Picture;
 pub(super) use stage::Stage;
-
-/// The contact sheet.
-pub(super) const GRID: &str = "grid.png";
-
-/// The sheet of `--compare`.
-pub(super) const COMPARISON: &str = "comparison.png";
 
 /// Before the names of its plain pictures.
 pub(super) const PLAIN: &str = "plain/";
@@ -65,6 +59,8 @@ pub(super) struct Sampling {
     drawing: ResolvedDrawing,
     control: Option<Rc<LocatedControl>>,
     image_prompt: Option<Rc<LocatedImagePrompt>>,
+    /// CRC-32 of the actors' files as they were when the pictures were listed.
+    actor_checksums: Vec<(PathBuf, String)>,
     /// What the guided pictures, or with `--no-actor` the plain ones, have in common.
     settings: Settings,
     /// The pictures that were asked for.
@@ -106,22 +102,19 @@ impl Sampling {
 }
 
 impl Prepared for Sampling {
-    fn folder(&self) -> &Path {
-        &self.job.output_dir
-    }
-
     fn files(&self) -> Vec<PathBuf> {
         let missing = || self.all_pictures().filter(|picture| !picture.is_finished);
         let mut files: Vec<PathBuf> = missing().map(|picture| picture.path.clone()).collect();
         files.extend(missing().filter_map(|picture| picture.latents.clone()));
         files.extend(missing().flat_map(|picture| picture.masks.clone()));
-        if !files.is_empty() {
-            let mut names = vec![self.shard.manifest()];
-            if self.shard.is_whole() {
-                names.push(GRID.to_owned());
-                names.extend(self.job.compare.then(|| COMPARISON.to_owned()));
-            }
-            files.extend(names.iter().map(|name| self.job.output_dir.join(name)));
+        let is_drawing = !files.is_empty();
+        if is_drawing {
+            files.push(self.job.output_dir.join(self.shard.manifest()));
+        }
+        if self.shard.is_whole() {
+            let sheets = self.sheets().into_iter();
+            let sheets = sheets.filter(|(sheet, _)| is_drawing || !sheet.is_current());
+            files.extend(sheets.map(|(sheet, _)| sheet.path().to_owned()));
         }
         files
     }
@@ -222,8 +215,9 @@ fn announce(sampling: &Sampling, manifest: &mut Manifest) -> Result<()> {
     let folder = &sampling.job.output_dir;
     let merged = Manifest::open(folder);
     for picture in sampling.all_pictures() {
-        if !manifest.has(&picture.name) {
-            let known = merged.row(&picture.name).cloned();
+        if !manifest.tells_of(&picture.name, &picture.settings) {
+            let is_known = merged.tells_of(&picture.name, &picture.settings);
+            let known = merged.row(&picture.name).filter(|_| is_known).cloned();
             manifest.add(known.unwrap_or_else(|| new_row(&picture.name, &picture.row(), None)));
         }
     }
@@ -279,11 +273,12 @@ pub(super) fn draw_missing(
     Ok(())
 }
 
-/// Gives finished pictures their rows again where the manifest was lost; whether there were any.
+/// Gives finished pictures their rows again where the manifest was lost, or tells of those that they have replaced;
+/// whether there were any.
 pub(super) fn restore_rows(sampling: &Sampling, manifest: &mut Manifest) -> Result<bool> {
     let mut is_changed = false;
     for picture in sampling.all_pictures() {
-        if !manifest.has(&picture.name) {
+        if !manifest.tells_of(&picture.name, &picture.settings) {
             manifest.set(&picture.name, &picture.row(), None)?;
             is_changed = true;
         }
@@ -291,24 +286,36 @@ pub(super) fn restore_rows(sampling: &Sampling, manifest: &mut Manifest) -> Resu
     Ok(is_changed)
 }
 
-/// Writes grid.png and comparison.png where pictures are new or the sheet is missing.
-fn save_sheets(session: &Session, sampling: &Sampling, is_new: bool) -> Result<()> {
-    let job = &sampling.job;
-    let paths = |pictures: &[Picture]| -> Vec<PathBuf> {
-        pictures
-            .iter()
-            .map(|picture| picture.path.clone())
-            .collect()
-    };
-    let (pictures, plain) = (paths(&sampling.pictures), paths(&sampling.plain_pictures));
-    if is_new || !job.output_dir.join(GRID).is_file() {
-        save_grid(session, &job.output_dir, &pictures, job.num_images)?;
+impl Sampling {
+    /// The sheets of its pictures, each with what it is.
+    fn sheets(&self) -> Vec<(Sheet, &'static str)> {
+        let job = &self.job;
+        let paths = |pictures: &[Picture]| -> Vec<PathBuf> {
+            pictures
+                .iter()
+                .map(|picture| picture.path.clone())
+                .collect()
+        };
+        let (guided, plain) = (paths(&self.pictures), paths(&self.plain_pictures));
+        let mut sheets = vec![(grid(&job.output_dir, &guided, job.num_images), "grid")];
+        if job.compare {
+            let path = job.output_dir.join(COMPARISON);
+            let guided = (job.method.name(), &guided[..]);
+            sheets.push((Sheet::comparison(path, &plain, guided), "comparison"));
+        }
+        sheets
     }
-    if job.compare && (is_new || !job.output_dir.join(COMPARISON).is_file()) {
-        let guided = (job.method.name(), &pictures[..]);
-        save_comparison_of(session, &job.output_dir, &plain, guided)?;
+}
+
+/// Draws the sheets where pictures `are_new`, or they are missing or show others.
+fn save_sheets(session: &Session, sampling: &Sampling, are_new: bool) -> Result<()> {
+    for (sheet, kind) in sampling.sheets() {
+        sheet.keep(session, kind, are_new)?;
     }
-    Ok(())
+    match sampling.job.compare {
+        true => Ok(()),
+        false => remove_outdated(session, &sampling.job.output_dir.join(COMPARISON)),
+    }
 }
 
 /// The same for the pictures of a manifest, whoever has drawn them, with `num_images` of each prompt.
@@ -330,40 +337,22 @@ pub(super) fn save_sheets_of(
     let of_first = || guided.chunk_by(|a, b| a["prompt"] == b["prompt"]).next();
     let num_images = num_images.unwrap_or_else(|| of_first().map_or(1, <[_]>::len));
     let pictures = paths(&guided);
-    save_grid(session, folder, &pictures, num_images)?;
+    grid(folder, &pictures, num_images).keep(session, "grid", true)?;
     let plain: Vec<&Value> = manifest.rows().filter(is_plain).collect();
+    let comparison = folder.join(COMPARISON);
     match plain.is_empty() {
-        true => Ok(()),
+        true => remove_outdated(session, &comparison),
         false => {
             let method = guided.first().and_then(|row| row["method"].as_str());
             let method = method.unwrap_or(Method::Oneactor.name());
-            save_comparison_of(session, folder, &paths(&plain), (method, &pictures))
+            let guided = (method, &pictures[..]);
+            Sheet::comparison(comparison, &paths(&plain), guided).keep(session, "comparison", true)
         }
     }
 }
 
-/// Writes grid.png, with a row for each prompt where each has several pictures.
-fn save_grid(
-    session: &Session,
-    folder: &Path,
-    pictures: &[PathBuf],
-    num_images: usize,
-) -> Result<()> {
-    let grid = folder.join(GRID);
+/// The contact sheet of a folder, with a row for each prompt where each has several pictures.
+fn grid(folder: &Path, pictures: &[PathBuf], num_images: usize) -> Sheet {
     let is_table = num_images > 1 && pictures.len() > num_images;
-    save_contact_sheet(&grid, pictures, is_table.then_some(num_images))?;
-    session.wrote(&grid, "grid", Value::Null);
-    Ok(())
-}
-
-fn save_comparison_of(
-    session: &Session,
-    folder: &Path,
-    plain: &[PathBuf],
-    guided: (&str, &[PathBuf]),
-) -> Result<()> {
-    let comparison = folder.join(COMPARISON);
-    save_comparison(&comparison, plain, guided)?;
-    session.wrote(&comparison, "comparison", Value::Null);
-    Ok(())
+    Sheet::numbered(grid_in(folder), pictures, is_table.then_some(num_images))
 }

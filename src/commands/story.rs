@@ -20,9 +20,11 @@ use super::located::{LocatedModel, ResolvedDrawing};
 use super::order::Loads;
 use super::sample::{self, Sampling, book};
 use super::session::Session;
+use super::sheet::grid_in;
+use super::stale::refuse_stale;
 use super::tune::{self, Tuning};
 use super::{Prepared, work_off};
-use crate::cli::{CommandLine, StoryFlags};
+use crate::cli::{CommandLine, Method, StoryFlags};
 use crate::config::model::DEFAULT_MODEL;
 use crate::config::prompts::overlapping_words;
 use crate::config::story::{Character, Description, Origin, StoryScene, fill_in_names};
@@ -103,6 +105,10 @@ impl Making {
 }
 
 impl Book {
+    fn folder(&self) -> &Path {
+        &self.job.sample.output_dir
+    }
+
     fn page(&self) -> PathBuf {
         self.folder().join("index.html")
     }
@@ -117,7 +123,8 @@ impl Book {
                     self.folder().join(name)
                 };
                 files.extend(self.scenes.iter().enumerate().map(picture));
-                files.extend(["manifest.jsonl", "grid.png"].map(|name| self.folder().join(name)));
+                files.push(self.folder().join("manifest.jsonl"));
+                files.push(grid_in(self.folder()));
             }
         }
         files
@@ -125,10 +132,6 @@ impl Book {
 }
 
 impl Prepared for Book {
-    fn folder(&self) -> &Path {
-        &self.job.sample.output_dir
-    }
-
     fn files(&self) -> Vec<PathBuf> {
         let mut files = self.files_before_page();
         if !files.is_empty() || !self.page().is_file() {
@@ -246,6 +249,7 @@ fn given_facts(character: &Character) -> Result<Option<BaseFacts>> {
     };
     let actor = Actor::read(path, Device::Cpu);
     let actor = actor.with_context(|| character.title())?;
+    refuse_stale(path, Method::Oneactor).with_context(|| character.title())?;
     if character.is_style && actor.kind != templates::Kind::Style {
         return Err(usage(format!(
             "the style: {} was tuned with another --kind, expected --kind style",

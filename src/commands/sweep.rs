@@ -7,13 +7,12 @@ use serde_json::{Value, json};
 
 use super::manifest::Manifest;
 use super::order::Loads;
-use super::picture::save_table;
 use super::sample::{Sampling, Stage, draw_missing, restore_rows};
 use super::session::Session;
+use super::sheet::{Sheet, grid_in};
 use super::{Prepared, work_off};
 use crate::cli::{CommandLine, SweepFlags};
 use crate::config::{SweepJob, plan};
-use crate::io::contact_sheet::Labels;
 
 /// Does the jobs of `sweep`.
 ///
@@ -35,17 +34,16 @@ struct Sweep {
 }
 
 impl Prepared for Sweep {
-    fn folder(&self) -> &Path {
-        &self.job.output_dir
-    }
-
     fn files(&self) -> Vec<PathBuf> {
         let missing = self.cells.iter().flat_map(Sampling::missing);
         let mut files: Vec<PathBuf> = missing.map(|picture| picture.path.clone()).collect();
-        if !files.is_empty() {
+        let is_drawing = !files.is_empty();
+        if is_drawing {
             files.push(self.job.output_dir.join("manifest.jsonl"));
-            files.extend(self.grids().into_iter().map(|grid| grid.path));
         }
+        let grids = self.grids().into_iter();
+        let grids = grids.filter(|grid| is_drawing || !grid.is_current());
+        files.extend(grids.map(|grid| grid.path().to_owned()));
         files
     }
 
@@ -79,36 +77,28 @@ fn prepare(session: &Session, mut job: SweepJob) -> Result<Sweep> {
     Ok(Sweep { job, cells })
 }
 
-/// A grid with its pictures, row by row.
-struct Grid<'a> {
-    path: PathBuf,
-    pictures: Vec<&'a Path>,
-    rows: Vec<String>,
-}
-
 impl Sweep {
     /// With one axis a grid with a row for each seed; with two a grid for each seed.
-    fn grids(&self) -> Vec<Grid<'_>> {
-        let path = |name: &str| self.job.output_dir.join(name);
+    fn grids(&self) -> Vec<Sheet> {
+        let folder = &self.job.output_dir;
+        let columns = || self.job.columns.labels.clone();
         let seeds: Vec<i64> = self.cells[0].pictures.iter().map(|p| p.seed).collect();
         let of_seed = |index: usize| {
             let pictures = self.cells.iter().map(move |cell| &cell.pictures[index]);
             pictures.map(|picture| picture.path.as_path())
         };
         let Some(rows) = &self.job.rows else {
-            return vec![Grid {
-                path: path("grid.png"),
-                pictures: (0..seeds.len()).flat_map(of_seed).collect(),
-                rows: seeds.iter().map(|seed| format!("seed {seed}")).collect(),
-            }];
+            let pictures: Vec<&Path> = (0..seeds.len()).flat_map(of_seed).collect();
+            let rows = seeds.iter().map(|seed| format!("seed {seed}")).collect();
+            return vec![Sheet::table(grid_in(folder), &pictures, rows, columns())];
         };
-        let grid = |(index, seed): (usize, &i64)| Grid {
-            path: match seeds.len() {
-                1 => path("grid.png"),
-                _ => path(&format!("grid-{seed}.png")),
-            },
-            pictures: of_seed(index).collect(),
-            rows: rows.labels.clone(),
+        let grid = |(index, seed): (usize, &i64)| {
+            let path = match seeds.len() {
+                1 => grid_in(folder),
+                _ => folder.join(format!("grid-{seed}.png")),
+            };
+            let pictures: Vec<&Path> = of_seed(index).collect();
+            Sheet::table(path, &pictures, rows.labels.clone(), columns())
         };
         seeds.iter().enumerate().map(grid).collect()
     }
@@ -141,21 +131,8 @@ fn execute(session: &Session, sweep: Sweep) -> Result<()> {
     if is_new {
         session.wrote(manifest.path(), "manifest", Value::Null);
     }
-    for Grid {
-        path,
-        pictures,
-        rows,
-    } in sweep.grids()
-    {
-        if missing > 0 || !path.is_file() {
-            let columns = &sweep.job.columns.labels;
-            let labels = Labels {
-                rows: &rows,
-                columns,
-            };
-            save_table(&path, &pictures, labels)?;
-            session.wrote(&path, "grid", Value::Null);
-        }
+    for grid in sweep.grids() {
+        grid.keep(session, "grid", missing > 0)?;
     }
     Ok(())
 }

@@ -17,6 +17,8 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use super::claims::apart;
+use super::generate_base;
 use super::located::LocatedModel;
 use super::order::Loads;
 use super::picture::{differences, lora_settings};
@@ -29,7 +31,7 @@ use crate::config::{TuneJob, plan};
 use crate::error::usage;
 use crate::io::atomic::{remove_leftovers, write_bytes_atomically};
 use crate::oneactor::base_set::{BaseFacts, BaseSet};
-use crate::oneactor::learner::Origin;
+use crate::oneactor::learner::{BASE_CRC32, Origin};
 use crate::oneactor::templates;
 use crate::sdxl::Backbone;
 pub(super) use choice::{base_image, describe_auto};
@@ -53,7 +55,8 @@ pub fn run(line: &CommandLine<TuneFlags>) -> Result<()> {
         "tune",
         TuneJob::check,
     )?;
-    work_off(&session, session.own(jobs, &line.run), prepare, execute)
+    let own = session.own(apart(jobs), &line.run);
+    work_off(&session, own, prepare, execute)
 }
 
 /// A job with its base set and its model.
@@ -77,6 +80,22 @@ impl Tuning {
     pub(super) fn model(&self) -> &Rc<LocatedModel> {
         &self.model
     }
+
+    /// Where its results go.
+    pub(super) fn folder(&self) -> &Path {
+        &self.job.output_dir
+    }
+
+    /// The same as it is now, unless it is to be done whatever is there: another job of the run may have done it.
+    ///
+    /// # Errors
+    /// As [`prepare`].
+    pub(super) fn looked_up_again(self, session: &Session) -> Result<Self> {
+        match self.job.overwrite || self.is_finished {
+            true => Ok(self),
+            false => prepare(session, self.job),
+        }
+    }
 }
 
 /// The files that tuning writes.
@@ -86,10 +105,6 @@ pub(super) fn files(job: &TuneJob) -> Vec<PathBuf> {
 }
 
 impl Prepared for Tuning {
-    fn folder(&self) -> &Path {
-        &self.job.output_dir
-    }
-
     fn files(&self) -> Vec<PathBuf> {
         match self.is_finished {
             true => Vec::new(),
@@ -127,6 +142,13 @@ pub(super) fn prepare(session: &Session, job: TuneJob) -> Result<Tuning> {
             "there is no base set {}: run `oneactor generate-base … -o {}` first",
             layout.base().display(),
             job.dir.display()
+        )));
+    }
+    if generate_base::is_unfinished(&job.dir) {
+        let dir = job.dir.display();
+        return Err(usage(format!(
+            "the base images in {dir} are not complete: generate-base is running or was interrupted; run the same \
+             `oneactor generate-base … -o {dir}` again"
         )));
     }
     let base = BaseSet::read(&layout.base())?;
@@ -192,7 +214,7 @@ fn settings(
     let bytes = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
     let tile = model.tiles_of(base.width, base.height);
     let value = json!({
-        "base_crc32": format!("{:08x}", crc32fast::hash(&bytes)),
+        BASE_CRC32: format!("{:08x}", crc32fast::hash(&bytes)),
         "target": target,
         "kind": job.kind,
         "max_steps": job.max_steps,
@@ -218,11 +240,21 @@ fn settings(
 /// Whether the folder holds the result that these settings lead to.
 ///
 /// # Errors
-/// When it holds one of other settings.
+/// When it holds one of other settings, or of none that are known.
 fn is_finished(layout: &Layout, settings: &Settings) -> Result<bool> {
-    let config = fs::read_to_string(layout.config());
-    let (true, Ok(text)) = (layout.result().is_file(), config) else {
+    if !layout.result().is_file() {
         return Ok(false);
+    }
+    let Ok(text) = fs::read_to_string(layout.config()) else {
+        // A tuning that was interrupted has left its log.
+        if layout.log().is_file() || layout.checkpoint_config().is_file() {
+            return Ok(false);
+        }
+        return Err(usage(format!(
+            "{} is there, and no {} that tells how it was tuned: move it, or replace it with --overwrite",
+            layout.result().display(),
+            layout.config().display()
+        )));
     };
     let there: Value = serde_json::from_str(&text).unwrap_or_default();
     let there = there["parameters"].as_object().cloned().unwrap_or_default();
@@ -249,6 +281,10 @@ pub(super) fn execute(session: &Session, tuning: Tuning) -> Result<()> {
     let job = &tuning.job;
     let layout = Layout::of(job);
     remove_leftovers(&job.output_dir);
+    if job.output_dir == job.dir {
+        // The target is chosen by its numbers.
+        generate_base::restore_sheet(session, &job.dir, tuning.base.num_base_images())?;
+    }
     if tuning.is_finished {
         session
             .reporter
@@ -292,6 +328,7 @@ pub(super) fn execute(session: &Session, tuning: Tuning) -> Result<()> {
     let origin = Origin {
         facts,
         target_image: tuning.photo.as_ref().map(|photo| photo.facts.clone()),
+        base_crc32: tuning.settings[BASE_CRC32].as_str().map(str::to_owned),
     };
     write_bytes_atomically(&layout.result(), &learner.file(&origin)?)?;
     save_config(

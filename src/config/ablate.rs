@@ -12,6 +12,9 @@ use super::{SampleJob, TuneJob, check, layers};
 use crate::cli::AblateFlags;
 use crate::error::usage;
 
+/// The folder of the tunings and, unless another is named, of the pictures, in that of the actor.
+pub const ABLATION: &str = "ablation";
+
 /// Tunings without a loss: name, heading on the grid, and the weights that are 0.
 const VARIANTS: [(&str, &str, &[&str]); 2] = [
     ("without-aux-aver", "-aux -aver", &["lambda_1", "lambda_2"]),
@@ -70,7 +73,7 @@ impl AblateJob {
             settings.extend(without.iter().map(|key| ((*key).to_owned(), json!(0.0))));
             let mut job = TuneJob::check(&layers::read(settings)?)?;
             if let Some(folder) = folder {
-                job.output_dir = dir.join("ablation").join(folder);
+                job.output_dir = dir.join(ABLATION).join(folder);
                 job.overwrite = flags.drawing.overwrite.unwrap_or(false);
             }
             Ok(job)
@@ -91,7 +94,7 @@ impl AblateJob {
             settings.insert("no_actor".to_owned(), json!(is_plain));
             settings
                 .entry("output_dir")
-                .or_insert_with(|| json!(dir.join("ablation")));
+                .or_insert_with(|| json!(dir.join(ABLATION)));
             let mut job = SampleJob::check(&layers::read(settings)?)?;
             job.file_prefix = format!("{name}_");
             Ok(job)

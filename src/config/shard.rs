@@ -125,8 +125,13 @@ impl Shard {
     pub fn manifest(self) -> String {
         match self.is_whole() {
             true => "manifest.jsonl".to_owned(),
-            false => format!("manifest-{}-of-{}.jsonl", self.index + 1, self.count),
+            false => format!("manifest-{}.jsonl", self.label()),
         }
+    }
+
+    /// As file names have it: `2-of-4`.
+    pub fn label(self) -> String {
+        format!("{}-of-{}", self.index + 1, self.count)
     }
 
     /// The part that a file of this name belongs to, as index from 1 and count.

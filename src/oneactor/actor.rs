@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 use super::base_set::BaseFacts;
 use super::base_word::BaseWordPrompt;
 use super::guidance::Offsets;
-use super::learner::Origin;
+use super::learner::{BASE_CRC32, Origin};
 use super::projector::{Projector, ProjectorConfig};
 use super::templates;
 use crate::error::usage;
@@ -30,6 +30,8 @@ pub struct Actor {
     pub target: usize,
     /// The photo that is the target, where it is none of the base images.
     pub target_image: Option<TargetImage>,
+    /// CRC-32 of the file of the base set; files of earlier versions do not tell.
+    pub base_crc32: Option<String>,
     /// φ.
     pub projector: Projector,
     /// h of all base images `[N, C, h, w]` f32, and of the photo behind them.
@@ -115,6 +117,7 @@ impl Actor {
         let origin = Origin {
             facts: self.facts.clone(),
             target_image: self.target_image.clone(),
+            base_crc32: self.base_crc32.clone(),
         };
         let mut file = TensorFile {
             metadata: origin.metadata(FORMAT),
@@ -196,6 +199,7 @@ impl Actor {
             kind: word(file, path, "kind")?,
             target: target as usize,
             target_image,
+            base_crc32: file.metadata.get(BASE_CRC32).cloned(),
             projector: Projector::from_parameters(config, &parameters, device)?,
             encoder_features,
         })

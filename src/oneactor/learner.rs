@@ -266,6 +266,9 @@ pub trait Learner {
     }
 }
 
+/// Key of [`Origin::base_crc32`].
+pub const BASE_CRC32: &str = "base_crc32";
+
 /// What a tuned file says of where it comes from.
 #[derive(Clone, Debug)]
 pub struct Origin {
@@ -273,6 +276,8 @@ pub struct Origin {
     pub facts: BaseFacts,
     /// The photo that was the target, where it was none of the base images.
     pub target_image: Option<TargetImage>,
+    /// CRC-32 of the file of the base set; files of earlier versions do not tell.
+    pub base_crc32: Option<String>,
 }
 
 impl Origin {
@@ -283,6 +288,9 @@ impl Origin {
         if let Some(TargetImage { name, crc32 }) = self.target_image.clone() {
             let entries = [("target_image", name), ("target_image_crc32", crc32)];
             metadata.extend(entries.map(|(key, value)| (key.to_owned(), value)));
+        }
+        if let Some(crc32) = &self.base_crc32 {
+            metadata.insert(BASE_CRC32.to_owned(), crc32.clone());
         }
         metadata
     }

@@ -271,6 +271,7 @@ impl<'a> Tuner<'a> {
             kind: self.options.kind,
             target: self.options.target,
             target_image: origin.target_image.clone(),
+            base_crc32: origin.base_crc32.clone(),
             projector,
             encoder_features: self.h.shallow_clone(),
         })

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use image::GrayImage;
 use serde_json::Value;
 
+use super::super::manifest::row_of;
 use super::super::picture::masks_beside;
 use crate::config::batch::Settings;
 use crate::config::evaluate::Masks;
@@ -267,7 +268,7 @@ fn of_folder(folder: &Path) -> Result<Vec<Picture>> {
         }
         pictures.push(Picture {
             name: PathBuf::from(name),
-            ..described(picture, &row)?
+            ..described(picture.clone(), &row_of(&picture, row))?
         });
     }
     match pictures.is_empty() {

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use super::super::stale::is_base_set;
 use super::scope::Scope;
 use crate::cli::Method;
 use crate::config::batch::Settings;
+use crate::oneactor::learner::BASE_CRC32;
 
 /// A subject, with the picture that it was made from.
 pub(super) struct Card {
@@ -44,6 +46,12 @@ pub(super) fn read_json(path: &Path) -> Result<Value> {
     serde_json::from_str(&text).with_context(doing)
 }
 
+/// Whether a tuning was done on the base images that are there now; their numbers say nothing of others.
+fn is_of_base(config: &Value, folder: &Path) -> bool {
+    let told = config["parameters"][BASE_CRC32].as_str();
+    told.is_none_or(|crc32| is_base_set(folder, crc32).unwrap_or(true))
+}
+
 /// The methods that are tuned.
 fn tunable() -> impl Iterator<Item = Method> {
     Method::ALL.into_iter().filter(|method| method.is_tuned())
@@ -74,7 +82,7 @@ pub(super) fn tuned_in(folder: &Path, scope: &Scope) -> Vec<Tuned> {
             seconds: config["seconds"].clone(),
             target: config["parameters"]["target"]
                 .as_u64()
-                .filter(|_| !is_photo),
+                .filter(|_| !is_photo && is_of_base(&config, folder)),
         });
     }
     found
@@ -141,6 +149,9 @@ fn card(path: &str, mut target: Option<u64>, scope: &Scope) -> Card {
         prompt = text(&config["prompt"]).or_else(|| text(&config["parameters"]["prompt"]));
         photo = text(&config["target_image"]);
         target = config["parameters"]["target"].as_u64().or(target);
+        if !is_of_base(&config, &folder) {
+            target = None;
+        }
     }
     let picture = target.filter(|_| photo.is_none());
     let picture = picture.map(|target| folder.join("base").join(format!("{target:02}.png")));

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::super::manifest::{Natural, is_below, natural};
+use super::super::manifest::{Natural, is_below, natural, row_of};
 use super::actors::{self, Card, Tuned};
 use super::scope::Scope;
 use crate::config::batch::Settings;
@@ -233,8 +233,10 @@ fn listed(folder: &Path, line: &str) -> Result<(Natural, Row)> {
     let name = settings.get("path").and_then(Value::as_str);
     let name = name.unwrap_or_default();
     let place = natural(name);
+    let path = inside(folder, name)?;
+    let settings = row_of(&path, settings);
     let row = Row {
-        path: inside(folder, name)?,
+        path,
         who: actors::who(&settings),
         settings,
     };

@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use super::super::picture::drawing_settings;
 use super::super::session::Session;
+use super::super::stale::refuse_stale;
 use super::Sampling;
 use super::cast::Cast;
 use super::series::{Series, job_settings};
@@ -32,6 +33,9 @@ pub const PICTURES: &str = "pictures/";
 /// When an actor can not be read, or a picture is there that was drawn with other settings.
 pub fn prepare(session: &Session, job: SampleJob, scenes: &[BookScene]) -> Result<Sampling> {
     let cast = Cast::read_apart(&job.actors, job.method)?;
+    job.actors
+        .iter()
+        .try_for_each(|path| refuse_stale(path, job.method))?;
     let model = session.locate(&job.model)?;
     let drawing = model.resolve(&job.drawing)?;
     model.check_tiles(drawing.width, drawing.height, &session.reporter);
@@ -59,6 +63,7 @@ pub fn prepare(session: &Session, job: SampleJob, scenes: &[BookScene]) -> Resul
     let pictures = pictures.collect::<Result<Vec<_>>>()?;
     Ok(Sampling {
         settings: guided.settings.clone(),
+        actor_checksums: cast.checksums(),
         job,
         model,
         drawing,

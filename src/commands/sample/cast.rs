@@ -224,6 +224,12 @@ impl Cast {
         }
     }
 
+    /// CRC-32 of each file as it was read here.
+    pub fn checksums(&self) -> Vec<(PathBuf, String)> {
+        let of_member = |member: &Member| (member.path.clone(), member.crc32.clone());
+        self.0.iter().map(of_member).collect()
+    }
+
     /// The prompt of the first one's base images.
     pub fn base_prompt(&self) -> Option<&str> {
         self.0.first().map(|member| &*member.facts.prompt)

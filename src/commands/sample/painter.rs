@@ -17,12 +17,14 @@ use super::super::picture::{masks_beside, picture_facts, save_picture, to_rgb};
 use super::super::preview::Preview;
 use super::super::session::Session;
 use super::Sampling;
+use super::cast::crc32_of;
 use super::series::Picture;
 use crate::baselines::{self, Baseline};
 use crate::cli::{Method, Target};
 use crate::config::GuidanceJob;
-use crate::error::usage;
+use crate::error::{runtime, usage};
 use crate::io::atomic::write_bytes_atomically;
+use crate::io::header::Header;
 use crate::io::png::save_png;
 use crate::io::tensors::TensorFile;
 use crate::io::values::is_finite;
@@ -35,6 +37,9 @@ use crate::sdxl::Backbone;
 use crate::sdxl::control::Control;
 use crate::sdxl::denoise::{Guidance, PlainGuidance};
 use crate::sdxl::shortcuts::{Shortcuts, ShortenedGuidance};
+
+/// The tensor in the file of `--save-latents`.
+const LATENTS: &str = "latents";
 
 /// Draws pictures with a loaded model and actor.
 pub(super) struct Painter<'a> {
@@ -84,6 +89,9 @@ impl<'a> Painter<'a> {
         sampling: &'a Sampling,
     ) -> Result<Self> {
         let job = &sampling.job;
+        if !job.guidance.no_actor {
+            refuse_changed(&sampling.actor_checksums)?;
+        }
         let read = |path: &PathBuf| -> Result<Actor> {
             let actor = Actor::read(path, backbone.device())?;
             let what = format!("the actor {}", path.display());
@@ -167,6 +175,7 @@ impl<'a> Painter<'a> {
         for (row, picture) in pictures.iter().enumerate() {
             let latents = denoised.latents.narrow(0, row as i64, 1);
             remove_old_masks(picture)?;
+            remove_old_latents(picture)?;
             if let Some(masks) = &masks {
                 self.save_masks(session, picture, &masks.get(row as i64))?;
             }
@@ -193,7 +202,7 @@ impl<'a> Painter<'a> {
     ) -> Result<()> {
         if let Some(path) = &picture.latents {
             let mut file = TensorFile::default();
-            file.insert("latents", latents);
+            file.insert(LATENTS, latents);
             write_bytes_atomically(path, &file.to_bytes()?)?;
             session.wrote(path, "latents", json!({"seed": picture.seed}));
         }
@@ -279,6 +288,32 @@ fn remove_old_masks(picture: &Picture) -> Result<()> {
     }
     for mask in masks_beside(&picture.path)? {
         fs::remove_file(&mask).with_context(|| format!("removing {}", mask.display()))?;
+    }
+    Ok(())
+}
+
+/// The same of latents, where none are written anew.
+fn remove_old_latents(picture: &Picture) -> Result<()> {
+    let path = picture.path.with_extension("safetensors");
+    let is_of_old = |path: &Path| {
+        let tensors = Header::read(path).map(|header| header.tensors);
+        tensors.is_ok_and(|tensors| matches!(&tensors[..], [only] if only.name == LATENTS))
+    };
+    if picture.latents.is_none() && picture.path.exists() && path.is_file() && is_of_old(&path) {
+        fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// A tuning may have ended between the listing of the pictures, which tell of their actors' files, and the reading here.
+fn refuse_changed(checksums: &[(PathBuf, String)]) -> Result<()> {
+    for (path, crc32) in checksums {
+        if crc32_of(path)? != *crc32 {
+            return Err(runtime(format!(
+                "{} has changed since this run began: start it again",
+                path.display()
+            )));
+        }
     }
     Ok(())
 }

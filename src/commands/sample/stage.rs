@@ -11,6 +11,7 @@ use super::super::image_prompt::LocatedImagePrompt;
 use super::super::located::{LocatedModel, ResolvedDrawing};
 use super::super::picture::drawing_settings;
 use super::super::session::Session;
+use super::super::stale::refuse_stale;
 use super::cast::{Cast, Scene};
 use super::painter::read_offsets;
 use super::series::{Series, job_settings};
@@ -44,6 +45,11 @@ impl Stage {
     pub fn look_up(session: &Session, job: &SampleJob) -> Result<Self> {
         // The plain model needs the actors only for `[b]` and for the name of the model.
         let cast = Cast::read(&job.actors, job.method)?;
+        if !job.guidance.no_actor {
+            job.actors
+                .iter()
+                .try_for_each(|path| refuse_stale(path, job.method))?;
+        }
         let target = target(session, job)?;
         if let Some(path) = &job.guidance.offsets {
             read_offsets(path)?;
@@ -145,6 +151,7 @@ impl Stage {
             drawing: self.drawing,
             control: self.control.clone(),
             image_prompt: self.image_prompt.clone(),
+            actor_checksums: self.cast.checksums(),
             settings,
             pictures,
             plain_pictures,

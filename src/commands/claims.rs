@@ -1,0 +1,180 @@
+//! The folders of a run: no two of its jobs write into one, and no other process works there meanwhile.
+
+use std::cell::RefCell;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::rc::{Rc, Weak};
+use std::time::SystemTime;
+
+use anyhow::Result;
+
+use super::session::Session;
+use crate::config::{Planned, Writes};
+use crate::error::{runtime, usage};
+use crate::io::folder_lock::{FolderLock, Sharing};
+use crate::io::real_path::Place;
+
+/// Refuses jobs that would write into the folder of an earlier one, whatever each calls it: they would take each
+/// other's files for their own, or write over them.
+pub(super) fn apart<J: Writes>(jobs: Vec<Planned<J>>) -> Vec<Planned<J>> {
+    let mut taken: Vec<(Place, PathBuf, usize)> = Vec::new();
+    let one = |(number, Planned { job, place }): (usize, Planned<J>)| {
+        let job = job.and_then(|job| {
+            for folder in job.own_folders() {
+                let here = Place::of(&folder);
+                if let Some((_, known, other)) =
+                    taken.iter().find(|(known, ..)| known.is_same(&here))
+                {
+                    return Err(in_two_places(&folder, known, *other == number));
+                }
+                taken.push((here, folder, number));
+            }
+            Ok(job)
+        });
+        Planned { job, place }
+    };
+    jobs.into_iter().enumerate().map(one).collect()
+}
+
+fn in_two_places(folder: &Path, known: &Path, is_one_job: bool) -> anyhow::Error {
+    let (folder, shown) = (folder.display(), known.display());
+    if is_one_job {
+        return usage(format!(
+            "{folder} and {shown} are one folder, and this job would write different files of the same names into it: \
+             remove the link, or choose another folder"
+        ));
+    }
+    let other = match folder.to_string() == shown.to_string() {
+        true => String::new(),
+        false => format!(", there called {shown}"),
+    };
+    usage(format!(
+        "{folder} is the folder of an earlier job too{other}: give each job its own"
+    ))
+}
+
+/// Locks that a run holds at most for jobs whose turn has not come: each is an open file, of which a process may have
+/// about a thousand.
+const MOST_LOCKS: usize = 256;
+
+/// The folders that this process works in.
+#[derive(Default)]
+pub(super) struct Claims {
+    held: RefCell<Vec<(Place, Weak<FolderLock>)>>,
+    /// Those of the jobs up to now that no other job may write into.
+    own: RefCell<Vec<Place>>,
+}
+
+/// The folders of a job, as long as this is kept.
+#[derive(Default)]
+pub(super) struct Claim {
+    locks: Vec<Rc<FolderLock>>,
+    /// Folders whose lock was let go until it is the job's turn, with the time of their last change.
+    let_go: Vec<(PathBuf, Option<SystemTime>)>,
+    is_part: bool,
+}
+
+impl Claims {
+    /// Locks the folders of a job before it is looked what is in them. A dry run locks nothing.
+    ///
+    /// # Errors
+    /// When another process works in one, or it can not be created.
+    pub fn take<J: Writes>(&self, session: &Session, job: &J) -> Result<Claim> {
+        let mut claim = Claim {
+            is_part: job.shares_its_folder() && !session.shard().is_whole(),
+            ..Claim::default()
+        };
+        if session.dry_run {
+            return Ok(claim);
+        }
+        for folder in job.locked_folders() {
+            let lock = self.lock(session, &folder, claim.is_part)?;
+            // Inner folders come first when locks are let go, with folders that were created in vain.
+            claim.locks.insert(0, lock);
+        }
+        // Names that are one only where capital letters count as small ones are told apart once a folder is there.
+        for folder in job.own_folders() {
+            let here = Place::of(&folder);
+            let mut own = self.own.borrow_mut();
+            if own.iter().any(|known| known.is_same(&here)) {
+                return Err(in_two_places(&folder, &folder, false));
+            }
+            own.push(here);
+        }
+        Ok(claim)
+    }
+
+    /// Lets a claim go until it is the job's turn, where there are very many.
+    pub fn rest(&self, claim: &mut Claim, folders: Vec<PathBuf>) {
+        let held = self.held.borrow();
+        let held = held.iter().filter(|(_, lock)| lock.strong_count() > 0);
+        if claim.locks.is_empty() || held.count() <= MOST_LOCKS {
+            return;
+        }
+        claim.locks.clear();
+        let changed = |folder: PathBuf| {
+            let time = changed(&folder);
+            (folder, time)
+        };
+        claim.let_go = folders.into_iter().map(changed).collect();
+    }
+
+    /// Takes up a claim that was let go.
+    ///
+    /// # Errors
+    /// As [`Claims::take`], and when something has changed in a folder since.
+    pub fn renew(&self, session: &Session, claim: &mut Claim) -> Result<()> {
+        for (folder, time) in std::mem::take(&mut claim.let_go) {
+            let is_changed = changed(&folder) != time;
+            let lock = self.lock(session, &folder, claim.is_part)?;
+            claim.locks.push(lock);
+            if is_changed {
+                return Err(runtime(format!(
+                    "the folder {} has changed since this job was checked: start it again",
+                    folder.display()
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// The lock of a folder, one for all jobs of this process.
+    fn lock(&self, session: &Session, folder: &Path, is_part: bool) -> Result<Rc<FolderLock>> {
+        let mut held = self.held.borrow_mut();
+        let here = Place::of(folder);
+        let known = held.iter().find(|(place, _)| place.is_same(&here));
+        if let Some(lock) = known.and_then(|(_, lock)| lock.upgrade()) {
+            return Ok(lock);
+        }
+        let lock = Rc::new(lock_folder(session, folder, is_part)?);
+        held.retain(|(_, lock)| lock.strong_count() > 0);
+        // Anew, for the folder may not have been there before.
+        held.push((Place::of(folder), Rc::downgrade(&lock)));
+        Ok(lock)
+    }
+}
+
+/// When something was last created, renamed or removed in a folder.
+fn changed(folder: &Path) -> Option<SystemTime> {
+    fs::metadata(folder).and_then(|found| found.modified()).ok()
+}
+
+/// Locks a folder for this process, or for its part of the work.
+///
+/// # Errors
+/// When another process works there, or the folder can not be created.
+pub(super) fn lock_folder(session: &Session, folder: &Path, is_part: bool) -> Result<FolderLock> {
+    let part = session.shard().label();
+    let sharing = match is_part {
+        true => Sharing::Part(&part),
+        false => Sharing::Alone,
+    };
+    let lock = FolderLock::take(folder, sharing, session.command())?;
+    if !lock.has_locks() {
+        session.reporter.note(&format!(
+            "{}: this file system has no locks, see to it that no other process works in this folder",
+            folder.display()
+        ));
+    }
+    Ok(lock)
+}

@@ -1,0 +1,139 @@
+//! Whether what was tuned is still that of the folder which it lies in.
+//!
+//! A file that lies elsewhere, by itself, is whole and can be drawn with. In a folder with base images it must have been
+//! tuned on these, and by the tuning that the folder tells of: otherwise an overwritten subject, or one whose tuning was
+//! interrupted, would be drawn as it was before, and nobody would notice.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::generate_base;
+use crate::cli::Method;
+use crate::config::ablate::ABLATION;
+use crate::error::usage;
+use crate::io::header::Header;
+use crate::io::real_path::real_path;
+use crate::oneactor::learner::BASE_CRC32;
+
+/// The base images that tuning reads.
+const BASE_SET: &str = "base.safetensors";
+
+/// Refuses the file `path`, which `method` draws with, where its folder tells that it is of other base images or of a
+/// tuning that another was to replace.
+///
+/// # Errors
+/// With the file, what is known of it, and the ways out.
+pub(super) fn refuse_stale(path: &Path, method: Method) -> Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let base = base_folder(folder);
+    if let Some(base) = base
+        .as_deref()
+        .filter(|base| generate_base::is_unfinished(base))
+    {
+        let base = base.display();
+        return Err(usage(format!(
+            "the base images in {base} are not complete: generate-base is running or was interrupted; run the same \
+             `oneactor generate-base … -o {base}` again{}",
+            or_copy(path, method)
+        )));
+    }
+    if !method.is_tuned() {
+        return Ok(());
+    }
+    if is_own(path, method)
+        && let Some(target) = unfinished_tuning(folder, method)
+    {
+        return Err(usage(format!(
+            "{} was made by an earlier tuning, and a newer one{target} in {} is not finished: run the same \
+             `oneactor tune` again{}",
+            path.display(),
+            folder.display(),
+            or_copy(path, method)
+        )));
+    }
+    let (Some(base), Some(made_from)) = (base, tuned_on(path, folder, method)?) else {
+        return Ok(());
+    };
+    match is_base_set(&base, &made_from)? {
+        true => Ok(()),
+        false => Err(usage(format!(
+            "{} was tuned on other base images than those that are in {} now: tune again with --overwrite{}",
+            path.display(),
+            base.display(),
+            or_copy(path, method)
+        ))),
+    }
+}
+
+/// Whether the base set in a folder is the one with this CRC-32.
+///
+/// # Errors
+/// When it can not be read.
+pub(super) fn is_base_set(folder: &Path, crc32: &str) -> Result<bool> {
+    let path = folder.join(BASE_SET);
+    let bytes = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+    Ok(format!("{:08x}", crc32fast::hash(&bytes)) == crc32)
+}
+
+fn or_copy(path: &Path, method: Method) -> String {
+    match method.is_tuned() {
+        true => format!(
+            ", or copy {} into a folder of its own and draw with the copy",
+            path.display()
+        ),
+        false => String::new(),
+    }
+}
+
+/// Whether the file has the name under which `tune` leaves it.
+fn is_own(path: &Path, method: Method) -> bool {
+    path.file_name().is_some_and(|name| name == method.file())
+}
+
+/// The folder of the base images beside a tuned file, or of those that an ablation's is of.
+fn base_folder(folder: &Path) -> Option<PathBuf> {
+    let has_set = |folder: &&Path| folder.join(BASE_SET).is_file();
+    if has_set(&folder) {
+        return Some(folder.to_owned());
+    }
+    let real = real_path(folder);
+    let ablation = real.parent().filter(|parent| parent.ends_with(ABLATION))?;
+    ablation.parent().filter(has_set).map(Path::to_owned)
+}
+
+/// The target of a tuning that has begun in a folder and not ended, as far as it is known: when one begins, the file that
+/// tells of the last one goes, and it comes back at the end.
+fn unfinished_tuning(folder: &Path, method: Method) -> Option<String> {
+    let file = |ending: &str| folder.join(format!("{}.{ending}", method.log()));
+    let checkpoint = fs::read_to_string(file("checkpoint.json")).ok();
+    if file("json").is_file() || !(checkpoint.is_some() || file("jsonl").is_file()) {
+        return None;
+    }
+    let settings = checkpoint.and_then(|text| serde_json::from_str::<Value>(&text).ok());
+    let target = settings.and_then(|settings| settings["target"].as_u64());
+    Some(target.map_or_else(String::new, |target| format!(" (target {target})")))
+}
+
+/// CRC-32 of the base set that a file was tuned on, by the file itself, or, where a version before 0.2 made it, by what
+/// lies beside it.
+fn tuned_on(path: &Path, folder: &Path, method: Method) -> Result<Option<String>> {
+    let metadata = Header::read(path)?.metadata;
+    let told = metadata.into_iter().find(|(key, _)| key == BASE_CRC32);
+    if let Some((_, crc32)) = told {
+        return Ok(Some(crc32));
+    }
+    let config = folder.join(format!("{}.json", method.log()));
+    let text = fs::read_to_string(config)
+        .ok()
+        .filter(|_| is_own(path, method));
+    let config = text.and_then(|text| serde_json::from_str::<Value>(&text).ok());
+    let told =
+        config.and_then(|config| config["parameters"][BASE_CRC32].as_str().map(str::to_owned));
+    Ok(told)
+}

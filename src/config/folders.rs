@@ -1,0 +1,98 @@
+//! Into which folders a job writes.
+
+use std::path::PathBuf;
+
+use super::{AblateJob, GenerateBaseJob, SampleJob, StoryJob, SweepJob, TuneJob};
+use crate::config::story::{Description, Origin};
+
+/// A job that writes into folders.
+pub trait Writes {
+    /// The folders that no other job of the run may write into: the files have the same names.
+    fn own_folders(&self) -> Vec<PathBuf>;
+
+    /// The folders in which no other process may work meanwhile.
+    fn locked_folders(&self) -> Vec<PathBuf> {
+        self.own_folders().into_iter().take(1).collect()
+    }
+
+    /// Whether the parts of such a job, each done by a process of its own, write into one folder.
+    fn shares_its_folder(&self) -> bool {
+        false
+    }
+}
+
+impl Writes for GenerateBaseJob {
+    fn own_folders(&self) -> Vec<PathBuf> {
+        vec![self.output_dir.clone(), self.output_dir.join("base")]
+    }
+}
+
+impl Writes for TuneJob {
+    fn own_folders(&self) -> Vec<PathBuf> {
+        vec![self.output_dir.clone()]
+    }
+}
+
+impl Writes for SampleJob {
+    fn own_folders(&self) -> Vec<PathBuf> {
+        let plain = self.compare.then(|| self.output_dir.join("plain"));
+        [self.output_dir.clone()].into_iter().chain(plain).collect()
+    }
+
+    fn shares_its_folder(&self) -> bool {
+        true
+    }
+}
+
+impl Writes for StoryJob {
+    fn own_folders(&self) -> Vec<PathBuf> {
+        let mut folders = self.locked_folders();
+        folders.push(self.sample.output_dir.join("pictures"));
+        folders
+    }
+
+    fn locked_folders(&self) -> Vec<PathBuf> {
+        let mut folders = vec![self.sample.output_dir.clone()];
+        for character in &self.characters {
+            if let Origin::Described(made) = &character.origin {
+                let Description { base, .. } = made.as_ref();
+                folders.push(base.output_dir.clone());
+            }
+        }
+        folders
+    }
+}
+
+impl Writes for SweepJob {
+    fn own_folders(&self) -> Vec<PathBuf> {
+        vec![self.output_dir.clone()]
+    }
+}
+
+impl AblateJob {
+    fn tunings(&self) -> impl Iterator<Item = &TuneJob> {
+        self.columns
+            .iter()
+            .filter_map(|column| column.tuning.as_ref())
+    }
+}
+
+impl Writes for AblateJob {
+    /// Ablations of one actor share its tunings, unless they do them again.
+    fn own_folders(&self) -> Vec<PathBuf> {
+        let redone = self.tunings().filter(|tuning| tuning.overwrite);
+        let redone = redone.map(|tuning| tuning.output_dir.clone());
+        [self.output_dir.clone()]
+            .into_iter()
+            .chain(redone)
+            .collect()
+    }
+
+    fn locked_folders(&self) -> Vec<PathBuf> {
+        let tunings = self.tunings().map(|tuning| tuning.output_dir.clone());
+        [self.output_dir.clone()]
+            .into_iter()
+            .chain(tunings)
+            .collect()
+    }
+}

@@ -1,0 +1,360 @@
+//! One process at a time works in a folder, or several that share its work.
+//!
+//! The lock is one of the operating system (`flock`) on a hidden file in the folder, so that it ends with its process
+//! however that ends. The file itself tells others who works there, is removed at the end, and means nothing without
+//! the lock: what a killed process has left is taken over by the next one.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind, runtime};
+
+/// The file of all who work in a folder.
+const NAME: &str = ".oneactor.lock";
+
+/// So often a file is tried that another process has just removed.
+const MOST_TRIES: usize = 100;
+
+/// How a folder is shared.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Sharing<'a> {
+    /// By nobody.
+    Alone,
+    /// With the other parts of a job; each part, here of this name, is done by one process.
+    Part(&'a str),
+}
+
+/// What a process does in a folder, as others are told.
+#[derive(Debug, Serialize, Deserialize)]
+struct Holder {
+    command: String,
+    process: u32,
+    /// The name of its machine, where that is known.
+    host: Option<String>,
+}
+
+/// A folder that is locked until this is dropped.
+#[derive(Debug)]
+pub struct FolderLock {
+    files: Vec<LockFile>,
+    /// Folders that were created for it, the innermost first; those in which nothing came to be are removed again.
+    created: Vec<PathBuf>,
+    has_locks: bool,
+}
+
+impl FolderLock {
+    /// Locks `folder`, which is created where it is missing, for this process and its `command`. A folder in which
+    /// nothing can be written is not locked: whoever has something to write there meets that by itself.
+    ///
+    /// # Errors
+    /// When another process works there, or the folder can not be created.
+    pub fn take(folder: &Path, sharing: Sharing, command: &str) -> Result<Self> {
+        Self::take_by(
+            folder,
+            sharing,
+            command,
+            |file, is_shared| match is_shared {
+                true => file.try_lock_shared(),
+                false => file.try_lock(),
+            },
+        )
+    }
+
+    /// The same with the system's lock as an argument.
+    fn take_by(
+        folder: &Path,
+        sharing: Sharing,
+        command: &str,
+        try_lock: impl Fn(&File, bool) -> Result<(), TryLockError>,
+    ) -> Result<Self> {
+        let ancestors = folder.ancestors().filter(|path| *path != Path::new(""));
+        let missing = ancestors.take_while(|path| !path.exists());
+        let mut lock = Self {
+            files: Vec::new(),
+            created: missing.map(Path::to_owned).collect(),
+            has_locks: true,
+        };
+        fs::create_dir_all(folder).with_context(|| {
+            let doing = format!("creating the folder {}", folder.display());
+            Error::new(ErrorKind::Usage, doing)
+        })?;
+        let names = match sharing {
+            Sharing::Alone => vec![(NAME.to_owned(), false)],
+            Sharing::Part(part) => vec![
+                (NAME.to_owned(), true),
+                (format!(".oneactor-{part}.lock"), false),
+            ],
+        };
+        for (name, is_shared) in names {
+            let path = folder.join(name);
+            match LockFile::take(&path, is_shared, &try_lock)? {
+                Taken::Held(mut file) => {
+                    file.tell(command);
+                    lock.files.push(file);
+                }
+                Taken::ByAnother(holder) => return Err(in_use(folder, sharing, is_shared, holder)),
+                Taken::NotWritable => {}
+                Taken::NoLocks => lock.has_locks = false,
+            }
+        }
+        Ok(lock)
+    }
+
+    /// Whether the file system knows locks.
+    pub fn has_locks(&self) -> bool {
+        self.has_locks
+    }
+}
+
+impl Drop for FolderLock {
+    fn drop(&mut self) {
+        // The file of all comes last.
+        while let Some(file) = self.files.pop() {
+            file.release();
+        }
+        for folder in &self.created {
+            // Those that hold anything stay.
+            let _ = fs::remove_dir(folder);
+        }
+    }
+}
+
+fn in_use(
+    folder: &Path,
+    sharing: Sharing,
+    is_shared: bool,
+    holder: Option<Holder>,
+) -> anyhow::Error {
+    let who = match holder {
+        Some(Holder {
+            command,
+            process,
+            host,
+        }) => {
+            let host = host.map_or_else(String::new, |host| format!(" on {host}"));
+            format!("`oneactor {command}` (process {process}{host})")
+        }
+        None => "another process".to_owned(),
+    };
+    let what = match sharing {
+        Sharing::Part(part) if !is_shared => format!("does part {part} in it"),
+        _ => "works in it".to_owned(),
+    };
+    runtime(format!(
+        "the folder {} is in use: {who} {what}; wait until that has ended, or choose another folder",
+        folder.display()
+    ))
+}
+
+/// A file with a lock.
+#[derive(Debug)]
+struct LockFile {
+    path: PathBuf,
+    file: File,
+    is_shared: bool,
+}
+
+/// What became of an attempt.
+enum Taken {
+    Held(LockFile),
+    ByAnother(Option<Holder>),
+    NotWritable,
+    NoLocks,
+}
+
+impl LockFile {
+    fn take(
+        path: &Path,
+        is_shared: bool,
+        try_lock: &impl Fn(&File, bool) -> Result<(), TryLockError>,
+    ) -> Result<Taken> {
+        for _ in 0..MOST_TRIES {
+            let mut file = match open(path) {
+                Ok(file) => file,
+                // Another process has removed the folder, which it had created in vain.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) if is_no_permission(&error) => return Ok(Taken::NotWritable),
+                Err(error) => {
+                    return Err(error).with_context(|| format!("locking {}", path.display()));
+                }
+            };
+            match try_lock(&file, is_shared) {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    return Ok(Taken::ByAnother(read_holder(&mut file)));
+                }
+                Err(TryLockError::Error(_)) => {
+                    let _ = fs::remove_file(path);
+                    return Ok(Taken::NoLocks);
+                }
+            }
+            let (path, file) = (path.to_owned(), file);
+            let taken = Self {
+                path,
+                file,
+                is_shared,
+            };
+            // The one before may have removed the file after it was opened here.
+            if taken.is_in_place() {
+                return Ok(Taken::Held(taken));
+            }
+        }
+        Err(runtime(format!(
+            "locking {}: other processes come and go in this folder: try again",
+            path.display()
+        )))
+    }
+
+    fn is_in_place(&self) -> bool {
+        let id = |found: fs::Metadata| (found.dev(), found.ino());
+        let here = self.file.metadata().map(id).ok();
+        here.is_some() && here == fs::symlink_metadata(&self.path).map(id).ok()
+    }
+
+    /// Tells others who works here. What can not be written is not told: the lock holds all the same.
+    fn tell(&mut self, command: &str) {
+        let holder = Holder {
+            command: command.to_owned(),
+            process: std::process::id(),
+            host: host(),
+        };
+        let line = serde_json::to_string(&holder).unwrap_or_default();
+        let _ = match self.is_shared {
+            true => self.file.seek(SeekFrom::End(0)).map(drop),
+            false => self.file.set_len(0),
+        };
+        let _ = self.file.write_all(format!("{line}\n").as_bytes());
+    }
+
+    /// Ends the lock and removes the file, unless others share it.
+    fn release(self) {
+        let is_last = !self.is_shared
+            || (self.file.unlock().is_ok() && self.file.try_lock().is_ok() && self.is_in_place());
+        if is_last {
+            // What is left of it means nothing.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Opens the file, which is created where it is missing; a link that somebody has put there is not followed.
+fn open(path: &Path) -> io::Result<File> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(libc::O_NOFOLLOW);
+    let written = options
+        .clone()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path);
+    match written {
+        // Somebody else has left it, whose files one may read: that is enough for a lock.
+        Err(error) if is_no_permission(&error) && path.exists() => options.open(path),
+        written => written,
+    }
+}
+
+fn is_no_permission(error: &io::Error) -> bool {
+    use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+    matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem)
+}
+
+/// Who holds a lock: of several the one that came last.
+fn read_holder(file: &mut File) -> Option<Holder> {
+    let mut text = String::new();
+    file.take(1 << 16).read_to_string(&mut text).ok()?;
+    let last = text.lines().last()?;
+    serde_json::from_str(last).ok()
+}
+
+/// The name of this machine, where Linux tells it.
+fn host() -> Option<String> {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(name: &str) -> PathBuf {
+        let name = format!("oneactor-lock-{name}-{}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        let _ = fs::remove_dir_all(&folder);
+        folder
+    }
+
+    fn refused(folder: &Path, sharing: Sharing) -> String {
+        let error = FolderLock::take(folder, sharing, "tune").expect_err("it is in use");
+        error.to_string()
+    }
+
+    #[test]
+    fn a_folder_is_held_by_one_and_what_was_created_for_it_goes_again() -> Result<()> {
+        let root = folder("alone");
+        let place = root.join("a/b");
+        let lock = FolderLock::take(&place, Sharing::Alone, "sample")?;
+        let message = refused(&place, Sharing::Alone);
+        let process = format!("`oneactor sample` (process {}", std::process::id());
+        assert!(message.contains(&process), "{message}");
+        assert!(refused(&place, Sharing::Part("1-of-2")).contains(&process));
+        drop(lock);
+        assert!(!root.exists());
+        let lock = FolderLock::take(&place, Sharing::Alone, "sample")?;
+        fs::write(place.join("picture"), "")?;
+        drop(lock);
+        assert_eq!(fs::read_dir(&place)?.count(), 1);
+        fs::remove_dir_all(&root)?;
+        Ok(())
+    }
+
+    #[test]
+    fn parts_share_a_folder_and_each_is_done_once() -> Result<()> {
+        let place = folder("parts");
+        let take = |part| FolderLock::take(&place, Sharing::Part(part), "sample");
+        let (first, second) = (take("1-of-2")?, take("2-of-2")?);
+        assert!(refused(&place, Sharing::Alone).contains("works in it"));
+        assert!(refused(&place, Sharing::Part("2-of-2")).contains("does part 2-of-2"));
+        drop(first);
+        let again = take("1-of-2")?;
+        drop((second, again));
+        assert_eq!(fs::read_dir(&place)?.count(), 0);
+        fs::remove_dir(&place)?;
+        Ok(())
+    }
+
+    #[test]
+    fn what_a_killed_process_has_left_blocks_nobody_and_a_link_is_not_written_to() -> Result<()> {
+        let place = folder("left");
+        fs::create_dir_all(&place)?;
+        fs::write(place.join(NAME), "{\"command\": \"tune\", \"process\": 1}")?;
+        drop(FolderLock::take(&place, Sharing::Alone, "tune")?);
+        assert_eq!(fs::read_dir(&place)?.count(), 0);
+        fs::write(place.join("precious"), "precious")?;
+        std::os::unix::fs::symlink("precious", place.join(NAME))?;
+        FolderLock::take(&place, Sharing::Alone, "tune").expect_err("it is a link");
+        assert_eq!(fs::read(place.join("precious"))?, b"precious");
+        fs::remove_dir_all(&place)?;
+        Ok(())
+    }
+
+    #[test]
+    fn where_there_are_no_locks_the_work_goes_on() -> Result<()> {
+        let place = folder("none");
+        let no_locks = |_: &File, _| Err(TryLockError::Error(io::ErrorKind::Unsupported.into()));
+        let lock = FolderLock::take_by(&place, Sharing::Alone, "tune", no_locks)?;
+        assert!(!lock.has_locks());
+        assert_eq!(fs::read_dir(&place)?.count(), 0);
+        drop(lock);
+        assert!(!place.exists());
+        Ok(())
+    }
+}

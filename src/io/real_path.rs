@@ -1,0 +1,106 @@
+//! Where a path leads, whether there is anything yet or not: two spellings of one folder are known as one before it is
+//! created.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+
+/// As many links may follow each other as Linux allows.
+const MOST_LINKS: usize = 40;
+
+/// The absolute path without links, `.` and `..`. What is not there yet counts as plain folders, as which it would be
+/// created.
+pub fn real_path(path: &Path) -> PathBuf {
+    // Without a working folder there is no other spelling to compare with.
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut links = MOST_LINKS;
+    follow(PathBuf::new(), &absolute, &mut links)
+}
+
+/// `real`, which holds no link, followed by the parts of `path`.
+fn follow(mut real: PathBuf, path: &Path, links: &mut usize) -> PathBuf {
+    for part in path.components() {
+        match part {
+            Component::Prefix(_) | Component::RootDir => real.push(part),
+            Component::CurDir => {}
+            Component::ParentDir => {
+                real.pop();
+            }
+            Component::Normal(name) => {
+                let next = real.join(name);
+                real = match fs::read_link(&next) {
+                    Ok(target) if *links > 0 => {
+                        *links -= 1;
+                        follow(real, &target, links)
+                    }
+                    _ => next,
+                };
+            }
+        }
+    }
+    real
+}
+
+/// A file or a folder that is there or may come to be, to be compared with others.
+#[derive(Clone, Debug)]
+pub struct Place {
+    path: PathBuf,
+    /// Device and inode of what is there.
+    found: Option<(u64, u64)>,
+}
+
+impl Place {
+    /// What `path` leads to.
+    pub fn of(path: &Path) -> Self {
+        let found = fs::metadata(path).ok();
+        Self {
+            path: real_path(path),
+            found: found.map(|found| (found.dev(), found.ino())),
+        }
+    }
+
+    /// Whether both are one: also where the file system takes capital letters for small ones, or shows one folder in
+    /// two places, once it is there.
+    pub fn is_same(&self, other: &Place) -> bool {
+        let is_one = self.found.is_some() && self.found == other.found;
+        is_one || self.path == other.path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Result;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn spellings_of_one_folder_are_one_before_and_after_it_is_there() -> Result<()> {
+        let root = std::env::temp_dir().join(format!("oneactor-real-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&root);
+        fs::create_dir_all(root.join("a/b"))?;
+        let root = root.canonicalize()?;
+        symlink("a/b", root.join("link"))?;
+        symlink("later", root.join("dangling"))?;
+        symlink("loop", root.join("loop"))?;
+        let real = |path: &str| real_path(&root.join(path));
+        assert_eq!(real("a/./x/../new"), root.join("a/new"));
+        assert_eq!(real("link/new"), root.join("a/b/new"));
+        // The parent of the folder that a link leads to.
+        assert_eq!(real("link/../new"), root.join("a/new"));
+        assert_eq!(real("dangling/x"), root.join("later/x"));
+        assert_eq!(real("loop"), root.join("loop"));
+        assert_eq!(real("../../../../../../../.."), Path::new("/"));
+        for path in ["a", "a/b", "link", "."] {
+            assert_eq!(real(path), root.join(path).canonicalize()?, "{path}");
+        }
+        let place = |path: &str| Place::of(&root.join(path));
+        assert!(place("link").is_same(&place("a/b")) && place("dangling").is_same(&place("later")));
+        assert!(!place("a").is_same(&place("A")));
+        // As where capital letters are small ones, two names of one file.
+        fs::write(root.join("page"), "")?;
+        fs::hard_link(root.join("page"), root.join("Page"))?;
+        assert!(place("page").is_same(&place("Page")));
+        fs::remove_dir_all(&root)?;
+        Ok(())
+    }
+}
