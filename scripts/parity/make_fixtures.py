@@ -41,6 +41,7 @@ def build(out):
     import expected_evaluate
     import expected_experiments
     import expected_ip_adapter
+    import expected_jpegs
     import expected_masks
     import expected_method
     import expected_models
@@ -90,6 +91,7 @@ def build(out):
     loras.write(out / "lora", out / "narrow")
     print(f"single files and LoRAs: {time.time() - began:.0f} s", file=sys.stderr)
     expected_control.write_pictures(out / "control_pictures")
+    expected_jpegs.write(out / "jpegs")
     expected_evaluate.write(out / "evaluate")
     expected_sam.write(out / "sam")
     for name, folder in tokenizers:
