@@ -45,6 +45,7 @@ def build(out):
     import expected_masks
     import expected_method
     import expected_models
+    import expected_noise
     import expected_pipeline
     import expected_prompts
     import expected_sam
@@ -92,6 +93,7 @@ def build(out):
     print(f"single files and LoRAs: {time.time() - began:.0f} s", file=sys.stderr)
     expected_control.write_pictures(out / "control_pictures")
     expected_jpegs.write(out / "jpegs")
+    expected_noise.write(out / "noise.safetensors")
     expected_evaluate.write(out / "evaluate")
     expected_sam.write(out / "sam")
     for name, folder in tokenizers:
