@@ -16,7 +16,7 @@ use serde::Serialize;
 use tch::Device;
 
 use crate::error::usage;
-pub use generator::{Seeded, noise, seeded};
+pub use generator::{Seeded, noise, seed_in_use, seeded};
 pub use pinned::pinned;
 
 /// The kernels that scaled dot-product attention may choose from.

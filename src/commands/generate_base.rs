@@ -218,6 +218,7 @@ pub(super) fn prepare(session: &Session, mut job: GenerateBaseJob) -> Result<Bas
     model.check_words(&pair.negative, &[], &session.reporter);
     let drawing = model.resolve(&job.drawing)?;
     model.check_tiles(drawing.width, drawing.height, &session.reporter);
+    session.tell_of_seed(job.drawing.seed + job.num_images as i64 - 1);
     let control = job.control.as_ref();
     let control = control
         .map(|control| LocatedControl::locate(session, control, &model, drawing))

@@ -12,9 +12,7 @@ use crate::config::record;
 use crate::config::sample::ACTOR_FILE;
 use crate::error::{printable, usage};
 use crate::io::header::{Header, TensorFacts};
-
-/// First bytes of a PNG.
-const PNG: [u8; 8] = *b"\x89PNG\r\n\x1a\n";
+use crate::io::photo::picture_kind;
 
 /// Prints what the files tell.
 ///
@@ -38,11 +36,11 @@ fn facts(path: &Path, with_tensors: bool) -> Result<Map<String, Value>> {
     let path = file_at(path)?;
     let mut start = Vec::new();
     File::open(&path)
-        .and_then(|file| file.take(8).read_to_end(&mut start))
+        .and_then(|file| file.take(16).read_to_end(&mut start))
         .with_context(|| format!("reading {}", path.display()))?;
-    match start == PNG {
-        true => picture(&path),
-        false => tensors(&path, with_tensors),
+    match picture_kind(&start) {
+        Some(_) => picture(&path),
+        None => tensors(&path, with_tensors),
     }
 }
 

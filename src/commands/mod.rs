@@ -22,6 +22,7 @@ mod manifest;
 mod merge;
 mod order;
 mod outlook;
+mod parameters_text;
 mod picture;
 mod preview;
 mod sample;

@@ -136,6 +136,18 @@ impl Session {
         }
     }
 
+    /// Tells where a job's `last` seed, its largest, draws what a smaller one draws.
+    pub fn tell_of_seed(&self, last: i64) {
+        let in_use = libtorch::seed_in_use(last);
+        if i64::from(in_use) != last {
+            self.reporter.warn(&format!(
+                "seed {last} draws the same as seed {in_use}: the random numbers depend on the lowest 32 bits of a seed; \
+                 seeds from 0 to {} are all different",
+                u32::MAX
+            ));
+        }
+    }
+
     /// The files of a model, found once for all jobs that name it alike. `model.model` is set.
     ///
     /// # Errors

@@ -168,6 +168,7 @@ pub(super) fn prepare(session: &Session, job: TuneJob) -> Result<Tuning> {
     let what = format!("the base set {}", layout.base().display());
     model.check_loras(&base.facts, &what, &session.reporter);
     model.check_tiles(base.facts.width, base.facts.height, &session.reporter);
+    session.tell_of_seed(job.seed);
     let words = &base.facts.base_words;
     for prompt in kind(job.kind).prompts(words) {
         let tokens = model.tokenizers.plain_tokens(&prompt)?;

@@ -14,6 +14,7 @@ pub mod header;
 pub mod html;
 pub mod hub;
 pub mod ip_adapter;
+mod jpeg;
 mod ldm_names;
 pub mod lora;
 pub mod low_rank;

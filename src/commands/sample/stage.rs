@@ -65,6 +65,7 @@ impl Stage {
         }
         let drawing = model.resolve(&job.drawing)?;
         model.check_tiles(drawing.width, drawing.height, &session.reporter);
+        session.tell_of_seed(job.drawing.seed + (scenes.len() * job.num_images) as i64 - 1);
         if !job.guidance.no_actor {
             cast.check_loras(&model, &session.reporter);
         }
