@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::error::printable;
+use crate::streams::tell;
 
 /// Where progress goes.
 #[derive(Debug)]
@@ -94,7 +94,7 @@ impl Reporter {
     pub fn start(&self, name: &str, steps: usize) {
         self.finish();
         if self.mode == Mode::Lines {
-            eprintln!("{name}");
+            tell(name);
         }
         let bar = (self.mode == Mode::Bars).then(|| bar(name, steps as u64));
         *self.current.borrow_mut() = Some(Task {
@@ -119,7 +119,10 @@ impl Reporter {
             bar.inc(1);
         } else if self.mode == Mode::Lines && task.told.elapsed() > TELL_EVERY {
             task.told = Instant::now();
-            eprintln!("{}: {} of {} {message}", task.name, task.done, task.steps);
+            let Task {
+                name, done, steps, ..
+            } = task;
+            tell(&format!("{name}: {done} of {steps} {message}"));
         }
     }
 
@@ -133,10 +136,10 @@ impl Reporter {
         }
         if self.mode != Mode::Quiet {
             let seconds = task.started.elapsed().as_secs_f64();
-            eprintln!(
-                "{}: {} of {} in {seconds:.1} s",
-                task.name, task.done, task.steps
-            );
+            let Task {
+                name, done, steps, ..
+            } = task;
+            tell(&format!("{name}: {done} of {steps} in {seconds:.1} s"));
         }
     }
 
@@ -154,7 +157,7 @@ impl Reporter {
     }
 
     fn print(&self, line: &str) {
-        self.suspend(|| eprintln!("{}", printable(line)));
+        self.suspend(|| tell(line));
     }
 }
 

@@ -117,6 +117,7 @@ impl Prepared for Evaluation {
     fn settings(&self) -> Value {
         self.job.settings()
     }
+
 }
 
 /// Finds pictures, masks and the networks' files.
@@ -199,9 +200,9 @@ fn execute(session: &Session, evaluation: &Evaluation, format: TableFormat) -> R
     }
     let columns = measuring::measure(session, evaluation)?;
     let table = Table::new(&evaluation.pictures, columns, evaluation.number);
-    session.print(&match format {
-        TableFormat::Text => table.text(),
-        TableFormat::Json => table.json(),
+    session.print(match format {
+        TableFormat::Text => table.text().into_bytes(),
+        TableFormat::Json => table.json().into_bytes(),
         TableFormat::Csv => table.csv(),
     });
     let failed: Vec<String> = evaluation

@@ -1,7 +1,6 @@
 //! What all jobs of a run share: where messages and results go, signals, and the loaded model.
 
 use std::cell::{Cell, RefCell};
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -20,6 +19,7 @@ use crate::progress::Reporter;
 use crate::sdxl::control::ControlNet;
 use crate::sdxl::{Backbone, LoadOptions, MemoryOptions};
 use crate::signals::Signals;
+use crate::streams::{self, path_line};
 
 /// What all jobs of a run share.
 pub struct Session {
@@ -313,19 +313,18 @@ impl Session {
         }
     }
 
-    /// Writes results on stdout. A reader that has closed the pipe wants no more; files are written all the same.
-    pub fn print(&self, text: &str) {
-        self.reporter.suspend(|| {
-            let _ = io::stdout().lock().write_all(text.as_bytes());
-        });
+    /// Writes results on stdout.
+    pub fn print(&self, results: impl AsRef<[u8]>) {
+        self.reporter.suspend(|| streams::print(results));
     }
 
     /// Lists a file on stdout with what has become of it.
     pub fn list(&self, path: &Path, kind: &str, status: &str, facts: Value) {
         match self.format {
-            Format::Text => self.print(&format!("{}\n", path.display())),
+            Format::Text => self.print(path_line(path)),
             Format::Json => {
-                let mut of_file = json!({"path": path});
+                // That of a flag is UTF-8, see `config::paths`.
+                let mut of_file = json!({"path": path.to_string_lossy()});
                 extend(&mut of_file, facts);
                 self.list_object(kind, status, of_file);
             }
@@ -343,7 +342,7 @@ impl Session {
             "status": status,
         });
         extend(&mut object, facts);
-        self.print(&format!("{object}\n"));
+        self.print(format!("{object}\n"));
     }
 }
 
