@@ -118,6 +118,9 @@ impl Prepared for Evaluation {
         self.job.settings()
     }
 
+    fn check_networks(&self) -> Result<()> {
+        measuring::check_networks(self)
+    }
 }
 
 /// Finds pictures, masks and the networks' files.

@@ -4,7 +4,7 @@ mod parts;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::session::Session;
@@ -14,6 +14,7 @@ use crate::config::Planned;
 use crate::error::usage;
 use crate::io::hub::human_size;
 use crate::io::model_files::{ModelFiles, NeededFile, TOY};
+use crate::io::writable::check_new_files;
 use parts::{Finder, Part, wanted};
 
 /// Fetches what the flags name, one repository after the other.
@@ -49,9 +50,9 @@ pub fn run(flags: &FetchFlags) -> Result<()> {
     });
     let planned = planned.collect();
     let prepare = |_: &Session, wanted| {
-        Ok(Fetching {
-            parts: finder.find(&wanted)?,
-        })
+        let parts = finder.find(&wanted)?;
+        parts.iter().try_for_each(Part::check_cache)?;
+        Ok(Fetching { parts })
     };
     work_off(&session, planned, prepare, execute)
 }
@@ -112,6 +113,16 @@ fn sum(files: &[NeededFile], bytes: impl Fn(&NeededFile) -> Option<u64>) -> u64 
 }
 
 impl Part {
+    /// Refuses a cache that takes no new files, where there are any to come.
+    fn check_cache(&self) -> Result<()> {
+        match self.files.cache_folder() {
+            Some(folder) if sum(&self.needed, |file| file.missing) > 0 => {
+                check_new_files(&folder).context("the cache of the hub, see HF_HOME")
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn list(&self, session: &Session, repository: &str, file: &NeededFile, status: &str) {
         let facts = json!({
             "repository": repository,

@@ -6,6 +6,7 @@ use super::create_folder;
 use crate::cli::{self, CompletionsFlags, ManFlags, SchemaFlags, schema};
 use crate::error::usage;
 use crate::io::atomic::write_bytes_atomically;
+use crate::io::writable::check_folder;
 use crate::streams;
 
 /// Prints the JSON Schema of a command's batch files.
@@ -41,6 +42,7 @@ pub fn completions(flags: &CompletionsFlags) -> Result<()> {
 /// # Errors
 /// When a file can not be written.
 pub fn man(flags: &ManFlags) -> Result<()> {
+    check_folder(&flags.dir)?;
     create_folder(&flags.dir)?;
     let mut program = cli::command();
     program.build();

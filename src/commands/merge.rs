@@ -14,6 +14,7 @@ use crate::cli::MergeFlags;
 use crate::config::shard::Shard;
 use crate::error::{runtime, usage};
 use crate::io::atomic::{remove_leftovers, write_bytes_atomically};
+use crate::io::writable::check_files;
 
 /// Joins manifests and draws the contact sheets of the folders.
 ///
@@ -130,8 +131,10 @@ fn merge(session: &Session, folder: &Path, parts: &[PathBuf]) -> Result<()> {
         folder.display(),
         lists.join(", ")
     ));
+    let planned = planned(folder, &manifest);
+    check_files(&planned)?;
     if session.dry_run {
-        session.list_planned(&planned(folder, &manifest));
+        session.list_planned(&planned);
         return Ok(());
     }
     manifest.write()?;

@@ -15,6 +15,7 @@ mod help_files;
 mod html_page;
 mod image_prompt;
 mod inspect;
+mod kernels;
 mod located;
 mod manifest;
 mod merge;
@@ -37,6 +38,7 @@ use anyhow::{Context, Result};
 use crate::cli::{Cli, Command};
 use crate::config::Planned;
 use crate::error::{Error, ErrorKind, device, kind_of, runtime, usage};
+use crate::io::writable::check_files;
 use order::{Loads, Ready, ordered};
 use session::Session;
 
@@ -78,6 +80,14 @@ trait Prepared {
     /// none, those that it reads.
     fn files(&self) -> Vec<PathBuf>;
 
+    /// Refuses networks that could not be loaded.
+    ///
+    /// # Errors
+    /// Names file and tensor.
+    fn check_networks(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Its resolved settings, for `--dry-run` and `--verbose`.
     fn settings(&self) -> serde_json::Value;
 
@@ -117,6 +127,7 @@ fn work_off<J, P: Prepared>(
             .and_then(|job| guarded(|| prepare(session, job)))
             .and_then(|prepared| {
                 refuse_same_folder(&prepared, ready.iter().map(|(other, _)| other))?;
+                check_work(&prepared)?;
                 Ok(prepared)
             });
         match prepared {
@@ -151,6 +162,21 @@ fn work_off<J, P: Prepared>(
         }
     }
     failures.into_result(jobs)
+}
+
+/// Finds out what would stop the job later, unless nothing is left to do.
+///
+/// # Errors
+/// When a file could not be written, or a network not be loaded.
+fn check_work<P: Prepared>(prepared: &P) -> Result<()> {
+    let files = prepared.files();
+    if files.is_empty() {
+        return Ok(());
+    }
+    if !prepared.only_reads() {
+        check_files(&files)?;
+    }
+    guarded(|| prepared.check_networks())
 }
 
 /// The errors of a batch.
@@ -268,6 +294,12 @@ fn error_of_panic(panic: &(dyn Any + Send)) -> anyhow::Error {
         .unwrap_or("no message");
     if tells_of_full_memory(message) {
         return out_of_memory();
+    }
+    // libtorch's words, where `located` has foreseen less than all that is asked of the kernel.
+    if message.contains("No available kernel") {
+        return usage(
+            "--attention: the kernel cannot compute the attention of this job, expected auto or math",
+        );
     }
     let line = message.lines().next().unwrap_or_default();
     runtime(format!("internal error, please report it: {line}"))

@@ -7,7 +7,7 @@ mod sizes;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::json;
 use tch::Kind;
 
@@ -18,6 +18,7 @@ use super::session::Session;
 use crate::error::runtime;
 use crate::io::hub::{HubSettings, human_size};
 use crate::io::model_files::{ModelFiles, NeededFile};
+use crate::io::writable::check_new_files;
 use crate::sdxl::files::{network_files, networks_in_one_file, pipeline_files, vae_files};
 use crate::sdxl::memory::{Activations, NetworkSize, peak};
 use crate::sdxl::prompt_pair::PromptPair;
@@ -334,6 +335,9 @@ impl Outlook {
     /// Refuses what would fill a disk. A picture takes three bytes a pixel at most.
     fn check_room(&self, missing: u64, folder: &Path) -> Result<()> {
         let cache = HubSettings::from_env(self.model.job.offline).map(|settings| settings.cache);
+        if let (Ok(cache), true) = (&cache, missing > 0) {
+            check_new_files(cache).context("the cache of the hub, see HF_HOME")?;
+        }
         if let Ok(cache) = cache
             && let Some(free) = free_bytes(&cache)
             && free < missing

@@ -122,6 +122,9 @@ impl EvaluateJob {
             device: device(flags.device.as_deref().unwrap_or("auto"))?,
             offline: flags.offline.unwrap_or(false),
         };
+        if let Some(folder) = &job.save_masks {
+            check::folder("--save-masks", folder)?;
+        }
         if job.target_mask.is_some() && (job.target.is_none() || job.masks.is_none()) {
             return Err(usage(
                 "--target-mask: found it without --target and --masks, expected all three: it is \

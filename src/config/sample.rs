@@ -167,6 +167,8 @@ impl SampleJob {
                 actors.len()
             )));
         }
+        let output_dir = output_dir(flags.output_dir.as_deref(), &actors)?;
+        check::folder("--output-dir", &output_dir)?;
         let prompts = prompts_of(flags)?;
         let num_images = check::count("--num-images", flags.num_images.unwrap_or(1), 1..=100_000)?;
         let images = num_images * prompts.len();
@@ -196,7 +198,7 @@ impl SampleJob {
             )));
         }
         Ok(Self {
-            output_dir: output_dir(flags.output_dir.as_deref(), &actors)?,
+            output_dir,
             file_prefix: String::new(),
             image_prompt: ImagePromptJob::check(&flags.image_prompt, method)?,
             method,

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
 use hf_hub::{Repo, RepoType};
 
@@ -34,6 +34,7 @@ use transfer::Order;
 use trouble::{Question, Trouble};
 pub use verify::human_size;
 
+use super::writable::check_folder;
 use crate::error::{model, usage};
 
 /// Longest wait for the list of a repository's files.
@@ -64,7 +65,7 @@ const MOVED: [(&str, &str); 5] = [
 ];
 
 /// A repository of the hub at one commit.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct HubRepo {
     settings: HubSettings,
     id: String,
@@ -84,6 +85,9 @@ impl HubRepo {
     pub(super) fn open(settings: &HubSettings, id: &str, revision: Option<&str>) -> Result<Self> {
         let revision = revision.unwrap_or("main");
         check_revision(revision)?;
+        if settings.offline.is_none() {
+            check_folder(&settings.cache).context("the cache of the hub, see HF_HOME")?;
+        }
         let id = living_id(settings, id);
         let cache = CachedRepo::new(&settings.cache, id);
         let mut repo = Self {

@@ -13,6 +13,7 @@ mod distances;
 mod environment;
 mod evaluate;
 mod experiments;
+mod foreseen;
 mod gallery;
 mod help_files;
 mod interruption;
