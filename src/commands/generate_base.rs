@@ -188,6 +188,11 @@ impl Prepared for BaseJob {
         json!(self.settings)
     }
 
+    fn check_networks(&self) -> Result<()> {
+        let control = self.control.iter().flat_map(LocatedControl::files);
+        self.model.check_networks(control)
+    }
+
     fn foresee(&self, session: &Session) -> Result<()> {
         self.outlook()?
             .tell(session, &self.files(), &self.job.output_dir)

@@ -17,6 +17,7 @@ use crate::config::shard::Shard;
 use crate::error::{runtime, usage};
 use crate::io::atomic::{remove_leftovers, write_bytes_atomically};
 use crate::io::real_path::Place;
+use crate::io::writable::check_files;
 
 /// Joins manifests and draws the contact sheets of the folders.
 ///
@@ -152,8 +153,10 @@ fn merge(session: &Session, folder: &Path, parts: &[PathBuf]) -> Result<()> {
         folder.display(),
         lists.join(", ")
     ));
+    let planned = planned(folder, &manifest);
+    check_files(&planned)?;
     if session.dry_run {
-        session.list_planned(&planned(folder, &manifest));
+        session.list_planned(&planned);
         return Ok(());
     }
     manifest.write()?;

@@ -116,6 +116,10 @@ impl Prepared for Tuning {
         json!(self.settings)
     }
 
+    fn check_networks(&self) -> Result<()> {
+        self.model.check_networks(std::iter::empty())
+    }
+
     fn foresee(&self, session: &Session) -> Result<()> {
         self.outlook()?
             .tell(session, &self.files(), &self.job.output_dir)

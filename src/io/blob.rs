@@ -33,6 +33,13 @@ pub enum Blob {
         /// Content.
         bytes: &'static [u8],
     },
+    /// Of another file only what its header tells: the names, shapes and number formats of its tensors.
+    Outline(Box<Blob>),
+    /// A file that is still to be fetched, of which nothing is known.
+    Unfetched {
+        /// Its path among the model's files.
+        name: String,
+    },
     /// One network inside a checkpoint in a single file.
     #[allow(private_interfaces, reason = "only this layer looks inside")]
     Component(Arc<Component>),
@@ -45,6 +52,8 @@ impl Blob {
             Blob::File(path) | Blob::Mapped { path, .. } => path.display().to_string(),
             Blob::Embedded { name, .. } => format!("toy:{name}"),
             Blob::Component(component) => component.path.display().to_string(),
+            Blob::Outline(blob) => blob.name(),
+            Blob::Unfetched { name } => name.clone(),
         }
     }
 
@@ -71,8 +80,10 @@ impl Blob {
         for blob in blobs {
             match blob.clone().mapped()? {
                 Blob::Embedded { bytes, .. } | Blob::Mapped { bytes, .. } => hasher.update(bytes),
-                Blob::File(_) => unreachable!("it was mapped"),
                 Blob::Component(component) => hasher.update(component.bytes),
+                blob @ (Blob::File(_) | Blob::Outline(_) | Blob::Unfetched { .. }) => {
+                    anyhow::bail!("{} has no bytes to be read here", blob.name())
+                }
             }
         }
         Ok(format!("{:08x}", hasher.finalize()))
@@ -103,7 +114,9 @@ impl Blob {
                 String::from_utf8(bytes.to_vec())
                     .with_context(|| format!("reading {}", self.name()))
             }
-            Blob::Component(_) => anyhow::bail!("{} holds weights, no text", self.name()),
+            Blob::Component(_) | Blob::Outline(_) | Blob::Unfetched { .. } => {
+                anyhow::bail!("{} holds weights, no text", self.name())
+            }
         }
     }
 }

@@ -31,3 +31,4 @@ pub mod toy;
 mod upload;
 pub mod values;
 pub mod weights;
+pub mod writable;
