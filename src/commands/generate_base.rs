@@ -24,6 +24,7 @@ use crate::config::model::DEFAULT_MODEL;
 use crate::config::{GenerateBaseJob, plan};
 use crate::error::usage;
 use crate::io::atomic::{remove_leftovers, write_bytes_atomically};
+use crate::io::text;
 use crate::oneactor::base_set::BaseSet;
 use crate::sdxl::Backbone;
 use painter::Painter;
@@ -91,7 +92,7 @@ impl BaseJob {
 
     /// Whether parts of an earlier run with the same settings are kept.
     fn keeps_parts(&self, layout: &Layout, settings: &str) -> bool {
-        let there = fs::read_to_string(layout.parts_config());
+        let there = text::read(&layout.parts_config());
         let is_same = there.is_ok_and(|there| there == settings);
         is_same && !(self.job.drawing.overwrite && layout.config().is_file())
     }
@@ -230,7 +231,7 @@ fn is_finished(job: &GenerateBaseJob, settings: &Settings, sources: &Settings) -
     let folder = &job.output_dir;
     let layout = Layout(folder);
     let path = layout.config();
-    let Ok(text) = fs::read_to_string(&path) else {
+    let Ok(text) = text::read(&path) else {
         return Ok(false);
     };
     let config: Value = serde_json::from_str(&text).unwrap_or_default();

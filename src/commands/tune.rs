@@ -28,6 +28,7 @@ use crate::config::batch::Settings;
 use crate::config::{TuneJob, plan};
 use crate::error::usage;
 use crate::io::atomic::{remove_leftovers, write_bytes_atomically};
+use crate::io::text;
 use crate::oneactor::base_set::{BaseFacts, BaseSet};
 use crate::oneactor::learner::{Learner, Origin, StepReport};
 use crate::oneactor::templates;
@@ -223,7 +224,7 @@ fn settings(
 /// # Errors
 /// When it holds one of other settings.
 fn is_finished(layout: &Layout, settings: &Settings) -> Result<bool> {
-    let config = fs::read_to_string(layout.config());
+    let config = text::read(&layout.config());
     let (true, Ok(text)) = (layout.result().is_file(), config) else {
         return Ok(false);
     };

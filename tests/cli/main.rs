@@ -36,6 +36,7 @@ mod stable_diffusion;
 mod stories;
 mod styles;
 mod target_image;
+mod text_files;
 mod whole_job;
 
 use std::ffi::OsStr;

@@ -1,6 +1,5 @@
 //! Who is in pictures: actors with their targets, and what was tuned on base images.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -9,6 +8,7 @@ use serde_json::Value;
 use super::scope::Scope;
 use crate::cli::Method;
 use crate::config::batch::Settings;
+use crate::io::text;
 
 /// A subject, with the picture that it was made from.
 pub(super) struct Card {
@@ -40,7 +40,7 @@ pub(super) struct Tuned {
 /// When it can not be read.
 pub(super) fn read_json(path: &Path) -> Result<Value> {
     let doing = || format!("reading {}", path.display());
-    let text = fs::read_to_string(path).with_context(doing)?;
+    let text = text::read(path).with_context(doing)?;
     serde_json::from_str(&text).with_context(doing)
 }
 

@@ -1,6 +1,5 @@
 //! What is known of a tuning before it is done.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::Result;
@@ -12,6 +11,7 @@ use super::layout::Layout;
 use super::{Tuning, choice, kind, method};
 use crate::config::TuneJob;
 use crate::config::batch::Settings;
+use crate::io::text;
 
 impl Tuning {
     /// Its sentences, steps and memory.
@@ -55,7 +55,7 @@ pub(in super::super) fn rows_before(job: &TuneJob, images: usize) -> (usize, usi
 
 /// Whether tuning goes on from the checkpoint of an interrupted run, as `resume` decides it.
 fn is_resumed(layout: &Layout, settings: &Settings) -> bool {
-    let text = fs::read_to_string(layout.checkpoint_config()).unwrap_or_default();
+    let text = text::read(&layout.checkpoint_config()).unwrap_or_default();
     let there: Option<Settings> = serde_json::from_str(&text).ok();
     let is_same = |there: Settings| differences(&there, settings).is_empty();
     layout.checkpoint().is_file() && there.is_some_and(is_same)
@@ -63,7 +63,7 @@ fn is_resumed(layout: &Layout, settings: &Settings) -> bool {
 
 /// Steps in the log of an earlier run, and the seconds of one in the middle of these.
 fn earlier_steps(log: &Path) -> (usize, Option<f64>) {
-    let text = fs::read_to_string(log).unwrap_or_default();
+    let text = text::read(log).unwrap_or_default();
     let rows = text
         .lines()
         .map_while(|line| serde_json::from_str::<Value>(line).ok());

@@ -6,6 +6,7 @@ use super::HubRepo;
 use super::licence::{Licence, LicenceFields};
 use super::listing::Listing;
 use crate::io::model_files::NeededFile;
+use crate::io::text;
 
 impl HubRepo {
     /// Its id, `owner/name`.
@@ -77,7 +78,7 @@ impl HubRepo {
         let told = self.listing.get().and_then(Listing::licence);
         let fields = told.unwrap_or_else(|| {
             let readme = self.cache.file(&self.commit, "README.md");
-            let text = readme.and_then(|path| std::fs::read_to_string(path).ok());
+            let text = readme.and_then(|path| text::read(&path).ok());
             LicenceFields::of_readme(&text.unwrap_or_default())
         });
         let page = format!("{}/{}", self.settings.endpoint, self.id);
