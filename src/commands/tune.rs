@@ -30,6 +30,7 @@ use crate::config::batch::Settings;
 use crate::config::{TuneJob, plan};
 use crate::error::usage;
 use crate::io::atomic::{remove_leftovers, write_bytes_atomically};
+use crate::io::text;
 use crate::oneactor::base_set::{BaseFacts, BaseSet};
 use crate::oneactor::learner::{BASE_CRC32, Origin};
 use crate::oneactor::templates;
@@ -250,7 +251,7 @@ fn is_finished(layout: &Layout, settings: &Settings) -> Result<bool> {
     if !layout.result().is_file() {
         return Ok(false);
     }
-    let Ok(text) = fs::read_to_string(layout.config()) else {
+    let Ok(text) = text::read(&layout.config()) else {
         // A tuning that was interrupted has left its log.
         if layout.log().is_file() || layout.checkpoint_config().is_file() {
             return Ok(false);

@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use super::mapped::map_file;
 use super::single_file::Component;
 use crate::error::model;
+use crate::io::text;
 
 /// Most bytes of a model's text file; the longest that is known, a vocabulary, has two million.
 const LONGEST_TEXT: u64 = 64 << 20;
@@ -97,22 +98,21 @@ impl Blob {
         match self {
             Blob::File(path) => {
                 let reading = || format!("reading {}", self.name());
-                let mut text = String::new();
+                let mut bytes = Vec::new();
                 File::open(path)
-                    .and_then(|file| file.take(LONGEST_TEXT + 1).read_to_string(&mut text))
+                    .and_then(|file| file.take(LONGEST_TEXT + 1).read_to_end(&mut bytes))
                     .with_context(reading)?;
-                if text.len() as u64 > LONGEST_TEXT {
+                if bytes.len() as u64 > LONGEST_TEXT {
                     let limit = LONGEST_TEXT >> 20;
                     return Err(model(format!(
                         "{}: found more than {limit} MiB, expected a small text file",
                         self.name()
                     )));
                 }
-                Ok(text)
+                text::decode(bytes).with_context(reading)
             }
             Blob::Embedded { bytes, .. } | Blob::Mapped { bytes, .. } => {
-                String::from_utf8(bytes.to_vec())
-                    .with_context(|| format!("reading {}", self.name()))
+                text::decode(bytes.to_vec()).with_context(|| format!("reading {}", self.name()))
             }
             Blob::Component(_) | Blob::Outline(_) | Blob::Unfetched { .. } => {
                 anyhow::bail!("{} holds weights, no text", self.name())

@@ -42,6 +42,7 @@ mod stable_diffusion;
 mod stories;
 mod styles;
 mod target_image;
+mod text_files;
 mod tokenizers;
 mod whole_job;
 

@@ -16,6 +16,7 @@ use anyhow::Result;
 use super::endpoint::Endpoint;
 use super::renewal::Renewal;
 use crate::error::usage;
+use crate::io::text;
 use crate::streams::tell;
 
 /// The public hub.
@@ -259,7 +260,7 @@ fn expand_home(text: &str, home: Option<&str>) -> PathBuf {
 fn find_token(variable: Option<String>, file: Option<&Path>) -> Result<Option<Token>> {
     let (text, origin) = match (variable, file) {
         (Some(text), _) => (text, "HF_TOKEN".to_owned()),
-        (None, Some(file)) => match std::fs::read_to_string(file) {
+        (None, Some(file)) => match text::read(file) {
             Ok(text) => (text, file.display().to_string()),
             Err(_) => return Ok(None),
         },
