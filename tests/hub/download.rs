@@ -241,7 +241,7 @@ fn a_connection_on_which_nothing_comes_is_given_up() {
 }
 
 /// Length of the unfinished files anywhere below `folder`.
-fn part_length(folder: &Path) -> u64 {
+pub fn part_length(folder: &Path) -> u64 {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let length = |path: PathBuf| match path.is_dir() {
         true => part_length(&path),

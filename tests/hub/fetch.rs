@@ -41,6 +41,13 @@ pub fn oneactor(hub: &FakeHub, scratch: &Scratch, line: &str) -> Output {
 
 /// The program with these variables besides.
 pub fn run(hub: &FakeHub, scratch: &Scratch, line: &str, variables: &[(&str, &str)]) -> Output {
+    let mut command = command(hub, scratch, line);
+    command.envs(variables.iter().copied());
+    command.output().unwrap()
+}
+
+/// The program's command line, with blanks between the arguments.
+pub fn command(hub: &FakeHub, scratch: &Scratch, line: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_oneactor"));
     command
         .args(line.split(' '))
@@ -50,8 +57,7 @@ pub fn run(hub: &FakeHub, scratch: &Scratch, line: &str, variables: &[(&str, &st
         .env("HF_HOME", scratch.path().join("home"))
         .env("HF_ENDPOINT", &hub.endpoint)
         .env("OMP_NUM_THREADS", "1");
-    command.envs(variables.iter().copied());
-    command.output().unwrap()
+    command
 }
 
 pub fn told(output: &Output) -> String {

@@ -1,6 +1,11 @@
 //! `oneactor fetch --refresh`: a branch in the cache is asked for again, and moves only when all is there.
 
-use super::fetch::{UNET, exits_with, hub, lines, oneactor, others, run, told};
+use std::process::Stdio;
+use std::thread;
+use std::time::Duration;
+
+use super::download::part_length;
+use super::fetch::{UNET, command, exits_with, hub, lines, oneactor, others, run, told};
 use super::server::{COMMIT, FakeHub, Fault, Request};
 use super::*;
 
@@ -127,10 +132,19 @@ fn a_dry_run_tells_what_a_refresh_would_fetch_and_moves_nothing() {
 #[test]
 fn until_a_refresh_is_whole_the_old_state_is_used_and_the_next_one_continues() {
     let (hub, scratch) = moved_hub();
-    let mut faults = vec![Fault::Cut(100_000)];
-    faults.extend([Fault::Cut(0); 9]);
-    hub.fail(UNET, &faults);
-    exits_with(oneactor(&hub, &scratch, REFRESH), 3);
+    hub.fail(UNET, &[Fault::Silence(100_000)]);
+    let mut program = command(&hub, &scratch, REFRESH)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let cache = scratch.path().join("home/hub");
+    while part_length(&cache) < 100_000 {
+        assert!(program.try_wait().unwrap().is_none(), "it ended too early");
+        thread::sleep(Duration::from_millis(20));
+    }
+    program.kill().unwrap();
+    program.wait().unwrap();
     assert_eq!(small(&scratch), COMMIT);
     assert_whole(&hub, &scratch, COMMIT);
     hub.take_requests();
