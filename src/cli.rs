@@ -5,6 +5,7 @@
 //! [`crate::config`]. Every flag can be given in the environment too, as `ONEACTOR_` and its name
 //! in capitals, see [`command`].
 
+use std::any::TypeId;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -325,6 +326,22 @@ pub fn batch_keys(subcommand: &str) -> Vec<(String, Vec<String>)> {
 /// The keys that flags are in a file, with the aliases of each.
 pub fn keys_of<F: Args>() -> Vec<(String, Vec<String>)> {
     keys_in(&F::augment_args(clap::Command::new("keys")))
+}
+
+/// The keys whose values are paths, or may be, in files of any command; `actor` stands in stories.
+pub fn path_keys() -> Vec<String> {
+    let cli = Cli::command();
+    let flags = cli.get_subcommands().flat_map(clap::Command::get_arguments);
+    let keys = flags.filter(|flag| is_path(flag));
+    let keys = keys.map(|flag| flag.get_id().to_string());
+    keys.chain(["actor".to_owned()]).collect()
+}
+
+/// Whether a flag takes a path, or a name that may be a path.
+fn is_path(flag: &clap::Arg) -> bool {
+    let names = flag.get_value_names().unwrap_or_default();
+    let may_be = |name: &clap::builder::Str| name.contains("FOLDER") || name.contains("FILE");
+    flag.get_value_parser().type_id() == TypeId::of::<PathBuf>() || names.iter().any(may_be)
 }
 
 fn keys_in(command: &clap::Command) -> Vec<(String, Vec<String>)> {

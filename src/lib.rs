@@ -4,6 +4,7 @@
 //! The layers, from the bottom: [`io`], [`device`] and [`libtorch`]; [`models`], [`schedulers`] and
 //! [`tokenizer`]; the frozen backbone [`sdxl`]; the method of the paper [`oneactor`] and its
 //! [`measures`], and the [`baselines`] it is compared with; above them the flags, the batch files and one file per command.
+#![deny(clippy::print_stdout, clippy::print_stderr, reason = "see `streams`")]
 
 pub mod baselines;
 pub mod cli;
@@ -20,4 +21,5 @@ pub mod progress;
 pub mod schedulers;
 pub mod sdxl;
 pub mod signals;
+pub mod streams;
 pub mod tokenizer;

@@ -7,51 +7,18 @@
 //! All that is set here is state of the whole process. No call needs a CUDA header; what a GPU does
 //! with the settings has not been seen yet.
 
+mod attention;
 mod generator;
 pub mod linear;
 mod pinned;
 
 use anyhow::{Result, anyhow};
-use serde::Serialize;
 use tch::Device;
 
 use crate::error::usage;
-pub use generator::{Seeded, noise, seeded};
+pub use attention::{Asked, Attention, Chosen, Refusal, any_attention, attention, set_attention};
+pub use generator::{Seeded, noise, seed_in_use, seeded};
 pub use pinned::pinned;
-
-/// The kernels that scaled dot-product attention may choose from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Attention {
-    /// FlashAttention.
-    Flash = 1,
-    /// The memory-efficient kernel.
-    Efficient = 2,
-    /// cuDNN's.
-    Cudnn = 4,
-    /// Products and softmax one after the other.
-    Math = 8,
-}
-
-impl Attention {
-    /// All of them.
-    pub const ALL: [Attention; 4] = [
-        Attention::Flash,
-        Attention::Efficient,
-        Attention::Cudnn,
-        Attention::Math,
-    ];
-
-    /// Its name, as `--attention` has it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Attention::Flash => "flash",
-            Attention::Efficient => "efficient",
-            Attention::Cudnn => "cudnn",
-            Attention::Math => "math",
-        }
-    }
-}
 
 /// Where f32 is computed with TF32: 10 bits of mantissa in place of 23.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,28 +77,6 @@ pub fn tf32() -> Result<Tf32> {
     shim::tf32()
 }
 
-/// Leaves attention one kernel; `None` leaves it all of them. What none of those left can compute
-/// fails.
-///
-/// # Errors
-/// When libtorch refuses, or in a build without the shim.
-pub fn set_attention(only: Option<Attention>) -> Result<()> {
-    let all = Attention::ALL
-        .iter()
-        .fold(0, |bits, &one| bits | one as u32);
-    shim::set_attention(only.map_or(all, |one| one as u32))
-}
-
-/// The kernels that attention may choose from.
-///
-/// # Errors
-/// In a build without the shim.
-pub fn attention() -> Result<Vec<Attention>> {
-    let bits = shim::attention()?;
-    let is_left = |one: &Attention| bits & *one as u32 != 0;
-    Ok(Attention::ALL.into_iter().filter(is_left).collect())
-}
-
 /// libtorch's switch, which it reads at the first tensor.
 const HUGE_PAGES: &str = "THP_MEM_ALLOC_ENABLE";
 
@@ -146,26 +91,6 @@ pub fn ask_for_huge_pages() {
         #[allow(unsafe_code, reason = "libtorch has no other switch for this")]
         unsafe {
             std::env::set_var(HUGE_PAGES, "1");
-        }
-    }
-}
-
-/// All kernels of attention are allowed while this lives; then the choice before is taken up again.
-pub struct AnyAttention(Option<u32>);
-
-/// Lifts the choice of [`set_attention`] for a network that not every kernel can compute.
-pub fn any_attention() -> AnyAttention {
-    let chosen = shim::attention().ok();
-    if chosen.is_some() {
-        let _ = set_attention(None);
-    }
-    AnyAttention(chosen)
-}
-
-impl Drop for AnyAttention {
-    fn drop(&mut self) {
-        if let Some(chosen) = self.0 {
-            let _ = shim::set_attention(chosen);
         }
     }
 }
@@ -244,15 +169,25 @@ fn checked(message: *const std::ffi::c_char) -> Result<()> {
 mod shim {
     use std::ffi::{CStr, c_char};
 
+    use std::ptr;
+
+    use tch::Tensor;
+    use torch_sys::C_tensor;
+
     use super::{Result, Tf32, checked};
 
     mod c {
-        use super::c_char;
+        use super::{C_tensor, c_char};
         unsafe extern "C" {
             pub fn oneactor_set_tf32(products: bool, convolutions: bool) -> *const c_char;
             pub fn oneactor_tf32(products: *mut bool, convolutions: *mut bool) -> *const c_char;
             pub fn oneactor_set_attention(kernels: u32) -> *const c_char;
             pub fn oneactor_attention() -> u32;
+            pub fn oneactor_finds_attention(
+                query: *const C_tensor,
+                mask: *const C_tensor,
+                finds: *mut bool,
+            ) -> *const c_char;
             pub fn oneactor_set_allocator(settings: *const c_char) -> *const c_char;
             pub fn oneactor_has_expandable_segments(grows: *mut bool) -> *const c_char;
             pub fn oneactor_trim_memory();
@@ -280,6 +215,13 @@ mod shim {
 
     pub fn attention() -> Result<u32> {
         Ok(unsafe { c::oneactor_attention() })
+    }
+
+    pub fn finds_attention(query: &Tensor, mask: Option<&Tensor>) -> Result<bool> {
+        let mask = mask.map_or(ptr::null(), Tensor::as_ptr);
+        let mut finds = false;
+        checked(unsafe { c::oneactor_finds_attention(query.as_ptr(), mask, &raw mut finds) })?;
+        Ok(finds)
     }
 
     pub fn set_allocator(settings: &CStr) -> Result<()> {
@@ -312,6 +254,8 @@ mod shim {
 mod shim {
     use std::ffi::CStr;
 
+    use tch::Tensor;
+
     use super::{Result, Tf32, anyhow};
 
     fn missing<T>() -> Result<T> {
@@ -328,6 +272,9 @@ mod shim {
         missing()
     }
     pub fn attention() -> Result<u32> {
+        missing()
+    }
+    pub fn finds_attention(_: &Tensor, _: Option<&Tensor>) -> Result<bool> {
         missing()
     }
     pub fn set_allocator(_: &CStr) -> Result<()> {
@@ -378,6 +325,20 @@ mod tests {
         drop(any);
         assert_eq!(attention()?, [Attention::Math]);
         assert_eq!(choice(), 0);
+        // On a CPU flash computes whatever is asked here, and asking leaves no trace.
+        for kind in [Kind::Float, Kind::BFloat16, Kind::Half] {
+            for (head_dim, is_masked) in [(8, false), (40, true), (160, false), (512, true)] {
+                let asked = Asked {
+                    device: Device::Cpu,
+                    kind,
+                    head_dim,
+                    is_masked,
+                };
+                assert!(Attention::Flash.computes(asked)?, "{asked:?}");
+                assert!(Attention::Math.computes(asked)?, "{asked:?}");
+            }
+        }
+        assert_eq!(attention()?, [Attention::Math]);
         set_attention(None)?;
         assert_eq!(attention()?, Attention::ALL);
         Ok(())

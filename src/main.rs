@@ -1,20 +1,37 @@
 //! Start, report, exit code.
+#![deny(clippy::print_stdout, clippy::print_stderr, reason = "see `streams`")]
 
 use std::process::ExitCode;
 
+use anyhow::Result;
+
 use oneactor::commands;
 use oneactor::config::command_line;
-use oneactor::error::{kind_of, printable};
+use oneactor::error::kind_of;
 use oneactor::libtorch::ask_for_huge_pages;
+use oneactor::{signals, streams};
 
 fn main() -> ExitCode {
     ask_for_huge_pages();
-    let cli = command_line(std::env::args_os()).unwrap_or_else(|error| error.exit());
-    match commands::run(&cli) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {}", printable(&format!("{error:#}")));
-            ExitCode::from(kind_of(&error).exit_code())
+    let outcomes = [run(), streams::check()];
+    let failures: Vec<_> = outcomes.into_iter().filter_map(Result::err).collect();
+    for failure in &failures {
+        streams::tell(&format!("error: {failure:#}"));
+    }
+    failures.first().map_or(ExitCode::SUCCESS, |failure| {
+        ExitCode::from(kind_of(failure).exit_code())
+    })
+}
+
+fn run() -> Result<()> {
+    signals::survive_file_size_limit()?;
+    match command_line(std::env::args_os()) {
+        Ok(cli) => commands::run(&cli),
+        // Help and version are results.
+        Err(shown) if !shown.use_stderr() => {
+            streams::note(shown.print());
+            Ok(())
         }
+        Err(refusal) => refusal.exit(),
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::error::printable;
+use crate::streams::tell;
 
 /// Where progress goes.
 #[derive(Debug)]
@@ -105,7 +105,7 @@ impl Reporter {
     fn begin(&self, name: &str, steps: usize, is_limit: bool) {
         self.finish();
         if self.mode == Mode::Lines {
-            eprintln!("{name}");
+            tell(name);
         }
         let bar = (self.mode == Mode::Bars).then(|| bar(name, steps as u64, is_limit));
         *self.current.borrow_mut() = Some(Task {
@@ -131,7 +131,7 @@ impl Reporter {
             bar.inc(1);
         } else if self.mode == Mode::Lines && task.told.elapsed() > TELL_EVERY {
             task.told = Instant::now();
-            eprintln!("{}", task.line(message));
+            tell(&task.line(message));
         }
     }
 
@@ -145,10 +145,10 @@ impl Reporter {
         }
         if self.mode != Mode::Quiet {
             let seconds = task.started.elapsed().as_secs_f64();
-            eprintln!(
-                "{}: {} of {} in {seconds:.1} s",
-                task.name, task.done, task.steps
-            );
+            let Task {
+                name, done, steps, ..
+            } = task;
+            tell(&format!("{name}: {done} of {steps} in {seconds:.1} s"));
         }
     }
 
@@ -166,7 +166,7 @@ impl Reporter {
     }
 
     fn print(&self, line: &str) {
-        self.suspend(|| eprintln!("{}", printable(line)));
+        self.suspend(|| tell(line));
     }
 }
 

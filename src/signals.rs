@@ -10,10 +10,21 @@ use std::sync::{Arc, OnceLock};
 use std::{io, ptr, thread};
 
 use anyhow::{Context, Result};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 
 use crate::error::{Error, ErrorKind};
+
+/// From now on a write beyond the limit of a file's size (`ulimit -f`) fails like one on a full disk: what was written
+/// of the file is removed, and the user is told. The system's default is to kill the process there.
+///
+/// # Errors
+/// When the system refuses a handler.
+pub fn survive_file_size_limit() -> Result<()> {
+    // Whether it was received does not matter: the write itself reports it.
+    flag::register(SIGXFSZ, Arc::default()).context("listening for signals")?;
+    Ok(())
+}
 
 /// What the process listens for, once it does.
 static LISTENING: OnceLock<Signals> = OnceLock::new();

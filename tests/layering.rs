@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// Lowest first. Each entry is what a path below `src` begins with.
 const LEVELS: [&[&str]; 7] = [
-    &["error", "device", "io", "libtorch", "signals"],
+    &["error", "device", "io", "libtorch", "signals", "streams"],
     &["models", "schedulers", "tokenizer"],
     &["sdxl"],
     &["oneactor", "measures", "baselines"],

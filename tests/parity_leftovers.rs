@@ -72,7 +72,7 @@ fn what_no_network_reads_changes_nothing_and_is_told_once() {
         let path = fixture(path);
         let files = locate(&path).expect("whole");
         assert_eq!(files.take_notes(), [""; 0], "nothing was read yet");
-        Backbone::check(&files, &OPTIONS).expect("all tensors are there");
+        load(&files.outlined()).expect("all tensors are there");
         let told_by_headers = files.take_notes();
         let backbone = load(&files).expect("all tensors are there");
         assert_eq!(files.take_notes(), told_by_headers);
@@ -118,7 +118,7 @@ fn refused(path: &Path, change: &dyn Fn(&mut TensorFile)) -> String {
     let mut file = TensorFile::read(&fixture("single").join(name)).expect("whole");
     change(&mut file);
     std::fs::write(path, file.to_bytes().expect("known kinds")).expect("writable");
-    let checked = locate(path).and_then(|files| Backbone::check(&files, &OPTIONS));
+    let checked = locate(path).and_then(|files| load(&files.outlined()).map(drop));
     let error = checked.expect_err("it does not fit");
     assert_eq!(kind_of(&error), ErrorKind::Model, "{error:#}");
     format!("{error:#}")

@@ -250,3 +250,20 @@ fn a_batch_gives_what_its_images_give_alone() {
     );
     report.finish();
 }
+
+#[test]
+fn first_noise_of_every_size_is_that_of_torch_for_the_picture_alone() {
+    let expected = Expected::read("noise.safetensors").below("");
+    assert_eq!(expected.len(), 35);
+    for (name, wanted) in expected {
+        let (seed, _) = name.split_once('.').expect("a seed and a size");
+        let seed: i64 = seed.parse().expect("a number");
+        let found = oneactor::libtorch::noise(seed, &wanted.size());
+        assert!(found == wanted, "{name}");
+        let in_use = i64::from(oneactor::libtorch::seed_in_use(seed));
+        assert!(
+            oneactor::libtorch::noise(in_use, &wanted.size()) == wanted,
+            "{name}"
+        );
+    }
+}

@@ -43,9 +43,11 @@ def build(out):
     import expected_experiments
     import expected_folders
     import expected_ip_adapter
+    import expected_jpegs
     import expected_masks
     import expected_method
     import expected_models
+    import expected_noise
     import expected_pipeline
     import expected_prompts
     import expected_sam
@@ -97,6 +99,8 @@ def build(out):
     loras.write(out / "lora", out / "narrow")
     print(f"single files and LoRAs: {time.time() - began:.0f} s", file=sys.stderr)
     expected_control.write_pictures(out / "control_pictures")
+    expected_jpegs.write(out / "jpegs")
+    expected_noise.write(out / "noise.safetensors")
     expected_evaluate.write(out / "evaluate")
     expected_sam.write(out / "sam")
     expected_vocabulary.write(out / "clip")

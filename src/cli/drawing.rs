@@ -32,7 +32,8 @@ pub struct DrawingFlags {
           hide_possible_values = true)]
     pub prompt_weights: Option<bool>,
 
-    /// Seed of the first image; image i (from 0) has seed + i [default: 0]
+    /// Seed of the first image; image i (from 0) has seed + i. Only the lowest 32 bits of a seed count:
+    /// 4294967296 draws what 0 draws [default: 0]
     #[arg(short, long, value_name = "N", allow_negative_numbers = true)]
     pub seed: Option<i64>,
 

@@ -101,7 +101,7 @@ pub struct TuneFlags {
     #[arg(long, value_name = "PRESET", value_enum)]
     pub preset: Option<Preset>,
 
-    /// Seed of the first values of what is learnt and of every draw while tuning [default: 0]
+    /// Seed of the first values of what is learnt and of every draw while tuning; its lowest 32 bits count [default: 0]
     #[arg(short, long, value_name = "N", allow_negative_numbers = true)]
     pub seed: Option<i64>,
 

@@ -1,15 +1,21 @@
 //! The environment variable of each flag.
 
-use clap::builder::BoolishValueParser;
-use clap::{ArgAction, CommandFactory};
+use std::any::TypeId;
+use std::borrow::Cow;
+use std::path::PathBuf;
 
-use super::Cli;
+use clap::builder::{BoolishValueParser, PathBufValueParser, StringValueParser, TypedValueParser};
+use clap::{Arg, ArgAction, CommandFactory};
+
+use super::{Cli, is_path};
+use crate::io::home;
 
 /// The command line with an environment variable for every flag; [`crate::config::command_line`] reads it.
 pub fn command() -> clap::Command {
     Cli::command().mut_subcommands(|subcommand| {
         let command = subcommand.get_name().to_owned();
         subcommand.mut_args(|argument| {
+            let argument = at_home(argument);
             let id = argument.get_id().as_str();
             if argument.get_long().is_none() || matches!(id, "help" | "version") {
                 return argument;
@@ -29,6 +35,24 @@ pub fn command() -> clap::Command {
     })
 }
 
+/// The flag with `~/` at the start of its path replaced, which a shell does not do in quotes and behind `--flag=`.
+fn at_home(flag: Arg) -> Arg {
+    let parser = flag.get_value_parser().type_id();
+    if !is_path(&flag) {
+        flag
+    } else if parser == TypeId::of::<PathBuf>() {
+        flag.value_parser(
+            PathBufValueParser::new().try_map(|path| match path.to_str() {
+                Some(text) => home::expanded(text).map(|text| PathBuf::from(&*text)),
+                None => Ok(path),
+            }),
+        )
+    } else {
+        let expanded = |text: String| home::expanded(&text).map(Cow::into_owned);
+        flag.value_parser(StringValueParser::new().try_map(expanded))
+    }
+}
+
 /// Flags that mean another thing than those of the same name elsewhere, which would be set with them: the environment
 /// has them under their command's name too. `ONEACTOR_TARGET` is the target of `tune`.
 const OF_ONE_COMMAND: [(&str, &str); 4] = [
@@ -40,7 +64,6 @@ const OF_ONE_COMMAND: [(&str, &str); 4] = [
 
 #[cfg(test)]
 mod tests {
-    use std::any::TypeId;
     use std::collections::BTreeMap;
 
     use super::*;

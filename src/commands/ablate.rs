@@ -62,6 +62,11 @@ impl Prepared for Ablation {
         self.settings.clone()
     }
 
+    fn check_networks(&self) -> Result<()> {
+        let drawings = self.drawings.iter();
+        drawings.map(Prepared::check_networks).collect()
+    }
+
     fn foresee(&self, session: &Session) -> Result<()> {
         let mut outlook = Outlook::of(&self.model);
         for tuning in &self.tunings {

@@ -1,7 +1,5 @@
 //! `doctor`: versions, devices, cache and token state.
 
-use std::io::{self, Write};
-
 use anyhow::Result;
 use serde_json::{Map, Value};
 use tch::{Cuda, Device};
@@ -9,6 +7,7 @@ use tch::{Cuda, Device};
 use crate::cli::{DoctorFlags, Format};
 use crate::io::hub::HubSettings;
 use crate::libtorch::{self, Attention};
+use crate::streams;
 
 /// Prints the report.
 ///
@@ -32,8 +31,7 @@ pub fn run(flags: &DoctorFlags) -> Result<()> {
             format!("{}\n", Value::Object(object))
         }
     };
-    // Nobody reads on where the pipe is closed.
-    let _ = io::stdout().lock().write_all(text.as_bytes());
+    streams::print(text);
     Ok(())
 }
 

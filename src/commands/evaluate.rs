@@ -102,6 +102,10 @@ struct Evaluation {
 }
 
 impl Prepared for Evaluation {
+    fn only_reads(&self) -> bool {
+        true
+    }
+
     /// The masks that it would write, else the pictures that it would read.
     fn files(&self) -> Vec<PathBuf> {
         match &self.job.save_masks {
@@ -116,6 +120,10 @@ impl Prepared for Evaluation {
 
     fn settings(&self) -> Value {
         self.job.settings()
+    }
+
+    fn check_networks(&self) -> Result<()> {
+        measuring::check_networks(self)
     }
 }
 
@@ -199,9 +207,9 @@ fn execute(session: &Session, evaluation: &Evaluation, format: TableFormat) -> R
     }
     let columns = measuring::measure(session, evaluation)?;
     let table = Table::new(&evaluation.pictures, columns, evaluation.number);
-    session.print(&match format {
-        TableFormat::Text => table.text(),
-        TableFormat::Json => table.json(),
+    session.print(match format {
+        TableFormat::Text => table.text().into_bytes(),
+        TableFormat::Json => table.json().into_bytes(),
         TableFormat::Csv => table.csv(),
     });
     let failed: Vec<String> = evaluation

@@ -5,7 +5,7 @@ mod refresh;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::session::Session;
@@ -15,6 +15,7 @@ use crate::config::{Planned, Writes};
 use crate::error::usage;
 use crate::io::hub::{HubSettings, human_size};
 use crate::io::model_files::{ModelFiles, NeededFile, TOY};
+use crate::io::writable::check_new_files;
 use parts::{Finder, Part, Wanted, wanted};
 
 /// Fetches what the flags name, one repository after the other.
@@ -52,9 +53,9 @@ pub fn run(flags: &FetchFlags) -> Result<()> {
     });
     let planned = planned.collect();
     let prepare = |_: &Session, wanted| {
-        Ok(Fetching {
-            parts: finder.find(&wanted)?,
-        })
+        let parts = finder.find(&wanted)?;
+        parts.iter().try_for_each(Part::check_cache)?;
+        Ok(Fetching { parts })
     };
     work_off(&session, planned, prepare, execute)
 }
@@ -82,6 +83,10 @@ struct Fetching {
 }
 
 impl Prepared for Fetching {
+    fn only_reads(&self) -> bool {
+        true
+    }
+
     fn files(&self) -> Vec<PathBuf> {
         let needed = self.parts.iter().flat_map(|part| &part.needed);
         needed.filter_map(|file| file.path.clone()).collect()
@@ -124,6 +129,16 @@ fn sum(files: &[NeededFile], bytes: impl Fn(&NeededFile) -> Option<u64>) -> u64 
 }
 
 impl Part {
+    /// Refuses a cache that takes no new files, where there are any to come.
+    fn check_cache(&self) -> Result<()> {
+        match self.files.cache_folder() {
+            Some(folder) if sum(&self.needed, |file| file.missing) > 0 => {
+                check_new_files(&folder).context("the cache of the hub, see HF_HOME")
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn list(&self, session: &Session, repository: &str, file: &NeededFile, status: &str) {
         let facts = json!({
             "repository": repository,

@@ -8,6 +8,7 @@ mod scope;
 use anyhow::Result;
 use serde_json::json;
 
+use super::create_folder;
 use super::session::Session;
 use crate::cli::GalleryFlags;
 use crate::config::GalleryJob;
@@ -54,6 +55,9 @@ pub fn run(flags: &GalleryFlags) -> Result<()> {
             .note(&format!("{pictures} pictures would be on the page"));
         session.list(&job.page, "page", "planned", facts);
         return Ok(());
+    }
+    if let Some(folder) = job.page.parent() {
+        create_folder(folder)?;
     }
     write_bytes_atomically(&job.page, html.as_bytes())?;
     session.wrote(&job.page, "page", facts);

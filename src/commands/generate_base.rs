@@ -27,6 +27,7 @@ use crate::config::model::DEFAULT_MODEL;
 use crate::config::{GenerateBaseJob, plan, record};
 use crate::error::usage;
 use crate::io::atomic::{remove_leftovers, write_bytes_atomically};
+use crate::io::text;
 use crate::oneactor::base_set::BaseSet;
 use crate::sdxl::Backbone;
 use painter::Painter;
@@ -94,7 +95,7 @@ impl BaseJob {
 
     /// Whether parts of an earlier run with the same settings are kept.
     fn keeps_parts(&self, layout: &Layout, settings: &str) -> bool {
-        let there = fs::read_to_string(layout.parts_config());
+        let there = text::read(&layout.parts_config());
         let is_same = there.is_ok_and(|there| there == settings);
         is_same && !(self.job.drawing.overwrite && layout.config().is_file())
     }
@@ -188,6 +189,11 @@ impl Prepared for BaseJob {
         json!(self.settings)
     }
 
+    fn check_networks(&self) -> Result<()> {
+        let control = self.control.iter().flat_map(LocatedControl::files);
+        self.model.check_networks(control)
+    }
+
     fn foresee(&self, session: &Session) -> Result<()> {
         self.outlook()?
             .tell(session, &self.files(), &self.job.output_dir)
@@ -218,6 +224,7 @@ pub(super) fn prepare(session: &Session, mut job: GenerateBaseJob) -> Result<Bas
     model.check_words(&pair.negative, &[], &session.reporter);
     let drawing = model.resolve(&job.drawing)?;
     model.check_tiles(drawing.width, drawing.height, &session.reporter);
+    session.tell_of_seed(job.drawing.seed + job.num_images as i64 - 1);
     let control = job.control.as_ref();
     let control = control
         .map(|control| LocatedControl::locate(session, control, &model, drawing))
@@ -270,7 +277,7 @@ fn is_finished(job: &GenerateBaseJob, settings: &Settings, sources: &Settings) -
     let folder = &job.output_dir;
     let layout = Layout(folder);
     let path = layout.config();
-    let Ok(text) = fs::read_to_string(&path) else {
+    let Ok(text) = text::read(&path) else {
         if layout.tensors().is_file() && !is_unfinished(folder) {
             return Err(usage(format!(
                 "{} holds a base set and no base.json that tells how it was drawn: choose another --output-dir, or redo \

@@ -1,13 +1,13 @@
 //! `schema`, `completions` and `man`: what the declarations of the flags give to editors, shells and `man`.
 
-use std::io::{self, Write};
-
 use anyhow::Result;
 
 use super::create_folder;
 use crate::cli::{self, CompletionsFlags, ManFlags, SchemaFlags, schema};
 use crate::error::usage;
 use crate::io::atomic::write_bytes_atomically;
+use crate::io::writable::check_folder;
+use crate::streams;
 
 /// Prints the JSON Schema of a command's batch files.
 ///
@@ -21,7 +21,7 @@ pub fn schema(flags: &SchemaFlags) -> Result<()> {
             schema::commands().join(", ")
         ))
     })?;
-    print(format!("{schema:#}\n").as_bytes());
+    streams::print(format!("{schema:#}\n"));
     Ok(())
 }
 
@@ -33,7 +33,7 @@ pub fn completions(flags: &CompletionsFlags) -> Result<()> {
     let mut script = Vec::new();
     let mut command = cli::command();
     clap_complete::generate(flags.shell, &mut command, "oneactor", &mut script);
-    print(&script);
+    streams::print(script);
     Ok(())
 }
 
@@ -42,6 +42,7 @@ pub fn completions(flags: &CompletionsFlags) -> Result<()> {
 /// # Errors
 /// When a file can not be written.
 pub fn man(flags: &ManFlags) -> Result<()> {
+    check_folder(&flags.dir)?;
     create_folder(&flags.dir)?;
     let mut program = cli::command();
     program.build();
@@ -56,12 +57,7 @@ pub fn man(flags: &ManFlags) -> Result<()> {
         clap_mangen::Man::new(command).render(&mut page)?;
         let path = flags.dir.join(format!("{name}.1"));
         write_bytes_atomically(&path, &page)?;
-        print(format!("{}\n", path.display()).as_bytes());
+        streams::print(streams::path_line(&path));
     }
     Ok(())
-}
-
-/// On stdout; nobody reads on where the pipe is closed.
-fn print(bytes: &[u8]) {
-    let _ = io::stdout().lock().write_all(bytes);
 }

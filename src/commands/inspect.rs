@@ -1,7 +1,7 @@
 //! `inspect`: what an actor, base set, picture or any safetensors file tells about itself.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -12,9 +12,8 @@ use crate::config::record;
 use crate::config::sample::ACTOR_FILE;
 use crate::error::{printable, usage};
 use crate::io::header::{Header, TensorFacts};
-
-/// First bytes of a PNG.
-const PNG: [u8; 8] = *b"\x89PNG\r\n\x1a\n";
+use crate::io::photo::picture_kind;
+use crate::streams::{self, path_line};
 
 /// Prints what the files tell.
 ///
@@ -22,30 +21,32 @@ const PNG: [u8; 8] = *b"\x89PNG\r\n\x1a\n";
 /// When a file can not be read, or tells nothing.
 pub fn run(flags: &InspectFlags) -> Result<()> {
     for path in &flags.files {
-        let facts = facts(path, flags.tensors)?;
-        let text = match flags.format {
-            Format::Json => format!("{}\n", Value::Object(facts)),
-            Format::Text => printable(&lines(&facts)).into_owned(),
-        };
-        // Nobody reads on where the pipe is closed.
-        let _ = io::stdout().lock().write_all(text.as_bytes());
+        let path = file_at(path)?;
+        let facts = facts(&path, flags.tensors)?;
+        match flags.format {
+            Format::Json => streams::print(format!("{}\n", Value::Object(facts))),
+            Format::Text => {
+                streams::print(path_line(&path));
+                streams::print(&*printable(&lines(&facts)));
+            }
+        }
     }
     Ok(())
 }
 
-/// The facts of a file, or of the actor in a folder, in the order in which they are shown.
+/// The facts of a file, in the order in which they are shown.
 fn facts(path: &Path, with_tensors: bool) -> Result<Map<String, Value>> {
-    let path = file_at(path)?;
     let mut start = Vec::new();
-    File::open(&path)
-        .and_then(|file| file.take(8).read_to_end(&mut start))
+    File::open(path)
+        .and_then(|file| file.take(16).read_to_end(&mut start))
         .with_context(|| format!("reading {}", path.display()))?;
-    match start == PNG {
-        true => picture(&path),
-        false => tensors(&path, with_tensors),
+    match picture_kind(&start) {
+        Some(_) => picture(path),
+        None => tensors(path, with_tensors),
     }
 }
 
+/// A file, or the actor in a folder.
 fn file_at(path: &Path) -> Result<PathBuf> {
     match path {
         _ if path.is_dir() && path.join(ACTOR_FILE).is_file() => Ok(path.join(ACTOR_FILE)),
@@ -92,12 +93,13 @@ fn tensors(path: &Path, with_tensors: bool) -> Result<Map<String, Value>> {
 
 fn about(path: &Path, kind: &str) -> Map<String, Value> {
     Map::from_iter([
-        ("path".to_owned(), json!(path)),
+        // UTF-8 where it is shown as JSON, see `config::paths`.
+        ("path".to_owned(), json!(path.to_string_lossy())),
         ("file".to_owned(), json!(kind)),
     ])
 }
 
-/// The path, and below it a line for each fact; the facts of a group stand below its name.
+/// Below the path: a line for each fact; the facts of a group stand below its name.
 fn lines(facts: &Map<String, Value>) -> String {
     let shown = |value: &Value| match value {
         Value::String(text) => text.clone(),
@@ -122,5 +124,5 @@ fn lines(facts: &Map<String, Value>) -> String {
     let rest = flat
         .iter()
         .map(|(key, value)| format!("  {}\n", format!("{key:width$}  {value}").trim_end()));
-    format!("{}\n{}", shown(&facts["path"]), rest.collect::<String>())
+    rest.collect()
 }

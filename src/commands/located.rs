@@ -1,9 +1,13 @@
 //! A model whose files are known, and what its small files tell: all that jobs are checked against
 //! before any weights are read.
 
+use std::cell::OnceCell;
+use std::rc::Rc;
+
 use anyhow::{Context, Result};
 use tch::{Device, Kind};
 
+use super::kernels;
 use crate::cli::Dtype;
 use crate::config::model::DEFAULT_MODEL;
 use crate::config::{DrawingJob, ModelJob};
@@ -13,16 +17,15 @@ use crate::io::hub::HubSettings;
 use crate::io::ip_adapter;
 use crate::io::lora::{self, LoraFacts};
 use crate::io::model_files::{ModelFiles, ModelOptions};
-use crate::libtorch::{self, Attention};
 use crate::models::autoencoder_kl::AutoencoderKlConfig;
 use crate::models::unet_2d_condition::UNet2DConditionConfig;
 use crate::oneactor::base_set::BaseFacts;
 use crate::progress::Reporter;
 use crate::schedulers::{SchedulerFile, SchedulerKind, new_scheduler};
 use crate::sdxl::configs::ModelConfigs;
-use crate::sdxl::control::ModelSide;
+use crate::sdxl::control::{ControlNet, ModelSide};
 use crate::sdxl::prompt::Tokenizers;
-use crate::sdxl::{LoadOptions, MemoryOptions, Pipeline};
+use crate::sdxl::{Backbone, LoadOptions, MemoryOptions, Pipeline};
 use crate::tokenizer::prompt_tokens::PromptTokens;
 
 /// Subjects in one picture up to which the paper's method holds (App. D).
@@ -53,6 +56,8 @@ pub struct LocatedModel {
     pub scale_factor: i64,
     /// The U-Net's config.
     pub unet: UNet2DConditionConfig,
+    /// The networks without their values, once they have been looked at.
+    outline: OnceCell<Backbone>,
 }
 
 /// How a picture is drawn, with all that the model decides.
@@ -74,7 +79,7 @@ impl LocatedModel {
     pub fn locate(job: &ModelJob, quiet: bool) -> Result<Self> {
         let device = resolve_device(&job.device)?;
         let kind = resolve_dtype(dtype_name(job.dtype), device)?;
-        check_kernels(job, device)?;
+        kernels::check_flags(job, device)?;
         let find = |name: &str, revision: Option<String>, variant: Option<String>| {
             let options = ModelOptions {
                 model: name.to_owned(),
@@ -97,7 +102,7 @@ impl LocatedModel {
             None => None,
         };
         let configs = ModelConfigs::read(&files, vae.as_ref())?;
-        Ok(Self {
+        let located = Self {
             device,
             kind,
             job: job.clone(),
@@ -110,7 +115,39 @@ impl LocatedModel {
             vae_config: configs.vae,
             files,
             vae,
-        })
+            outline: OnceCell::new(),
+        };
+        located.check_attention(None)?;
+        Ok(located)
+    }
+
+    /// Refuses networks that could not be loaded: damaged files, tensors that are missing or do not fit, LoRAs of another
+    /// model. No values are read, and of what is still to be fetched nothing is known.
+    ///
+    /// # Errors
+    /// As [`Backbone::load`] and, for the ControlNets `beside` the model, [`ControlNet::load`].
+    pub fn check_networks<'a>(
+        &self,
+        beside: impl Iterator<Item = &'a Rc<ModelFiles>>,
+    ) -> Result<()> {
+        let outline = match self.outline.get() {
+            Some(outline) => outline,
+            None => {
+                let vae = self.vae.as_ref().map(ModelFiles::outlined);
+                let options = LoadOptions {
+                    device: Device::Cpu,
+                    kind: self.kind,
+                    vae: vae.as_ref(),
+                    memory: MemoryOptions::default(),
+                };
+                let outline = Backbone::load(&self.files.outlined(), &options, &mut |_| ())?;
+                self.outline.get_or_init(|| outline)
+            }
+        };
+        for files in beside {
+            ControlNet::load(&files.outlined(), outline)?;
+        }
+        Ok(())
     }
 
     /// Where its networks go, and how.
@@ -304,31 +341,6 @@ impl LocatedModel {
             _ => "fp32",
         }
     }
-}
-
-/// Refuses what the device can not do, and what this build can not ask libtorch for.
-fn check_kernels(job: &ModelJob, device: Device) -> Result<()> {
-    match (job.tf32, device.is_cuda()) {
-        (Some(true), false) => {
-            return Err(usage(
-                "--tf32: the networks run on the CPU, which has no TF32, expected a GPU: leave the flag \
-                 out or say --tf32=false, or name a GPU with --device",
-            ));
-        }
-        (Some(_), true) => libtorch::require("--tf32")?,
-        // A CPU computes without TF32 anyway.
-        (Some(false), false) | (None, _) => {}
-    }
-    if let Some(kernel) = job.attention {
-        if !device.is_cuda() && !matches!(kernel, Attention::Flash | Attention::Math) {
-            return Err(usage(format!(
-                "--attention: found {}, expected auto, flash or math on a CPU",
-                kernel.name()
-            )));
-        }
-        libtorch::require("--attention")?;
-    }
-    Ok(())
 }
 
 /// Side of the VAE's tiles in pixels. Overlaps are a quarter of a tile, in whole latents.

@@ -1,7 +1,6 @@
 //! `manifest.jsonl`: a row for each picture of a folder.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::Result;
@@ -11,6 +10,7 @@ use crate::config::batch::Settings;
 use crate::config::record::{Record, read_record};
 use crate::config::shard::Shard;
 use crate::io::atomic::write_bytes_atomically;
+use crate::io::text;
 
 /// The rows of a folder by file name; they are written anew with each picture, so that the file is
 /// complete at any time.
@@ -85,7 +85,7 @@ impl Manifest {
     /// The manifest of one of the processes that share a folder.
     pub fn open_part(folder: &Path, shard: Shard) -> Self {
         let path = folder.join(shard.manifest());
-        let text = fs::read_to_string(&path).unwrap_or_default();
+        let text = text::read(&path).unwrap_or_default();
         let rows = text
             .lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok())
@@ -222,6 +222,7 @@ pub fn new_row(name: &str, settings: &Settings, seconds: Option<f64>) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn names_stand_in_the_order_of_their_numbers() {

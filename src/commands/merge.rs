@@ -17,6 +17,8 @@ use crate::config::shard::Shard;
 use crate::error::{runtime, usage};
 use crate::io::atomic::{remove_leftovers, write_bytes_atomically};
 use crate::io::real_path::Place;
+use crate::io::text;
+use crate::io::writable::check_files;
 
 /// Joins manifests and draws the contact sheets of the folders.
 ///
@@ -116,10 +118,11 @@ fn merge(session: &Session, folder: &Path, parts: &[PathBuf]) -> Result<()> {
     let mut num_images = None;
     let mut merged = BTreeMap::new();
     for part in parts {
-        let text =
-            fs::read_to_string(part).with_context(|| format!("reading {}", part.display()))?;
+        let reading = || format!("reading {}", part.display());
+        let bytes = fs::read(part).with_context(reading)?;
         let name = part.file_name().unwrap_or_default().to_string_lossy();
-        merged.insert(name.into_owned(), checksum(text.as_bytes()));
+        merged.insert(name.into_owned(), checksum(&bytes));
+        let text = text::decode(bytes).with_context(reading)?;
         for line in text.lines() {
             let mut row: Value = serde_json::from_str(line)
                 .map_err(|error| usage(format!("{}: {error}", part.display())))?;
@@ -152,8 +155,10 @@ fn merge(session: &Session, folder: &Path, parts: &[PathBuf]) -> Result<()> {
         folder.display(),
         lists.join(", ")
     ));
+    let planned = planned(folder, &manifest);
+    check_files(&planned)?;
     if session.dry_run {
-        session.list_planned(&planned(folder, &manifest));
+        session.list_planned(&planned);
         return Ok(());
     }
     manifest.write()?;
@@ -180,7 +185,7 @@ const MERGED: &str = ".merged.json";
 /// The lists that a merge has taken in, but for those that were written anew since.
 fn merged(folder: &Path) -> Result<Vec<PathBuf>> {
     let path = folder.join(MERGED);
-    let Ok(text) = fs::read_to_string(&path) else {
+    let Ok(text) = text::read(&path) else {
         return Ok(Vec::new());
     };
     let sums: BTreeMap<String, String> =

@@ -17,11 +17,13 @@ mod help_files;
 mod html_page;
 mod image_prompt;
 mod inspect;
+mod kernels;
 mod located;
 mod manifest;
 mod merge;
 mod order;
 mod outlook;
+mod parameters_text;
 mod picture;
 mod preview;
 mod sample;
@@ -41,7 +43,8 @@ use anyhow::{Context, Result};
 
 use crate::cli::{Cli, Command};
 use crate::config::{Planned, Writes};
-use crate::error::{Error, ErrorKind, device, kind_of, runtime};
+use crate::error::{Error, ErrorKind, device, kind_of, runtime, usage};
+use crate::io::writable::check_files;
 use claims::{Claims, apart};
 use order::{Loads, Ready, ordered};
 use session::Session;
@@ -72,9 +75,22 @@ pub fn run(cli: &Cli) -> Result<()> {
 
 /// A job that is ready to be done.
 trait Prepared {
+    /// Whether its files are those that it reads.
+    fn only_reads(&self) -> bool {
+        false
+    }
+
     /// The files that it would write, those that are there and finished left out; of a job that writes
     /// none, those that it reads.
     fn files(&self) -> Vec<PathBuf>;
+
+    /// Refuses networks that could not be loaded.
+    ///
+    /// # Errors
+    /// Names file and tensor.
+    fn check_networks(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// Its resolved settings, for `--dry-run` and `--verbose`.
     fn settings(&self) -> serde_json::Value;
@@ -117,6 +133,8 @@ fn work_off<J: Writes, P: Prepared>(
                 let folders = job.locked_folders();
                 let mut claim = claims.take(session, &job)?;
                 let prepared = prepare(session, job)?;
+                check_work(&prepared)?;
+                session.tell_all_notes();
                 claims.rest(&mut claim, folders);
                 Ok((prepared, claim))
             })
@@ -157,6 +175,21 @@ fn work_off<J: Writes, P: Prepared>(
         }
     }
     failures.into_result(jobs)
+}
+
+/// Finds out what would stop the job later, unless nothing is left to do.
+///
+/// # Errors
+/// When a file could not be written, or a network not be loaded.
+fn check_work<P: Prepared>(prepared: &P) -> Result<()> {
+    let files = prepared.files();
+    if files.is_empty() {
+        return Ok(());
+    }
+    if !prepared.only_reads() {
+        check_files(&files)?;
+    }
+    guarded(|| prepared.check_networks())
 }
 
 /// The errors of a batch.
@@ -256,6 +289,12 @@ fn error_of_panic(panic: &(dyn Any + Send)) -> anyhow::Error {
         .unwrap_or("no message");
     if tells_of_full_memory(message) {
         return out_of_memory();
+    }
+    // libtorch's words, where `located` has foreseen less than all that is asked of the kernel.
+    if message.contains("No available kernel") {
+        return usage(
+            "--attention: the kernel cannot compute the attention of this job, expected auto or math",
+        );
     }
     let line = message.lines().next().unwrap_or_default();
     runtime(format!("internal error, please report it: {line}"))

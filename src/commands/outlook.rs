@@ -7,7 +7,7 @@ mod sizes;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::json;
 use tch::Kind;
 
@@ -18,7 +18,7 @@ use super::session::Session;
 use crate::error::runtime;
 use crate::io::hub::{HubSettings, human_size};
 use crate::io::model_files::{ModelFiles, NeededFile};
-use crate::sdxl::control::ControlNet;
+use crate::io::writable::check_new_files;
 use crate::sdxl::files::{network_files, networks_in_one_file, pipeline_files, vae_files};
 use crate::sdxl::memory::{Activations, NetworkSize, peak};
 use crate::sdxl::prompt_pair::PromptPair;
@@ -155,9 +155,6 @@ impl Outlook {
     ) -> Result<()> {
         for files in control.into_iter().flat_map(LocatedControl::files) {
             let needed = network_files(files, "")?;
-            if needed.iter().all(NeededFile::is_here) {
-                ControlNet::check(files)?;
-            }
             self.beside.push((Rc::clone(files), needed));
         }
         if let Some(image) = image {
@@ -229,28 +226,12 @@ impl Outlook {
             return check_cuts(&self.prompts);
         }
         let (networks, missing) = self.networks()?;
-        self.check_networks(session)?;
         let is_gpu = self.model.device.is_cuda();
         let offload = self.model.job.cpu_offload;
         let memory = peak(&networks, self.activations, is_gpu, offload);
         self.tell_work(session, missing, memory, folder);
         self.check_room(missing, folder)?;
         check_cuts(&self.prompts)
-    }
-
-    /// Compares the headers of those files that are on this machine with the configs, and tells what is to be known of
-    /// them.
-    fn check_networks(&self, session: &Session) -> Result<()> {
-        let model = &self.model;
-        let parts = pipeline_files(&model.files, model.vae.is_some())?;
-        let vae = model.vae.as_ref().map(vae_files).transpose()?;
-        let parts = parts.iter().map(|(_, needed)| needed).chain(&vae);
-        if parts.flatten().all(NeededFile::is_here) {
-            session.check(model)?;
-        }
-        let beside = self.beside.iter();
-        beside.for_each(|(files, _)| session.tell_notes(files));
-        Ok(())
     }
 
     fn tell_work(&self, session: &Session, missing: u64, memory: u64, folder: &Path) {
@@ -354,6 +335,9 @@ impl Outlook {
     /// Refuses what would fill a disk. A picture takes three bytes a pixel at most.
     fn check_room(&self, missing: u64, folder: &Path) -> Result<()> {
         let cache = HubSettings::from_env(self.model.job.offline).map(|settings| settings.cache);
+        if let (Ok(cache), true) = (&cache, missing > 0) {
+            check_new_files(cache).context("the cache of the hub, see HF_HOME")?;
+        }
         if let Ok(cache) = cache
             && let Some(free) = free_bytes(&cache)
             && free < missing

@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
 use super::located::{LocatedModel, ResolvedDrawing};
+use super::parameters_text::parameters_text;
 use crate::config::batch::Settings;
 use crate::config::{DrawingJob, record};
-use crate::io::a1111::{self, Parameters};
+use crate::io::a1111;
 use crate::io::lora;
 use crate::io::png::save_png;
 use crate::io::values::bytes;
-use crate::schedulers::SchedulerKind;
 use crate::sdxl::ModelFacts;
 use crate::tokenizer::prompt_tokens::PromptOptions;
 
@@ -126,7 +126,7 @@ pub fn save_picture(
     settings: &Settings,
     facts: &Settings,
 ) -> Result<()> {
-    let parameters = a1111_text(settings, facts);
+    let parameters = parameters_text(settings, facts);
     let record = record::write_record(settings, facts);
     let texts = [
         (a1111::KEYWORD, parameters.as_str()),
@@ -156,75 +156,6 @@ pub fn masks_beside(picture: &Path) -> Result<Vec<PathBuf>> {
     }
     found.sort();
     Ok(found)
-}
-
-/// The settings in the words of stable-diffusion-webui; our own stand behind the model.
-fn a1111_text(settings: &Settings, facts: &Settings) -> String {
-    let text = |key: &str| settings.get(key).and_then(Value::as_str);
-    let plain = |value: &Value| match value {
-        Value::String(text) => text.clone(),
-        Value::Array(list) => {
-            let texts: Vec<&str> = list.iter().filter_map(Value::as_str).collect();
-            texts.join(", ")
-        }
-        value => value.to_string(),
-    };
-    let is_guided = settings.contains_key("semantic_scale");
-    let sampler = [
-        SchedulerKind::Euler,
-        SchedulerKind::DpmSolverMultistep,
-        SchedulerKind::Ddim,
-        SchedulerKind::Pndm,
-    ]
-    .into_iter()
-    .find(|kind| text("scheduler") == Some(kind.name()))
-    .map_or("", sampler_name);
-    let mut fields = vec![("Sampler", sampler.to_owned())];
-    let mut add = |name: &'static str, value: Option<&Value>| {
-        if let Some(value) = value {
-            fields.push((name, plain(value)));
-        }
-    };
-    add("CFG scale", settings.get("guidance_scale"));
-    add("Seed", settings.get("seed"));
-    let side = |key: &str| settings.get(key).map(plain).unwrap_or_default();
-    add(
-        "Size",
-        Some(&json!(format!("{}x{}", side("width"), side("height")))),
-    );
-    add("Model", settings.get("model"));
-    add("OneActor g", settings.get("semantic_interpolation"));
-    if let Some(Value::Array(nets)) = settings.get("controlnet") {
-        let nets: Vec<String> = nets.iter().map(plain).collect();
-        add("OneActor ControlNet", Some(&json!(nets.join(", "))));
-    }
-    if is_guided {
-        add("OneActor v", settings.get("semantic_scale"));
-        add("OneActor eta1", settings.get("eta_1"));
-        add("OneActor eta2", settings.get("eta_2"));
-        add("OneActor steps", settings.get("guided_steps"));
-        add("OneActor subject", facts.get("subject"));
-    }
-    add(
-        "Version",
-        Some(&json!(concat!("oneactor ", env!("CARGO_PKG_VERSION")))),
-    );
-    fields.insert(0, ("Steps", side("steps")));
-    Parameters {
-        prompt: text("prompt").unwrap_or_default(),
-        negative_prompt: text("negative_prompt"),
-        fields,
-    }
-    .to_text()
-}
-
-fn sampler_name(kind: SchedulerKind) -> &'static str {
-    match kind {
-        SchedulerKind::Euler => "Euler",
-        SchedulerKind::DpmSolverMultistep => "DPM++ 2M",
-        SchedulerKind::Ddim => "DDIM",
-        SchedulerKind::Pndm => "PLMS",
-    }
 }
 
 /// The keys in which two settings differ, each with both values, for a message.
@@ -278,29 +209,6 @@ mod tests {
         assert_eq!(from_rgb(&picture).size(), [1, 3, 2, 3]);
         assert_eq!(to_rgb(&from_rgb(&picture), 0)?, picture);
         Ok(())
-    }
-
-    #[test]
-    fn the_text_for_other_programs_names_our_scales_between_model_and_version() {
-        let settings = settings(
-            r#"{"prompt": "a cat", "negative_prompt": "dog", "seed": 7, "steps": 30,
-                "guidance_scale": 7.5, "width": 64, "height": 32, "scheduler": "dpm++2m",
-                "model": "toy", "semantic_scale": 0.8, "eta_1": 8.5, "eta_2": 1.0,
-                "guided_steps": "1-20"}"#,
-        );
-        let mut facts = Settings::new();
-        facts.insert("subject".to_owned(), json!("cat"));
-        let text = a1111_text(&settings, &facts);
-        let version = env!("CARGO_PKG_VERSION");
-        assert_eq!(
-            text,
-            format!(
-                "a cat\nNegative prompt: dog\nSteps: 30, Sampler: DPM++ 2M, CFG scale: 7.5, \
-                 Seed: 7, Size: 64x32, Model: toy, OneActor v: 0.8, OneActor eta1: 8.5, \
-                 OneActor eta2: 1.0, OneActor steps: 1-20, OneActor subject: cat, \
-                 Version: oneactor {version}"
-            )
-        );
     }
 
     #[test]

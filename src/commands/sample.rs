@@ -123,6 +123,11 @@ impl Prepared for Sampling {
         json!(self.settings)
     }
 
+    fn check_networks(&self) -> Result<()> {
+        let control = self.control.iter().flat_map(|control| control.files());
+        self.model.check_networks(control)
+    }
+
     fn foresee(&self, session: &Session) -> Result<()> {
         self.outlook()?
             .tell(session, &self.files(), &self.job.output_dir)

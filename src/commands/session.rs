@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -21,6 +20,7 @@ use crate::progress::Reporter;
 use crate::sdxl::Backbone;
 use crate::sdxl::control::ControlNet;
 use crate::signals::Signals;
+use crate::streams::{self, path_line};
 
 /// What all jobs of a run share.
 pub struct Session {
@@ -136,6 +136,18 @@ impl Session {
         }
     }
 
+    /// Tells where a job's `last` seed, its largest, draws what a smaller one draws.
+    pub fn tell_of_seed(&self, last: i64) {
+        let in_use = libtorch::seed_in_use(last);
+        if i64::from(in_use) != last {
+            self.reporter.warn(&format!(
+                "seed {last} draws the same as seed {in_use}: the random numbers depend on the lowest 32 bits of a seed; \
+                 seeds from 0 to {} are all different",
+                u32::MAX
+            ));
+        }
+    }
+
     /// The files of a model, found once for all jobs that name it alike. `model.model` is set.
     ///
     /// # Errors
@@ -193,15 +205,22 @@ impl Session {
         Ok(backbone)
     }
 
-    /// Compares the headers of a model's files with its configs, without reading weights; all of them must be on this
-    /// machine.
-    ///
-    /// # Errors
-    /// When a file is missing or does not fit.
-    pub fn check(&self, located: &LocatedModel) -> Result<()> {
-        Backbone::check(&located.files, &located.load_options())?;
-        self.tell_notes_of(located);
-        Ok(())
+    /// Shows the notes that looking at the files of all models has left.
+    pub fn tell_all_notes(&self) {
+        let located: Vec<_> = self
+            .located
+            .borrow()
+            .iter()
+            .map(|(_, model)| Rc::clone(model))
+            .collect();
+        located.iter().for_each(|model| self.tell_notes_of(model));
+        let nets: Vec<_> = self
+            .controlnets
+            .borrow()
+            .iter()
+            .map(|net| Rc::clone(&net.files))
+            .collect();
+        nets.iter().for_each(|files| self.tell_notes(files));
     }
 
     fn tell_notes_of(&self, located: &LocatedModel) {
@@ -348,19 +367,18 @@ impl Session {
         }
     }
 
-    /// Writes results on stdout. A reader that has closed the pipe wants no more; files are written all the same.
-    pub fn print(&self, text: &str) {
-        self.reporter.suspend(|| {
-            let _ = io::stdout().lock().write_all(text.as_bytes());
-        });
+    /// Writes results on stdout.
+    pub fn print(&self, results: impl AsRef<[u8]>) {
+        self.reporter.suspend(|| streams::print(results));
     }
 
     /// Lists a file on stdout with what has become of it.
     pub fn list(&self, path: &Path, kind: &str, status: &str, facts: Value) {
         match self.format {
-            Format::Text => self.print(&format!("{}\n", path.display())),
+            Format::Text => self.print(path_line(path)),
             Format::Json => {
-                let mut of_file = json!({"path": path});
+                // That of a flag is UTF-8, see `config::paths`.
+                let mut of_file = json!({"path": path.to_string_lossy()});
                 extend(&mut of_file, facts);
                 self.list_object(kind, status, of_file);
             }
@@ -378,7 +396,7 @@ impl Session {
             "status": status,
         });
         extend(&mut object, facts);
-        self.print(&format!("{object}\n"));
+        self.print(format!("{object}\n"));
     }
 }
 

@@ -157,6 +157,13 @@ impl Prepared for Book {
         })
     }
 
+    fn check_networks(&self) -> Result<()> {
+        match self.files_before_page().is_empty() {
+            true => Ok(()),
+            false => self.model.check_networks(std::iter::empty()),
+        }
+    }
+
     fn foresee(&self, session: &Session) -> Result<()> {
         self.outlook()?.tell(session, &self.files(), self.folder())
     }
@@ -202,6 +209,10 @@ fn prepare(session: &Session, mut job: StoryJob) -> Result<Book> {
         .get_or_insert_with(|| of_actor.to_owned());
     let model = session.locate(&job.sample.model)?;
     let resolved = model.resolve(&job.sample.drawing)?;
+    let is_placed = |i: &&usize| !job.characters[**i].is_style;
+    let has_masks = |scene: &BookScene| scene.cast.iter().filter(is_placed).count() > 1;
+    let masks = scenes.iter().any(has_masks);
+    model.check_attention(masks.then_some("a scene with several characters"))?;
     let own_words = |scene: &BookScene| scene.cast.iter().map(|&i| words[i].to_owned()).collect();
     let words: Vec<Vec<String>> = scenes.iter().map(own_words).collect();
     for (number, (scene, words)) in (1..).zip(scenes.iter().zip(&words)) {

@@ -55,6 +55,10 @@ impl Prepared for Sweep {
         })
     }
 
+    fn check_networks(&self) -> Result<()> {
+        self.cells[0].check_networks()
+    }
+
     fn foresee(&self, session: &Session) -> Result<()> {
         let mut cells = self.cells.iter().map(Sampling::outlook);
         let mut outlook = cells.next().expect("a sweep has a cell")?;

@@ -30,6 +30,7 @@ use crate::config::batch::Settings;
 use crate::config::{TuneJob, plan};
 use crate::error::usage;
 use crate::io::atomic::{remove_leftovers, write_bytes_atomically};
+use crate::io::text;
 use crate::oneactor::base_set::{BaseFacts, BaseSet};
 use crate::oneactor::learner::{BASE_CRC32, Origin};
 use crate::oneactor::templates;
@@ -116,6 +117,10 @@ impl Prepared for Tuning {
         json!(self.settings)
     }
 
+    fn check_networks(&self) -> Result<()> {
+        self.model.check_networks(std::iter::empty())
+    }
+
     fn foresee(&self, session: &Session) -> Result<()> {
         self.outlook()?
             .tell(session, &self.files(), &self.job.output_dir)
@@ -168,6 +173,7 @@ pub(super) fn prepare(session: &Session, job: TuneJob) -> Result<Tuning> {
     let what = format!("the base set {}", layout.base().display());
     model.check_loras(&base.facts, &what, &session.reporter);
     model.check_tiles(base.facts.width, base.facts.height, &session.reporter);
+    session.tell_of_seed(job.seed);
     let words = &base.facts.base_words;
     for prompt in kind(job.kind).prompts(words) {
         let tokens = model.tokenizers.plain_tokens(&prompt)?;
@@ -245,7 +251,7 @@ fn is_finished(layout: &Layout, settings: &Settings) -> Result<bool> {
     if !layout.result().is_file() {
         return Ok(false);
     }
-    let Ok(text) = fs::read_to_string(layout.config()) else {
+    let Ok(text) = text::read(&layout.config()) else {
         // A tuning that was interrupted has left its log.
         if layout.log().is_file() || layout.checkpoint_config().is_file() {
             return Ok(false);

@@ -1,6 +1,5 @@
 //! A checked job of `ablate`: the tunings and the pictures of Fig. 11.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -11,6 +10,7 @@ use super::sample::ACTOR_FILE;
 use super::{SampleJob, TuneJob, check, layers};
 use crate::cli::AblateFlags;
 use crate::error::usage;
+use crate::io::text;
 
 /// The folder of the tunings and, unless another is named, of the pictures, in that of the actor.
 pub const ABLATION: &str = "ablation";
@@ -176,7 +176,7 @@ fn recorded_tuning(dir: &Path, flags: &AblateFlags) -> Result<Settings> {
             dir.display()
         )));
     }
-    let text = fs::read_to_string(&path).with_context(|| format!("reading {shown}"))?;
+    let text = text::read(&path).with_context(|| format!("reading {shown}"))?;
     let mut config: Value =
         serde_json::from_str(&text).map_err(|error| usage(format!("{shown}: {error}")))?;
     let Value::Object(mut settings) = config["parameters"].take() else {

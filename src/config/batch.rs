@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::cli;
 use crate::error::{Error, ErrorKind, usage};
+use crate::io::{home, text};
 
 /// The settings of a job as they stand in the file.
 pub type Settings = Map<String, Value>;
@@ -67,9 +68,41 @@ pub(super) fn read_json(path: &Path, what: &str) -> Result<Value> {
 /// # Errors
 /// When it is no JSON or repeats a key.
 pub fn parse_json(text: &str, name: &str) -> Result<Value> {
-    let Unique(root) = serde_json::from_str(text)
+    let Unique(mut root) = serde_json::from_str(text)
         .map_err(|error| usage(format!("{name}: {}", syntax_message(&error))))?;
+    expand_paths(&mut root, &cli::path_keys()).with_context(|| name.to_owned())?;
     Ok(root)
+}
+
+/// Replaces `~/` at the start of each path in a file, wherever its key stands.
+fn expand_paths(value: &mut Value, keys: &[String]) -> Result<()> {
+    match value {
+        Value::Object(entries) => entries.iter_mut().try_for_each(|(key, value)| {
+            if keys.contains(key) {
+                expand_path(key, value)?;
+            }
+            expand_paths(value, keys)
+        }),
+        Value::Array(items) => items
+            .iter_mut()
+            .try_for_each(|item| expand_paths(item, keys)),
+        _ => Ok(()),
+    }
+}
+
+/// The same in a path or a list of them.
+fn expand_path(key: &str, value: &mut Value) -> Result<()> {
+    match value {
+        Value::String(path) => {
+            let expanded = home::expanded(path);
+            *path = expanded
+                .map_err(|error| usage(format!("key `{key}`: {error}")))?
+                .into_owned();
+            Ok(())
+        }
+        Value::Array(items) => items.iter_mut().try_for_each(|item| expand_path(key, item)),
+        _ => Ok(()),
+    }
 }
 
 fn batch_of<F: for<'de> Deserialize<'de>>(root: Value, subcommand: &str) -> Result<Batch> {
@@ -142,12 +175,7 @@ fn read_text(path: &Path, name: &str) -> Result<String> {
         let limit = LARGEST >> 20;
         return Err(usage(format!("{name} is larger than {limit} MiB")));
     }
-    String::from_utf8(bytes).map_err(|error| {
-        let offset = error.utf8_error().valid_up_to();
-        usage(format!(
-            "{name} is not UTF-8: byte {offset} starts no character"
-        ))
-    })
+    text::decode(bytes).map_err(|error| usage(format!("{name}: {error}")))
 }
 
 /// Checks each key and the type of its value.

@@ -3,9 +3,10 @@
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::error::usage;
+use crate::io::writable::{check_files, check_folder};
 
 /// A whole number within `range`.
 ///
@@ -30,16 +31,24 @@ pub fn count(flag: &str, value: i64, range: RangeInclusive<i64>) -> Result<usize
 /// The name of a page that is to be written.
 ///
 /// # Errors
-/// When it is none: another may be that of a picture, which would be lost.
+/// When it is none: another may be that of a picture, which would be lost. When it cannot be written.
 pub fn page(flag: &str, path: &Path) -> Result<()> {
     let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
     match !path.is_dir() && (ending == "html" || ending == "htm") {
-        true => Ok(()),
+        true => check_files(&[path.to_owned()]).context(flag.to_owned()),
         false => Err(usage(format!(
             "{flag}: found {}, expected the name of a file that ends in .html",
             path.display()
         ))),
     }
+}
+
+/// The folder of results: one that is there, or that can be made.
+///
+/// # Errors
+/// See [`check_folder`].
+pub fn folder(flag: &str, path: &Path) -> Result<()> {
+    check_folder(path).context(flag.to_owned())
 }
 
 /// A number within `range`; NaN and infinities are not.

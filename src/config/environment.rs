@@ -9,6 +9,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches};
 
 use super::layers::{EXCLUSIVE, silenced};
+use super::paths;
 use crate::cli::{self, Cli, Command};
 
 /// The flags of a line of arguments, the program's name first, and below them what the environment says. A variable is
@@ -18,7 +19,10 @@ use crate::cli::{self, Cli, Command};
 /// In clap's words, help texts among them.
 pub fn command_line(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let alone = without_environment().try_get_matches_from(&arguments)?;
+    let mut typed_alone = without_environment();
+    let alone = typed_alone.try_get_matches_from_mut(&arguments);
+    let alone =
+        alone.map_err(|error| paths::name_unreadable(error, &mut typed_alone, &arguments))?;
     let typed = alone.subcommand().map(|(_, flags)| flags);
     let silent = silenced(|key| {
         let flags = typed.filter(|flags| is_typed(flags, key))?;
@@ -29,7 +33,14 @@ pub fn command_line(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli
         false => argument,
     };
     let mut command = cli::command().mut_subcommands(|command| command.mut_args(give_way));
-    let matches = command.try_get_matches_from_mut(arguments)?;
+    let matches = command.try_get_matches_from_mut(&arguments);
+    let matches =
+        matches.map_err(|error| paths::name_unreadable(error, &mut command, &arguments))?;
+    if let Some((name, flags)) = matches.subcommand()
+        && let Some(subcommand) = command.find_subcommand_mut(name)
+    {
+        paths::check(subcommand, flags)?;
+    }
     if let Some((_, flags)) = matches.subcommand()
         && is(flags, "quiet", true)
         && is(flags, "verbose", true)

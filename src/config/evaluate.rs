@@ -122,6 +122,9 @@ impl EvaluateJob {
             device: device(flags.device.as_deref().unwrap_or("auto"))?,
             offline: flags.offline.unwrap_or(false),
         };
+        if let Some(folder) = &job.save_masks {
+            check::folder("--save-masks", folder)?;
+        }
         if job.target_mask.is_some() && (job.target.is_none() || job.masks.is_none()) {
             return Err(usage(
                 "--target-mask: found it without --target and --masks, expected all three: it is \
@@ -193,27 +196,29 @@ impl EvaluateJob {
     /// All that decides the figures, for `--dry-run` and `--verbose`.
     pub fn settings(&self) -> Value {
         let names: Vec<String> = self.columns().into_iter().map(Wanted::name).collect();
+        // They may be none of UTF-8 where nothing is recorded, see `config::paths`.
+        let shown = |path: &PathBuf| path.to_string_lossy().into_owned();
         let models = self.models.iter().map(|(_, name)| name);
         let gates = |flag: &str| {
             let of_it = self.gates.iter().filter(|gate| gate.bound.flag() == flag);
             of_it.map(Gate::to_string).collect::<Vec<_>>()
         };
         json!({
-            "pictures": self.pictures,
-            "target": self.target,
+            "pictures": self.pictures.iter().map(shown).collect::<Vec<_>>(),
+            "target": self.target.as_ref().map(shown),
             "masks": match &self.masks {
                 None => Value::Null,
                 Some(Masks::Attention) => json!("attention"),
                 Some(Masks::Sam) => json!("sam"),
-                Some(Masks::Folder(folder)) => json!(folder),
+                Some(Masks::Folder(folder)) => json!(shown(folder)),
             },
-            "target_mask": self.target_mask,
+            "target_mask": self.target_mask.as_ref().map(shown),
             "sam_model": self.sam_model,
-            "save_masks": self.save_masks,
+            "save_masks": self.save_masks.as_ref().map(shown),
             "prompt": self.prompt,
             "fail_below": gates("--fail-below"),
             "fail_above": gates("--fail-above"),
-            "report": self.report.as_ref().map(|report| &report.path),
+            "report": self.report.as_ref().map(|report| shown(&report.path)),
             "columns": names,
             "models": models.collect::<Vec<_>>(),
             "device": self.device,

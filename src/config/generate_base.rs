@@ -61,6 +61,7 @@ impl GenerateBaseJob {
             "the folder for the results",
             &flags.output_dir,
         )?;
+        check::folder("--output-dir", &output_dir)?;
         let num_images = check::count("--num-images", flags.num_images.unwrap_or(11), 2..=1000)?;
         Ok(Self {
             prompt,

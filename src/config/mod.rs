@@ -20,6 +20,7 @@ pub mod generate_base;
 pub mod image_prompt;
 pub mod layers;
 pub mod model;
+mod paths;
 pub mod prompts;
 pub mod record;
 mod redraw;

@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::error::{Error, ErrorKind, usage};
+use crate::io::text;
 use crate::tokenizer::find_word;
 
 /// Stands for the subject in a prompt.
@@ -41,14 +42,7 @@ fn parse_prompts(name: &str, input: impl Read) -> Result<Vec<String>> {
             "{name} is larger than {limit} MiB, expected a text file with one prompt a line"
         )));
     }
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
-        usage(format!(
-            "{name}, line {line}: found bytes that are not UTF-8, expected UTF-8 text"
-        ))
-    })?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let text = text::decode(bytes).map_err(|error| usage(format!("{name}: {error}")))?;
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let prompts: Vec<String> = lines.map(str::to_owned).collect();
     if prompts.is_empty() {
@@ -128,7 +122,7 @@ mod tests {
             format!("{error:#}")
         };
         assert!(message(b" \n\n").contains("x.txt holds no prompt"));
-        assert!(message(b"a cat\n\xff\xfe").contains("x.txt, line 2: found bytes"));
+        assert!(message(b"a cat\n\xff\xfe").contains("x.txt: line 2: found bytes"));
         let huge = vec![b'a'; LARGEST as usize + 1];
         assert!(message(&huge).contains("larger than 1 MiB"));
     }

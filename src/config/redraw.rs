@@ -2,17 +2,91 @@
 
 use std::path::Path;
 
+use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::batch::Settings;
+use super::batch::{Settings, describe};
 use super::record::Record;
 use crate::cli::{Method, SampleFlags};
+use crate::error::usage;
 
-/// What says how an actor or a baseline draws, and means nothing, or something else, without that.
-const OF_THE_METHOD: [&str; 16] = [
+/// The settings of a picture that it can be drawn from again: its own, and no other. Where files are written, how many
+/// are, and which device computes is said by the user alone, and never by a picture from elsewhere.
+const RECORDED: [&str; 44] = [
+    "prompt",
+    "negative_prompt",
+    "long_prompts",
+    "prompt_weights",
+    "seed",
+    "steps",
+    "guidance_scale",
+    "width",
+    "height",
+    "scheduler",
+    "guidance_interval",
+    "feature_reuse",
+    "model",
+    "variant",
+    "revision",
+    "vae",
+    "lora",
+    "dtype",
+    "tf32",
+    "vae_tiling",
+    "vae_tile_size",
+    "no_actor",
+    "semantic_interpolation",
+    "actors",
     "method",
     "target",
-    "preset",
+    "semantic_scale",
+    "eta_1",
+    "eta_2",
+    "guided_steps",
+    "average_scale",
+    "subject_masks",
+    "offsets",
+    "ip_adapter",
+    "image_encoder",
+    "ip_adapter_scale",
+    "controlnet",
+    "control_image",
+    "control_preprocess",
+    "canny_low",
+    "canny_high",
+    "guess_mode",
+    "control_start",
+    "control_end",
+];
+
+/// Refuses a record that no picture of this program has: one of another setting, or of more than one picture.
+///
+/// # Errors
+/// Names the setting.
+pub(super) fn check_recorded(record: &Record) -> Result<()> {
+    let settings = &record.parameters;
+    if let Some(key) = settings
+        .keys()
+        .find(|key| !RECORDED.contains(&key.as_str()))
+    {
+        return Err(usage(format!(
+            "the picture has the setting `{key}`, which this program records in no picture, so somebody has changed it: \
+             type what it was drawn with yourself, without --from"
+        )));
+    }
+    match settings.get("prompt") {
+        None | Some(Value::String(_)) => Ok(()),
+        Some(other) => Err(usage(format!(
+            "key `prompt`: found {}, expected a string, the prompt of one picture",
+            describe(other)
+        ))),
+    }
+}
+
+/// What says how an actor or a baseline draws, and means nothing, or something else, without that.
+const OF_THE_METHOD: [&str; 14] = [
+    "method",
+    "target",
     "semantic_scale",
     "eta_1",
     "eta_2",
@@ -22,7 +96,6 @@ const OF_THE_METHOD: [&str; 16] = [
     "semantic_interpolation",
     "no_actor",
     "subject_masks",
-    "save_masks",
     "ip_adapter",
     "ip_adapter_scale",
     "image_encoder",

@@ -3,10 +3,10 @@
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::Serialize;
 
-use super::redraw::recorded_for;
+use super::redraw::{check_recorded, recorded_for};
 use super::{
     ControlJob, DrawingJob, ImagePromptJob, ModelJob, check, consistory, layers, prompts, record,
 };
@@ -91,10 +91,6 @@ pub struct GuidanceJob {
     pub semantic_interpolation: Option<f64>,
 }
 
-/// Settings that only the user gives: a picture from elsewhere must not say where files are written or which are
-/// replaced or read.
-const OF_THE_USER: [&str; 4] = ["output_dir", "overwrite", "prompts_file", "from"];
-
 impl SampleJob {
     /// Checks the flags and fills in the defaults; reads the prompts file and, for `--from`, the
     /// settings of the picture.
@@ -106,22 +102,14 @@ impl SampleJob {
             return Self::check_flags(flags);
         };
         let recorded = record::read_record(picture)?;
-        if let Some(key) = OF_THE_USER
-            .iter()
-            .find(|key| recorded.parameters.contains_key(**key))
-        {
-            return Err(usage(format!(
-                "--from: {} has the setting `{key}`, which no picture of this program has, expected how it was drawn \
-                 and not where files lie: it was changed by somebody",
-                picture.display()
-            )));
-        }
+        let place = || format!("--from {}", picture.display());
+        check_recorded(&recorded).with_context(place)?;
         let kept = recorded_for(flags, &recorded);
         let layered = layers::layered(&[&layers::settings(flags)?, &kept]);
         Ok(Self {
             recorded_subjects: recorded.subjects(),
             redrawn: Some((picture.clone(), recorded.version)),
-            ..Self::check_flags(&layers::read(layered)?)?
+            ..Self::check_flags(&layers::read(layered)?).with_context(place)?
         })
     }
 
@@ -182,6 +170,8 @@ impl SampleJob {
                 actors.len()
             )));
         }
+        let output_dir = output_dir(flags.output_dir.as_deref(), &actors)?;
+        check::folder("--output-dir", &output_dir)?;
         let prompts = prompts_of(flags)?;
         let num_images = check::count("--num-images", flags.num_images.unwrap_or(1), 1..=100_000)?;
         let images = num_images * prompts.len();
@@ -211,7 +201,7 @@ impl SampleJob {
             )));
         }
         Ok(Self {
-            output_dir: output_dir(flags.output_dir.as_deref(), &actors)?,
+            output_dir,
             file_prefix: String::new(),
             image_prompt: ImagePromptJob::check(&flags.image_prompt, method)?,
             method,

@@ -137,6 +137,7 @@ impl StoryJob {
             "the folder for the results",
             &flags.output_dir,
         )?;
+        check::folder("--output-dir", &output_dir)?;
         // What is wrong with the flags themselves is not the file's fault.
         DrawingJob::check(&flags.drawing, flags.guidance_scale, MOST_SCENES)?;
         ModelJob::check(&flags.model)?;

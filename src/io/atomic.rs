@@ -96,13 +96,13 @@ fn fill<T>(temporary: &Path, write: impl FnOnce(&mut File) -> Result<T>) -> Resu
 
 /// A new file. One that a killed process of this number has left goes; what somebody else put there, a link to another
 /// file say, is not written to.
-fn create(temporary: &Path) -> std::io::Result<File> {
+pub(super) fn create(temporary: &Path) -> std::io::Result<File> {
     let _ = fs::remove_file(temporary);
     File::create_new(temporary)
 }
 
 /// A hidden name beside `path`; it holds the process number, so that two runs do not meet in it.
-fn temporary_path(path: &Path) -> Result<PathBuf> {
+pub(super) fn temporary_path(path: &Path) -> Result<PathBuf> {
     let Some(name) = path.file_name() else {
         bail!("{} does not name a file", path.display());
     };

@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use super::mapped::map_file;
 use super::single_file::Component;
 use crate::error::model;
+use crate::io::text;
 
 /// Most bytes of a model's text file; the longest that is known, a vocabulary, has two million.
 const LONGEST_TEXT: u64 = 64 << 20;
@@ -33,6 +34,13 @@ pub enum Blob {
         /// Content.
         bytes: &'static [u8],
     },
+    /// Of another file only what its header tells: the names, shapes and number formats of its tensors.
+    Outline(Box<Blob>),
+    /// A file that is still to be fetched, of which nothing is known.
+    Unfetched {
+        /// Its path among the model's files.
+        name: String,
+    },
     /// One network inside a checkpoint in a single file.
     #[allow(private_interfaces, reason = "only this layer looks inside")]
     Component(Arc<Component>),
@@ -45,6 +53,8 @@ impl Blob {
             Blob::File(path) | Blob::Mapped { path, .. } => path.display().to_string(),
             Blob::Embedded { name, .. } => format!("toy:{name}"),
             Blob::Component(component) => component.path.display().to_string(),
+            Blob::Outline(blob) => blob.name(),
+            Blob::Unfetched { name } => name.clone(),
         }
     }
 
@@ -71,8 +81,10 @@ impl Blob {
         for blob in blobs {
             match blob.clone().mapped()? {
                 Blob::Embedded { bytes, .. } | Blob::Mapped { bytes, .. } => hasher.update(bytes),
-                Blob::File(_) => unreachable!("it was mapped"),
                 Blob::Component(component) => hasher.update(component.bytes),
+                blob @ (Blob::File(_) | Blob::Outline(_) | Blob::Unfetched { .. }) => {
+                    anyhow::bail!("{} has no bytes to be read here", blob.name())
+                }
             }
         }
         Ok(format!("{:08x}", hasher.finalize()))
@@ -86,24 +98,25 @@ impl Blob {
         match self {
             Blob::File(path) => {
                 let reading = || format!("reading {}", self.name());
-                let mut text = String::new();
+                let mut bytes = Vec::new();
                 File::open(path)
-                    .and_then(|file| file.take(LONGEST_TEXT + 1).read_to_string(&mut text))
+                    .and_then(|file| file.take(LONGEST_TEXT + 1).read_to_end(&mut bytes))
                     .with_context(reading)?;
-                if text.len() as u64 > LONGEST_TEXT {
+                if bytes.len() as u64 > LONGEST_TEXT {
                     let limit = LONGEST_TEXT >> 20;
                     return Err(model(format!(
                         "{}: found more than {limit} MiB, expected a small text file",
                         self.name()
                     )));
                 }
-                Ok(text)
+                text::decode(bytes).with_context(reading)
             }
             Blob::Embedded { bytes, .. } | Blob::Mapped { bytes, .. } => {
-                String::from_utf8(bytes.to_vec())
-                    .with_context(|| format!("reading {}", self.name()))
+                text::decode(bytes.to_vec()).with_context(|| format!("reading {}", self.name()))
             }
-            Blob::Component(_) => anyhow::bail!("{} holds weights, no text", self.name()),
+            Blob::Component(_) | Blob::Outline(_) | Blob::Unfetched { .. } => {
+                anyhow::bail!("{} holds weights, no text", self.name())
+            }
         }
     }
 }

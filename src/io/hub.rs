@@ -25,7 +25,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use ureq::RedirectAuthHeaders;
 
 use address::FileName;
@@ -42,6 +42,7 @@ use trouble::{Question, Trouble};
 pub(super) use typed::Typed;
 pub use verify::human_size;
 
+use super::writable::check_folder;
 use crate::error::{model, usage};
 
 /// Longest wait for the list of a repository's files.
@@ -72,7 +73,7 @@ const MOVED: [(&str, &str); 5] = [
 ];
 
 /// A repository of the hub at one commit.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct HubRepo {
     settings: HubSettings,
     id: String,
@@ -92,6 +93,9 @@ impl HubRepo {
     pub(super) fn open(settings: &HubSettings, id: &str, revision: Option<&str>) -> Result<Self> {
         let revision = revision.unwrap_or("main");
         check_revision(revision)?;
+        if settings.offline.is_none() {
+            check_folder(&settings.cache).context("the cache of the hub, see HF_HOME")?;
+        }
         let id = living_id(settings, id);
         let cache = CachedRepo::new(&settings.cache, id);
         let mut repo = Self {

@@ -308,9 +308,27 @@ impl LorasOfNetwork {
 
     /// The weight `key` with all LoRAs merged, f32 on the CPU; `None` where none has it.
     pub(super) fn merge(&self, key: &str, weight: &Tensor) -> Option<Tensor> {
-        let module = key.strip_suffix(".weight")?;
-        let names = self.names(module);
         let mut merged: Option<Tensor> = None;
+        for (layer, scale) in self.layers(key, &weight.size()) {
+            let before = merged.unwrap_or_else(|| weight.to_kind(Kind::Float));
+            merged = Some(before + layer.delta(&weight.size()) * scale);
+        }
+        merged
+    }
+
+    /// As [`LorasOfNetwork::merge`], of a weight of this shape whose values are not read.
+    pub(super) fn check(&self, key: &str, shape: &[i64]) {
+        self.layers(key, shape);
+    }
+
+    /// What each LoRA has for the weight `key` of this shape, with its scale; what does not fit is left out and
+    /// reported by [`LoraSet::finish`].
+    fn layers(&self, key: &str, shape: &[i64]) -> Vec<(&Layer, f64)> {
+        let Some(module) = key.strip_suffix(".weight") else {
+            return Vec::new();
+        };
+        let names = self.names(module);
+        let mut fitting = Vec::new();
         for (i, lora) in self.set.loras.iter().enumerate() {
             let mut found = names
                 .iter()
@@ -328,15 +346,22 @@ impl LorasOfNetwork {
                 self.set.used.borrow_mut().insert((i, name.clone()));
             }
             self.set.used.borrow_mut().insert((i, name.clone()));
-            match layer.delta(&weight.size()) {
-                Ok(delta) => {
-                    let before = merged.unwrap_or_else(|| weight.to_kind(Kind::Float));
-                    merged = Some(before + delta * lora.facts.scale);
-                }
+            match layer.check(shape) {
+                Ok(()) => fitting.push((layer, lora.facts.scale)),
                 Err(what) => complain(&layer.key, what),
             }
         }
-        merged
+        fitting
+    }
+
+    /// All layers for this network count as used: what it looks like is not known.
+    pub(super) fn take_as_used(&self) {
+        for (i, lora) in self.set.loras.iter().enumerate() {
+            let own = lora.layers.keys();
+            let own = own.filter(|name| name.component == self.component);
+            let mut used = self.set.used.borrow_mut();
+            used.extend(own.map(|name| (i, name.clone())));
+        }
     }
 
     /// All names of a layer.

@@ -44,7 +44,7 @@ pub struct ModelOptions {
 }
 
 /// The files of one model. Files of the hub are fetched when they are asked for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ModelFiles {
     name: String,
     variant: Option<String>,
@@ -52,9 +52,10 @@ pub struct ModelFiles {
     loras: Rc<LoraSet>,
     notes: Notes,
     unused: Unused,
+    is_outline: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Source {
     Toy,
     Folder(PathBuf),
@@ -119,6 +120,7 @@ impl ModelFiles {
             loras: Rc::default(),
             notes: Notes::default(),
             unused: Unused::default(),
+            is_outline: false,
         };
         files.check_variant_exists()?;
         Ok(files)
@@ -138,6 +140,15 @@ impl ModelFiles {
         }
         self.loras = Rc::new(LoraSet::open(files, &components)?);
         Ok(())
+    }
+
+    /// The same files with weights that are looked at and not read, see [`Blob::Outline`]: a network that is made of them
+    /// computes nothing, and is refused where the real one would be. No weights are fetched.
+    pub fn outlined(&self) -> Self {
+        Self {
+            is_outline: true,
+            ..self.clone()
+        }
     }
 
     /// The LoRAs that were added.
@@ -231,11 +242,28 @@ impl ModelFiles {
     /// When there are none, or only pickled ones or another variant's, or they can not be fetched.
     pub fn weights(&self, component: &str) -> Result<Vec<Blob>> {
         if let Source::Single(file) = &self.source {
-            let found = file.weights(component).map(|blob| vec![blob]);
+            let found = file.weights(component).map(|blob| vec![self.seen(blob)]);
             return found.ok_or_else(|| self.no_weights(component));
         }
         let (_, names) = self.weight_names(component)?;
-        names.iter().map(|name| self.fetch(name)).collect()
+        names.iter().map(|name| self.weights_in(name)).collect()
+    }
+
+    /// One of the files of weights.
+    fn weights_in(&self, name: &str) -> Result<Blob> {
+        if self.is_outline && !self.is_here(name)? {
+            return Ok(Blob::Unfetched {
+                name: name.to_owned(),
+            });
+        }
+        Ok(self.seen(self.fetch(name)?))
+    }
+
+    fn seen(&self, blob: Blob) -> Blob {
+        match self.is_outline {
+            true => Blob::Outline(Box::new(blob)),
+            false => blob,
+        }
     }
 
     /// The paths of the files that a component's weights are in, and before them that of their index where
@@ -258,7 +286,7 @@ impl ModelFiles {
     /// When the model has no such file, or it can not be fetched.
     pub fn file(&self, path: &str) -> Result<Blob> {
         self.require(path)?;
-        self.fetch(path)
+        self.weights_in(path)
     }
 
     /// Refuses a model that has no such file; nothing is fetched.

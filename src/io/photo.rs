@@ -10,6 +10,7 @@ use image::imageops::{self, FilterType};
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Rgb, RgbImage};
 
+use super::jpeg;
 use crate::error::{Error, ErrorKind, usage};
 
 /// Most bytes of a picture's file, and of its pixels once decoded: 178 megapixels in 8-bit RGB. The
@@ -102,14 +103,40 @@ fn damaged(path: &Path) -> Error {
     Error::new(ErrorKind::Usage, format!("decoding {}", path.display()))
 }
 
+/// What a picture's first bytes say that it is; `None` where they are none of a picture.
+pub fn picture_kind(bytes: &[u8]) -> Option<&'static str> {
+    match image::guess_format(bytes) {
+        Ok(ImageFormat::Png) => Some("PNG"),
+        Ok(ImageFormat::Jpeg) => Some("JPEG"),
+        Ok(ImageFormat::WebP) => Some("WebP"),
+        Ok(ImageFormat::Gif) => Some("GIF"),
+        Ok(ImageFormat::Bmp) => Some("BMP"),
+        Ok(ImageFormat::Tiff) => Some("TIFF"),
+        Ok(ImageFormat::Avif) => Some("AVIF"),
+        _ => match bytes.get(4..12) {
+            Some(b"ftypheic" | b"ftypheix" | b"ftypmif1") => Some("HEIC"),
+            _ => None,
+        },
+    }
+}
+
 /// A decoder that has read the header of a PNG or JPEG of a size that is read.
 fn decoder<'a>(path: &Path, bytes: &'a [u8]) -> Result<impl ImageDecoder + 'a> {
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
-    if !matches!(reader.format(), Some(ImageFormat::Png | ImageFormat::Jpeg)) {
-        return Err(usage(format!(
-            "{} is no picture of a known kind, expected a PNG or JPEG",
-            path.display()
-        )));
+    match picture_kind(bytes) {
+        Some("PNG" | "JPEG") => {}
+        Some(other) => {
+            return Err(usage(format!(
+                "{} is a {other} picture, expected a PNG or JPEG: save it as PNG first",
+                path.display()
+            )));
+        }
+        None => {
+            return Err(usage(format!(
+                "{} is no picture of a known kind, expected a PNG or JPEG",
+                path.display()
+            )));
+        }
     }
     let decoder = reader.into_decoder().with_context(|| damaged(path))?;
     let (width, height) = decoder.dimensions();
@@ -127,6 +154,10 @@ pub fn decode(path: &Path, bytes: &[u8], transparency: Transparency) -> Result<R
     let mut decoder = decoder(path, bytes)?;
     let orientation = decoder.orientation().with_context(|| damaged(path))?;
     let mut picture = DynamicImage::from_decoder(decoder).with_context(|| damaged(path))?;
+    if picture_kind(bytes) == Some("JPEG") {
+        let whole = jpeg::check_whole(bytes).map_err(anyhow::Error::msg);
+        whole.with_context(|| damaged(path))?;
+    }
     picture.apply_orientation(orientation);
     Ok(match transparency {
         Transparency::OnWhite if picture.color().has_alpha() => on_white(&picture),

@@ -8,6 +8,8 @@ use anyhow::{Context, Result};
 use image::RgbImage;
 
 use super::atomic::write_atomically;
+use super::photo::picture_kind;
+use crate::error::usage;
 
 /// Most bytes of a picture's compressed texts: a file of a few kilobytes can hold gigabytes of them.
 const LONGEST_TEXTS: usize = 16 << 20;
@@ -81,8 +83,14 @@ fn encode_as(
 /// When the file can not be read or is not a PNG.
 pub fn read_png_text(path: &Path) -> Result<Vec<(String, String)>> {
     let doing = || format!("reading {}", path.display());
-    let file = File::open(path).with_context(doing)?;
-    png_text(BufReader::new(file)).with_context(doing)
+    let mut file = BufReader::new(File::open(path).with_context(doing)?);
+    match picture_kind(file.fill_buf().with_context(doing)?) {
+        None | Some("PNG") => png_text(file).with_context(doing),
+        Some(other) => Err(usage(format!(
+            "{} is a {other} picture: only a PNG that this program wrote tells how it was drawn",
+            path.display()
+        ))),
+    }
 }
 
 /// As [`read_png_text`], of the file's content.

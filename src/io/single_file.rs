@@ -103,7 +103,7 @@ pub(super) fn is_no_weight(key: &str) -> bool {
 }
 
 /// What a single file holds.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Contents {
     family: Family,
     components: BTreeMap<&'static str, Arc<Component>>,
@@ -177,7 +177,7 @@ impl Contents {
 }
 
 /// A checkpoint in one file.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct SingleFile {
     path: PathBuf,
     contents: Contents,

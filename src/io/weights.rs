@@ -35,6 +35,29 @@ fn bytes_of(blob: &Blob) -> Result<&'static [u8]> {
         Blob::Embedded { bytes, .. } | Blob::Mapped { bytes, .. } => Ok(bytes),
         Blob::Component(component) => Ok(component.bytes),
         Blob::File(path) => map_file(path),
+        Blob::Outline(blob) => bytes_of(blob),
+        Blob::Unfetched { name } => Err(model(format!("{name} is not fetched yet"))),
+    }
+}
+
+/// What is known of the tensors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    /// All.
+    Values,
+    /// Names, shapes and number formats: every tensor is checked and a placeholder takes its place.
+    Outline,
+    /// Nothing: a placeholder stands for whatever is asked for.
+    Nothing,
+}
+
+impl Known {
+    fn of(blobs: &[Blob]) -> Known {
+        match blobs {
+            _ if blobs.iter().any(|b| matches!(b, Blob::Unfetched { .. })) => Known::Nothing,
+            [Blob::Outline(_), ..] => Known::Outline,
+            _ => Known::Values,
+        }
     }
 }
 
@@ -76,8 +99,7 @@ pub struct Weights {
     left_out: RefCell<BTreeSet<String>>,
     read: RefCell<Vec<Values>>,
     problems: RefCell<Problems>,
-    /// Whether the headers are all that is looked at.
-    only_names: bool,
+    known: Known,
     /// Whether all tensors go to the device together. On a CPU the files serve as they are; with LoRAs each goes by itself,
     /// for they are merged on the CPU.
     goes_together: bool,
@@ -94,10 +116,20 @@ impl Weights {
     /// When a file can not be read, is no safetensors file or is cut off, or when two files hold
     /// the same tensor.
     pub fn open(blobs: &[Blob], device: Device, kind: Kind) -> Result<Weights> {
+        let known = Known::of(blobs);
+        let (blobs, device) = match known {
+            Known::Values => (blobs, device),
+            Known::Outline => (blobs, Device::Cpu),
+            Known::Nothing => (&[][..], Device::Cpu),
+        };
         let mut entries = BTreeMap::new();
         let mut files = Vec::new();
         let component = match blobs {
             [Blob::Component(component)] => Some(Arc::clone(component)),
+            [Blob::Outline(blob)] => match &**blob {
+                Blob::Component(component) => Some(Arc::clone(component)),
+                _ => None,
+            },
             _ => None,
         };
         let prefix = component.as_ref().map_or("", |component| component.prefix);
@@ -143,8 +175,8 @@ impl Weights {
             left_out: RefCell::default(),
             read: RefCell::default(),
             problems: RefCell::default(),
+            known,
             goes_together: device != Device::Cpu,
-            only_names: false,
             uploaded: OnceCell::new(),
             device,
             kind,
@@ -159,6 +191,12 @@ impl Weights {
             _ => UnetNames::of_diffusers(self.entries.keys().map(String::as_str)),
         };
         self.loras = LorasOfNetwork::new(loras, component, unet);
+        if self.known == Known::Nothing
+            && let Some(loras) = self.loras.take()
+        {
+            // Whether they fit is not known.
+            loras.take_as_used();
+        }
         self.goes_together &= self.loras.is_none();
         self
     }
@@ -167,14 +205,6 @@ impl Weights {
     #[must_use]
     pub fn with_updates(mut self, updates: Option<Rc<LowRankSet>>) -> Weights {
         self.updates = updates;
-        self
-    }
-
-    /// Has the headers compared with what a network asks for, and no value read: every tensor that it gets is zeros,
-    /// which take no memory.
-    #[must_use]
-    pub fn only_names(mut self, only_names: bool) -> Weights {
-        self.only_names = only_names;
         self
     }
 
@@ -298,6 +328,9 @@ impl Weights {
             let zero = Tensor::zeros([0i64; 0], (self.kind, self.device));
             zero.expand(shape, false)
         };
+        if self.known == Known::Nothing {
+            return placeholder();
+        }
         let place = self.place_of(key);
         let full = format!("{}{}", self.prefix(), place.key);
         let Some(entry) = self.entries.get(&place.key) else {
@@ -326,7 +359,10 @@ impl Weights {
             self.problems.borrow_mut().misshapen.push(text);
             return placeholder();
         }
-        if self.only_names {
+        if self.known == Known::Outline {
+            if let (Some(loras), true) = (&self.loras, with_loras) {
+                loras.check(key, shape);
+            }
             return placeholder();
         }
         let name = format!("{full} ({})", entry.file);

@@ -8,6 +8,11 @@ use tch::{Device, Kind, Tensor};
 #[must_use = "the generator is free again when this is dropped"]
 pub struct Seeded(#[allow(dead_code, reason = "held, not read")] MutexGuard<'static, ()>);
 
+/// The seed below 2³² that draws the same numbers: the generator of the CPU (MT19937) takes 32 bits of a seed.
+pub fn seed_in_use(seed: i64) -> u32 {
+    seed as u32
+}
+
 /// Seeds the generator and keeps it from other threads that seed it, until the answer is dropped. A
 /// thread that holds it must not ask again.
 pub fn seeded(seed: i64) -> Seeded {

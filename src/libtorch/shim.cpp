@@ -6,8 +6,10 @@
 
 #include <ATen/Context.h>
 #include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/ops/_fused_sdp_choice.h>
 #include <c10/core/AllocatorConfig.h>
 #include <c10/core/CachingDeviceAllocator.h>
+#include <c10/util/Exception.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <cstdint>
@@ -117,6 +119,26 @@ uint32_t oneactor_attention() {
   const at::Context& context = at::globalContext();
   return (context.userEnabledFlashSDP() ? 1u : 0u) | (context.userEnabledMemEfficientSDP() ? 2u : 0u) |
       (context.userEnabledCuDNNSDP() ? 4u : 0u) | (context.userEnabledMathSDP() ? 8u : 0u);
+}
+
+// Whether one of the allowed kernels can compute attention of these queries under this mask, or none where it is null.
+// libtorch warns of each that cannot; who only asks shall hear nothing of it.
+const char* oneactor_finds_attention(const at::Tensor* query, const at::Tensor* mask, bool* finds) {
+  struct Silence : c10::WarningHandler {
+    void process(const c10::Warning&) override {}
+  } silence;
+  const c10::WarningUtils::WarningHandlerGuard quiet(&silence);
+  return guarded([&] {
+    try {
+      at::_fused_sdp_choice(*query, *query, *query, mask == nullptr ? MaybeTensor() : *mask);
+      *finds = true;
+    } catch (const c10::Error& error) {
+      if (std::string_view(error.what()).find("No available kernel") == std::string_view::npos) {
+        throw;
+      }
+      *finds = false;
+    }
+  });
 }
 
 // The allocator's settings, as PYTORCH_ALLOC_CONF has them.

@@ -20,8 +20,8 @@ use crate::io::values::are_finite;
 
 /// Batches of the convergence criterion.
 const VALIDATION_BATCHES: i64 = 6;
-/// Seeds of the criterion lie apart from those of the steps.
-const VALIDATION_SEED: i64 = 0x5EED_0000_0000;
+/// Seeds of the criterion lie apart from those of the steps, in the 32 bits that count (see `libtorch::seed_in_use`).
+const VALIDATION_SEED: i64 = 0x5EED_0000;
 
 /// How a tuning goes.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -110,23 +110,10 @@ impl ControlNet {
     /// # Errors
     /// When a file is missing or does not fit; the message names file and tensor.
     pub fn load(files: &ModelFiles, backbone: &Backbone) -> Result<Self> {
-        let (device, kind) = (backbone.device(), backbone.kind());
-        ControlNet::open(files, (device, kind), false)
-    }
-
-    /// Compares the headers of its files with its config and reads no weights. What the user should know of them is
-    /// noted as it is by [`ControlNet::load`].
-    ///
-    /// # Errors
-    /// When a file is missing or does not fit; the message names file and tensor.
-    pub fn check(files: &ModelFiles) -> Result<()> {
-        ControlNet::open(files, (Device::Cpu, Kind::Float), true).map(drop)
-    }
-
-    fn open(files: &ModelFiles, (device, kind): (Device, Kind), only_names: bool) -> Result<Self> {
         let _frozen = tch::no_grad_guard();
+        let (device, kind) = (backbone.device(), backbone.kind());
         let load = || -> Result<ControlNetModel> {
-            let weights = Weights::open(&files.weights("")?, device, kind)?.only_names(only_names);
+            let weights = Weights::open(&files.weights("")?, device, kind)?;
             let model = ControlNetModel::new(&weights.root(), &controlnet_config(files)?)?;
             let read = weights.finish()?;
             FiniteScan::start(read.values).wait()?;

@@ -69,28 +69,6 @@ impl Backbone {
         options: &LoadOptions,
         progress: &mut dyn FnMut(&str),
     ) -> Result<Backbone> {
-        Backbone::open(files, options, false, progress)
-    }
-
-    /// Compares the headers of a model's files with its configs and reads no weights. What the user should know of them
-    /// is noted as it is by [`Backbone::load`].
-    ///
-    /// # Errors
-    /// When a file is missing or does not fit; the message names file and tensor.
-    pub fn check(files: &ModelFiles, options: &LoadOptions) -> Result<()> {
-        let on_the_cpu = LoadOptions {
-            device: Device::Cpu,
-            ..*options
-        };
-        Backbone::open(files, &on_the_cpu, true, &mut |_| ()).map(drop)
-    }
-
-    fn open(
-        files: &ModelFiles,
-        options: &LoadOptions,
-        only_names: bool,
-        progress: &mut dyn FnMut(&str),
-    ) -> Result<Backbone> {
         let memory = options.memory;
         let vae_files = options.vae.unwrap_or(files);
         let ModelConfigs {
@@ -105,7 +83,6 @@ impl Backbone {
         let placement = Placement {
             device: options.device,
             kind: options.kind,
-            only_names,
         };
 
         let mut values = Vec::new();
@@ -125,9 +102,7 @@ impl Backbone {
             unet.release();
         }
         let fingerprint = fingerprint_of(files, &unet_config)?;
-        if !only_names {
-            files.loras().finish()?;
-        }
+        files.loras().finish()?;
 
         progress("vae");
         let vae_kind = pipeline.vae_kind(&vae_config, options.kind);

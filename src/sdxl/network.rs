@@ -31,8 +31,6 @@ pub(super) struct Placement {
     pub(super) device: Device,
     /// The precision.
     pub(super) kind: Kind,
-    /// Whether the headers of its files are all that is looked at: such a network computes nothing.
-    pub(super) only_names: bool,
 }
 
 /// A network's constructor.
@@ -114,7 +112,6 @@ impl Origin {
         let _frozen = tch::no_grad_guard();
         let placement = self.placement;
         let weights = Weights::open(&self.blobs, placement.device, placement.kind)?
-            .only_names(placement.only_names)
             .with_loras(&self.loras, &self.component)
             .with_updates(self.updates.borrow().clone());
         weights.allow_unused("embeddings.position_ids");

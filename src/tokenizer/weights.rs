@@ -6,17 +6,18 @@
 //! | `[word]` | 1 / 1.1 |
 //! | `(some words:1.3)` | 1.3 |
 //! | `((word))`, `(a (word:1.3))` | those of all brackets around it, multiplied |
-//! | `\(`, `\)`, `\[`, `\]`, `\:`, `\\` | none: the character itself |
+//! | `\(`, `\)`, `\[`, `\]`, `\:`, `\|`, `\\` | none: the character itself |
 //!
-//! Two readings of the notation differ from the web interface's, which takes anything: brackets
-//! that do not close are refused, and so is a number in square brackets, which there means another
-//! thing. The placeholder `[b]` is filled in before weights are read, so that it is never a weight.
+//! The web interface takes anything; here brackets that do not close are refused, and so is what means
+//! another thing there than a weight: a number or `|` in square brackets (words that change at a step or take turns),
+//! `AND`, `BREAK` and `<lora:name:1>`. The placeholder `[b]` is filled in before weights are read, so that it is never a weight.
 
 use std::ops::{Range, RangeInclusive};
 
 use anyhow::Result;
 
 use crate::error::usage;
+use crate::io::a1111;
 
 /// The weight of round brackets without a number; square ones divide by it.
 const STEP: f64 = 1.1;
@@ -24,7 +25,7 @@ const STEP: f64 = 1.1;
 /// leaves of a token is the end token's state, which tells of the whole prompt.
 const WEIGHTS: RangeInclusive<f64> = 0.01..=10.0;
 /// Characters with a meaning, which a backslash takes away.
-const MARKS: [char; 6] = ['(', ')', '[', ']', ':', '\\'];
+const MARKS: [char; 7] = ['(', ')', '[', ']', ':', '|', '\\'];
 
 /// A prompt without its marks, and what they say.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,8 +51,9 @@ impl WeightedText {
     /// Brackets that do not match and weights out of range, with the place of the character,
     /// counted from 1.
     pub fn parse(prompt: &str) -> Result<WeightedText> {
-        let marked = Marked::read(prompt).map_err(|e| usage(format!("prompt {prompt:?}: {e}")))?;
-        let weighted = marked.multiplied();
+        let weighted = refuse_commands(prompt)
+            .and_then(|()| Marked::read(prompt))
+            .and_then(|marked| marked.multiplied());
         weighted.map_err(|e| usage(format!("prompt {prompt:?}: {e}")))
     }
 
@@ -73,6 +75,20 @@ pub fn escape(text: &str) -> String {
         }
         escaped.push(c);
         escaped
+    })
+}
+
+/// Refuses what the web interface would do, and what is not done here.
+fn refuse_commands(prompt: &str) -> Result<(), String> {
+    Err(match a1111::command(prompt) {
+        None => return Ok(()),
+        Some(word @ ("AND" | "BREAK")) => format!(
+            "the command {word} of the web interface is not known here; write \"{}\" for the word itself",
+            word.to_lowercase()
+        ),
+        Some(network) => format!(
+            "{network} is not read in a prompt; name a LoRA by --lora FILE.safetensors:SCALE and leave it out here"
+        ),
     })
 }
 
@@ -133,6 +149,12 @@ impl Marked {
                     });
                 }
                 ')' | ']' => marked.close(open.pop(), mark, place)?,
+                '|' if open.last().is_some_and(|bracket| bracket.mark == '[') => {
+                    return Err(format!(
+                        "\"|\" at character {place}: words in square brackets can not take turns here; write \\| for the \
+                         character itself"
+                    ));
+                }
                 _ => {
                     if let (':', Some(bracket)) = (mark, open.last_mut()) {
                         bracket.colon = Some(marked.pieces.len());
@@ -163,24 +185,22 @@ impl Marked {
                 bracket.mark, bracket.place
             ));
         }
-        let number = match bracket.colon {
-            Some(colon) => self
-                .number_behind(colon)
-                .map_err(|e| format!("the brackets at character {}: {e}", bracket.place))?
-                .map(|weight| (colon, weight)),
-            None => None,
-        };
-        let weight = match (mark, number) {
-            (')', None) => STEP,
-            (')', Some((colon, weight))) => {
-                self.pieces.truncate(colon);
+        let number = bracket.colon.map(|colon| self.number_behind(colon));
+        let weight = match (mark, number.transpose()) {
+            (')', Ok(None | Some(None))) => STEP,
+            (')', Ok(Some(Some(weight)))) => {
+                self.pieces
+                    .truncate(bracket.colon.unwrap_or(self.pieces.len()));
                 weight
             }
-            (_, None) => 1.0 / STEP,
-            (_, Some((_, weight))) => {
+            (')', Err(e)) => {
+                return Err(format!("the brackets at character {}: {e}", bracket.place));
+            }
+            (_, Ok(None | Some(None))) => 1.0 / STEP,
+            (_, Ok(Some(Some(_))) | Err(_)) => {
                 return Err(format!(
-                    "the brackets at character {}: square brackets take no number; write \
-                     (…:{weight}) for a weight, or \\: for a colon",
+                    "the brackets at character {}: square brackets take no number, for words can not change at a step \
+                     here; write (…:0.9) for a weight, or \\: for a colon",
                     bracket.place
                 ));
             }
@@ -307,12 +327,14 @@ mod tests {
 
     #[test]
     fn a_backslash_takes_the_meaning_away() {
-        let cases: [(&str, &[(&str, f64)]); 5] = [
+        let cases: [(&str, &[(&str, f64)]); 7] = [
             (r"\(literal\]", &[("(literal]", 1.0)]),
             (r"(smiling \(:1.2)", &[("smiling (", 1.2)]),
             (r"(at 5\:30)", &[("at 5:30", 1.1)]),
             (r"a\\b\c\", &[(r"a\b\c\", 1.0)]),
             (r"(a:1.5\)b)", &[("a:1.5)b", 1.1)]),
+            (r"[a\|b]", &[("a|b", 0.909091)]),
+            ("a|b (c|d)", &[("a|b ", 1.0), ("c|d", 1.1)]),
         ];
         for (prompt, expected) in cases {
             assert_eq!(read(prompt), spans(expected), "{prompt:?}");
@@ -362,7 +384,27 @@ mod tests {
             ("(cat:)", "found \"\""),
             ("(cat:1,3)", "found \"1,3\""),
             ("(cat:1.2.3)", "found \"1.2.3\""),
-            ("[cat:0.5]", "square brackets take no number; write (…:0.5)"),
+            ("[cat:0.5]", "square brackets take no number"),
+            ("[cat:dog:0.5]", "square brackets take no number"),
+            ("[cat:dog:20]", "square brackets take no number"),
+            ("[:dog:0.5]", "square brackets take no number"),
+            ("[cat::0]", "square brackets take no number"),
+            (
+                "a [cat|dog]",
+                "\"|\" at character 7: words in square brackets",
+            ),
+            ("[a|b|c:2]", "can not take turns here; write \\|"),
+            ("([a|b])", "\"|\" at character 4"),
+            (
+                "a cat AND a dog",
+                "the command AND of the web interface is not known",
+            ),
+            ("a cat BREAK a dog", "write \"break\" for the word"),
+            (
+                "a <lora:x:1> cat",
+                "<lora:x:1> is not read in a prompt; name a LoRA by --lora",
+            ),
+            ("<hypernet:x:1>", "<hypernet:x:1> is not read"),
             (
                 "((cat:4):4)",
                 "at character 2 and those around them multiply to 16.000",

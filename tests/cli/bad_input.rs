@@ -387,3 +387,63 @@ fn unknown_flags_and_commands_are_exit_code_2() {
     oneactor(&folder, "smaple").exits_with(2).says("sample");
     oneactor(&folder, "").exits_with(2).says("Usage: oneactor");
 }
+
+#[test]
+fn damaged_jpegs_are_refused_and_pictures_that_are_no_png_are_named() {
+    let folder = folder_with_actor("jpegs");
+    let mut bytes = Vec::new();
+    let picture = image::RgbImage::from_fn(96, 96, |x, y| {
+        image::Rgb([
+            (x * 31 % 251) as u8,
+            (y * 17 % 241) as u8,
+            (x * y % 253) as u8,
+        ])
+    });
+    picture
+        .write_to(
+            &mut std::io::Cursor::new(&mut bytes),
+            image::ImageFormat::Jpeg,
+        )
+        .expect("a JPEG can be made");
+    fs::write(folder.join("whole.jpg"), &bytes).expect("writable");
+    fs::write(folder.join("part.jpg"), &bytes[..bytes.len() * 3 / 10]).expect("writable");
+    let (from, to) = (bytes.len() / 2, bytes.len() * 3 / 4);
+    bytes[from..to].fill(0);
+    fs::write(folder.join("hole.jpg"), &bytes).expect("writable");
+    for (name, said) in [
+        ("part.jpg", "part.jpg: the JPEG ends after"),
+        ("hole.jpg", "hole.jpg: the JPEG is damaged near byte"),
+    ] {
+        for line in [
+            format!("tune robot --target-image {name} --max-steps 1 --overwrite"),
+            format!("evaluate {name} --target whole.jpg --model toy --metrics clip_i"),
+            format!("evaluate whole.jpg --target {name} --model toy --metrics clip_i"),
+        ] {
+            oneactor(&folder, &line)
+                .exits_with(2)
+                .says(said)
+                .writes_nothing();
+        }
+    }
+    fs::write(folder.join("x.webp"), b"RIFF\x10\0\0\0WEBPVP8 ").expect("writable");
+    for (name, kind) in [
+        ("whole.jpg", "JPEG"),
+        ("part.jpg", "JPEG"),
+        ("x.webp", "WebP"),
+    ] {
+        let said = format!("{name} is a {kind} picture: only a PNG that this program wrote");
+        oneactor(&folder, &format!("inspect {name}"))
+            .exits_with(2)
+            .says(&said);
+        oneactor(&folder, &format!("sample --from {name} -o out"))
+            .exits_with(2)
+            .says(&said)
+            .writes_nothing();
+    }
+    oneactor(
+        &folder,
+        "tune robot --target-image x.webp --max-steps 1 --overwrite",
+    )
+    .exits_with(2)
+    .says("x.webp is a WebP picture, expected a PNG or JPEG: save it as PNG first");
+}

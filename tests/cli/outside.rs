@@ -43,6 +43,18 @@ fn a_picture_says_how_it_was_drawn_and_not_where_files_lie() {
         ("overwrite", json!(true)),
         ("prompts_file", json!("/etc/hostname")),
         ("from", json!("other.png")),
+        ("num_images", json!(99999)),
+        ("compare", json!(true)),
+        ("save_latents", json!(true)),
+        ("save_masks", json!(true)),
+        ("batch_size", json!(1024)),
+        ("preview_every", json!(1)),
+        ("subject_as", json!("phrase")),
+        ("preset", json!("release")),
+        ("device", json!("cuda")),
+        ("attention", json!("math")),
+        ("cpu_offload", json!(true)),
+        ("offline", json!(false)),
     ] {
         let mut parameters = json!({
             "prompt": "a robot", "seed": 1, "steps": 1, "model": "toy", "no_actor": true,
@@ -59,13 +71,71 @@ fn a_picture_says_how_it_was_drawn_and_not_where_files_lie() {
         for line in ["sample --from evil.png", "sample --from evil.png -o out"] {
             oneactor(&folder.join("inner"), line)
                 .exits_with(2)
-                .says(&format!("evil.png has the setting `{key}`"))
+                .says(&format!(
+                    "--from evil.png: the picture has the setting `{key}`"
+                ))
                 .writes_nothing();
         }
         assert_eq!(names(&folder), ["inner"]);
         assert_eq!(names(&folder.join("inner")), ["evil.png"]);
     }
     assert!(!Path::new("/tmp/oneactor-elsewhere").exists());
+}
+
+#[test]
+fn what_a_picture_says_of_itself_is_checked_as_flags_are() {
+    let folder = folder("outside-values");
+    for (key, value, message) in [
+        ("prompt", json!(["a", "b"]), "key `prompt`: found a list"),
+        ("prompt", json!(""), "--prompt: prompt 1 is empty"),
+        ("steps", json!(1_000_000_000), "--steps: found 1000000000"),
+        ("width", json!(80_000), "--width: found 80000"),
+        ("height", json!(-8), "--height: found -8"),
+        ("seed", json!(-1), "--seed: found -1"),
+        ("guidance_scale", json!(1e300), "--guidance-scale: found"),
+        ("scheduler", json!("x"), "--scheduler: found \"x\""),
+        ("dtype", json!("int8"), "key `dtype`"),
+        ("feature_reuse", json!(0), "--feature-reuse: found 0"),
+        (
+            "semantic_interpolation",
+            json!(1e9),
+            "--semantic-interpolation: found",
+        ),
+        ("vae_tile_size", json!(1i64 << 40), "--vae-tile-size: found"),
+        ("lora", json!(["/etc/hostname:9"]), "hostname"),
+        (
+            "lora",
+            json!(["none.safetensors"]),
+            "there is no file none.safetensors",
+        ),
+        ("controlnet", json!(["x:99"]), "--controlnet"),
+        ("model", json!("../../etc"), "../../etc"),
+        (
+            "model",
+            json!("https://example.com/x"),
+            "https://example.com/x",
+        ),
+        ("vae", json!("/etc"), "/etc"),
+    ] {
+        let mut parameters = json!({
+            "prompt": "a robot", "seed": 1, "steps": 1, "model": "toy", "no_actor": true,
+        });
+        parameters[key] = value;
+        let record = json!({"schema": "oneactor.image/v1", "parameters": parameters, "facts": {}});
+        let record = record.to_string();
+        let picture = folder.join("evil.png");
+        save_png(&picture, &RgbImage::new(2, 2), &[("oneactor", &record)])
+            .expect("the folder is writable");
+        let run = oneactor(&folder, "sample --from evil.png -o out").writes_nothing();
+        assert!(
+            matches!(run.code, Some(2 | 3)),
+            "{key}: {:?} {}",
+            run.code,
+            run.stderr
+        );
+        assert!(run.stderr.contains(message), "{key}: {}", run.stderr);
+        assert_eq!(names(&folder), ["evil.png"]);
+    }
 }
 
 #[test]

@@ -167,7 +167,7 @@ fn a_picture_is_drawn_again_from_its_own_metadata() {
             .1
     };
     let parameters = of("parameters");
-    assert!(parameters.starts_with("a robot at night\nNegative prompt: \nSteps: 4, Sampler: DDIM"));
+    assert!(parameters.starts_with("a robot at night\nSteps: 4, Sampler: DDIM"));
     assert!(
         parameters.contains("OneActor eta1: 8.0, OneActor eta2: 0.5"),
         "{parameters}"

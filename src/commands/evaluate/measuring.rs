@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use image::RgbImage;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use super::super::session::Session;
 use super::pictures::Picture;
@@ -15,6 +15,7 @@ use crate::error::usage;
 use crate::io::photo::{Transparency, read_picture};
 use crate::measures::column::{Column, Values};
 use crate::measures::encoder::{ClipEncoder, ImageEncoder, LpipsEncoder, VitEncoder};
+use crate::measures::foreground::ForegroundFinder;
 use crate::measures::region::Region;
 use crate::measures::similarity::{cosine, of_cosine, unit};
 use crate::measures::{Measure, Network};
@@ -61,6 +62,28 @@ pub(super) fn measure(session: &Session, evaluation: &Evaluation) -> Result<Vec<
         Column::new(name, values)
     };
     Ok(columns.into_iter().map(column).collect())
+}
+
+/// Refuses networks that could not be loaded; no values are read.
+///
+/// # Errors
+/// As loading them.
+pub(super) fn check_networks(evaluation: &Evaluation) -> Result<()> {
+    for (network, files) in &evaluation.models {
+        let files = &files.outlined();
+        let vit = |kind| VitEncoder::load(files, kind, Device::Cpu).map(drop);
+        match network {
+            Network::Clip => ClipEncoder::load(files, Device::Cpu).map(drop),
+            Network::Dino => vit(VitKind::Vit),
+            Network::Dinov2 => vit(VitKind::Dinov2),
+            Network::Dreamsim => vit(VitKind::Dreamsim),
+            Network::Lpips => LpipsEncoder::load(files, Device::Cpu).map(drop),
+        }?;
+    }
+    match &evaluation.sam {
+        Some(files) => ForegroundFinder::load(&files.outlined(), Device::Cpu).map(drop),
+        None => Ok(()),
+    }
 }
 
 /// The regions of some columns, each once.

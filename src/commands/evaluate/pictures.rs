@@ -17,6 +17,7 @@ use crate::config::{EvaluateJob, record};
 use crate::error::{Error, ErrorKind, usage};
 use crate::io::photo::{Transparency, read_picture};
 use crate::io::png::read_png_text;
+use crate::io::text;
 use crate::measures::region::share;
 use crate::progress::Reporter;
 use crate::tokenizer::weights::WeightedText;
@@ -252,7 +253,7 @@ fn of_folder(folder: &Path) -> Result<Vec<Picture>> {
             folder.display()
         )));
     }
-    let text = fs::read_to_string(&path)
+    let text = text::read(&path)
         .with_context(|| Error::new(ErrorKind::Usage, format!("reading {shown}")))?;
     let mut pictures = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {

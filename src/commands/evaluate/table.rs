@@ -1,6 +1,7 @@
 //! The results: a row for each picture, prompt and actor, and one for all.
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 
 use serde_json::{Map, Value, json};
 
@@ -170,7 +171,7 @@ impl<'a> Table<'a> {
                 "command": "evaluate",
                 "job": self.job,
                 "kind": "picture",
-                "path": picture.path,
+                "path": picture.path.to_string_lossy(),
                 "prompt": picture.prompt,
                 "actor": picture.actor,
                 "seed": picture.seed,
@@ -201,31 +202,31 @@ impl<'a> Table<'a> {
     }
 
     /// A heading, a row for each picture, then for each group, with the deviation of each column behind
-    /// its value. What there is not is empty.
-    pub fn csv(&self) -> String {
+    /// its value. What there is not is empty. Paths have their own bytes, which need not be UTF-8.
+    pub fn csv(&self) -> Vec<u8> {
         let heading = ["kind", "path", "prompt", "actor", "seed", "pictures"].map(str::to_owned);
         let names = self
             .columns
             .iter()
             .flat_map(|column| [column.name.clone(), format!("{}_sd", column.name)]);
-        let mut rows: Vec<Vec<String>> = vec![heading.into_iter().chain(names).collect()];
+        let heading = heading.into_iter().chain(names).map(OsString::from);
+        let mut rows: Vec<Vec<OsString>> = vec![heading.collect()];
         let number = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
         for (i, picture) in self.pictures.iter().enumerate() {
             let mut row = vec![
-                "picture".to_owned(),
-                picture.path.display().to_string(),
-                picture.prompt.clone().unwrap_or_default(),
-                picture.actor.clone(),
+                "picture".into(),
+                picture.path.clone().into_os_string(),
+                picture.prompt.clone().unwrap_or_default().into(),
+                picture.actor.clone().into(),
                 picture
                     .seed
-                    .map_or_else(String::new, |seed| seed.to_string()),
-                "1".to_owned(),
+                    .map_or_else(String::new, |seed| seed.to_string())
+                    .into(),
+                "1".into(),
             ];
-            row.extend(
-                self.columns
-                    .iter()
-                    .flat_map(|c| [number(c.of_picture(i)), String::new()]),
-            );
+            let columns = self.columns.iter();
+            let scores = columns.flat_map(|c| [number(c.of_picture(i)), String::new()]);
+            row.extend(scores.map(OsString::from));
             rows.push(row);
         }
         for group in &self.groups {
@@ -252,22 +253,28 @@ impl<'a> Table<'a> {
                     number(summary.and_then(|s| s.sd)),
                 ]
             }));
-            rows.push(row);
+            rows.push(row.into_iter().map(OsString::from).collect());
         }
         let lines = rows.iter().map(|row| {
-            let cells: Vec<String> = row.iter().map(|cell| quoted(cell)).collect();
-            format!("{}\n", cells.join(","))
+            let cells: Vec<Vec<u8>> = row.iter().map(|cell| quoted(cell)).collect();
+            [cells.join(&b','), b"\n".to_vec()].concat()
         });
-        lines.collect()
+        lines.flatten().collect()
     }
 }
 
 /// As RFC 4180 has it.
-fn quoted(cell: &str) -> String {
-    match cell.contains(['"', ',', '\n', '\r']) {
-        true => format!("\"{}\"", cell.replace('"', "\"\"")),
-        false => cell.to_owned(),
+fn quoted(cell: &OsStr) -> Vec<u8> {
+    let bytes = cell.as_encoded_bytes();
+    if !bytes.iter().any(|byte| b"\",\n\r".contains(byte)) {
+        return bytes.to_vec();
     }
+    let doubled = bytes.iter().flat_map(|&byte| match byte {
+        b'"' => vec![byte; 2],
+        byte => vec![byte],
+    });
+    let quote = || std::iter::once(b'"');
+    quote().chain(doubled).chain(quote()).collect()
 }
 
 /// Columns under each other: the first to the left, the others to the right.
@@ -329,7 +336,7 @@ mod tests {
         let table = Table::new(&pictures, vec![column("clip_i", values)], 1);
         let text = table.text();
         assert!(text.ends_with("2 pictures  0.6250 ± 0.1768\n"), "{text}");
-        let csv = table.csv();
+        let csv = String::from_utf8(table.csv()).expect("the names are UTF-8");
         assert!(
             csv.contains("picture,b.png,\"a cat, asleep\",cat,7,1,0.75,\n"),
             "{csv}"
@@ -363,6 +370,7 @@ mod tests {
         pictures[0].is_target = true;
         let values = Values::Pictures(vec![None, Some(0.5)]);
         let csv = Table::new(&pictures, vec![column("clip_i", values)], 1).csv();
+        let csv = String::from_utf8(csv).expect("the names are UTF-8");
         for line in [
             "picture,a.png,a cat,cat,7,1,,\n",
             "prompt,,a cat,,,1,0.5,\n",

@@ -1,6 +1,5 @@
 //! Who is in pictures: actors with their targets, and what was tuned on base images.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -10,6 +9,7 @@ use super::super::stale::is_base_set;
 use super::scope::Scope;
 use crate::cli::Method;
 use crate::config::batch::Settings;
+use crate::io::text;
 use crate::oneactor::learner::BASE_CRC32;
 
 /// A subject, with the picture that it was made from.
@@ -42,7 +42,7 @@ pub(super) struct Tuned {
 /// When it can not be read.
 pub(super) fn read_json(path: &Path) -> Result<Value> {
     let doing = || format!("reading {}", path.display());
-    let text = fs::read_to_string(path).with_context(doing)?;
+    let text = text::read(path).with_context(doing)?;
     serde_json::from_str(&text).with_context(doing)
 }
 

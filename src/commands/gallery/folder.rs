@@ -13,6 +13,7 @@ use super::scope::Scope;
 use crate::config::batch::Settings;
 use crate::config::shard::Shard;
 use crate::error::usage;
+use crate::io::text;
 
 /// Folders so far below one that is named are looked for: a story has `characters/NAME`.
 const DEEPEST: usize = 3;
@@ -204,7 +205,7 @@ fn drawn(folder: &Path, scope: &Scope, notes: &mut Vec<String>) -> Vec<Row> {
     let mut rows = BTreeMap::new();
     for name in manifests {
         let path = folder.join(name);
-        let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()));
+        let text = text::read(&path).with_context(|| format!("reading {}", path.display()));
         let Some(text) = scope.readable(text) else {
             continue;
         };

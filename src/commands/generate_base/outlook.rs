@@ -1,7 +1,5 @@
 //! What is known of base images before they are drawn.
 
-use std::fs;
-
 use anyhow::Result;
 use serde_json::Value;
 
@@ -10,6 +8,7 @@ use super::super::outlook::{Measured, Outlook, Work};
 use super::super::picture::differences;
 use super::{BaseJob, Layout};
 use crate::config::batch::Settings;
+use crate::io::text;
 
 impl BaseJob {
     /// How its prompt is read, and what drawing takes.
@@ -53,7 +52,7 @@ impl BaseJob {
 /// drawn again.
 fn earlier_images(layout: &Layout, settings: &Settings, pictures: usize) -> Option<Measured> {
     let path = layout.config();
-    let config: Value = serde_json::from_str(&fs::read_to_string(&path).ok()?).ok()?;
+    let config: Value = serde_json::from_str(&text::read(&path).ok()?).ok()?;
     let there = config["parameters"].as_object()?;
     if !differences(there, settings).is_empty() {
         return None;

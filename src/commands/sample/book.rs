@@ -39,6 +39,8 @@ pub fn prepare(session: &Session, job: SampleJob, scenes: &[BookScene]) -> Resul
     let model = session.locate(&job.model)?;
     let drawing = model.resolve(&job.drawing)?;
     model.check_tiles(drawing.width, drawing.height, &session.reporter);
+    let last = scenes.iter().map(|scene| scene.seed).max();
+    last.iter().for_each(|last| session.tell_of_seed(*last));
     let plain = drawing_settings(&job.drawing, drawing, &model);
     let sources = lora_sources(&model);
     cast.check_loras(&model, &session.reporter);

@@ -1,7 +1,5 @@
 //! What is known of a job's pictures before they are drawn.
 
-use std::fs;
-
 use anyhow::Result;
 use serde_json::{Value, json};
 
@@ -11,6 +9,7 @@ use super::Sampling;
 use super::series::Picture;
 use crate::cli::Method;
 use crate::config::SampleJob;
+use crate::io::text;
 
 /// Settings in which pictures differ that take equally long.
 const OF_ONE_PICTURE: [&str; 2] = ["prompt", "seed"];
@@ -88,7 +87,7 @@ impl Sampling {
     /// U-Net, in which loading is included.
     fn by_base_images(&self, work: Work) -> Option<Measured> {
         let path = self.job.actors.first()?.with_file_name("base.json");
-        let base: Value = serde_json::from_str(&fs::read_to_string(&path).ok()?).ok()?;
+        let base: Value = serde_json::from_str(&text::read(&path).ok()?).ok()?;
         let parameters = &base["parameters"];
         for key in ["model", "width", "height", "dtype"] {
             if parameters.get(key)? != self.settings.get(key)? {

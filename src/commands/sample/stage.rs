@@ -17,6 +17,7 @@ use super::painter::read_offsets;
 use super::series::{Series, job_settings};
 use super::target::target;
 use super::{PLAIN, Sampling};
+use crate::cli::sample::SubjectMasks;
 use crate::cli::{Method, Target};
 use crate::config::SampleJob;
 use crate::config::batch::Settings;
@@ -65,6 +66,7 @@ impl Stage {
         }
         let drawing = model.resolve(&job.drawing)?;
         model.check_tiles(drawing.width, drawing.height, &session.reporter);
+        session.tell_of_seed(job.drawing.seed + (scenes.len() * job.num_images) as i64 - 1);
         if !job.guidance.no_actor {
             cast.check_loras(&model, &session.reporter);
         }
@@ -78,6 +80,7 @@ impl Stage {
                 model.check_words(&pair.negative, &[], &session.reporter);
             }
         }
+        model.check_attention(masks_of(job, &scenes))?;
         if let (Method::Consistory, Some(prompt)) = (job.method, cast.base_prompt()) {
             let whose = "each anchor of --method consistory";
             model.check_base_prompt(prompt, whose, &session.reporter)?;
@@ -157,6 +160,16 @@ impl Stage {
             plain_pictures,
             shard: Shard::WHOLE,
         })
+    }
+}
+
+/// What lays masks over attention; `None`: nothing.
+fn masks_of(job: &SampleJob, scenes: &[Scene]) -> Option<&'static str> {
+    match (job.method, job.subject_masks) {
+        (Method::Consistory, _) => Some("--method consistory"),
+        _ if job.guidance.no_actor || !scenes.iter().any(Scene::has_masks) => None,
+        (_, SubjectMasks::On) => Some("--subject-masks on"),
+        _ => Some("a prompt with several actors"),
     }
 }
 

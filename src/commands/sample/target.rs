@@ -12,6 +12,7 @@ use crate::baselines::consistory::Consistory;
 use crate::cli::{Method, Target};
 use crate::config::SampleJob;
 use crate::error::usage;
+use crate::io::text;
 use crate::oneactor::base_set::BaseSet;
 
 /// The number of that base image: the one that the job names, or that the folder was tuned to, or the
@@ -67,7 +68,7 @@ enum Tuned {
 
 /// The target that the file of a tuning has, if it is there and was tuned on that very set.
 fn target_in(path: &Path, base: &Path, images: usize) -> Result<Option<Tuned>> {
-    let Ok(text) = std::fs::read_to_string(path) else {
+    let Ok(text) = text::read(path) else {
         return Ok(None);
     };
     let config: Value =

@@ -1,6 +1,5 @@
 //! What is known of a tuning before it is done.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::Result;
@@ -11,6 +10,7 @@ use super::layout::Layout;
 use super::resume::is_resumed;
 use super::{Tuning, choice, kind, method};
 use crate::config::TuneJob;
+use crate::io::text;
 
 impl Tuning {
     /// Its sentences, steps and memory.
@@ -60,7 +60,7 @@ pub(in super::super) fn rows_before(job: &TuneJob, images: usize) -> (usize, usi
 
 /// Steps in the log of an earlier run, and the seconds of one in the middle of these.
 fn earlier_steps(log: &Path) -> (usize, Option<f64>) {
-    let text = fs::read_to_string(log).unwrap_or_default();
+    let text = text::read(log).unwrap_or_default();
     let rows = text
         .lines()
         .map_while(|line| serde_json::from_str::<Value>(line).ok());

@@ -1,6 +1,5 @@
 //! A photo of one's own as the target (`--target-image`).
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -15,6 +14,7 @@ use crate::cli::DrawingFlags;
 use crate::config::{DrawingJob, layers};
 use crate::error::usage;
 use crate::io::photo::{GivenPicture, Transparency, fit_to, read_picture};
+use crate::io::text;
 use crate::oneactor::actor::TargetImage;
 use crate::oneactor::base_set::{BaseFacts, BaseSet};
 use crate::oneactor::target::with_photo;
@@ -95,7 +95,7 @@ impl TargetPhoto {
 fn drawing_of_base(layout: &Layout) -> Result<DrawingJob> {
     let path = layout.base_config();
     let shown = path.display();
-    let text = fs::read_to_string(&path).map_err(|error| {
+    let text = text::read(&path).map_err(|error| {
         usage(format!(
             "reading {shown}: {error}; --target-image needs the steps and the scheduler of the \
              base images from it"

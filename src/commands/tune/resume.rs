@@ -11,11 +11,12 @@ use super::super::session::Session;
 use super::layout::Layout;
 use crate::config::batch::Settings;
 use crate::io::atomic::write_bytes_atomically;
+use crate::io::text;
 use crate::oneactor::learner::Learner;
 
 /// Whether tuning with these settings goes on from the checkpoint that is there.
 pub(super) fn is_resumed(layout: &Layout, settings: &Settings) -> bool {
-    let text = fs::read_to_string(layout.checkpoint_config()).unwrap_or_default();
+    let text = text::read(&layout.checkpoint_config()).unwrap_or_default();
     let there: Option<Settings> = serde_json::from_str(&text).ok();
     let goes_on = |there: Settings| obstacles(&there, settings).is_empty();
     layout.checkpoint().is_file() && there.is_some_and(goes_on)
@@ -41,7 +42,7 @@ pub(super) fn resume(
     settings: &Settings,
     learner: &mut dyn Learner,
 ) -> Result<()> {
-    let Ok(text) = fs::read_to_string(layout.checkpoint_config()) else {
+    let Ok(text) = text::read(&layout.checkpoint_config()) else {
         return Ok(());
     };
     let there: Settings = serde_json::from_str(&text).unwrap_or_default();
@@ -75,7 +76,7 @@ pub(super) fn save_checkpoint(
 ) -> Result<()> {
     let text = serde_json::to_string(settings)?;
     let config = layout.checkpoint_config();
-    if fs::read_to_string(&config).is_ok_and(|there| there != text) {
+    if text::read(&config).is_ok_and(|there| there != text) {
         fs::remove_file(&config).with_context(|| format!("removing {}", config.display()))?;
     }
     write_bytes_atomically(&layout.checkpoint(), &learner.checkpoint()?)?;
@@ -84,7 +85,7 @@ pub(super) fn save_checkpoint(
 
 /// The log with the rows up to step `steps`, open for more.
 pub(super) fn open_log(path: &Path, steps: usize) -> Result<File> {
-    let text = fs::read_to_string(path).unwrap_or_default();
+    let text = text::read(path).unwrap_or_default();
     let is_kept = |line: &&str| {
         let row: Option<Value> = serde_json::from_str(line).ok();
         let step = row.and_then(|row| row["step"].as_u64());

@@ -7,6 +7,7 @@ use super::leftover;
 use super::licence::{Licence, LicenceFields};
 use super::{HubRepo, checked};
 use crate::io::model_files::NeededFile;
+use crate::io::text;
 
 impl HubRepo {
     /// Its id, `owner/name`.
@@ -77,7 +78,7 @@ impl HubRepo {
         let fields = told.unwrap_or_else(|| {
             let readme = FileName::checked("README.md").ok();
             let readme = readme.and_then(|name| self.cache.file(&self.commit, name));
-            let text = readme.and_then(|path| std::fs::read_to_string(path).ok());
+            let text = readme.and_then(|path| text::read(&path).ok());
             LicenceFields::of_readme(&text.unwrap_or_default())
         });
         let page = format!("{}/{}", self.settings.endpoint, self.id);

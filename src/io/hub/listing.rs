@@ -12,7 +12,7 @@ use super::trouble::Trouble;
 use super::verify::is_sha256;
 
 /// The files that a repository has.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Listing {
     pub(super) files: BTreeMap<String, RemoteFile>,
     /// Whether anyone may fetch them.
@@ -24,7 +24,7 @@ pub(super) struct Listing {
 }
 
 /// What the hub tells of a file.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct RemoteFile {
     /// Length in bytes.
     pub(super) size: Option<u64>,

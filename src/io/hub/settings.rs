@@ -4,6 +4,8 @@
 //! that both share one cache and one token. The proxy alone is ureq's doing: it takes the first of
 //! `ALL_PROXY`, `HTTPS_PROXY` and `HTTP_PROXY` (or their lower-case forms) and knows no `NO_PROXY`.
 
+use std::cell::RefCell;
+use std::env::VarError;
 use std::fmt;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -13,7 +15,9 @@ use anyhow::Result;
 
 use super::endpoint::Endpoint;
 use super::renewal::Renewal;
-use crate::error::{printable, usage};
+use crate::error::usage;
+use crate::io::text;
+use crate::streams::tell;
 
 /// The public hub.
 pub const PUBLIC_ENDPOINT: &str = "https://huggingface.co";
@@ -66,7 +70,7 @@ impl Report {
     /// Writes a line to stderr, unless quiet.
     pub(crate) fn notice(self, line: &str) {
         if self != Report::Quiet {
-            eprintln!("{}", printable(line));
+            tell(line);
         }
     }
 }
@@ -134,8 +138,22 @@ impl HubSettings {
     /// # Errors
     /// When a variable holds what can not be meant, or no home folder is known.
     pub fn from_env(offline: bool) -> Result<Self> {
-        let lookup = |name: &str| std::env::var(name).ok();
-        Self::from_lookup(offline, std::io::stderr().is_terminal(), &lookup)
+        let unreadable = RefCell::new(None);
+        let lookup = |name: &str| match std::env::var(name) {
+            Err(VarError::NotUnicode(_)) if name.starts_with("HF_") => {
+                unreadable.replace(Some(name.to_owned()));
+                None
+            }
+            value => value.ok(),
+        };
+        let settings = Self::from_lookup(offline, std::io::stderr().is_terminal(), &lookup)?;
+        match unreadable.into_inner() {
+            None => Ok(settings),
+            // The value is not shown: it may be a token.
+            Some(name) => Err(usage(format!(
+                "{name}: found bytes that are not UTF-8, expected text"
+            ))),
+        }
     }
 
     /// As [`HubSettings::from_env`], with the variables read through `lookup` and `terminal`
@@ -242,7 +260,7 @@ fn expand_home(text: &str, home: Option<&str>) -> PathBuf {
 fn find_token(variable: Option<String>, file: Option<&Path>) -> Result<Option<Token>> {
     let (text, origin) = match (variable, file) {
         (Some(text), _) => (text, "HF_TOKEN".to_owned()),
-        (None, Some(file)) => match std::fs::read_to_string(file) {
+        (None, Some(file)) => match text::read(file) {
             Ok(text) => (text, file.display().to_string()),
             Err(_) => return Ok(None),
         },

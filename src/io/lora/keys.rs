@@ -168,8 +168,8 @@ impl Layer {
         Ok(())
     }
 
-    /// What it adds to a weight of this shape: `alpha / R · up · down`, f32 on the CPU.
-    pub(super) fn delta(&self, shape: &[i64]) -> Result<Tensor, String> {
+    /// Whether it fits a weight of this shape; the error says what it has and should have.
+    pub(super) fn check(&self, shape: &[i64]) -> Result<(), String> {
         let (Some(down), Some(up)) = (&self.down, &self.up) else {
             return Err("a matrix is missing".to_owned());
         };
@@ -187,9 +187,17 @@ impl Layer {
                 up.size()
             ));
         }
-        let matrix = |t: &Tensor| t.to_kind(Kind::Float).flatten(1, -1);
-        let delta = matrix(up).matmul(&matrix(down)).reshape(shape);
-        Ok(delta * (self.alpha.unwrap_or(rank as f64) / rank as f64))
+        Ok(())
+    }
+
+    /// What it adds to a weight of this shape, which it fits: `alpha / R · up · down`, f32 on the CPU.
+    pub(super) fn delta(&self, shape: &[i64]) -> Tensor {
+        let [down, up] = [&self.down, &self.up].map(|matrix| {
+            let matrix = matrix.as_ref().expect("a layer that fits has both");
+            matrix.to_kind(Kind::Float).flatten(1, -1)
+        });
+        let rank = down.size()[0] as f64;
+        up.matmul(&down).reshape(shape) * (self.alpha.unwrap_or(rank) / rank)
     }
 }
 

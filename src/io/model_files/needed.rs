@@ -112,6 +112,15 @@ impl ModelFiles {
         })
     }
 
+    /// Whether nothing of a file is to be fetched.
+    ///
+    /// # Errors
+    /// When the model has no such file, or the hub can not be asked.
+    pub(super) fn is_here(&self, name: &str) -> Result<bool> {
+        let known = self.know(name)?;
+        Ok(known.path.is_none_or(|path| path.is_file()))
+    }
+
     /// The path of a file on disk, fetched if it is not there.
     ///
     /// # Errors

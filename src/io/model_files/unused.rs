@@ -2,13 +2,14 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 /// So many are named in the note.
 const SHOWN: usize = 3;
 
 /// Keys that were left over; `None` until a network was read.
-#[derive(Debug, Default)]
-pub(super) struct Unused(RefCell<Option<BTreeSet<String>>>);
+#[derive(Clone, Debug, Default)]
+pub(super) struct Unused(Rc<RefCell<Option<BTreeSet<String>>>>);
 
 impl Unused {
     /// Adds what one network left over. `strangers` belong to no network at all.

@@ -1,5 +1,7 @@
 //! `unet/config.json`.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 use serde::Deserialize;
 
@@ -242,6 +244,23 @@ impl UNet2DConditionConfig {
         }
         add("mid_block".to_owned(), 1, last);
         Ok(layers)
+    }
+
+    /// Widths of the heads of its attention, those of each block once.
+    ///
+    /// # Errors
+    /// As [`UNet2DConditionConfig::check`].
+    pub fn head_dims(&self) -> Result<BTreeSet<i64>> {
+        let has_attention = |i: usize| {
+            let is_last = i + 1 == self.block_out_channels.len();
+            is_last || self.down_block_types[i] == DownBlockType::CrossAttnDownBlock2D
+        };
+        let heads = self.heads()?;
+        let blocks = self.block_out_channels.iter().zip(heads).enumerate();
+        let with_attention = blocks.filter(|(i, _)| has_attention(*i));
+        Ok(with_attention
+            .map(|(_, (channels, heads))| channels / heads)
+            .collect())
     }
 
     /// Heads of each block, from the outermost.

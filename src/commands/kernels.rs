@@ -1,0 +1,111 @@
+//! What `--tf32` and `--attention` ask of libtorch and of the device, refused before any weights are read.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+use tch::{Device, Kind};
+
+use super::located::LocatedModel;
+use crate::config::ModelJob;
+use crate::error::usage;
+use crate::libtorch::{self, Asked, Attention, Refusal};
+
+/// Refuses what the device cannot do, and what this build cannot ask libtorch for.
+///
+/// # Errors
+/// Names the flag and the way out.
+pub fn check_flags(job: &ModelJob, device: Device) -> Result<()> {
+    match (job.tf32, device.is_cuda()) {
+        (Some(true), false) => {
+            return Err(usage(
+                "--tf32: the networks run on the CPU, which has no TF32, expected a GPU: leave the flag \
+                 out or say --tf32=false, or name a GPU with --device",
+            ));
+        }
+        (Some(_), true) => libtorch::require("--tf32")?,
+        // A CPU computes without TF32 anyway.
+        (Some(false), false) | (None, _) => {}
+    }
+    if let Some(kernel) = job.attention {
+        if !device.is_cuda() && !matches!(kernel, Attention::Flash | Attention::Math) {
+            return Err(usage(format!(
+                "--attention: found {}, expected auto, flash or math on a CPU",
+                kernel.name()
+            )));
+        }
+        libtorch::require("--attention")?;
+    }
+    Ok(())
+}
+
+impl LocatedModel {
+    /// Refuses a kernel of attention that cannot compute this model's attention, or not under masks where something
+    /// needs them, which `masks` names.
+    ///
+    /// # Errors
+    /// Names kernel, reason and the kernels that can.
+    pub fn check_attention(&self, masks: Option<&str>) -> Result<()> {
+        let Some(kernel) = self.job.attention else {
+            return Ok(());
+        };
+        for (kind, head_dim) in self.heads()? {
+            let asked = Asked {
+                device: self.device,
+                kind,
+                head_dim,
+                is_masked: masks.is_some(),
+            };
+            if let Some(refusal) = Attention::refusal(asked, |asked| kernel.computes(asked))? {
+                let why = self.why(refusal, asked, masks.unwrap_or_default());
+                let mut others = Vec::new();
+                for other in Attention::ALL {
+                    if other.computes(asked)? {
+                        others.push(other.name());
+                    }
+                }
+                return Err(usage(format!(
+                    "--attention {}: {why}, expected auto or {}",
+                    kernel.name(),
+                    others.join(" or ")
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// The number format and the width of each kind of head.
+    fn heads(&self) -> Result<Vec<(Kind, i64)>> {
+        let of_unet = match self.unet.upcast_attention {
+            Some(true) => Kind::Float,
+            _ => self.kind,
+        };
+        let mut of_text = BTreeSet::new();
+        for component in self.pipeline.text_encoders() {
+            let config = self.pipeline.text_config(&self.files, component)?;
+            of_text.insert(config.hidden_size / config.num_attention_heads.max(1));
+        }
+        let of_unet = self.unet.head_dims()?.into_iter().map(|d| (of_unet, d));
+        let of_text = of_text.into_iter().map(|d| (self.kind, d));
+        Ok(of_unet.chain(of_text).collect())
+    }
+
+    fn why(&self, refusal: Refusal, asked: Asked, masks: &str) -> String {
+        match refusal {
+            Refusal::Device => "this GPU, or this libtorch, has no such kernel".to_owned(),
+            Refusal::Kind if asked.kind == self.kind => format!(
+                "it computes no {} on this GPU, perhaps another --dtype",
+                self.dtype()
+            ),
+            Refusal::Kind => format!(
+                "it computes no fp32 on this GPU, in which {} has its attention (upcast_attention)",
+                self.files.name()
+            ),
+            Refusal::HeadDim => format!(
+                "it computes no heads of {} values, which {} has",
+                asked.head_dim,
+                self.files.name()
+            ),
+            Refusal::Mask => format!("it computes no masks, which {masks} needs"),
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Paths of the command line that are not UTF-8: refused where they would stand in JSON or on a page, which hold no
+//! others. Elsewhere a path may have any name that the system allows.
+
+use std::ffi::{OsStr, OsString};
+
+use clap::error::ErrorKind;
+use clap::{Arg, ArgMatches, Command};
+
+/// Commands that record the paths which they are given, as settings in pictures and beside them, or on a page.
+const RECORDING: [&str; 7] = [
+    "generate-base",
+    "tune",
+    "sample",
+    "story",
+    "ablate",
+    "sweep",
+    "gallery",
+];
+
+/// Refuses paths that could not be recorded or listed. `flags` are those of `subcommand`.
+///
+/// # Errors
+/// Names the flag and what was found.
+pub(super) fn check(subcommand: &mut Command, flags: &ArgMatches) -> Result<(), clap::Error> {
+    let given = |id: &str| flags.try_get_raw(id).ok().flatten().into_iter().flatten();
+    let lists_json = given("format").any(|format| format == "json");
+    // A batch is layered, and a report repeats its command.
+    let keeps_text = ["config", "report"].map(|id| given(id).next().is_some());
+    let (why, way_out) = match subcommand.get_name() {
+        name if RECORDING.contains(&name) || keeps_text.contains(&true) => {
+            ("settings are recorded as UTF-8 text", "rename it")
+        }
+        _ if lists_json => (
+            "JSON holds nothing else",
+            "rename it, or leave out --format json",
+        ),
+        _ => return Ok(()),
+    };
+    let arguments = subcommand.get_arguments();
+    // The batch file's own path is recorded nowhere.
+    let recorded = arguments.filter(|argument| argument.get_id() != "config");
+    let messages = recorded.filter_map(|argument| {
+        let value = given(argument.get_id().as_str()).find(|value| value.to_str().is_none())?;
+        let name = name_of(argument);
+        Some(format!(
+            "{name}: found {value:?}, expected UTF-8, because {why}: {way_out}"
+        ))
+    });
+    match messages.min() {
+        None => Ok(()),
+        Some(message) => Err(subcommand.error(ErrorKind::InvalidUtf8, message)),
+    }
+}
+
+fn name_of(argument: &Arg) -> String {
+    match (argument.get_long(), argument.get_value_names()) {
+        (Some(long), _) => format!("--{long}"),
+        (None, Some([name, ..])) => name.to_string(),
+        (None, _) => argument.get_id().to_string(),
+    }
+}
+
+/// What is said where an argument or variable that must be text is not UTF-8: which ones are not.
+pub(super) fn name_unreadable(
+    error: clap::Error,
+    command: &mut Command,
+    arguments: &[OsString],
+) -> clap::Error {
+    if error.kind() != ErrorKind::InvalidUtf8 {
+        return error;
+    }
+    let is_unreadable = |text: &OsStr| text.to_str().is_none();
+    let typed = arguments.iter().filter(|text| is_unreadable(text));
+    let typed = typed.map(|text| format!("{text:?}"));
+    let variables = std::env::vars_os().filter(|(_, value)| is_unreadable(value));
+    let variables = variables.map(|(name, _)| name.display().to_string());
+    let ours = variables.filter(|name| name.starts_with("ONEACTOR_"));
+    let found: Vec<String> = typed.chain(ours).collect();
+    let message = format!("found {}, expected UTF-8", found.join(", "));
+    command.error(ErrorKind::InvalidUtf8, message)
+}

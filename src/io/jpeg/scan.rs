@@ -1,0 +1,348 @@
+//! The entropy-coded data of one scan: walked through block by block, to see that they end where the scan does.
+
+use std::ops::RangeInclusive;
+
+use super::{Codes, PADDING, Tables, cut_off, damage};
+
+/// A component of the picture.
+pub(super) struct Component {
+    pub id: u8,
+    pub quantisers: usize,
+    /// Blocks in an MCU, across and down.
+    pub factors: [usize; 2],
+    /// Blocks across and down.
+    pub blocks: [usize; 2],
+    /// The same with those that fill the last MCUs.
+    pub padded: [usize; 2],
+    /// Whether it was in a scan.
+    pub is_drawn: bool,
+    /// Progressive pictures: which coefficients of each block are not zero, a bit each.
+    pub set: Vec<u64>,
+}
+
+/// What a scan tells of a block's coefficients: all, or of a progressive picture (T.81, Annex G) the first or a band of
+/// the others, their higher bits or one lower bit more.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Pass {
+    Sequential,
+    First,
+    FirstRefined,
+    Others,
+    OthersRefined,
+}
+
+/// A scan to be walked through.
+pub(super) struct Scan<'a> {
+    /// MCUs of the picture, across and down.
+    pub mcus: [usize; 2],
+    /// Each with the numbers of its tables.
+    pub components: Vec<(&'a mut Component, u8)>,
+    pub tables: &'a Tables,
+    pub pass: Pass,
+    /// The coefficients that it is about.
+    pub band: RangeInclusive<usize>,
+}
+
+/// So many zero bits on end, the last of them of a coefficient that is not zero, are a hole in the file: only one code is
+/// all zeros, and no picture has a block of nothing but its coefficient.
+const HOLE: u32 = 96;
+
+/// The data are none that an encoder writes, or there are no more of them.
+struct Damaged;
+
+impl Scan<'_> {
+    /// Walks through the data that begin at byte `start` of the file; returns where they end.
+    ///
+    /// # Errors
+    /// When they do not end where the scan does, or hold a code that is none.
+    pub fn walk(mut self, file: &[u8], start: usize) -> Result<usize, String> {
+        let mut bits = Bits {
+            file,
+            at: start,
+            held: 0,
+            count: 0,
+            zeros: 0,
+        };
+        match self.blocks(&mut bits) {
+            Ok(()) => Ok(bits.at),
+            Err(Damaged) if bits.is_at_end() => Err(cut_off(file)),
+            Err(Damaged) => Err(damage(file, bits.at)),
+        }
+    }
+
+    fn blocks(&mut self, bits: &mut Bits) -> Result<(), Damaged> {
+        let is_interleaved = self.components.len() > 1;
+        let [columns, rows] = match is_interleaved {
+            true => self.mcus,
+            false => self.components[0].0.blocks,
+        };
+        let interval = match self.tables.restart_interval {
+            0 => usize::MAX,
+            interval => usize::from(interval),
+        };
+        if self.pass != Pass::Sequential {
+            for (component, _) in &mut self.components {
+                let [across, down] = component.padded;
+                component.set.resize(across * down, 0);
+            }
+        }
+        let mut run = 0;
+        for mcu in 0..columns * rows {
+            if mcu > 0 && mcu % interval == 0 {
+                bits.restart(run, mcu / interval - 1)?;
+            }
+            let (column, row) = (mcu % columns, mcu / columns);
+            for i in 0..self.components.len() {
+                let (h, v) = match is_interleaved {
+                    true => self.components[i].0.factors.into(),
+                    false => (1, 1),
+                };
+                for (y, x) in (0..v).flat_map(|y| (0..h).map(move |x| (y, x))) {
+                    self.block(i, [column * h + x, row * v + y], &mut run, bits)?;
+                }
+            }
+        }
+        bits.end(run)
+    }
+
+    /// One block; `run` counts blocks that have nothing more in this band.
+    fn block(
+        &mut self,
+        i: usize,
+        [x, y]: [usize; 2],
+        run: &mut usize,
+        bits: &mut Bits,
+    ) -> Result<(), Damaged> {
+        let (component, numbers) = &mut self.components[i];
+        let tables = |kind: usize, number: u8| {
+            let table = self.tables.codes[kind].get(usize::from(number));
+            table.and_then(Option::as_ref).ok_or(Damaged)
+        };
+        match self.pass {
+            Pass::FirstRefined => return bits.take(1).map(drop),
+            Pass::Sequential | Pass::First => {
+                let size = bits.value(tables(0, *numbers >> 4)?)?;
+                bits.take(size)?;
+            }
+            Pass::Others | Pass::OthersRefined => {}
+        }
+        match self.pass {
+            Pass::Sequential => sequential(tables(1, *numbers & 15)?, bits),
+            Pass::First | Pass::FirstRefined => Ok(()),
+            Pass::Others | Pass::OthersRefined => {
+                let set = component.set.get_mut(y * component.padded[0] + x);
+                let set = set.ok_or(Damaged)?;
+                let codes = tables(1, *numbers & 15)?;
+                let (first, last) = (*self.band.start(), *self.band.end());
+                match self.pass {
+                    Pass::Others => others(codes, first..=last, set, run, bits),
+                    _ => refined(codes, first..=last, set, run, bits),
+                }
+            }
+        }
+    }
+}
+
+/// The coefficients behind the first.
+fn sequential(codes: &Codes, bits: &mut Bits) -> Result<(), Damaged> {
+    let mut k = 1;
+    while k <= 63 {
+        let value = bits.value(codes)?;
+        let (zeros, size) = (usize::from(value >> 4), value & 15);
+        match (zeros, size) {
+            (15, 0) => k += 16,
+            (_, 0) => break,
+            _ => {
+                k += zeros + 1;
+                bits.take(size)?;
+                if bits.zeros >= HOLE {
+                    return Err(Damaged);
+                }
+            }
+        }
+    }
+    if k <= 64 { Ok(()) } else { Err(Damaged) }
+}
+
+/// The higher bits of a band (T.81, Figure G.3).
+fn others(
+    codes: &Codes,
+    band: RangeInclusive<usize>,
+    set: &mut u64,
+    run: &mut usize,
+    bits: &mut Bits,
+) -> Result<(), Damaged> {
+    if *run > 0 {
+        *run -= 1;
+        return Ok(());
+    }
+    let mut k = *band.start();
+    while k <= *band.end() {
+        let value = bits.value(codes)?;
+        let (zeros, size) = (value >> 4, value & 15);
+        match (zeros, size) {
+            (15, 0) => k += 16,
+            (_, 0) => {
+                *run = (1 << zeros) - 1 + bits.take(zeros)?;
+                return Ok(());
+            }
+            _ => {
+                k += usize::from(zeros);
+                *set |= 1 << k.min(63);
+                k += 1;
+                bits.take(size)?;
+            }
+        }
+    }
+    if k <= band.end() + 1 {
+        Ok(())
+    } else {
+        Err(Damaged)
+    }
+}
+
+/// A lower bit of a band (T.81, Figure G.7): one for each coefficient that is set, between the codes of those that
+/// become it.
+fn refined(
+    codes: &Codes,
+    band: RangeInclusive<usize>,
+    set: &mut u64,
+    run: &mut usize,
+    bits: &mut Bits,
+) -> Result<(), Damaged> {
+    let mut k = *band.start();
+    while *run == 0 && k <= *band.end() {
+        let value = bits.value(codes)?;
+        let (mut zeros, size) = (value >> 4, value & 15);
+        match (zeros, size) {
+            (15, 0) => {}
+            (_, 0) => {
+                *run = (1 << zeros) + bits.take(zeros)?;
+                break;
+            }
+            (_, 1) => drop(bits.take(1)?),
+            _ => return Err(Damaged),
+        }
+        while k <= *band.end() {
+            if *set >> k & 1 == 1 {
+                bits.take(1)?;
+            } else if zeros == 0 {
+                break;
+            } else {
+                zeros -= 1;
+            }
+            k += 1;
+        }
+        if size == 1 {
+            if k > *band.end() {
+                return Err(Damaged);
+            }
+            *set |= 1 << k;
+        }
+        k += 1;
+    }
+    if *run > 0 {
+        *run -= 1;
+        for k in k..=*band.end() {
+            bits.take((*set >> k & 1) as u8)?;
+        }
+    }
+    Ok(())
+}
+
+/// The data of a scan, bit by bit; a marker ends them.
+struct Bits<'a> {
+    file: &'a [u8],
+    /// The next byte.
+    at: usize,
+    /// Bits that were read and not yet taken: the lowest `count`.
+    held: u64,
+    count: u32,
+    /// Zeros on end among those that were taken last.
+    zeros: u32,
+}
+
+impl Bits<'_> {
+    fn fill(&mut self) {
+        while self.count <= 56 {
+            let byte = match self.file.get(self.at..) {
+                Some([0xff, 0x00, ..]) => {
+                    self.at += 1;
+                    0xff
+                }
+                None | Some([] | [0xff, ..]) => return,
+                Some([byte, ..]) => *byte,
+            };
+            self.at += 1;
+            self.held = self.held << 8 | u64::from(byte);
+            self.count += 8;
+        }
+    }
+
+    /// The value of the code that comes next.
+    fn value(&mut self, codes: &Codes) -> Result<u8, Damaged> {
+        if self.count < 16 {
+            self.fill();
+        }
+        let next = match self.count {
+            count @ ..16 => self.held << (16 - count),
+            count => self.held >> (count - 16),
+        };
+        let (value, size) = codes.value(next as u32 & 0xffff).ok_or(Damaged)?;
+        self.take(size as u8)?;
+        Ok(value)
+    }
+
+    /// The next `size` bits as a number.
+    fn take(&mut self, size: u8) -> Result<usize, Damaged> {
+        let size = u32::from(size);
+        if self.count < size {
+            self.fill();
+        }
+        self.count = self.count.checked_sub(size).ok_or(Damaged)?;
+        let number = (self.held >> self.count) as usize & ((1 << size) - 1);
+        self.zeros = match number {
+            0 => self.zeros.saturating_add(size),
+            number => number.trailing_zeros(),
+        };
+        Ok(number)
+    }
+
+    /// Checks that the data end here, but for the bits that fill the last byte, and that blocks without more do, too.
+    fn end(&mut self, run: usize) -> Result<(), Damaged> {
+        self.fill();
+        let whole = self.count / 8;
+        let is_zero = whole == 0 || self.held << (64 - 8 * whole) == 0;
+        self.count = 0;
+        let zeros = self.file[self.at..]
+            .iter()
+            .take_while(|byte| **byte == 0)
+            .count();
+        self.at += zeros;
+        let is_marked =
+            matches!(self.file.get(self.at..), Some([0xff, marker, ..]) if *marker != 0);
+        match run == 0 && is_zero && whole as usize + zeros <= PADDING && is_marked {
+            true => Ok(()),
+            false => Err(Damaged),
+        }
+    }
+
+    /// Checks that the data end here, and goes on behind the restart marker of this number.
+    fn restart(&mut self, run: usize, number: usize) -> Result<(), Damaged> {
+        self.end(run)?;
+        while let Some([0xff, 0xff, ..]) = self.file.get(self.at..) {
+            self.at += 1; // a marker may be filled up
+        }
+        match self.file.get(self.at..) {
+            Some([0xff, marker, ..]) if usize::from(*marker) == 0xd0 + number % 8 => {
+                self.at += 2;
+                Ok(())
+            }
+            _ => Err(Damaged),
+        }
+    }
+
+    fn is_at_end(&self) -> bool {
+        matches!(self.file.get(self.at..), None | Some([] | [0xff]))
+    }
+}
