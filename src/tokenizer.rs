@@ -244,6 +244,13 @@ impl ClipTokenizer {
         })
     }
 
+    /// Whether words were added, as by textual inversion: tokens besides the start, the end and the padding.
+    pub fn has_added_words(&self) -> bool {
+        let special = [self.bos, self.eos, self.pad];
+        let mut added = self.added.values().map(|id| i64::from(*id));
+        added.any(|id| !special.contains(&id))
+    }
+
     /// Tokens of a prompt, however many, as diffusers reads it: behind an added token those that are numbered after it,
     /// `<cat>_1`, `<cat>_2` and so on behind `<cat>`, which are the further vectors of one that textual inversion learnt.
     /// They have the bytes of the first.

@@ -78,6 +78,9 @@ struct Case {
     tokens: i64,
 }
 
+/// Tokens of the toy, from whose files all cases are made.
+const TOY_TOKENS: i64 = 1756;
+
 #[test]
 fn files_and_added_tokens_count_as_in_transformers() {
     let cases: BTreeMap<String, Case> = json("tokenizer_files/expected.json");
@@ -94,6 +97,8 @@ fn files_and_added_tokens_count_as_in_transformers() {
             tokenizer.check_encoder(case.tokens - 1, 77).is_err(),
             "{name}"
         );
+        let has_words = case.tokens > TOY_TOKENS && name != "special_token_behind_the_vocabulary";
+        assert_eq!(tokenizer.has_added_words(), has_words, "{name}");
         for (text, ids) in case.texts.iter().zip(&case.ids) {
             let tokens = read(&tokenizer, text);
             if tokens.ids(0) != ids {

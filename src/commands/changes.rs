@@ -23,21 +23,10 @@ const CHANGES: [Change; 2] = [
     },
     Change {
         since: [0, 2, 0],
-        concerns: has_added_tokens,
-        before: "did not read the words that its tokenizer was taught (added_tokens.json)",
+        concerns: |model| model.tokenizers.have_added_words(),
+        before: "did not read the words that were added to its tokenizer (textual inversion)",
     },
 ];
-
-fn has_added_tokens(model: &LocatedModel) -> bool {
-    let folders = model.pipeline.tokenizers().iter();
-    let mut texts = folders.map(|folder| {
-        model
-            .files
-            .optional_text(&format!("{folder}/added_tokens.json"))
-    });
-    // What cannot be read was told before.
-    texts.any(|text| text.is_ok_and(|text| text.is_some_and(|text| text.contains(':'))))
-}
 
 /// Says of a picture that is drawn again or kept why this version would draw another one.
 pub fn tell(session: &Session, picture: &Path, version: &str, model: &LocatedModel) {

@@ -49,6 +49,11 @@ impl Tokenizers {
         Ok(Tokenizers { tokenizers })
     }
 
+    /// Whether words were added to any of them, as by textual inversion.
+    pub fn have_added_words(&self) -> bool {
+        self.tokenizers.iter().any(ClipTokenizer::has_added_words)
+    }
+
     /// Refuses the text encoder of tokenizer `i` where it can not read all that this writes, and tells what is to be
     /// told of it.
     ///

@@ -294,7 +294,7 @@ fn wrong_pictures_and_models_are_refused_with_the_way_out() {
         (
             &format!("evaluate foreign.png --metrics dino {of_clip}"),
             3,
-            "unknown variant `clip`",
+            "model_type: found \"clip\", expected vit",
         ),
         (
             "evaluate thin.png --model toy -p a",

@@ -178,7 +178,7 @@ fn wrong_flags_and_networks_are_refused_with_the_way_out() {
         (
             format!("{one} --masks sam --sam-model {}", clip.display()),
             3,
-            "unknown variant `clip`, expected `sam`",
+            "model_type: found \"clip\", expected sam",
         ),
         (
             format!("{one} other/00.png {sam} --save-masks seen"),
