@@ -166,7 +166,15 @@ fn a_cache_that_can_not_be_written_is_said_to_be_so() {
     let (hub, _) = pipeline();
     let scratch = Scratch::new();
     let settings = settings(&hub, &scratch);
+    // Before the hub is asked for anything …
     std::fs::write(&settings.cache, "a file where the folder should be").unwrap();
+    let said = message(locate(&options(ID), &settings));
+    assert_says(&said, &["the cache of the hub, see HF_HOME", "is a file"]);
+    // … and where only the folder of this repository is in the way.
+    std::fs::remove_file(&settings.cache).unwrap();
+    std::fs::create_dir(&settings.cache).unwrap();
+    let repository = format!("models--{}", ID.replace('/', "--"));
+    std::fs::write(settings.cache.join(repository), "a file").unwrap();
     let files = locate(&options(ID), &settings).unwrap();
     let said = message(files.text("unet/config.json"));
     assert_says(&said, &["can not write unet/config.json to the cache"]);
