@@ -229,7 +229,7 @@ fn image(backbone: &Backbone, request: &Request) -> Result<()> {
     }
     let mut scheduler = new_scheduler(
         SchedulerKind::Euler,
-        &backbone.scheduler_config,
+        &backbone.scheduler_file,
         request.steps,
     )?;
     let latents = backbone.initial_latents(request.seed, side, side);

@@ -63,8 +63,8 @@ impl Prepared for Ablation {
     }
 
     fn check_networks(&self) -> Result<()> {
-        let drawings = self.drawings.iter();
-        drawings.map(Prepared::check_networks).collect()
+        let mut drawings = self.drawings.iter();
+        drawings.try_for_each(Prepared::check_networks)
     }
 
     fn foresee(&self, session: &Session) -> Result<()> {

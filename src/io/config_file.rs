@@ -221,9 +221,10 @@ impl ConfigFile {
 
 /// Whether a value is the one that `only` spells as JSON; 1 and 1.0 are the same number.
 fn same(only: &str, value: &Value) -> bool {
-    match value {
-        Value::Number(number) => only.parse() == Ok(number.as_f64().unwrap_or(f64::NAN)),
-        other => other.to_string() == only,
+    let only: Value = serde_json::from_str(only).expect("the lists hold JSON");
+    match (&only, value) {
+        (Value::Number(only), Value::Number(value)) => only.as_f64() == value.as_f64(),
+        _ => only == *value,
     }
 }
 
