@@ -16,6 +16,7 @@ use crate::config::ablate::ABLATION;
 use crate::error::usage;
 use crate::io::header::Header;
 use crate::io::real_path::real_path;
+use crate::io::text;
 use crate::oneactor::learner::BASE_CRC32;
 
 /// The base images that tuning reads.
@@ -111,7 +112,7 @@ fn base_folder(folder: &Path) -> Option<PathBuf> {
 /// tells of the last one goes, and it comes back at the end.
 fn unfinished_tuning(folder: &Path, method: Method) -> Option<String> {
     let file = |ending: &str| folder.join(format!("{}.{ending}", method.log()));
-    let checkpoint = fs::read_to_string(file("checkpoint.json")).ok();
+    let checkpoint = text::read(&file("checkpoint.json")).ok();
     if file("json").is_file() || !(checkpoint.is_some() || file("jsonl").is_file()) {
         return None;
     }
@@ -129,7 +130,7 @@ fn tuned_on(path: &Path, folder: &Path, method: Method) -> Result<Option<String>
         return Ok(Some(crc32));
     }
     let config = folder.join(format!("{}.json", method.log()));
-    let text = fs::read_to_string(config)
+    let text = text::read(&config)
         .ok()
         .filter(|_| is_own(path, method));
     let config = text.and_then(|text| serde_json::from_str::<Value>(&text).ok());

@@ -178,7 +178,7 @@ fn prompt_files_that_hold_no_usable_text_are_refused() {
         ("empty.txt", "empty.txt holds no prompt"),
         (
             "latin.txt",
-            "latin.txt, line 2: found bytes that are not UTF-8",
+            "latin.txt: line 2: found bytes that are not UTF-8",
         ),
         ("huge.txt", "huge.txt is larger than 1 MiB"),
         ("none.txt", "opening prompts file none.txt"),
@@ -363,7 +363,7 @@ fn offsets_that_do_not_fit_are_refused() {
     oneactor(&folder, line).exits_with(2).says("not finite");
     write(&[1, 7], 0.0);
     oneactor(&folder, line).exits_with(2).says("does not fit");
-    assert!(names(&folder.join("x")).is_empty());
+    assert!(!folder.join("x").exists() || names(&folder.join("x")).is_empty());
     write(&[1, 192], 0.0);
     oneactor(&folder, line).exits_with(0);
 }

@@ -152,7 +152,7 @@ fn a_file_that_is_no_batch_is_refused_with_the_place() {
     fs::write(folder.join("batch.json"), b"{\"jobs\": [\xff]}").expect("the folder is writable");
     oneactor(&folder, "generate-base --config batch.json")
         .exits_with(2)
-        .says("is not UTF-8");
+        .says("found bytes that are not UTF-8");
 }
 
 #[test]

@@ -388,7 +388,7 @@ fn what_can_not_be_used_is_refused_before_the_model_is_loaded() {
         (
             3,
             format!("--controlnet flux {image}"),
-            "found FluxControlNetModel, expected ControlNetModel",
+            "found \"FluxControlNetModel\", expected ControlNetModel",
         ),
         (
             2,

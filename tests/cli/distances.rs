@@ -113,7 +113,7 @@ fn a_folder_of_weights_is_needed_and_must_be_the_right_one() {
         (
             &format!("evaluate small.png --metrics dreamsim {of_dino}"),
             3,
-            "config.json: model_type: found vit, expected dreamsim",
+            "config.json: model_type: found \"vit\", expected dreamsim",
         ),
     ] {
         oneactor(&folder, line)

@@ -167,6 +167,9 @@ fn change(path: &Path, key: &str, value: Option<&[i64]>) {
     fs::write(path, file.to_bytes().expect("floats")).expect("the folder is writable");
 }
 
+/// A file, what the message says of it, and how it is damaged.
+type Damage<'a> = (&'a str, &'a str, &'a dyn Fn(&Path));
+
 #[test]
 fn networks_that_cannot_be_read_are_refused_before_the_first_is_loaded() {
     let folder = folder_with_actor("foreseen-networks");
@@ -188,7 +191,7 @@ fn networks_that_cannot_be_read_are_refused_before_the_first_is_loaded() {
         let bytes = fs::read(path).expect("it is there");
         fs::write(path, &bytes[..bytes.len() - 7]).expect("the folder is writable");
     };
-    let damages: [(&str, &str, &dyn Fn(&Path)); 7] = [
+    let damages: [Damage; 7] = [
         (VAE, "not a whole safetensors file", &cut),
         (UNET, "not a whole safetensors file", &|path| {
             fs::write(path, "no header").expect("writable")

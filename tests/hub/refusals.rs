@@ -168,7 +168,7 @@ fn a_cache_that_can_not_be_written_is_said_to_be_so() {
     let settings = settings(&hub, &scratch);
     // Before the hub is asked for anything …
     std::fs::write(&settings.cache, "a file where the folder should be").unwrap();
-    let said = message(locate(&options(ID), &settings));
+    let said = format!("{:#}", locate(&options(ID), &settings).unwrap_err());
     assert_says(&said, &["the cache of the hub, see HF_HOME", "is a file"]);
     // … and where only the folder of this repository is in the way.
     std::fs::remove_file(&settings.cache).unwrap();
