@@ -32,6 +32,9 @@ if [ $# = 0 ]; then
   "$ONEACTOR_PYTHON" -m unittest discover --quiet -s scripts/bench
   "$ONEACTOR_PYTHON" scripts/bench/gpu.py --dry-run >/dev/null
 
+  say "the toy's words: the program's list and the guide's table against the captions"
+  "$ONEACTOR_PYTHON" -m unittest discover --quiet -s scripts/toy
+
   say "figures of the paper: a quick run of each on the toy"
   install reproduce scripts/reproduce/requirements.txt
   "$ONEACTOR_PYTHON" -m unittest discover --quiet -s scripts/reproduce

@@ -33,6 +33,8 @@ struct Task {
     name: String,
     steps: u64,
     done: u64,
+    /// Whether it may end before all steps are done.
+    is_limit: bool,
     bar: Option<ProgressBar>,
     started: Instant,
     told: Instant,
@@ -92,15 +94,25 @@ impl Reporter {
 
     /// Starts a task of so many steps; it replaces the one before.
     pub fn start(&self, name: &str, steps: usize) {
+        self.begin(name, steps, false);
+    }
+
+    /// The same for a task that may end before all steps are done.
+    pub fn start_at_most(&self, name: &str, steps: usize) {
+        self.begin(name, steps, true);
+    }
+
+    fn begin(&self, name: &str, steps: usize, is_limit: bool) {
         self.finish();
         if self.mode == Mode::Lines {
             eprintln!("{name}");
         }
-        let bar = (self.mode == Mode::Bars).then(|| bar(name, steps as u64));
+        let bar = (self.mode == Mode::Bars).then(|| bar(name, steps as u64, is_limit));
         *self.current.borrow_mut() = Some(Task {
             name: name.to_owned(),
             steps: steps as u64,
             done: 0,
+            is_limit,
             bar,
             started: Instant::now(),
             told: Instant::now(),
@@ -115,11 +127,11 @@ impl Reporter {
         };
         task.done += 1;
         if let Some(bar) = &task.bar {
-            bar.set_message(message.to_owned());
+            bar.set_message(behind(message));
             bar.inc(1);
         } else if self.mode == Mode::Lines && task.told.elapsed() > TELL_EVERY {
             task.told = Instant::now();
-            eprintln!("{}: {} of {} {message}", task.name, task.done, task.steps);
+            eprintln!("{}", task.line(message));
         }
     }
 
@@ -158,13 +170,92 @@ impl Reporter {
     }
 }
 
-fn bar(name: &str, steps: u64) -> ProgressBar {
+impl Task {
+    /// How far it is and how long the rest takes if it goes on as fast as so far.
+    fn line(&self, message: &str) -> String {
+        let each = self.started.elapsed().as_secs_f64() / self.done.max(1) as f64;
+        let left = shown_seconds(each * self.steps.saturating_sub(self.done) as f64);
+        let about = about(self.is_limit);
+        let message = behind(message);
+        format!(
+            "{}: {} of {}, {about} {left} left{message}",
+            self.name, self.done, self.steps
+        )
+    }
+}
+
+/// A message as it stands behind something else.
+fn behind(message: &str) -> String {
+    match message.is_empty() {
+        true => String::new(),
+        false => format!(", {message}"),
+    }
+}
+
+fn about(is_limit: bool) -> &'static str {
+    match is_limit {
+        true => "at most",
+        false => "about",
+    }
+}
+
+/// `40 s`, `12 min`, `3 h 5 min`.
+fn shown_seconds(seconds: f64) -> String {
+    let minutes = (seconds / 60.0).round() as u64;
+    match (seconds < 90.0, minutes < 60) {
+        (true, _) => format!("{seconds:.0} s"),
+        (false, true) => format!("{minutes} min"),
+        (false, false) => format!("{} h {} min", minutes / 60, minutes % 60),
+    }
+}
+
+fn bar(name: &str, steps: u64, is_limit: bool) -> ProgressBar {
     let bar = ProgressBar::new(steps);
-    let template = "{prefix} {wide_bar} {pos}/{len} {elapsed}<{eta} {msg}";
-    if let Ok(style) = ProgressStyle::with_template(template) {
+    let about = about(is_limit);
+    let template = format!("{{prefix}} {{wide_bar}} {{pos}}/{{len}}, {about} {{eta}} left{{msg}}");
+    if let Ok(style) = ProgressStyle::with_template(&template) {
         bar.set_style(style);
     }
     bar.set_prefix(name.to_owned());
     bar.tick();
     bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_tells_how_long_the_rest_takes() {
+        let mut task = Task {
+            name: "tuning".to_owned(),
+            steps: 1000,
+            done: 100,
+            is_limit: true,
+            bar: None,
+            // 0.4 s a step: 360 s for the other 900.
+            started: Instant::now()
+                .checked_sub(Duration::from_secs(40))
+                .expect("the clock is older"),
+            told: Instant::now(),
+        };
+        let line = task.line("validation loss 0.0610 → 0.0412");
+        let expected = "tuning: 100 of 1000, at most 6 min left, validation loss 0.0610 → 0.0412";
+        assert_eq!(line, expected);
+        (task.done, task.is_limit) = (800, false);
+        assert_eq!(task.line(""), "tuning: 800 of 1000, about 10 s left");
+    }
+
+    #[test]
+    fn long_times_are_told_in_minutes_and_hours() {
+        let shown = [
+            (0.4, "0 s"),
+            (89.0, "89 s"),
+            (90.0, "2 min"),
+            (11_100.0, "3 h 5 min"),
+        ];
+        for (seconds, expected) in shown {
+            assert_eq!(shown_seconds(seconds), expected);
+        }
+    }
 }

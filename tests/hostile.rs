@@ -5,20 +5,20 @@
 
 use std::io::Cursor;
 
+use oneactor::io::config_file::{ConfigFile, Notes};
 use oneactor::io::header::Header;
 use oneactor::io::png::png_text;
 use oneactor::io::tensors::TensorFile;
 use oneactor::io::weights::Weights;
 use oneactor::models::autoencoder_kl::AutoencoderKlConfig;
-use oneactor::models::clip_text_model::{ClipTextConfig, ClipTextModel};
+use oneactor::models::clip_text_model::ClipTextConfig;
 use oneactor::models::controlnet::ControlNetConfig;
-use oneactor::models::sam::SamModel;
+use oneactor::models::sam::{SamConfig, SamModel};
 use oneactor::models::unet_2d_condition::UNet2DConditionConfig;
-use oneactor::models::vit::{VitConfig, VitModel};
-use oneactor::schedulers::SchedulerConfig;
+use oneactor::models::vit::{VitConfig, VitKind, VitModel};
+use oneactor::schedulers::{SchedulerFile, SchedulerKind};
 use oneactor::tokenizer::prompt_tokens::{PromptOptions, PromptTokens};
 use oneactor::tokenizer::{ClipTokenizer, TokenizerFiles};
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tch::{Device, Kind};
 
@@ -47,8 +47,8 @@ fn refuses<T>(text: &str, changes: &[(&str, Value)], read: impl Fn(&str) -> anyh
     }
 }
 
-fn parsed<C: DeserializeOwned>(text: &str) -> anyhow::Result<C> {
-    Ok(serde_json::from_str(text)?)
+fn config_file(text: &str) -> anyhow::Result<ConfigFile> {
+    ConfigFile::parse("config.json", text, Notes::default())
 }
 
 /// Numbers that no size is.
@@ -81,16 +81,12 @@ fn sizes_of_a_unet_that_no_unet_has_are_refused() {
         ("downsample_padding", json!(-1)),
     ]);
     refuses(UNET, &changes, |text| {
-        parsed::<UNet2DConditionConfig>(text)?.check()
+        UNet2DConditionConfig::read(&config_file(text)?)
     });
     let config = json!([1i64 << 40, 64]);
     let config = changed(UNET, "block_out_channels", &config);
-    assert!(
-        parsed::<UNet2DConditionConfig>(&config)
-            .unwrap()
-            .check()
-            .is_err()
-    );
+    let config = config_file(&config).unwrap();
+    assert!(UNet2DConditionConfig::read(&config).is_err());
 }
 
 #[test]
@@ -111,7 +107,7 @@ fn sizes_of_a_vae_that_no_vae_has_are_refused() {
         ("scaling_factor", json!(-1.0)),
     ]);
     refuses(VAE, &changes, |text| {
-        parsed::<AutoencoderKlConfig>(text)?.check()
+        AutoencoderKlConfig::read(&config_file(text)?)
     });
 }
 
@@ -128,12 +124,13 @@ fn sizes_of_an_encoder_that_no_encoder_has_are_refused() {
         "projection_dim",
     ];
     refuses(TEXT, &each(&keys), |text| {
-        ClipTextModel::new(&weights().root(), &parsed::<ClipTextConfig>(text)?).map(drop)
+        ClipTextConfig::read(&config_file(text)?)
     });
     let vit = json!({
         "model_type": "dinov2", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
         "mlp_ratio": 4, "image_size": 8, "patch_size": 4, "layer_norm_eps": 1e-6,
     });
+    let dinov2 = |text: &str| VitConfig::read(&config_file(text)?, VitKind::Dinov2);
     let mut changes = each(&[
         "hidden_size",
         "num_hidden_layers",
@@ -143,10 +140,10 @@ fn sizes_of_an_encoder_that_no_encoder_has_are_refused() {
     // The message tells the width that it makes.
     changes.retain(|(key, value)| *key != "patch_size" || value.as_i64() < Some(1));
     refuses(&vit.to_string(), &changes, |text| {
-        VitModel::new(&weights().root(), &parsed::<VitConfig>(text)?).map(drop)
+        VitModel::new(&weights().root(), &dinov2(text)?).map(drop)
     });
     let wide = changed(&vit.to_string(), "mlp_ratio", &json!(i64::MAX));
-    let said = VitModel::new(&weights().root(), &parsed::<VitConfig>(&wide).unwrap()).err();
+    let said = VitModel::new(&weights().root(), &dinov2(&wide).unwrap()).err();
     assert!(said.unwrap().to_string().contains("feed-forward"));
 }
 
@@ -169,8 +166,8 @@ fn sizes_of_sam_that_would_take_all_memory_are_refused() {
             }
         }
         let weights = Weights::open(&[], Device::Cpu, Kind::Float).unwrap();
-        let config = serde_json::from_value(config).unwrap();
-        SamModel::new(&weights.root(), &config).map(drop)
+        let config = SamConfig::read(&config_file(&config.to_string()).unwrap());
+        SamModel::new(&weights.root(), &config.unwrap()).map(drop)
     };
     assert!(sam(json!({}), json!({})).is_ok());
     for value in no_sizes() {
@@ -217,7 +214,9 @@ fn sizes_of_a_controlnet_that_none_has_are_refused() {
         ("conditioning_embedding_out_channels", json!([])),
         ("conditioning_embedding_out_channels", json!(vec![16; 65])),
     ]);
-    refuses(&config.to_string(), &changes, ControlNetConfig::parse);
+    refuses(&config.to_string(), &changes, |text| {
+        ControlNetConfig::read(&config_file(text)?)
+    });
 }
 
 #[test]
@@ -231,7 +230,11 @@ fn schedules_that_no_model_has_are_refused() {
         ("steps_offset", json!(-1)),
         ("steps_offset", json!(i64::MAX)),
     ];
-    refuses(SCHEDULER, &changes, SchedulerConfig::parse);
+    refuses(SCHEDULER, &changes, |text| {
+        let file = SchedulerFile::new(config_file(text)?);
+        file.noise_schedule()?;
+        file.read_for(SchedulerKind::Euler)
+    });
 }
 
 /// 256 GB of zeros, were they made.
@@ -326,7 +329,7 @@ fn a_character_of_more_tokens_than_a_chunk_takes_ends() {
 #[test]
 fn a_tokenizer_that_writes_what_its_encoder_can_not_read_is_refused() {
     let tokenizer = toy_tokenizer(32);
-    let config: ClipTextConfig = parsed(TEXT).unwrap();
+    let config = ClipTextConfig::read(&config_file(TEXT).unwrap()).unwrap();
     let check = |vocab, positions| tokenizer.check_encoder(vocab, positions);
     assert!(check(config.vocab_size, config.max_position_embeddings).is_ok());
     let said = check(10, 32).unwrap_err().to_string();

@@ -28,11 +28,10 @@ fn a_linear_map_tells_most_of_the_colours_and_learns_from_finished_pictures() {
             .expect("the toy encodes")
     };
     let guidance = PlainGuidance::new(&prompt(""), &prompt("a robot in a park"), 7.5);
-    let kind = backbone.scheduler_config.own_kind().expect("a known class");
+    let kind = backbone.scheduler_file.own_kind().expect("a known class");
     let draw = |seeds: [i64; 3]| {
         let start = seeds.map(|seed| backbone.initial_latents(seed, 64, 64));
-        let mut scheduler =
-            new_scheduler(kind, &backbone.scheduler_config, 8).expect("eight steps");
+        let mut scheduler = new_scheduler(kind, &backbone.scheduler_file, 8).expect("eight steps");
         let start = Tensor::cat(&start, 0);
         let mut told = Vec::new();
         let drawn = denoise(

@@ -35,7 +35,7 @@ fn offsets(prompt: &BaseWordPrompt, scale: f64) -> Offsets {
 /// Final latents of four steps from seed 3.
 fn latents(backbone: &Backbone, guidance: &dyn Guidance) -> Tensor {
     let mut scheduler =
-        new_scheduler(SchedulerKind::Euler, &backbone.scheduler_config, 4).expect("four steps");
+        new_scheduler(SchedulerKind::Euler, &backbone.scheduler_file, 4).expect("four steps");
     let start = backbone.initial_latents(3, 64, 64);
     denoise(
         backbone,
@@ -215,7 +215,7 @@ fn every_image_of_a_batch_has_masks_of_its_own() {
             .map(|&seed| backbone.initial_latents(seed, 64, 64))
             .collect();
         let mut scheduler =
-            new_scheduler(SchedulerKind::Euler, &backbone.scheduler_config, 4).expect("four steps");
+            new_scheduler(SchedulerKind::Euler, &backbone.scheduler_file, 4).expect("four steps");
         let start = Tensor::cat(&start, 0);
         denoise(
             &backbone,

@@ -162,8 +162,8 @@ fn guidance(backbone: &Backbone, run: &Run) -> SharedGuidance {
 
 /// Final latents of pictures that are drawn together.
 fn latents(backbone: &Backbone, run: &Run, guidance: &SharedGuidance, seeds: &[i64]) -> Tensor {
-    let kind = backbone.scheduler_config.own_kind().expect("a known class");
-    let mut scheduler = new_scheduler(kind, &backbone.scheduler_config, run.steps).expect("steps");
+    let kind = backbone.scheduler_file.own_kind().expect("a known class");
+    let mut scheduler = new_scheduler(kind, &backbone.scheduler_file, run.steps).expect("steps");
     let initial = noise(backbone, run, seeds);
     let denoised = denoise(
         backbone,

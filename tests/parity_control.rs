@@ -5,7 +5,7 @@ mod common;
 
 use std::rc::Rc;
 
-use common::{Expected, Report, SHAPES, backbone, fixture, json};
+use common::{Expected, Report, SHAPES, backbone, config_file, fixture, json};
 use image::RgbImage;
 use oneactor::io::blob::Blob;
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
@@ -30,8 +30,7 @@ const NETWORK: f64 = 1e-5;
 const LATENTS: f64 = 1e-4;
 
 fn controlnet(folder: &str) -> ControlNetModel {
-    let config = std::fs::read_to_string(fixture(&format!("{folder}/config.json")));
-    let config = ControlNetConfig::parse(&config.expect("fixtures are readable"))
+    let config = ControlNetConfig::read(&config_file(&format!("{folder}/config.json")))
         .expect("diffusers wrote it");
     let file = format!("{folder}/diffusion_pytorch_model.safetensors");
     let weights = Weights::open(&[Blob::File(fixture(&file))], Device::Cpu, Kind::Float)
@@ -97,7 +96,9 @@ fn a_controlnet_gives_the_residuals_of_diffusers() {
 #[test]
 fn the_unet_under_residuals_predicts_as_in_diffusers_and_h_is_not_moved() {
     for shape in SHAPES {
-        let config: UNet2DConditionConfig = json(&format!("{shape}/unet/config.json"));
+        let config =
+            UNet2DConditionConfig::read(&config_file(&format!("{shape}/unet/config.json")))
+                .expect("known config");
         let file = format!("{shape}/unet/diffusion_pytorch_model.safetensors");
         let weights = Weights::open(&[Blob::File(fixture(&file))], Device::Cpu, Kind::Float)
             .expect("fixtures are whole");
@@ -182,8 +183,8 @@ fn latents(
     control: &Control,
     initial: &Tensor,
 ) -> Tensor {
-    let kind = backbone.scheduler_config.own_kind().expect("a known class");
-    let mut scheduler = new_scheduler(kind, &backbone.scheduler_config, 30).expect("30 steps");
+    let kind = backbone.scheduler_file.own_kind().expect("a known class");
+    let mut scheduler = new_scheduler(kind, &backbone.scheduler_file, 30).expect("30 steps");
     let drawn = denoise(
         backbone,
         scheduler.as_mut(),

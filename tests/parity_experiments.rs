@@ -50,8 +50,8 @@ fn latents_and_features_of_a_photo_are_those_of_diffusers() {
         let backbone = backbone(shape);
         let Experiments { photo, .. } = json(&format!("{shape}/expected/experiments.json"));
         let expected = Expected::read(&format!("{shape}/expected/experiments.safetensors"));
-        let kind = backbone.scheduler_config.own_kind().expect("a known class");
-        let scheduler = new_scheduler(kind, &backbone.scheduler_config, photo.steps)
+        let kind = backbone.scheduler_file.own_kind().expect("a known class");
+        let scheduler = new_scheduler(kind, &backbone.scheduler_file, photo.steps)
             .expect("a number of steps that all have");
         let last = scheduler
             .timesteps()

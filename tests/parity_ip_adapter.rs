@@ -198,9 +198,9 @@ fn guided_runs_with_a_picture_end_in_the_latents_of_diffusers() {
             let control = expected
                 .has(&seen)
                 .then(|| control(shape, &backbone, &expected.get(&seen)));
-            let kind = backbone.scheduler_config.own_kind().expect("a known class");
+            let kind = backbone.scheduler_file.own_kind().expect("a known class");
             let mut scheduler =
-                new_scheduler(kind, &backbone.scheduler_config, STEPS).expect("30 steps");
+                new_scheduler(kind, &backbone.scheduler_file, STEPS).expect("30 steps");
             let drawn = denoise(
                 &backbone,
                 scheduler.as_mut(),

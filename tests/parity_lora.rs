@@ -109,7 +109,7 @@ fn every_key_style_gives_what_diffusers_gives() {
             .expect("short");
         let guidance = PlainGuidance::new(&negative, &prompt, run.guidance_scale);
         let initial = backbone.initial_latents(run.seed, height, width);
-        let config = &backbone.scheduler_config;
+        let config = &backbone.scheduler_file;
         let kind = config.own_kind().expect("a known class");
         let mut scheduler = new_scheduler(kind, config, run.steps).expect("8 steps");
         let sampler = scheduler.as_mut();

@@ -247,8 +247,8 @@ fn sample(backbone: &Backbone, runs: &[&Run], given: &Expected) -> (Tensor, Tens
     let guidance =
         ClusterGuidance::with_regions(&negative, (&prompt, &placed), &offsets, &settings)
             .expect("offsets fit");
-    let kind = backbone.scheduler_config.own_kind().expect("a known class");
-    let mut scheduler = new_scheduler(kind, &backbone.scheduler_config, run.steps).expect("steps");
+    let kind = backbone.scheduler_file.own_kind().expect("a known class");
+    let mut scheduler = new_scheduler(kind, &backbone.scheduler_file, run.steps).expect("steps");
     let initial: Vec<Tensor> = runs
         .iter()
         .map(|run| backbone.initial_latents(run.seed, run.height, run.width))

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Expected, Report, SHAPES, difference, fixture, json};
+use common::{Expected, Report, SHAPES, config_file, difference, fixture};
 use oneactor::io::blob::Blob;
 use oneactor::io::weights::{WeightPath, Weights};
 use oneactor::models::autoencoder_kl::{AutoencoderKl, AutoencoderKlConfig};
@@ -34,9 +34,10 @@ fn text_encoders_give_every_hidden_state_and_the_pooled_one() {
         let parts = ["text_encoder", "text_encoder_2"];
         let parts = &parts[..if shape.starts_with("sd") { 1 } else { 2 }];
         for part in parts {
-            let config: ClipTextConfig = json(&format!("{shape}/{part}/config.json"));
+            let config = ClipTextConfig::read(&config_file(&format!("{shape}/{part}/config.json")))
+                .expect("known config");
             let file = format!("{part}/model.safetensors");
-            let model = network(shape, &file, |path| ClipTextModel::new(path, &config));
+            let model = network(shape, &file, |path| Ok(ClipTextModel::new(path, &config)));
             let expected = Expected::read(&format!("{shape}/expected/{part}.safetensors"));
             let output = no_grad(|| model.forward(&expected.get("ids")));
 
@@ -68,7 +69,9 @@ fn text_encoders_give_every_hidden_state_and_the_pooled_one() {
 #[test]
 fn unet_gives_the_noise_prediction_and_h() {
     for shape in SHAPES {
-        let config: UNet2DConditionConfig = json(&format!("{shape}/unet/config.json"));
+        let config =
+            UNet2DConditionConfig::read(&config_file(&format!("{shape}/unet/config.json")))
+                .expect("known config");
         let file = "unet/diffusion_pytorch_model.safetensors";
         let unet = network(shape, file, |path| UNet2DConditionModel::new(path, &config));
         for case in ["unet", "unet_uneven"] {
@@ -95,7 +98,8 @@ fn unet_gives_the_noise_prediction_and_h() {
 fn upcast_attention_changes_half_precision_and_nothing_else() {
     let expected = Expected::read("sd21/expected/unet.safetensors");
     let blob = Blob::File(fixture("sd21/unet/diffusion_pytorch_model.safetensors"));
-    let mut config: UNet2DConditionConfig = json("sd21/unet/config.json");
+    let mut config =
+        UNet2DConditionConfig::read(&config_file("sd21/unet/config.json")).expect("known config");
     assert_eq!(config.upcast_attention, Some(true), "as SD 2.1 has it");
     let mut predict = |kind: Kind, upcast: bool| {
         config.upcast_attention = Some(upcast);
@@ -122,9 +126,10 @@ fn upcast_attention_changes_half_precision_and_nothing_else() {
 #[test]
 fn vae_encodes_and_decodes() {
     for shape in SHAPES {
-        let config: AutoencoderKlConfig = json(&format!("{shape}/vae/config.json"));
+        let config = AutoencoderKlConfig::read(&config_file(&format!("{shape}/vae/config.json")))
+            .expect("known config");
         let file = "vae/diffusion_pytorch_model.safetensors";
-        let vae = network(shape, file, |path| AutoencoderKl::new(path, &config));
+        let vae = network(shape, file, |path| Ok(AutoencoderKl::new(path, &config)));
         let expected = Expected::read(&format!("{shape}/expected/vae.safetensors"));
         let (posterior, decoded) = no_grad(|| {
             (
@@ -143,14 +148,15 @@ fn vae_encodes_and_decodes() {
 #[test]
 fn a_tiled_vae_is_that_of_diffusers_and_starts_at_the_same_size() {
     for shape in SHAPES {
-        let config: AutoencoderKlConfig = json(&format!("{shape}/vae/config.json"));
+        let config = AutoencoderKlConfig::read(&config_file(&format!("{shape}/vae/config.json")))
+            .expect("known config");
         let file = "vae/diffusion_pytorch_model.safetensors";
         let expected = Expected::read(&format!("{shape}/expected/vae_tiles.safetensors"));
         let own = config.sample_size;
         let (images, latents) = (expected.get("images"), expected.get("latents"));
         let mut report = Report::new(&format!("tiled vae of {shape}"));
         for tile in [own, own / 2] {
-            let vae = network(shape, file, |path| AutoencoderKl::new(path, &config))
+            let vae = network(shape, file, |path| Ok(AutoencoderKl::new(path, &config)))
                 .with_tiles(tile, config.scale_factor());
             let expected = |name: &str| expected.get(&format!("{name}.{tile}"));
             let (posterior, decoded) = no_grad(|| (vae.encode(&images), vae.decode(&latents)));
@@ -158,7 +164,7 @@ fn a_tiled_vae_is_that_of_diffusers_and_starts_at_the_same_size() {
             report.close("std", &posterior.std, &expected("std"), BAR);
             report.close("decoded", &decoded, &expected("decoded"), BAR);
         }
-        let whole = network(shape, file, |path| AutoencoderKl::new(path, &config));
+        let whole = network(shape, file, |path| Ok(AutoencoderKl::new(path, &config)));
         let small = no_grad(|| whole.decode(&expected.get("small")));
         report.close(
             "one tile is not cut",

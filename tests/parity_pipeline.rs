@@ -3,12 +3,12 @@
 
 mod common;
 
-use common::{Expected, Report, SHAPES, backbone, json};
+use common::{Expected, Report, SHAPES, backbone, changed, json};
 use oneactor::schedulers::{SchedulerKind, new_scheduler};
 use oneactor::sdxl::Backbone;
 use oneactor::sdxl::denoise::{PlainGuidance, denoise};
 use serde::Deserialize;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// Bar of the port. The same runs in f64 differ from diffusers' own f32 by 2e-7 to 1.5e-6: thirty
 /// steps do not amplify rounding, so 1e-4 leaves room for other processors, not for a wrong constant.
@@ -83,9 +83,8 @@ fn draw(backbone: &Backbone, i: usize, run: &Run, expected: &Expected, report: &
     });
     let kind = run
         .scheduler
-        .unwrap_or_else(|| backbone.scheduler_config.own_kind().expect("a known class"));
-    let mut scheduler =
-        new_scheduler(kind, &backbone.scheduler_config, run.steps).expect("30 steps");
+        .unwrap_or_else(|| backbone.scheduler_file.own_kind().expect("a known class"));
+    let mut scheduler = new_scheduler(kind, &backbone.scheduler_file, run.steps).expect("30 steps");
     let guidance = PlainGuidance::new(&negative, &prompt, run.guidance_scale);
     let drawn = denoise(
         backbone,
@@ -156,6 +155,57 @@ fn guided_runs_end_in_the_latents_and_the_picture_of_diffusers() {
     }
 }
 
+/// The fields are those of `VAE_STATISTICS` in `expected_pipeline.py`. Also that pictures are encoded to what is decoded.
+#[test]
+fn a_vae_whose_latents_have_mean_and_deviation_gives_the_picture_of_diffusers() {
+    let fields = serde_json::json!({
+        "latents_mean": [-1.6, 1.1, 0.4, -0.8], "latents_std": [8.4, 5.9, 5.4, 3.0],
+    });
+    let backbone = changed("narrow", "vae-statistics", "vae/config.json", &fields);
+    let expected = Expected::read("narrow/expected/pipeline.safetensors");
+    let image = backbone.decode(&expected.get("0.latents"));
+    let pixels = (image.expect("a finite picture").get(0).permute([1, 2, 0]) * 255.0)
+        .round()
+        .to_kind(Kind::Int); // [H, W, 3]
+    let mut report = Report::new("a VAE with statistics of its latents");
+    let wanted = expected.get("vae_statistics.image").to_kind(Kind::Int);
+    picture_is_equal("picture", &pixels, &wanted, &mut report);
+    let plain = expected.get("0.image").to_kind(Kind::Int);
+    report.check(plain != wanted, || "the fields change nothing".to_owned());
+
+    let picture = Tensor::rand([1, 3, 64, 64], (Kind::Float, Device::Cpu));
+    let own = common::backbone("narrow").encode(&picture);
+    let found = backbone.encode(&picture);
+    let per_channel = |values: &[f32]| Tensor::from_slice(values).view([1, 4, 1, 1]);
+    let (mean, std) = (
+        per_channel(&[-1.6, 1.1, 0.4, -0.8]),
+        per_channel(&[8.4, 5.9, 5.4, 3.0]),
+    );
+    // (z - mean) scaling_factor / std, as diffusers' StableDiffusionXLImg2ImgPipeline encodes.
+    let scale: serde_json::Value = json("narrow/vae/config.json");
+    let scale = scale["scaling_factor"].as_f64().expect("it has one");
+    let wanted = (own / scale - mean) * scale / std;
+    report.close("encoded", &found, &wanted, EMBEDS);
+    report.finish();
+}
+
+/// What `model_index.json` and the component's own file name.
+#[derive(Deserialize)]
+struct Classes {
+    own: String,
+    drawn_with: String,
+}
+
+#[test]
+fn a_class_in_the_index_counts_before_that_of_the_file() {
+    let classes: Classes = json("narrow/expected/index.json");
+    let fields = serde_json::json!({"scheduler": ["diffusers", "DDIMScheduler"]});
+    let backbone = changed("narrow", "index-scheduler", "model_index.json", &fields);
+    let kind = backbone.scheduler_file.own_kind().expect("a known class");
+    assert_eq!(kind.class().name, classes.drawn_with);
+    assert_ne!(classes.own, classes.drawn_with);
+}
+
 #[test]
 fn a_batch_gives_what_its_images_give_alone() {
     let backbone = backbone("narrow");
@@ -174,9 +224,8 @@ fn a_batch_gives_what_its_images_give_alone() {
         &[noise(run.seed + 1), noise(run.seed), noise(run.seed + 2)],
         0,
     );
-    let kind = backbone.scheduler_config.own_kind().expect("a known class");
-    let mut scheduler =
-        new_scheduler(kind, &backbone.scheduler_config, run.steps).expect("30 steps");
+    let kind = backbone.scheduler_file.own_kind().expect("a known class");
+    let mut scheduler = new_scheduler(kind, &backbone.scheduler_file, run.steps).expect("30 steps");
     let drawn = denoise(
         &backbone,
         scheduler.as_mut(),

@@ -10,7 +10,7 @@ use oneactor::io::photo::{Transparency, read_picture};
 use oneactor::io::weights::Weights;
 use oneactor::measures::foreground::ForegroundFinder;
 use oneactor::models::sam::processor::SamProcessor;
-use oneactor::models::sam::{SamModel, SamPrompts};
+use oneactor::models::sam::{SamConfig, SamModel, SamPrompts};
 use tch::{Device, Kind, Tensor};
 
 /// f32 of networks of a few layers; transformers' own f32 and f64 differ by 2e-6 and less.
@@ -41,7 +41,8 @@ fn sam(name: &str) -> SamModel {
     for name in SamModel::UNUSED {
         weights.allow_unused(name);
     }
-    let config = files.json("config.json").expect("it is one of a SAM");
+    let config = files.config("config.json").expect("it is JSON");
+    let config = SamConfig::read(&config).expect("it is one of a SAM");
     let network = SamModel::new(&weights.root(), &config).expect("transformers loads it");
     weights.finish().expect("all tensors fit");
     network
@@ -188,17 +189,19 @@ fn a_checkpoint_of_another_network_or_shape_is_refused_with_what_was_found() {
         Device::Cpu,
     ));
     assert!(
-        as_sam.contains("config.json: unknown variant `clip`, expected `sam`"),
+        as_sam.contains("config.json: model_type: found \"clip\", expected sam"),
         "{as_sam}"
     );
 
     let config = |part: &str, key: &str, value: serde_json::Value| {
-        let mut config: serde_json::Value = files("padded").json("config.json").expect("JSON");
-        config[part][key] = value;
+        let mut config = files("padded").config("config.json").expect("JSON");
+        let mut changed = config.get(part).expect("it is there").clone();
+        changed[key] = value;
+        config.set(part, changed);
         let weights = files("padded").weights("").expect("there are weights");
         let weights = Weights::open(&weights, Device::Cpu, Kind::Float).expect("they are whole");
-        let config = serde_json::from_value(config).expect("the fields have the right types");
-        let result = SamModel::new(&weights.root(), &config);
+        let result =
+            SamConfig::read(&config).and_then(|config| SamModel::new(&weights.root(), &config));
         result.map(drop).expect_err(key).to_string()
     };
     for (part, key, value, message) in [
@@ -206,7 +209,7 @@ fn a_checkpoint_of_another_network_or_shape_is_refused_with_what_was_found() {
             "vision_config",
             "use_rel_pos",
             false.into(),
-            "use_rel_pos: found false, this port knows true only",
+            "use_rel_pos: found false, expected true",
         ),
         (
             "vision_config",

@@ -4,7 +4,8 @@
 mod common;
 
 use common::{Expected, Report, json};
-use oneactor::schedulers::{NoiseSchedule, SchedulerConfig, SchedulerKind, new_scheduler};
+use oneactor::io::config_file::{ConfigFile, Notes};
+use oneactor::schedulers::{NoiseSchedule, SchedulerFile, SchedulerKind, new_scheduler};
 use serde::Deserialize;
 use tch::{Kind, Tensor};
 
@@ -21,11 +22,15 @@ struct Case {
     init_noise_sigma: f64,
 }
 
+fn file(config: &serde_json::Value) -> SchedulerFile {
+    let notes = Notes::default();
+    let file = ConfigFile::parse("scheduler_config.json", &config.to_string(), notes);
+    SchedulerFile::new(file.expect("it is an object"))
+}
+
 /// Latents before each step and after the last, and what the model would be given.
 fn run(case: &Case, noise: &Tensor, outputs: &Tensor) -> (Vec<f64>, f64, Tensor, Tensor) {
-    let config =
-        SchedulerConfig::parse(&case.config.to_string()).expect("diffusers takes this config");
-    let mut scheduler = new_scheduler(case.kind, &config, case.steps)
+    let mut scheduler = new_scheduler(case.kind, &file(&case.config), case.steps)
         .expect("diffusers takes this number of steps");
     let timesteps = scheduler.timesteps().to_vec();
     let sigma = scheduler.init_noise_sigma();
@@ -118,8 +123,8 @@ fn noising_and_its_target_are_those_of_ddpm() {
     for prediction in ["epsilon", "v_prediction"] {
         let mut config = cases[0].config.clone();
         config["prediction_type"] = prediction.into();
-        let schedule =
-            NoiseSchedule::new(&SchedulerConfig::parse(&config.to_string()).expect("known config"));
+        let config = file(&config).noise_schedule().expect("known config");
+        let schedule = NoiseSchedule::new(&config);
         let (z0, eps) = (expected.get("z0"), expected.get("eps"));
         let timesteps = expected.get("timesteps");
         assert_eq!(timesteps.kind(), Kind::Int64);
@@ -160,7 +165,7 @@ fn timesteps_are_those_of_diffusers_for_every_number_of_steps() {
         timesteps,
     } in json::<Vec<Swept>>("schedulers/timesteps.json")
     {
-        let parsed = SchedulerConfig::parse(&config.to_string()).expect("known config");
+        let parsed = file(&config);
         for (i, expected) in timesteps.iter().enumerate() {
             let scheduler = new_scheduler(kind, &parsed, i + 1).expect("up to 150 steps are fine");
             let found = scheduler.timesteps();

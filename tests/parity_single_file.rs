@@ -46,6 +46,10 @@ fn backbone(files: &ModelFiles) -> anyhow::Result<Backbone> {
     Backbone::load(files, &options, &mut |_| ())
 }
 
+fn json_of(files: &ModelFiles, name: &str) -> Value {
+    serde_json::from_str(&files.text(name).expect("it is made up")).expect("it is JSON")
+}
+
 #[test]
 fn every_tensor_is_found_under_diffusers_name_and_none_is_left() {
     let sdxl = ["unet", "vae", "text_encoder", "text_encoder_2"];
@@ -89,7 +93,7 @@ fn sizes_are_read_from_the_tensors() {
             "scheduler" => "scheduler/scheduler_config.json".to_owned(),
             part => format!("{part}/config.json"),
         };
-        let found: Value = files.json(&name).expect("it is made up");
+        let found: Value = json_of(&files, &name);
         let expected: Value = json(&format!("single/{}/{name}", folder_of(model)));
         for (key, value) in found.as_object().expect("an object") {
             // The side of pictures is no size of a tensor: that of real SDXL is taken. Its schedule
@@ -105,7 +109,8 @@ fn sizes_are_read_from_the_tensors() {
         }
     }
     let sd15 = locate(&fixture("single/sd15.safetensors")).expect("a whole file");
-    let config: UNet2DConditionConfig = sd15.json("unet/config.json").expect("it is made up");
+    let config = sd15.config("unet/config.json").expect("it is made up");
+    let config = UNet2DConditionConfig::read(&config).expect("it is made up");
     let blobs = sd15.weights("unet").expect("the file has it");
     let weights = Weights::open(&blobs, Device::Cpu, Kind::Float).expect("a whole file");
     UNet2DConditionModel::new(&weights.root(), &config).expect("a known architecture");
@@ -187,12 +192,12 @@ fn the_real_checkpoints_are_known_by_their_names_and_shapes() {
             );
         }
         let files = locate(&path).expect("a whole file");
-        let unet: Value = files.json("unet/config.json").expect("it is made up");
+        let unet = json_of(&files, "unet/config.json");
         let expected: Value = serde_json::from_str(expected).expect("the test's JSON");
         for (key, value) in expected.as_object().expect("an object") {
             assert_eq!(&unet[key], value, "{name}: {key}");
         }
-        let vae: Value = files.json("vae/config.json").expect("it is made up");
+        let vae = json_of(&files, "vae/config.json");
         assert_eq!(
             vae["block_out_channels"],
             serde_json::json!([128, 256, 512, 512])

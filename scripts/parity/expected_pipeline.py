@@ -3,12 +3,17 @@
 `pipeline.json` lists the runs, `pipeline.safetensors` holds for run `i` the tensors `i.initial` (latents as
 drawn, before the scheduler's factor), `i.latents` (`output_type="latent"`), `i.image` (uint8 [H, W, 3]),
 `i.encoder_features` (h of the conditional row at the last step), `i.prompt_embeds` and `i.negative_prompt_embeds`, and for SDXL
-`i.pooled_prompt_embeds` and `i.negative_pooled_prompt_embeds`.
+`i.pooled_prompt_embeds` and `i.negative_pooled_prompt_embeds`. For SDXL `vae_statistics.image` is run 0 again, with
+`VAE_STATISTICS` in the VAE's config, and `index.json` tells which sampler counts where two files name one.
 """
 
 import json
+import shutil
+import tempfile
+from pathlib import Path
 
 import torch
+from diffusers import DiffusionPipeline
 from expected_models import save
 from expected_schedulers import KINDS
 
@@ -25,6 +30,37 @@ def runs(shape):
     # Of the other schedulers those that `from_config` makes of the checkpoint's file: DDIM wants clip_sample false, PNDM skip_prk_steps.
     for kind in shape["samplers"]:
         yield {**plain, "scheduler": kind, "seed": 10}
+
+
+# Of the size that Playground v2.5's file has, whose VAE is the best known with these fields.
+VAE_STATISTICS = {"latents_mean": [-1.6, 1.1, 0.4, -0.8], "latents_std": [8.4, 5.9, 5.4, 3.0]}
+
+
+def with_statistics(pipe, run):
+    """The picture of a run where the VAE's latents have a mean and a deviation."""
+    own = dict(pipe.vae.config)
+    pipe.vae.register_to_config(**VAE_STATISTICS)
+    generator = torch.Generator("cpu").manual_seed(run["seed"])
+    image = pipe(
+        run["prompt"], height=run["height"], width=run["width"], num_inference_steps=run["steps"], guidance_scale=run["guidance_scale"], generator=generator,
+    ).images[0]
+    pipe.vae.register_to_config(**{name: own[name] for name in VAE_STATISTICS})
+    return pixels_of(image)
+
+
+def index_counts(folder):
+    """The sampler's class of a checkpoint whose `model_index.json` names another one than the sampler's own file."""
+    with tempfile.TemporaryDirectory() as copy:
+        shutil.copytree(folder, copy, dirs_exist_ok=True)
+        index = Path(copy, "model_index.json")
+        index.write_text(json.dumps({**json.loads(index.read_text()), "scheduler": ["diffusers", "DDIMScheduler"]}))
+        pipe = DiffusionPipeline.from_pretrained(copy, low_cpu_mem_usage=False)
+        return {"own": json.loads(Path(copy, "scheduler/scheduler_config.json").read_text())["_class_name"], "drawn_with": type(pipe.scheduler).__name__}
+
+
+def pixels_of(image):
+    """Levels [H, W, 3], uint8."""
+    return torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(image.height, image.width, 3)
 
 
 def draw(pipe, run):
@@ -49,10 +85,9 @@ def draw(pipe, run):
     pipe.scheduler = own
     decoded = pipe.vae.decode(latents / pipe.vae.config.scaling_factor).sample
     image = pipe.image_processor.postprocess(decoded, output_type="pil")[0]
-    pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(image.height, image.width, 3)
     names = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
     found = {name: value for name, value in zip(names, embeds) if value is not None}
-    return {"initial": initial, "latents": latents, "image": pixels, "encoder_features": kept[-1][-1:], **found}
+    return {"initial": initial, "latents": latents, "image": pixels_of(image), "encoder_features": kept[-1][-1:], **found}
 
 
 @torch.no_grad()
@@ -61,5 +96,8 @@ def write(pipe, shape, folder):
     pipe.set_progress_bar_config(disable=True)
     listed = list(runs(shape))
     tensors = {f"{i}.{name}": value for i, run in enumerate(listed) for name, value in draw(pipe, run).items()}
+    if hasattr(pipe, "text_encoder_2"):
+        tensors["vae_statistics.image"] = with_statistics(pipe, listed[0])
+        (folder / "index.json").write_text(json.dumps(index_counts(folder.parent)))
     (folder / "pipeline.json").write_text(json.dumps(listed, indent=1))
     save(folder / "pipeline.safetensors", tensors)

@@ -10,6 +10,7 @@ pass more than steps.
 import itertools
 import json
 
+import diffusers
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, PNDMScheduler
 
@@ -33,6 +34,21 @@ SD15 = {
     "_class_name": "PNDMScheduler", "_diffusers_version": "0.6.0", **NOISE, "clip_sample": False, "set_alpha_to_one": False,
     "skip_prk_steps": True, "steps_offset": 1, "trained_betas": None,
 }
+# Files of other classes, drawn with by `from_config`: each with what its class alone has, and what all have.
+OTHERS = [
+    {"_class_name": name, **NOISE, "clip_sample": False, "skip_prk_steps": True, "steps_offset": 1, **own}
+    for name, own in (
+        ("EulerAncestralDiscreteScheduler", {"timestep_spacing": "trailing"}),
+        ("DEISMultistepScheduler", {"algorithm_type": "deis", "solver_type": "logrho", "timestep_spacing": "leading"}),
+        ("UniPCMultistepScheduler", {"solver_type": "bh2", "prediction_type": "v_prediction"}),
+        ("LCMScheduler", {"original_inference_steps": 50, "timestep_spacing": "leading", "timestep_scaling": 10.0}),
+        ("TCDScheduler", {"set_alpha_to_one": True}),
+        ("KDPM2AncestralDiscreteScheduler", {"use_karras_sigmas": True, "timestep_spacing": "leading"}),
+        ("HeunDiscreteScheduler", {"clip_sample_range": 1.0, "use_karras_sigmas": False, "timestep_spacing": "linspace"}),
+        ("LMSDiscreteScheduler", {"use_karras_sigmas": True}),
+        ("DDPMScheduler", {"variance_type": "fixed_small", "timestep_spacing": "trailing"}),
+    )
+]
 SD21 = {**SD15, "_class_name": "DDIMScheduler", "_diffusers_version": "0.8.0", "prediction_type": "v_prediction"}
 
 
@@ -52,6 +68,8 @@ def cases():
             # One Euler step spread linearly begins at timestep 0, where diffusers' f32 tables have lost five digits of 1 - ᾱ.
             if not (kind == "euler" and steps == 1 and config is not SDXL):
                 yield kind, config, steps
+    for kind, config in itertools.product(KINDS, OTHERS):
+        yield kind, config, 7
     # What the last step ends at where the file does not say: the classes differ.
     for kind in ("ddim", "pndm"):
         yield kind, {"clip_sample": False, "skip_prk_steps": True}, 20
@@ -59,6 +77,16 @@ def cases():
         yield "euler", {"timestep_spacing": "leading", "steps_offset": 1, "beta_schedule": schedule, "beta_end": 0.02}, 20
     for lower, steps in itertools.product((True, False), (8, 20)):
         yield "dpm++2m", {"timestep_spacing": "linspace", "lower_order_final": lower, "final_sigmas_type": "sigma_min"}, steps
+
+
+def build(kind, config):
+    """The sampler that `from_config` makes of a file, by way of the file's own class where that is another."""
+    if config not in OTHERS:
+        return KINDS[kind].from_config(config)
+    own = getattr(diffusers, config["_class_name"]).from_config(config).config
+    # DPM-Solver++ takes the algorithm of DEIS for its own, but only after it has refused a last sigma of zero for it.
+    mended = {"algorithm_type": "dpmsolver++"} if kind == "dpm++2m" else {}
+    return KINDS[kind].from_config(own, **mended)
 
 
 def run(scheduler, steps, noise, outputs):
@@ -81,7 +109,7 @@ def write(folder):
     listed, tensors = [], {"noise": noise, "outputs": outputs}
     for i, (kind, options, steps) in enumerate(cases()):
         config = options if "_class_name" in options else {"_class_name": KINDS[kind].__name__, **NOISE, **options}
-        scheduler = KINDS[kind].from_config(config)
+        scheduler = build(kind, config)
         timesteps, trajectory, inputs = run(scheduler, steps, noise, outputs)
         tensors |= {f"{i}.timesteps": timesteps, f"{i}.trajectory": trajectory, f"{i}.inputs": inputs}
         listed.append({"kind": kind, "steps": steps, "config": config, "init_noise_sigma": float(scheduler.init_noise_sigma)})

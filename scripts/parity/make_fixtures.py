@@ -37,6 +37,7 @@ def build(out):
     import expected_baselines
     import expected_combined
     import expected_consistory
+    import expected_constructors
     import expected_control
     import expected_evaluate
     import expected_experiments
@@ -62,6 +63,7 @@ def build(out):
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     began = time.time()
+    expected_constructors.write(out / "constructors.json")
     expected_schedulers.write(out / "schedulers")
     expected_masks.write_otsu(out / "otsu.safetensors")
     expected_masks.write_figures(out / "figures.safetensors")

@@ -1,6 +1,7 @@
 """Writes a trained toy as a diffusers checkpoint: `python export.py RUN/state.pt --tokenizer DIR --vae DIR --out CHECKPOINT`.
 
-Averaged weights, float16 safetensors; the tokenizer folders keep the plain CLIP files and no tokenizer.json.
+Averaged weights, float16 safetensors; the tokenizer folders keep the plain CLIP files and no tokenizer.json. Beside them
+lies words.txt, the words of the captions.
 """
 import argparse
 import json
@@ -11,6 +12,7 @@ import torch
 from diffusers import AutoencoderKL
 
 import model
+import vocabulary
 
 LIMIT = 15_900_000
 TOKENIZER_FILES = ('vocab.json', 'merges.txt', 'special_tokens_map.json', 'tokenizer_config.json')
@@ -30,6 +32,7 @@ def export(state_path, tokenizer_folder, vae_folder, out):
         (out / folder).mkdir()
         for name in TOKENIZER_FILES:
             shutil.copy(tokenizer_folder / folder / name, out / folder / name)
+    (out / vocabulary.WORDS.name).write_text(vocabulary.text())
     size = sum(path.stat().st_size for path in out.rglob('*') if path.is_file())
     print(f'{out}: {size:,} bytes')
     if size > LIMIT:

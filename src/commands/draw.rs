@@ -57,7 +57,7 @@ pub fn draw(
         .iter()
         .map(|&seed| backbone.initial_latents(seed, drawing.height, drawing.width))
         .collect();
-    let mut scheduler = new_scheduler(drawing.scheduler, &backbone.scheduler_config, steps)?;
+    let mut scheduler = new_scheduler(drawing.scheduler, &backbone.scheduler_file, steps)?;
     let denoised = denoise(
         backbone,
         scheduler.as_mut(),

@@ -11,6 +11,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use super::changes;
 use super::control::LocatedControl;
 use super::draw::prompt_pair;
 use super::located::{LocatedModel, ResolvedDrawing};
@@ -21,7 +22,7 @@ use super::{Prepared, create_folder, work_off};
 use crate::cli::{CommandLine, GenerateBaseFlags};
 use crate::config::batch::Settings;
 use crate::config::model::DEFAULT_MODEL;
-use crate::config::{GenerateBaseJob, plan};
+use crate::config::{GenerateBaseJob, plan, record};
 use crate::error::usage;
 use crate::io::atomic::{remove_leftovers, write_bytes_atomically};
 use crate::oneactor::base_set::BaseSet;
@@ -181,6 +182,8 @@ pub(super) fn prepare(session: &Session, mut job: GenerateBaseJob) -> Result<Bas
     let pair = prompt_pair(&job.drawing, &model.tokenizers, &job.prompt, words)?;
     model.check_prompt(&pair.prompt, words, &session.reporter)?;
     model.check_prompt(&pair.negative, &[], &session.reporter)?;
+    model.check_words(&pair.prompt, &[], &session.reporter);
+    model.check_words(&pair.negative, &[], &session.reporter);
     let drawing = model.resolve(&job.drawing)?;
     model.check_tiles(drawing.width, drawing.height, &session.reporter);
     let control = job.control.as_ref();
@@ -210,6 +213,12 @@ pub(super) fn prepare(session: &Session, mut job: GenerateBaseJob) -> Result<Bas
         settings.insert("lora_crc32".to_owned(), json!(sums));
     }
     let is_finished = !job.drawing.overwrite && is_finished(&job, &settings, &sources)?;
+    if is_finished {
+        let layout = Layout(&job.output_dir);
+        if let Ok(record) = record::read_record(&layout.image(0)) {
+            changes::tell(session, &layout.images(), &record.version, &model);
+        }
+    }
     Ok(BaseJob {
         job,
         model,

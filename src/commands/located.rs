@@ -18,9 +18,9 @@ use crate::models::autoencoder_kl::AutoencoderKlConfig;
 use crate::models::unet_2d_condition::UNet2DConditionConfig;
 use crate::oneactor::base_set::BaseFacts;
 use crate::progress::Reporter;
-use crate::schedulers::{SchedulerConfig, SchedulerKind, new_scheduler};
+use crate::schedulers::{SchedulerFile, SchedulerKind, new_scheduler};
+use crate::sdxl::configs::ModelConfigs;
 use crate::sdxl::control::ModelSide;
-use crate::sdxl::pipeline::vae_config;
 use crate::sdxl::prompt::Tokenizers;
 use crate::sdxl::{LoadOptions, MemoryOptions, Pipeline};
 use crate::tokenizer::prompt_tokens::PromptTokens;
@@ -44,7 +44,7 @@ pub struct LocatedModel {
     pub tokenizers: Tokenizers,
     /// Its architecture.
     pub pipeline: Pipeline,
-    scheduler_config: SchedulerConfig,
+    scheduler_file: SchedulerFile,
     /// The VAE's config.
     pub vae_config: AutoencoderKlConfig,
     /// Side of the VAE's tiles in pixels, where it works in tiles.
@@ -96,19 +96,18 @@ impl LocatedModel {
             Some(name) => Some(find(name, None, None).context("--vae")?),
             None => None,
         };
-        let pipeline = Pipeline::of(&files)?;
-        let vae_config = vae_config(vae.as_ref().unwrap_or(&files))?;
+        let configs = ModelConfigs::read(&files, vae.as_ref())?;
         Ok(Self {
             device,
             kind,
             job: job.clone(),
-            tokenizers: Tokenizers::load(&files, pipeline)?,
-            pipeline,
-            scheduler_config: pipeline.scheduler_config(&files)?,
-            vae_tile_size: vae_tile_size(job, &vae_config)?,
-            scale_factor: vae_config.scale_factor(),
-            unet: pipeline.unet_config(&files)?,
-            vae_config,
+            tokenizers: configs.tokenizers,
+            pipeline: configs.pipeline,
+            scheduler_file: configs.scheduler_file,
+            vae_tile_size: vae_tile_size(job, &configs.vae)?,
+            scale_factor: configs.vae.scale_factor(),
+            unet: configs.unet,
+            vae_config: configs.vae,
             files,
             vae,
         })
@@ -139,7 +138,10 @@ impl LocatedModel {
     pub fn resolve(&self, drawing: &DrawingJob) -> Result<ResolvedDrawing> {
         let factor = self.scale_factor;
         let side = |flag: &str, pixels: Option<i64>| match pixels {
-            None => Ok(self.unet.sample_size * factor),
+            None => {
+                let side = self.unet.sample_size;
+                Ok(side.unwrap_or(self.pipeline.default_sample_size()) * factor)
+            }
             Some(pixels) if pixels % factor == 0 => Ok(pixels),
             Some(pixels) => Err(usage(format!(
                 "{flag}: found {pixels}, expected a multiple of {factor} for {}",
@@ -148,9 +150,9 @@ impl LocatedModel {
         };
         let scheduler = match drawing.scheduler {
             Some(kind) => kind,
-            None => self.scheduler_config.own_kind()?,
+            None => self.scheduler_file.own_kind()?,
         };
-        new_scheduler(scheduler, &self.scheduler_config, drawing.steps)?;
+        new_scheduler(scheduler, &self.scheduler_file, drawing.steps)?;
         Ok(ResolvedDrawing {
             width: side("--width", drawing.width)?,
             height: side("--height", drawing.height)?,
@@ -163,7 +165,7 @@ impl LocatedModel {
     /// # Errors
     /// When the sampler does not suit the model.
     pub fn passes(&self, scheduler: SchedulerKind, steps: usize) -> Result<Vec<usize>> {
-        let scheduler = new_scheduler(scheduler, &self.scheduler_config, steps)?;
+        let scheduler = new_scheduler(scheduler, &self.scheduler_file, steps)?;
         let passes = 0..scheduler.timesteps().len();
         Ok(passes.map(|pass| scheduler.step_of(pass)).collect())
     }

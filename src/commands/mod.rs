@@ -4,6 +4,7 @@
 //! checks all that can be checked without loading weights, and only then is the first one done.
 
 mod ablate;
+mod changes;
 mod control;
 mod doctor;
 mod draw;
@@ -26,6 +27,7 @@ mod sample;
 mod session;
 mod story;
 mod sweep;
+mod toy_words;
 mod tune;
 
 use std::any::Any;

@@ -15,6 +15,7 @@ use std::rc::Rc;
 use anyhow::Result;
 use serde_json::{Value, json};
 
+use super::changes;
 use super::control::LocatedControl;
 use super::image_prompt::LocatedImagePrompt;
 use super::located::{LocatedModel, ResolvedDrawing};
@@ -26,7 +27,7 @@ use super::{Prepared, create_folder, work_off};
 use crate::cli::{CommandLine, Method, SampleFlags};
 use crate::config::batch::Settings;
 use crate::config::shard::Shard;
-use crate::config::{SampleJob, plan};
+use crate::config::{SampleJob, plan, record};
 use crate::io::atomic::remove_leftovers;
 pub(super) use outlook::Shape;
 use painter::Painter;
@@ -167,6 +168,11 @@ pub(super) fn prepare(session: &Session, job: SampleJob) -> Result<Sampling> {
     sampling.pictures = own(sampling.pictures);
     sampling.plain_pictures = own(sampling.plain_pictures);
     sampling.shard = session.shard();
+    // One picture stands for all that the folder keeps: most often one run has drawn them.
+    if let Some(kept) = sampling.all_pictures().find(|picture| picture.is_finished) {
+        let version = record::read_record(&kept.path)?.version;
+        changes::tell(session, &kept.path, &version, &sampling.model);
+    }
     Ok(sampling)
 }
 

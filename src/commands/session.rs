@@ -93,6 +93,11 @@ impl Session {
         })
     }
 
+    /// The subcommand.
+    pub fn command(&self) -> &'static str {
+        self.command
+    }
+
     /// Which part of the work this process does.
     pub fn shard(&self) -> Shard {
         self.shard
@@ -206,10 +211,16 @@ impl Session {
 
     /// Shows the notes that reading a model's files has left, each once a run.
     pub fn tell_notes(&self, files: &ModelFiles) {
-        for note in files.take_notes() {
-            if self.told.borrow_mut().insert(note.clone()) {
-                self.reporter.note(&format!("note: {note}"));
-            }
+        files
+            .take_notes()
+            .into_iter()
+            .for_each(|note| self.tell(note));
+    }
+
+    /// Shows a note once a run.
+    pub fn tell(&self, note: String) {
+        if self.told.borrow_mut().insert(note.clone()) {
+            self.reporter.note(&format!("note: {note}"));
         }
     }
 

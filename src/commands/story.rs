@@ -204,7 +204,11 @@ fn prepare(session: &Session, mut job: StoryJob) -> Result<Book> {
     for (number, (scene, words)) in (1..).zip(scenes.iter().zip(&words)) {
         let drawing = &job.sample.drawing;
         prompt_pair(drawing, &model.tokenizers, &scene.prompt, words)
-            .and_then(|pair| model.check_prompt(&pair.prompt, words, &session.reporter))
+            .and_then(|pair| {
+                model.check_prompt(&pair.prompt, words, &session.reporter)?;
+                model.check_words(&pair.prompt, words, &session.reporter);
+                Ok(())
+            })
             .with_context(|| format!("scene {number}"))
             .with_context(place)?;
     }

@@ -7,9 +7,9 @@ mod method;
 mod outlook;
 mod photo;
 mod resume;
+mod steps;
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Instant;
@@ -29,7 +29,7 @@ use crate::config::{TuneJob, plan};
 use crate::error::usage;
 use crate::io::atomic::{remove_leftovers, write_bytes_atomically};
 use crate::oneactor::base_set::{BaseFacts, BaseSet};
-use crate::oneactor::learner::{Learner, Origin, StepReport};
+use crate::oneactor::learner::Origin;
 use crate::oneactor::templates;
 use crate::sdxl::Backbone;
 pub(super) use choice::{base_image, describe_auto};
@@ -38,10 +38,8 @@ use crop::Resolved;
 use layout::Layout;
 pub(super) use outlook::rows_before;
 use photo::TargetPhoto;
-use resume::{open_log, resume, save_checkpoint};
-
-/// A checkpoint is written after so many steps.
-const CHECKPOINT_EVERY: usize = 50;
+use resume::{is_resumed, remove_checkpoint, resume};
+use steps::{can_continue, learn, summary};
 
 /// Does the jobs of `tune`.
 ///
@@ -232,6 +230,10 @@ fn is_finished(layout: &Layout, settings: &Settings) -> Result<bool> {
     if differences.is_empty() {
         return Ok(true);
     }
+    // It stopped at fewer steps than are allowed now.
+    if is_resumed(layout, settings) {
+        return Ok(false);
+    }
     Err(usage(format!(
         "{} was tuned with other settings ({}): copy the folder, or tune again with --overwrite",
         layout.result().display(),
@@ -257,6 +259,9 @@ pub(super) fn execute(session: &Session, tuning: Tuning) -> Result<()> {
     let started = Instant::now();
     let backbone = session.load(&tuning.model)?;
     create_folder(&job.output_dir)?;
+    if job.overwrite && layout.config().is_file() {
+        remove_checkpoint(&layout);
+    }
     // Until the new result is there, the old one is none of these settings.
     let _ = fs::remove_file(layout.config());
     session.reporter.note("encoding prompts and target");
@@ -276,8 +281,9 @@ pub(super) fn execute(session: &Session, tuning: Tuning) -> Result<()> {
         backbone.release_text_encoders();
     }
     backbone.release_vae();
+    let untrained = learner.convergence().best;
     resume(session, &layout, &tuning.settings, learner.as_mut())?;
-    learn(session, &layout, &tuning, learner.as_mut())?;
+    learn(session, &tuning, learner.as_mut(), untrained)?;
 
     let summary = summary(session, &tuning, learner.as_ref());
     let mut facts = tuning.base.facts.clone();
@@ -296,8 +302,8 @@ pub(super) fn execute(session: &Session, tuning: Tuning) -> Result<()> {
         &summary,
         started.elapsed().as_secs_f64(),
     )?;
-    for path in [layout.checkpoint(), layout.checkpoint_config()] {
-        let _ = fs::remove_file(path);
+    if !can_continue(session, learner.as_ref()) {
+        remove_checkpoint(&layout);
     }
     let kind = match job.method {
         Method::Oneactor => "actor",
@@ -307,73 +313,6 @@ pub(super) fn execute(session: &Session, tuning: Tuning) -> Result<()> {
     session.wrote(&layout.result(), kind, summary);
     session.wrote(&layout.config(), "config", Value::Null);
     Ok(())
-}
-
-/// How the tuning has ended, told and returned.
-fn summary(session: &Session, tuning: &Tuning, learner: &dyn Learner) -> Value {
-    let convergence = learner.convergence();
-    let what = match tuning.job.method {
-        Method::TextualInversion => "embedding",
-        Method::DreamboothLora => "LoRA",
-        _ => "projector",
-    };
-    session.reporter.note(&format!(
-        "{} steps, {}; the best {what} is that of step {}",
-        learner.steps_taken(),
-        if convergence.is_reached() {
-            "converged"
-        } else {
-            "the most allowed"
-        },
-        convergence.best_step
-    ));
-    json!({
-        "steps": learner.steps_taken(),
-        "best_step": convergence.best_step,
-        "best_validation": convergence.best,
-        "converged": convergence.is_reached(),
-    })
-}
-
-/// Takes steps until the criterion or the limit ends them, each a row of the log.
-fn learn(
-    session: &Session,
-    layout: &Layout,
-    tuning: &Tuning,
-    learner: &mut dyn Learner,
-) -> Result<()> {
-    let mut log = open_log(&layout.log(), learner.steps_taken())?;
-    let steps = tuning.job.max_steps - learner.steps_taken().min(tuning.job.max_steps);
-    session.reporter.start("tuning", steps);
-    while !learner.is_done() {
-        let started = Instant::now();
-        let report = learner.step()?;
-        let row = row(&report, started.elapsed().as_secs_f64());
-        writeln!(log, "{row}").with_context(|| format!("writing {}", layout.log().display()))?;
-        session
-            .reporter
-            .advance(&format!("loss {:.4}", report.losses.loss));
-        let stopped = session.signals.check();
-        if stopped.is_err() || report.step.is_multiple_of(CHECKPOINT_EVERY) {
-            save_checkpoint(layout, &tuning.settings, learner)?;
-        }
-        stopped?;
-    }
-    session.reporter.finish();
-    Ok(())
-}
-
-fn row(report: &StepReport, seconds: f64) -> Value {
-    let mut row = json!({
-        "step": report.step,
-        "loss": report.losses.loss,
-        "validation": report.validation,
-        "seconds": seconds,
-    });
-    for (name, loss) in &report.losses.parts {
-        row[*name] = json!(loss);
-    }
-    row
 }
 
 fn kind(kind: Kind) -> templates::Kind {

@@ -33,6 +33,8 @@ pub fn write_record(parameters: &Settings, facts: &Settings) -> String {
 /// What a picture tells about itself.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
+    /// Version of the program that drew it.
+    pub version: String,
     /// Settings of `sample` that draw it again.
     pub parameters: Settings,
     /// Facts for the reader: model, actor, program.
@@ -88,7 +90,11 @@ pub fn record_of(texts: Vec<(String, String)>, name: &str) -> Result<Record> {
                 Value::Object(facts) => facts,
                 _ => Settings::new(),
             };
-            Ok(Record { parameters, facts })
+            Ok(Record {
+                version: record["version"].as_str().unwrap_or("0").to_owned(),
+                parameters,
+                facts,
+            })
         }
         _ => Err(broken("found no `parameters`, expected an object")),
     }

@@ -83,6 +83,7 @@ mod tests {
 
     fn record(parameters: &str) -> Record {
         Record {
+            version: "0.2.0".to_owned(),
             parameters: serde_json::from_str(parameters).expect("the test's JSON is an object"),
             facts: Settings::new(),
         }

@@ -34,6 +34,8 @@ pub struct SampleJob {
     /// The base words of the picture that is drawn again, which its long prompt kept in one chunk
     /// each.
     pub recorded_subjects: Vec<String>,
+    /// The picture that is drawn again, and the version of this program that drew it.
+    pub redrawn: Option<(PathBuf, String)>,
     /// Folder of the results.
     pub output_dir: PathBuf,
     /// What the names of the pictures begin with; empty but in a sweep.
@@ -118,6 +120,7 @@ impl SampleJob {
         let layered = layers::layered(&[&layers::settings(flags)?, &kept]);
         Ok(Self {
             recorded_subjects: recorded.subjects(),
+            redrawn: Some((picture.clone(), recorded.version)),
             ..Self::check_flags(&layers::read(layered)?)?
         })
     }
@@ -217,6 +220,7 @@ impl SampleJob {
             prompts,
             subject_as: flags.subject_as.unwrap_or_default(),
             recorded_subjects: Vec::new(),
+            redrawn: None,
             num_images,
             save_latents: flags.save_latents.unwrap_or(false),
             subject_masks,

@@ -6,6 +6,7 @@ pub mod bitmap_font;
 pub mod blob;
 pub mod canny;
 mod clip_vocabulary;
+pub mod config_file;
 pub mod contact_sheet;
 pub mod finite_scan;
 pub mod header;

@@ -7,16 +7,15 @@
 mod needed;
 mod unused;
 
-use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
 use super::blob::Blob;
+use super::config_file::{ConfigFile, Notes};
 use super::hub::{HubRepo, HubSettings, files_under, is_repository_id};
 use super::lora::LoraSet;
 use super::model_layout::{
@@ -51,7 +50,7 @@ pub struct ModelFiles {
     variant: Option<String>,
     source: Source,
     loras: Rc<LoraSet>,
-    notes: RefCell<Vec<String>>,
+    notes: Notes,
     unused: Unused,
 }
 
@@ -118,7 +117,7 @@ impl ModelFiles {
             variant: options.variant.clone(),
             source,
             loras: Rc::default(),
-            notes: RefCell::default(),
+            notes: Notes::default(),
             unused: Unused::default(),
         };
         files.check_variant_exists()?;
@@ -146,12 +145,9 @@ impl ModelFiles {
         &self.loras
     }
 
-    /// Keeps what the user should know about these files, though it stops nothing. Each text is kept once.
+    /// Keeps what the user should know about these files, though it stops nothing.
     pub fn note(&self, note: String) {
-        let mut notes = self.notes.borrow_mut();
-        if !notes.contains(&note) {
-            notes.push(note);
-        }
+        self.notes.add(note);
     }
 
     /// The notes that were made since they were last taken, for the caller to show.
@@ -201,13 +197,13 @@ impl ModelFiles {
         }
     }
 
-    /// The value of a JSON file of the model, such as `unet/config.json`.
+    /// A config file of the model, such as `unet/config.json`.
     ///
     /// # Errors
-    /// As [`ModelFiles::text`], and when the file is not what is expected; the message names it.
-    pub fn json<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
-        serde_json::from_str(&self.text(path)?)
-            .map_err(|error| model(format!("{}: {path}: {error}", self.name())))
+    /// As [`ModelFiles::text`], and when the file is no JSON object; the message names it.
+    pub fn config(&self, path: &str) -> Result<ConfigFile> {
+        ConfigFile::parse(path, &self.text(path)?, self.notes.clone())
+            .with_context(|| self.name.clone())
     }
 
     /// As [`ModelFiles::text`], with `None` for a file that the model does not have.

@@ -52,6 +52,29 @@ static FILES: &[(&str, &[u8])] = embedded![
     "vae/diffusion_pytorch_model.safetensors",
 ];
 
+/// The words of the captions that it was trained on, and function words, one a line and sorted; written by
+/// `scripts/toy/vocabulary.py`.
+const WORDS: &str = include_str!("toy/words.txt");
+
+/// The words of a prompt that it has never seen, each once and in lower case. Numbers are not words.
+pub fn unknown_words(prompt: &str) -> Vec<String> {
+    let mut unknown: Vec<String> = Vec::new();
+    let lower = prompt.to_lowercase();
+    let words = lower.split(|c: char| !(c.is_alphanumeric() || c == '\'' || c == '’'));
+    for word in words {
+        let word = word.split(['\'', '’']).find(|part| !part.is_empty());
+        let word = word.unwrap_or_default();
+        let is_number = word.chars().all(char::is_numeric);
+        if !is_number
+            && !WORDS.lines().any(|known| known == word)
+            && !unknown.iter().any(|w| w == word)
+        {
+            unknown.push(word.to_owned());
+        }
+    }
+    unknown
+}
+
 /// The paths of all files.
 pub fn names() -> impl Iterator<Item = &'static str> {
     FILES.iter().map(|(name, _)| *name)
@@ -69,6 +92,30 @@ mod tests {
 
     use super::*;
     use crate::io::hub::files_under;
+
+    #[test]
+    fn words_that_no_caption_has_are_found_once_each() {
+        let known = [
+            "A photo of a robot in a library surrounded by books, watercolor.",
+            "a wide striped bluetrim red cat with its 2 eyes",
+            "the girl's garden; a close-up photo of the Eiffel Tower",
+            "",
+        ];
+        for prompt in known {
+            let unknown = unknown_words(prompt);
+            // No caption has a figure's parts.
+            assert_eq!(
+                unknown,
+                if prompt.contains("eyes") {
+                    vec!["eyes"]
+                } else {
+                    vec![]
+                }
+            );
+        }
+        let unknown = unknown_words("a pirate's ship, PIRATE on 3 ships at sea, détective");
+        assert_eq!(unknown, ["pirate", "ship", "ships", "sea", "détective"]);
+    }
 
     #[test]
     fn every_file_of_the_folder_is_compiled_in_and_aligned() {

@@ -5,12 +5,11 @@ use anyhow::{Context, Result};
 use image::RgbImage;
 use tch::{Device, Kind, Tensor, no_grad};
 
-use crate::error::model;
 use crate::io::model_files::{ModelFiles, TOY};
 use crate::models::clip_model::{ClipConfig, ClipModel};
 use crate::models::encoder_folder::{EncoderFolder, Unused};
 use crate::models::image_processor::ImageProcessor;
-use crate::models::lpips::{Lpips, LpipsConfig, LpipsFeatures};
+use crate::models::lpips::{self, Lpips, LpipsConfig, LpipsFeatures};
 use crate::models::vit::{VitConfig, VitKind, VitModel};
 use crate::tokenizer::{ClipTokenizer, TokenizerFiles};
 
@@ -58,12 +57,13 @@ impl ClipEncoder {
     /// When a file is missing or damaged, or is that of another network.
     pub fn load(files: &ModelFiles, device: Device) -> Result<Self> {
         let folder = folder(files);
-        let config: ClipConfig = folder.json("config.json")?;
+        let config = ClipConfig::read(&folder.config("config.json")?)
+            .with_context(|| format!("loading {}", files.name()))?;
         let network = folder.network((device, Kind::Float), UNUSED_OF_CLIP, |path| {
             ClipModel::new(path, &config)
         })?;
         let tokenizer = load_tokenizer(&folder)?;
-        let text = config.text()?;
+        let text = &config.text;
         tokenizer
             .check_encoder(text.vocab_size, text.max_position_embeddings)
             .with_context(|| format!("loading {}", files.name()))?;
@@ -108,15 +108,8 @@ impl VitEncoder {
     /// When a file is missing or damaged, or is that of another network.
     pub fn load(files: &ModelFiles, kind: VitKind, device: Device) -> Result<Self> {
         let folder = folder(files);
-        let config: VitConfig = folder.json("config.json")?;
-        if config.model_type != kind {
-            return Err(model(format!(
-                "{}: config.json: model_type: found {}, expected {}",
-                files.name(),
-                config.model_type.name(),
-                kind.name()
-            )));
-        }
+        let config = VitConfig::read(&folder.config("config.json")?, kind)
+            .with_context(|| files.name().to_owned())?;
         let unused = Unused {
             endings: &VitModel::UNUSED,
             ..Unused::default()
@@ -163,7 +156,7 @@ impl LpipsEncoder {
     /// When a file is missing or damaged, or is that of another network.
     pub fn load(files: &ModelFiles, device: Device) -> Result<Self> {
         let folder = folder(files);
-        let config: LpipsConfig = folder.json("config.json")?;
+        let config: LpipsConfig = folder.config("config.json")?.read(&lpips::CLASS)?;
         let network = folder.network((device, Kind::Float), Unused::default(), |path| {
             Ok(Lpips::new(path, &config))
         })?;

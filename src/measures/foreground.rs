@@ -66,7 +66,8 @@ impl ForegroundFinder {
     /// When a file is missing or damaged, or is that of another network.
     pub fn load(files: &ModelFiles, device: Device) -> Result<Self> {
         let folder = EncoderFolder { files, path: "" };
-        let config: SamConfig = folder.json("config.json")?;
+        let config = SamConfig::read(&folder.config("config.json")?)
+            .with_context(|| format!("loading {}", files.name()))?;
         let text = files.text("preprocessor_config.json")?;
         let processor =
             SamProcessor::from_json(&text).with_context(|| format!("loading {}", files.name()))?;

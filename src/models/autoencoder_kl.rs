@@ -1,125 +1,21 @@
 //! `AutoencoderKL` of diffusers (arXiv 2112.10752): pictures to latents and back.
 
-use anyhow::Result;
-use serde::Deserialize;
+mod config;
+
 use tch::Tensor;
 
 use super::attention::scaled_dot_product;
-use super::config::{WIDTHS, expect, expect_sizes};
 use super::layers::{Conv2d, GroupNorm, Linear, plus, silu};
 use super::resnet::{Downsample2D, ResnetBlock2D, ResnetConfig, Upsample2D};
 use super::tiling::Tiling;
-use crate::error::model;
 use crate::io::weights::WeightPath;
+
+pub use config::{AutoencoderKlConfig, CLASS};
 
 /// Added to the variance in every norm of the VAE.
 const EPS: f64 = 1e-6;
 
-/// `vae/config.json`.
-#[derive(Clone, Debug, Deserialize)]
-pub struct AutoencoderKlConfig {
-    /// Channels of a picture that comes in.
-    pub in_channels: i64,
-    /// Channels of a picture that goes out.
-    pub out_channels: i64,
-    /// Channels of the latents.
-    pub latent_channels: i64,
-    /// Channels of each block, from the outermost.
-    pub block_out_channels: Vec<i64>,
-    /// Residual blocks in each block; one more in the decoder.
-    pub layers_per_block: i64,
-    /// Groups of every norm.
-    #[serde(default = "groups")]
-    pub norm_num_groups: i64,
-    /// Side in pixels of the pictures that it was trained on: with tiling, that of a tile.
-    #[serde(default = "sample_size")]
-    pub sample_size: i64,
-    /// Latents of the U-Net are the VAE's times this.
-    #[serde(default = "sd1_scaling_factor")]
-    pub scaling_factor: f64,
-    /// Whether the VAE overflows in fp16 and must run in f32.
-    #[serde(default = "yes")]
-    pub force_upcast: bool,
-    /// Whether there is a 1×1 convolution after the encoder.
-    #[serde(default = "yes")]
-    pub use_quant_conv: bool,
-    /// Whether there is a 1×1 convolution before the decoder.
-    #[serde(default = "yes")]
-    pub use_post_quant_conv: bool,
-    /// Whether the middle blocks have attention.
-    #[serde(default = "yes")]
-    pub mid_block_add_attention: bool,
-    /// Activation; SiLU is the only one in use.
-    #[serde(default = "act_fn")]
-    pub act_fn: String,
-    /// Present in other families of VAE.
-    #[serde(default)]
-    pub shift_factor: Option<f64>,
-}
-
-fn groups() -> i64 {
-    32
-}
-/// Of diffusers, where the field is left out.
-fn sample_size() -> i64 {
-    32
-}
-/// Configs of SD 1.5 and 2.1 leave the field out.
-fn sd1_scaling_factor() -> f64 {
-    0.18215
-}
-fn yes() -> bool {
-    true
-}
-fn act_fn() -> String {
-    "silu".into()
-}
-
 impl AutoencoderKlConfig {
-    /// How many pixels one latent is wide.
-    pub fn scale_factor(&self) -> i64 {
-        1 << (self.block_out_channels.len() - 1)
-    }
-
-    /// Refuses what this port would compute wrongly, and what no VAE has.
-    ///
-    /// # Errors
-    /// Names the key.
-    pub fn check(&self) -> Result<()> {
-        let file = "vae/config.json";
-        expect("vae/config.json: act_fn", &self.act_fn.as_str(), &"silu")?;
-        expect("vae/config.json: shift_factor", &self.shift_factor, &None)?;
-        let blocks = self.block_out_channels.len() as i64;
-        expect_sizes(
-            file,
-            &[
-                ("in_channels", self.in_channels, 3..=3),
-                ("out_channels", self.out_channels, 3..=3),
-                ("latent_channels", self.latent_channels, 1..=64),
-                ("layers_per_block", self.layers_per_block, 1..=16),
-                ("norm_num_groups", self.norm_num_groups, WIDTHS),
-                ("sample_size", self.sample_size, WIDTHS),
-                ("length of block_out_channels", blocks, 1..=8),
-            ],
-        )?;
-        for channels in &self.block_out_channels {
-            expect_sizes(file, &[("block_out_channels", *channels, WIDTHS)])?;
-            if channels % self.norm_num_groups != 0 {
-                return Err(model(format!(
-                    "{file}: {channels} channels are not divisible by {} groups",
-                    self.norm_num_groups
-                )));
-            }
-        }
-        match self.scaling_factor.is_finite() && self.scaling_factor > 0.0 {
-            true => Ok(()),
-            false => Err(model(format!(
-                "{file}: scaling_factor: found {}, expected a number above 0",
-                self.scaling_factor
-            ))),
-        }
-    }
-
     fn resnet(&self, in_channels: i64, out_channels: i64) -> ResnetConfig {
         ResnetConfig {
             in_channels,
@@ -356,13 +252,9 @@ struct Tiles {
 
 impl AutoencoderKl {
     /// Reads the network.
-    ///
-    /// # Errors
-    /// When the config describes an architecture that this port does not know.
-    pub fn new(path: &WeightPath, config: &AutoencoderKlConfig) -> Result<Self> {
-        config.check()?;
+    pub fn new(path: &WeightPath, config: &AutoencoderKlConfig) -> Self {
         let (moments, latents) = (2 * config.latent_channels, config.latent_channels);
-        Ok(AutoencoderKl {
+        AutoencoderKl {
             encoder: Encoder::new(&(path / "encoder"), config),
             quant_conv: config
                 .use_quant_conv
@@ -372,7 +264,7 @@ impl AutoencoderKl {
                 .then(|| Conv2d::new(&(path / "post_quant_conv"), latents, latents, 1)),
             decoder: Decoder::new(&(path / "decoder"), config),
             tiles: None,
-        })
+        }
     }
 
     /// With tiles of `size` pixels, `size / scale_factor` latents, for what is larger than one tile.

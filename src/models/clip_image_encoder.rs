@@ -1,37 +1,20 @@
 //! The vision half of a CLIP by itself, with its preparation of pictures: what an image prompt is seen with.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use image::RgbImage;
-use serde::Deserialize;
-use serde_json::{Map, Value};
 use tch::{Device, Kind, Tensor, no_grad};
 
-use super::clip_vision_model::{ClipVisionConfig, ClipVisionModel};
+use super::clip_model::ClipConfig;
+use super::clip_vision_model::{self, ClipVisionConfig, ClipVisionModel};
 use super::encoder_folder::{EncoderFolder, Unused};
 use super::image_processor::ImageProcessor;
-use crate::error::model;
+use crate::io::config_file::ConfigFile;
 
 /// What a whole CLIP has besides its vision half, and saved position indices.
 const UNUSED: Unused = Unused {
     endings: &["logit_scale", "position_ids"],
     modules: &["text_model", "text_projection"],
 };
-
-/// The fields of `config.json` that say where the vision half's own fields stand.
-#[derive(Deserialize)]
-struct Raw {
-    #[serde(default)]
-    architectures: Vec<String>,
-    /// Of a whole CLIP; a vision half alone has the fields at the top.
-    vision_config: Option<ClipVisionConfig>,
-    /// Of transformers' `CLIPVisionConfig` where the file has none.
-    #[serde(default = "projection_dim")]
-    projection_dim: i64,
-}
-
-fn projection_dim() -> i64 {
-    512
-}
 
 /// A CLIP's eyes.
 pub struct ClipImageEncoder {
@@ -48,28 +31,10 @@ impl ClipImageEncoder {
     /// # Errors
     /// When a file is missing or damaged, or is that of another network.
     pub fn load(folder: &EncoderFolder, placement: (Device, Kind)) -> Result<Self> {
-        let fields: Map<String, Value> = folder.json("config.json")?;
-        let raw: Raw = folder.json("config.json")?;
-        let known = ["CLIPVisionModelWithProjection", "CLIPModel"];
-        if !raw
-            .architectures
-            .iter()
-            .any(|name| known.contains(&name.as_str()))
-        {
-            return Err(model(format!(
-                "{}: config.json: architectures: found {:?}, expected {}",
-                folder.files.name(),
-                raw.architectures,
-                known.join(" or ")
-            )));
-        }
-        let config = match raw.vision_config {
-            Some(config) => config,
-            None => serde_json::from_value(Value::Object(fields))
-                .map_err(|error| model(format!("{}: config.json: {error}", folder.files.name())))?,
-        };
+        let config = read_config(&folder.config("config.json")?)
+            .with_context(|| folder.files.name().to_owned())?;
         let network = folder.network(placement, UNUSED, |path| {
-            ClipVisionModel::new(path, &config, raw.projection_dim)
+            ClipVisionModel::new(path, &config, config.projection_dim)
         })?;
         let processor = match folder.processor()? {
             Some(processor) => processor,
@@ -79,7 +44,7 @@ impl ClipImageEncoder {
         Ok(ClipImageEncoder {
             network,
             processor,
-            projection_dim: raw.projection_dim,
+            projection_dim: config.projection_dim,
             placement,
         })
     }
@@ -97,5 +62,23 @@ impl ClipImageEncoder {
             self.network
                 .forward(&pixels.to_device(device).to_kind(kind))
         })
+    }
+}
+
+/// The fields of a vision half by itself, or of that of a whole CLIP.
+fn read_config(file: &ConfigFile) -> Result<ClipVisionConfig> {
+    if file.get("vision_config").is_some() {
+        let whole = ClipConfig::read(file)?;
+        return Ok(ClipVisionConfig {
+            projection_dim: whole.projection_dim,
+            ..whole.vision
+        });
+    }
+    let config: ClipVisionConfig = file.read(&clip_vision_model::CLASS)?;
+    let name = "CLIPVisionModelWithProjection";
+    let mut classes = config.architectures.iter().flatten();
+    match classes.any(|class| class == name) {
+        true => Ok(config),
+        false => Err(file.wrong("architectures", &format!("{name} or CLIPModel"))),
     }
 }

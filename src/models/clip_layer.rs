@@ -6,6 +6,8 @@ use tch::Tensor;
 
 use super::attention::{merge_heads, scaled_dot_product, split_heads};
 use super::layers::{LayerNorm, Linear};
+use crate::io::config_file::Field::{Harmless, Read};
+use crate::io::config_file::Fields;
 use crate::io::weights::WeightPath;
 
 /// Three functions are called GELU; CLIP checkpoints mean one of these two.
@@ -26,6 +28,19 @@ impl HiddenAct {
         }
     }
 }
+
+/// Parameters that both halves have.
+pub(super) const CLIP_LAYERS: &Fields = &[
+    ("hidden_size", Read),
+    ("intermediate_size", Read),
+    ("num_hidden_layers", Read),
+    ("num_attention_heads", Read),
+    ("hidden_act", Read),
+    ("layer_norm_eps", Read),
+    ("attention_dropout", Harmless("only in training")),
+    ("initializer_range", Harmless("only before training")),
+    ("initializer_factor", Harmless("only before training")),
+];
 
 /// Sizes of one layer.
 #[derive(Clone, Copy, Debug)]

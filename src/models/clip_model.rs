@@ -2,54 +2,88 @@
 
 use anyhow::Result;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use tch::Tensor;
 
 use super::clip_text_model::{ClipTextConfig, ClipTextModel};
-use super::clip_vision_model::{ClipVisionConfig, ClipVisionModel};
-use crate::error::model;
+use super::clip_vision_model::{self, ClipVisionConfig, ClipVisionModel};
+use super::config::{PRETRAINED, PRETRAINED_BEFORE_5};
+use crate::io::config_file::Field::{Harmless, Read};
+use crate::io::config_file::{Class, ConfigFile};
 use crate::io::weights::WeightPath;
 
 /// `config.json` of a `CLIPModel`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug)]
 pub struct ClipConfig {
-    /// Class names.
-    pub architectures: Vec<String>,
-    /// The text half, as it stands in the file.
-    pub text_config: Map<String, Value>,
+    /// The text half.
+    pub text: ClipTextConfig,
     /// The vision half.
-    pub vision_config: ClipVisionConfig,
+    pub vision: ClipVisionConfig,
     /// Width of the common space; overrules that of the halves.
     pub projection_dim: i64,
 }
 
+/// The file's own fields; the halves are read by themselves.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fields {
+    #[serde(default = "projection_dim")]
+    projection_dim: i64,
+}
+
+fn projection_dim() -> i64 {
+    512
+}
+
+/// What is done with each parameter of the class.
+pub const CLASS: Class = Class {
+    name: "CLIPConfig",
+    fields: &[
+        &[
+            ("projection_dim", Read),
+            ("text_config", Harmless("read by itself")),
+            ("vision_config", Harmless("read by itself")),
+            ("logit_scale_init_value", Harmless("only before training")),
+            ("initializer_factor", Harmless("only before training")),
+        ],
+        PRETRAINED,
+    ],
+    besides: &[
+        PRETRAINED_BEFORE_5,
+        &[
+            ("text_config_dict", Harmless("read by itself")),
+            ("vision_config_dict", Harmless("read by itself")),
+        ],
+    ],
+};
+
 impl ClipConfig {
-    /// The text half with transformers' defaults of `CLIPTextConfig` where the file has no value: older
-    /// files leave out what is default.
+    /// Reads and checks the file.
     ///
     /// # Errors
-    /// When a field has the wrong type.
-    pub fn text(&self) -> Result<ClipTextConfig> {
-        let mut text = Map::from_iter([
-            ("hidden_size".to_owned(), json!(512)),
-            ("intermediate_size".to_owned(), json!(2048)),
-            ("num_hidden_layers".to_owned(), json!(12)),
-            ("num_attention_heads".to_owned(), json!(8)),
-            ("hidden_act".to_owned(), json!("quick_gelu")),
-            ("layer_norm_eps".to_owned(), json!(1e-5)),
-            ("max_position_embeddings".to_owned(), json!(77)),
-            ("vocab_size".to_owned(), json!(49408)),
-            // Not transformers' 49407: a file without it is old, and was made with 2.
-            ("eos_token_id".to_owned(), json!(2)),
-        ]);
-        text.extend(self.text_config.clone());
-        text.insert("projection_dim".to_owned(), json!(self.projection_dim));
-        text.insert(
-            "architectures".to_owned(),
-            json!(["CLIPTextModelWithProjection"]),
-        );
-        serde_json::from_value(Value::Object(text))
-            .map_err(|error| model(format!("config.json: text_config: {error}")))
+    /// When it is of another class, or a field has a value that is not computed here.
+    pub fn read(file: &ConfigFile) -> Result<Self> {
+        let classes = file.get("architectures").and_then(Value::as_array);
+        if !classes.is_some_and(|classes| classes.contains(&"CLIPModel".into())) {
+            return Err(file.wrong("architectures", "CLIPModel"));
+        }
+        let fields: Fields = file.read(&CLASS)?;
+        let projection_dim = fields.projection_dim;
+        Ok(ClipConfig {
+            text: ClipTextConfig::read_half(&half(file, "text_config")?, projection_dim)?,
+            vision: half(file, "vision_config")?.read(&clip_vision_model::CLASS)?,
+            projection_dim,
+        })
+    }
+}
+
+/// The fields of one half. Older files may have them a second time with `_dict` behind the key, which then count alone,
+/// as in transformers.
+pub(super) fn half(file: &ConfigFile, key: &str) -> Result<ConfigFile> {
+    let old = file.part(&format!("{key}_dict"))?;
+    match old.is_empty() {
+        true => file.part(key),
+        false => Ok(old),
     }
 }
 
@@ -63,17 +97,11 @@ impl ClipModel {
     /// Reads both halves.
     ///
     /// # Errors
-    /// When the config is of another class, or its sizes can not go together.
+    /// When sizes of the config can not go together.
     pub fn new(path: &WeightPath, config: &ClipConfig) -> Result<Self> {
-        if !config.architectures.iter().any(|name| name == "CLIPModel") {
-            return Err(model(format!(
-                "config.json: architectures: found {:?}, expected CLIPModel",
-                config.architectures
-            )));
-        }
         Ok(ClipModel {
-            text: ClipTextModel::new(path, &config.text()?)?,
-            vision: ClipVisionModel::new(path, &config.vision_config, config.projection_dim)?,
+            text: ClipTextModel::new(path, &config.text),
+            vision: ClipVisionModel::new(path, &config.vision, config.projection_dim)?,
         })
     }
 

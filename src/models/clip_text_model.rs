@@ -5,17 +5,20 @@ use anyhow::Result;
 use serde::Deserialize;
 use tch::{Kind, Tensor};
 
-use super::clip_layer::{ClipLayer, ClipLayerConfig, HiddenAct};
-use super::config::{LAYERS, WIDTHS, expect_sizes};
+use super::clip_layer::{CLIP_LAYERS, ClipLayer, ClipLayerConfig, HiddenAct};
+use super::config::{LAYERS, PRETRAINED, PRETRAINED_BEFORE_5, WIDTHS, expect_sizes};
 use super::layers::{LayerNorm, Linear};
 use crate::error::model;
+use crate::io::config_file::Field::{Harmless, Read};
+use crate::io::config_file::{Class, ConfigFile, Fields};
 use crate::io::weights::WeightPath;
 
-/// `text_encoder/config.json`.
+/// `text_encoder/config.json`, with the defaults of transformers' `CLIPTextConfig`.
 #[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct ClipTextConfig {
     /// Class names; `CLIPTextModelWithProjection` has one layer more.
-    pub architectures: Vec<String>,
+    architectures: Option<Vec<String>>,
     /// Width of a token.
     pub hidden_size: i64,
     /// Inner width of the feed-forward part.
@@ -35,13 +38,48 @@ pub struct ClipTextConfig {
     /// Width of the projected, pooled embedding.
     pub projection_dim: i64,
     /// The token whose place is pooled. 2 is an old placeholder, see [`ClipTextModel::forward`].
-    #[serde(default = "old_eos_placeholder")]
     pub eos_token_id: i64,
 }
 
-fn old_eos_placeholder() -> i64 {
-    2
+impl Default for ClipTextConfig {
+    fn default() -> Self {
+        ClipTextConfig {
+            architectures: None,
+            hidden_size: 512,
+            intermediate_size: 2048,
+            num_hidden_layers: 12,
+            num_attention_heads: 8,
+            hidden_act: HiddenAct::QuickGelu,
+            layer_norm_eps: 1e-5,
+            max_position_embeddings: 77,
+            vocab_size: 49408,
+            projection_dim: 512,
+            eos_token_id: 49407,
+        }
+    }
 }
+
+/// Keys of older files.
+const BEFORE_5: &Fields = &[("dropout", Harmless("only in training"))];
+
+/// What is done with each parameter of the class.
+pub const CLASS: Class = Class {
+    name: "CLIPTextConfig",
+    fields: &[
+        CLIP_LAYERS,
+        &[
+            ("architectures", Read),
+            ("projection_dim", Read),
+            ("max_position_embeddings", Read),
+            ("vocab_size", Read),
+            ("eos_token_id", Read),
+            ("bos_token_id", Harmless("the tokenizer writes the start")),
+            ("pad_token_id", Harmless("the tokenizer pads")),
+        ],
+        PRETRAINED,
+    ],
+    besides: &[PRETRAINED_BEFORE_5, BEFORE_5],
+};
 
 impl ClipTextConfig {
     /// Width of the pooled embedding.
@@ -52,8 +90,36 @@ impl ClipTextConfig {
         }
     }
 
+    /// Reads and checks the file of a text encoder by itself.
+    ///
+    /// # Errors
+    /// When it is of another class, a size is one that no text encoder has, or a field has a value that is not
+    /// computed here.
+    pub fn read(file: &ConfigFile) -> Result<Self> {
+        let config: Self = file.read(&CLASS)?;
+        if !config.has_projection() && !config.is_a("CLIPTextModel") {
+            let expected = "CLIPTextModel or CLIPTextModelWithProjection";
+            return Err(file.wrong("architectures", expected));
+        }
+        config.check_sizes()?;
+        Ok(config)
+    }
+
+    /// Reads and checks the text half of a whole CLIP, which projects to `projection_dim`.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_half(file: &ConfigFile, projection_dim: i64) -> Result<Self> {
+        let mut config: Self = file.read(&CLASS)?;
+        config.architectures = Some(vec!["CLIPTextModelWithProjection".to_owned()]);
+        config.projection_dim = projection_dim;
+        config.check_sizes()?;
+        Ok(config)
+    }
+
     fn is_a(&self, name: &str) -> bool {
-        self.architectures.iter().any(|class| class == name)
+        let mut classes = self.architectures.iter().flatten();
+        classes.any(|class| class == name)
     }
 
     fn has_projection(&self) -> bool {
@@ -113,18 +179,8 @@ pub struct ClipTextModel {
 
 impl ClipTextModel {
     /// Reads the network. Newer files leave out the leading `text_model`.
-    ///
-    /// # Errors
-    /// When the config names neither of the two classes.
-    pub fn new(path: &WeightPath, config: &ClipTextConfig) -> Result<Self> {
+    pub fn new(path: &WeightPath, config: &ClipTextConfig) -> Self {
         let with_projection = config.has_projection();
-        if !with_projection && !config.is_a("CLIPTextModel") {
-            return Err(model(format!(
-                "architectures: found {:?}, expected CLIPTextModel or CLIPTextModelWithProjection",
-                config.architectures
-            )));
-        }
-        config.check_sizes()?;
         let text_model = if path.contains("embeddings.token_embedding.weight") {
             path.clone()
         } else {
@@ -140,7 +196,7 @@ impl ClipTextModel {
             eps: config.layer_norm_eps,
             is_causal: true,
         };
-        Ok(ClipTextModel {
+        ClipTextModel {
             token_embedding: (&embeddings / "token_embedding")
                 .tensor("weight", &[config.vocab_size, dim]),
             position_embedding: (&embeddings / "position_embedding")
@@ -157,7 +213,7 @@ impl ClipTextModel {
                 Linear::without_bias(&(path / "text_projection"), dim, config.projection_dim)
             }),
             eos_token_id: config.eos_token_id,
-        })
+        }
     }
 
     /// Encodes `input_ids [B, S]`.

@@ -4,19 +4,25 @@ use anyhow::Result;
 use serde::Deserialize;
 use tch::Tensor;
 
-use super::clip_layer::{ClipLayer, ClipLayerConfig, HiddenAct};
-use super::config::{LAYERS, WIDTHS, expect_sizes};
+use super::clip_layer::{CLIP_LAYERS, ClipLayer, ClipLayerConfig, HiddenAct};
+use super::config::{LAYERS, PRETRAINED, PRETRAINED_BEFORE_5, WIDTHS, expect_sizes};
 use super::image_processor::LARGEST;
 use super::layers::{LayerNorm, Linear};
 use super::patch_embedding::PatchEmbedding;
 use crate::error::model;
+use crate::io::config_file::Class;
+use crate::io::config_file::Field::{Harmless, Only, Read};
 use crate::io::weights::WeightPath;
 
 /// `vision_config` of `config.json`. What is missing there has the value of transformers'
 /// `CLIPVisionConfig`, which leaves out what is its default.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct ClipVisionConfig {
+    /// Class names, of a vision half by itself.
+    pub(super) architectures: Option<Vec<String>>,
+    /// Width of an embedding, of a vision half by itself; a whole CLIP has its own.
+    pub(super) projection_dim: i64,
     /// Width of a token.
     pub hidden_size: i64,
     /// Inner width of the feed-forward part.
@@ -38,6 +44,8 @@ pub struct ClipVisionConfig {
 impl Default for ClipVisionConfig {
     fn default() -> Self {
         ClipVisionConfig {
+            architectures: None,
+            projection_dim: 512,
             hidden_size: 768,
             intermediate_size: 3072,
             num_hidden_layers: 12,
@@ -49,6 +57,26 @@ impl Default for ClipVisionConfig {
         }
     }
 }
+
+/// What is done with each parameter of the class.
+pub const CLASS: Class = Class {
+    name: "CLIPVisionConfig",
+    fields: &[
+        CLIP_LAYERS,
+        &[
+            ("architectures", Read),
+            ("projection_dim", Read),
+            ("image_size", Read),
+            ("patch_size", Read),
+            ("num_channels", Only(&["3"])),
+        ],
+        PRETRAINED,
+    ],
+    besides: &[
+        PRETRAINED_BEFORE_5,
+        &[("dropout", Harmless("only in training"))],
+    ],
+};
 
 /// A CLIP vision encoder with its projection.
 pub struct ClipVisionModel {

@@ -6,6 +6,8 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use crate::error::model;
+use crate::io::config_file::Field::{Harmless, Only, Read};
+use crate::io::config_file::Fields;
 
 /// One number for all blocks, or one for each.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
@@ -43,7 +45,7 @@ pub fn expect<T: PartialEq + std::fmt::Debug>(key: &str, found: &T, expected: &T
         return Ok(());
     }
     Err(model(format!(
-        "{key}: found {found:?}, this port knows {expected:?} only"
+        "{key}: found {found:?}, expected {expected:?}"
     )))
 }
 
@@ -105,28 +107,133 @@ pub fn expect_added(file: &str, (time, projection): (Option<i64>, Option<i64>)) 
     expect_sizes(file, &sizes)
 }
 
-/// Refuses any field of `rest` that has another value than the one that this port computes. `fixed`
-/// lists fields with that value as JSON; null and absence mean the same. `file` is for the message.
-///
-/// # Errors
-/// When a field has a value that changes the architecture.
-pub fn expect_fixed(
-    file: &str,
-    rest: &serde_json::Map<String, serde_json::Value>,
-    fixed: &[(&str, &str)],
-) -> Result<()> {
-    for (key, only) in fixed {
-        let found = rest.get(*key).map(ToString::to_string);
-        let same_number = |a: &str| a.parse::<f64>().ok().is_some_and(|a| only.parse() == Ok(a));
-        match found.as_deref() {
-            None | Some("null") => {}
-            Some(value) if value == *only || same_number(value) => {}
-            Some(value) => {
-                return Err(model(format!(
-                    "{file}: {key}: found {value}, this port knows {only} only"
-                )));
-            }
-        }
-    }
-    Ok(())
-}
+/// Parameters that U-Net and ControlNet have in common.
+pub(super) const UNET_AND_CONTROLNET: &Fields = &[
+    ("in_channels", Read),
+    ("block_out_channels", Read),
+    ("down_block_types", Read),
+    ("layers_per_block", Read),
+    ("transformer_layers_per_block", Read),
+    ("attention_head_dim", Read),
+    ("cross_attention_dim", Read),
+    ("use_linear_projection", Read),
+    ("upcast_attention", Read),
+    ("flip_sin_to_cos", Read),
+    ("freq_shift", Read),
+    ("norm_num_groups", Read),
+    ("norm_eps", Read),
+    ("downsample_padding", Read),
+    ("addition_time_embed_dim", Read),
+    ("projection_class_embeddings_input_dim", Read),
+    (
+        "addition_embed_type_num_heads",
+        Harmless("only with addition_embed_type text"),
+    ),
+    ("act_fn", Only(&["\"silu\"", "\"swish\""])),
+    ("class_embed_type", Only(&["null"])),
+    ("encoder_hid_dim", Only(&["null"])),
+    ("encoder_hid_dim_type", Only(&["null"])),
+    ("mid_block_scale_factor", Only(&["1"])),
+    ("num_class_embeds", Only(&["null"])),
+    ("only_cross_attention", Only(&["false"])),
+    ("resnet_time_scale_shift", Only(&["\"default\""])),
+];
+
+/// Parameters that every config of transformers has, and what its files have besides.
+pub(super) const PRETRAINED: &Fields = &[
+    ("architectures", Harmless("the model_type names the class")),
+    ("transformers_version", Harmless("who wrote the file")),
+    ("output_hidden_states", Harmless("what is handed out")),
+    ("return_dict", Harmless("what is handed out")),
+    ("dtype", Harmless("--dtype decides")),
+    (
+        "chunk_size_feed_forward",
+        Harmless("the same values in parts"),
+    ),
+    ("is_encoder_decoder", Harmless("of text generation")),
+    ("id2label", Harmless("of classification")),
+    ("label2id", Harmless("of classification")),
+    ("problem_type", Harmless("of classification")),
+];
+
+/// Keys that transformers before its version 5 wrote into every file.
+pub(super) const PRETRAINED_BEFORE_5: &Fields = &[
+    ("model_type", Harmless("the architectures name the class")),
+    ("torch_dtype", Harmless("--dtype decides")),
+    ("output_attentions", Harmless("what is handed out")),
+    ("output_scores", Harmless("what is handed out")),
+    ("return_dict_in_generate", Harmless("what is handed out")),
+    ("pruned_heads", Only(&["{}", "null"])),
+    ("torchscript", Harmless("how Python runs it")),
+    ("use_bfloat16", Harmless("--dtype decides")),
+    ("attn_implementation", Harmless("--attention decides")),
+    (
+        "tie_word_embeddings",
+        Harmless("of networks that write text"),
+    ),
+    (
+        "tie_encoder_decoder",
+        Harmless("of networks that write text"),
+    ),
+    ("is_decoder", Only(&["false", "null"])),
+    ("add_cross_attention", Only(&["false", "null"])),
+    (
+        "cross_attention_hidden_size",
+        Harmless("of networks that write text"),
+    ),
+    ("tf_legacy_loss", Harmless("only in training")),
+    (
+        "tokenizer_class",
+        Harmless("the tokenizer has files of its own"),
+    ),
+    (
+        "bos_token_id",
+        Harmless("the tokenizer has files of its own"),
+    ),
+    (
+        "eos_token_id",
+        Harmless("the tokenizer has files of its own"),
+    ),
+    (
+        "pad_token_id",
+        Harmless("the tokenizer has files of its own"),
+    ),
+    (
+        "sep_token_id",
+        Harmless("the tokenizer has files of its own"),
+    ),
+    ("prefix", Harmless("of text generation")),
+    ("finetuning_task", Harmless("of classification")),
+    ("num_labels", Harmless("of classification")),
+    ("task_specific_params", Harmless("of text generation")),
+    ("decoder_start_token_id", Harmless("of text generation")),
+    ("max_length", Harmless("of text generation")),
+    ("min_length", Harmless("of text generation")),
+    ("do_sample", Harmless("of text generation")),
+    ("early_stopping", Harmless("of text generation")),
+    ("num_beams", Harmless("of text generation")),
+    ("num_beam_groups", Harmless("of text generation")),
+    ("diversity_penalty", Harmless("of text generation")),
+    ("temperature", Harmless("of text generation")),
+    ("top_k", Harmless("of text generation")),
+    ("top_p", Harmless("of text generation")),
+    ("typical_p", Harmless("of text generation")),
+    ("repetition_penalty", Harmless("of text generation")),
+    ("length_penalty", Harmless("of text generation")),
+    ("no_repeat_ngram_size", Harmless("of text generation")),
+    (
+        "encoder_no_repeat_ngram_size",
+        Harmless("of text generation"),
+    ),
+    ("bad_words_ids", Harmless("of text generation")),
+    ("num_return_sequences", Harmless("of text generation")),
+    ("forced_bos_token_id", Harmless("of text generation")),
+    ("forced_eos_token_id", Harmless("of text generation")),
+    ("remove_invalid_values", Harmless("of text generation")),
+    (
+        "exponential_decay_length_penalty",
+        Harmless("of text generation"),
+    ),
+    ("suppress_tokens", Harmless("of text generation")),
+    ("begin_suppress_tokens", Harmless("of text generation")),
+];

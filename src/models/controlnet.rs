@@ -12,7 +12,7 @@ use super::resnet::{ResnetBlock2D, ResnetConfig};
 use super::time_conditions::{AddedConditions, TimeConditions, TimeConfig};
 use super::unet_2d_blocks::{BlockConfig, Condition, DownBlock, DownBlockType, MidBlock};
 use crate::io::weights::WeightPath;
-pub use config::{ControlNetConfig, MidBlockType};
+pub use config::{CLASS, ControlNetConfig, MidBlockType};
 
 /// `ControlNetConditioningEmbedding`: the picture at the latents' resolution.
 struct ConditioningEmbedding {

@@ -2,10 +2,10 @@
 //! `preprocessor_config.json`, `model.safetensors`.
 
 use anyhow::{Context, Result};
-use serde::de::DeserializeOwned;
 use tch::{Device, Kind};
 
 use super::image_processor::ImageProcessor;
+use crate::io::config_file::ConfigFile;
 use crate::io::finite_scan::FiniteScan;
 use crate::io::model_files::{ModelFiles, NeededFile, Needs};
 use crate::io::weights::{WeightPath, Weights};
@@ -37,12 +37,12 @@ impl EncoderFolder<'_> {
         }
     }
 
-    /// A JSON file.
+    /// A config file.
     ///
     /// # Errors
-    /// When it is missing, or not what is expected.
-    pub fn json<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
-        self.files.json(&self.path_of(name))
+    /// When it is missing, or no JSON object.
+    pub fn config(&self, name: &str) -> Result<ConfigFile> {
+        self.files.config(&self.path_of(name))
     }
 
     /// A text file.

@@ -7,10 +7,13 @@ use tch::{Kind, Tensor};
 
 use super::layers::Conv2d;
 use crate::error::runtime;
+use crate::io::config_file::Class;
+use crate::io::config_file::Field::Read;
 use crate::io::weights::WeightPath;
 
 /// `config.json`, as `scripts/convert_encoder.py` writes it: the checkpoints themselves have none.
 #[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct LpipsConfig {
     /// `lpips`.
     pub model_type: LpipsKind,
@@ -19,6 +22,13 @@ pub struct LpipsConfig {
     /// `0.1`.
     pub version: Version,
 }
+
+/// The fields that the script writes.
+pub const CLASS: Class = Class {
+    name: "LPIPS",
+    fields: &[&[("model_type", Read), ("net", Read), ("version", Read)]],
+    besides: &[],
+};
 
 /// The only kind of model.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]

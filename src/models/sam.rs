@@ -13,54 +13,53 @@ mod vision_encoder;
 
 use anyhow::Result;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
 use tch::Tensor;
 
 use super::clip_vision_model::check_sizes;
-use super::config::{WIDTHS, expect_fixed, expect_sizes};
+use super::config::{PRETRAINED, PRETRAINED_BEFORE_5, WIDTHS, expect_sizes};
 use crate::error::model;
+use crate::io::config_file::Field::Harmless;
+use crate::io::config_file::{Class, ConfigFile};
 use crate::io::weights::WeightPath;
 use mask_decoder::{SamMaskDecoder, SamMaskDecoderConfig};
 use prompt_encoder::{SamPromptEncoder, SamPromptEncoderConfig};
 use vision_encoder::{SamVisionConfig, SamVisionEncoder};
 
-/// `config.json`. A part that is missing has the values of transformers' `SamVisionConfig` and its kin,
-/// and so has a field.
-#[derive(Clone, Debug, Deserialize)]
+pub use mask_decoder::CLASS as MASK_DECODER;
+pub use prompt_encoder::CLASS as PROMPT_ENCODER;
+pub use vision_encoder::CLASS as VISION;
+
+/// `config.json`, with the defaults of transformers' `SamConfig` and its parts.
+#[derive(Clone, Debug)]
 pub struct SamConfig {
-    /// Must be `sam`.
-    model_type: SamKind,
-    #[serde(default = "all_defaults")]
     vision_config: SamVisionConfig,
-    #[serde(default = "all_defaults")]
     prompt_encoder_config: SamPromptEncoderConfig,
-    #[serde(default = "all_defaults")]
     mask_decoder_config: SamMaskDecoderConfig,
 }
 
-/// The only family: the weights of others have other names.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum SamKind {
-    Sam,
-}
+/// The file has no field of its own; the parts are read by themselves.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fields {}
 
-/// What an empty object is read as.
-fn all_defaults<T: DeserializeOwned>() -> T {
-    serde_json::from_value(Value::Object(Map::new())).expect("every field has a default")
-}
-
-/// Fields of each part that change the architecture, with the value that is computed here.
-const FIXED_OF_VISION: [(&str, &str); 5] = [
-    ("hidden_act", "\"gelu\""),
-    ("num_channels", "3"),
-    ("qkv_bias", "true"),
-    ("use_abs_pos", "true"),
-    ("use_rel_pos", "true"),
-];
-const FIXED_OF_PROMPTS: [(&str, &str); 1] = [("num_point_embeddings", "4")];
-const FIXED_OF_DECODER: [(&str, &str); 1] = [("hidden_act", "\"relu\"")];
+/// What is done with each parameter of the class.
+pub const CLASS: Class = Class {
+    name: "SamConfig",
+    fields: &[
+        PRETRAINED,
+        &[
+            ("vision_config", Harmless("read by itself")),
+            ("prompt_encoder_config", Harmless("read by itself")),
+            ("mask_decoder_config", Harmless("read by itself")),
+            ("initializer_range", Harmless("only before training")),
+            (
+                "tie_word_embeddings",
+                Harmless("of networks that write text"),
+            ),
+        ],
+    ],
+    besides: &[PRETRAINED_BEFORE_5],
+};
 
 /// What is asked for, in pixels of the prepared picture: N prompts with P points each.
 pub struct SamPrompts {
@@ -95,7 +94,6 @@ impl SamModel {
     /// # Errors
     /// When the config has a field that changes the architecture, or sizes that can not go together.
     pub fn new(path: &WeightPath, config: &SamConfig) -> Result<Self> {
-        let SamKind::Sam = config.model_type;
         config.check()?;
         let vision = &config.vision_config;
         Ok(SamModel {
@@ -144,12 +142,26 @@ impl SamModel {
 }
 
 impl SamConfig {
-    /// Refuses what is not computed here, and sizes that would only fail inside libtorch.
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// When it is of another class, or a field has a value that is not computed here.
+    pub fn read(file: &ConfigFile) -> Result<Self> {
+        // The weights of other families have other names.
+        if file.text("model_type") != Some("sam") {
+            return Err(file.wrong("model_type", "sam"));
+        }
+        let Fields {} = file.read(&CLASS)?;
+        Ok(SamConfig {
+            vision_config: file.part("vision_config")?.read(&VISION)?,
+            prompt_encoder_config: file.part("prompt_encoder_config")?.read(&PROMPT_ENCODER)?,
+            mask_decoder_config: file.part("mask_decoder_config")?.read(&MASK_DECODER)?,
+        })
+    }
+
+    /// Refuses sizes that would only fail inside libtorch.
     fn check(&self) -> Result<()> {
-        let (vision, prompts, decoder) = self.parts();
-        expect_fixed("config.json", &vision.rest, &FIXED_OF_VISION)?;
-        expect_fixed("config.json", &prompts.rest, &FIXED_OF_PROMPTS)?;
-        expect_fixed("config.json", &decoder.rest, &FIXED_OF_DECODER)?;
+        let (vision, _, _) = self.parts();
         check_sizes(
             vision.hidden_size,
             vision.num_attention_heads,

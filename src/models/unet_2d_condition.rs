@@ -18,7 +18,7 @@ use crate::error::model;
 use crate::io::weights::WeightPath;
 
 pub use super::time_conditions::AddedConditions;
-pub use config::UNet2DConditionConfig;
+pub use config::{CLASS, UNet2DConditionConfig};
 
 /// The first half of a pass: what [`UNet2DConditionModel::decode`] goes on from.
 pub struct Encoded {
@@ -64,7 +64,6 @@ impl UNet2DConditionModel {
     /// # Errors
     /// When the config describes an architecture that this port does not know.
     pub fn new(path: &WeightPath, config: &UNet2DConditionConfig) -> Result<Self> {
-        config.check()?;
         let channels = &config.block_out_channels;
         let blocks = channels.len();
         let temb_channels = 4 * channels[0];

@@ -4,46 +4,64 @@
 
 use anyhow::Result;
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::json;
 use tch::Tensor;
 
 use super::attention::{merge_heads, scaled_dot_product, split_heads};
 use super::clip_vision_model::check_sizes;
-use super::config::{LAYERS, WIDTHS, expect_fixed, expect_sizes};
+use super::config::{LAYERS, PRETRAINED, PRETRAINED_BEFORE_5, WIDTHS, expect_sizes};
 use super::layers::{LayerNorm, Linear};
 use super::patch_embedding::{PatchEmbedding, interpolated_positions};
-use crate::error::model;
+use crate::io::config_file::Field::{Harmless, Only, Read};
+use crate::io::config_file::{self, Class, ConfigFile};
 use crate::io::weights::WeightPath;
 
-/// `config.json`. Sizes must be there; transformers writes them even where they are its defaults.
-#[derive(Clone, Debug, Deserialize)]
+/// `config.json` of one of the three kinds, with the defaults of transformers' class.
+#[derive(Clone, Debug)]
 pub struct VitConfig {
-    /// `vit`, `dinov2` or `dreamsim`.
-    pub model_type: VitKind,
+    kind: VitKind,
+    fields: Fields,
+}
+
+/// The fields of both classes, with the defaults of `ViTConfig`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Fields {
     /// Width of a token.
-    pub hidden_size: i64,
+    hidden_size: i64,
     /// Number of layers.
-    pub num_hidden_layers: i64,
+    num_hidden_layers: i64,
     /// Number of heads.
-    pub num_attention_heads: i64,
+    num_attention_heads: i64,
     /// Inner width of the feed-forward part, in `vit` and `dreamsim`.
-    pub intermediate_size: Option<i64>,
+    intermediate_size: i64,
     /// The same over `hidden_size`, in `dinov2`.
-    pub mlp_ratio: Option<i64>,
+    mlp_ratio: i64,
     /// Pixels of a side of the pictures that the position embeddings are for.
-    pub image_size: i64,
+    image_size: i64,
     /// Pixels of a patch's side.
-    pub patch_size: i64,
+    patch_size: i64,
     /// Added to the variance in every norm.
-    pub layer_norm_eps: f64,
-    /// All other fields.
-    #[serde(flatten)]
-    pub rest: Map<String, Value>,
+    layer_norm_eps: f64,
+}
+
+impl Default for Fields {
+    fn default() -> Self {
+        Fields {
+            hidden_size: 768,
+            num_hidden_layers: 12,
+            num_attention_heads: 12,
+            intermediate_size: 3072,
+            mlp_ratio: 4,
+            image_size: 224,
+            patch_size: 16,
+            layer_norm_eps: 1e-12,
+        }
+    }
 }
 
 /// The three families.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VitKind {
     /// `ViTModel`: DINO.
     Vit,
@@ -54,7 +72,7 @@ pub enum VitKind {
 }
 
 impl VitKind {
-    /// As `config.json` spells it.
+    /// As `model_type` of `config.json` spells it.
     pub fn name(self) -> &'static str {
         match self {
             VitKind::Vit => "vit",
@@ -62,16 +80,111 @@ impl VitKind {
             VitKind::Dreamsim => "dreamsim",
         }
     }
+
+    fn class(self) -> &'static Class {
+        match self {
+            VitKind::Vit | VitKind::Dreamsim => &VIT,
+            VitKind::Dinov2 => &DINOV2,
+        }
+    }
 }
 
-/// Fields that change the architecture, with the value that is computed here.
-const FIXED: [(&str, &str); 5] = [
-    ("hidden_act", "\"gelu\""),
-    ("num_channels", "3"),
-    ("qkv_bias", "true"),
-    ("use_swiglu_ffn", "false"),
-    ("num_register_tokens", "0"),
+/// Parameters of both classes.
+const BOTH: &config_file::Fields = &[
+    ("hidden_size", Read),
+    ("num_hidden_layers", Read),
+    ("num_attention_heads", Read),
+    ("image_size", Read),
+    ("patch_size", Read),
+    ("layer_norm_eps", Read),
+    ("hidden_act", Only(&["\"gelu\""])),
+    ("num_channels", Only(&["3"])),
+    ("qkv_bias", Only(&["true"])),
+    ("hidden_dropout_prob", Harmless("only in training")),
+    ("attention_probs_dropout_prob", Harmless("only in training")),
+    ("initializer_range", Harmless("only before training")),
 ];
+
+/// What is done with each parameter of `ViTConfig`.
+pub const VIT: Class = Class {
+    name: "ViTConfig",
+    fields: &[
+        PRETRAINED,
+        BOTH,
+        &[
+            ("intermediate_size", Read),
+            ("encoder_stride", Harmless("of another head")),
+            (
+                "pooler_output_size",
+                Harmless("the class token is not pooled"),
+            ),
+            ("pooler_act", Harmless("the class token is not pooled")),
+        ],
+    ],
+    besides: &[PRETRAINED_BEFORE_5],
+};
+
+/// What is done with each parameter of `Dinov2Config`.
+pub const DINOV2: Class = Class {
+    name: "Dinov2Config",
+    fields: &[
+        PRETRAINED,
+        BOTH,
+        &[
+            ("mlp_ratio", Read),
+            ("layerscale_value", Harmless("only before training")),
+            ("drop_path_rate", Harmless("only in training")),
+            ("use_swiglu_ffn", Only(&["false"])),
+            ("_out_features", Harmless("of a backbone for other heads")),
+            ("_out_indices", Harmless("of a backbone for other heads")),
+            ("apply_layernorm", Harmless("of a backbone for other heads")),
+            (
+                "reshape_hidden_states",
+                Harmless("of a backbone for other heads"),
+            ),
+            ("use_mask_token", Harmless("only in training")),
+        ],
+    ],
+    besides: &[
+        PRETRAINED_BEFORE_5,
+        &[
+            ("num_register_tokens", Only(&["0"])),
+            ("out_features", Harmless("of a backbone for other heads")),
+            ("out_indices", Harmless("of a backbone for other heads")),
+            ("stage_names", Harmless("of a backbone for other heads")),
+        ],
+    ],
+};
+
+impl VitConfig {
+    /// Reads the file of a network of this kind.
+    ///
+    /// # Errors
+    /// When it is of another kind, or a field has a value that is not computed here.
+    pub fn read(file: &ConfigFile, kind: VitKind) -> Result<Self> {
+        if file.text("model_type") != Some(kind.name()) {
+            return Err(file.wrong("model_type", kind.name()));
+        }
+        let mut file = file.clone();
+        if kind == VitKind::Dinov2 {
+            file.set_default("patch_size", json!(14));
+            file.set_default("layer_norm_eps", json!(1e-6));
+        }
+        let fields = file.read(kind.class())?;
+        Ok(VitConfig { kind, fields })
+    }
+
+    /// Inner width of the feed-forward part.
+    fn inner(&self) -> i64 {
+        match self.kind {
+            VitKind::Vit | VitKind::Dreamsim => self.fields.intermediate_size,
+            VitKind::Dinov2 => self
+                .fields
+                .mlp_ratio
+                .saturating_mul(self.fields.hidden_size),
+        }
+    }
+}
 
 /// Attention and a feed-forward part, each behind its norm and around a residual.
 struct VitLayer {
@@ -90,8 +203,8 @@ struct VitLayer {
 
 impl VitLayer {
     fn new(path: &WeightPath, config: &VitConfig, inner: i64) -> Self {
-        let (dim, eps) = (config.hidden_size, config.layer_norm_eps);
-        let [norm1, norm2, fc1, fc2] = match config.model_type {
+        let (dim, eps) = (config.fields.hidden_size, config.fields.layer_norm_eps);
+        let [norm1, norm2, fc1, fc2] = match config.kind {
             VitKind::Vit | VitKind::Dreamsim => [
                 "layernorm_before",
                 "layernorm_after",
@@ -102,7 +215,7 @@ impl VitLayer {
         };
         let attention = path / "attention.attention";
         let scale = |name: &str| {
-            let is_scaled = config.model_type == VitKind::Dinov2;
+            let is_scaled = config.kind == VitKind::Dinov2;
             is_scaled.then(|| (path / name).tensor("lambda1", &[dim]))
         };
         VitLayer {
@@ -116,7 +229,7 @@ impl VitLayer {
             fc1: Linear::new(&(path / fc1), dim, inner),
             fc2: Linear::new(&(path / fc2), inner, dim),
             lambda2: scale("layer_scale2"),
-            heads: config.num_attention_heads,
+            heads: config.fields.num_attention_heads,
         }
     }
 
@@ -153,32 +266,20 @@ impl VitModel {
     /// # Errors
     /// When the config has a field that changes the architecture, or sizes that can not go together.
     pub fn new(path: &WeightPath, config: &VitConfig) -> Result<Self> {
-        expect_fixed("config.json", &config.rest, &FIXED)?;
-        let dim = config.hidden_size;
+        let fields = &config.fields;
+        let (dim, patch_size, inner) = (fields.hidden_size, fields.patch_size, config.inner());
         check_sizes(
             dim,
-            config.num_attention_heads,
-            config.image_size,
-            config.patch_size,
+            fields.num_attention_heads,
+            fields.image_size,
+            patch_size,
         )?;
-        let inner = match (
-            config.model_type,
-            config.intermediate_size,
-            config.mlp_ratio,
-        ) {
-            (VitKind::Vit | VitKind::Dreamsim, Some(inner), _) => inner,
-            (VitKind::Dinov2, _, Some(ratio)) => ratio.saturating_mul(dim),
-            (VitKind::Vit | VitKind::Dreamsim, None, _) => {
-                return Err(model("config.json: no intermediate_size"));
-            }
-            (VitKind::Dinov2, _, None) => return Err(model("config.json: no mlp_ratio")),
-        };
         let sizes = [
-            ("num_hidden_layers", config.num_hidden_layers, LAYERS),
+            ("num_hidden_layers", fields.num_hidden_layers, LAYERS),
             ("width of the feed-forward part", inner, WIDTHS),
         ];
         expect_sizes("config.json", &sizes)?;
-        let grid = config.image_size / config.patch_size;
+        let grid = fields.image_size / patch_size;
         let (embeddings, layers) = (path / "embeddings", path / "encoder.layer");
         Ok(VitModel {
             cls_token: embeddings.tensor("cls_token", &[1, 1, dim]),
@@ -187,15 +288,15 @@ impl VitModel {
             patch_embeddings: PatchEmbedding::new(
                 &(&embeddings / "patch_embeddings.projection"),
                 dim,
-                config.patch_size,
+                patch_size,
                 true,
             ),
-            layers: (0..config.num_hidden_layers)
+            layers: (0..fields.num_hidden_layers)
                 .map(|i| VitLayer::new(&(&layers / i), config, inner))
                 .collect(),
-            layernorm: (config.model_type != VitKind::Dreamsim)
-                .then(|| LayerNorm::new(&(path / "layernorm"), dim, config.layer_norm_eps)),
-            patch_size: config.patch_size,
+            layernorm: (config.kind != VitKind::Dreamsim)
+                .then(|| LayerNorm::new(&(path / "layernorm"), dim, config.fields.layer_norm_eps)),
+            patch_size,
         })
     }
 

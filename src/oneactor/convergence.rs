@@ -34,18 +34,27 @@ impl Convergence {
     }
 
     /// Takes the validation loss after `step` and says whether it is the best.
+    ///
+    /// The last step of a tuning is looked at too, wherever it lies. It does not count for patience, so that a tuning
+    /// that continues from there converges when it would have without the stop.
     pub fn look(&mut self, step: usize, validation: f64) -> bool {
-        if validation < self.reference * (1.0 - LEAST_IMPROVEMENT) {
-            self.reference = validation;
-            self.looks_without_improvement = 0;
-        } else {
-            self.looks_without_improvement += 1;
+        if step.is_multiple_of(VALIDATE_EVERY) {
+            self.count(validation);
         }
         let is_best = validation < self.best;
         if is_best {
             (self.best, self.best_step) = (validation, step);
         }
         is_best
+    }
+
+    fn count(&mut self, validation: f64) {
+        if validation < self.reference * (1.0 - LEAST_IMPROVEMENT) {
+            self.reference = validation;
+            self.looks_without_improvement = 0;
+        } else {
+            self.looks_without_improvement += 1;
+        }
     }
 
     /// Whether there is nothing more to learn.
@@ -62,11 +71,26 @@ mod tests {
     fn tuning_ends_when_the_fixed_pairs_stop_improving() {
         let mut convergence = Convergence::new(1.0);
         assert!(convergence.look(25, 0.5));
-        for i in 0..PATIENCE {
+        for i in 2..2 + PATIENCE {
             assert!(!convergence.is_reached());
-            convergence.look(50 + i, 0.4999);
+            convergence.look(i * VALIDATE_EVERY, 0.4999);
         }
         assert!(convergence.is_reached());
         assert_eq!(convergence.best_step, 50);
+    }
+
+    #[test]
+    fn a_look_at_the_last_step_allowed_leaves_patience_as_it_was() {
+        let mut stopped = Convergence::new(1.0);
+        stopped.look(25, 0.5);
+        let mut straight = stopped.clone();
+        assert!(stopped.look(40, 0.3));
+        assert_eq!((stopped.best, stopped.best_step), (0.3, 40));
+        for i in 2..2 + PATIENCE {
+            assert!(!stopped.is_reached());
+            stopped.look(i * VALIDATE_EVERY, 0.5);
+            straight.look(i * VALIDATE_EVERY, 0.5);
+        }
+        assert!(stopped.is_reached() && straight.is_reached());
     }
 }

@@ -1,17 +1,22 @@
-//! `scheduler/scheduler_config.json`.
+//! `scheduler/scheduler_config.json`, read as `from_config` of diffusers reads it for one of the samplers here, whichever
+//! class the file names.
 
 use std::ops::RangeInclusive;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
+use super::fields;
 use crate::error::model;
+use crate::io::config_file::{Class, ConfigFile};
 
 /// What the network predicts.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum PredictionType {
     /// The noise ε.
+    #[default]
     Epsilon,
     /// `v = √ᾱ ε - √(1-ᾱ) z0` (arXiv 2202.00512).
     VPrediction,
@@ -31,9 +36,10 @@ pub enum TimestepSpacing {
 }
 
 /// How β grows over the schedule.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum BetaSchedule {
+    #[default]
     Linear,
     ScaledLinear,
 }
@@ -65,6 +71,24 @@ pub enum SchedulerKind {
 }
 
 impl SchedulerKind {
+    /// All of them.
+    pub const ALL: [SchedulerKind; 4] = [
+        SchedulerKind::Euler,
+        SchedulerKind::DpmSolverMultistep,
+        SchedulerKind::Ddim,
+        SchedulerKind::Pndm,
+    ];
+
+    /// What is done with each parameter of its class in diffusers.
+    pub fn class(self) -> &'static Class {
+        match self {
+            SchedulerKind::Euler => &fields::EULER_DISCRETE,
+            SchedulerKind::DpmSolverMultistep => &fields::DPM_SOLVER_MULTISTEP,
+            SchedulerKind::Ddim => &fields::DDIM,
+            SchedulerKind::Pndm => &fields::PNDM,
+        }
+    }
+
     /// The name that flags, files and metadata use.
     pub fn name(self) -> &'static str {
         match self {
@@ -76,142 +100,178 @@ impl SchedulerKind {
     }
 }
 
-/// The checkpoint's schedule, read from its file.
+/// The schedule as one sampler reads it. What the file does not say is the default of the sampler's class.
 #[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct SchedulerConfig {
-    /// The sampler that the checkpoint names.
-    #[serde(rename = "_class_name")]
-    pub class_name: String,
     /// Length of the schedule.
     pub num_train_timesteps: usize,
     /// What the network predicts.
-    #[serde(default = "epsilon")]
     pub prediction_type: PredictionType,
     /// How the steps are spread; samplers have different defaults.
-    #[serde(default)]
-    pub timestep_spacing: Option<TimestepSpacing>,
+    pub(super) timestep_spacing: Option<TimestepSpacing>,
     /// Added to every timestep with leading spacing.
-    #[serde(default)]
-    pub steps_offset: i64,
+    pub(super) steps_offset: i64,
     /// Sigmas as arXiv 2206.00364 spreads them.
-    #[serde(default)]
-    pub use_karras_sigmas: Option<bool>,
+    pub(super) use_karras_sigmas: Option<bool>,
     /// DDIM and PNDM: whether the last step ends at ᾱ = 1 rather than at the schedule's first ᾱ.
     /// Without it DDIM does, PNDM does not.
-    #[serde(default)]
-    pub set_alpha_to_one: Option<bool>,
+    pub(super) set_alpha_to_one: Option<bool>,
+    /// DDIM: whether diffusers would clip z_0 to ±1; without it, it would.
+    clip_sample: Option<bool>,
     /// PNDM: whether it begins without Runge-Kutta steps.
-    #[serde(default)]
-    pub skip_prk_steps: bool,
+    pub(super) skip_prk_steps: bool,
     pub(super) beta_start: f64,
     pub(super) beta_end: f64,
     pub(super) beta_schedule: BetaSchedule,
-    #[serde(default)]
     pub(super) final_sigmas_type: FinalSigmas,
-    #[serde(default = "yes")]
     pub(super) lower_order_final: bool,
-    #[serde(default)]
     pub(super) euler_at_final: bool,
-    #[serde(flatten)]
-    rest: serde_json::Map<String, serde_json::Value>,
 }
 
-fn epsilon() -> PredictionType {
-    PredictionType::Epsilon
+impl Default for SchedulerConfig {
+    /// The defaults that the four classes share.
+    fn default() -> Self {
+        SchedulerConfig {
+            num_train_timesteps: 1000,
+            prediction_type: PredictionType::default(),
+            timestep_spacing: None,
+            steps_offset: 0,
+            use_karras_sigmas: None,
+            set_alpha_to_one: None,
+            clip_sample: None,
+            skip_prk_steps: false,
+            beta_start: 0.0001,
+            beta_end: 0.02,
+            beta_schedule: BetaSchedule::default(),
+            final_sigmas_type: FinalSigmas::default(),
+            lower_order_final: true,
+            euler_at_final: false,
+        }
+    }
 }
-fn yes() -> bool {
-    true
+
+impl SchedulerConfig {
+    pub(super) fn karras(&self) -> bool {
+        self.use_karras_sigmas == Some(true)
+    }
 }
 
 /// Length of a schedule; all known models have 1000.
 const TRAIN_TIMESTEPS: RangeInclusive<usize> = 2..=100_000;
 
-/// Fields with the one value (besides null and absence) that the samplers here compute.
-/// Latents have no bounds, so `clip_sample` has no meaning for them; SDXL's file says false.
-const FIXED: [(&str, &str); 13] = [
-    ("algorithm_type", "\"dpmsolver++\""),
-    ("clip_sample", "false"),
-    ("interpolation_type", "\"linear\""),
-    ("rescale_betas_zero_snr", "false"),
-    ("sigma_max", "null"),
-    ("sigma_min", "null"),
-    ("solver_order", "2"),
-    ("solver_type", "\"midpoint\""),
-    ("thresholding", "false"),
-    ("timestep_type", "\"discrete\""),
-    ("trained_betas", "null"),
-    ("use_beta_sigmas", "false"),
-    ("use_exponential_sigmas", "false"),
-];
+/// The checkpoint's file. Its fields mean something only to a sampler, see [`read_for`](Self::read_for).
+#[derive(Clone, Debug)]
+pub struct SchedulerFile {
+    file: ConfigFile,
+}
 
-impl SchedulerConfig {
-    /// Reads and checks the file's text.
+impl SchedulerFile {
+    /// The file with these values.
+    pub fn new(file: ConfigFile) -> Self {
+        Self { file }
+    }
+
+    /// As the pipeline of SD corrects it: it raises `steps_offset` to 1 where a file says otherwise or nothing, and
+    /// samples are never clipped.
+    pub fn corrected(mut self) -> Self {
+        self.file.set("steps_offset", json!(1));
+        self.file.set("clip_sample", json!(false));
+        self
+    }
+
+    /// The sampler that the file names.
     ///
     /// # Errors
-    /// When it does not parse, or asks for something that no sampler here computes.
-    pub fn parse(text: &str) -> Result<Self> {
-        let file = "scheduler/scheduler_config.json";
-        // Python writes the default of a field that is not used here in a way that JSON does not know.
-        let text = text.replace(": -Infinity", ": null");
-        let config: SchedulerConfig =
-            serde_json::from_str(&text).map_err(|e| model(format!("{file}: {e}")))?;
-        for (key, only) in FIXED {
-            match config.rest.get(key).map(ToString::to_string).as_deref() {
-                None | Some("null") => {}
-                Some(found) if found == only => {}
-                Some(found) => {
-                    return Err(model(format!(
-                        "{file}: {key}: found {found}, this port knows {only} only"
-                    )));
-                }
+    /// When it is not one of the four.
+    pub fn own_kind(&self) -> Result<SchedulerKind> {
+        let found = self.file.text("_class_name").unwrap_or("no _class_name");
+        let mut kinds = SchedulerKind::ALL.into_iter();
+        let kind = kinds.find(|kind| kind.class().name == found);
+        kind.ok_or_else(|| {
+            self.with_way_out(&self.file.wrong("_class_name", "a sampler that is here"))
+        })
+    }
+
+    /// An error about the file's sampler, with the samplers that can draw on its schedule all the same.
+    fn with_way_out(&self, error: &anyhow::Error) -> anyhow::Error {
+        let fits = |kind: &SchedulerKind| self.read(*kind).is_ok();
+        let kinds: Vec<&str> = SchedulerKind::ALL
+            .into_iter()
+            .filter(fits)
+            .map(SchedulerKind::name)
+            .collect();
+        model(match kinds.is_empty() {
+            true => format!("{error:#}"),
+            false => format!(
+                "{error:#}; --scheduler {} can draw on this schedule",
+                kinds.join(", ")
+            ),
+        })
+    }
+
+    /// The file as a sampler of this kind reads it.
+    ///
+    /// # Errors
+    /// When a field does not parse, or asks for something that the sampler does not compute.
+    pub fn read_for(&self, kind: SchedulerKind) -> Result<SchedulerConfig> {
+        let config = self.read(kind).map_err(|error| self.with_way_out(&error))?;
+        if kind == SchedulerKind::Ddim && config.clip_sample != Some(false) {
+            self.file.note(
+                "clip_sample is true or absent: diffusers' DDIM then clips each step to values between -1 and 1, which spoils \
+                 pictures of latents; here nothing is clipped",
+            );
+        }
+        Ok(config)
+    }
+
+    fn read(&self, kind: SchedulerKind) -> Result<SchedulerConfig> {
+        let config = self.file.read_with(kind.class(), &fields::OTHERS)?;
+        self.check(&config)?;
+        match kind == SchedulerKind::Pndm && !config.skip_prk_steps {
+            // PNDM is known here without its Runge-Kutta steps only.
+            true => Err(self.file.wrong("skip_prk_steps", "true")),
+            false => Ok(config),
+        }
+    }
+
+    /// The forward process, which does not depend on the sampler.
+    ///
+    /// # Errors
+    /// As [`read_for`](Self::read_for), and where the file leaves a value to the default of a class that is not here.
+    pub fn noise_schedule(&self) -> Result<SchedulerConfig> {
+        for key in ["beta_start", "beta_end", "beta_schedule"] {
+            if self.file.get(key).is_none() && self.own_kind().is_err() {
+                return Err(self
+                    .file
+                    .wrong(key, "the value with which the model was trained"));
             }
         }
+        let config = self
+            .file
+            .read_with(&fields::NOISE_SCHEDULE, &fields::OTHERS)?;
+        self.check(&config)?;
+        Ok(config)
+    }
+
+    fn check(&self, config: &SchedulerConfig) -> Result<()> {
+        let file = &self.file;
         if !TRAIN_TIMESTEPS.contains(&config.num_train_timesteps) {
-            return Err(model(format!(
-                "{file}: num_train_timesteps: found {}, expected {} to {}",
-                config.num_train_timesteps,
-                TRAIN_TIMESTEPS.start(),
-                TRAIN_TIMESTEPS.end()
-            )));
+            let (least, most) = (TRAIN_TIMESTEPS.start(), TRAIN_TIMESTEPS.end());
+            return Err(file.wrong("num_train_timesteps", &format!("{least} to {most}")));
         }
         for (key, beta) in [
             ("beta_start", config.beta_start),
             ("beta_end", config.beta_end),
         ] {
             if !(beta > 0.0 && beta < 1.0) {
-                return Err(model(format!(
-                    "{file}: {key}: found {beta}, expected a number between 0 and 1"
-                )));
+                return Err(file.wrong(key, "a number between 0 and 1"));
             }
         }
         let last = config.num_train_timesteps as i64 - 1;
-        if !(0..=last).contains(&config.steps_offset) {
-            return Err(model(format!(
-                "{file}: steps_offset: found {}, expected 0 to {last}",
-                config.steps_offset
-            )));
+        match (0..=last).contains(&config.steps_offset) {
+            true => Ok(()),
+            false => Err(file.wrong("steps_offset", &format!("0 to {last}"))),
         }
-        config.own_kind()?;
-        Ok(config)
-    }
-
-    /// The sampler that the checkpoint names.
-    ///
-    /// # Errors
-    /// When it is not one of the four.
-    pub fn own_kind(&self) -> Result<SchedulerKind> {
-        match self.class_name.as_str() {
-            "EulerDiscreteScheduler" => Ok(SchedulerKind::Euler),
-            "DPMSolverMultistepScheduler" => Ok(SchedulerKind::DpmSolverMultistep),
-            "DDIMScheduler" => Ok(SchedulerKind::Ddim),
-            "PNDMScheduler" => Ok(SchedulerKind::Pndm),
-            other => Err(model(format!(
-                "scheduler/scheduler_config.json: _class_name: found {other}, expected EulerDiscreteScheduler, DPMSolverMultistepScheduler, DDIMScheduler or PNDMScheduler"
-            ))),
-        }
-    }
-
-    pub(super) fn karras(&self) -> bool {
-        self.use_karras_sigmas == Some(true)
     }
 }

@@ -5,18 +5,19 @@ mod config;
 mod ddim;
 mod dpm_solver_multistep;
 mod euler_discrete;
+pub mod fields;
 mod noise_schedule;
 mod pndm;
 mod sigmas;
 mod timesteps;
 
-pub use config::{PredictionType, SchedulerConfig, SchedulerKind, TimestepSpacing};
+pub use config::{PredictionType, SchedulerConfig, SchedulerFile, SchedulerKind, TimestepSpacing};
 pub use noise_schedule::NoiseSchedule;
 
 use anyhow::Result;
 use tch::Tensor;
 
-use crate::error::{model, usage};
+use crate::error::usage;
 
 /// A sampler for a number of steps. Passes of the network are counted from 0, one a step in all
 /// samplers but PNDM; latents and arithmetic are f32.
@@ -46,22 +47,18 @@ pub trait Scheduler {
 ///
 /// # Errors
 /// When there are no steps or more than the schedule has, and where the checkpoint asks for a variant
-/// of the sampler that is not here.
+/// of the sampler that is not here; see [`SchedulerFile::read_for`].
 pub fn new_scheduler(
     kind: SchedulerKind,
-    config: &SchedulerConfig,
+    file: &SchedulerFile,
     num_inference_steps: usize,
 ) -> Result<Box<dyn Scheduler>> {
+    let config = &file.read_for(kind)?;
     let most = config.num_train_timesteps - 1;
     if !(1..=most).contains(&num_inference_steps) {
         return Err(usage(format!(
             "steps: found {num_inference_steps}, expected 1 to {most}"
         )));
-    }
-    if kind == SchedulerKind::Pndm && !config.skip_prk_steps {
-        return Err(model(
-            "scheduler/scheduler_config.json: skip_prk_steps: found false, and PNDM is known here without its Runge-Kutta steps only: choose another sampler with --scheduler",
-        ));
     }
     let n = num_inference_steps;
     Ok(match kind {

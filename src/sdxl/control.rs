@@ -23,7 +23,7 @@ use crate::models::unet_2d_condition::{Encoded, UNet2DConditionConfig};
 /// # Errors
 /// When there is none, or it is of an architecture that this program does not know.
 pub fn controlnet_config(files: &ModelFiles) -> Result<ControlNetConfig> {
-    ControlNetConfig::parse(&files.text("config.json")?).with_context(|| files.name().to_string())
+    ControlNetConfig::read(&files.config("config.json")?).with_context(|| files.name().to_string())
 }
 
 /// What of a model a ControlNet has to fit.

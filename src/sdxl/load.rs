@@ -1,13 +1,12 @@
 //! Loading a backbone: its files, one component after the other, to networks on a device.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use tch::{Device, Kind};
 
+use super::configs::ModelConfigs;
 use super::network::{Network, Placement};
-use super::pipeline::{Pipeline, vae_config, vae_folder};
-use super::prompt::Tokenizers;
+use super::pipeline::{Pipeline, vae_folder};
 use super::{Backbone, ModelFacts};
-use crate::error::model;
 use crate::io::finite_scan::{FiniteScan, Values};
 use crate::io::model_files::ModelFiles;
 use crate::io::values::bytes;
@@ -40,62 +39,22 @@ pub struct MemoryOptions {
     pub cpu_offload: bool,
 }
 
-/// The pipeline's text encoders, each with its config. Each must be able to read what its tokenizer writes.
+/// The pipeline's text encoders.
 fn text_encoders(
     files: &ModelFiles,
-    (pipeline, tokenizers): (Pipeline, &Tokenizers),
+    (pipeline, configs): (Pipeline, &[ClipTextConfig]),
     placement: Placement,
     values: &mut Vec<Values>,
     progress: &mut dyn FnMut(&str),
-) -> Result<Vec<(Network<ClipTextModel>, ClipTextConfig)>> {
-    let mut text_encoder = |(i, component): (usize, &&str)| {
+) -> Result<Vec<Network<ClipTextModel>>> {
+    let mut text_encoder = |(component, config): (&&str, &ClipTextConfig)| {
         progress(component);
-        let config: ClipTextConfig = files.json(&format!("{component}/config.json"))?;
-        tokenizers
-            .check_encoder(i, &config)
-            .with_context(|| format!("loading {component} of {}", files.name()))?;
-        let own = config.clone();
-        let build = move |path: &WeightPath| ClipTextModel::new(path, &own);
-        let encoder = Network::load(files, component, placement, values, build)?;
-        Ok((encoder, config))
+        let config = config.clone();
+        let build = move |path: &WeightPath| Ok(ClipTextModel::new(path, &config));
+        Network::load(files, component, placement, values, build)
     };
-    let components = pipeline.text_encoders().iter().enumerate();
+    let components = pipeline.text_encoders().iter().zip(configs);
     components.map(&mut text_encoder).collect()
-}
-
-/// Refuses components that do not fit together.
-fn expect(what: impl FnOnce() -> String, found: i64, expected: i64, other: &str) -> Result<()> {
-    if found == expected {
-        return Ok(());
-    }
-    let what = what();
-    Err(model(format!(
-        "{what}: found {found}, expected {expected}, {other}"
-    )))
-}
-
-/// Refuses a U-Net that reads another width than the text encoders write.
-fn fits_text(
-    files: &ModelFiles,
-    unet: &UNet2DConditionConfig,
-    text: &[ClipTextConfig],
-) -> Result<()> {
-    let field = |name: &str| format!("{}: unet/config.json: {name}", files.name());
-    expect(
-        || field("cross_attention_dim"),
-        unet.cross_attention_dim,
-        text.iter().map(|config| config.hidden_size).sum(),
-        "the width of a prompt's tokens",
-    )?;
-    let (Some(width), Some(last)) = (unet.pooled_width(), text.last()) else {
-        return Ok(());
-    };
-    expect(
-        || field("projection_class_embeddings_input_dim less six sizes"),
-        width,
-        last.pooled_width(),
-        "the width of a pooled prompt",
-    )
 }
 
 impl Backbone {
@@ -133,18 +92,16 @@ impl Backbone {
         progress: &mut dyn FnMut(&str),
     ) -> Result<Backbone> {
         let memory = options.memory;
-        let pipeline = Pipeline::of(files)?;
-        let scheduler_config = pipeline.scheduler_config(files)?;
-        let tokenizers = Tokenizers::load(files, pipeline)?;
-        let unet_config = pipeline.unet_config(files)?;
         let vae_files = options.vae.unwrap_or(files);
-        let vae_config = vae_config(vae_files)?;
-        expect(
-            || format!("{}: latent channels of the VAE", vae_files.name()),
-            vae_config.latent_channels,
-            unet_config.in_channels,
-            "the U-Net's in_channels",
-        )?;
+        let ModelConfigs {
+            pipeline,
+            index,
+            scheduler_file,
+            tokenizers,
+            text,
+            unet: unet_config,
+            vae: vae_config,
+        } = ModelConfigs::read(files, options.vae)?;
         let placement = Placement {
             device: options.device,
             kind: options.kind,
@@ -152,14 +109,12 @@ impl Backbone {
         };
 
         let mut values = Vec::new();
-        let readers = (pipeline, &tokenizers);
-        let text_encoders = text_encoders(files, readers, placement, &mut values, progress)?;
-        let (text_encoders, configs): (Vec<_>, Vec<_>) = text_encoders.into_iter().unzip();
-        let token_widths: Vec<i64> = configs.iter().map(|config| config.hidden_size).collect();
+        let text_encoders =
+            text_encoders(files, (pipeline, &text), placement, &mut values, progress)?;
+        let token_widths: Vec<i64> = text.iter().map(|config| config.hidden_size).collect();
         if memory.cpu_offload {
             text_encoders.iter().for_each(Network::release);
         }
-        fits_text(files, &unet_config, &configs)?;
 
         progress("unet");
         let config = unet_config.clone();
@@ -183,7 +138,7 @@ impl Backbone {
         let folder = vae_folder(vae_files)?;
         let config = vae_config.clone();
         let vae = Network::load(vae_files, folder, placement, &mut values, move |path| {
-            let vae = AutoencoderKl::new(path, &config)?;
+            let vae = AutoencoderKl::new(path, &config);
             Ok(match memory.vae_tile_size {
                 Some(size) => vae.with_tiles(size, config.scale_factor()),
                 None => vae,
@@ -199,8 +154,8 @@ impl Backbone {
                 fingerprint,
                 loras: files.loras().facts(),
             },
-            noise_schedule: NoiseSchedule::new(&scheduler_config),
-            scheduler_config,
+            noise_schedule: NoiseSchedule::new(&scheduler_file.noise_schedule()?),
+            scheduler_file,
             tokenizers,
             pipeline,
             text_encoders,
@@ -211,19 +166,12 @@ impl Backbone {
             vae_config,
             vae_kind,
             cpu_offload: memory.cpu_offload,
-            force_zeros_for_empty_prompt: force_zeros_for_empty_prompt(files, pipeline)?,
+            force_zeros_for_empty_prompt: index.force_zeros_for_empty_prompt,
             device: options.device,
             kind: options.kind,
             scan: FiniteScan::start(values),
         })
     }
-}
-
-/// Whether no negative prompt means zeros. SD encodes the empty text, and has no such field.
-fn force_zeros_for_empty_prompt(files: &ModelFiles, pipeline: Pipeline) -> Result<bool> {
-    let index: serde_json::Value = files.json("model_index.json")?;
-    let value = index["force_zeros_for_empty_prompt"].as_bool();
-    Ok(pipeline == Pipeline::StableDiffusionXl && value.unwrap_or(true))
 }
 
 /// In fp16 whatever the precision is, so that a model has one fingerprint.

@@ -2,12 +2,14 @@
 //! on. It is SDXL (arXiv 2307.01952), with two text encoders, or SD 1.5 or 2.1 (arXiv 2112.10752),
 //! with one; see [`Pipeline`]. It knows no projector and no η.
 
+pub mod configs;
 pub mod control;
 pub mod denoise;
 pub mod files;
 pub mod latent_colours;
 pub mod load;
 pub mod memory;
+pub mod model_index;
 mod network;
 pub mod pipeline;
 pub mod prompt;
@@ -34,7 +36,7 @@ use crate::models::text_memory::KnownTokens;
 use crate::models::unet_2d_condition::{
     AddedConditions, Encoded, UNet2DConditionConfig, UNet2DConditionModel,
 };
-use crate::schedulers::{NoiseSchedule, SchedulerConfig};
+use crate::schedulers::{NoiseSchedule, SchedulerFile};
 pub use load::{LoadOptions, MemoryOptions};
 use network::Network;
 pub use pipeline::Pipeline;
@@ -200,7 +202,7 @@ pub struct Backbone {
     /// Name and fingerprint.
     pub facts: ModelFacts,
     /// The checkpoint's schedule.
-    pub scheduler_config: SchedulerConfig,
+    pub scheduler_file: SchedulerFile,
     /// The forward process of that schedule.
     pub noise_schedule: NoiseSchedule,
     /// A tokenizer for each text encoder.
@@ -375,7 +377,9 @@ impl Backbone {
     pub fn decode(&self, latents: &Tensor) -> Result<Tensor> {
         self.weights_are_finite()?;
         finite(latents, "the final latents", "try --dtype fp32 or bf16")?;
-        let latents = (latents / self.vae_config.scaling_factor)
+        let latents = self
+            .vae_config
+            .to_vae(latents)
             .to_device(self.device)
             .to_kind(self.vae_kind);
         let vae = self.vae();
@@ -410,8 +414,8 @@ impl Backbone {
                     .mean
                     .to_kind(Kind::Float)
             };
-            Tensor::cat(&(0..images.size()[0]).map(one).collect::<Vec<_>>(), 0)
-                * self.vae_config.scaling_factor
+            let z = Tensor::cat(&(0..images.size()[0]).map(one).collect::<Vec<_>>(), 0);
+            self.vae_config.from_vae(&z)
         })
     }
 }

@@ -5,11 +5,13 @@
 use anyhow::{Context, Result};
 use tch::Kind;
 
+use super::model_index::{network, part};
 use crate::error::model;
 use crate::io::model_files::ModelFiles;
 use crate::models::autoencoder_kl::AutoencoderKlConfig;
+use crate::models::clip_text_model::ClipTextConfig;
 use crate::models::unet_2d_condition::UNet2DConditionConfig;
-use crate::schedulers::SchedulerConfig;
+use crate::schedulers::SchedulerFile;
 
 /// An architecture. Components that draw nothing, such as a safety checker, are never asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +28,8 @@ impl Pipeline {
     /// # Errors
     /// When it is another one, or the file is missing or damaged.
     pub fn of(files: &ModelFiles) -> Result<Pipeline> {
-        let index: serde_json::Value = files.json("model_index.json")?;
-        match index["_class_name"].as_str() {
+        let index = files.config("model_index.json")?;
+        match index.text("_class_name") {
             Some("StableDiffusionXLPipeline") => Ok(Pipeline::StableDiffusionXl),
             Some("StableDiffusionPipeline") => Ok(Pipeline::StableDiffusion),
             other => {
@@ -38,11 +40,9 @@ impl Pipeline {
                     }
                     _ => "",
                 };
-                Err(model(format!(
-                    "{}: model_index.json: _class_name: found {}, expected \"StableDiffusionXLPipeline\" (SDXL) or \"StableDiffusionPipeline\" (SD 1.5, SD 2.1){hint}",
-                    files.name(),
-                    index["_class_name"]
-                )))
+                let expected = "\"StableDiffusionXLPipeline\" (SDXL) or \"StableDiffusionPipeline\" (SD 1.5, SD 2.1)";
+                let wrong = index.wrong("_class_name", &format!("{expected}{hint}"));
+                Err(wrong.context(files.name().to_owned()))
             }
         }
     }
@@ -68,8 +68,9 @@ impl Pipeline {
     /// # Errors
     /// When it is missing or damaged, or does not describe a U-Net of this pipeline.
     pub fn unet_config(self, files: &ModelFiles) -> Result<UNet2DConditionConfig> {
-        let config: UNet2DConditionConfig = files.json("unet/config.json")?;
-        config.check().with_context(|| files.name().to_owned())?;
+        let named = || files.name().to_owned();
+        let config = network(files, "unet")?;
+        let config = UNet2DConditionConfig::read(&config).with_context(named)?;
         if config.in_channels != config.out_channels {
             return Err(model(format!(
                 "{}: unet/config.json: in_channels: found {}, expected {} as in out_channels: a model that is given a picture too, as for inpainting, can not draw from a prompt alone",
@@ -92,18 +93,56 @@ impl Pipeline {
         Ok(config)
     }
 
-    /// The checkpoint's schedule. The pipeline of SD raises `steps_offset` to 1 where a file says
-    /// otherwise or nothing, with a note that the file is outdated; so is it done here.
+    /// The checkpoint's schedule, as the pipeline corrects it.
     ///
     /// # Errors
-    /// When the file is missing, damaged, or asks for something that no sampler here computes.
-    pub fn scheduler_config(self, files: &ModelFiles) -> Result<SchedulerConfig> {
-        let text = files.text("scheduler/scheduler_config.json")?;
-        let mut config = SchedulerConfig::parse(&text).with_context(|| files.name().to_owned())?;
-        if self == Pipeline::StableDiffusion {
-            config.steps_offset = 1;
+    /// When the file is missing, damaged, or describes a forward process that is not computed here.
+    pub fn scheduler_file(self, files: &ModelFiles) -> Result<SchedulerFile> {
+        let named = || files.name().to_owned();
+        let path = "scheduler/scheduler_config.json";
+        let file = SchedulerFile::new(part(files, "scheduler", path, "_class_name")?);
+        let file = match self {
+            Pipeline::StableDiffusion => file.corrected(),
+            Pipeline::StableDiffusionXl => file,
+        };
+        file.noise_schedule().with_context(named)?;
+        Ok(file)
+    }
+
+    /// The checked config of a text encoder.
+    ///
+    /// # Errors
+    /// When it is missing or damaged, or describes what is not computed here.
+    pub fn text_config(self, files: &ModelFiles, name: &str) -> Result<ClipTextConfig> {
+        let file = part(files, name, &format!("{name}/config.json"), "architectures")?;
+        ClipTextConfig::read(&file).with_context(|| files.name().to_owned())
+    }
+
+    /// The checked config of the VAE among these files, which may be another model's.
+    ///
+    /// # Errors
+    /// When it is missing or damaged, or describes what is not computed here.
+    pub fn vae_config(self, files: &ModelFiles) -> Result<AutoencoderKlConfig> {
+        let named = || files.name().to_owned();
+        let file = match vae_folder(files)? {
+            "" => files.config("config.json")?,
+            folder => network(files, folder)?,
+        };
+        let config = AutoencoderKlConfig::read(&file).with_context(named)?;
+        if self == Pipeline::StableDiffusion && config.has_latent_statistics() {
+            // diffusers' pipeline of SD passes the fields over in silence.
+            let wrong = file.wrong("latents_mean", "none: only SDXL's pipeline reads it");
+            return Err(wrong.context(named()));
         }
         Ok(config)
+    }
+
+    /// Side of the latents that pictures have where the U-Net's file names none.
+    pub fn default_sample_size(self) -> i64 {
+        match self {
+            Pipeline::StableDiffusionXl => 128,
+            Pipeline::StableDiffusion => 64,
+        }
     }
 
     /// The VAE's precision where the other networks have `kind`. Only SDXL's pipeline acts on
@@ -127,34 +166,27 @@ pub fn vae_folder(files: &ModelFiles) -> Result<&'static str> {
     Ok(if is_whole { "vae" } else { "" })
 }
 
-/// The config of the VAE among these files.
-///
-/// # Errors
-/// When it is missing or damaged, or describes what is not computed here.
-pub fn vae_config(files: &ModelFiles) -> Result<AutoencoderKlConfig> {
-    let config: AutoencoderKlConfig = match vae_folder(files)? {
-        "" => files.json("config.json"),
-        folder => files.json(&format!("{folder}/config.json")),
-    }?;
-    config.check().with_context(|| files.name().to_owned())?;
-    Ok(config)
-}
-
 #[cfg(test)]
 mod tests {
+    use tch::{Device, Tensor};
+
     use super::*;
+    use crate::io::config_file::{ConfigFile, Notes};
 
     #[test]
     fn the_vae_of_sd_stays_in_half_precision_and_has_the_old_scale() -> Result<()> {
         // The fields of SD 1.5's file.
-        let config: AutoencoderKlConfig = serde_json::from_str(
-            r#"{"act_fn": "silu", "block_out_channels": [128, 256, 512, 512], "in_channels": 3,
-                "latent_channels": 4, "layers_per_block": 2, "norm_num_groups": 32, "out_channels": 3}"#,
-        )?;
+        let text = r#"{"act_fn": "silu", "block_out_channels": [128, 256, 512, 512], "in_channels": 3,
+            "down_block_types": ["DownEncoderBlock2D", "DownEncoderBlock2D", "DownEncoderBlock2D", "DownEncoderBlock2D"],
+            "latent_channels": 4, "layers_per_block": 2, "norm_num_groups": 32, "out_channels": 3,
+            "up_block_types": ["UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D"]}"#;
+        let file = ConfigFile::parse("vae/config.json", text, Notes::default())?;
+        let config = AutoencoderKlConfig::read(&file)?;
         let kind = |pipeline: Pipeline, kind| pipeline.vae_kind(&config, kind);
         assert_eq!(kind(Pipeline::StableDiffusion, Kind::Half), Kind::Half);
         assert_eq!(kind(Pipeline::StableDiffusionXl, Kind::Half), Kind::Float);
-        assert_eq!(config.scaling_factor, 0.18215);
+        let scaled = config.from_vae(&Tensor::ones([1, 4, 1, 1], (Kind::Float, Device::Cpu)));
+        assert!((scaled.double_value(&[0, 0, 0, 0]) - 0.18215).abs() < 1e-7);
         Ok(())
     }
 }

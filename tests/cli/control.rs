@@ -383,7 +383,7 @@ fn what_can_not_be_used_is_refused_before_the_model_is_loaded() {
         (
             3,
             format!("--controlnet bgr {image}"),
-            "found \"bgr\", this port knows \"rgb\" only",
+            "found \"bgr\", expected \"rgb\"",
         ),
         (
             3,

@@ -6,6 +6,8 @@ use std::process::{Child, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
 
+use oneactor::io::tensors::TensorFile;
+
 use crate::{BASE, Run, folder, folder_with_actor, json, names, oneactor, pixels, program, text};
 
 fn start(folder: &Path, line: &str) -> Child {
@@ -125,11 +127,67 @@ fn interrupt_a_tuning(method: &str) {
         json(&folder.join(format!("robot/{name}.json")))["result"]["steps"],
         30
     );
-    assert!(
-        !folder
-            .join(format!("robot/{name}.checkpoint.safetensors"))
-            .exists()
-    );
+}
+
+#[test]
+fn a_tuning_that_stopped_at_its_most_steps_continues_as_if_it_had_not() {
+    let folder = folder_with_actor("more-steps");
+    let tune = |dir: &str, most: usize, flags: &str| {
+        let line = format!("tune {dir} --target 0 --seed 7 --max-steps {most} {flags}");
+        oneactor(&folder, &line).exits_with(0)
+    };
+    crate::copy(&folder.join("robot"), &folder.join("straight"));
+    tune("straight", 30, "--overwrite").says("stopped at --max-steps 30 before converging");
+
+    let run = tune("robot", 10, "--overwrite");
+    run.says("the same command without --overwrite and with --max-steps 20 continues from here");
+    let run = tune("robot", 10, "").says("is there already");
+    assert!(run.paths().is_empty());
+    let run = tune("robot", 30, "").says("going on after step 10");
+    assert_eq!(run.paths().len(), 3);
+    let rows = |dir: &str| {
+        let values = text(&folder.join(dir).join("tune.jsonl"));
+        let row = |line: &str| {
+            let row: serde_json::Value = serde_json::from_str(line).expect("a row is JSON");
+            (row["step"].clone(), row["loss"].clone())
+        };
+        values.lines().map(row).collect::<Vec<_>>()
+    };
+    assert_eq!(rows("robot"), rows("straight"));
+    let result = |dir: &str| json(&folder.join(dir).join("tune.json"))["result"].clone();
+    assert_eq!(result("robot")["steps"], 30);
+    assert_eq!(result("robot"), result("straight"));
+
+    // Fewer steps than were taken, and other settings, are refused as before; --overwrite begins anew.
+    for flags in ["--max-steps 20", "--max-steps 40 --learning-rate 0.5"] {
+        let line = format!("tune robot --target 0 --seed 7 {flags}");
+        oneactor(&folder, &line)
+            .exits_with(2)
+            .says("was tuned with other settings");
+    }
+    let run = tune("robot", 31, "--overwrite");
+    assert!(!run.stderr.contains("going on"), "{}", run.stderr);
+}
+
+#[test]
+fn a_tuning_that_has_converged_leaves_no_checkpoint() {
+    let folder = folder_with_actor("converged");
+    let line = "tune robot --target 0 --overwrite --max-steps 10";
+    oneactor(&folder, line).exits_with(0);
+    let path = folder.join("robot/tune.checkpoint.safetensors");
+    // As if eleven looks had improved nothing; the next one is at step 25.
+    let mut checkpoint = TensorFile::read(&path).expect("a tuning that can continue leaves it");
+    let convergence =
+        r#"{"best":0.0,"best_step":0,"reference":0.0,"looks_without_improvement":11}"#;
+    let entry = ("convergence".to_owned(), convergence.to_owned());
+    checkpoint.metadata.extend([entry]);
+    let bytes = checkpoint.to_bytes().expect("it can be saved");
+    std::fs::write(&path, bytes).expect("the folder is writable");
+    oneactor(&folder, "tune robot --target 0 --max-steps 30")
+        .exits_with(0)
+        .says("converged after 25 steps");
+    assert!(!path.exists());
+    assert!(!folder.join("robot/tune.checkpoint.json").exists());
 }
 
 #[test]

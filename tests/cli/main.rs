@@ -5,6 +5,7 @@ mod bad_input;
 mod batches;
 #[path = "../common/mod.rs"]
 mod common;
+mod config_files;
 mod consistory;
 mod control;
 mod control_elsewhere;
@@ -140,6 +141,11 @@ fn folder_with_actor(name: &str) -> PathBuf {
         let shared = folder("shared");
         oneactor(&shared, &format!("{BASE} -o robot")).exits_with(0);
         oneactor(&shared, "tune robot --target 1 --max-steps 3").exits_with(0);
+        // It is four times as large as all else, and copied for each test.
+        for ending in ["safetensors", "json"] {
+            fs::remove_file(shared.join(format!("robot/tune.checkpoint.{ending}")))
+                .expect("a tuning that could continue leaves its checkpoint");
+        }
         shared
     });
     let folder = folder(name);

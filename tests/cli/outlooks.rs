@@ -281,16 +281,22 @@ fn what_runs_with_other_settings_have_left_is_no_work_that_is_done() {
     let settings = &crate::json(&folder.join("robot/tune.json"))["parameters"];
     let robot = folder.join("robot");
     fs::write(robot.join("tune.checkpoint.safetensors"), "").expect("the folder is writable");
-    // The log has three rows.
-    for (max_steps, left) in [(3, 7), (7, 4)] {
+    let left = |target: usize, max_steps: usize| {
         let mut settings = settings.clone();
-        settings["max_steps"] = json!(max_steps);
+        (settings["target"], settings["max_steps"]) = (json!(target), json!(max_steps));
         fs::write(robot.join("tune.checkpoint.json"), settings.to_string())
             .expect("the folder is writable");
         let line = "tune robot --target 1 --max-steps 7 --overwrite --dry-run --format json";
         let outlook = of_kind(&objects(&oneactor(&folder, line).exits_with(0)), "outlook");
-        assert_eq!(outlook["tuning_steps"], json!(left));
-    }
+        outlook["tuning_steps"].clone()
+    };
+    assert_eq!(left(1, 3), 7, "what has come to its end is redone");
+    fs::remove_file(robot.join("tune.json")).expect("it was written");
+    // The log has three rows.
+    assert_eq!(left(0, 7), 7);
+    assert_eq!(left(1, 8), 7);
+    assert_eq!(left(1, 3), 4);
+    assert_eq!(left(1, 7), 4);
 }
 
 #[test]

@@ -43,7 +43,7 @@ fn a_long_prompt_is_cut_with_a_warning_or_read_in_chunks() {
         &folder,
         &format!("{line} -o whole --long-prompts --compare"),
     );
-    assert!(!run.exits_with(0).stderr.contains("warning"));
+    assert!(!run.exits_with(0).stderr.contains("will not see the end"));
     let [cut, whole] = ["cut", "whole"].map(|out| pixels(&folder.join(out).join("0000-0.png")));
     assert_ne!(cut, whole);
     assert_ne!(whole, pixels(&folder.join("whole/plain/0000-0.png")));
@@ -217,4 +217,34 @@ fn both_are_keys_of_a_batch() {
     )
     .exits_with(2)
     .says("lies behind the limit");
+}
+
+#[test]
+fn words_that_the_toy_does_not_know_are_named() {
+    let folder = folder_with_actor("toy-words");
+    let copy = concat!(env!("CARGO_MANIFEST_DIR"), "/src/io/toy");
+    let base =
+        "generate-base -p 'a photo of a gizmo' --subject gizmo --num-images 2 --steps 1 -o gizmo";
+    let warning = "warning: the toy model does not know";
+    oneactor(&folder, &format!("{base} --model toy")).exits_with(0).says(
+        "warning: the toy model does not know this word of the prompt \"a photo of a gizmo\": \"gizmo\"; \
+         configs/GUIDE.md lists the words",
+    );
+    let run = oneactor(&folder, &format!("{base}-2 --model '{copy}' --dry-run")).exits_with(0);
+    assert!(!run.stderr.contains(warning), "{}", run.stderr);
+
+    // The base word has its meaning from the actor, and none from the plain model.
+    oneactor(&folder, "tune gizmo --max-steps 1").exits_with(0);
+    let sample = |actor: &str, flags: &str| {
+        let line = format!("sample {actor} {flags} -o out --dry-run");
+        oneactor(&folder, &line).exits_with(0)
+    };
+    for prompt in ["'a [b] in the snow'", "'a Gizmo, at night'"] {
+        let run = sample("gizmo", &format!("-p {prompt}"));
+        assert!(!run.stderr.contains(warning), "{}", run.stderr);
+    }
+    sample("gizmo", "-p 'a gizmo' --no-actor").says("of the prompt \"a gizmo\": \"gizmo\"");
+    sample("robot", "-p 'a robot with a flag on its ship, at the beach' -n blurry")
+        .says("these words of the prompt \"a robot with a flag on its ship, at the beach\": \"flag\", \"ship\";")
+        .says("this word of the prompt \"blurry\": \"blurry\"");
 }

@@ -143,8 +143,8 @@ fn other_models_are_refused_with_what_was_found_and_expected() {
             "skip_prk_steps: found false",
         ),
         (
-            (scheduler, "PNDMScheduler", "HeunDiscreteScheduler"),
-            "found HeunDiscreteScheduler",
+            (index, "PNDMScheduler", "HeunDiscreteScheduler"),
+            "found \"HeunDiscreteScheduler\"",
         ),
     ] {
         changed(&folder, change);

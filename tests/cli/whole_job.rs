@@ -65,7 +65,6 @@ fn tune_leaves_an_actor_a_log_and_a_config() {
     let config = json(&robot.join("tune.json"));
     assert_eq!(config["parameters"]["target"], 1);
     assert_eq!(config["parameters"]["lambda_1"], 0.5);
-    assert!(!names(&robot).iter().any(|name| name.contains("checkpoint")));
 }
 
 #[test]

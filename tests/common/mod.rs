@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use oneactor::io::config_file::{ConfigFile, Notes};
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
 use oneactor::schedulers::new_scheduler;
 use oneactor::sdxl::denoise::{Guidance, denoise};
@@ -38,6 +39,12 @@ pub fn json<T: DeserializeOwned>(path: &str) -> T {
     serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
+/// A config file of the fixtures.
+pub fn config_file(path: &str) -> ConfigFile {
+    let text = std::fs::read_to_string(fixture(path)).expect("fixtures are readable");
+    ConfigFile::parse(path, &text, Notes::default()).expect("fixtures are right")
+}
+
 /// Final latents of an image of this seed, height and width, by the checkpoint's own sampler.
 pub fn latents(
     backbone: &Backbone,
@@ -45,8 +52,8 @@ pub fn latents(
     steps: usize,
     (seed, [height, width]): (i64, [i64; 2]),
 ) -> Tensor {
-    let kind = backbone.scheduler_config.own_kind().expect("a known class");
-    let mut scheduler = new_scheduler(kind, &backbone.scheduler_config, steps)
+    let kind = backbone.scheduler_file.own_kind().expect("a known class");
+    let mut scheduler = new_scheduler(kind, &backbone.scheduler_file, steps)
         .expect("a number of steps that all have");
     let initial = backbone.initial_latents(seed, height, width);
     denoise(
@@ -64,6 +71,33 @@ pub fn latents(
 /// One of the checkpoints, loaded as a user's folder is.
 pub fn backbone(shape: &str) -> Backbone {
     backbone_as(shape, Kind::Float)
+}
+
+/// One of the checkpoints with fields of a JSON file changed, in a folder of this name.
+pub fn changed(shape: &str, name: &str, file: &str, fields: &serde_json::Value) -> Backbone {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = std::fs::remove_dir_all(&folder);
+    copy(&fixture(shape), &folder);
+    let path = folder.join(file);
+    let text = std::fs::read_to_string(&path).expect("fixtures are readable");
+    let mut json: serde_json::Value = serde_json::from_str(&text).expect("fixtures are right");
+    for (key, value) in fields.as_object().expect("an object of fields") {
+        json[key] = value.clone();
+    }
+    std::fs::write(&path, json.to_string()).expect("the folder is ours");
+    load(folder.to_str().expect("a plain name"), Kind::Float)
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("the target folder is writable");
+    for entry in std::fs::read_dir(from).expect("fixtures are readable") {
+        let path = entry.expect("fixtures are readable").path();
+        let target = to.join(path.file_name().expect("a file has a name"));
+        match path.is_dir() {
+            true => copy(&path, &target),
+            false => drop(std::fs::copy(&path, target).expect("it can be copied")),
+        }
+    }
 }
 
 /// The same in another precision.

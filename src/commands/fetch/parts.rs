@@ -3,7 +3,6 @@
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
-use serde_json::Value;
 
 use super::super::located::find;
 use crate::baselines::ip_adapter::needed_files;
@@ -292,9 +291,9 @@ fn kind_of(files: &ModelFiles) -> Result<Kind> {
              or an IP-Adapter with --ip-adapter beside the model that it is for"
         )));
     }
-    let config: Value = files.json("config.json")?;
-    let class = config["_class_name"].as_str().unwrap_or_default();
-    let kind = config["model_type"].as_str().unwrap_or_default();
+    let config = files.config("config.json")?;
+    let class = config.text("_class_name").unwrap_or_default();
+    let kind = config.text("model_type").unwrap_or_default();
     match (class, kind) {
         ("AutoencoderKL", _) => Ok(Kind::Vae),
         ("ControlNetModel", _) => controlnet_config(files).map(|_| Kind::ControlNet),

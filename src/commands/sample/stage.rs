@@ -5,6 +5,7 @@ use std::rc::Rc;
 use anyhow::Result;
 use serde_json::json;
 
+use super::super::changes;
 use super::super::control::LocatedControl;
 use super::super::image_prompt::LocatedImagePrompt;
 use super::super::located::{LocatedModel, ResolvedDrawing};
@@ -53,6 +54,9 @@ impl Stage {
         named.model.get_or_insert_with(|| model_name.to_owned());
         let scenes = cast.scenes(job)?;
         let model = session.locate(&named)?;
+        if let Some((picture, version)) = &job.redrawn {
+            changes::tell(session, picture, version, &model);
+        }
         let drawing = model.resolve(&job.drawing)?;
         model.check_tiles(drawing.width, drawing.height, &session.reporter);
         if !job.guidance.no_actor {
@@ -62,8 +66,10 @@ impl Stage {
             let is_guided = !job.guidance.no_actor;
             let pair = scene.prompt_pair(&job.drawing, &model.tokenizers, is_guided)?;
             model.check_prompt(&pair.prompt, scene.guided_words(), &session.reporter)?;
+            model.check_words(&pair.prompt, scene.guided_words(), &session.reporter);
             if index == 0 {
                 model.check_prompt(&pair.negative, &[], &session.reporter)?;
+                model.check_words(&pair.negative, &[], &session.reporter);
             }
         }
         if let (Method::Consistory, Some(prompt)) = (job.method, cast.base_prompt()) {

@@ -7,11 +7,10 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::super::outlook::{Measured, Outlook};
-use super::super::picture::differences;
 use super::layout::Layout;
+use super::resume::is_resumed;
 use super::{Tuning, choice, kind, method};
 use crate::config::TuneJob;
-use crate::config::batch::Settings;
 
 impl Tuning {
     /// Its sentences, steps and memory.
@@ -32,7 +31,7 @@ impl Tuning {
         let layout = Layout::of(&self.job);
         let log = layout.log();
         let (logged, each) = earlier_steps(&log);
-        let taken = match is_resumed(&layout, &self.settings) {
+        let taken = match self.goes_on(&layout) {
             true => logged,
             false => 0,
         };
@@ -44,6 +43,12 @@ impl Tuning {
         });
         Ok(outlook)
     }
+
+    /// Whether it goes on from a checkpoint: `--overwrite` redoes what has come to its end.
+    fn goes_on(&self, layout: &Layout) -> bool {
+        let is_redone = self.job.overwrite && layout.config().is_file();
+        !is_redone && is_resumed(layout, &self.settings)
+    }
 }
 
 /// Rows of a step, and how many pass the U-Net at once, where the base images are not there yet but how many they
@@ -51,14 +56,6 @@ impl Tuning {
 pub(in super::super) fn rows_before(job: &TuneJob, images: usize) -> (usize, usize) {
     let auxiliary = job.num_auxiliary.unwrap_or(choice::NUM_AUXILIARY);
     method::rows(job, auxiliary.min(images - 1))
-}
-
-/// Whether tuning goes on from the checkpoint of an interrupted run, as `resume` decides it.
-fn is_resumed(layout: &Layout, settings: &Settings) -> bool {
-    let text = fs::read_to_string(layout.checkpoint_config()).unwrap_or_default();
-    let there: Option<Settings> = serde_json::from_str(&text).ok();
-    let is_same = |there: Settings| differences(&there, settings).is_empty();
-    layout.checkpoint().is_file() && there.is_some_and(is_same)
 }
 
 /// Steps in the log of an earlier run, and the seconds of one in the middle of these.

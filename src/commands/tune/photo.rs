@@ -84,7 +84,7 @@ impl TargetPhoto {
     /// # Errors
     /// See [`with_photo`].
     pub(super) fn join(&self, backbone: &Backbone, base: &BaseSet, seed: i64) -> Result<BaseSet> {
-        let scheduler = new_scheduler(self.scheduler, &backbone.scheduler_config, self.steps)?;
+        let scheduler = new_scheduler(self.scheduler, &backbone.scheduler_file, self.steps)?;
         // Fractional with Karras sigmas, but for its last, which is that of a whole timestep.
         let last = scheduler.timesteps().last().map_or(0.0, |t| t.round());
         with_photo(backbone, base, &from_rgb(&self.picture), last as i64, seed)

@@ -1,4 +1,4 @@
-//! Going on where an interrupted run stopped: its checkpoint and its log.
+//! Going on where a run stopped, interrupted or at `--max-steps`: its checkpoint and its log.
 
 use std::fs::{self, File, OpenOptions};
 use std::path::Path;
@@ -13,7 +13,28 @@ use crate::config::batch::Settings;
 use crate::io::atomic::write_bytes_atomically;
 use crate::oneactor::learner::Learner;
 
-/// Goes on from the checkpoint of an interrupted run with the same settings.
+/// Whether tuning with these settings goes on from the checkpoint that is there.
+pub(super) fn is_resumed(layout: &Layout, settings: &Settings) -> bool {
+    let text = fs::read_to_string(layout.checkpoint_config()).unwrap_or_default();
+    let there: Option<Settings> = serde_json::from_str(&text).ok();
+    let goes_on = |there: Settings| obstacles(&there, settings).is_empty();
+    layout.checkpoint().is_file() && there.is_some_and(goes_on)
+}
+
+/// The settings that keep a tuning from going on where another stopped. More steps at most do not: those that were
+/// taken are the same.
+fn obstacles(there: &Settings, settings: &Settings) -> Vec<String> {
+    let mut there = there.clone();
+    let most = |settings: &Settings| settings.get("max_steps").and_then(Value::as_u64);
+    if let (Some(less), Some(more)) = (most(&there), most(settings))
+        && less < more
+    {
+        there.insert("max_steps".to_owned(), settings["max_steps"].clone());
+    }
+    differences(&there, settings)
+}
+
+/// Goes on from the checkpoint of a run with the same settings, or with fewer steps at most.
 pub(super) fn resume(
     session: &Session,
     layout: &Layout,
@@ -24,11 +45,11 @@ pub(super) fn resume(
         return Ok(());
     };
     let there: Settings = serde_json::from_str(&text).unwrap_or_default();
-    let differences = differences(&there, settings);
-    if !differences.is_empty() {
+    let obstacles = obstacles(&there, settings);
+    if !obstacles.is_empty() {
         session.reporter.note(&format!(
             "starting anew: the interrupted run had other settings ({})",
-            differences.join("; ")
+            obstacles.join("; ")
         ));
         return Ok(());
     }
@@ -37,6 +58,13 @@ pub(super) fn resume(
         .reporter
         .note(&format!("going on after step {}", learner.steps_taken()));
     Ok(())
+}
+
+/// Removes the checkpoint. The settings go first: a checkpoint without settings is never read.
+pub(super) fn remove_checkpoint(layout: &Layout) {
+    for path in [layout.checkpoint_config(), layout.checkpoint()] {
+        let _ = fs::remove_file(path);
+    }
 }
 
 /// The settings go first and come last: a checkpoint without settings is never read.

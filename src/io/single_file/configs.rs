@@ -248,6 +248,8 @@ fn vae(shapes: &Shapes, family: Family) -> Result<(usize, Value)> {
         "out_channels": side("decoder.conv_out.weight", 0)?,
         "latent_channels": side("decoder.conv_in.weight", 1)?,
         "block_out_channels": channels?,
+        "down_block_types": vec!["DownEncoderBlock2D"; blocks],
+        "up_block_types": vec!["UpDecoderBlock2D"; blocks],
         "layers_per_block": layers,
         "norm_num_groups": 32,
         "sample_size": sample_size,

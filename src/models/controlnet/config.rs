@@ -4,8 +4,10 @@ use anyhow::Result;
 use serde::Deserialize;
 
 use crate::error::model;
+use crate::io::config_file::Field::{Only, Read};
+use crate::io::config_file::{Class, ConfigFile};
 use crate::models::config::{
-    PerBlock, WIDTHS, expect, expect_added, expect_fixed, expect_layers, expect_sizes,
+    PerBlock, UNET_AND_CONTROLNET, WIDTHS, expect, expect_added, expect_layers, expect_sizes,
 };
 use crate::models::unet_2d_blocks::{BlockAttention, BlockConfig, DownBlockType};
 
@@ -19,9 +21,9 @@ pub enum MidBlockType {
     UNetMidBlock2D,
 }
 
-/// `config.json` of a ControlNet. A field that would change the architecture in a way this port does
-/// not know is refused by [`ControlNetConfig::parse`]. Defaults are diffusers' own.
+/// `config.json` of a ControlNet. Defaults are diffusers' own.
 #[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct ControlNetConfig {
     /// Channels of the latents that come in.
     pub in_channels: i64,
@@ -30,118 +32,108 @@ pub struct ControlNetConfig {
     /// Kind of each block.
     pub down_block_types: Vec<DownBlockType>,
     /// Kind of the middle block.
-    #[serde(default)]
     pub mid_block_type: MidBlockType,
     /// Residual blocks in each block.
     pub layers_per_block: PerBlock,
     /// Transformer blocks in each attention.
-    #[serde(default = "one")]
     pub transformer_layers_per_block: PerBlock,
     /// Counts heads, in spite of its name: a historic misnaming in diffusers.
     #[serde(rename = "attention_head_dim")]
     pub heads_by_old_name: PerBlock,
     /// Number of heads, where the config gives it under its own name.
-    #[serde(default)]
     pub num_attention_heads: Option<PerBlock>,
     /// Width of the text's tokens.
     pub cross_attention_dim: i64,
     /// Linear layers rather than 1×1 convolutions around the transformers.
-    #[serde(default)]
     pub use_linear_projection: bool,
     /// Attention products in f32.
-    #[serde(default)]
     pub upcast_attention: Option<bool>,
     /// Cosines first in the time embedding.
-    #[serde(default = "yes")]
     pub flip_sin_to_cos: bool,
     /// Shift of the time embedding's frequencies.
-    #[serde(default)]
     pub freq_shift: f64,
     /// Groups of every norm.
-    #[serde(default = "groups")]
     pub norm_num_groups: i64,
     /// Added to the variance in every norm.
-    #[serde(default = "eps")]
     pub norm_eps: f64,
     /// Padding of the strided convolutions between the blocks.
-    #[serde(default = "one_pixel")]
     pub downsample_padding: i64,
     /// `text_time` where pooled text and sizes are added to the time embedding.
-    #[serde(default)]
     pub addition_embed_type: Option<String>,
     /// Width of one embedded size.
-    #[serde(default)]
     pub addition_time_embed_dim: Option<i64>,
     /// Width of pooled text and six embedded sizes together.
-    #[serde(default)]
     pub projection_class_embeddings_input_dim: Option<i64>,
     /// Channels of the picture's embedding; each but the first halves the resolution.
-    #[serde(default = "conditioning_channels")]
     pub conditioning_embedding_out_channels: Vec<i64>,
-    /// All other fields, for [`ControlNetConfig::parse`].
-    #[serde(flatten)]
-    rest: serde_json::Map<String, serde_json::Value>,
 }
 
-fn one() -> PerBlock {
-    PerBlock::Same(1)
+impl Default for ControlNetConfig {
+    fn default() -> Self {
+        use DownBlockType::{CrossAttnDownBlock2D, DownBlock2D};
+        ControlNetConfig {
+            in_channels: 4,
+            block_out_channels: vec![320, 640, 1280, 1280],
+            down_block_types: [vec![CrossAttnDownBlock2D; 3], vec![DownBlock2D]].concat(),
+            mid_block_type: MidBlockType::default(),
+            layers_per_block: PerBlock::Same(2),
+            transformer_layers_per_block: PerBlock::Same(1),
+            heads_by_old_name: PerBlock::Same(8),
+            num_attention_heads: None,
+            cross_attention_dim: 1280,
+            use_linear_projection: false,
+            upcast_attention: Some(false),
+            flip_sin_to_cos: true,
+            freq_shift: 0.0,
+            norm_num_groups: 32,
+            norm_eps: 1e-5,
+            downsample_padding: 1,
+            addition_embed_type: None,
+            addition_time_embed_dim: None,
+            projection_class_embeddings_input_dim: None,
+            conditioning_embedding_out_channels: vec![16, 32, 96, 256],
+        }
+    }
 }
-fn yes() -> bool {
-    true
-}
-fn groups() -> i64 {
-    32
-}
-fn eps() -> f64 {
-    1e-5
-}
-fn one_pixel() -> i64 {
-    1
-}
-fn conditioning_channels() -> Vec<i64> {
-    vec![16, 32, 96, 256]
-}
+
+/// What is done with each parameter of the class.
+pub const CLASS: Class = Class {
+    name: "ControlNetModel",
+    fields: &[
+        UNET_AND_CONTROLNET,
+        &[
+            ("mid_block_type", Read),
+            ("num_attention_heads", Read),
+            ("addition_embed_type", Read),
+            ("conditioning_embedding_out_channels", Read),
+            ("conditioning_channels", Only(&["3"])),
+            ("controlnet_conditioning_channel_order", Only(&["\"rgb\""])),
+            ("global_pool_conditions", Only(&["false"])),
+        ],
+    ],
+    besides: &[],
+};
 
 /// The name of the file in messages.
 const FILE: &str = "config.json";
 
-/// Fields with the one value (besides null and absence) that this port computes.
-const FIXED: [(&str, &str); 12] = [
-    ("act_fn", "\"silu\""),
-    ("class_embed_type", "null"),
-    ("conditioning_channels", "3"),
-    ("controlnet_conditioning_channel_order", "\"rgb\""),
-    ("encoder_hid_dim", "null"),
-    ("encoder_hid_dim_type", "null"),
-    ("global_pool_conditions", "false"),
-    ("mid_block_scale_factor", "1"),
-    ("num_class_embeds", "null"),
-    ("only_cross_attention", "false"),
-    ("resnet_time_scale_shift", "\"default\""),
-    ("time_cond_proj_dim", "null"),
-];
-
 impl ControlNetConfig {
-    /// Reads a `config.json`. What is no ControlNet, or one of another architecture, is refused by
-    /// its class name before its fields are looked at.
+    /// Reads and checks the file. What is no ControlNet, or one of another architecture, is refused by its class name
+    /// before its fields are looked at.
     ///
     /// # Errors
-    /// When it is one of those, is no JSON, or describes what this port would compute wrongly.
-    pub fn parse(text: &str) -> Result<Self> {
-        let wrong = |error: serde_json::Error| model(format!("{FILE}: {error}"));
-        let value: serde_json::Value = serde_json::from_str(text).map_err(wrong)?;
-        let class = value["_class_name"].as_str().unwrap_or("no _class_name");
-        if value.get("num_control_type").is_some() || class.contains("Union") {
+    /// When it is one of those, or describes what is not computed here.
+    pub fn read(file: &ConfigFile) -> Result<Self> {
+        let class = file.text("_class_name").unwrap_or("no _class_name");
+        if file.get("num_control_type").is_some() || class.contains("Union") {
             return Err(model(format!(
                 "{FILE}: found {class}, a union of several kinds of control, which has another architecture; expected ControlNetModel, one kind of control in one network"
             )));
         }
-        if class != "ControlNetModel" {
-            return Err(model(format!(
-                "{FILE}: found {class}, expected ControlNetModel"
-            )));
+        if class != CLASS.name {
+            return Err(file.wrong("_class_name", CLASS.name));
         }
-        let config: Self = serde_json::from_value(value).map_err(wrong)?;
+        let config: Self = file.read(&CLASS)?;
         config.check()?;
         Ok(config)
     }
@@ -151,7 +143,6 @@ impl ControlNetConfig {
     /// # Errors
     /// When lists have different lengths, or a field has a value that changes the architecture.
     fn check(&self) -> Result<()> {
-        expect_fixed(FILE, &self.rest, &FIXED)?;
         let blocks = self.block_out_channels.len();
         self.check_sizes()?;
         expect(
@@ -264,6 +255,7 @@ impl ControlNetConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::config_file::Notes;
 
     /// An SD 1.5 ControlNet's config with one field changed.
     fn parse(key: &str, value: &str) -> Result<ControlNetConfig> {
@@ -281,7 +273,11 @@ mod tests {
             "controlnet_conditioning_channel_order": "rgb",
         });
         config[key] = serde_json::from_str(value)?;
-        ControlNetConfig::parse(&config.to_string())
+        ControlNetConfig::read(&ConfigFile::parse(
+            FILE,
+            &config.to_string(),
+            Notes::default(),
+        )?)
     }
 
     #[test]
@@ -323,7 +319,7 @@ mod tests {
             (
                 "conditioning_channels",
                 "1",
-                "conditioning_channels: found 1, this port knows 3 only",
+                "conditioning_channels: found 1, expected 3",
             ),
             (
                 "addition_embed_type",

@@ -1,17 +1,19 @@
 //! SAM's mask decoder: a token a mask becomes the weights of a product with the picture's embeddings.
 
 use serde::Deserialize;
-use serde_json::{Map, Value};
 use tch::Tensor;
 
 use super::SamMasks;
 use super::two_way_transformer::SamTwoWayTransformer;
+use crate::io::config_file::Class;
+use crate::io::config_file::Field::{Only, Read};
 use crate::io::weights::WeightPath;
+use crate::models::config::{PRETRAINED, PRETRAINED_BEFORE_5};
 use crate::models::layers::{LayerNorm, Linear};
 
 /// `mask_decoder_config` of `config.json`.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct SamMaskDecoderConfig {
     /// Width of a token.
     pub hidden_size: i64,
@@ -31,10 +33,28 @@ pub struct SamMaskDecoderConfig {
     pub iou_head_hidden_dim: i64,
     /// Added to the variance in the norms of the layers.
     pub layer_norm_eps: f64,
-    /// All other fields.
-    #[serde(flatten)]
-    pub rest: Map<String, Value>,
 }
+
+/// What is done with each parameter of the class.
+pub const CLASS: Class = Class {
+    name: "SamMaskDecoderConfig",
+    fields: &[
+        PRETRAINED,
+        &[
+            ("hidden_size", Read),
+            ("mlp_dim", Read),
+            ("num_hidden_layers", Read),
+            ("num_attention_heads", Read),
+            ("attention_downsample_rate", Read),
+            ("num_multimask_outputs", Read),
+            ("iou_head_depth", Read),
+            ("iou_head_hidden_dim", Read),
+            ("layer_norm_eps", Read),
+            ("hidden_act", Only(&["\"relu\""])),
+        ],
+    ],
+    besides: &[PRETRAINED_BEFORE_5],
+};
 
 impl Default for SamMaskDecoderConfig {
     fn default() -> Self {
@@ -48,7 +68,6 @@ impl Default for SamMaskDecoderConfig {
             iou_head_depth: 3,
             iou_head_hidden_dim: 256,
             layer_norm_eps: 1e-6,
-            rest: Map::new(),
         }
     }
 }

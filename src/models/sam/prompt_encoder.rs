@@ -4,15 +4,17 @@
 use std::f64::consts::PI;
 
 use serde::Deserialize;
-use serde_json::{Map, Value};
 use tch::{Kind, Tensor};
 
 use super::SamPrompts;
+use crate::io::config_file::Class;
+use crate::io::config_file::Field::{Harmless, Only, Read};
 use crate::io::weights::WeightPath;
+use crate::models::config::{PRETRAINED, PRETRAINED_BEFORE_5};
 
 /// `prompt_encoder_config` of `config.json`.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct SamPromptEncoderConfig {
     /// Width of a token.
     pub hidden_size: i64,
@@ -20,10 +22,25 @@ pub struct SamPromptEncoderConfig {
     pub image_size: i64,
     /// Pixels of a patch's side.
     pub patch_size: i64,
-    /// All other fields.
-    #[serde(flatten)]
-    pub rest: Map<String, Value>,
 }
+
+/// What is done with each parameter of the class.
+pub const CLASS: Class = Class {
+    name: "SamPromptEncoderConfig",
+    fields: &[
+        PRETRAINED,
+        &[
+            ("hidden_size", Read),
+            ("image_size", Read),
+            ("patch_size", Read),
+            ("num_point_embeddings", Only(&["4"])),
+            ("mask_input_channels", Harmless("only for masks as prompts")),
+            ("hidden_act", Harmless("only for masks as prompts")),
+            ("layer_norm_eps", Harmless("only for masks as prompts")),
+        ],
+    ],
+    besides: &[PRETRAINED_BEFORE_5],
+};
 
 impl Default for SamPromptEncoderConfig {
     fn default() -> Self {
@@ -31,7 +48,6 @@ impl Default for SamPromptEncoderConfig {
             hidden_size: 256,
             image_size: 1024,
             patch_size: 16,
-            rest: Map::new(),
         }
     }
 }

@@ -1,16 +1,18 @@
 //! SAM's picture encoder: a plain ViT whose layers mostly look at windows only (arXiv 2203.16527).
 
 use serde::Deserialize;
-use serde_json::{Map, Value};
 use tch::Tensor;
 
 use super::vision_attention::SamVisionAttention;
+use crate::io::config_file::Class;
+use crate::io::config_file::Field::{Harmless, Only, Read};
 use crate::io::weights::WeightPath;
+use crate::models::config::{PRETRAINED, PRETRAINED_BEFORE_5};
 use crate::models::layers::{LayerNorm, Linear};
 
 /// `vision_config` of `config.json`.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct SamVisionConfig {
     /// Width of a token.
     pub hidden_size: i64,
@@ -36,10 +38,37 @@ pub struct SamVisionConfig {
     pub global_attn_indexes: Vec<i64>,
     /// Half the width of a position's embedding.
     pub num_pos_feats: i64,
-    /// All other fields.
-    #[serde(flatten)]
-    pub rest: Map<String, Value>,
 }
+
+/// What is done with each parameter of the class.
+pub const CLASS: Class = Class {
+    name: "SamVisionConfig",
+    fields: &[
+        PRETRAINED,
+        &[
+            ("hidden_size", Read),
+            ("output_channels", Read),
+            ("num_hidden_layers", Read),
+            ("num_attention_heads", Read),
+            ("image_size", Read),
+            ("patch_size", Read),
+            ("layer_norm_eps", Read),
+            ("mlp_dim", Read),
+            ("mlp_ratio", Read),
+            ("window_size", Read),
+            ("global_attn_indexes", Read),
+            ("num_pos_feats", Read),
+            ("hidden_act", Only(&["\"gelu\""])),
+            ("num_channels", Only(&["3"])),
+            ("qkv_bias", Only(&["true"])),
+            ("use_abs_pos", Only(&["true"])),
+            ("use_rel_pos", Only(&["true"])),
+            ("attention_dropout", Harmless("only in training")),
+            ("initializer_range", Harmless("only before training")),
+        ],
+    ],
+    besides: &[PRETRAINED_BEFORE_5],
+};
 
 impl Default for SamVisionConfig {
     fn default() -> Self {
@@ -56,7 +85,6 @@ impl Default for SamVisionConfig {
             window_size: 14,
             global_attn_indexes: vec![2, 5, 8, 11],
             num_pos_feats: 128,
-            rest: Map::new(),
         }
     }
 }

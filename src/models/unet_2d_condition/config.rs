@@ -4,21 +4,23 @@ use anyhow::Result;
 use serde::Deserialize;
 
 use super::super::config::{
-    PerBlock, WIDTHS, expect, expect_added, expect_fixed, expect_layers, expect_sizes,
+    PerBlock, UNET_AND_CONTROLNET, WIDTHS, expect, expect_added, expect_layers, expect_sizes,
 };
 use super::super::unet_2d_blocks::{DownBlockType, UpBlockType};
 use crate::error::model;
+use crate::io::config_file::Field::{Harmless, Only, Read};
+use crate::io::config_file::{Class, ConfigFile};
 
-/// `unet/config.json`, the fields that describe this architecture. A field that would change it in
-/// a way this port does not know is refused by [`UNet2DConditionConfig::check`].
+/// `unet/config.json`, the fields that describe this architecture, with the defaults of diffusers.
 #[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct UNet2DConditionConfig {
     /// Channels of the latents that come in.
     pub in_channels: i64,
     /// Channels of the prediction.
     pub out_channels: i64,
     /// Side of the latents that the checkpoint was trained on.
-    pub sample_size: i64,
+    pub sample_size: Option<i64>,
     /// Channels of each block, from the outermost.
     pub block_out_channels: Vec<i64>,
     /// Kind of each block on the way down.
@@ -28,97 +30,115 @@ pub struct UNet2DConditionConfig {
     /// Residual blocks in each block; one more on the way up.
     pub layers_per_block: PerBlock,
     /// Transformer blocks in each attention.
-    #[serde(default = "one")]
     pub transformer_layers_per_block: PerBlock,
     /// Counts heads, in spite of its name: a historic misnaming in diffusers.
     #[serde(rename = "attention_head_dim")]
-    pub heads_by_old_name: PerBlock,
-    /// Number of heads, where the config gives it under its own name.
-    #[serde(default)]
-    pub num_attention_heads: Option<PerBlock>,
+    pub num_attention_heads: PerBlock,
     /// Width of the text's tokens.
     pub cross_attention_dim: i64,
     /// Linear layers rather than 1×1 convolutions around the transformers.
-    #[serde(default)]
     pub use_linear_projection: bool,
     /// Attention products in f32.
-    #[serde(default)]
     pub upcast_attention: Option<bool>,
     /// Cosines first in the time embedding.
-    #[serde(default = "yes")]
     pub flip_sin_to_cos: bool,
     /// Shift of the time embedding's frequencies.
-    #[serde(default)]
     pub freq_shift: f64,
     /// Groups of every norm.
-    #[serde(default = "groups")]
     pub norm_num_groups: i64,
     /// Added to the variance in every norm.
-    #[serde(default = "eps")]
     pub norm_eps: f64,
     /// Padding of the strided convolutions.
-    #[serde(default = "padding")]
     pub downsample_padding: i64,
     /// `text_time` where pooled text and sizes are added to the time embedding.
-    #[serde(default)]
     pub addition_embed_type: Option<String>,
     /// Width of one embedded size.
-    #[serde(default)]
     pub addition_time_embed_dim: Option<i64>,
     /// Width of pooled text and six embedded sizes together.
-    #[serde(default)]
     pub projection_class_embeddings_input_dim: Option<i64>,
-    /// All other fields, for [`UNet2DConditionConfig::check`].
-    #[serde(flatten)]
-    rest: serde_json::Map<String, serde_json::Value>,
 }
 
-fn one() -> PerBlock {
-    PerBlock::Same(1)
-}
-fn yes() -> bool {
-    true
-}
-fn groups() -> i64 {
-    32
-}
-fn eps() -> f64 {
-    1e-5
-}
-fn padding() -> i64 {
-    1
+impl Default for UNet2DConditionConfig {
+    fn default() -> Self {
+        use DownBlockType::{CrossAttnDownBlock2D, DownBlock2D};
+        use UpBlockType::{CrossAttnUpBlock2D, UpBlock2D};
+        UNet2DConditionConfig {
+            in_channels: 4,
+            out_channels: 4,
+            sample_size: None,
+            block_out_channels: vec![320, 640, 1280, 1280],
+            down_block_types: [vec![CrossAttnDownBlock2D; 3], vec![DownBlock2D]].concat(),
+            up_block_types: [vec![UpBlock2D], vec![CrossAttnUpBlock2D; 3]].concat(),
+            layers_per_block: PerBlock::Same(2),
+            transformer_layers_per_block: PerBlock::Same(1),
+            num_attention_heads: PerBlock::Same(8),
+            cross_attention_dim: 1280,
+            use_linear_projection: false,
+            upcast_attention: Some(false),
+            flip_sin_to_cos: true,
+            freq_shift: 0.0,
+            norm_num_groups: 32,
+            norm_eps: 1e-5,
+            downsample_padding: 1,
+            addition_embed_type: None,
+            addition_time_embed_dim: None,
+            projection_class_embeddings_input_dim: None,
+        }
+    }
 }
 
-/// Fields with the one value (besides null and absence) that this port computes.
-const FIXED: [(&str, &str); 19] = [
-    ("act_fn", "\"silu\""),
-    ("attention_type", "\"default\""),
-    ("center_input_sample", "false"),
-    ("class_embed_type", "null"),
-    ("conv_in_kernel", "3"),
-    ("conv_out_kernel", "3"),
-    ("cross_attention_norm", "null"),
-    ("dual_cross_attention", "false"),
-    ("encoder_hid_dim", "null"),
-    ("encoder_hid_dim_type", "null"),
-    ("mid_block_scale_factor", "1"),
-    ("mid_block_type", "\"UNetMidBlock2DCrossAttn\""),
-    ("num_class_embeds", "null"),
-    ("only_cross_attention", "false"),
-    ("resnet_out_scale_factor", "1.0"),
-    ("resnet_time_scale_shift", "\"default\""),
-    ("reverse_transformer_layers_per_block", "null"),
-    ("time_cond_proj_dim", "null"),
-    ("time_embedding_type", "\"positional\""),
-];
+/// What is done with each parameter of the class.
+pub const CLASS: Class = Class {
+    name: "UNet2DConditionModel",
+    fields: &[
+        UNET_AND_CONTROLNET,
+        &[
+            ("sample_size", Read),
+            ("out_channels", Read),
+            ("up_block_types", Read),
+            ("addition_embed_type", Read),
+            ("center_input_sample", Only(&["false", "null"])),
+            ("mid_block_type", Only(&["\"UNetMidBlock2DCrossAttn\""])),
+            (
+                "dropout",
+                Harmless("only in training, and this network is frozen"),
+            ),
+            ("reverse_transformer_layers_per_block", Only(&["null"])),
+            // diffusers refuses it too: older files mean `attention_head_dim` by it.
+            ("num_attention_heads", Only(&["null"])),
+            ("dual_cross_attention", Only(&["false", "null"])),
+            ("resnet_skip_time_act", Only(&["false", "null"])),
+            ("resnet_out_scale_factor", Only(&["1"])),
+            ("time_embedding_type", Only(&["\"positional\""])),
+            ("time_embedding_dim", Only(&["null"])),
+            ("time_embedding_act_fn", Only(&["null"])),
+            ("timestep_post_act", Only(&["null"])),
+            ("time_cond_proj_dim", Only(&["null"])),
+            ("conv_in_kernel", Only(&["3"])),
+            ("conv_out_kernel", Only(&["3"])),
+            ("attention_type", Only(&["\"default\""])),
+            ("class_embeddings_concat", Only(&["false", "null"])),
+            ("mid_block_only_cross_attention", Only(&["false", "null"])),
+            ("cross_attention_norm", Only(&["null"])),
+        ],
+    ],
+    besides: &[],
+};
 
 impl UNet2DConditionConfig {
-    /// Refuses what this port would compute wrongly.
+    /// Reads and checks the file.
     ///
     /// # Errors
-    /// When lists have different lengths, or a field has a value that changes the architecture.
-    pub fn check(&self) -> Result<()> {
-        expect_fixed("unet/config.json", &self.rest, &FIXED)?;
+    /// When lists have different lengths, a size is one that no U-Net has, or a field has a value that is not
+    /// computed here.
+    pub fn read(file: &ConfigFile) -> Result<Self> {
+        file.expect_class(CLASS.name)?;
+        let config: Self = file.read(&CLASS)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<()> {
         self.check_sizes()?;
         let blocks = self.block_out_channels.len();
         for (key, found) in [
@@ -159,7 +179,7 @@ impl UNet2DConditionConfig {
             &[
                 ("in_channels", self.in_channels, WIDTHS),
                 ("out_channels", self.out_channels, WIDTHS),
-                ("sample_size", self.sample_size, WIDTHS),
+                ("sample_size", self.sample_size.unwrap_or(1), WIDTHS),
                 ("cross_attention_dim", self.cross_attention_dim, WIDTHS),
                 ("norm_num_groups", self.norm_num_groups, WIDTHS),
                 ("downsample_padding", self.downsample_padding, 0..=1),
@@ -229,11 +249,7 @@ impl UNet2DConditionConfig {
     /// # Errors
     /// When there are not as many as blocks.
     pub(super) fn heads(&self) -> Result<Vec<i64>> {
-        let heads = self
-            .num_attention_heads
-            .as_ref()
-            .unwrap_or(&self.heads_by_old_name);
-        heads.expand(
+        self.num_attention_heads.expand(
             self.block_out_channels.len(),
             "unet/config.json: attention_head_dim",
         )

@@ -4,30 +4,34 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use oneactor::io::config_file::{ConfigFile, Notes};
 use oneactor::io::weights::{WeightPath, Weights};
-use oneactor::models::autoencoder_kl::AutoencoderKl;
-use oneactor::models::clip_model::ClipModel;
-use oneactor::models::clip_text_model::ClipTextModel;
-use oneactor::models::clip_vision_model::ClipVisionModel;
+use oneactor::models::autoencoder_kl::{AutoencoderKl, AutoencoderKlConfig};
+use oneactor::models::clip_model::{ClipConfig, ClipModel};
+use oneactor::models::clip_text_model::{ClipTextConfig, ClipTextModel};
 use oneactor::models::controlnet::{ControlNetConfig, ControlNetModel};
 use oneactor::models::image_processor::ImageProcessor;
-use oneactor::models::sam::SamModel;
+use oneactor::models::sam::{SamConfig, SamModel};
 use oneactor::models::sam::processor::SamProcessor;
 use oneactor::models::unet_2d_condition::{UNet2DConditionConfig, UNet2DConditionModel};
-use oneactor::models::vit::VitModel;
-use oneactor::schedulers::{SchedulerConfig, SchedulerKind, new_scheduler};
+use oneactor::models::vit::{VitConfig, VitKind, VitModel};
+use oneactor::schedulers::{SchedulerFile, SchedulerKind, new_scheduler};
 use oneactor::tokenizer::{ClipTokenizer, TokenizerFiles};
-use serde::de::DeserializeOwned;
 use tch::{Device, Kind};
 
 /// The network of a config.
-fn build<C: DeserializeOwned, T>(
+fn build<C, T>(
     text: &str,
+    read: impl Fn(&ConfigFile) -> anyhow::Result<C>,
     new: impl Fn(&WeightPath, &C) -> anyhow::Result<T>,
 ) {
-    if let Ok(config) = serde_json::from_str(text) {
+    if let Ok(config) = config_file(text).and_then(|file| read(&file)) {
         with_weights(|path| new(path, &config));
     }
+}
+
+fn config_file(text: &str) -> anyhow::Result<ConfigFile> {
+    ConfigFile::parse("config.json", text, Notes::default())
 }
 
 fn with_weights<T>(new: impl Fn(&WeightPath) -> anyhow::Result<T>) {
@@ -38,17 +42,13 @@ fn with_weights<T>(new: impl Fn(&WeightPath) -> anyhow::Result<T>) {
 }
 
 fn schedule(text: &str) {
-    let Ok(config) = SchedulerConfig::parse(text) else {
+    let Ok(file) = config_file(text).map(SchedulerFile::new) else {
         return;
     };
-    for kind in [
-        SchedulerKind::Euler,
-        SchedulerKind::DpmSolverMultistep,
-        SchedulerKind::Ddim,
-        SchedulerKind::Pndm,
-    ] {
+    let _ = file.noise_schedule();
+    for kind in SchedulerKind::ALL {
         for steps in [1, 2, 7, 30] {
-            if let Ok(scheduler) = new_scheduler(kind, &config, steps) {
+            if let Ok(scheduler) = new_scheduler(kind, &file, steps) {
                 assert!(scheduler.timesteps().len() >= steps);
             }
         }
@@ -83,17 +83,17 @@ fuzz_target!(|bytes: &[u8]| {
         return;
     };
     match choice % 11 {
-        0 => build(text, |path, config: &UNet2DConditionConfig| {
-            config.check()?;
+        0 => build(text, UNet2DConditionConfig::read, |path, config| {
             let _ = (config.pooled_width(), config.cross_attention_layers()?);
             UNet2DConditionModel::new(path, config)
         }),
-        1 => build(text, |path, config: &oneactor::models::autoencoder_kl::AutoencoderKlConfig| {
-            config.check()?;
+        1 => build(text, AutoencoderKlConfig::read, |path, config| {
             assert!(config.scale_factor() >= 1);
-            AutoencoderKl::new(path, config)
+            Ok(AutoencoderKl::new(path, config))
         }),
-        2 => build(text, ClipTextModel::new),
+        2 => build(text, ClipTextConfig::read, |path, config| {
+            Ok(ClipTextModel::new(path, config))
+        }),
         3 => schedule(text),
         4 => tokenizer(text),
         5 => {
@@ -102,17 +102,16 @@ fuzz_target!(|bytes: &[u8]| {
             }
         }
         6 => drop(SamProcessor::from_json(text)),
-        7 => {
-            if let Ok(config) = ControlNetConfig::parse(text) {
-                assert!(config.scale_factor() >= 1);
-                with_weights(|path| ControlNetModel::new(path, &config));
+        7 => build(text, ControlNetConfig::read, |path, config| {
+            assert!(config.scale_factor() >= 1);
+            ControlNetModel::new(path, config)
+        }),
+        8 => {
+            for kind in [VitKind::Vit, VitKind::Dinov2, VitKind::Dreamsim] {
+                build(text, |file| VitConfig::read(file, kind), VitModel::new);
             }
         }
-        8 => build(text, VitModel::new),
-        9 => build(text, SamModel::new),
-        _ => {
-            build(text, ClipModel::new);
-            build(text, |path, config| ClipVisionModel::new(path, config, 16));
-        }
+        9 => build(text, SamConfig::read, SamModel::new),
+        _ => build(text, ClipConfig::read, ClipModel::new),
     }
 });

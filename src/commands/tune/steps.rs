@@ -1,0 +1,103 @@
+//! The steps of a tuning: each a row of the log, with progress and checkpoints, and what is said at the end.
+
+use std::io::Write;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use super::super::session::Session;
+use super::Tuning;
+use super::layout::Layout;
+use super::resume::{open_log, save_checkpoint};
+use crate::oneactor::convergence::Convergence;
+use crate::oneactor::learner::{Learner, StepReport};
+
+/// A checkpoint is written after so many steps, and after the last.
+const CHECKPOINT_EVERY: usize = 50;
+
+/// Takes steps until the criterion or the limit ends them. `untrained` is the loss on the fixed pairs before the first.
+pub(super) fn learn(
+    session: &Session,
+    tuning: &Tuning,
+    learner: &mut dyn Learner,
+    untrained: f64,
+) -> Result<()> {
+    let layout = Layout::of(&tuning.job);
+    let mut log = open_log(&layout.log(), learner.steps_taken())?;
+    let steps = tuning.job.max_steps.saturating_sub(learner.steps_taken());
+    session.reporter.start_at_most("tuning", steps);
+    while !learner.is_done() {
+        let started = Instant::now();
+        let report = learner.step()?;
+        let row = row(&report, started.elapsed().as_secs_f64());
+        writeln!(log, "{row}").with_context(|| format!("writing {}", layout.log().display()))?;
+        // The loss of a single step jumps, for each draws its own noise.
+        let best = learner.convergence().best;
+        let message = format!("validation loss {untrained:.4} → {best:.4}");
+        session.reporter.advance(&message);
+        let stopped = session.signals.check();
+        let is_due = report.step.is_multiple_of(CHECKPOINT_EVERY) || learner.is_done();
+        if stopped.is_err() || is_due {
+            save_checkpoint(&layout, &tuning.settings, learner)?;
+        }
+        stopped?;
+    }
+    session.reporter.finish();
+    Ok(())
+}
+
+fn row(report: &StepReport, seconds: f64) -> Value {
+    let mut row = json!({
+        "step": report.step,
+        "loss": report.losses.loss,
+        "validation": report.validation,
+        "seconds": seconds,
+    });
+    for (name, loss) in &report.losses.parts {
+        row[*name] = json!(loss);
+    }
+    row
+}
+
+/// Whether the same command with more steps continues from here. Not in `ablate`, whose columns are tuned alike, nor in
+/// `story`, whose pictures would be of the actor before.
+pub(super) fn can_continue(session: &Session, learner: &dyn Learner) -> bool {
+    !learner.convergence().is_reached() && session.command() == "tune"
+}
+
+/// How the tuning has ended, told and returned.
+pub(super) fn summary(session: &Session, tuning: &Tuning, learner: &dyn Learner) -> Value {
+    let steps = learner.steps_taken();
+    let convergence = learner.convergence();
+    let mut line = ending(steps, convergence);
+    if can_continue(session, learner) {
+        let without = match tuning.job.overwrite {
+            true => "without --overwrite and ",
+            false => "",
+        };
+        line += &format!(
+            "; the same command {without}with --max-steps {} continues from here",
+            2 * steps
+        );
+    }
+    session.reporter.note(&line);
+    json!({
+        "steps": steps,
+        "best_step": convergence.best_step,
+        "best_validation": convergence.best,
+        "converged": convergence.is_reached(),
+    })
+}
+
+fn ending(steps: usize, convergence: &Convergence) -> String {
+    let best = convergence.best_step;
+    let plural = if steps == 1 { "" } else { "s" };
+    match convergence.is_reached() {
+        true => format!("converged after {steps} step{plural} (best: step {best})"),
+        false => format!(
+            "stopped at --max-steps {steps} before converging (best: step {best}): more steps usually give a closer \
+             likeness"
+        ),
+    }
+}

@@ -1,0 +1,313 @@
+//! A JSON config file of a model, read so that no field is passed over in silence.
+//!
+//! diffusers and transformers build each class from the fields of such a file. Here every parameter of those
+//! constructors stands in a list, which says whether it is read, changes nothing that is drawn, or is computed for
+//! some values only. `tests/config_fields.rs` compares the lists with the constructors themselves.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use anyhow::Result;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::error::model;
+
+/// Remarks for the user that come up while files are read, each once.
+#[derive(Clone, Debug, Default)]
+pub struct Notes(Rc<RefCell<Vec<String>>>);
+
+impl Notes {
+    /// Adds a remark, unless it is there already.
+    pub fn add(&self, remark: String) {
+        let mut remarks = self.0.borrow_mut();
+        if !remarks.contains(&remark) {
+            remarks.push(remark);
+        }
+    }
+
+    /// The remarks that were made since they were last taken.
+    pub fn take(&self) -> Vec<String> {
+        self.0.take()
+    }
+}
+
+/// What is done with a parameter of a class.
+#[derive(Clone, Copy, Debug)]
+pub enum Field {
+    /// It is a field of the struct that the file is read into.
+    Read,
+    /// It changes nothing that is computed here, for this reason.
+    Harmless(&'static str),
+    /// These values, as JSON, are computed; any other is refused.
+    Only(&'static [&'static str]),
+}
+
+/// Parameters, each with what is done with it.
+pub type Fields = [(&'static str, Field)];
+
+/// A class of diffusers or transformers.
+#[derive(Clone, Copy, Debug)]
+pub struct Class {
+    /// Its name.
+    pub name: &'static str,
+    /// The parameters of its constructor; those of base classes in lists of their own.
+    pub fields: &'static [&'static Fields],
+    /// Keys that files have besides: of older versions, or of its kin.
+    pub besides: &'static [&'static Fields],
+}
+
+impl Class {
+    fn find(&self, key: &str) -> Option<Field> {
+        let lists = self.fields.iter().chain(self.besides);
+        let mut all = lists.flat_map(|list| list.iter());
+        all.find(|(name, _)| *name == key).map(|(_, field)| *field)
+    }
+}
+
+/// The values of a config file, or of a part of one.
+#[derive(Clone, Debug)]
+pub struct ConfigFile {
+    name: String,
+    values: Map<String, Value>,
+    notes: Notes,
+}
+
+impl ConfigFile {
+    /// Parses the text of the file that messages call `name`. Python writes numbers that JSON does not have.
+    ///
+    /// # Errors
+    /// When it is no JSON object.
+    pub fn parse(name: impl Into<String>, text: &str, notes: Notes) -> Result<Self> {
+        let name = name.into();
+        let values = serde_json::from_str(&with_quoted_numbers(text))
+            .map_err(|error| model(format!("{name}: {error}")))?;
+        Ok(Self {
+            name,
+            values,
+            notes,
+        })
+    }
+
+    /// What messages call the file.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The value of a key.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.values.get(key)
+    }
+
+    /// A key's value where that is a string.
+    pub fn text(&self, key: &str) -> Option<&str> {
+        self.values.get(key)?.as_str()
+    }
+
+    /// Puts a value in the place of the file's.
+    pub fn set(&mut self, key: &str, value: Value) {
+        self.values.insert(key.to_owned(), value);
+    }
+
+    /// Adds a value that the file leaves out.
+    pub fn set_default(&mut self, key: &str, value: Value) {
+        self.values.entry(key).or_insert(value);
+    }
+
+    /// An object inside the file; an empty one where the key is missing.
+    ///
+    /// # Errors
+    /// When the key's value is not an object.
+    pub fn part(&self, key: &str) -> Result<Self> {
+        let name = format!("{}: {key}", self.name);
+        let values = match self.values.get(key) {
+            None | Some(Value::Null) => Map::new(),
+            Some(Value::Object(values)) => values.clone(),
+            Some(other) => return Err(model(format!("{name}: found {other}, expected an object"))),
+        };
+        Ok(Self {
+            name,
+            values,
+            notes: self.notes.clone(),
+        })
+    }
+
+    /// Whether it has no key.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// A remark about the file.
+    pub fn note(&self, remark: &str) {
+        self.notes.add(format!("{}: {remark}", self.name));
+    }
+
+    /// An error about a key's value.
+    pub fn wrong(&self, key: &str, expected: &str) -> anyhow::Error {
+        let found = match self.values.get(key) {
+            None => "no value".to_owned(),
+            Some(value) => value.to_string(),
+        };
+        model(format!(
+            "{}: {key}: found {found}, expected {expected}",
+            self.name
+        ))
+    }
+
+    /// Refuses a file that names another class of diffusers.
+    ///
+    /// # Errors
+    /// Names both.
+    pub fn expect_class(&self, name: &str) -> Result<()> {
+        match self.text("_class_name") {
+            Some(found) if found != name => Err(self.wrong("_class_name", name)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads the fields of a class. `T` has exactly those that the class's lists call read, with the class's own
+    /// defaults. Keys that no list has are named in a note; keys that begin with `_` are those of the file itself.
+    ///
+    /// # Errors
+    /// When a field has a value that is not computed here, or one of another type.
+    pub fn read<T: DeserializeOwned>(&self, class: &Class) -> Result<T> {
+        self.read_with(class, &[])
+    }
+
+    /// As [`read`](Self::read), of a file that was perhaps made for another class: `others` are keys that belong to
+    /// such classes and say nothing to this one.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_with<T: DeserializeOwned>(&self, class: &Class, others: &[&str]) -> Result<T> {
+        let mut read = Map::new();
+        let mut unknown = Vec::new();
+        for (key, value) in &self.values {
+            match class.find(key) {
+                Some(Field::Read) => {
+                    read.insert(key.clone(), value.clone());
+                }
+                Some(Field::Harmless(_)) => {}
+                Some(Field::Only(allowed)) => {
+                    if !allowed.iter().any(|only| same(only, value)) {
+                        return Err(self.wrong(key, &allowed.join(" or ")));
+                    }
+                }
+                None if key.starts_with('_') || others.contains(&key.as_str()) => {}
+                None => unknown.push(key.as_str()),
+            }
+        }
+        if !unknown.is_empty() {
+            self.note(&format!(
+                "not read, because no class has such a field: {}",
+                unknown.join(", ")
+            ));
+        }
+        serde_path_to_error::deserialize(Value::Object(read)).map_err(|error| {
+            model(format!(
+                "{}: {}: {}",
+                self.name,
+                error.path(),
+                error.inner()
+            ))
+        })
+    }
+}
+
+/// Whether a value is the one that `only` spells as JSON; 1 and 1.0 are the same number.
+fn same(only: &str, value: &Value) -> bool {
+    match value {
+        Value::Number(number) => only.parse() == Ok(number.as_f64().unwrap_or(f64::NAN)),
+        other => other.to_string() == only,
+    }
+}
+
+/// The text with Python's `NaN`, `Infinity` and `-Infinity` as strings.
+fn with_quoted_numbers(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    let mut in_string = false;
+    while let Some(c) = rest.chars().next() {
+        let word = ["-Infinity", "Infinity", "NaN"]
+            .into_iter()
+            .find(|word| !in_string && rest.starts_with(word));
+        let length = match word {
+            Some(word) => {
+                out.push('"');
+                out.push_str(word);
+                out.push('"');
+                word.len()
+            }
+            None => {
+                let escaped = in_string && c == '\\';
+                in_string ^= c == '"';
+                let length = match escaped {
+                    true => rest.chars().take(2).map(char::len_utf8).sum(),
+                    false => c.len_utf8(),
+                };
+                out.push_str(&rest[..length]);
+                length
+            }
+        };
+        rest = &rest[length..];
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Config {
+        #[serde(default)]
+        width: i64,
+    }
+
+    const CLASS: Class = Class {
+        name: "Network",
+        fields: &[&[
+            ("width", Field::Read),
+            ("dropout", Field::Harmless("only in training")),
+            ("act_fn", Field::Only(&["\"silu\"", "null"])),
+            ("scale", Field::Only(&["1"])),
+            ("least", Field::Only(&["\"-Infinity\""])),
+        ]],
+        besides: &[&[("old", Field::Harmless("of older versions"))]],
+    };
+
+    fn read(text: &str) -> (Result<Config>, Vec<String>) {
+        let notes = Notes::default();
+        let file = ConfigFile::parse("config.json", text, notes.clone()).expect("it is an object");
+        (file.read(&CLASS), notes.take())
+    }
+
+    #[test]
+    fn a_field_is_read_or_harmless_or_refused_and_a_strange_one_is_named() {
+        let (config, notes) = read(
+            r#"{"_class_name": "Network", "width": 3, "dropout": 0.5, "act_fn": null, "scale": 1.0,
+                "least": -Infinity, "old": [], "colour": "say \"NaN\"", "mood": NaN}"#,
+        );
+        assert_eq!(config.expect("all is computed").width, 3);
+        assert_eq!(
+            notes,
+            ["config.json: not read, because no class has such a field: colour, mood"]
+        );
+        for (text, message) in [
+            (
+                r#"{"act_fn": "relu"}"#,
+                r#"act_fn: found "relu", expected "silu" or null"#,
+            ),
+            (r#"{"scale": 2}"#, "scale: found 2, expected 1"),
+            (r#"{"scale": null}"#, "scale: found null, expected 1"),
+            (r#"{"least": Infinity}"#, "least: found \"Infinity\""),
+            (r#"{"width": "wide"}"#, "width: invalid type"),
+        ] {
+            let error = read(text).0.expect_err(text).to_string();
+            assert!(error.contains(message), "{error}");
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! `model_index.json`: which classes a model's parts are of, and what its pipeline is told.
+
+use anyhow::Result;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::pipeline::Pipeline;
+use crate::io::config_file::Field::{Harmless, Read};
+use crate::io::config_file::{Class, ConfigFile, Fields};
+use crate::io::model_files::ModelFiles;
+
+/// What the pipeline is told.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelIndex {
+    /// Whether no negative prompt means zeros. SD encodes the empty text, and has no such field.
+    pub force_zeros_for_empty_prompt: bool,
+}
+
+impl Default for ModelIndex {
+    fn default() -> Self {
+        ModelIndex {
+            force_zeros_for_empty_prompt: true,
+        }
+    }
+}
+
+/// Parts of both pipelines. What draws has its class looked at where its own file is read.
+const PARTS: &Fields = &[
+    ("vae", Harmless("a part")),
+    ("text_encoder", Harmless("a part")),
+    ("tokenizer", Harmless("a part")),
+    ("unet", Harmless("a part")),
+    ("scheduler", Harmless("a part")),
+    (
+        "feature_extractor",
+        Harmless("only for the parts that are not run"),
+    ),
+    (
+        "image_encoder",
+        Harmless("only for an adapter that the user names"),
+    ),
+];
+
+/// What is done with each parameter of SDXL's pipeline.
+pub const STABLE_DIFFUSION_XL: Class = Class {
+    name: "StableDiffusionXLPipeline",
+    fields: &[
+        PARTS,
+        &[
+            ("text_encoder_2", Harmless("a part")),
+            ("tokenizer_2", Harmless("a part")),
+            ("force_zeros_for_empty_prompt", Read),
+            ("add_watermarker", Harmless("nothing is hidden in pictures")),
+        ],
+    ],
+    besides: &[],
+};
+
+/// What is done with each parameter of SD's pipeline.
+pub const STABLE_DIFFUSION: Class = Class {
+    name: "StableDiffusionPipeline",
+    fields: &[
+        PARTS,
+        &[
+            ("safety_checker", Harmless("it is not run")),
+            ("requires_safety_checker", Harmless("it is not run")),
+        ],
+    ],
+    besides: &[],
+};
+
+impl ModelIndex {
+    /// Reads the file of a model of this architecture.
+    ///
+    /// # Errors
+    /// When a field is of another type.
+    pub fn read(file: &ConfigFile, pipeline: Pipeline) -> Result<Self> {
+        match pipeline {
+            Pipeline::StableDiffusionXl => file.read(&STABLE_DIFFUSION_XL),
+            Pipeline::StableDiffusion => {
+                let _: Self = file.read(&STABLE_DIFFUSION)?;
+                Ok(ModelIndex {
+                    force_zeros_for_empty_prompt: false,
+                })
+            }
+        }
+    }
+}
+
+/// The config of a part in a model's folder. The class that the index names counts before the one under `key` in the
+/// part's own file, as in diffusers.
+///
+/// # Errors
+/// When a file is missing or damaged.
+pub(super) fn part(files: &ModelFiles, name: &str, path: &str, key: &str) -> Result<ConfigFile> {
+    let mut file = files.config(path)?;
+    if files.optional_text("model_index.json")?.is_none() {
+        return Ok(file);
+    }
+    let index = files.config("model_index.json")?;
+    if let Some(class) = index.get(name).and_then(|pair| pair.get(1)?.as_str()) {
+        if let Some(own) = file.text(key).filter(|own| *own != class) {
+            file.note(&format!(
+                "{own} is written here, but {class} in model_index.json, which counts"
+            ));
+        }
+        let value = match file.get(key) {
+            Some(Value::Array(_)) => json!([class]),
+            _ => json!(class),
+        };
+        file.set(key, value);
+    }
+    Ok(file)
+}
+
+/// As [`part`], of a network of diffusers.
+///
+/// # Errors
+/// As there.
+pub(super) fn network(files: &ModelFiles, name: &str) -> Result<ConfigFile> {
+    part(files, name, &format!("{name}/config.json"), "_class_name")
+}

@@ -1,0 +1,227 @@
+//! The lists of what is done with each field of a config file, against the constructors of the pinned diffusers and
+//! transformers (`scripts/parity/expected_constructors.py`): none is missing, none is made up, and where a file leaves a
+//! field out it has the class's own default.
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::json;
+use oneactor::io::config_file::{Class, ConfigFile, Field, Notes};
+use oneactor::models::autoencoder_kl::{self, AutoencoderKlConfig};
+use oneactor::models::clip_model::{self, ClipConfig};
+use oneactor::models::clip_text_model::{self, ClipTextConfig};
+use oneactor::models::clip_vision_model::{self, ClipVisionConfig};
+use oneactor::models::controlnet::{self, ControlNetConfig};
+use oneactor::models::sam::{self, SamConfig};
+use oneactor::models::unet_2d_condition::{self, UNet2DConditionConfig};
+use oneactor::models::vit::{self, VitConfig, VitKind};
+use oneactor::schedulers::fields::OTHERS;
+use oneactor::schedulers::{SchedulerFile, SchedulerKind, new_scheduler};
+use oneactor::sdxl::Pipeline;
+use oneactor::sdxl::model_index::{ModelIndex, STABLE_DIFFUSION, STABLE_DIFFUSION_XL};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use tch::{Device, Kind, Tensor};
+
+#[derive(Deserialize)]
+struct Constructors {
+    classes: BTreeMap<String, Map<String, Value>>,
+    samplers: Vec<String>,
+}
+
+/// What a class makes of a file, as text: its config, a sampler's trajectory, or the refusal.
+type Reads = Box<dyn Fn(&ConfigFile) -> String>;
+
+/// A class, what its file must have besides the field in question, and how it is read.
+struct Case {
+    class: &'static Class,
+    base: Value,
+    reads: Reads,
+}
+
+fn case<T: std::fmt::Debug>(
+    class: &'static Class,
+    base: Value,
+    read: impl Fn(&ConfigFile) -> anyhow::Result<T> + 'static,
+) -> Case {
+    let reads = move |file: &ConfigFile| format!("{:?}", read(file).map_err(|e| format!("{e:#}")));
+    Case {
+        class,
+        base,
+        reads: Box::new(reads),
+    }
+}
+
+/// A part of SAM's file.
+fn part(class: &'static Class, key: &'static str) -> Case {
+    case(class, Value::Null, move |file| {
+        let part: Map<String, Value> = class
+            .fields
+            .iter()
+            .flat_map(|list| list.iter())
+            .filter_map(|(name, _)| Some((name.to_string(), file.get(name)?.clone())))
+            .collect();
+        let whole = serde_json::json!({"model_type": "sam", key: part});
+        SamConfig::read(&config_file(&whole))
+    })
+}
+
+/// All passes of a sampler on made-up outputs, from which every field of its schedule can be told.
+fn trajectory(kind: SchedulerKind, file: &ConfigFile) -> anyhow::Result<Vec<Vec<f64>>> {
+    let mut scheduler = new_scheduler(kind, &SchedulerFile::new(file.clone()), 7)?;
+    let timesteps = scheduler.timesteps().to_vec();
+    let mut latents = Tensor::ones([3], (Kind::Double, Device::Cpu)) * scheduler.init_noise_sigma();
+    let mut all = vec![timesteps.clone()];
+    for i in 0..timesteps.len() {
+        let output = Tensor::from_slice(&[0.3, -0.2, i as f64]);
+        latents = scheduler.step(&output, i, &latents);
+        all.push(Vec::<f64>::try_from(&latents)?);
+    }
+    Ok(all)
+}
+
+fn cases() -> Vec<Case> {
+    let vae = serde_json::json!({"norm_num_groups": 1});
+    let control = serde_json::json!({"_class_name": "ControlNetModel"});
+    let text = serde_json::json!({"architectures": ["CLIPTextModel"]});
+    let clip = serde_json::json!({"architectures": ["CLIPModel"]});
+    let mut cases = vec![
+        case(
+            &unet_2d_condition::CLASS,
+            Value::Null,
+            UNet2DConditionConfig::read,
+        ),
+        case(&controlnet::CLASS, control, ControlNetConfig::read),
+        case(&autoencoder_kl::CLASS, vae, AutoencoderKlConfig::read),
+        case(&clip_text_model::CLASS, text, ClipTextConfig::read),
+        case(&clip_vision_model::CLASS, Value::Null, |file| {
+            file.read::<ClipVisionConfig>(&clip_vision_model::CLASS)
+        }),
+        case(&clip_model::CLASS, clip, ClipConfig::read),
+        case(
+            &sam::CLASS,
+            serde_json::json!({"model_type": "sam"}),
+            SamConfig::read,
+        ),
+        part(&sam::VISION, "vision_config"),
+        part(&sam::PROMPT_ENCODER, "prompt_encoder_config"),
+        part(&sam::MASK_DECODER, "mask_decoder_config"),
+    ];
+    for (class, pipeline) in [
+        (&STABLE_DIFFUSION_XL, Pipeline::StableDiffusionXl),
+        (&STABLE_DIFFUSION, Pipeline::StableDiffusion),
+    ] {
+        cases.push(case(class, Value::Null, move |file| {
+            ModelIndex::read(file, pipeline)
+        }));
+    }
+    for (class, kind) in [(&vit::VIT, VitKind::Vit), (&vit::DINOV2, VitKind::Dinov2)] {
+        let base = serde_json::json!({"model_type": kind.name()});
+        cases.push(case(class, base, move |file| VitConfig::read(file, kind)));
+    }
+    for kind in SchedulerKind::ALL {
+        let base = match kind {
+            SchedulerKind::Pndm => serde_json::json!({"skip_prk_steps": true}),
+            _ => Value::Null,
+        };
+        cases.push(case(kind.class(), base, move |file| trajectory(kind, file)));
+    }
+    cases
+}
+
+fn config_file(values: &Value) -> ConfigFile {
+    let text = match values {
+        Value::Null => "{}".to_owned(),
+        values => values.to_string(),
+    };
+    ConfigFile::parse("config.json", &text, Notes::default()).expect("it is an object")
+}
+
+#[test]
+fn every_parameter_of_a_constructor_is_in_a_list_and_no_other() {
+    let constructors: Constructors = json("constructors.json");
+    let cases = cases();
+    for name in constructors.classes.keys() {
+        assert!(
+            cases.iter().any(|case| case.class.name == name),
+            "{name} is not compared"
+        );
+    }
+    for Case { class, .. } in cases {
+        let parameters = &constructors.classes[class.name];
+        let listed: Vec<&str> = class
+            .fields
+            .iter()
+            .flat_map(|list| list.iter().map(|(name, _)| *name))
+            .collect();
+        for name in parameters.keys() {
+            assert!(
+                listed.contains(&name.as_str()),
+                "{}: {name} is in no list",
+                class.name
+            );
+        }
+        for name in listed {
+            assert!(
+                parameters.contains_key(name),
+                "{}: {name} is no parameter",
+                class.name
+            );
+        }
+    }
+    assert_eq!(constructors.samplers, OTHERS);
+}
+
+#[test]
+fn a_field_that_is_absent_has_the_default_of_its_class() {
+    let constructors: Constructors = json("constructors.json");
+    for Case { class, base, reads } in cases() {
+        let absent = reads(&config_file(&base));
+        assert!(absent.starts_with("Ok"), "{}: {absent}", class.name);
+        for (name, default) in &constructors.classes[class.name] {
+            if base.get(name).is_some() {
+                continue;
+            }
+            let with = |value: &Value| {
+                let mut file = config_file(&base);
+                file.set(name, value.clone());
+                reads(&file)
+            };
+            assert_eq!(with(default), absent, "{}: {name} {default}", class.name);
+            let lists = class.fields.iter().flat_map(|list| list.iter());
+            let fields: Vec<Field> = lists
+                .filter(|(listed, _)| listed == name)
+                .map(|(_, field)| *field)
+                .collect();
+            if matches!(fields[0], Field::Read) {
+                let said = with(&serde_json::json!({"no field": "has this value"}));
+                assert!(
+                    said.contains(&format!("{name}: ")),
+                    "{}: {said}",
+                    class.name
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn every_value_that_is_listed_can_be_computed_and_another_is_refused_by_name() {
+    for Case { class, base, reads } in cases() {
+        let absent = reads(&config_file(&base));
+        for (name, field) in class.fields.iter().flat_map(|list| list.iter()) {
+            let Field::Only(values) = field else { continue };
+            for value in *values {
+                let mut file = config_file(&base);
+                file.set(name, serde_json::from_str(value).expect("it is JSON"));
+                assert_eq!(reads(&file), absent, "{}: {name} {value}", class.name);
+            }
+            let mut file = config_file(&base);
+            file.set(name, "something else".into());
+            let said = reads(&file);
+            let message = format!("{name}: found");
+            assert!(said.contains(&message), "{}: {said}", class.name);
+        }
+    }
+}
