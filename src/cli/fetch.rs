@@ -43,6 +43,13 @@ pub struct FetchFlags {
     #[arg(long, value_name = "ID")]
     pub image_encoder: Option<String>,
 
+    /// Ask the hub where the branch or tag of each MODEL stands now, fetch what has changed of all that the cache has of
+    /// it, and use that from then on; a branch in the cache is never asked for again otherwise [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_parser = BoolishValueParser::new(),
+          hide_possible_values = true)]
+    pub refresh: Option<bool>,
+
     /// Fetch nothing; fail unless all is on this machine [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", value_parser = BoolishValueParser::new(),

@@ -1,6 +1,7 @@
 //! `fetch`: what the commands would read of a model, in the cache before it is needed.
 
 mod parts;
+mod refresh;
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +13,7 @@ use super::{Prepared, work_off};
 use crate::cli::FetchFlags;
 use crate::config::Planned;
 use crate::error::usage;
-use crate::io::hub::human_size;
+use crate::io::hub::{HubSettings, human_size};
 use crate::io::model_files::{ModelFiles, NeededFile, TOY};
 use parts::{Finder, Part, wanted};
 
@@ -37,9 +38,11 @@ pub fn run(flags: &FetchFlags) -> Result<()> {
     if flags.ip_adapter.is_none() && flags.is_typed("image_encoder") {
         return Err(usage("--image-encoder does nothing without --ip-adapter"));
     }
+    let quiet = session.reporter.is_quiet();
     let finder = Finder {
         flags,
-        quiet: session.reporter.is_quiet(),
+        quiet,
+        renewing: renewing(flags, quiet)?,
     };
     let wanted = wanted(flags, finder.adapted()?);
     let several = wanted.len() > 1;
@@ -54,6 +57,16 @@ pub fn run(flags: &FetchFlags) -> Result<()> {
         })
     };
     work_off(&session, planned, prepare, execute)
+}
+
+/// The hub's settings for `--refresh`.
+fn renewing(flags: &FetchFlags, quiet: bool) -> Result<Option<HubSettings>> {
+    if flags.refresh != Some(true) {
+        return Ok(None);
+    }
+    let settings = HubSettings::from_env(flags.offline == Some(true))?;
+    let settings = if quiet { settings.quiet() } else { settings };
+    settings.renewing().map(Some)
 }
 
 /// What one flag's name comes to.
@@ -101,6 +114,7 @@ impl Prepared for Fetching {
             session
                 .reporter
                 .note(&format!("{}; {large}", part.summary(repository)));
+            part.tell_renewal(session, repository, false);
             part.tell_licence(session, repository, "planned", 0);
         });
         Ok(())
@@ -165,6 +179,7 @@ impl Part {
                 "path": self.files.cache_folder(),
                 "repository": repository,
                 "revision": self.files.revision(),
+                "previous_revision": self.previous(),
                 "files": self.needed.len(),
                 "bytes": sum(&self.needed, |file| file.bytes),
                 "fetched_bytes": fetched,
@@ -206,7 +221,15 @@ fn execute(session: &Session, fetching: Fetching) -> Result<()> {
             part.summary(repository),
             human_size(fetched)
         ));
+        fetched += part.fetch_others(session)?;
         part.tell_licence(session, repository, "fetched", fetched);
+    }
+    // Until all is there, the old state is the one that is used.
+    for part in &fetching.parts {
+        if let (Some(repository), Some(_)) = (part.files.repository(), &part.renewed) {
+            part.files.settle()?;
+            part.tell_renewal(session, repository, true);
+        }
     }
     Ok(())
 }

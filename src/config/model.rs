@@ -9,6 +9,7 @@ use super::check;
 
 use crate::cli::{AttentionKernel, Dtype, ModelFlags};
 use crate::error::usage;
+use crate::io::model_files::way_to_hub_file;
 use crate::libtorch::Attention;
 
 /// The model where none is named.
@@ -94,8 +95,12 @@ fn lora(text: &str) -> Result<(PathBuf, f64)> {
         return Ok((PathBuf::from(text), 1.0));
     }
     let Some((file, scale)) = text.rsplit_once(':').filter(|(file, _)| is_file(file)) else {
+        let is_scale = |scale: &str| scale.parse::<f64>().is_ok();
+        let name = text.rsplit_once(':').filter(|(_, scale)| is_scale(scale));
+        let way_out = way_to_hub_file(name.map_or(text, |(name, _)| name));
         return Err(usage(format!(
-            "--lora: there is no file {text}: expected FILE.safetensors or FILE.safetensors:SCALE"
+            "--lora: there is no file {text}: expected FILE.safetensors or FILE.safetensors:SCALE{}",
+            way_out.map_or_else(String::new, |way_out| format!("; {way_out}"))
         )));
     };
     let number = scale.trim().parse().map_err(|_| {

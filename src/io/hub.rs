@@ -1,37 +1,45 @@
 //! Repositories of the hub: which commit is meant, which files it has, and getting them.
 //!
 //! The cache comes first. A revision that was resolved before keeps its commit until the cache is
-//! cleared or another revision is asked for, a file that is there is used as it is, and what a
+//! cleared or the revision renewed (see `renewal`), a file that is there is used as it is, and what a
 //! commit is known not to have is remembered: a second run asks the network nothing. All files of
 //! a run come from one commit, even if somebody pushes to the repository meanwhile.
 
+mod address;
 mod cache;
 mod endpoint;
 mod fetch;
 mod known;
+mod leftover;
 mod licence;
 mod listing;
+mod meter;
+mod renewal;
 mod settings;
 mod transfer;
 mod trouble;
+mod typed;
 mod verify;
 
-use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Result;
-use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
-use hf_hub::{Repo, RepoType};
+use ureq::RedirectAuthHeaders;
 
+use address::FileName;
 pub(super) use cache::files_under;
 use cache::{CachedRepo, is_commit};
 pub use endpoint::Endpoint;
+pub(super) use endpoint::without_user;
 pub use licence::Licence;
 use listing::Listing;
+pub use renewal::{Renewal, Renewed};
 pub use settings::{HubSettings, PUBLIC_ENDPOINT, Patience, Report, Token};
 use transfer::Order;
 use trouble::{Question, Trouble};
+pub(super) use typed::Typed;
 pub use verify::human_size;
 
 use crate::error::{model, usage};
@@ -71,7 +79,7 @@ pub(super) struct HubRepo {
     revision: String,
     commit: String,
     cache: CachedRepo,
-    listing: OnceLock<Listing>,
+    listing: OnceLock<Arc<Listing>>,
 }
 
 impl HubRepo {
@@ -95,7 +103,16 @@ impl HubRepo {
             listing: OnceLock::new(),
         };
         if is_commit(revision) {
+            if settings.renewal.is_some() {
+                return Err(usage(format!(
+                    "--refresh has no effect with the commit {revision}, which never changes: leave one of the two out"
+                )));
+            }
             repo.commit = revision.to_ascii_lowercase();
+        } else if let Some(renewal) = &settings.renewal {
+            let (commit, listing) = repo.find_again(renewal)?;
+            repo.commit = commit;
+            repo.listing = OnceLock::from(listing);
         } else if let Some(commit) = repo.cache.commit_of(revision) {
             repo.commit = commit;
         } else if let Some(who) = settings.offline {
@@ -105,7 +122,7 @@ impl HubRepo {
                 .ask(revision)
                 .map_err(|trouble| repo.question().explain(&trouble))?;
             repo.commit = commit;
-            repo.listing = OnceLock::from(listing);
+            repo.listing = OnceLock::from(Arc::new(listing));
         }
         Ok(repo)
     }
@@ -121,10 +138,11 @@ impl HubRepo {
     /// When none is in the cache and the hub refuses or can not be reached.
     pub(super) fn find(&self, names: &[String]) -> Result<Option<usize>> {
         for (index, name) in names.iter().enumerate() {
-            if self.cache.file(&self.commit, name).is_some() {
+            let file_name = checked(name)?;
+            if self.cache.file(&self.commit, file_name).is_some() {
                 return Ok(Some(index));
             }
-            if self.cache.is_absent(&self.commit, name) {
+            if self.cache.is_absent(&self.commit, file_name) {
                 continue;
             }
             let listing = self.listing()?;
@@ -132,7 +150,7 @@ impl HubRepo {
                 return Ok(Some(index));
             }
             if listing.unasked.is_none() {
-                self.cache.set_absent(&self.commit, name);
+                self.cache.set_absent(&self.commit, file_name);
             }
         }
         Ok(None)
@@ -143,7 +161,8 @@ impl HubRepo {
     /// # Errors
     /// When the hub, the network or the disk refuse, or the repository has no such file.
     pub(super) fn fetch(&self, name: &str) -> Result<PathBuf> {
-        if let Some(path) = self.cache.file(&self.commit, name) {
+        let file_name = checked(name)?;
+        if let Some(path) = self.cache.file(&self.commit, file_name) {
             return Ok(path);
         }
         let listing = self.listing()?;
@@ -155,16 +174,16 @@ impl HubRepo {
             cache: &self.cache,
             id: &self.id,
             commit: &self.commit,
-            name,
+            name: file_name,
             size: file.size,
             sha256: file.sha256.as_deref(),
             etag: file.etag.as_deref(),
             open: listing.open,
         };
         let path = order.fetch()?;
-        self.cache
-            .set_commit_of(&self.revision, &self.commit)
-            .map_err(|error| self.question().explain_disk(&error))?;
+        if self.settings.renewal.is_none() {
+            self.settle()?;
+        }
         Ok(path)
     }
 
@@ -228,7 +247,7 @@ impl HubRepo {
                 }
             },
         };
-        Ok(self.listing.get_or_init(|| listing))
+        Ok(self.listing.get_or_init(|| Arc::new(listing)))
     }
 
     /// Asks the hub for the commit and the files of `revision`, again if it is only busy.
@@ -246,14 +265,17 @@ impl HubRepo {
     }
 
     fn ask_once(&self, revision: &str) -> Result<(String, Listing), Trouble> {
-        let repo = Repo::with_revision(self.id.clone(), RepoType::Model, revision.to_owned());
-        let answer = api(&self.settings, &self.settings.cache, true)?
-            .repo(repo)
-            .info_request()
+        let agent = fetch::agent().redirect_auth_headers(RedirectAuthHeaders::SameHost);
+        let endpoint = self.settings.endpoint.address();
+        let mut request = agent
+            .build()
+            .get(&address::of_list(endpoint, &self.id, revision))
             .query("blobs", "true")
-            .timeout(LIST_TIMEOUT)
-            .call()
-            .map_err(|error| ApiError::from(Box::new(error)))?;
+            .timeout(LIST_TIMEOUT);
+        if let Some(token) = &self.settings.token {
+            request = request.set("authorization", &format!("Bearer {}", token.value()));
+        }
+        let answer = request.call()?;
         Listing::read(answer.into_reader())
     }
 
@@ -302,17 +324,13 @@ impl HubRepo {
     }
 }
 
-/// hf-hub's client, with everything that it would otherwise take from the environment.
-fn api(settings: &HubSettings, cache: &Path, with_token: bool) -> Result<Api, ApiError> {
-    let token = settings.token.as_ref().filter(|_| with_token);
-    ApiBuilder::new()
-        .with_cache_dir(cache.to_path_buf())
-        .with_endpoint(settings.endpoint.address().to_owned())
-        .with_token(token.map(|token| token.value().to_owned()))
-        .with_retries(0)
-        .with_progress(false)
-        .with_user_agent("oneactor", env!("CARGO_PKG_VERSION"))
-        .build()
+/// The name of a file that somebody typed, or an error that says what is wrong with it.
+fn checked(name: &str) -> Result<FileName<'_>> {
+    FileName::checked(name).map_err(|reason| {
+        usage(format!(
+            "`{name}` cannot be a file of a repository: {reason}; expected its path in the repository, such as unet/config.json"
+        ))
+    })
 }
 
 /// The id itself, or the one that took its place, unless the cache still has the old one.
@@ -347,16 +365,10 @@ pub(super) fn is_repository_id(text: &str) -> bool {
 }
 
 fn check_revision(revision: &str) -> Result<()> {
-    let fine = !revision.is_empty()
-        && !revision.starts_with(['/', '-', '.'])
-        && !revision.contains("..")
-        && revision
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-_./+@".contains(&byte));
-    if fine {
+    if address::is_revision(revision) {
         return Ok(());
     }
     Err(usage(format!(
-        "revision `{revision}` can not be right: expected a branch, a tag or a commit of 40 hexadecimal digits"
+        "revision `{revision}` cannot be right: expected a branch, a tag or a commit of 40 hexadecimal digits"
     )))
 }

@@ -26,7 +26,7 @@ use super::single_file::SingleFile;
 use super::toy;
 use crate::error::{model, usage};
 
-pub use super::model_layout::TOY;
+pub use super::model_layout::{TOY, way_to_hub_file};
 pub use needed::{NeededFile, Needs};
 use unused::Unused;
 

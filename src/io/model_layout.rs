@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::hub::files_under;
+use super::hub::{Typed, files_under, without_user};
 use crate::error::{model, usage};
 
 /// Name of the model in the binary.
@@ -150,7 +150,21 @@ pub(super) fn no_model_file(name: &str) -> anyhow::Error {
     })
 }
 
+/// For a message about a file that is not there: the way to get it, if the name says that it is one of the hub.
+pub fn way_to_hub_file(name: &str) -> Option<String> {
+    Typed::read(name).map(|typed| typed.way_out())
+}
+
 pub(super) fn no_such_model(name: &str) -> anyhow::Error {
+    let way_out = way_to_hub_file(name);
+    if name.contains("://") || way_out.is_some() && file_ending(name).is_none() {
+        let shown = name.split(['?', '#']).next().unwrap_or_default();
+        return model(format!(
+            "{} is an address: expected a checkpoint.safetensors, a diffusers folder, a repository of the hub (owner/name) or `{TOY}`; {}",
+            without_user(shown),
+            way_out.unwrap_or_else(|| "fetch the file yourself and give its path".to_owned())
+        ));
+    }
     let looks_like_a_path = name.starts_with(['.', '/', '~'])
         || name.contains('\\')
         || name.ends_with('/')
@@ -161,8 +175,9 @@ pub(super) fn no_such_model(name: &str) -> anyhow::Error {
         } else {
             ""
         };
+        let way_out = way_out.map_or_else(String::new, |way_out| format!("; {way_out}"));
         return model(format!(
-            "there is no file or folder {name}{hint}: expected a checkpoint.safetensors, a diffusers folder, a repository of the hub (owner/name) or `{TOY}`"
+            "there is no file or folder {name}{hint}: expected a checkpoint.safetensors, a diffusers folder, a repository of the hub (owner/name) or `{TOY}`{way_out}"
         ));
     }
     model(format!(

@@ -121,10 +121,28 @@ fn a_link_to_nothing_is_fetched_anew() {
     assert_eq!(bytes(&weights()), unet);
 }
 
-/// Runs a script with the cache's folder and the hub's address as its arguments.
-fn python(script: &str, settings: &HubSettings) -> String {
+/// Runs a script with the cache's folder as its argument.
+pub fn python(script: &str, settings: &HubSettings) -> String {
+    python_with(script, settings, &[])
+}
+
+/// As `python`, with further arguments.
+pub fn python_with(script: &str, settings: &HubSettings, arguments: &[&str]) -> String {
+    let way_out =
+        "this test needs Python with huggingface_hub: run scripts/test.sh, or set ONEACTOR_PYTHON";
+    let mut command = python_command(script, settings);
+    let output = command.args(arguments).output();
+    let output = output.unwrap_or_else(|error| panic!("{command:?}: {error}; {way_out}"));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}\n{way_out}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The command that runs a script with the hub and the cache of these settings.
+pub fn python_command(script: &str, settings: &HubSettings) -> Command {
     let interpreter = std::env::var("ONEACTOR_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let output = Command::new(&interpreter)
+    let mut command = Command::new(interpreter);
+    command
         .args(["-c", script])
         .arg(&settings.cache)
         .env("HF_ENDPOINT", settings.endpoint.to_string())
@@ -132,14 +150,8 @@ fn python(script: &str, settings: &HubSettings) -> String {
         .env("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         .env_remove("HF_TOKEN")
         .env_remove("HF_HUB_OFFLINE")
-        .env_remove("TRANSFORMERS_OFFLINE")
-        .output();
-    let way_out =
-        "this test needs Python with huggingface_hub: run scripts/test.sh, or set ONEACTOR_PYTHON";
-    let output = output.unwrap_or_else(|error| panic!("{interpreter}: {error}; {way_out}"));
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{errors}\n{way_out}");
-    String::from_utf8(output.stdout).unwrap()
+        .env_remove("TRANSFORMERS_OFFLINE");
+    command
 }
 
 #[test]

@@ -24,7 +24,7 @@ fn everything(folder: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 /// Names that lead out of their folder, or to no file.
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 8] = [
     "../../../../outside.json",
     "unet/../../../../../outside.json",
     "/tmp/oneactor-outside.json",
@@ -33,7 +33,6 @@ const NAMES: [&str; 9] = [
     "./unet/config.json",
     "",
     "..",
-    "unet/\u{1b}[2Jconfig.json",
 ];
 
 #[test]
@@ -57,6 +56,58 @@ fn a_listing_with_a_name_that_leads_outside_is_refused_whole() {
         assert_eq!(everything(scratch.path()), before, "{name:?}");
         assert!(!Path::new("/tmp/oneactor-outside.json").exists());
     }
+}
+
+#[test]
+fn a_name_that_no_address_can_hold_is_refused_before_anything_is_asked_and_spoils_no_other() {
+    for name in [
+        "..\\..\\..\\other\\name\\resolve\\main\\a.json",
+        "unet\\config.json",
+        "unet/\u{1b}[2Jconfig.json",
+        "a\u{0}.json",
+    ] {
+        let (hub, scratch) = (FakeHub::start(), Scratch::new());
+        hub.add(ID, &[("unet/config.json", b"{}"), (name, b"evil")]);
+        let files = locate(&options(ID), &settings(&hub, &scratch)).unwrap();
+        assert_eq!(files.text("unet/config.json").unwrap(), "{}");
+        hub.take_requests();
+        let before = everything(scratch.path());
+        let error = files.file(name).unwrap_err();
+        assert_eq!(kind_of(&error), ErrorKind::Usage);
+        assert_says(&error.to_string(), &["cannot be a file of a repository"]);
+        assert_eq!(hub.take_requests().len(), 0);
+        assert_eq!(everything(scratch.path()), before);
+    }
+}
+
+#[test]
+fn a_name_that_leads_out_of_the_cache_reads_and_writes_nothing_there() {
+    let (hub, _) = pipeline();
+    let scratch = Scratch::new();
+    let settings = settings(&hub, &scratch);
+    std::fs::write(scratch.path().join("mine.json"), "mine").unwrap();
+    let files = locate(&options(ID), &settings).unwrap();
+    files.text("unet/config.json").unwrap();
+    hub.take_requests();
+    let before = everything(scratch.path());
+    // From hub/models--org--tiny-sdxl/snapshots/COMMIT it is four folders up.
+    let absolute = scratch.path().join("mine.json").display().to_string();
+    for name in [
+        NAMES[0],
+        "../../../../mine.json",
+        "unet/./config.json",
+        "unet/",
+        &absolute,
+    ] {
+        let error = files.optional_text(name).unwrap_err();
+        assert_eq!(kind_of(&error), ErrorKind::Usage, "{error}");
+        assert_says(
+            &error.to_string(),
+            &[name, "cannot be a file of a repository"],
+        );
+    }
+    assert_eq!(hub.take_requests().len(), 0);
+    assert_eq!(everything(scratch.path()), before);
 }
 
 #[test]

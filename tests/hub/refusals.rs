@@ -189,7 +189,9 @@ fn the_signed_part_of_an_address_is_not_shown() {
 fn a_revision_that_can_not_be_one_is_refused_as_a_wrong_flag() {
     let (hub, _) = pipeline();
     let scratch = Scratch::new();
-    for revision in ["", "../../x", "a b", "-x", "a#b"] {
+    for revision in [
+        "", "../../x", "a b", "-x", "a:b", "a\\b", "a//b", "a.lock", "a@{1}", "@",
+    ] {
         let options = ModelOptions {
             revision: Some(revision.to_owned()),
             ..options(ID)

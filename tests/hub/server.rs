@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use sha2::{Digest, Sha256};
 
 use super::answer::Answer;
@@ -66,6 +67,10 @@ pub enum Fault {
 pub struct Repository {
     pub files: BTreeMap<String, Vec<u8>>,
     pub commit: String,
+    /// Names that the commit has beside `main`.
+    pub branches: Vec<String>,
+    /// Whether callers are sent on to an address in which nothing is encoded.
+    pub raw_location: bool,
     pub gated: bool,
     /// As its card names it.
     pub licence: Option<&'static str>,
@@ -91,6 +96,8 @@ struct State {
 #[derive(Clone)]
 pub struct FakeHub {
     state: Arc<Mutex<State>>,
+    /// What stands before every path of the hub, as a mirror may have it.
+    prefix: &'static str,
     pub endpoint: String,
     pub cdn: String,
 }
@@ -101,6 +108,11 @@ pub const GOOD_TOKEN: &str = "hf_good";
 impl FakeHub {
     /// Starts a hub without repositories. Its threads end with the process.
     pub fn start() -> Self {
+        Self::start_below("")
+    }
+
+    /// Starts one that answers only below the path `prefix`.
+    pub fn start_below(prefix: &'static str) -> Self {
         let hub = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let cdn = TcpListener::bind("127.0.0.2:0").expect("a free port");
         let address = |listener: &TcpListener| {
@@ -108,7 +120,8 @@ impl FakeHub {
         };
         let this = Self {
             state: Arc::default(),
-            endpoint: address(&hub),
+            prefix,
+            endpoint: address(&hub) + prefix,
             cdn: address(&cdn),
         };
         for (listener, is_cdn) in [(hub, false), (cdn, true)] {
@@ -139,6 +152,8 @@ impl FakeHub {
         let repository = Repository {
             files,
             commit: COMMIT.to_owned(),
+            branches: Vec::new(),
+            raw_location: false,
             gated: false,
             licence: None,
             etag: None,
@@ -231,8 +246,8 @@ impl FakeHub {
         };
         if cdn {
             let (_, name) = request.path.split_once("/blob/").unwrap_or_default();
-            let name = name.split('?').next().unwrap_or_default();
-            return self.content(&mut answer, &request, name, &[]);
+            let name = decoded(name.split('?').next().unwrap_or_default());
+            return self.content(&mut answer, &request, &name, &[]);
         }
         self.route(&mut answer, &request)
     }
@@ -243,6 +258,9 @@ impl FakeHub {
             return answer.status(status, location.as_slice());
         }
         let path = request.path.split('?').next().unwrap_or_default();
+        let Some(path) = path.strip_prefix(self.prefix) else {
+            return answer.status(404, &[]);
+        };
         let is_list = path.strip_prefix("/api/models/");
         let parts: Vec<&str> = is_list.unwrap_or(&path[1..]).splitn(5, '/').collect();
         let [owner, name, _, revision, ref rest @ ..] = parts[..] else {
@@ -272,7 +290,9 @@ impl FakeHub {
         if token.is_some() && !is_good {
             return answer.status(401, &[]);
         }
-        if revision != "main" && revision != repository.commit && revision != COMMIT {
+        let revision = decoded(revision);
+        let names = ["main", COMMIT, &repository.commit];
+        if !names.contains(&&*revision) && !repository.branches.contains(&revision) {
             return answer.status(404, &[("x-error-code", "RevisionNotFound")]);
         }
         if is_list.is_some() {
@@ -286,7 +306,7 @@ impl FakeHub {
         if repository.gated && !is_good {
             return answer.status(401, &[("x-error-code", "GatedRepo")]);
         }
-        let file = rest.join("/");
+        let file = decoded(&rest.join("/"));
         let commit = ("x-repo-commit", repository.commit.as_str());
         let Some(bytes) = repository.files.get(&file) else {
             return answer.status(404, &[("x-error-code", "EntryNotFound"), commit]);
@@ -301,7 +321,11 @@ impl FakeHub {
                 &[("etag", &etag), commit],
             );
         }
-        let location = format!("{}/blob/{id}/{file}?Signature=secret", self.cdn);
+        let path = match repository.raw_location {
+            true => file.clone(),
+            false => utf8_percent_encode(&file, ODD).to_string(),
+        };
+        let location = format!("{}/blob/{id}/{path}?Signature=secret", self.cdn);
         let size = bytes.len().to_string();
         answer.status(
             302,
@@ -393,6 +417,17 @@ impl FakeHub {
         }
     }
 }
+
+fn decoded(text: &str) -> String {
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
+}
+
+/// What an address of the second host encodes.
+const ODD: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'/')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'-');
 
 /// What the hub tells of a repository.
 fn listing(id: &str, repository: &Repository) -> serde_json::Value {

@@ -95,14 +95,13 @@ fn a_file_alone_needs_no_hub() {
     let files = ModelFiles::locate_with(&options, &|| panic!("the hub was asked for")).unwrap();
     assert_eq!(files.revision(), None);
     let unet = files.config("unet/config.json").unwrap();
-    assert_eq!(
-        unet.get("addition_time_embed_dim").unwrap(),
-        4,
-        "(48 - 24) / 6"
-    );
+    let sizes = unet.get("addition_time_embed_dim").unwrap();
+    assert_eq!(sizes, 4, "(48 - 24) / 6");
     for (folder, pad) in [("tokenizer", "<|endoftext|>"), ("tokenizer_2", "!")] {
-        let special = files.config(&format!("{folder}/special_tokens_map.json"));
-        assert_eq!(special.unwrap().text("pad_token"), Some(pad));
+        let special = files
+            .config(&format!("{folder}/special_tokens_map.json"))
+            .unwrap();
+        assert_eq!(special.text("pad_token"), Some(pad));
         let vocabulary = files.text(&format!("{folder}/vocab.json")).unwrap();
         assert!(vocabulary.contains("\"hobbit</w>\":"), "it is CLIP's");
         let none = files.optional_text(&format!("{folder}/tokenizer.json"));

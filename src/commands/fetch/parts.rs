@@ -9,6 +9,7 @@ use crate::baselines::ip_adapter::needed_files;
 use crate::cli::FetchFlags;
 use crate::config::control::name_and_scale;
 use crate::error::{model, usage};
+use crate::io::hub::{HubSettings, Renewed};
 use crate::io::ip_adapter::{self, IpAdapterFiles, Layout, check_width};
 use crate::io::model_files::{ModelFiles, ModelOptions, NeededFile, Needs};
 use crate::models::encoder_folder::EncoderFolder;
@@ -59,12 +60,16 @@ pub(super) fn wanted<'a>(flags: &'a FetchFlags, adapted: Vec<Adapted<'a>>) -> Ve
 pub(super) struct Part {
     pub(super) files: Rc<ModelFiles>,
     pub(super) needed: Vec<NeededFile>,
+    /// With `--refresh`: what else is renewed.
+    pub(super) renewed: Option<Renewed>,
 }
 
 /// Finds out which files a name comes to. Of a repository the small files that tell it are fetched.
 pub(super) struct Finder<'a> {
     pub(super) flags: &'a FetchFlags,
     pub(super) quiet: bool,
+    /// With `--refresh`: the hub's settings.
+    pub(super) renewing: Option<HubSettings>,
 }
 
 impl<'a> Finder<'a> {
@@ -124,6 +129,14 @@ impl<'a> Finder<'a> {
     /// # Errors
     /// When there is no such repository, or a file is missing.
     pub(super) fn find(&self, wanted: &Wanted) -> Result<Vec<Part>> {
+        let mut parts = self.needed(wanted)?;
+        for part in &mut parts {
+            part.renewed = part.files.renewed(&part.needed)?;
+        }
+        Ok(parts)
+    }
+
+    fn needed(&self, wanted: &Wanted) -> Result<Vec<Part>> {
         let mut parts = match wanted {
             Wanted::Model(name) => vec![self.model(name)?],
             // What was asked for is listed alone, so that the shell can hand the path on.
@@ -157,7 +170,10 @@ impl<'a> Finder<'a> {
             revision: revision.cloned(),
             offline: self.flags.offline == Some(true),
         };
-        find(&options, self.quiet)
+        match &self.renewing {
+            Some(settings) => ModelFiles::locate_with(&options, &|| Ok(settings.clone())),
+            None => find(&options, self.quiet),
+        }
     }
 
     fn files(&self, name: &str) -> Result<Part> {
@@ -214,7 +230,11 @@ impl<'a> Finder<'a> {
             for (files, needed) in needed_files(&found)? {
                 let is_of_it = |part: &&mut Part| part.files.name() == files.name();
                 match parts.iter_mut().find(is_of_it) {
-                    None => parts.push(Part { files, needed }),
+                    None => parts.push(Part {
+                        files,
+                        needed,
+                        renewed: None,
+                    }),
                     Some(part) => part.add(needed),
                 }
             }
@@ -235,6 +255,7 @@ impl Part {
         };
         Ok(Self {
             needed,
+            renewed: None,
             files: Rc::new(files),
         })
     }

@@ -10,7 +10,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use hf_hub::Repo;
+use super::address::FileName;
 
 /// One repository in the cache. Nothing here touches the network.
 #[derive(Clone, Debug)]
@@ -21,7 +21,7 @@ pub(super) struct CachedRepo {
 
 impl CachedRepo {
     pub(super) fn new(cache: &Path, id: &str) -> Self {
-        let name = Repo::model(id.to_owned()).folder_name();
+        let name = folder_name(id);
         Self {
             root: cache.join(&name),
             locks: cache.join(".locks").join(&name),
@@ -58,14 +58,14 @@ impl CachedRepo {
     }
 
     /// The complete file `name` of `commit`.
-    pub(super) fn file(&self, commit: &str, name: &str) -> Option<PathBuf> {
-        let path = self.snapshot(commit).join(name);
+    pub(super) fn file(&self, commit: &str, name: FileName) -> Option<PathBuf> {
+        let path = self.place_of(commit, name);
         path.is_file().then_some(path)
     }
 
     /// Where the file `name` of `commit` lies once it is complete.
-    pub(super) fn place_of(&self, commit: &str, name: &str) -> PathBuf {
-        self.snapshot(commit).join(name)
+    pub(super) fn place_of(&self, commit: &str, name: FileName) -> PathBuf {
+        self.snapshot(commit).join(name.as_str())
     }
 
     /// All complete files of `commit`.
@@ -74,12 +74,12 @@ impl CachedRepo {
     }
 
     /// Whether `commit` is known to have no file `name`.
-    pub(super) fn is_absent(&self, commit: &str, name: &str) -> bool {
+    pub(super) fn is_absent(&self, commit: &str, name: FileName) -> bool {
         self.absence(commit, name).is_file()
     }
 
     /// Remembers that `commit` has no file `name`. Best effort: it only saves a question.
-    pub(super) fn set_absent(&self, commit: &str, name: &str) {
+    pub(super) fn set_absent(&self, commit: &str, name: FileName) {
         let path = self.absence(commit, name);
         if create_parent(&path).is_ok() {
             File::create(path).ok();
@@ -122,14 +122,14 @@ impl CachedRepo {
 
     /// Makes the blob `etag` the file `name` of `commit`; where links can not be made, the blob
     /// itself becomes the file, as in Python.
-    pub(super) fn link(&self, commit: &str, name: &str, etag: &str) -> io::Result<PathBuf> {
-        let path = self.snapshot(commit).join(name);
+    pub(super) fn link(&self, commit: &str, name: FileName, etag: &str) -> io::Result<PathBuf> {
+        let path = self.place_of(commit, name);
         create_parent(&path)?;
         if path.is_symlink() {
             fs::remove_file(&path)?;
         }
         let mut target = PathBuf::from("../..");
-        target.extend(name.split('/').skip(1).map(|_| ".."));
+        target.extend(name.as_str().split('/').skip(1).map(|_| ".."));
         target.extend(["blobs", etag]);
         if symlink(&target, &path).is_err() && !path.is_file() {
             fs::rename(self.blob(etag), &path)?;
@@ -139,27 +139,48 @@ impl CachedRepo {
 
     /// Bytes that any process, Python's too, has of the unfinished content `etag`.
     pub(super) fn bytes_under_way(&self, etag: &str) -> u64 {
-        let ours = self.staging(etag);
-        let theirs = self.root.join("blobs");
-        let started = format!("{etag}.");
-        let of_others = files_under(&theirs)
-            .into_iter()
-            .filter(|name| name.starts_with(&started) && name.ends_with(".incomplete"))
-            .map(|name| theirs.join(name));
-        let of_ours = files_under(&ours).into_iter().map(|name| ours.join(name));
-        of_ours
-            .chain(of_others)
-            .filter_map(|path| Some(path.metadata().ok()?.len()))
+        let theirs = self.leftovers(etag).into_iter().map(|(_, length)| length);
+        self.bytes_staged(etag) + theirs.sum::<u64>()
+    }
+
+    /// Bytes of the unfinished content `etag` that were fetched here.
+    pub(super) fn bytes_staged(&self, etag: &str) -> u64 {
+        let folder = self.staging(etag);
+        let names = files_under(&folder).into_iter();
+        names
+            .filter_map(|name| Some(folder.join(name).metadata().ok()?.len()))
             .sum()
     }
 
-    fn snapshot(&self, commit: &str) -> PathBuf {
+    /// What Python has of the unfinished content `etag`, with its length.
+    pub(super) fn leftovers(&self, etag: &str) -> Vec<(PathBuf, u64)> {
+        let blobs = self.root.join("blobs");
+        let started = format!("{etag}.");
+        let names = files_under(&blobs).into_iter();
+        names
+            .filter(|name| name.starts_with(&started) && name.ends_with(".incomplete"))
+            .filter_map(|name| {
+                let path = blobs.join(name);
+                let length = path.metadata().ok()?.len();
+                Some((path, length))
+            })
+            .collect()
+    }
+
+    /// The folder of the files of `commit`.
+    pub(super) fn snapshot(&self, commit: &str) -> PathBuf {
         self.root.join("snapshots").join(commit)
     }
 
-    fn absence(&self, commit: &str, name: &str) -> PathBuf {
-        self.root.join(".no_exist").join(commit).join(name)
+    fn absence(&self, commit: &str, name: FileName) -> PathBuf {
+        let folder = self.root.join(".no_exist").join(commit);
+        folder.join(name.as_str())
     }
+}
+
+/// The folder of a repository in the cache.
+pub(super) fn folder_name(id: &str) -> String {
+    format!("models--{}", id.replace('/', "--"))
 }
 
 /// Whether `text` is a full commit hash.

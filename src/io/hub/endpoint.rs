@@ -62,7 +62,7 @@ impl fmt::Debug for Endpoint {
 }
 
 /// `https://host/path` of `https://user:password@host/path`.
-fn without_user(address: &str) -> String {
+pub(in crate::io) fn without_user(address: &str) -> String {
     let Some((scheme, rest)) = address.split_once("://") else {
         // No address at all: there is no telling what it is.
         return match address.contains('@') {

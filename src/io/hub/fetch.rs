@@ -1,14 +1,14 @@
 //! The content of one file over HTTP, from wherever the hub says that it lies.
 //!
-//! hf-hub's own download shows the token to the host that the hub redirects to. Here redirects are
-//! followed one by one, and the token goes to no host but the hub.
+//! Redirects are followed one by one, and the token goes to no host but the hub.
 
 use std::fs::{self, OpenOptions};
 use std::io::{Error as IoError, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
-use hf_hub::api::sync::ApiError;
-use ureq::{Agent, Response};
+use ureq::{Agent, AgentBuilder, Response};
+
+use super::trouble::Trouble;
 
 /// Most redirects that are followed.
 const MOST_REDIRECTS: usize = 10;
@@ -34,13 +34,20 @@ pub(super) trait Progress {
     fn is_abandoned(&self) -> bool;
 }
 
+/// An agent that takes the proxy from the environment and says who asks.
+pub(super) fn agent() -> AgentBuilder {
+    ureq::builder()
+        .try_proxy_from_env(true)
+        .user_agent(concat!("oneactor/", env!("CARGO_PKG_VERSION")))
+}
+
 impl Source {
     /// Appends what is missing to the `.part` in `blobs`, or begins one, and takes the ending off
     /// when the answer is at its end. The file is named by the etag that the hub gives.
     ///
     /// # Errors
     /// When the hub or the disk refuse, the connection breaks off, or the `.part` is of another file.
-    pub(super) fn fetch(&self, blobs: &Path, progress: &mut impl Progress) -> Result<(), ApiError> {
+    pub(super) fn fetch(&self, blobs: &Path, progress: &mut impl Progress) -> Result<(), Trouble> {
         let there = part_in(blobs);
         let start = match &there {
             Some(part) => part.metadata()?.len(),
@@ -50,7 +57,7 @@ impl Source {
         let complete = blobs.join(etag);
         let part = complete.with_extension("part");
         if there.is_some_and(|there| there != part) {
-            return Err(ApiError::InvalidResume);
+            return Err(Trouble::Useless);
         }
         let size = whole_size(&response)?;
         fs::create_dir_all(blobs)?;
@@ -77,7 +84,7 @@ impl Source {
             so_far += count as u64;
             // Else an answer without end would fill the disk.
             if so_far > size {
-                return Err(ApiError::InvalidResume);
+                return Err(Trouble::Useless);
             }
             file.write_all(&buffer[..count])?;
             progress.arrived(count as u64);
@@ -90,12 +97,8 @@ impl Source {
     }
 
     /// The answer with the content from byte `start` on, and the etag of the whole.
-    fn answer(&self, start: u64) -> Result<(Response, String), ApiError> {
-        let agent = ureq::builder()
-            .try_proxy_from_env(true)
-            .redirects(0)
-            .user_agent(concat!("oneactor/", env!("CARGO_PKG_VERSION")))
-            .build();
+    fn answer(&self, start: u64) -> Result<(Response, String), Trouble> {
+        let agent = agent().redirects(0).build();
         let hub = Host::of(&agent, &self.url)?;
         let (mut url, mut etag) = (self.url.clone(), None);
         for _ in 0..MOST_REDIRECTS {
@@ -104,28 +107,36 @@ impl Source {
             if let Some(token) = self.token.as_ref().filter(|_| is_hub) {
                 request = request.set("authorization", &format!("Bearer {token}"));
             }
-            let response = request.call().map_err(Box::new)?;
+            let response = request.call()?;
             let is_redirect = (300..400).contains(&response.status());
             if is_hub && etag.is_none() {
                 etag = etag_of(&response, is_redirect)?;
             }
             if !is_redirect {
-                let etag = etag.ok_or(ApiError::MissingHeader("etag"))?;
+                let etag = etag.ok_or_else(|| missing("etag"))?;
                 return Ok((response, etag));
             }
             let location = response.header("location");
-            let location = location.ok_or(ApiError::MissingHeader("location"))?;
-            let here = agent.get(&url).request_url().map_err(Box::new)?;
+            let location = location.ok_or_else(|| missing("location"))?;
+            let here = agent.get(&url).request_url()?;
             let next = here.as_url().join(location);
-            let next = next.map_err(|_| ApiError::InvalidHeader("location"))?;
+            let next = next.map_err(|_| invalid("location"))?;
             // What was asked for in secret is not fetched in the open.
             if here.scheme() == "https" && next.scheme() != "https" {
-                return Err(ApiError::InvalidHeader("location"));
+                return Err(invalid("location"));
             }
             url = next.to_string();
         }
-        Err(ApiError::InvalidHeader("location"))
+        Err(invalid("location"))
     }
+}
+
+fn missing(header: &str) -> Trouble {
+    Trouble::Strange(format!("header {header} is missing or not plain ASCII"))
+}
+
+fn invalid(header: &str) -> Trouble {
+    Trouble::Strange(format!("header {header} is invalid"))
 }
 
 /// Scheme, name and port: who sees what is sent.
@@ -133,8 +144,8 @@ impl Source {
 struct Host(String, String, Option<u16>);
 
 impl Host {
-    fn of(agent: &Agent, url: &str) -> Result<Self, ApiError> {
-        let url = agent.get(url).request_url().map_err(Box::new)?;
+    fn of(agent: &Agent, url: &str) -> Result<Self, Trouble> {
+        let url = agent.get(url).request_url()?;
         Ok(Host(
             url.scheme().to_owned(),
             url.host().to_owned(),
@@ -145,7 +156,7 @@ impl Host {
 
 /// The file's own etag: of a file that lies elsewhere `x-linked-etag`. Redirects within the hub, as
 /// from a repository's old name, tell none. It becomes the name of a file.
-fn etag_of(response: &Response, is_redirect: bool) -> Result<Option<String>, ApiError> {
+fn etag_of(response: &Response, is_redirect: bool) -> Result<Option<String>, Trouble> {
     let own = || response.header("etag").filter(|_| !is_redirect);
     let Some(etag) = response.header("x-linked-etag").or_else(own) else {
         return Ok(None);
@@ -154,33 +165,33 @@ fn etag_of(response: &Response, is_redirect: bool) -> Result<Option<String>, Api
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     match !etag.is_empty() && etag.bytes().all(is_plain) {
         true => Ok(Some(etag.to_owned())),
-        false => Err(ApiError::InvalidHeader("etag")),
+        false => Err(invalid("etag")),
     }
 }
 
 /// Whether the answer is the file from byte `start` on.
-fn is_part_from(response: &Response, start: u64) -> Result<bool, ApiError> {
+fn is_part_from(response: &Response, start: u64) -> Result<bool, Trouble> {
     if response.status() != 206 {
         return Ok(false);
     }
     let range = response.header("content-range").unwrap_or_default();
     match range.starts_with(&format!("bytes {start}-")) {
         true => Ok(true),
-        false => Err(ApiError::InvalidResume),
+        false => Err(Trouble::Useless),
     }
 }
 
 /// Length of the whole file: behind the slash of `Content-Range`.
-fn whole_size(response: &Response) -> Result<u64, ApiError> {
+fn whole_size(response: &Response) -> Result<u64, Trouble> {
     const NAME: &str = "content-range";
     let range = response.header(NAME).map(str::to_owned);
     if let Some(range) = range {
         let total = range.rsplit('/').next().and_then(|text| text.parse().ok());
-        return total.ok_or(ApiError::InvalidHeader(NAME));
+        return total.ok_or_else(|| invalid(NAME));
     }
     let length = response.header("content-length");
     let length = length.and_then(|text| text.parse().ok());
-    length.ok_or(ApiError::MissingHeader(NAME))
+    length.ok_or_else(|| missing(NAME))
 }
 
 /// The unfinished file, of which there is at most one.

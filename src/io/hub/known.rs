@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::HubRepo;
+use super::address::{self, FileName};
+use super::leftover;
 use super::licence::{Licence, LicenceFields};
-use super::listing::Listing;
+use super::{HubRepo, checked};
 use crate::io::model_files::NeededFile;
 
 impl HubRepo {
@@ -18,8 +19,9 @@ impl HubRepo {
     /// # Errors
     /// When the hub refuses or can not be reached.
     pub(in crate::io) fn know(&self, name: &str) -> anyhow::Result<NeededFile> {
-        let path = self.cache.place_of(&self.commit, name);
-        if let Some(here) = self.cache.file(&self.commit, name) {
+        let file_name = checked(name)?;
+        let path = self.cache.place_of(&self.commit, file_name);
+        if let Some(here) = self.cache.file(&self.commit, file_name) {
             let bytes = here.metadata().map_or(0, |data| data.len());
             return Ok(NeededFile {
                 name: name.to_owned(),
@@ -32,10 +34,7 @@ impl HubRepo {
         let Some(file) = listing.files.get(name) else {
             return Err(self.lacks(name, listing));
         };
-        let arrived = file
-            .etag
-            .as_deref()
-            .map_or(0, |etag| self.cache.bytes_under_way(etag));
+        let arrived = leftover::head_start(&self.cache, file);
         // The same content may lie in the cache for another commit.
         let stored = file.etag.as_deref().map(|etag| self.cache.blob(etag));
         let missing = match stored.is_some_and(|blob| blob.is_file()) {
@@ -52,7 +51,7 @@ impl HubRepo {
 
     /// The folder of its files in the cache.
     pub(in crate::io) fn folder(&self) -> PathBuf {
-        self.cache.place_of(&self.commit, "")
+        self.cache.snapshot(&self.commit)
     }
 
     /// Names of the files that hold the licence's text, as far as files are known.
@@ -74,17 +73,17 @@ impl HubRepo {
 
     /// Its licence: as the hub tells it if it was asked, else by the head of the README in the cache.
     pub(in crate::io) fn licence(&self) -> Licence {
-        let told = self.listing.get().and_then(Listing::licence);
+        let told = self.listing.get().and_then(|listing| listing.licence());
         let fields = told.unwrap_or_else(|| {
-            let readme = self.cache.file(&self.commit, "README.md");
+            let readme = FileName::checked("README.md").ok();
+            let readme = readme.and_then(|name| self.cache.file(&self.commit, name));
             let text = readme.and_then(|path| std::fs::read_to_string(path).ok());
             LicenceFields::of_readme(&text.unwrap_or_default())
         });
         let page = format!("{}/{}", self.settings.endpoint, self.id);
         let file = self.licence_files().into_iter().next();
-        let link = file
-            .as_ref()
-            .map(|file| format!("{page}/blob/{}/{file}", self.commit));
+        let file = file.as_deref().map(FileName::checked).and_then(Result::ok);
+        let link = file.map(|file| address::of_page(&page, "blob", &self.commit, Some(file)));
         fields.licence(link, &page)
     }
 }

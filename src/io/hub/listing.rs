@@ -5,6 +5,7 @@ use std::io::Read;
 
 use serde::Deserialize;
 
+use super::address::FileName;
 use super::cache::is_commit;
 use super::licence::LicenceFields;
 use super::trouble::Trouble;
@@ -60,16 +61,19 @@ impl Listing {
         if let Some(wrong) = info
             .siblings
             .iter()
-            .find(|file| !is_inside(&file.rfilename))
+            .find(|file| leads_elsewhere(&file.rfilename))
         {
             let name = &wrong.rfilename;
             return Err(Trouble::Strange(format!(
                 "a file named `{name}`, which would lie outside of its folder"
             )));
         }
+        // What else git allows and no address or path can hold, such as a backslash, is out of reach.
+        let usable = info.siblings.into_iter();
+        let usable = usable.filter(|file| FileName::checked(&file.rfilename).is_ok());
         let listing = Self {
             open: !info.private && matches!(info.gated, None | Some(Gated::Flag(false))),
-            files: info.siblings.into_iter().map(Sibling::read).collect(),
+            files: usable.map(Sibling::read).collect(),
             card: info.card_data.unwrap_or_default(),
             unasked: None,
         };
@@ -85,11 +89,9 @@ impl Listing {
 /// Most bytes of the answer: a million files.
 const LARGEST: u64 = 256 << 20;
 
-/// Whether a file of this name, with slashes, lies below the folder of its commit.
-pub(super) fn is_inside(name: &str) -> bool {
-    let is_plain =
-        |part: &str| !matches!(part, "" | "." | "..") && !part.contains(char::is_control);
-    name.split('/').all(is_plain)
+/// Whether a file of this name, with slashes, would not lie below the folder of its commit. No git has such a name.
+fn leads_elsewhere(name: &str) -> bool {
+    name.split('/').any(|part| matches!(part, "" | "." | ".."))
 }
 
 /// The part of the hub's answer that is used.

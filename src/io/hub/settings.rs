@@ -1,9 +1,8 @@
 //! Where the hub is, where its files are kept, who asks, and how patiently.
 //!
 //! The variables are the ones that Python's `huggingface_hub` reads, with the same precedence, so
-//! that both share one cache and one token. hf-hub 0.4.3 reads only a part of them; everything is
-//! passed to it explicitly. The proxy alone is its own doing: it takes the first of `ALL_PROXY`,
-//! `HTTPS_PROXY` and `HTTP_PROXY` (or their lower-case forms) and knows no `NO_PROXY`.
+//! that both share one cache and one token. The proxy alone is ureq's doing: it takes the first of
+//! `ALL_PROXY`, `HTTPS_PROXY` and `HTTP_PROXY` (or their lower-case forms) and knows no `NO_PROXY`.
 
 use std::fmt;
 use std::io::IsTerminal;
@@ -13,6 +12,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::endpoint::Endpoint;
+use super::renewal::Renewal;
 use crate::error::{printable, usage};
 
 /// The public hub.
@@ -110,6 +110,8 @@ pub struct HubSettings {
     pub report: Report,
     /// How often and how long a download is tried.
     pub patience: Patience,
+    /// Set where branches and tags in the cache are asked for again.
+    pub renewal: Option<Renewal>,
 }
 
 impl HubSettings {
@@ -123,6 +125,7 @@ impl HubSettings {
             offline: None,
             report: Report::Quiet,
             patience: Patience::default(),
+            renewal: None,
         }
     }
 

@@ -10,24 +10,22 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
-use hf_hub::api::sync::ApiError;
-use hf_hub::{Repo, RepoType};
-use indicatif::{ProgressBar, ProgressStyle};
-
-use super::cache::{CachedRepo, files_under};
-use super::fetch::{Progress, Source};
-use super::settings::{HubSettings, Report};
+use super::address::{self, FileName};
+use super::cache::{CachedRepo, files_under, folder_name};
+use super::fetch::Source;
+use super::leftover;
+use super::meter::Meter;
+use super::settings::HubSettings;
 use super::trouble::{Question, Trouble};
 use super::verify::{self, human_size};
 use crate::error::model;
 use crate::signals;
+use anyhow::Result;
 
 /// How often a wait looks up.
 const GLANCE: Duration = Duration::from_millis(100);
@@ -40,7 +38,7 @@ pub(super) struct Order<'a> {
     pub(super) cache: &'a CachedRepo,
     pub(super) id: &'a str,
     pub(super) commit: &'a str,
-    pub(super) name: &'a str,
+    pub(super) name: FileName<'a>,
     /// Length in bytes.
     pub(super) size: Option<u64>,
     /// SHA-256 in hexadecimal, for files that the hub keeps outside git.
@@ -59,7 +57,7 @@ impl Order<'_> {
     pub(super) fn fetch(&self) -> Result<PathBuf> {
         // A hub that tells no hashes: any name that is this file's alone will do.
         let key = self.etag.map_or_else(
-            || format!("{}-{}", self.commit, self.name.replace('/', "--")),
+            || format!("{}-{}", self.commit, self.name.as_str().replace('/', "--")),
             str::to_owned,
         );
         let _lock = self.lock(&key)?;
@@ -69,6 +67,8 @@ impl Order<'_> {
         if let Some(etag) = self.etag {
             let blob = self.cache.blob(etag);
             if blob.is_file() && verify::check(&blob, self.size, None).is_ok() {
+                // Another program has finished it meanwhile.
+                self.cache.clear_staging(&key);
                 return self.link(etag);
             }
         }
@@ -91,24 +91,26 @@ impl Order<'_> {
     fn transfer(&self, key: &str) -> Result<PathBuf> {
         let patience = self.settings.patience;
         let staging = self.cache.staging(key);
-        let blobs = staging
-            .join(Repo::model(self.id.to_owned()).folder_name())
-            .join("blobs");
+        let blobs = staging.join(folder_name(self.id)).join("blobs");
         let mut with_token = !self.open;
         let mut size = self.size;
-        let (mut failures, mut damaged) = (0, 0);
+        let mut failures = 0;
+        let mut discards = Discards {
+            is_leftover: self.take_up_leftover(&blobs, key),
+            damaged: 0,
+        };
         self.announce(&blobs);
+        // No range can be asked of nothing.
+        if size == Some(0) {
+            self.create_empty(&blobs, key)?;
+        }
         loop {
             match self.complete_in(&blobs, size) {
                 Ok(Some(complete)) => return Ok(complete),
-                Ok(None) => {}
-                Err(found) => {
-                    damaged += 1;
-                    fs::remove_dir_all(&staging).ok();
-                    if damaged > DAMAGED {
-                        return Err(self.damaged(&found, damaged));
-                    }
+                Err(found) if !self.discard(&staging, &found, &mut discards) => {
+                    return Err(self.damaged(&found, discards.damaged));
                 }
+                Ok(None) | Err(_) => {}
             }
             let before = length_so_far(&blobs);
             let trouble = match self.attempt(&blobs, with_token) {
@@ -124,10 +126,8 @@ impl Order<'_> {
                 Trouble::Refused(401 | 403, _) if !with_token && self.settings.token.is_some() => {
                     with_token = true;
                 }
-                Trouble::Useless | Trouble::Refused(416, _) if damaged < DAMAGED => {
-                    damaged += 1;
-                    fs::remove_dir_all(&staging).ok();
-                }
+                Trouble::Useless | Trouble::Refused(416, _)
+                    if self.discard(&staging, &trouble.cause(), &mut discards) => {}
                 trouble if trouble.may_pass() => {
                     let so_far = length_so_far(&blobs);
                     failures = if so_far > before { 1 } else { failures + 1 };
@@ -147,22 +147,61 @@ impl Order<'_> {
         }
     }
 
+    fn create_empty(&self, blobs: &Path, key: &str) -> Result<()> {
+        fs::create_dir_all(blobs)
+            .and_then(|()| fs::write(blobs.join(key), b""))
+            .map_err(|error| self.question().explain_disk(&error))
+    }
+
+    /// Begins with what Python's huggingface_hub has of the file. The SHA-256 at the end shows whether that was the
+    /// file's beginning, so without one nothing is taken, nor in the place of what was fetched here.
+    fn take_up_leftover(&self, blobs: &Path, key: &str) -> bool {
+        let (Some(size), Some(_), 0) = (self.size, self.sha256, length_so_far(blobs)) else {
+            return false;
+        };
+        let Some(length) = leftover::copy_longest(self.cache, key, size, blobs) else {
+            return false;
+        };
+        self.settings.report.notice(&format!(
+            "{}: continuing the download that Python's huggingface_hub left at {}",
+            self.name,
+            human_size(length)
+        ));
+        true
+    }
+
+    /// Throws away what was fetched so far, and tells whether another try is worth it.
+    fn discard(&self, staging: &Path, found: &str, discards: &mut Discards) -> bool {
+        fs::remove_dir_all(staging).ok();
+        if std::mem::take(&mut discards.is_leftover) {
+            self.settings.report.notice(&format!(
+                "{}: what Python's huggingface_hub left is not its beginning ({found}); fetching the whole file",
+                self.name
+            ));
+            return true;
+        }
+        discards.damaged += 1;
+        discards.damaged <= DAMAGED
+    }
+
     /// One transfer. Returns the length that was announced.
     fn attempt(&self, blobs: &Path, with_token: bool) -> Result<u64, Silence> {
-        let repo = Repo::with_revision(self.id.to_owned(), RepoType::Model, self.commit.to_owned());
-        let api = super::api(self.settings, blobs, false)
-            .map_err(|error| Silence::Broken(error.into()))?;
         let token = self.settings.token.as_ref().filter(|_| with_token);
         let source = Source {
-            url: api.repo(repo).url(self.name),
+            url: address::of_file(
+                self.settings.endpoint.address(),
+                self.id,
+                self.commit,
+                self.name,
+            ),
             token: token.map(|token| token.value().to_owned()),
         };
-        let mut meter = Meter::new(self.settings.report, self.name);
+        let mut meter = Meter::new(self.settings.report, self.name.as_str());
         let (received, announced) = (meter.received.clone(), meter.announced.clone());
         let abandoned = meter.abandoned.clone();
         let bar = meter.bar.clone();
         let blobs = blobs.to_owned();
-        let (done, result) = mpsc::channel::<Result<(), ApiError>>();
+        let (done, result) = mpsc::channel::<Result<(), Trouble>>();
         thread::spawn(move || {
             // Nobody listens any more after a stall; then the answer does not matter.
             done.send(source.fetch(&blobs, &mut meter)).ok();
@@ -171,7 +210,7 @@ impl Order<'_> {
         let outcome = loop {
             match result.recv_timeout(GLANCE) {
                 Ok(Ok(())) => break Ok(announced.load(Ordering::Relaxed)),
-                Ok(Err(error)) => break Err(Silence::Broken(error.into())),
+                Ok(Err(error)) => break Err(Silence::Broken(error)),
                 Err(RecvTimeoutError::Disconnected) => {
                     let cause = "the answer made the download library fail".to_owned();
                     break Err(Silence::Broken(Trouble::Strange(cause)));
@@ -268,7 +307,7 @@ impl Order<'_> {
             settings: self.settings,
             id: self.id,
             revision: self.commit,
-            file: Some(self.name),
+            file: Some(self.name.as_str()),
         }
     }
 
@@ -309,6 +348,13 @@ impl Order<'_> {
     }
 }
 
+/// What was thrown away of a file so far.
+struct Discards {
+    /// Whether what lies in the staging folder begins with what Python left: that is no damage of what the hub sends.
+    is_leftover: bool,
+    damaged: u32,
+}
+
 /// Why an attempt ended without a file.
 enum Silence {
     Broken(Trouble),
@@ -337,54 +383,4 @@ fn length_so_far(blobs: &Path) -> u64 {
         .filter(|name| name.ends_with(".part"))
         .filter_map(|name| Some(blobs.join(name).metadata().ok()?.len()))
         .sum()
-}
-
-/// Counts what arrives, and draws the bar on a terminal.
-struct Meter {
-    received: Arc<AtomicU64>,
-    announced: Arc<AtomicU64>,
-    abandoned: Arc<AtomicBool>,
-    bar: Option<ProgressBar>,
-}
-
-impl Meter {
-    fn new(report: Report, name: &str) -> Self {
-        let bar = (report == Report::Bars).then(|| {
-            let style = ProgressStyle::with_template(
-                "{msg} [{wide_bar}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} ({eta})",
-            )
-            .unwrap_or_else(|_| ProgressStyle::default_bar());
-            let file = name.rsplit('/').next().unwrap_or(name);
-            ProgressBar::new(0)
-                .with_style(style)
-                .with_message(file.to_owned())
-        });
-        Self {
-            received: Arc::default(),
-            announced: Arc::default(),
-            abandoned: Arc::default(),
-            bar,
-        }
-    }
-}
-
-impl Progress for Meter {
-    fn begin(&mut self, size: u64, so_far: u64) {
-        self.announced.store(size, Ordering::Relaxed);
-        self.arrived(so_far);
-        if let Some(bar) = &self.bar {
-            bar.set_length(size);
-        }
-    }
-
-    fn arrived(&mut self, bytes: u64) {
-        self.received.fetch_add(bytes, Ordering::Relaxed);
-        if let Some(bar) = &self.bar {
-            bar.inc(bytes);
-        }
-    }
-
-    fn is_abandoned(&self) -> bool {
-        self.abandoned.load(Ordering::Relaxed)
-    }
 }

@@ -1,13 +1,12 @@
-//! What hf-hub's errors mean for us, and what the user is told.
+//! What goes wrong with the hub and the cache, and what the user is told.
 
 use std::io::{Error as IoError, ErrorKind as Io};
 
-use hf_hub::api::sync::ApiError;
-
+use super::address;
 use super::settings::HubSettings;
 use crate::error::model;
 
-/// An error of hf-hub, sorted by what can be done about it.
+/// What went wrong, sorted by what can be done about it.
 #[derive(Debug)]
 pub(super) enum Trouble {
     /// The connection could not be made or broke off: worth another try.
@@ -24,38 +23,34 @@ pub(super) enum Trouble {
     Strange(String),
 }
 
-impl From<ApiError> for Trouble {
-    fn from(error: ApiError) -> Self {
-        match error {
-            ApiError::RequestError(error) => {
-                let text = error.to_string();
-                match error.into_response() {
-                    Some(response) => Trouble::Refused(
-                        response.status(),
-                        response.header("x-error-code").map(str::to_owned),
-                    ),
-                    // The text opens with the address, which may be signed: that part stays here.
-                    None => Trouble::Cut(
-                        text.split_once(": ")
-                            .map_or(text.as_str(), |(_, cause)| cause)
-                            .to_owned(),
-                    ),
-                }
-            }
-            ApiError::IoError(error) if is_of_the_network(&error) => {
-                Trouble::Cut(error.to_string())
-            }
-            ApiError::IoError(error) => Trouble::Disk(error),
-            ApiError::TooManyRetries(error) => Trouble::from(*error),
-            ApiError::InvalidResume => Trouble::Useless,
-            ApiError::LockAcquisition(_) => Trouble::Held,
-            other => Trouble::Strange(other.to_string()),
+impl From<ureq::Error> for Trouble {
+    fn from(error: ureq::Error) -> Self {
+        let text = error.to_string();
+        match error.into_response() {
+            Some(response) => Trouble::Refused(
+                response.status(),
+                response.header("x-error-code").map(str::to_owned),
+            ),
+            // The text opens with the address, which may be signed: that part stays here.
+            None => Trouble::Cut(
+                text.split_once(": ")
+                    .map_or(text.as_str(), |(_, cause)| cause)
+                    .to_owned(),
+            ),
         }
     }
 }
 
-/// hf-hub gives one kind of error for the socket and the disk. A socket that breaks has one of
-/// these kinds, a disk has not.
+impl From<IoError> for Trouble {
+    fn from(error: IoError) -> Self {
+        match is_of_the_network(&error) {
+            true => Trouble::Cut(error.to_string()),
+            false => Trouble::Disk(error),
+        }
+    }
+}
+
+/// Socket and disk give one kind of error. A socket that breaks has one of these kinds, a disk has not.
 fn is_of_the_network(error: &IoError) -> bool {
     matches!(
         error.kind(),
@@ -164,8 +159,9 @@ impl Question<'_> {
                 "{id} has no revision `{revision}`: see {page}/commits/main, or leave --revision out"
             ),
             (404, _, _) if self.file.is_some() && code != Some("RepoNotFound") => format!(
-                "{id} has no file {} at revision {revision} (see {page}/tree/{revision})",
-                self.file.unwrap_or_default()
+                "{id} has no file {} at revision {revision} (see {})",
+                self.file.unwrap_or_default(),
+                address::of_page(page, "tree", revision, None)
             ),
             (404, _, _) => format!(
                 "there is no folder {id} here and no repository {id} at {} ({given}): check the spelling",
@@ -218,7 +214,7 @@ mod tests {
     #[test]
     fn a_full_disk_is_told_apart_from_a_broken_connection() {
         const ENOSPC: i32 = 28;
-        let full = Trouble::from(ApiError::IoError(IoError::from_raw_os_error(ENOSPC)));
+        let full = Trouble::from(IoError::from_raw_os_error(ENOSPC));
         assert!(!full.may_pass());
         let message = said(full);
         assert!(
@@ -228,7 +224,7 @@ mod tests {
         assert!(message.contains("HF_HOME"), "{message}");
 
         const ECONNRESET: i32 = 104;
-        let reset = Trouble::from(ApiError::IoError(IoError::from_raw_os_error(ECONNRESET)));
+        let reset = Trouble::from(IoError::from_raw_os_error(ECONNRESET));
         assert!(reset.may_pass());
     }
 

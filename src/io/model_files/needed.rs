@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::{ModelFiles, Source};
 use crate::io::blob::Blob;
 use crate::io::header::{Header, TensorFacts};
-use crate::io::hub::Licence;
+use crate::io::hub::{Licence, Renewed};
 use crate::io::single_file::is_no_weight;
 use crate::io::toy;
 
@@ -137,6 +137,28 @@ impl ModelFiles {
         match &self.source {
             Source::Hub(repo) => Some(repo.folder()),
             _ => None,
+        }
+    }
+
+    /// Of a repository of the hub whose revision is renewed: what that comes to beside the files in `needed`.
+    ///
+    /// # Errors
+    /// When the hub refuses or cannot be reached.
+    pub fn renewed(&self, needed: &[NeededFile]) -> Result<Option<Renewed>> {
+        match &self.source {
+            Source::Hub(repo) => repo.renewed(needed),
+            _ => Ok(None),
+        }
+    }
+
+    /// Of a repository of the hub: makes its commit the one that its revision means from now on.
+    ///
+    /// # Errors
+    /// When the cache cannot be written.
+    pub fn settle(&self) -> Result<()> {
+        match &self.source {
+            Source::Hub(repo) => repo.settle(),
+            _ => Ok(()),
         }
     }
 

@@ -1,0 +1,71 @@
+//! `fetch --refresh`: what is renewed beside the files that commands read, and what the user is told of it.
+
+use anyhow::Result;
+
+use super::super::session::Session;
+use super::parts::Part;
+use crate::io::hub::{Renewed, human_size};
+use crate::io::model_files::NeededFile;
+
+impl Part {
+    /// Files that are fetched without being listed: those that the cache has of the branch beside the listed ones.
+    fn others(&self) -> &[NeededFile] {
+        self.renewed.as_ref().map_or(&[], |renewed| &renewed.others)
+    }
+
+    /// Fetches them. Returns how many bytes came.
+    ///
+    /// # Errors
+    /// When the hub, the network or the disk refuse, or a signal asks to stop.
+    pub(super) fn fetch_others(&self, session: &Session) -> Result<u64> {
+        let mut fetched = 0;
+        for file in self.others() {
+            session.signals.check()?;
+            self.files.path_of(&file.name)?;
+            fetched += file.missing.or(file.bytes).unwrap_or(0);
+        }
+        Ok(fetched)
+    }
+
+    /// The commit that the cache had before, of a part that is renewed.
+    pub(super) fn previous(&self) -> Option<&str> {
+        self.renewed.as_ref()?.previous.as_deref()
+    }
+
+    /// Tells where the branch stands; `done` is false in a dry run.
+    pub(super) fn tell_renewal(&self, session: &Session, repository: &str, done: bool) {
+        let Some(renewed) = &self.renewed else {
+            return;
+        };
+        let commit = self.files.revision().unwrap_or_default();
+        let Renewed {
+            revision, previous, ..
+        } = renewed;
+        let branch = format!("{revision} of {repository}");
+        let reporter = &session.reporter;
+        reporter.note(&match previous.as_deref() {
+            None => format!("{branch} was not in the cache before, it is at {commit}"),
+            Some(previous) if previous == commit => format!("{branch} is still at {commit}"),
+            Some(previous) if done => format!("{branch} is renewed from {previous} to {commit}"),
+            Some(previous) => format!("{branch} has moved from {previous} to {commit}"),
+        });
+        if previous.as_deref() == Some(commit) {
+            return;
+        }
+        let missing: u64 = self.others().iter().filter_map(|file| file.missing).sum();
+        match self.others().len() {
+            0 => {}
+            count => reporter.note(&format!(
+                "other files of it in the cache that are renewed too: {count}, {} {}",
+                human_size(missing),
+                if done { "fetched" } else { "to be fetched" }
+            )),
+        }
+        if !renewed.gone.is_empty() {
+            reporter.note(&format!(
+                "{branch} no longer has {}",
+                renewed.gone.join(", ")
+            ));
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! What is seen of a transfer while it runs.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::fetch::Progress;
+use super::settings::Report;
+
+/// Counts what arrives, and draws the bar on a terminal.
+pub(super) struct Meter {
+    pub(super) received: Arc<AtomicU64>,
+    pub(super) announced: Arc<AtomicU64>,
+    pub(super) abandoned: Arc<AtomicBool>,
+    pub(super) bar: Option<ProgressBar>,
+}
+
+impl Meter {
+    pub(super) fn new(report: Report, name: &str) -> Self {
+        let bar = (report == Report::Bars).then(|| {
+            let style = ProgressStyle::with_template(
+                "{msg} [{wide_bar}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} ({eta})",
+            )
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
+            let file = name.rsplit('/').next().unwrap_or(name);
+            ProgressBar::new(0)
+                .with_style(style)
+                .with_message(file.to_owned())
+        });
+        Self {
+            received: Arc::default(),
+            announced: Arc::default(),
+            abandoned: Arc::default(),
+            bar,
+        }
+    }
+}
+
+impl Progress for Meter {
+    fn begin(&mut self, size: u64, so_far: u64) {
+        self.announced.store(size, Ordering::Relaxed);
+        self.arrived(so_far);
+        if let Some(bar) = &self.bar {
+            bar.set_length(size);
+        }
+    }
+
+    fn arrived(&mut self, bytes: u64) {
+        self.received.fetch_add(bytes, Ordering::Relaxed);
+        if let Some(bar) = &self.bar {
+            bar.inc(bytes);
+        }
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,102 @@
+//! Renewing a branch that is in the cache: the hub is asked where it stands now, what has changed is fetched, and only
+//! when all is there does the cache's name of the branch move. Until then the old state is what every run uses.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Result;
+
+use super::address::FileName;
+use super::listing::Listing;
+use super::{HubRepo, HubSettings};
+use crate::error::usage;
+use crate::io::model_files::NeededFile;
+
+/// A commit and its files.
+type Found = (String, Arc<Listing>);
+
+/// Where the branches stand, each asked for once, so that all files of a run come from one commit.
+#[derive(Clone, Debug, Default)]
+pub struct Renewal(Arc<Mutex<BTreeMap<String, Found>>>);
+
+/// What a renewal comes to beside the files that a command reads.
+#[derive(Clone, Debug, Default)]
+pub struct Renewed {
+    /// The branch or tag.
+    pub revision: String,
+    /// The commit that the cache has for it so far, if any.
+    pub previous: Option<String>,
+    /// Further files that the cache has of that commit and the new one has too.
+    pub others: Vec<NeededFile>,
+    /// Names of those that the new commit has no more.
+    pub gone: Vec<String>,
+}
+
+impl HubSettings {
+    /// The same, but branches and tags in the cache are asked for again.
+    ///
+    /// # Errors
+    /// Off the network.
+    pub fn renewing(mut self) -> Result<Self> {
+        if let Some(who) = self.offline {
+            return Err(usage(format!(
+                "--refresh asks the hub what has changed, and {who} keeps off the network: leave one of the two out"
+            )));
+        }
+        self.renewal = Some(Renewal::default());
+        Ok(self)
+    }
+}
+
+impl HubRepo {
+    /// Asks the hub for the commit and the files of the revision, or takes what it answered before in this run.
+    pub(super) fn find_again(&self, renewal: &Renewal) -> Result<Found> {
+        let key = format!("{} {}", self.id, self.revision);
+        let mut known = renewal.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = known.get(&key) {
+            return Ok(found.clone());
+        }
+        let answer = self.ask(&self.revision);
+        let (commit, listing) = answer.map_err(|trouble| self.question().explain(&trouble))?;
+        let found = (commit, Arc::new(listing));
+        known.insert(key, found.clone());
+        Ok(found)
+    }
+
+    /// What the renewal comes to, where `needed` is fetched anyway; `None` where none was asked for. All that the cache
+    /// has of the branch is renewed, or runs off the network would lose what the command does not name.
+    ///
+    /// # Errors
+    /// When the hub refuses or cannot be reached.
+    pub(in crate::io) fn renewed(&self, needed: &[NeededFile]) -> Result<Option<Renewed>> {
+        if self.settings.renewal.is_none() {
+            return Ok(None);
+        }
+        let mut renewed = Renewed {
+            revision: self.revision.clone(),
+            previous: self.cache.commit_of(&self.revision),
+            ..Renewed::default()
+        };
+        let previous = renewed.previous.iter();
+        let cached = previous.flat_map(|commit| self.cache.files(commit));
+        for name in cached.filter(|name| FileName::checked(name).is_ok()) {
+            if needed.iter().any(|file| file.name == name) {
+                continue;
+            }
+            match self.listing()?.files.contains_key(&name) {
+                true => renewed.others.push(self.know(&name)?),
+                false => renewed.gone.push(name),
+            }
+        }
+        Ok(Some(renewed))
+    }
+
+    /// Makes the commit the one that the revision means from now on.
+    ///
+    /// # Errors
+    /// When the cache cannot be written.
+    pub(in crate::io) fn settle(&self) -> Result<()> {
+        let written = self.cache.set_commit_of(&self.revision, &self.commit);
+        written.map_err(|error| self.question().explain_disk(&error))
+    }
+}
