@@ -19,6 +19,7 @@ mod help_files;
 mod interruption;
 mod ip_adapter;
 mod left_out;
+mod leftovers;
 mod loras;
 mod masks;
 mod memory;
