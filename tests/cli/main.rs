@@ -21,6 +21,7 @@ mod help_files;
 mod interruption;
 mod ip_adapter;
 mod left_out;
+mod leftovers;
 mod locks;
 mod loras;
 mod masks;
