@@ -1,6 +1,6 @@
 //! Text to tokens: CLIP's byte-level BPE from the files of its folder, with the places of a word among the tokens.
 //!
-//! What the files say is in [`files`]; the pipeline of transformers' `CLIPTokenizer` is put together here from the parts
+//! What the files say is in `files`; the pipeline of transformers' `CLIPTokenizer` is put together here from the parts
 //! of the `tokenizers` crate.
 
 use std::collections::HashMap;

@@ -130,9 +130,7 @@ fn tuned_on(path: &Path, folder: &Path, method: Method) -> Result<Option<String>
         return Ok(Some(crc32));
     }
     let config = folder.join(format!("{}.json", method.log()));
-    let text = text::read(&config)
-        .ok()
-        .filter(|_| is_own(path, method));
+    let text = text::read(&config).ok().filter(|_| is_own(path, method));
     let config = text.and_then(|text| serde_json::from_str::<Value>(&text).ok());
     let told =
         config.and_then(|config| config["parameters"][BASE_CRC32].as_str().map(str::to_owned));

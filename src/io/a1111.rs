@@ -73,7 +73,7 @@ pub fn lora(name: &str, scale: f64) -> String {
     format!("<lora:{name}:{scale}>")
 }
 
-/// The first command in a prompt: a word of [`COMMANDS`], or an extra network such as `<lora:name:1>`.
+/// The first command in a prompt: a word of `COMMANDS`, or an extra network such as `<lora:name:1>`.
 pub fn command(prompt: &str) -> Option<&str> {
     let network = extra_networks(prompt).next().map(|place| &prompt[place]);
     network.or_else(|| words(prompt).find(|word| COMMANDS.contains(word)))

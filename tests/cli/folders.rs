@@ -24,12 +24,10 @@ fn one_folder_by_two_names_is_refused_before_any_job_runs() {
     let folder = folder("two-names");
     fs::create_dir_all(folder.join("there")).expect("the folder is writable");
     symlink("there", folder.join("link")).expect("links are known");
-    symlink("later", folder.join("dangling")).expect("links are known");
     let cases = [
         ("a", "b/../a"),
         ("there", "link"),
         ("there/x", "link/./x"),
-        ("later", "dangling"),
         ("c", "c/base"),
     ];
     for (first, second) in cases {

@@ -249,7 +249,7 @@ impl UNet2DConditionConfig {
     /// Widths of the heads of its attention, those of each block once.
     ///
     /// # Errors
-    /// As [`UNet2DConditionConfig::check`].
+    /// When there are not as many numbers of heads as blocks.
     pub fn head_dims(&self) -> Result<BTreeSet<i64>> {
         let has_attention = |i: usize| {
             let is_last = i + 1 == self.block_out_channels.len();
