@@ -185,7 +185,9 @@ fn find_adapter(name: &str, layout: Layout, find: Find) -> Result<(Adapter, Opti
             .map(|folder| Ok((Rc::new(find(&folder.to_string_lossy())?), String::new())))
             .transpose()
     };
-    if path.is_file() {
+    // The toy's own, also beside a folder of that name.
+    let is_here = name != TOY;
+    if is_here && path.is_file() {
         if !name.ends_with(".safetensors") {
             return Err(usage(format!(
                 "{name}: expected a .safetensors file: others may be pickled, and reading those runs code"
@@ -194,7 +196,7 @@ fn find_adapter(name: &str, layout: Layout, find: Find) -> Result<(Adapter, Opti
         let beside = encoder_in(&[path.with_file_name(ENCODER)])?;
         return Ok((Adapter::File(path.to_owned()), beside));
     }
-    if path.is_dir() {
+    if is_here && path.is_dir() {
         let in_layout = path.join(layout.adapter);
         let alone = path.join(in_layout.file_name().unwrap_or_default());
         let Some(file) = [&in_layout, &alone].into_iter().find(|file| file.is_file()) else {

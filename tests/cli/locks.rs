@@ -99,7 +99,10 @@ fn a_killed_process_blocks_nobody() {
     first.kill().expect("it runs"); // SIGKILL
     first.wait().expect("it has ended");
     oneactor(&folder, "tune robot --target 0 --max-steps 4 --overwrite").exits_with(0);
-    assert_eq!(names(&robot), before);
+    // A tuning that stops at --max-steps keeps its checkpoint.
+    let mut after = names(&robot);
+    after.retain(|name| !name.starts_with("tune.checkpoint"));
+    assert_eq!(after, before);
 }
 
 #[test]
