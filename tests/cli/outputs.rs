@@ -193,7 +193,7 @@ fn a_file_that_may_not_grow_is_named_and_leaves_no_part_behind() {
         (
             2,
             "tune robot --target 0 --max-steps 1 --overwrite".to_owned(),
-            "actor.safetensors",
+            "tune.checkpoint.safetensors",
         ),
         (1, "man pages".to_owned(), "writing pages/oneactor"),
     ];

@@ -70,7 +70,7 @@ fn a_byte_order_mark_is_passed_over_in_every_text_file() {
         .says("is there already");
     oneactor(&folder, &format!("{BASE} -o robot"))
         .exits_with(0)
-        .says("is there already");
+        .says("all 3 images are there");
 }
 
 #[test]
