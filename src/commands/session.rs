@@ -207,20 +207,12 @@ impl Session {
 
     /// Shows the notes that looking at the files of all models has left.
     pub fn tell_all_notes(&self) {
-        let located: Vec<_> = self
-            .located
-            .borrow()
-            .iter()
-            .map(|(_, model)| Rc::clone(model))
-            .collect();
-        located.iter().for_each(|model| self.tell_notes_of(model));
-        let nets: Vec<_> = self
-            .controlnets
-            .borrow()
-            .iter()
-            .map(|net| Rc::clone(&net.files))
-            .collect();
-        nets.iter().for_each(|files| self.tell_notes(files));
+        for (_, model) in self.located.borrow().iter() {
+            self.tell_notes_of(model);
+        }
+        for net in self.controlnets.borrow().iter() {
+            self.tell_notes(&net.files);
+        }
     }
 
     fn tell_notes_of(&self, located: &LocatedModel) {
