@@ -121,7 +121,8 @@ fn a_wrong_report_is_refused_before_anything_is_measured() {
         "evaluate a.png -p a --model toy --report a.png/b.html",
     )
     .exits_with(2)
-    .says("creating the folder a.png")
+    .says("--report: a.png cannot be a folder, because ")
+    .says("/a.png is a file: choose another folder, or move the file away")
     .writes_nothing();
     let batch = r#"{"defaults": {"clip_model": "toy", "pictures": "a.png", "prompt": "a", "report": "x.html"},
         "jobs": [{}, {"metrics": "clip_t"}]}"#;
