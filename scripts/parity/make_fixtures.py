@@ -3,7 +3,7 @@
     python scripts/parity/make_fixtures.py --out target/parity
 
 Needs the packages of requirements.txt beside this file, no network, some minutes on one core. A second
-run does nothing unless a script, an installed version, the toy's tokenizers or CLIP, or the templates changed. tests/parity_*.rs read the result.
+run does nothing unless a script, an installed version, the toy's tokenizers or CLIP, or the templates changed. tests/parity read the result.
 """
 
 import argparse

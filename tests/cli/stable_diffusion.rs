@@ -175,7 +175,7 @@ fn an_sd_15_in_one_file_does_the_whole_job() {
     let line = format!("{sample} -o c --model {}", model.display());
     oneactor(&folder, &line).exits_with(0);
     let gap = |a: &[u8], b: &[u8]| a.iter().zip(b).map(|(a, b)| a.abs_diff(*b)).max();
-    // The last bits of a float may differ, see parity_single_file.rs.
+    // The last bits of a float may differ, see tests/parity/single_file.rs.
     let gap = gap(&picture("b/0000-0.png"), &picture("c/0000-0.png"));
     assert!(gap.is_some_and(|gap| gap <= 1), "{gap:?}");
 }

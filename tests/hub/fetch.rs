@@ -366,7 +366,7 @@ fn what_other_flags_name_is_fetched_as_they_will_look_for_it() {
             "vocab.json"
         ]
     );
-    // Of two files that say the same, the one that is read: see parity_tokenizer.rs and parity_folders.rs.
+    // Of two files that say the same, the one that is read: see tests/parity/tokenizer.rs and folders.rs.
     assert_eq!(
         names_of(&fetch("org/clip5")),
         [

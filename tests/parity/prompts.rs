@@ -2,9 +2,7 @@
 //! encoders (`scripts/parity/expected_prompts.py`): tokens, embeddings, the base word's places and
 //! offset, and what the U-Net makes of it.
 
-mod common;
-
-use common::{Expected, Report, SHAPES, backbone, json};
+use crate::common::{Expected, Report, SHAPES, backbone, json};
 use oneactor::oneactor::base_word::BaseWordPrompt;
 use oneactor::sdxl::prompt_pair::PromptPair;
 use oneactor::sdxl::{Backbone, Conditioning};

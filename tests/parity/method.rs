@@ -2,11 +2,9 @@
 //! loss, the tuner with one subject and with two, and the offsets of the actors
 //! (`scripts/parity/expected_method.py`).
 
-mod common;
-
 use std::collections::BTreeMap;
 
-use common::{Expected, Report, SHAPES, backbone, backbone_as, difference, json};
+use crate::common::{Expected, Report, SHAPES, backbone, backbone_as, difference, json};
 use oneactor::oneactor::actor::Actor;
 use oneactor::oneactor::base_set::{BaseFacts, BaseSet};
 use oneactor::oneactor::base_word::BaseWordPrompt;

@@ -1,11 +1,9 @@
 //! Checkpoints with tensors that no network reads (`scripts/parity/leftovers.py`): they have the weights that diffusers
 //! takes from them, and a note names what is left over. What is missing is still an error.
 
-mod common;
-
 use std::path::{Path, PathBuf};
 
-use common::{Report, fixture, json};
+use crate::common::{Report, fixture, json};
 use oneactor::error::{ErrorKind, kind_of};
 use oneactor::io::hub::HubSettings;
 use oneactor::io::model_files::{ModelFiles, ModelOptions};

@@ -1,9 +1,7 @@
 //! ConsiStory's shared self-attention against an attention processor in Python written from the paper's
 //! formulas (`scripts/parity/expected_consistory.py`), and what must hold of it.
 
-mod common;
-
-use common::{Expected, Report, SHAPES, backbone, json};
+use crate::common::{Expected, Report, SHAPES, backbone, json};
 use oneactor::baselines::consistory::{Anchors, SharedGuidance};
 use oneactor::models::shared_attention::{SharedPositions, Sharing};
 use oneactor::models::unet_2d_condition::AddedConditions;
@@ -16,7 +14,7 @@ use tch::{Kind, Tensor};
 
 /// Bar of the port's networks for one pass: sharing makes sums longer, not worse.
 const PASS: f64 = 1e-5;
-/// Bar for final latents: as for plain guided runs, see parity_pipeline.rs. Maps differ by rounding, and a
+/// Bar for final latents: as for plain guided runs, see pipeline.rs. Maps differ by rounding, and a
 /// position on the threshold may change sides; none does in these runs.
 const LATENTS: f64 = 1e-4;
 
@@ -120,7 +118,7 @@ fn with_nothing_to_share_a_pass_is_the_plain_one() {
 
         // Something is shared otherwise, or the test would say nothing.
         let (shared, _) = pass.predict(Some(pass.shared()));
-        let gap = common::difference(&shared, &plain).l2;
+        let gap = crate::common::difference(&shared, &plain).l2;
         report.check(gap > 1e-3, || format!("sharing changes {gap} only"));
         report.finish();
     }

@@ -1,9 +1,7 @@
 //! Segment Anything against transformers' `SamModel` and `SamImageProcessor`, and its automatic prompt against the
 //! same written in numpy, on tiny random checkpoints; see `scripts/parity/expected_sam.py`.
 
-mod common;
-
-use common::{Expected, Report, fixture};
+use crate::common::{Expected, Report, fixture};
 use image::RgbImage;
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
 use oneactor::io::photo::{Transparency, read_picture};

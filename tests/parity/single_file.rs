@@ -1,14 +1,12 @@
 //! Checkpoints in one file against what diffusers' own converters and `from_single_file` make of
 //! the same files (`scripts/parity/single_files.py`), and files that are refused.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use common::{Expected, Report, fixture, json, latents};
+use crate::common::{Expected, Report, fixture, json, latents};
 use oneactor::error::{ErrorKind, kind_of};
 use oneactor::io::hub::HubSettings;
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
@@ -20,7 +18,7 @@ use oneactor::sdxl::{Backbone, LoadOptions, MemoryOptions};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
-/// Bar of the port for whole runs, see `parity_pipeline.rs`.
+/// Bar of the port for whole runs, see `pipeline.rs`.
 const LATENTS: f64 = 1e-4;
 /// Bar for two runs with weights that are equal to the bit (another test compares them): on some
 /// processors the place of a tensor in memory decides the kernel, and so the last bits.

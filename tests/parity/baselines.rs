@@ -1,12 +1,10 @@
 //! The baselines that are tuned against Python written from their papers around diffusers' U-Net, transformers' text
 //! encoders and PEFT's LoRA (`scripts/parity/expected_baselines.py`).
 
-mod common;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use common::{Expected, Report, SHAPES, backbone, fixture, json, latents};
+use crate::common::{Expected, Report, SHAPES, backbone, fixture, json, latents};
 use oneactor::baselines::dreambooth_lora::{self, DreamBooth};
 use oneactor::baselines::textual_inversion::{self, Inversion, LearntWord};
 use oneactor::baselines::{Baseline, Lesson, Scene};
@@ -28,9 +26,9 @@ const MATRIX: f64 = 1e-4;
 /// How far the parameters moved in five steps, as the norm over all values: AdamW moves every value by about the
 /// learning rate, whatever the size of its gradient, so that values whose gradient is rounding noise may move either
 /// way; of one small matrix (`sd15`) they make 2e-3. Without weight decay the movement of A is 2e-3 off. The bar of
-/// `parity_method.rs`.
+/// `method.rs`.
 const MOVEMENT: f64 = 1e-3;
-/// Bar of whole runs, see `parity_pipeline.rs`; here behind five steps of AdamW, whose movement may differ by
+/// Bar of whole runs, see `pipeline.rs`; here behind five steps of AdamW, whose movement may differ by
 /// 1e-3 of itself.
 const LATENTS: f64 = 1e-4;
 

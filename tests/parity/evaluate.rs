@@ -2,9 +2,7 @@
 //! checkpoints and the toy's CLIP, and against the packages lpips and dreamsim; see
 //! `scripts/parity/expected_evaluate.py` and `expected_distances.py`.
 
-mod common;
-
-use common::{Expected, Report, fixture, json};
+use crate::common::{Expected, Report, fixture, json};
 use image::{DynamicImage, GrayImage, RgbImage, imageops};
 use oneactor::io::model_files::{ModelFiles, ModelOptions, TOY};
 use oneactor::io::photo::{Transparency, read_picture};
@@ -39,17 +37,16 @@ fn clip(name: &str) -> ClipEncoder {
 }
 
 fn encoder(name: &str) -> Box<dyn ImageEncoder> {
-    match CLIPS.contains(&name) {
-        true => Box::new(clip(name)),
-        false => {
-            let kind = if name == "dino" {
-                VitKind::Vit
-            } else {
-                VitKind::Dinov2
-            };
-            let loaded = VitEncoder::load(&files(name), kind, Device::Cpu);
-            Box::new(loaded.expect("transformers loads this checkpoint"))
-        }
+    if CLIPS.contains(&name) {
+        Box::new(clip(name))
+    } else {
+        let kind = if name == "dino" {
+            VitKind::Vit
+        } else {
+            VitKind::Dinov2
+        };
+        let loaded = VitEncoder::load(&files(name), kind, Device::Cpu);
+        Box::new(loaded.expect("transformers loads this checkpoint"))
     }
 }
 

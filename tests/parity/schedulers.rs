@@ -1,9 +1,7 @@
 //! Every scheduler against Python diffusers: the whole trajectory on a fixed sequence of made-up
 //! model outputs, and the noising of the training side.
 
-mod common;
-
-use common::{Expected, Report, json};
+use crate::common::{Expected, Report, json};
 use oneactor::io::config_file::{ConfigFile, Notes};
 use oneactor::schedulers::{NoiseSchedule, SchedulerFile, SchedulerKind, new_scheduler};
 use serde::Deserialize;

@@ -1,11 +1,9 @@
 //! IP-Adapter (arXiv 2308.06721) against diffusers' loader and pipelines: image embeddings, tokens, the U-Net with
 //! another picture in every row, and whole guided runs (`scripts/parity/expected_ip_adapter.py`).
 
-mod common;
-
 use std::rc::Rc;
 
-use common::{Expected, Report, SHAPES, backbone, fixture, json};
+use crate::common::{Expected, Report, SHAPES, backbone, fixture, json};
 use image::RgbImage;
 use oneactor::baselines::ip_adapter::{ImageSource, IpAdapter};
 use oneactor::io::ip_adapter::{IpAdapterFiles, SDXL, STABLE_DIFFUSION};
@@ -21,9 +19,9 @@ use oneactor::sdxl::{Backbone, Conditioning};
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor, no_grad};
 
-/// Bar of the port, see parity_models.rs.
+/// Bar of the port, see models.rs.
 const NETWORK: f64 = 1e-5;
-/// Bar for final latents: as for runs without a picture, see parity_pipeline.rs.
+/// Bar for final latents: as for runs without a picture, see pipeline.rs.
 const LATENTS: f64 = 1e-4;
 /// λ of the fixture's call of the U-Net.
 const UNET_SCALE: f64 = 0.7;
@@ -51,9 +49,10 @@ fn find(name: &str) -> anyhow::Result<ModelFiles> {
 /// The adapter of a checkpoint, in a folder laid out as the authors' repository.
 fn files(shape: &str) -> IpAdapterFiles {
     let folder = fixture(&format!("{shape}/ip_adapter"));
-    let layout = match shape.starts_with("sd") {
-        true => STABLE_DIFFUSION,
-        false => SDXL,
+    let layout = if shape.starts_with("sd") {
+        STABLE_DIFFUSION
+    } else {
+        SDXL
     };
     let name = folder.to_str().expect("fixtures have plain names");
     IpAdapterFiles::locate(Some(name), None, (shape, layout), &find).expect("both are there")

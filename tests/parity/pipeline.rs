@@ -1,9 +1,7 @@
 //! Whole guided runs of 30 steps against diffusers' `StableDiffusionXLPipeline` and
 //! `StableDiffusionPipeline` with the same CPU seed: prompt embeddings, first noise, final latents, h of the last step, and the picture.
 
-mod common;
-
-use common::{Expected, Report, SHAPES, backbone, changed, json};
+use crate::common::{Expected, Report, SHAPES, backbone, changed, json};
 use oneactor::schedulers::{SchedulerKind, new_scheduler};
 use oneactor::sdxl::Backbone;
 use oneactor::sdxl::denoise::{PlainGuidance, denoise};
@@ -174,7 +172,7 @@ fn a_vae_whose_latents_have_mean_and_deviation_gives_the_picture_of_diffusers() 
     report.check(plain != wanted, || "the fields change nothing".to_owned());
 
     let picture = Tensor::rand([1, 3, 64, 64], (Kind::Float, Device::Cpu));
-    let own = common::backbone("narrow").encode(&picture);
+    let own = crate::common::backbone("narrow").encode(&picture);
     let found = backbone.encode(&picture);
     let per_channel = |values: &[f32]| Tensor::from_slice(values).view([1, 4, 1, 1]);
     let (mean, std) = (

@@ -1,17 +1,15 @@
 //! JPEGs, whole and damaged, against Pillow (`scripts/parity/expected_jpegs.py`): whole files are read, and what Pillow
 //! refuses is refused. Holes of zeros, which Pillow takes, are refused too.
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 
-use common::{Expected, fixture, json};
+use crate::common::{Expected, fixture, json};
 use image::RgbImage;
 use oneactor::io::photo::{Transparency, decode, read_picture};
 use serde::Deserialize;
 
-/// How far decoders of JPEG may differ in a level, see `tests/parity_pictures.rs`.
+/// How far decoders of JPEG may differ in a level, see `tests/parity/pictures.rs`.
 const LEVELS: u8 = 4;
 
 fn is_refused(bytes: &[u8]) -> bool {

@@ -1,9 +1,7 @@
 //! What prepares control images, against Pillow, diffusers and OpenCV: files read, pictures resized,
 //! edges found (`scripts/parity/expected_control.py`).
 
-mod common;
-
-use common::{Expected, fixture, json};
+use crate::common::{Expected, fixture, json};
 use image::RgbImage;
 use oneactor::io::canny::canny;
 use oneactor::io::photo::{Transparency, read_picture};

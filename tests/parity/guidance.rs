@@ -2,9 +2,7 @@
 //! of two subjects that were tuned together, and with long and weighted prompts and masks at once
 //! (`scripts/parity/expected_method.py`, `expected_combined.py`).
 
-mod common;
-
-use common::{Expected, Report, SHAPES, backbone, json, latents};
+use crate::common::{Expected, Report, SHAPES, backbone, json, latents};
 use oneactor::oneactor::base_word::BaseWordPrompt;
 use oneactor::oneactor::guidance::{ClusterGuidance, GuidanceSettings, Offsets};
 use oneactor::sdxl::Backbone;
@@ -13,7 +11,7 @@ use oneactor::tokenizer::prompt_tokens::PromptOptions;
 use serde::Deserialize;
 use tch::Tensor;
 
-/// Bar for final latents: as for plain guided runs, see parity_pipeline.rs.
+/// Bar for final latents: as for plain guided runs, see pipeline.rs.
 const LATENTS: f64 = 1e-4;
 
 #[derive(Deserialize)]

@@ -1,12 +1,10 @@
 //! LoRA files of every key style against diffusers' `load_lora_weights` and `fuse_lora` on the same
 //! files (`scripts/parity/loras.py`), and files that are refused.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use common::{Expected, Report, fixture, json};
+use crate::common::{Expected, Report, fixture, json};
 use oneactor::error::{ErrorKind, kind_of};
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
 use oneactor::io::tensors::TensorFile;
@@ -19,7 +17,7 @@ use oneactor::sdxl::{Backbone, Conditioning, LoadOptions, MemoryOptions};
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor, no_grad};
 
-/// Bar of the networks and of whole runs, see `parity_models.rs` and `parity_pipeline.rs`.
+/// Bar of the networks and of whole runs, see `models.rs` and `pipeline.rs`.
 const NETWORKS: f64 = 1e-5;
 const LATENTS: f64 = 1e-4;
 

@@ -1,9 +1,7 @@
 //! A photo as the target and semantic interpolation against Python written around diffusers'
 //! pipeline (`scripts/parity/expected_experiments.py`).
 
-mod common;
-
-use common::{Expected, Report, SHAPES, backbone, json, latents};
+use crate::common::{Expected, Report, SHAPES, backbone, json, latents};
 use oneactor::oneactor::base_set::{BaseFacts, BaseSet};
 use oneactor::oneactor::interpolation::interpolated;
 use oneactor::oneactor::target::with_photo;
@@ -14,7 +12,7 @@ use tch::{Device, Kind, Tensor};
 
 /// Bar for one pass through VAE and U-Net encoder: that of the port's networks.
 const PASS: f64 = 1e-5;
-/// Bar for final latents: as for plain guided runs, see parity_pipeline.rs.
+/// Bar for final latents: as for plain guided runs, see pipeline.rs.
 const LATENTS: f64 = 1e-4;
 
 #[derive(Deserialize)]

@@ -1,11 +1,9 @@
 //! ControlNets against Python diffusers: the networks alone, the U-Net under their residuals, whole
 //! guided runs, and Eq. (19) with a ControlNet (`scripts/parity/expected_control.py`).
 
-mod common;
-
 use std::rc::Rc;
 
-use common::{Expected, Report, SHAPES, backbone, config_file, fixture, json};
+use crate::common::{Expected, Report, SHAPES, backbone, config_file, fixture, json};
 use image::RgbImage;
 use oneactor::io::blob::Blob;
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
@@ -24,9 +22,9 @@ use oneactor::sdxl::denoise::{Guidance, PlainGuidance, denoise};
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor, no_grad};
 
-/// Bar of the port, see parity_models.rs.
+/// Bar of the port, see models.rs.
 const NETWORK: f64 = 1e-5;
-/// Bar for final latents: as for runs without a ControlNet, see parity_pipeline.rs.
+/// Bar for final latents: as for runs without a ControlNet, see pipeline.rs.
 const LATENTS: f64 = 1e-4;
 
 fn controlnet(folder: &str) -> ControlNetModel {

@@ -2,12 +2,10 @@
 //! tokenizer can lie in a folder (`scripts/parity/expected_tokenizer_files.py`); places of words against a tokenizer that
 //! `scripts/parity/clip_bpe.py` writes out.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use common::{fixture, json};
+use crate::common::{fixture, json};
 use oneactor::tokenizer::prompt_tokens::{PromptOptions, PromptTokens};
 use oneactor::tokenizer::{ClipTokenizer, TokenizerFiles, WordError};
 use serde::Deserialize;

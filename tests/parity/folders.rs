@@ -1,9 +1,7 @@
 //! Folders as users have them, against diffusers and transformers on the same folders: saved after textual inversion by
 //! transformers 5, whole weights beside shards, settings of processors; see `scripts/parity/expected_folders.py`.
 
-mod common;
-
-use common::{Expected, Report, backbone, fixture, json, latents};
+use crate::common::{Expected, Report, backbone, fixture, json, latents};
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
 use oneactor::io::photo::{Transparency, read_picture};
 use oneactor::measures::encoder::{ClipEncoder, ImageEncoder};

@@ -1,8 +1,6 @@
 //! Every network against Python diffusers and transformers, f32 on the CPU.
 
-mod common;
-
-use common::{Expected, Report, SHAPES, config_file, difference, fixture};
+use crate::common::{Expected, Report, SHAPES, config_file, difference, fixture};
 use oneactor::io::blob::Blob;
 use oneactor::io::weights::{WeightPath, Weights};
 use oneactor::models::autoencoder_kl::{AutoencoderKl, AutoencoderKlConfig};
