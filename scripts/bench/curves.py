@@ -67,7 +67,11 @@ class Curve:
     def found(self):
         if self.failure:
             return f"not measured: {self.failure}"
-        time = "time rejected, the machine was disturbed (wall time over CPU time)" if self.is_disturbed() else self.found_of_time()
+        time = (
+            "time rejected, the machine was disturbed (wall time over CPU time)"
+            if self.is_disturbed()
+            else self.found_of_time()
+        )
         growth = self.growth()
         if self.is_flat:
             return f"{time}; memory {'flat' if growth <= 1 + FLAT else 'NOT flat'}, largest over smallest {growth:.3f}"
@@ -91,7 +95,9 @@ class Curve:
         if self.failure:
             return text
         cells = lambda items: "| " + " | ".join(items) + " |\n"
-        text += "\n" + cells([self.axis, *(str(p.x) for p in self.points)]) + "|" + " --- |" * (len(self.points) + 1) + "\n"
+        text += (
+            "\n" + cells([self.axis, *(str(p.x) for p in self.points)]) + "|" + " --- |" * (len(self.points) + 1) + "\n"
+        )
         if not self.is_disturbed():
             text += cells(["seconds", *(f"{p.seconds:.2f}" for p in self.points)])
         return text + cells(["peak, GB", *(f"{p.peak_bytes / 1e9:.2f}" for p in self.points)])
@@ -129,7 +135,9 @@ def of_model(machine, label, model, *, side, steps, step_axis, sides, side_steps
     yield curve("steps", "time linear, memory flat", True, same(step_axis), lambda n: flags(steps=n))
     yield subjects(machine, label, model, side, flags, repeats)
     pixels = "time as the counted operations, TFLOP, between the second power of the side (convolutions, linear layers) and the fourth (self-attention); memory with the pixels"
-    work = {n: (2 * side_steps * counts.unet(str(model), n // 8) + counts.decode(str(model), n // 8)) / 1e12 for n in sides}
+    work = {
+        n: (2 * side_steps * counts.unet(str(model), n // 8) + counts.decode(str(model), n // 8)) / 1e12 for n in sides
+    }
     yield curve("pixels a side", pixels, False, work, lambda n: flags(side=n, steps=side_steps))
     batch = "8 images in parts of this many: time flat on one thread, memory linear"
     yield curve("images at once", batch, False, {n: 8 for n in few}, lambda n: flags(images=8, batch=n))

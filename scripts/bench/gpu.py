@@ -99,7 +99,9 @@ def unet(bench):
 
 def rate_row(measured):
     """Counted operations a second in the pass of 3 rows, beside the target of 350 TFLOP/s on an H200."""
-    row = Row("SDXL: rate of the U-Net with 3 rows, forward", "350 TFLOP/s on an H200", "TFLOP/s", target=1.0, at_least=True)
+    row = Row(
+        "SDXL: rate of the U-Net with 3 rows, forward", "350 TFLOP/s on an H200", "TFLOP/s", target=1.0, at_least=True
+    )
     if measured.tflops is None:
         return row.give_up("the pass with 3 rows has no figure")
     return row.fill_values([measured.tflops[0]], [350.0])

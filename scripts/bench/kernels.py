@@ -56,6 +56,8 @@ class Profile:
         measured = [total[0] for total in self.families.values() if total]
         text = f"### {self.work}\n\n| kernels | share | ms | calls |\n| --- | --- | --- | --- |\n"
         for name, total in self.families.items():
-            cells = ["", "", ""] if total is None else [f"{total[0] / sum(measured):.1%}", f"{total[0]:.2f}", str(total[1])]
+            cells = (
+                ["", "", ""] if total is None else [f"{total[0] / sum(measured):.1%}", f"{total[0]:.2f}", str(total[1])]
+            )
             text += f"| {' | '.join([name, *cells])} |\n"
         return text + (f"| all | | {sum(measured):.2f} | |\n" if measured else "")

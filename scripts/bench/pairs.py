@@ -71,7 +71,9 @@ class Side:
             self.failure = str(error)
 
     def _marker(self, word):
-        line = self._line(f"{word!r} from {' '.join(self.command)}", self.budget.answer).decode(errors="replace").strip()
+        line = (
+            self._line(f"{word!r} from {' '.join(self.command)}", self.budget.answer).decode(errors="replace").strip()
+        )
         if line != word:
             self._die(f"expected {word!r} and read {line!r} from: {' '.join(self.command)}")
         return time.perf_counter() - self.begin, process_cpu_seconds(self.process.pid)

@@ -120,7 +120,9 @@ class Peer:
             latents = self.guided(request) if request.get("offsets") else self.plain(request)
             picture = self.picture(latents)
             if request.get("png"):
-                self.pipe.image_processor.numpy_to_pil(picture.permute(0, 2, 3, 1).cpu().numpy())[0].save(request["png"])
+                self.pipe.image_processor.numpy_to_pil(picture.permute(0, 2, 3, 1).cpu().numpy())[0].save(
+                    request["png"]
+                )
         save(request, output=latents, picture=picture)
 
     def noise(self, request):
@@ -131,8 +133,13 @@ class Peer:
     def plain(self, request):
         """The pipeline's own call."""
         return self.pipe(
-            request["prompt"], height=request["size"], width=request["size"], num_inference_steps=request["steps"],
-            guidance_scale=ETA, latents=self.noise(request).to(self.dtype), output_type="latent",
+            request["prompt"],
+            height=request["size"],
+            width=request["size"],
+            num_inference_steps=request["steps"],
+            guidance_scale=ETA,
+            latents=self.noise(request).to(self.dtype),
+            output_type="latent",
         ).images
 
     def guided(self, request):

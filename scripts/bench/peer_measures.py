@@ -20,7 +20,9 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "parity"))
 import expected_sam
 
 kind, model, device, target, prompt, *paths = sys.argv[1:]
-processor = {"clip": CLIPImageProcessorPil, "dinov2": BitImageProcessorPil, "sam": SamImageProcessorPil}[kind].from_pretrained(model)
+processor = {"clip": CLIPImageProcessorPil, "dinov2": BitImageProcessorPil, "sam": SamImageProcessorPil}[
+    kind
+].from_pretrained(model)
 network = AutoModel.from_pretrained(model).to(device).eval()
 
 

@@ -140,11 +140,17 @@ def shrink(size):
     if size == "tiny":
         UNET.update(transformer_layers_per_block=[1, 1, 1])
     if size == "thin":
-        UNET.update(norm_num_groups=8)  # of the norms' own 32 each would have one or two channels, and enlarge every rounding
+        UNET.update(
+            norm_num_groups=8
+        )  # of the norms' own 32 each would have one or two channels, and enlarge every rounding
     if size in ("tiny", "thin"):
         UNET.update(
-            sample_size=16, block_out_channels=[32, 64, 64], attention_head_dim=[1, 2, 2], cross_attention_dim=96,
-            addition_time_embed_dim=32, projection_class_embeddings_input_dim=64 + 6 * 32,
+            sample_size=16,
+            block_out_channels=[32, 64, 64],
+            attention_head_dim=[1, 2, 2],
+            cross_attention_dim=96,
+            addition_time_embed_dim=32,
+            projection_class_embeddings_input_dim=64 + 6 * 32,
         )
         VAE.update(block_out_channels=[32, 32, 32, 32], sample_size=128)
         small = {"num_attention_heads": 2, "intermediate_size": 64}
@@ -170,7 +176,12 @@ def main():
     write_component(args.folder / "unet", unet, dict(unet.config), dtype, stem)
     write_component(args.folder / "vae", vae, dict(vae.config), dtype, stem)
     for name, model, config in (("text_encoder", text_1, TEXT_1), ("text_encoder_2", text_2, TEXT_2)):
-        config = {**config, "layer_norm_eps": 1e-5, "architectures": [type(model).__name__], "model_type": "clip_text_model"}
+        config = {
+            **config,
+            "layer_norm_eps": 1e-5,
+            "architectures": [type(model).__name__],
+            "model_type": "clip_text_model",
+        }
         write_component(args.folder / name, model, config, dtype, "model")
     for name in ("tokenizer", "tokenizer_2"):
         write_tokenizer(TOY / name, args.folder / name)

@@ -153,7 +153,9 @@ class Report:
         known = "; ".join(f"{key.replace('_', ' ')} {value}" for key, value in self.facts.items() if value is not None)
         rows = "\n".join([line(HEAD), "|" + " --- |" * len(HEAD), *(row.markdown() for row in self.rows)])
         tables = "".join(f"\n{table.markdown()}\n" for table in self.tables)
-        return f"# {self.title}\n\n{known}\n\nMedian (least-largest); a ratio is ours over the peer's.\n\n{rows}\n{tables}"
+        return (
+            f"# {self.title}\n\n{known}\n\nMedian (least-largest); a ratio is ours over the peer's.\n\n{rows}\n{tables}"
+        )
 
     def write(self):
         rows, tables = ([asdict(one) for one in some] for some in (self.rows, self.tables))

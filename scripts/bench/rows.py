@@ -90,7 +90,11 @@ def guided(machine, model, drawing, eta_2):
 
 def guided_costs(machine, label, model, side, drawing, *, pairs, **how):
     """What guidance costs beside the same process without it: ours against ourselves."""
-    plain, target_row, both = drawing.plain(), guided(machine, model, drawing, 0.0), guided(machine, model, drawing, 1.0)
+    plain, target_row, both = (
+        drawing.plain(),
+        guided(machine, model, drawing, 0.0),
+        guided(machine, model, drawing, 1.0),
+    )
     for title, ours, theirs, target in (
         (f"image of {drawing.steps} steps, eta_2 = 0, over plain sampling", target_row, plain, 1.01),
         (f"eta_2 = 1 on {drawing.guided} of {drawing.steps} steps, over eta_2 = 0", both, target_row, 1.33),

@@ -25,7 +25,9 @@ def until_step(shown, command, machine, steps):
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 200, 0, 0))
     env = {**machine.env, "TERM": "xterm"}  # where a bar can be drawn, whatever this runs under
     begin, text = time.perf_counter(), b""
-    process = subprocess.Popen([str(part) for part in command], stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, env=env)
+    process = subprocess.Popen(
+        [str(part) for part in command], stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, env=env
+    )
     os.close(theirs)
     try:
         while not any(int(step) >= shown for step in done.findall(text)):

@@ -315,9 +315,15 @@ class Kernels(unittest.TestCase):
             ("Memcpy DtoD (Device -> Device)", "copies and layouts"),
             ("void at::native::RowwiseMomentsCUDAKernel<c10::Half, float>", "norms"),
             ("void at::native::vectorized_layer_norm_kernel<c10::Half, float>", "norms"),
-            ("void at::native::elementwise_kernel<128, 4, at::native::GroupNormKernelImplInternal<c10::Half>>", "norms"),
+            (
+                "void at::native::elementwise_kernel<128, 4, at::native::GroupNormKernelImplInternal<c10::Half>>",
+                "norms",
+            ),
             ("nvjet_hsh_192x192_64x3_1x2_h_bz_coopB_TNT", "matrix products"),
-            ("void cutlass::Kernel2<cutlass_80_tensorop_f16_s16816gemm_relu_f16_256x64_32x4_tn_align8>", "matrix products"),
+            (
+                "void cutlass::Kernel2<cutlass_80_tensorop_f16_s16816gemm_relu_f16_256x64_32x4_tn_align8>",
+                "matrix products",
+            ),
             ("void cublasLt::splitKreduce_kernel<32, 16, int, __half>", "matrix products"),
             ("void at::native::vectorized_elementwise_kernel<4, at::native::CUDAFunctor_add<c10::Half>>", "pointwise"),
             ("void at::native::vectorized_elementwise_kernel<4, at::native::GeluCUDAKernelImpl>", "pointwise"),

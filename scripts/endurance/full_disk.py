@@ -75,8 +75,12 @@ def main():
     parser.add_argument("--program", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True, help="a folder for all files; emptied first")
     parser.add_argument("--sizes", type=int, default=8, help="sizes of each stage")
-    parser.add_argument("--stages", nargs="+", choices=[stage for stage in STAGES if stage != "shards"],
-                        default=[stage for stage in STAGES if stage != "shards"])
+    parser.add_argument(
+        "--stages",
+        nargs="+",
+        choices=[stage for stage in STAGES if stage != "shards"],
+        default=[stage for stage in STAGES if stage != "shards"],
+    )
     parser.add_argument("--tune-steps", type=int, default=60, help="more than 50 meet a checkpoint")
     parser.add_argument("--seed", type=int, default=0)
     flags = parser.parse_args()

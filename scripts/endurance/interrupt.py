@@ -45,8 +45,15 @@ EXPECTED = {"KILL": {0, -9}, "TERM": {0, 143, -15}}
 def start(flags, folder, command):
     words = command.format(tune_steps=flags.tune_steps).split()
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([flags.program, *words], cwd=folder, env=environment, stdout=subprocess.DEVNULL,
-                            stderr=subprocess.PIPE, text=True, errors="replace")
+    return subprocess.Popen(
+        [flags.program, *words],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    )
 
 
 def run(flags, folder, command):
@@ -183,9 +190,12 @@ def main():
                 break
             round_of(flags, stage, before, after, counts)
         kills = ", ".join(f"{counts.kills[stage, name]} SIG{name}" for name in SIGNALS)
-        print(f"{stage}: {kills} in {counts.rounds} rounds; kills amid a file: "
-              f"{counts.hits}; temporary files: at most {counts.most_leftovers} after a kill, {counts.final_leftovers} "
-              f"at the end; trouble: {len(counts.trouble)}", flush=True)
+        print(
+            f"{stage}: {kills} in {counts.rounds} rounds; kills amid a file: "
+            f"{counts.hits}; temporary files: at most {counts.most_leftovers} after a kill, {counts.final_leftovers} "
+            f"at the end; trouble: {len(counts.trouble)}",
+            flush=True,
+        )
         for line, times in collections.Counter(counts.trouble).items():
             print(f"  {times} x {line}", flush=True)
         total += counts.trouble

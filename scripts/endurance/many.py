@@ -39,7 +39,9 @@ def watch(words, folder):
     """Runs the program; picture's number, seconds, bytes and descriptors after each picture."""
     started, rows = time.monotonic(), []
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(words, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        words, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         for line in process.stdout:
             if line.startswith("many/0") or line.startswith("many/1"):
                 seconds = round(time.monotonic() - started, 3)
@@ -75,10 +77,12 @@ def main():
     change = mean(last) / mean(first) - 1
     is_flat, is_closed = abs(change) <= TOLERANCE, fewest(last) <= fewest(first)
     mib = 2**20
-    print(f"{len(rows)} pictures in {rows[-1][1]:.0f} s; memory over the first {each}: {mean(first) / mib:.1f} MiB, "
-          f"over the last {each}: {mean(last) / mib:.1f} MiB ({change:+.2%}, at most {TOLERANCE:.0%} allowed), after "
-          f"the first picture {rows[0][2] / mib:.1f}, at most {max(row[2] for row in rows) / mib:.1f}; "
-          f"descriptors: {fewest(first)} and {fewest(last)}")
+    print(
+        f"{len(rows)} pictures in {rows[-1][1]:.0f} s; memory over the first {each}: {mean(first) / mib:.1f} MiB, "
+        f"over the last {each}: {mean(last) / mib:.1f} MiB ({change:+.2%}, at most {TOLERANCE:.0%} allowed), after "
+        f"the first picture {rows[0][2] / mib:.1f}, at most {max(row[2] for row in rows) / mib:.1f}; "
+        f"descriptors: {fewest(first)} and {fewest(last)}"
+    )
     print("passed" if is_flat and is_closed else "failed")
     sys.exit(0 if is_flat and is_closed else 1)
 

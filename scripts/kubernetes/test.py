@@ -46,8 +46,13 @@ class Cluster:
         words = list(container.get("command", ["oneactor"])) + list(container.get("args", []))
         if words[:2] == ["sh", "-c"]:
             # The shell's own arithmetic, on the line as the file has it.
-            shown = subprocess.run(["sh", "-c", words[2].replace("exec oneactor", "printf '%s\\n'")], env=variables,
-                                   check=True, capture_output=True, text=True)
+            shown = subprocess.run(
+                ["sh", "-c", words[2].replace("exec oneactor", "printf '%s\\n'")],
+                env=variables,
+                check=True,
+                capture_output=True,
+                text=True,
+            )
             words = ["oneactor"] + shown.stdout.splitlines()
         if words[0] != "oneactor":
             sys.exit(f"{words}: expected the program")
@@ -56,7 +61,9 @@ class Cluster:
         words = [word for word in words if word not in ("--variant=fp16", "--variant", "fp16")]
         self.started.append(words)
         command = [self.program, *words, *SHORT[words[0]], "--quiet"]
-        done = subprocess.run(command, cwd=self.folder, env={**os.environ, **(variables or {})}, capture_output=True, text=True)
+        done = subprocess.run(
+            command, cwd=self.folder, env={**os.environ, **(variables or {})}, capture_output=True, text=True
+        )
         if done.returncode != 0:
             sys.exit(f"{command}\n{done.stderr}")
 
@@ -88,7 +95,9 @@ def run_workflow(cluster):
     for group in templates[spec["entrypoint"]]["steps"]:
         for step in group:
             sequence = step.get("withSequence")
-            items = range(int(filled(sequence["start"], {})), int(filled(sequence["end"], {})) + 1) if sequence else [None]
+            items = (
+                range(int(filled(sequence["start"], {})), int(filled(sequence["end"], {})) + 1) if sequence else [None]
+            )
             for item in items:
                 given = step.get("arguments", {}).get("parameters", [])
                 inputs = {f"inputs.parameters.{p['name']}": filled(p["value"], {"item": str(item)}) for p in given}
@@ -107,7 +116,9 @@ def main():
     run_workflow(workflow)
     for words in workflow.started[:2]:
         alone.start({"args": [word.replace("runs/", "/runs/", 1) for word in words]})
-    alone.start({"args": ["sample", "/runs/hobbit", "--prompts-file", "/runs/scenes.txt", "--output-dir", "/runs/scenes"]})
+    alone.start(
+        {"args": ["sample", "/runs/hobbit", "--prompts-file", "/runs/scenes.txt", "--output-dir", "/runs/scenes"]}
+    )
     parts = [sum("--shard" in " ".join(words) for words in cluster.started) for cluster in (jobs, workflow)]
     found = differences(jobs.folder / "runs", alone.folder / "runs")
     # The Workflow has the scenes in the folder of the run.

@@ -35,12 +35,16 @@ def cases(shape):
     text = lambda count: " ".join(letters[:count])
     common = {"bases": [base, "red hat"], "long_prompts": True, "prompt_weights": True}
     yield {
-        **common, "negative_prompt": None,
+        **common,
+        "negative_prompt": None,
         "prompt": f"a ({base}:1.3) and a (red hat:0.7), (wearing robes:1.2) {text(room - 8)}, the ({base}) beside the Red  Hat in [the snow]",
     }
     yield {
-        **common, "negative_prompt": f"(blurry:1.4) {text(room + 3)}",
-        "prompt": f"wow''! a {base}''! and a red hat, " + "red''! hat " * (room // 4) + f"and a ({base}:1.5) on a ((red hat))",
+        **common,
+        "negative_prompt": f"(blurry:1.4) {text(room + 3)}",
+        "prompt": f"wow''! a {base}''! and a red hat, "
+        + "red''! hat " * (room // 4)
+        + f"and a ({base}:1.5) on a ((red hat))",
     }
 
 
@@ -56,7 +60,9 @@ def write(pipe, shape, folder):
     own, runs, tensors = pipe.unet.attn_processors, [], {}
     for i, (case, chosen) in enumerate(zip(cases(shape), settings)):
         run = {**case, **chosen, "everywhere": [], "height": height, "width": width, "steps": 6, "guidance_scale": 7.5}
-        chunks, (_, c, pooled), (negative, negative_pooled) = expected_prompts.encode_pair(pipe, case, shape.get("force_zeros"))
+        chunks, (_, c, pooled), (negative, negative_pooled) = expected_prompts.encode_pair(
+            pipe, case, shape.get("force_zeros")
+        )
         assert len(chunks) > 1
         subjects = []
         for g, base in enumerate(case["bases"]):

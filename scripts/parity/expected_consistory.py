@@ -43,7 +43,9 @@ class State:
 
     def __init__(self, sizes):
         self.sizes, self.seen = sizes, []
-        self.answers = None  # subject masks [N, H, W], and what image i is left of them [N, N, H, W]; None: nothing is shared
+        self.answers = (
+            None  # subject masks [N, H, W], and what image i is left of them [N, N, H, W]; None: nothing is shared
+        )
         self.queries, self.nu = {}, None  # of the pass before; None: queries are kept there
 
 
@@ -152,7 +154,11 @@ def sample(pipe, run):
     images = pictures + anchors
     initial = torch.cat([noise(seed) for seed in run["seeds"] + run["anchor_seeds"]])
     own_text, anchor_text = embed(pipe, run["prompt"]), embed(pipe, run["anchor_prompt"])
-    join = lambda k: None if own_text[k] is None else torch.cat([own_text[k].repeat_interleave(pictures, 0), anchor_text[k].repeat_interleave(anchors, 0)])
+    join = lambda k: (
+        None
+        if own_text[k] is None
+        else torch.cat([own_text[k].repeat_interleave(pictures, 0), anchor_text[k].repeat_interleave(anchors, 0)])
+    )
     c, negative, pooled, negative_pooled = (join(k) for k in range(4))
     ids = time_ids(height, width).repeat(images, 1)
     places = sum(base_positions(pipe, run["anchor_prompt"], run["word"]), [])
@@ -214,8 +220,15 @@ def write_runs(pipe, shape, folder):
     height, width = shape["image"]
     word = shape["base"]
     run = {
-        "prompt": f"a {word} in a castle", "anchor_prompt": f"a photo of a {word}, a {word}", "word": word, "seeds": [31, 32], "anchor_seeds": [33, 34],
-        "height": height, "width": width, "steps": 12, "guidance_scale": 7.5,
+        "prompt": f"a {word} in a castle",
+        "anchor_prompt": f"a photo of a {word}, a {word}",
+        "word": word,
+        "seeds": [31, 32],
+        "anchor_seeds": [33, 34],
+        "height": height,
+        "width": width,
+        "steps": 12,
+        "guidance_scale": 7.5,
     }
     runs = [run, {**run, "seeds": [35], "anchor_seeds": [36], "steps": 5, "guidance_scale": 1.0}]
     tensors = {}

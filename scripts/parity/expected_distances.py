@@ -87,7 +87,9 @@ def fill_cache(cache, base):
     torch.save(base.state_dict(), cache / "checkpoints" / "dino_vitbase16_pretrain.pth")
     # It reads DINO's head for a feature that the single branch does not use.
     names = [f"mlp.{i}.{part}" for i in (0, 2, 4) for part in ("weight", "bias")] + ["last_layer.weight"]
-    torch.save({"student": {f"module.head.{name}": torch.zeros(1) for name in names}}, cache / "dino_vitb16_pretrain.pth")
+    torch.save(
+        {"student": {f"module.head.{name}": torch.zeros(1) for name in names}}, cache / "dino_vitb16_pretrain.pth"
+    )
     branch = torch.nn.Module()
     branch.extractor_list = torch.nn.ModuleList([torch.nn.Module()])
     branch.extractor_list[0].model = base

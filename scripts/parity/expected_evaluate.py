@@ -57,7 +57,13 @@ def clip(text, vision, projection_dim):
 def encoders():
     """For each folder: the model, its processor's settings, and keys that old files leave out of `text_config`."""
     vit_l = {"hidden_size": 24, "intermediate_size": 96, "num_attention_heads": 3, "num_hidden_layers": 3}
-    big_g = {"hidden_size": 32, "intermediate_size": 100, "num_attention_heads": 4, "num_hidden_layers": 2, "hidden_act": "gelu"}
+    big_g = {
+        "hidden_size": 32,
+        "intermediate_size": 100,
+        "num_attention_heads": 4,
+        "num_hidden_layers": 2,
+        "hidden_act": "gelu",
+    }
     toy_end = {"max_position_embeddings": 32, "eos_token_id": 1755, "bos_token_id": 1754}
     old = {"max_position_embeddings": 77, "eos_token_id": 2, "num_attention_heads": 8, "hidden_size": 40}
     crop = {"size": {"shortest_edge": 56}, "crop_size": {"height": 56, "width": 56}, "resample": 3}
@@ -66,35 +72,79 @@ def encoders():
         "clip": (
             clip({**vit_l, **old}, {**vit_l, "image_size": 56, "patch_size": 14}, 20),
             "CLIP",
-            {"feature_extractor_type": "CLIPFeatureExtractor", "size": 56, "crop_size": 56, "resample": 3, "do_center_crop": True, **OPENAI},
+            {
+                "feature_extractor_type": "CLIPFeatureExtractor",
+                "size": 56,
+                "crop_size": 56,
+                "resample": 3,
+                "do_center_crop": True,
+                **OPENAI,
+            },
             ["num_attention_heads", "layer_norm_eps", "hidden_act", "max_position_embeddings"],
         ),
         # As bigG: the exact GELU, another width than the projection's.
         "clip_gelu": (
             clip({**big_g, **toy_end}, {**big_g, "image_size": 60, "patch_size": 12}, 28),
             "CLIP",
-            {"image_processor_type": "CLIPImageProcessor", **crop, "size": {"shortest_edge": 61}, "crop_size": {"height": 60, "width": 60}, **OPENAI},
+            {
+                "image_processor_type": "CLIPImageProcessor",
+                **crop,
+                "size": {"shortest_edge": 61},
+                "crop_size": {"height": 60, "width": 60},
+                **OPENAI,
+            },
             [],
         ),
         # As facebook/dino-vitb16: both sides, bilinear, position embeddings that fit.
         "dino": (
             ViTModel(ViTConfig(**vit_l, image_size=64, patch_size=16)),
             "ViT",
-            {"feature_extractor_type": "ViTFeatureExtractor", "image_processor_type": "ViTFeatureExtractor", "size": 64, "resample": 2, **IMAGENET},
+            {
+                "feature_extractor_type": "ViTFeatureExtractor",
+                "image_processor_type": "ViTFeatureExtractor",
+                "size": 64,
+                "resample": 2,
+                **IMAGENET,
+            },
             [],
         ),
         # As facebook/dinov2-base: position embeddings of a larger picture.
         "dinov2": (
-            Dinov2Model(Dinov2Config(hidden_size=24, num_attention_heads=3, num_hidden_layers=3, mlp_ratio=4, image_size=98, patch_size=14)),
+            Dinov2Model(
+                Dinov2Config(
+                    hidden_size=24,
+                    num_attention_heads=3,
+                    num_hidden_layers=3,
+                    mlp_ratio=4,
+                    image_size=98,
+                    patch_size=14,
+                )
+            ),
             "Bit",
-            {"image_processor_type": "BitImageProcessor", "do_center_crop": True, **crop, "size": {"shortest_edge": 64}, **IMAGENET},
+            {
+                "image_processor_type": "BitImageProcessor",
+                "do_center_crop": True,
+                **crop,
+                "size": {"shortest_edge": 64},
+                **IMAGENET,
+            },
             [],
         ),
         # Not square, and of a smaller picture.
         "dinov2_wide": (
-            Dinov2Model(Dinov2Config(hidden_size=16, num_attention_heads=2, num_hidden_layers=2, mlp_ratio=2, image_size=24, patch_size=8)),
+            Dinov2Model(
+                Dinov2Config(
+                    hidden_size=16, num_attention_heads=2, num_hidden_layers=2, mlp_ratio=2, image_size=24, patch_size=8
+                )
+            ),
             "Bit",
-            {"image_processor_type": "BitImageProcessor", **crop, "crop_size": {"height": 40, "width": 56}, "resample": 1, **IMAGENET},
+            {
+                "image_processor_type": "BitImageProcessor",
+                **crop,
+                "crop_size": {"height": 40, "width": 56},
+                "resample": 1,
+                **IMAGENET,
+            },
             [],
         ),
     }

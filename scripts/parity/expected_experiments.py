@@ -34,7 +34,14 @@ def photo(pipe, shape):
 def runs(shape):
     """Towards the empty prompt, all the way to it, and beyond the prompt."""
     height, width = shape["image"]
-    plain = {"prompt": shape["prompt"], "height": height, "width": width, "seed": 13, "guidance_scale": 7.5, "steps": 10}
+    plain = {
+        "prompt": shape["prompt"],
+        "height": height,
+        "width": width,
+        "seed": 13,
+        "guidance_scale": 7.5,
+        "steps": 10,
+    }
     yield {**plain, "semantic_interpolation": 0.4}
     yield {**plain, "semantic_interpolation": 0.0}
     yield {**plain, "semantic_interpolation": 1.5, "guidance_scale": 3.0}
@@ -50,11 +57,20 @@ def draw(pipe, run):
     g = run["semantic_interpolation"]
     added = {}
     if pooled is not None:
-        added = {"pooled_prompt_embeds": empty_pooled + g * (pooled - empty_pooled), "negative_pooled_prompt_embeds": negative_pooled}
+        added = {
+            "pooled_prompt_embeds": empty_pooled + g * (pooled - empty_pooled),
+            "negative_pooled_prompt_embeds": negative_pooled,
+        }
     return pipe(
-        prompt_embeds=empty + g * (embeds - empty), negative_prompt_embeds=negative, **added, height=run["height"], width=run["width"],
-        num_inference_steps=run["steps"], guidance_scale=run["guidance_scale"],
-        generator=torch.Generator("cpu").manual_seed(run["seed"]), output_type="latent",
+        prompt_embeds=empty + g * (embeds - empty),
+        negative_prompt_embeds=negative,
+        **added,
+        height=run["height"],
+        width=run["width"],
+        num_inference_steps=run["steps"],
+        guidance_scale=run["guidance_scale"],
+        generator=torch.Generator("cpu").manual_seed(run["seed"]),
+        output_type="latent",
     ).images
 
 

@@ -30,21 +30,33 @@ PICTURES = ((80, 56, 21), (40, 96, 22))  # height, width, seed
 
 def layout(shape):
     """Folder and file name of the adapter in the repository."""
-    return ("sdxl_models", "ip-adapter_sdxl.safetensors") if shapes.is_sdxl(shape) else ("models", "ip-adapter_sd15.safetensors")
+    return (
+        ("sdxl_models", "ip-adapter_sdxl.safetensors")
+        if shapes.is_sdxl(shape)
+        else ("models", "ip-adapter_sd15.safetensors")
+    )
 
 
 def build(pipe, shape, folder):
     """Image encoder and adapter with every weight drawn."""
     below, name = layout(shape)
     vision = CLIPVisionConfig(
-        hidden_size=32, intermediate_size=72, num_hidden_layers=3, num_attention_heads=4, image_size=48, patch_size=12, projection_dim=20,
+        hidden_size=32,
+        intermediate_size=72,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        image_size=48,
+        patch_size=12,
+        projection_dim=20,
         hidden_act="gelu" if shapes.is_sdxl(shape) else "quick_gelu",
     )
     encoder = shapes.randomise(CLIPVisionModelWithProjection(vision), shape["seed"] + 70)
     encoder.save_pretrained(folder / below / "image_encoder")
     width = pipe.unet.config.cross_attention_dim
     projection = shapes.randomise(ImageProjection(vision.projection_dim, width, 4), shape["seed"] + 71)
-    tensors = {f"image_proj.{key.replace('image_embeds', 'proj')}": value for key, value in projection.state_dict().items()}
+    tensors = {
+        f"image_proj.{key.replace('image_embeds', 'proj')}": value for key, value in projection.state_dict().items()
+    }
     rng = torch.Generator().manual_seed(shape["seed"] + 72)
     layers = [name.removesuffix(".processor") for name in pipe.unet.attn_processors if "attn2" in name]
     for number, layer in enumerate(layers):
@@ -63,8 +75,15 @@ def runs(shape):
     """Two scales; with SDXL's and SD 1.5's own patterns also a negative prompt, no guidance, another size, a ControlNet."""
     height, width = shape["image"]
     plain = {
-        "prompt": shape["prompt"], "negative_prompt": None, "height": height, "width": width, "seed": 15, "guidance_scale": 7.5, "scale": 0.6,
-        "picture": 0, "controlnet": None,
+        "prompt": shape["prompt"],
+        "negative_prompt": None,
+        "height": height,
+        "width": width,
+        "seed": 15,
+        "guidance_scale": 7.5,
+        "scale": 0.6,
+        "picture": 0,
+        "controlnet": None,
     }
     yield plain
     yield {**plain, "scale": 1.0, "picture": 1, "seed": 16}
@@ -80,19 +99,31 @@ def draw(pipe, net, run):
     """Final latents of one run; `net` draws too where the run names its picture."""
     options = {}
     if run["controlnet"]:
-        kind = StableDiffusionXLControlNetPipeline if hasattr(pipe, "text_encoder_2") else StableDiffusionControlNetPipeline
+        kind = (
+            StableDiffusionXLControlNetPipeline
+            if hasattr(pipe, "text_encoder_2")
+            else StableDiffusionControlNetPipeline
+        )
         extra = (
             {"force_zeros_for_empty_prompt": pipe.config.force_zeros_for_empty_prompt, "add_watermarker": False}
-            if hasattr(pipe, "text_encoder_2") else {"requires_safety_checker": False}
+            if hasattr(pipe, "text_encoder_2")
+            else {"requires_safety_checker": False}
         )
         pipe = kind(**pipe.components, controlnet=net, **extra)
         pipe.set_progress_bar_config(disable=True)
         options["image"] = pil(run["controlnet"])
     pipe.set_ip_adapter_scale(run["scale"])
     return pipe(
-        run["prompt"], negative_prompt=run["negative_prompt"], height=run["height"], width=run["width"], num_inference_steps=STEPS,
-        guidance_scale=run["guidance_scale"], generator=torch.Generator("cpu").manual_seed(run["seed"]),
-        ip_adapter_image=pil(PICTURES[run["picture"]]), output_type="latent", **options,
+        run["prompt"],
+        negative_prompt=run["negative_prompt"],
+        height=run["height"],
+        width=run["width"],
+        num_inference_steps=STEPS,
+        guidance_scale=run["guidance_scale"],
+        generator=torch.Generator("cpu").manual_seed(run["seed"]),
+        ip_adapter_image=pil(PICTURES[run["picture"]]),
+        output_type="latent",
+        **options,
     ).images
 
 
@@ -137,7 +168,11 @@ def write(pipe, shape, folder, expected):
     net = ControlNetModel.from_pretrained(folder / "controlnet", low_cpu_mem_usage=False)
     listed = list(runs(shape))
     tensors |= {f"{i}.latents": draw(pipe, net, run) for i, run in enumerate(listed)}
-    tensors |= {f"{i}.control": torch.from_numpy(picture(*run["controlnet"])) for i, run in enumerate(listed) if run["controlnet"]}
+    tensors |= {
+        f"{i}.control": torch.from_numpy(picture(*run["controlnet"]))
+        for i, run in enumerate(listed)
+        if run["controlnet"]
+    }
     (expected / "ip_adapter.json").write_text(json.dumps(listed, indent=1))
     save(expected / "ip_adapter.safetensors", tensors)
     pipe.unload_ip_adapter()

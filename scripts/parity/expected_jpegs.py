@@ -83,7 +83,16 @@ def write(out):
         assert all(is_refused(data[:length]) for length in range(needed)), name
         for start, length, new, is_hole in damages(name, data, rng):
             refused = is_refused(data[:start] + new + data[start + length :])
-            damaged.append({"file": f"{name}.jpg", "start": start, "length": length, "new": new.hex(), "hole": is_hole, "refused": refused})
+            damaged.append(
+                {
+                    "file": f"{name}.jpg",
+                    "start": start,
+                    "length": length,
+                    "new": new.hex(),
+                    "hole": is_hole,
+                    "refused": refused,
+                }
+            )
     save(out / "pixels.safetensors", pixels)
     (out / "damaged.json").write_text(json.dumps(damaged, indent=0))
     by_hole = [sum(each["refused"] for each in damaged if each["hole"] == hole) for hole in (True, False)]

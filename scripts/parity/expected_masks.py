@@ -75,13 +75,24 @@ def write_otsu(path):
     """Two heaps, many values, few values, ties, tiny and negative ones."""
     rng = np.random.default_rng(5)
     lists = [
-        rng.normal(size=4096), np.concatenate([rng.normal(0, 1, 900), rng.normal(6, 0.5, 300)]), rng.random(16 * 16) ** 8, rng.random(5),
-        np.repeat([1.0, 3.0], [3, 5]), np.repeat([-2.0, 0.0, 2.0], 4), 1e-7 * rng.random(64) + 0.05, np.arange(257) / 256, rng.integers(0, 256, 1000) / 255,
-        np.full(9, 0.1), rng.normal(size=128 * 128) ** 3,
+        rng.normal(size=4096),
+        np.concatenate([rng.normal(0, 1, 900), rng.normal(6, 0.5, 300)]),
+        rng.random(16 * 16) ** 8,
+        rng.random(5),
+        np.repeat([1.0, 3.0], [3, 5]),
+        np.repeat([-2.0, 0.0, 2.0], 4),
+        1e-7 * rng.random(64) + 0.05,
+        np.arange(257) / 256,
+        rng.integers(0, 256, 1000) / 255,
+        np.full(9, 0.1),
+        rng.normal(size=128 * 128) ** 3,
     ]
     tensors = {}
     for i, values in enumerate(lists):
-        tensors |= {f"{i}.values": torch.tensor(values), f"{i}.threshold": torch.tensor(float(threshold_otsu(values)), dtype=torch.float64)}
+        tensors |= {
+            f"{i}.values": torch.tensor(values),
+            f"{i}.threshold": torch.tensor(float(threshold_otsu(values)), dtype=torch.float64),
+        }
     save(path, tensors)
 
 
@@ -102,11 +113,22 @@ def write_figures(path):
     twins = np.zeros((9, 11))
     twins[1:3, 7:10], twins[5:8, 2:4] = 1, 1
     masks = [rng.random((16, 16)) > density for density in (0.3, 0.5, 0.7, 0.9)]
-    masks += [rng.random((5, 33)) > 0.6, smooth > 0.6, twins > 0, np.eye(7) > 0, np.ones((3, 4)) > 0, np.zeros((4, 3)) > 0]
+    masks += [
+        rng.random((5, 33)) > 0.6,
+        smooth > 0.6,
+        twins > 0,
+        np.eye(7) > 0,
+        np.ones((3, 4)) > 0,
+        np.zeros((4, 3)) > 0,
+    ]
     tensors = {}
     for i, mask in enumerate(masks):
         box, part = largest(mask)
-        tensors |= {f"{i}.mask": torch.tensor(mask).float(), f"{i}.part": torch.tensor(part).float(), f"{i}.box": torch.tensor(box or [0, 0, 0, 0])}
+        tensors |= {
+            f"{i}.mask": torch.tensor(mask).float(),
+            f"{i}.part": torch.tensor(part).float(),
+            f"{i}.box": torch.tensor(box or [0, 0, 0, 0]),
+        }
     save(path, tensors)
 
 
@@ -198,7 +220,10 @@ def write_pass(pipe, seed, folder):
     pipe.unet.set_attn_processor(own)
     maps = {f"map.{i}": layer for i, layer in enumerate(processor.seen)}
     offsets = {f"offset.{g}": offset for g, offset in enumerate(offsets)}
-    save(folder / "masks.safetensors", {**inputs, **maps, **offsets, "timesteps": times, "regions": regions, "noise_pred": noise_pred})
+    save(
+        folder / "masks.safetensors",
+        {**inputs, **maps, **offsets, "timesteps": times, "regions": regions, "noise_pred": noise_pred},
+    )
 
 
 def masks_of(seen, words, size):
@@ -275,20 +300,41 @@ def write_runs(pipe, shape, folder):
     styled = f"{prompt}, in the night"
     dim = pipe.unet.config.cross_attention_dim
     tokens = [len(base_positions(pipe, styled, word)[0]) for word in [*words, "night"]]
-    offsets = {f"{which}.{g}": torch.randn(count, dim, generator=rng) for which in ("target", "average") for g, count in enumerate(tokens)}
-    paper = {
-        "prompt": prompt, "words": words, "everywhere": [], "height": height, "width": width, "seed": 21, "steps": 6, "guided_steps": [1, 4], "eta_1": 8.5, "eta_2": 1.0,
-        "semantic_scale": 0.8, "guidance_scale": 7.5,
+    offsets = {
+        f"{which}.{g}": torch.randn(count, dim, generator=rng)
+        for which in ("target", "average")
+        for g, count in enumerate(tokens)
     }
-    runs = [paper, {**paper, "seed": 22}, {**paper, "eta_1": 7.5, "eta_2": 0.0, "guided_steps": [3, 5]},
-            {**paper, "seed": 23, "prompt": styled, "everywhere": ["night"]}]
+    paper = {
+        "prompt": prompt,
+        "words": words,
+        "everywhere": [],
+        "height": height,
+        "width": width,
+        "seed": 21,
+        "steps": 6,
+        "guided_steps": [1, 4],
+        "eta_1": 8.5,
+        "eta_2": 1.0,
+        "semantic_scale": 0.8,
+        "guidance_scale": 7.5,
+    }
+    runs = [
+        paper,
+        {**paper, "seed": 22},
+        {**paper, "eta_1": 7.5, "eta_2": 0.0, "guided_steps": [3, 5]},
+        {**paper, "seed": 23, "prompt": styled, "everywhere": ["night"]},
+    ]
     own = pipe.unet.attn_processors
     tensors = dict(offsets)
     for i, run in enumerate(runs):
         # A word that stands twice has its offset at both.
         places = [sum(base_positions(pipe, run["prompt"], word), []) for word in run["words"] + run["everywhere"]]
         spread = lambda which, g: offsets[f"{which}.{g}"].repeat(len(places[g]) // tokens[g], 1)
-        subjects = [{"places": places[g], **{which: spread(which, g) for which in ("target", "average")}} for g in range(len(places))]
+        subjects = [
+            {"places": places[g], **{which: spread(which, g) for which in ("target", "average")}}
+            for g in range(len(places))
+        ]
         latents, masks = sample(pipe, run, embed(pipe, run["prompt"]), subjects)
         assert 0.02 < masks.mean() < 0.98, "masks that are empty or everything would test little"
         tensors |= {f"{i}.latents": latents, f"{i}.masks": masks}

@@ -21,7 +21,16 @@ from expected_schedulers import KINDS
 def runs(shape):
     """Negative prompt absent, empty and given; another size; the other schedulers; no guidance."""
     height, width = shape["image"]
-    plain = {"prompt": shape["prompt"], "negative_prompt": None, "height": height, "width": width, "seed": 5, "guidance_scale": 7.5, "steps": 30, "scheduler": None}
+    plain = {
+        "prompt": shape["prompt"],
+        "negative_prompt": None,
+        "height": height,
+        "width": width,
+        "seed": 5,
+        "guidance_scale": 7.5,
+        "steps": 30,
+        "scheduler": None,
+    }
     yield plain
     yield {**plain, "negative_prompt": "", "seed": 6}
     yield {**plain, "negative_prompt": "blurry, low quality café", "seed": 2**40 + 7}
@@ -42,7 +51,12 @@ def with_statistics(pipe, run):
     pipe.vae.register_to_config(**VAE_STATISTICS)
     generator = torch.Generator("cpu").manual_seed(run["seed"])
     image = pipe(
-        run["prompt"], height=run["height"], width=run["width"], num_inference_steps=run["steps"], guidance_scale=run["guidance_scale"], generator=generator,
+        run["prompt"],
+        height=run["height"],
+        width=run["width"],
+        num_inference_steps=run["steps"],
+        guidance_scale=run["guidance_scale"],
+        generator=generator,
     ).images[0]
     pipe.vae.register_to_config(**{name: own[name] for name in VAE_STATISTICS})
     return pixels_of(image)
@@ -55,7 +69,10 @@ def index_counts(folder):
         index = Path(copy, "model_index.json")
         index.write_text(json.dumps({**json.loads(index.read_text()), "scheduler": ["diffusers", "DDIMScheduler"]}))
         pipe = DiffusionPipeline.from_pretrained(copy, low_cpu_mem_usage=False)
-        return {"own": json.loads(Path(copy, "scheduler/scheduler_config.json").read_text())["_class_name"], "drawn_with": type(pipe.scheduler).__name__}
+        return {
+            "own": json.loads(Path(copy, "scheduler/scheduler_config.json").read_text())["_class_name"],
+            "drawn_with": type(pipe.scheduler).__name__,
+        }
 
 
 def pixels_of(image):
@@ -72,22 +89,38 @@ def draw(pipe, run):
     kept = []
     hook = pipe.unet.mid_block.register_forward_pre_hook(lambda module, args: kept.append(args[0]))
     latents = pipe(
-        run["prompt"], negative_prompt=run["negative_prompt"], height=run["height"], width=run["width"], num_inference_steps=run["steps"],
-        guidance_scale=run["guidance_scale"], generator=generator, output_type="latent",
+        run["prompt"],
+        negative_prompt=run["negative_prompt"],
+        height=run["height"],
+        width=run["width"],
+        num_inference_steps=run["steps"],
+        guidance_scale=run["guidance_scale"],
+        generator=generator,
+        output_type="latent",
     ).images
     hook.remove()
     generator = torch.Generator("cpu").manual_seed(run["seed"])
     initial = torch.randn(latents.shape, generator=generator)
     guided = run["guidance_scale"] > 1
     embeds = pipe.encode_prompt(
-        run["prompt"], negative_prompt=run["negative_prompt"], do_classifier_free_guidance=guided, device="cpu", num_images_per_prompt=1,
+        run["prompt"],
+        negative_prompt=run["negative_prompt"],
+        do_classifier_free_guidance=guided,
+        device="cpu",
+        num_images_per_prompt=1,
     )
     pipe.scheduler = own
     decoded = pipe.vae.decode(latents / pipe.vae.config.scaling_factor).sample
     image = pipe.image_processor.postprocess(decoded, output_type="pil")[0]
     names = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
     found = {name: value for name, value in zip(names, embeds) if value is not None}
-    return {"initial": initial, "latents": latents, "image": pixels_of(image), "encoder_features": kept[-1][-1:], **found}
+    return {
+        "initial": initial,
+        "latents": latents,
+        "image": pixels_of(image),
+        "encoder_features": kept[-1][-1:],
+        **found,
+    }
 
 
 @torch.no_grad()

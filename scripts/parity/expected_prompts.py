@@ -94,7 +94,9 @@ def fill_chunks(tokenizers, words, room):
         while j < len(words) and taken(j + 1) <= room:
             j += 1
         if j < len(words):
-            ends = [k for k in range(i + 1, j + 1) if words[k - 1][-1][0] in ",;." and room - taken(k) <= room * 20 // 75]
+            ends = [
+                k for k in range(i + 1, j + 1) if words[k - 1][-1][0] in ",;." and room - taken(k) <= room * 20 // 75
+            ]
             j = max(ends, default=j)
         chunks.append([[token for word in made[i:j] for token in word[e]] for e in range(len(tokenizers))])
         i = j
@@ -161,7 +163,11 @@ def cases(shape):
     plain = {"bases": [base], "negative_prompt": None, "long_prompts": True, "prompt_weights": False}
     both = {**plain, "prompt_weights": True}
     yield {**plain, "prompt": f"{text(room + 4)} {base} in the snow (red, blue:1.3), [oil]"}
-    yield {**plain, "prompt": f"a {base} {text(room)} a {base.upper()}! at night", "negative_prompt": f"{text(2 * room + 3)}"}
+    yield {
+        **plain,
+        "prompt": f"a {base} {text(room)} a {base.upper()}! at night",
+        "negative_prompt": f"{text(2 * room + 3)}",
+    }
     # The border falls on the base word, and between a phrase and its last words.
     yield {**plain, "prompt": f"{text(room - 6)} {base} c d e f g h i"}
     yield {**plain, "prompt": f"{text(room)} {base} c", "negative_prompt": ""}
@@ -169,16 +175,36 @@ def cases(shape):
     # Marks, of which the two tokenizers of `narrow` make different numbers of tokens: in the second `!` is the pad and stands alone,
     # which leaves the quotes before it to be one token.
     yield {**plain, "prompt": f"wow''!!! a {base}''! " + "red''! hat " * (room // 4) + f"and a {base}"}
-    yield {**both, "prompt": f"a (({base})) with (blue eyes:1.4) and [[a hat]], {text(room)} (({base}, e:0.5) f)", "negative_prompt": "(blurry:1.5), low"}
-    yield {**both, "prompt": f"{text(room - 3)} (q r ({base}:1.25) s:0.8) t \\(u\\) {base}", "negative_prompt": f"(x:2) {text(room)} [y]"}
+    yield {
+        **both,
+        "prompt": f"a (({base})) with (blue eyes:1.4) and [[a hat]], {text(room)} (({base}, e:0.5) f)",
+        "negative_prompt": "(blurry:1.5), low",
+    }
+    yield {
+        **both,
+        "prompt": f"{text(room - 3)} (q r ({base}:1.25) s:0.8) t \\(u\\) {base}",
+        "negative_prompt": f"(x:2) {text(room)} [y]",
+    }
     yield {**both, "long_prompts": False, "prompt": f"a (photo:0.3)ed ({base}:0.4) of a {base}, (wearing robes:1.7)!"}
-    yield {**both, "long_prompts": False, "prompt": f"[a] ({base}:1.6) {text(room - 4)} (z:3) (lost {base}:2)", "negative_prompt": "(a\\:b: 2.5)"}
+    yield {
+        **both,
+        "long_prompts": False,
+        "prompt": f"[a] ({base}:1.6) {text(room - 4)} (z:3) (lost {base}:2)",
+        "negative_prompt": "(a\\:b: 2.5)",
+    }
     # Two base words, each in two chunks; the border falls on the second, of two words.
     yield {
-        **both, "bases": [base, "red hat"],
-        "prompt": f"a ({base}:1.3) and {text(room - 5)} Red  Hat, (a red hat:0.7) in the snow, {text(room - 9, 3)} a {base} [{base}]", "negative_prompt": text(room + 1),
+        **both,
+        "bases": [base, "red hat"],
+        "prompt": f"a ({base}:1.3) and {text(room - 5)} Red  Hat, (a red hat:0.7) in the snow, {text(room - 9, 3)} a {base} [{base}]",
+        "negative_prompt": text(room + 1),
     }
-    yield {**both, "bases": ["red hat", base], "long_prompts": False, "prompt": f"a (red hat:1.5) on a {base}, {text(room)} {base}"}
+    yield {
+        **both,
+        "bases": ["red hat", base],
+        "long_prompts": False,
+        "prompt": f"a (red hat:1.5) on a {base}, {text(room)} {base}",
+    }
 
 
 def write_lpw(pipe, folder):
@@ -231,7 +257,9 @@ def write(pipe, shape, folder):
     scale = pipe.vae_scale_factor
     listed, tensors = list(cases(shape)), {}
     for i, case in enumerate(listed):
-        chunks, (ids, embeds, pooled), (negative_embeds, negative_pooled) = encode_pair(pipe, case, shape.get("force_zeros"))
+        chunks, (ids, embeds, pooled), (negative_embeds, negative_pooled) = encode_pair(
+            pipe, case, shape.get("force_zeros")
+        )
         case["positions"] = [positions(pipe, chunks, base) for base in case["bases"]]
         if shape["seed"] == 11 and "''!" in case["prompt"]:
             assert case["positions"][0][0] != case["positions"][0][1], "other places in each encoder"
@@ -245,13 +273,26 @@ def write(pipe, shape, folder):
         for word in case["positions"]:
             count = len(word[0][0])
             parts = zip(split(moved), word, split(offset[first : first + count]))
-            moved, first = torch.cat([with_offset(part, places, delta) for part, places, delta in parts], -1), first + count
+            moved, first = (
+                torch.cat([with_offset(part, places, delta) for part, places, delta in parts], -1),
+                first + count,
+            )
         sample = torch.randn(1, 4, height // scale, width // scale, generator=rng)
-        added = {} if pooled is None else {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": time_ids(height, width)}}
+        added = (
+            {}
+            if pooled is None
+            else {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": time_ids(height, width)}}
+        )
         noise_pred = pipe.unet(sample, torch.tensor([500]), moved, **added).sample
         found = {
-            "prompt_embeds": embeds, "negative_prompt_embeds": negative_embeds, "base_embedding": c_b, "offset": offset, "moved": moved,
-            "sample": sample, "noise_pred": noise_pred, **{f"ids.{e}": rows for e, rows in enumerate(ids)},
+            "prompt_embeds": embeds,
+            "negative_prompt_embeds": negative_embeds,
+            "base_embedding": c_b,
+            "offset": offset,
+            "moved": moved,
+            "sample": sample,
+            "noise_pred": noise_pred,
+            **{f"ids.{e}": rows for e, rows in enumerate(ids)},
         }
         if pooled is not None:
             found |= {"pooled_prompt_embeds": pooled, "negative_pooled_prompt_embeds": negative_pooled}

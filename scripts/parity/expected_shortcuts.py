@@ -81,13 +81,27 @@ def write(pipe, shape, folder):
     dim = pipe.unet.config.cross_attention_dim
     offsets = {name: 0.5 * torch.randn(tokens, dim, generator=rng) for name in ("target_offset", "average_offset")}
     plain = {
-        "prompt": shape["prompt"], "base": shape["base"], "height": height, "width": width, "seed": 15, "guidance_scale": 5.0, "eta_1": 6.0,
-        "eta_2": 1.0, "semantic_scale": 0.8, "guided_steps": None, "guidance_interval": None, "feature_reuse": 1,
+        "prompt": shape["prompt"],
+        "base": shape["base"],
+        "height": height,
+        "width": width,
+        "seed": 15,
+        "guidance_scale": 5.0,
+        "eta_1": 6.0,
+        "eta_2": 1.0,
+        "semantic_scale": 0.8,
+        "guided_steps": None,
+        "guidance_interval": None,
+        "feature_reuse": 1,
     }
     cluster = {**plain, "guided_steps": [1, 7]}
     runs = [
-        {**plain, "guidance_interval": [3, 8]}, {**plain, "feature_reuse": 2}, {**plain, "feature_reuse": 5},
-        {**cluster, "guidance_interval": [4, 9]}, {**cluster, "feature_reuse": 3}, {**cluster, "guidance_interval": [2, 10], "feature_reuse": 2},
+        {**plain, "guidance_interval": [3, 8]},
+        {**plain, "feature_reuse": 2},
+        {**plain, "feature_reuse": 5},
+        {**cluster, "guidance_interval": [4, 9]},
+        {**cluster, "feature_reuse": 3},
+        {**cluster, "guidance_interval": [2, 10], "feature_reuse": 2},
     ]
     unet = Unet(pipe.unet)
     tensors = {f"{i}": draw(pipe, unet, run, offsets) for i, run in enumerate(runs)}

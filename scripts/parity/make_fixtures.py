@@ -23,7 +23,16 @@ PACKAGES = [line.split("==") for line in (HERE / "requirements.txt").read_text()
 
 def stamp():
     """What the fixtures depend on, as one line a file or package."""
-    files = sorted([*HERE.glob("*.py"), HERE.parent / "convert_encoder.py", HERE / "requirements.txt", *TOY.glob("tokenizer*/*"), *TOY.glob("clip/*"), TEMPLATES])
+    files = sorted(
+        [
+            *HERE.glob("*.py"),
+            HERE.parent / "convert_encoder.py",
+            HERE / "requirements.txt",
+            *TOY.glob("tokenizer*/*"),
+            *TOY.glob("clip/*"),
+            TEMPLATES,
+        ]
+    )
     lines = [f"{path.parent.name}/{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files]
     return "\n".join(lines + [f"{name} {version(name)}" for name, _ in PACKAGES]) + "\n"
 

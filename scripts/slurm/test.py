@@ -96,8 +96,10 @@ class Cluster:
         os.environ["SLURM_CONF"] = str(work / "slurm.conf")
 
     def start(self):
-        files = [f"--{name}={self.work}/munge.{name.split('-')[0]}" for name in ("key-file", "pid-file", "log-file",
-                                                                              "seed-file", "socket")]
+        files = [
+            f"--{name}={self.work}/munge.{name.split('-')[0]}"
+            for name in ("key-file", "pid-file", "log-file", "seed-file", "socket")
+        ]
         self.daemon("munged", "--foreground", "--force", *files)
         wait_until((self.work / "munge.socket").exists, "munged", 30)
         self.daemon("slurmctld", "-D")
@@ -132,15 +134,35 @@ def install():
     if missing:
         say(f"installing {' '.join(missing)}")
         sh("apt-get", "update")
-        sh("apt-get", "install", "--yes", "--no-install-recommends", *missing,
-           env=dict(os.environ, DEBIAN_FRONTEND="noninteractive"))
+        sh(
+            "apt-get",
+            "install",
+            "--yes",
+            "--no-install-recommends",
+            *missing,
+            env=dict(os.environ, DEBIAN_FRONTEND="noninteractive"),
+        )
 
 
 def settings(program):
-    return dict(os.environ, PROGRAM=str(program), RUN="robot", PROMPT="a photo of a robot", SUBJECT="robot", TARGET="1",
-                SCENES="scenes.txt", SCENES_DIR="scenes", BASE_FLAGS=BASE_FLAGS, TUNE_FLAGS=TUNE_FLAGS,
-                SAMPLE_FLAGS=SAMPLE_FLAGS, ONEACTOR_MODEL="toy", OMP_NUM_THREADS="1", SHARDS=str(SHARDS),
-                SBATCH="--mem=600 --cpus-per-task=1 --output=logs/%x-%A_%a", SBATCH_SAMPLE=f"--ntasks={TASKS}")
+    return dict(
+        os.environ,
+        PROGRAM=str(program),
+        RUN="robot",
+        PROMPT="a photo of a robot",
+        SUBJECT="robot",
+        TARGET="1",
+        SCENES="scenes.txt",
+        SCENES_DIR="scenes",
+        BASE_FLAGS=BASE_FLAGS,
+        TUNE_FLAGS=TUNE_FLAGS,
+        SAMPLE_FLAGS=SAMPLE_FLAGS,
+        ONEACTOR_MODEL="toy",
+        OMP_NUM_THREADS="1",
+        SHARDS=str(SHARDS),
+        SBATCH="--mem=600 --cpus-per-task=1 --output=logs/%x-%A_%a",
+        SBATCH_SAMPLE=f"--ntasks={TASKS}",
+    )
 
 
 def new_folder(path):
@@ -153,9 +175,11 @@ def new_folder(path):
 def whole_run(program, folder):
     """The same by one process each, without Slurm."""
     environment = settings(program)
-    for line in (f"generate-base -p|a photo of a robot|--subject robot -o robot {BASE_FLAGS}",
-                 f"tune robot --target 1 {TUNE_FLAGS}",
-                 f"sample robot --prompts-file scenes.txt -o scenes {SAMPLE_FLAGS}"):
+    for line in (
+        f"generate-base -p|a photo of a robot|--subject robot -o robot {BASE_FLAGS}",
+        f"tune robot --target 1 {TUNE_FLAGS}",
+        f"sample robot --prompts-file scenes.txt -o scenes {SAMPLE_FLAGS}",
+    ):
         first, *prompt = line.split("|")
         words = first.split() + (prompt[:1] + prompt[1].split() if prompt else [])
         sh(program, *words, cwd=folder, env=environment)
@@ -166,8 +190,9 @@ def processes(job, task, rank):
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            environment = dict(entry.split(b"=", 1) for entry in (folder / "environ").read_bytes().split(b"\0") if
-                               b"=" in entry)
+            environment = dict(
+                entry.split(b"=", 1) for entry in (folder / "environ").read_bytes().split(b"\0") if b"=" in entry
+            )
             is_program = b"sample" in (folder / "cmdline").read_bytes().split(b"\0")[1:2]
         except OSError:
             continue
@@ -179,8 +204,11 @@ def processes(job, task, rank):
 
 def pictures(folder):
     """Each finished picture with what would change if it were drawn again."""
-    return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files(folder) if path.suffix == ".png"
-            and path.name != "grid.png" and not is_temporary(path)}
+    return {
+        path: (path.stat().st_ino, path.stat().st_mtime_ns)
+        for path in files(folder)
+        if path.suffix == ".png" and path.name != "grid.png" and not is_temporary(path)
+    }
 
 
 def disturb(folder, job):
@@ -229,8 +257,11 @@ def ended(jobs):
 
 
 def judge(folder, reference, finished, rows):
-    trouble = [f"job {row['JobId']} of {row['JobName']} ended as {row['JobState']}" for row in rows
-               if row["JobState"] != "COMPLETED"]
+    trouble = [
+        f"job {row['JobId']} of {row['JobName']} ended as {row['JobState']}"
+        for row in rows
+        if row["JobState"] != "COMPLETED"
+    ]
     restarts = [row["Restarts"] for row in rows if row["JobName"] == "oneactor-sample"]
     if restarts != ["1"] * SHARDS:
         trouble.append(f"the tasks were started anew {restarts} times, expected once each")
@@ -238,12 +269,18 @@ def judge(folder, reference, finished, rows):
         trouble += broken_files(folder / name) + differences(folder / name, reference / name)
     now = pictures(folder / "scenes")
     trouble += [f"{path} was drawn twice" for path, stamp in finished.items() if now.get(path) != stamp]
-    told = collections.Counter(line for log in (folder / "logs").glob("oneactor-sample-*")
-                               for line in log.read_text(errors="replace").splitlines() if line.endswith(".png"))
+    told = collections.Counter(
+        line
+        for log in (folder / "logs").glob("oneactor-sample-*")
+        for line in log.read_text(errors="replace").splitlines()
+        if line.endswith(".png")
+    )
     trouble += [f"the logs tell of {path} {times} times" for path, times in told.items() if times > 1]
     starts = [int(times) + 1 for times in restarts]
-    print(f"{len(now)} pictures, expected {len(PROMPTS) * IMAGES_OF_EACH}; there before a kill: {len(finished)}; "
-          f"told of in the logs: {len(told)}; starts of the tasks: {starts}")
+    print(
+        f"{len(now)} pictures, expected {len(PROMPTS) * IMAGES_OF_EACH}; there before a kill: {len(finished)}; "
+        f"told of in the logs: {len(told)}; starts of the tasks: {starts}"
+    )
     return trouble
 
 
