@@ -8,8 +8,8 @@ The source is a repository of the hub or a folder with config.json, preprocessor
     python scripts/convert_encoder.py alexnet-owt-7be5be79.pth --as lpips --out models/lpips
     oneactor evaluate OUT --metrics lpips --lpips-model models/lpips
 
-The source is torchvision's AlexNet (https://download.pytorch.org/models/alexnet-owt-7be5be79.pth). The heads are weights/v0.1/alex.pth
-of the PyPI package lpips: `pip install lpips`, or --heads FILE.
+The source is torchvision's AlexNet (https://download.pytorch.org/models/alexnet-owt-7be5be79.pth). The heads are
+weights/v0.1/alex.pth of the PyPI package lpips: `pip install lpips`, or --heads FILE.
 
     python -c "from dreamsim import dreamsim; dreamsim(device='cpu', cache_dir='models', dreamsim_type='dino_vitb16')"
     python scripts/convert_encoder.py models --as dreamsim --out models/dreamsim
@@ -98,7 +98,8 @@ def shipped_heads():
     found = importlib.util.find_spec("lpips")
     if found is None:
         raise SystemExit(
-            "the heads of LPIPS are in the PyPI package lpips, which is not installed: `pip install lpips`, or give --heads"
+            "the heads of LPIPS are in the PyPI package lpips, which is not installed: "
+            "`pip install lpips`, or give --heads"
         )
     return Path(found.origin).parent / "weights" / "v0.1" / "alex.pth"
 
@@ -111,8 +112,8 @@ def convert_lpips(alexnet, heads, out):
     }
     if len(features) != 10 or len(lins) != 5:
         raise SystemExit(
-            f"found {len(features)} tensors features.… in {alexnet} and {len(lins)} heads lin….model.1.weight in {heads}, expected "
-            "10 and 5: torchvision's AlexNet and the package's weights/v0.1/alex.pth"
+            f"found {len(features)} tensors features.… in {alexnet} and {len(lins)} heads lin….model.1.weight "
+            f"in {heads}, expected 10 and 5: torchvision's AlexNet and the package's weights/v0.1/alex.pth"
         )
     count = save({**features, **lins}, out)
     (out / "config.json").write_text(
@@ -135,7 +136,8 @@ def merged(base, adapter):
         found = LORA.fullmatch(name)
         if not found or found[1] != "0" or f"{found[2]}.weight" not in base:
             raise SystemExit(
-                f"{adapter / names[0]}: found {name}, expected LoRAs of the layers of one DINO ViT: the single branch dino_vitb16"
+                f"{adapter / names[0]}: found {name}, expected LoRAs of the layers of one DINO ViT: "
+                "the single branch dino_vitb16"
             )
         parts.setdefault(found[2], {})[found[3]] = value.float()
     result = dict(base)
@@ -167,7 +169,8 @@ def as_transformers(state):
 
 
 def convert_dreamsim(cache, base, out, heads=12):
-    """DINO with the LoRA of DreamSim's single branch, and how the package prepares pictures. No tensor shows how many heads there are."""
+    """DINO with the LoRA of DreamSim's single branch, and how the package prepares pictures. No tensor shows how many
+    heads there are."""
     base = base or cache / "checkpoints" / "dino_vitbase16_pretrain.pth"
     tensors = as_transformers(merged(read(base), cache / "dino_vitb16_single_lora"))
     _, count, dim = tensors["embeddings.position_embeddings"].shape

@@ -18,6 +18,12 @@ if [ $# = 0 ]; then
   cargo clippy --release --locked --all-targets -- -D warnings
   RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --quiet
   scripts/audit/check.sh
+
+  say "Python and shell scripts"
+  install lint scripts/lint/requirements.txt
+  # Paths in the settings count from the folder in which ruff is started.
+  (cd scripts && ruff check --quiet --config ruff.toml . ../tests && ruff format --check --config ruff.toml . ../tests)
+  shellcheck --external-sources --source-path=SCRIPTDIR .ci/run scripts/*.sh scripts/*/*.sh scripts/slurm/*.sbatch
 fi
 
 say "expected values from diffusers and transformers, in target/parity"

@@ -1,7 +1,7 @@
 """Speed and memory on a CPU: the program against diffusers, f32, one pinned thread, and how cost grows with the work.
 
-Writes cpu.md and cpu.json into the folder, anew after every row; the weights that it draws at random stay there for the next
-time. A row whose outputs differ, or that a busy machine spoilt, has no figure. Nothing else may run meanwhile.
+Writes cpu.md and cpu.json into the folder, anew after every row; the weights that it draws at random stay there for the
+next time. A row whose outputs differ, or that a busy machine spoilt, has no figure. Nothing else may run meanwhile.
 
 Requirements: scripts/parity/requirements.txt; cargo build --release --locked --bins --examples
 Usage: cpu.py [--quick | --full] [--only PART …] [--core 1] [--out target/bench]
@@ -96,8 +96,8 @@ def load(bench, size="mini", label="mini SDXL"):
 
 
 def host(bench):
-    """Passes through all of SDXL's layers, so thin that they are nearly nothing but the host's own work: what a GPU has to
-    be busy for longer than, or waits."""
+    """Passes through all of SDXL's layers, so thin that they are nearly nothing but the host's own work: what a GPU has
+    to be busy for longer than, or waits."""
     model, machine = bench.machine.random_model("thin", "fp32"), bench.machine
     with machine.ours(model) as ours, machine.peer(model) as theirs:
         duel = Duel(machine, "SDXL's layers, 32 and 64 channels", model, ours, theirs, PEER)

@@ -1,5 +1,5 @@
-"""The script that somebody writes to measure pictures with transformers: mean CLIP-I and CLIP-T, mean DINOv2 likeness, or
-the shares that SAM's foreground has of the pictures and the target.
+"""The script that somebody writes to measure pictures with transformers: mean CLIP-I and CLIP-T, mean DINOv2 likeness,
+or the shares that SAM's foreground has of the pictures and the target.
 
 Requirements: scripts/parity/requirements.txt
 Usage: peer_measures.py clip|dinov2|sam MODEL DEVICE TARGET PROMPT PICTURE …

@@ -3,11 +3,11 @@
 It draws nothing sensible; it loads, runs and needs memory as the real one does. Configs are those of
 stabilityai/stable-diffusion-xl-base-1.0; tensor names and shapes come from diffusers and transformers. The
 tokenizers are a small vocabulary padded to CLIP's 49408 entries, because the real one can not be fetched
-without the hub. Tensors are written one at a time, so 2 GB of memory are enough for 13.9 GB of weights; they are drawn on
-a GPU where there is one, whose values are others than a CPU's. `--size mini` keeps the topology with a fifth of the channels
-(158 M parameters in the UNet) and two layers in each text encoder; `--size thin` has all of the UNet's layers with 32 and 64
-channels, which are nearly nothing to compute; `--size tiny` has in addition one transformer layer in each block, a few megabytes
-for trying the benchmarks out.
+without the hub. Tensors are written one at a time, so 2 GB of memory are enough for 13.9 GB of weights; they are drawn
+on a GPU where there is one, whose values are others than a CPU's. `--size mini` keeps the topology with a fifth of the
+channels (158 M parameters in the UNet) and two layers in each text encoder; `--size thin` has all of the UNet's layers
+with 32 and 64 channels, which are nearly nothing to compute; `--size tiny` has in addition one transformer layer in
+each block, a few megabytes for trying the benchmarks out.
 
 Requirements: scripts/bench/requirements.txt
 Usage: random_sdxl.py FOLDER [--dtype fp32|fp16] [--size full|mini|thin|tiny]

@@ -19,11 +19,12 @@ class Duel:
         return str(self.machine.folder / name)
 
     def timed(
-        self, row, request, *, pairs, bar, repeat=1, warm_ups=WARM_UPS, prepare=(), check=None, names=("output",), flop=None,
+        self, row, request, *, pairs, bar, repeat=1, warm_ups=WARM_UPS, prepare=(), check=None,
+        names=("output",), flop=None,
     ):  # fmt: skip
-        """Fills a row. First each side's own request of `prepare`; then `check` (the request itself, unless it is another one)
-        must give alike outputs within `bar`. Where they differ the row is rejected, and timed all the same: its samples are
-        kept. Where only the peer fails, our own times are."""
+        """Fills a row. First each side's own request of `prepare`; then `check` (the request itself, unless it is
+        another one) must give alike outputs within `bar`. Where they differ the row is rejected, and timed all the
+        same: its samples are kept. Where only the peer fails, our own times are."""
         outputs = [self.path(f"output-{side}.safetensors") for side in ("ours", "theirs")]
         sides, timed = (self.ours, self.theirs), request | {"repeat": repeat}
         try:

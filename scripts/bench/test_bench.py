@@ -1,5 +1,5 @@
-"""Checks of what decides over the figures: the order of the pairs, the statistics, rejection, fits, counts; and that sides
-which die or hang, and time that runs out, cost no figure but their own.
+"""Checks of what decides over the figures: the order of the pairs, the statistics, rejection, fits, counts; and that
+sides which die or hang, and time that runs out, cost no figure but their own.
 
 Expected values are worked out by hand; the counts of SDXL's operations are the published 2.99 TMAC without
 attention, with its matrix products added, and the VAE's of a count by hand of its convolutions.
@@ -69,7 +69,7 @@ class Pairs(unittest.TestCase):
     def test_one_interruption_in_many_is_no_disturbance_and_many_are(self):
         steady = [1.0] * 15
         self.assertIsNone(pairing([*steady[1:], 1.3], steady).disturbance(False))
-        self.assertIn("spread of ours", pairing([1.0, 1.2] * 8, steady + [1.0]).disturbance(False))
+        self.assertIn("spread of ours", pairing([1.0, 1.2] * 8, [*steady, 1.0]).disturbance(False))
 
     def test_a_side_that_waited_for_its_core_is_refused_but_not_with_a_gpu(self):
         waiting = pairing([1.0] * 8, [1.0] * 8, cpu_share=0.8)

@@ -7,8 +7,8 @@ Needs Python 3.9 alone; one thread; the embedded toy model. Each round starts on
 folder and kills it --kills-per-round times with SIGKILL or SIGTERM: at a moment drawn from the length of a whole run,
 and, every second time, then as soon as a temporary file is seen, so that files in the making are hit too. After each
 kill every file under a final name must be whole. Then the stage is run to its end, and all files must be equal to those
-of an uninterrupted run: byte for byte, JSON but for `seconds` and `images_drawn`. Temporary files must be gone then, once they are an hour
-old, which is pretended. Exits with 1 when anything was found.
+of an uninterrupted run: byte for byte, JSON but for `seconds` and `images_drawn`. Temporary files must be gone then,
+once they are an hour old, which is pretended. Exits with 1 when anything was found.
 """
 
 import argparse

@@ -43,7 +43,7 @@ def watch(words, folder):
         words, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         for line in process.stdout:
-            if line.startswith("many/0") or line.startswith("many/1"):
+            if line.startswith(("many/0", "many/1")):
                 seconds = round(time.monotonic() - started, 3)
                 rows.append((len(rows) + 1, seconds, memory(process), descriptors(process)))
         message = process.stderr.read()

@@ -74,7 +74,8 @@ def is_temporary(path):
 
 
 def is_lock(path):
-    """Whether the file is that of a folder's lock, which a killed process leaves and the next one in the folder removes."""
+    """Whether the file is that of a folder's lock, which a killed process leaves and the next one in the folder
+    removes."""
     return path.name.startswith(".oneactor") and path.name.endswith(".lock")
 
 

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Runs the commands of the manifests here as a cluster would, but as processes of this machine, with the toy, and compares.
+"""Runs the commands of the manifests here as a cluster would, but as processes of this machine, with the toy, and
+compares.
 
     pip install PyYAML
     scripts/kubernetes/test.py --program target/release/oneactor --work /tmp/kubernetes-test
 
 What a container would start is started here: arguments as the files have them, with JOB_COMPLETION_INDEX for each index
-and Argo's parameters filled in; /runs is a folder of --work, and the toy stands in for SDXL. Then both the Jobs' and the
-Workflow's folders must be equal to those of one process, byte for byte, JSON but for what tells of one process. No cluster is asked: what
-only a cluster does (volumes, GPUs, users, restarts) is not seen here.
+and Argo's parameters filled in; /runs is a folder of --work, and the toy stands in for SDXL. Then both the Jobs' and
+the Workflow's folders must be equal to those of one process, byte for byte, JSON but for what tells of one process. No
+cluster is asked: what only a cluster does (volumes, GPUs, users, restarts) is not seen here.
 """
 
 import argparse
@@ -53,7 +54,7 @@ class Cluster:
                 capture_output=True,
                 text=True,
             )
-            words = ["oneactor"] + shown.stdout.splitlines()
+            words = ["oneactor", *shown.stdout.splitlines()]
         if words[0] != "oneactor":
             sys.exit(f"{words}: expected the program")
         words = [word.replace("/runs", "runs") for word in words[1:]]
@@ -62,7 +63,12 @@ class Cluster:
         self.started.append(words)
         command = [self.program, *words, *SHORT[words[0]], "--quiet"]
         done = subprocess.run(
-            command, cwd=self.folder, env={**os.environ, **(variables or {})}, capture_output=True, text=True
+            command,
+            cwd=self.folder,
+            env={**os.environ, **(variables or {})},
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode != 0:
             sys.exit(f"{command}\n{done.stderr}")

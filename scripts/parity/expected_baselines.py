@@ -1,6 +1,7 @@
 """Expected results of the baselines that are tuned, each written from its paper around diffusers' U-Net.
 
-`inversion.safetensors`   textual inversion (arXiv 2208.01618, Eq. 2): five AdamW steps on given batches, and a guided run with what was learnt
+`inversion.safetensors`   textual inversion (arXiv 2208.01618, Eq. 2): five AdamW steps on given batches, and a guided
+                          run with what was learnt
 `dreambooth.safetensors`  DreamBooth (arXiv 2208.12242, Eq. 2) with PEFT's LoRA: the same
 `dreambooth_lora.safetensors`  what diffusers' `save_lora_weights` makes of the tuned adapter
 The JSON files of the first two say what was run.

@@ -1,12 +1,13 @@
 """Expected results of ConsiStory's shared self-attention (arXiv 2402.03286), written from the paper's formulas.
 
-`consistory_pass.safetensors`  U-Net passes of three images, the last two of them anchors: nothing shared, shared under given masks, and
-                               with queries blended with those of the first pass
-`consistory.safetensors`       final latents of two pictures beside two anchors, with the masks, dropout and blending of every step
+`consistory_pass.safetensors`  U-Net passes of three images, the last two of them anchors: nothing shared, shared under
+                               given masks, and with queries blended with those of the first pass
+`consistory.safetensors`       final latents of two pictures beside two anchors, with the masks, dropout and blending of
+                               every step
 `consistory.json`              what was run
 
-The keys of all images are concatenated here, those that an image may not see have log 0 added; the program takes those of the anchors
-alone. Row for row: the branch without the prompt and the one with it are passes of their own.
+The keys of all images are concatenated here, those that an image may not see have log 0 added; the program takes those
+of the anchors alone. Row for row: the branch without the prompt and the one with it are passes of their own.
 """
 
 import json
@@ -19,7 +20,7 @@ from skimage.filters import threshold_otsu
 from torch.nn import functional as F
 
 from expected_masks import shrink
-from expected_method import base_positions, embed, time_ids
+from expected_method import all_positions, embed, time_ids
 from expected_models import added_cond, save, unet_inputs
 
 DROPOUT, FIRST_NU, LAST_NU, STEPS_FOR_ONE_BLENDED = 0.5, 0.9, 0.8, 10
@@ -161,7 +162,7 @@ def sample(pipe, run):
     )
     c, negative, pooled, negative_pooled = (join(k) for k in range(4))
     ids = time_ids(height, width).repeat(images, 1)
-    places = sum(base_positions(pipe, run["anchor_prompt"], run["word"]), [])
+    places = all_positions(pipe, run["anchor_prompt"], run["word"])
     numbers = [zlib.crc32(one.numpy().tobytes()) for one in initial]
 
     state = State(Sizes(*size))

@@ -1,13 +1,15 @@
 """Expected results with ControlNets (arXiv 2302.05543), and of what prepares their pictures.
 
-`controlnet/`, `controlnet_small/` in a checkpoint's folder: a ControlNet copied from its U-Net's config, and one like the
-small distilled ones (no attention). Every weight is drawn; the convolutions that training starts at zero would hide every mistake if they were zero.
+`controlnet/`, `controlnet_small/` in a checkpoint's folder: a ControlNet copied from its U-Net's config, and one like
+the small distilled ones (no attention). Every weight is drawn; the convolutions that training starts at zero would hide
+every mistake if they were zero.
 
 `expected/controlnet*.safetensors`  residuals of one call, plain and in guess mode
-`expected/control.safetensors`      final latents of StableDiffusion(XL)ControlNetPipeline, 30 steps (control.json has the runs)
+`expected/control.safetensors`      final latents of StableDiffusion(XL)ControlNetPipeline, 30 steps (control.json has
+                                    the runs)
 `expected/control_eq19.safetensors` final latents of Eq. 19 with a ControlNet, written out around diffusers' modules
-`control_pictures/`                 pictures resized by Pillow and by diffusers, and their edges by cv2.Canny; files of many kinds,
-                                    and what diffusers' `load_image` reads from them
+`control_pictures/`                 pictures resized by Pillow and by diffusers, and their edges by cv2.Canny; files of
+                                    many kinds, and what diffusers' `load_image` reads from them
 """
 
 import json
@@ -94,7 +96,8 @@ def write_network(net, inputs, folder, name, rng):
 
 
 def runs(shape):
-    """Plain and guess mode; with SDXL's and SD 1.5's own patterns also scaled, without guidance, a window of steps, another size, two at once."""
+    """Plain and guess mode; with SDXL's and SD 1.5's own patterns also scaled, without guidance, a window of steps,
+    another size, two at once."""
     height, width = shape["image"]
     first = {"controlnet": "controlnet", "scale": 1.0, "picture": [height, width, 1]}
     small = {"controlnet": "controlnet_small", "scale": 0.8, "picture": [height, width, 2]}
@@ -318,10 +321,11 @@ def write_files(out):
 
 
 def write_pictures(out):
-    """Pillow's LANCZOS, widths first; what diffusers' VaeImageProcessor makes of the same pictures; cv2.Canny of colour pictures.
+    """Pillow's LANCZOS, widths first; what diffusers' VaeImageProcessor makes of the same pictures; cv2.Canny of colour
+    pictures.
 
-    Up to version 12 Pillow takes the widths first by itself. Version 13 sometimes takes the heights first, so that `resized` asks
-    for one at a time and `direct` is compared with some room.
+    Up to version 12 Pillow takes the widths first by itself. Version 13 sometimes takes the heights first, so that
+    `resized` asks for one at a time and `direct` is compared with some room.
     """
     out.mkdir()
     processor = diffusers.image_processor.VaeImageProcessor(vae_scale_factor=8, do_convert_rgb=True, do_normalize=False)

@@ -1,5 +1,5 @@
-"""Expected values of the distances of `evaluate`: LPIPS and DreamSim by their authors' packages `lpips` and `dreamsim`, on
-folders that scripts/convert_encoder.py makes of checkpoints in the packages' own files. AlexNet and DINO have random
+"""Expected values of the distances of `evaluate`: LPIPS and DreamSim by their authors' packages `lpips` and `dreamsim`,
+on folders that scripts/convert_encoder.py makes of checkpoints in the packages' own files. AlexNet and DINO have random
 weights; the heads of LPIPS are those that its package ships."""
 
 import contextlib
@@ -21,7 +21,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-import convert_encoder  # noqa: E402
+import convert_encoder
 
 # A picture of 41 x 29 pixels is too small for AlexNet.
 LARGE_ENOUGH = [0, 1, 2, 4, 5]

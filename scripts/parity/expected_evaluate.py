@@ -1,11 +1,11 @@
-"""Expected values of `evaluate`: tiny CLIPs, a DINO and two DINOv2 with random weights, the toy's CLIP, and what transformers' image
-processors and models and the measures' formulas, written in numpy, give for a few pictures and texts."""
+"""Expected values of `evaluate`: tiny CLIPs, a DINO and two DINOv2 with random weights, the toy's CLIP, and what
+transformers' image processors and models and the measures' formulas, written in numpy, give for a few pictures and
+texts."""
 
 import json
 import shutil
 from pathlib import Path
 
-import expected_distances
 import numpy as np
 import torch
 from PIL import Image
@@ -22,6 +22,8 @@ from transformers import (
 from transformers.models.bit.image_processing_pil_bit import BitImageProcessorPil
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+import expected_distances
 
 TOY = Path(__file__).resolve().parents[2] / "src" / "io" / "toy" / "clip"
 PROCESSORS = {"CLIP": CLIPImageProcessorPil, "Bit": BitImageProcessorPil, "ViT": ViTImageProcessorPil}

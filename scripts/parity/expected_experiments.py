@@ -1,7 +1,8 @@
-"""What the experiments must give: a photo as the target, and semantic interpolation (Fig. 3) around diffusers' pipeline.
+"""What the experiments must give: a photo as the target, and semantic interpolation (Fig. 3) around diffusers'
+pipeline.
 
-Writes `experiments.json` (a photo's run and a list of interpolated runs) and `experiments.safetensors`: `photo.image`, `photo.latents`,
-`photo.encoder_features`, and for each interpolated run i `i.latents`.
+Writes `experiments.json` (a photo's run and a list of interpolated runs) and `experiments.safetensors`: `photo.image`,
+`photo.latents`, `photo.encoder_features`, and for each interpolated run i `i.latents`.
 """
 
 import json
@@ -48,7 +49,8 @@ def runs(shape):
 
 
 def draw(pipe, run):
-    """Final latents of one run: c' = c_0 + g (c - c_0) for both embeddings, c_0 the encoded empty prompt, and the pipeline's own negative.
+    """Final latents of one run: c' = c_0 + g (c - c_0) for both embeddings, c_0 the encoded empty prompt, and the
+    pipeline's own negative.
 
     SD has no pooled embedding.
     """

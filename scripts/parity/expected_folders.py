@@ -1,9 +1,9 @@
 """Expected results for folders as users have them besides what `shapes.py` writes, by diffusers and transformers.
 
-`learnt/` is a pipeline saved after textual inversion, the word `<figure>` having two vectors in each text encoder, and by
-transformers 5: no vocab.json. `both/` has whole weights and shards with an index side by side in every network; the weights that the
-reference does not take are others. `clip/` and `sam/` were saved as processors by transformers 5, and a preprocessor_config.json that does not count
-lies beside.
+`learnt/` is a pipeline saved after textual inversion, the word `<figure>` having two vectors in each text encoder, and
+by transformers 5: no vocab.json. `both/` has whole weights and shards with an index side by side in every network; the
+weights that the reference does not take are others. `clip/` and `sam/` were saved as processors by transformers 5, and
+a preprocessor_config.json that does not count lies beside.
 """
 
 import json

@@ -1,12 +1,14 @@
 """Expected results with an IP-Adapter (arXiv 2308.06721), f32 on the CPU, by diffusers' own loader and pipelines.
 
-`ip_adapter/` in a checkpoint's folder is laid out as the repository h94/IP-Adapter: `sdxl_models/` or `models/` with the
-adapter's file and `image_encoder/`. Every weight is drawn. `pictures/` has two image prompts, neither of them square.
+`ip_adapter/` in a checkpoint's folder is laid out as the repository h94/IP-Adapter: `sdxl_models/` or `models/` with
+the adapter's file and `image_encoder/`. Every weight is drawn. `pictures/` has two image prompts, neither of them
+square.
 
 `expected/ip_adapter.json`         the runs
-`expected/ip_adapter.safetensors`  `image_embeds.{0,1}` of both pictures, `tokens.{0,1}` and `tokens.none` behind the projection;
-                                   one call of the U-Net with zeros, picture 0 and picture 1 in its three rows; final latents
-                                   `{i}.latents` of each run of 30 steps, and `{i}.control`, what a ControlNet sees beside it
+`expected/ip_adapter.safetensors`  `image_embeds.{0,1}` of both pictures, `tokens.{0,1}` and `tokens.none` behind the
+                                   projection; one call of the U-Net with zeros, picture 0 and picture 1 in its three
+                                   rows; final latents `{i}.latents` of each run of 30 steps, and `{i}.control`, what a
+                                   ControlNet sees beside it
 """
 
 import json
@@ -72,7 +74,8 @@ def pil(spec):
 
 
 def runs(shape):
-    """Two scales; with SDXL's and SD 1.5's own patterns also a negative prompt, no guidance, another size, a ControlNet."""
+    """Two scales; with SDXL's and SD 1.5's own patterns also a negative prompt, no guidance, another size, a
+    ControlNet."""
     height, width = shape["image"]
     plain = {
         "prompt": shape["prompt"],
@@ -155,7 +158,8 @@ def write(pipe, shape, folder, expected):
         pil(spec).save(where / "pictures" / f"{i}.png")
     below, name = layout(shape)
     pipe.load_ip_adapter(str(where), subfolder=below, weight_name=name, low_cpu_mem_usage=False)
-    # With torchvision installed diffusers' loader would take a processor of pictures that resizes tensors; the loader's sizes.
+    # With torchvision installed diffusers' loader would take a processor of pictures that resizes tensors; the loader's
+    # sizes.
     side = pipe.image_encoder.config.image_size
     pipe.register_modules(feature_extractor=CLIPImageProcessorPil(size=side, crop_size=side))
     pipe.set_progress_bar_config(disable=True)

@@ -2,7 +2,8 @@
 
 `jpegs/NAME.jpg`            whole files
 `jpegs/pixels.safetensors`  Pillow's pixels of each, by its name
-`jpegs/damaged.json`        pieces of the files that are replaced by others (hexadecimal), and whether Pillow refuses the result
+`jpegs/damaged.json`        pieces of the files that are replaced by others (hexadecimal), and whether Pillow refuses
+                            the result
 
 A file that is cut off anywhere is refused by Pillow, which is checked here at every length.
 """

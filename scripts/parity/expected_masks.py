@@ -19,7 +19,7 @@ from skimage.filters import threshold_otsu
 from skimage.measure import label, regionprops
 from torch.nn import functional as F
 
-from expected_method import base_positions, embed, time_ids
+from expected_method import all_positions, base_positions, embed, time_ids
 from expected_models import added_cond, save, unet_inputs
 
 
@@ -97,7 +97,8 @@ def write_otsu(path):
 
 
 def largest(mask):
-    """Left, top, width, height of the largest part, and the part itself; the first of equal ones. None: an empty mask."""
+    """Left, top, width, height of the largest part, and the part itself; the first of equal ones. None: an empty
+    mask."""
     parts = regionprops(label(mask))
     if not parts:
         return None, mask
@@ -135,7 +136,7 @@ def write_figures(path):
 def word_mask(pipe, z_0, prompt, word, size):
     """Where attention to a word is above its Otsu threshold: mean over layers, tokens and three levels of noise."""
     c, _, pooled, _ = embed(pipe, prompt)
-    places = sum(base_positions(pipe, prompt, word), [])
+    places = all_positions(pipe, prompt, word)
     alphas = pipe.scheduler.alphas_cumprod
     processor = Regional(z_0.shape[2:])
     own = pipe.unet.attn_processors
@@ -150,15 +151,15 @@ def word_mask(pipe, z_0, prompt, word, size):
         maps = [F.interpolate(layer, z_0.shape[2:], mode="bilinear", align_corners=False) for layer in processor.seen]
         levels.append(torch.stack(maps).mean(0)[0, places].mean(0))
     pipe.unet.set_attn_processor(own)
-    map = torch.stack(levels).mean(0).double().numpy()
-    return map > threshold_otsu(map)
+    mean = torch.stack(levels).mean(0).double().numpy()
+    return mean > threshold_otsu(mean)
 
 
 def crop_of(box, factor, size):
     """In pixels, a twentieth larger on each side, at least a quarter of the picture, with the picture's proportions."""
-    least = [-(-side // 4) for side in size]
+    quarter = [-(-side // 4) for side in size]
     sides = []
-    for start, length, most, least in zip(box[:2], box[2:], size, least):
+    for start, length, most, least in zip(box[:2], box[2:], size, quarter):
         start, length = start * factor, length * factor
         wide = max(length + 2 * ((length + 10) // 20), least)
         first = start - (wide - length) // 2
@@ -227,11 +228,12 @@ def write_pass(pipe, seed, folder):
 
 
 def masks_of(seen, words, size):
-    """Masks [1, G, H, W] of the attention maps of one row: mean over layers and tokens, Otsu, overlaps to the larger."""
+    """Masks [1, G, H, W] of the attention maps of one row: mean over layers and tokens, Otsu, overlaps to the
+    larger."""
     maps = torch.stack([F.interpolate(layer, size, mode="bilinear", align_corners=False) for layer in seen]).mean(0)[0]
     maps = np.stack([maps[places].mean(0).double().numpy() for places in words])
-    claimed = np.stack([map > threshold_otsu(map) for map in maps])
-    normal = np.stack([(map - map.min()) / (map.max() - map.min()) for map in maps])
+    claimed = np.stack([one > threshold_otsu(one) for one in maps])
+    normal = np.stack([(one - one.min()) / (one.max() - one.min()) for one in maps])
     winner = np.where(claimed, normal, -1).argmax(0)
     return torch.tensor(claimed & (winner == np.arange(len(words))[:, None, None])).float()[None]
 
@@ -239,8 +241,9 @@ def masks_of(seen, words, size):
 def sample(pipe, run, text, subjects):
     """Eq. 19 with masks on the guided steps, Eq. 3 elsewhere; one image, one row a pass.
 
-    `text` is what `embed` gives of the prompt. `subjects` has, for each word, its places in c and an offset [len(places), D] for
-    `target` and one for `average`. The last `len(run["everywhere"])` of them are styles, which have no place in the picture.
+    `text` is what `embed` gives of the prompt. `subjects` has, for each word, its places in c and an offset
+    [len(places), D] for `target` and one for `average`. The last `len(run["everywhere"])` of them are styles, which
+    have no place in the picture.
     """
     c, negative, pooled, negative_pooled = text
     everywhere = len(run["everywhere"])
@@ -291,8 +294,8 @@ def sample(pipe, run, text, subjects):
 
 
 def write_runs(pipe, shape, folder):
-    """Two subjects, one of them named twice; the third run without exclusion and guided from the third step on; the last
-    with a style, whose offset acts everywhere."""
+    """Two subjects, one of them named twice; the third run without exclusion and guided from the third step on; the
+    last with a style, whose offset acts everywhere."""
     rng = torch.Generator().manual_seed(shape["seed"] + 301)
     height, width = shape["image"]
     words = [shape["base"], "castle"]
@@ -329,7 +332,7 @@ def write_runs(pipe, shape, folder):
     tensors = dict(offsets)
     for i, run in enumerate(runs):
         # A word that stands twice has its offset at both.
-        places = [sum(base_positions(pipe, run["prompt"], word), []) for word in run["words"] + run["everywhere"]]
+        places = [all_positions(pipe, run["prompt"], word) for word in run["words"] + run["everywhere"]]
         spread = lambda which, g: offsets[f"{which}.{g}"].repeat(len(places[g]) // tokens[g], 1)
         subjects = [
             {"places": places[g], **{which: spread(which, g) for which in ("target", "average")}}

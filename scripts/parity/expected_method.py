@@ -3,7 +3,8 @@
 `eq19.safetensors`      final latents of cluster-guided sampling from given offsets (Eq. 19)
 `gradient.safetensors`  gradient of the denoising loss with respect to the base word's offset (Eqs. 1, 8, 10)
 `tuner.safetensors`     projector, three losses, AdamW: five steps on given batches (Eqs. 8-14, Algorithm 1)
-`joint.safetensors`     the same with two subjects tuned together, one of them named by several tokens, and `joint_eq19` with their offsets
+`joint.safetensors`     the same with two subjects tuned together, one of them named by several tokens, and `joint_eq19`
+                        with their offsets
 The JSON files of the same names say what was run.
 """
 
@@ -35,6 +36,11 @@ def base_positions(pipe, text, word):
     wanted = pipe.tokenizer(word).input_ids[1:-1]
     starts = [i for i in range(len(ids)) if ids[i : i + len(wanted)] == wanted]
     return [list(range(start, start + len(wanted))) for start in starts]
+
+
+def all_positions(pipe, text, word):
+    """The same in one list."""
+    return [place for places in base_positions(pipe, text, word) for place in places]
 
 
 def with_offset(prompt_embeds, positions, offset):
@@ -218,7 +224,8 @@ def make_projector(seed, spec, token_width, rng):
 
 
 def filled(template, bases):
-    """A template with one base word, or with several, each behind the article and adjective that `[b]` has; `a` or `an` where it has none."""
+    """A template with one base word, or with several, each behind the article and adjective that `[b]` has; `a` or `an`
+    where it has none."""
     if len(bases) == 1:
         return template.replace("[b]", bases[0])
     before, after = template.split("[b]")
@@ -260,7 +267,8 @@ def tuner_spec(pipe, shape, bases, prompt):
 
 
 def write_tuner(pipe, spec, seed, path):
-    """Five AdamW steps, each on its own batch; `step.k.*` are inputs and results of step k (from 0). Gives the offsets."""
+    """Five AdamW steps, each on its own batch; `step.k.*` are inputs and results of step k (from 0). Gives the
+    offsets."""
     rng = torch.Generator().manual_seed(seed)
     projector = make_projector(seed + 1, spec, pipe.unet.config.cross_attention_dim, rng)
     optimiser = torch.optim.AdamW(
@@ -308,7 +316,8 @@ def eqs_16_17(projector, features, target, c_b):
 
 
 def write_joint(pipe, shape, folder):
-    """Two subjects with one projector: the tuner, and Eq. 19 where a prompt names both, and where it names the second alone."""
+    """Two subjects with one projector: the tuner, and Eq. 19 where a prompt names both, and where it names the second
+    alone."""
     bases = [shape["base"], OTHER]
     prompt = f"a {OTHER} and a {bases[0]} beside another {OTHER}"
     offsets_of = write_tuner(pipe, tuner_spec(pipe, shape, bases, prompt), shape["seed"] + 212, folder / "joint")
@@ -330,7 +339,8 @@ def write_joint(pipe, shape, folder):
     whole, part = embedding_in(pipe, prompt, bases), embedding_in(pipe, second["prompt"], [OTHER])
     first = len(whole) - len(part)
     assert len(part) > 1, "the second word is to be several tokens"
-    # A token's offset comes from h and from that token alone: whatever stands for the word that is not named changes nothing.
+    # A token's offset comes from h and from that token alone: whatever stands for the word that is not named changes
+    # nothing.
     share = {name: offset[first:] for name, offset in offsets_of(torch.cat([whole[:first], part])).items()}
     tensors = {f"1.{name}": offset for name, offset in share.items()}
     tensors |= {"0": sample(pipe, both, offsets_of(whole)), "1": sample(pipe, second, share)}

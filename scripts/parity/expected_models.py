@@ -1,4 +1,5 @@
-"""Expected outputs of the networks: text encoders, U-Net (with h, what its down path hands to the middle block), VAE."""
+"""Expected outputs of the networks: text encoders, U-Net (with h, what its down path hands to the middle block),
+VAE."""
 
 import torch
 from safetensors.torch import save_file

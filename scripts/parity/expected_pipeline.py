@@ -2,9 +2,9 @@
 
 `pipeline.json` lists the runs, `pipeline.safetensors` holds for run `i` the tensors `i.initial` (latents as
 drawn, before the scheduler's factor), `i.latents` (`output_type="latent"`), `i.image` (uint8 [H, W, 3]),
-`i.encoder_features` (h of the conditional row at the last step), `i.prompt_embeds` and `i.negative_prompt_embeds`, and for SDXL
-`i.pooled_prompt_embeds` and `i.negative_pooled_prompt_embeds`. For SDXL `vae_statistics.image` is run 0 again, with
-`VAE_STATISTICS` in the VAE's config, and `index.json` tells which sampler counts where two files name one.
+`i.encoder_features` (h of the conditional row at the last step), `i.prompt_embeds` and `i.negative_prompt_embeds`, and
+for SDXL `i.pooled_prompt_embeds` and `i.negative_pooled_prompt_embeds`. For SDXL `vae_statistics.image` is run 0 again,
+with `VAE_STATISTICS` in the VAE's config, and `index.json` tells which sampler counts where two files name one.
 """
 
 import json
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from diffusers import DiffusionPipeline
+
 from expected_models import save
 from expected_schedulers import KINDS
 
@@ -36,7 +37,8 @@ def runs(shape):
     yield {**plain, "negative_prompt": "blurry, low quality café", "seed": 2**40 + 7}
     yield {**plain, "height": 72, "width": 104, "seed": 8, "negative_prompt": "watermark"}
     yield {**plain, "guidance_scale": 1.0, "seed": 9}
-    # Of the other schedulers those that `from_config` makes of the checkpoint's file: DDIM wants clip_sample false, PNDM skip_prk_steps.
+    # Of the other schedulers those that `from_config` makes of the checkpoint's file: DDIM wants clip_sample false,
+    # PNDM skip_prk_steps.
     for kind in shape["samplers"]:
         yield {**plain, "scheduler": kind, "seed": 10}
 

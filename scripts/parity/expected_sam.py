@@ -1,5 +1,6 @@
-"""Expected values of `evaluate --masks sam`: two tiny SAMs with random weights, and what transformers' image processor and model
-give for a few pictures, points and boxes; and the automatic prompt of src/measures/foreground.rs written again around them."""
+"""Expected values of `evaluate --masks sam`: two tiny SAMs with random weights, and what transformers' image processor
+and model give for a few pictures, points and boxes; and the automatic prompt of src/measures/foreground.rs written
+again around them."""
 
 import json
 

@@ -44,7 +44,8 @@ SDXL = {
     "use_karras_sigmas": False,
 }
 
-# The files of stable-diffusion-v1-5 and stable-diffusion-2-1: no timestep_spacing, so that each kind takes its own default.
+# The files of stable-diffusion-v1-5 and stable-diffusion-2-1: no timestep_spacing, so that each kind takes its own
+# default.
 SD15 = {
     "_class_name": "PNDMScheduler",
     "_diffusers_version": "0.6.0",
@@ -89,7 +90,8 @@ def cases():
             yield "pndm", {**common, "set_alpha_to_one": to_one, "skip_prk_steps": True}, steps
     for steps, config in itertools.product((*STEPS, 1, 2, 3, 4, 7, 14, 15), (SDXL, SD15, SD21)):
         for kind in KINDS:
-            # One Euler step spread linearly begins at timestep 0, where diffusers' f32 tables have lost five digits of 1 - ᾱ.
+            # One Euler step spread linearly begins at timestep 0, where diffusers' f32 tables have lost five digits of
+            # 1 - ᾱ.
             if not (kind == "euler" and steps == 1 and config is not SDXL):
                 yield kind, config, steps
     for kind, config in itertools.product(KINDS, OTHERS):

@@ -29,7 +29,8 @@ class Unet:
         return args, {**kwargs, "hidden_states": self.features[self.row]}
 
     def rows(self, x, t, conditions, ids, is_whole):
-        """The predictions for each of the prompt embeddings and pooled ones; all else of a pass that is not whole is computed for nothing."""
+        """The predictions for each of the prompt embeddings and pooled ones; all else of a pass that is not whole is
+        computed for nothing."""
         self.is_whole = is_whole or len(self.features) != len(conditions)
         if self.is_whole:
             self.features = {}

@@ -7,7 +7,8 @@ from transformers import CLIPTokenizer
 import clip_bpe
 import prompts
 
-# Word, and prompts in which its place is asked for: once, in capitals, beside marks, twice, inside another word, cut off.
+# Word, and prompts in which its place is asked for: once, in capitals, beside marks, twice, inside another word, cut
+# off.
 WORDS = [
     (
         "hobbit",
@@ -47,7 +48,8 @@ def slow_tokenizer(folder, reference):
 
 
 def write(folder, path, texts):
-    """Writes `{"prompts", "ids", "words"}` for the tokenizer in `folder`; returns how many prompts the slow one encodes otherwise."""
+    """Writes `{"prompts", "ids", "words"}` for the tokenizer in `folder`; returns how many prompts the slow one encodes
+    otherwise."""
     reference = CLIPTokenizer.from_pretrained(folder)
     slow = slow_tokenizer(folder, reference)
     ids = reference(texts, padding="max_length", max_length=reference.model_max_length, truncation=True).input_ids

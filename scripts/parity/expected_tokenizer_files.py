@@ -1,7 +1,7 @@
 """Expected token ids for the ways in which a tokenizer can lie in a folder, by transformers' CLIPTokenizer.
 
-`<case>/` is a folder, `expected.json` holds for each case `texts`, `ids` (start, at most `length` - 2 tokens, end and padding) and
-`length`. Prompts pass through diffusers' `maybe_convert_prompt` first, as in its pipelines.
+`<case>/` is a folder, `expected.json` holds for each case `texts`, `ids` (start, at most `length` - 2 tokens, end and
+padding) and `length`. Prompts pass through diffusers' `maybe_convert_prompt` first, as in its pipelines.
 """
 
 import json
@@ -17,7 +17,8 @@ import prompts
 TOY = Path(__file__).resolve().parents[2] / "src" / "io" / "toy" / "tokenizer"
 CONFIG, MAP, ADDED, IN_ONE = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.json"
 FLAGS = {"lstrip": False, "rstrip": False, "single_word": False, "normalized": True, "special": False}
-# What random texts are put together from. `<x>_1` is none of them: diffusers replaces it a second time where the text spells it.
+# What random texts are put together from. `<x>_1` is none of them: diffusers replaces it a second time where the text
+# spells it.
 PIECES = [
     " ",
     " ",

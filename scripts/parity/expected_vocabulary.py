@@ -1,4 +1,5 @@
-"""CLIP's real vocabulary as the package open_clip_torch counts it, in the files of SDXL's two tokenizers and SD 1.5's."""
+"""CLIP's real vocabulary as the package open_clip_torch counts it, in the files of SDXL's two tokenizers and SD
+1.5's."""
 
 import gzip
 from pathlib import Path

@@ -1,12 +1,17 @@
-"""Checkpoints with tensors that no network reads, as trainers, mergers and older tools leave them, and proof that diffusers draws with them.
+"""Checkpoints with tensors that no network reads, as trainers, mergers and older tools leave them, and proof that
+diffusers draws with them.
 
-`sdxl.safetensors`, `sd15.safetensors`  the single files of `single_files.py` with the tensors of LEFTOVERS among the others
-`linear_projection.safetensors`         SDXL's with the second text encoder's projection as a linear layer: the transposed matrix, under another name
-`folder`                                the SD 1.5 of `single_files.py` whose text encoder is a whole CLIP, with one tensor more in U-Net and VAE
+`sdxl.safetensors`, `sd15.safetensors`  the single files of `single_files.py` with the tensors of LEFTOVERS among the
+                                        others
+`linear_projection.safetensors`         SDXL's with the second text encoder's projection as a linear layer: the
+                                        transposed matrix, under another name
+`folder`                                the SD 1.5 of `single_files.py` whose text encoder is a whole CLIP, with one
+                                        tensor more in U-Net and VAE
 `leftovers.json`                        the keys of each that nothing reads, sorted
 
-Asserted here: `from_single_file` and `from_pretrained` have the weights of the plain checkpoint, to the bit. Of a linear projection diffusers' converter
-knows nothing; there the matrix itself, read the other way round, is the reference.
+Asserted here: `from_single_file` and `from_pretrained` have the weights of the plain checkpoint, to the bit. Of a
+linear projection diffusers' converter knows nothing; there the matrix itself, read the other way round, is the
+reference.
 """
 
 import json

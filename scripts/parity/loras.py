@@ -1,11 +1,12 @@
 """LoRA files in every key style for the checkpoint `narrow`, and what diffusers makes of the model with each.
 
 `NAME.safetensors`           the file; `cases.json` lists them with the scale they are used at
-`expected.safetensors`       for each NAME: `prompt_embeds`, `pooled_prompt_embeds`, `noise_pred` at `sample`, `timesteps`, `time_ids`, and final
-                             `latents` of a guided run, all with diffusers' `load_lora_weights` and `fuse_lora`, but for one file
+`expected.safetensors`       for each NAME: `prompt_embeds`, `pooled_prompt_embeds`, `noise_pred` at `sample`,
+                             `timesteps`, `time_ids`, and final `latents` of a guided run, all with diffusers'
+                             `load_lora_weights` and `fuse_lora`, but for one file
 
-After fusing, every weight is compared here with `W + scale * alpha / rank * up @ down` written out by hand, so that a layer that
-diffusers left out, or a key that was named wrongly, stops the script.
+After fusing, every weight is compared here with `W + scale * alpha / rank * up @ down` written out by hand, so that a
+layer that diffusers left out, or a key that was named wrongly, stops the script.
 """
 
 import json
@@ -17,8 +18,8 @@ from safetensors.torch import save_file
 from expected_models import save
 from single_files import unet_to_ldm
 
-# diffusers loses the alpha of attention layers where a file has several, and the names of the layers that SDXL adds to the time
-# embedding where they are diffusers' own; for this file the formula alone is the reference.
+# diffusers loses the alpha of attention layers where a file has several, and the names of the layers that SDXL adds to
+# the time embedding where they are diffusers' own; for this file the formula alone is the reference.
 BY_HAND = "kohya_mixed"
 RUN = {"prompt": "a hobbit wearing robes", "height": 64, "width": 64, "seed": 21, "steps": 8, "guidance_scale": 5.0}
 PARTS = {"unet": "lora_unet_", "text_encoder": "lora_te1_", "text_encoder_2": "lora_te2_"}
@@ -84,7 +85,8 @@ def diffusers(drawn):
 
 
 def old_diffusers(drawn):
-    """`unet.….attn1.processor.to_q_lora.down.weight`, `text_encoder.….self_attn.to_q_lora.down.weight`: attention alone."""
+    """`unet.….attn1.processor.to_q_lora.down.weight`, `text_encoder.….self_attn.to_q_lora.down.weight`: attention
+    alone."""
     tensors = {}
     for (part, name), layer in drawn.items():
         module, _, last = full(part, name).removesuffix(".0").rpartition(".")

@@ -3,7 +3,8 @@
     python scripts/parity/make_fixtures.py --out target/parity
 
 Needs the packages of requirements.txt beside this file, no network, some minutes on one core. A second
-run does nothing unless a script, an installed version, the toy's tokenizers or CLIP, or the templates changed. tests/parity_*.rs read the result.
+run does nothing unless a script, an installed version, the toy's tokenizers or CLIP, or the templates changed.
+tests/parity_*.rs read the result.
 """
 
 import argparse
@@ -37,7 +38,7 @@ def stamp():
     return "\n".join(lines + [f"{name} {version(name)}" for name, _ in PACKAGES]) + "\n"
 
 
-def build(out):
+def build(out):  # noqa: PLR0915 (a line for each part)
     """Writes everything below `out`."""
     import diffusers
     import torch

@@ -5,7 +5,6 @@ one linear layer, which gives a scale and a shift for each token; AdaIN puts the
 embedding c_b [W, D]: c_delta = scale * (c_b - mean) / (std + 1e-5) + shift, [B, W, D].
 """
 
-import torch
 from torch import nn
 from torch.nn import functional as F
 

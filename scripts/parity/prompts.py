@@ -241,8 +241,7 @@ def tokenizer_prompts(seed, count=2400):
     ]
     specials = ACCENTED + SCRIPTS + EMOJI + CONTROLS + APOSTROPHES + PUNCTUATION + DIGITS
     for piece in specials:
-        for form in ("NFC", "NFD", "NFKC"):
-            out.append(unicodedata.normalize(form, piece))
+        out += [unicodedata.normalize(form, piece) for form in ("NFC", "NFD", "NFKC")]
         out += [f"a cat {piece} dog", f"cat{piece}dog", f"{piece}{piece}", f"{piece} cat", piece.upper(), piece.lower()]
     out = dict.fromkeys(out)
     while len(out) < count - 700:

@@ -1,8 +1,11 @@
-"""The three small seeded checkpoints, in the folder layout of diffusers.
+"""The five small seeded checkpoints, in the folder layout of diffusers.
 
 `narrow`   SDXL's own block pattern and files: 8 x VAE, Euler, pad `!` in the second tokenizer.
 `words`    few merges, so that words are several tokens; two levels; v-prediction; `force_upcast`; head widths differ.
-`convproj` 1 x 1 convolutions for projections (SD 1.5's way), odd group counts, whole numbers where SDXL has lists, DDIM.
+`convproj` 1 x 1 convolutions for projections (SD 1.5's way), odd group counts, whole numbers where SDXL has
+           lists, DDIM.
+`sd15`     SD 1.5: one text encoder, four blocks, 8 heads everywhere, PNDM, old names in the VAE's attention.
+`sd21`     SD 2.1: linear projections, heads in a list, `upcast_attention`, v-prediction, DDIM.
 
 Weights are drawn so that every one of them shows in the output: matrices keep the variance, norm scales
 differ from one, no bias is zero. In `convproj` what flows along the residual path is small besides, so that
@@ -280,13 +283,13 @@ SHAPES = {
 }
 
 # The files of SD 1.5 and 2.1 are from early versions of diffusers and have few fields; the others have their defaults.
-SD_UNET_FIELDS = """_class_name _diffusers_version act_fn attention_head_dim block_out_channels center_input_sample cross_attention_dim
-down_block_types downsample_padding flip_sin_to_cos freq_shift in_channels layers_per_block mid_block_scale_factor norm_eps norm_num_groups
-out_channels sample_size up_block_types""".split()
-SD21_UNET_FIELDS = """dual_cross_attention num_class_embeds only_cross_attention resnet_time_scale_shift upcast_attention
-use_linear_projection""".split()
-SD_VAE_FIELDS = """_class_name _diffusers_version act_fn block_out_channels down_block_types in_channels latent_channels layers_per_block
-norm_num_groups out_channels sample_size up_block_types""".split()
+SD_UNET_FIELDS = """_class_name _diffusers_version act_fn attention_head_dim block_out_channels center_input_sample
+cross_attention_dim down_block_types downsample_padding flip_sin_to_cos freq_shift in_channels layers_per_block
+mid_block_scale_factor norm_eps norm_num_groups out_channels sample_size up_block_types""".split()
+SD21_UNET_FIELDS = """dual_cross_attention num_class_embeds only_cross_attention resnet_time_scale_shift
+upcast_attention use_linear_projection""".split()
+SD_VAE_FIELDS = """_class_name _diffusers_version act_fn block_out_channels down_block_types in_channels latent_channels
+layers_per_block norm_num_groups out_channels sample_size up_block_types""".split()
 
 
 # What writes to the residual path of U-Net and VAE, and what on that path has only a bias to make small.
@@ -361,7 +364,8 @@ def text_config(spec, shape, vocab):
 
 
 def write_text_encoder(folder, model, keys):
-    """Saves a text encoder under the key names found in the wild: `text_model.` before or not, `position_ids` kept or not."""
+    """Saves a text encoder under the key names found in the wild: `text_model.` before or not, `position_ids` kept or
+    not."""
     model.save_pretrained(folder)
     path = folder / "model.safetensors"
     tensors = load_file(path)

@@ -1,11 +1,13 @@
 """Whole checkpoints in one file, as the original code of SDXL and SD 1.5 writes them, and what diffusers makes of them.
 
-`folder`, `folder_sd15`  a small SDXL and a small SD 1.5 in diffusers' layout, with the head width (64) or number (8) and groups (32)
-                         that no file tells
-`sdxl.safetensors`, `sd15.safetensors`  the same weights in one file, under the original's names; tokenizers, the same for both, lie beside
+`folder`, `folder_sd15`  a small SDXL and a small SD 1.5 in diffusers' layout, with the head width (64) or number (8)
+                         and groups (32) that no file tells
+`sdxl.safetensors`, `sd15.safetensors`  the same weights in one file, under the original's names; tokenizers, the same
+                                        for both, lie beside
 `NAME.COMPONENT.safetensors`  what diffusers' own converters make of it; asserted here to be what was started from
 `latents.safetensors`    final latents of `from_single_file`, by model; asserted to be those of the folder
-`full_size.json`         names and shapes of the real SDXL base and SD 1.5 in one file, from diffusers' classes without weights
+`full_size.json`         names and shapes of the real SDXL base and SD 1.5 in one file, from diffusers' classes without
+                         weights
 """
 
 import json
@@ -356,7 +358,8 @@ def prove(found, networks):
 
 
 def write_model(folder, name, shape, kind):
-    """A checkpoint as a folder and in one file, what the converters make of it, and the final latents that both lead to."""
+    """A checkpoint as a folder and in one file, what the converters make of it, and the final latents that both lead
+    to."""
     home = folder / {"sdxl": "folder", "sd15": "folder_sd15"}[name]
     shapes.build("single", home, shape)
     unused = {} if shapes.is_sdxl(shape) else {"safety_checker": None, "feature_extractor": None}
@@ -396,7 +399,8 @@ def write_model(folder, name, shape, kind):
                 output_type="latent",
             ).images
         )
-    # The weights are equal to the bit; on some processors the place of a tensor in memory decides the kernel, and so the last bits.
+    # The weights are equal to the bit; on some processors the place of a tensor in memory decides the kernel, and so
+    # the last bits.
     assert torch.linalg.norm(latents[0] - latents[1]) < 1e-5 * torch.linalg.norm(latents[0])
     return latents[0]
 

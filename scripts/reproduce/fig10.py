@@ -2,10 +2,11 @@
 
     python scripts/reproduce/fig10.py                       on the toy
 
-Seconds are those that the program has recorded itself: of tuning in tune.json (or METHOD.json), of pictures in manifest.jsonl; the
-line takes the mean tuning over targets and the median picture. The paper's method appears twice: with the exclusion term, and with
-`--eta-2 0`, which spares a third of a guided step. The base images that all methods but the plain model begin from are not in the
-lines; fig10.json has them. Seconds from a machine that does other work at the same time say little.
+Seconds are those that the program has recorded itself: of tuning in tune.json (or METHOD.json), of pictures in
+manifest.jsonl; the line takes the mean tuning over targets and the median picture. The paper's method appears twice:
+with the exclusion term, and with `--eta-2 0`, which spares a third of a guided step. The base images that all methods
+but the plain model begin from are not in the lines; fig10.json has them. Seconds from a machine that does other work at
+the same time say little.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ def draw(study: Study, found: list[Times]) -> None:
         pictures = joined(found, method, "pictures")
         if not pictures:
             raise SystemExit(
-                f"{method}: no picture in manifest.jsonl has its seconds; remove the folder pictures/{method} to draw anew"
+                f"{method}: no picture in manifest.jsonl has its seconds; "
+                f"remove the folder pictures/{method} to draw anew"
             )
         tuning, each = mean(joined(found, method, "tuning")), median(pictures)
         numbers[method] = {"tuning": tuning, "picture": each, "pictures": len(pictures)}

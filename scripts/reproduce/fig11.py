@@ -1,9 +1,10 @@
-"""Figure 11: what the parts of the method do. `oneactor ablate` tunes without L_aver, and without L_aux and L_aver, and draws.
+"""Figure 11: what the parts of the method do. `oneactor ablate` tunes without L_aver, and without L_aux and L_aver, and
+draws.
 
     python scripts/reproduce/fig11.py                       on the toy: four targets, four scenes
 
-fig11-grid has the first scenes of the first target; fig11 has CLIP-I and CLIP-T of all pictures, with the standard error over
-targets.
+fig11-grid has the first scenes of the first target; fig11 has CLIP-I and CLIP-T of all pictures, with the standard
+error over targets.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python scripts/reproduce/fig13.py                       on the toy: four targets, three scenes
 
-Where eta_2 varies, eta_1 is the guidance scale + eta_2, as in the paper. fig13-grid-KEY has a row for each target, fig13 the measures
-of all pictures with the standard error over targets.
+Where eta_2 varies, eta_1 is the guidance scale + eta_2, as in the paper. fig13-grid-KEY has a row for each target,
+fig13 the measures of all pictures with the standard error over targets.
 """
 
 from collections.abc import Sequence

@@ -1,10 +1,12 @@
-"""Figure 8: how alike pictures are to the target (CLIP-I) against how well they follow their prompts (CLIP-T), for all methods.
+"""Figure 8: how alike pictures are to the target (CLIP-I) against how well they follow their prompts (CLIP-T), for all
+methods.
 
     python scripts/reproduce/fig8.py                        on the toy
     python scripts/reproduce/fig8.py --model stabilityai/stable-diffusion-xl-base-1.0 --model-args "--variant fp16"
 
-A small mark is a target, a large one the mean of a method's pictures of all targets. The dashed line joins the methods that no
-other one betters in both. `--published FILE.csv` adds points from elsewhere: a table with the columns method,clip_t,clip_i.
+A small mark is a target, a large one the mean of a method's pictures of all targets. The dashed line joins the methods
+that no other one betters in both. `--published FILE.csv` adds points from elsewhere: a table with the columns
+method,clip_t,clip_i.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     python scripts/reproduce/fig9.py                        on the toy: four targets, 24 samples of each kind
 
-New samples are drawn from the target prompt itself, with other seeds than the base images. What t-SNE draws near each other is
-near, but its distances are no measure; beside the picture fig9.json therefore has the mean distance of the final latents to the
-target's, in units of the mean distance of the samples without guidance.
+New samples are drawn from the target prompt itself, with other seeds than the base images. What t-SNE draws near each
+other is near, but its distances are no measure; beside the picture fig9.json therefore has the mean distance of the
+final latents to the target's, in units of the mean distance of the samples without guidance.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The `oneactor` program as the figures use it: how it is run, which methods it has, and what it leaves in its folders."""
+"""The `oneactor` program as the figures use it: how it is run, which methods it has, and what it leaves in its
+folders."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ class Program:
         command = [str(self.binary), *map(str, words)]
         # In a job of Slurm the program would do a part of the work; here the study is shared, by targets.
         environment = {**os.environ, "ONEACTOR_SHARD": "1/1"}
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, env=environment)
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, env=environment, check=False)
         if done.returncode:
             raise SystemExit(
                 f"{shlex.join(command)}\nin {self.folder}, exit code {done.returncode}: {done.stderr.strip()}"
@@ -40,7 +41,7 @@ class Program:
         """The manifest of a folder that it has drawn into."""
         return read_lines((self.folder / folder / "manifest.jsonl").read_text())
 
-    @cache
+    @cache  # noqa: B019 (a study has one program, as long as it runs)
     def methods(self, command: str) -> list[str]:
         """The methods that a command can take."""
         return methods_of(self.run(command, "--help"))
@@ -60,9 +61,9 @@ def read_lines(text: str) -> list[dict]:
 
 def methods_of(help_text: str) -> list[str]:
     """The possible values of `--method` in a long help; the paper's alone where there is no such flag."""
-    flag = re.search(r"^ +--method <\w+>\n((?:(?! +--?\w).*\n)*)", help_text, re.M)
+    flag = re.search(r"^ +--method <\w+>\n((?:(?! +--?\w).*\n)*)", help_text, re.MULTILINE)
     values = flag and re.search(r"Possible values:\n((?: +- .*\n?)+)", flag[1])
-    return re.findall(r"^ +- ([\w-]+)", values[1], re.M) if values else [OURS]
+    return re.findall(r"^ +- ([\w-]+)", values[1], re.MULTILINE) if values else [OURS]
 
 
 def measures_of(help_text: str) -> list[str]:

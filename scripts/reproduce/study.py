@@ -1,7 +1,7 @@
 """Subjects, scenes and methods: what every figure draws and measures, each part once.
 
-The program itself keeps what is finished and refuses what was made with other settings, so that a figure is made by asking
-for all its parts again. A work folder holds
+The program itself keeps what is finished and refuses what was made with other settings, so that a figure is made by
+asking for all its parts again. A work folder holds
 
     targets/00-hobbit/                    what `generate-base` and `tune` have written
     targets/00-hobbit/pictures/METHOD/    all scenes by one method
@@ -178,8 +178,8 @@ class Study:
     # What the program makes of a target.
 
     def is_made(self, record: Path, target: Target, what: str) -> bool:
-        """Whether this script has asked for it already. The first time the program is asked in any case: it knows best what is
-        finished, and made as it is wanted now."""
+        """Whether this script has asked for it already. The first time the program is asked in any case: it knows best
+        what is finished, and made as it is wanted now."""
         if record in self.made:
             return True
         self.made.add(record)
@@ -210,7 +210,8 @@ class Study:
         return target.folder
 
     def actor(self, target: Target) -> Path:
-        """Its folder, with base images and the paper's actor: the base image that it was made from is every method's target."""
+        """Its folder, with base images and the paper's actor: the base image that it was made from is every method's
+        target."""
         folder = self.base(target)
         self.tune(target, OURS)
         return folder
@@ -276,7 +277,8 @@ class Study:
         return self.draw(target, method, out, self.scenes, self.num_images, SCENE_SEED)
 
     def scores(self, target: Target, pictures: Path, name: str, metrics: Sequence[str], *extra: object) -> list[dict]:
-        """What `evaluate` says of a folder of pictures: an object for each picture and group. Kept in `scores/NAME.jsonl`."""
+        """What `evaluate` says of a folder of pictures: an object for each picture and group. Kept in
+        `scores/NAME.jsonl`."""
         against = self.target_picture(target)
         words = [
             "evaluate",
@@ -415,8 +417,8 @@ def options(description: str | None, limit: int | None = None) -> argparse.Argum
         )
     add(
         "--masks",
-        help="how tables.py parts foreground and background: sam, none, or middle, an oval in the middle of the picture "
-        "(default: middle for the toy, else none)",
+        help="how tables.py parts foreground and background: sam, none, or middle, an oval in the middle of the "
+        "picture (default: middle for the toy, else none)",
     )
     return parser
 
@@ -429,8 +431,8 @@ def run(
     found = [prepare(study, target) for target in study.targets]
     if study.shard:
         print(
-            f"shard {study.shard[0]} of {study.shard[1]}: {len(found)} targets are done; when all shards are, the same command "
-            "without --shard makes the figure",
+            f"shard {study.shard[0]} of {study.shard[1]}: {len(found)} targets are done; when all shards are, "
+            "the same command without --shard makes the figure",
             file=sys.stderr,
         )
     else:

@@ -115,7 +115,8 @@ def draw(study: Study, found: list[list[Swept]], sweeps: list[Sweep], name: str)
         plots.save(grid(study, swept, sweep), study.work, f"{name}-grid{ending}")
         for value, of_value in points.items():
             print(
-                f"{sweep.key} {value}: CLIP-I {of_value['clip_i']['mean']:.4f}, CLIP-T {of_value['clip_t']['mean']:.4f}",
+                f"{sweep.key} {value}: CLIP-I {of_value['clip_i']['mean']:.4f}, "
+                f"CLIP-T {of_value['clip_t']['mean']:.4f}",
                 file=sys.stderr,
             )
     axes[0][0].legend(fontsize=8)

@@ -1,16 +1,18 @@
 """Tables 1 and 2: every measure for every method, on whole pictures, and on foreground and background apart.
 
     python scripts/reproduce/tables.py                      on the toy
-    python scripts/reproduce/tables.py --model stabilityai/stable-diffusion-xl-base-1.0 --model-args "--variant fp16" --masks sam
+    python scripts/reproduce/tables.py --model stabilityai/stable-diffusion-xl-base-1.0 --model-args "--variant fp16"
+    --masks sam
 
-A cell is mean ± sample standard deviation over the pictures of all targets. Where a measure has no value against the target, the
-mean likeness to the method's other pictures of that target stands in its place (`…_pairwise`). Distances have a small d behind
-their name: smaller is more alike.
+A cell is mean ± sample standard deviation over the pictures of all targets. Where a measure has no value against the
+target, the mean likeness to the method's other pictures of that target stands in its place (`…_pairwise`). Distances
+have a small d behind their name: smaller is more alike.
 
-Masks of `--masks middle` are an oval where a figure of the toy stands, the same in every picture: a stand-in for a segmentation,
-which shows the arithmetic and no more than roughly parts a picture.
+Masks of `--masks middle` are an oval where a figure of the toy stands, the same in every picture: a stand-in for a
+segmentation, which shows the arithmetic and no more than roughly parts a picture.
 
-LPIPS and DreamSim are measured where a folder with their weights is given: --evaluate-args "--lpips-model models/lpips".
+LPIPS and DreamSim are measured where a folder with their weights is given: --evaluate-args "--lpips-model
+models/lpips".
 """
 
 from __future__ import annotations
@@ -29,8 +31,9 @@ Scores = dict[str, list[float]]
 
 
 def metrics(study: Study) -> list[str]:
-    """All that can be measured: by the toy's own CLIP for the toy, which has no weights of other networks inside, else by all networks
-    that have a repository of their own, and LPIPS and DreamSim where a folder with their weights is given."""
+    """All that can be measured: by the toy's own CLIP for the toy, which has no weights of other networks inside, else
+    by all networks that have a repository of their own, and LPIPS and DreamSim where a folder with their weights is
+    given."""
     if study.is_toy:
         return [name for name in study.program.measures() if name.startswith("clip")]
     return [

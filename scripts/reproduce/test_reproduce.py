@@ -1,5 +1,5 @@
-"""Checks of the figures on a quick run on the toy: that all files are there, that their numbers are those of `evaluate` and of the
-program's records, that nothing is drawn twice, and that shards join to the same figure.
+"""Checks of the figures on a quick run on the toy: that all files are there, that their numbers are those of `evaluate`
+and of the program's records, that nothing is drawn twice, and that shards join to the same figure.
 
 Needs the program in target/release. Expected values come from `evaluate` run apart, or are worked out from the records.
 
@@ -9,6 +9,7 @@ Usage: python -m unittest discover -s scripts/reproduce
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import csv
 import io
@@ -50,7 +51,7 @@ def evaluated(work: Path, *pictures: object, target: str) -> dict[str, tuple[flo
     """Mean and deviation of all named pictures, by a call of `evaluate` of its own."""
     words = ["evaluate", *map(str, pictures), "--target", target, "--model", "toy", "--format", "csv", "--quiet"]
     done = subprocess.run([BINARY, *words], cwd=work, capture_output=True, text=True, check=True)
-    whole = [row for row in csv.DictReader(io.StringIO(done.stdout)) if row["kind"] == "overall"][0]
+    whole = next(row for row in csv.DictReader(io.StringIO(done.stdout)) if row["kind"] == "overall")
     number = lambda text: float(text) if text else None
     return {name: (number(whole[name]), number(whole[name + "_sd"])) for name in ("clip_i", "clip_t")}
 
@@ -261,7 +262,7 @@ class Parts(unittest.TestCase):
     def test_shards_are_counted_from_one(self):
         self.assertEqual(study.shard("2/8"), (2, 8))
         for text in ("0/2", "3/2", "2", "a/b", "1/0"):
-            with self.assertRaises(Exception, msg=text):
+            with self.assertRaises(argparse.ArgumentTypeError, msg=text):
                 study.shard(text)
 
     def test_wrong_input_is_told(self):

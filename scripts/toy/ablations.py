@@ -86,20 +86,20 @@ def main():
         for measure in MEASURES:
             means = np.array([np.mean([score[measure].mean() for score in scores]) for scores in by_seed.values()])
             error = means.std(ddof=1) / len(means) ** 0.5 if len(means) > 1 else float("nan")
-            report[variant][measure] = dict(mean=float(means.mean()), error=float(error))
+            report[variant][measure] = {"mean": float(means.mean()), "error": float(error)}
     print(f"{'':22}" + "".join(f"{name:>20}" for name in MEASURES))
     for variant, row in report.items():
         print(f"{variant:22}" + "".join(f"{row[m]['mean']:13.3f} ±{row[m]['error']:5.3f}" for m in MEASURES))
     if args.json:
         args.json.write_text(
             json.dumps(
-                dict(
-                    subjects=plan.subjects,
-                    scenes=plan.scenes,
-                    seeds=args.seeds,
-                    images_per_scene=plan.images,
-                    table=report,
-                ),
+                {
+                    "subjects": plan.subjects,
+                    "scenes": plan.scenes,
+                    "seeds": args.seeds,
+                    "images_per_scene": plan.images,
+                    "table": report,
+                },
                 indent=1,
             )
             + "\n"

@@ -43,7 +43,7 @@ def draw(species, scene, rng, small):
 
 
 def call(binary, *words):
-    done = subprocess.run([binary, *map(str, words), "--quiet"], capture_output=True, text=True)
+    done = subprocess.run([binary, *map(str, words), "--quiet"], capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{words}\nexit {done.returncode}: {done.stderr.strip()}")
 

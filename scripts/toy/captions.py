@@ -53,7 +53,7 @@ class Describer:
         a causal encoder needs."""
         prefix = self.prefixes[int(self.rng.integers(len(self.prefixes)))]
         article = [self.word["a"]] if prefix or self.rng.random() < 0.7 else []
-        begin, noun = [self.start] + prefix + article, [self.word[world.SPECIES[species]]]
+        begin, noun = [self.start, *prefix, *article], [self.word[world.SPECIES[species]]]
         return begin + self.adjective_ids(species, classes) + noun, begin + noun
 
     def batch(self, data, rows):

@@ -6,9 +6,9 @@
 In training the noun's state of a whole identity's phrase ("a photo of a wide striped red cat") stood for the noun. The
 difference to the bare phrase's is therefore the offset that a tuning looks for. This script writes it into actors: a
 tuned one (`--like`) lends the file, its projector's last layer becomes 0 but for the shift. Both offsets are then the
-same, so everything is drawn with eta_2 0. The pairs, scenes and seeds are those of the development split, the identities
-random; the target is the clearest of four pictures of the subject alone. The pictures of each `--try` stand beside
-the plain ones in a table as that of subjects_table.py, in both variants, the joint one also with masks.
+same, so everything is drawn with eta_2 0. The pairs, scenes and seeds are those of the development split, the
+identities random; the target is the clearest of four pictures of the subject alone. The pictures of each `--try` stand
+beside the plain ones in a table as that of subjects_table.py, in both variants, the joint one also with masks.
 """
 
 import argparse
@@ -54,7 +54,7 @@ class Encoder:
         words = world.adjectives(
             species, dict(zip(world.FACTOR_NAMES, map(classes.get, world.FACTOR_NAMES))), set(world.FACTOR_NAMES)
         )
-        return self.noun(words + [species]) - self.noun([species])
+        return self.noun([*words, species]) - self.noun([species])
 
 
 def write_actor(like, folder, words, offsets):

@@ -44,28 +44,28 @@ PREPROCESSOR = {
 
 
 def new_model(tokenizer):
-    text = dict(
-        vocab_size=len(tokenizer),
-        max_position_embeddings=tokenizer.model_max_length,
-        hidden_size=128,
-        intermediate_size=384,
-        num_attention_heads=4,
-        num_hidden_layers=3,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.eos_token_id,
-        hidden_act="gelu",
-        projection_dim=128,
-    )
-    vision = dict(
-        hidden_size=128,
-        intermediate_size=512,
-        num_attention_heads=4,
-        num_hidden_layers=4,
-        image_size=64,
-        patch_size=16,
-        projection_dim=128,
-    )
+    text = {
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": tokenizer.model_max_length,
+        "hidden_size": 128,
+        "intermediate_size": 384,
+        "num_attention_heads": 4,
+        "num_hidden_layers": 3,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.eos_token_id,
+        "hidden_act": "gelu",
+        "projection_dim": 128,
+    }
+    vision = {
+        "hidden_size": 128,
+        "intermediate_size": 512,
+        "num_attention_heads": 4,
+        "num_hidden_layers": 4,
+        "image_size": 64,
+        "patch_size": 16,
+        "projection_dim": 128,
+    }
     return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=128))
 
 

@@ -1,8 +1,8 @@
 """How the small CLIP's scores follow what was drawn: `python clip_agreement.py FOLDER`.
 
 Drawn pictures of new seeds, none of the training's. CLIP-I is compared with the identity distance that the judge reads
-(0: the same look, 1: as far apart as two random ones) and with whether the identity is the same; CLIP-T with how many of
-subject and scene a caption names rightly. Spearman's correlations, within a species where a picture's look is meant.
+(0: the same look, 1: as far apart as two random ones) and with whether the identity is the same; CLIP-T with how many
+of subject and scene a caption names rightly. Spearman's correlations, within a species where a picture's look is meant.
 """
 
 import argparse
@@ -72,7 +72,7 @@ def looks_of(rng, count):
 
 def likeness(clip, reader, scales):
     """CLIP-I of pairs in two scenes: against the identity distance, and of same against other identities."""
-    rows = dict(distance=[], same_above_other=[], same=[], other=[])
+    rows = {"distance": [], "same_above_other": [], "same": [], "other": []}
     for index, species in enumerate(world.SPECIES):
         rng = np.random.default_rng(920_000 + index)
         looks = looks_of(rng, PAIRS)
@@ -135,7 +135,7 @@ def main():
     args = parser.parse_args()
     torch.set_num_threads(1)
     clip, (reader, facts) = Clip(args.folder), judge.load()
-    report = dict(clip_i=likeness(clip, reader, facts["identity_scales"]), clip_t=naming(clip))
+    report = {"clip_i": likeness(clip, reader, facts["identity_scales"]), "clip_t": naming(clip)}
     print(json.dumps(report, indent=1))
 
 

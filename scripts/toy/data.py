@@ -24,15 +24,15 @@ LOOK_VALUES = ["width", "head", "ear", "eye"]
 def describe(pictures):
     """Labels of the pictures as arrays; a second subject that is not there has species -1."""
     n, k = len(pictures), len(world.FACTOR_NAMES)
-    labels = dict(
-        species=np.full((n, 2), -1, np.int8),
-        classes=np.zeros((n, 2, k), np.int8),
-        colors=np.zeros((n, 2, 2, 3), np.uint8),
-        values=np.zeros((n, 2, 4), np.float32),
-        scene=np.zeros(n, np.int8),
-        attribute=np.zeros(n, np.int8),
-        style=np.zeros(n, np.int8),
-    )
+    labels = {
+        "species": np.full((n, 2), -1, np.int8),
+        "classes": np.zeros((n, 2, k), np.int8),
+        "colors": np.zeros((n, 2, 2, 3), np.uint8),
+        "values": np.zeros((n, 2, 4), np.float32),
+        "scene": np.zeros(n, np.int8),
+        "attribute": np.zeros(n, np.int8),
+        "style": np.zeros(n, np.int8),
+    }
     for i, picture in enumerate(pictures):
         labels["scene"][i] = scenes.NAMES.index(picture.scene)
         labels["attribute"][i] = [None, *world.ATTRIBUTES].index(picture.attribute)

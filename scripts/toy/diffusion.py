@@ -123,7 +123,10 @@ def optimizer(networks, text_factor):
         key = (text_factor if text else 1.0, 0.01 if parameter.ndim > 1 else 0.0)
         groups.setdefault(key, []).append(parameter)
     return torch.optim.AdamW(
-        [dict(params=parameters, weight_decay=decay, factor=factor) for (factor, decay), parameters in groups.items()],
+        [
+            {"params": parameters, "weight_decay": decay, "factor": factor}
+            for (factor, decay), parameters in groups.items()
+        ],
         betas=(0.9, 0.99),
         fused=True,
     )
@@ -160,7 +163,7 @@ def train(args):
         latents = torch.from_numpy(pictures.arrays["latents"][rows]).float()
         z_t, t, noise = noised(latents, alphas, generator)
         states, pooled = condition(encoders, describer, pictures, rows, generator)
-        added = dict(text_embeds=pooled, time_ids=time_ids)
+        added = {"text_embeds": pooled, "time_ids": time_ids}
         prediction = unet(z_t, t, states, added_cond_kwargs=added, return_dict=False)[0]
         losses = (prediction - noise).square().mean((1, 2, 3))
         weigh(losses, t).backward()
@@ -185,13 +188,13 @@ def train(args):
         if step % 400 == 0 or progress >= 1:
             part = state_path.with_suffix(".part")
             torch.save(
-                dict(
-                    networks=networks.state_dict(),
-                    average=average.state_dict(),
-                    optimizer=adam.state_dict(),
-                    step=step,
-                    elapsed=time.time() - begin,
-                ),
+                {
+                    "networks": networks.state_dict(),
+                    "average": average.state_dict(),
+                    "optimizer": adam.state_dict(),
+                    "step": step,
+                    "elapsed": time.time() - begin,
+                },
                 part,
             )
             os.replace(part, state_path)

@@ -41,18 +41,18 @@ SCENES = {
     "house": "eating breakfast in the house",
 }
 SPLITS = {
-    "test": dict(
-        subjects=["cat", "dog", "robot", "wizard", "dragon", "owl", "lion", "hobbit"],
-        scenes=["beach", "snow", "street", "mountain", "library", "castle"],
-        base_seed=1000,
-        seed=5000,
-    ),
-    "dev": dict(
-        subjects=["panda", "rabbit", "monkey", "ninja", "penguin", "frog", "boy", "girl"],
-        scenes=["jungle", "city", "eiffel", "farm", "park", "house"],
-        base_seed=3000,
-        seed=8000,
-    ),
+    "test": {
+        "subjects": ["cat", "dog", "robot", "wizard", "dragon", "owl", "lion", "hobbit"],
+        "scenes": ["beach", "snow", "street", "mountain", "library", "castle"],
+        "base_seed": 1000,
+        "seed": 5000,
+    },
+    "dev": {
+        "subjects": ["panda", "rabbit", "monkey", "ninja", "penguin", "frog", "boy", "girl"],
+        "scenes": ["jungle", "city", "eiffel", "farm", "park", "house"],
+        "base_seed": 3000,
+        "seed": 8000,
+    },
 }
 
 
@@ -77,7 +77,7 @@ class Plan:
 
 def call(plan, *words):
     command = [plan.binary, *map(str, words), "--quiet"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{shlex.join(command)}\nexit {done.returncode}: {done.stderr.strip()}")
 
@@ -134,7 +134,9 @@ def sample(plan, subject, folder, out, *extra):
         )
     rows = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
     names = {f"{subject}, {SCENES[name]}.": name for name in plan.scenes}
-    return [dict(scene=names[row["prompt"]], seed=row["seed"], path=find_picture(row["path"], out)) for row in rows]
+    return [
+        {"scene": names[row["prompt"]], "seed": row["seed"], "path": find_picture(row["path"], out)} for row in rows
+    ]
 
 
 def find_picture(path, out):
@@ -199,7 +201,7 @@ def summary(scores):
     for name in names:
         means = np.array([score[name].mean() for score in scores if name in score])
         error = means.std(ddof=1) / len(means) ** 0.5 if len(means) > 1 else float("nan")
-        table[name] = dict(mean=float(means.mean()), error=float(error))
+        table[name] = {"mean": float(means.mean()), "error": float(error)}
     return table
 
 
@@ -208,7 +210,7 @@ def ratio(guided, plain, draws=2000):
     a = np.array([score["identity_distance"].mean() for score in guided])
     b = np.array([score["identity_distance"].mean() for score in plain])
     picks = np.random.default_rng(0).integers(0, len(a), (draws, len(a)))
-    return dict(mean=float(a.mean() / b.mean()), error=float((a[picks].mean(1) / b[picks].mean(1)).std()))
+    return {"mean": float(a.mean() / b.mean()), "error": float((a[picks].mean(1) / b[picks].mean(1)).std())}
 
 
 def print_report(report):
@@ -268,23 +270,23 @@ def main():
     with ThreadPoolExecutor(args.jobs) as pool:
         results = list(pool.map(lambda subject: evaluate_subject(plan, subject, scorer), plan.subjects))
     guided, plain = ([result[kind] for result in results] for kind in ("guided", "plain"))
-    report = dict(
-        split=args.split,
-        subjects=plan.subjects,
-        scenes=plan.scenes,
-        images_per_scene=plan.images,
-        draw_args=plan.draw_args,
-        base_args=plan.base_args,
-        tune_args=plan.tune_args,
-        sample_args=plan.sample_args,
-        guided=summary(guided),
-        plain=summary(plain),
-        ratio=ratio(guided, plain),
-        per_subject={
+    report = {
+        "split": args.split,
+        "subjects": plan.subjects,
+        "scenes": plan.scenes,
+        "images_per_scene": plan.images,
+        "draw_args": plan.draw_args,
+        "base_args": plan.base_args,
+        "tune_args": plan.tune_args,
+        "sample_args": plan.sample_args,
+        "guided": summary(guided),
+        "plain": summary(plain),
+        "ratio": ratio(guided, plain),
+        "per_subject": {
             subject: {kind: {name: float(value.mean()) for name, value in result[kind].items()} for kind in result}
             for subject, result in zip(plan.subjects, results)
         },
-    )
+    }
     print_report(report)
     if args.json:
         args.json.write_text(json.dumps(report, indent=1) + "\n")

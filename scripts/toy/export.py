@@ -1,7 +1,8 @@
-"""Writes a trained toy as a diffusers checkpoint: `python export.py RUN/state.pt --tokenizer DIR --vae DIR --out CHECKPOINT`.
+"""Writes a trained toy as a diffusers checkpoint: `python export.py RUN/state.pt --tokenizer DIR --vae DIR --out
+CHECKPOINT`.
 
-Averaged weights, float16 safetensors; the tokenizer folders keep the plain CLIP files and no tokenizer.json. Beside them
-lies words.txt, the words of the captions.
+Averaged weights, float16 safetensors; the tokenizer folders keep the plain CLIP files and no tokenizer.json. Beside
+them lies words.txt, the words of the captions.
 """
 
 import argparse

@@ -6,7 +6,8 @@
 DATA are shards of data.py with latents; the last one is left out of training, and measured with. Learnt are the
 projection of the image embedding and keys and values of every cross-attention layer; U-Net, text encoders and the
 image encoder (the vision half of the toy's CLIP) stay as they are. The image prompt is never the picture that is
-learnt, but another one of the same identity, in another pose, scene and style: so the tokens tell who, not what was drawn.
+learnt, but another one of the same identity, in another pose, scene and style: so the tokens tell who, not what was
+drawn.
 """
 
 import argparse
@@ -116,9 +117,11 @@ def image_prompts(arrays, rows, rng, generator):
 
 def predict(toy, z_t, t, text, embeds):
     states, pooled = text
-    added = dict(
-        text_embeds=pooled, time_ids=torch.tensor([model.TIME_IDS]).repeat(len(z_t), 1), image_embeds=[embeds[:, None]]
-    )
+    added = {
+        "text_embeds": pooled,
+        "time_ids": torch.tensor([model.TIME_IDS]).repeat(len(z_t), 1),
+        "image_embeds": [embeds[:, None]],
+    }
     return toy.unet(z_t, t, states, added_cond_kwargs=added, return_dict=False)[0]
 
 

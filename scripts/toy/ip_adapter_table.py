@@ -42,7 +42,7 @@ def pictures(plan, subject, folder, number):
         *plan.sample_args,
     )
     rows = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
-    rows = [dict(scene=named[row["prompt"]], seed=row["seed"], path=out / row["path"]) for row in rows]
+    rows = [{"scene": named[row["prompt"]], "seed": row["seed"], "path": out / row["path"]} for row in rows]
     is_plain = [row["path"].parent.name == "plain" for row in rows]
     return [[row for row, plain in zip(rows, is_plain) if plain == wanted] for wanted in (False, True)]
 

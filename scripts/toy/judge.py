@@ -6,6 +6,7 @@ generated pictures as well as drawn ones. The last shard of DATA is held out for
 """
 
 import argparse
+import itertools
 import json
 import math
 import time
@@ -40,7 +41,7 @@ class Judge(nn.Module):
     def __init__(self):
         super().__init__()
         layers, channels = [], [3, 24, 48, 96, 128]
-        for i, (before, after) in enumerate(zip(channels, channels[1:])):
+        for i, (before, after) in enumerate(itertools.pairwise(channels)):
             layers += [nn.Conv2d(before, after, 3, 2 if i == 0 else 1, 1), nn.BatchNorm2d(after), nn.ReLU()]
             if i:
                 layers.append(nn.MaxPool2d(2))
@@ -87,7 +88,7 @@ def load(path=WEIGHTS):
     """The trained judge and the facts stored with it (normalisers of the identity distance)."""
     judge = Judge()
     with safe_open(path, "pt") as file:
-        judge.load_state_dict({key: file.get_tensor(key).float() for key in file.keys()}, strict=False)
+        judge.load_state_dict({key: file.get_tensor(key).float() for key in file.keys()}, strict=False)  # noqa: SIM118 (a file of tensors is no mapping)
         facts = json.loads(file.metadata()["facts"])
     return judge.eval(), facts
 

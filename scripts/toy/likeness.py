@@ -3,8 +3,8 @@
     python likeness.py --work DIR --draw-args "--guidance-scale 4" --steps 100,200,300 \
         --try 'slow=--learning-rate 3e-4' --try 'fast=--learning-rate 1e-3'
 
-One tuning for each subject and setting stops at each of the numbers of steps, draws, and continues. Seconds are processor
-time of the tuning alone, so that other work on the machine changes them little. Needs what evaluate.py needs.
+One tuning for each subject and setting stops at each of the numbers of steps, draws, and continues. Seconds are
+processor time of the tuning alone, so that other work on the machine changes them little. Needs what evaluate.py needs.
 """
 
 import argparse

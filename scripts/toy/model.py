@@ -7,7 +7,7 @@ from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPi
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 TIME_IDS = [64.0, 64.0, 0.0, 0.0, 64.0, 64.0]
-BETAS = dict(beta_start=0.00085, beta_end=0.012)
+BETAS = {"beta_start": 0.00085, "beta_end": 0.012}
 
 
 def load_tokenizers(folder):
@@ -28,14 +28,14 @@ def new_vae():
 
 
 def new_text_encoders(tokenizer):
-    common = dict(
-        vocab_size=len(tokenizer),
-        max_position_embeddings=tokenizer.model_max_length,
-        num_hidden_layers=3,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=1,
-    )
+    common = {
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": tokenizer.model_max_length,
+        "num_hidden_layers": 3,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": 1,
+    }
     return (
         CLIPTextModel(
             CLIPTextConfig(
@@ -82,7 +82,7 @@ def new_unet():
 
 def load_networks(folder, tokenizer):
     """Text encoders and UNet of a checkpoint, with the embedding tables fitted to a tokenizer."""
-    kind = dict(torch_dtype=torch.float32)
+    kind = {"torch_dtype": torch.float32}
     encoders = (
         CLIPTextModel.from_pretrained(Path(folder, "text_encoder"), **kind),
         CLIPTextModelWithProjection.from_pretrained(Path(folder, "text_encoder_2"), **kind),

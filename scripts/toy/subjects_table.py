@@ -9,9 +9,9 @@ confined to masks) and `joint` (one actor, tuned on pictures of both). The same 
 the actors and without. The toy draws the subject named first on the left; each half is cut out, brought to the
 size of a single subject, and read by the judge. Which half is whose is decided by the species that the judge
 reads, so that a picture with changed places counts in full. Single subjects' folders are those of evaluate.py. Targets
-are the clearest base images of which the two subjects' main colours are APART: of two subjects of one colour nobody could
-say whether they have swapped it. Where the clearest pictures of both are alike in colour, the second subject of the
-pair gets an actor of its own for this pair, with its clearest picture of another colour for the target.
+are the clearest base images of which the two subjects' main colours are APART: of two subjects of one colour nobody
+could say whether they have swapped it. Where the clearest pictures of both are alike in colour, the second subject of
+the pair gets an actor of its own for this pair, with its clearest picture of another colour for the target.
 
 own distance   identity distance of each subject to its own target, relative to plain in the table's last column
 swapped        pictures in which both main colours are nearer to the other's target than to the own (CIE Lab)
@@ -207,7 +207,7 @@ def run_pair(plan, pair, scorer, variants):
 def mean_and_error(values):
     values = np.asarray(values)
     error = values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else float("nan")
-    return dict(mean=float(values.mean()), error=float(error))
+    return {"mean": float(values.mean()), "error": float(error)}
 
 
 def table(results):
@@ -219,7 +219,7 @@ def table(results):
             rows[f"{variant}, {kind}"] = {name: mean_and_error([s[name].mean() for s in scores]) for name in MEASURES}
         of = lambda kind: np.array([result[variant][kind]["distance"].mean() for result in results])
         error = mean_and_error(of("guided") / of("plain"))["error"]
-        rows[f"{variant}, guided"]["ratio"] = dict(mean=float(of("guided").mean() / of("plain").mean()), error=error)
+        rows[f"{variant}, guided"]["ratio"] = {"mean": float(of("guided").mean() / of("plain").mean()), "error": error}
     return rows
 
 
@@ -233,8 +233,9 @@ def print_table(rows):
 
 
 def check(judge, scales, vae=None, pairs=300):
-    """How well halves of drawn pictures are read; no generated picture can be read better than through the VAE. The same
-    identity is compared with a half of another picture, as the joint variant's is, and with a picture of it alone."""
+    """How well halves of drawn pictures are read; no generated picture can be read better than through the VAE. The
+    same identity is compared with a half of another picture, as the joint variant's is, and with a picture of it
+    alone."""
     rng, rng_alone = np.random.default_rng(77), np.random.default_rng(78)
     report = {name: [] for name in ("both_there", "main_colour", "same", "as_alone", "random", "swapped")}
     for _ in range(pairs):
@@ -280,7 +281,8 @@ def main():
     torch.set_num_threads(1)
     scorer = Scorer()
     if sys.argv[1:2] == ["--check"] and len(sys.argv) <= 3:
-        return check(scorer.judge, scorer.scales, *map(load_vae, sys.argv[2:3]))
+        check(scorer.judge, scorer.scales, *map(load_vae, sys.argv[2:3]))
+        return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_plan_arguments(parser)
     parser.add_argument("--variants", default=",".join(VARIANTS), help="one or both of them; default: both")
@@ -305,17 +307,17 @@ def main():
             }
             for pair, result in zip(pairs, results)
         }
-        report = dict(
-            split=args.split,
-            scenes=plan.scenes,
-            images_per_scene=plan.images,
-            draw_args=plan.draw_args,
-            base_args=plan.base_args,
-            tune_args=plan.tune_args,
-            sample_args=plan.sample_args,
-            table=rows,
-            pairs=each,
-        )
+        report = {
+            "split": args.split,
+            "scenes": plan.scenes,
+            "images_per_scene": plan.images,
+            "draw_args": plan.draw_args,
+            "base_args": plan.base_args,
+            "tune_args": plan.tune_args,
+            "sample_args": plan.sample_args,
+            "table": rows,
+            "pairs": each,
+        }
         args.json.write_text(json.dumps(report, indent=1) + "\n")
 
 

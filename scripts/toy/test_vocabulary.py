@@ -1,4 +1,5 @@
-"""The list of known words and the guide's table of them are those of the captions: `python -m unittest` in this folder."""
+"""The list of known words and the guide's table of them are those of the captions: `python -m unittest` in this
+folder."""
 
 import unittest
 from pathlib import Path

@@ -8,6 +8,7 @@ OUT/tokenizer and OUT/tokenizer_2; start and end of text are the last two ids.
 
 import argparse
 import collections
+import itertools
 import json
 import re
 from pathlib import Path
@@ -36,7 +37,7 @@ def byte_symbols():
 
 def split_word(word):
     symbols = [byte_symbols()[byte] for byte in word.encode()]
-    return symbols[:-1] + [symbols[-1] + "</w>"]
+    return [*symbols[:-1], symbols[-1] + "</w>"]
 
 
 def merge_pair(pieces, pair):
@@ -63,7 +64,7 @@ def train(num_merges=1150, num_captions=3000):
     while len(merges) < num_merges:
         pairs = collections.Counter()
         for word, parts in pieces.items():
-            for pair in zip(parts, parts[1:]):
+            for pair in itertools.pairwise(parts):
                 pairs[pair] += counts[word]
         if not pairs:
             break
@@ -80,7 +81,7 @@ def extend(merges, words):
         parts = split_word(word)
         ranks = {pair: rank for rank, pair in enumerate(merges)}
         while True:
-            known = [pair for pair in zip(parts, parts[1:]) if pair in ranks]
+            known = [pair for pair in itertools.pairwise(parts) if pair in ranks]
             if not known:
                 break
             parts = merge_pair(parts, min(known, key=ranks.get))
@@ -94,7 +95,7 @@ def extend(merges, words):
 def vocabulary(merges):
     letters = list(byte_symbols().values())
     tokens = letters + [letter + "</w>" for letter in letters] + [a + b for a, b in merges]
-    tokens = list(dict.fromkeys(tokens)) + [START, END]
+    tokens = [*dict.fromkeys(tokens), START, END]
     return {token: i for i, token in enumerate(tokens)}
 
 
@@ -102,7 +103,7 @@ def save(out, merges):
     for folder, pad in (("tokenizer", END), ("tokenizer_2", "!")):
         path = Path(out, folder)
         path.mkdir(parents=True, exist_ok=True)
-        special = dict(bos_token=START, eos_token=END, unk_token=END, pad_token=pad)
+        special = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": pad}
         config = dict(
             special,
             add_prefix_space=False,

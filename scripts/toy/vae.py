@@ -7,7 +7,6 @@ trained on its latents stays valid.
 """
 
 import argparse
-import copy
 import math
 import time
 from pathlib import Path

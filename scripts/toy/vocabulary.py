@@ -12,8 +12,8 @@ import world
 
 WORDS = Path(__file__).resolve().parents[2] / "src" / "io" / "toy" / "words.txt"
 # Words of no caption that say nothing which a picture could show.
-FUNCTION_WORDS = """am and are as at be been by for from has have he her hers him his i in into is it its me my of on or our
-she that the their them these they this those to us was we were who with you your"""
+FUNCTION_WORDS = """am and are as at be been by for from has have he her hers him his i in into is it its me my of on or
+our she that the their them these they this those to us was we were who with you your"""
 
 
 def split(text):
@@ -42,7 +42,7 @@ def table():
 
 def words():
     phrases = [phrase for _, row in table() for phrase in row]
-    return sorted({word for phrase in phrases + ["a an and"] for word in split(phrase)})
+    return sorted({word for phrase in [*phrases, "a an and"] for word in split(phrase)})
 
 
 def text():

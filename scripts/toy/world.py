@@ -11,7 +11,7 @@ import numpy as np
 
 import scenes
 import subjects
-from canvas import Canvas, SIZE, clip_color
+from canvas import SIZE, Canvas, clip_color
 from subjects import PATTERNS, SPECIES, Look
 
 COLORS = {
@@ -212,7 +212,7 @@ def caption(picture, rng):
     if picture.style:
         style = str(rng.choice(STYLES[picture.style]))
         extras.insert(0, style) if rng.random() < 0.5 else extras.append(style)
-    text = (", " if rng.random() < 0.75 else " ").join([text] + extras)
+    text = (", " if rng.random() < 0.75 else " ").join([text, *extras])
     return text + "." if rng.random() < 0.5 else text
 
 

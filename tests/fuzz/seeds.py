@@ -4,6 +4,7 @@ files of this repository, and from those of the parity fixtures where they are t
 Needs Python 3.10 and nothing besides. Run it from anywhere: python tests/fuzz/seeds.py
 """
 
+import contextlib
 import json
 import pathlib
 import struct
@@ -90,26 +91,35 @@ def model_configs() -> None:
     for kind, text in [
         (
             6,
-            '{"image_processor_type": "SamImageProcessor", "size": {"longest_edge": 64},'
-            ' "pad_size": {"height": 64, "width": 64}}',
+            (
+                '{"image_processor_type": "SamImageProcessor", "size": {"longest_edge": 64},'
+                ' "pad_size": {"height": 64, "width": 64}}'
+            ),
         ),
         (
             7,
-            '{"_class_name": "ControlNetModel", "in_channels": 4, "block_out_channels": [32, 64],'
-            ' "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"], "layers_per_block": 1,'
-            ' "attention_head_dim": 8, "cross_attention_dim": 16, "conditioning_embedding_out_channels": [16, 32]}',
+            (
+                '{"_class_name": "ControlNetModel", "in_channels": 4, "block_out_channels": [32, 64],'
+                ' "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"], "layers_per_block": 1,'
+                ' "attention_head_dim": 8, "cross_attention_dim": 16, "conditioning_embedding_out_channels": [16, 32]}'
+            ),
         ),
         (
             8,
-            '{"model_type": "dinov2", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,'
-            ' "mlp_ratio": 4, "image_size": 8, "patch_size": 4, "layer_norm_eps": 1e-6}',
+            (
+                '{"model_type": "dinov2", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,'
+                ' "mlp_ratio": 4, "image_size": 8, "patch_size": 4, "layer_norm_eps": 1e-6}'
+            ),
         ),
         (
             9,
-            '{"model_type": "sam", "vision_config": {"hidden_size": 8, "num_attention_heads": 2, "image_size": 32,'
-            ' "patch_size": 8, "num_hidden_layers": 1, "window_size": 2, "output_channels": 16, "num_pos_feats": 8},'
-            ' "prompt_encoder_config": {"hidden_size": 16, "image_size": 32, "patch_size": 8},'
-            ' "mask_decoder_config": {"hidden_size": 16, "num_attention_heads": 2}}',
+            (
+                '{"model_type": "sam", "vision_config": {"hidden_size": 8, "num_attention_heads": 2, "image_size": 32,'
+                ' "patch_size": 8, "num_hidden_layers": 1, "window_size": 2, "output_channels": 16,'
+                ' "num_pos_feats": 8},'
+                ' "prompt_encoder_config": {"hidden_size": 16, "image_size": 32, "patch_size": 8},'
+                ' "mask_decoder_config": {"hidden_size": 16, "num_attention_heads": 2}}'
+            ),
         ),
     ]:
         write("model_config", f"{kind}-own", bytes([kind]) + text.encode())
@@ -272,10 +282,8 @@ def dictionary() -> None:
 
     for folder in ("batch", "model_config"):
         for path in (HERE / "corpus" / folder).iterdir():
-            try:
+            with contextlib.suppress(ValueError):
                 walk(json.loads(path.read_bytes()[1:]))
-            except ValueError:
-                pass
     quoted = (json.dumps(word) for word in sorted(words) if word.isascii() and word.isprintable() and word)
     (HERE / "corpus/json.dict").write_text("".join(f"{word}\n" for word in quoted))
 
