@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
-from evaluate import Scorer, add_plan_arguments, draw_base, plan_from, sample, tune
+from evaluate import Scorer, add_plan_arguments, draw_base, mean_and_error, plan_from, sample, tune
 
 TUNINGS = {"full": [], "no L_aver": ["--lambda-2", "0"], "no L_aux, no L_aver": ["--lambda-1", "0", "--lambda-2", "0"]}
 # With only eta_2 given, eta_1 is 7.5 + eta_2, so the guidance as a whole keeps its strength.
@@ -75,7 +75,7 @@ def main():
     if unknown:
         parser.error(f"unknown variant {sorted(unknown)}; known: {every}")
     for subject in plan.subjects:
-        draw_base(plan, subject, plan.work / "base" / subject)
+        draw_base(plan, plan.work / "base" / subject, subject)
     jobs = [(subject, seed) for seed in range(args.seeds) for subject in plan.subjects]
     with ThreadPoolExecutor(args.jobs) as pool:
         results = list(pool.map(lambda job: run_subject(plan, *job, chosen, scorer), jobs))
@@ -84,9 +84,8 @@ def main():
         by_seed = {seed: [r[variant] for (_, s), r in zip(jobs, results) if s == seed] for seed in range(args.seeds)}
         report[variant] = {}
         for measure in MEASURES:
-            means = np.array([np.mean([score[measure].mean() for score in scores]) for scores in by_seed.values()])
-            error = means.std(ddof=1) / len(means) ** 0.5 if len(means) > 1 else float("nan")
-            report[variant][measure] = {"mean": float(means.mean()), "error": float(error)}
+            means = [np.mean([score[measure].mean() for score in scores]) for scores in by_seed.values()]
+            report[variant][measure] = mean_and_error(means)
     print(f"{'':22}" + "".join(f"{name:>20}" for name in MEASURES))
     for variant, row in report.items():
         print(f"{variant:22}" + "".join(f"{row[m]['mean']:13.3f} ±{row[m]['error']:5.3f}" for m in MEASURES))

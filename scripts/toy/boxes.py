@@ -9,7 +9,6 @@ the right. DIR/boxes.png shows every picture with its box. Drawing needs skia-py
 
 import argparse
 import json
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +18,7 @@ import scenes
 import subjects
 import world
 from canvas import SIZE, Canvas
-
-ROOT = Path(__file__).resolve().parents[2]
+from evaluate import ROOT, call, mean_and_error
 
 
 def draw(species, scene, rng, small):
@@ -42,30 +40,10 @@ def draw(species, scene, rng, small):
     return canvas.pixels(), np.abs(canvas.pixels() - before).max(-1) > 8
 
 
-def call(binary, *words):
-    done = subprocess.run([binary, *map(str, words), "--quiet"], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{words}\nexit {done.returncode}: {done.stderr.strip()}")
-
-
 def box_of(args, folder, picture, crop):
     """Left, top, width, height; nothing where the program goes without a crop. And what is in it."""
-    call(
-        args.binary,
-        "tune",
-        folder,
-        "--target-image",
-        picture,
-        "--crop",
-        crop,
-        "--max-steps",
-        1,
-        "--batch-size",
-        1,
-        "--num-auxiliary",
-        1,
-        "--overwrite",
-    )
+    least = ["--max-steps", 1, "--batch-size", 1, "--num-auxiliary", 1]
+    call(args, "tune", folder, "--target-image", picture, "--crop", crop, *least, "--overwrite")
     facts = json.loads((folder / "tune.json").read_text())
     if facts["crop_box"] == "none":
         return None, None
@@ -110,22 +88,8 @@ def main():
     for species in world.SPECIES:
         folder = args.work / species
         if not (folder / "base.json").exists():
-            call(
-                args.binary,
-                "generate-base",
-                "-p",
-                f"a photo of {world.article(species)}",
-                "--subject",
-                species,
-                "--model",
-                "toy",
-                "--num-images",
-                2,
-                "--steps",
-                2,
-                "-o",
-                folder,
-            )
+            what = ["-p", f"a photo of {world.article(species)}", "--subject", species, "--model", "toy"]
+            call(args, "generate-base", *what, "--num-images", 2, "--steps", 2, "-o", folder)
         for _ in range(args.pictures):
             scene = "plain" if rng.random() < 0.3 else str(rng.choice(scenes.NAMES[1:]))
             pixels, figure = draw(species, scene, rng, args.small)
@@ -148,7 +112,8 @@ def main():
         ("figure inside the box", "box and smallest square: overlap", "side of the box", "side of the smallest square"),
         np.array(rows).T,
     ):
-        print(f"{name}: {values.mean():.3f} ± {values.std(ddof=1) / len(values) ** 0.5:.3f}, least {values.min():.3f}")
+        found = mean_and_error(values)
+        print(f"{name}: {found['mean']:.3f} ± {found['error']:.3f}, least {values.min():.3f}")
     sheet = [np.concatenate(tiles[i : i + 8], 1) for i in range(0, count - count % 8, 8)]
     Image.fromarray(np.concatenate(sheet)).save(args.work / "boxes.png")
 

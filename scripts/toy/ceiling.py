@@ -22,7 +22,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import world
-from evaluate import ROOT, SPLITS, Plan, Scorer, call
+from evaluate import ROOT, SPLITS, Plan, Scorer, call, sureness
 from subjects_table import MEASURES, draw, pick, score
 
 IDENTITY_SEED, TARGET_SEED, GUIDANCE = 3, 77, 4
@@ -81,31 +81,11 @@ def target(plan, actor, subject, scorer):
     """The judge's answers for the clearest of four pictures of the subject alone."""
     out = plan.work / "single" / subject
     if not (out / "manifest.jsonl").exists():
-        call(
-            plan,
-            "sample",
-            actor,
-            "--model",
-            plan.model,
-            "-p",
-            f"a photo of {world.article(subject)}",
-            "--num-images",
-            4,
-            "--seed",
-            TARGET_SEED,
-            *plan.draw_args,
-            "--eta-2",
-            0,
-            "--semantic-scale",
-            1,
-            "--guided-steps",
-            "1-30",
-            "-o",
-            out,
-        )
+        what = ["-p", f"a photo of {world.article(subject)}", "--num-images", 4, "--seed", TARGET_SEED]
+        how = ["--eta-2", 0, "--semantic-scale", 1, "--guided-steps", "1-30"]
+        call(plan, "sample", actor, "--model", plan.model, *what, *plan.draw_args, *how, "-o", out)
     answers = scorer.answers(sorted(out.glob("0*.png")))
-    sure = sum(np.log(answers[name].max(1)) for name in ("main", "second", "pattern"))
-    return pick(answers, [int(sure.argmax())])
+    return pick(answers, [int(sureness(answers).argmax())])
 
 
 def main():
@@ -119,18 +99,15 @@ def main():
     torch.set_num_threads(1)
     split, scorer, encoder = SPLITS["dev"], Scorer(), Encoder(args.checkpoint)
     plan = Plan(
-        args.binary,
-        args.work,
-        args.checkpoint,
-        [],
-        split["scenes"],
-        split["base_seed"],
-        split["seed"],
-        1,
-        ["--guidance-scale", str(GUIDANCE)],
-        [],
-        [],
-        [],
+        binary=args.binary,
+        work=args.work,
+        model=args.checkpoint,
+        subjects=[],
+        scenes=split["scenes"],
+        base_seed=split["base_seed"],
+        seed=split["seed"],
+        images=1,
+        draw_args=["--guidance-scale", str(GUIDANCE)],
     )
     pairs = list(zip(split["subjects"][::2], split["subjects"][1::2]))
     rng, actors, targets = np.random.default_rng(IDENTITY_SEED), args.work / "actors", {}

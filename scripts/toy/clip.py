@@ -11,7 +11,6 @@ are blurred, shifted and made noisy as for the judge, so that it reads generated
 import argparse
 import json
 import math
-import shutil
 import time
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTextModelWithProjection, CLI
 
 import data
 import judge
+import training
 import world
 from captions import Describer, Mix
 
@@ -110,12 +110,11 @@ def train(args):
     while progress < 1:
         progress = (time.process_time() - begin) / 60 / args.minutes
         warm = min(1, (step + 1) / 60)
-        for group in adam.param_groups:
-            group["lr"] = args.rate * warm * (0.5 + 0.5 * math.cos(math.pi * min(progress, 1))) + 1e-6
+        training.set_rate(adam, args.rate * warm * training.cosine(progress) + 1e-6)
         rows = rows_of_batch(arrays, by_species, count, step, rng)
         ids, _, _ = describer.batch(arrays, rows)
         ids = ids[:, : int((ids != tokenizer.eos_token_id).sum(1).max()) + 1]  # what follows the end is not read
-        pixels = judge.augment(judge.to_pixels(arrays["images"][rows]), generator)
+        pixels = judge.augment(training.to_pixels(arrays["images"][rows]), generator)
         value = loss(model, pixels, ids)
         value.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -137,12 +136,9 @@ def train(args):
 def save(model, tokenizer, out):
     """The folder in Hugging Face's layout, in float16."""
     model.half().save_pretrained(out, safe_serialization=True)
-    config = json.loads((out / "config.json").read_text())
-    config.pop("_name_or_path", None)
-    (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    training.forget_origin(out / "config.json")
     (out / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR, indent=2) + "\n")
-    for name in ("vocab.json", "merges.txt", "special_tokens_map.json", "tokenizer_config.json"):
-        shutil.copy(tokenizer / name, out / name)
+    training.copy_tokenizer(tokenizer, out)
 
 
 if __name__ == "__main__":

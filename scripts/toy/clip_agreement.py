@@ -16,6 +16,7 @@ from transformers import CLIPModel, CLIPTokenizer
 import identity
 import judge
 import scenes
+import training
 import world
 
 PAIRS = 60  # identities a species, two pictures each
@@ -47,7 +48,7 @@ class Clip:
 
     @torch.no_grad()
     def pictures(self, images):
-        pooled = self.model.vision_model(pixel_values=judge.to_pixels(images)).pooler_output
+        pooled = self.model.vision_model(pixel_values=training.to_pixels(images)).pooler_output
         return self._unit(self.model.visual_projection(pooled))
 
     @torch.no_grad()

@@ -15,6 +15,7 @@ from diffusers import AutoencoderKL
 from transformers import CLIPTokenizer
 
 import scenes
+import training
 import world
 
 SHARD = 5000
@@ -65,7 +66,7 @@ def encode(vae, images, seed):
     generator = torch.Generator().manual_seed(seed)
     latents = []
     for start in range(0, len(images), 100):
-        pixels = torch.from_numpy(images[start : start + 100]).permute(0, 3, 1, 2).float() / 127.5 - 1
+        pixels = training.to_pixels(images[start : start + 100])
         sample = vae.encode(pixels).latent_dist.sample(generator)
         latents.append((sample * vae.config.scaling_factor).half().numpy())
     return np.concatenate(latents)

@@ -7,7 +7,6 @@ Writes RUN/state.pt (resumable: run the same command again) and a log line every
 
 import argparse
 import copy
-import math
 import os
 import time
 from pathlib import Path
@@ -18,6 +17,7 @@ from diffusers.models.attention_processor import AttnProcessor
 
 import data
 import model
+import training
 from captions import Describer, Mix, pad
 
 ARRAYS = ["latents", "ids", "nouns", "species", "classes"]
@@ -156,7 +156,7 @@ def train(args):
     progress = 0.0
     while progress < 1:
         progress = (time.time() - begin) / 60 / args.minutes
-        rate = args.rate * min(1, (step + 1) / 150) * (0.5 + 0.5 * math.cos(math.pi * min(progress, 1))) + 5e-6
+        rate = args.rate * min(1, (step + 1) / 150) * training.cosine(progress) + 5e-6
         for group in adam.param_groups:
             group["lr"] = rate * group["factor"]
         rows = rng.integers(0, len(pictures), args.batch)

@@ -12,7 +12,7 @@ import json
 import shlex
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +58,7 @@ SPLITS = {
 
 @dataclass
 class Plan:
-    """What to run: shared by evaluate.py and ablations.py."""
+    """What to run: shared by all scripts that judge the program's pictures."""
 
     binary: str
     work: Path
@@ -68,10 +68,10 @@ class Plan:
     base_seed: int
     seed: int
     images: int
-    draw_args: list
-    base_args: list
-    tune_args: list
-    sample_args: list
+    draw_args: list = field(default_factory=list)
+    base_args: list = field(default_factory=list)
+    tune_args: list = field(default_factory=list)
+    sample_args: list = field(default_factory=list)
     target: str = "clearest"
 
 
@@ -82,25 +82,13 @@ def call(plan, *words):
         raise SystemExit(f"{shlex.join(command)}\nexit {done.returncode}: {done.stderr.strip()}")
 
 
-def draw_base(plan, subject, folder):
-    """Base images of a subject, once."""
+def draw_base(plan, folder, *subjects):
+    """Base images of a subject, or of several in one picture, once."""
     if not (folder / "base.json").exists():
-        call(
-            plan,
-            "generate-base",
-            "-p",
-            f"a photo of {world.article(subject)}",
-            "--subject",
-            subject,
-            "--model",
-            plan.model,
-            "--seed",
-            plan.base_seed,
-            "-o",
-            folder,
-            *plan.draw_args,
-            *plan.base_args,
-        )
+        prompt = "a photo of " + " and ".join(map(world.article, subjects))
+        words = [word for subject in subjects for word in ("--subject", subject)]
+        how = ["--model", plan.model, "--seed", plan.base_seed, "-o", folder]
+        call(plan, "generate-base", "-p", prompt, *words, *how, *plan.draw_args, *plan.base_args)
 
 
 def tune(plan, folder, scorer, *extra):
@@ -109,44 +97,47 @@ def tune(plan, folder, scorer, *extra):
         call(plan, "tune", folder, "--model", plan.model, "--target", target, *plan.tune_args, *extra)
 
 
-def sample(plan, subject, folder, out, *extra):
-    """Pictures of all scenes: rows of scene, seed and path."""
+def target_number(folder):
+    """The base image that an actor was tuned on."""
+    record = json.loads((folder / "tune.json").read_text())
+    return record["target"] if "target" in record else record["parameters"]["target"]
+
+
+def scenes_of(plan, text):
+    """The prompts that put somebody into each scene, and the scenes' names."""
+    return {f"{text}, {SCENES[name]}.": name for name in plan.scenes}
+
+
+def draw(plan, actors, out, prompts, *extra):
+    """Pictures of all prompts, once: the manifest's rows, with the place of each picture."""
     if not (out / "manifest.jsonl").exists():
         out.mkdir(parents=True, exist_ok=True)
-        prompts = out / "prompts.txt"
-        prompts.write_text("".join(f"{subject}, {SCENES[name]}.\n" for name in plan.scenes))
-        call(
-            plan,
-            "sample",
-            folder,
-            "--model",
-            plan.model,
-            "--prompts-file",
-            prompts,
-            "--num-images",
-            plan.images,
-            "--seed",
-            plan.seed,
-            "-o",
-            out,
-            *plan.draw_args,
-            *extra,
-        )
+        (out / "prompts.txt").write_text("".join(f"{prompt}\n" for prompt in prompts))
+        how = ["--prompts-file", out / "prompts.txt", "--num-images", plan.images, "--seed", plan.seed]
+        call(plan, "sample", *actors, "--model", plan.model, *how, "-o", out, *plan.draw_args, *extra)
     rows = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
-    names = {f"{subject}, {SCENES[name]}.": name for name in plan.scenes}
-    return [
-        {"scene": names[row["prompt"]], "seed": row["seed"], "path": find_picture(row["path"], out)} for row in rows
-    ]
+    return [{**row, "path": find_picture(row["path"], out)} for row in rows]
+
+
+def sample(plan, subject, folder, out, *extra):
+    """Pictures of all scenes: rows of scene, seed and path."""
+    prompts = scenes_of(plan, subject)
+    rows = draw(plan, [folder], out, prompts, *extra)
+    return [{"scene": prompts[row["prompt"]], "seed": row["seed"], "path": row["path"]} for row in rows]
 
 
 def find_picture(path, out):
-    """A manifest's path is relative to where the program ran or to its folder."""
-    path = Path(path)
-    return path if path.is_absolute() or path.exists() else out / path.name
+    """A manifest's path is relative to its folder; one of an older program may be relative to where that ran."""
+    return next((place for place in (out / path, Path(path)) if place.exists()), out / Path(path).name)
 
 
 def read_picture(path):
     return np.asarray(Image.open(path).convert("RGB"))
+
+
+def sureness(answers):
+    """How sure the judge is of colours and pattern, a picture each."""
+    return sum(np.log(answers[name].max(1)) for name in ("main", "second", "pattern"))
 
 
 class Scorer:
@@ -160,14 +151,10 @@ class Scorer:
     def clearest(self, folder):
         """The base image whose colours and pattern the judge is surest of: what an artist's eye does, who picks a
         picture that shows plainly what the subject looks like. Knows nothing of the pictures to come."""
-        answers = self.answers(sorted((folder / "base").glob("*.png")))
-        sure = sum(np.log(answers[name].max(1)) for name in ("main", "second", "pattern"))
-        return int(sure.argmax())
+        return int(sureness(self.answers(sorted((folder / "base").glob("*.png")))).argmax())
 
     def target(self, folder):
-        record = json.loads((folder / "tune.json").read_text())
-        number = record["target"] if "target" in record else record["parameters"]["target"]
-        return self.answers([folder / "base" / f"{number:02}.png"])
+        return self.answers([folder / "base" / f"{target_number(folder):02}.png"])
 
     def score(self, subject, rows, target):
         """Per picture: colour match, identity distance, parts of it, subject right, scene right."""
@@ -186,7 +173,7 @@ class Scorer:
 
 def evaluate_subject(plan, subject, scorer):
     folder = plan.work / subject
-    draw_base(plan, subject, folder)
+    draw_base(plan, folder, subject)
     tune(plan, folder, scorer)
     guided = sample(plan, subject, folder, folder / "guided", *plan.sample_args)
     plain = sample(plan, subject, folder, folder / "plain", "--no-actor")
@@ -194,15 +181,17 @@ def evaluate_subject(plan, subject, scorer):
     return {"guided": scorer.score(subject, guided, target), "plain": scorer.score(subject, plain, target)}
 
 
+def mean_and_error(values):
+    """The mean of independent values, with its standard error where there is more than one."""
+    values = np.asarray(values)
+    error = values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else float("nan")
+    return {"mean": float(values.mean()), "error": float(error)}
+
+
 def summary(scores):
     """Mean and standard error of every measure; subjects are the independent units."""
     names = sorted({name for score in scores for name in score})
-    table = {}
-    for name in names:
-        means = np.array([score[name].mean() for score in scores if name in score])
-        error = means.std(ddof=1) / len(means) ** 0.5 if len(means) > 1 else float("nan")
-        table[name] = {"mean": float(means.mean()), "error": float(error)}
-    return table
+    return {name: mean_and_error([score[name].mean() for score in scores if name in score]) for name in names}
 
 
 def ratio(guided, plain, draws=2000):
@@ -245,19 +234,19 @@ def add_plan_arguments(parser):
 def plan_from(args):
     split = SPLITS[args.split]
     return Plan(
-        args.binary,
-        args.work,
-        args.model,
-        args.subjects.split(",") if args.subjects else split["subjects"],
-        split["scenes"][: args.scenes],
-        split["base_seed"],
-        split["seed"],
-        args.images,
-        args.draw_args,
-        args.base_args,
-        args.tune_args,
-        args.sample_args,
-        args.target,
+        binary=args.binary,
+        work=args.work,
+        model=args.model,
+        subjects=args.subjects.split(",") if args.subjects else split["subjects"],
+        scenes=split["scenes"][: args.scenes],
+        base_seed=split["base_seed"],
+        seed=split["seed"],
+        images=args.images,
+        draw_args=args.draw_args,
+        base_args=args.base_args,
+        tune_args=args.tune_args,
+        sample_args=args.sample_args,
+        target=args.target,
     )
 
 

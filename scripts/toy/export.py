@@ -1,12 +1,12 @@
-"""Writes a trained toy as a diffusers checkpoint: `python export.py RUN/state.pt --tokenizer DIR --vae DIR --out
-CHECKPOINT`.
+"""Writes a trained toy as a diffusers checkpoint.
+
+    python export.py RUN/state.pt --tokenizer DIR --vae DIR --out CHECKPOINT
 
 Averaged weights, float16 safetensors; the tokenizer folders keep the plain CLIP files and no tokenizer.json. Beside
 them lies words.txt, the words of the captions.
 """
 
 import argparse
-import json
 import shutil
 from pathlib import Path
 
@@ -14,10 +14,10 @@ import torch
 from diffusers import AutoencoderKL
 
 import model
+import training
 import vocabulary
 
 LIMIT = 15_900_000
-TOKENIZER_FILES = ("vocab.json", "merges.txt", "special_tokens_map.json", "tokenizer_config.json")
 
 
 def export(state_path, tokenizer_folder, vae_folder, out):
@@ -28,12 +28,12 @@ def export(state_path, tokenizer_folder, vae_folder, out):
     pipeline = model.pipeline(tokenizers, networks[:2], networks[2], vae).to(dtype=torch.float16)
     shutil.rmtree(out, ignore_errors=True)
     pipeline.save_pretrained(out, safe_serialization=True)
-    strip_paths(out)
+    for path in out.glob("*/config.json"):
+        training.forget_origin(path)
     for folder in ("tokenizer", "tokenizer_2"):
         shutil.rmtree(out / folder)
         (out / folder).mkdir()
-        for name in TOKENIZER_FILES:
-            shutil.copy(tokenizer_folder / folder / name, out / folder / name)
+        training.copy_tokenizer(tokenizer_folder / folder, out / folder)
     (out / vocabulary.WORDS.name).write_text(vocabulary.text())
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     print(f"{out}: {size:,} bytes")
@@ -41,16 +41,8 @@ def export(state_path, tokenizer_folder, vae_folder, out):
         raise SystemExit(f"larger than {LIMIT:,} bytes")
 
 
-def strip_paths(out):
-    """diffusers notes the folder that a component came from; that is of no use to anybody else."""
-    for path in out.glob("*/config.json"):
-        config = json.loads(path.read_text())
-        config.pop("_name_or_path", None)
-        path.write_text(json.dumps(config, indent=2) + "\n")
-
-
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("state", type=Path)
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--vae", type=Path, required=True)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 import scenes
+import training
 import world
 
 WEIGHTS = {
@@ -70,12 +71,9 @@ def _pictures(species, looks, rng, scene_names=None):
 
 def through_vae(vae, images):
     """What the VAE leaves of byte pictures [N, 64, 64, 3]."""
-    import vae as training
-
     with torch.no_grad():
         z = vae.encode(training.to_pixels(images)).latent_dist.mean
-        pixels = vae.decode(z).sample.clamp(-1, 1)
-    return ((pixels + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+        return training.to_bytes(vae.decode(z).sample)
 
 
 def measure_scales(judge, pairs=150):

@@ -11,7 +11,6 @@ drawn.
 """
 
 import argparse
-import math
 import time
 from pathlib import Path
 
@@ -26,6 +25,7 @@ import diffusion
 import judge
 import model
 import scenes
+import training
 import world
 from captions import Describer, Mix
 
@@ -112,7 +112,7 @@ def other_picture(species, classes, rng):
 def image_prompts(arrays, rows, rng, generator):
     """Pixels [B, 3, 64, 64], blurred and noisy in part: at work the prompt is a generated picture."""
     drawn = np.stack([other_picture(arrays["species"][i, 0], arrays["classes"][i, 0], rng) for i in rows])
-    return judge.augment(judge.to_pixels(drawn), generator)
+    return judge.augment(training.to_pixels(drawn), generator)
 
 
 def predict(toy, z_t, t, text, embeds):
@@ -147,10 +147,7 @@ def train(args, toy, arrays):
     start, step, progress, recent = time.process_time(), 0, 0.0, []
     while progress < 1:
         progress = (time.process_time() - start) / 60 / args.minutes
-        for group in adam.param_groups:
-            group["lr"] = (
-                args.rate * min(1, (step + 1) / 50) * (0.5 + 0.5 * math.cos(math.pi * min(progress, 1))) + 1e-6
-            )
+        training.set_rate(adam, args.rate * min(1, (step + 1) / 50) * training.cosine(progress) + 1e-6)
         rows = rng.choice(rows_of_training, args.batch)
         z_t, t, noise = diffusion.noised(torch.from_numpy(arrays["latents"][rows]).float(), alphas, generator)
         embeds = toy.image_embeds(image_prompts(arrays, rows, rng, generator))

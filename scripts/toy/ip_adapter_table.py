@@ -16,40 +16,18 @@ import evaluate
 
 def pictures(plan, subject, folder, number):
     """Rows of the pictures with the image prompt and of the plain ones."""
-    out, prompts = folder / "ip-adapter", folder / "ip-adapter.txt"
-    named = {f"{subject}, {evaluate.SCENES[name]}.": name for name in plan.scenes}
-    prompts.write_text("\n".join(named) + "\n")
-    evaluate.call(
-        plan,
-        "sample",
-        folder,
-        "--method",
-        "ip-adapter",
-        "--target",
-        number,
-        "--compare",
-        "--model",
-        plan.model,
-        "--prompts-file",
-        prompts,
-        "--num-images",
-        plan.images,
-        "--seed",
-        plan.seed,
-        "-o",
-        out,
-        *plan.draw_args,
-        *plan.sample_args,
-    )
-    rows = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
-    rows = [{"scene": named[row["prompt"]], "seed": row["seed"], "path": out / row["path"]} for row in rows]
+    out = folder / "ip-adapter"
+    named = evaluate.scenes_of(plan, subject)
+    how = ["--method", "ip-adapter", "--target", number, "--compare", *plan.sample_args]
+    rows = evaluate.draw(plan, [folder], out, named, *how)
+    rows = [{"scene": named[row["prompt"]], "seed": row["seed"], "path": row["path"]} for row in rows]
     is_plain = [row["path"].parent.name == "plain" for row in rows]
     return [[row for row, plain in zip(rows, is_plain) if plain == wanted] for wanted in (False, True)]
 
 
 def measure(plan, subject, scorer):
     folder = plan.work / subject
-    evaluate.draw_base(plan, subject, folder)
+    evaluate.draw_base(plan, folder, subject)
     number = scorer.clearest(folder) if plan.target == "clearest" else int(plan.target)
     target = scorer.answers([folder / "base" / f"{number:02}.png"])
     guided, plain = pictures(plan, subject, folder, number)

@@ -8,7 +8,6 @@ generated pictures as well as drawn ones. The last shard of DATA is held out for
 import argparse
 import itertools
 import json
-import math
 import time
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import scenes
+import training
 import world
 
 WEIGHTS = Path(__file__).with_name("judge.safetensors")
@@ -68,7 +68,7 @@ class Judge(nn.Module):
         """Answers for byte pictures [N, 64, 64, 3]: probabilities, colours in 0..255, values as drawn."""
         answers = {}
         for start in range(0, len(images), 200):
-            batch = self(to_pixels(np.asarray(images[start : start + 200])))
+            batch = self(training.to_pixels(np.asarray(images[start : start + 200])))
             for name, value in batch.items():
                 if name in CLASSES:
                     value = value.softmax(1)
@@ -80,15 +80,12 @@ class Judge(nn.Module):
         return {name: np.concatenate(parts) for name, parts in answers.items()}
 
 
-def to_pixels(images):
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
 def load(path=WEIGHTS):
     """The trained judge and the facts stored with it (normalisers of the identity distance)."""
     judge = Judge()
     with safe_open(path, "pt") as file:
-        judge.load_state_dict({key: file.get_tensor(key).float() for key in file.keys()}, strict=False)  # noqa: SIM118 (a file of tensors is no mapping)
+        names = list(file.keys())
+        judge.load_state_dict({name: file.get_tensor(name).float() for name in names}, strict=False)
         facts = json.loads(file.metadata()["facts"])
     return judge.eval(), facts
 
@@ -147,7 +144,7 @@ def through_vae(vae, latents):
     decoded = []
     for start in range(0, len(latents), 50):
         z = torch.from_numpy(latents[start : start + 50]).float() / vae.config.scaling_factor
-        decoded.append(((vae.decode(z).sample.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy())
+        decoded.append(training.to_bytes(vae.decode(z).sample))
     return np.concatenate(decoded)
 
 
@@ -197,12 +194,11 @@ def train(args):
     generator = torch.Generator().manual_seed(1)
     while progress < 1:
         progress = (time.time() - begin) / 60 / args.minutes
-        for group in adam.param_groups:
-            group["lr"] = args.rate * (0.5 + 0.5 * math.cos(math.pi * min(progress, 1))) + 1e-6
+        training.set_rate(adam, args.rate * training.cosine(progress) + 1e-6)
         drawn = torch.randint(held_out, (40,), generator=generator)
         coded = torch.randint(len(decoded), (40,), generator=generator)
         chosen = torch.cat([drawn, coded])
-        pixels = to_pixels(np.concatenate([images[drawn.numpy()], decoded[coded.numpy()]]))
+        pixels = training.to_pixels(np.concatenate([images[drawn.numpy()], decoded[coded.numpy()]]))
         value = loss(judge(augment(pixels, generator)), take(target, chosen), take(seen, chosen))
         value.backward()
         adam.step()

@@ -15,7 +15,7 @@ import shutil
 import numpy as np
 import torch
 
-from evaluate import Scorer, add_plan_arguments, call, draw_base, plan_from, sample
+from evaluate import Scorer, add_plan_arguments, call, draw_base, mean_and_error, plan_from, sample
 
 
 def processor_seconds():
@@ -78,7 +78,7 @@ def main():
     plan, scorer = plan_from(args), Scorer()
     steps = [int(word) for word in args.steps.split(",")]
     for subject in plan.subjects:
-        draw_base(plan, subject, plan.work / "base" / subject)
+        draw_base(plan, plan.work / "base" / subject, subject)
     print(f"{'setting':12}{'steps':>6}{'seconds':>9}{'of plain':>16}{'main colour':>16}  per subject", flush=True)
     for name, _, flags in (each.partition("=") for each in args.tries):
         curves = [
@@ -88,9 +88,8 @@ def main():
         for most, rows in zip(steps, zip(*curves)):
             ratios = np.array([row["identity_distance"] for row in rows]) / plain
             colours = np.array([row["main_colour"] for row in rows])
-            cells = "".join(
-                f"{value.mean():8.3f} ±{value.std(ddof=1) / len(value) ** 0.5:6.3f}" for value in (ratios, colours)
-            )
+            found = [mean_and_error(values) for values in (ratios, colours)]
+            cells = "".join(f"{value['mean']:8.3f} ±{value['error']:6.3f}" for value in found)
             print(
                 f"{name:12}{most:6}{np.mean([row['seconds'] for row in rows]):9.1f}{cells}  "
                 + " ".join(f"{ratio:.2f}" for ratio in ratios),

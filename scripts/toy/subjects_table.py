@@ -28,10 +28,22 @@ import numpy as np
 import torch
 from PIL import Image
 
+import evaluate
 import identity
 import scenes
 import world
-from evaluate import SCENES, Scorer, add_plan_arguments, call, draw_base, find_picture, plan_from, read_picture, tune
+from evaluate import (
+    Scorer,
+    add_plan_arguments,
+    draw_base,
+    mean_and_error,
+    plan_from,
+    read_picture,
+    scenes_of,
+    sureness,
+    target_number,
+    tune,
+)
 
 # A subject of a pair stands at x = 17 or 47 and y = 40, drawn at 0.68 of its size; alone it stands at x = 32 and
 # y = 37 at 0.94. A window of 46 pixels is therefore brought to 64; it ends where the other half begins.
@@ -87,33 +99,8 @@ def score(judge, scales, pictures, pair, targets):
 
 def draw(plan, pair, actors, out, *extra):
     """Pictures of a pair in all scenes."""
-    if not (out / "manifest.jsonl").exists():
-        out.mkdir(parents=True, exist_ok=True)
-        text = " and ".join(map(world.article, pair))
-        (out / "prompts.txt").write_text("".join(f"{text}, {SCENES[name]}.\n" for name in plan.scenes))
-        call(
-            plan,
-            "sample",
-            *actors,
-            "--model",
-            plan.model,
-            "--prompts-file",
-            out / "prompts.txt",
-            "--num-images",
-            plan.images,
-            "--seed",
-            plan.seed,
-            "-o",
-            out,
-            *plan.draw_args,
-            *extra,
-        )
-    rows = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
-    return [read_picture(find_picture(row["path"], out)) for row in rows]
-
-
-def sureness(answers):
-    return sum(np.log(answers[name].max(1)) for name in ("main", "second", "pattern"))
+    prompts = scenes_of(plan, " and ".join(map(world.article, pair)))
+    return [read_picture(row["path"]) for row in evaluate.draw(plan, actors, out, prompts, *extra)]
 
 
 def apart(answers, others):
@@ -136,20 +123,16 @@ def clearest_beside(scorer, folder, other):
     return int((sureness(answers) + 1000 * apart(answers, other)).argmax())
 
 
-def target_number(folder):
-    return json.loads((folder / "tune.json").read_text())["parameters"]["target"]
-
-
 def independent(plan, pair, scorer):
     """The pair's actors, and their targets' answers."""
     folders = [plan.work / subject for subject in pair]
     for subject, folder in zip(pair, folders):
-        draw_base(plan, subject, folder)
+        draw_base(plan, folder, subject)
         tune(plan, folder, scorer)
     first, second = [scorer.target(folder) for folder in folders]
     if not apart(first, second)[0]:
         own = plan.work / f"{pair[1]}-beside-{pair[0]}"
-        draw_base(plan, pair[1], own)
+        draw_base(plan, own, pair[1])
         tune(replace(plan, target=clearest_beside(scorer, own, first)), own, scorer)
         folders[1], second = own, scorer.target(own)
     if not apart(first, second)[0]:
@@ -161,23 +144,7 @@ def joint(plan, pair, scorer):
     """The pair's common actor, and both targets' answers."""
     name = "-".join(pair)
     folder = plan.work / name
-    if not (folder / "base.json").exists():
-        words = [word for subject in pair for word in ("--subject", subject)]
-        call(
-            plan,
-            "generate-base",
-            "-p",
-            "a photo of " + " and ".join(map(world.article, pair)),
-            *words,
-            "--model",
-            plan.model,
-            "--seed",
-            plan.base_seed,
-            "-o",
-            folder,
-            *plan.draw_args,
-            *plan.base_args,
-        )
+    draw_base(plan, folder, *pair)
     tune(replace(plan, target=clearest_pair(scorer.judge, folder, pair)), folder, scorer)
     picture = read_picture(folder / "base" / f"{target_number(folder):02}.png")
     targets, both = read_pairs(scorer.judge, [picture], pair)
@@ -202,12 +169,6 @@ def run_pair(plan, pair, scorer, variants):
             kind: score(scorer.judge, scorer.scales, pictures, pair, targets) for kind, pictures in drawn.items()
         }
     return result
-
-
-def mean_and_error(values):
-    values = np.asarray(values)
-    error = values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else float("nan")
-    return {"mean": float(values.mean()), "error": float(error)}
 
 
 def table(results):

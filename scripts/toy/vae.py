@@ -17,6 +17,7 @@ from diffusers import AutoencoderKL
 
 import data
 import model
+import training
 
 
 def differences(x):
@@ -28,10 +29,6 @@ def reconstruction_loss(result, pixels):
     error = result - pixels
     edges = sum(d.abs().mean() for d in differences(error))
     return error.square().mean() + 0.4 * error.abs().mean() + 0.4 * edges
-
-
-def to_pixels(images):
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def crop(pixels, latents, rng, size=8):
@@ -61,12 +58,9 @@ def train(args):
     begin, step, progress = time.time(), 0, 0.0
     while progress < 1:
         progress = (time.time() - begin) / 60 / args.minutes
-        for group in adam.param_groups:
-            group["lr"] = (
-                args.rate * min(1, (step + 1) / 60) * (0.5 + 0.5 * math.cos(math.pi * min(progress, 1))) + 1e-5
-            )
+        training.set_rate(adam, args.rate * min(1, (step + 1) / 60) * training.cosine(progress) + 1e-5)
         rows = rng.integers(0, len(images), args.batch)
-        pixels, latents = to_pixels(images[rows]), None
+        pixels, latents = training.to_pixels(images[rows]), None
         if decoder_only:
             latents = torch.from_numpy(arrays["latents"][rows]).float() / vae.config.scaling_factor
         if progress < 0.6:
@@ -93,7 +87,7 @@ def train(args):
 
 @torch.no_grad()
 def finish(vae, held_out, out, keep_scale):
-    pixels = to_pixels(held_out)
+    pixels = training.to_pixels(held_out)
     latents = vae.encode(pixels).latent_dist.sample(torch.Generator().manual_seed(0))
     result = vae.decode(latents).sample.clamp(-1, 1)
     psnr = 10 * math.log10(4 / (result - pixels).square().mean().item())
