@@ -41,6 +41,9 @@ if [ $# = 0 ]; then
   say "the toy's words: the program's list and the guide's table against the captions"
   "$ONEACTOR_PYTHON" -m unittest discover --quiet -s scripts/toy
 
+  say "endurance: what tells whether files are whole, and a short run of each script"
+  "$ONEACTOR_PYTHON" -m unittest discover --quiet -s scripts/endurance
+
   say "figures of the paper: a quick run of each on the toy"
   install reproduce scripts/reproduce/requirements.txt
   "$ONEACTOR_PYTHON" -m unittest discover --quiet -s scripts/reproduce

@@ -84,6 +84,10 @@ def files(folder):
     return sorted(path for path in Path(folder).rglob("*") if path.is_file())
 
 
+def temporaries(folder):
+    return [path for path in files(folder) if is_temporary(path)]
+
+
 def broken_files(folder):
     """A line for each file under its final name that is not whole."""
     found = []

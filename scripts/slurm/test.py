@@ -14,7 +14,6 @@ none was drawn twice, and the folders are equal to those of one process, byte fo
 process.
 """
 
-import argparse
 import collections
 import os
 import shutil
@@ -25,6 +24,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "endurance"))
+from stages import options
 from whole import broken_files, differences, files, is_temporary
 
 HERE = Path(__file__).resolve().parent
@@ -288,9 +288,7 @@ def judge(folder, reference, finished, rows):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--program", type=Path, required=True)
-    parser.add_argument("--work", type=Path, required=True, help="a folder for all files; emptied first")
+    parser = options(__doc__)
     parser.add_argument("--port", type=int, default=26900, help="the first of four ports of this machine")
     flags = parser.parse_args()
     program, work = flags.program.resolve(), flags.work.resolve()
