@@ -38,7 +38,7 @@ if [ $# = 0 ]; then
   "$ONEACTOR_PYTHON" -m unittest discover --quiet -s scripts/bench
   "$ONEACTOR_PYTHON" scripts/bench/gpu.py --dry-run >/dev/null
 
-  say "the toy's words: the program's list and the guide's table against the captions"
+  say "the toy: its words against the guide's table, its world and measures, and a short run that is judged"
   "$ONEACTOR_PYTHON" -m unittest discover --quiet -s scripts/toy
 
   say "endurance: what tells whether files are whole, and a short run of each script"

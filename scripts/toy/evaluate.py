@@ -76,7 +76,7 @@ class Plan:
 
 
 def call(plan, *words):
-    command = [plan.binary, *map(str, words), "--quiet"]
+    command = [*map(str, (plan.binary, *words)), "--quiet"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{shlex.join(command)}\nexit {done.returncode}: {done.stderr.strip()}")
