@@ -22,7 +22,7 @@ from diffusers import ControlNetModel, StableDiffusionControlNetPipeline, Stable
 from PIL import Image
 
 import expected_method
-from expected_models import added_cond, call_unet, save, unet_inputs
+from expected_models import added_cond, call_unet, final_latents, save, unet_inputs
 from shapes import randomise
 
 STEPS = 30
@@ -129,34 +129,38 @@ def pil(spec):
     return Image.fromarray(picture(*spec))
 
 
+def control_pipeline(pipe, parts, net):
+    """diffusers' pipeline with ControlNets, of the model's own kind, from its parts."""
+    if hasattr(pipe, "text_encoder_2"):
+        kind = StableDiffusionXLControlNetPipeline
+        options = {"force_zeros_for_empty_prompt": pipe.config.force_zeros_for_empty_prompt, "add_watermarker": False}
+    else:
+        kind, options = StableDiffusionControlNetPipeline, {"requires_safety_checker": False}
+    control = kind(**parts, **options, controlnet=net)
+    control.set_progress_bar_config(disable=True)
+    return control
+
+
 def draw(pipe, nets, run):
     """Final latents of one run of diffusers' pipeline."""
     chosen = [nets[net["controlnet"]] for net in run["nets"]]
     images, scales = [pil(net["picture"]) for net in run["nets"]], [net["scale"] for net in run["nets"]]
     one = len(chosen) == 1
     parts = {key: value for key, value in pipe.components.items() if key not in ("image_encoder", "feature_extractor")}
-    if "text_encoder_2" in parts:
-        options = {"force_zeros_for_empty_prompt": pipe.config.force_zeros_for_empty_prompt, "add_watermarker": False}
-        control = StableDiffusionXLControlNetPipeline(**parts, **options, controlnet=chosen[0] if one else chosen)
-    else:
-        options = {"feature_extractor": None, "requires_safety_checker": False}
-        control = StableDiffusionControlNetPipeline(**parts, **options, controlnet=chosen[0] if one else chosen)
-    control.set_progress_bar_config(disable=True)
-    return control(
-        run["prompt"],
-        image=images[0] if one else images,
+    parts["feature_extractor"] = None
+    control = control_pipeline(pipe, parts, chosen[0] if one else chosen)
+    return final_latents(
+        control,
+        run,
+        STEPS,
+        prompt=run["prompt"],
         negative_prompt=run["negative_prompt"],
-        height=run["height"],
-        width=run["width"],
-        num_inference_steps=STEPS,
-        guidance_scale=run["guidance_scale"],
-        generator=torch.Generator("cpu").manual_seed(run["seed"]),
+        image=images[0] if one else images,
         controlnet_conditioning_scale=scales[0] if one else scales,
         guess_mode=run["guess_mode"],
         control_guidance_start=run["start"],
         control_guidance_end=run["end"],
-        output_type="latent",
-    ).images
+    )
 
 
 @torch.no_grad()

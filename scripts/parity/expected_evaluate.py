@@ -35,15 +35,18 @@ IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.2
 SIZES = [(64, 64), (97, 131), (300, 64), (41, 29), (640, 481), (56, 57)]
 
 
-def randomise(model, seed):
-    """Weights under which every part of a picture counts; the library's own make all embeddings nearly alike."""
+def randomise(model, seed, small=0.2, is_wide=lambda name: False):
+    """Weights under which every part of a picture counts; the library's own make all embeddings nearly alike. Vectors
+    lie `small` about 0, or about 1 where they scale; matrices keep the variance, but for wide ones."""
     rng = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, value in model.named_parameters():
             noise = torch.randn(value.shape, generator=rng)
             if value.dim() < 2:
                 is_scale = "norm" in name and name.endswith("weight")
-                value.copy_(0.2 * noise + (1.0 if is_scale else 0.0))
+                value.copy_(small * noise + (1.0 if is_scale else 0.0))
+            elif is_wide(name):
+                value.copy_(0.5 * noise)
             else:
                 value.copy_(noise / max(1, value[0].numel()) ** 0.5)
     return model.eval()

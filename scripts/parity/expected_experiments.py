@@ -10,7 +10,7 @@ import json
 import torch
 
 from expected_method import embed, time_ids
-from expected_models import added_cond, save
+from expected_models import added_cond, final_latents, save
 
 
 def photo(pipe, shape):
@@ -63,17 +63,8 @@ def draw(pipe, run):
             "pooled_prompt_embeds": empty_pooled + g * (pooled - empty_pooled),
             "negative_pooled_prompt_embeds": negative_pooled,
         }
-    return pipe(
-        prompt_embeds=empty + g * (embeds - empty),
-        negative_prompt_embeds=negative,
-        **added,
-        height=run["height"],
-        width=run["width"],
-        num_inference_steps=run["steps"],
-        guidance_scale=run["guidance_scale"],
-        generator=torch.Generator("cpu").manual_seed(run["seed"]),
-        output_type="latent",
-    ).images
+    embeds = {"prompt_embeds": empty + g * (embeds - empty), "negative_prompt_embeds": negative, **added}
+    return final_latents(pipe, run, run["steps"], **embeds)
 
 
 @torch.no_grad()

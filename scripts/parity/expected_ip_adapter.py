@@ -14,7 +14,7 @@ square.
 import json
 
 import torch
-from diffusers import ControlNetModel, StableDiffusionControlNetPipeline, StableDiffusionXLControlNetPipeline
+from diffusers import ControlNetModel
 from diffusers.models.embeddings import ImageProjection
 from PIL import Image
 from safetensors.torch import save_file
@@ -22,8 +22,8 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 import shapes
-from expected_control import WHOLE, picture
-from expected_models import call_unet, save, unet_inputs
+from expected_control import WHOLE, control_pipeline, picture
+from expected_models import call_unet, final_latents, save, unet_inputs
 
 STEPS = 30
 UNET_SCALE = 0.7
@@ -102,32 +102,11 @@ def draw(pipe, net, run):
     """Final latents of one run; `net` draws too where the run names its picture."""
     options = {}
     if run["controlnet"]:
-        kind = (
-            StableDiffusionXLControlNetPipeline
-            if hasattr(pipe, "text_encoder_2")
-            else StableDiffusionControlNetPipeline
-        )
-        extra = (
-            {"force_zeros_for_empty_prompt": pipe.config.force_zeros_for_empty_prompt, "add_watermarker": False}
-            if hasattr(pipe, "text_encoder_2")
-            else {"requires_safety_checker": False}
-        )
-        pipe = kind(**pipe.components, controlnet=net, **extra)
-        pipe.set_progress_bar_config(disable=True)
+        pipe = control_pipeline(pipe, pipe.components, net)
         options["image"] = pil(run["controlnet"])
     pipe.set_ip_adapter_scale(run["scale"])
-    return pipe(
-        run["prompt"],
-        negative_prompt=run["negative_prompt"],
-        height=run["height"],
-        width=run["width"],
-        num_inference_steps=STEPS,
-        guidance_scale=run["guidance_scale"],
-        generator=torch.Generator("cpu").manual_seed(run["seed"]),
-        ip_adapter_image=pil(PICTURES[run["picture"]]),
-        output_type="latent",
-        **options,
-    ).images
+    options |= {"prompt": run["prompt"], "negative_prompt": run["negative_prompt"]}
+    return final_latents(pipe, run, STEPS, ip_adapter_image=pil(PICTURES[run["picture"]]), **options)
 
 
 def call_with_pictures(pipe, shape, embeds):

@@ -58,6 +58,13 @@ def with_offsets(prompt_embeds, words, offsets):
     return prompt_embeds
 
 
+def draw_offsets(pipe, shape, rng):
+    """Offsets of the checkpoint's base word, as a tuned actor might have them."""
+    tokens = len(base_positions(pipe, shape["prompt"], shape["base"])[0])
+    dim = pipe.unet.config.cross_attention_dim
+    return {name: 0.5 * torch.randn(tokens, dim, generator=rng) for name in ("target_offset", "average_offset")}
+
+
 def base_embedding(embeds, words):
     """c_b [W, D]: every word where it stands first."""
     return torch.cat([embeds[0, positions[0]] for positions in words])
@@ -109,9 +116,7 @@ def write_sampling(pipe, shape, folder):
     """The paper's setting, no exclusion, other windows, the average offset scaled too, the word twice."""
     height, width = shape["image"]
     rng = torch.Generator().manual_seed(shape["seed"] + 200)
-    tokens = len(base_positions(pipe, shape["prompt"], shape["base"])[0])
-    dim = pipe.unet.config.cross_attention_dim
-    offsets = {name: 0.5 * torch.randn(tokens, dim, generator=rng) for name in ("target_offset", "average_offset")}
+    offsets = draw_offsets(pipe, shape, rng)
     paper = {
         "prompt": shape["prompt"],
         "bases": [shape["base"]],

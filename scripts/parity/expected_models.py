@@ -23,6 +23,19 @@ def tokenize(tokenizer, texts):
     return tokenizer(texts, **options).input_ids
 
 
+def final_latents(pipe, run, steps, **options):
+    """Final latents of diffusers' own pipeline, from the size, scale and seed of a run."""
+    return pipe(
+        height=run["height"],
+        width=run["width"],
+        num_inference_steps=steps,
+        guidance_scale=run["guidance_scale"],
+        generator=torch.Generator("cpu").manual_seed(run["seed"]),
+        output_type="latent",
+        **options,
+    ).images
+
+
 def unet_inputs(pipe, height, width, rows, rng):
     """Random inputs of one U-Net call, as keyword arguments and as tensors to save."""
     unet = pipe.unet.config

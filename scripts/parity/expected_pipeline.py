@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from diffusers import DiffusionPipeline
 
-from expected_models import save
+from expected_models import final_latents, save
 from expected_schedulers import KINDS
 
 
@@ -87,19 +87,10 @@ def draw(pipe, run):
     own = pipe.scheduler
     if run["scheduler"]:
         pipe.scheduler = KINDS[run["scheduler"]].from_config(own.config)
-    generator = torch.Generator("cpu").manual_seed(run["seed"])
     kept = []
     hook = pipe.unet.mid_block.register_forward_pre_hook(lambda module, args: kept.append(args[0]))
-    latents = pipe(
-        run["prompt"],
-        negative_prompt=run["negative_prompt"],
-        height=run["height"],
-        width=run["width"],
-        num_inference_steps=run["steps"],
-        guidance_scale=run["guidance_scale"],
-        generator=generator,
-        output_type="latent",
-    ).images
+    words = {"prompt": run["prompt"], "negative_prompt": run["negative_prompt"]}
+    latents = final_latents(pipe, run, run["steps"], **words)
     hook.remove()
     generator = torch.Generator("cpu").manual_seed(run["seed"])
     initial = torch.randn(latents.shape, generator=generator)

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers import SamConfig, SamModel
 from transformers.models.sam.image_processing_pil_sam import SamImageProcessorPil
 
+import expected_evaluate
 from expected_evaluate import IMAGENET, pictures
 
 PROCESSOR = {
@@ -80,27 +81,20 @@ def checkpoints():
     }
 
 
+def is_position(name):
+    parts = ("pos_embed", "rel_pos", "token", "_embed.", "positional")
+    return any(part in name for part in parts) and "projection" not in name
+
+
 def randomise(model, seed):
     """Weights under which every part counts; the library's own have no positions, and masks that are nearly flat."""
-    rng = torch.Generator().manual_seed(seed)
+    model = expected_evaluate.randomise(model, seed, 0.3, is_position)
     with torch.no_grad():
-        for name, value in model.named_parameters():
-            noise = torch.randn(value.shape, generator=rng)
-            if value.dim() < 2:
-                is_scale = "norm" in name and name.endswith("weight")
-                value.copy_(0.3 * noise + (1.0 if is_scale else 0.0))
-            elif (
-                any(word in name for word in ("pos_embed", "rel_pos", "token", "_embed.", "positional"))
-                and "projection" not in name
-            ):
-                value.copy_(0.5 * noise)
-            else:
-                value.copy_(noise / max(1, value[0].numel()) ** 0.5)
         # So that the guesses lie between 0 and 1, as those of a trained head do.
         last = model.mask_decoder.iou_prediction_head.proj_out
         last.weight.mul_(0.2)
         last.bias.copy_(0.7 + 0.1 * last.bias)
-    return model.eval()
+    return model
 
 
 def widths_first(picture, processor):

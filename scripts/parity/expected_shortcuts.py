@@ -8,7 +8,7 @@ import json
 
 import torch
 
-from expected_method import base_positions, embed, time_ids, with_offset
+from expected_method import base_positions, draw_offsets, embed, time_ids, with_offset
 from expected_models import added_cond, save
 
 STEPS = 12
@@ -78,9 +78,7 @@ def write(pipe, shape, folder):
     """All runs of one checkpoint, with offsets of their own."""
     height, width = shape["image"]
     rng = torch.Generator().manual_seed(shape["seed"] + 300)
-    tokens = len(base_positions(pipe, shape["prompt"], shape["base"])[0])
-    dim = pipe.unet.config.cross_attention_dim
-    offsets = {name: 0.5 * torch.randn(tokens, dim, generator=rng) for name in ("target_offset", "average_offset")}
+    offsets = draw_offsets(pipe, shape, rng)
     plain = {
         "prompt": shape["prompt"],
         "base": shape["base"],

@@ -15,7 +15,7 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 from safetensors.torch import save_file
 
-from expected_models import save
+from expected_models import final_latents, save
 from single_files import unet_to_ldm
 
 # diffusers loses the alpha of attention layers where a file has several, and the names of the layers that SDXL adds to
@@ -214,16 +214,7 @@ def outputs(pipe):
     time_ids = torch.tensor([[64.0, 64.0, 0.0, 0.0, 64.0, 64.0]])
     added = {"text_embeds": embeds[2], "time_ids": time_ids}
     noise_pred = pipe.unet(sample, timesteps, embeds[0], added_cond_kwargs=added).sample
-    generator = torch.Generator("cpu").manual_seed(RUN["seed"])
-    latents = pipe(
-        RUN["prompt"],
-        height=RUN["height"],
-        width=RUN["width"],
-        num_inference_steps=RUN["steps"],
-        guidance_scale=RUN["guidance_scale"],
-        generator=generator,
-        output_type="latent",
-    ).images
+    latents = final_latents(pipe, RUN, RUN["steps"], prompt=RUN["prompt"])
     return {
         "prompt_embeds": embeds[0],
         "pooled_prompt_embeds": embeds[2],

@@ -44,6 +44,7 @@ def build(out):  # noqa: PLR0915 (a line for each part)
     import torch
     import transformers
 
+    import checkpoints
     import expected_baselines
     import expected_combined
     import expected_consistory
@@ -83,12 +84,12 @@ def build(out):  # noqa: PLR0915 (a line for each part)
     expected_masks.write_figures(out / "figures.safetensors")
     texts = expected_tokenizer.all_prompts()
     tokenizers = [(f"toy_{name}", TOY / name) for name in ("tokenizer", "tokenizer_2")]
-    for name, shape in shapes.SHAPES.items():
+    for name, shape in checkpoints.SHAPES.items():
         folder = out / name
         shapes.build(name, folder)
         expected = folder / "expected"
         expected.mkdir()
-        unused = {} if shapes.is_sdxl(shape) else {"safety_checker": None, "feature_extractor": None}
+        unused = shapes.unused_parts(shape)
         pipe = diffusers.DiffusionPipeline.from_pretrained(folder, low_cpu_mem_usage=False, **unused)
         expected_models.write(pipe, shape, expected)
         expected_pipeline.write(pipe, shape, expected)

@@ -1,11 +1,4 @@
-"""The five small seeded checkpoints, in the folder layout of diffusers.
-
-`narrow`   SDXL's own block pattern and files: 8 x VAE, Euler, pad `!` in the second tokenizer.
-`words`    few merges, so that words are several tokens; two levels; v-prediction; `force_upcast`; head widths differ.
-`convproj` 1 x 1 convolutions for projections (SD 1.5's way), odd group counts, whole numbers where SDXL has
-           lists, DDIM.
-`sd15`     SD 1.5: one text encoder, four blocks, 8 heads everywhere, PNDM, old names in the VAE's attention.
-`sd21`     SD 2.1: linear projections, heads in a list, `upcast_attention`, v-prediction, DDIM.
+"""Builds the small seeded checkpoints of checkpoints.py, in the folder layout of diffusers.
 
 Weights are drawn so that every one of them shows in the output: matrices keep the variance, norm scales
 differ from one, no bias is zero. In `convproj` what flows along the residual path is small besides, so that
@@ -17,270 +10,15 @@ import re
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, EulerDiscreteScheduler, PNDMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 import clip_bpe
 import prompts
+from checkpoints import SHAPES
 
 NOISE = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
-
-SHAPES = {
-    "narrow": {
-        "seed": 11,
-        "merges": 700,
-        "max_length": 77,
-        "pads": ("<|endoftext|>", "!"),
-        "tokenizer_files": "sdxl",
-        "force_zeros": True,
-        "text_keys": "prefixed",
-        "legacy_eos": True,
-        "base": "hobbit",
-        "image": (64, 64),
-        "residual": 1.0,
-        "prompt": "a hobbit wearing robes, oil painting",
-        "template": "a photo of a hobbit",
-        "text": {
-            "hidden_size": 32,
-            "intermediate_size": 80,
-            "num_hidden_layers": 4,
-            "num_attention_heads": 4,
-            "projection_dim": 32,
-            "hidden_act": "quick_gelu",
-        },
-        "text_2": {
-            "hidden_size": 40,
-            "intermediate_size": 96,
-            "num_hidden_layers": 5,
-            "num_attention_heads": 5,
-            "projection_dim": 24,
-            "hidden_act": "gelu",
-        },
-        "unet": {
-            "block_out_channels": (32, 64, 96),
-            "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-            "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-            "layers_per_block": 2,
-            "transformer_layers_per_block": [1, 2, 3],
-            "attention_head_dim": [2, 4, 6],
-            "use_linear_projection": True,
-            "norm_num_groups": 8,
-            "addition_time_embed_dim": 16,
-            "sample_size": 8,
-        },
-        "vae": {
-            "block_out_channels": (16, 32, 48, 48),
-            "layers_per_block": 2,
-            "norm_num_groups": 8,
-            "scaling_factor": 0.13025,
-            "force_upcast": True,
-        },
-        "scheduler": (EulerDiscreteScheduler, {"timestep_spacing": "leading", "steps_offset": 1}),
-        "samplers": ["dpm++2m"],
-    },
-    "words": {
-        "seed": 22,
-        "merges": 40,
-        "max_length": 77,
-        "pads": ("<|endoftext|>", "<|endoftext|>"),
-        "tokenizer_files": "transformers",
-        "force_zeros": True,
-        "text_keys": "bare",
-        "legacy_eos": False,
-        "base": "pencil box",
-        "image": (96, 96),
-        "residual": 1.0,
-        "prompt": "a Pencil Box in the snow",
-        "template": "a drawing of a pencil box",
-        "text": {
-            "hidden_size": 48,
-            "intermediate_size": 64,
-            "num_hidden_layers": 3,
-            "num_attention_heads": 3,
-            "projection_dim": 48,
-            "hidden_act": "quick_gelu",
-        },
-        "text_2": {
-            "hidden_size": 24,
-            "intermediate_size": 60,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "projection_dim": 36,
-            "hidden_act": "gelu",
-        },
-        "unet": {
-            "block_out_channels": (24, 48),
-            "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
-            "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
-            "layers_per_block": 3,
-            "transformer_layers_per_block": [1, 2],
-            "attention_head_dim": [2, 3],
-            "use_linear_projection": True,
-            "norm_num_groups": 12,
-            "addition_time_embed_dim": 10,
-            "sample_size": 12,
-        },
-        "vae": {
-            "block_out_channels": (12, 24, 24, 36),
-            "layers_per_block": 1,
-            "norm_num_groups": 4,
-            "scaling_factor": 0.18215,
-            "force_upcast": True,
-        },
-        "scheduler": (
-            EulerDiscreteScheduler,
-            {"timestep_spacing": "trailing", "steps_offset": 0, "prediction_type": "v_prediction"},
-        ),
-        "samplers": ["dpm++2m"],
-    },
-    "convproj": {
-        "seed": 33,
-        "merges": 300,
-        "max_length": 40,
-        "pads": ("!", "<|endoftext|>"),
-        "tokenizer_files": "conflict",
-        "force_zeros": False,
-        "text_keys": "position_ids",
-        "legacy_eos": True,
-        "base": "robot",
-        "image": (32, 32),
-        "residual": 0.1,
-        "prompt": "a ROBOT, reading the newspaper!",
-        "template": "a robot",
-        "text": {
-            "hidden_size": 20,
-            "intermediate_size": 50,
-            "num_hidden_layers": 3,
-            "num_attention_heads": 5,
-            "projection_dim": 20,
-            "hidden_act": "quick_gelu",
-        },
-        "text_2": {
-            "hidden_size": 36,
-            "intermediate_size": 72,
-            "num_hidden_layers": 3,
-            "num_attention_heads": 3,
-            "projection_dim": 28,
-            "hidden_act": "gelu",
-        },
-        "unet": {
-            "block_out_channels": (20, 40, 60),
-            "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
-            "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-            "layers_per_block": 1,
-            "transformer_layers_per_block": 2,
-            "attention_head_dim": 5,
-            "use_linear_projection": False,
-            "norm_num_groups": 5,
-            "addition_time_embed_dim": 6,
-            "sample_size": 8,
-        },
-        "vae": {
-            "block_out_channels": (18, 27, 36),
-            "layers_per_block": 2,
-            "norm_num_groups": 9,
-            "scaling_factor": 0.9,
-            "force_upcast": False,
-        },
-        "scheduler": (
-            DDIMScheduler,
-            {"timestep_spacing": "leading", "steps_offset": 1, "clip_sample": False, "set_alpha_to_one": False},
-        ),
-        "samplers": ["dpm++2m", "ddim"],
-    },
-    "sd15": {
-        "seed": 44,
-        "merges": 700,
-        "max_length": 77,
-        "pads": ("<|endoftext|>",),
-        "tokenizer_files": "sdxl",
-        "text_keys": "position_ids",
-        "legacy_eos": True,
-        "base": "hobbit",
-        "image": (64, 64),
-        "residual": 1.0,
-        "prompt": "a hobbit wearing robes, oil painting",
-        "template": "a photo of a hobbit",
-        "text": {
-            "hidden_size": 40,
-            "intermediate_size": 96,
-            "num_hidden_layers": 4,
-            "num_attention_heads": 4,
-            "projection_dim": 40,
-            "hidden_act": "quick_gelu",
-        },
-        "unet": {
-            "block_out_channels": (16, 32, 48, 48),
-            "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
-            "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
-            "layers_per_block": 2,
-            "attention_head_dim": 8,
-            "norm_num_groups": 8,
-            "sample_size": 16,
-        },
-        "vae": {"block_out_channels": (12, 24, 36, 36), "layers_per_block": 2, "norm_num_groups": 4},
-        "vae_keys": "old",
-        "scheduler": (
-            PNDMScheduler,
-            {
-                "clip_sample": False,
-                "set_alpha_to_one": False,
-                "skip_prk_steps": True,
-                "steps_offset": 1,
-                "trained_betas": None,
-            },
-        ),
-        "samplers": ["euler", "dpm++2m", "ddim"],
-    },
-    "sd21": {
-        "seed": 55,
-        "merges": 120,
-        "max_length": 77,
-        "pads": ("!",),
-        "tokenizer_files": "conflict",
-        "text_keys": "prefixed",
-        "legacy_eos": True,
-        "base": "wizard",
-        "image": (64, 96),
-        "residual": 0.3,
-        "prompt": "a Wizard reading the newspaper! digital art",
-        "template": "a drawing of a wizard",
-        "text": {
-            "hidden_size": 48,
-            "intermediate_size": 80,
-            "num_hidden_layers": 3,
-            "num_attention_heads": 6,
-            "projection_dim": 20,
-            "hidden_act": "gelu",
-        },
-        "unet": {
-            "block_out_channels": (20, 40, 60, 60),
-            "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
-            "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
-            "layers_per_block": 2,
-            "attention_head_dim": [2, 4, 5, 5],
-            "use_linear_projection": True,
-            "upcast_attention": True,
-            "norm_num_groups": 10,
-            "sample_size": 12,
-        },
-        "vae": {"block_out_channels": (12, 24, 36, 36), "layers_per_block": 1, "norm_num_groups": 6},
-        # steps_offset is 1 in the true file; the pipeline of diffusers makes it 1 where it is not.
-        "scheduler": (
-            DDIMScheduler,
-            {
-                "clip_sample": False,
-                "prediction_type": "v_prediction",
-                "set_alpha_to_one": False,
-                "skip_prk_steps": True,
-                "steps_offset": 0,
-                "trained_betas": None,
-            },
-        ),
-        "samplers": ["euler", "dpm++2m", "pndm"],
-    },
-}
 
 # The files of SD 1.5 and 2.1 are from early versions of diffusers and have few fields; the others have their defaults.
 SD_UNET_FIELDS = """_class_name _diffusers_version act_fn attention_head_dim block_out_channels center_input_sample
@@ -398,6 +136,11 @@ def write_vae(folder, vae, keys):
             for name, value in load_file(path).items()
         }
         save_file(tensors, path, {"format": "pt"})
+
+
+def unused_parts(shape):
+    """What the folders do not have and diffusers would warn about."""
+    return {} if is_sdxl(shape) else {"safety_checker": None, "feature_extractor": None}
 
 
 def is_sdxl(shape):

@@ -17,8 +17,6 @@ import shutil
 import torch
 from diffusers import (
     AutoencoderKL,
-    EulerDiscreteScheduler,
-    PNDMScheduler,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
@@ -28,97 +26,9 @@ from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 import shapes
+from checkpoints import TINY, TINY_SD15
 from expected_models import save
 
-TINY = {
-    "seed": 44,
-    "merges": 300,
-    "max_length": 77,
-    "pads": ("<|endoftext|>", "!"),
-    "tokenizer_files": "sdxl",
-    "force_zeros": True,
-    "text_keys": "prefixed",
-    "legacy_eos": True,
-    "residual": 1.0,
-    "text": {
-        "hidden_size": 64,
-        "intermediate_size": 96,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 1,
-        "projection_dim": 64,
-        "hidden_act": "quick_gelu",
-    },
-    # diffusers knows SDXL by the tenth layer of this encoder.
-    "text_2": {
-        "hidden_size": 128,
-        "intermediate_size": 96,
-        "num_hidden_layers": 10,
-        "num_attention_heads": 2,
-        "projection_dim": 48,
-        "hidden_act": "gelu",
-    },
-    "unet": {
-        "block_out_channels": (64, 64, 128),
-        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        "layers_per_block": 2,
-        "transformer_layers_per_block": [1, 1, 2],
-        "attention_head_dim": [1, 1, 2],
-        "use_linear_projection": True,
-        "norm_num_groups": 32,
-        "addition_time_embed_dim": 16,
-        "sample_size": 16,
-    },
-    "vae": {
-        "block_out_channels": (32, 64, 64),
-        "layers_per_block": 1,
-        "norm_num_groups": 32,
-        "scaling_factor": 0.13025,
-        "force_upcast": True,
-    },
-    "scheduler": (EulerDiscreteScheduler, {"timestep_spacing": "leading", "steps_offset": 1}),
-}
-TINY_SD15 = {
-    # The tokenizer follows from the seed: as in the real ones it is SDXL's first.
-    "seed": TINY["seed"],
-    "merges": TINY["merges"],
-    "max_length": 77,
-    "pads": TINY["pads"][:1],
-    "tokenizer_files": "sdxl",
-    "text_keys": "position_ids",
-    "legacy_eos": True,
-    "residual": 1.0,
-    "text": {
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 1,
-        "projection_dim": 64,
-        "hidden_act": "quick_gelu",
-    },
-    "unet": {
-        "block_out_channels": (32, 64, 64),
-        "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
-        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-        "layers_per_block": 2,
-        "attention_head_dim": 8,
-        # The middle block has as many as the last one would have; SD 1.5 has one everywhere.
-        "transformer_layers_per_block": [1, 2, 3],
-        "norm_num_groups": 32,
-        "sample_size": 16,
-    },
-    "vae": {"block_out_channels": (32, 64, 64), "layers_per_block": 2, "norm_num_groups": 32},
-    "scheduler": (
-        PNDMScheduler,
-        {
-            "clip_sample": False,
-            "set_alpha_to_one": False,
-            "skip_prk_steps": True,
-            "steps_offset": 1,
-            "trained_betas": None,
-        },
-    ),
-}
 FULL_SDXL = {
     "unet": {
         "block_out_channels": (320, 640, 1280),
@@ -362,7 +272,7 @@ def write_model(folder, name, shape, kind):
     to."""
     home = folder / {"sdxl": "folder", "sd15": "folder_sd15"}[name]
     shapes.build("single", home, shape)
-    unused = {} if shapes.is_sdxl(shape) else {"safety_checker": None, "feature_extractor": None}
+    unused = shapes.unused_parts(shape)
     pipe = kind.from_pretrained(home, low_cpu_mem_usage=False, **unused)
     parts = ("unet", "vae", "text_encoder", "text_encoder_2")
     networks = {part: getattr(pipe, part) for part in parts if hasattr(pipe, part)}
