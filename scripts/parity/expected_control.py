@@ -22,7 +22,7 @@ from diffusers import ControlNetModel, StableDiffusionControlNetPipeline, Stable
 from PIL import Image
 
 import expected_method
-from expected_models import added_cond, call_unet, final_latents, save, unet_inputs
+from expected_models import added_cond, call_unet, final_latents, plain_run, save, unet_inputs
 from shapes import randomise
 
 STEPS = 30
@@ -102,12 +102,7 @@ def runs(shape):
     first = {"controlnet": "controlnet", "scale": 1.0, "picture": [height, width, 1]}
     small = {"controlnet": "controlnet_small", "scale": 0.8, "picture": [height, width, 2]}
     plain = {
-        "prompt": shape["prompt"],
-        "negative_prompt": None,
-        "height": height,
-        "width": width,
-        "seed": 5,
-        "guidance_scale": 7.5,
+        **plain_run(shape, 5),
         "guess_mode": False,
         "start": 0.0,
         "end": 1.0,

@@ -23,7 +23,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 import shapes
 from expected_control import WHOLE, control_pipeline, picture
-from expected_models import call_unet, final_latents, save, unet_inputs
+from expected_models import call_unet, final_latents, plain_run, save, unet_inputs
 
 STEPS = 30
 UNET_SCALE = 0.7
@@ -78,12 +78,7 @@ def runs(shape):
     ControlNet."""
     height, width = shape["image"]
     plain = {
-        "prompt": shape["prompt"],
-        "negative_prompt": None,
-        "height": height,
-        "width": width,
-        "seed": 15,
-        "guidance_scale": 7.5,
+        **plain_run(shape, 15),
         "scale": 0.6,
         "picture": 0,
         "controlnet": None,

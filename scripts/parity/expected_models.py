@@ -23,6 +23,19 @@ def tokenize(tokenizer, texts):
     return tokenizer(texts, **options).input_ids
 
 
+def plain_run(shape, seed):
+    """What every run of diffusers' pipelines says, before something is changed in it."""
+    height, width = shape["image"]
+    return {
+        "prompt": shape["prompt"],
+        "negative_prompt": None,
+        "height": height,
+        "width": width,
+        "seed": seed,
+        "guidance_scale": 7.5,
+    }
+
+
 def final_latents(pipe, run, steps, **options):
     """Final latents of diffusers' own pipeline, from the size, scale and seed of a run."""
     return pipe(

@@ -15,20 +15,14 @@ from pathlib import Path
 import torch
 from diffusers import DiffusionPipeline
 
-from expected_models import final_latents, save
+from expected_models import final_latents, plain_run, save
 from expected_schedulers import KINDS
 
 
 def runs(shape):
     """Negative prompt absent, empty and given; another size; the other schedulers; no guidance."""
-    height, width = shape["image"]
     plain = {
-        "prompt": shape["prompt"],
-        "negative_prompt": None,
-        "height": height,
-        "width": width,
-        "seed": 5,
-        "guidance_scale": 7.5,
+        **plain_run(shape, 5),
         "steps": 30,
         "scheduler": None,
     }

@@ -202,6 +202,18 @@ def ratio(guided, plain, draws=2000):
     return {"mean": float(a.mean() / b.mean()), "error": float((a[picks].mean(1) / b[picks].mean(1)).std())}
 
 
+def settings_of(plan):
+    """What a report says of how its pictures were made."""
+    return {
+        "scenes": plan.scenes,
+        "images_per_scene": plan.images,
+        "draw_args": plan.draw_args,
+        "base_args": plan.base_args,
+        "tune_args": plan.tune_args,
+        "sample_args": plan.sample_args,
+    }
+
+
 def print_report(report):
     order = ["main_colour", "identity_distance", "subject", "scene"]
     order += [name for name in report["guided"] if name not in order]
@@ -262,12 +274,7 @@ def main():
     report = {
         "split": args.split,
         "subjects": plan.subjects,
-        "scenes": plan.scenes,
-        "images_per_scene": plan.images,
-        "draw_args": plan.draw_args,
-        "base_args": plan.base_args,
-        "tune_args": plan.tune_args,
-        "sample_args": plan.sample_args,
+        **settings_of(plan),
         "guided": summary(guided),
         "plain": summary(plain),
         "ratio": ratio(guided, plain),

@@ -40,6 +40,7 @@ from evaluate import (
     plan_from,
     read_picture,
     scenes_of,
+    settings_of,
     sureness,
     target_number,
     tune,
@@ -270,12 +271,7 @@ def main():
         }
         report = {
             "split": args.split,
-            "scenes": plan.scenes,
-            "images_per_scene": plan.images,
-            "draw_args": plan.draw_args,
-            "base_args": plan.base_args,
-            "tune_args": plan.tune_args,
-            "sample_args": plan.sample_args,
+            **settings_of(plan),
             "table": rows,
             "pairs": each,
         }
