@@ -1,11 +1,14 @@
-"""Writes src/io/clip/merges.txt and src/io/clip/LICENSE: CLIP's merges and their licence, from a package that carries them.
+"""Writes src/io/clip/merges.txt and src/io/clip/LICENSE: CLIP's merges and their licence, from a package that carries
+them.
 
-Pinned: open_clip_torch==3.3.0 (`pip download --no-deps open_clip_torch==3.3.0`); a wheel is a ZIP archive, and nothing of it is run.
+Pinned: open_clip_torch==3.3.0 (`pip download --no-deps open_clip_torch==3.3.0`); a wheel is a ZIP archive, and nothing
+of it is run.
 
     python scripts/clip_vocabulary.py open_clip_torch-3.3.0-py3-none-any.whl
 
-The package's list has more merges than CLIP was trained with: the first 48,894 make 49,408 tokens with 256 bytes, 256 bytes at the
-end of a word and two special tokens. The result has the bytes of the `merges.txt` that transformers' CLIP models have.
+The package's list has more merges than CLIP was trained with: the first 48,894 make 49,408 tokens with 256 bytes, 256
+bytes at the end of a word and two special tokens. The result has the bytes of the `merges.txt` that transformers' CLIP
+models have.
 """
 
 import gzip

@@ -8,8 +8,8 @@ The source is a repository of the hub or a folder with config.json, preprocessor
     python scripts/convert_encoder.py alexnet-owt-7be5be79.pth --as lpips --out models/lpips
     oneactor evaluate OUT --metrics lpips --lpips-model models/lpips
 
-The source is torchvision's AlexNet (https://download.pytorch.org/models/alexnet-owt-7be5be79.pth). The heads are weights/v0.1/alex.pth
-of the PyPI package lpips: `pip install lpips`, or --heads FILE.
+The source is torchvision's AlexNet (https://download.pytorch.org/models/alexnet-owt-7be5be79.pth). The heads are
+weights/v0.1/alex.pth of the PyPI package lpips: `pip install lpips`, or --heads FILE.
 
     python -c "from dreamsim import dreamsim; dreamsim(device='cpu', cache_dir='models', dreamsim_type='dino_vitb16')"
     python scripts/convert_encoder.py models --as dreamsim --out models/dreamsim
@@ -44,7 +44,14 @@ BLOCK = {
     "mlp.fc2": "output.dense",
 }
 # What would make another sum than W + alpha / r B A.
-PLAIN_LORA = {"peft_type": "LORA", "bias": "none", "fan_in_fan_out": False, "use_rslora": False, "use_dora": False, "alpha_pattern": {}}
+PLAIN_LORA = {
+    "peft_type": "LORA",
+    "bias": "none",
+    "fan_in_fan_out": False,
+    "use_rslora": False,
+    "use_dora": False,
+    "alpha_pattern": {},
+}
 LORA = re.compile(r"base_model\.model\.extractor_list\.(\d+)\.model\.(.+)\.lora_([AB])\.weight")
 
 
@@ -90,21 +97,28 @@ def shipped_heads():
     """The heads in the PyPI package lpips, which is not imported."""
     found = importlib.util.find_spec("lpips")
     if found is None:
-        raise SystemExit("the heads of LPIPS are in the PyPI package lpips, which is not installed: `pip install lpips`, or give --heads")
+        raise SystemExit(
+            "the heads of LPIPS are in the PyPI package lpips, which is not installed: "
+            "`pip install lpips`, or give --heads"
+        )
     return Path(found.origin).parent / "weights" / "v0.1" / "alex.pth"
 
 
 def convert_lpips(alexnet, heads, out):
     """AlexNet's convolutions and the heads, under the names that both have."""
     features = {name: value.float() for name, value in read(alexnet).items() if name.startswith("features.")}
-    lins = {name: value.float() for name, value in read(heads).items() if re.fullmatch(r"lin\d\.model\.1\.weight", name)}
+    lins = {
+        name: value.float() for name, value in read(heads).items() if re.fullmatch(r"lin\d\.model\.1\.weight", name)
+    }
     if len(features) != 10 or len(lins) != 5:
         raise SystemExit(
-            f"found {len(features)} tensors features.… in {alexnet} and {len(lins)} heads lin….model.1.weight in {heads}, expected "
-            "10 and 5: torchvision's AlexNet and the package's weights/v0.1/alex.pth"
+            f"found {len(features)} tensors features.… in {alexnet} and {len(lins)} heads lin….model.1.weight "
+            f"in {heads}, expected 10 and 5: torchvision's AlexNet and the package's weights/v0.1/alex.pth"
         )
     count = save({**features, **lins}, out)
-    (out / "config.json").write_text(json.dumps({"model_type": "lpips", "net": "alex", "version": "0.1"}, indent=2) + "\n")
+    (out / "config.json").write_text(
+        json.dumps({"model_type": "lpips", "net": "alex", "version": "0.1"}, indent=2) + "\n"
+    )
     return count
 
 
@@ -121,7 +135,10 @@ def merged(base, adapter):
     for name, value in read(adapter / names[0]).items():
         found = LORA.fullmatch(name)
         if not found or found[1] != "0" or f"{found[2]}.weight" not in base:
-            raise SystemExit(f"{adapter / names[0]}: found {name}, expected LoRAs of the layers of one DINO ViT: the single branch dino_vitb16")
+            raise SystemExit(
+                f"{adapter / names[0]}: found {name}, expected LoRAs of the layers of one DINO ViT: "
+                "the single branch dino_vitb16"
+            )
         parts.setdefault(found[2], {})[found[3]] = value.float()
     result = dict(base)
     for layer, part in parts.items():
@@ -152,7 +169,8 @@ def as_transformers(state):
 
 
 def convert_dreamsim(cache, base, out, heads=12):
-    """DINO with the LoRA of DreamSim's single branch, and how the package prepares pictures. No tensor shows how many heads there are."""
+    """DINO with the LoRA of DreamSim's single branch, and how the package prepares pictures. No tensor shows how many
+    heads there are."""
     base = base or cache / "checkpoints" / "dino_vitbase16_pretrain.pth"
     tensors = as_transformers(merged(read(base), cache / "dino_vitb16_single_lora"))
     _, count, dim = tensors["embeddings.position_embeddings"].shape
@@ -171,7 +189,12 @@ def convert_dreamsim(cache, base, out, heads=12):
         "num_channels": 3,
         "qkv_bias": True,
     }
-    processor = {"image_processor_type": "ViTImageProcessor", "size": {"height": 224, "width": 224}, "resample": 3, **IMAGENET}
+    processor = {
+        "image_processor_type": "ViTImageProcessor",
+        "size": {"height": 224, "width": 224},
+        "resample": 3,
+        **IMAGENET,
+    }
     written = save(tensors, out)
     (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     (out / "preprocessor_config.json").write_text(json.dumps(processor, indent=2) + "\n")
@@ -181,10 +204,16 @@ def convert_dreamsim(cache, base, out, heads=12):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", help="repository (owner/name), folder or file, see above")
-    parser.add_argument("--as", dest="kind", choices=("transformers", "lpips", "dreamsim"), default="transformers", help="what it is")
+    parser.add_argument(
+        "--as", dest="kind", choices=("transformers", "lpips", "dreamsim"), default="transformers", help="what it is"
+    )
     parser.add_argument("--revision", help="branch, tag or commit of the repository")
-    parser.add_argument("--heads", type=Path, help="for lpips: weights/v0.1/alex.pth of its package, where this is not installed")
-    parser.add_argument("--base", type=Path, help="for dreamsim: dino_vitbase16_pretrain.pth, where it is not in the folder")
+    parser.add_argument(
+        "--heads", type=Path, help="for lpips: weights/v0.1/alex.pth of its package, where this is not installed"
+    )
+    parser.add_argument(
+        "--base", type=Path, help="for dreamsim: dino_vitbase16_pretrain.pth, where it is not in the folder"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     args = parser.parse_args()
     for flag, kind in (("revision", "transformers"), ("heads", "lpips"), ("base", "dreamsim")):

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the other scripts: brings this machine to where the project builds, and nothing further.
 #
 # Needs Rust 1.89 (rustup.rs) and Python 3.11, or newer ones. libtorch comes from the PyPI wheel in .venv, unless LIBTORCH names a
@@ -23,8 +24,10 @@ reaches() { # VERSION LEAST
 }
 
 rust=$(rustc --version 2>/dev/null | cut -d' ' -f2) || true
-command -v cargo >/dev/null && reaches "${rust:-0}" 1.89 ||
-  { say "Rust: found ${rust:-none}, expected 1.89 or newer, from https://rustup.rs"; exit 1; }
+if ! command -v cargo >/dev/null || ! reaches "${rust:-0}" 1.89; then
+  say "Rust: found ${rust:-none}, expected 1.89 or newer, from https://rustup.rs"
+  exit 1
+fi
 python=$(python3 -c 'import platform; print(platform.python_version())' 2>/dev/null) || true
 reaches "${python:-0}" 3.11 || { say "python3: found ${python:-none}, expected 3.11 or newer"; exit 1; }
 need c++ g++

@@ -18,6 +18,12 @@ if [ $# = 0 ]; then
   cargo clippy --release --locked --all-targets -- -D warnings
   RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --quiet
   scripts/audit/check.sh
+
+  say "Python and shell scripts"
+  install lint scripts/lint/requirements.txt
+  # Paths in the settings count from the folder in which ruff is started.
+  (cd scripts && ruff check --quiet --config ruff.toml . ../tests && ruff format --check --config ruff.toml . ../tests)
+  shellcheck --external-sources --source-path=SCRIPTDIR .ci/run scripts/*.sh scripts/*/*.sh scripts/slurm/*.sbatch
 fi
 
 say "expected values from diffusers and transformers, in target/parity"
@@ -32,8 +38,11 @@ if [ $# = 0 ]; then
   "$ONEACTOR_PYTHON" -m unittest discover --quiet -s scripts/bench
   "$ONEACTOR_PYTHON" scripts/bench/gpu.py --dry-run >/dev/null
 
-  say "the toy's words: the program's list and the guide's table against the captions"
+  say "the toy: its words against the guide's table, its world and measures, and a short run that is judged"
   "$ONEACTOR_PYTHON" -m unittest discover --quiet -s scripts/toy
+
+  say "endurance: what tells whether files are whole, and a short run of each script"
+  "$ONEACTOR_PYTHON" -m unittest discover --quiet -s scripts/endurance
 
   say "figures of the paper: a quick run of each on the toy"
   install reproduce scripts/reproduce/requirements.txt

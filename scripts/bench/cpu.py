@@ -1,7 +1,7 @@
 """Speed and memory on a CPU: the program against diffusers, f32, one pinned thread, and how cost grows with the work.
 
-Writes cpu.md and cpu.json into the folder, anew after every row; the weights that it draws at random stay there for the next
-time. A row whose outputs differ, or that a busy machine spoilt, has no figure. Nothing else may run meanwhile.
+Writes cpu.md and cpu.json into the folder, anew after every row; the weights that it draws at random stay there for the
+next time. A row whose outputs differ, or that a busy machine spoilt, has no figure. Nothing else may run meanwhile.
 
 Requirements: scripts/parity/requirements.txt; cargo build --release --locked --bins --examples
 Usage: cpu.py [--quick | --full] [--only PART …] [--core 1] [--out target/bench]
@@ -45,7 +45,9 @@ def images(bench, toy, mini):
     yield toy.image(title, drawing.plain(), 0.80, pairs=bench.pairs, bar=F32_STEPS)
     for eta_2 in (0.0, 1.0):
         request = guided(bench.machine, toy.model, drawing, eta_2)
-        yield toy.image(f"the same guided, eta_2 {eta_2:g} on steps 1-20", request, None, pairs=bench.pairs, bar=F32_STEPS)
+        yield toy.image(
+            f"the same guided, eta_2 {eta_2:g} on steps 1-20", request, None, pairs=bench.pairs, bar=F32_STEPS
+        )
 
 
 def tune(bench, toy, mini):
@@ -72,7 +74,10 @@ def start(bench):
 def load(bench, size="mini", label="mini SDXL"):
     """fp16 files in fp16. Both sides map them; the second row also waits until every weight has been read."""
     what = f"{label}, fp16 files: "
-    loading, used = Row(f"{what}loading", "from_pretrained", target=0.5), Row(f"{what}loading, first use of all weights", PEER)
+    loading, used = (
+        Row(f"{what}loading", "from_pretrained", target=0.5),
+        Row(f"{what}loading, first use of all weights", PEER),
+    )
     memory = Row(f"{what}peak memory of the host while loading", "size of the files", unit="GB", target=1.1)
     peers = Row(f"{what}peak memory of the host, first use too", PEER, unit="GB")
     try:
@@ -91,8 +96,8 @@ def load(bench, size="mini", label="mini SDXL"):
 
 
 def host(bench):
-    """Passes through all of SDXL's layers, so thin that they are nearly nothing but the host's own work: what a GPU has to
-    be busy for longer than, or waits."""
+    """Passes through all of SDXL's layers, so thin that they are nearly nothing but the host's own work: what a GPU has
+    to be busy for longer than, or waits."""
     model, machine = bench.machine.random_model("thin", "fp32"), bench.machine
     with machine.ours(model) as ours, machine.peer(model) as theirs:
         duel = Duel(machine, "SDXL's layers, 32 and 64 channels", model, ours, theirs, PEER)
@@ -129,7 +134,9 @@ def full(bench):
         row.give_up(error), peak.give_up(error)
     yield from (row, peak)
     with bench.machine.ours(model, "fp32") as process:  # few pixels and steps, of which the text takes a larger part
-        yield from guided_costs(bench.machine, "SDXL, 256×256", model, process, Drawing(256, 12, 8), pairs=4, warm_ups=1)
+        yield from guided_costs(
+            bench.machine, "SDXL, 256×256", model, process, Drawing(256, 12, 8), pairs=4, warm_ups=1
+        )
 
 
 class Bench:
@@ -158,11 +165,25 @@ class Bench:
         mini = self.machine.random_model("mini", "fp32")
         quick = self.repeats == 1
         yield from curves.of_model(
-            self.machine, "toy", TOY, side=128, steps=10, step_axis=(10, 20, 40, 80), sides=(64, 96, 128, 192), side_steps=10,
+            self.machine,
+            "toy",
+            TOY,
+            side=128,
+            steps=10,
+            step_axis=(10, 20, 40, 80),
+            sides=(64, 96, 128, 192),
+            side_steps=10,
             repeats=self.repeats + 1,
         )
         yield from curves.of_model(
-            self.machine, "mini SDXL", mini, side=128, steps=4, step_axis=(4, 8, 16, 32), sides=(512, 768, 1024, 1536), side_steps=1,
+            self.machine,
+            "mini SDXL",
+            mini,
+            side=128,
+            steps=4,
+            step_axis=(4, 8, 16, 32),
+            sides=(512, 768, 1024, 1536),
+            side_steps=1,
             repeats=1 if quick else 2,
         )
 

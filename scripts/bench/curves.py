@@ -67,7 +67,11 @@ class Curve:
     def found(self):
         if self.failure:
             return f"not measured: {self.failure}"
-        time = "time rejected, the machine was disturbed (wall time over CPU time)" if self.is_disturbed() else self.found_of_time()
+        time = (
+            "time rejected, the machine was disturbed (wall time over CPU time)"
+            if self.is_disturbed()
+            else self.found_of_time()
+        )
         growth = self.growth()
         if self.is_flat:
             return f"{time}; memory {'flat' if growth <= 1 + FLAT else 'NOT flat'}, largest over smallest {growth:.3f}"
@@ -79,7 +83,8 @@ class Curve:
             return f"time between {min(times):.2f} and {max(times):.2f} s"
         start, slope, distance = self.fit()
         fits = "on" if distance <= LINEAR else "not on"
-        text = f"time {fits} a line over the expected work: {start:.2f} s and {slope:.3g} s a unit, all points within {100 * distance:.1f} %"
+        text = f"time {fits} a line over the expected work: {start:.2f} s and {slope:.3g} s a unit, "
+        text += f"all points within {100 * distance:.1f} %"
         if self.axis == "pixels a side":
             grown = self.exponent(lambda p: max(p.seconds - start, 1e-9))
             expected = self.exponent(lambda p: self.work[p.x])
@@ -91,7 +96,9 @@ class Curve:
         if self.failure:
             return text
         cells = lambda items: "| " + " | ".join(items) + " |\n"
-        text += "\n" + cells([self.axis, *(str(p.x) for p in self.points)]) + "|" + " --- |" * (len(self.points) + 1) + "\n"
+        text += (
+            "\n" + cells([self.axis, *(str(p.x) for p in self.points)]) + "|" + " --- |" * (len(self.points) + 1) + "\n"
+        )
         if not self.is_disturbed():
             text += cells(["seconds", *(f"{p.seconds:.2f}" for p in self.points)])
         return text + cells(["peak, GB", *(f"{p.peak_bytes / 1e9:.2f}" for p in self.points)])
@@ -128,17 +135,22 @@ def of_model(machine, label, model, *, side, steps, step_axis, sides, side_steps
     yield curve("prompts", "time linear, memory flat", True, same(few), lambda n: flags(scenes(n)))
     yield curve("steps", "time linear, memory flat", True, same(step_axis), lambda n: flags(steps=n))
     yield subjects(machine, label, model, side, flags, repeats)
-    pixels = "time as the counted operations, TFLOP, between the second power of the side (convolutions, linear layers) and the fourth (self-attention); memory with the pixels"
-    work = {n: (2 * side_steps * counts.unet(str(model), n // 8) + counts.decode(str(model), n // 8)) / 1e12 for n in sides}
+    pixels = (
+        "time as the counted operations, TFLOP, between the second power of the side (convolutions, linear layers) "
+        "and the fourth (self-attention); memory with the pixels"
+    )
+    work = {
+        n: (2 * side_steps * counts.unet(str(model), n // 8) + counts.decode(str(model), n // 8)) / 1e12 for n in sides
+    }
     yield curve("pixels a side", pixels, False, work, lambda n: flags(side=n, steps=side_steps))
     batch = "8 images in parts of this many: time flat on one thread, memory linear"
-    yield curve("images at once", batch, False, {n: 8 for n in few}, lambda n: flags(images=8, batch=n))
+    yield curve("images at once", batch, False, dict.fromkeys(few, 8), lambda n: flags(images=8, batch=n))
 
 
 def subjects(machine, label, model, side, flags, repeats):
     """Actors that were tuned apart, put together in one picture."""
     expected = "three U-Net rows however many there are: time nearly flat, with masks from two on; memory flat"
-    curve = Curve(label, "subjects", expected, False, {n: 3 for n in range(1, 5)})
+    curve = Curve(label, "subjects", expected, False, dict.fromkeys(range(1, 5), 3))
     try:
         actors = [machine.actor(model, word, side) for word in WORDS]
     except Failed as error:

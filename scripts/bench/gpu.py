@@ -1,9 +1,9 @@
 """Speed and memory on one GPU: the program against diffusers and against the method's authors' way of running it.
 
-Needs no network: weights with SDXL's sizes are drawn at random once. Each peer has a process of its own that waits while ours
-works. Parts go by how much their rows tell, and gpu.md and gpu.json are written anew after every row: whatever ends the
-run leaves what was measured. With a budget of seconds the rows that are left when it has passed are given up. `--dry-run`
-does all of it on a CPU with a tiny model, to show that it works, and writes no figure.
+Needs no network: weights with SDXL's sizes are drawn at random once. Each peer has a process of its own that waits
+while ours works. Parts go by how much their rows tell, and gpu.md and gpu.json are written anew after every row:
+whatever ends the run leaves what was measured. With a budget of seconds the rows that are left when it has passed are
+given up. `--dry-run` does all of it on a CPU with a tiny model, to show that it works, and writes no figure.
 
 The peers: diffusers in fp16 with PyTorch's fused attention; the same in channels_last; that compiled by torch.compile
 (max-autotune), its compile time apart; and the paper's recipe as its authors ship it, f32 with TF32.
@@ -29,11 +29,11 @@ from pairs import NO_END, Budget, Failed
 from report import Report, Row, summary
 from rows import Duel, guided, guided_costs
 
-# Relative differences of outputs. Found on a CPU with the narrow SDXL, ours in fp16 beside diffusers in f32, the same weights:
-# a pass 3.0e-3 to 4.6e-3 (full size 1.7e-3), its gradient at the prompt 4.2e-3 to 1.6e-2 (the larger of 16×16 latents, the
-# smaller of 32×32), a tuning step's gradient 2.1e-3 and its errors 3.9e-5, pictures of 4 and 10 steps 3.4e-3 to 4.0e-3. TF32
-# keeps as many bits, and what both sides are off may add up: about twice the largest, and more for 30 steps, which were not tried.
-# An error in the method would be of the order of 1.
+# Relative differences of outputs. Found on a CPU with the narrow SDXL, ours in fp16 beside diffusers in f32, the same
+# weights: a pass 3.0e-3 to 4.6e-3 (full size 1.7e-3), its gradient at the prompt 4.2e-3 to 1.6e-2 (the larger of 16×16
+# latents, the smaller of 32×32), a tuning step's gradient 2.1e-3 and its errors 3.9e-5, pictures of 4 and 10 steps
+# 3.4e-3 to 4.0e-3. TF32 keeps as many bits, and what both sides are off may add up: about twice the largest, and more
+# for 30 steps, which were not tried. An error in the method would be of the order of 1.
 HALF, HALF_STEPS, HALF_GRADIENT = 1e-2, 5e-2, 3e-2
 RECIPE, RECIPE_FLAGS = "the authors' recipe, f32 with TF32", ("fp32", "--tf32")
 EAGER = "diffusers, fp16 eager"
@@ -44,8 +44,9 @@ SMALL = 16  # side of latents that leave the GPU little to do
 
 
 class Sizes:
-    """What is run: SDXL's own sizes, or with --dry-run the least that passes through every row. `pairs` are those of a short
-    piece of work, of which `repeat` make a sample, `few` those of a long one, `images` and `starts` of what takes seconds."""
+    """What is run: SDXL's own sizes, or with --dry-run the least that passes through every row. `pairs` are those of a
+    short piece of work, of which `repeat` make a sample, `few` those of a long one, `images` and `starts` of what takes
+    seconds."""
 
     def __init__(self, dry):
         self.model, self.drawing = ("tiny", Drawing(128, 3, 2)) if dry else ("full", Drawing(1024, 30, 20))
@@ -99,7 +100,9 @@ def unet(bench):
 
 def rate_row(measured):
     """Counted operations a second in the pass of 3 rows, beside the target of 350 TFLOP/s on an H200."""
-    row = Row("SDXL: rate of the U-Net with 3 rows, forward", "350 TFLOP/s on an H200", "TFLOP/s", target=1.0, at_least=True)
+    row = Row(
+        "SDXL: rate of the U-Net with 3 rows, forward", "350 TFLOP/s on an H200", "TFLOP/s", target=1.0, at_least=True
+    )
     if measured.tflops is None:
         return row.give_up("the pass with 3 rows has no figure")
     return row.fill_values([measured.tflops[0]], [350.0])
@@ -116,8 +119,8 @@ def profile(duel, latent_side):
 
 
 def host_row(duel, sizes):
-    """Whether the host keeps ahead of the GPU: what queueing a pass takes it beside the pass. A full queue holds it back, so
-    that it may be quicker than this says; a pass of few pixels has its own time."""
+    """Whether the host keeps ahead of the GPU: what queueing a pass takes it beside the pass. A full queue holds it
+    back, so that it may be quicker than this says; a pass of few pixels has its own time."""
     side = sizes.latent
     row = Row(f"SDXL: U-Net forward, 3×{side}×{side}, until the host has queued it", "the whole pass")
     request = {"do": "forward", "inputs": duel.inputs(3, side)}
@@ -160,7 +163,8 @@ def tune(bench):
 
 
 def memory(bench):
-    """Each side alone in a new process; what it holds on the GPU after the work. Ours lets networks go as the program does."""
+    """Each side alone in a new process; what it holds on the GPU after the work. Ours lets networks go as the program
+    does."""
     machine, side = bench.machine, bench.sizes.drawing.side
     where = "the GPU" if machine.on_gpu else "the host"
     ours, theirs = lambda: machine.ours(bench.model), lambda *flags: lambda: machine.peer(bench.model, *flags)
@@ -213,7 +217,8 @@ def load(bench):
 
 
 def compiled(bench):
-    """Passes beside diffusers compiled. The first pass of a number of rows compiles it, and is no part of a pass's own time."""
+    """Passes beside diffusers compiled. The first pass of a number of rows compiles it, and is no part of a pass's own
+    time."""
     s = bench.sizes
     with bench.duel("diffusers, fp16, compiled", None, "--compile", s.compile) as duel:
         for rows in (3, 2):

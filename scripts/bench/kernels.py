@@ -1,4 +1,5 @@
-"""What a pass's time goes to, by families of kernels: PyTorch's profiler names the kernels, and their names tell the family.
+"""What a pass's time goes to, by families of kernels: PyTorch's profiler names the kernels, and their names tell the
+family.
 
 On a GPU these are its kernels and copies; on a CPU, for a dry run, PyTorch's operators.
 """
@@ -8,10 +9,13 @@ from dataclasses import dataclass, field, replace
 
 from torch.autograd import DeviceType
 
-# The first pattern that is found in a name counts: attention and convolutions are made of products, and cuDNN turns layouts.
+# The first pattern that is found in a name counts: attention and convolutions are made of products, and cuDNN turns
+# layouts.
 FAMILIES = {
     "attention": "flash|fmha|sdpa|attention|softmax",
-    "copies and layouts": "nchwtonhwc|nhwctonchw|transpose|copy|memcpy|memset|aten::(cat|clone|contiguous|fill_|to|_to_copy)$",
+    "copies and layouts": (
+        "nchwtonhwc|nhwctonchw|transpose|copy|memcpy|memset|aten::(cat|clone|contiguous|fill_|to|_to_copy)$"
+    ),
     "norms": "norm|rowwisemoments|fusedparams|welford",
     "convolutions": "conv(?!ert)|fprop|dgrad|wgrad|winograd|cudnn",
     "matrix products": "gemm|gemv|splitk|nvjet|cutlass|cublas|aten::(addmm|mm|bmm|baddbmm|linear|matmul)$",
@@ -50,12 +54,14 @@ class Profile:
     longest: list = field(default_factory=list)
 
     def without_figures(self):
-        return replace(self, families={name: None for name in self.families}, longest=[])
+        return replace(self, families=dict.fromkeys(self.families), longest=[])
 
     def markdown(self):
         measured = [total[0] for total in self.families.values() if total]
         text = f"### {self.work}\n\n| kernels | share | ms | calls |\n| --- | --- | --- | --- |\n"
         for name, total in self.families.items():
-            cells = ["", "", ""] if total is None else [f"{total[0] / sum(measured):.1%}", f"{total[0]:.2f}", str(total[1])]
+            cells = (
+                ["", "", ""] if total is None else [f"{total[0] / sum(measured):.1%}", f"{total[0]:.2f}", str(total[1])]
+            )
             text += f"| {' | '.join([name, *cells])} |\n"
         return text + (f"| all | | {sum(measured):.2f} | |\n" if measured else "")

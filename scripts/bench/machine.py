@@ -20,8 +20,9 @@ PROMPT, WORD = "a photo of a robot in the snow", "robot"
 
 
 class Machine:
-    """One device, its precision, the core that work is pinned to (None: not pinned) and the folder for weights and what else
-    is made on the way; the time that there is is in `budget`. In a dry run nobody minds what else the machine does."""
+    """One device, its precision, the core that work is pinned to (None: not pinned) and the folder for weights and what
+    else is made on the way; the time that there is is in `budget`. In a dry run nobody minds what else the machine
+    does."""
 
     def __init__(self, device, dtype, core, threads, folder, is_dry=False):
         self.device, self.dtype, self.core, self.folder, self.is_dry = device, dtype, core, Path(folder), is_dry
@@ -86,12 +87,13 @@ class Machine:
         ]  # fmt: skip
 
     def evaluate_flags(self, encoder, model, metrics, target, prompt, pictures):
-        """`evaluate` with one encoder; the prompt where the measures read it. SAM's masks are for the toy's small CLIP."""
+        """`evaluate` with one encoder; the prompt where the measures read it. SAM's masks are for the toy's small
+        CLIP."""
         reads = ["--prompt", prompt] if "clip_t" in metrics else []
         masks = ["--masks", "sam", "--clip-model", "toy"] if encoder == "sam" else []
         return [
-            self.oneactor, "evaluate", *pictures, "--metrics", ",".join(metrics), f"--{encoder}-model", model, "--target", target,
-            *reads, *masks, "--device", self.device, "--offline", "--format", "json",
+            self.oneactor, "evaluate", *pictures, "--metrics", ",".join(metrics), f"--{encoder}-model", model,
+            "--target", target, *reads, *masks, "--device", self.device, "--offline", "--format", "json",
         ]  # fmt: skip
 
     def _command(self, name, model):
@@ -159,7 +161,9 @@ def facts(machine):
     import torch
     import transformers
 
-    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "unknown")
+    cpu = next(
+        (line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "unknown"
+    )
     return {
         "cpu": f"{cpu}, {os.cpu_count()} cores",
         "gpu": first_line(["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]),

@@ -1,5 +1,5 @@
-"""Rows of `oneactor evaluate` against a script on transformers: encoders of the published sizes with random weights, whole
-processes from start to end."""
+"""Rows of `oneactor evaluate` against a script on transformers: encoders of the published sizes with random weights,
+whole processes from start to end."""
 
 import json
 import shutil
@@ -25,7 +25,8 @@ ENCODERS = {
 
 
 def rows(machine, encoder, count, pairs):
-    """Time and memory of `count` pictures compared with a target: both sides read, prepare and embed them, and print means."""
+    """Time and memory of `count` pictures compared with a target: both sides read, prepare and embed them, and print
+    means."""
     title, metrics = ENCODERS[encoder]
     time = Row(f"evaluate, {title}, {count} pictures of {SIDE}×{SIDE}, whole process", "transformers")
     memory = Row(f"evaluate, {title}: peak memory of the host", "transformers", unit="GB")

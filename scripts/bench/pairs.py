@@ -26,8 +26,8 @@ OUT_OF_TIME = "out of time"
 
 
 def process_cpu_seconds(pid):
-    """CPU seconds of another process, all threads: the clock that Linux derives from its id (clock_getcpuclockid). Not a
-    number where the system tells none."""
+    """CPU seconds of another process, all threads: the clock that Linux derives from its id (clock_getcpuclockid). Not
+    a number where the system tells none."""
     try:
         return time.clock_gettime((~pid << 3) | 2)
     except OSError:
@@ -55,8 +55,8 @@ class Budget:
 
 
 class Side:
-    """One resident process. `started` and `ready` are wall and CPU seconds from its start to those lines, `answer` is what it
-    said to the last request, and `failure` why it will answer no more."""
+    """One resident process. `started` and `ready` are wall and CPU seconds from its start to those lines, `answer` is
+    what it said to the last request, and `failure` why it will answer no more."""
 
     def __init__(self, command, env, budget):
         self.command, self.budget = [str(part) for part in command], budget
@@ -71,7 +71,9 @@ class Side:
             self.failure = str(error)
 
     def _marker(self, word):
-        line = self._line(f"{word!r} from {' '.join(self.command)}", self.budget.answer).decode(errors="replace").strip()
+        line = (
+            self._line(f"{word!r} from {' '.join(self.command)}", self.budget.answer).decode(errors="replace").strip()
+        )
         if line != word:
             self._die(f"expected {word!r} and read {line!r} from: {' '.join(self.command)}")
         return time.perf_counter() - self.begin, process_cpu_seconds(self.process.pid)
@@ -205,8 +207,8 @@ class Pairing:
 
 
 def abba(ours, theirs, pairs):
-    """Samples of two functions that each take one, in the order A B B A; a pair's two lie side by side. What fails has the
-    pairs before it as `pairing`."""
+    """Samples of two functions that each take one, in the order A B B A; a pair's two lie side by side. What fails has
+    the pairs before it as `pairing`."""
     pairing = Pairing()
     for i in range(pairs):
         first, second = (ours, theirs) if i % 2 == 0 else (theirs, ours)

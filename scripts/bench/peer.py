@@ -1,10 +1,10 @@
 """The peer: diffusers in a process that answers the same lines as `server.rs`, where the requests are listed.
 
 It measures nothing, but for `profile`, which passes `inputs` under PyTorch's profiler and answers where the time went
-(`kernels.py`); the server has no such request. `--channels-last` lays the U-Net out so, `--compile MODE` compiles it besides
-(the first pass then compiles), `--tf32` lets f32 matrix products use TF32, which is how the method's authors run; without it
-PyTorch's own choice stays, TF32 in convolutions alone. `tune` is their step as they ship it, see `recipe.py`. What is
-guided by Eq. (19) is written out here around diffusers' U-Net.
+(`kernels.py`); the server has no such request. `--channels-last` lays the U-Net out so, `--compile MODE` compiles it
+besides (the first pass then compiles), `--tf32` lets f32 matrix products use TF32, which is how the method's authors
+run; without it PyTorch's own choice stays, TF32 in convolutions alone. `tune` is their step as they ship it, see
+`recipe.py`. What is guided by Eq. (19) is written out here around diffusers' U-Net.
 
 Requirements: scripts/bench/requirements.txt
 Usage: peer.py MODEL DEVICE fp32|fp16 [--tf32] [--channels-last] [--compile MODE]
@@ -120,7 +120,9 @@ class Peer:
             latents = self.guided(request) if request.get("offsets") else self.plain(request)
             picture = self.picture(latents)
             if request.get("png"):
-                self.pipe.image_processor.numpy_to_pil(picture.permute(0, 2, 3, 1).cpu().numpy())[0].save(request["png"])
+                self.pipe.image_processor.numpy_to_pil(picture.permute(0, 2, 3, 1).cpu().numpy())[0].save(
+                    request["png"]
+                )
         save(request, output=latents, picture=picture)
 
     def noise(self, request):
@@ -131,8 +133,13 @@ class Peer:
     def plain(self, request):
         """The pipeline's own call."""
         return self.pipe(
-            request["prompt"], height=request["size"], width=request["size"], num_inference_steps=request["steps"],
-            guidance_scale=ETA, latents=self.noise(request).to(self.dtype), output_type="latent",
+            request["prompt"],
+            height=request["size"],
+            width=request["size"],
+            num_inference_steps=request["steps"],
+            guidance_scale=ETA,
+            latents=self.noise(request).to(self.dtype),
+            output_type="latent",
         ).images
 
     def guided(self, request):

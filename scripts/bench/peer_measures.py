@@ -1,5 +1,5 @@
-"""The script that somebody writes to measure pictures with transformers: mean CLIP-I and CLIP-T, mean DINOv2 likeness, or
-the shares that SAM's foreground has of the pictures and the target.
+"""The script that somebody writes to measure pictures with transformers: mean CLIP-I and CLIP-T, mean DINOv2 likeness,
+or the shares that SAM's foreground has of the pictures and the target.
 
 Requirements: scripts/parity/requirements.txt
 Usage: peer_measures.py clip|dinov2|sam MODEL DEVICE TARGET PROMPT PICTURE …
@@ -20,7 +20,9 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "parity"))
 import expected_sam
 
 kind, model, device, target, prompt, *paths = sys.argv[1:]
-processor = {"clip": CLIPImageProcessorPil, "dinov2": BitImageProcessorPil, "sam": SamImageProcessorPil}[kind].from_pretrained(model)
+processor = {"clip": CLIPImageProcessorPil, "dinov2": BitImageProcessorPil, "sam": SamImageProcessorPil}[
+    kind
+].from_pretrained(model)
 network = AutoModel.from_pretrained(model).to(device).eval()
 
 

@@ -1,7 +1,7 @@
 """Writes an encoder of `oneactor evaluate` in its published size with random weights, in transformers' layout.
 
-clip is openai/clip-vit-large-patch14, dinov2 is facebook/dinov2-base, sam is facebook/sam-vit-base; CLIP's vocabulary is that
-of random_sdxl.py.
+clip is openai/clip-vit-large-patch14, dinov2 is facebook/dinov2-base, sam is facebook/sam-vit-base; CLIP's vocabulary
+is that of random_sdxl.py.
 
 Requirements: scripts/parity/requirements.txt
 Usage: random_encoder.py FOLDER --kind clip|dinov2|sam
@@ -13,8 +13,9 @@ import sys
 from pathlib import Path
 
 import torch
-from random_sdxl import TEXT_1, TOY, write_tokenizer
 from transformers import CLIPConfig, CLIPModel, Dinov2Config, Dinov2Model, SamConfig, SamModel
+
+from random_sdxl import TEXT_1, TOY, write_tokenizer
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "parity"))
 import expected_sam

@@ -3,11 +3,11 @@
 It draws nothing sensible; it loads, runs and needs memory as the real one does. Configs are those of
 stabilityai/stable-diffusion-xl-base-1.0; tensor names and shapes come from diffusers and transformers. The
 tokenizers are a small vocabulary padded to CLIP's 49408 entries, because the real one can not be fetched
-without the hub. Tensors are written one at a time, so 2 GB of memory are enough for 13.9 GB of weights; they are drawn on
-a GPU where there is one, whose values are others than a CPU's. `--size mini` keeps the topology with a fifth of the channels
-(158 M parameters in the UNet) and two layers in each text encoder; `--size thin` has all of the UNet's layers with 32 and 64
-channels, which are nearly nothing to compute; `--size tiny` has in addition one transformer layer in each block, a few megabytes
-for trying the benchmarks out.
+without the hub. Tensors are written one at a time, so 2 GB of memory are enough for 13.9 GB of weights; they are drawn
+on a GPU where there is one, whose values are others than a CPU's. `--size mini` keeps the topology with a fifth of the
+channels (158 M parameters in the UNet) and two layers in each text encoder; `--size thin` has all of the UNet's layers
+with 32 and 64 channels, which are nearly nothing to compute; `--size tiny` has in addition one transformer layer in
+each block, a few megabytes for trying the benchmarks out.
 
 Requirements: scripts/bench/requirements.txt
 Usage: random_sdxl.py FOLDER [--dtype fp32|fp16] [--size full|mini|thin|tiny]
@@ -140,11 +140,17 @@ def shrink(size):
     if size == "tiny":
         UNET.update(transformer_layers_per_block=[1, 1, 1])
     if size == "thin":
-        UNET.update(norm_num_groups=8)  # of the norms' own 32 each would have one or two channels, and enlarge every rounding
+        UNET.update(
+            norm_num_groups=8
+        )  # of the norms' own 32 each would have one or two channels, and enlarge every rounding
     if size in ("tiny", "thin"):
         UNET.update(
-            sample_size=16, block_out_channels=[32, 64, 64], attention_head_dim=[1, 2, 2], cross_attention_dim=96,
-            addition_time_embed_dim=32, projection_class_embeddings_input_dim=64 + 6 * 32,
+            sample_size=16,
+            block_out_channels=[32, 64, 64],
+            attention_head_dim=[1, 2, 2],
+            cross_attention_dim=96,
+            addition_time_embed_dim=32,
+            projection_class_embeddings_input_dim=64 + 6 * 32,
         )
         VAE.update(block_out_channels=[32, 32, 32, 32], sample_size=128)
         small = {"num_attention_heads": 2, "intermediate_size": 64}
@@ -170,7 +176,12 @@ def main():
     write_component(args.folder / "unet", unet, dict(unet.config), dtype, stem)
     write_component(args.folder / "vae", vae, dict(vae.config), dtype, stem)
     for name, model, config in (("text_encoder", text_1, TEXT_1), ("text_encoder_2", text_2, TEXT_2)):
-        config = {**config, "layer_norm_eps": 1e-5, "architectures": [type(model).__name__], "model_type": "clip_text_model"}
+        config = {
+            **config,
+            "layer_norm_eps": 1e-5,
+            "architectures": [type(model).__name__],
+            "model_type": "clip_text_model",
+        }
         write_component(args.folder / name, model, config, dtype, "model")
     for name in ("tokenizer", "tokenizer_2"):
         write_tokenizer(TOY / name, args.folder / name)

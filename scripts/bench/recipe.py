@@ -1,8 +1,8 @@
 """A tuning step in the way the method's authors ship it, on diffusers: everything is computed anew at every step.
 
 K + 2 pictures go through the VAE, K + 2 prompts through both text encoders, the projector and the frozen U-Net are
-differentiated in one batch, with anomaly detection on, and AdamW makes its step. `check` gives losses and gradients of a
-batch that is handed in, so that the arithmetic can be compared before anything is timed.
+differentiated in one batch, with anomaly detection on, and AdamW makes its step. `check` gives losses and gradients of
+a batch that is handed in, so that the arithmetic can be compared before anything is timed.
 """
 
 import random

@@ -1,7 +1,7 @@
 """The tables: rows with their target and verdict, as Markdown to read and JSON to go on with.
 
-A row that was not measured, whose outputs differ, or that a disturbed machine spoilt says so and has no figure; the JSON
-keeps its samples, for whoever doubts the reason.
+A row that was not measured, whose outputs differ, or that a disturbed machine spoilt says so and has no figure; the
+JSON keeps its samples, for whoever doubts the reason.
 """
 
 import json
@@ -41,8 +41,8 @@ class Row:
     samples: dict | None = None
 
     def fill(self, pairing: Pairing, machine, repeat=1, flop=None, spread=SPREAD_LIMIT):
-        """Takes the samples, of `repeat` pieces of work each, unless the outputs differ or the machine was disturbed. `flop`
-        is the operations of one piece."""
+        """Takes the samples, of `repeat` pieces of work each, unless the outputs differ or the machine was disturbed.
+        `flop` is the operations of one piece."""
         self.pairs = len(pairing.ours.wall)
         self.keep(pairing, repeat)
         if self.state.startswith(REJECTED):
@@ -119,9 +119,9 @@ HEAD = ["work", "peer", "oneactor, s", "peer, s", "ratio", "target", "verdict", 
 
 
 class Report:
-    """NAME.md and NAME.json in a folder, written anew with all that there is after every row, so that whatever ends the run
-    leaves what was measured. Those of the run before stay as NAME-before.md and .json. Beside rows it takes tables of their own:
-    any dataclass with `markdown()`."""
+    """NAME.md and NAME.json in a folder, written anew with all that there is after every row, so that whatever ends the
+    run leaves what was measured. Those of the run before stay as NAME-before.md and .json. Beside rows it takes tables
+    of their own: any dataclass with `markdown()`."""
 
     def __init__(self, folder, name, title, facts, is_dry=False):
         self.folder, self.name, self.title, self.facts, self.is_dry = folder, name, title, facts, is_dry
@@ -133,7 +133,8 @@ class Report:
         self.write()
 
     def collect(self, found):
-        """Takes rows and tables as they come. What fails on the way ends these, with a row that says so, and no others."""
+        """Takes rows and tables as they come. What fails on the way ends these, with a row that says so, and no
+        others."""
         try:
             for one in found:
                 self.add(one)
@@ -153,7 +154,9 @@ class Report:
         known = "; ".join(f"{key.replace('_', ' ')} {value}" for key, value in self.facts.items() if value is not None)
         rows = "\n".join([line(HEAD), "|" + " --- |" * len(HEAD), *(row.markdown() for row in self.rows)])
         tables = "".join(f"\n{table.markdown()}\n" for table in self.tables)
-        return f"# {self.title}\n\n{known}\n\nMedian (least-largest); a ratio is ours over the peer's.\n\n{rows}\n{tables}"
+        return (
+            f"# {self.title}\n\n{known}\n\nMedian (least-largest); a ratio is ours over the peer's.\n\n{rows}\n{tables}"
+        )
 
     def write(self):
         rows, tables = ([asdict(one) for one in some] for some in (self.rows, self.tables))

@@ -19,11 +19,12 @@ class Duel:
         return str(self.machine.folder / name)
 
     def timed(
-        self, row, request, *, pairs, bar, repeat=1, warm_ups=WARM_UPS, prepare=(), check=None, names=("output",), flop=None,
+        self, row, request, *, pairs, bar, repeat=1, warm_ups=WARM_UPS, prepare=(), check=None,
+        names=("output",), flop=None,
     ):  # fmt: skip
-        """Fills a row. First each side's own request of `prepare`; then `check` (the request itself, unless it is another one)
-        must give alike outputs within `bar`. Where they differ the row is rejected, and timed all the same: its samples are
-        kept. Where only the peer fails, our own times are."""
+        """Fills a row. First each side's own request of `prepare`; then `check` (the request itself, unless it is
+        another one) must give alike outputs within `bar`. Where they differ the row is rejected, and timed all the
+        same: its samples are kept. Where only the peer fails, our own times are."""
         outputs = [self.path(f"output-{side}.safetensors") for side in ("ours", "theirs")]
         sides, timed = (self.ours, self.theirs), request | {"repeat": repeat}
         try:
@@ -90,7 +91,11 @@ def guided(machine, model, drawing, eta_2):
 
 def guided_costs(machine, label, model, side, drawing, *, pairs, **how):
     """What guidance costs beside the same process without it: ours against ourselves."""
-    plain, target_row, both = drawing.plain(), guided(machine, model, drawing, 0.0), guided(machine, model, drawing, 1.0)
+    plain, target_row, both = (
+        drawing.plain(),
+        guided(machine, model, drawing, 0.0),
+        guided(machine, model, drawing, 1.0),
+    )
     for title, ours, theirs, target in (
         (f"image of {drawing.steps} steps, eta_2 = 0, over plain sampling", target_row, plain, 1.01),
         (f"eta_2 = 1 on {drawing.guided} of {drawing.steps} steps, over eta_2 = 0", both, target_row, 1.33),

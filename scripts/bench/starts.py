@@ -16,8 +16,8 @@ from pairs import ENDING_SECONDS, Failed, Pairing, abba, process_cpu_seconds
 
 
 def until_step(shown, command, machine, steps):
-    """Wall and CPU seconds from the start of a process until its terminal shows `SHOWN/STEPS`, or a later one where that was
-    not drawn; the process is ended then.
+    """Wall and CPU seconds from the start of a process until its terminal shows `SHOWN/STEPS`, or a later one where
+    that was not drawn; the process is ended then.
 
     Both sides write to a terminal of their own, so that each shows its progress as to a user."""
     done = re.compile(rb"\b(\d+)/%d\b" % steps)
@@ -25,7 +25,9 @@ def until_step(shown, command, machine, steps):
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 200, 0, 0))
     env = {**machine.env, "TERM": "xterm"}  # where a bar can be drawn, whatever this runs under
     begin, text = time.perf_counter(), b""
-    process = subprocess.Popen([str(part) for part in command], stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, env=env)
+    process = subprocess.Popen(
+        [str(part) for part in command], stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, env=env
+    )
     os.close(theirs)
     try:
         while not any(int(step) >= shown for step in done.findall(text)):
@@ -49,8 +51,8 @@ def first_step(machine, model, side, steps, pairs):
     """Process start until step 1 is done, the program against the script in `first_step.py`.
 
     Both say that a step is done when its work has been queued. On a CPU that is the end of it. With a GPU the line of
-    step 2 is waited for, on both sides: its queue holds 1,024 pieces of work, a pass has some 2,000, so that whoever has queued
-    two passes has seen the first one done."""
+    step 2 is waited for, on both sides: its queue holds 1,024 pieces of work, a pass has some 2,000, so that whoever
+    has queued two passes has seen the first one done."""
     shown = 2 if machine.on_gpu else 1
     out = machine.folder / "first-step"
     ours = [*machine.pin(), *machine.sample_flags(model, [], [PROMPT], out, side=side, steps=steps)]
@@ -62,9 +64,10 @@ def first_step(machine, model, side, steps, pairs):
 
 
 def loads(machine, model, dtype, pairs, uses):
-    """Loading alone, and then `uses` times loading with the first use of every weight, as two pairings; for both the peak
-    host memory of either side; and the bytes of the weight files. Both sides map the files: what is not used has not been
-    read. Every use takes as much memory as the files, which may push them out of the page cache: so it comes last."""
+    """Loading alone, and then `uses` times loading with the first use of every weight, as two pairings; for both the
+    peak host memory of either side; and the bytes of the weight files. Both sides map the files: what is not used has
+    not been read. Every use takes as much memory as the files, which may push them out of the page cache: so it comes
+    last."""
     sides = machine.ours, machine.peer
     for side in sides:  # program and libraries into the page cache
         with side(model, dtype):

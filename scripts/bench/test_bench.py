@@ -1,5 +1,5 @@
-"""Checks of what decides over the figures: the order of the pairs, the statistics, rejection, fits, counts; and that sides
-which die or hang, and time that runs out, cost no figure but their own.
+"""Checks of what decides over the figures: the order of the pairs, the statistics, rejection, fits, counts; and that
+sides which die or hang, and time that runs out, cost no figure but their own.
 
 Expected values are worked out by hand; the counts of SDXL's operations are the published 2.99 TMAC without
 attention, with its matrix products added, and the VAE's of a count by hand of its convolutions.
@@ -69,7 +69,7 @@ class Pairs(unittest.TestCase):
     def test_one_interruption_in_many_is_no_disturbance_and_many_are(self):
         steady = [1.0] * 15
         self.assertIsNone(pairing([*steady[1:], 1.3], steady).disturbance(False))
-        self.assertIn("spread of ours", pairing([1.0, 1.2] * 8, steady + [1.0]).disturbance(False))
+        self.assertIn("spread of ours", pairing([1.0, 1.2] * 8, [*steady, 1.0]).disturbance(False))
 
     def test_a_side_that_waited_for_its_core_is_refused_but_not_with_a_gpu(self):
         waiting = pairing([1.0] * 8, [1.0] * 8, cpu_share=0.8)
@@ -315,9 +315,15 @@ class Kernels(unittest.TestCase):
             ("Memcpy DtoD (Device -> Device)", "copies and layouts"),
             ("void at::native::RowwiseMomentsCUDAKernel<c10::Half, float>", "norms"),
             ("void at::native::vectorized_layer_norm_kernel<c10::Half, float>", "norms"),
-            ("void at::native::elementwise_kernel<128, 4, at::native::GroupNormKernelImplInternal<c10::Half>>", "norms"),
+            (
+                "void at::native::elementwise_kernel<128, 4, at::native::GroupNormKernelImplInternal<c10::Half>>",
+                "norms",
+            ),
             ("nvjet_hsh_192x192_64x3_1x2_h_bz_coopB_TNT", "matrix products"),
-            ("void cutlass::Kernel2<cutlass_80_tensorop_f16_s16816gemm_relu_f16_256x64_32x4_tn_align8>", "matrix products"),
+            (
+                "void cutlass::Kernel2<cutlass_80_tensorop_f16_s16816gemm_relu_f16_256x64_32x4_tn_align8>",
+                "matrix products",
+            ),
             ("void cublasLt::splitKreduce_kernel<32, 16, int, __half>", "matrix products"),
             ("void at::native::vectorized_elementwise_kernel<4, at::native::CUDAFunctor_add<c10::Half>>", "pointwise"),
             ("void at::native::vectorized_elementwise_kernel<4, at::native::GeluCUDAKernelImpl>", "pointwise"),

@@ -3,22 +3,20 @@
 
     sudo scripts/endurance/full_disk.py --program target/release/oneactor --work /tmp/full --sizes 8
 
-Needs Linux, root (a tmpfs is mounted) and Python 3.9 alone; the embedded toy model. For each stage of interrupt.py but
+Needs Linux, root (a tmpfs is mounted) and Python 3.9 alone; the embedded toy model. For each stage of stages.py but
 `shards`, as many sizes are drawn as --sizes says, between what is there before the stage and what is there after it. A
 run that meets the end of the disk must fail, say so in one line, and leave no file that is not whole and no temporary
 one. The disk is then made large, and a rerun must lead to all files of the reference. Exits with 1 when anything was
 found.
 """
 
-import argparse
 import random
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
-from interrupt import STAGES, prepare, run, set_up, temporaries
-from whole import broken_files, differences, files
+from stages import STAGES, prepare, run, set_up, stage_options
+from whole import broken_files, differences, files, temporaries
 
 PAGE = 4096
 ROOM = 256 * 2**20
@@ -71,14 +69,8 @@ def try_size(flags, stage, before, after, size):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--program", type=Path, required=True)
-    parser.add_argument("--work", type=Path, required=True, help="a folder for all files; emptied first")
+    parser = stage_options(__doc__, [stage for stage in STAGES if stage != "shards"])
     parser.add_argument("--sizes", type=int, default=8, help="sizes of each stage")
-    parser.add_argument("--stages", nargs="+", choices=[stage for stage in STAGES if stage != "shards"],
-                        default=[stage for stage in STAGES if stage != "shards"])
-    parser.add_argument("--tune-steps", type=int, default=60, help="more than 50 meet a checkpoint")
-    parser.add_argument("--seed", type=int, default=0)
     flags = parser.parse_args()
     set_up(flags)
     total = 0

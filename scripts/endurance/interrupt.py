@@ -7,57 +7,24 @@ Needs Python 3.9 alone; one thread; the embedded toy model. Each round starts on
 folder and kills it --kills-per-round times with SIGKILL or SIGTERM: at a moment drawn from the length of a whole run,
 and, every second time, then as soon as a temporary file is seen, so that files in the making are hit too. After each
 kill every file under a final name must be whole. Then the stage is run to its end, and all files must be equal to those
-of an uninterrupted run: byte for byte, JSON but for `seconds` and `images_drawn`. Temporary files must be gone then, once they are an hour
-old, which is pretended. Exits with 1 when anything was found.
+of an uninterrupted run: byte for byte, JSON but for `seconds` and `images_drawn`. Temporary files must be gone then,
+once they are an hour old, which is pretended. Exits with 1 when anything was found.
 """
 
-import argparse
 import collections
 import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import time
-from pathlib import Path
 
-from whole import broken_files, differences, files, is_temporary
+from stages import STAGES, prepare, run, set_up, stage_options, start
+from whole import broken_files, differences, temporaries
 
-BASE = "generate-base --model toy -p robot --subject robot -o robot --num-images 4 --steps 2 --seed 5"
-TUNE = "tune robot --target 1 --max-steps {tune_steps} --num-auxiliary 1 --seed 5"
-SAMPLE = "sample robot -o out --num-images 2 --steps 2 --seed 5 --save-latents --compare -p [b],snow -p [b],beach"
-SHARDS = [f"{SAMPLE} --shard {part}/2" for part in (1, 2)]
-
-# Name: what is there before, and the commands of the stage, which are run at once; then what follows them.
-STAGES = {
-    "generate-base": ([], [BASE], []),
-    "tune": ([BASE], [TUNE], []),
-    "sample": ([BASE, TUNE], [SAMPLE], []),
-    "shards": ([BASE, TUNE], SHARDS, ["merge out"]),
-    "merge": ([BASE, TUNE, *SHARDS], ["merge out"], []),
-}
 SIGNALS = {"KILL": signal.SIGKILL, "TERM": signal.SIGTERM}
 # What a process may end with: done, or stopped by the signal (Python counts a death by signal as negative).
 EXPECTED = {"KILL": {0, -9}, "TERM": {0, 143, -15}}
-
-
-def start(flags, folder, command):
-    words = command.format(tune_steps=flags.tune_steps).split()
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([flags.program, *words], cwd=folder, env=environment, stdout=subprocess.DEVNULL,
-                            stderr=subprocess.PIPE, text=True, errors="replace")
-
-
-def run(flags, folder, command):
-    """Runs a command to its end; its messages, and whether it succeeded."""
-    process = start(flags, folder, command)
-    message = process.communicate()[1]
-    return process.returncode == 0, message
-
-
-def temporaries(folder):
-    return [path for path in files(folder) if is_temporary(path)]
 
 
 def wait_for_moment(folder, processes, seconds, is_aimed):
@@ -131,47 +98,11 @@ def round_of(flags, stage, start_folder, reference, counts):
         shutil.copytree(folder, flags.work / f"kept-{stage}-{counts.rounds}")
 
 
-def prepare(flags, stage):
-    """The folder before a stage, the folder after it, and how long its first command takes."""
-    first, own, then = STAGES[stage]
-    before, after = state(flags, first), state(flags, first + own + then)
-    return before, after, flags.seconds[tuple(first + own[:1])]
-
-
-def set_up(flags):
-    flags.program, flags.work = flags.program.resolve(), flags.work.resolve()
-    flags.states, flags.seconds = {}, {}
-    shutil.rmtree(flags.work, ignore_errors=True)
-    random.seed(flags.seed)
-
-
-def state(flags, commands):
-    """A folder in which nothing but these commands were run, one after the other; made once."""
-    if tuple(commands) in flags.states:
-        return flags.states[tuple(commands)]
-    folder = flags.work / f"state-{len(flags.states)}-{len(commands)}"
-    if not commands:
-        folder.mkdir(parents=True)
-    else:
-        shutil.copytree(state(flags, commands[:-1]), folder)
-        started = time.monotonic()
-        ok, message = run(flags, folder, commands[-1])
-        assert ok, message
-        flags.seconds[tuple(commands)] = time.monotonic() - started
-    flags.states[tuple(commands)] = folder
-    return folder
-
-
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--program", type=Path, required=True)
-    parser.add_argument("--work", type=Path, required=True, help="a folder for all files; emptied first")
+    parser = stage_options(__doc__, list(STAGES))
     parser.add_argument("--kills", type=int, default=200, help="kills of each stage")
     parser.add_argument("--kills-per-round", type=int, default=6)
     parser.add_argument("--minutes", type=float, help="stop a stage early after this time")
-    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
-    parser.add_argument("--tune-steps", type=int, default=60, help="more than 50 meet a checkpoint of their own")
-    parser.add_argument("--seed", type=int, default=0)
     flags = parser.parse_args()
     set_up(flags)
     total = []
@@ -183,9 +114,12 @@ def main():
                 break
             round_of(flags, stage, before, after, counts)
         kills = ", ".join(f"{counts.kills[stage, name]} SIG{name}" for name in SIGNALS)
-        print(f"{stage}: {kills} in {counts.rounds} rounds; kills amid a file: "
-              f"{counts.hits}; temporary files: at most {counts.most_leftovers} after a kill, {counts.final_leftovers} "
-              f"at the end; trouble: {len(counts.trouble)}", flush=True)
+        print(
+            f"{stage}: {kills} in {counts.rounds} rounds; kills amid a file: "
+            f"{counts.hits}; temporary files: at most {counts.most_leftovers} after a kill, {counts.final_leftovers} "
+            f"at the end; trouble: {len(counts.trouble)}",
+            flush=True,
+        )
         for line, times in collections.Counter(counts.trouble).items():
             print(f"  {times} x {line}", flush=True)
         total += counts.trouble

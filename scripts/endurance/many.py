@@ -10,7 +10,6 @@ in the first: a file that is being written counts now and then, one that is neve
 memory.csv. Exits with 1 when it does not pass.
 """
 
-import argparse
 import csv
 import os
 import statistics
@@ -18,6 +17,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+from stages import environment, options
 
 BASE = "generate-base --model toy -p robot --subject robot -o robot --num-images 3 --steps 2"
 TUNE = "tune robot --target 1 --max-steps 3 --num-auxiliary 1"
@@ -38,10 +39,11 @@ def descriptors(process):
 def watch(words, folder):
     """Runs the program; picture's number, seconds, bytes and descriptors after each picture."""
     started, rows = time.monotonic(), []
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(words, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        words, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         for line in process.stdout:
-            if line.startswith("many/0") or line.startswith("many/1"):
+            if line.startswith(("many/0", "many/1")):
                 seconds = round(time.monotonic() - started, 3)
                 rows.append((len(rows) + 1, seconds, memory(process), descriptors(process)))
         message = process.stderr.read()
@@ -50,10 +52,26 @@ def watch(words, folder):
     return rows
 
 
+def judged(rows):
+    """What the rows show, and whether memory stays flat and files are closed: the last quarter beside the first."""
+    each = len(rows) // 4
+    first, last = rows[:each], rows[-each:]
+    mean = lambda part: statistics.fmean(row[2] for row in part)
+    fewest = lambda part: min(row[3] for row in part)
+    change = mean(last) / mean(first) - 1
+    is_flat, is_closed = abs(change) <= TOLERANCE, fewest(last) <= fewest(first)
+    mib = 2**20
+    text = (
+        f"{len(rows)} pictures in {rows[-1][1]:.0f} s; memory over the first {each}: {mean(first) / mib:.1f} MiB, "
+        f"over the last {each}: {mean(last) / mib:.1f} MiB ({change:+.2%}, at most {TOLERANCE:.0%} allowed), after "
+        f"the first picture {rows[0][2] / mib:.1f}, at most {max(row[2] for row in rows) / mib:.1f}; "
+        f"descriptors: {fewest(first)} and {fewest(last)}"
+    )
+    return text, is_flat and is_closed
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--program", type=Path, required=True)
-    parser.add_argument("--work", type=Path, required=True, help="a folder for all files; must not have pictures yet")
+    parser = options(__doc__, "a folder for all files; must not have pictures yet")
     parser.add_argument("--pictures", type=int, default=2000)
     parser.add_argument("--steps", type=int, default=2)
     flags = parser.parse_args()
@@ -69,18 +87,10 @@ def main():
         csv.writer(file).writerows([("picture", "seconds", "bytes", "descriptors"), *rows])
     if len(rows) != 4 * each:
         sys.exit(f"found {len(rows)} pictures, expected {4 * each}")
-    first, last = rows[:each], rows[-each:]
-    mean = lambda part: statistics.fmean(row[2] for row in part)
-    fewest = lambda part: min(row[3] for row in part)
-    change = mean(last) / mean(first) - 1
-    is_flat, is_closed = abs(change) <= TOLERANCE, fewest(last) <= fewest(first)
-    mib = 2**20
-    print(f"{len(rows)} pictures in {rows[-1][1]:.0f} s; memory over the first {each}: {mean(first) / mib:.1f} MiB, "
-          f"over the last {each}: {mean(last) / mib:.1f} MiB ({change:+.2%}, at most {TOLERANCE:.0%} allowed), after "
-          f"the first picture {rows[0][2] / mib:.1f}, at most {max(row[2] for row in rows) / mib:.1f}; "
-          f"descriptors: {fewest(first)} and {fewest(last)}")
-    print("passed" if is_flat and is_closed else "failed")
-    sys.exit(0 if is_flat and is_closed else 1)
+    text, is_passed = judged(rows)
+    print(text)
+    print("passed" if is_passed else "failed")
+    sys.exit(0 if is_passed else 1)
 
 
 if __name__ == "__main__":

@@ -74,13 +74,18 @@ def is_temporary(path):
 
 
 def is_lock(path):
-    """Whether the file is that of a folder's lock, which a killed process leaves and the next one in the folder removes."""
+    """Whether the file is that of a folder's lock, which a killed process leaves and the next one in the folder
+    removes."""
     return path.name.startswith(".oneactor") and path.name.endswith(".lock")
 
 
 def files(folder):
     """All files below a folder, sorted; those that vanish meanwhile are left out."""
     return sorted(path for path in Path(folder).rglob("*") if path.is_file())
+
+
+def temporaries(folder):
+    return [path for path in files(folder) if is_temporary(path)]
 
 
 def broken_files(folder):

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Runs the commands of the manifests here as a cluster would, but as processes of this machine, with the toy, and compares.
+"""Runs the commands of the manifests here as a cluster would, but as processes of this machine, with the toy, and
+compares.
 
     pip install PyYAML
     scripts/kubernetes/test.py --program target/release/oneactor --work /tmp/kubernetes-test
 
 What a container would start is started here: arguments as the files have them, with JOB_COMPLETION_INDEX for each index
-and Argo's parameters filled in; /runs is a folder of --work, and the toy stands in for SDXL. Then both the Jobs' and the
-Workflow's folders must be equal to those of one process, byte for byte, JSON but for what tells of one process. No cluster is asked: what
-only a cluster does (volumes, GPUs, users, restarts) is not seen here.
+and Argo's parameters filled in; /runs is a folder of --work, and the toy stands in for SDXL. Then both the Jobs' and
+the Workflow's folders must be equal to those of one process, byte for byte, JSON but for what tells of one process. No
+cluster is asked: what only a cluster does (volumes, GPUs, users, restarts) is not seen here.
 """
 
 import argparse
@@ -46,9 +47,14 @@ class Cluster:
         words = list(container.get("command", ["oneactor"])) + list(container.get("args", []))
         if words[:2] == ["sh", "-c"]:
             # The shell's own arithmetic, on the line as the file has it.
-            shown = subprocess.run(["sh", "-c", words[2].replace("exec oneactor", "printf '%s\\n'")], env=variables,
-                                   check=True, capture_output=True, text=True)
-            words = ["oneactor"] + shown.stdout.splitlines()
+            shown = subprocess.run(
+                ["sh", "-c", words[2].replace("exec oneactor", "printf '%s\\n'")],
+                env=variables,
+                check=True,
+                capture_output=True,
+                text=True,
+            )
+            words = ["oneactor", *shown.stdout.splitlines()]
         if words[0] != "oneactor":
             sys.exit(f"{words}: expected the program")
         words = [word.replace("/runs", "runs") for word in words[1:]]
@@ -56,7 +62,14 @@ class Cluster:
         words = [word for word in words if word not in ("--variant=fp16", "--variant", "fp16")]
         self.started.append(words)
         command = [self.program, *words, *SHORT[words[0]], "--quiet"]
-        done = subprocess.run(command, cwd=self.folder, env={**os.environ, **(variables or {})}, capture_output=True, text=True)
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env={**os.environ, **(variables or {})},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         if done.returncode != 0:
             sys.exit(f"{command}\n{done.stderr}")
 
@@ -88,7 +101,9 @@ def run_workflow(cluster):
     for group in templates[spec["entrypoint"]]["steps"]:
         for step in group:
             sequence = step.get("withSequence")
-            items = range(int(filled(sequence["start"], {})), int(filled(sequence["end"], {})) + 1) if sequence else [None]
+            items = (
+                range(int(filled(sequence["start"], {})), int(filled(sequence["end"], {})) + 1) if sequence else [None]
+            )
             for item in items:
                 given = step.get("arguments", {}).get("parameters", [])
                 inputs = {f"inputs.parameters.{p['name']}": filled(p["value"], {"item": str(item)}) for p in given}
@@ -107,7 +122,9 @@ def main():
     run_workflow(workflow)
     for words in workflow.started[:2]:
         alone.start({"args": [word.replace("runs/", "/runs/", 1) for word in words]})
-    alone.start({"args": ["sample", "/runs/hobbit", "--prompts-file", "/runs/scenes.txt", "--output-dir", "/runs/scenes"]})
+    alone.start(
+        {"args": ["sample", "/runs/hobbit", "--prompts-file", "/runs/scenes.txt", "--output-dir", "/runs/scenes"]}
+    )
     parts = [sum("--shard" in " ".join(words) for words in cluster.started) for cluster in (jobs, workflow)]
     found = differences(jobs.folder / "runs", alone.folder / "runs")
     # The Workflow has the scenes in the folder of the run.

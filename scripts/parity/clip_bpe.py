@@ -6,6 +6,7 @@ with them in plain Python, following the published algorithm (Radford et al., ar
 Sennrich et al., arXiv 1508.07909). It shares no code with the `tokenizers` library and so checks the reference itself.
 """
 
+import itertools
 import unicodedata
 from collections import Counter
 
@@ -59,7 +60,7 @@ def learn(lines, num_merges):
     for _ in range(num_merges):
         pairs = Counter()
         for symbols, n in words:
-            for pair in zip(symbols, symbols[1:]):
+            for pair in itertools.pairwise(symbols):
                 pairs[pair] += n
         if not pairs:
             break
@@ -88,7 +89,7 @@ class SlowTokenizer:
         """Ids of one piece: the best-ranked neighbouring pair is joined until none is left."""
         symbols = symbols_of(piece)
         while len(symbols) > 1:
-            best = min(zip(symbols, symbols[1:]), key=lambda pair: self.ranks.get(pair, float("inf")))
+            best = min(itertools.pairwise(symbols), key=lambda pair: self.ranks.get(pair, float("inf")))
             if best not in self.ranks:
                 break
             symbols = join_pair(symbols, best)
@@ -112,7 +113,8 @@ class SlowTokenizer:
         return ids + [self.vocab[self.pad]] * (self.max_length - len(ids))
 
     def positions(self, text, word):
-        """Token positions (the start token is 0) of each occurrence of `word` as whole pieces; None where one is cut off."""
+        """Token positions (the start token is 0) of each occurrence of `word` as whole pieces; None where one is cut
+        off."""
         wanted = [p for p, _ in self.pieces(word)]
         pieces, found = self.pieces(text), []
         starts = [1]

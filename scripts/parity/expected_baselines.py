@@ -1,6 +1,7 @@
 """Expected results of the baselines that are tuned, each written from its paper around diffusers' U-Net.
 
-`inversion.safetensors`   textual inversion (arXiv 2208.01618, Eq. 2): five AdamW steps on given batches, and a guided run with what was learnt
+`inversion.safetensors`   textual inversion (arXiv 2208.01618, Eq. 2): five AdamW steps on given batches, and a guided
+                          run with what was learnt
 `dreambooth.safetensors`  DreamBooth (arXiv 2208.12242, Eq. 2) with PEFT's LoRA: the same
 `dreambooth_lora.safetensors`  what diffusers' `save_lora_weights` makes of the tuned adapter
 The JSON files of the first two say what was run.
@@ -32,6 +33,7 @@ def word_replaced(pipe, text, word, vectors):
     """Within, the token embeddings of `word` in `text` are those of `vectors`, wherever it stands."""
     handles = []
     for name, encoder in encoders(pipe).items():
+
         def replace(module, args, output, vector=vectors[name]):
             output = output.clone()
             for places in base_positions(pipe, text, word):
@@ -60,9 +62,19 @@ def spec_of(pipe, shape, word, rate, weight_decay):
     """What both have in common."""
     lines = [line.strip() for line in TEMPLATES.read_text().splitlines()]
     return {
-        "base": shape["base"], "prompt": shape["prompt"], "templates": [line.replace("[b]", word) for line in lines if line and not line.startswith("#")],
-        "steps": STEPS, "learning_rate": rate, "weight_decay": weight_decay, "size": 2 * pipe.unet.config.sample_size * pipe.vae_scale_factor,
-        "run": {**RUN, "prompt": f"a {word} beside another {word}", "height": shape["image"][0], "width": shape["image"][1]},
+        "base": shape["base"],
+        "prompt": shape["prompt"],
+        "templates": [line.replace("[b]", word) for line in lines if line and not line.startswith("#")],
+        "steps": STEPS,
+        "learning_rate": rate,
+        "weight_decay": weight_decay,
+        "size": 2 * pipe.unet.config.sample_size * pipe.vae_scale_factor,
+        "run": {
+            **RUN,
+            "prompt": f"a {word} beside another {word}",
+            "height": shape["image"][0],
+            "width": shape["image"][1],
+        },
     }
 
 
@@ -76,7 +88,9 @@ def draw(pipe, run, embeds, pooled):
         prompts |= {"pooled_prompt_embeds": pooled, "negative_pooled_prompt_embeds": negative_pooled}
     pipe.set_progress_bar_config(disable=True)
     options = {name: run[name] for name in ("height", "width", "guidance_scale")}
-    return pipe(**prompts, **options, num_inference_steps=run["steps"], generator=generator, output_type="latent").images
+    return pipe(
+        **prompts, **options, num_inference_steps=run["steps"], generator=generator, output_type="latent"
+    ).images
 
 
 def learn(parameters, spec, rng, pipe, rows, loss_of):

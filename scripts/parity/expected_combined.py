@@ -1,10 +1,11 @@
 """Expected results of features in combination: several subjects under masks, with long prompts and weights at once.
 
-`combined.safetensors`  final latents and last masks of runs as those of expected_masks, with the text of expected_prompts; and the offsets
+`combined.safetensors`  final latents and last masks of runs as those of expected_masks, with the text of
+                        expected_prompts; and the offsets
 `combined.json`         what was run
 
-Every subject is named in two chunks. A place of c belongs to a subject when either text encoder has a token of its word there, and
-the offset of that place has only the columns of the encoders that do.
+Every subject is named in two chunks. A place of c belongs to a subject when either text encoder has a token of its word
+there, and the offset of that place has only the columns of the encoders that do.
 """
 
 import json
@@ -29,24 +30,33 @@ def spread(pipe, places_of_encoders, offset, length):
 
 
 def cases(shape):
-    """Both subjects in both chunks, with weights; then marks of which the tokenizers of `narrow` make different numbers of tokens."""
+    """Both subjects in both chunks, with weights; then marks of which the tokenizers of `narrow` make different numbers
+    of tokens."""
     base, room = shape["base"], shape["max_length"] - 2
     letters = [chr(ord("a") + i % 26) for i in range(2 * room)]
     text = lambda count: " ".join(letters[:count])
     common = {"bases": [base, "red hat"], "long_prompts": True, "prompt_weights": True}
     yield {
-        **common, "negative_prompt": None,
-        "prompt": f"a ({base}:1.3) and a (red hat:0.7), (wearing robes:1.2) {text(room - 8)}, the ({base}) beside the Red  Hat in [the snow]",
+        **common,
+        "negative_prompt": None,
+        "prompt": (
+            f"a ({base}:1.3) and a (red hat:0.7), (wearing robes:1.2) {text(room - 8)}, "
+            f"the ({base}) beside the Red  Hat in [the snow]"
+        ),
     }
     yield {
-        **common, "negative_prompt": f"(blurry:1.4) {text(room + 3)}",
-        "prompt": f"wow''! a {base}''! and a red hat, " + "red''! hat " * (room // 4) + f"and a ({base}:1.5) on a ((red hat))",
+        **common,
+        "negative_prompt": f"(blurry:1.4) {text(room + 3)}",
+        "prompt": f"wow''! a {base}''! and a red hat, "
+        + "red''! hat " * (room // 4)
+        + f"and a ({base}:1.5) on a ((red hat))",
     }
 
 
 @torch.no_grad()
 def write(pipe, shape, folder):
-    """All runs of one checkpoint: the first guided throughout, the second from its second step on and without exclusion."""
+    """All runs of one checkpoint: the first guided throughout, the second from its second step on and without
+    exclusion."""
     rng = torch.Generator().manual_seed(shape["seed"] + 500)
     height, width = shape["image"]
     settings = [
@@ -56,7 +66,9 @@ def write(pipe, shape, folder):
     own, runs, tensors = pipe.unet.attn_processors, [], {}
     for i, (case, chosen) in enumerate(zip(cases(shape), settings)):
         run = {**case, **chosen, "everywhere": [], "height": height, "width": width, "steps": 6, "guidance_scale": 7.5}
-        chunks, (_, c, pooled), (negative, negative_pooled) = expected_prompts.encode_pair(pipe, case, shape.get("force_zeros"))
+        chunks, (_, c, pooled), (negative, negative_pooled) = expected_prompts.encode_pair(
+            pipe, case, shape.get("force_zeros")
+        )
         assert len(chunks) > 1
         subjects = []
         for g, base in enumerate(case["bases"]):

@@ -1,12 +1,13 @@
 """Expected results of ConsiStory's shared self-attention (arXiv 2402.03286), written from the paper's formulas.
 
-`consistory_pass.safetensors`  U-Net passes of three images, the last two of them anchors: nothing shared, shared under given masks, and
-                               with queries blended with those of the first pass
-`consistory.safetensors`       final latents of two pictures beside two anchors, with the masks, dropout and blending of every step
+`consistory_pass.safetensors`  U-Net passes of three images, the last two of them anchors: nothing shared, shared under
+                               given masks, and with queries blended with those of the first pass
+`consistory.safetensors`       final latents of two pictures beside two anchors, with the masks, dropout and blending of
+                               every step
 `consistory.json`              what was run
 
-The keys of all images are concatenated here, those that an image may not see have log 0 added; the program takes those of the anchors
-alone. Row for row: the branch without the prompt and the one with it are passes of their own.
+The keys of all images are concatenated here, those that an image may not see have log 0 added; the program takes those
+of the anchors alone. Row for row: the branch without the prompt and the one with it are passes of their own.
 """
 
 import json
@@ -19,7 +20,7 @@ from skimage.filters import threshold_otsu
 from torch.nn import functional as F
 
 from expected_masks import shrink
-from expected_method import base_positions, embed, time_ids
+from expected_method import all_positions, embed, time_ids
 from expected_models import added_cond, save, unet_inputs
 
 DROPOUT, FIRST_NU, LAST_NU, STEPS_FOR_ONE_BLENDED = 0.5, 0.9, 0.8, 10
@@ -43,7 +44,9 @@ class State:
 
     def __init__(self, sizes):
         self.sizes, self.seen = sizes, []
-        self.answers = None  # subject masks [N, H, W], and what image i is left of them [N, N, H, W]; None: nothing is shared
+        self.answers = (
+            None  # subject masks [N, H, W], and what image i is left of them [N, N, H, W]; None: nothing is shared
+        )
         self.queries, self.nu = {}, None  # of the pass before; None: queries are kept there
 
 
@@ -152,10 +155,14 @@ def sample(pipe, run):
     images = pictures + anchors
     initial = torch.cat([noise(seed) for seed in run["seeds"] + run["anchor_seeds"]])
     own_text, anchor_text = embed(pipe, run["prompt"]), embed(pipe, run["anchor_prompt"])
-    join = lambda k: None if own_text[k] is None else torch.cat([own_text[k].repeat_interleave(pictures, 0), anchor_text[k].repeat_interleave(anchors, 0)])
+    join = lambda k: (
+        None
+        if own_text[k] is None
+        else torch.cat([own_text[k].repeat_interleave(pictures, 0), anchor_text[k].repeat_interleave(anchors, 0)])
+    )
     c, negative, pooled, negative_pooled = (join(k) for k in range(4))
     ids = time_ids(height, width).repeat(images, 1)
-    places = sum(base_positions(pipe, run["anchor_prompt"], run["word"]), [])
+    places = all_positions(pipe, run["anchor_prompt"], run["word"])
     numbers = [zlib.crc32(one.numpy().tobytes()) for one in initial]
 
     state = State(Sizes(*size))
@@ -214,8 +221,15 @@ def write_runs(pipe, shape, folder):
     height, width = shape["image"]
     word = shape["base"]
     run = {
-        "prompt": f"a {word} in a castle", "anchor_prompt": f"a photo of a {word}, a {word}", "word": word, "seeds": [31, 32], "anchor_seeds": [33, 34],
-        "height": height, "width": width, "steps": 12, "guidance_scale": 7.5,
+        "prompt": f"a {word} in a castle",
+        "anchor_prompt": f"a photo of a {word}, a {word}",
+        "word": word,
+        "seeds": [31, 32],
+        "anchor_seeds": [33, 34],
+        "height": height,
+        "width": width,
+        "steps": 12,
+        "guidance_scale": 7.5,
     }
     runs = [run, {**run, "seeds": [35], "anchor_seeds": [36], "steps": 5, "guidance_scale": 1.0}]
     tensors = {}

@@ -12,15 +12,35 @@ import diffusers
 import transformers
 
 CLASSES = [
-    *(getattr(diffusers, name) for name in (
-        "UNet2DConditionModel", "ControlNetModel", "AutoencoderKL",
-        "StableDiffusionXLPipeline", "StableDiffusionPipeline",
-        "EulerDiscreteScheduler", "DPMSolverMultistepScheduler", "DDIMScheduler", "PNDMScheduler",
-    )),
-    *(getattr(transformers, name) for name in (
-        "CLIPTextConfig", "CLIPVisionConfig", "CLIPConfig", "ViTConfig", "Dinov2Config",
-        "SamConfig", "SamVisionConfig", "SamPromptEncoderConfig", "SamMaskDecoderConfig", "CLIPTokenizer",
-    )),
+    *(
+        getattr(diffusers, name)
+        for name in (
+            "UNet2DConditionModel",
+            "ControlNetModel",
+            "AutoencoderKL",
+            "StableDiffusionXLPipeline",
+            "StableDiffusionPipeline",
+            "EulerDiscreteScheduler",
+            "DPMSolverMultistepScheduler",
+            "DDIMScheduler",
+            "PNDMScheduler",
+        )
+    ),
+    *(
+        getattr(transformers, name)
+        for name in (
+            "CLIPTextConfig",
+            "CLIPVisionConfig",
+            "CLIPConfig",
+            "ViTConfig",
+            "Dinov2Config",
+            "SamConfig",
+            "SamVisionConfig",
+            "SamPromptEncoderConfig",
+            "SamMaskDecoderConfig",
+            "CLIPTokenizer",
+        )
+    ),
 ]
 
 
@@ -29,12 +49,18 @@ def parameters(cls):
     listed = inspect.signature(cls.__init__).parameters.values()
     named = (p for p in listed if p.name != "self" and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
     written = {-math.inf: "-Infinity", inspect.Parameter.empty: None}
-    return {p.name: written.get(p.default, p.default) if isinstance(p.default, (float, type)) else p.default for p in named}
+    return {
+        p.name: written.get(p.default, p.default) if isinstance(p.default, (float, type)) else p.default for p in named
+    }
 
 
 def samplers():
     """Every parameter of every sampler."""
-    classes = (getattr(diffusers, name) for name in dir(diffusers) if name.endswith("Scheduler") and not name.startswith("Flax"))
+    classes = (
+        getattr(diffusers, name)
+        for name in dir(diffusers)
+        if name.endswith("Scheduler") and not name.startswith("Flax")
+    )
     return sorted({name for cls in classes for name in parameters(cls) if name not in ("args", "kwargs")})
 
 

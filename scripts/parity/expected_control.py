@@ -1,13 +1,15 @@
 """Expected results with ControlNets (arXiv 2302.05543), and of what prepares their pictures.
 
-`controlnet/`, `controlnet_small/` in a checkpoint's folder: a ControlNet copied from its U-Net's config, and one like the
-small distilled ones (no attention). Every weight is drawn; the convolutions that training starts at zero would hide every mistake if they were zero.
+`controlnet/`, `controlnet_small/` in a checkpoint's folder: a ControlNet copied from its U-Net's config, and one like
+the small distilled ones (no attention). Every weight is drawn; the convolutions that training starts at zero would hide
+every mistake if they were zero.
 
 `expected/controlnet*.safetensors`  residuals of one call, plain and in guess mode
-`expected/control.safetensors`      final latents of StableDiffusion(XL)ControlNetPipeline, 30 steps (control.json has the runs)
+`expected/control.safetensors`      final latents of StableDiffusion(XL)ControlNetPipeline, 30 steps (control.json has
+                                    the runs)
 `expected/control_eq19.safetensors` final latents of Eq. 19 with a ControlNet, written out around diffusers' modules
-`control_pictures/`                 pictures resized by Pillow and by diffusers, and their edges by cv2.Canny; files of many kinds,
-                                    and what diffusers' `load_image` reads from them
+`control_pictures/`                 pictures resized by Pillow and by diffusers, and their edges by cv2.Canny; files of
+                                    many kinds, and what diffusers' `load_image` reads from them
 """
 
 import json
@@ -20,7 +22,7 @@ from diffusers import ControlNetModel, StableDiffusionControlNetPipeline, Stable
 from PIL import Image
 
 import expected_method
-from expected_models import added_cond, call_unet, save, unet_inputs
+from expected_models import added_cond, call_unet, final_latents, plain_run, save, unet_inputs
 from shapes import randomise
 
 STEPS = 30
@@ -42,9 +44,26 @@ def picture(height, width, seed):
 def make_controlnet(pipe, seed, folder, channels, **changes):
     """A ControlNet for this U-Net with every weight drawn, saved into `folder`."""
     unet = pipe.unet.config
-    same = ("in_channels", "flip_sin_to_cos", "freq_shift", "down_block_types", "block_out_channels", "layers_per_block", "downsample_padding",
-            "norm_num_groups", "norm_eps", "cross_attention_dim", "transformer_layers_per_block", "attention_head_dim", "num_attention_heads",
-            "use_linear_projection", "addition_embed_type", "addition_time_embed_dim", "upcast_attention", "projection_class_embeddings_input_dim")
+    same = (
+        "in_channels",
+        "flip_sin_to_cos",
+        "freq_shift",
+        "down_block_types",
+        "block_out_channels",
+        "layers_per_block",
+        "downsample_padding",
+        "norm_num_groups",
+        "norm_eps",
+        "cross_attention_dim",
+        "transformer_layers_per_block",
+        "attention_head_dim",
+        "num_attention_heads",
+        "use_linear_projection",
+        "addition_embed_type",
+        "addition_time_embed_dim",
+        "upcast_attention",
+        "projection_class_embeddings_input_dim",
+    )
     options = {key: unet[key] for key in same if key in unet}
     net = ControlNetModel(**{**options, "conditioning_embedding_out_channels": channels, **changes})
     randomise(net, seed).save_pretrained(folder)
@@ -62,8 +81,14 @@ def write_network(net, inputs, folder, name, rng):
     tensors = {**inputs, "timesteps": times, "image": image}
     for mode, (scale, guess) in {"plain": (1.0, False), "scaled": (0.35, False), "guess": (0.7, True)}.items():
         down, middle = net(
-            inputs["sample"], times, inputs["encoder_hidden_states"], image, conditioning_scale=scale, guess_mode=guess,
-            added_cond_kwargs=added, return_dict=False,
+            inputs["sample"],
+            times,
+            inputs["encoder_hidden_states"],
+            image,
+            conditioning_scale=scale,
+            guess_mode=guess,
+            added_cond_kwargs=added,
+            return_dict=False,
         )
         tensors |= {f"{mode}.{i}": value for i, value in enumerate(down)} | {f"{mode}.middle": middle}
     save(folder / f"{name}.safetensors", tensors)
@@ -71,13 +96,17 @@ def write_network(net, inputs, folder, name, rng):
 
 
 def runs(shape):
-    """Plain and guess mode; with SDXL's and SD 1.5's own patterns also scaled, without guidance, a window of steps, another size, two at once."""
+    """Plain and guess mode; with SDXL's and SD 1.5's own patterns also scaled, without guidance, a window of steps,
+    another size, two at once."""
     height, width = shape["image"]
     first = {"controlnet": "controlnet", "scale": 1.0, "picture": [height, width, 1]}
     small = {"controlnet": "controlnet_small", "scale": 0.8, "picture": [height, width, 2]}
     plain = {
-        "prompt": shape["prompt"], "negative_prompt": None, "height": height, "width": width, "seed": 5, "guidance_scale": 7.5,
-        "guess_mode": False, "start": 0.0, "end": 1.0, "nets": [first],
+        **plain_run(shape, 5),
+        "guess_mode": False,
+        "start": 0.0,
+        "end": 1.0,
+        "nets": [first],
     }
     yield plain
     yield {**plain, "guess_mode": True, "guidance_scale": 4.0, "seed": 7}
@@ -95,25 +124,38 @@ def pil(spec):
     return Image.fromarray(picture(*spec))
 
 
+def control_pipeline(pipe, parts, net):
+    """diffusers' pipeline with ControlNets, of the model's own kind, from its parts."""
+    if hasattr(pipe, "text_encoder_2"):
+        kind = StableDiffusionXLControlNetPipeline
+        options = {"force_zeros_for_empty_prompt": pipe.config.force_zeros_for_empty_prompt, "add_watermarker": False}
+    else:
+        kind, options = StableDiffusionControlNetPipeline, {"requires_safety_checker": False}
+    control = kind(**parts, **options, controlnet=net)
+    control.set_progress_bar_config(disable=True)
+    return control
+
+
 def draw(pipe, nets, run):
     """Final latents of one run of diffusers' pipeline."""
     chosen = [nets[net["controlnet"]] for net in run["nets"]]
     images, scales = [pil(net["picture"]) for net in run["nets"]], [net["scale"] for net in run["nets"]]
     one = len(chosen) == 1
     parts = {key: value for key, value in pipe.components.items() if key not in ("image_encoder", "feature_extractor")}
-    if "text_encoder_2" in parts:
-        options = {"force_zeros_for_empty_prompt": pipe.config.force_zeros_for_empty_prompt, "add_watermarker": False}
-        control = StableDiffusionXLControlNetPipeline(**parts, **options, controlnet=chosen[0] if one else chosen)
-    else:
-        options = {"feature_extractor": None, "requires_safety_checker": False}
-        control = StableDiffusionControlNetPipeline(**parts, **options, controlnet=chosen[0] if one else chosen)
-    control.set_progress_bar_config(disable=True)
-    return control(
-        run["prompt"], image=images[0] if one else images, negative_prompt=run["negative_prompt"], height=run["height"], width=run["width"],
-        num_inference_steps=STEPS, guidance_scale=run["guidance_scale"], generator=torch.Generator("cpu").manual_seed(run["seed"]),
-        controlnet_conditioning_scale=scales[0] if one else scales, guess_mode=run["guess_mode"],
-        control_guidance_start=run["start"], control_guidance_end=run["end"], output_type="latent",
-    ).images
+    parts["feature_extractor"] = None
+    control = control_pipeline(pipe, parts, chosen[0] if one else chosen)
+    return final_latents(
+        control,
+        run,
+        STEPS,
+        prompt=run["prompt"],
+        negative_prompt=run["negative_prompt"],
+        image=images[0] if one else images,
+        controlnet_conditioning_scale=scales[0] if one else scales,
+        guess_mode=run["guess_mode"],
+        control_guidance_start=run["start"],
+        control_guidance_end=run["end"],
+    )
 
 
 @torch.no_grad()
@@ -140,9 +182,23 @@ def sample_eq19(pipe, net, run, offsets):
         down = middle = None
         if controlled:
             down, middle = net(
-                x, t, embeds, image, conditioning_scale=run["scale"], guess_mode=run["guess_mode"], added_cond_kwargs=added, return_dict=False
+                x,
+                t,
+                embeds,
+                image,
+                conditioning_scale=run["scale"],
+                guess_mode=run["guess_mode"],
+                added_cond_kwargs=added,
+                return_dict=False,
             )
-        return pipe.unet(x, t, embeds, added_cond_kwargs=added, down_block_additional_residuals=down, mid_block_additional_residual=middle).sample
+        return pipe.unet(
+            x,
+            t,
+            embeds,
+            added_cond_kwargs=added,
+            down_block_additional_residuals=down,
+            mid_block_additional_residual=middle,
+        ).sample
 
     first, last = run["guided_steps"]
     # PNDM makes its first step in two passes.
@@ -151,7 +207,11 @@ def sample_eq19(pipe, net, run, offsets):
         x = scheduler.scale_model_input(latents, t)
         empty = predict(x, t, negative, negative_pooled, not run["guess_mode"])
         if first <= i <= last:
-            eps = empty + run["eta_1"] * (predict(x, t, attract, pooled) - empty) - run["eta_2"] * (predict(x, t, exclude, pooled) - empty)
+            eps = (
+                empty
+                + run["eta_1"] * (predict(x, t, attract, pooled) - empty)
+                - run["eta_2"] * (predict(x, t, exclude, pooled) - empty)
+            )
         else:
             eps = empty + run["guidance_scale"] * (predict(x, t, plain, pooled) - empty)
         latents = scheduler.step(eps, t, latents).prev_sample
@@ -164,12 +224,26 @@ def write_eq19(pipe, shape, net, folder):
 
     height, width = shape["image"]
     run = {
-        "prompt": shape["prompt"], "base": shape["base"], "height": height, "width": width, "seed": 12, "guided_steps": [1, 20], "eta_1": 8.5,
-        "eta_2": 1.0, "semantic_scale": 0.8, "guidance_scale": 7.5, "scale": 0.6, "guess_mode": False, "picture": [height, width, 4],
+        "prompt": shape["prompt"],
+        "base": shape["base"],
+        "height": height,
+        "width": width,
+        "seed": 12,
+        "guided_steps": [1, 20],
+        "eta_1": 8.5,
+        "eta_2": 1.0,
+        "semantic_scale": 0.8,
+        "guidance_scale": 7.5,
+        "scale": 0.6,
+        "guess_mode": False,
+        "picture": [height, width, 4],
     }
     listed = [run, {**run, "guess_mode": True, "seed": 13}] if shape["seed"] in WHOLE else [run]
     offsets = load_file(folder / "offsets.safetensors")
-    save(folder / "control_eq19.safetensors", {str(i): sample_eq19(pipe, net, each, offsets) for i, each in enumerate(listed)})
+    save(
+        folder / "control_eq19.safetensors",
+        {str(i): sample_eq19(pipe, net, each, offsets) for i, each in enumerate(listed)},
+    )
     (folder / "control_eq19.json").write_text(json.dumps(listed, indent=1))
 
 
@@ -180,7 +254,11 @@ def write(pipe, shape, folder):
     nets = {
         "controlnet": make_controlnet(pipe, shape["seed"] + 5, folder.parent / "controlnet", (6, 10, 12, 18)[:levels]),
         "controlnet_small": make_controlnet(
-            pipe, shape["seed"] + 6, folder.parent / "controlnet_small", (5, 7, 9, 8)[:levels], mid_block_type="UNetMidBlock2D",
+            pipe,
+            shape["seed"] + 6,
+            folder.parent / "controlnet_small",
+            (5, 7, 9, 8)[:levels],
+            mid_block_type="UNetMidBlock2D",
             down_block_types=("DownBlock2D",) * len(pipe.unet.config.block_out_channels),
         ),
     }
@@ -191,15 +269,22 @@ def write(pipe, shape, folder):
         down = [found[f"plain.{i}"] for i in range(len(net.controlnet_down_blocks))]
         with torch.no_grad():
             noise_pred = pipe.unet(
-                inputs["sample"], found["timesteps"], inputs["encoder_hidden_states"], added_cond_kwargs=added,
-                down_block_additional_residuals=down, mid_block_additional_residual=found["plain.middle"],
+                inputs["sample"],
+                found["timesteps"],
+                inputs["encoder_hidden_states"],
+                added_cond_kwargs=added,
+                down_block_additional_residuals=down,
+                mid_block_additional_residual=found["plain.middle"],
             ).sample
             _, h = call_unet(pipe.unet, found["timesteps"], inputs)
         save(folder / f"{name}_unet.safetensors", {"noise_pred": noise_pred, "h": h})
     listed = list(runs(shape))
     save(folder / "control.safetensors", {str(i): draw(pipe, nets, run) for i, run in enumerate(listed)})
     (folder / "control.json").write_text(json.dumps(listed, indent=1))
-    pictures = {f"{h}x{w}.{seed}": torch.from_numpy(picture(h, w, seed)) for h, w, seed in {tuple(n["picture"]) for r in listed for n in r["nets"]}}
+    pictures = {
+        f"{h}x{w}.{seed}": torch.from_numpy(picture(h, w, seed))
+        for h, w, seed in {tuple(n["picture"]) for r in listed for n in r["nets"]}
+    }
     pictures |= {"eq19": torch.from_numpy(picture(*shape["image"], 4))}
     save(folder / "control_pictures.safetensors", pictures)
     write_eq19(pipe, shape, nets["controlnet"], folder)
@@ -211,7 +296,9 @@ def write_files(out):
     pixels = picture(37, 51, 70)
     image, grey = Image.fromarray(pixels), Image.fromarray(pixels[..., 1])
     alpha = Image.fromarray(picture(37, 51, 71)[..., 1])
-    turned = lambda orientation: {"exif": bytes.fromhex(f"45786966000049492a0008000000010012010300010000000{orientation}00000000000000")}
+    turned = lambda orientation: {
+        "exif": bytes.fromhex(f"45786966000049492a0008000000010012010300010000000{orientation}00000000000000")
+    }
     image.save(out / "444.jpg", quality=95, subsampling=0)
     image.save(out / "420.jpg", quality=85, subsampling=2)
     image.save(out / "progressive.jpg", quality=85, progressive=True)
@@ -226,15 +313,18 @@ def write_files(out):
     image.convert("P", palette=Image.Palette.ADAPTIVE).save(out / "palette.png", transparency=3)
     Image.merge("RGBA", [*image.split(), alpha]).save(out / "alpha.png")
     Image.merge("LA", [grey, alpha]).save(out / "grey_alpha.png")
-    tensors = {path.name: torch.from_numpy(np.array(diffusers.utils.load_image(str(path)))) for path in sorted(out.iterdir())}
+    tensors = {
+        path.name: torch.from_numpy(np.array(diffusers.utils.load_image(str(path)))) for path in sorted(out.iterdir())
+    }
     save(out.parent / "files.safetensors", tensors)
 
 
 def write_pictures(out):
-    """Pillow's LANCZOS, widths first; what diffusers' VaeImageProcessor makes of the same pictures; cv2.Canny of colour pictures.
+    """Pillow's LANCZOS, widths first; what diffusers' VaeImageProcessor makes of the same pictures; cv2.Canny of colour
+    pictures.
 
-    Up to version 12 Pillow takes the widths first by itself. Version 13 sometimes takes the heights first, so that `resized` asks
-    for one at a time and `direct` is compared with some room.
+    Up to version 12 Pillow takes the widths first by itself. Version 13 sometimes takes the heights first, so that
+    `resized` asks for one at a time and `direct` is compared with some room.
     """
     out.mkdir()
     processor = diffusers.image_processor.VaeImageProcessor(vae_scale_factor=8, do_convert_rgb=True, do_normalize=False)
@@ -246,7 +336,9 @@ def write_pictures(out):
         tensors[f"picture.{number}"] = torch.from_numpy(pixels)
         for to in [(64, 64), (128, 96), (72, 104), (256, 192)]:
             name = f"{number}.{to[0]}x{to[1]}"
-            widths_first = image.resize((to[1], height), Image.Resampling.LANCZOS).resize((to[1], to[0]), Image.Resampling.LANCZOS)
+            widths_first = image.resize((to[1], height), Image.Resampling.LANCZOS).resize(
+                (to[1], to[0]), Image.Resampling.LANCZOS
+            )
             tensors[f"resized.{name}"] = torch.from_numpy(np.array(widths_first))
             direct = processor.preprocess(image, height=to[0], width=to[1])  # [1, 3, H, W] in [0, 1]
             tensors[f"direct.{name}"] = (direct[0].permute(1, 2, 0) * 255).round().to(torch.uint8)

@@ -1,5 +1,5 @@
-"""Expected values of the distances of `evaluate`: LPIPS and DreamSim by their authors' packages `lpips` and `dreamsim`, on
-folders that scripts/convert_encoder.py makes of checkpoints in the packages' own files. AlexNet and DINO have random
+"""Expected values of the distances of `evaluate`: LPIPS and DreamSim by their authors' packages `lpips` and `dreamsim`,
+on folders that scripts/convert_encoder.py makes of checkpoints in the packages' own files. AlexNet and DINO have random
 weights; the heads of LPIPS are those that its package ships."""
 
 import contextlib
@@ -21,7 +21,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-import convert_encoder  # noqa: E402
+import convert_encoder
 
 # A picture of 41 x 29 pixels is too small for AlexNet.
 LARGE_ENOUGH = [0, 1, 2, 4, 5]
@@ -87,7 +87,9 @@ def fill_cache(cache, base):
     torch.save(base.state_dict(), cache / "checkpoints" / "dino_vitbase16_pretrain.pth")
     # It reads DINO's head for a feature that the single branch does not use.
     names = [f"mlp.{i}.{part}" for i in (0, 2, 4) for part in ("weight", "bias")] + ["last_layer.weight"]
-    torch.save({"student": {f"module.head.{name}": torch.zeros(1) for name in names}}, cache / "dino_vitb16_pretrain.pth")
+    torch.save(
+        {"student": {f"module.head.{name}": torch.zeros(1) for name in names}}, cache / "dino_vitb16_pretrain.pth"
+    )
     branch = torch.nn.Module()
     branch.extractor_list = torch.nn.ModuleList([torch.nn.Module()])
     branch.extractor_list[0].model = base

@@ -1,11 +1,11 @@
-"""Expected values of `evaluate`: tiny CLIPs, a DINO and two DINOv2 with random weights, the toy's CLIP, and what transformers' image
-processors and models and the measures' formulas, written in numpy, give for a few pictures and texts."""
+"""Expected values of `evaluate`: tiny CLIPs, a DINO and two DINOv2 with random weights, the toy's CLIP, and what
+transformers' image processors and models and the measures' formulas, written in numpy, give for a few pictures and
+texts."""
 
 import json
 import shutil
 from pathlib import Path
 
-import expected_distances
 import numpy as np
 import torch
 from PIL import Image
@@ -23,6 +23,8 @@ from transformers.models.bit.image_processing_pil_bit import BitImageProcessorPi
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
+import expected_distances
+
 TOY = Path(__file__).resolve().parents[2] / "src" / "io" / "toy" / "clip"
 PROCESSORS = {"CLIP": CLIPImageProcessorPil, "Bit": BitImageProcessorPil, "ViT": ViTImageProcessorPil}
 TEXTS = ["a red cat at the beach", "a tiny wizard, in the snow.", "a robot and a dragon in a library " * 5]
@@ -33,15 +35,18 @@ IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.2
 SIZES = [(64, 64), (97, 131), (300, 64), (41, 29), (640, 481), (56, 57)]
 
 
-def randomise(model, seed):
-    """Weights under which every part of a picture counts; the library's own make all embeddings nearly alike."""
+def randomise(model, seed, small=0.2, is_wide=lambda name: False):
+    """Weights under which every part of a picture counts; the library's own make all embeddings nearly alike. Vectors
+    lie `small` about 0, or about 1 where they scale; matrices keep the variance, but for wide ones."""
     rng = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, value in model.named_parameters():
             noise = torch.randn(value.shape, generator=rng)
             if value.dim() < 2:
                 is_scale = "norm" in name and name.endswith("weight")
-                value.copy_(0.2 * noise + (1.0 if is_scale else 0.0))
+                value.copy_(small * noise + (1.0 if is_scale else 0.0))
+            elif is_wide(name):
+                value.copy_(0.5 * noise)
             else:
                 value.copy_(noise / max(1, value[0].numel()) ** 0.5)
     return model.eval()
@@ -57,7 +62,13 @@ def clip(text, vision, projection_dim):
 def encoders():
     """For each folder: the model, its processor's settings, and keys that old files leave out of `text_config`."""
     vit_l = {"hidden_size": 24, "intermediate_size": 96, "num_attention_heads": 3, "num_hidden_layers": 3}
-    big_g = {"hidden_size": 32, "intermediate_size": 100, "num_attention_heads": 4, "num_hidden_layers": 2, "hidden_act": "gelu"}
+    big_g = {
+        "hidden_size": 32,
+        "intermediate_size": 100,
+        "num_attention_heads": 4,
+        "num_hidden_layers": 2,
+        "hidden_act": "gelu",
+    }
     toy_end = {"max_position_embeddings": 32, "eos_token_id": 1755, "bos_token_id": 1754}
     old = {"max_position_embeddings": 77, "eos_token_id": 2, "num_attention_heads": 8, "hidden_size": 40}
     crop = {"size": {"shortest_edge": 56}, "crop_size": {"height": 56, "width": 56}, "resample": 3}
@@ -66,35 +77,79 @@ def encoders():
         "clip": (
             clip({**vit_l, **old}, {**vit_l, "image_size": 56, "patch_size": 14}, 20),
             "CLIP",
-            {"feature_extractor_type": "CLIPFeatureExtractor", "size": 56, "crop_size": 56, "resample": 3, "do_center_crop": True, **OPENAI},
+            {
+                "feature_extractor_type": "CLIPFeatureExtractor",
+                "size": 56,
+                "crop_size": 56,
+                "resample": 3,
+                "do_center_crop": True,
+                **OPENAI,
+            },
             ["num_attention_heads", "layer_norm_eps", "hidden_act", "max_position_embeddings"],
         ),
         # As bigG: the exact GELU, another width than the projection's.
         "clip_gelu": (
             clip({**big_g, **toy_end}, {**big_g, "image_size": 60, "patch_size": 12}, 28),
             "CLIP",
-            {"image_processor_type": "CLIPImageProcessor", **crop, "size": {"shortest_edge": 61}, "crop_size": {"height": 60, "width": 60}, **OPENAI},
+            {
+                "image_processor_type": "CLIPImageProcessor",
+                **crop,
+                "size": {"shortest_edge": 61},
+                "crop_size": {"height": 60, "width": 60},
+                **OPENAI,
+            },
             [],
         ),
         # As facebook/dino-vitb16: both sides, bilinear, position embeddings that fit.
         "dino": (
             ViTModel(ViTConfig(**vit_l, image_size=64, patch_size=16)),
             "ViT",
-            {"feature_extractor_type": "ViTFeatureExtractor", "image_processor_type": "ViTFeatureExtractor", "size": 64, "resample": 2, **IMAGENET},
+            {
+                "feature_extractor_type": "ViTFeatureExtractor",
+                "image_processor_type": "ViTFeatureExtractor",
+                "size": 64,
+                "resample": 2,
+                **IMAGENET,
+            },
             [],
         ),
         # As facebook/dinov2-base: position embeddings of a larger picture.
         "dinov2": (
-            Dinov2Model(Dinov2Config(hidden_size=24, num_attention_heads=3, num_hidden_layers=3, mlp_ratio=4, image_size=98, patch_size=14)),
+            Dinov2Model(
+                Dinov2Config(
+                    hidden_size=24,
+                    num_attention_heads=3,
+                    num_hidden_layers=3,
+                    mlp_ratio=4,
+                    image_size=98,
+                    patch_size=14,
+                )
+            ),
             "Bit",
-            {"image_processor_type": "BitImageProcessor", "do_center_crop": True, **crop, "size": {"shortest_edge": 64}, **IMAGENET},
+            {
+                "image_processor_type": "BitImageProcessor",
+                "do_center_crop": True,
+                **crop,
+                "size": {"shortest_edge": 64},
+                **IMAGENET,
+            },
             [],
         ),
         # Not square, and of a smaller picture.
         "dinov2_wide": (
-            Dinov2Model(Dinov2Config(hidden_size=16, num_attention_heads=2, num_hidden_layers=2, mlp_ratio=2, image_size=24, patch_size=8)),
+            Dinov2Model(
+                Dinov2Config(
+                    hidden_size=16, num_attention_heads=2, num_hidden_layers=2, mlp_ratio=2, image_size=24, patch_size=8
+                )
+            ),
             "Bit",
-            {"image_processor_type": "BitImageProcessor", **crop, "crop_size": {"height": 40, "width": 56}, "resample": 1, **IMAGENET},
+            {
+                "image_processor_type": "BitImageProcessor",
+                **crop,
+                "crop_size": {"height": 40, "width": 56},
+                "resample": 1,
+                **IMAGENET,
+            },
             [],
         ),
     }

@@ -1,7 +1,8 @@
-"""What the experiments must give: a photo as the target, and semantic interpolation (Fig. 3) around diffusers' pipeline.
+"""What the experiments must give: a photo as the target, and semantic interpolation (Fig. 3) around diffusers'
+pipeline.
 
-Writes `experiments.json` (a photo's run and a list of interpolated runs) and `experiments.safetensors`: `photo.image`, `photo.latents`,
-`photo.encoder_features`, and for each interpolated run i `i.latents`.
+Writes `experiments.json` (a photo's run and a list of interpolated runs) and `experiments.safetensors`: `photo.image`,
+`photo.latents`, `photo.encoder_features`, and for each interpolated run i `i.latents`.
 """
 
 import json
@@ -9,7 +10,7 @@ import json
 import torch
 
 from expected_method import embed, time_ids
-from expected_models import added_cond, save
+from expected_models import added_cond, final_latents, save
 
 
 def photo(pipe, shape):
@@ -34,14 +35,22 @@ def photo(pipe, shape):
 def runs(shape):
     """Towards the empty prompt, all the way to it, and beyond the prompt."""
     height, width = shape["image"]
-    plain = {"prompt": shape["prompt"], "height": height, "width": width, "seed": 13, "guidance_scale": 7.5, "steps": 10}
+    plain = {
+        "prompt": shape["prompt"],
+        "height": height,
+        "width": width,
+        "seed": 13,
+        "guidance_scale": 7.5,
+        "steps": 10,
+    }
     yield {**plain, "semantic_interpolation": 0.4}
     yield {**plain, "semantic_interpolation": 0.0}
     yield {**plain, "semantic_interpolation": 1.5, "guidance_scale": 3.0}
 
 
 def draw(pipe, run):
-    """Final latents of one run: c' = c_0 + g (c - c_0) for both embeddings, c_0 the encoded empty prompt, and the pipeline's own negative.
+    """Final latents of one run: c' = c_0 + g (c - c_0) for both embeddings, c_0 the encoded empty prompt, and the
+    pipeline's own negative.
 
     SD has no pooled embedding.
     """
@@ -50,12 +59,12 @@ def draw(pipe, run):
     g = run["semantic_interpolation"]
     added = {}
     if pooled is not None:
-        added = {"pooled_prompt_embeds": empty_pooled + g * (pooled - empty_pooled), "negative_pooled_prompt_embeds": negative_pooled}
-    return pipe(
-        prompt_embeds=empty + g * (embeds - empty), negative_prompt_embeds=negative, **added, height=run["height"], width=run["width"],
-        num_inference_steps=run["steps"], guidance_scale=run["guidance_scale"],
-        generator=torch.Generator("cpu").manual_seed(run["seed"]), output_type="latent",
-    ).images
+        added = {
+            "pooled_prompt_embeds": empty_pooled + g * (pooled - empty_pooled),
+            "negative_pooled_prompt_embeds": negative_pooled,
+        }
+    embeds = {"prompt_embeds": empty + g * (embeds - empty), "negative_prompt_embeds": negative, **added}
+    return final_latents(pipe, run, run["steps"], **embeds)
 
 
 @torch.no_grad()

@@ -1,9 +1,9 @@
 """Expected results for folders as users have them besides what `shapes.py` writes, by diffusers and transformers.
 
-`learnt/` is a pipeline saved after textual inversion, the word `<figure>` having two vectors in each text encoder, and by
-transformers 5: no vocab.json. `both/` has whole weights and shards with an index side by side in every network; the weights that the
-reference does not take are others. `clip/` and `sam/` were saved as processors by transformers 5, and a preprocessor_config.json that does not count
-lies beside.
+`learnt/` is a pipeline saved after textual inversion, the word `<figure>` having two vectors in each text encoder, and
+by transformers 5: no vocab.json. `both/` has whole weights and shards with an index side by side in every network; the
+weights that the reference does not take are others. `clip/` and `sam/` were saved as processors by transformers 5, and
+a preprocessor_config.json that does not count lies beside.
 """
 
 import json
@@ -13,11 +13,26 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from transformers import CLIPImageProcessorPil, CLIPModel, CLIPProcessor, CLIPTokenizer, SamImageProcessorPil, SamProcessor
+from transformers import (
+    CLIPImageProcessorPil,
+    CLIPModel,
+    CLIPProcessor,
+    CLIPTokenizer,
+    SamImageProcessorPil,
+    SamProcessor,
+)
 
 import expected_evaluate
 
-RUN = {"prompt": "a photo of <figure> on the street, <figure>", "negative_prompt": "a <figure> in the snow", "height": 64, "width": 64, "seed": 3, "guidance_scale": 7.5, "steps": 6}
+RUN = {
+    "prompt": "a photo of <figure> on the street, <figure>",
+    "negative_prompt": "a <figure> in the snow",
+    "height": 64,
+    "width": 64,
+    "seed": 3,
+    "guidance_scale": 7.5,
+    "steps": 6,
+}
 TEXTS = ["a hobbit in the snow", "a <mychar> at night", "Robot!"]
 
 
@@ -27,8 +42,16 @@ def draw(folder):
     pipe.set_progress_bar_config(disable=True)
     generator = torch.Generator("cpu").manual_seed(RUN["seed"])
     options = {key: RUN[key] for key in ("negative_prompt", "height", "width", "guidance_scale")}
-    latents = pipe(RUN["prompt"], num_inference_steps=RUN["steps"], generator=generator, output_type="latent", **options).images
-    embeds = pipe.encode_prompt(RUN["prompt"], negative_prompt=RUN["negative_prompt"], do_classifier_free_guidance=True, device="cpu", num_images_per_prompt=1)
+    latents = pipe(
+        RUN["prompt"], num_inference_steps=RUN["steps"], generator=generator, output_type="latent", **options
+    ).images
+    embeds = pipe.encode_prompt(
+        RUN["prompt"],
+        negative_prompt=RUN["negative_prompt"],
+        do_classifier_free_guidance=True,
+        device="cpu",
+        num_images_per_prompt=1,
+    )
     names = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
     picture = pipe.vae.decode(latents / pipe.vae.config.scaling_factor).sample
     return {"latents": latents, "picture": (picture / 2 + 0.5).clamp(0, 1), **dict(zip(names, embeds))}
@@ -51,7 +74,13 @@ def write_learnt(out, source):
 
 
 def write_both(out, source):
-    shutil.copytree(source, out, ignore=lambda _, names: [name for name in names if name in ("expected", "ip_adapter") or name.startswith("controlnet")])
+    shutil.copytree(
+        source,
+        out,
+        ignore=lambda _, names: [
+            name for name in names if name in ("expected", "ip_adapter") or name.startswith("controlnet")
+        ],
+    )
     pipe = StableDiffusionXLPipeline.from_pretrained(source, add_watermarker=False, low_cpu_mem_usage=False)
     for name, is_of_diffusers in (("unet", True), ("vae", True), ("text_encoder", False), ("text_encoder_2", False)):
         stem = "diffusion_pytorch_model" if is_of_diffusers else "model"
@@ -75,7 +104,9 @@ def write_encoders(out, evaluate, sam):
     own = evaluate / "clip"
     tokenizer = CLIPTokenizer.from_pretrained(own)
     tokenizer.add_tokens("<mychar>")
-    CLIPProcessor(image_processor=CLIPImageProcessorPil.from_pretrained(own), tokenizer=tokenizer).save_pretrained(folder)
+    CLIPProcessor(image_processor=CLIPImageProcessorPil.from_pretrained(own), tokenizer=tokenizer).save_pretrained(
+        folder
+    )
     model = CLIPModel.from_pretrained(own, torch_dtype=torch.float32).eval()
     model.text_model.resize_token_embeddings(len(tokenizer))
     with torch.no_grad():
@@ -87,7 +118,12 @@ def write_encoders(out, evaluate, sam):
     picture = Image.open(evaluate / "pictures" / "0.png").convert("RGB")
     pixel_values = CLIPImageProcessorPil.from_pretrained(folder)(picture, return_tensors="pt").pixel_values
     ids, embeds = expected_evaluate.text_embeds(model, folder, TEXTS)
-    tensors = {"pixel_values": pixel_values, "image_embeds": expected_evaluate.image_embeds(model, pixel_values), "ids": ids, "text_embeds": embeds}
+    tensors = {
+        "pixel_values": pixel_values,
+        "image_embeds": expected_evaluate.image_embeds(model, pixel_values),
+        "ids": ids,
+        "text_embeds": embeds,
+    }
     save_file({key: value.contiguous() for key, value in tensors.items()}, folder / "expected.safetensors")
     (folder / "texts.json").write_text(json.dumps(TEXTS))
     folder = out / "sam"

@@ -1,18 +1,20 @@
 """Expected results with an IP-Adapter (arXiv 2308.06721), f32 on the CPU, by diffusers' own loader and pipelines.
 
-`ip_adapter/` in a checkpoint's folder is laid out as the repository h94/IP-Adapter: `sdxl_models/` or `models/` with the
-adapter's file and `image_encoder/`. Every weight is drawn. `pictures/` has two image prompts, neither of them square.
+`ip_adapter/` in a checkpoint's folder is laid out as the repository h94/IP-Adapter: `sdxl_models/` or `models/` with
+the adapter's file and `image_encoder/`. Every weight is drawn. `pictures/` has two image prompts, neither of them
+square.
 
 `expected/ip_adapter.json`         the runs
-`expected/ip_adapter.safetensors`  `image_embeds.{0,1}` of both pictures, `tokens.{0,1}` and `tokens.none` behind the projection;
-                                   one call of the U-Net with zeros, picture 0 and picture 1 in its three rows; final latents
-                                   `{i}.latents` of each run of 30 steps, and `{i}.control`, what a ControlNet sees beside it
+`expected/ip_adapter.safetensors`  `image_embeds.{0,1}` of both pictures, `tokens.{0,1}` and `tokens.none` behind the
+                                   projection; one call of the U-Net with zeros, picture 0 and picture 1 in its three
+                                   rows; final latents `{i}.latents` of each run of 30 steps, and `{i}.control`, what a
+                                   ControlNet sees beside it
 """
 
 import json
 
 import torch
-from diffusers import ControlNetModel, StableDiffusionControlNetPipeline, StableDiffusionXLControlNetPipeline
+from diffusers import ControlNetModel
 from diffusers.models.embeddings import ImageProjection
 from PIL import Image
 from safetensors.torch import save_file
@@ -20,8 +22,8 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 import shapes
-from expected_control import WHOLE, picture
-from expected_models import call_unet, save, unet_inputs
+from expected_control import WHOLE, control_pipeline, picture
+from expected_models import call_unet, final_latents, plain_run, save, unet_inputs
 
 STEPS = 30
 UNET_SCALE = 0.7
@@ -30,21 +32,33 @@ PICTURES = ((80, 56, 21), (40, 96, 22))  # height, width, seed
 
 def layout(shape):
     """Folder and file name of the adapter in the repository."""
-    return ("sdxl_models", "ip-adapter_sdxl.safetensors") if shapes.is_sdxl(shape) else ("models", "ip-adapter_sd15.safetensors")
+    return (
+        ("sdxl_models", "ip-adapter_sdxl.safetensors")
+        if shapes.is_sdxl(shape)
+        else ("models", "ip-adapter_sd15.safetensors")
+    )
 
 
 def build(pipe, shape, folder):
     """Image encoder and adapter with every weight drawn."""
     below, name = layout(shape)
     vision = CLIPVisionConfig(
-        hidden_size=32, intermediate_size=72, num_hidden_layers=3, num_attention_heads=4, image_size=48, patch_size=12, projection_dim=20,
+        hidden_size=32,
+        intermediate_size=72,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        image_size=48,
+        patch_size=12,
+        projection_dim=20,
         hidden_act="gelu" if shapes.is_sdxl(shape) else "quick_gelu",
     )
     encoder = shapes.randomise(CLIPVisionModelWithProjection(vision), shape["seed"] + 70)
     encoder.save_pretrained(folder / below / "image_encoder")
     width = pipe.unet.config.cross_attention_dim
     projection = shapes.randomise(ImageProjection(vision.projection_dim, width, 4), shape["seed"] + 71)
-    tensors = {f"image_proj.{key.replace('image_embeds', 'proj')}": value for key, value in projection.state_dict().items()}
+    tensors = {
+        f"image_proj.{key.replace('image_embeds', 'proj')}": value for key, value in projection.state_dict().items()
+    }
     rng = torch.Generator().manual_seed(shape["seed"] + 72)
     layers = [name.removesuffix(".processor") for name in pipe.unet.attn_processors if "attn2" in name]
     for number, layer in enumerate(layers):
@@ -60,11 +74,14 @@ def pil(spec):
 
 
 def runs(shape):
-    """Two scales; with SDXL's and SD 1.5's own patterns also a negative prompt, no guidance, another size, a ControlNet."""
+    """Two scales; with SDXL's and SD 1.5's own patterns also a negative prompt, no guidance, another size, a
+    ControlNet."""
     height, width = shape["image"]
     plain = {
-        "prompt": shape["prompt"], "negative_prompt": None, "height": height, "width": width, "seed": 15, "guidance_scale": 7.5, "scale": 0.6,
-        "picture": 0, "controlnet": None,
+        **plain_run(shape, 15),
+        "scale": 0.6,
+        "picture": 0,
+        "controlnet": None,
     }
     yield plain
     yield {**plain, "scale": 1.0, "picture": 1, "seed": 16}
@@ -80,20 +97,11 @@ def draw(pipe, net, run):
     """Final latents of one run; `net` draws too where the run names its picture."""
     options = {}
     if run["controlnet"]:
-        kind = StableDiffusionXLControlNetPipeline if hasattr(pipe, "text_encoder_2") else StableDiffusionControlNetPipeline
-        extra = (
-            {"force_zeros_for_empty_prompt": pipe.config.force_zeros_for_empty_prompt, "add_watermarker": False}
-            if hasattr(pipe, "text_encoder_2") else {"requires_safety_checker": False}
-        )
-        pipe = kind(**pipe.components, controlnet=net, **extra)
-        pipe.set_progress_bar_config(disable=True)
+        pipe = control_pipeline(pipe, pipe.components, net)
         options["image"] = pil(run["controlnet"])
     pipe.set_ip_adapter_scale(run["scale"])
-    return pipe(
-        run["prompt"], negative_prompt=run["negative_prompt"], height=run["height"], width=run["width"], num_inference_steps=STEPS,
-        guidance_scale=run["guidance_scale"], generator=torch.Generator("cpu").manual_seed(run["seed"]),
-        ip_adapter_image=pil(PICTURES[run["picture"]]), output_type="latent", **options,
-    ).images
+    options |= {"prompt": run["prompt"], "negative_prompt": run["negative_prompt"]}
+    return final_latents(pipe, run, STEPS, ip_adapter_image=pil(PICTURES[run["picture"]]), **options)
 
 
 def call_with_pictures(pipe, shape, embeds):
@@ -124,7 +132,8 @@ def write(pipe, shape, folder, expected):
         pil(spec).save(where / "pictures" / f"{i}.png")
     below, name = layout(shape)
     pipe.load_ip_adapter(str(where), subfolder=below, weight_name=name, low_cpu_mem_usage=False)
-    # With torchvision installed diffusers' loader would take a processor of pictures that resizes tensors; the loader's sizes.
+    # With torchvision installed diffusers' loader would take a processor of pictures that resizes tensors; the loader's
+    # sizes.
     side = pipe.image_encoder.config.image_size
     pipe.register_modules(feature_extractor=CLIPImageProcessorPil(size=side, crop_size=side))
     pipe.set_progress_bar_config(disable=True)
@@ -137,7 +146,11 @@ def write(pipe, shape, folder, expected):
     net = ControlNetModel.from_pretrained(folder / "controlnet", low_cpu_mem_usage=False)
     listed = list(runs(shape))
     tensors |= {f"{i}.latents": draw(pipe, net, run) for i, run in enumerate(listed)}
-    tensors |= {f"{i}.control": torch.from_numpy(picture(*run["controlnet"])) for i, run in enumerate(listed) if run["controlnet"]}
+    tensors |= {
+        f"{i}.control": torch.from_numpy(picture(*run["controlnet"]))
+        for i, run in enumerate(listed)
+        if run["controlnet"]
+    }
     (expected / "ip_adapter.json").write_text(json.dumps(listed, indent=1))
     save(expected / "ip_adapter.safetensors", tensors)
     pipe.unload_ip_adapter()

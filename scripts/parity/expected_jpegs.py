@@ -2,7 +2,8 @@
 
 `jpegs/NAME.jpg`            whole files
 `jpegs/pixels.safetensors`  Pillow's pixels of each, by its name
-`jpegs/damaged.json`        pieces of the files that are replaced by others (hexadecimal), and whether Pillow refuses the result
+`jpegs/damaged.json`        pieces of the files that are replaced by others (hexadecimal), and whether Pillow refuses
+                            the result
 
 A file that is cut off anywhere is refused by Pillow, which is checked here at every length.
 """
@@ -83,7 +84,16 @@ def write(out):
         assert all(is_refused(data[:length]) for length in range(needed)), name
         for start, length, new, is_hole in damages(name, data, rng):
             refused = is_refused(data[:start] + new + data[start + length :])
-            damaged.append({"file": f"{name}.jpg", "start": start, "length": length, "new": new.hex(), "hole": is_hole, "refused": refused})
+            damaged.append(
+                {
+                    "file": f"{name}.jpg",
+                    "start": start,
+                    "length": length,
+                    "new": new.hex(),
+                    "hole": is_hole,
+                    "refused": refused,
+                }
+            )
     save(out / "pixels.safetensors", pixels)
     (out / "damaged.json").write_text(json.dumps(damaged, indent=0))
     by_hole = [sum(each["refused"] for each in damaged if each["hole"] == hole) for hole in (True, False)]

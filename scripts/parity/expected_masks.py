@@ -19,7 +19,7 @@ from skimage.filters import threshold_otsu
 from skimage.measure import label, regionprops
 from torch.nn import functional as F
 
-from expected_method import base_positions, embed, time_ids
+from expected_method import all_positions, base_positions, embed, time_ids
 from expected_models import added_cond, save, unet_inputs
 
 
@@ -75,18 +75,30 @@ def write_otsu(path):
     """Two heaps, many values, few values, ties, tiny and negative ones."""
     rng = np.random.default_rng(5)
     lists = [
-        rng.normal(size=4096), np.concatenate([rng.normal(0, 1, 900), rng.normal(6, 0.5, 300)]), rng.random(16 * 16) ** 8, rng.random(5),
-        np.repeat([1.0, 3.0], [3, 5]), np.repeat([-2.0, 0.0, 2.0], 4), 1e-7 * rng.random(64) + 0.05, np.arange(257) / 256, rng.integers(0, 256, 1000) / 255,
-        np.full(9, 0.1), rng.normal(size=128 * 128) ** 3,
+        rng.normal(size=4096),
+        np.concatenate([rng.normal(0, 1, 900), rng.normal(6, 0.5, 300)]),
+        rng.random(16 * 16) ** 8,
+        rng.random(5),
+        np.repeat([1.0, 3.0], [3, 5]),
+        np.repeat([-2.0, 0.0, 2.0], 4),
+        1e-7 * rng.random(64) + 0.05,
+        np.arange(257) / 256,
+        rng.integers(0, 256, 1000) / 255,
+        np.full(9, 0.1),
+        rng.normal(size=128 * 128) ** 3,
     ]
     tensors = {}
     for i, values in enumerate(lists):
-        tensors |= {f"{i}.values": torch.tensor(values), f"{i}.threshold": torch.tensor(float(threshold_otsu(values)), dtype=torch.float64)}
+        tensors |= {
+            f"{i}.values": torch.tensor(values),
+            f"{i}.threshold": torch.tensor(float(threshold_otsu(values)), dtype=torch.float64),
+        }
     save(path, tensors)
 
 
 def largest(mask):
-    """Left, top, width, height of the largest part, and the part itself; the first of equal ones. None: an empty mask."""
+    """Left, top, width, height of the largest part, and the part itself; the first of equal ones. None: an empty
+    mask."""
     parts = regionprops(label(mask))
     if not parts:
         return None, mask
@@ -102,18 +114,29 @@ def write_figures(path):
     twins = np.zeros((9, 11))
     twins[1:3, 7:10], twins[5:8, 2:4] = 1, 1
     masks = [rng.random((16, 16)) > density for density in (0.3, 0.5, 0.7, 0.9)]
-    masks += [rng.random((5, 33)) > 0.6, smooth > 0.6, twins > 0, np.eye(7) > 0, np.ones((3, 4)) > 0, np.zeros((4, 3)) > 0]
+    masks += [
+        rng.random((5, 33)) > 0.6,
+        smooth > 0.6,
+        twins > 0,
+        np.eye(7) > 0,
+        np.ones((3, 4)) > 0,
+        np.zeros((4, 3)) > 0,
+    ]
     tensors = {}
     for i, mask in enumerate(masks):
         box, part = largest(mask)
-        tensors |= {f"{i}.mask": torch.tensor(mask).float(), f"{i}.part": torch.tensor(part).float(), f"{i}.box": torch.tensor(box or [0, 0, 0, 0])}
+        tensors |= {
+            f"{i}.mask": torch.tensor(mask).float(),
+            f"{i}.part": torch.tensor(part).float(),
+            f"{i}.box": torch.tensor(box or [0, 0, 0, 0]),
+        }
     save(path, tensors)
 
 
 def word_mask(pipe, z_0, prompt, word, size):
     """Where attention to a word is above its Otsu threshold: mean over layers, tokens and three levels of noise."""
     c, _, pooled, _ = embed(pipe, prompt)
-    places = sum(base_positions(pipe, prompt, word), [])
+    places = all_positions(pipe, prompt, word)
     alphas = pipe.scheduler.alphas_cumprod
     processor = Regional(z_0.shape[2:])
     own = pipe.unet.attn_processors
@@ -128,15 +151,15 @@ def word_mask(pipe, z_0, prompt, word, size):
         maps = [F.interpolate(layer, z_0.shape[2:], mode="bilinear", align_corners=False) for layer in processor.seen]
         levels.append(torch.stack(maps).mean(0)[0, places].mean(0))
     pipe.unet.set_attn_processor(own)
-    map = torch.stack(levels).mean(0).double().numpy()
-    return map > threshold_otsu(map)
+    mean = torch.stack(levels).mean(0).double().numpy()
+    return mean > threshold_otsu(mean)
 
 
 def crop_of(box, factor, size):
     """In pixels, a twentieth larger on each side, at least a quarter of the picture, with the picture's proportions."""
-    least = [-(-side // 4) for side in size]
+    quarter = [-(-side // 4) for side in size]
     sides = []
-    for start, length, most, least in zip(box[:2], box[2:], size, least):
+    for start, length, most, least in zip(box[:2], box[2:], size, quarter):
         start, length = start * factor, length * factor
         wide = max(length + 2 * ((length + 10) // 20), least)
         first = start - (wide - length) // 2
@@ -198,15 +221,19 @@ def write_pass(pipe, seed, folder):
     pipe.unet.set_attn_processor(own)
     maps = {f"map.{i}": layer for i, layer in enumerate(processor.seen)}
     offsets = {f"offset.{g}": offset for g, offset in enumerate(offsets)}
-    save(folder / "masks.safetensors", {**inputs, **maps, **offsets, "timesteps": times, "regions": regions, "noise_pred": noise_pred})
+    save(
+        folder / "masks.safetensors",
+        {**inputs, **maps, **offsets, "timesteps": times, "regions": regions, "noise_pred": noise_pred},
+    )
 
 
 def masks_of(seen, words, size):
-    """Masks [1, G, H, W] of the attention maps of one row: mean over layers and tokens, Otsu, overlaps to the larger."""
+    """Masks [1, G, H, W] of the attention maps of one row: mean over layers and tokens, Otsu, overlaps to the
+    larger."""
     maps = torch.stack([F.interpolate(layer, size, mode="bilinear", align_corners=False) for layer in seen]).mean(0)[0]
     maps = np.stack([maps[places].mean(0).double().numpy() for places in words])
-    claimed = np.stack([map > threshold_otsu(map) for map in maps])
-    normal = np.stack([(map - map.min()) / (map.max() - map.min()) for map in maps])
+    claimed = np.stack([one > threshold_otsu(one) for one in maps])
+    normal = np.stack([(one - one.min()) / (one.max() - one.min()) for one in maps])
     winner = np.where(claimed, normal, -1).argmax(0)
     return torch.tensor(claimed & (winner == np.arange(len(words))[:, None, None])).float()[None]
 
@@ -214,8 +241,9 @@ def masks_of(seen, words, size):
 def sample(pipe, run, text, subjects):
     """Eq. 19 with masks on the guided steps, Eq. 3 elsewhere; one image, one row a pass.
 
-    `text` is what `embed` gives of the prompt. `subjects` has, for each word, its places in c and an offset [len(places), D] for
-    `target` and one for `average`. The last `len(run["everywhere"])` of them are styles, which have no place in the picture.
+    `text` is what `embed` gives of the prompt. `subjects` has, for each word, its places in c and an offset
+    [len(places), D] for `target` and one for `average`. The last `len(run["everywhere"])` of them are styles, which
+    have no place in the picture.
     """
     c, negative, pooled, negative_pooled = text
     everywhere = len(run["everywhere"])
@@ -266,8 +294,8 @@ def sample(pipe, run, text, subjects):
 
 
 def write_runs(pipe, shape, folder):
-    """Two subjects, one of them named twice; the third run without exclusion and guided from the third step on; the last
-    with a style, whose offset acts everywhere."""
+    """Two subjects, one of them named twice; the third run without exclusion and guided from the third step on; the
+    last with a style, whose offset acts everywhere."""
     rng = torch.Generator().manual_seed(shape["seed"] + 301)
     height, width = shape["image"]
     words = [shape["base"], "castle"]
@@ -275,20 +303,41 @@ def write_runs(pipe, shape, folder):
     styled = f"{prompt}, in the night"
     dim = pipe.unet.config.cross_attention_dim
     tokens = [len(base_positions(pipe, styled, word)[0]) for word in [*words, "night"]]
-    offsets = {f"{which}.{g}": torch.randn(count, dim, generator=rng) for which in ("target", "average") for g, count in enumerate(tokens)}
-    paper = {
-        "prompt": prompt, "words": words, "everywhere": [], "height": height, "width": width, "seed": 21, "steps": 6, "guided_steps": [1, 4], "eta_1": 8.5, "eta_2": 1.0,
-        "semantic_scale": 0.8, "guidance_scale": 7.5,
+    offsets = {
+        f"{which}.{g}": torch.randn(count, dim, generator=rng)
+        for which in ("target", "average")
+        for g, count in enumerate(tokens)
     }
-    runs = [paper, {**paper, "seed": 22}, {**paper, "eta_1": 7.5, "eta_2": 0.0, "guided_steps": [3, 5]},
-            {**paper, "seed": 23, "prompt": styled, "everywhere": ["night"]}]
+    paper = {
+        "prompt": prompt,
+        "words": words,
+        "everywhere": [],
+        "height": height,
+        "width": width,
+        "seed": 21,
+        "steps": 6,
+        "guided_steps": [1, 4],
+        "eta_1": 8.5,
+        "eta_2": 1.0,
+        "semantic_scale": 0.8,
+        "guidance_scale": 7.5,
+    }
+    runs = [
+        paper,
+        {**paper, "seed": 22},
+        {**paper, "eta_1": 7.5, "eta_2": 0.0, "guided_steps": [3, 5]},
+        {**paper, "seed": 23, "prompt": styled, "everywhere": ["night"]},
+    ]
     own = pipe.unet.attn_processors
     tensors = dict(offsets)
     for i, run in enumerate(runs):
         # A word that stands twice has its offset at both.
-        places = [sum(base_positions(pipe, run["prompt"], word), []) for word in run["words"] + run["everywhere"]]
+        places = [all_positions(pipe, run["prompt"], word) for word in run["words"] + run["everywhere"]]
         spread = lambda which, g: offsets[f"{which}.{g}"].repeat(len(places[g]) // tokens[g], 1)
-        subjects = [{"places": places[g], **{which: spread(which, g) for which in ("target", "average")}} for g in range(len(places))]
+        subjects = [
+            {"places": places[g], **{which: spread(which, g) for which in ("target", "average")}}
+            for g in range(len(places))
+        ]
         latents, masks = sample(pipe, run, embed(pipe, run["prompt"]), subjects)
         assert 0.02 < masks.mean() < 0.98, "masks that are empty or everything would test little"
         tensors |= {f"{i}.latents": latents, f"{i}.masks": masks}

@@ -3,7 +3,8 @@
 `eq19.safetensors`      final latents of cluster-guided sampling from given offsets (Eq. 19)
 `gradient.safetensors`  gradient of the denoising loss with respect to the base word's offset (Eqs. 1, 8, 10)
 `tuner.safetensors`     projector, three losses, AdamW: five steps on given batches (Eqs. 8-14, Algorithm 1)
-`joint.safetensors`     the same with two subjects tuned together, one of them named by several tokens, and `joint_eq19` with their offsets
+`joint.safetensors`     the same with two subjects tuned together, one of them named by several tokens, and `joint_eq19`
+                        with their offsets
 The JSON files of the same names say what was run.
 """
 
@@ -37,6 +38,11 @@ def base_positions(pipe, text, word):
     return [list(range(start, start + len(wanted))) for start in starts]
 
 
+def all_positions(pipe, text, word):
+    """The same in one list."""
+    return [place for places in base_positions(pipe, text, word) for place in places]
+
+
 def with_offset(prompt_embeds, positions, offset):
     """Eq. 8: the rows of the base word, moved, wherever it stands."""
     moved = prompt_embeds.clone()
@@ -50,6 +56,13 @@ def with_offsets(prompt_embeds, words, offsets):
     for positions, offset in zip(words, offsets.split([len(positions[0]) for positions in words], -2)):
         prompt_embeds = with_offset(prompt_embeds, positions, offset)
     return prompt_embeds
+
+
+def draw_offsets(pipe, shape, rng):
+    """Offsets of the checkpoint's base word, as a tuned actor might have them."""
+    tokens = len(base_positions(pipe, shape["prompt"], shape["base"])[0])
+    dim = pipe.unet.config.cross_attention_dim
+    return {name: 0.5 * torch.randn(tokens, dim, generator=rng) for name in ("target_offset", "average_offset")}
 
 
 def base_embedding(embeds, words):
@@ -103,16 +116,26 @@ def write_sampling(pipe, shape, folder):
     """The paper's setting, no exclusion, other windows, the average offset scaled too, the word twice."""
     height, width = shape["image"]
     rng = torch.Generator().manual_seed(shape["seed"] + 200)
-    tokens = len(base_positions(pipe, shape["prompt"], shape["base"])[0])
-    dim = pipe.unet.config.cross_attention_dim
-    offsets = {name: 0.5 * torch.randn(tokens, dim, generator=rng) for name in ("target_offset", "average_offset")}
+    offsets = draw_offsets(pipe, shape, rng)
     paper = {
-        "prompt": shape["prompt"], "bases": [shape["base"]], "height": height, "width": width, "seed": 12, "guided_steps": [1, 20], "eta_1": 8.5,
-        "eta_2": 1.0, "semantic_scale": 0.8, "guidance_scale": 7.5, "scale_average": False,
+        "prompt": shape["prompt"],
+        "bases": [shape["base"]],
+        "height": height,
+        "width": width,
+        "seed": 12,
+        "guided_steps": [1, 20],
+        "eta_1": 8.5,
+        "eta_2": 1.0,
+        "semantic_scale": 0.8,
+        "guidance_scale": 7.5,
+        "scale_average": False,
     }
     runs = [
-        paper, {**paper, "eta_1": 7.5, "eta_2": 0.0, "seed": 13}, {**paper, "guided_steps": [4, 11], "semantic_scale": 0.3, "seed": 14},
-        {**paper, "scale_average": True, "height": 72, "width": 104, "eta_1": 9.0, "eta_2": 1.5}, {**paper, "guided_steps": [30, 30], "eta_1": 12.0, "eta_2": 4.0},
+        paper,
+        {**paper, "eta_1": 7.5, "eta_2": 0.0, "seed": 13},
+        {**paper, "guided_steps": [4, 11], "semantic_scale": 0.3, "seed": 14},
+        {**paper, "scale_average": True, "height": 72, "width": 104, "eta_1": 9.0, "eta_2": 1.5},
+        {**paper, "guided_steps": [30, 30], "eta_1": 12.0, "eta_2": 4.0},
         {**paper, "prompt": f"a {shape['base']} beside another {shape['base']}"},
     ]
     save(folder / "offsets.safetensors", offsets)
@@ -131,7 +154,10 @@ def noised(pipe, z0, eps, t):
 def batch(pipe, rows, rng):
     """z0, eps and t of a batch."""
     size = pipe.unet.config.sample_size
-    z0, eps = torch.randn(rows, 4, 2 * size, 2 * size, generator=rng), torch.randn(rows, 4, 2 * size, 2 * size, generator=rng)
+    z0, eps = (
+        torch.randn(rows, 4, 2 * size, 2 * size, generator=rng),
+        torch.randn(rows, 4, 2 * size, 2 * size, generator=rng),
+    )
     return z0, eps, torch.randint(0, 1000, (rows,), generator=rng)
 
 
@@ -145,12 +171,22 @@ def write_gradient(pipe, shape, folder):
     offset = (0.3 * torch.randn(3, len(positions[0]), embeds.shape[-1], generator=rng)).requires_grad_()
     size = z0.shape[-1] * pipe.vae_scale_factor
     added = None if pooled is None else added_cond(pooled.expand(3, -1), time_ids(size, size).expand(3, -1))
-    noise_pred = pipe.unet(z_t, t, with_offset(embeds.expand(3, -1, -1), positions, offset), added_cond_kwargs=added).sample
+    noise_pred = pipe.unet(
+        z_t, t, with_offset(embeds.expand(3, -1, -1), positions, offset), added_cond_kwargs=added
+    ).sample
     loss = F.mse_loss(noise_pred, target)
     loss.backward()
     saved = {
-        "z0": z0, "eps": eps, "timesteps": t, "offset": offset, "base_embedding": embeds[0, positions[0]], "z_t": z_t, "target": target,
-        "noise_pred": noise_pred, "loss": loss, "gradient": offset.grad,
+        "z0": z0,
+        "eps": eps,
+        "timesteps": t,
+        "offset": offset,
+        "base_embedding": embeds[0, positions[0]],
+        "z_t": z_t,
+        "target": target,
+        "noise_pred": noise_pred,
+        "loss": loss,
+        "gradient": offset.grad,
     }
     save(folder / "gradient.safetensors", saved)
 
@@ -165,7 +201,11 @@ def tuning_step(pipe, projector, features, tensors, spec):
     offsets = torch.cat([offsets[[spec["target"]]], auxiliary, auxiliary.mean(0, keepdim=True)])
     z_t, target = noised(pipe, tensors["z0"], tensors["eps"], tensors["timesteps"])
     rows = K + 2
-    added = None if pooled is None else added_cond(pooled.expand(rows, -1), time_ids(spec["size"], spec["size"]).expand(rows, -1))
+    added = (
+        None
+        if pooled is None
+        else added_cond(pooled.expand(rows, -1), time_ids(spec["size"], spec["size"]).expand(rows, -1))
+    )
     moved = with_offsets(embeds.expand(rows, -1, -1), words, offsets)
     noise_pred = pipe.unet(z_t, tensors["timesteps"], moved, added_cond_kwargs=added).sample
     each = F.mse_loss(noise_pred, target, reduction="none").mean((1, 2, 3))
@@ -177,7 +217,9 @@ def tuning_step(pipe, projector, features, tensors, spec):
 def make_projector(seed, spec, token_width, rng):
     """A projector with every weight drawn, norms and biases too: one that has learnt nothing gives no offset."""
     torch.manual_seed(seed)
-    projector = Projector(spec["feature_shape"][0], spec["widths"], spec["strides"], spec["num_tokens"], token_width).train()
+    projector = Projector(
+        spec["feature_shape"][0], spec["widths"], spec["strides"], spec["num_tokens"], token_width
+    ).train()
     with torch.no_grad():
         for value in projector.parameters():
             if value.ndim == 1:
@@ -187,7 +229,8 @@ def make_projector(seed, spec, token_width, rng):
 
 
 def filled(template, bases):
-    """A template with one base word, or with several, each behind the article and adjective that `[b]` has; `a` or `an` where it has none."""
+    """A template with one base word, or with several, each behind the article and adjective that `[b]` has; `a` or `an`
+    where it has none."""
     if len(bases) == 1:
         return template.replace("[b]", bases[0])
     before, after = template.split("[b]")
@@ -201,24 +244,47 @@ def tuner_spec(pipe, shape, bases, prompt):
     """Sizes and settings of the tuner's check; widths and strides are the projector's own rule, worked out by hand."""
     channels, levels = pipe.unet.config.block_out_channels[-1], len(pipe.unet.config.block_out_channels)
     side = 2 * pipe.unet.config.sample_size // 2 ** (levels - 1)
-    templates = [filled(line.strip(), bases) for line in TEMPLATES.read_text().splitlines() if line.strip() and not line.startswith("#")]
+    templates = [
+        filled(line.strip(), bases)
+        for line in TEMPLATES.read_text().splitlines()
+        if line.strip() and not line.startswith("#")
+    ]
     return {
-        "feature_shape": [channels, side, side], "num_tokens": sum(len(base_positions(pipe, prompt, base)[0]) for base in bases),
-        "widths": [64, 64, 128, 128, 256], "strides": {3: [1, 1, 1, 1, 1], 4: [2, 1, 1, 1, 1], 12: [2, 2, 1, 1, 1]}[side], "steps": 5, "num_base_images": 6,
-        "num_auxiliary": K, "target": 1, "lambda_1": 0.5, "lambda_2": 0.2, "learning_rate": 1e-4, "weight_decay": 0.01, "betas": [0.9, 0.999],
-        "epsilon": 1e-8, "templates": templates, "bases": bases, "prompt": prompt, "size": 2 * pipe.unet.config.sample_size * pipe.vae_scale_factor,
+        "feature_shape": [channels, side, side],
+        "num_tokens": sum(len(base_positions(pipe, prompt, base)[0]) for base in bases),
+        "widths": [64, 64, 128, 128, 256],
+        "strides": {3: [1, 1, 1, 1, 1], 4: [2, 1, 1, 1, 1], 12: [2, 2, 1, 1, 1]}[side],
+        "steps": 5,
+        "num_base_images": 6,
+        "num_auxiliary": K,
+        "target": 1,
+        "lambda_1": 0.5,
+        "lambda_2": 0.2,
+        "learning_rate": 1e-4,
+        "weight_decay": 0.01,
+        "betas": [0.9, 0.999],
+        "epsilon": 1e-8,
+        "templates": templates,
+        "bases": bases,
+        "prompt": prompt,
+        "size": 2 * pipe.unet.config.sample_size * pipe.vae_scale_factor,
     }
 
 
 def write_tuner(pipe, spec, seed, path):
-    """Five AdamW steps, each on its own batch; `step.k.*` are inputs and results of step k (from 0). Gives the offsets."""
+    """Five AdamW steps, each on its own batch; `step.k.*` are inputs and results of step k (from 0). Gives the
+    offsets."""
     rng = torch.Generator().manual_seed(seed)
     projector = make_projector(seed + 1, spec, pipe.unet.config.cross_attention_dim, rng)
-    optimiser = torch.optim.AdamW(projector.parameters(), spec["learning_rate"], tuple(spec["betas"]), spec["epsilon"], spec["weight_decay"])
+    optimiser = torch.optim.AdamW(
+        projector.parameters(), spec["learning_rate"], tuple(spec["betas"]), spec["epsilon"], spec["weight_decay"]
+    )
     saved = {f"initial.{name}": value.detach().clone() for name, value in projector.named_parameters()}
     # One base set; which of its images are auxiliary, and the template, change with the step.
     images = spec["num_base_images"]
-    features = 3.0 * torch.randn(images, *spec["feature_shape"], generator=rng) + torch.randn(1, spec["feature_shape"][0], 1, 1, generator=rng)
+    features = 3.0 * torch.randn(images, *spec["feature_shape"], generator=rng) + torch.randn(
+        1, spec["feature_shape"][0], 1, 1, generator=rng
+    )
     others = torch.tensor([i for i in range(images) if i != spec["target"]])
     for k in range(spec["steps"]):
         z0, eps, t = batch(pipe, K + 2, rng)
@@ -255,20 +321,31 @@ def eqs_16_17(projector, features, target, c_b):
 
 
 def write_joint(pipe, shape, folder):
-    """Two subjects with one projector: the tuner, and Eq. 19 where a prompt names both, and where it names the second alone."""
+    """Two subjects with one projector: the tuner, and Eq. 19 where a prompt names both, and where it names the second
+    alone."""
     bases = [shape["base"], OTHER]
     prompt = f"a {OTHER} and a {bases[0]} beside another {OTHER}"
     offsets_of = write_tuner(pipe, tuner_spec(pipe, shape, bases, prompt), shape["seed"] + 212, folder / "joint")
     height, width = shape["image"]
     both = {
-        "prompt": prompt, "bases": bases, "height": height, "width": width, "seed": 31, "guided_steps": [1, 20], "eta_1": 8.5, "eta_2": 1.0,
-        "semantic_scale": 0.8, "guidance_scale": 7.5, "scale_average": False,
+        "prompt": prompt,
+        "bases": bases,
+        "height": height,
+        "width": width,
+        "seed": 31,
+        "guided_steps": [1, 20],
+        "eta_1": 8.5,
+        "eta_2": 1.0,
+        "semantic_scale": 0.8,
+        "guidance_scale": 7.5,
+        "scale_average": False,
     }
     second = {**both, "prompt": f"a {OTHER} in the snow", "bases": [OTHER], "seed": 32}
     whole, part = embedding_in(pipe, prompt, bases), embedding_in(pipe, second["prompt"], [OTHER])
     first = len(whole) - len(part)
     assert len(part) > 1, "the second word is to be several tokens"
-    # A token's offset comes from h and from that token alone: whatever stands for the word that is not named changes nothing.
+    # A token's offset comes from h and from that token alone: whatever stands for the word that is not named changes
+    # nothing.
     share = {name: offset[first:] for name, offset in offsets_of(torch.cat([whole[:first], part])).items()}
     tensors = {f"1.{name}": offset for name, offset in share.items()}
     tensors |= {"0": sample(pipe, both, offsets_of(whole)), "1": sample(pipe, second, share)}

@@ -1,4 +1,5 @@
-"""Expected outputs of the networks: text encoders, U-Net (with h, what its down path hands to the middle block), VAE."""
+"""Expected outputs of the networks: text encoders, U-Net (with h, what its down path hands to the middle block),
+VAE."""
 
 import torch
 from safetensors.torch import save_file
@@ -13,8 +14,39 @@ def save(path, tensors):
 
 def tokenize(tokenizer, texts):
     """Ids [B, S] the way the pipeline asks for them."""
-    options = {"padding": "max_length", "max_length": tokenizer.model_max_length, "truncation": True, "return_tensors": "pt"}
+    options = {
+        "padding": "max_length",
+        "max_length": tokenizer.model_max_length,
+        "truncation": True,
+        "return_tensors": "pt",
+    }
     return tokenizer(texts, **options).input_ids
+
+
+def plain_run(shape, seed):
+    """What every run of diffusers' pipelines says, before something is changed in it."""
+    height, width = shape["image"]
+    return {
+        "prompt": shape["prompt"],
+        "negative_prompt": None,
+        "height": height,
+        "width": width,
+        "seed": seed,
+        "guidance_scale": 7.5,
+    }
+
+
+def final_latents(pipe, run, steps, **options):
+    """Final latents of diffusers' own pipeline, from the size, scale and seed of a run."""
+    return pipe(
+        height=run["height"],
+        width=run["width"],
+        num_inference_steps=steps,
+        guidance_scale=run["guidance_scale"],
+        generator=torch.Generator("cpu").manual_seed(run["seed"]),
+        output_type="latent",
+        **options,
+    ).images
 
 
 def unet_inputs(pipe, height, width, rows, rng):
@@ -55,7 +87,10 @@ def write_text_encoders(pipe, folder):
         out = getattr(pipe, name)(ids, output_hidden_states=True)
         tensors = {f"hidden_states.{i}": state for i, state in enumerate(out.hidden_states)}
         pooled = out.text_embeds if name.endswith("_2") else out.pooler_output
-        save(folder / f"{name}.safetensors", {"ids": ids, "last_hidden_state": out.last_hidden_state, "pooled": pooled, **tensors})
+        save(
+            folder / f"{name}.safetensors",
+            {"ids": ids, "last_hidden_state": out.last_hidden_state, "pooled": pooled, **tensors},
+        )
 
 
 @torch.no_grad()
@@ -78,7 +113,13 @@ def write_vae(pipe, folder, seed):
     images = torch.rand(2, 3, factor * 6, factor * 4, generator=rng) * 2 - 1
     latents = torch.randn(2, 4, 7, 5, generator=rng)
     posterior = pipe.vae.encode(images).latent_dist
-    tensors = {"images": images, "mean": posterior.mean, "std": posterior.std, "latents": latents, "decoded": pipe.vae.decode(latents).sample}
+    tensors = {
+        "images": images,
+        "mean": posterior.mean,
+        "std": posterior.std,
+        "latents": latents,
+        "decoded": pipe.vae.decode(latents).sample,
+    }
     save(folder / "vae.safetensors", tensors)
 
 
@@ -99,7 +140,11 @@ def write_vae_tiles(pipe, folder, seed):
     for tile in (own, own // 2):
         vae.tile_sample_min_size, vae.tile_latent_min_size = tile, tile // factor
         posterior = vae.encode(tensors["images"]).latent_dist
-        tensors |= {f"mean.{tile}": posterior.mean, f"std.{tile}": posterior.std, f"decoded.{tile}": vae.decode(tensors["latents"]).sample}
+        tensors |= {
+            f"mean.{tile}": posterior.mean,
+            f"std.{tile}": posterior.std,
+            f"decoded.{tile}": vae.decode(tensors["latents"]).sample,
+        }
         if tile == own:
             tensors["small_decoded"] = vae.decode(tensors["small"]).sample
     vae.tile_sample_min_size, vae.tile_latent_min_size = own, own // factor

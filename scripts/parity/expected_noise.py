@@ -1,7 +1,8 @@
 """Initial noise as torch draws it for single pictures: `noise.safetensors`, named SEED.CxHxW.
 
-Of sizes whose number of values is below 16, no multiple of 16, and one; torch draws each of the three in another way, and a batch
-in which one picture ends within 16 values otherwise than that picture alone. Of seeds only the lowest 32 bits count.
+Of sizes whose number of values is below 16, no multiple of 16, and one; torch draws each of the three in another way,
+and a batch in which one picture ends within 16 values otherwise than that picture alone. Of seeds only the lowest 32
+bits count.
 """
 
 import torch

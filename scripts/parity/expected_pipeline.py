@@ -2,9 +2,9 @@
 
 `pipeline.json` lists the runs, `pipeline.safetensors` holds for run `i` the tensors `i.initial` (latents as
 drawn, before the scheduler's factor), `i.latents` (`output_type="latent"`), `i.image` (uint8 [H, W, 3]),
-`i.encoder_features` (h of the conditional row at the last step), `i.prompt_embeds` and `i.negative_prompt_embeds`, and for SDXL
-`i.pooled_prompt_embeds` and `i.negative_pooled_prompt_embeds`. For SDXL `vae_statistics.image` is run 0 again, with
-`VAE_STATISTICS` in the VAE's config, and `index.json` tells which sampler counts where two files name one.
+`i.encoder_features` (h of the conditional row at the last step), `i.prompt_embeds` and `i.negative_prompt_embeds`, and
+for SDXL `i.pooled_prompt_embeds` and `i.negative_pooled_prompt_embeds`. For SDXL `vae_statistics.image` is run 0 again,
+with `VAE_STATISTICS` in the VAE's config, and `index.json` tells which sampler counts where two files name one.
 """
 
 import json
@@ -14,20 +14,25 @@ from pathlib import Path
 
 import torch
 from diffusers import DiffusionPipeline
-from expected_models import save
+
+from expected_models import final_latents, plain_run, save
 from expected_schedulers import KINDS
 
 
 def runs(shape):
     """Negative prompt absent, empty and given; another size; the other schedulers; no guidance."""
-    height, width = shape["image"]
-    plain = {"prompt": shape["prompt"], "negative_prompt": None, "height": height, "width": width, "seed": 5, "guidance_scale": 7.5, "steps": 30, "scheduler": None}
+    plain = {
+        **plain_run(shape, 5),
+        "steps": 30,
+        "scheduler": None,
+    }
     yield plain
     yield {**plain, "negative_prompt": "", "seed": 6}
     yield {**plain, "negative_prompt": "blurry, low quality café", "seed": 2**40 + 7}
     yield {**plain, "height": 72, "width": 104, "seed": 8, "negative_prompt": "watermark"}
     yield {**plain, "guidance_scale": 1.0, "seed": 9}
-    # Of the other schedulers those that `from_config` makes of the checkpoint's file: DDIM wants clip_sample false, PNDM skip_prk_steps.
+    # Of the other schedulers those that `from_config` makes of the checkpoint's file: DDIM wants clip_sample false,
+    # PNDM skip_prk_steps.
     for kind in shape["samplers"]:
         yield {**plain, "scheduler": kind, "seed": 10}
 
@@ -42,7 +47,12 @@ def with_statistics(pipe, run):
     pipe.vae.register_to_config(**VAE_STATISTICS)
     generator = torch.Generator("cpu").manual_seed(run["seed"])
     image = pipe(
-        run["prompt"], height=run["height"], width=run["width"], num_inference_steps=run["steps"], guidance_scale=run["guidance_scale"], generator=generator,
+        run["prompt"],
+        height=run["height"],
+        width=run["width"],
+        num_inference_steps=run["steps"],
+        guidance_scale=run["guidance_scale"],
+        generator=generator,
     ).images[0]
     pipe.vae.register_to_config(**{name: own[name] for name in VAE_STATISTICS})
     return pixels_of(image)
@@ -55,7 +65,10 @@ def index_counts(folder):
         index = Path(copy, "model_index.json")
         index.write_text(json.dumps({**json.loads(index.read_text()), "scheduler": ["diffusers", "DDIMScheduler"]}))
         pipe = DiffusionPipeline.from_pretrained(copy, low_cpu_mem_usage=False)
-        return {"own": json.loads(Path(copy, "scheduler/scheduler_config.json").read_text())["_class_name"], "drawn_with": type(pipe.scheduler).__name__}
+        return {
+            "own": json.loads(Path(copy, "scheduler/scheduler_config.json").read_text())["_class_name"],
+            "drawn_with": type(pipe.scheduler).__name__,
+        }
 
 
 def pixels_of(image):
@@ -68,26 +81,33 @@ def draw(pipe, run):
     own = pipe.scheduler
     if run["scheduler"]:
         pipe.scheduler = KINDS[run["scheduler"]].from_config(own.config)
-    generator = torch.Generator("cpu").manual_seed(run["seed"])
     kept = []
     hook = pipe.unet.mid_block.register_forward_pre_hook(lambda module, args: kept.append(args[0]))
-    latents = pipe(
-        run["prompt"], negative_prompt=run["negative_prompt"], height=run["height"], width=run["width"], num_inference_steps=run["steps"],
-        guidance_scale=run["guidance_scale"], generator=generator, output_type="latent",
-    ).images
+    words = {"prompt": run["prompt"], "negative_prompt": run["negative_prompt"]}
+    latents = final_latents(pipe, run, run["steps"], **words)
     hook.remove()
     generator = torch.Generator("cpu").manual_seed(run["seed"])
     initial = torch.randn(latents.shape, generator=generator)
     guided = run["guidance_scale"] > 1
     embeds = pipe.encode_prompt(
-        run["prompt"], negative_prompt=run["negative_prompt"], do_classifier_free_guidance=guided, device="cpu", num_images_per_prompt=1,
+        run["prompt"],
+        negative_prompt=run["negative_prompt"],
+        do_classifier_free_guidance=guided,
+        device="cpu",
+        num_images_per_prompt=1,
     )
     pipe.scheduler = own
     decoded = pipe.vae.decode(latents / pipe.vae.config.scaling_factor).sample
     image = pipe.image_processor.postprocess(decoded, output_type="pil")[0]
     names = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
     found = {name: value for name, value in zip(names, embeds) if value is not None}
-    return {"initial": initial, "latents": latents, "image": pixels_of(image), "encoder_features": kept[-1][-1:], **found}
+    return {
+        "initial": initial,
+        "latents": latents,
+        "image": pixels_of(image),
+        "encoder_features": kept[-1][-1:],
+        **found,
+    }
 
 
 @torch.no_grad()

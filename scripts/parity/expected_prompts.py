@@ -8,9 +8,9 @@ makes no difference to the rows it has; for SDXL, as that pipeline is (the one f
 state as the pipeline of the shape reads it: SDXL's are the penultimate ones, SD's the last ones behind the final norm.
 
 `prompts.json` lists the cases, `prompts.safetensors` holds for case `i` the tensors `i.ids.0`, for SDXL also `i.ids.1`
-[chunks, S], `i.prompt_embeds`, `i.negative_prompt_embeds`, for SDXL the pooled ones, `i.base_embedding` (c_b of all base
-words, one behind the other), `i.moved` (Eq. 8 with `i.offset`) and `i.noise_pred` (one U-Net row from `i.sample` at
-t = 500 with the moved embedding).
+[chunks, S], `i.prompt_embeds`, `i.negative_prompt_embeds`, for SDXL the pooled ones, `i.base_embedding` (c_b of all
+base words, one behind the other), `i.moved` (Eq. 8 with `i.offset`) and `i.noise_pred` (one U-Net row from `i.sample`
+at t = 500 with the moved embedding).
 """
 
 import json
@@ -21,7 +21,7 @@ import torch
 from expected_method import time_ids, with_offset
 from expected_models import save
 
-NUMBER = re.compile(r"(.*):\s*([0-9.]+)\s*", re.S)
+NUMBER = re.compile(r"(.*):\s*([0-9.]+)\s*", re.DOTALL)
 
 
 def parse(text, at=0, closing=None):
@@ -53,14 +53,14 @@ def parse(text, at=0, closing=None):
 def encoders_of(pipe):
     """Tokenizer and text encoder, of SDXL two of each."""
     pairs = [(pipe.tokenizer, pipe.text_encoder)]
-    return pairs + [(pipe.tokenizer_2, pipe.text_encoder_2)] if hasattr(pipe, "text_encoder_2") else pairs
+    return [*pairs, (pipe.tokenizer_2, pipe.text_encoder_2)] if hasattr(pipe, "text_encoder_2") else pairs
 
 
 def words_of(letters, bases):
     """Pieces between white space, each a list of letters with weights; a base word is one piece."""
     text = "".join(letter for letter, _ in letters)
     patterns = [r"\b" + r"\s+".join(base.split()) + r"\b" for base in bases]
-    whole = [hit.span() for pattern in patterns for hit in re.finditer(pattern, text, re.I)]
+    whole = [hit.span() for pattern in patterns for hit in re.finditer(pattern, text, re.IGNORECASE)]
     words, start = [], None
     for i, letter in enumerate([*text, " "]):
         if letter.isspace() and not any(a < i < b for a, b in whole):
@@ -94,7 +94,9 @@ def fill_chunks(tokenizers, words, room):
         while j < len(words) and taken(j + 1) <= room:
             j += 1
         if j < len(words):
-            ends = [k for k in range(i + 1, j + 1) if words[k - 1][-1][0] in ",;." and room - taken(k) <= room * 20 // 75]
+            ends = [
+                k for k in range(i + 1, j + 1) if words[k - 1][-1][0] in ",;." and room - taken(k) <= room * 20 // 75
+            ]
             j = max(ends, default=j)
         chunks.append([[token for word in made[i:j] for token in word[e]] for e in range(len(tokenizers))])
         i = j
@@ -142,7 +144,8 @@ def encode(pipe, chunks, weighted=True):
 
 
 def positions(pipe, chunks, base):
-    """For each encoder the places of a base word among all rows, one list for each time it stands there whole in all."""
+    """For each encoder the places of a base word among all rows, one list for each time it stands there whole in
+    all."""
     out = []
     for e, (tokenizer, _) in enumerate(encoders_of(pipe)):
         wanted = tokenizer(base).input_ids[1:-1]
@@ -154,35 +157,64 @@ def positions(pipe, chunks, base):
 
 
 def cases(shape):
-    """A base word behind the limit, in two chunks, on the border, in weights; several; a negative prompt of other length."""
+    """A base word behind the limit, in two chunks, on the border, in weights; several; a negative prompt of other
+    length."""
     base, room = shape["base"], shape["max_length"] - 2
     letters = [chr(ord("a") + i % 26) for i in range(3 * room)]
     text = lambda count, first=0: " ".join(letters[first : first + count])
     plain = {"bases": [base], "negative_prompt": None, "long_prompts": True, "prompt_weights": False}
     both = {**plain, "prompt_weights": True}
     yield {**plain, "prompt": f"{text(room + 4)} {base} in the snow (red, blue:1.3), [oil]"}
-    yield {**plain, "prompt": f"a {base} {text(room)} a {base.upper()}! at night", "negative_prompt": f"{text(2 * room + 3)}"}
+    yield {
+        **plain,
+        "prompt": f"a {base} {text(room)} a {base.upper()}! at night",
+        "negative_prompt": f"{text(2 * room + 3)}",
+    }
     # The border falls on the base word, and between a phrase and its last words.
     yield {**plain, "prompt": f"{text(room - 6)} {base} c d e f g h i"}
     yield {**plain, "prompt": f"{text(room)} {base} c", "negative_prompt": ""}
     yield {**plain, "prompt": f"{text(room - 8)}, d e f g h i j {base}; {text(room - 6)}. k l m n o p q"}
-    # Marks, of which the two tokenizers of `narrow` make different numbers of tokens: in the second `!` is the pad and stands alone,
-    # which leaves the quotes before it to be one token.
+    # Marks, of which the two tokenizers of `narrow` make different numbers of tokens: in the second `!` is the pad and
+    # stands alone, which leaves the quotes before it to be one token.
     yield {**plain, "prompt": f"wow''!!! a {base}''! " + "red''! hat " * (room // 4) + f"and a {base}"}
-    yield {**both, "prompt": f"a (({base})) with (blue eyes:1.4) and [[a hat]], {text(room)} (({base}, e:0.5) f)", "negative_prompt": "(blurry:1.5), low"}
-    yield {**both, "prompt": f"{text(room - 3)} (q r ({base}:1.25) s:0.8) t \\(u\\) {base}", "negative_prompt": f"(x:2) {text(room)} [y]"}
+    yield {
+        **both,
+        "prompt": f"a (({base})) with (blue eyes:1.4) and [[a hat]], {text(room)} (({base}, e:0.5) f)",
+        "negative_prompt": "(blurry:1.5), low",
+    }
+    yield {
+        **both,
+        "prompt": f"{text(room - 3)} (q r ({base}:1.25) s:0.8) t \\(u\\) {base}",
+        "negative_prompt": f"(x:2) {text(room)} [y]",
+    }
     yield {**both, "long_prompts": False, "prompt": f"a (photo:0.3)ed ({base}:0.4) of a {base}, (wearing robes:1.7)!"}
-    yield {**both, "long_prompts": False, "prompt": f"[a] ({base}:1.6) {text(room - 4)} (z:3) (lost {base}:2)", "negative_prompt": "(a\\:b: 2.5)"}
+    yield {
+        **both,
+        "long_prompts": False,
+        "prompt": f"[a] ({base}:1.6) {text(room - 4)} (z:3) (lost {base}:2)",
+        "negative_prompt": "(a\\:b: 2.5)",
+    }
     # Two base words, each in two chunks; the border falls on the second, of two words.
     yield {
-        **both, "bases": [base, "red hat"],
-        "prompt": f"a ({base}:1.3) and {text(room - 5)} Red  Hat, (a red hat:0.7) in the snow, {text(room - 9, 3)} a {base} [{base}]", "negative_prompt": text(room + 1),
+        **both,
+        "bases": [base, "red hat"],
+        "prompt": (
+            f"a ({base}:1.3) and {text(room - 5)} Red  Hat, (a red hat:0.7) in the snow, "
+            f"{text(room - 9, 3)} a {base} [{base}]"
+        ),
+        "negative_prompt": text(room + 1),
     }
-    yield {**both, "bases": ["red hat", base], "long_prompts": False, "prompt": f"a (red hat:1.5) on a {base}, {text(room)} {base}"}
+    yield {
+        **both,
+        "bases": ["red hat", base],
+        "long_prompts": False,
+        "prompt": f"a (red hat:1.5) on a {base}, {text(room)} {base}",
+    }
 
 
 def write_lpw(pipe, folder):
-    """The community pipeline's own steps: tokens of each span, cut at every 75th, weights about the chunk's last row."""
+    """The community pipeline's own steps: tokens of each span, cut at every 75th, weights about the chunk's last
+    row."""
     room = pipe.tokenizer.model_max_length - 2
     letters = [chr(ord("a") + i % 26) for i in range(room + 7)]
     spans = [(letter, {3: 1.3, 4: 0.6, room - 1: 1.8, room + 2: 0.4}.get(i, 1.0)) for i, letter in enumerate(letters)]
@@ -210,7 +242,8 @@ def write_lpw(pipe, folder):
 
 
 def encode_pair(pipe, case, force_zeros):
-    """A case's prompt and negative prompt in equally many chunks: the chunks of the prompt, then what `encode` gives of both."""
+    """A case's prompt and negative prompt in equally many chunks: the chunks of the prompt, then what `encode` gives of
+    both."""
     chunks = chunks_of(pipe, case["prompt"], case)
     negative = chunks_of(pipe, case["negative_prompt"] or "", case)
     length = max(len(chunks), len(negative))
@@ -231,7 +264,9 @@ def write(pipe, shape, folder):
     scale = pipe.vae_scale_factor
     listed, tensors = list(cases(shape)), {}
     for i, case in enumerate(listed):
-        chunks, (ids, embeds, pooled), (negative_embeds, negative_pooled) = encode_pair(pipe, case, shape.get("force_zeros"))
+        chunks, (ids, embeds, pooled), (negative_embeds, negative_pooled) = encode_pair(
+            pipe, case, shape.get("force_zeros")
+        )
         case["positions"] = [positions(pipe, chunks, base) for base in case["bases"]]
         if shape["seed"] == 11 and "''!" in case["prompt"]:
             assert case["positions"][0][0] != case["positions"][0][1], "other places in each encoder"
@@ -245,13 +280,26 @@ def write(pipe, shape, folder):
         for word in case["positions"]:
             count = len(word[0][0])
             parts = zip(split(moved), word, split(offset[first : first + count]))
-            moved, first = torch.cat([with_offset(part, places, delta) for part, places, delta in parts], -1), first + count
+            moved, first = (
+                torch.cat([with_offset(part, places, delta) for part, places, delta in parts], -1),
+                first + count,
+            )
         sample = torch.randn(1, 4, height // scale, width // scale, generator=rng)
-        added = {} if pooled is None else {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": time_ids(height, width)}}
+        added = (
+            {}
+            if pooled is None
+            else {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": time_ids(height, width)}}
+        )
         noise_pred = pipe.unet(sample, torch.tensor([500]), moved, **added).sample
         found = {
-            "prompt_embeds": embeds, "negative_prompt_embeds": negative_embeds, "base_embedding": c_b, "offset": offset, "moved": moved,
-            "sample": sample, "noise_pred": noise_pred, **{f"ids.{e}": rows for e, rows in enumerate(ids)},
+            "prompt_embeds": embeds,
+            "negative_prompt_embeds": negative_embeds,
+            "base_embedding": c_b,
+            "offset": offset,
+            "moved": moved,
+            "sample": sample,
+            "noise_pred": noise_pred,
+            **{f"ids.{e}": rows for e, rows in enumerate(ids)},
         }
         if pooled is not None:
             found |= {"pooled_prompt_embeds": pooled, "negative_pooled_prompt_embeds": negative_pooled}

@@ -1,5 +1,6 @@
-"""Expected values of `evaluate --masks sam`: two tiny SAMs with random weights, and what transformers' image processor and model
-give for a few pictures, points and boxes; and the automatic prompt of src/measures/foreground.rs written again around them."""
+"""Expected values of `evaluate --masks sam`: two tiny SAMs with random weights, and what transformers' image processor
+and model give for a few pictures, points and boxes; and the automatic prompt of src/measures/foreground.rs written
+again around them."""
 
 import json
 
@@ -9,9 +10,17 @@ from safetensors.torch import load_file, save_file
 from transformers import SamConfig, SamModel
 from transformers.models.sam.image_processing_pil_sam import SamImageProcessorPil
 
+import expected_evaluate
 from expected_evaluate import IMAGENET, pictures
 
-PROCESSOR = {"do_convert_rgb": True, "do_normalize": True, "do_pad": True, "do_rescale": True, "do_resize": True, **IMAGENET}
+PROCESSOR = {
+    "do_convert_rgb": True,
+    "do_normalize": True,
+    "do_pad": True,
+    "do_rescale": True,
+    "do_resize": True,
+    **IMAGENET,
+}
 CLASS = {"image_processor_type": "SamImageProcessor", "processor_class": "SamProcessor", "rescale_factor": 1 / 255}
 
 # The old name of the tensor that a file holds once.
@@ -21,7 +30,12 @@ TIED = ("shared_image_embedding.positional_embedding", "prompt_encoder.shared_em
 def part(image_size, patch_size, dim, **decoder):
     """The configs of the prompt encoder and the mask decoder."""
     return {
-        "prompt_encoder_config": {"hidden_size": dim, "image_size": image_size, "patch_size": patch_size, "mask_input_channels": 8},
+        "prompt_encoder_config": {
+            "hidden_size": dim,
+            "image_size": image_size,
+            "patch_size": patch_size,
+            "mask_input_channels": 8,
+        },
         "mask_decoder_config": {"hidden_size": dim, "num_attention_heads": 4, **decoder},
     }
 
@@ -33,7 +47,14 @@ def checkpoints():
         # Windows of 3 in a grid of 8, so that the last ones have padding; a picture that never fills the square.
         "padded": (
             SamConfig(
-                vision_config={**windows, "image_size": 128, "patch_size": 16, "window_size": 3, "output_channels": 32, "num_pos_feats": 16},
+                vision_config={
+                    **windows,
+                    "image_size": 128,
+                    "patch_size": 16,
+                    "window_size": 3,
+                    "output_channels": 32,
+                    "num_pos_feats": 16,
+                },
                 **part(128, 16, 32, mlp_dim=40, num_hidden_layers=3, iou_head_depth=4, iou_head_hidden_dim=20),
             ),
             {**PROCESSOR, "size": {"longest_edge": 120}, "pad_size": {"height": 128, "width": 128}, "resample": 2},
@@ -43,8 +64,14 @@ def checkpoints():
         "fitting": (
             SamConfig(
                 vision_config={
-                    **windows, "image_size": 64, "patch_size": 8, "window_size": 4, "output_channels": 16, "num_pos_feats": 8,
-                    "layer_norm_eps": 1e-3, "mlp_dim": 50,
+                    **windows,
+                    "image_size": 64,
+                    "patch_size": 8,
+                    "window_size": 4,
+                    "output_channels": 16,
+                    "num_pos_feats": 8,
+                    "layer_norm_eps": 1e-3,
+                    "mlp_dim": 50,
                 },
                 **part(64, 8, 16, mlp_dim=24, attention_downsample_rate=1, layer_norm_eps=1e-3),
             ),
@@ -54,24 +81,20 @@ def checkpoints():
     }
 
 
+def is_position(name):
+    parts = ("pos_embed", "rel_pos", "token", "_embed.", "positional")
+    return any(part in name for part in parts) and "projection" not in name
+
+
 def randomise(model, seed):
     """Weights under which every part counts; the library's own have no positions, and masks that are nearly flat."""
-    rng = torch.Generator().manual_seed(seed)
+    model = expected_evaluate.randomise(model, seed, 0.3, is_position)
     with torch.no_grad():
-        for name, value in model.named_parameters():
-            noise = torch.randn(value.shape, generator=rng)
-            if value.dim() < 2:
-                is_scale = "norm" in name and name.endswith("weight")
-                value.copy_(0.3 * noise + (1.0 if is_scale else 0.0))
-            elif any(word in name for word in ("pos_embed", "rel_pos", "token", "_embed.", "positional")) and "projection" not in name:
-                value.copy_(0.5 * noise)
-            else:
-                value.copy_(noise / max(1, value[0].numel()) ** 0.5)
         # So that the guesses lie between 0 and 1, as those of a trained head do.
         last = model.mask_decoder.iou_prediction_head.proj_out
         last.weight.mul_(0.2)
         last.bias.copy_(0.7 + 0.1 * last.bias)
-    return model.eval()
+    return model
 
 
 def widths_first(picture, processor):
@@ -94,7 +117,11 @@ def prompts(size):
 def ask(model, embeddings, points, labels, boxes):
     """Low-resolution masks [N, 3, h, w] and predicted IoU [N, 3] on one picture."""
     tensor = lambda values: None if values is None else torch.from_numpy(np.asarray(values)).float()[None]
-    options = {"input_points": tensor(points), "input_labels": torch.from_numpy(np.asarray(labels))[None], "input_boxes": tensor(boxes)}
+    options = {
+        "input_points": tensor(points),
+        "input_labels": torch.from_numpy(np.asarray(labels))[None],
+        "input_boxes": tensor(boxes),
+    }
     result = model(image_embeddings=embeddings, **options)
     return result.pred_masks[0], result.iou_scores[0]
 
@@ -152,11 +179,19 @@ def expected(model, processor, shown):
         at_once = processor(picture, return_tensors="pt")
         original, reshaped = [tuple(at_once[key][0].tolist()) for key in ("original_sizes", "reshaped_input_sizes")]
         embeddings = model.get_image_embeddings(inputs.pixel_values)
-        tensors.update({f"{i}.pixel_values": inputs.pixel_values, f"{i}.at_once": at_once.pixel_values, f"{i}.image_embeddings": embeddings})
+        tensors.update(
+            {
+                f"{i}.pixel_values": inputs.pixel_values,
+                f"{i}.at_once": at_once.pixel_values,
+                f"{i}.image_embeddings": embeddings,
+            }
+        )
         for name, prompt in asked.items():
             masks, iou = ask(model, embeddings, *prompt)
             final = processor.post_process_masks([masks], [original], [reshaped])[0]
-            tensors.update({f"{i}.{name}.low_res_masks": masks, f"{i}.{name}.iou": iou, f"{i}.{name}.masks": final.to(torch.uint8)})
+            tensors.update(
+                {f"{i}.{name}.low_res_masks": masks, f"{i}.{name}.iou": iou, f"{i}.{name}.masks": final.to(torch.uint8)}
+            )
         chosen = foreground(model, processor, embeddings, original, reshaped)
         tensors.update({f"{i}.foreground.{key}": value for key, value in chosen.items()})
     return {key: value.contiguous() for key, value in tensors.items()}

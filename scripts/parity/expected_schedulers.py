@@ -20,19 +20,41 @@ from shapes import NOISE
 STEPS = (5, 10, 30, 50)
 SPACINGS = ("leading", "trailing", "linspace")
 PREDICTIONS = ("epsilon", "v_prediction")
-KINDS = {"euler": EulerDiscreteScheduler, "dpm++2m": DPMSolverMultistepScheduler, "ddim": DDIMScheduler, "pndm": PNDMScheduler}
+KINDS = {
+    "euler": EulerDiscreteScheduler,
+    "dpm++2m": DPMSolverMultistepScheduler,
+    "ddim": DDIMScheduler,
+    "pndm": PNDMScheduler,
+}
 
 # The file of stabilityai/stable-diffusion-xl-base-1.0, from which the other kinds are made as users do: `from_config`.
 SDXL = {
-    "_class_name": "EulerDiscreteScheduler", "_diffusers_version": "0.19.0.dev0", **NOISE, "clip_sample": False,
-    "interpolation_type": "linear", "prediction_type": "epsilon", "sample_max_value": 1.0, "set_alpha_to_one": False,
-    "skip_prk_steps": True, "steps_offset": 1, "timestep_spacing": "leading", "trained_betas": None, "use_karras_sigmas": False,
+    "_class_name": "EulerDiscreteScheduler",
+    "_diffusers_version": "0.19.0.dev0",
+    **NOISE,
+    "clip_sample": False,
+    "interpolation_type": "linear",
+    "prediction_type": "epsilon",
+    "sample_max_value": 1.0,
+    "set_alpha_to_one": False,
+    "skip_prk_steps": True,
+    "steps_offset": 1,
+    "timestep_spacing": "leading",
+    "trained_betas": None,
+    "use_karras_sigmas": False,
 }
 
-# The files of stable-diffusion-v1-5 and stable-diffusion-2-1: no timestep_spacing, so that each kind takes its own default.
+# The files of stable-diffusion-v1-5 and stable-diffusion-2-1: no timestep_spacing, so that each kind takes its own
+# default.
 SD15 = {
-    "_class_name": "PNDMScheduler", "_diffusers_version": "0.6.0", **NOISE, "clip_sample": False, "set_alpha_to_one": False,
-    "skip_prk_steps": True, "steps_offset": 1, "trained_betas": None,
+    "_class_name": "PNDMScheduler",
+    "_diffusers_version": "0.6.0",
+    **NOISE,
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "skip_prk_steps": True,
+    "steps_offset": 1,
+    "trained_betas": None,
 }
 # Files of other classes, drawn with by `from_config`: each with what its class alone has, and what all have.
 OTHERS = [
@@ -44,7 +66,10 @@ OTHERS = [
         ("LCMScheduler", {"original_inference_steps": 50, "timestep_spacing": "leading", "timestep_scaling": 10.0}),
         ("TCDScheduler", {"set_alpha_to_one": True}),
         ("KDPM2AncestralDiscreteScheduler", {"use_karras_sigmas": True, "timestep_spacing": "leading"}),
-        ("HeunDiscreteScheduler", {"clip_sample_range": 1.0, "use_karras_sigmas": False, "timestep_spacing": "linspace"}),
+        (
+            "HeunDiscreteScheduler",
+            {"clip_sample_range": 1.0, "use_karras_sigmas": False, "timestep_spacing": "linspace"},
+        ),
         ("LMSDiscreteScheduler", {"use_karras_sigmas": True}),
         ("DDPMScheduler", {"variance_type": "fixed_small", "timestep_spacing": "trailing"}),
     )
@@ -65,7 +90,8 @@ def cases():
             yield "pndm", {**common, "set_alpha_to_one": to_one, "skip_prk_steps": True}, steps
     for steps, config in itertools.product((*STEPS, 1, 2, 3, 4, 7, 14, 15), (SDXL, SD15, SD21)):
         for kind in KINDS:
-            # One Euler step spread linearly begins at timestep 0, where diffusers' f32 tables have lost five digits of 1 - ᾱ.
+            # One Euler step spread linearly begins at timestep 0, where diffusers' f32 tables have lost five digits of
+            # 1 - ᾱ.
             if not (kind == "euler" and steps == 1 and config is not SDXL):
                 yield kind, config, steps
     for kind, config in itertools.product(KINDS, OTHERS):
@@ -74,9 +100,17 @@ def cases():
     for kind in ("ddim", "pndm"):
         yield kind, {"clip_sample": False, "skip_prk_steps": True}, 20
     for schedule in ("linear", "scaled_linear"):
-        yield "euler", {"timestep_spacing": "leading", "steps_offset": 1, "beta_schedule": schedule, "beta_end": 0.02}, 20
+        yield (
+            "euler",
+            {"timestep_spacing": "leading", "steps_offset": 1, "beta_schedule": schedule, "beta_end": 0.02},
+            20,
+        )
     for lower, steps in itertools.product((True, False), (8, 20)):
-        yield "dpm++2m", {"timestep_spacing": "linspace", "lower_order_final": lower, "final_sigmas_type": "sigma_min"}, steps
+        yield (
+            "dpm++2m",
+            {"timestep_spacing": "linspace", "lower_order_final": lower, "final_sigmas_type": "sigma_min"},
+            steps,
+        )
 
 
 def build(kind, config):
@@ -112,13 +146,22 @@ def write(folder):
         scheduler = build(kind, config)
         timesteps, trajectory, inputs = run(scheduler, steps, noise, outputs)
         tensors |= {f"{i}.timesteps": timesteps, f"{i}.trajectory": trajectory, f"{i}.inputs": inputs}
-        listed.append({"kind": kind, "steps": steps, "config": config, "init_noise_sigma": float(scheduler.init_noise_sigma)})
+        listed.append(
+            {"kind": kind, "steps": steps, "config": config, "init_noise_sigma": float(scheduler.init_noise_sigma)}
+        )
     (folder / "cases.json").write_text(json.dumps(listed, indent=1))
     save(folder / "expected.safetensors", tensors)
 
     swept = []
     for kind, spacing in itertools.product(KINDS, SPACINGS):
-        config = {"_class_name": KINDS[kind].__name__, **NOISE, "timestep_spacing": spacing, "steps_offset": 1, "clip_sample": False, "skip_prk_steps": True}
+        config = {
+            "_class_name": KINDS[kind].__name__,
+            **NOISE,
+            "timestep_spacing": spacing,
+            "steps_offset": 1,
+            "clip_sample": False,
+            "skip_prk_steps": True,
+        }
         scheduler = KINDS[kind].from_config(config)
         rows = []
         for steps in range(1, 151):

@@ -8,7 +8,7 @@ import json
 
 import torch
 
-from expected_method import base_positions, embed, time_ids, with_offset
+from expected_method import base_positions, draw_offsets, embed, time_ids, with_offset
 from expected_models import added_cond, save
 
 STEPS = 12
@@ -29,7 +29,8 @@ class Unet:
         return args, {**kwargs, "hidden_states": self.features[self.row]}
 
     def rows(self, x, t, conditions, ids, is_whole):
-        """The predictions for each of the prompt embeddings and pooled ones; all else of a pass that is not whole is computed for nothing."""
+        """The predictions for each of the prompt embeddings and pooled ones; all else of a pass that is not whole is
+        computed for nothing."""
         self.is_whole = is_whole or len(self.features) != len(conditions)
         if self.is_whole:
             self.features = {}
@@ -77,17 +78,29 @@ def write(pipe, shape, folder):
     """All runs of one checkpoint, with offsets of their own."""
     height, width = shape["image"]
     rng = torch.Generator().manual_seed(shape["seed"] + 300)
-    tokens = len(base_positions(pipe, shape["prompt"], shape["base"])[0])
-    dim = pipe.unet.config.cross_attention_dim
-    offsets = {name: 0.5 * torch.randn(tokens, dim, generator=rng) for name in ("target_offset", "average_offset")}
+    offsets = draw_offsets(pipe, shape, rng)
     plain = {
-        "prompt": shape["prompt"], "base": shape["base"], "height": height, "width": width, "seed": 15, "guidance_scale": 5.0, "eta_1": 6.0,
-        "eta_2": 1.0, "semantic_scale": 0.8, "guided_steps": None, "guidance_interval": None, "feature_reuse": 1,
+        "prompt": shape["prompt"],
+        "base": shape["base"],
+        "height": height,
+        "width": width,
+        "seed": 15,
+        "guidance_scale": 5.0,
+        "eta_1": 6.0,
+        "eta_2": 1.0,
+        "semantic_scale": 0.8,
+        "guided_steps": None,
+        "guidance_interval": None,
+        "feature_reuse": 1,
     }
     cluster = {**plain, "guided_steps": [1, 7]}
     runs = [
-        {**plain, "guidance_interval": [3, 8]}, {**plain, "feature_reuse": 2}, {**plain, "feature_reuse": 5},
-        {**cluster, "guidance_interval": [4, 9]}, {**cluster, "feature_reuse": 3}, {**cluster, "guidance_interval": [2, 10], "feature_reuse": 2},
+        {**plain, "guidance_interval": [3, 8]},
+        {**plain, "feature_reuse": 2},
+        {**plain, "feature_reuse": 5},
+        {**cluster, "guidance_interval": [4, 9]},
+        {**cluster, "feature_reuse": 3},
+        {**cluster, "guidance_interval": [2, 10], "feature_reuse": 2},
     ]
     unet = Unet(pipe.unet)
     tensors = {f"{i}": draw(pipe, unet, run, offsets) for i, run in enumerate(runs)}

@@ -7,10 +7,31 @@ from transformers import CLIPTokenizer
 import clip_bpe
 import prompts
 
-# Word, and prompts in which its place is asked for: once, in capitals, beside marks, twice, inside another word, cut off.
+# Word, and prompts in which its place is asked for: once, in capitals, beside marks, twice, inside another word, cut
+# off.
 WORDS = [
-    ("hobbit", ["a hobbit wearing robes", "A HOBBIT!", "(hobbit), hobbit", "hobbits", "a halfling", "'hobbit's robes'", "Hobbit"]),
-    ("pencil box", ["a pencil box", "Pencil  Box, pencil box.", "a pencil and a box", "pencil box" + " and so on" * 40, "very " * 60 + "pencil box"]),
+    (
+        "hobbit",
+        [
+            "a hobbit wearing robes",
+            "A HOBBIT!",
+            "(hobbit), hobbit",
+            "hobbits",
+            "a halfling",
+            "'hobbit's robes'",
+            "Hobbit",
+        ],
+    ),
+    (
+        "pencil box",
+        [
+            "a pencil box",
+            "Pencil  Box, pencil box.",
+            "a pencil and a box",
+            "pencil box" + " and so on" * 40,
+            "very " * 60 + "pencil box",
+        ],
+    ),
     ("robot", ["robot-cat", "a robot!! and a robot", "!!! robot", "microrobot", "Robot's arm", "ｒｏｂｏｔ robot"]),
     ("café", ["a cafe\u0301 at night", "CAFÉ", "cafe"]),
     ("3d printer", ["a 3D printer", "the 3d   Printer."]),
@@ -27,12 +48,17 @@ def slow_tokenizer(folder, reference):
 
 
 def write(folder, path, texts):
-    """Writes `{"prompts", "ids", "words"}` for the tokenizer in `folder`; returns how many prompts the slow one encodes otherwise."""
+    """Writes `{"prompts", "ids", "words"}` for the tokenizer in `folder`; returns how many prompts the slow one encodes
+    otherwise."""
     reference = CLIPTokenizer.from_pretrained(folder)
     slow = slow_tokenizer(folder, reference)
     ids = reference(texts, padding="max_length", max_length=reference.model_max_length, truncation=True).input_ids
     differing = [text for text, expected in zip(texts, ids) if slow.encode(text) != expected]
-    words = [{"word": word, "prompt": text, "positions": slow.positions(text, word)} for word, where in WORDS for text in where]
+    words = [
+        {"word": word, "prompt": text, "positions": slow.positions(text, word)}
+        for word, where in WORDS
+        for text in where
+    ]
     path.parent.mkdir(parents=True, exist_ok=True)
     found = {"pad": reference.pad_token, "prompts": texts, "ids": ids, "words": words, "slow_differs": differing}
     path.write_text(json.dumps(found, ensure_ascii=True))

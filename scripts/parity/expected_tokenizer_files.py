@@ -1,7 +1,7 @@
 """Expected token ids for the ways in which a tokenizer can lie in a folder, by transformers' CLIPTokenizer.
 
-`<case>/` is a folder, `expected.json` holds for each case `texts`, `ids` (start, at most `length` - 2 tokens, end and padding) and
-`length`. Prompts pass through diffusers' `maybe_convert_prompt` first, as in its pipelines.
+`<case>/` is a folder, `expected.json` holds for each case `texts`, `ids` (start, at most `length` - 2 tokens, end and
+padding) and `length`. Prompts pass through diffusers' `maybe_convert_prompt` first, as in its pipelines.
 """
 
 import json
@@ -17,18 +17,67 @@ import prompts
 TOY = Path(__file__).resolve().parents[2] / "src" / "io" / "toy" / "tokenizer"
 CONFIG, MAP, ADDED, IN_ONE = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.json"
 FLAGS = {"lstrip": False, "rstrip": False, "single_word": False, "normalized": True, "special": False}
-# What random texts are put together from. `<x>_1` is none of them: diffusers replaces it a second time where the text spells it.
+# What random texts are put together from. `<x>_1` is none of them: diffusers replaces it a second time where the text
+# spells it.
 PIECES = [
-    " ", " ", "  ", "\n", "\u3000", "a", "A cat", "cat", "s", "2", "!", "!!", ",", "(", ")", "é", "e\u0301", "ß", "猫", "<mychar>", "<MyChar>",
-    "<MYCHAR>", "<my", "char>", "<café>", "<CAFÉ>", "<cafe\u0301>", "my char", "My  Char", "leftx", "rightx", "bothx", "wordx", "exactx", "Exactx",
-    "<special>", "<extra>", "<image>", "[PAD]", "<|endoftext|>", "<|startoftext|>", "<|ENDOFTEXT|>", "hobbit", "robot wizard",
+    " ",
+    " ",
+    "  ",
+    "\n",
+    "\u3000",
+    "a",
+    "A cat",
+    "cat",
+    "s",
+    "2",
+    "!",
+    "!!",
+    ",",
+    "(",
+    ")",
+    "é",
+    "e\u0301",
+    "ß",
+    "猫",
+    "<mychar>",
+    "<MyChar>",
+    "<MYCHAR>",
+    "<my",
+    "char>",
+    "<café>",
+    "<CAFÉ>",
+    "<cafe\u0301>",
+    "my char",
+    "My  Char",
+    "leftx",
+    "rightx",
+    "bothx",
+    "wordx",
+    "exactx",
+    "Exactx",
+    "<special>",
+    "<extra>",
+    "<image>",
+    "[PAD]",
+    "<|endoftext|>",
+    "<|startoftext|>",
+    "<|ENDOFTEXT|>",
+    "hobbit",
+    "robot wizard",
 ]
 
 
 def texts(seed):
     """Prompts as people write them, and pieces in random order."""
     rng = random.Random(seed)
-    written = ["", "<mychar>", "a photo of <mychar> on the street", "a <mychar>, a <MyChar>", "<mychar><mychar>", "a <mychar>s"]
+    written = [
+        "",
+        "<mychar>",
+        "a photo of <mychar> on the street",
+        "a <mychar>, a <MyChar>",
+        "<mychar><mychar>",
+        "a <mychar>s",
+    ]
     pieces = ["".join(rng.choices(PIECES, k=rng.randint(1, 9))) for _ in range(300)]
     return written + rng.sample(prompts.tokenizer_prompts(20), 60) + pieces
 
@@ -78,7 +127,9 @@ def cases(out):
         return made[name]
 
     saved(case("saved"))
-    saved(case("saved_with_added"), "<mychar>", AddedToken("<MyChar>", normalized=False), AddedToken("leftx", lstrip=True))
+    saved(
+        case("saved_with_added"), "<mychar>", AddedToken("<MyChar>", normalized=False), AddedToken("leftx", lstrip=True)
+    )
     folder = case("only_tokenizer_json")
     saved(folder, "<mychar>")
     (folder / CONFIG).unlink()
@@ -92,9 +143,22 @@ def cases(out):
     save(folder, IN_ONE, other)
     folder = case("tokenizer_json_of_another_pipeline")
     saved(folder)
-    change(folder, IN_ONE, normalizer={"type": "NFD"}, pre_tokenizer={"type": "Whitespace"}, post_processor={"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
-           truncation={"direction": "Right", "max_length": 5, "strategy": "LongestFirst", "stride": 0},
-           padding={"strategy": {"Fixed": 9}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 3, "pad_type_id": 0, "pad_token": "!"})
+    change(
+        folder,
+        IN_ONE,
+        normalizer={"type": "NFD"},
+        pre_tokenizer={"type": "Whitespace"},
+        post_processor={"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
+        truncation={"direction": "Right", "max_length": 5, "strategy": "LongestFirst", "stride": 0},
+        padding={
+            "strategy": {"Fixed": 9},
+            "direction": "Right",
+            "pad_to_multiple_of": None,
+            "pad_id": 3,
+            "pad_type_id": 0,
+            "pad_token": "!",
+        },
+    )
     folder = case("added_tokens_json")
     save(folder, ADDED, {"<mychar>": n, "<special>": n + 1})
     change(folder, MAP, additional_special_tokens=["<special>"])
@@ -109,26 +173,67 @@ def cases(out):
     save(folder, ADDED, {"<extra>": n})
     change(folder, MAP, pad_token="!", additional_special_tokens=["<special>"])
     folder = case("map_counts_without_decoder")
-    change(folder, MAP, pad_token={"content": "!", "lstrip": True, "rstrip": True, "normalized": False, "single_word": False})
+    change(
+        folder,
+        MAP,
+        pad_token={"content": "!", "lstrip": True, "rstrip": True, "normalized": False, "single_word": False},
+    )
     folder = case("flags")
-    change(folder, CONFIG, added_tokens_decoder=added(
-        ("<mychar>", {}), ("<CAFÉ>", {}), ("my char", {}), ("leftx", {"lstrip": True}), ("rightx", {"rstrip": True}),
-        ("bothx", {"lstrip": True, "rstrip": True}), ("wordx", {"single_word": True}), ("Exactx", {"normalized": False}),
-        ("<special>", {"special": True, "normalized": False}), first=n))
+    change(
+        folder,
+        CONFIG,
+        added_tokens_decoder=added(
+            ("<mychar>", {}),
+            ("<CAFÉ>", {}),
+            ("my char", {}),
+            ("leftx", {"lstrip": True}),
+            ("rightx", {"rstrip": True}),
+            ("bothx", {"lstrip": True, "rstrip": True}),
+            ("wordx", {"single_word": True}),
+            ("Exactx", {"normalized": False}),
+            ("<special>", {"special": True, "normalized": False}),
+            first=n,
+        ),
+    )
     folder = case("flags_of_special_tokens")
-    change(folder, CONFIG, bos_token={"__type": "AddedToken", "content": "<|startoftext|>", "single_word": True},
-           eos_token={"__type": "AddedToken", "content": "<|endoftext|>", "normalized": True, "lstrip": True})
+    change(
+        folder,
+        CONFIG,
+        bos_token={"__type": "AddedToken", "content": "<|startoftext|>", "single_word": True},
+        eos_token={"__type": "AddedToken", "content": "<|endoftext|>", "normalized": True, "lstrip": True},
+    )
     (folder / MAP).unlink()
     folder = case("further_special_tokens")
-    change(folder, CONFIG, extra_special_tokens=["<extra>", "<special>"], image_token="<image>", cls_token="<mychar>", add_bos_token=False)
+    change(
+        folder,
+        CONFIG,
+        extra_special_tokens=["<extra>", "<special>"],
+        image_token="<image>",
+        cls_token="<mychar>",
+        add_bos_token=False,
+    )
     (folder / MAP).unlink()
     folder = case("special_token_behind_the_vocabulary")
     change(folder, CONFIG, pad_token="[PAD]")
     (folder / MAP).unlink()
     folder = case("split_special_tokens")
-    change(folder, CONFIG, split_special_tokens=True, added_tokens_decoder=added(("<mychar>", {}), ("<special>", {"special": True, "normalized": False}), first=n))
+    change(
+        folder,
+        CONFIG,
+        split_special_tokens=True,
+        added_tokens_decoder=added(("<mychar>", {}), ("<special>", {"special": True, "normalized": False}), first=n),
+    )
     folder = case("vectors")
-    change(folder, CONFIG, added_tokens_decoder=added(*[(f"<mychar>{end}", {}) for end in ("", "_1", "_2")], ("<MyChar>", {"normalized": False}), ("<MyChar>_1", {"normalized": False}), first=n))
+    change(
+        folder,
+        CONFIG,
+        added_tokens_decoder=added(
+            *[(f"<mychar>{end}", {}) for end in ("", "_1", "_2")],
+            ("<MyChar>", {"normalized": False}),
+            ("<MyChar>_1", {"normalized": False}),
+            first=n,
+        ),
+    )
     folder = case("max_len")
     change(folder, CONFIG, model_max_length=None, max_len=12)
     return made

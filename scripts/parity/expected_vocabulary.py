@@ -1,4 +1,5 @@
-"""CLIP's real vocabulary as the package open_clip_torch counts it, in the files of SDXL's two tokenizers and SD 1.5's."""
+"""CLIP's real vocabulary as the package open_clip_torch counts it, in the files of SDXL's two tokenizers and SD
+1.5's."""
 
 import gzip
 from pathlib import Path
@@ -16,7 +17,11 @@ def write(folder):
     # The package's own names of the two special tokens.
     names = {"<start_of_text>": clip_bpe.BOS, "<end_of_text>": clip_bpe.EOS}
     vocab = {names.get(token, token): number for token, number in reference.encoder.items()}
-    lines = gzip.decompress(Path(open_clip.__file__).with_name("bpe_simple_vocab_16e6.txt.gz").read_bytes()).decode().split("\n")
+    lines = (
+        gzip.decompress(Path(open_clip.__file__).with_name("bpe_simple_vocab_16e6.txt.gz").read_bytes())
+        .decode()
+        .split("\n")
+    )
     merges = [tuple(line.split()) for line in lines[1 : len(reference.bpe_ranks) + 1]]
     assert all(reference.bpe_ranks[merge] == rank for rank, merge in enumerate(merges))
     for part, pad in (("tokenizer", clip_bpe.EOS), ("tokenizer_2", "!")):

@@ -1,12 +1,17 @@
-"""Checkpoints with tensors that no network reads, as trainers, mergers and older tools leave them, and proof that diffusers draws with them.
+"""Checkpoints with tensors that no network reads, as trainers, mergers and older tools leave them, and proof that
+diffusers draws with them.
 
-`sdxl.safetensors`, `sd15.safetensors`  the single files of `single_files.py` with the tensors of LEFTOVERS among the others
-`linear_projection.safetensors`         SDXL's with the second text encoder's projection as a linear layer: the transposed matrix, under another name
-`folder`                                the SD 1.5 of `single_files.py` whose text encoder is a whole CLIP, with one tensor more in U-Net and VAE
+`sdxl.safetensors`, `sd15.safetensors`  the single files of `single_files.py` with the tensors of LEFTOVERS among the
+                                        others
+`linear_projection.safetensors`         SDXL's with the second text encoder's projection as a linear layer: the
+                                        transposed matrix, under another name
+`folder`                                the SD 1.5 of `single_files.py` whose text encoder is a whole CLIP, with one
+                                        tensor more in U-Net and VAE
 `leftovers.json`                        the keys of each that nothing reads, sorted
 
-Asserted here: `from_single_file` and `from_pretrained` have the weights of the plain checkpoint, to the bit. Of a linear projection diffusers' converter
-knows nothing; there the matrix itself, read the other way round, is the reference.
+Asserted here: `from_single_file` and `from_pretrained` have the weights of the plain checkpoint, to the bit. Of a
+linear projection diffusers' converter knows nothing; there the matrix itself, read the other way round, is the
+reference.
 """
 
 import json
@@ -24,15 +29,25 @@ UNET, VAE = "model.diffusion_model.", "first_stage_model."
 COUNT, SCALE = torch.tensor(7), torch.tensor(4.6)
 LEFTOVERS = {
     "sdxl": {
-        f"{CLIP}logit_scale": SCALE, f"{CLIP}transformer.logit_scale": SCALE, f"{CLIP}transformer.text_projection.weight": torch.eye(64),
-        f"{OPEN_CLIP}attn_mask": torch.zeros(77, 77), "denoiser.log_sigmas": torch.zeros(1000), f"{VAE}model_ema.decay": torch.tensor(0.9),
-        f"{VAE}model_ema.num_updates": COUNT, f"{UNET}time_embedding.cond_proj.weight": torch.ones(64, 256), "global_step": COUNT, "epoch": COUNT,
+        f"{CLIP}logit_scale": SCALE,
+        f"{CLIP}transformer.logit_scale": SCALE,
+        f"{CLIP}transformer.text_projection.weight": torch.eye(64),
+        f"{OPEN_CLIP}attn_mask": torch.zeros(77, 77),
+        "denoiser.log_sigmas": torch.zeros(1000),
+        f"{VAE}model_ema.decay": torch.tensor(0.9),
+        f"{VAE}model_ema.num_updates": COUNT,
+        f"{UNET}time_embedding.cond_proj.weight": torch.ones(64, 256),
+        "global_step": COUNT,
+        "epoch": COUNT,
     },
     "sd15": {
-        f"{CLIP_OF_SD15}transformer.text_projection.weight": torch.eye(64), f"{CLIP_OF_SD15}transformer.logit_scale": SCALE,
+        f"{CLIP_OF_SD15}transformer.text_projection.weight": torch.eye(64),
+        f"{CLIP_OF_SD15}transformer.logit_scale": SCALE,
         "embedding_manager.embedder.transformer.text_model.embeddings.position_ids": torch.arange(77)[None],
-        "model_ema.diffusion_modelout2weight": torch.ones(4, 32, 3, 3), f"{UNET}time_embed.cond_proj.weight": torch.ones(32, 256),
-        f"{VAE}loss_of_a_trainer.weight": torch.ones(3), "global_step": COUNT,
+        "model_ema.diffusion_modelout2weight": torch.ones(4, 32, 3, 3),
+        f"{UNET}time_embed.cond_proj.weight": torch.ones(32, 256),
+        f"{VAE}loss_of_a_trainer.weight": torch.ones(3),
+        "global_step": COUNT,
     },
 }
 # What `single_files.py` has put there of the kind.
@@ -57,7 +72,14 @@ def add(path, tensors):
 def whole_clip(folder):
     """The text encoder in `folder` under the names of a whole CLIP, with all of one that is no text encoder."""
     text = CLIPTextModel.from_pretrained(folder)
-    vision = {"hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 32, "patch_size": 16}
+    vision = {
+        "hidden_size": 32,
+        "intermediate_size": 40,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": 32,
+        "patch_size": 16,
+    }
     torch.manual_seed(0)
     clip = CLIPModel(CLIPConfig(text_config=text.config.to_dict(), vision_config=vision, projection_dim=24))
     others = {key: value.contiguous() for key, value in clip.state_dict().items() if not key.startswith("text_model.")}
@@ -72,14 +94,19 @@ def write(folder, single):
     folder.mkdir()
     for part in ("tokenizer", "tokenizer_2"):
         shutil.copytree(single / part, folder / part)
-    kinds = {"sdxl": ("folder", StableDiffusionXLPipeline, {}), "sd15": ("folder_sd15", StableDiffusionPipeline, {"safety_checker": None, "feature_extractor": None})}
+    kinds = {
+        "sdxl": ("folder", StableDiffusionXLPipeline, {}),
+        "sd15": ("folder_sd15", StableDiffusionPipeline, {"safety_checker": None, "feature_extractor": None}),
+    }
     added, plain = {}, {}
     for name, (home, kind, unused) in kinds.items():
         plain[name] = kind.from_pretrained(single / home, low_cpu_mem_usage=False, **unused)
         path = folder / f"{name}.safetensors"
         added_here = {key: value.clone() for key, value in LEFTOVERS[name].items()}
         save_file({**load_file(single / f"{name}.safetensors"), **added_here}, path)
-        same_weights(kind.from_single_file(str(path), config=str(single / home), local_files_only=True, **unused), plain[name])
+        same_weights(
+            kind.from_single_file(str(path), config=str(single / home), local_files_only=True, **unused), plain[name]
+        )
         added[name] = sorted(LEFTOVERS[name].keys() | ALREADY[name])
 
     tensors = load_file(single / "sdxl.safetensors")

@@ -1,11 +1,12 @@
 """LoRA files in every key style for the checkpoint `narrow`, and what diffusers makes of the model with each.
 
 `NAME.safetensors`           the file; `cases.json` lists them with the scale they are used at
-`expected.safetensors`       for each NAME: `prompt_embeds`, `pooled_prompt_embeds`, `noise_pred` at `sample`, `timesteps`, `time_ids`, and final
-                             `latents` of a guided run, all with diffusers' `load_lora_weights` and `fuse_lora`, but for one file
+`expected.safetensors`       for each NAME: `prompt_embeds`, `pooled_prompt_embeds`, `noise_pred` at `sample`,
+                             `timesteps`, `time_ids`, and final `latents` of a guided run, all with diffusers'
+                             `load_lora_weights` and `fuse_lora`, but for one file
 
-After fusing, every weight is compared here with `W + scale * alpha / rank * up @ down` written out by hand, so that a layer that
-diffusers left out, or a key that was named wrongly, stops the script.
+After fusing, every weight is compared here with `W + scale * alpha / rank * up @ down` written out by hand, so that a
+layer that diffusers left out, or a key that was named wrongly, stops the script.
 """
 
 import json
@@ -14,17 +15,28 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 from safetensors.torch import save_file
 
-from expected_models import save
+from expected_models import final_latents, save
 from single_files import unet_to_ldm
 
-# diffusers loses the alpha of attention layers where a file has several, and the names of the layers that SDXL adds to the time
-# embedding where they are diffusers' own; for this file the formula alone is the reference.
+# diffusers loses the alpha of attention layers where a file has several, and the names of the layers that SDXL adds to
+# the time embedding where they are diffusers' own; for this file the formula alone is the reference.
 BY_HAND = "kohya_mixed"
 RUN = {"prompt": "a hobbit wearing robes", "height": 64, "width": 64, "seed": 21, "steps": 8, "guidance_scale": 5.0}
 PARTS = {"unet": "lora_unet_", "text_encoder": "lora_te1_", "text_encoder_2": "lora_te2_"}
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "q_proj", "k_proj", "v_proj", "out_proj")
 LINEAR = (*ATTENTION, "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2", "fc1", "fc2")
-OTHERS = ("conv1", "conv2", "conv_shortcut", "conv_in", "conv_out", "downsamplers.0.conv", "upsamplers.0.conv", "time_emb_proj", "linear_1", "linear_2")
+OTHERS = (
+    "conv1",
+    "conv2",
+    "conv_shortcut",
+    "conv_in",
+    "conv_out",
+    "downsamplers.0.conv",
+    "upsamplers.0.conv",
+    "time_emb_proj",
+    "linear_1",
+    "linear_2",
+)
 
 
 def layers(pipe, endings, parts=PARTS):
@@ -55,17 +67,26 @@ def full(part, name):
 
 def peft(drawn):
     """`unet.….lora_A.weight`."""
-    return {f"{part}.{full(part, name)}.{key}.weight": layer[role] for (part, name), layer in drawn.items() for key, role in (("lora_A", "down"), ("lora_B", "up"))}
+    return {
+        f"{part}.{full(part, name)}.{key}.weight": layer[role]
+        for (part, name), layer in drawn.items()
+        for key, role in (("lora_A", "down"), ("lora_B", "up"))
+    }
 
 
 def diffusers(drawn):
     """`unet.….lora.down.weight`, `text_encoder.….lora_linear_layer.down.weight`."""
     middle = {"unet": "lora"}
-    return {f"{part}.{full(part, name)}.{middle.get(part, 'lora_linear_layer')}.{role}.weight": layer[role] for (part, name), layer in drawn.items() for role in ("down", "up")}
+    return {
+        f"{part}.{full(part, name)}.{middle.get(part, 'lora_linear_layer')}.{role}.weight": layer[role]
+        for (part, name), layer in drawn.items()
+        for role in ("down", "up")
+    }
 
 
 def old_diffusers(drawn):
-    """`unet.….attn1.processor.to_q_lora.down.weight`, `text_encoder.….self_attn.to_q_lora.down.weight`: attention alone."""
+    """`unet.….attn1.processor.to_q_lora.down.weight`, `text_encoder.….self_attn.to_q_lora.down.weight`: attention
+    alone."""
     tensors = {}
     for (part, name), layer in drawn.items():
         module, _, last = full(part, name).removesuffix(".0").rpartition(".")
@@ -96,6 +117,7 @@ def with_alphas(drawn, alphas):
 
 def cases(pipe):
     """Name, layers, tensors, metadata, scale."""
+
     def ldm(name):
         return next(iter(unet_to_ldm({f"{name}.weight": None}, pipe.unet.config))).removesuffix(".weight")
 
@@ -105,18 +127,51 @@ def cases(pipe):
     yield "diffusers", drawn, diffusers(drawn), None, 0.7
     drawn = draw(pipe, ATTENTION, 3)
     yield "old_diffusers", drawn, old_diffusers(drawn), None, 1.0
-    drawn = with_alphas(draw(pipe, LINEAR + tuple(set(OTHERS) - {"linear_1", "linear_2"}), 4), {"unet": 1.0, "text_encoder": 2.0, "text_encoder_2": 8.0})
+    drawn = with_alphas(
+        draw(pipe, LINEAR + tuple(set(OTHERS) - {"linear_1", "linear_2"}), 4),
+        {"unet": 1.0, "text_encoder": 2.0, "text_encoder_2": 8.0},
+    )
     yield "kohya", drawn, kohya(drawn), None, 0.8
-    drawn = with_alphas(draw(pipe, LINEAR + OTHERS + ("text_projection",), 8, rank=(1, 4)), {"unet": [2.0, 2.0, 4.0, 1.0], "text_encoder": [2.0, 3.0], "text_encoder_2": [8.0, 1.0, 1.0]})
+    drawn = with_alphas(
+        draw(pipe, LINEAR + OTHERS + ("text_projection",), 8, rank=(1, 4)),
+        {"unet": [2.0, 2.0, 4.0, 1.0], "text_encoder": [2.0, 3.0], "text_encoder_2": [8.0, 1.0, 1.0]},
+    )
     yield BY_HAND, drawn, kohya(drawn), None, 0.8
     drawn = with_alphas(draw(pipe, LINEAR + OTHERS, 5), {"unet": 2.0, "text_encoder": 1.0, "text_encoder_2": 1.0})
     yield "kohya_ldm", drawn, kohya(drawn, ldm), None, -1.5
     drawn = draw(pipe, LINEAR, 6, parts=("unet", "text_encoder"))
-    yield "kohya_te", drawn, kohya(drawn, parts={"unet": "lora_unet_", "text_encoder": "lora_te_"}, with_alpha=False), None, 1.0
-    drawn = with_alphas(draw(pipe, ATTENTION, 7, parts=("unet", "text_encoder_2")), {"unet": 6.0, "text_encoder_2": 2.0})
-    config = {"r": 4, "use_dora": False, "lora_bias": False, "use_rslora": False, "bias": "none", "target_modules": ["to_q", "to_k", "to_v", "to_out.0"]}
-    metadata = {f"unet.{key}": value for key, value in {**config, "lora_alpha": 6, "alpha_pattern": {}, "rank_pattern": {}}.items()}
-    metadata |= {f"text_encoder_2.{key}": value for key, value in {**config, "lora_alpha": 2, "alpha_pattern": {}, "rank_pattern": {}, "target_modules": ["q_proj", "k_proj", "v_proj", "out_proj"]}.items()}
+    yield (
+        "kohya_te",
+        drawn,
+        kohya(drawn, parts={"unet": "lora_unet_", "text_encoder": "lora_te_"}, with_alpha=False),
+        None,
+        1.0,
+    )
+    drawn = with_alphas(
+        draw(pipe, ATTENTION, 7, parts=("unet", "text_encoder_2")), {"unet": 6.0, "text_encoder_2": 2.0}
+    )
+    config = {
+        "r": 4,
+        "use_dora": False,
+        "lora_bias": False,
+        "use_rslora": False,
+        "bias": "none",
+        "target_modules": ["to_q", "to_k", "to_v", "to_out.0"],
+    }
+    metadata = {
+        f"unet.{key}": value
+        for key, value in {**config, "lora_alpha": 6, "alpha_pattern": {}, "rank_pattern": {}}.items()
+    }
+    metadata |= {
+        f"text_encoder_2.{key}": value
+        for key, value in {
+            **config,
+            "lora_alpha": 2,
+            "alpha_pattern": {},
+            "rank_pattern": {},
+            "target_modules": ["q_proj", "k_proj", "v_proj", "out_proj"],
+        }.items()
+    }
     yield "peft_metadata", drawn, peft(drawn), metadata, 1.0
 
 
@@ -132,13 +187,19 @@ def merged(drawn, scale, part, name, value):
 def merge_by_hand(pipe, plain, drawn, scale):
     """Writes the formula's weights into the model."""
     for part in PARTS:
-        getattr(pipe, part).load_state_dict({name: merged(drawn, scale, part, name, value).float() for name, value in plain[part].items()})
+        getattr(pipe, part).load_state_dict(
+            {name: merged(drawn, scale, part, name, value).float() for name, value in plain[part].items()}
+        )
 
 
 def check_fused(pipe, plain, drawn, scale):
     """Every weight against the formula."""
     for part in PARTS:
-        state = {name.replace(".base_layer", ""): value for name, value in getattr(pipe, part).state_dict().items() if ".lora_" not in name}
+        state = {
+            name.replace(".base_layer", ""): value
+            for name, value in getattr(pipe, part).state_dict().items()
+            if ".lora_" not in name
+        }
         for name, value in plain[part].items():
             value = merged(drawn, scale, part, name, value)
             gap = (state[name].double() - value).abs().max() / value.abs().max()
@@ -153,12 +214,16 @@ def outputs(pipe):
     time_ids = torch.tensor([[64.0, 64.0, 0.0, 0.0, 64.0, 64.0]])
     added = {"text_embeds": embeds[2], "time_ids": time_ids}
     noise_pred = pipe.unet(sample, timesteps, embeds[0], added_cond_kwargs=added).sample
-    generator = torch.Generator("cpu").manual_seed(RUN["seed"])
-    latents = pipe(
-        RUN["prompt"], height=RUN["height"], width=RUN["width"], num_inference_steps=RUN["steps"], guidance_scale=RUN["guidance_scale"],
-        generator=generator, output_type="latent",
-    ).images
-    return {"prompt_embeds": embeds[0], "pooled_prompt_embeds": embeds[2], "sample": sample, "timesteps": timesteps, "time_ids": time_ids, "noise_pred": noise_pred, "latents": latents}
+    latents = final_latents(pipe, RUN, RUN["steps"], prompt=RUN["prompt"])
+    return {
+        "prompt_embeds": embeds[0],
+        "pooled_prompt_embeds": embeds[2],
+        "sample": sample,
+        "timesteps": timesteps,
+        "time_ids": time_ids,
+        "noise_pred": noise_pred,
+        "latents": latents,
+    }
 
 
 @torch.no_grad()

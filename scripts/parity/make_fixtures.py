@@ -3,7 +3,8 @@
     python scripts/parity/make_fixtures.py --out target/parity
 
 Needs the packages of requirements.txt beside this file, no network, some minutes on one core. A second
-run does nothing unless a script, an installed version, the toy's tokenizers or CLIP, or the templates changed. tests/parity read the result.
+run does nothing unless a script, an installed version, the toy's tokenizers or CLIP, or the templates changed.
+tests/parity reads the result.
 """
 
 import argparse
@@ -23,17 +24,27 @@ PACKAGES = [line.split("==") for line in (HERE / "requirements.txt").read_text()
 
 def stamp():
     """What the fixtures depend on, as one line a file or package."""
-    files = sorted([*HERE.glob("*.py"), HERE.parent / "convert_encoder.py", HERE / "requirements.txt", *TOY.glob("tokenizer*/*"), *TOY.glob("clip/*"), TEMPLATES])
+    files = sorted(
+        [
+            *HERE.glob("*.py"),
+            HERE.parent / "convert_encoder.py",
+            HERE / "requirements.txt",
+            *TOY.glob("tokenizer*/*"),
+            *TOY.glob("clip/*"),
+            TEMPLATES,
+        ]
+    )
     lines = [f"{path.parent.name}/{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files]
     return "\n".join(lines + [f"{name} {version(name)}" for name, _ in PACKAGES]) + "\n"
 
 
-def build(out):
+def build(out):  # noqa: PLR0915 (a line for each part)
     """Writes everything below `out`."""
     import diffusers
     import torch
     import transformers
 
+    import checkpoints
     import expected_baselines
     import expected_combined
     import expected_consistory
@@ -73,12 +84,12 @@ def build(out):
     expected_masks.write_figures(out / "figures.safetensors")
     texts = expected_tokenizer.all_prompts()
     tokenizers = [(f"toy_{name}", TOY / name) for name in ("tokenizer", "tokenizer_2")]
-    for name, shape in shapes.SHAPES.items():
+    for name, shape in checkpoints.SHAPES.items():
         folder = out / name
         shapes.build(name, folder)
         expected = folder / "expected"
         expected.mkdir()
-        unused = {} if shapes.is_sdxl(shape) else {"safety_checker": None, "feature_extractor": None}
+        unused = shapes.unused_parts(shape)
         pipe = diffusers.DiffusionPipeline.from_pretrained(folder, low_cpu_mem_usage=False, **unused)
         expected_models.write(pipe, shape, expected)
         expected_pipeline.write(pipe, shape, expected)

@@ -5,7 +5,6 @@ one linear layer, which gives a scale and a shift for each token; AdaIN puts the
 embedding c_b [W, D]: c_delta = scale * (c_b - mean) / (std + 1e-5) + shift, [B, W, D].
 """
 
-import torch
 from torch import nn
 from torch.nn import functional as F
 
@@ -20,7 +19,11 @@ class Stage(nn.Module):
         self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
         changes = stride != 1 or inputs != width
-        self.shortcut = nn.Sequential(nn.Conv2d(inputs, width, 1, stride, bias=False), nn.BatchNorm2d(width)) if changes else nn.Identity()
+        self.shortcut = (
+            nn.Sequential(nn.Conv2d(inputs, width, 1, stride, bias=False), nn.BatchNorm2d(width))
+            if changes
+            else nn.Identity()
+        )
 
     def forward(self, x):
         y = F.relu(self.bn1(self.conv1(x)))

@@ -1,8 +1,4 @@
-"""The three small seeded checkpoints, in the folder layout of diffusers.
-
-`narrow`   SDXL's own block pattern and files: 8 x VAE, Euler, pad `!` in the second tokenizer.
-`words`    few merges, so that words are several tokens; two levels; v-prediction; `force_upcast`; head widths differ.
-`convproj` 1 x 1 convolutions for projections (SD 1.5's way), odd group counts, whole numbers where SDXL has lists, DDIM.
+"""Builds the small seeded checkpoints of checkpoints.py, in the folder layout of diffusers.
 
 Weights are drawn so that every one of them shows in the output: matrices keep the variance, norm scales
 differ from one, no bias is zero. In `convproj` what flows along the residual path is small besides, so that
@@ -14,103 +10,24 @@ import re
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, EulerDiscreteScheduler, PNDMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 import clip_bpe
 import prompts
+from checkpoints import SHAPES
 
 NOISE = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
-SHAPES = {
-    "narrow": {
-        "seed": 11, "merges": 700, "max_length": 77, "pads": ("<|endoftext|>", "!"), "tokenizer_files": "sdxl",
-        "force_zeros": True, "text_keys": "prefixed", "legacy_eos": True, "base": "hobbit", "image": (64, 64), "residual": 1.0,
-        "prompt": "a hobbit wearing robes, oil painting", "template": "a photo of a hobbit",
-        "text": {"hidden_size": 32, "intermediate_size": 80, "num_hidden_layers": 4, "num_attention_heads": 4, "projection_dim": 32, "hidden_act": "quick_gelu"},
-        "text_2": {"hidden_size": 40, "intermediate_size": 96, "num_hidden_layers": 5, "num_attention_heads": 5, "projection_dim": 24, "hidden_act": "gelu"},
-        "unet": {
-            "block_out_channels": (32, 64, 96), "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-            "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"), "layers_per_block": 2,
-            "transformer_layers_per_block": [1, 2, 3], "attention_head_dim": [2, 4, 6], "use_linear_projection": True,
-            "norm_num_groups": 8, "addition_time_embed_dim": 16, "sample_size": 8,
-        },
-        "vae": {"block_out_channels": (16, 32, 48, 48), "layers_per_block": 2, "norm_num_groups": 8, "scaling_factor": 0.13025, "force_upcast": True},
-        "scheduler": (EulerDiscreteScheduler, {"timestep_spacing": "leading", "steps_offset": 1}),
-        "samplers": ["dpm++2m"],
-    },
-    "words": {
-        "seed": 22, "merges": 40, "max_length": 77, "pads": ("<|endoftext|>", "<|endoftext|>"), "tokenizer_files": "transformers",
-        "force_zeros": True, "text_keys": "bare", "legacy_eos": False, "base": "pencil box", "image": (96, 96), "residual": 1.0,
-        "prompt": "a Pencil Box in the snow", "template": "a drawing of a pencil box",
-        "text": {"hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 3, "projection_dim": 48, "hidden_act": "quick_gelu"},
-        "text_2": {"hidden_size": 24, "intermediate_size": 60, "num_hidden_layers": 2, "num_attention_heads": 2, "projection_dim": 36, "hidden_act": "gelu"},
-        "unet": {
-            "block_out_channels": (24, 48), "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
-            "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"), "layers_per_block": 3, "transformer_layers_per_block": [1, 2],
-            "attention_head_dim": [2, 3], "use_linear_projection": True, "norm_num_groups": 12, "addition_time_embed_dim": 10, "sample_size": 12,
-        },
-        "vae": {"block_out_channels": (12, 24, 24, 36), "layers_per_block": 1, "norm_num_groups": 4, "scaling_factor": 0.18215, "force_upcast": True},
-        "scheduler": (EulerDiscreteScheduler, {"timestep_spacing": "trailing", "steps_offset": 0, "prediction_type": "v_prediction"}),
-        "samplers": ["dpm++2m"],
-    },
-    "convproj": {
-        "seed": 33, "merges": 300, "max_length": 40, "pads": ("!", "<|endoftext|>"), "tokenizer_files": "conflict",
-        "force_zeros": False, "text_keys": "position_ids", "legacy_eos": True, "base": "robot", "image": (32, 32), "residual": 0.1,
-        "prompt": "a ROBOT, reading the newspaper!", "template": "a robot",
-        "text": {"hidden_size": 20, "intermediate_size": 50, "num_hidden_layers": 3, "num_attention_heads": 5, "projection_dim": 20, "hidden_act": "quick_gelu"},
-        "text_2": {"hidden_size": 36, "intermediate_size": 72, "num_hidden_layers": 3, "num_attention_heads": 3, "projection_dim": 28, "hidden_act": "gelu"},
-        "unet": {
-            "block_out_channels": (20, 40, 60), "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
-            "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"), "layers_per_block": 1,
-            "transformer_layers_per_block": 2, "attention_head_dim": 5, "use_linear_projection": False,
-            "norm_num_groups": 5, "addition_time_embed_dim": 6, "sample_size": 8,
-        },
-        "vae": {"block_out_channels": (18, 27, 36), "layers_per_block": 2, "norm_num_groups": 9, "scaling_factor": 0.9, "force_upcast": False},
-        "scheduler": (DDIMScheduler, {"timestep_spacing": "leading", "steps_offset": 1, "clip_sample": False, "set_alpha_to_one": False}),
-        "samplers": ["dpm++2m", "ddim"],
-    },
-    "sd15": {
-        "seed": 44, "merges": 700, "max_length": 77, "pads": ("<|endoftext|>",), "tokenizer_files": "sdxl",
-        "text_keys": "position_ids", "legacy_eos": True, "base": "hobbit", "image": (64, 64), "residual": 1.0,
-        "prompt": "a hobbit wearing robes, oil painting", "template": "a photo of a hobbit",
-        "text": {"hidden_size": 40, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4, "projection_dim": 40, "hidden_act": "quick_gelu"},
-        "unet": {
-            "block_out_channels": (16, 32, 48, 48), "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
-            "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3, "layers_per_block": 2,
-            "attention_head_dim": 8, "norm_num_groups": 8, "sample_size": 16,
-        },
-        "vae": {"block_out_channels": (12, 24, 36, 36), "layers_per_block": 2, "norm_num_groups": 4},
-        "vae_keys": "old",
-        "scheduler": (PNDMScheduler, {"clip_sample": False, "set_alpha_to_one": False, "skip_prk_steps": True, "steps_offset": 1, "trained_betas": None}),
-        "samplers": ["euler", "dpm++2m", "ddim"],
-    },
-    "sd21": {
-        "seed": 55, "merges": 120, "max_length": 77, "pads": ("!",), "tokenizer_files": "conflict",
-        "text_keys": "prefixed", "legacy_eos": True, "base": "wizard", "image": (64, 96), "residual": 0.3,
-        "prompt": "a Wizard reading the newspaper! digital art", "template": "a drawing of a wizard",
-        "text": {"hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 3, "num_attention_heads": 6, "projection_dim": 20, "hidden_act": "gelu"},
-        "unet": {
-            "block_out_channels": (20, 40, 60, 60), "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
-            "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3, "layers_per_block": 2, "attention_head_dim": [2, 4, 5, 5],
-            "use_linear_projection": True, "upcast_attention": True, "norm_num_groups": 10, "sample_size": 12,
-        },
-        "vae": {"block_out_channels": (12, 24, 36, 36), "layers_per_block": 1, "norm_num_groups": 6},
-        # steps_offset is 1 in the true file; the pipeline of diffusers makes it 1 where it is not.
-        "scheduler": (DDIMScheduler, {"clip_sample": False, "prediction_type": "v_prediction", "set_alpha_to_one": False, "skip_prk_steps": True, "steps_offset": 0, "trained_betas": None}),
-        "samplers": ["euler", "dpm++2m", "pndm"],
-    },
-}
-
 # The files of SD 1.5 and 2.1 are from early versions of diffusers and have few fields; the others have their defaults.
-SD_UNET_FIELDS = """_class_name _diffusers_version act_fn attention_head_dim block_out_channels center_input_sample cross_attention_dim
-down_block_types downsample_padding flip_sin_to_cos freq_shift in_channels layers_per_block mid_block_scale_factor norm_eps norm_num_groups
-out_channels sample_size up_block_types""".split()
-SD21_UNET_FIELDS = """dual_cross_attention num_class_embeds only_cross_attention resnet_time_scale_shift upcast_attention
-use_linear_projection""".split()
-SD_VAE_FIELDS = """_class_name _diffusers_version act_fn block_out_channels down_block_types in_channels latent_channels layers_per_block
-norm_num_groups out_channels sample_size up_block_types""".split()
+SD_UNET_FIELDS = """_class_name _diffusers_version act_fn attention_head_dim block_out_channels center_input_sample
+cross_attention_dim down_block_types downsample_padding flip_sin_to_cos freq_shift in_channels layers_per_block
+mid_block_scale_factor norm_eps norm_num_groups out_channels sample_size up_block_types""".split()
+SD21_UNET_FIELDS = """dual_cross_attention num_class_embeds only_cross_attention resnet_time_scale_shift
+upcast_attention use_linear_projection""".split()
+SD_VAE_FIELDS = """_class_name _diffusers_version act_fn block_out_channels down_block_types in_channels latent_channels
+layers_per_block norm_num_groups out_channels sample_size up_block_types""".split()
 
 
 # What writes to the residual path of U-Net and VAE, and what on that path has only a bias to make small.
@@ -150,7 +67,13 @@ def write_tokenizer(folder, vocab, merges, pad, shape):
     (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     bos, eos = clip_bpe.BOS, clip_bpe.EOS
     special = {"bos_token": bos, "eos_token": eos, "unk_token": eos, "pad_token": pad}
-    config = {"add_prefix_space": False, "do_lower_case": True, "errors": "replace", "model_max_length": shape["max_length"], "tokenizer_class": "CLIPTokenizer"}
+    config = {
+        "add_prefix_space": False,
+        "do_lower_case": True,
+        "errors": "replace",
+        "model_max_length": shape["max_length"],
+        "tokenizer_class": "CLIPTokenizer",
+    }
     if shape["tokenizer_files"] == "transformers":
         config.update(special)
     else:
@@ -165,15 +88,22 @@ def write_tokenizer(folder, vocab, merges, pad, shape):
 
 def text_config(spec, shape, vocab):
     """SDXL's configs carry the old placeholder ids 0, 1, 2; newer ones carry the true ids."""
-    bos, eos, pad = (0, 2, 1) if shape["legacy_eos"] else (vocab[clip_bpe.BOS], vocab[clip_bpe.EOS], vocab[clip_bpe.EOS])
+    bos, eos, pad = (
+        (0, 2, 1) if shape["legacy_eos"] else (vocab[clip_bpe.BOS], vocab[clip_bpe.EOS], vocab[clip_bpe.EOS])
+    )
     return CLIPTextConfig(
-        vocab_size=len(vocab), max_position_embeddings=shape["max_length"],
-        bos_token_id=bos, eos_token_id=eos, pad_token_id=pad, **spec,
+        vocab_size=len(vocab),
+        max_position_embeddings=shape["max_length"],
+        bos_token_id=bos,
+        eos_token_id=eos,
+        pad_token_id=pad,
+        **spec,
     )
 
 
 def write_text_encoder(folder, model, keys):
-    """Saves a text encoder under the key names found in the wild: `text_model.` before or not, `position_ids` kept or not."""
+    """Saves a text encoder under the key names found in the wild: `text_model.` before or not, `position_ids` kept or
+    not."""
     model.save_pretrained(folder)
     path = folder / "model.safetensors"
     tensors = load_file(path)
@@ -181,7 +111,10 @@ def write_text_encoder(folder, model, keys):
     if keys == "position_ids":
         tensors["embeddings.position_ids"] = torch.arange(model.config.max_position_embeddings)[None]
     if keys != "bare" or "text_projection.weight" in tensors:
-        tensors = {name if name.startswith("text_projection") else f"text_model.{name}": value for name, value in tensors.items()}
+        tensors = {
+            name if name.startswith("text_projection") else f"text_model.{name}": value
+            for name, value in tensors.items()
+        }
     save_file({name: value.contiguous() for name, value in tensors.items()}, path, {"format": "pt"})
 
 
@@ -198,8 +131,16 @@ def write_vae(folder, vae, keys):
         path = folder / "diffusion_pytorch_model.safetensors"
         spelling = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
         renamed = re.compile(r"(attentions\.0)\.(" + "|".join(map(re.escape, spelling)) + r")\.")
-        tensors = {renamed.sub(lambda hit: f"{hit[1]}.{spelling[hit[2]]}.", name): value for name, value in load_file(path).items()}
+        tensors = {
+            renamed.sub(lambda hit: f"{hit[1]}.{spelling[hit[2]]}.", name): value
+            for name, value in load_file(path).items()
+        }
         save_file(tensors, path, {"format": "pt"})
+
+
+def unused_parts(shape):
+    """What the folders do not have and diffusers would warn about."""
+    return {} if is_sdxl(shape) else {"safety_checker": None, "feature_extractor": None}
 
 
 def is_sdxl(shape):
@@ -210,21 +151,34 @@ def is_sdxl(shape):
 def write_index(folder, shape, scheduler):
     """`model_index.json`; SD's names a safety checker, whose files hold nothing that anybody could load."""
     index = {
-        "_diffusers_version": "0.42.1", "scheduler": ["diffusers", scheduler], "text_encoder": ["transformers", "CLIPTextModel"],
-        "tokenizer": ["transformers", "CLIPTokenizer"], "unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"],
+        "_diffusers_version": "0.42.1",
+        "scheduler": ["diffusers", scheduler],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
     }
     if is_sdxl(shape):
         index |= {
-            "_class_name": "StableDiffusionXLPipeline", "force_zeros_for_empty_prompt": shape["force_zeros"], "add_watermarker": None,
-            "feature_extractor": [None, None], "image_encoder": [None, None], "tokenizer_2": ["transformers", "CLIPTokenizer"],
+            "_class_name": "StableDiffusionXLPipeline",
+            "force_zeros_for_empty_prompt": shape["force_zeros"],
+            "add_watermarker": None,
+            "feature_extractor": [None, None],
+            "image_encoder": [None, None],
+            "tokenizer_2": ["transformers", "CLIPTokenizer"],
             "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
         }
     else:
         index |= {
-            "_class_name": "StableDiffusionPipeline", "feature_extractor": ["transformers", "CLIPFeatureExtractor"],
+            "_class_name": "StableDiffusionPipeline",
+            "feature_extractor": ["transformers", "CLIPFeatureExtractor"],
             "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"],
         }
-        for path in ("feature_extractor/preprocessor_config.json", "safety_checker/config.json", "safety_checker/model.safetensors"):
+        for path in (
+            "feature_extractor/preprocessor_config.json",
+            "safety_checker/config.json",
+            "safety_checker/model.safetensors",
+        ):
             (folder / path).parent.mkdir(exist_ok=True)
             (folder / path).write_text("not to be read")
     (folder / "model_index.json").write_text(json.dumps(index, indent=2))
@@ -244,7 +198,9 @@ def build(name, folder, shape=None):
     width, added = first.hidden_size, {}
     if is_sdxl(shape):
         second = text_config(shape["text_2"], shape, vocab)
-        write_text_encoder(folder / "text_encoder_2", randomise(CLIPTextModelWithProjection(second), seed + 2), shape["text_keys"])
+        write_text_encoder(
+            folder / "text_encoder_2", randomise(CLIPTextModelWithProjection(second), seed + 2), shape["text_keys"]
+        )
         width += second.hidden_size
         inputs = second.projection_dim + 6 * shape["unet"]["addition_time_embed_dim"]
         added = {"addition_embed_type": "text_time", "projection_class_embeddings_input_dim": inputs}
@@ -252,16 +208,24 @@ def build(name, folder, shape=None):
     randomise(unet, seed + 3, shape["residual"]).save_pretrained(folder / "unet")
     levels = len(shape["vae"]["block_out_channels"])
     vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * levels, up_block_types=("UpDecoderBlock2D",) * levels,
-        latent_channels=4, sample_size=shape["unet"]["sample_size"] * 2 ** (levels - 1), **shape["vae"],
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        latent_channels=4,
+        sample_size=shape["unet"]["sample_size"] * 2 ** (levels - 1),
+        **shape["vae"],
     )
     write_vae(folder / "vae", randomise(vae, seed + 4, shape["residual"]), shape.get("vae_keys"))
     scheduler, options = shape["scheduler"]
     if is_sdxl(shape):
         scheduler(**NOISE, **options).save_pretrained(folder / "scheduler")
     else:
-        keep(folder / "unet" / "config.json", [*SD_UNET_FIELDS, *shape["unet"], *(SD21_UNET_FIELDS if "upcast_attention" in shape["unet"] else [])])
+        keep(
+            folder / "unet" / "config.json",
+            [*SD_UNET_FIELDS, *shape["unet"], *(SD21_UNET_FIELDS if "upcast_attention" in shape["unet"] else [])],
+        )
         keep(folder / "vae" / "config.json", SD_VAE_FIELDS)
         (folder / "scheduler").mkdir()
-        (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps({"_class_name": scheduler.__name__, **NOISE, **options}, indent=2))
+        (folder / "scheduler" / "scheduler_config.json").write_text(
+            json.dumps({"_class_name": scheduler.__name__, **NOISE, **options}, indent=2)
+        )
     write_index(folder, shape, scheduler.__name__)

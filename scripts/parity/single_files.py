@@ -1,11 +1,13 @@
 """Whole checkpoints in one file, as the original code of SDXL and SD 1.5 writes them, and what diffusers makes of them.
 
-`folder`, `folder_sd15`  a small SDXL and a small SD 1.5 in diffusers' layout, with the head width (64) or number (8) and groups (32)
-                         that no file tells
-`sdxl.safetensors`, `sd15.safetensors`  the same weights in one file, under the original's names; tokenizers, the same for both, lie beside
+`folder`, `folder_sd15`  a small SDXL and a small SD 1.5 in diffusers' layout, with the head width (64) or number (8)
+                         and groups (32) that no file tells
+`sdxl.safetensors`, `sd15.safetensors`  the same weights in one file, under the original's names; tokenizers, the same
+                                        for both, lie beside
 `NAME.COMPONENT.safetensors`  what diffusers' own converters make of it; asserted here to be what was started from
 `latents.safetensors`    final latents of `from_single_file`, by model; asserted to be those of the folder
-`full_size.json`         names and shapes of the real SDXL base and SD 1.5 in one file, from diffusers' classes without weights
+`full_size.json`         names and shapes of the real SDXL base and SD 1.5 in one file, from diffusers' classes without
+                         weights
 """
 
 import json
@@ -13,66 +15,85 @@ import re
 import shutil
 
 import torch
-from diffusers import AutoencoderKL, EulerDiscreteScheduler, PNDMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
 from diffusers.loaders import single_file_utils
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 import shapes
+from checkpoints import TINY, TINY_SD15
 from expected_models import save
 
-TINY = {
-    "seed": 44, "merges": 300, "max_length": 77, "pads": ("<|endoftext|>", "!"), "tokenizer_files": "sdxl",
-    "force_zeros": True, "text_keys": "prefixed", "legacy_eos": True, "residual": 1.0,
-    "text": {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 1, "projection_dim": 64, "hidden_act": "quick_gelu"},
-    # diffusers knows SDXL by the tenth layer of this encoder.
-    "text_2": {"hidden_size": 128, "intermediate_size": 96, "num_hidden_layers": 10, "num_attention_heads": 2, "projection_dim": 48, "hidden_act": "gelu"},
-    "unet": {
-        "block_out_channels": (64, 64, 128), "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"), "layers_per_block": 2,
-        "transformer_layers_per_block": [1, 1, 2], "attention_head_dim": [1, 1, 2], "use_linear_projection": True,
-        "norm_num_groups": 32, "addition_time_embed_dim": 16, "sample_size": 16,
-    },
-    "vae": {"block_out_channels": (32, 64, 64), "layers_per_block": 1, "norm_num_groups": 32, "scaling_factor": 0.13025, "force_upcast": True},
-    "scheduler": (EulerDiscreteScheduler, {"timestep_spacing": "leading", "steps_offset": 1}),
-}
-TINY_SD15 = {
-    # The tokenizer follows from the seed: as in the real ones it is SDXL's first.
-    "seed": TINY["seed"], "merges": TINY["merges"], "max_length": 77, "pads": TINY["pads"][:1], "tokenizer_files": "sdxl",
-    "text_keys": "position_ids", "legacy_eos": True, "residual": 1.0,
-    "text": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 1, "projection_dim": 64, "hidden_act": "quick_gelu"},
-    "unet": {
-        "block_out_channels": (32, 64, 64), "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
-        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"), "layers_per_block": 2, "attention_head_dim": 8,
-        # The middle block has as many as the last one would have; SD 1.5 has one everywhere.
-        "transformer_layers_per_block": [1, 2, 3], "norm_num_groups": 32, "sample_size": 16,
-    },
-    "vae": {"block_out_channels": (32, 64, 64), "layers_per_block": 2, "norm_num_groups": 32},
-    "scheduler": (PNDMScheduler, {"clip_sample": False, "set_alpha_to_one": False, "skip_prk_steps": True, "steps_offset": 1, "trained_betas": None}),
-}
 FULL_SDXL = {
     "unet": {
-        "block_out_channels": (320, 640, 1280), "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"), "layers_per_block": 2, "transformer_layers_per_block": [1, 2, 10],
-        "attention_head_dim": [5, 10, 20], "use_linear_projection": True, "cross_attention_dim": 2048, "addition_embed_type": "text_time",
-        "addition_time_embed_dim": 256, "projection_class_embeddings_input_dim": 2816,
+        "block_out_channels": (320, 640, 1280),
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        "layers_per_block": 2,
+        "transformer_layers_per_block": [1, 2, 10],
+        "attention_head_dim": [5, 10, 20],
+        "use_linear_projection": True,
+        "cross_attention_dim": 2048,
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 256,
+        "projection_class_embeddings_input_dim": 2816,
     },
     "vae": {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2},
-    "text": {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12, "vocab_size": 49408},
-    "text_2": {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 20, "vocab_size": 49408, "projection_dim": 1280},
+    "text": {
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "vocab_size": 49408,
+    },
+    "text_2": {
+        "hidden_size": 1280,
+        "intermediate_size": 5120,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 20,
+        "vocab_size": 49408,
+        "projection_dim": 1280,
+    },
 }
 FULL_SD15 = {
     "unet": {
-        "block_out_channels": (320, 640, 1280, 1280), "layers_per_block": 2, "attention_head_dim": 8, "cross_attention_dim": 768,
-        "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",), "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+        "block_out_channels": (320, 640, 1280, 1280),
+        "layers_per_block": 2,
+        "attention_head_dim": 8,
+        "cross_attention_dim": 768,
+        "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+        "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
     },
     "vae": {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2},
-    "text": {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12, "vocab_size": 49408},
+    "text": {
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "vocab_size": 49408,
+    },
 }
-RESNET = {"norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1", "norm2": "out_layers.0", "conv2": "out_layers.3", "conv_shortcut": "skip_connection"}
+RESNET = {
+    "norm1": "in_layers.0",
+    "conv1": "in_layers.2",
+    "time_emb_proj": "emb_layers.1",
+    "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
+    "conv_shortcut": "skip_connection",
+}
 ENDS = {
-    "conv_in": "input_blocks.0.0", "conv_norm_out": "out.0", "conv_out": "out.2", "time_embedding.linear_1": "time_embed.0",
-    "time_embedding.linear_2": "time_embed.2", "add_embedding.linear_1": "label_emb.0.0", "add_embedding.linear_2": "label_emb.0.2",
+    "conv_in": "input_blocks.0.0",
+    "conv_norm_out": "out.0",
+    "conv_out": "out.2",
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
 }
 
 
@@ -89,13 +110,19 @@ def unet_layout(config):
         if b + 1 < len(config["down_block_types"]):
             layout[f"down_blocks.{b}.downsamplers.0.conv."] = f"input_blocks.{place}.0.op."
             place += 1
-    layout |= {"mid_block.resnets.0.": "middle_block.0.", "mid_block.attentions.0.": "middle_block.1.", "mid_block.resnets.1.": "middle_block.2."}
+    layout |= {
+        "mid_block.resnets.0.": "middle_block.0.",
+        "mid_block.attentions.0.": "middle_block.1.",
+        "mid_block.resnets.1.": "middle_block.2.",
+    }
     place = 0
     for b, kind in enumerate(config["up_block_types"]):
         for layer in range(layers + 1):
             parts = [f"up_blocks.{b}.resnets.{layer}."]
             parts += [f"up_blocks.{b}.attentions.{layer}."] if "CrossAttn" in kind else []
-            parts += [f"up_blocks.{b}.upsamplers.0."] if layer == layers and b + 1 < len(config["up_block_types"]) else []
+            parts += (
+                [f"up_blocks.{b}.upsamplers.0."] if layer == layers and b + 1 < len(config["up_block_types"]) else []
+            )
             layout |= {part: f"output_blocks.{place}.{i}." for i, part in enumerate(parts)}
             place += 1
     return layout
@@ -110,7 +137,7 @@ def unet_to_ldm(state, config):
             renamed[key.replace(end, ENDS[end], 1)] = value
             continue
         start = next(start for start in layout if key.startswith(start))
-        rest = key[len(start):]
+        rest = key[len(start) :]
         if ".resnets." in start:
             layer, _, kind = rest.partition(".")
             rest = f"{RESNET[layer]}.{kind}"
@@ -122,12 +149,24 @@ def vae_to_ldm(state, blocks):
     """Renames a VAE; its attention is made of 1 x 1 convolutions."""
     renamed = {}
     for key, value in state.items():
-        new = key.replace("conv_norm_out", "norm_out").replace("conv_shortcut", "nin_shortcut").replace(".downsamplers.0.", ".downsample.").replace(".upsamplers.0.", ".upsample.")
+        new = (
+            key.replace("conv_norm_out", "norm_out")
+            .replace("conv_shortcut", "nin_shortcut")
+            .replace(".downsamplers.0.", ".downsample.")
+            .replace(".upsamplers.0.", ".upsample.")
+        )
         new = re.sub(r"down_blocks\.(\d+)\.", r"down.\1.", new)
         new = re.sub(r"up_blocks\.(\d+)\.", lambda found: f"up.{blocks - 1 - int(found[1])}.", new)
-        new = re.sub(r"mid_block\.resnets\.(\d)", lambda found: f"mid.block_{int(found[1]) + 1}", new).replace(".resnets.", ".block.")
+        new = re.sub(r"mid_block\.resnets\.(\d)", lambda found: f"mid.block_{int(found[1]) + 1}", new).replace(
+            ".resnets.", ".block."
+        )
         if "mid_block.attentions.0" in new:
-            new = new.replace("mid_block.attentions.0", "mid.attn_1").replace("group_norm", "norm").replace("to_out.0", "proj_out").replace(".to_", ".")
+            new = (
+                new.replace("mid_block.attentions.0", "mid.attn_1")
+                .replace("group_norm", "norm")
+                .replace("to_out.0", "proj_out")
+                .replace(".to_", ".")
+            )
             value = value[:, :, None, None] if value.ndim == 2 else value
         renamed[new] = value
     return renamed
@@ -141,9 +180,16 @@ def open_clip(state):
             parts = [state.pop(f"{layer}.self_attn.{part}_proj.{kind}") for part in "qkv"]
             state[f"{layer}.attn.in_proj_{kind}"] = torch.cat(parts)
     names = {
-        "text_model.encoder.layers.": "transformer.resblocks.", "self_attn.out_proj": "attn.out_proj", "layer_norm1": "ln_1", "layer_norm2": "ln_2", "mlp.fc1": "mlp.c_fc",
-        "mlp.fc2": "mlp.c_proj", "text_model.embeddings.position_embedding.weight": "positional_embedding", "text_model.embeddings.token_embedding": "token_embedding",
-        "text_model.final_layer_norm": "ln_final", "text_projection.weight": "text_projection",
+        "text_model.encoder.layers.": "transformer.resblocks.",
+        "self_attn.out_proj": "attn.out_proj",
+        "layer_norm1": "ln_1",
+        "layer_norm2": "ln_2",
+        "mlp.fc1": "mlp.c_fc",
+        "mlp.fc2": "mlp.c_proj",
+        "text_model.embeddings.position_embedding.weight": "positional_embedding",
+        "text_model.embeddings.token_embedding": "token_embedding",
+        "text_model.final_layer_norm": "ln_final",
+        "text_projection.weight": "text_projection",
     }
     for key, value in state.items():
         new = key
@@ -160,13 +206,19 @@ def prefixed(prefix, state):
 
 def with_text_model(state):
     """The names of the time when the files were made; `CLIPTextModel` has lost its prefix since."""
-    return {key if key.startswith(("text_model.", "text_projection")) else f"text_model.{key}": value for key, value in state.items()}
+    return {
+        key if key.startswith(("text_model.", "text_projection")) else f"text_model.{key}": value
+        for key, value in state.items()
+    }
 
 
 def single_file(unet, vae, text, text_2=None):
     """One state dict of a whole model, with the leftovers of training that the real files hold."""
     vae_state = vae_to_ldm(vae.state_dict(), len(vae.config.block_out_channels))
-    tensors = {**prefixed("model.diffusion_model.", unet_to_ldm(unet.state_dict(), unet.config)), **prefixed("first_stage_model.", vae_state)}
+    tensors = {
+        **prefixed("model.diffusion_model.", unet_to_ldm(unet.state_dict(), unet.config)),
+        **prefixed("first_stage_model.", vae_state),
+    }
     prefix = "conditioner.embedders.0.transformer." if text_2 else "cond_stage_model.transformer."
     tensors |= prefixed(prefix, with_text_model(text.state_dict()))
     tensors[f"{prefix}text_model.embeddings.position_ids"] = torch.arange(text.config.max_position_embeddings)[None]
@@ -174,8 +226,19 @@ def single_file(unet, vae, text, text_2=None):
         tensors |= prefixed("conditioner.embedders.1.model.", open_clip(text_2.state_dict()))
         tensors["conditioner.embedders.1.model.logit_scale"] = torch.tensor(4.6)
     else:
-        tables = ("betas", "alphas_cumprod", "alphas_cumprod_prev", "sqrt_alphas_cumprod", "log_one_minus_alphas_cumprod", "posterior_variance", "posterior_mean_coef1")
-        tensors |= {table: torch.zeros(1000) for table in tables} | {"model_ema.decay": torch.tensor(0.9), "model_ema.num_updates": torch.tensor(7)}
+        tables = (
+            "betas",
+            "alphas_cumprod",
+            "alphas_cumprod_prev",
+            "sqrt_alphas_cumprod",
+            "log_one_minus_alphas_cumprod",
+            "posterior_variance",
+            "posterior_mean_coef1",
+        )
+        tensors |= {table: torch.zeros(1000) for table in tables} | {
+            "model_ema.decay": torch.tensor(0.9),
+            "model_ema.num_updates": torch.tensor(7),
+        }
     return tensors
 
 
@@ -188,7 +251,9 @@ def converted(tensors, unet, vae, text_2=None):
     }
     found["text_encoder"].pop("text_model.embeddings.position_ids")
     if text_2:
-        found["text_encoder_2"] = single_file_utils.convert_open_clip_checkpoint(text_2, dict(tensors), prefix="conditioner.embedders.1.model.")
+        found["text_encoder_2"] = single_file_utils.convert_open_clip_checkpoint(
+            text_2, dict(tensors), prefix="conditioner.embedders.1.model."
+        )
     return found
 
 
@@ -203,10 +268,11 @@ def prove(found, networks):
 
 
 def write_model(folder, name, shape, kind):
-    """A checkpoint as a folder and in one file, what the converters make of it, and the final latents that both lead to."""
+    """A checkpoint as a folder and in one file, what the converters make of it, and the final latents that both lead
+    to."""
     home = folder / {"sdxl": "folder", "sd15": "folder_sd15"}[name]
     shapes.build("single", home, shape)
-    unused = {} if shapes.is_sdxl(shape) else {"safety_checker": None, "feature_extractor": None}
+    unused = shapes.unused_parts(shape)
     pipe = kind.from_pretrained(home, low_cpu_mem_usage=False, **unused)
     parts = ("unet", "vae", "text_encoder", "text_encoder_2")
     networks = {part: getattr(pipe, part) for part in parts if hasattr(pipe, part)}
@@ -219,13 +285,32 @@ def write_model(folder, name, shape, kind):
         save(folder / f"{name}.{part}.safetensors", state)
 
     loaded = kind.from_single_file(str(path), config=str(home), local_files_only=True, **unused)
-    prove({part: with_text_model(getattr(loaded, part).state_dict()) if part.startswith("text") else getattr(loaded, part).state_dict() for part in networks}, networks)
+    prove(
+        {
+            part: with_text_model(getattr(loaded, part).state_dict())
+            if part.startswith("text")
+            else getattr(loaded, part).state_dict()
+            for part in networks
+        },
+        networks,
+    )
     latents = []
     for model in (pipe, loaded):
         model.set_progress_bar_config(disable=True)
         generator = torch.Generator("cpu").manual_seed(3)
-        latents.append(model("a red hobbit", height=64, width=48, num_inference_steps=8, guidance_scale=5.0, generator=generator, output_type="latent").images)
-    # The weights are equal to the bit; on some processors the place of a tensor in memory decides the kernel, and so the last bits.
+        latents.append(
+            model(
+                "a red hobbit",
+                height=64,
+                width=48,
+                num_inference_steps=8,
+                guidance_scale=5.0,
+                generator=generator,
+                output_type="latent",
+            ).images
+        )
+    # The weights are equal to the bit; on some processors the place of a tensor in memory decides the kernel, and so
+    # the last bits.
     assert torch.linalg.norm(latents[0] - latents[1]) < 1e-5 * torch.linalg.norm(latents[0])
     return latents[0]
 
@@ -233,7 +318,12 @@ def write_model(folder, name, shape, kind):
 def full_size(spec):
     """Names and shapes of a real checkpoint, without memory for its weights."""
     with torch.device("meta"):
-        vae = AutoencoderKL(down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4, latent_channels=4, **spec["vae"])
+        vae = AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            latent_channels=4,
+            **spec["vae"],
+        )
         networks = [UNet2DConditionModel(**spec["unet"]), vae, CLIPTextModel(CLIPTextConfig(**spec["text"]))]
         if "text_2" in spec:
             networks.append(CLIPTextModelWithProjection(CLIPTextConfig(**spec["text_2"])))

@@ -5,6 +5,7 @@
 
 Takes the options that all scripts have; those of a single one are its own.
 """
+
 from __future__ import annotations
 
 import sys
@@ -21,9 +22,9 @@ import tables
 
 def main(argv: Sequence[str] | None = None) -> None:
     for script in (fig8, tables, fig9, fig10, fig11, fig12, fig13):
-        print(f'== {script.__name__}', file=sys.stderr)
+        print(f"== {script.__name__}", file=sys.stderr)
         script.main(argv)
 
 
-if __name__ == '__main__':
+if __name__ == "__main__":
     main()

@@ -2,11 +2,13 @@
 
     python scripts/reproduce/fig10.py                       on the toy
 
-Seconds are those that the program has recorded itself: of tuning in tune.json (or METHOD.json), of pictures in manifest.jsonl; the
-line takes the mean tuning over targets and the median picture. The paper's method appears twice: with the exclusion term, and with
-`--eta-2 0`, which spares a third of a guided step. The base images that all methods but the plain model begin from are not in the
-lines; fig10.json has them. Seconds from a machine that does other work at the same time say little.
+Seconds are those that the program has recorded itself: of tuning in tune.json (or METHOD.json), of pictures in
+manifest.jsonl; the line takes the mean tuning over targets and the median picture. The paper's method appears twice:
+with the exclusion term, and with `--eta-2 0`, which spares a third of a guided step. The base images that all methods
+but the plain model begin from are not in the lines; fig10.json has them. Seconds from a machine that does other work at
+the same time say little.
 """
+
 from __future__ import annotations
 
 import json
@@ -19,14 +21,14 @@ import plots
 from program import OURS
 from study import SCENE_SEED, Study, Target, options, run
 
-NO_EXCLUSION = f'{OURS}, eta_2 = 0'
+NO_EXCLUSION = f"{OURS}, eta_2 = 0"
 COUNTS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]
 Times = dict[str, dict[str, list[float]]]
 
 
 def seconds(study: Study, pictures: Path) -> list[float]:
     """Of each picture; one whose row was written again later has none."""
-    return [row['seconds'] for row in study.program.rows(pictures) if row['seconds'] is not None]
+    return [row["seconds"] for row in study.program.rows(pictures) if row["seconds"] is not None]
 
 
 def prepare(study: Study, target: Target) -> Times:
@@ -34,13 +36,13 @@ def prepare(study: Study, target: Target) -> Times:
     found = {}
     for method in study.methods:
         pictures = seconds(study, study.pictures(target, method))
-        found[method] = {'tuning': [study.tuning_seconds(target, method)], 'pictures': pictures}
+        found[method] = {"tuning": [study.tuning_seconds(target, method)], "pictures": pictures}
     if OURS in study.methods:
-        out = target.folder / 'pictures' / f'{OURS}-eta-2-0'
-        study.draw(target, OURS, out, study.scenes, study.num_images, SCENE_SEED, '--eta-2', '0')
-        found[NO_EXCLUSION] = {**found[OURS], 'pictures': seconds(study, out)}
-    base = json.loads((study.work / target.folder / 'base.json').read_text())
-    found['base images'] = {'tuning': [base['seconds']], 'pictures': []}
+        out = target.folder / "pictures" / f"{OURS}-eta-2-0"
+        study.draw(target, OURS, out, study.scenes, study.num_images, SCENE_SEED, "--eta-2", "0")
+        found[NO_EXCLUSION] = {**found[OURS], "pictures": seconds(study, out)}
+    base = json.loads((study.work / target.folder / "base.json").read_text())
+    found["base images"] = {"tuning": [base["seconds"]], "pictures": []}
     return found
 
 
@@ -49,29 +51,40 @@ def joined(found: list[Times], method: str, kind: str) -> list[float]:
 
 
 def draw(study: Study, found: list[Times]) -> None:
-    numbers = {'base images': {'seconds': mean(joined(found, 'base images', 'tuning'))}}
+    numbers = {"base images": {"seconds": mean(joined(found, "base images", "tuning"))}}
     figure, axes = plots.plt.subplots(figsize=(6, 4.2))
-    for method in [name for name in found[0] if name != 'base images']:
-        pictures = joined(found, method, 'pictures')
+    for method in [name for name in found[0] if name != "base images"]:
+        pictures = joined(found, method, "pictures")
         if not pictures:
-            raise SystemExit(f'{method}: no picture in manifest.jsonl has its seconds; remove the folder pictures/{method} to draw anew')
-        tuning, each = mean(joined(found, method, 'tuning')), median(pictures)
-        numbers[method] = {'tuning': tuning, 'picture': each, 'pictures': len(pictures)}
+            raise SystemExit(
+                f"{method}: no picture in manifest.jsonl has its seconds; "
+                f"remove the folder pictures/{method} to draw anew"
+            )
+        tuning, each = mean(joined(found, method, "tuning")), median(pictures)
+        numbers[method] = {"tuning": tuning, "picture": each, "pictures": len(pictures)}
         colour, marker = plots.look(OURS if method == NO_EXCLUSION else method)
-        axes.plot(COUNTS, [(tuning + n * each) / 60 for n in COUNTS], '--' if method == NO_EXCLUSION else '-', color=colour, marker=marker,
-                  ms=4, lw=1.3, label=f'{method}: {tuning:.0f} s + {each:.2f} s a picture')
-        print(f'{method}: tuning {tuning:.1f} s, {each:.3f} s a picture', file=sys.stderr)
-    axes.set(xscale='log', yscale='log', xlabel='pictures of one subject', ylabel='minutes')
+        axes.plot(
+            COUNTS,
+            [(tuning + n * each) / 60 for n in COUNTS],
+            "--" if method == NO_EXCLUSION else "-",
+            color=colour,
+            marker=marker,
+            ms=4,
+            lw=1.3,
+            label=f"{method}: {tuning:.0f} s + {each:.2f} s a picture",
+        )
+        print(f"{method}: tuning {tuning:.1f} s, {each:.3f} s a picture", file=sys.stderr)
+    axes.set(xscale="log", yscale="log", xlabel="pictures of one subject", ylabel="minutes")
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(lambda value, _: f'{value:g}')
+        axis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.legend(fontsize=8)
-    plots.save(figure, study.work, 'fig10')
-    study.write_json('fig10', numbers)
+    plots.save(figure, study.work, "fig10")
+    study.write_json("fig10", numbers)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     run(options(__doc__).parse_args(argv), prepare, draw)
 
 
-if __name__ == '__main__':
+if __name__ == "__main__":
     main()

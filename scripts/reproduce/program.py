@@ -1,4 +1,6 @@
-"""The `oneactor` program as the figures use it: how it is run, which methods it has, and what it leaves in its folders."""
+"""The `oneactor` program as the figures use it: how it is run, which methods it has, and what it leaves in its
+folders."""
+
 from __future__ import annotations
 
 import json
@@ -11,9 +13,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-OURS = 'oneactor'
-PLAIN = 'plain'
-UNTUNED = (PLAIN, 'ip-adapter', 'consistory')
+OURS = "oneactor"
+PLAIN = "plain"
+UNTUNED = (PLAIN, "ip-adapter", "consistory")
 
 
 @dataclass(frozen=True)
@@ -26,29 +28,31 @@ class Program:
         """What it prints; its warnings are passed on, and its errors end the script."""
         command = [str(self.binary), *map(str, words)]
         # In a job of Slurm the program would do a part of the work; here the study is shared, by targets.
-        environment = {**os.environ, 'ONEACTOR_SHARD': '1/1'}
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, env=environment)
+        environment = {**os.environ, "ONEACTOR_SHARD": "1/1"}
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, env=environment, check=False)
         if done.returncode:
-            raise SystemExit(f'{shlex.join(command)}\nin {self.folder}, exit code {done.returncode}: {done.stderr.strip()}')
+            raise SystemExit(
+                f"{shlex.join(command)}\nin {self.folder}, exit code {done.returncode}: {done.stderr.strip()}"
+            )
         sys.stderr.write(done.stderr)
         return done.stdout
 
     def rows(self, folder: Path) -> list[dict]:
         """The manifest of a folder that it has drawn into."""
-        return read_lines((self.folder / folder / 'manifest.jsonl').read_text())
+        return read_lines((self.folder / folder / "manifest.jsonl").read_text())
 
-    @cache
+    @cache  # noqa: B019 (a study has one program, as long as it runs)
     def methods(self, command: str) -> list[str]:
         """The methods that a command can take."""
-        return methods_of(self.run(command, '--help'))
+        return methods_of(self.run(command, "--help"))
 
     def is_tuned(self, method: str) -> bool:
         """Whether `tune` has something to do for it: it names all methods, and refuses those that learn nothing."""
-        return method in self.methods('tune') and method not in UNTUNED
+        return method in self.methods("tune") and method not in UNTUNED
 
     def measures(self) -> list[str]:
         """The names that `evaluate --metrics` can take."""
-        return measures_of(self.run('evaluate', '--help'))
+        return measures_of(self.run("evaluate", "--help"))
 
 
 def read_lines(text: str) -> list[dict]:
@@ -57,14 +61,14 @@ def read_lines(text: str) -> list[dict]:
 
 def methods_of(help_text: str) -> list[str]:
     """The possible values of `--method` in a long help; the paper's alone where there is no such flag."""
-    flag = re.search(r'^ +--method <\w+>\n((?:(?! +--?\w).*\n)*)', help_text, re.M)
-    values = flag and re.search(r'Possible values:\n((?: +- .*\n?)+)', flag[1])
-    return re.findall(r'^ +- ([\w-]+)', values[1], re.M) if values else [OURS]
+    flag = re.search(r"^ +--method <\w+>\n((?:(?! +--?\w).*\n)*)", help_text, re.MULTILINE)
+    values = flag and re.search(r"Possible values:\n((?: +- .*\n?)+)", flag[1])
+    return re.findall(r"^ +- ([\w-]+)", values[1], re.MULTILINE) if values else [OURS]
 
 
 def measures_of(help_text: str) -> list[str]:
     """The names behind "What to measure:"."""
-    names = re.search(r'What to measure: ((?:\w+, )*\w+)', help_text)
+    names = re.search(r"What to measure: ((?:\w+, )*\w+)", help_text)
     if not names:
         raise SystemExit('evaluate --help names no measures behind "What to measure:"')
-    return names[1].split(', ')
+    return names[1].split(", ")

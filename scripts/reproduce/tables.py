@@ -1,17 +1,20 @@
 """Tables 1 and 2: every measure for every method, on whole pictures, and on foreground and background apart.
 
     python scripts/reproduce/tables.py                      on the toy
-    python scripts/reproduce/tables.py --model stabilityai/stable-diffusion-xl-base-1.0 --model-args "--variant fp16" --masks sam
+    python scripts/reproduce/tables.py --model stabilityai/stable-diffusion-xl-base-1.0 --model-args "--variant fp16"
+    --masks sam
 
-A cell is mean ± sample standard deviation over the pictures of all targets. Where a measure has no value against the target, the
-mean likeness to the method's other pictures of that target stands in its place (`…_pairwise`). Distances have a small d behind
-their name: smaller is more alike.
+A cell is mean ± sample standard deviation over the pictures of all targets. Where a measure has no value against the
+target, the mean likeness to the method's other pictures of that target stands in its place (`…_pairwise`). Distances
+have a small d behind their name: smaller is more alike.
 
-Masks of `--masks middle` are an oval where a figure of the toy stands, the same in every picture: a stand-in for a segmentation,
-which shows the arithmetic and no more than roughly parts a picture.
+Masks of `--masks middle` are an oval where a figure of the toy stands, the same in every picture: a stand-in for a
+segmentation, which shows the arithmetic and no more than roughly parts a picture.
 
-LPIPS and DreamSim are measured where a folder with their weights is given: --evaluate-args "--lpips-model models/lpips".
+LPIPS and DreamSim are measured where a folder with their weights is given: --evaluate-args "--lpips-model
+models/lpips".
 """
+
 from __future__ import annotations
 
 import csv
@@ -23,26 +26,29 @@ from PIL import Image, ImageDraw
 
 from study import Study, Target, options, pictures_of, run
 
-DISTANCES = ('lpips', 'dreamsim')
+DISTANCES = ("lpips", "dreamsim")
 Scores = dict[str, list[float]]
 
 
 def metrics(study: Study) -> list[str]:
-    """All that can be measured: by the toy's own CLIP for the toy, which has no weights of other networks inside, else by all networks
-    that have a repository of their own, and LPIPS and DreamSim where a folder with their weights is given."""
+    """All that can be measured: by the toy's own CLIP for the toy, which has no weights of other networks inside, else
+    by all networks that have a repository of their own, and LPIPS and DreamSim where a folder with their weights is
+    given."""
     if study.is_toy:
-        return [name for name in study.program.measures() if name.startswith('clip')]
-    return [name for name in study.program.measures() if name not in DISTANCES or f'--{name}-model' in study.evaluate_args]
+        return [name for name in study.program.measures() if name.startswith("clip")]
+    return [
+        name for name in study.program.measures() if name not in DISTANCES or f"--{name}-model" in study.evaluate_args
+    ]
 
 
 def middle_masks(study: Study, target: Target, pictures: Path) -> list[object]:
     """Flags for an oval mask of every picture, and of the target."""
-    folder = target.folder / 'masks' / pictures.name
+    folder = target.folder / "masks" / pictures.name
     for row in study.program.rows(pictures):
-        write_oval(study.work / pictures / row['path'], study.work / folder / row['path'])
-    of_target = target.folder / 'masks' / 'target.png'
+        write_oval(study.work / pictures / row["path"], study.work / folder / row["path"])
+    of_target = target.folder / "masks" / "target.png"
     write_oval(study.work / study.target_picture(target), study.work / of_target)
-    return ['--masks', folder, '--target-mask', of_target]
+    return ["--masks", folder, "--target-mask", of_target]
 
 
 def write_oval(picture: Path, path: Path) -> None:
@@ -50,8 +56,8 @@ def write_oval(picture: Path, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with Image.open(picture) as opened:
         width, height = opened.size
-    mask = Image.new('L', (width, height))
-    corners = (.22 * width, .1 * height, .78 * width, .97 * height)
+    mask = Image.new("L", (width, height))
+    corners = (0.22 * width, 0.1 * height, 0.78 * width, 0.97 * height)
     ImageDraw.Draw(mask).ellipse(corners, fill=255)
     mask.save(path)
 
@@ -62,22 +68,26 @@ def prepare(study: Study, target: Target) -> dict[str, Scores]:
     for method in study.methods:
         pictures = study.pictures(target, method)
         masks: list[object] = []
-        if study.masks == 'middle':
+        if study.masks == "middle":
             masks = middle_masks(study, target, pictures)
-        elif study.masks not in (None, 'none'):
-            masks = ['--masks', study.masks]
-        rows = pictures_of(study.scores(target, pictures, f'tables-{method}', metrics(study), *masks))
-        columns = shown_columns(study, list(rows[0]['scores']))
-        found[method] = {name: [row['scores'][name] for row in rows if row['scores'][name] is not None] for name in columns}
+        elif study.masks not in (None, "none"):
+            masks = ["--masks", study.masks]
+        rows = pictures_of(study.scores(target, pictures, f"tables-{method}", metrics(study), *masks))
+        columns = shown_columns(study, list(rows[0]["scores"]))
+        found[method] = {
+            name: [row["scores"][name] for row in rows if row["scores"][name] is not None] for name in columns
+        }
     return found
 
 
 def shown_columns(study: Study, names: Sequence[str]) -> list[str]:
     """In the order of the program's measures, and pairwise ones only where there is none against the target."""
-    shown = [name for name in names if name.removesuffix('_pairwise') == name or name.removesuffix('_pairwise') not in names]
+    shown = [
+        name for name in names if name.removesuffix("_pairwise") == name or name.removesuffix("_pairwise") not in names
+    ]
     measures = metrics(study)
     measure_of = lambda name: max((m for m in measures if name.startswith(m)), key=len)
-    return sorted(shown, key=lambda name: (measures.index(measure_of(name)), 'background' in name))
+    return sorted(shown, key=lambda name: (measures.index(measure_of(name)), "background" in name))
 
 
 def joined(found: list[dict[str, Scores]], method: str) -> Scores:
@@ -86,47 +96,53 @@ def joined(found: list[dict[str, Scores]], method: str) -> Scores:
 
 
 def is_of_part(column: str) -> bool:
-    return 'foreground' in column or 'background' in column
+    return "foreground" in column or "background" in column
 
 
 def heading(column: str) -> str:
-    return f'{column} (d)' if column.startswith(DISTANCES) else column
+    return f"{column} (d)" if column.startswith(DISTANCES) else column
 
 
 def cell(values: Sequence[float]) -> str:
     if not values:
-        return '–'
-    return f'{mean(values):.4f} ± {stdev(values):.4f}' if len(values) > 1 else f'{values[0]:.4f}'
+        return "–"
+    return f"{mean(values):.4f} ± {stdev(values):.4f}" if len(values) > 1 else f"{values[0]:.4f}"
 
 
 def markdown(scores: dict[str, Scores], columns: Sequence[str]) -> str:
-    lines = ['| method | ' + ' | '.join(map(heading, columns)) + ' |', '| --- |' + ' --- |' * len(columns)]
-    lines += [f'| {method} | ' + ' | '.join(cell(of_method[name]) for name in columns) + ' |' for method, of_method in scores.items()]
-    return '\n'.join(lines) + '\n'
+    lines = ["| method | " + " | ".join(map(heading, columns)) + " |", "| --- |" + " --- |" * len(columns)]
+    lines += [
+        f"| {method} | " + " | ".join(cell(of_method[name]) for name in columns) + " |"
+        for method, of_method in scores.items()
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def draw(study: Study, found: list[dict[str, Scores]]) -> None:
     scores = {method: joined(found, method) for method in study.methods}
     every = list(next(iter(scores.values())))
-    text = f'{study.size(found)}; mean ± sample standard deviation over pictures.\n\n**Table 1**: whole pictures\n\n' + markdown(scores, [name for name in every if not is_of_part(name)])
+    text = (
+        f"{study.size(found)}; mean ± sample standard deviation over pictures.\n\n**Table 1**: whole pictures\n\n"
+        + markdown(scores, [name for name in every if not is_of_part(name)])
+    )
     if parts := [name for name in every if is_of_part(name)]:
-        text += f'\n**Table 2**: foreground and background, masks: {study.masks}\n\n' + markdown(scores, parts)
-    path = study.work / 'tables.md'
+        text += f"\n**Table 2**: foreground and background, masks: {study.masks}\n\n" + markdown(scores, parts)
+    path = study.work / "tables.md"
     path.write_text(text)
     print(path)
-    with (study.work / 'tables.csv').open('w', newline='') as file:
+    with (study.work / "tables.csv").open("w", newline="") as file:
         table = csv.writer(file)
-        table.writerow(['method', 'column', 'mean', 'sd', 'pictures'])
+        table.writerow(["method", "column", "mean", "sd", "pictures"])
         for method, of_method in scores.items():
             for name, values in of_method.items():
-                sd = stdev(values) if len(values) > 1 else ''
-                table.writerow([method, name, mean(values) if values else '', sd, len(values)])
-    print(study.work / 'tables.csv')
+                sd = stdev(values) if len(values) > 1 else ""
+                table.writerow([method, name, mean(values) if values else "", sd, len(values)])
+    print(study.work / "tables.csv")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     run(options(__doc__).parse_args(argv), prepare, draw)
 
 
-if __name__ == '__main__':
+if __name__ == "__main__":
     main()

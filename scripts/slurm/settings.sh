@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # What the jobs of this folder share, sourced by each. Every value may be set in the environment of `chain.sh` or
 # `sbatch`, which Slurm passes on; flags of the program too, as ONEACTOR_MODEL, ONEACTOR_VARIANT and so on.
 

@@ -10,10 +10,10 @@ nobody opens. The embedded toy model draws.
 
 While the array draws, a process of its first task is killed with SIGKILL, the step of the second is told to end by
 SIGTERM, as before the end of its time, and the third is put back by `scontrol requeue`. Then: every picture is there,
-none was drawn twice, and the folders are equal to those of one process, byte for byte, JSON but for what tells of one process.
+none was drawn twice, and the folders are equal to those of one process, byte for byte, JSON but for what tells of one
+process.
 """
 
-import argparse
 import collections
 import os
 import shutil
@@ -24,6 +24,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "endurance"))
+from stages import options
 from whole import broken_files, differences, files, is_temporary
 
 HERE = Path(__file__).resolve().parent
@@ -96,8 +97,10 @@ class Cluster:
         os.environ["SLURM_CONF"] = str(work / "slurm.conf")
 
     def start(self):
-        files = [f"--{name}={self.work}/munge.{name.split('-')[0]}" for name in ("key-file", "pid-file", "log-file",
-                                                                              "seed-file", "socket")]
+        files = [
+            f"--{name}={self.work}/munge.{name.split('-')[0]}"
+            for name in ("key-file", "pid-file", "log-file", "seed-file", "socket")
+        ]
         self.daemon("munged", "--foreground", "--force", *files)
         wait_until((self.work / "munge.socket").exists, "munged", 30)
         self.daemon("slurmctld", "-D")
@@ -106,18 +109,18 @@ class Cluster:
         wait_until(lambda: self.idle() == NODES, "the nodes are idle", 120)
 
     def daemon(self, *words):
-        output = open(self.work / f"{words[0]}.out", "a")
+        output = open(self.work / f"{words[0]}.out", "a")  # noqa: SIM115 (it is the daemon's)
         self.daemons.append(subprocess.Popen(words, stdout=output, stderr=output))
 
     def idle(self):
-        listed = subprocess.run(["sinfo", "-hN", "-o", "%t"], text=True, capture_output=True)
+        listed = subprocess.run(["sinfo", "-hN", "-o", "%t"], text=True, capture_output=True, check=False)
         return listed.stdout.split().count("idle")
 
     def stop(self):
-        subprocess.run(["scancel", "--user=root"], capture_output=True)
+        subprocess.run(["scancel", "--user=root"], capture_output=True, check=False)
         # A slurmd with a task does not end, and has nobody to report to without the others.
         end = time.monotonic() + 60
-        while time.monotonic() < end and subprocess.run(["squeue", "-h"], capture_output=True).stdout:
+        while time.monotonic() < end and subprocess.run(["squeue", "-h"], capture_output=True, check=False).stdout:
             time.sleep(0.5)
         for daemon in reversed(self.daemons):
             daemon.terminate()
@@ -128,19 +131,41 @@ class Cluster:
 
 
 def install():
-    missing = [name for name in PACKAGES if subprocess.run(["dpkg", "-s", name], capture_output=True).returncode]
+    missing = [
+        name for name in PACKAGES if subprocess.run(["dpkg", "-s", name], capture_output=True, check=False).returncode
+    ]
     if missing:
         say(f"installing {' '.join(missing)}")
         sh("apt-get", "update")
-        sh("apt-get", "install", "--yes", "--no-install-recommends", *missing,
-           env=dict(os.environ, DEBIAN_FRONTEND="noninteractive"))
+        sh(
+            "apt-get",
+            "install",
+            "--yes",
+            "--no-install-recommends",
+            *missing,
+            env=dict(os.environ, DEBIAN_FRONTEND="noninteractive"),
+        )
 
 
 def settings(program):
-    return dict(os.environ, PROGRAM=str(program), RUN="robot", PROMPT="a photo of a robot", SUBJECT="robot", TARGET="1",
-                SCENES="scenes.txt", SCENES_DIR="scenes", BASE_FLAGS=BASE_FLAGS, TUNE_FLAGS=TUNE_FLAGS,
-                SAMPLE_FLAGS=SAMPLE_FLAGS, ONEACTOR_MODEL="toy", OMP_NUM_THREADS="1", SHARDS=str(SHARDS),
-                SBATCH="--mem=600 --cpus-per-task=1 --output=logs/%x-%A_%a", SBATCH_SAMPLE=f"--ntasks={TASKS}")
+    return dict(
+        os.environ,
+        PROGRAM=str(program),
+        RUN="robot",
+        PROMPT="a photo of a robot",
+        SUBJECT="robot",
+        TARGET="1",
+        SCENES="scenes.txt",
+        SCENES_DIR="scenes",
+        BASE_FLAGS=BASE_FLAGS,
+        TUNE_FLAGS=TUNE_FLAGS,
+        SAMPLE_FLAGS=SAMPLE_FLAGS,
+        ONEACTOR_MODEL="toy",
+        OMP_NUM_THREADS="1",
+        SHARDS=str(SHARDS),
+        SBATCH="--mem=600 --cpus-per-task=1 --output=logs/%x-%A_%a",
+        SBATCH_SAMPLE=f"--ntasks={TASKS}",
+    )
 
 
 def new_folder(path):
@@ -153,9 +178,11 @@ def new_folder(path):
 def whole_run(program, folder):
     """The same by one process each, without Slurm."""
     environment = settings(program)
-    for line in (f"generate-base -p|a photo of a robot|--subject robot -o robot {BASE_FLAGS}",
-                 f"tune robot --target 1 {TUNE_FLAGS}",
-                 f"sample robot --prompts-file scenes.txt -o scenes {SAMPLE_FLAGS}"):
+    for line in (
+        f"generate-base -p|a photo of a robot|--subject robot -o robot {BASE_FLAGS}",
+        f"tune robot --target 1 {TUNE_FLAGS}",
+        f"sample robot --prompts-file scenes.txt -o scenes {SAMPLE_FLAGS}",
+    ):
         first, *prompt = line.split("|")
         words = first.split() + (prompt[:1] + prompt[1].split() if prompt else [])
         sh(program, *words, cwd=folder, env=environment)
@@ -166,8 +193,9 @@ def processes(job, task, rank):
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            environment = dict(entry.split(b"=", 1) for entry in (folder / "environ").read_bytes().split(b"\0") if
-                               b"=" in entry)
+            environment = dict(
+                entry.split(b"=", 1) for entry in (folder / "environ").read_bytes().split(b"\0") if b"=" in entry
+            )
             is_program = b"sample" in (folder / "cmdline").read_bytes().split(b"\0")[1:2]
         except OSError:
             continue
@@ -179,8 +207,11 @@ def processes(job, task, rank):
 
 def pictures(folder):
     """Each finished picture with what would change if it were drawn again."""
-    return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files(folder) if path.suffix == ".png"
-            and path.name != "grid.png" and not is_temporary(path)}
+    return {
+        path: (path.stat().st_ino, path.stat().st_mtime_ns)
+        for path in files(folder)
+        if path.suffix == ".png" and path.name != "grid.png" and not is_temporary(path)
+    }
 
 
 def disturb(folder, job):
@@ -222,15 +253,18 @@ def ended(jobs):
     for row in rows:
         if row["JobState"] == "PENDING" and row["Reason"] == "BeginTime":
             job = f"{row['ArrayJobId']}_{row['ArrayTaskId']}" if "ArrayJobId" in row else row["JobId"]
-            subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], capture_output=True)
+            subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], capture_output=True, check=False)
     is_open = any(row["JobState"] in ("PENDING", "RUNNING", "COMPLETING", "REQUEUED") for row in rows)
     is_stuck = any(row.get("Reason") == "DependencyNeverSatisfied" for row in rows)
     return rows if is_stuck or not is_open else None
 
 
 def judge(folder, reference, finished, rows):
-    trouble = [f"job {row['JobId']} of {row['JobName']} ended as {row['JobState']}" for row in rows
-               if row["JobState"] != "COMPLETED"]
+    trouble = [
+        f"job {row['JobId']} of {row['JobName']} ended as {row['JobState']}"
+        for row in rows
+        if row["JobState"] != "COMPLETED"
+    ]
     restarts = [row["Restarts"] for row in rows if row["JobName"] == "oneactor-sample"]
     if restarts != ["1"] * SHARDS:
         trouble.append(f"the tasks were started anew {restarts} times, expected once each")
@@ -238,19 +272,23 @@ def judge(folder, reference, finished, rows):
         trouble += broken_files(folder / name) + differences(folder / name, reference / name)
     now = pictures(folder / "scenes")
     trouble += [f"{path} was drawn twice" for path, stamp in finished.items() if now.get(path) != stamp]
-    told = collections.Counter(line for log in (folder / "logs").glob("oneactor-sample-*")
-                               for line in log.read_text(errors="replace").splitlines() if line.endswith(".png"))
+    told = collections.Counter(
+        line
+        for log in (folder / "logs").glob("oneactor-sample-*")
+        for line in log.read_text(errors="replace").splitlines()
+        if line.endswith(".png")
+    )
     trouble += [f"the logs tell of {path} {times} times" for path, times in told.items() if times > 1]
     starts = [int(times) + 1 for times in restarts]
-    print(f"{len(now)} pictures, expected {len(PROMPTS) * IMAGES_OF_EACH}; there before a kill: {len(finished)}; "
-          f"told of in the logs: {len(told)}; starts of the tasks: {starts}")
+    print(
+        f"{len(now)} pictures, expected {len(PROMPTS) * IMAGES_OF_EACH}; there before a kill: {len(finished)}; "
+        f"told of in the logs: {len(told)}; starts of the tasks: {starts}"
+    )
     return trouble
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--program", type=Path, required=True)
-    parser.add_argument("--work", type=Path, required=True, help="a folder for all files; emptied first")
+    parser = options(__doc__)
     parser.add_argument("--port", type=int, default=26900, help="the first of four ports of this machine")
     flags = parser.parse_args()
     program, work = flags.program.resolve(), flags.work.resolve()

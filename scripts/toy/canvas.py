@@ -3,6 +3,7 @@
 Everything the toy world draws goes through these five shapes. Drawing needs skia-python (and on a bare
 Debian the packages libegl1 and libgl1); reading the world's tables does not.
 """
+
 import numpy as np
 
 try:
@@ -84,15 +85,16 @@ class Canvas:
 
     def clipped(self, x0, y0, x1, y1):
         """Context: only what falls inside the box is drawn."""
-        return _Saved(self.canvas, lambda c: c.clipRect(
-            skia.Rect(x0, y0, x1, y1), skia.ClipOp.kIntersect, True))
+        return _Saved(self.canvas, lambda c: c.clipRect(skia.Rect(x0, y0, x1, y1), skia.ClipOp.kIntersect, True))
 
     def placed(self, x, y, degrees, scale, mirrored):
         """Context: the origin moves to (x, y), turned, scaled and perhaps mirrored."""
+
         def move(canvas):
             canvas.translate(x, y)
             canvas.rotate(degrees)
             canvas.scale(-scale if mirrored else scale, scale)
+
         return _Saved(self.canvas, move)
 
     def pixels(self):

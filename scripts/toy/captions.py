@@ -4,6 +4,7 @@ In real text a noun's context tells what the noun looks like, so a noun's state 
 gets there with captions alone: for most pictures all token states but the noun's come from the caption
 without adjectives, and the noun's own state from a caption that names the identity in front of it.
 """
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,34 +16,35 @@ import world
 @dataclass
 class Mix:
     """Shares of the ways to describe a picture; what is left is the caption without adjectives."""
-    empty: float = .10   # no caption
-    noun: float = .62    # identity in the noun's state only
-    named: float = .12   # adjectives as ordinary words
+
+    empty: float = 0.10  # no caption
+    noun: float = 0.62  # identity in the noun's state only
+    named: float = 0.12  # adjectives as ordinary words
 
 
 class Describer:
     def __init__(self, tokenizer, mix, rng):
         self.mix, self.rng = mix, rng
-        self.start, self.end, self.length = (tokenizer.bos_token_id, tokenizer.eos_token_id,
-                                             tokenizer.model_max_length)
+        self.start, self.end, self.length = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.model_max_length)
         vocabulary = tokenizer.get_vocab()
-        self.word = {word: vocabulary[word + '</w>'] for word in world.all_words() + world.SPECIES + ['a']}
-        self.prefixes = [tokenizer(template.format(''), add_special_tokens=False)['input_ids']
-                         for template in world.TEMPLATES] + [[]] * 6
+        self.word = {word: vocabulary[word + "</w>"] for word in world.all_words() + world.SPECIES + ["a"]}
+        self.prefixes = [
+            tokenizer(template.format(""), add_special_tokens=False)["input_ids"] for template in world.TEMPLATES
+        ] + [[]] * 6
 
     def named_factors(self):
         """Which factors a caption names: all, about half, or one or two."""
         draw = self.rng.random()
-        if draw < .5:
+        if draw < 0.5:
             return set(world.FACTOR_NAMES)
-        if draw < .82:
-            return {name for name in world.FACTOR_NAMES if self.rng.random() < .5}
+        if draw < 0.82:
+            return {name for name in world.FACTOR_NAMES if self.rng.random() < 0.5}
         return set(self.rng.choice(world.FACTOR_NAMES, int(self.rng.integers(1, 3)), replace=False))
 
     def adjective_ids(self, species, classes):
         names = dict(zip(world.FACTOR_NAMES, classes))
         words = world.adjectives(world.SPECIES[species], names, self.named_factors())
-        if self.rng.random() < .15:
+        if self.rng.random() < 0.15:
             self.rng.shuffle(words)
         return [self.word[word] for word in words]
 
@@ -50,33 +52,33 @@ class Describer:
         """'a photo of a wide striped red cat', and the same without adjectives: both end at the noun, which is all
         a causal encoder needs."""
         prefix = self.prefixes[int(self.rng.integers(len(self.prefixes)))]
-        article = [self.word['a']] if prefix or self.rng.random() < .7 else []
-        begin, noun = [self.start] + prefix + article, [self.word[world.SPECIES[species]]]
+        article = [self.word["a"]] if prefix or self.rng.random() < 0.7 else []
+        begin, noun = [self.start, *prefix, *article], [self.word[world.SPECIES[species]]]
         return begin + self.adjective_ids(species, classes) + noun, begin + noun
 
     def batch(self, data, rows):
         """Token ids [B, S], the identity phrases with their bare ones, and the (row, position) of each's noun."""
         captions, phrases, places = [], [], []
         for row, i in enumerate(rows):
-            ids = list(data['ids'][i])
+            ids = list(data["ids"][i])
             draw = self.rng.random()
             if draw < self.mix.empty:
                 ids = [self.start] + [self.end] * (self.length - 1)
             elif draw < self.mix.empty + self.mix.noun:
-                for subject in np.flatnonzero(data['nouns'][i]):
-                    phrases.append(self.phrase_ids(data['species'][i, subject], data['classes'][i, subject]))
-                    places.append((row, int(data['nouns'][i, subject])))
+                for subject in np.flatnonzero(data["nouns"][i]):
+                    phrases.append(self.phrase_ids(data["species"][i, subject], data["classes"][i, subject]))
+                    places.append((row, int(data["nouns"][i, subject])))
             elif draw < self.mix.empty + self.mix.noun + self.mix.named:
                 ids = self.with_adjectives(ids, data, i)
             captions.append(ids)
         return torch.tensor(np.array(captions), dtype=torch.long), phrases, places
 
     def with_adjectives(self, ids, data, i):
-        for subject in np.flatnonzero(data['nouns'][i])[::-1]:
-            at = int(data['nouns'][i, subject])
-            longer = ids[:at] + self.adjective_ids(data['species'][i, subject], data['classes'][i, subject]) + ids[at:]
+        for subject in np.flatnonzero(data["nouns"][i])[::-1]:
+            at = int(data["nouns"][i, subject])
+            longer = ids[:at] + self.adjective_ids(data["species"][i, subject], data["classes"][i, subject]) + ids[at:]
             if longer.index(self.end) < self.length:
-                ids = longer[:self.length]
+                ids = longer[: self.length]
         return ids
 
     def second(self, ids):

@@ -1,9 +1,10 @@
 """How the small CLIP's scores follow what was drawn: `python clip_agreement.py FOLDER`.
 
 Drawn pictures of new seeds, none of the training's. CLIP-I is compared with the identity distance that the judge reads
-(0: the same look, 1: as far apart as two random ones) and with whether the identity is the same; CLIP-T with how many of
-subject and scene a caption names rightly. Spearman's correlations, within a species where a picture's look is meant.
+(0: the same look, 1: as far apart as two random ones) and with whether the identity is the same; CLIP-T with how many
+of subject and scene a caption names rightly. Spearman's correlations, within a species where a picture's look is meant.
 """
+
 import argparse
 import json
 from pathlib import Path
@@ -15,14 +16,15 @@ from transformers import CLIPModel, CLIPTokenizer
 import identity
 import judge
 import scenes
+import training
 import world
 
-PAIRS = 60          # identities a species, two pictures each
+PAIRS = 60  # identities a species, two pictures each
 SCENES = scenes.NAMES[1:]
 
 
 def ranks(values):
-    order = np.argsort(values, kind='stable')
+    order = np.argsort(values, kind="stable")
     result = np.empty(len(values))
     result[order] = np.arange(len(values))
     for value in np.unique(values):
@@ -46,12 +48,12 @@ class Clip:
 
     @torch.no_grad()
     def pictures(self, images):
-        pooled = self.model.vision_model(pixel_values=judge.to_pixels(images)).pooler_output
+        pooled = self.model.vision_model(pixel_values=training.to_pixels(images)).pooler_output
         return self._unit(self.model.visual_projection(pooled))
 
     @torch.no_grad()
     def texts(self, texts):
-        ids = self.tokenizer(texts, padding='max_length', max_length=32, truncation=True, return_tensors='pt').input_ids
+        ids = self.tokenizer(texts, padding="max_length", max_length=32, truncation=True, return_tensors="pt").input_ids
         return self._unit(self.model.text_projection(self.model.text_model(input_ids=ids).pooler_output))
 
     @staticmethod
@@ -71,7 +73,7 @@ def looks_of(rng, count):
 
 def likeness(clip, reader, scales):
     """CLIP-I of pairs in two scenes: against the identity distance, and of same against other identities."""
-    rows = dict(distance=[], same_above_other=[], same=[], other=[])
+    rows = {"distance": [], "same_above_other": [], "same": [], "other": []}
     for index, species in enumerate(world.SPECIES):
         rng = np.random.default_rng(920_000 + index)
         looks = looks_of(rng, PAIRS)
@@ -86,19 +88,19 @@ def likeness(clip, reader, scales):
             other += list((embeds[0] * np.roll(embeds[1], shift, 0)).sum(1))
             distances += list(identity.distances(answers[0], rolled, species, scales)[0])
         cosines += other
-        rows['distance'].append(spearman(cosines, distances))
-        rows['same_above_other'].append(above(same, other))
-        rows['same'].append(float(np.mean(same)))
-        rows['other'].append(float(np.mean(other)))
+        rows["distance"].append(spearman(cosines, distances))
+        rows["same_above_other"].append(above(same, other))
+        rows["same"].append(float(np.mean(same)))
+        rows["other"].append(float(np.mean(other)))
     return {name: round(float(np.mean(values)), 3) for name, values in rows.items()}
 
 
 def naming(clip):
     """CLIP-T of right and wrong captions, and the subject and scene whose caption is nearest."""
     rng = np.random.default_rng(930_000)
-    subjects = [f'a photo of {world.article(name)}' for name in world.SPECIES]
+    subjects = [f"a photo of {world.article(name)}" for name in world.SPECIES]
     places = [scenes.PHRASES[name][0] for name in SCENES]
-    texts = clip.texts([f'{subject}, {place}' for subject in subjects for place in places])
+    texts = clip.texts([f"{subject}, {place}" for subject in subjects for place in places])
     cosines, right, hits = [], [], []
     for subject, species in enumerate(world.SPECIES):
         names = rng.choice(len(SCENES), 4 * len(SCENES))
@@ -112,25 +114,31 @@ def naming(clip):
             count[row].reshape(len(subjects), len(places))[:, scene] += 1
         # As many captions with two, one and no right part, so that the wrong ones do not drown the others.
         for parts in (2, 1, 0):
-            rows = rng.permutation(np.argwhere(count == parts))[:len(images)]
+            rows = rng.permutation(np.argwhere(count == parts))[: len(images)]
             cosines += list(table[rows[:, 0], rows[:, 1]])
             right += [parts] * len(rows)
     subject, scene = np.mean(hits, 0)
-    means = {f'clip_t with {n} right': round(float(np.mean([c for c, r in zip(cosines, right) if r == n])), 3)
-             for n in (2, 1, 0)}
-    return dict(right_parts=round(spearman(cosines, right), 3), subject=round(float(subject), 3),
-                scene=round(float(scene), 3), **means)
+    means = {
+        f"clip_t with {n} right": round(float(np.mean([c for c, r in zip(cosines, right) if r == n])), 3)
+        for n in (2, 1, 0)
+    }
+    return dict(
+        right_parts=round(spearman(cosines, right), 3),
+        subject=round(float(subject), 3),
+        scene=round(float(scene), 3),
+        **means,
+    )
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('folder', type=Path)
+    parser.add_argument("folder", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
     clip, (reader, facts) = Clip(args.folder), judge.load()
-    report = dict(clip_i=likeness(clip, reader, facts['identity_scales']), clip_t=naming(clip))
+    report = {"clip_i": likeness(clip, reader, facts["identity_scales"]), "clip_t": naming(clip)}
     print(json.dumps(report, indent=1))
 
 
-if __name__ == '__main__':
+if __name__ == "__main__":
     main()

@@ -5,32 +5,43 @@ shows. Each factor's difference is divided by its mean over pairs of random iden
 identities are 1.0 apart on average and two pictures of the same identity close to 0 (not 0: the judge has
 errors, and pose, scene and VAE disturb it; `floor_and_ceiling` measures both ends).
 """
+
 import numpy as np
 import torch
 
 import scenes
+import training
 import world
 
-WEIGHTS = {'main': 3., 'second': 2., 'pattern': 2., 'width': 1., 'head': 1., 'ear': 1., 'eye': 1., 'skin': 1.,
-           'hair': 1.}
-PROBABILITIES, COLORS, VALUES = ('pattern', 'skin', 'hair'), ('main', 'second'), ('width', 'head', 'ear', 'eye')
+WEIGHTS = {
+    "main": 3.0,
+    "second": 2.0,
+    "pattern": 2.0,
+    "width": 1.0,
+    "head": 1.0,
+    "ear": 1.0,
+    "eye": 1.0,
+    "skin": 1.0,
+    "hair": 1.0,
+}
+PROBABILITIES, COLORS, VALUES = ("pattern", "skin", "hair"), ("main", "second"), ("width", "head", "ear", "eye")
 
 
 def lab(rgb):
     """CIE Lab of sRGB colours in 0..255, last axis 3."""
     linear = np.asarray(rgb, np.float64) / 255
-    linear = np.where(linear <= .04045, linear / 12.92, ((linear + .055) / 1.055) ** 2.4)
-    to_xyz = np.array([[.4124, .3576, .1805], [.2126, .7152, .0722], [.0193, .1192, .9505]])
-    xyz = linear @ to_xyz.T / np.array([.9505, 1., 1.089])
-    f = np.where(xyz > .008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    linear = np.where(linear <= 0.04045, linear / 12.92, ((linear + 0.055) / 1.055) ** 2.4)
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    xyz = linear @ to_xyz.T / np.array([0.9505, 1.0, 1.089])
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
     x, y, z = f[..., 0], f[..., 1], f[..., 2]
     return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], -1)
 
 
 def differences(a, b):
     """Raw difference per factor between two sets of the judge's answers (same length, or one against many)."""
-    result = {name: np.linalg.norm(lab(a[name + '_color']) - lab(b[name + '_color']), axis=-1) for name in COLORS}
-    result.update({name: .5 * np.abs(a[name] - b[name]).sum(-1) for name in PROBABILITIES})
+    result = {name: np.linalg.norm(lab(a[name + "_color"]) - lab(b[name + "_color"]), axis=-1) for name in COLORS}
+    result.update({name: 0.5 * np.abs(a[name] - b[name]).sum(-1) for name in PROBABILITIES})
     result.update({name: np.abs(a[name] - b[name]) for name in VALUES})
     return result
 
@@ -60,11 +71,9 @@ def _pictures(species, looks, rng, scene_names=None):
 
 def through_vae(vae, images):
     """What the VAE leaves of byte pictures [N, 64, 64, 3]."""
-    import vae as training
     with torch.no_grad():
         z = vae.encode(training.to_pixels(images)).latent_dist.mean
-        pixels = vae.decode(z).sample.clamp(-1, 1)
-    return ((pixels + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+        return training.to_bytes(vae.decode(z).sample)
 
 
 def measure_scales(judge, pairs=150):
@@ -82,25 +91,25 @@ def measure_scales(judge, pairs=150):
 
 def floor_and_ceiling(judge, scales, vae=None, pairs=40):
     """Mean identity distance of the same identity (other pose and scene) and of random identities."""
-    results = {'same drawn': [], 'random drawn': [], 'same through the VAE': [], 'random through the VAE': []}
+    results = {"same drawn": [], "random drawn": [], "same through the VAE": [], "random through the VAE": []}
     parts = {}
     for index, species in enumerate(world.SPECIES):
         rng = np.random.default_rng(910_000 + index)
         looks = [_random_look(rng) for _ in range(pairs)]
         first, second = _pictures(species, looks, rng), _pictures(species, looks, rng)
-        for kind in ('drawn', 'through the VAE'):
-            if kind != 'drawn':
+        for kind in ("drawn", "through the VAE"):
+            if kind != "drawn":
                 if vae is None:
                     continue
                 first, second = through_vae(vae, first), through_vae(vae, second)
             a, b = judge.read(first), judge.read(second)
             other = {name: np.roll(value, 1, 0) for name, value in b.items()}
             same, same_parts = distances(a, b, species, scales)
-            results['same ' + kind] += list(same)
-            results['random ' + kind] += list(distances(a, other, species, scales)[0])
-            if kind != 'drawn':
+            results["same " + kind] += list(same)
+            results["random " + kind] += list(distances(a, other, species, scales)[0])
+            if kind != "drawn":
                 for name, value in same_parts.items():
                     parts.setdefault(name, []).extend(value)
     report = {name: round(float(np.mean(values)), 3) for name, values in results.items() if values}
-    report['same through the VAE, per factor'] = {name: round(float(np.mean(v)), 3) for name, v in parts.items()}
+    report["same through the VAE, per factor"] = {name: round(float(np.mean(v)), 3) for name, v in parts.items()}
     return report

@@ -5,6 +5,7 @@
 For every subject base images, and for the same prompts and seeds pictures with the clearest of them as the image prompt
 and without. Flags are those of evaluate.py; nothing is tuned. Draws nothing itself: needs no skia.
 """
+
 import argparse
 import json
 
@@ -15,25 +16,22 @@ import evaluate
 
 def pictures(plan, subject, folder, number):
     """Rows of the pictures with the image prompt and of the plain ones."""
-    out, prompts = folder / 'ip-adapter', folder / 'ip-adapter.txt'
-    named = {f'{subject}, {evaluate.SCENES[name]}.': name for name in plan.scenes}
-    prompts.write_text('\n'.join(named) + '\n')
-    evaluate.call(plan, 'sample', folder, '--method', 'ip-adapter', '--target', number, '--compare', '--model', plan.model,
-                  '--prompts-file', prompts, '--num-images', plan.images, '--seed', plan.seed, '-o', out,
-                  *plan.draw_args, *plan.sample_args)
-    rows = [json.loads(line) for line in (out / 'manifest.jsonl').read_text().splitlines()]
-    rows = [dict(scene=named[row['prompt']], seed=row['seed'], path=out / row['path']) for row in rows]
-    is_plain = [row['path'].parent.name == 'plain' for row in rows]
+    out = folder / "ip-adapter"
+    named = evaluate.scenes_of(plan, subject)
+    how = ["--method", "ip-adapter", "--target", number, "--compare", *plan.sample_args]
+    rows = evaluate.draw(plan, [folder], out, named, *how)
+    rows = [{"scene": named[row["prompt"]], "seed": row["seed"], "path": row["path"]} for row in rows]
+    is_plain = [row["path"].parent.name == "plain" for row in rows]
     return [[row for row, plain in zip(rows, is_plain) if plain == wanted] for wanted in (False, True)]
 
 
 def measure(plan, subject, scorer):
     folder = plan.work / subject
-    evaluate.draw_base(plan, subject, folder)
-    number = scorer.clearest(folder) if plan.target == 'clearest' else int(plan.target)
-    target = scorer.answers([folder / 'base' / f'{number:02}.png'])
+    evaluate.draw_base(plan, folder, subject)
+    number = scorer.clearest(folder) if plan.target == "clearest" else int(plan.target)
+    target = scorer.answers([folder / "base" / f"{number:02}.png"])
     guided, plain = pictures(plan, subject, folder, number)
-    return {'guided': scorer.score(subject, guided, target), 'plain': scorer.score(subject, plain, target)}
+    return {"guided": scorer.score(subject, guided, target), "plain": scorer.score(subject, plain, target)}
 
 
 def main():
@@ -43,15 +41,19 @@ def main():
     torch.set_num_threads(1)
     plan, scorer = evaluate.plan_from(args), evaluate.Scorer()
     results = [measure(plan, subject, scorer) for subject in plan.subjects]
-    guided, plain = ([result[kind] for result in results] for kind in ('guided', 'plain'))
-    report = {'guided': evaluate.summary(guided), 'plain': evaluate.summary(plain), 'ratio': evaluate.ratio(guided, plain)}
+    guided, plain = ([result[kind] for result in results] for kind in ("guided", "plain"))
+    report = {
+        "guided": evaluate.summary(guided),
+        "plain": evaluate.summary(plain),
+        "ratio": evaluate.ratio(guided, plain),
+    }
     evaluate.print_report(report)
     for subject, result in zip(plan.subjects, results):
-        own, of_plain = (result[kind]['identity_distance'].mean() for kind in ('guided', 'plain'))
-        print(f'{subject:10}{own:7.3f} with the image prompt, {of_plain:.3f} without')
+        own, of_plain = (result[kind]["identity_distance"].mean() for kind in ("guided", "plain"))
+        print(f"{subject:10}{own:7.3f} with the image prompt, {of_plain:.3f} without")
     if args.json:
-        args.json.write_text(json.dumps(report, indent=1) + '\n')
+        args.json.write_text(json.dumps(report, indent=1) + "\n")
 
 
-if __name__ == '__main__':
+if __name__ == "__main__":
     main()

@@ -1,4 +1,5 @@
 """The seventeen backgrounds of the toy world, one function each."""
+
 import math
 
 import numpy as np
@@ -6,24 +7,23 @@ import numpy as np
 from canvas import SIZE, jitter, mix, shade
 
 PHRASES = {
-    'plain': [''],
-    'beach': ['at the beach', 'walking on the beach'],
-    'jungle': ['in the jungle', 'in the forest'],
-    'snow': ['in the snow', 'walking in the snow'],
-    'street': ['in the street', 'walking on the street'],
-    'city': ['with a city in the background', 'in a futuristic cityscape',
-             'on a rooftop overlooking a city skyline'],
-    'mountain': ['with a mountain in the background', 'in the mountains'],
-    'eiffel': ['with the Eiffel Tower in the background', 'near the Eiffel Tower'],
-    'water': ['floating on top of water', 'swimming in the water'],
-    'library': ['in a library surrounded by books', 'in a library'],
-    'night': ['at night', 'under the stars at night'],
-    'space': ['in space', 'in a space station observing Earth'],
-    'desert': ['in the desert'],
-    'park': ['running in the park', 'in the park', 'in the garden'],
-    'castle': ['in a medieval castle courtyard', 'near a castle'],
-    'house': ['in the house', 'eating breakfast in the house', 'in a room'],
-    'farm': ['on a farm with animals in the background', 'on a farm'],
+    "plain": [""],
+    "beach": ["at the beach", "walking on the beach"],
+    "jungle": ["in the jungle", "in the forest"],
+    "snow": ["in the snow", "walking in the snow"],
+    "street": ["in the street", "walking on the street"],
+    "city": ["with a city in the background", "in a futuristic cityscape", "on a rooftop overlooking a city skyline"],
+    "mountain": ["with a mountain in the background", "in the mountains"],
+    "eiffel": ["with the Eiffel Tower in the background", "near the Eiffel Tower"],
+    "water": ["floating on top of water", "swimming in the water"],
+    "library": ["in a library surrounded by books", "in a library"],
+    "night": ["at night", "under the stars at night"],
+    "space": ["in space", "in a space station observing Earth"],
+    "desert": ["in the desert"],
+    "park": ["running in the park", "in the park", "in the garden"],
+    "castle": ["in a medieval castle courtyard", "near a castle"],
+    "house": ["in the house", "eating breakfast in the house", "in a room"],
+    "farm": ["on a farm with animals in the background", "on a farm"],
 }
 NAMES = list(PHRASES)
 RIGHT = BOTTOM = SIZE
@@ -46,7 +46,7 @@ class _Draw:
         return jitter(color, self.rng, amount)
 
     def side(self, left, right):
-        return self.uniform(*left) if self.rng.random() < .5 else self.uniform(*right)
+        return self.uniform(*left) if self.rng.random() < 0.5 else self.uniform(*right)
 
     def sky(self, color, amount=8):
         self.k.background(self.near(color, amount))
@@ -59,9 +59,9 @@ class _Draw:
             self.k.oval(self.uniform(0, 64), self.uniform(0, bottom), radius, radius, color)
 
     def plain(self):
-        color = mix(tuple(self.rng.integers(120, 256, 3)), (235, 235, 235), self.uniform(.3, .9))
+        color = mix(tuple(self.rng.integers(120, 256, 3)), (235, 235, 235), self.uniform(0.3, 0.9))
         self.k.background(color)
-        self.k.rect(0, self.h + 8, RIGHT, BOTTOM, shade(color, .9))
+        self.k.rect(0, self.h + 8, RIGHT, BOTTOM, shade(color, 0.9))
 
     def beach(self):
         k, h = self.k, self.h
@@ -73,7 +73,7 @@ class _Draw:
         x = self.side((4, 12), (52, 60))
         k.line(x, h + 6, x + self.uniform(-3, 3), h - 18, (130, 85, 45), 2.6)
         for leaf in range(5):
-            angle = leaf * 1.25 + self.uniform(0, .3)
+            angle = leaf * 1.25 + self.uniform(0, 0.3)
             k.line(x, h - 19, x + 8 * math.cos(angle), h - 18 + 5 * math.sin(angle), (40, 150, 60), 2.4)
 
     def jungle(self):
@@ -84,8 +84,13 @@ class _Draw:
             x = self.uniform(0, 64)
             k.line(x, 0, x, h + 9, self.near((82, 58, 34), 10), self.uniform(2, 5))
         for _ in range(14):
-            k.oval(self.uniform(0, 64), self.uniform(0, 30), self.uniform(4, 9), self.uniform(2, 4),
-                   self.near((46, 140, 54), 26))
+            k.oval(
+                self.uniform(0, 64),
+                self.uniform(0, 30),
+                self.uniform(4, 9),
+                self.uniform(2, 4),
+                self.near((46, 140, 54), 26),
+            )
         for _ in range(6):
             x = self.uniform(0, 64)
             k.polygon([(x - 4, 64), (x, h + self.uniform(4, 12)), (x + 4, 64)], self.near((30, 130, 50), 16))
@@ -95,8 +100,7 @@ class _Draw:
         self.sky((176, 204, 232))
         for _ in range(4):
             x = self.uniform(0, 64)
-            k.polygon([(x - 7, h + 4), (x, h - self.uniform(14, 24)), (x + 7, h + 4)],
-                      self.near((60, 110, 100), 10))
+            k.polygon([(x - 7, h + 4), (x, h - self.uniform(14, 24)), (x + 7, h + 4)], self.near((60, 110, 100), 10))
             k.polygon([(x - 3, h - 10), (x, h - 18), (x + 3, h - 10)], (245, 250, 255))
         self.ground(h, (244, 248, 255), 5)
         self.dots(24, 64, 1.1, (255, 255, 255))
@@ -127,13 +131,13 @@ class _Draw:
             k.rect(x, top, x + width, BOTTOM, self.near((72, 84, 130), 16))
             for y in np.arange(top + 2, 56, 4.5):
                 for left in np.arange(x + 1.5, x + width - 2, 3.2):
-                    if self.rng.random() < .6:
+                    if self.rng.random() < 0.6:
                         k.rect(left, y, left + 1.6, y + 2.2, (255, 232, 130))
             x += width + self.uniform(0, 1.5)
         self.ground(self.h + 10, (110, 110, 124))
 
     def mountain(self):
-        k, h, cap = self.k, self.h, .32
+        k, h, cap = self.k, self.h, 0.32
         self.sky((150, 208, 250), 10)
         for _ in range(3):
             x, top, w = self.uniform(4, 60), self.uniform(4, 16), self.uniform(18, 28)
@@ -147,8 +151,19 @@ class _Draw:
         self.sky((236, 190, 214), 10)
         self.ground(self.h + 4, (130, 180, 110))
         x, foot = self.side((8, 18), (46, 56)), self.h + 6
-        k.polygon([(x - 10, foot), (x - 6, foot), (x, foot - 20), (x + 6, foot), (x + 10, foot),
-                   (x + 1.6, foot - 38), (x, 3), (x - 1.6, foot - 38)], iron)
+        k.polygon(
+            [
+                (x - 10, foot),
+                (x - 6, foot),
+                (x, foot - 20),
+                (x + 6, foot),
+                (x + 10, foot),
+                (x + 1.6, foot - 38),
+                (x, 3),
+                (x - 1.6, foot - 38),
+            ],
+            iron,
+        )
         k.rect(x - 6.5, foot - 14, x + 6.5, foot - 11.5, iron)
         k.rect(x - 4, foot - 25, x + 4, foot - 23, iron)
         k.line(x, 2, x, foot - 30, iron, 1.6)
@@ -167,7 +182,7 @@ class _Draw:
             y, x = shelf * 14 - 2, 0
             while x < 64:
                 width = self.uniform(2.5, 5)
-                k.rect(x, y + self.uniform(1, 4), x + width - .5, y + 11.5, self.near(self.pick(books)))
+                k.rect(x, y + self.uniform(1, 4), x + width - 0.5, y + 11.5, self.near(self.pick(books)))
                 x += width
             k.rect(0, y + 11.5, RIGHT, y + 14, (84, 52, 30))
         self.ground(54, (166, 120, 76))
@@ -175,13 +190,13 @@ class _Draw:
     def night(self):
         self.sky((18, 24, 66))
         self.k.oval(self.uniform(8, 56), self.uniform(7, 13), 5, 5, (250, 244, 200))
-        self.dots(22, self.h, .8, (255, 255, 230))
+        self.dots(22, self.h, 0.8, (255, 255, 230))
         self.ground(self.h + 6, (26, 52, 56))
 
     def space(self):
         k = self.k
         self.sky((14, 8, 26), 6)
-        self.dots(26, 64, .7, (240, 240, 255))
+        self.dots(26, 64, 0.7, (240, 240, 255))
         x, y = self.side((6, 16), (48, 58)), self.uniform(8, 20)
         k.oval(x, y, 8, 8, self.near((60, 130, 220)))
         k.oval(x - 2, y - 1, 3.6, 2.6, (80, 180, 90))
@@ -222,7 +237,7 @@ class _Draw:
             k.rect(x, 16, x + 4.5, 20.5, stone)
         for span in ((2, 6), (46, 50)):
             x = self.uniform(*span)
-            k.rect(x, 8, x + 13, h + 6, shade(stone, .86))
+            k.rect(x, 8, x + 13, h + 6, shade(stone, 0.86))
             k.polygon([(x - 2, 9), (x + 6.5, -4), (x + 15, 9)], self.near((150, 60, 70)))
             k.rect(x + 5, 15, x + 8, 21, (50, 46, 60))
         self.ground(h + 4, (178, 160, 128))
@@ -249,7 +264,7 @@ class _Draw:
         k.rect(x + 6, 28, x + 12, h + 3, (245, 240, 230))
         for post in range(0, 66, 9):
             k.rect(post, h - 2, post + 2.4, h + 8, (238, 232, 220))
-        k.rect(0, h + .5, RIGHT, h + 2.5, (238, 232, 220))
+        k.rect(0, h + 0.5, RIGHT, h + 2.5, (238, 232, 220))
         x = (x + 34) % 56
         k.oval(x + 4, h + 1, 5, 3, (245, 245, 245))
         k.oval(x + 9, h - 1, 2, 2, (60, 50, 50))
@@ -263,7 +278,7 @@ def draw_waterline(canvas, x, y, scale):
     """Hides everything below the water and adds a few waves around the swimmer."""
     line, width = y + scale * 13, 20 * scale
     canvas.rect(x - width, line, x + width, BOTTOM, (36, 130, 220))
-    for q in (.25, 1.25, 2.25, 3.25):
-        canvas.arc(x - width + q * width * .5, line, width * .25, 1.6, 180, 180, (210, 238, 255), 1.4)
+    for q in (0.25, 1.25, 2.25, 3.25):
+        canvas.arc(x - width + q * width * 0.5, line, width * 0.25, 1.6, 180, 180, (210, 238, 255), 1.4)
     for q in (-8, 4):
         canvas.arc(x + q, line + 8, 3, 1.4, 180, 180, (180, 225, 255), 1.2)

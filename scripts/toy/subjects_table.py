@@ -9,15 +9,16 @@ confined to masks) and `joint` (one actor, tuned on pictures of both). The same 
 the actors and without. The toy draws the subject named first on the left; each half is cut out, brought to the
 size of a single subject, and read by the judge. Which half is whose is decided by the species that the judge
 reads, so that a picture with changed places counts in full. Single subjects' folders are those of evaluate.py. Targets
-are the clearest base images of which the two subjects' main colours are APART: of two subjects of one colour nobody could
-say whether they have swapped it. Where the clearest pictures of both are alike in colour, the second subject of the
-pair gets an actor of its own for this pair, with its clearest picture of another colour for the target.
+are the clearest base images of which the two subjects' main colours are APART: of two subjects of one colour nobody
+could say whether they have swapped it. Where the clearest pictures of both are alike in colour, the second subject of
+the pair gets an actor of its own for this pair, with its clearest picture of another colour for the target.
 
 own distance   identity distance of each subject to its own target, relative to plain in the table's last column
 swapped        pictures in which both main colours are nearer to the other's target than to the own (CIE Lab)
 leaked         pictures in which at least one is
 both there     pictures in which both species are read
 """
+
 import argparse
 import json
 import sys
@@ -27,16 +28,29 @@ import numpy as np
 import torch
 from PIL import Image
 
+import evaluate
 import identity
 import scenes
 import world
-from evaluate import SCENES, Scorer, add_plan_arguments, call, draw_base, find_picture, plan_from, read_picture, tune
+from evaluate import (
+    Scorer,
+    add_plan_arguments,
+    draw_base,
+    mean_and_error,
+    plan_from,
+    read_picture,
+    scenes_of,
+    settings_of,
+    sureness,
+    target_number,
+    tune,
+)
 
 # A subject of a pair stands at x = 17 or 47 and y = 40, drawn at 0.68 of its size; alone it stands at x = 32 and
 # y = 37 at 0.94. A window of 46 pixels is therefore brought to 64; it ends where the other half begins.
 WINDOW, TOP, HALF = 46, 13, 34
 APART = 25  # in CIE Lab; the eleven colours of the world are 27 apart at least, 80 in the mean
-MEASURES = ['distance', 'swapped', 'leaked', 'both_there']
+MEASURES = ["distance", "swapped", "leaked", "both_there"]
 
 
 def halves(picture):
@@ -44,8 +58,8 @@ def halves(picture):
     cut = []
     for columns, centre in ((picture[:, :HALF], 17), (picture[:, -HALF:], 47 - (64 - HALF))):
         left, right = WINDOW // 2 - centre, WINDOW // 2 + centre - HALF
-        wide = np.pad(columns[TOP:TOP + WINDOW], ((0, 0), (max(left, 0), max(right, 0)), (0, 0)), 'edge')
-        wide = wide[:, max(-left, 0):][:, :WINDOW]
+        wide = np.pad(columns[TOP : TOP + WINDOW], ((0, 0), (max(left, 0), max(right, 0)), (0, 0)), "edge")
+        wide = wide[:, max(-left, 0) :][:, :WINDOW]
         cut.append(np.asarray(Image.fromarray(wide).resize((64, 64), Image.BICUBIC)))
     return cut
 
@@ -57,11 +71,11 @@ def pick(answers, rows):
 def read_pairs(judge, pictures, pair):
     """Answers of both subjects, in the order of `pair`, and whether both species are read."""
     answers = judge.read(np.stack([half for picture in pictures for half in halves(picture)]))
-    chance = np.log(answers['species'][:, [world.SPECIES.index(name) for name in pair]] + 1e-9)
+    chance = np.log(answers["species"][:, [world.SPECIES.index(name) for name in pair]] + 1e-9)
     left = np.arange(0, len(chance), 2)
     as_named = chance[left, 0] + chance[left + 1, 1] >= chance[left, 1] + chance[left + 1, 0]
     first, second = np.where(as_named, left, left + 1), np.where(as_named, left + 1, left)
-    read = answers['species'].argmax(1)
+    read = answers["species"].argmax(1)
     both = np.ones(len(left), bool)
     for rows, name in ((first, pair[0]), (second, pair[1])):
         both &= read[rows] == world.SPECIES.index(name)
@@ -72,39 +86,33 @@ def score(judge, scales, pictures, pair, targets):
     """Every measure, one value a picture."""
     found, both = read_pairs(judge, pictures, pair)
     own = [identity.distances(found[i], targets[i], pair[i], scales)[0] for i in (0, 1)]
-    lab = lambda answers: identity.lab(answers['main_color'])
+    lab = lambda answers: identity.lab(answers["main_color"])
     gap = lambda i, j: np.linalg.norm(lab(found[i]) - lab(targets[j]), axis=-1)
     nearer_other = [gap(i, 1 - i) < gap(i, i) for i in (0, 1)]
-    result = {'distance': (own[0] + own[1]) / 2, 'swapped': nearer_other[0] & nearer_other[1],
-              'leaked': nearer_other[0] | nearer_other[1], 'both_there': both}
+    result = {
+        "distance": (own[0] + own[1]) / 2,
+        "swapped": nearer_other[0] & nearer_other[1],
+        "leaked": nearer_other[0] | nearer_other[1],
+        "both_there": both,
+    }
     return {name: np.asarray(value, float) for name, value in result.items()}
 
 
 def draw(plan, pair, actors, out, *extra):
     """Pictures of a pair in all scenes."""
-    if not (out / 'manifest.jsonl').exists():
-        out.mkdir(parents=True, exist_ok=True)
-        text = ' and '.join(map(world.article, pair))
-        (out / 'prompts.txt').write_text(''.join(f'{text}, {SCENES[name]}.\n' for name in plan.scenes))
-        call(plan, 'sample', *actors, '--model', plan.model, '--prompts-file', out / 'prompts.txt', '--num-images', plan.images,
-             '--seed', plan.seed, '-o', out, *plan.draw_args, *extra)
-    rows = [json.loads(line) for line in (out / 'manifest.jsonl').read_text().splitlines()]
-    return [read_picture(find_picture(row['path'], out)) for row in rows]
-
-
-def sureness(answers):
-    return sum(np.log(answers[name].max(1)) for name in ('main', 'second', 'pattern'))
+    prompts = scenes_of(plan, " and ".join(map(world.article, pair)))
+    return [read_picture(row["path"]) for row in evaluate.draw(plan, actors, out, prompts, *extra)]
 
 
 def apart(answers, others):
     """Whether the main colours can be told apart."""
-    lab = lambda answers: identity.lab(answers['main_color'])
+    lab = lambda answers: identity.lab(answers["main_color"])
     return np.linalg.norm(lab(answers) - lab(others), axis=-1) > APART
 
 
 def clearest_pair(judge, folder, pair):
     """As Scorer.clearest, for both subjects; a base image that does not show both, in two colours, comes last."""
-    pictures = [read_picture(path) for path in sorted((folder / 'base').glob('*.png'))]
+    pictures = [read_picture(path) for path in sorted((folder / "base").glob("*.png"))]
     found, both = read_pairs(judge, pictures, pair)
     sure = sureness(found[0]) + sureness(found[1]) + 1000 * both + 500 * apart(*found)
     return int(sure.argmax())
@@ -112,152 +120,163 @@ def clearest_pair(judge, folder, pair):
 
 def clearest_beside(scorer, folder, other):
     """As Scorer.clearest, among the base images that are of another colour than `other`."""
-    answers = scorer.answers(sorted((folder / 'base').glob('*.png')))
+    answers = scorer.answers(sorted((folder / "base").glob("*.png")))
     return int((sureness(answers) + 1000 * apart(answers, other)).argmax())
-
-
-def target_number(folder):
-    return json.loads((folder / 'tune.json').read_text())['parameters']['target']
 
 
 def independent(plan, pair, scorer):
     """The pair's actors, and their targets' answers."""
     folders = [plan.work / subject for subject in pair]
     for subject, folder in zip(pair, folders):
-        draw_base(plan, subject, folder)
+        draw_base(plan, folder, subject)
         tune(plan, folder, scorer)
     first, second = [scorer.target(folder) for folder in folders]
     if not apart(first, second)[0]:
-        own = plan.work / f'{pair[1]}-beside-{pair[0]}'
-        draw_base(plan, pair[1], own)
+        own = plan.work / f"{pair[1]}-beside-{pair[0]}"
+        draw_base(plan, own, pair[1])
         tune(replace(plan, target=clearest_beside(scorer, own, first)), own, scorer)
         folders[1], second = own, scorer.target(own)
     if not apart(first, second)[0]:
-        print(f'{"-".join(pair)}: no two base images of different colours', file=sys.stderr)
+        print(f"{'-'.join(pair)}: no two base images of different colours", file=sys.stderr)
     return folders, [first, second]
 
 
 def joint(plan, pair, scorer):
     """The pair's common actor, and both targets' answers."""
-    name = '-'.join(pair)
+    name = "-".join(pair)
     folder = plan.work / name
-    if not (folder / 'base.json').exists():
-        words = [word for subject in pair for word in ('--subject', subject)]
-        call(plan, 'generate-base', '-p', 'a photo of ' + ' and '.join(map(world.article, pair)), *words,
-             '--model', plan.model, '--seed', plan.base_seed, '-o', folder,
-             *plan.draw_args, *plan.base_args)
+    draw_base(plan, folder, *pair)
     tune(replace(plan, target=clearest_pair(scorer.judge, folder, pair)), folder, scorer)
-    picture = read_picture(folder / 'base' / f'{target_number(folder):02}.png')
+    picture = read_picture(folder / "base" / f"{target_number(folder):02}.png")
     targets, both = read_pairs(scorer.judge, [picture], pair)
     if not both[0] or not apart(*targets)[0]:
-        print(f'{name}: the joint target does not show both subjects in two colours', file=sys.stderr)
+        print(f"{name}: the joint target does not show both subjects in two colours", file=sys.stderr)
     return [folder], targets
 
 
-VARIANTS = {'independent': independent, 'joint': joint}
+VARIANTS = {"independent": independent, "joint": joint}
 
 
 def run_pair(plan, pair, scorer, variants):
     """Scores of the variants, guided and plain; each is measured against its own targets."""
-    name, result = '-'.join(pair), {}
+    name, result = "-".join(pair), {}
     for variant in variants:
         actors, targets = VARIANTS[variant](plan, pair, scorer)
-        drawn = {'guided': draw(plan, pair, actors, plan.work / variant / name, *plan.sample_args),
-                 'plain': draw(plan, pair, actors, plan.work / 'plain' / name, '--no-actor')}
-        result[variant] = {kind: score(scorer.judge, scorer.scales, pictures, pair, targets)
-                           for kind, pictures in drawn.items()}
+        drawn = {
+            "guided": draw(plan, pair, actors, plan.work / variant / name, *plan.sample_args),
+            "plain": draw(plan, pair, actors, plan.work / "plain" / name, "--no-actor"),
+        }
+        result[variant] = {
+            kind: score(scorer.judge, scorer.scales, pictures, pair, targets) for kind, pictures in drawn.items()
+        }
     return result
-
-
-def mean_and_error(values):
-    values = np.asarray(values)
-    error = values.std(ddof=1) / len(values) ** .5 if len(values) > 1 else float('nan')
-    return dict(mean=float(values.mean()), error=float(error))
 
 
 def table(results):
     """Means over pairs, with standard errors; the ratio's is that of the pairs' own ratios."""
     rows = {}
     for variant in results[0]:
-        for kind in ('guided', 'plain'):
+        for kind in ("guided", "plain"):
             scores = [result[variant][kind] for result in results]
-            rows[f'{variant}, {kind}'] = {name: mean_and_error([s[name].mean() for s in scores]) for name in MEASURES}
-        of = lambda kind: np.array([result[variant][kind]['distance'].mean() for result in results])
-        error = mean_and_error(of('guided') / of('plain'))['error']
-        rows[f'{variant}, guided']['ratio'] = dict(mean=float(of('guided').mean() / of('plain').mean()), error=error)
+            rows[f"{variant}, {kind}"] = {name: mean_and_error([s[name].mean() for s in scores]) for name in MEASURES}
+        of = lambda kind: np.array([result[variant][kind]["distance"].mean() for result in results])
+        error = mean_and_error(of("guided") / of("plain"))["error"]
+        rows[f"{variant}, guided"]["ratio"] = {"mean": float(of("guided").mean() / of("plain").mean()), "error": error}
     return rows
 
 
 def print_table(rows):
-    print('| pictures | own distance | swapped | leaked | both there | of plain |\n| --- | --- | --- | --- | --- | --- |')
+    print(
+        "| pictures | own distance | swapped | leaked | both there | of plain |\n| --- | --- | --- | --- | --- | --- |"
+    )
     for name, row in rows.items():
-        cells = [row.get(measure) for measure in [*MEASURES, 'ratio']]
-        print(f'| {name} | ' + ' | '.join(f'{c["mean"]:.3f} ± {c["error"]:.3f}' if c else '' for c in cells) + ' |')
+        cells = [row.get(measure) for measure in [*MEASURES, "ratio"]]
+        print(f"| {name} | " + " | ".join(f"{c['mean']:.3f} ± {c['error']:.3f}" if c else "" for c in cells) + " |")
 
 
 def check(judge, scales, vae=None, pairs=300):
-    """How well halves of drawn pictures are read; no generated picture can be read better than through the VAE. The same
-    identity is compared with a half of another picture, as the joint variant's is, and with a picture of it alone."""
+    """How well halves of drawn pictures are read; no generated picture can be read better than through the VAE. The
+    same identity is compared with a half of another picture, as the joint variant's is, and with a picture of it
+    alone."""
     rng, rng_alone = np.random.default_rng(77), np.random.default_rng(78)
-    report = {name: [] for name in ('both_there', 'main_colour', 'same', 'as_alone', 'random', 'swapped')}
+    report = {name: [] for name in ("both_there", "main_colour", "same", "as_alone", "random", "swapped")}
     for _ in range(pairs):
         names = [world.SPECIES[i] for i in rng.choice(len(world.SPECIES), 2, replace=False)]
-        people = [[world.Subject(name, classes, world.make_look(classes, rng))
-                   for name in names for classes in [world.draw_identity(rng)]] for _ in range(2)]
+        people = [
+            [
+                world.Subject(name, classes, world.make_look(classes, rng))
+                for name in names
+                for classes in [world.draw_identity(rng)]
+            ]
+            for _ in range(2)
+        ]
         scene = lambda: str(rng.choice(scenes.NAMES))
         draw_pair = lambda subjects: world.render(world.Picture(subjects, scene()), rng)
         pictures = np.stack([draw_pair(people[0]), draw_pair(people[0]), draw_pair(people[1])])
-        alone = np.stack([world.render(world.Picture([subject], 'plain'), rng_alone) for subject in people[0]])
+        alone = np.stack([world.render(world.Picture([subject], "plain"), rng_alone) for subject in people[0]])
         if vae is not None:
             pictures = identity.through_vae(vae, pictures)
             alone = identity.through_vae(vae, alone)
         found, both = read_pairs(judge, pictures, names)
-        wanted = [subject.classes['main'] for subject in people[0]]
-        report['both_there'] += list(both)
-        report['main_colour'] += [found[i]['main'][:2].argmax(1) == wanted[i] for i in (0, 1)]
+        wanted = [subject.classes["main"] for subject in people[0]]
+        report["both_there"] += list(both)
+        report["main_colour"] += [found[i]["main"][:2].argmax(1) == wanted[i] for i in (0, 1)]
         targets = [pick(answers, [0]) for answers in found]
         scores = score(judge, scales, pictures, names, targets)
-        report['same'].append(scores['distance'][1])
+        report["same"].append(scores["distance"][1])
         answers = judge.read(alone)
         targets = [pick(answers, [i]) for i in (0, 1)]
-        report['as_alone'].append(score(judge, scales, pictures[1:2], names, targets)['distance'][0])
-        report['random'].append(scores['distance'][2])
-        report['swapped'].append(scores['swapped'][1])
+        report["as_alone"].append(score(judge, scales, pictures[1:2], names, targets)["distance"][0])
+        report["random"].append(scores["distance"][2])
+        report["swapped"].append(scores["swapped"][1])
     for name, values in report.items():
-        print(f'{name:12} {np.mean(values):.3f}')
+        print(f"{name:12} {np.mean(values):.3f}")
 
 
 def load_vae(checkpoint):
     from diffusers import AutoencoderKL
-    return AutoencoderKL.from_pretrained(checkpoint, subfolder='vae').float().eval()
+
+    return AutoencoderKL.from_pretrained(checkpoint, subfolder="vae").float().eval()
 
 
 def main():
     torch.set_num_threads(1)
     scorer = Scorer()
-    if sys.argv[1:2] == ['--check'] and len(sys.argv) <= 3:
-        return check(scorer.judge, scorer.scales, *map(load_vae, sys.argv[2:3]))
+    if sys.argv[1:2] == ["--check"] and len(sys.argv) <= 3:
+        check(scorer.judge, scorer.scales, *map(load_vae, sys.argv[2:3]))
+        return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_plan_arguments(parser)
-    parser.add_argument('--variants', default=','.join(VARIANTS), help='one or both of them; default: both')
+    parser.add_argument("--variants", default=",".join(VARIANTS), help="one or both of them; default: both")
     args = parser.parse_args()
-    plan, variants = plan_from(args), args.variants.split(',')
+    plan, variants = plan_from(args), args.variants.split(",")
     if unknown := set(variants) - set(VARIANTS):
-        parser.error(f'--variants: found {", ".join(sorted(unknown))}, expected {" or ".join(VARIANTS)}')
+        parser.error(f"--variants: found {', '.join(sorted(unknown))}, expected {' or '.join(VARIANTS)}")
     if len(plan.subjects) % 2:
-        parser.error(f'--subjects: found {len(plan.subjects)}, expected pairs')
+        parser.error(f"--subjects: found {len(plan.subjects)}, expected pairs")
     pairs = list(zip(plan.subjects[::2], plan.subjects[1::2]))
     results = [run_pair(plan, pair, scorer, variants) for pair in pairs]
     rows = table(results)
     print_table(rows)
     if args.json:
-        each = {'-'.join(pair): {variant: {kind: {name: float(value.mean()) for name, value in scores.items()}
-                                           for kind, scores in kinds.items()} for variant, kinds in result.items()}
-                for pair, result in zip(pairs, results)}
-        report = dict(split=args.split, scenes=plan.scenes, images_per_scene=plan.images, draw_args=plan.draw_args,
-                      base_args=plan.base_args, tune_args=plan.tune_args, sample_args=plan.sample_args, table=rows, pairs=each)
-        args.json.write_text(json.dumps(report, indent=1) + '\n')
+        each = {
+            "-".join(pair): {
+                variant: {
+                    kind: {name: float(value.mean()) for name, value in scores.items()}
+                    for kind, scores in kinds.items()
+                }
+                for variant, kinds in result.items()
+            }
+            for pair, result in zip(pairs, results)
+        }
+        report = {
+            "split": args.split,
+            **settings_of(plan),
+            "table": rows,
+            "pairs": each,
+        }
+        args.json.write_text(json.dumps(report, indent=1) + "\n")
 
 
-if __name__ == '__main__':
+if __name__ == "__main__":
     main()

@@ -1,4 +1,6 @@
-"""The list of known words and the guide's table of them are those of the captions: `python -m unittest` in this folder."""
+"""The list of known words and the guide's table of them are those of the captions: `python -m unittest` in this
+folder."""
+
 import unittest
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import numpy as np
 import vocabulary
 import world
 
-GUIDE = Path(__file__).resolve().parents[2] / 'configs' / 'GUIDE.md'
+GUIDE = Path(__file__).resolve().parents[2] / "configs" / "GUIDE.md"
 
 
 class Vocabulary(unittest.TestCase):
@@ -26,8 +28,8 @@ class Vocabulary(unittest.TestCase):
         self.assertEqual(vocabulary.WORDS.read_text(), vocabulary.text())
 
     def test_the_guide_has_this_table(self):
-        self.assertIn('\n'.join(vocabulary.markdown()), GUIDE.read_text())
+        self.assertIn("\n".join(vocabulary.markdown()), GUIDE.read_text())
 
 
-if __name__ == '__main__':
+if __name__ == "__main__":
     unittest.main()

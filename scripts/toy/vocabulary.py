@@ -3,55 +3,57 @@
 `python vocabulary.py` writes them to src/io/toy/words.txt, which the program warns by, and prints the table of them in
 configs/GUIDE.md. test_vocabulary.py compares both with this file, and this file with captions.
 """
+
 import re
 from pathlib import Path
 
 import scenes
 import world
 
-WORDS = Path(__file__).resolve().parents[2] / 'src' / 'io' / 'toy' / 'words.txt'
+WORDS = Path(__file__).resolve().parents[2] / "src" / "io" / "toy" / "words.txt"
 # Words of no caption that say nothing which a picture could show.
-FUNCTION_WORDS = '''am and are as at be been by for from has have he her hers him his i in into is it its me my of on or our
-she that the their them these they this those to us was we were who with you your'''
+FUNCTION_WORDS = """am and are as at be been by for from has have he her hers him his i in into is it its me my of on or
+our she that the their them these they this those to us was we were who with you your"""
 
 
 def split(text):
-    return re.findall('[a-z]+', text.lower())
+    return re.findall("[a-z]+", text.lower())
 
 
 def table():
     """What captions are made of: rows of a heading and its words or phrases."""
+
     def flat(groups):
         return [phrase for phrases in groups.values() for phrase in phrases if phrase]
 
     return [
-        ('subjects', world.SPECIES),
-        ('colours', world.COLOR_NAMES),
-        ('second colours', world.FACTORS['second']),
-        ('patterns', world.FACTORS['pattern']),
-        ('shapes', [word for name in ('width', 'head', 'eye', 'ear') for word in world.FACTORS[name]]),
-        ('skin, hair, beards', world.FACTORS['skin'] + world.FACTORS['hair'] + world.BEARD_WORDS),
-        ('scenes', flat(scenes.PHRASES)),
-        ('doing or wearing', flat(world.ATTRIBUTES)),
-        ('styles', flat(world.STYLES)),
-        ('beginnings', [template.replace(' {}', '') for template in world.TEMPLATES]),
+        ("subjects", world.SPECIES),
+        ("colours", world.COLOR_NAMES),
+        ("second colours", world.FACTORS["second"]),
+        ("patterns", world.FACTORS["pattern"]),
+        ("shapes", [word for name in ("width", "head", "eye", "ear") for word in world.FACTORS[name]]),
+        ("skin, hair, beards", world.FACTORS["skin"] + world.FACTORS["hair"] + world.BEARD_WORDS),
+        ("scenes", flat(scenes.PHRASES)),
+        ("doing or wearing", flat(world.ATTRIBUTES)),
+        ("styles", flat(world.STYLES)),
+        ("beginnings", [template.replace(" {}", "") for template in world.TEMPLATES]),
     ]
 
 
 def words():
     phrases = [phrase for _, row in table() for phrase in row]
-    return sorted({word for phrase in phrases + ['a an and'] for word in split(phrase)})
+    return sorted({word for phrase in [*phrases, "a an and"] for word in split(phrase)})
 
 
 def text():
-    return '\n'.join(sorted({*words(), *split(FUNCTION_WORDS)})) + '\n'
+    return "\n".join(sorted({*words(), *split(FUNCTION_WORDS)})) + "\n"
 
 
 def markdown():
-    lines = ['| what | words |', '| --- | --- |']
-    return lines + [f'| {heading} | {", ".join(row)} |' for heading, row in table()]
+    lines = ["| what | words |", "| --- | --- |"]
+    return lines + [f"| {heading} | {', '.join(row)} |" for heading, row in table()]
 
 
-if __name__ == '__main__':
+if __name__ == "__main__":
     WORDS.write_text(text())
-    print('\n'.join(markdown()))
+    print("\n".join(markdown()))

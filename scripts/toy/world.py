@@ -4,43 +4,61 @@ An identity is one class per factor (FACTORS) plus a small jitter: 'cat' has man
 caption may name any of a look's factors by an adjective in front of the noun. Run this file to
 draw a contact sheet: `python world.py sheet.png`.
 """
+
 from dataclasses import dataclass, field
 
 import numpy as np
 
 import scenes
 import subjects
-from canvas import Canvas, SIZE, clip_color
+from canvas import SIZE, Canvas, clip_color
 from subjects import PATTERNS, SPECIES, Look
 
-COLORS = {'red': (214, 48, 44), 'orange': (242, 142, 32), 'yellow': (246, 214, 56), 'green': (74, 170, 68),
-          'teal': (44, 178, 184), 'blue': (58, 98, 222), 'purple': (142, 72, 196), 'pink': (246, 138, 190),
-          'brown': (136, 88, 52), 'gray': (150, 152, 160), 'white': (240, 240, 238)}
+COLORS = {
+    "red": (214, 48, 44),
+    "orange": (242, 142, 32),
+    "yellow": (246, 214, 56),
+    "green": (74, 170, 68),
+    "teal": (44, 178, 184),
+    "blue": (58, 98, 222),
+    "purple": (142, 72, 196),
+    "pink": (246, 138, 190),
+    "brown": (136, 88, 52),
+    "gray": (150, 152, 160),
+    "white": (240, 240, 238),
+}
 COLOR_NAMES = list(COLORS)
-WIDTHS, HEADS, EARS, EYES = (.85, 1., 1.17), (.86, 1., 1.14), (.68, 1., 1.32), (1.4, 2.15, 3.)
+WIDTHS, HEADS, EARS, EYES = (0.85, 1.0, 1.17), (0.86, 1.0, 1.14), (0.68, 1.0, 1.32), (1.4, 2.15, 3.0)
 
 # Adjective of every class of every factor, in the order in which a caption names them.
 FACTORS = {
-    'width': ['slim', 'sturdy', 'wide'],
-    'head': ['smallhead', 'midhead', 'bighead'],
-    'eye': ['smalleyed', 'mideyed', 'bigeyed'],
-    'ear': ['shorteared', 'mideared', 'longeared'],
-    'skin': ['fair', 'tanned', 'umber'],
-    'hair': ['brunette', 'blond', 'ginger'],
-    'pattern': PATTERNS,
-    'second': [color + 'trim' for color in COLOR_NAMES],
-    'main': COLOR_NAMES,
+    "width": ["slim", "sturdy", "wide"],
+    "head": ["smallhead", "midhead", "bighead"],
+    "eye": ["smalleyed", "mideyed", "bigeyed"],
+    "ear": ["shorteared", "mideared", "longeared"],
+    "skin": ["fair", "tanned", "umber"],
+    "hair": ["brunette", "blond", "ginger"],
+    "pattern": PATTERNS,
+    "second": [color + "trim" for color in COLOR_NAMES],
+    "main": COLOR_NAMES,
 }
 FACTOR_NAMES = list(FACTORS)
-BEARD_WORDS = ['whitebearded', 'graybearded', 'brownbearded']
+BEARD_WORDS = ["whitebearded", "graybearded", "brownbearded"]
 
 # Factors that cannot be seen on a subject are neither named in captions nor judged.
-_ANIMAL = ('skin', 'hair')
+_ANIMAL = ("skin", "hair")
 HIDDEN = {species: set(_ANIMAL) for species in SPECIES}
-HIDDEN.update({
-    'robot': {*_ANIMAL, 'pattern'}, 'penguin': {*_ANIMAL, 'pattern', 'ear'}, 'wizard': set(), 'hobbit': set(),
-    'ninja': {'hair', 'ear'}, 'boy': {'ear'}, 'girl': {'hair'},
-})
+HIDDEN.update(
+    {
+        "robot": {*_ANIMAL, "pattern"},
+        "penguin": {*_ANIMAL, "pattern", "ear"},
+        "wizard": set(),
+        "hobbit": set(),
+        "ninja": {"hair", "ear"},
+        "boy": {"ear"},
+        "girl": {"hair"},
+    }
+)
 
 
 def visible_factors(species):
@@ -48,22 +66,39 @@ def visible_factors(species):
 
 
 ATTRIBUTES = {
-    'hat': ['wearing a blue hat'], 'sunglasses': ['wearing sunglasses', 'with sunglasses'],
-    'ball': ['playing with a ball', 'with a ball'], 'burger': ['eating a burger'], 'beer': ['drinking a beer'],
-    'police': ['as a police officer'], 'sign': ['holding a sign', 'at a protest holding a sign'],
+    "hat": ["wearing a blue hat"],
+    "sunglasses": ["wearing sunglasses", "with sunglasses"],
+    "ball": ["playing with a ball", "with a ball"],
+    "burger": ["eating a burger"],
+    "beer": ["drinking a beer"],
+    "police": ["as a police officer"],
+    "sign": ["holding a sign", "at a protest holding a sign"],
 }
-STYLES = {'sketch': ['charcoal sketch', 'ink drawing'], 'water': ['watercolor', 'pastel'],
-          'pixel': ['pixel art', 'digital pixel art'], 'cartoon': ['cartoon', 'cartoon animation']}
-TEMPLATES = ['a photo of {}', 'a portrait of {}', 'an image of {}', 'a picture of {}', 'a rendering of {}',
-             'a good photo of {}', 'a drawing of {}', 'a depiction of {}', 'the photo of {}',
-             'a close-up photo of {}']
+STYLES = {
+    "sketch": ["charcoal sketch", "ink drawing"],
+    "water": ["watercolor", "pastel"],
+    "pixel": ["pixel art", "digital pixel art"],
+    "cartoon": ["cartoon", "cartoon animation"],
+}
+TEMPLATES = [
+    "a photo of {}",
+    "a portrait of {}",
+    "an image of {}",
+    "a picture of {}",
+    "a rendering of {}",
+    "a good photo of {}",
+    "a drawing of {}",
+    "a depiction of {}",
+    "the photo of {}",
+    "a close-up photo of {}",
+]
 
 
 @dataclass
 class Subject:
     species: str
-    classes: dict       # factor -> class
-    look: Look          # what is drawn: the classes' values with their jitter
+    classes: dict  # factor -> class
+    look: Look  # what is drawn: the classes' values with their jitter
 
 
 @dataclass
@@ -79,9 +114,9 @@ class Picture:
 def draw_identity(rng):
     """A random class for every factor."""
     classes = {name: int(rng.integers(len(words))) for name, words in FACTORS.items()}
-    classes['pattern'] = int(rng.choice(4, p=[.31, .23, .23, .23]))
-    while classes['second'] == classes['main']:
-        classes['second'] = int(rng.integers(len(COLOR_NAMES)))
+    classes["pattern"] = int(rng.choice(4, p=[0.31, 0.23, 0.23, 0.23]))
+    while classes["second"] == classes["main"]:
+        classes["second"] = int(rng.integers(len(COLOR_NAMES)))
     return classes
 
 
@@ -93,22 +128,30 @@ def make_look(classes, rng):
         base = COLORS[COLOR_NAMES[classes[name]]]
         return clip_color(np.array(base) + rng.integers(-10, 11, 3))
 
-    return Look(color('main'), color('second'), classes['pattern'], near(WIDTHS, 'width', .035),
-                near(HEADS, 'head', .03), near(EARS, 'ear', .07), near(EYES, 'eye', .15),
-                classes['skin'], classes['hair'])
+    return Look(
+        color("main"),
+        color("second"),
+        classes["pattern"],
+        near(WIDTHS, "width", 0.035),
+        near(HEADS, "head", 0.03),
+        near(EARS, "ear", 0.07),
+        near(EYES, "eye", 0.15),
+        classes["skin"],
+        classes["hair"],
+    )
 
 
-def draw_picture(rng, pairs=.12):
+def draw_picture(rng, pairs=0.12):
     """A random picture's content: a share `pairs` has two subjects, 30 % a plain backdrop."""
     count = 2 if rng.random() < pairs else 1
     people = []
     for species in rng.choice(len(SPECIES), count, replace=False):
         classes = draw_identity(rng)
         people.append(Subject(SPECIES[int(species)], classes, make_look(classes, rng)))
-    attribute = str(rng.choice(list(ATTRIBUTES))) if count == 1 and rng.random() < .25 else None
-    scene = 'plain' if rng.random() < .3 else str(rng.choice(scenes.NAMES[1:]))
-    style = str(rng.choice(list(STYLES))) if rng.random() < .1 else None
-    return Picture(people, scene, attribute, style, scene_named=rng.random() > .05)
+    attribute = str(rng.choice(list(ATTRIBUTES))) if count == 1 and rng.random() < 0.25 else None
+    scene = "plain" if rng.random() < 0.3 else str(rng.choice(scenes.NAMES[1:]))
+    style = str(rng.choice(list(STYLES))) if rng.random() < 0.1 else None
+    return Picture(people, scene, attribute, style, scene_named=rng.random() > 0.05)
 
 
 def render(picture, rng):
@@ -118,12 +161,12 @@ def render(picture, rng):
     single = len(picture.subjects) == 1
     for i, subject in enumerate(picture.subjects):
         if single:
-            x, y, scale = 32 + rng.uniform(-5, 5), 37 + rng.uniform(-2.5, 2.5), rng.uniform(.86, 1.02)
+            x, y, scale = 32 + rng.uniform(-5, 5), 37 + rng.uniform(-2.5, 2.5), rng.uniform(0.86, 1.02)
         else:
-            x, y, scale = (17, 47)[i] + rng.uniform(-1.5, 1.5), 40 + rng.uniform(-2, 2), rng.uniform(.62, .74)
-        swimming = picture.scene == 'water'
+            x, y, scale = (17, 47)[i] + rng.uniform(-1.5, 1.5), 40 + rng.uniform(-2, 2), rng.uniform(0.62, 0.74)
+        swimming = picture.scene == "water"
         y += 3 * swimming
-        with canvas.placed(x, y, float(rng.uniform(-5, 5)), scale, rng.random() < .5):
+        with canvas.placed(x, y, float(rng.uniform(-5, 5)), scale, rng.random() < 0.5):
             subjects.draw(canvas, subject.species, subject.look, rng, picture.attribute)
         if swimming:
             scenes.draw_waterline(canvas, x, y, scale)
@@ -131,16 +174,16 @@ def render(picture, rng):
 
 
 def _stylize(pixels, style):
-    if style == 'sketch':
+    if style == "sketch":
         gray = pixels.astype(np.float32).mean(-1)
         edges = np.abs(np.diff(gray, axis=0, prepend=gray[:1])) + np.abs(np.diff(gray, axis=1, prepend=gray[:, :1]))
-        lines = np.clip(150 + gray * .42 - edges * 1.1, 20, 255)
+        lines = np.clip(150 + gray * 0.42 - edges * 1.1, 20, 255)
         return np.repeat(lines[..., None], 3, -1).astype(np.uint8)
-    if style == 'water':
+    if style == "water":
         soft = pixels.astype(np.float32)
         soft = (soft + sum(np.roll(soft, shift, axis) for axis in (0, 1) for shift in (-1, 1))) / 5
-        return (soft * .5 + 125).clip(0, 255).astype(np.uint8)
-    if style == 'pixel':
+        return (soft * 0.5 + 125).clip(0, 255).astype(np.uint8)
+    if style == "pixel":
         blocks = pixels.reshape(SIZE // 2, 2, SIZE // 2, 2, 3).mean((1, 3))
         blocks = ((blocks // 40) * 40 + 20).clip(0, 255)
         return np.repeat(np.repeat(blocks, 2, 0), 2, 1).astype(np.uint8)
@@ -148,29 +191,29 @@ def _stylize(pixels, style):
 
 
 def article(word):
-    return ('an ' if word[0] in 'aeiou' else 'a ') + word
+    return ("an " if word[0] in "aeiou" else "a ") + word
 
 
 def caption(picture, rng):
     """A caption without any adjective: subject, then scene, attribute and style in varying order."""
-    text = ' and '.join(article(subject.species) for subject in picture.subjects)
+    text = " and ".join(article(subject.species) for subject in picture.subjects)
     form = rng.random()
-    if form < .12:
-        text = text.split(' ', 1)[1]
-    elif form < .5:
+    if form < 0.12:
+        text = text.split(" ", 1)[1]
+    elif form < 0.5:
         text = TEMPLATES[int(rng.integers(len(TEMPLATES)))].format(text)
     extras = []
     if picture.attribute:
         extras.append(str(rng.choice(ATTRIBUTES[picture.attribute])))
-    if picture.scene != 'plain' and picture.scene_named:
+    if picture.scene != "plain" and picture.scene_named:
         extras.append(str(rng.choice(scenes.PHRASES[picture.scene])))
-    if len(extras) == 2 and rng.random() < .4:
+    if len(extras) == 2 and rng.random() < 0.4:
         extras.reverse()
     if picture.style:
         style = str(rng.choice(STYLES[picture.style]))
-        extras.insert(0, style) if rng.random() < .5 else extras.append(style)
-    text = (', ' if rng.random() < .75 else ' ').join([text] + extras)
-    return text + '.' if rng.random() < .5 else text
+        extras.insert(0, style) if rng.random() < 0.5 else extras.append(style)
+    text = (", " if rng.random() < 0.75 else " ").join([text, *extras])
+    return text + "." if rng.random() < 0.5 else text
 
 
 def adjectives(species, classes, named):
@@ -178,7 +221,7 @@ def adjectives(species, classes, named):
     words = []
     for name in visible_factors(species):
         if name in named:
-            beard = species == 'wizard' and name == 'hair'
+            beard = species == "wizard" and name == "hair"
             words.append((BEARD_WORDS if beard else FACTORS[name])[classes[name]])
     return words
 
@@ -190,6 +233,7 @@ def all_words():
 
 def _sheet(path):
     from PIL import Image
+
     rng = np.random.default_rng(5)
     rows = []
     for species in SPECIES:
@@ -205,6 +249,7 @@ def _sheet(path):
     Image.fromarray(sheet).save(path)
 
 
-if __name__ == '__main__':
+if __name__ == "__main__":
     import sys
+
     _sheet(sys.argv[1])

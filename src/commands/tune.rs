@@ -6,6 +6,7 @@ mod layout;
 mod method;
 mod outlook;
 mod photo;
+mod pictures;
 mod resume;
 mod steps;
 
@@ -41,6 +42,7 @@ use crop::Resolved;
 use layout::Layout;
 pub(super) use outlook::rows_before;
 use photo::TargetPhoto;
+use pictures::warn_of_replaced;
 use resume::{is_resumed, remove_checkpoint, resume};
 use steps::{can_continue, learn, summary};
 
@@ -157,6 +159,7 @@ pub(super) fn prepare(session: &Session, job: TuneJob) -> Result<Tuning> {
         )));
     }
     let base = BaseSet::read(&layout.base())?;
+    warn_of_replaced(session, &job.dir, &base);
     let target = target(&job, &base)?;
     let num_auxiliary = match job.method {
         Method::Oneactor => num_auxiliary(&job, &base)?,

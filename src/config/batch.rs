@@ -93,6 +93,9 @@ fn expand_paths(value: &mut Value, keys: &[String]) -> Result<()> {
 /// The same in a path or a list of them.
 fn expand_path(key: &str, value: &mut Value) -> Result<()> {
     match value {
+        Value::String(path) if path.is_empty() => Err(usage(format!(
+            "key `{key}`: found an empty path: name a file or folder, `.` for the current folder, or leave the key out"
+        ))),
         Value::String(path) => {
             let expanded = home::expanded(path);
             *path = expanded

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use tch::{Device, Kind, Tensor};
 
 use super::model_layout::refuse_pickled;
-use super::values::bytes;
+use super::values::{bytes, is_finite};
 use crate::error::usage;
 
 /// Named tensors with text metadata, as one safetensors file holds them.
@@ -47,16 +47,23 @@ impl TensorFile {
     /// Reads a whole file.
     ///
     /// # Errors
-    /// When it can not be read or is no safetensors file; the message names it.
+    /// When it can not be read, is no safetensors file, or holds a value that is not finite; the message names it.
     pub fn read(path: &Path) -> Result<TensorFile> {
         refuse_pickled(path)?;
         let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-        TensorFile::from_bytes(&bytes).map_err(|e| {
+        let file = TensorFile::from_bytes(&bytes).map_err(|e| {
             usage(format!(
                 "{}: not a whole safetensors file ({e:#})",
                 path.display()
             ))
-        })
+        })?;
+        match file.tensors.iter().find(|(_, tensor)| !is_finite(tensor)) {
+            None => Ok(file),
+            Some((name, _)) => Err(usage(format!(
+                "{}: tensor {name} holds a value that is not finite (NaN or infinite): the file is damaged, make it again",
+                path.display()
+            ))),
+        }
     }
 
     /// Reads a file of this layout, which its metadata name as `format`.

@@ -249,7 +249,12 @@ pub trait Learner {
             Some((key.to_owned(), t.to_device(device(name)?)))
         };
         let moments: BTreeMap<String, Tensor> = file.tensors.iter().filter_map(moment).collect();
-        let convergence = serde_json::from_str(file.text("convergence", path)?)?;
+        let convergence = serde_json::from_str(file.text("convergence", path)?).map_err(|error| {
+            usage(format!(
+                "{}: metadata \"convergence\": {error}: delete the file, and tuning begins anew",
+                path.display()
+            ))
+        })?;
         let (step, steps) = (
             file.number("step", path)?,
             file.number("optimizer_steps", path)?,

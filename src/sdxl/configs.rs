@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 
-use super::model_index::ModelIndex;
+use super::model_index::{ModelIndex, check_parts};
 use super::pipeline::Pipeline;
 use super::prompt::Tokenizers;
 use crate::error::model;
@@ -38,13 +38,15 @@ impl ModelConfigs {
     pub fn read(files: &ModelFiles, vae: Option<&ModelFiles>) -> Result<Self> {
         let vae_files = vae.unwrap_or(files);
         let pipeline = Pipeline::of(files)?;
+        let index = files.config("model_index.json")?;
+        check_parts(&index, pipeline, vae.is_some()).with_context(|| files.name().to_owned())?;
         let text = pipeline.text_encoders().iter();
         let text = text
             .map(|component| pipeline.text_config(files, component))
             .collect::<Result<_>>();
         let configs = ModelConfigs {
             pipeline,
-            index: ModelIndex::read(&files.config("model_index.json")?, pipeline)?,
+            index: ModelIndex::read(&index, pipeline)?,
             scheduler_file: pipeline.scheduler_file(files)?,
             tokenizers: Tokenizers::load(files, pipeline)?,
             text: text?,

@@ -88,13 +88,54 @@ impl ModelIndex {
     }
 }
 
-/// The config of a part in a model's folder. The class that the index names counts before the one under `key` in the
-/// part's own file, as in diffusers.
+/// Refuses an index in which a part that draws is missing or of another library, and tokenizers of another class: diffusers
+/// takes all of these from here, and never from the part's own file. `other_vae` stands in the place of the model's own.
 ///
 /// # Errors
-/// When a file is missing or damaged.
-pub(super) fn part(files: &ModelFiles, name: &str, path: &str, key: &str) -> Result<ConfigFile> {
-    let mut file = files.config(path)?;
+/// Names the part, what was found and what is computed here.
+pub(super) fn check_parts(file: &ConfigFile, pipeline: Pipeline, other_vae: bool) -> Result<()> {
+    let of_diffusers = ["unet", "vae", "scheduler"].map(|name| (name, "diffusers"));
+    let texts = [pipeline.text_encoders(), pipeline.tokenizers()].concat();
+    let of_transformers = texts.iter().map(|name| (*name, "transformers"));
+    for (name, library) in of_diffusers.into_iter().chain(of_transformers) {
+        if other_vae && name == "vae" {
+            continue;
+        }
+        let is_tokenizer = pipeline.tokenizers().contains(&name);
+        let pair = file.get(name).and_then(Value::as_array);
+        let pair = pair.map(|pair| pair.iter().map(Value::as_str).collect::<Vec<_>>());
+        let is_computed = match pair.as_deref() {
+            Some([Some(from), Some(class)]) => {
+                *from == library && (!is_tokenizer || TOKENIZERS.contains(class))
+            }
+            _ => false,
+        };
+        if !is_computed {
+            let class = if is_tokenizer {
+                TOKENIZERS.map(|name| format!("\"{name}\"")).join(" or ")
+            } else {
+                "its class".to_owned()
+            };
+            return Err(file.wrong(name, &format!("[\"{library}\", {class}]")));
+        }
+    }
+    Ok(())
+}
+
+/// Classes of transformers that are one tokenizer.
+const TOKENIZERS: [&str; 2] = ["CLIPTokenizer", "CLIPTokenizerFast"];
+
+/// The config of a part with the class that the index names under `key`, where it counts before the file's own, as in
+/// diffusers.
+///
+/// # Errors
+/// When the index is damaged.
+pub(super) fn part(
+    files: &ModelFiles,
+    name: &str,
+    mut file: ConfigFile,
+    key: &str,
+) -> Result<ConfigFile> {
     if files.optional_text("model_index.json")?.is_none() {
         return Ok(file);
     }
@@ -105,8 +146,8 @@ pub(super) fn part(files: &ModelFiles, name: &str, path: &str, key: &str) -> Res
                 "{own} is written here, but {class} in model_index.json, which counts"
             ));
         }
-        let value = match file.get(key) {
-            Some(Value::Array(_)) => json!([class]),
+        let value = match key {
+            "architectures" => json!([class]),
             _ => json!(class),
         };
         file.set(key, value);
@@ -117,7 +158,8 @@ pub(super) fn part(files: &ModelFiles, name: &str, path: &str, key: &str) -> Res
 /// As [`part`], of a network of diffusers.
 ///
 /// # Errors
-/// As there.
+/// As there, and when its file is missing or damaged.
 pub(super) fn network(files: &ModelFiles, name: &str) -> Result<ConfigFile> {
-    part(files, name, &format!("{name}/config.json"), "_class_name")
+    let file = files.config(&format!("{name}/config.json"))?;
+    part(files, name, file, "_class_name")
 }

@@ -7,6 +7,7 @@ use tch::Kind;
 
 use super::model_index::{network, part};
 use crate::error::model;
+use crate::io::config_file::ConfigFile;
 use crate::io::model_files::ModelFiles;
 use crate::models::autoencoder_kl::AutoencoderKlConfig;
 use crate::models::clip_text_model::ClipTextConfig;
@@ -69,8 +70,12 @@ impl Pipeline {
     /// When it is missing or damaged, or does not describe a U-Net of this pipeline.
     pub fn unet_config(self, files: &ModelFiles) -> Result<UNet2DConditionConfig> {
         let named = || files.name().to_owned();
-        let config = network(files, "unet")?;
-        let config = UNet2DConditionConfig::read(&config).with_context(named)?;
+        let file = network(files, "unet")?;
+        let mut config = UNet2DConditionConfig::read(&file).with_context(named)?;
+        if self == Pipeline::StableDiffusion && is_before_0_9(&file) {
+            // The first versions wrote 32 for all of SD; diffusers' pipeline takes 64 for anything smaller.
+            config.sample_size = config.sample_size.map(|side| side.max(64));
+        }
         if config.in_channels != config.out_channels {
             return Err(model(format!(
                 "{}: unet/config.json: in_channels: found {}, expected {} as in out_channels: a model that is given a picture too, as for inpainting, can not draw from a prompt alone",
@@ -99,8 +104,8 @@ impl Pipeline {
     /// When the file is missing, damaged, or describes a forward process that is not computed here.
     pub fn scheduler_file(self, files: &ModelFiles) -> Result<SchedulerFile> {
         let named = || files.name().to_owned();
-        let path = "scheduler/scheduler_config.json";
-        let file = SchedulerFile::new(part(files, "scheduler", path, "_class_name")?);
+        let file = files.config("scheduler/scheduler_config.json")?;
+        let file = SchedulerFile::new(part(files, "scheduler", file, "_class_name")?);
         let file = match self {
             Pipeline::StableDiffusion => file.corrected(),
             Pipeline::StableDiffusionXl => file,
@@ -114,7 +119,12 @@ impl Pipeline {
     /// # Errors
     /// When it is missing or damaged, or describes what is not computed here.
     pub fn text_config(self, files: &ModelFiles, name: &str) -> Result<ClipTextConfig> {
-        let file = part(files, name, &format!("{name}/config.json"), "architectures")?;
+        let mut file = files.config(&format!("{name}/config.json"))?;
+        // transformers reads a text encoder out of the file of a whole CLIP, too.
+        if file.text("model_type") == Some("clip") {
+            file = file.part("text_config")?;
+        }
+        let file = part(files, name, file, "architectures")?;
         ClipTextConfig::read(&file).with_context(|| files.name().to_owned())
     }
 
@@ -154,6 +164,14 @@ impl Pipeline {
             _ => kind,
         }
     }
+}
+
+/// Whether a version of diffusers before 0.9 wrote this file.
+fn is_before_0_9(file: &ConfigFile) -> bool {
+    let mut numbers = (file.text("_diffusers_version").unwrap_or("0.9").split('.'))
+        .map(|part| part.parse::<u32>().unwrap_or(0));
+    let version = (numbers.next(), numbers.next().unwrap_or(0));
+    version.0 == Some(0) && version.1 < 9
 }
 
 /// The folder of the VAE among these files: `vae` in a whole model, none (`""`) in a repository that

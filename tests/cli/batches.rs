@@ -258,3 +258,33 @@ fn jobs_are_sorted_so_that_each_model_is_loaded_once_and_draw_the_same() {
         "{folders:?}"
     );
 }
+
+#[test]
+fn an_empty_path_is_refused_and_does_not_mean_the_current_folder() {
+    let folder = folder_with_actor("batch-empty-path");
+    for (command, key, job) in [
+        (
+            "sample",
+            "output_dir",
+            r#""actors": "robot", "prompt": "[b]""#,
+        ),
+        (
+            "generate-base",
+            "output_dir",
+            r#""prompt": "a robot", "subject": "robot", "model": "toy""#,
+        ),
+        ("tune", "dir", r#""target": 1"#),
+        (
+            "sample",
+            "actors",
+            r#""prompt": "[b]", "output_dir": "out""#,
+        ),
+    ] {
+        write(&folder, &format!(r#"{{"jobs": [{{{job}, "{key}": ""}}]}}"#));
+        oneactor(&folder, &format!("{command} --config batch.json"))
+            .exits_with(2)
+            .says(&format!("key `{key}`: found an empty path"))
+            .writes_nothing();
+    }
+    assert_eq!(names(&folder), ["batch.json", "robot"]);
+}

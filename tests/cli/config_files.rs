@@ -218,3 +218,52 @@ fn keys_that_no_class_has_are_named_in_one_note() {
     let note = "unet/config.json: not read, because no class has such a field: ema_decay, update_after_step";
     assert_eq!(run.stderr.matches(note).count(), 1, "{}", run.stderr);
 }
+
+#[test]
+fn parts_that_the_index_lacks_or_names_otherwise_are_refused() {
+    let folder = folder("config-index-parts");
+    let refused = |fields: Value, told: &str| {
+        toy_with(&folder, "model_index.json", &fields);
+        oneactor(&folder, &format!("{DRAW} -o out --dry-run"))
+            .exits_with(3)
+            .says(&format!("m: model_index.json: {told}"))
+            .writes_nothing();
+    };
+    refused(
+        json!({"tokenizer_2": ["transformers", "T5TokenizerFast"]}),
+        "tokenizer_2: found [\"transformers\",\"T5TokenizerFast\"], expected [\"transformers\", \"CLIPTokenizer\" or \"CLIPTokenizerFast\"]",
+    );
+    refused(
+        json!({"text_encoder_2": [null, null]}),
+        "text_encoder_2: found [null,null], expected [\"transformers\", its class]",
+    );
+    refused(
+        json!({"scheduler": null}),
+        "scheduler: found no value, expected [\"diffusers\", its class]",
+    );
+    refused(
+        json!({"unet": ["my_networks", "UNet2DConditionModel"]}),
+        "unet: found [\"my_networks\",\"UNet2DConditionModel\"], expected [\"diffusers\", its class]",
+    );
+    // Another VAE stands in the place of the model's own.
+    let fields = json!({"vae": [null, null], "tokenizer": ["transformers", "CLIPTokenizerFast"]});
+    toy_with(&folder, "model_index.json", &fields);
+    oneactor(&folder, &format!("{DRAW} -o out --dry-run --vae toy")).exits_with(0);
+}
+
+#[test]
+fn the_class_of_a_text_encoder_comes_from_the_index_where_its_file_names_none() {
+    let folder = folder("config-text-encoders");
+    oneactor(&folder, &DRAW.replace("--model m", "--model toy -o own")).exits_with(0);
+    let own = pixels(&folder.join("own/0000-0.png"));
+    let file = "text_encoder_2/config.json";
+    toy_with(&folder, file, &json!({"architectures": null}));
+    oneactor(&folder, &format!("{DRAW} -o unnamed")).exits_with(0);
+    assert!(pixels(&folder.join("unnamed/0000-0.png")) == own);
+    // transformers reads the text half out of the file of a whole CLIP.
+    let half: Value = crate::json(&folder.join("m").join(file));
+    let whole = json!({"architectures": ["CLIPModel"], "model_type": "clip", "text_config": half, "projection_dim": 512});
+    fs::write(folder.join("m").join(file), whole.to_string()).expect("the folder is ours");
+    oneactor(&folder, &format!("{DRAW} -o whole")).exits_with(0);
+    assert!(pixels(&folder.join("whole/0000-0.png")) == own);
+}

@@ -10,6 +10,7 @@ mod consistory;
 mod control;
 mod control_elsewhere;
 mod crops;
+mod damaged;
 mod distances;
 mod environment;
 mod evaluate;

@@ -83,6 +83,19 @@ fn changed(folder: &Path, (file, from, to): (&str, &str, &str)) {
     }
 }
 
+/// diffusers' pipeline takes a side of 64 latents where a version before 0.9 wrote a smaller one.
+#[test]
+fn a_size_that_the_first_versions_of_diffusers_wrote_is_not_taken() {
+    let folder = folder("sd15-old-size");
+    for (version, side) in [("0.6.0", 512), ("0.9.0", 128)] {
+        changed(&folder, ("unet/config.json", "0.42.1", version));
+        let line = "sample --no-actor --model model -p hobbit --steps 1 --overwrite -o out";
+        oneactor(&folder, line).exits_with(0);
+        let size = image::image_dimensions(folder.join("out/0000-0.png")).expect("it was drawn");
+        assert_eq!(size, (side, side), "{version}");
+    }
+}
+
 #[test]
 fn other_models_are_refused_with_what_was_found_and_expected() {
     let folder = folder("other-models");

@@ -13,7 +13,7 @@ use oneactor::sdxl::{Backbone, LoadOptions, MemoryOptions};
 use serde::de::DeserializeOwned;
 use tch::{Device, Kind, Tensor};
 
-/// The five checkpoints, see `scripts/parity/shapes.py`: three of SDXL's kind, then SD's.
+/// The five checkpoints, see `scripts/parity/checkpoints.py`: three of SDXL's kind, then SD's.
 pub const SHAPES: [&str; 5] = ["narrow", "words", "convproj", "sd15", "sd21"];
 
 /// A file or folder of the fixtures: below `ONEACTOR_PARITY`, by default `target/parity`.

@@ -4,6 +4,7 @@ files of this repository, and from those of the parity fixtures where they are t
 Needs Python 3.10 and nothing besides. Run it from anywhere: python tests/fuzz/seeds.py
 """
 
+import contextlib
 import json
 import pathlib
 import struct
@@ -59,13 +60,15 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 def png(texts: list[bytes], depth: int = 8, colour: int = 2) -> bytes:
     channels = {0: 1, 2: 3, 4: 2, 6: 4}[colour]
     row = bytes(1 + 4 * channels * depth // 8)
-    return b"".join([
-        b"\x89PNG\r\n\x1a\n",
-        chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 3, depth, colour, 0, 0, 0)),
-        *texts,
-        chunk(b"IDAT", zlib.compress(row * 3)),
-        chunk(b"IEND", b""),
-    ])
+    return b"".join(
+        [
+            b"\x89PNG\r\n\x1a\n",
+            chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 3, depth, colour, 0, 0, 0)),
+            *texts,
+            chunk(b"IDAT", zlib.compress(row * 3)),
+            chunk(b"IEND", b""),
+        ]
+    )
 
 
 def model_configs() -> None:
@@ -86,17 +89,38 @@ def model_configs() -> None:
         for number, path in enumerate(paths):
             write("model_config", f"{kind}-{number}", bytes([kind]) + path.read_bytes())
     for kind, text in [
-        (6, '{"image_processor_type": "SamImageProcessor", "size": {"longest_edge": 64},'
-            ' "pad_size": {"height": 64, "width": 64}}'),
-        (7, '{"_class_name": "ControlNetModel", "in_channels": 4, "block_out_channels": [32, 64],'
-            ' "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"], "layers_per_block": 1,'
-            ' "attention_head_dim": 8, "cross_attention_dim": 16, "conditioning_embedding_out_channels": [16, 32]}'),
-        (8, '{"model_type": "dinov2", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,'
-            ' "mlp_ratio": 4, "image_size": 8, "patch_size": 4, "layer_norm_eps": 1e-6}'),
-        (9, '{"model_type": "sam", "vision_config": {"hidden_size": 8, "num_attention_heads": 2, "image_size": 32,'
-            ' "patch_size": 8, "num_hidden_layers": 1, "window_size": 2, "output_channels": 16, "num_pos_feats": 8},'
-            ' "prompt_encoder_config": {"hidden_size": 16, "image_size": 32, "patch_size": 8},'
-            ' "mask_decoder_config": {"hidden_size": 16, "num_attention_heads": 2}}'),
+        (
+            6,
+            (
+                '{"image_processor_type": "SamImageProcessor", "size": {"longest_edge": 64},'
+                ' "pad_size": {"height": 64, "width": 64}}'
+            ),
+        ),
+        (
+            7,
+            (
+                '{"_class_name": "ControlNetModel", "in_channels": 4, "block_out_channels": [32, 64],'
+                ' "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"], "layers_per_block": 1,'
+                ' "attention_head_dim": 8, "cross_attention_dim": 16, "conditioning_embedding_out_channels": [16, 32]}'
+            ),
+        ),
+        (
+            8,
+            (
+                '{"model_type": "dinov2", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,'
+                ' "mlp_ratio": 4, "image_size": 8, "patch_size": 4, "layer_norm_eps": 1e-6}'
+            ),
+        ),
+        (
+            9,
+            (
+                '{"model_type": "sam", "vision_config": {"hidden_size": 8, "num_attention_heads": 2, "image_size": 32,'
+                ' "patch_size": 8, "num_hidden_layers": 1, "window_size": 2, "output_channels": 16,'
+                ' "num_pos_feats": 8},'
+                ' "prompt_encoder_config": {"hidden_size": 16, "image_size": 32, "patch_size": 8},'
+                ' "mask_decoder_config": {"hidden_size": 16, "num_attention_heads": 2}}'
+            ),
+        ),
     ]:
         write("model_config", f"{kind}-own", bytes([kind]) + text.encode())
     vocab = ["<|startoftext|>", "<|endoftext|>", "a", "c", "t", "a</w>", "t</w>", "at</w>", "cat</w>", "!</w>"]
@@ -117,9 +141,13 @@ def batches() -> None:
         if kind is not None:
             write("batch", path.stem, bytes([kind]) + path.read_bytes())
     story = {
-        "title": "t", "language": "en", "style": {"prompt": "a flat drawing", "subject": "drawing"},
-        "characters": {"cat": {"prompt": "a red cat", "subject": "cat", "num_images": 3, "target": 1},
-                       "owl": {"actor": "owl.safetensors"}},
+        "title": "t",
+        "language": "en",
+        "style": {"prompt": "a flat drawing", "subject": "drawing"},
+        "characters": {
+            "cat": {"prompt": "a red cat", "subject": "cat", "num_images": 3, "target": 1},
+            "owl": {"actor": "owl.safetensors"},
+        },
         "scenes": [{"prompt": "a [cat] and an [owl]", "caption": "c", "seed": 3}],
         "drawing": {"steps": 4, "width": 64, "height": 64},
     }
@@ -127,8 +155,17 @@ def batches() -> None:
 
 
 def prompts() -> None:
-    texts = ["a cat", "a (red:1.3) cat, [dull] sky", r"a \(cat\)", "((cat)), [[dog]] (a (b:2) c)", "a cafe\u0301 \u732b!",
-             "\U0001f431" * 9, "a\u0000cat", "un cafe\u0301\u0000caf\u00e9", " a  Pencil  Box. " * 20 + "\u0000pencil box"]
+    texts = [
+        "a cat",
+        "a (red:1.3) cat, [dull] sky",
+        r"a \(cat\)",
+        "((cat)), [[dog]] (a (b:2) c)",
+        "a cafe\u0301 \u732b!",
+        "\U0001f431" * 9,
+        "a\u0000cat",
+        "un cafe\u0301\u0000caf\u00e9",
+        " a  Pencil  Box. " * 20 + "\u0000pencil box",
+    ]
     for path in sorted((ROOT / "prompts").rglob("*.txt")):
         texts += path.read_text().splitlines()[:4]
     for number, text in enumerate(texts):
@@ -139,22 +176,35 @@ def prompts() -> None:
 
 def keys() -> None:
     stem = "down_blocks.0.attentions.0.transformer_blocks.0.attn1"
-    write("lora", "peft", f"unet.{stem}.to_q.lora_A.weight 2 4\nunet.{stem}.to_q.lora_B.weight 4 2\n"
-          'text_encoder.text_model.encoder.layers.0.mlp.fc1.lora_A.weight 2 4\n'
-          'text_encoder.text_model.encoder.layers.0.mlp.fc1.lora_B.weight 8 2\0'
-          '{"unet.r": 2, "unet.lora_alpha": 4, "unet.alpha_pattern": {"to_q": 1}, "text_encoder.use_dora": false}')
+    write(
+        "lora",
+        "peft",
+        f"unet.{stem}.to_q.lora_A.weight 2 4\nunet.{stem}.to_q.lora_B.weight 4 2\n"
+        "text_encoder.text_model.encoder.layers.0.mlp.fc1.lora_A.weight 2 4\n"
+        "text_encoder.text_model.encoder.layers.0.mlp.fc1.lora_B.weight 8 2\0"
+        '{"unet.r": 2, "unet.lora_alpha": 4, "unet.alpha_pattern": {"to_q": 1}, "text_encoder.use_dora": false}',
+    )
     flat = stem.replace(".", "_")
-    write("lora", "kohya", f"lora_unet_{flat}_to_q.lora_down.weight 2 4\nlora_unet_{flat}_to_q.lora_up.weight 4 2\n"
-          f"lora_unet_{flat}_to_q.alpha\nlora_unet_input_blocks_0_0.lora_down.weight 2 4 3 3\n"
-          "lora_unet_input_blocks_0_0.lora_up.weight 4 2 1 1")
-    write("lora", "old", f"unet.{stem}.processor.to_q_lora.down.weight 2 4\n"
-          f"unet.{stem}.processor.to_q_lora.up.weight 4 2")
+    write(
+        "lora",
+        "kohya",
+        f"lora_unet_{flat}_to_q.lora_down.weight 2 4\nlora_unet_{flat}_to_q.lora_up.weight 4 2\n"
+        f"lora_unet_{flat}_to_q.alpha\nlora_unet_input_blocks_0_0.lora_down.weight 2 4 3 3\n"
+        "lora_unet_input_blocks_0_0.lora_up.weight 4 2 1 1",
+    )
+    write(
+        "lora", "old", f"unet.{stem}.processor.to_q_lora.down.weight 2 4\nunet.{stem}.processor.to_q_lora.up.weight 4 2"
+    )
     for path in sorted(PARITY.glob("lora/*.safetensors")):
         write("lora", path.stem, lines(path))
-    write("single_file", "few", "model.diffusion_model.input_blocks.0.0.weight 32 4 3 3\n"
-          "model.diffusion_model.time_embed.0.weight 128 32\nmodel.diffusion_model.label_emb.0.0.weight 128 144\n"
-          "conditioner.embedders.0.transformer.text_model.embeddings.token_embedding.weight 64 32\n"
-          "first_stage_model.decoder.conv_in.weight 64 4 3 3")
+    write(
+        "single_file",
+        "few",
+        "model.diffusion_model.input_blocks.0.0.weight 32 4 3 3\n"
+        "model.diffusion_model.time_embed.0.weight 128 32\nmodel.diffusion_model.label_emb.0.0.weight 128 144\n"
+        "conditioner.embedders.0.transformer.text_model.embeddings.token_embedding.weight 64 32\n"
+        "first_stage_model.decoder.conv_in.weight 64 4 3 3",
+    )
     for path in sorted(PARITY.glob("single/**/*.safetensors")):
         text = lines(path)
         if not text:
@@ -167,19 +217,40 @@ def keys() -> None:
 
 
 def files() -> None:
-    write("safetensors", "small", safetensors(
-        {"a": ("F32", 4, 2, 3), "b": ("F16", 2, 4), "c": ("BF16", 2, 0, 7), "d": ("I64", 8)}, {"format": "x"}))
+    write(
+        "safetensors",
+        "small",
+        safetensors(
+            {"a": ("F32", 4, 2, 3), "b": ("F16", 2, 4), "c": ("BF16", 2, 0, 7), "d": ("I64", 8)}, {"format": "x"}
+        ),
+    )
     facts = {
-        "format": "oneactor.actor/v1", "prompt": "a cat", "base_word": "cat", "width": "64", "height": "64",
-        "model": "toy", "model_fingerprint": "00000000", "kind": "character", "target": "0", "head": "linear",
-        "num_tokens": "1", "token_width": "4", "tokens_of_words": "[1]",
+        "format": "oneactor.actor/v1",
+        "prompt": "a cat",
+        "base_word": "cat",
+        "width": "64",
+        "height": "64",
+        "model": "toy",
+        "model_fingerprint": "00000000",
+        "kind": "character",
+        "target": "0",
+        "head": "linear",
+        "num_tokens": "1",
+        "token_width": "4",
+        "tokens_of_words": "[1]",
     }
     write("safetensors", "actor", safetensors({"encoder_features": ("F32", 4, 2, 4, 1, 1)}, facts))
     for path in sorted(ROOT.glob("target/fuzz-seeds/*.safetensors")):
         write("safetensors", path.stem, path.read_bytes())
 
-    record = json.dumps({"schema": "oneactor.image/v1", "version": "0.1.0",
-                         "parameters": {"prompt": "a cat", "seed": 3, "steps": 4}, "facts": {"subject": ["cat"]}})
+    record = json.dumps(
+        {
+            "schema": "oneactor.image/v1",
+            "version": "0.1.0",
+            "parameters": {"prompt": "a cat", "seed": 3, "steps": 4},
+            "facts": {"subject": ["cat"]},
+        }
+    )
     write("picture", "record", record)
     compressed = zlib.compress(record.encode())
     for name, texts in {
@@ -211,10 +282,8 @@ def dictionary() -> None:
 
     for folder in ("batch", "model_config"):
         for path in (HERE / "corpus" / folder).iterdir():
-            try:
+            with contextlib.suppress(ValueError):
                 walk(json.loads(path.read_bytes()[1:]))
-            except ValueError:
-                pass
     quoted = (json.dumps(word) for word in sorted(words) if word.isascii() and word.isprintable() and word)
     (HERE / "corpus/json.dict").write_text("".join(f"{word}\n" for word in quoted))
 

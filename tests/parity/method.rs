@@ -128,7 +128,7 @@ fn gradient_in_half_precision_is_within_one_percent_of_f32() {
     }
 }
 
-/// The prompt of the gradient's check, as `scripts/parity/shapes.py` has it.
+/// The prompt of the gradient's check, as `scripts/parity/checkpoints.py` has it.
 fn templates_prompt(shape: &str) -> String {
     match shape {
         "narrow" => "a photo of a hobbit",

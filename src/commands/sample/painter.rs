@@ -27,7 +27,6 @@ use crate::io::atomic::write_bytes_atomically;
 use crate::io::header::Header;
 use crate::io::png::save_png;
 use crate::io::tensors::TensorFile;
-use crate::io::values::is_finite;
 use crate::oneactor::actor::Actor;
 use crate::oneactor::base_set::BaseFacts;
 use crate::oneactor::base_word::BaseWordPrompt;
@@ -334,17 +333,11 @@ pub(super) fn read_offsets(path: &Path) -> Result<Offsets> {
     let file = TensorFile::read(path)?;
     let offset = |name: &str| -> Result<Tensor> {
         let tensor = file.get(name, path)?.to_kind(Kind::Float);
-        let is_finite = is_finite(&tensor);
-        if tensor.dim() != 2 || !is_finite {
+        if tensor.dim() != 2 {
             return Err(usage(format!(
-                "{}: {name}: found shape {:?}{}, expected [W, D] with finite values",
+                "{}: {name}: found shape {:?}, expected [W, D]",
                 path.display(),
                 tensor.size(),
-                if is_finite {
-                    ""
-                } else {
-                    " with values that are not finite"
-                }
             )));
         }
         Ok(tensor)

@@ -1,0 +1,44 @@
+//! Whether the base pictures that a user sees are those that tuning learns.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use super::super::session::Session;
+use crate::config::record::read_record;
+use crate::oneactor::base_set::BaseSet;
+
+/// Warns of base pictures in `folder` that another picture has replaced: tuning learns the latents that were drawn, not the
+/// files. One that is gone is no mistake.
+pub(super) fn warn_of_replaced(session: &Session, folder: &Path, base: &BaseSet) {
+    let is_replaced = |(index, seed): (usize, &i64)| {
+        let name = format!("base/{index:02}.png");
+        let path = folder.join(&name);
+        let is_own = || {
+            read_record(&path).is_ok_and(|record| {
+                let parameters = &record.parameters;
+                parameters.get("seed") == Some(&json!(seed))
+                    && parameters.get("prompt") == Some(&json!(base.facts.prompt))
+            })
+        };
+        (path.is_file() && !is_own()).then_some(name)
+    };
+    let replaced: Vec<String> = base
+        .seeds
+        .iter()
+        .enumerate()
+        .filter_map(is_replaced)
+        .collect();
+    if !replaced.is_empty() {
+        session.reporter.warn(&format!(
+            "{}: {} not as generate-base left {}: tune learns the latents in base.safetensors, not the PNG files; give a \
+             picture of your own with --target-image",
+            folder.display(),
+            match &replaced[..] {
+                [one] => format!("{one} is"),
+                several => format!("{} are", several.join(", ")),
+            },
+            if replaced.len() == 1 { "it" } else { "them" },
+        ));
+    }
+}
