@@ -95,6 +95,49 @@ pub fn ask_for_huge_pages() {
     }
 }
 
+/// Blocks of this size and more, in bytes, are mapped one by one: each holds at least one whole huge page.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const MAPPED_ALONE: i32 = 4 << 20;
+
+/// Lets memory that tensors have freed go back to the system at once. glibc learns from the first large block that is freed
+/// to keep blocks of up to 32 MB for later ones, into which the next ones, being larger, do not fit: a third of the toy's
+/// memory at 512 px. What the user has set by `GLIBC_TUNABLES` or glibc's older variables stays.
+///
+/// To be called first of all, as above.
+pub fn keep_no_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        let is_set = |name: &&str| std::env::var_os(name).is_some();
+        let settings = [
+            "GLIBC_TUNABLES",
+            "MALLOC_MMAP_THRESHOLD_",
+            "MALLOC_TRIM_THRESHOLD_",
+        ];
+        if !settings.iter().any(is_set) {
+            // SAFETY: two settings of the allocator, each a number; it may refuse them, and then goes on as before.
+            #[allow(unsafe_code, reason = "glibc has no safe binding")]
+            unsafe {
+                libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_ALONE);
+                libc::mallopt(libc::M_TRIM_THRESHOLD, MAPPED_ALONE);
+            }
+        }
+    }
+}
+
+/// Ends the process with this exit code, without the destructors of libtorch's libraries: those of a build for CUDA read
+/// 120 MB of their own files before they end, which was the peak of a small job and the longer part of a short one.
+/// Nothing of this program is left to be done: results are flushed as they are written (`streams`).
+pub fn leave(exit_code: u8) -> ! {
+    // SAFETY: it takes a number and does not return; the system takes back what the process has.
+    #[allow(
+        unsafe_code,
+        reason = "the standard library has no exit without destructors"
+    )]
+    unsafe {
+        libc::_exit(i32::from(exit_code))
+    }
+}
+
 /// Environment variables with settings of the allocator, the second one's name before torch 2.9.
 const ALLOCATOR_VARIABLES: [&str; 2] = ["PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"];
 
@@ -137,6 +180,21 @@ pub fn reset_peak_memory(device: Device) {
 /// the shim that is left to the allocator.
 pub fn trim_memory() {
     shim::trim_memory();
+}
+
+/// Bytes of this process that are in memory now, files that it has mapped included; `None` where the system does not tell.
+pub fn resident_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = text.split_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}
+
+/// The most bytes of this process that were in memory at a time so far; `None` where the system does not tell.
+pub fn peak_resident_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let peak = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kilobytes: u64 = peak.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(1024 * kilobytes)
 }
 
 fn gpu(device: Device) -> Option<i8> {

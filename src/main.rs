@@ -1,26 +1,27 @@
 //! Start, report, exit code.
 #![deny(clippy::print_stdout, clippy::print_stderr, reason = "see `streams`")]
 
-use std::process::ExitCode;
-
 use anyhow::Result;
 
 use oneactor::commands;
 use oneactor::config::command_line;
 use oneactor::error::kind_of;
-use oneactor::libtorch::ask_for_huge_pages;
+use oneactor::libtorch::{ask_for_huge_pages, keep_no_freed_memory, leave};
 use oneactor::{signals, streams};
 
-fn main() -> ExitCode {
+fn main() {
     ask_for_huge_pages();
+    keep_no_freed_memory();
     let outcomes = [run(), streams::check()];
     let failures: Vec<_> = outcomes.into_iter().filter_map(Result::err).collect();
     for failure in &failures {
         streams::tell(&format!("error: {failure:#}"));
     }
-    failures.first().map_or(ExitCode::SUCCESS, |failure| {
-        ExitCode::from(kind_of(failure).exit_code())
-    })
+    leave(
+        failures
+            .first()
+            .map_or(0, |failure| kind_of(failure).exit_code()),
+    );
 }
 
 fn run() -> Result<()> {

@@ -25,6 +25,7 @@ import kernels
 import random_sdxl
 from curves import Curve, Point
 from machine import Machine
+from memory import Case, with_flags
 from pairs import OUT_OF_TIME, Budget, Failed, Pairing, Samples, Side, abba, pair_requests
 from report import Report, Row
 from rows import Duel
@@ -350,6 +351,31 @@ class Counts(unittest.TestCase):
             # 5.98 TFLOP of convolutions and linear layers, 0.784 of attention.
             self.assertAlmostEqual(counts.unet(folder, 128) / 1e12, 6.761, 3)
             self.assertAlmostEqual(counts.decode(folder, 128) / 1e12, 10.47, 2)
+
+
+class MemoryTest(unittest.TestCase):
+    def test_a_forecast_may_be_above_its_measure_by_a_sixth_and_never_below(self):
+        def is_right(peak):
+            return Case("toy", "a case", [], forecast=1000, peak=peak).is_right
+
+        self.assertEqual([is_right(peak) for peak in (849, 850, 1000, 1001)], [False, True, True, False])
+        self.assertFalse(Case("toy", "a case", [], forecast=1000, peak=900, failure="it died").is_right)
+
+    def test_a_case_shows_the_command_that_a_user_would_type(self):
+        flags = [
+            "/a/oneactor",
+            "tune",
+            "--model",
+            Path("/a/toy"),
+            "--device",
+            "cpu",
+            "--offline",
+            "/b/set",
+            "--dtype",
+            "fp32",
+        ]
+        command = with_flags([*flags, "--num-auxiliary", None], ["--dtype", "fp16", "-p", "a robot"])
+        self.assertEqual(Case("toy", "a case", command).shown(), "tune set --dtype fp16 -p 'a robot'")
 
 
 if __name__ == "__main__":

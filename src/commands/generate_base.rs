@@ -79,6 +79,16 @@ impl BaseJob {
         self.job.num_images
     }
 
+    /// The model that draws it.
+    pub(super) fn model(&self) -> &Rc<LocatedModel> {
+        &self.model
+    }
+
+    /// Its base words.
+    pub(super) fn words(&self) -> &[String] {
+        &self.job.subjects
+    }
+
     fn control_names(&self) -> Vec<&str> {
         self.control
             .iter()

@@ -44,7 +44,9 @@ use anyhow::{Context, Result};
 use crate::cli::{Cli, Command};
 use crate::config::{Planned, Writes};
 use crate::error::{Error, ErrorKind, device, kind_of, runtime, usage};
+use crate::io::hub::human_size;
 use crate::io::writable::check_files;
+use crate::libtorch::peak_resident_bytes;
 use claims::{Claims, apart};
 use order::{Loads, Ready, ordered};
 use session::Session;
@@ -165,10 +167,17 @@ fn work_off<J: Writes, P: Prepared>(
             }
         });
         session.reporter.finish();
-        if let Some(bytes) = session.peak_memory() {
-            let gigabytes = bytes as f64 / 1e9;
-            let line = format!("most memory of the GPU in use: {gigabytes:.2} GB");
-            session.reporter.detail(&line);
+        match (session.peak_memory(), peak_resident_bytes()) {
+            (Some(bytes), _) => {
+                let gigabytes = bytes as f64 / 1e9;
+                let line = format!("most memory of the GPU in use: {gigabytes:.2} GB");
+                session.reporter.detail(&line);
+            }
+            (None, Some(bytes)) if !session.dry_run => {
+                let line = format!("most memory of the process so far: {}", human_size(bytes));
+                session.reporter.detail(&line);
+            }
+            _ => {}
         }
         if let Err(error) = result {
             failures.add(session, error, place)?;

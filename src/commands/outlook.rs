@@ -1,15 +1,16 @@
 //! What a dry run tells of a job besides its files: how each prompt is read, how much is to be fetched and
 //! computed, how much memory that takes, and, where something like it was measured, how long.
 
+mod memory;
 mod prompts;
 mod sizes;
+mod work;
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
 use serde_json::json;
-use tch::Kind;
 
 use super::control::LocatedControl;
 use super::image_prompt::LocatedImagePrompt;
@@ -19,47 +20,14 @@ use crate::error::runtime;
 use crate::io::hub::{HubSettings, human_size};
 use crate::io::model_files::{ModelFiles, NeededFile};
 use crate::io::writable::check_new_files;
-use crate::sdxl::files::{network_files, networks_in_one_file, pipeline_files, vae_files};
-use crate::sdxl::memory::{Activations, NetworkSize, peak};
+use crate::sdxl::files::network_files;
+use crate::sdxl::memory::{Activations, Pass};
 use crate::sdxl::prompt_pair::PromptPair;
 use crate::tokenizer::prompt_tokens::PromptTokens;
+use memory::Memory;
 use prompts::{Prompt, check_cuts};
-use sizes::{free_bytes, network_size, size_of_tensors};
-
-/// How much is to be computed.
-#[derive(Clone, Copy, Default)]
-pub struct Work {
-    /// Pictures.
-    pub pictures: usize,
-    /// Runs of the U-Net while drawing.
-    pub passes: usize,
-    /// Its rows in these.
-    pub rows: usize,
-    /// Whether a method runs it more often than is counted here.
-    pub is_least: bool,
-    /// Most steps of tuning.
-    pub tuning_steps: usize,
-    /// Rows of each.
-    pub tuning_rows: usize,
-}
-
-impl Work {
-    fn is_none(&self) -> bool {
-        self.pictures == 0 && self.tuning_steps == 0
-    }
-
-    /// Both.
-    pub fn and(self, other: Work) -> Work {
-        Work {
-            pictures: self.pictures + other.pictures,
-            passes: self.passes + other.passes,
-            rows: self.rows + other.rows,
-            is_least: self.is_least || other.is_least,
-            tuning_steps: self.tuning_steps + other.tuning_steps,
-            tuning_rows: self.tuning_rows.max(other.tuning_rows),
-        }
-    }
-}
+use sizes::free_bytes;
+pub use work::{Rows, Work};
 
 /// Seconds that work like this took before.
 pub struct Measured {
@@ -75,9 +43,17 @@ pub struct Outlook {
     prompts: Vec<Prompt>,
     /// ControlNets, adapters and image encoders.
     beside: Vec<(Rc<ModelFiles>, Vec<NeededFile>)>,
+    controlnets: usize,
     /// How much is to be computed.
     pub work: Work,
-    activations: Activations,
+    /// Whether prompts are encoded while pictures are drawn, for there are too many to be encoded ahead.
+    pub keeps_text: bool,
+    /// Bytes of the actors' files, each of which is read and then copied to a projector.
+    pub actor_bytes: u64,
+    drawing: Activations,
+    tuning: Activations,
+    /// Of the target before the first step, and of whatever stays from step to step.
+    target: Activations,
     /// Of the pictures, three for a pixel.
     picture_bytes: u64,
     /// How long it took before.
@@ -91,8 +67,13 @@ impl Outlook {
             model: Rc::clone(model),
             prompts: Vec::new(),
             beside: Vec::new(),
+            controlnets: 0,
             work: Work::default(),
-            activations: Activations::default(),
+            keeps_text: false,
+            actor_bytes: 0,
+            drawing: Activations::default(),
+            tuning: Activations::default(),
+            target: Activations::default(),
             picture_bytes: 0,
             measured: None,
         }
@@ -140,7 +121,11 @@ impl Outlook {
             }
         }
         self.work = self.work.and(other.work);
-        self.activations = self.activations.or(other.activations);
+        self.keeps_text |= other.keeps_text;
+        self.actor_bytes = self.actor_bytes.max(other.actor_bytes);
+        self.drawing = self.drawing.or(other.drawing);
+        self.tuning = self.tuning.or(other.tuning);
+        self.target = self.target.or(other.target);
         self.picture_bytes += other.picture_bytes;
     }
 
@@ -154,6 +139,7 @@ impl Outlook {
         image: Option<&LocatedImagePrompt>,
     ) -> Result<()> {
         for files in control.into_iter().flat_map(LocatedControl::files) {
+            self.controlnets += 1;
             let needed = network_files(files, "")?;
             self.beside.push((Rc::clone(files), needed));
         }
@@ -163,30 +149,42 @@ impl Outlook {
         Ok(())
     }
 
-    /// Adds pictures of this size, `rows` of which pass the U-Net at once at most.
-    pub fn add_drawing(&mut self, drawing: ResolvedDrawing, work: Work, rows: usize) {
+    /// Adds pictures of this size, `batch` of which are drawn at once at most, in these rows.
+    ///
+    /// # Errors
+    /// When the U-Net's config does not fit itself.
+    pub fn add_drawing(
+        &mut self,
+        drawing: ResolvedDrawing,
+        work: Work,
+        batch: usize,
+        rows: Rows,
+    ) -> Result<()> {
         self.work = self.work.and(work);
         if work.pictures == 0 {
-            return;
+            return Ok(());
         }
         let model = &self.model;
         let pixels = drawing.width * drawing.height;
         self.picture_bytes += work.pictures as u64 * 3 * pixels as u64;
-        let latents = pixels / (model.scale_factor * model.scale_factor);
-        let tile = model.tiles_of(drawing.width, drawing.height);
-        let vae_kind = model.pipeline.vae_kind(&model.vae_config, model.kind);
-        let decoding = Activations::of_decoding(
-            &model.vae_config,
-            tile.map_or(pixels, |tile| tile * tile),
-            vae_kind.elt_size_in_bytes(),
-        );
+        let (controlnets, known_tokens) = (self.controlnets, self.known_tokens());
+        let pass = Pass {
+            rows: rows.at_once,
+            rows_without_text: rows.without_text,
+            known_tokens,
+            watched: rows.watched,
+            controlnets,
+            ..self.pass(drawing.width, drawing.height)
+        };
         let size = model.kind.elt_size_in_bytes();
-        let passing = Activations::of_pass(&model.unet, rows, latents, size);
-        self.activations = self.activations.or(decoding).or(passing);
+        let passing = Activations::of_pass(&model.unet, &pass, size)?;
+        let decoding = self.decoding((drawing.width, drawing.height), batch);
+        self.drawing = self.drawing.or(decoding).or(passing);
+        Ok(())
     }
 
-    /// Adds a tuning of at most so many steps of `rows` rows, `at_once` of which pass the U-Net at once, on pictures
-    /// of this size.
+    /// Adds a tuning of at most so many steps of `rows` rows, `at_once` of which pass the U-Net at once, on pictures of
+    /// this size. It learns so many `parameters`.
     ///
     /// # Errors
     /// When the U-Net's config does not fit itself.
@@ -194,20 +192,56 @@ impl Outlook {
         &mut self,
         (width, height): (i64, i64),
         steps: usize,
-        rows: usize,
-        at_once: usize,
+        (rows, at_once): (usize, usize),
+        parameters: i64,
     ) -> Result<()> {
         let model = &self.model;
-        let latents = width * height / (model.scale_factor * model.scale_factor);
+        let pass = Pass {
+            rows: at_once.min(rows),
+            rows_without_text: at_once.min(rows),
+            ..self.pass(width, height)
+        };
         let size = model.kind.elt_size_in_bytes();
-        let step = Activations::of_tuning(&model.unet, at_once.min(rows), latents, size)?;
-        self.activations = self.activations.or(step);
+        let step = Activations::of_tuning(&model.unet, &pass, size)?;
+        // In f32: themselves, their gradients, AdamW's two moments, the best so far, and one more of each on its way.
+        let learnt = 6 * 4 * parameters as u64;
+        self.tuning = self.tuning.or(Activations(step.0 + learnt));
+        self.target = self.target.or(self.decoding((width, height), 1));
         self.work = self.work.and(Work {
             tuning_steps: steps,
             tuning_rows: rows,
             ..Work::default()
         });
         Ok(())
+    }
+
+    /// A pass for pictures of this size.
+    fn pass(&self, width: i64, height: i64) -> Pass {
+        let factor = self.model.scale_factor;
+        let tokens = self.prompts.iter().map(|prompt| prompt.tokens.ids(0).len());
+        Pass {
+            latents: (height / factor, width / factor),
+            tokens: tokens.max().unwrap_or(0),
+            ..Pass::default()
+        }
+    }
+
+    /// Tokens of which the layers keep keys and values: those of a picture's own prompts.
+    fn known_tokens(&self) -> usize {
+        2 * self.pass(0, 0).tokens
+    }
+
+    fn decoding(&self, (width, height): (i64, i64), pictures: usize) -> Activations {
+        let model = &self.model;
+        let tile = model.tiles_of(width, height);
+        let side = |side: i64| tile.map_or(side, |tile| tile.min(side));
+        let vae_kind = model.pipeline.vae_kind(&model.vae_config, model.kind);
+        Activations::of_decoding(
+            &model.vae_config,
+            (side(height), side(width)),
+            (pictures, width * height),
+            vae_kind.elt_size_in_bytes(),
+        )
     }
 
     /// Tells it all, and the files that the job would write.
@@ -226,15 +260,13 @@ impl Outlook {
             return check_cuts(&self.prompts);
         }
         let (networks, missing) = self.networks()?;
-        let is_gpu = self.model.device.is_cuda();
-        let offload = self.model.job.cpu_offload;
-        let memory = peak(&networks, self.activations, is_gpu, offload);
-        self.tell_work(session, missing, memory, folder);
+        let memory = self.memory(session, &networks);
+        self.tell_work(session, missing, &memory, folder);
         self.check_room(missing, folder)?;
         check_cuts(&self.prompts)
     }
 
-    fn tell_work(&self, session: &Session, missing: u64, memory: u64, folder: &Path) {
+    fn tell_work(&self, session: &Session, missing: u64, memory: &Memory, folder: &Path) {
         let Work {
             pictures,
             passes,
@@ -259,13 +291,16 @@ impl Outlook {
             0 => "download: 0 B, all is on this machine".to_owned(),
             bytes => format!("download: {}", human_size(bytes)),
         });
-        let of = match self.model.device.is_cuda() {
-            true => "the GPU, worked out and never measured there",
-            false => "the process, worked out",
+        let of = match memory.program {
+            None => "the GPU: estimated, and never measured there".to_owned(),
+            Some(bytes) => format!(
+                "the process: estimated, {} of it for the program and libtorch",
+                human_size(bytes)
+            ),
         };
         note(format!(
-            "memory: about {} at the peak of {of}",
-            human_size(memory)
+            "memory: at most {} at the peak of {of}",
+            human_size(memory.peak)
         ));
         note(match &self.measured {
             Some(Measured { seconds, source }) => {
@@ -287,49 +322,13 @@ impl Outlook {
                 "tuning_steps": tuning_steps,
                 "tuning_rows": tuning_rows,
                 "download_bytes": missing,
-                "memory_bytes": memory,
+                "memory_bytes": memory.peak,
+                "program_bytes": memory.program,
                 "memory_of": if self.model.device.is_cuda() { "gpu" } else { "process" },
                 "seconds": measured.map(|measured| measured.seconds),
                 "seconds_from": measured.map(|measured| &measured.source),
             }),
         );
-    }
-
-    /// The networks' sizes, and the bytes that are still to be fetched.
-    fn networks(&self) -> Result<(Vec<NetworkSize>, u64)> {
-        let model = &self.model;
-        let has_other_vae = model.vae.is_some();
-        let vae_kind = model.pipeline.vae_kind(&model.vae_config, model.kind);
-        let kind_of = |folder: &str| match folder {
-            "vae" => vae_kind,
-            _ => model.kind,
-        };
-        let merged = |folder: &str, size: NetworkSize| match model.files.loras().reaches(folder) {
-            true => size.merged(),
-            false => size,
-        };
-        let mut missing = 0;
-        let mut size = |files: &ModelFiles, needed: &[NeededFile], kind: Kind| {
-            missing += needed.iter().filter_map(|file| file.missing).sum::<u64>();
-            network_size(files, needed, kind)
-        };
-        let mut networks = Vec::new();
-        for (folder, tensors) in networks_in_one_file(&model.files, has_other_vae)? {
-            networks.push(merged(folder, size_of_tensors(&tensors, kind_of(folder))));
-        }
-        if networks.is_empty() {
-            for (folder, needed) in pipeline_files(&model.files, has_other_vae)? {
-                let found = size(&model.files, &needed, kind_of(folder))?;
-                networks.push(merged(folder, found));
-            }
-        }
-        if let Some(vae) = &model.vae {
-            networks.push(size(vae, &vae_files(vae)?, vae_kind)?);
-        }
-        for (files, needed) in &self.beside {
-            networks.push(size(files, needed, model.kind)?);
-        }
-        Ok((networks, missing))
     }
 
     /// Refuses what would fill a disk. A picture takes three bytes a pixel at most.

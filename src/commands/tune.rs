@@ -40,7 +40,7 @@ pub(super) use choice::{base_image, describe_auto};
 use choice::{describe_target, num_auxiliary, target};
 use crop::Resolved;
 use layout::Layout;
-pub(super) use outlook::rows_before;
+pub(super) use outlook::{learnt, rows_before};
 use photo::TargetPhoto;
 use pictures::warn_of_replaced;
 use resume::{is_resumed, remove_checkpoint, resume};

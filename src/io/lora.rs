@@ -126,6 +126,16 @@ impl LoraSet {
         names.any(|name| name.component == component)
     }
 
+    /// How many values of the network `component` are copied to be changed: those of every weight that a layer is for.
+    pub fn merged_values(&self, component: &str) -> u64 {
+        let layers = self.loras.iter().flat_map(|lora| &lora.layers);
+        let reached = layers.filter(|(name, _)| name.component == component);
+        let values: BTreeMap<&Name, u64> = reached
+            .map(|(name, layer)| (name, layer.merged_values()))
+            .collect();
+        values.values().sum()
+    }
+
     /// Reports all that did not fit, when the networks have been read.
     ///
     /// # Errors

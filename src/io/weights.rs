@@ -22,7 +22,7 @@ use super::finite_scan::{Values, list};
 use super::ldm_names::{LdmNames, Part, Place, UnetNames};
 use super::lora::{LoraSet, LorasOfNetwork};
 use super::low_rank::{LowRank, LowRankSet};
-use super::mapped::map_file;
+use super::mapped::{let_go, map_file};
 use super::single_file::{Component, is_no_weight};
 use super::tensors::shape_of;
 use super::upload::{Source, upload};
@@ -371,6 +371,7 @@ impl Weights {
             Some(loras) if with_loras => loras.merge(key, &view()),
             _ => None,
         };
+        let is_merged = merged.is_some();
         let tensor = match merged {
             Some(merged) => {
                 let merged = merged.to_device(self.device).to_kind(self.kind);
@@ -387,13 +388,18 @@ impl Weights {
                 None => view().copy().to_device(self.device).to_kind(self.kind),
             },
         };
+        // On a CPU a weight that is used as it is in the file is that part of the file; of all others there are copies now.
+        let stays = self.device == Device::Cpu && !is_merged && kind == self.kind;
+        if self.device == Device::Cpu && !stays {
+            let_go(entry.data);
+        }
         if is_first {
             self.read.borrow_mut().push(Values {
                 name,
                 dtype: entry.dtype,
                 kind: self.kind,
                 data: entry.data,
-                stays: self.device == Device::Cpu,
+                stays,
             });
         }
         tensor

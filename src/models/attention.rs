@@ -165,8 +165,11 @@ impl FeedForward {
     }
 
     fn forward(&self, xs: &Tensor) -> Tensor {
-        let both = self.proj.forward(xs).chunk(2, -1);
-        self.out.forward(&times(both[1].gelu("none"), &both[0]))
+        let gated = {
+            let both = self.proj.forward(xs).chunk(2, -1);
+            times(both[1].gelu("none"), &both[0])
+        };
+        self.out.forward(&gated)
     }
 }
 
@@ -201,16 +204,16 @@ impl BasicTransformerBlock {
     /// `hidden_states [B, S, D]` under `text` of `[B, S', D']`; of rows that only their text
     /// tells apart, one of each may come in, and all go out.
     pub fn forward(&self, hidden_states: &Tensor, text: &LayerText) -> Tensor {
-        let normed = self.norm1.forward(hidden_states);
+        let mut normed = self.norm1.forward(hidden_states);
         let attended = match &text.sharing {
             None => self.attn1.forward(&normed, &normed),
             Some(sharing) => self.attn1.shared(&normed, sharing),
         };
-        let hidden_states = plus(attended, hidden_states);
-        let normed = self.norm2.forward(&hidden_states);
-        let hidden_states = text.all_rows(&hidden_states);
-        let hidden_states = plus(self.attn2.cross(&normed, text), &hidden_states);
-        let normed = self.norm3.forward(&hidden_states);
+        let mut hidden_states = plus(attended, hidden_states);
+        normed = self.norm2.forward(&hidden_states);
+        hidden_states = text.all_rows(&hidden_states);
+        hidden_states = plus(self.attn2.cross(&normed, text), &hidden_states);
+        normed = self.norm3.forward(&hidden_states);
         plus(self.ff.forward(&normed), &hidden_states)
     }
 }

@@ -66,10 +66,12 @@ impl Transformer2DModel {
         let to_tokens = |x: &Tensor| x.flatten(2, 3).transpose(1, 2).contiguous();
         let to_map = |x: &Tensor| x.transpose(1, 2).reshape([-1, c, h, w]);
 
-        let normed = self.norm.forward(hidden_states);
-        let mut tokens = match &self.proj_in {
-            Projection::Linear(linear) => linear.forward(&to_tokens(&normed)),
-            Projection::Conv(conv) => to_tokens(&conv.forward(&normed)),
+        let mut tokens = {
+            let normed = self.norm.forward(hidden_states);
+            match &self.proj_in {
+                Projection::Linear(linear) => linear.forward(&to_tokens(&normed)),
+                Projection::Conv(conv) => to_tokens(&conv.forward(&normed)),
+            }
         }; // [B, HW, C]
         let text = text.at(h, w);
         for block in &self.transformer_blocks {

@@ -233,10 +233,8 @@ impl UpBlock {
         let mut hidden = xs;
         for (i, resnet) in self.resnets.iter().enumerate() {
             let skip = skips.pop().expect("as many skips as residual blocks");
-            hidden = resnet.forward(
-                &Tensor::cat(&[&hidden, &skip], 1),
-                Some(&condition.silu_temb(&hidden)),
-            );
+            hidden = Tensor::cat(&[hidden, skip], 1); // both parts go, for this is where maps are largest
+            hidden = resnet.forward(&hidden, Some(&condition.silu_temb(&hidden)));
             if let Some(attention) = self.attentions.get(i) {
                 hidden = attention.forward(&hidden, &condition.text);
             }

@@ -64,6 +64,15 @@ impl ProjectorConfig {
         })
     }
 
+    /// Values of all parameters.
+    pub fn num_values(&self) -> i64 {
+        let shapes = shapes(self);
+        shapes
+            .values()
+            .map(|shape| shape.iter().product::<i64>())
+            .sum()
+    }
+
     /// Outputs of the linear layer: scale and shift of every value with AdaIN.
     fn outputs(&self) -> i64 {
         let values = self.num_tokens * self.token_width;

@@ -27,6 +27,7 @@ mod locks;
 mod loras;
 mod masks;
 mod memory;
+mod memory_needed;
 mod methods;
 mod outlooks;
 mod outputs;

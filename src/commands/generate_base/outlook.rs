@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::super::draw::prompt_pair;
-use super::super::outlook::{Measured, Outlook, Work};
+use super::super::outlook::{Measured, Outlook, Rows, Work};
 use super::super::picture::differences;
 use super::{BaseJob, Layout};
 use crate::config::batch::Settings;
@@ -41,8 +41,13 @@ impl BaseJob {
             rows: pictures * passes * rows,
             ..Work::default()
         };
-        let at_once = rows * drawing.batch_size.min(pictures);
-        outlook.add_drawing(self.drawing, work, at_once);
+        let batch = drawing.batch_size.min(pictures);
+        let at_once = Rows {
+            at_once: rows * batch,
+            without_text: rows * batch,
+            watched: 0,
+        };
+        outlook.add_drawing(self.drawing, work, batch, at_once)?;
         outlook.measured = earlier_images(&layout, &self.settings, pictures);
         Ok(outlook)
     }

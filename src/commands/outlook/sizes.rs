@@ -7,7 +7,7 @@ use tch::Kind;
 
 use crate::io::header::TensorFacts;
 use crate::io::model_files::{ModelFiles, NeededFile};
-use crate::sdxl::memory::NetworkSize;
+use crate::sdxl::memory::{NetworkSize, Part};
 
 /// What the headers tell of a network's weights. Of files that are still to be fetched the names: `fp16` has two bytes
 /// a value, and others are taken to have four.
@@ -35,6 +35,7 @@ pub(super) fn network_size(
             }
         };
         network.file_bytes += bytes;
+        network.tensors += size.tensors;
         network.used_bytes += size.used_bytes;
         network.converted_bytes += size.converted_bytes;
     }
@@ -53,11 +54,21 @@ pub(super) fn size_of_tensors(tensors: &[TensorFacts], kind: Kind) -> NetworkSiz
     for tensor in tensors.iter().filter(is_read) {
         let values = tensor.shape.iter().product::<usize>() as u64;
         let size = size_of_values(values, tensor.dtype == wanted, kind);
+        network.tensors += 1;
         network.file_bytes += tensor.bytes as u64;
         network.used_bytes += size.used_bytes;
         network.converted_bytes += size.converted_bytes;
     }
     network
+}
+
+/// The part of a model that lies in this folder.
+pub(super) fn part_of(folder: &str) -> Part {
+    match folder {
+        "unet" => Part::Unet,
+        "vae" => Part::Vae,
+        _ => Part::Text,
+    }
 }
 
 /// What `io/weights.rs` takes for weights.
@@ -99,6 +110,7 @@ mod tests {
             tensor("I64", 6, 8),
         ];
         let expected = |used_bytes, converted_bytes| NetworkSize {
+            tensors: 2,
             file_bytes: 420,
             used_bytes,
             converted_bytes,

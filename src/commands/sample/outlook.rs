@@ -1,12 +1,14 @@
 //! What is known of a job's pictures before they are drawn.
 
+use std::fs;
+
 use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::super::manifest::Manifest;
-use super::super::outlook::{Measured, Outlook, Work};
-use super::Sampling;
+use super::super::outlook::{Measured, Outlook, Rows, Work};
 use super::series::Picture;
+use super::{ENCODED_AHEAD, Sampling};
 use crate::cli::Method;
 use crate::config::SampleJob;
 use crate::io::text;
@@ -32,6 +34,15 @@ impl Sampling {
             return Ok(outlook);
         }
         outlook.add_beside(self.control.as_deref(), self.image_prompt.as_deref())?;
+        let actors = self
+            .job
+            .actors
+            .iter()
+            .filter_map(|path| fs::metadata(path).ok());
+        outlook.actor_bytes = match self.job.guidance.no_actor {
+            true => 0,
+            false => actors.map(|file| file.len()).sum(),
+        };
         let steps = self.model.passes(self.drawing.scheduler, drawing.steps)?;
         let mut work = Work {
             is_least: self.job.method == Method::Consistory,
@@ -40,7 +51,8 @@ impl Sampling {
         let alike = |a: &&Picture, b: &&Picture| {
             (a.is_guided, &a.scene.prompt) == (b.is_guided, &b.scene.prompt)
         };
-        let mut at_once = 0;
+        let (mut batch, mut at_once) = (0, Rows::default());
+        outlook.keeps_text = missing.chunk_by(alike).count() > ENCODED_AHEAD;
         for group in missing.chunk_by(alike) {
             let shape = Shape {
                 is_guided: group[0].is_guided,
@@ -51,10 +63,11 @@ impl Sampling {
                 work.pictures += pictures.len();
                 work.passes += passes;
                 work.rows += rows * pictures.len();
-                at_once = at_once.max(most * pictures.len());
+                batch = batch.max(pictures.len());
+                at_once = at_once.or(shape.at_once(most, pictures.len()));
             }
         }
-        outlook.add_drawing(self.drawing, work, at_once);
+        outlook.add_drawing(self.drawing, work, batch, at_once)?;
         outlook.measured = self
             .by_manifest(&missing)
             .or_else(|| self.by_base_images(work));
@@ -132,6 +145,16 @@ impl Shape {
             rows.iter().sum::<usize>() + first_look,
             rows.iter().copied().max().unwrap_or(1),
         )
+    }
+
+    /// Of so many images, each in `most` rows: target and average differ in their text alone, and of masks the rows of the
+    /// target's prompt are looked at.
+    pub fn at_once(&self, most: usize, images: usize) -> Rows {
+        Rows {
+            at_once: most * images,
+            without_text: most.min(2) * images,
+            watched: if self.has_masks { images } else { 0 },
+        }
     }
 
     /// Rows of a picture at this step, from 1.

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::super::draw::prompt_pair;
 use super::super::located::ResolvedDrawing;
-use super::super::outlook::{Outlook, Work};
+use super::super::outlook::{Outlook, Rows, Work};
 use super::super::sample::Shape;
 use super::super::tune;
 use super::{Book, Making};
@@ -34,7 +34,7 @@ impl Book {
             .model
             .passes(self.drawing.scheduler, sample.drawing.steps)?;
         let mut work = Work::default();
-        let mut at_once = 0;
+        let mut at_once = Rows::default();
         for (scene, words) in self.scenes.iter().zip(&self.words) {
             let (tokenizers, drawing) = (&self.model.tokenizers, &sample.drawing);
             outlook.add_pair(
@@ -56,10 +56,9 @@ impl Book {
                 rows,
                 ..Work::default()
             });
-            at_once = at_once.max(most);
+            at_once = at_once.or(shape.at_once(most, 1));
         }
-        outlook.add_drawing(self.drawing, work, at_once);
-        Ok(())
+        outlook.add_drawing(self.drawing, work, 1, at_once)
     }
 }
 
@@ -74,9 +73,10 @@ impl Making {
             } => outlook.join(tuning.outlook()?),
             Making::Described { base, tune, .. } => {
                 outlook.join(base.outlook()?);
-                let (rows, at_once) = tune::rows_before(tune, base.num_images());
+                let rows = tune::rows_before(tune, base.num_images());
                 let size = (drawing.width, drawing.height);
-                outlook.add_tuning(size, tune.max_steps, rows, at_once)?;
+                let learnt = tune::learnt(tune, base.model(), base.words())?;
+                outlook.add_tuning(size, tune.max_steps, rows, learnt)?;
             }
         }
         Ok(())

@@ -75,6 +75,14 @@ pub(super) fn rows(job: &TuneJob, num_auxiliary: usize) -> (usize, usize) {
 /// An image of the subject and one of the prior.
 const DREAMBOOTH_ROWS: usize = 2;
 
+/// The projector's last layer.
+pub(super) fn head(preset: Preset) -> Head {
+    match preset {
+        Preset::Paper => Head::AdaIn,
+        Preset::Release => Head::LayerNorm,
+    }
+}
+
 /// What is learnt, before its first step.
 ///
 /// # Errors
@@ -113,10 +121,7 @@ pub(super) fn learner<'a>(
                 target: tuning.target,
                 crop: crop.part,
                 kind: kind(job.kind),
-                head: match job.preset {
-                    Preset::Paper => Head::AdaIn,
-                    Preset::Release => Head::LayerNorm,
-                },
+                head: head(job.preset),
                 num_auxiliary: *num_auxiliary,
                 loss_weights: LossWeights {
                     lambda_1: job.lambda_1,

@@ -5,12 +5,17 @@ use std::path::Path;
 use anyhow::Result;
 use serde_json::Value;
 
+use super::super::located::LocatedModel;
 use super::super::outlook::{Measured, Outlook};
 use super::layout::Layout;
 use super::resume::is_resumed;
 use super::{Tuning, choice, kind, method};
+use crate::baselines::dreambooth_lora;
+use crate::cli::Method;
 use crate::config::TuneJob;
 use crate::io::text;
+use crate::oneactor::projector::ProjectorConfig;
+use crate::sdxl::memory::low_rank_widths;
 
 impl Tuning {
     /// Its sentences, steps and memory.
@@ -27,7 +32,9 @@ impl Tuning {
             let tokens = self.model.tokenizers.plain_tokens(&sentence)?;
             outlook.add("sentence", tokens, &facts.base_words);
         }
-        let (rows, at_once) = method::rows(&self.job, self.num_auxiliary);
+        let rows = method::rows(&self.job, self.num_auxiliary);
+        let learnt = learnt(&self.job, &self.model, &facts.base_words)?;
+        outlook.keeps_text = self.job.method == Method::TextualInversion;
         let layout = Layout::of(&self.job);
         let log = layout.log();
         let (logged, each) = earlier_steps(&log);
@@ -36,7 +43,7 @@ impl Tuning {
             false => 0,
         };
         let steps = self.job.max_steps.saturating_sub(taken);
-        outlook.add_tuning((facts.width, facts.height), steps, rows, at_once)?;
+        outlook.add_tuning((facts.width, facts.height), steps, rows, learnt)?;
         outlook.measured = each.map(|seconds| Measured {
             seconds: seconds * steps as f64,
             source: format!("the steps in {}; tuning may end earlier", log.display()),
@@ -49,6 +56,38 @@ impl Tuning {
         let is_redone = self.job.overwrite && layout.config().is_file();
         !is_redone && is_resumed(layout, &self.settings)
     }
+}
+
+/// Values of what is learnt for these base words.
+///
+/// # Errors
+/// When a sentence does not hold a word.
+pub(in super::super) fn learnt(
+    job: &TuneJob,
+    model: &LocatedModel,
+    words: &[String],
+) -> Result<i64> {
+    let sentences = kind(job.kind).prompts(words);
+    let tokens = model.tokenizers.plain_tokens(&sentences[0])?;
+    let mut num_tokens = 0;
+    for word in words {
+        num_tokens += tokens.word_positions(word)?[0][0].len() as i64;
+    }
+    let unet = &model.unet;
+    let channels = unet.block_out_channels.last();
+    Ok(match job.method {
+        Method::TextualInversion => num_tokens * unet.cross_attention_dim,
+        Method::DreamboothLora => dreambooth_lora::RANK * low_rank_widths(unet)?,
+        _ => {
+            let projector = ProjectorConfig {
+                feature_shape: [*channels.expect("a U-Net has blocks"), 1, 1],
+                num_tokens,
+                token_width: unet.cross_attention_dim,
+                head: method::head(job.preset),
+            };
+            projector.num_values()
+        }
+    })
 }
 
 /// Rows of a step, and how many pass the U-Net at once, where the base images are not there yet but how many they

@@ -168,6 +168,15 @@ impl Layer {
         Ok(())
     }
 
+    /// Values of the weight that it changes.
+    pub(super) fn merged_values(&self) -> u64 {
+        let [Some(down), Some(up)] = [&self.down, &self.up] else {
+            return 0;
+        };
+        let rank = down.size()[0].max(1);
+        (down.numel() as i64 / rank * (up.numel() as i64 / rank)) as u64
+    }
+
     /// Whether it fits a weight of this shape; the error says what it has and should have.
     pub(super) fn check(&self, shape: &[i64]) -> Result<(), String> {
         let (Some(down), Some(up)) = (&self.down, &self.up) else {

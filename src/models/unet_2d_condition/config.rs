@@ -267,7 +267,7 @@ impl UNet2DConditionConfig {
     ///
     /// # Errors
     /// When there are not as many as blocks.
-    pub(super) fn heads(&self) -> Result<Vec<i64>> {
+    pub(crate) fn heads(&self) -> Result<Vec<i64>> {
         self.num_attention_heads.expand(
             self.block_out_channels.len(),
             "unet/config.json: attention_head_dim",

@@ -1,0 +1,95 @@
+//! How much memory a job takes, by its stages and the networks that each still has.
+
+use anyhow::Result;
+use tch::Kind;
+
+use super::super::session::Session;
+use super::Outlook;
+use super::sizes::{network_size, part_of, size_of_tensors};
+use crate::io::model_files::{ModelFiles, NeededFile};
+use crate::libtorch::resident_bytes;
+use crate::sdxl::files::{networks_in_one_file, pipeline_files, vae_files};
+use crate::sdxl::memory::{
+    Activations, NetworkSize, PROGRAM, Part, Stage, peak_of_gpu, peak_of_process,
+};
+
+/// The most memory that a job needs at a time, in bytes.
+pub(super) struct Memory {
+    pub peak: u64,
+    /// What of it the program and libtorch hold before anything is loaded; `None` of a GPU's memory.
+    pub program: Option<u64>,
+}
+
+impl Outlook {
+    /// The most memory that the job needs at a time.
+    pub(super) fn memory(&self, session: &Session, networks: &[(Part, NetworkSize)]) -> Memory {
+        let keeps_text = self.keeps_text || !session.is_last_job.get();
+        let stages = [
+            Stage {
+                without: &[],
+                activations: self.target,
+            },
+            Stage {
+                without: if keeps_text { &[] } else { &[Part::Text] },
+                activations: Activations(self.drawing.0 + 2 * self.actor_bytes),
+            },
+            Stage {
+                without: match self.keeps_text {
+                    true => &[Part::Vae],
+                    false => &[Part::Text, Part::Vae],
+                },
+                activations: self.tuning,
+            },
+        ];
+        let offload = self.model.job.cpu_offload;
+        if self.model.device.is_cuda() {
+            return Memory {
+                peak: peak_of_gpu(networks, &stages, offload),
+                program: None,
+            };
+        }
+        let program = resident_bytes().unwrap_or(PROGRAM);
+        Memory {
+            peak: peak_of_process(program, networks, &stages, offload),
+            program: Some(program),
+        }
+    }
+
+    /// The networks' sizes, and the bytes that are still to be fetched.
+    pub(super) fn networks(&self) -> Result<(Vec<(Part, NetworkSize)>, u64)> {
+        let model = &self.model;
+        let has_other_vae = model.vae.is_some();
+        let vae_kind = model.pipeline.vae_kind(&model.vae_config, model.kind);
+        let kind_of = |folder: &str| match folder {
+            "vae" => vae_kind,
+            _ => model.kind,
+        };
+        let merged = |folder: &str, size: NetworkSize| {
+            let values = model.files.loras().merged_values(folder);
+            size.merged(values * kind_of(folder).elt_size_in_bytes() as u64)
+        };
+        let mut missing = 0;
+        let mut size = |files: &ModelFiles, needed: &[NeededFile], kind: Kind| {
+            missing += needed.iter().filter_map(|file| file.missing).sum::<u64>();
+            network_size(files, needed, kind)
+        };
+        let mut networks = Vec::new();
+        for (folder, tensors) in networks_in_one_file(&model.files, has_other_vae)? {
+            let found = size_of_tensors(&tensors, kind_of(folder));
+            networks.push((part_of(folder), merged(folder, found)));
+        }
+        if networks.is_empty() {
+            for (folder, needed) in pipeline_files(&model.files, has_other_vae)? {
+                let found = size(&model.files, &needed, kind_of(folder))?;
+                networks.push((part_of(folder), merged(folder, found)));
+            }
+        }
+        if let Some(vae) = &model.vae {
+            networks.push((Part::Vae, size(vae, &vae_files(vae)?, vae_kind)?));
+        }
+        for (files, needed) in &self.beside {
+            networks.push((Part::Beside, size(files, needed, model.kind)?));
+        }
+        Ok((networks, missing))
+    }
+}
