@@ -200,13 +200,45 @@ fn a_field_that_is_absent_has_the_default_of_its_class() {
                 .filter(|(listed, _)| listed == name)
                 .map(|(_, field)| *field)
                 .collect();
-            if matches!(fields[0], Field::Read) {
+            if matches!(
+                fields[0],
+                Field::Read | Field::ReadOrNull | Field::ReadAsFlag
+            ) {
                 let said = with(&serde_json::json!({"no field": "has this value"}));
-                assert!(
-                    said.contains(&format!("{name}: ")),
-                    "{}: {said}",
-                    class.name
-                );
+                // Of an object perhaps a key inside it is named.
+                let is_named = [": ", "."].map(|end| said.contains(&format!("{name}{end}")));
+                assert!(is_named.contains(&true), "{}: {said}", class.name);
+            }
+        }
+    }
+}
+
+/// Python passes `null` on as `None`, which is the default of a class only where the class says so.
+#[test]
+fn null_is_refused_by_name_or_false_or_one_of_the_values_and_never_the_default() {
+    let constructors: Constructors = json("constructors.json");
+    for Case { class, base, reads } in cases() {
+        let absent = reads(&config_file(&base));
+        for (name, field) in class.fields.iter().flat_map(|list| list.iter()) {
+            let with = |value: Value| {
+                let mut file = config_file(&base);
+                file.set(name, value);
+                reads(&file)
+            };
+            let default = &constructors.classes[class.name][*name];
+            match field {
+                Field::Read => {
+                    let (said, message) = (with(Value::Null), format!("{name}: found null"));
+                    assert!(said.contains(&message), "{}: {said}", class.name);
+                }
+                Field::ReadAsFlag => {
+                    let off = with(Value::Bool(false)).replace("found false", "found null");
+                    assert_eq!(with(Value::Null), off, "{}: {name}", class.name);
+                }
+                Field::ReadOrNull if !default.is_null() => {
+                    assert_ne!(with(Value::Null), absent, "{}: {name}", class.name);
+                }
+                Field::ReadOrNull | Field::Harmless(_) | Field::Only(_) => {}
             }
         }
     }

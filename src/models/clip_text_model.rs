@@ -9,7 +9,7 @@ use super::clip_layer::{CLIP_LAYERS, ClipLayer, ClipLayerConfig, HiddenAct};
 use super::config::{LAYERS, PRETRAINED, PRETRAINED_BEFORE_5, WIDTHS, expect_sizes};
 use super::layers::{LayerNorm, Linear};
 use crate::error::model;
-use crate::io::config_file::Field::{Harmless, Read};
+use crate::io::config_file::Field::{Harmless, Read, ReadOrNull};
 use crate::io::config_file::{Class, ConfigFile, Fields};
 use crate::io::weights::WeightPath;
 
@@ -68,7 +68,7 @@ pub const CLASS: Class = Class {
     fields: &[
         CLIP_LAYERS,
         &[
-            ("architectures", Read),
+            ("architectures", ReadOrNull),
             ("projection_dim", Read),
             ("max_position_embeddings", Read),
             ("vocab_size", Read),

@@ -6,7 +6,7 @@ use tch::{Device, Tensor};
 
 use super::super::config::{WIDTHS, expect, expect_sizes};
 use crate::error::model;
-use crate::io::config_file::Field::{Only, Read};
+use crate::io::config_file::Field::{Only, Read, ReadOrNull};
 use crate::io::config_file::{Class, ConfigFile};
 
 /// `vae/config.json`, with the defaults of diffusers.
@@ -94,8 +94,8 @@ pub const CLASS: Class = Class {
         ("norm_num_groups", Read),
         ("sample_size", Read),
         ("scaling_factor", Read),
-        ("latents_mean", Read),
-        ("latents_std", Read),
+        ("latents_mean", ReadOrNull),
+        ("latents_std", ReadOrNull),
         ("force_upcast", Read),
         ("use_quant_conv", Read),
         ("use_post_quant_conv", Read),
