@@ -263,3 +263,48 @@ fn every_value_that_is_listed_can_be_computed_and_another_is_refused_by_name() {
         }
     }
 }
+
+/// diffusers and transformers look for them though no constructor has them.
+#[test]
+fn keys_that_are_no_parameter_and_change_what_is_computed_are_refused_by_name() {
+    let quantised = serde_json::json!({"quant_method": "bitsandbytes", "load_in_8bit": true});
+    let networks: Vec<Case> = cases()
+        .into_iter()
+        .filter(|case| {
+            let name = case.class.name;
+            let is_part = ["SamVision", "SamPrompt", "SamMask"]
+                .iter()
+                .any(|part| name.starts_with(part));
+            !is_part
+                && (name.ends_with("Model") || name == "AutoencoderKL" || name.ends_with("Config"))
+        })
+        .filter(|case| case.class.name != "LoraConfig")
+        .collect();
+    assert_eq!(networks.len(), 9);
+    for Case { class, base, reads } in networks {
+        let with = |key: &str, value: Value| {
+            let mut file = config_file(&base);
+            file.set(key, value);
+            reads(&file)
+        };
+        let absent = reads(&config_file(&base));
+        let mut keys = vec![("quantization_config", quantised.clone(), Value::Null)];
+        if class.name == "CLIPTextConfig" {
+            keys.push(("is_causal", false.into(), true.into()));
+            keys.push(("is_causal", Value::Null, true.into()));
+        }
+        if ["ViTConfig", "Dinov2Config"].contains(&class.name) {
+            keys.push(("head_dim", 32.into(), 64.into()));
+            keys.push(("head_dim", Value::Null, 64.into()));
+        }
+        for (key, refused, neutral) in keys {
+            let said = with(key, refused);
+            assert!(
+                said.contains(&format!("{key}: found")),
+                "{}: {said}",
+                class.name
+            );
+            assert_eq!(with(key, neutral), absent, "{}: {key}", class.name);
+        }
+    }
+}

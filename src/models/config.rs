@@ -176,6 +176,9 @@ pub(super) const UNET_AND_CONTROLNET: &Fields = &[
     ("resnet_time_scale_shift", Only(&["\"default\""])),
 ];
 
+/// What diffusers looks at besides the parameters of a network's class.
+pub(super) const NETWORKS_BESIDE: &Fields = &[("quantization_config", Only(&["null"]))];
+
 /// Parameters that every config of transformers has, and what its files have besides.
 pub(super) const PRETRAINED: &Fields = &[
     ("architectures", Harmless("the model_type names the class")),
@@ -200,6 +203,8 @@ pub(super) const PRETRAINED_BEFORE_5: &Fields = &[
     ("output_attentions", Harmless("what is handed out")),
     ("output_scores", Harmless("what is handed out")),
     ("return_dict_in_generate", Harmless("what is handed out")),
+    // Weights would be numbers of another kind.
+    ("quantization_config", Only(&["null"])),
     ("pruned_heads", Only(&["{}", "null"])),
     ("torchscript", Harmless("how Python runs it")),
     ("use_bfloat16", Harmless("--dtype decides")),

@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde::Deserialize;
 use tch::{Device, Tensor};
 
-use super::super::config::{WIDTHS, expect, expect_sizes};
+use super::super::config::{NETWORKS_BESIDE, WIDTHS, expect, expect_sizes};
 use crate::error::model;
 use crate::io::config_file::Field::{Only, Read, ReadOrNull};
 use crate::io::config_file::{Class, ConfigFile};
@@ -103,7 +103,7 @@ pub const CLASS: Class = Class {
         ("act_fn", Only(&["\"silu\"", "\"swish\""])),
         ("shift_factor", Only(&["null"])),
     ]],
-    besides: &[],
+    besides: &[NETWORKS_BESIDE],
 };
 
 impl AutoencoderKlConfig {

@@ -7,7 +7,7 @@ use crate::error::model;
 use crate::io::config_file::Field::{Only, Read, ReadOrNull};
 use crate::io::config_file::{Class, ConfigFile};
 use crate::models::config::{
-    PerBlock, UNET_AND_CONTROLNET, WIDTHS, expect, expect_added, expect_layers,
+    NETWORKS_BESIDE, PerBlock, UNET_AND_CONTROLNET, WIDTHS, expect, expect_added, expect_layers,
     expect_sizes,
 };
 use crate::models::unet_2d_blocks::{BlockAttention, BlockConfig, DownBlockType};
@@ -112,7 +112,7 @@ pub const CLASS: Class = Class {
             ("global_pool_conditions", Only(&["false"])),
         ],
     ],
-    besides: &[],
+    besides: &[NETWORKS_BESIDE],
 };
 
 /// The name of the file in messages.

@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::Deserialize;
 
 use super::super::config::{
-    PerBlock, UNET_AND_CONTROLNET, WIDTHS, expect, expect_added, expect_layers,
+    NETWORKS_BESIDE, PerBlock, UNET_AND_CONTROLNET, WIDTHS, expect, expect_added, expect_layers,
     expect_sizes,
 };
 use super::super::unet_2d_blocks::{DownBlockType, UpBlockType};
@@ -125,7 +125,7 @@ pub const CLASS: Class = Class {
             ("cross_attention_norm", Only(&["null"])),
         ],
     ],
-    besides: &[],
+    besides: &[NETWORKS_BESIDE],
 };
 
 impl UNet2DConditionConfig {
