@@ -1,5 +1,5 @@
-//! The lists of what is done with each field of a config file, against the constructors of the pinned diffusers and
-//! transformers (`scripts/parity/expected_constructors.py`): none is missing, none is made up, and where a file leaves a
+//! The lists of what is done with each field of a config file, against the constructors of the pinned diffusers,
+//! transformers and PEFT (`scripts/parity/expected_constructors.py`): none is missing, none is made up, and where a file leaves a
 //! field out it has the class's own default.
 
 mod common;
@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use common::json;
 use oneactor::io::config_file::{Class, ConfigFile, Field, Notes};
+use oneactor::io::lora::metadata::{self, LoraConfig};
 use oneactor::models::autoencoder_kl::{self, AutoencoderKlConfig};
 use oneactor::models::clip_model::{self, ClipConfig};
 use oneactor::models::clip_text_model::{self, ClipTextConfig};
@@ -117,6 +118,7 @@ fn cases() -> Vec<Case> {
             ModelIndex::read(file, pipeline)
         }));
     }
+    cases.push(case(&metadata::CLASS, Value::Null, LoraConfig::read));
     cases.push(case(
         &tokenizer::CLASS,
         Value::Null,
