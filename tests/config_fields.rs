@@ -1,5 +1,5 @@
-//! The lists of what is done with each field of a config file, against the constructors of the pinned diffusers and
-//! transformers (`scripts/parity/expected_constructors.py`): none is missing, none is made up, and where a file leaves a
+//! The lists of what is done with each field of a config file, against the constructors of the pinned diffusers,
+//! transformers and PEFT (`scripts/parity/expected_constructors.py`): none is missing, none is made up, and where a file leaves a
 //! field out it has the class's own default.
 
 mod common;
@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use common::json;
 use oneactor::io::config_file::{Class, ConfigFile, Field, Notes};
+use oneactor::io::lora::metadata::{self, LoraConfig};
 use oneactor::models::autoencoder_kl::{self, AutoencoderKlConfig};
 use oneactor::models::clip_model::{self, ClipConfig};
 use oneactor::models::clip_text_model::{self, ClipTextConfig};
@@ -117,6 +118,7 @@ fn cases() -> Vec<Case> {
             ModelIndex::read(file, pipeline)
         }));
     }
+    cases.push(case(&metadata::CLASS, Value::Null, LoraConfig::read));
     cases.push(case(
         &tokenizer::CLASS,
         Value::Null,
@@ -200,13 +202,45 @@ fn a_field_that_is_absent_has_the_default_of_its_class() {
                 .filter(|(listed, _)| listed == name)
                 .map(|(_, field)| *field)
                 .collect();
-            if matches!(fields[0], Field::Read) {
+            if matches!(
+                fields[0],
+                Field::Read | Field::ReadOrNull | Field::ReadAsFlag
+            ) {
                 let said = with(&serde_json::json!({"no field": "has this value"}));
-                assert!(
-                    said.contains(&format!("{name}: ")),
-                    "{}: {said}",
-                    class.name
-                );
+                // Of an object perhaps a key inside it is named.
+                let is_named = [": ", "."].map(|end| said.contains(&format!("{name}{end}")));
+                assert!(is_named.contains(&true), "{}: {said}", class.name);
+            }
+        }
+    }
+}
+
+/// Python passes `null` on as `None`, which is the default of a class only where the class says so.
+#[test]
+fn null_is_refused_by_name_or_false_or_one_of_the_values_and_never_the_default() {
+    let constructors: Constructors = json("constructors.json");
+    for Case { class, base, reads } in cases() {
+        let absent = reads(&config_file(&base));
+        for (name, field) in class.fields.iter().flat_map(|list| list.iter()) {
+            let with = |value: Value| {
+                let mut file = config_file(&base);
+                file.set(name, value);
+                reads(&file)
+            };
+            let default = &constructors.classes[class.name][*name];
+            match field {
+                Field::Read => {
+                    let (said, message) = (with(Value::Null), format!("{name}: found null"));
+                    assert!(said.contains(&message), "{}: {said}", class.name);
+                }
+                Field::ReadAsFlag => {
+                    let off = with(Value::Bool(false)).replace("found false", "found null");
+                    assert_eq!(with(Value::Null), off, "{}: {name}", class.name);
+                }
+                Field::ReadOrNull if !default.is_null() => {
+                    assert_ne!(with(Value::Null), absent, "{}: {name}", class.name);
+                }
+                Field::ReadOrNull | Field::Harmless(_) | Field::Only(_) => {}
             }
         }
     }
@@ -228,6 +262,51 @@ fn every_value_that_is_listed_can_be_computed_and_another_is_refused_by_name() {
             let said = reads(&file);
             let message = format!("{name}: found");
             assert!(said.contains(&message), "{}: {said}", class.name);
+        }
+    }
+}
+
+/// diffusers and transformers look for them though no constructor has them.
+#[test]
+fn keys_that_are_no_parameter_and_change_what_is_computed_are_refused_by_name() {
+    let quantised = serde_json::json!({"quant_method": "bitsandbytes", "load_in_8bit": true});
+    let networks: Vec<Case> = cases()
+        .into_iter()
+        .filter(|case| {
+            let name = case.class.name;
+            let is_part = ["SamVision", "SamPrompt", "SamMask"]
+                .iter()
+                .any(|part| name.starts_with(part));
+            !is_part
+                && (name.ends_with("Model") || name == "AutoencoderKL" || name.ends_with("Config"))
+        })
+        .filter(|case| case.class.name != "LoraConfig")
+        .collect();
+    assert_eq!(networks.len(), 9);
+    for Case { class, base, reads } in networks {
+        let with = |key: &str, value: Value| {
+            let mut file = config_file(&base);
+            file.set(key, value);
+            reads(&file)
+        };
+        let absent = reads(&config_file(&base));
+        let mut keys = vec![("quantization_config", quantised.clone(), Value::Null)];
+        if class.name == "CLIPTextConfig" {
+            keys.push(("is_causal", false.into(), true.into()));
+            keys.push(("is_causal", Value::Null, true.into()));
+        }
+        if ["ViTConfig", "Dinov2Config"].contains(&class.name) {
+            keys.push(("head_dim", 32.into(), 64.into()));
+            keys.push(("head_dim", Value::Null, 64.into()));
+        }
+        for (key, refused, neutral) in keys {
+            let said = with(key, refused);
+            assert!(
+                said.contains(&format!("{key}: found")),
+                "{}: {said}",
+                class.name
+            );
+            assert_eq!(with(key, neutral), absent, "{}: {key}", class.name);
         }
     }
 }

@@ -1,14 +1,16 @@
-"""Parameters and defaults of the classes whose config files the program reads: `constructors.json`.
+"""Parameters and defaults of the classes whose config files, or metadata of LoRAs, the program reads: `constructors.json`.
 
 `classes` has for each class its parameters with their defaults as JSON, `samplers` every parameter that a sampler of
 diffusers has. Numbers that JSON does not have are texts.
 """
 
+import dataclasses
 import inspect
 import json
 import math
 
 import diffusers
+import peft
 import transformers
 
 CLASSES = [
@@ -41,11 +43,15 @@ CLASSES = [
             "CLIPTokenizer",
         )
     ),
+    peft.LoraConfig,
 ]
 
 
 def parameters(cls):
     """Name and default of each parameter of a constructor."""
+    if cls is peft.LoraConfig:  # its signature hides the defaults that are made anew for each
+        made = cls().to_dict()
+        return {field.name: made.get(field.name, {}) for field in dataclasses.fields(cls)}
     listed = inspect.signature(cls.__init__).parameters.values()
     named = (p for p in listed if p.name != "self" and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
     written = {-math.inf: "-Infinity", inspect.Parameter.empty: None}

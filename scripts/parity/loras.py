@@ -173,6 +173,22 @@ def cases(pipe):
         }.items()
     }
     yield "peft_metadata", drawn, peft(drawn), metadata, 1.0
+    # The first pattern of the file counts, a dot in it is any sign, and with rsLoRA alpha is divided by the root of the rank.
+    drawn = draw(pipe, ("to_q", "to_k", "to_v", "q_proj"), 9, parts=("unet", "text_encoder_2"))
+    for (part, name), layer in drawn.items():
+        in_unet = {"to_q": 1.0, "to_k": 12.0 if name.endswith("attn1.to_k") else 6.0, "to_v": 2.5}
+        layer["alpha"] = (
+            in_unet[name.rpartition(".")[2]] if part == "unet" else 2.0 * (3.0 if ".layers.1." in name else 2.0)
+        )
+    patterns = {
+        "unet.alpha_pattern": {"to_q": 1, "attn1.to_q": 12, "attn1.to_k": 12, "attn..to_v$": 2.5},
+        "unet.lora_alpha": 6,
+    }
+    patterns |= {
+        "text_encoder_2.alpha_pattern": {"^text_model.encoder.layers.1.self_attn.q_proj": 3},
+        "text_encoder_2.use_rslora": True,
+    }
+    yield "peft_patterns", drawn, peft(drawn), metadata | patterns, 1.0
 
 
 def merged(drawn, scale, part, name, value):

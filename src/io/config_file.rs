@@ -35,8 +35,13 @@ impl Notes {
 /// What is done with a parameter of a class.
 #[derive(Clone, Copy, Debug)]
 pub enum Field {
-    /// It is a field of the struct that the file is read into.
+    /// It is a field of the struct that the file is read into. `null` is refused: Python passes it on as `None`, which is
+    /// not the default of the class.
     Read,
+    /// As [`Read`](Field::Read), and `null` is one of its values. The struct has an `Option` for it.
+    ReadOrNull,
+    /// As [`Read`](Field::Read), of a field that Python only asks whether it holds: `null` is `false`.
+    ReadAsFlag,
     /// It changes nothing that is computed here, for this reason.
     Harmless(&'static str),
     /// These values, as JSON, are computed; any other is refused.
@@ -137,6 +142,19 @@ impl ConfigFile {
         })
     }
 
+    /// The keys that begin with `component.`, without that.
+    pub fn component(&self, component: &str) -> Self {
+        let own = self.values.iter().filter_map(|(key, value)| {
+            let key = key.strip_prefix(component)?.strip_prefix('.')?;
+            Some((key.to_owned(), value.clone()))
+        });
+        Self {
+            name: format!("{}: {component}", self.name),
+            values: own.collect(),
+            notes: self.notes.clone(),
+        }
+    }
+
     /// Whether it has no key.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
@@ -149,10 +167,7 @@ impl ConfigFile {
 
     /// An error about a key's value.
     pub fn wrong(&self, key: &str, expected: &str) -> anyhow::Error {
-        let found = match self.values.get(key) {
-            None => "no value".to_owned(),
-            Some(value) => value.to_string(),
-        };
+        let found = shown(self.values.get(key));
         model(format!(
             "{}: {key}: found {found}, expected {expected}",
             self.name
@@ -189,7 +204,14 @@ impl ConfigFile {
         let mut unknown = Vec::new();
         for (key, value) in &self.values {
             match class.find(key) {
-                Some(Field::Read) => {
+                Some(Field::Read) if value.is_null() => {
+                    let expected = "a value: null is not the default; leave the field out for that";
+                    return Err(self.wrong(key, expected));
+                }
+                Some(Field::ReadAsFlag) if value.is_null() => {
+                    read.insert(key.clone(), Value::Bool(false));
+                }
+                Some(Field::Read | Field::ReadOrNull | Field::ReadAsFlag) => {
                     read.insert(key.clone(), value.clone());
                 }
                 Some(Field::Harmless(_)) => {}
@@ -209,13 +231,67 @@ impl ConfigFile {
             ));
         }
         serde_path_to_error::deserialize(Value::Object(read)).map_err(|error| {
-            model(format!(
-                "{}: {}: {}",
-                self.name,
-                error.path(),
-                error.inner()
-            ))
+            let path = error.path().to_string();
+            let text = error.inner().to_string();
+            match (
+                text.starts_with("invalid "),
+                text.rsplit_once(", expected "),
+            ) {
+                (true, Some((_, expected))) => {
+                    let found = shown(self.at(&path));
+                    let expected = in_words(expected);
+                    model(format!(
+                        "{}: {path}: found {found}, expected {expected}",
+                        self.name
+                    ))
+                }
+                _ => model(format!("{}: {path}: {text}", self.name)),
+            }
         })
+    }
+
+    /// The value at a path such as `size.height` or `block_out_channels[1]`, or the last one on the way to it.
+    fn at(&self, path: &str) -> Option<&Value> {
+        let mut steps = path
+            .split(['.', '['])
+            .map(|step| step.trim_end_matches(']'));
+        let first = self.values.get(steps.next()?)?;
+        Some(steps.fold(first, |value, step| {
+            let next = match value {
+                Value::Array(list) => step.parse().ok().and_then(|i: usize| list.get(i)),
+                value => value.get(step),
+            };
+            next.unwrap_or(value)
+        }))
+    }
+}
+
+/// How many characters of a value a message shows.
+const SHOWN: usize = 60;
+
+/// A value in a message; the middle of a list of a thousand numbers helps nobody.
+fn shown(value: Option<&Value>) -> String {
+    let Some(value) = value else {
+        return "no value".to_owned();
+    };
+    let text = value.to_string();
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{} …", &text[..end]),
+        None => text,
+    }
+}
+
+/// What the parser expects, without Rust's names of types.
+fn in_words(expected: &str) -> &str {
+    match expected {
+        "i64" | "i32" => "a whole number",
+        "u64" | "u32" | "usize" => "a whole number, 0 or more",
+        "f64" | "f32" => "a number",
+        "a boolean" => "true or false",
+        "a sequence" => "a list",
+        "a map" => "an object",
+        other if other.starts_with("struct ") => "an object",
+        other => other,
     }
 }
 
@@ -271,12 +347,25 @@ mod tests {
     struct Config {
         #[serde(default)]
         width: i64,
+        #[serde(default)]
+        is_wide: bool,
+        #[serde(default = "seven")]
+        least_width: Option<i64>,
+        #[serde(default)]
+        depths: Vec<i64>,
+    }
+
+    fn seven() -> Option<i64> {
+        Some(7)
     }
 
     const CLASS: Class = Class {
         name: "Network",
         fields: &[&[
             ("width", Field::Read),
+            ("is_wide", Field::ReadAsFlag),
+            ("least_width", Field::ReadOrNull),
+            ("depths", Field::Read),
             ("dropout", Field::Harmless("only in training")),
             ("act_fn", Field::Only(&["\"silu\"", "null"])),
             ("scale", Field::Only(&["1"])),
@@ -310,10 +399,48 @@ mod tests {
             (r#"{"scale": 2}"#, "scale: found 2, expected 1"),
             (r#"{"scale": null}"#, "scale: found null, expected 1"),
             (r#"{"least": Infinity}"#, "least: found \"Infinity\""),
-            (r#"{"width": "wide"}"#, "width: invalid type"),
+            (
+                r#"{"width": "wide"}"#,
+                r#"width: found "wide", expected a whole number"#,
+            ),
+            (r#"{"width": null}"#, "width: found null, expected a value"),
+            (
+                r#"{"depths": [1, 2.0]}"#,
+                "depths[1]: found 2.0, expected a whole number",
+            ),
+            (
+                r#"{"is_wide": "no"}"#,
+                "is_wide: found \"no\", expected true or false",
+            ),
         ] {
             let error = read(text).0.expect_err(text).to_string();
             assert!(error.contains(message), "{error}");
         }
+    }
+
+    #[test]
+    fn null_is_a_value_of_its_own_and_not_the_default() {
+        let least_width = |text: &str| read(text).0.map(|config| config.least_width);
+        assert_eq!(least_width("{}").expect("the default"), Some(7));
+        let null = least_width(r#"{"least_width": null}"#);
+        assert_eq!(null.expect("null is a value"), None);
+        let (config, _) = read(r#"{"is_wide": null}"#);
+        let config = config.expect("null is false");
+        assert!(!config.is_wide && config.depths.is_empty());
+        assert!(read(r#"{"width": null}"#).0.is_err());
+    }
+
+    #[test]
+    fn a_message_shows_the_beginning_of_a_long_value() {
+        let text = format!(r#"{{"scale": {:?}}}"#, vec![0.25; 1000]);
+        let error = read(&text).0.expect_err("no number").to_string();
+        assert!(
+            error.starts_with("config.json: scale: found [0.25,0.25,"),
+            "{error}"
+        );
+        assert!(
+            error.ends_with("…, expected 1") && error.len() < 120,
+            "{error}"
+        );
     }
 }

@@ -7,6 +7,7 @@
 //! under each of its names; what nobody has asked for in the end belongs to another model.
 
 mod keys;
+pub mod metadata;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,12 +19,14 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
+use super::config_file::Notes;
 use super::ldm_names::UnetNames;
 use super::model_layout::is_pickled;
 use super::tensors::TensorFile;
 use super::values::is_finite;
 use crate::error::{model, usage};
-use keys::{Layer, Metadata, Name, Role};
+use keys::{Layer, Name, Role};
+use metadata::Metadata;
 
 /// How many problems a report lists before it only counts them.
 const LISTED: usize = 12;
@@ -84,18 +87,18 @@ pub struct LoraSet {
 }
 
 impl LoraSet {
-    /// Reads the files, each with its scale. `components` are those of the model.
+    /// Reads the files, each with its scale. `components` are those of the model; `notes` is told what is passed over.
     ///
     /// # Errors
     /// When a file is missing or damaged, is another kind of adapter, or has a key that is not
     /// understood, has no partner, is not finite, or is of a component that the model lacks; all
     /// such keys are named together.
-    pub fn open(files: &[(&Path, f64)], components: &[&str]) -> Result<LoraSet> {
+    pub fn open(files: &[(&Path, f64)], components: &[&str], notes: &Notes) -> Result<LoraSet> {
         let mut set = LoraSet::default();
         let mut problems = Vec::new();
         for &(path, scale) in files {
             set.loras
-                .push(Lora::open(path, scale, components, &mut problems)?);
+                .push(Lora::open(path, scale, components, (&mut problems, notes))?);
         }
         report(&problems)?;
         Ok(set)
@@ -107,7 +110,8 @@ impl LoraSet {
     /// As [`LoraSet::open`].
     pub fn read(name: &str, bytes: &[u8], scale: f64, components: &[&str]) -> Result<LoraSet> {
         let mut problems = Vec::new();
-        let lora = Lora::read(name.to_owned(), bytes, scale, components, &mut problems)?;
+        let told = (&mut problems, &Notes::default());
+        let lora = Lora::read(name.to_owned(), bytes, scale, components, told)?;
         report(&problems)?;
         Ok(LoraSet {
             loras: vec![lora],
@@ -180,7 +184,7 @@ impl Lora {
         path: &Path,
         scale: f64,
         components: &[&str],
-        problems: &mut Vec<String>,
+        told: (&mut Vec<String>, &Notes),
     ) -> Result<Lora> {
         let shown = path.display().to_string();
         if is_pickled(&shown) {
@@ -190,7 +194,7 @@ impl Lora {
         }
         let bytes = std::fs::read(path)
             .map_err(|error| usage(format!("--lora: can not read {shown}: {error}")))?;
-        Lora::read(shown, &bytes, scale, components, problems)
+        Lora::read(shown, &bytes, scale, components, told)
     }
 
     /// As [`Lora::open`], of the content of the file `shown`.
@@ -199,7 +203,7 @@ impl Lora {
         bytes: &[u8],
         scale: f64,
         components: &[&str],
-        problems: &mut Vec<String>,
+        told: (&mut Vec<String>, &Notes),
     ) -> Result<Lora> {
         let file = TensorFile::from_bytes(bytes).map_err(|error| {
             model(format!(
@@ -214,8 +218,8 @@ impl Lora {
                 "--lora: {shown}: {key}: this is {kind}, which is not built; only plain LoRA is (lora_down and lora_up, or lora_A and lora_B)"
             )));
         }
-        let metadata = Metadata::read(&file.metadata)
-            .map_err(|what| model(format!("--lora: {shown}: {what}")))?;
+        let (problems, notes) = told;
+        let metadata = Metadata::read(&file.metadata, &format!("--lora: {shown}"), notes)?;
         let mut found = Vec::new();
         let layers = layers(&file, components, &mut found);
         let layers = layers

@@ -138,7 +138,7 @@ impl ModelFiles {
         if self.optional_text("text_encoder_2/config.json")?.is_some() {
             components.push("text_encoder_2");
         }
-        self.loras = Rc::new(LoraSet::open(files, &components)?);
+        self.loras = Rc::new(LoraSet::open(files, &components, &self.notes)?);
         Ok(())
     }
 

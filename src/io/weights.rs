@@ -344,7 +344,7 @@ impl Weights {
         let is_first = self.used.borrow_mut().insert(place.key.clone());
         let Some(kind) = floating(entry.dtype) else {
             let text = format!(
-                "{full} ({}): found {:?}, expected floating point",
+                "{full} ({}): found numbers of type {:?}, expected F16, BF16, F32 or F64: convert the file to fp16",
                 entry.file, entry.dtype
             );
             self.problems.borrow_mut().misshapen.push(text);

@@ -118,12 +118,16 @@ impl VitEncoder {
             endings: &VitModel::UNUSED,
             ..Unused::default()
         };
+        let processor = folder.required_processor(ImageProcessor::read)?;
+        if kind != VitKind::Dinov2 {
+            processor.check_square(files.name())?;
+        }
         Ok(VitEncoder {
             kind,
             network: folder.network((device, Kind::Float), unused, |path| {
                 VitModel::new(path, &config)
             })?,
-            processor: folder.required_processor(ImageProcessor::read)?,
+            processor,
             device,
         })
     }

@@ -9,7 +9,7 @@ use super::clip_layer::{CLIP_LAYERS, ClipLayer, ClipLayerConfig, HiddenAct};
 use super::config::{LAYERS, PRETRAINED, PRETRAINED_BEFORE_5, WIDTHS, expect_sizes};
 use super::layers::{LayerNorm, Linear};
 use crate::error::model;
-use crate::io::config_file::Field::{Harmless, Read};
+use crate::io::config_file::Field::{Harmless, Only, Read, ReadOrNull};
 use crate::io::config_file::{Class, ConfigFile, Fields};
 use crate::io::weights::WeightPath;
 
@@ -59,8 +59,12 @@ impl Default for ClipTextConfig {
     }
 }
 
-/// Keys of older files.
-const BEFORE_5: &Fields = &[("dropout", Harmless("only in training"))];
+/// Keys of older files, and one that transformers looks for though it is no parameter.
+const BEFORE_5: &Fields = &[
+    ("dropout", Harmless("only in training")),
+    // Otherwise every token would see those after it.
+    ("is_causal", Only(&["true"])),
+];
 
 /// What is done with each parameter of the class.
 pub const CLASS: Class = Class {
@@ -68,7 +72,7 @@ pub const CLASS: Class = Class {
     fields: &[
         CLIP_LAYERS,
         &[
-            ("architectures", Read),
+            ("architectures", ReadOrNull),
             ("projection_dim", Read),
             ("max_position_embeddings", Read),
             ("vocab_size", Read),

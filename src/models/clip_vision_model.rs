@@ -11,7 +11,7 @@ use super::layers::{LayerNorm, Linear};
 use super::patch_embedding::PatchEmbedding;
 use crate::error::model;
 use crate::io::config_file::Class;
-use crate::io::config_file::Field::{Harmless, Only, Read};
+use crate::io::config_file::Field::{Harmless, Only, Read, ReadOrNull};
 use crate::io::weights::WeightPath;
 
 /// `vision_config` of `config.json`. What is missing there has the value of transformers'
@@ -64,7 +64,7 @@ pub const CLASS: Class = Class {
     fields: &[
         CLIP_LAYERS,
         &[
-            ("architectures", Read),
+            ("architectures", ReadOrNull),
             ("projection_dim", Read),
             ("image_size", Read),
             ("patch_size", Read),

@@ -1,22 +1,59 @@
 //! Values of a `config.json` that come in more than one form.
 
+use std::fmt;
 use std::ops::RangeInclusive;
 
 use anyhow::Result;
+use serde::de::{Deserializer, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::error::model;
-use crate::io::config_file::Field::{Harmless, Only, Read};
+use crate::io::config_file::Field::{Harmless, Only, Read, ReadOrNull};
 use crate::io::config_file::Fields;
 
 /// One number for all blocks, or one for each.
-#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[derive(Clone, Debug, Serialize, PartialEq)]
 #[serde(untagged)]
 pub enum PerBlock {
     /// The same for every block.
     Same(i64),
     /// One for each block, from the outermost.
     Each(Vec<i64>),
+}
+
+impl<'de> Deserialize<'de> for PerBlock {
+    /// By hand, so that the error says what is allowed.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        deserializer.deserialize_any(PerBlockVisitor)
+    }
+}
+
+struct PerBlockVisitor;
+
+impl<'de> Visitor<'de> for PerBlockVisitor {
+    type Value = PerBlock;
+
+    fn expecting(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        out.write_str("a whole number, or a list of them, one for each block")
+    }
+
+    fn visit_i64<E>(self, n: i64) -> std::result::Result<PerBlock, E> {
+        Ok(PerBlock::Same(n))
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, n: u64) -> std::result::Result<PerBlock, E> {
+        let n = i64::try_from(n);
+        n.map(PerBlock::Same)
+            .map_err(|_| E::invalid_value(Unexpected::Other("a number that is too large"), &self))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> std::result::Result<PerBlock, A::Error> {
+        let mut each = Vec::new();
+        while let Some(n) = list.next_element()? {
+            each.push(n);
+        }
+        Ok(PerBlock::Each(each))
+    }
 }
 
 impl PerBlock {
@@ -117,14 +154,14 @@ pub(super) const UNET_AND_CONTROLNET: &Fields = &[
     ("attention_head_dim", Read),
     ("cross_attention_dim", Read),
     ("use_linear_projection", Read),
-    ("upcast_attention", Read),
+    ("upcast_attention", ReadOrNull),
     ("flip_sin_to_cos", Read),
     ("freq_shift", Read),
     ("norm_num_groups", Read),
     ("norm_eps", Read),
     ("downsample_padding", Read),
-    ("addition_time_embed_dim", Read),
-    ("projection_class_embeddings_input_dim", Read),
+    ("addition_time_embed_dim", ReadOrNull),
+    ("projection_class_embeddings_input_dim", ReadOrNull),
     (
         "addition_embed_type_num_heads",
         Harmless("only with addition_embed_type text"),
@@ -138,6 +175,9 @@ pub(super) const UNET_AND_CONTROLNET: &Fields = &[
     ("only_cross_attention", Only(&["false"])),
     ("resnet_time_scale_shift", Only(&["\"default\""])),
 ];
+
+/// What diffusers looks at besides the parameters of a network's class.
+pub(super) const NETWORKS_BESIDE: &Fields = &[("quantization_config", Only(&["null"]))];
 
 /// Parameters that every config of transformers has, and what its files have besides.
 pub(super) const PRETRAINED: &Fields = &[
@@ -163,6 +203,8 @@ pub(super) const PRETRAINED_BEFORE_5: &Fields = &[
     ("output_attentions", Harmless("what is handed out")),
     ("output_scores", Harmless("what is handed out")),
     ("return_dict_in_generate", Harmless("what is handed out")),
+    // Weights would be numbers of another kind.
+    ("quantization_config", Only(&["null"])),
     ("pruned_heads", Only(&["{}", "null"])),
     ("torchscript", Harmless("how Python runs it")),
     ("use_bfloat16", Harmless("--dtype decides")),

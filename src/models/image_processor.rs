@@ -5,24 +5,25 @@
 use anyhow::Result;
 use image::{RgbImage, imageops};
 use serde::Deserialize;
+use serde_json::{Value, json};
 use tch::Tensor;
 
 use crate::error::model;
-use crate::io::config_file::Field::{Harmless, Only, Read};
+use crate::io::config_file::Field::{Harmless, Only, Read, ReadAsFlag, ReadOrNull};
 use crate::io::config_file::{Class, ConfigFile, Fields};
 use crate::io::resize::{Filter, resize_by};
 
 /// The parameters of transformers' image processors. Each class has all of them.
 pub(super) const IMAGES: &Fields = &[
-    ("image_processor_type", Read),
-    ("do_resize", Read),
+    ("image_processor_type", ReadOrNull),
+    ("do_resize", ReadAsFlag),
     ("size", Read),
     ("resample", Read),
-    ("do_rescale", Read),
+    ("do_rescale", ReadAsFlag),
     ("rescale_factor", Read),
-    ("do_normalize", Read),
-    ("image_mean", Read),
-    ("image_std", Read),
+    ("do_normalize", ReadAsFlag),
+    ("image_mean", ReadOrNull),
+    ("image_std", ReadOrNull),
     ("do_convert_rgb", Harmless("pictures come as RGB")),
     ("data_format", Only(&["\"channels_first\"", "null"])),
     (
@@ -46,46 +47,40 @@ const CLASS: Class = Class {
     fields: &[
         IMAGES,
         &[
-            ("do_center_crop", Read),
-            ("crop_size", Read),
-            ("default_to_square", Read),
+            ("do_center_crop", ReadAsFlag),
+            ("crop_size", ReadOrNull),
+            ("default_to_square", ReadAsFlag),
             ("do_pad", Only(&["false", "null"])),
             ("pad_size", Harmless("only with do_pad")),
         ],
     ],
     besides: &[&[
-        ("feature_extractor_type", Read),
+        ("feature_extractor_type", ReadOrNull),
         ("use_square_size", Only(&["false", "null"])),
     ]],
 };
 
-/// The fields that are read.
+/// The fields that are read; those that a file leaves out are set by [`set_defaults`].
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Raw {
-    image_processor_type: Option<String>,
+    /// Looked at before, because the class has the defaults.
+    #[serde(rename = "image_processor_type")]
+    _image_processor_type: Option<String>,
     /// Its older name, which a file may have beside the new one.
-    feature_extractor_type: Option<String>,
-    do_resize: Option<bool>,
-    size: Option<RawSize>,
-    resample: Option<i64>,
-    do_center_crop: Option<bool>,
-    crop_size: Option<RawSize>,
-    default_to_square: Option<bool>,
-    do_rescale: Option<bool>,
-    rescale_factor: Option<f64>,
-    do_normalize: Option<bool>,
+    #[serde(rename = "feature_extractor_type")]
+    _feature_extractor_type: Option<String>,
+    do_resize: bool,
+    size: Value,
+    resample: i64,
+    do_center_crop: bool,
+    crop_size: Value,
+    default_to_square: bool,
+    do_rescale: bool,
+    rescale_factor: f64,
+    do_normalize: bool,
     image_mean: Option<[f64; 3]>,
     image_std: Option<[f64; 3]>,
-}
-
-/// A number in older files, an object in newer ones.
-#[derive(Clone, Copy, Deserialize)]
-#[serde(untagged)]
-enum RawSize {
-    Shortest { shortest_edge: u32 },
-    Both { height: u32, width: u32 },
-    Number(u32),
 }
 
 /// The size that a picture is brought to.
@@ -121,58 +116,47 @@ impl ImageProcessor {
     /// # Errors
     /// When they are those of another class, or ask for what is not computed here.
     pub fn read(file: &ConfigFile) -> Result<Self> {
-        let raw: Raw = file.read(&CLASS)?;
-        let class = raw.image_processor_type.or(raw.feature_extractor_type);
-        let is_vit = is_vit(&class.ok_or_else(|| {
+        let class = (file.text("image_processor_type")).or(file.text("feature_extractor_type"));
+        let is_vit = is_vit(class.ok_or_else(|| {
             file.wrong("image_processor_type", "the name of an image processor")
         })?)?;
-        if raw.do_rescale == Some(false)
-            || raw
-                .rescale_factor
-                .is_some_and(|f| (f * 255.0 - 1.0).abs() > 1e-6)
-        {
-            return Err(model(
-                "found another scale than 1 / 255, which is the only one known here",
-            ));
+        let mut file = file.clone();
+        set_defaults(&mut file, is_vit);
+        let raw: Raw = file.read(&CLASS)?;
+        for (key, does) in [("do_rescale", raw.do_rescale), ("do_resize", raw.do_resize)] {
+            if !does {
+                return Err(file.wrong(key, "true: pictures have any size, and levels up to 255"));
+            }
         }
-        if raw.do_resize == Some(false) {
-            return Err(model(
-                "found do_resize false, expected a size: pictures have any",
-            ));
+        if (raw.rescale_factor * 255.0 - 1.0).abs() > 1e-6 {
+            return Err(file.wrong("rescale_factor", "1 / 255, the only scale known here"));
         }
-        let is_square = raw.default_to_square.unwrap_or(is_vit);
-        let size = raw
-            .size
-            .map_or(default_size(is_vit), |size| read_size(size, is_square));
-        let does_crop = raw.do_center_crop.unwrap_or(!is_vit);
-        let crop = does_crop.then_some(match raw.crop_size {
-            None => (224, 224),
-            Some(
-                RawSize::Number(side)
-                | RawSize::Shortest {
-                    shortest_edge: side,
-                },
-            ) => (side, side),
-            Some(RawSize::Both { height, width }) => (width, height),
-        });
-        check_sizes(size, crop)?;
-        let (own_mean, own_std) = match is_vit {
-            true => ([0.5; 3], [0.5; 3]),
-            false => (CLIP_MEAN, CLIP_STD),
+        let size = read_size(&raw.size, raw.default_to_square).ok_or_else(|| {
+            let expected =
+                r#"{"height", "width"}, {"shortest_edge"} without another key, or a whole number"#;
+            file.wrong("size", expected)
+        })?;
+        let crop = match (raw.do_center_crop, read_size(&raw.crop_size, true)) {
+            (false, _) => None,
+            (true, Some(Size::Exactly(width, height))) => Some((width, height)),
+            (true, _) => {
+                let expected = r#"{"height", "width"} or a whole number"#;
+                return Err(file.wrong("crop_size", expected));
+            }
         };
-        let (mean, std) = match raw.do_normalize {
-            Some(false) => ([0.0; 3], [1.0; 3]),
-            _ => (
-                raw.image_mean.unwrap_or(own_mean),
-                raw.image_std.unwrap_or(own_std),
-            ),
+        check_sizes(size, crop)?;
+        let (mean, std) = match (raw.do_normalize, raw.image_mean, raw.image_std) {
+            (false, ..) => ([0.0; 3], [1.0; 3]),
+            (true, Some(mean), Some(std)) => (mean, std),
+            (true, None, _) => return Err(file.wrong("image_mean", "three numbers")),
+            (true, _, None) => return Err(file.wrong("image_std", "three numbers")),
         };
         if !std.iter().all(|std| *std > 0.0) {
             return Err(file.wrong("image_std", "numbers above 0"));
         }
         Ok(ImageProcessor {
             size,
-            filter: filter(raw.resample.unwrap_or(if is_vit { 2 } else { 3 }))?,
+            filter: filter(raw.resample)?,
             crop,
             mean,
             std,
@@ -203,6 +187,21 @@ impl ImageProcessor {
         Err(model(format!(
             "{name}: its image processor makes pictures of {width} x {height}, expected {side} x {side} as in config.json"
         )))
+    }
+
+    /// Refuses pictures that are not square, for a network that transformers gives only such.
+    ///
+    /// # Errors
+    /// Names the size that a picture would have.
+    pub fn check_square(&self, name: &str) -> Result<()> {
+        let (width, height) = self.sized(&RgbImage::new(64, 48)).dimensions();
+        match width == height {
+            true => Ok(()),
+            false => Err(model(format!(
+                "{name}: its image processor makes pictures of {width} x {height} of one of 64 x 48, expected square ones: give \
+                 its preprocessor_config.json a size of {{\"height\", \"width\"}}"
+            ))),
+        }
     }
 
     /// The level of each channel that is 0 once normalised: the encoder's neutral colour.
@@ -282,21 +281,56 @@ pub(super) fn filter(resample: i64) -> Result<Filter> {
     }
 }
 
-/// Of a file that says none.
-fn default_size(is_vit: bool) -> Size {
-    match is_vit {
-        true => Size::Exactly(224, 224),
-        false => Size::ShortestEdge(224),
+/// What a file leaves out has the default of its class. `null` is left: it is none of the defaults.
+fn set_defaults(file: &mut ConfigFile, is_vit: bool) {
+    let (size, resample) = match is_vit {
+        true => (json!({"height": 224, "width": 224}), 2),
+        false => (json!({"shortest_edge": 224}), 3),
+    };
+    let (mean, std) = match is_vit {
+        true => ([0.5; 3], [0.5; 3]),
+        false => (CLIP_MEAN, CLIP_STD),
+    };
+    for (key, value) in [
+        ("do_resize", json!(true)),
+        ("size", size),
+        ("resample", json!(resample)),
+        ("do_center_crop", json!(!is_vit)),
+        ("crop_size", json!({"height": 224, "width": 224})),
+        ("default_to_square", json!(is_vit)),
+        ("do_rescale", json!(true)),
+        ("rescale_factor", json!(1.0 / 255.0)),
+        ("do_normalize", json!(true)),
+        ("image_mean", json!(mean)),
+        ("image_std", json!(std)),
+    ] {
+        file.set_default(key, value);
     }
 }
 
-/// A mere number is both sides, which it is for a ViT, or the shorter one.
-fn read_size(size: RawSize, is_square: bool) -> Size {
-    match size {
-        RawSize::Shortest { shortest_edge } => Size::ShortestEdge(shortest_edge),
-        RawSize::Both { height, width } => Size::Exactly(width, height),
-        RawSize::Number(side) if is_square => Size::Exactly(side, side),
-        RawSize::Number(side) => Size::ShortestEdge(side),
+/// A mere number is both sides, which it is for a ViT, or the shorter one. `None` is what transformers does not take,
+/// and `longest_edge`, which would bound the longer side.
+fn read_size(size: &Value, is_square: bool) -> Option<Size> {
+    let side = |size: &Value| u32::try_from(size.as_u64()?).ok();
+    let Value::Object(sides) = size else {
+        let side = side(size)?;
+        return Some(match is_square {
+            true => Size::Exactly(side, side),
+            false => Size::ShortestEdge(side),
+        });
+    };
+    let get = |key: &str| sides.get(key).and_then(side);
+    let is_bounded = sides
+        .get("longest_edge")
+        .is_some_and(|edge| !edge.is_null());
+    match (get("shortest_edge"), get("height"), get("width")) {
+        (Some(edge), None, None)
+            if !is_bounded && sides.keys().all(|key| key.ends_with("_edge")) =>
+        {
+            Some(Size::ShortestEdge(edge))
+        }
+        (None, Some(height), Some(width)) if sides.len() == 2 => Some(Size::Exactly(width, height)),
+        _ => None,
     }
 }
 
@@ -396,11 +430,11 @@ mod tests {
             ),
             (
                 r#"{"image_processor_type": "BitImageProcessor", "do_resize": false}"#,
-                "do_resize false",
+                "do_resize: found false",
             ),
             (
                 r#"{"image_processor_type": "BitImageProcessor", "rescale_factor": 1}"#,
-                "another scale",
+                "rescale_factor: found 1, expected 1 / 255",
             ),
         ] {
             let error = ImageProcessor::read(&file(text))
@@ -408,5 +442,107 @@ mod tests {
                 .to_string();
             assert!(error.contains(expected), "{error}");
         }
+    }
+
+    /// What transformers' processors did with each `null` (5.23.0): flags are off, sizes and means are missed.
+    #[test]
+    fn null_is_what_python_makes_of_it_and_not_the_default() -> Result<()> {
+        let with = |class: &str, key: &str, value: Value| {
+            let mut file = file(&format!(r#"{{"image_processor_type": "{class}"}}"#));
+            file.set(key, value);
+            ImageProcessor::read(&file)
+        };
+        let off = with("CLIPImageProcessor", "do_normalize", Value::Null)?;
+        assert_eq!((off.mean, off.std), ([0.0; 3], [1.0; 3]));
+        let whole = with("CLIPImageProcessor", "do_center_crop", Value::Null)?;
+        assert_eq!(whole.crop, None);
+        let vit = with("ViTImageProcessor", "default_to_square", Value::Null)?;
+        assert_eq!(vit.size, Size::Exactly(224, 224));
+        for key in ["crop_size", "do_center_crop", "feature_extractor_type"] {
+            assert_eq!(with("ViTImageProcessor", key, Value::Null)?.crop, None);
+        }
+        for key in [
+            "do_resize",
+            "do_rescale",
+            "size",
+            "resample",
+            "rescale_factor",
+            "image_mean",
+            "image_std",
+            "crop_size",
+        ] {
+            let refused = with("CLIPImageProcessor", key, Value::Null).expect_err(key);
+            let said = refused.to_string();
+            assert!(said.contains(&format!("{key}: found null")), "{said}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_size_is_one_that_transformers_takes() -> Result<()> {
+        let with = |key: &str, value: Value| {
+            let mut file =
+                file(r#"{"image_processor_type": "CLIPImageProcessor", "do_center_crop": true}"#);
+            file.set("crop_size", json!(20));
+            file.set(key, value);
+            ImageProcessor::read(&file)
+        };
+        let sizes = [
+            (json!(56), Size::ShortestEdge(56)),
+            (json!({"shortest_edge": 56}), Size::ShortestEdge(56)),
+            (
+                json!({"shortest_edge": 56, "longest_edge": null}),
+                Size::ShortestEdge(56),
+            ),
+            (json!({"height": 56, "width": 60}), Size::Exactly(60, 56)),
+        ];
+        for (value, size) in sizes {
+            assert_eq!(with("size", value)?.size, size);
+        }
+        for (key, value) in [
+            ("size", json!({"shortest_edge": 56, "longest_edge": 70})),
+            (
+                "size",
+                json!({"height": 56, "width": 56, "shortest_edge": 56}),
+            ),
+            (
+                "size",
+                json!({"height": 56, "width": 56, "longest_edge": null}),
+            ),
+            ("size", json!({"height": 56})),
+            ("size", json!({"longest_edge": 56})),
+            ("size", json!({"shortest_edge": 56.0})),
+            ("size", json!({"shortest_edge": 56, "colour": 1})),
+            ("size", json!("56")),
+            ("crop_size", json!({"shortest_edge": 20})),
+            ("crop_size", json!({"height": 20})),
+            ("crop_size", json!(20.0)),
+        ] {
+            let said = with(key, value.clone()).expect_err(key).to_string();
+            assert!(
+                said.contains(&format!("{key}: found {value}, expected {{")),
+                "{said}"
+            );
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_vit_reads_square_pictures() -> Result<()> {
+        let with = |size: Value| {
+            let mut file = file(r#"{"image_processor_type": "ViTImageProcessor"}"#);
+            file.set("size", size);
+            ImageProcessor::read(&file)?.check_square("dino")
+        };
+        with(json!(64))?;
+        with(json!({"height": 64, "width": 64}))?;
+        for size in [
+            json!({"shortest_edge": 64}),
+            json!({"height": 64, "width": 60}),
+        ] {
+            let said = with(size).expect_err("not square").to_string();
+            assert!(said.contains("expected square ones"), "{said}");
+        }
+        Ok(())
     }
 }

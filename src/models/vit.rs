@@ -105,6 +105,9 @@ const BOTH: &config_file::Fields = &[
     ("initializer_range", Harmless("only before training")),
 ];
 
+/// A key that is no parameter.
+const BESIDE: &config_file::Fields = &[("head_dim", Harmless("compared by itself"))];
+
 /// What is done with each parameter of `ViTConfig`.
 pub const VIT: Class = Class {
     name: "ViTConfig",
@@ -121,7 +124,7 @@ pub const VIT: Class = Class {
             ("pooler_act", Harmless("the class token is not pooled")),
         ],
     ],
-    besides: &[PRETRAINED_BEFORE_5],
+    besides: &[PRETRAINED_BEFORE_5, BESIDE],
 };
 
 /// What is done with each parameter of `Dinov2Config`.
@@ -147,6 +150,7 @@ pub const DINOV2: Class = Class {
     ],
     besides: &[
         PRETRAINED_BEFORE_5,
+        BESIDE,
         &[
             ("num_register_tokens", Only(&["0"])),
             ("out_features", Harmless("of a backbone for other heads")),
@@ -170,7 +174,14 @@ impl VitConfig {
             file.set_default("patch_size", json!(14));
             file.set_default("layer_norm_eps", json!(1e-6));
         }
-        let fields = file.read(kind.class())?;
+        let fields: Fields = file.read(kind.class())?;
+        // transformers looks for it though it is no parameter.
+        let width = fields.hidden_size.checked_div(fields.num_attention_heads);
+        if let Some(head_dim) = file.get("head_dim")
+            && head_dim.as_i64() != width
+        {
+            return Err(file.wrong("head_dim", "hidden_size over num_attention_heads"));
+        }
         Ok(VitConfig { kind, fields })
     }
 

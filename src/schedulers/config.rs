@@ -254,6 +254,13 @@ impl SchedulerFile {
         Ok(config)
     }
 
+    /// The error of a `steps_offset` that moves the first of `n` steps beyond the schedule.
+    pub(super) fn wrong_offset(&self, last: i64, n: usize) -> anyhow::Error {
+        let steps = if n == 1 { "step" } else { "steps" };
+        let expected = format!("0 to {last} with {n} {steps}");
+        self.with_way_out(&self.file.wrong("steps_offset", &expected))
+    }
+
     fn check(&self, config: &SchedulerConfig) -> Result<()> {
         let file = &self.file;
         if !TRAIN_TIMESTEPS.contains(&config.num_train_timesteps) {

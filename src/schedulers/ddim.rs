@@ -15,6 +15,7 @@ pub(super) struct Ddim {
 }
 
 impl Ddim {
+    /// No timestep may lie beyond the schedule, see [`last_offset`](super::timesteps::last_offset).
     pub(super) fn new(config: &SchedulerConfig, n: usize) -> Self {
         let train = config.num_train_timesteps;
         let timesteps = evenly_spread(config, n);
@@ -24,7 +25,7 @@ impl Ddim {
         let alphas = timesteps
             .iter()
             .map(|&t| {
-                let t = (t as usize).min(train - 1);
+                let t = t as usize;
                 (
                     table[t],
                     t.checked_sub(train / n)

@@ -2,7 +2,7 @@
 
 use crate::io::config_file::{Class, Field, Fields};
 
-use Field::{Harmless, Only, Read};
+use Field::{Harmless, Only, Read, ReadAsFlag};
 
 /// The forward process: the same in all classes.
 const SCHEDULE: &Fields = &[
@@ -72,8 +72,8 @@ pub(super) const DPM_SOLVER_MULTISTEP: Class = Class {
                 "solver_type",
                 Only(&["\"midpoint\"", "\"logrho\"", "\"bh1\"", "\"bh2\""]),
             ),
-            ("lower_order_final", Read),
-            ("euler_at_final", Read),
+            ("lower_order_final", ReadAsFlag),
+            ("euler_at_final", ReadAsFlag),
             ("use_lu_lambdas", Only(&["false", "null"])),
             ("use_flow_sigmas", Only(&["false", "null"])),
             ("flow_shift", Harmless("only with use_flow_sigmas")),
@@ -107,9 +107,9 @@ pub(super) const DDIM: Class = Class {
         STEPS,
         THRESHOLDING,
         &[
-            ("clip_sample", Read),
+            ("clip_sample", ReadAsFlag),
             ("clip_sample_range", Harmless("nothing is clipped")),
-            ("set_alpha_to_one", Read),
+            ("set_alpha_to_one", ReadAsFlag),
         ],
     ],
     besides: &[],
@@ -121,7 +121,10 @@ pub(super) const PNDM: Class = Class {
     fields: &[
         SCHEDULE,
         STEPS,
-        &[("skip_prk_steps", Read), ("set_alpha_to_one", Read)],
+        &[
+            ("skip_prk_steps", ReadAsFlag),
+            ("set_alpha_to_one", ReadAsFlag),
+        ],
     ],
     // diffusers' own leaves it out, and draws on another schedule than the model was trained on.
     besides: &[ZERO_SNR],

@@ -61,6 +61,12 @@ pub fn new_scheduler(
         )));
     }
     let n = num_inference_steps;
+    if let SchedulerKind::Ddim | SchedulerKind::Pndm = kind {
+        let last = timesteps::last_offset(config, n);
+        if config.steps_offset > last {
+            return Err(file.wrong_offset(last, n));
+        }
+    }
     Ok(match kind {
         SchedulerKind::Euler => Box::new(euler_discrete::EulerDiscrete::new(config, n)),
         SchedulerKind::DpmSolverMultistep => {
@@ -69,4 +75,77 @@ pub fn new_scheduler(
         SchedulerKind::Ddim => Box::new(ddim::Ddim::new(config, n)),
         SchedulerKind::Pndm => Box::new(pndm::Pndm::new(config, n)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::config_file::{ConfigFile, Notes};
+
+    fn with_offset(kind: SchedulerKind, offset: i64, n: usize) -> Result<Box<dyn Scheduler>> {
+        let text = format!(
+            r#"{{"skip_prk_steps": true, "clip_sample": false, "timestep_spacing": "leading", "steps_offset": {offset}}}"#
+        );
+        let file = ConfigFile::parse("scheduler_config.json", &text, Notes::default())?;
+        new_scheduler(kind, &SchedulerFile::new(file), n)
+    }
+
+    /// The largest offsets that work in diffusers 0.42.1.
+    #[test]
+    fn an_offset_beyond_the_schedule_is_refused_with_the_largest_that_works() {
+        use SchedulerKind::{Ddim, DpmSolverMultistep, Euler, Pndm};
+        for (n, last) in [(1, 999), (2, 499), (4, 249), (7, 147)] {
+            for kind in [Ddim, Pndm] {
+                assert!(with_offset(kind, last, n).is_ok(), "{n} {last}");
+                if last < 999 {
+                    let error = with_offset(kind, last + 1, n).err().expect("too large");
+                    let expected =
+                        format!("steps_offset: found {}, expected 0 to {last}", last + 1);
+                    assert!(error.to_string().contains(&expected), "{error}");
+                }
+            }
+            for kind in [Euler, DpmSolverMultistep] {
+                assert!(with_offset(kind, 999, n).is_ok());
+            }
+        }
+    }
+
+    /// The latents of seven steps on made-up outputs are those of diffusers 0.42.1.
+    #[test]
+    fn null_is_false_for_ddim_and_refused_where_diffusers_refuses_it() -> Result<()> {
+        let scheduler = |kind, key: &str, value: &str| {
+            let text =
+                format!(r#"{{"skip_prk_steps": true, "clip_sample": false, "{key}": {value}}}"#);
+            let file = ConfigFile::parse("scheduler_config.json", &text, Notes::default())?;
+            new_scheduler(kind, &SchedulerFile::new(file), 7)
+        };
+        for (value, expected) in [
+            ("null", [27.838_774, 47.707_485, 17.848_435]),
+            ("true", [27.837_166, 47.711_872, 17.789_32]),
+        ] {
+            let mut ddim = scheduler(SchedulerKind::Ddim, "set_alpha_to_one", value)?;
+            let mut latents = Tensor::ones([3], (tch::Kind::Double, tch::Device::Cpu));
+            for i in 0..7 {
+                let output = Tensor::from_slice(&[0.3, -0.2, f64::from(i)]);
+                latents = ddim.step(&output, i as usize, &latents);
+            }
+            let found = Vec::<f64>::try_from(&latents)?;
+            let is_close = |(found, expected): (&f64, &f64)| (found - expected).abs() < 1e-4;
+            assert!(found.iter().zip(&expected).all(is_close), "{found:?}");
+        }
+        for kind in SchedulerKind::ALL {
+            for key in ["timestep_spacing", "use_karras_sigmas", "beta_schedule"] {
+                let is_known = kind
+                    .class()
+                    .fields
+                    .iter()
+                    .any(|list| list.iter().any(|(k, _)| *k == key));
+                if is_known {
+                    let error = scheduler(kind, key, "null").err().expect(key).to_string();
+                    assert!(error.contains(&format!("{key}: found null")), "{error}");
+                }
+            }
+        }
+        Ok(())
+    }
 }

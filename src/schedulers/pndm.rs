@@ -30,6 +30,7 @@ pub(super) struct Pndm {
 }
 
 impl Pndm {
+    /// No timestep may lie beyond the schedule, see [`last_offset`](super::timesteps::last_offset).
     pub(super) fn new(config: &SchedulerConfig, n: usize) -> Self {
         let mut timesteps = evenly_spread(config, n);
         if n > 1 {
@@ -41,7 +42,7 @@ impl Pndm {
         let to_one = config.set_alpha_to_one.unwrap_or(false);
         let last = if to_one { 1.0 } else { table[0] };
         let alpha = |t: i64| match usize::try_from(t) {
-            Ok(t) => table[t.min(train - 1)],
+            Ok(t) => table[t],
             Err(_) => last,
         };
         let alphas = timesteps

@@ -18,6 +18,16 @@ pub(super) fn evenly_spread(config: &SchedulerConfig, n: usize) -> Vec<f64> {
     (0..n).map(entry).collect()
 }
 
+/// The largest `steps_offset` with which no timestep of [`evenly_spread`] lies beyond the schedule; only leading spacing
+/// adds it. diffusers ends with an IndexError beyond.
+pub(super) fn last_offset(config: &SchedulerConfig, n: usize) -> i64 {
+    let train = config.num_train_timesteps;
+    match config.timestep_spacing {
+        None | Some(TimestepSpacing::Leading) => (train - 1 - (train / n) * (n - 1)) as i64,
+        Some(TimestepSpacing::Trailing | TimestepSpacing::Linspace) => train as i64 - 1,
+    }
+}
+
 /// Entry `i` of `n` with trailing spacing, numpy's `arange(total, 0, -total / n)` rounded, less one.
 pub(super) fn trailing(total: f64, n: usize, i: usize) -> f64 {
     let step = (total - total / n as f64) - total;

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::io::config_file::Field::{Harmless, Only, Read};
+use crate::io::config_file::Field::{Harmless, Only, Read, ReadOrNull};
 use crate::io::config_file::{Class, Fields};
 
 /// Special tokens that have names, in the order in which transformers adds them.
@@ -35,22 +35,23 @@ pub const CLASS: Class = Class {
         // The files of the folder count; a vocabulary in the config would take their place.
         ("vocab", Only(&["null"])),
         ("merges", Only(&["null"])),
-        ("unk_token", Read),
-        ("bos_token", Read),
-        ("eos_token", Read),
-        ("pad_token", Read),
+        // Where `null` would be the value of one, it is refused with the others that are no token.
+        ("unk_token", ReadOrNull),
+        ("bos_token", ReadOrNull),
+        ("eos_token", ReadOrNull),
+        ("pad_token", ReadOrNull),
     ]],
     besides: &[TOKENS, BASE, PLACES, CHATS],
 };
 
 /// What adds tokens or changes their numbers, of the classes above it.
 const TOKENS: &Fields = &[
-    ("sep_token", Read),
-    ("cls_token", Read),
-    ("mask_token", Read),
-    (EXTRA, Read),
-    (ADDITIONAL, Read),
-    (NAMES, Read),
+    ("sep_token", ReadOrNull),
+    ("cls_token", ReadOrNull),
+    ("mask_token", ReadOrNull),
+    (EXTRA, ReadOrNull),
+    (ADDITIONAL, ReadOrNull),
+    (NAMES, ReadOrNull),
     ("added_tokens_decoder", Read),
     ("model_max_length", Read),
     ("max_len", Read),

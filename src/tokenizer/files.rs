@@ -176,9 +176,15 @@ struct TokenizerJson {
 
 #[derive(Deserialize)]
 struct BpeJson {
-    r#type: Option<String>,
+    /// A file may leave it out, and `null` is no kind.
+    #[serde(default = "bpe")]
+    r#type: String,
     vocab: HashMap<String, u32>,
     merges: Vec<Merge>,
+}
+
+fn bpe() -> String {
+    "BPE".to_owned()
 }
 
 #[derive(Deserialize)]
@@ -225,7 +231,8 @@ impl Vocabulary {
     }
 
     fn of_tokenizer_json(json: TokenizerJson) -> Result<Vocabulary> {
-        if let Some(kind) = json.model.r#type.filter(|kind| kind != "BPE") {
+        let kind = json.model.r#type;
+        if kind != "BPE" {
             return Err(model(format!(
                 "{TOKENIZER}: model: type: found {kind}, expected BPE"
             )));

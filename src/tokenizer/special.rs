@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Deserializer};
 use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 
@@ -22,13 +22,19 @@ pub(super) struct AddedRecord {
     lstrip: bool,
     #[serde(default)]
     rstrip: bool,
-    /// Whether it is looked for in the normalized text; without it, where it is not special.
+    /// Whether it is looked for in the normalized text; without it, where it is not special. `null` is no such value, as
+    /// in the `tokenizers` package.
+    #[serde(default, deserialize_with = "some")]
     normalized: Option<bool>,
     #[serde(default)]
     special: bool,
     /// What kind of record this is; the config's are of no other.
     #[serde(rename = "__type")]
     _type: Option<AddedTokenType>,
+}
+
+fn some<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<bool>, D::Error> {
+    bool::deserialize(deserializer).map(Some)
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]

@@ -71,7 +71,7 @@ fn file(name: &str) -> PathBuf {
 fn every_key_style_gives_what_diffusers_gives() {
     let Cases { run, cases } = json("lora/cases.json");
     let expected = Expected::read("lora/expected.safetensors");
-    assert_eq!(cases.len(), 9);
+    assert_eq!(cases.len(), 10);
     for case in cases {
         let files: Vec<(PathBuf, f64)> = case.loras.iter().map(|(n, s)| (file(n), *s)).collect();
         let files: Vec<(&Path, f64)> = files.iter().map(|(p, s)| (p.as_path(), *s)).collect();

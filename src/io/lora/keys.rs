@@ -1,9 +1,8 @@
 //! The keys of LoRA files, and the layers that they make up.
 
-use std::collections::BTreeMap;
-
-use serde_json::{Map, Value};
 use tch::{Kind, Tensor};
+
+use super::metadata::Metadata;
 
 /// The components that a LoRA can be for.
 pub(super) const COMPONENTS: [&str; 3] = ["unet", "text_encoder", "text_encoder_2"];
@@ -162,8 +161,17 @@ impl Layer {
                 "found down {down:?} and up {up:?}, expected [R, I] and [O, R], or [R, I, K, K] and [O, R, 1, 1]"
             ));
         }
-        if self.alpha.is_none() {
-            self.alpha = metadata.alpha(name, down[0]);
+        match self.alpha {
+            Some(alpha) if !metadata.is_empty() => {
+                return Err(format!(
+                    "found an alpha of {alpha} beside the metadata lora_adapter_metadata, expected one of them"
+                ));
+            }
+            Some(_) => {}
+            None => {
+                let is_kohya = KOHYA.iter().any(|(start, _)| self.key.starts_with(start));
+                self.alpha = metadata.alpha(name, down[0], is_kohya)?;
+            }
         }
         Ok(())
     }
@@ -207,75 +215,6 @@ impl Layer {
         });
         let rank = down.size()[0] as f64;
         up.matmul(&down).reshape(shape) * (self.alpha.unwrap_or(rank) / rank)
-    }
-}
-
-/// What PEFT writes beside the tensors: `lora_adapter_metadata`, a flat JSON object with the
-/// components' `LoraConfig` (`unet.lora_alpha`, …).
-#[derive(Debug, Default)]
-pub(super) struct Metadata(Map<String, Value>);
-
-impl Metadata {
-    /// Reads the metadata of a file.
-    pub(super) fn read(metadata: &BTreeMap<String, String>) -> Result<Self, String> {
-        let name = "lora_adapter_metadata";
-        let Some(text) = metadata.get(name) else {
-            return Ok(Self::default());
-        };
-        let values: Map<String, Value> =
-            serde_json::from_str(text).map_err(|error| format!("metadata {name}: {error}"))?;
-        for (key, value) in &values {
-            let field = key.split_once('.').map_or(key.as_str(), |(_, field)| field);
-            let is_off = match value {
-                Value::Null | Value::Bool(false) => true,
-                Value::String(text) => text == "none",
-                _ => false,
-            };
-            let changes = [
-                "use_dora",
-                "lora_bias",
-                "fan_in_fan_out",
-                "bias",
-                "alora_invocation_tokens",
-            ];
-            if changes.contains(&field) && !is_off {
-                return Err(format!(
-                    "metadata {name}: {key} is {value}, which is not built"
-                ));
-            }
-            let is_pattern = field == "alpha_pattern";
-            let is_plain =
-                |pattern: &String| !pattern.contains(['*', '(', '[', '|', '\\', '+', '?']);
-            let patterns = value.as_object().into_iter().flat_map(Map::keys);
-            if let Some(pattern) = patterns.into_iter().find(|p| is_pattern && !is_plain(p)) {
-                return Err(format!(
-                    "metadata {name}: {key}: the pattern {pattern} is not built"
-                ));
-            }
-        }
-        Ok(Self(values))
-    }
-
-    /// The alpha of a layer of this rank, as PEFT finds it; scaled by √rank where it says so.
-    fn alpha(&self, name: &Name, rank: i64) -> Option<f64> {
-        let get = |field: &str| self.0.get(&format!("{}.{field}", name.component));
-        let patterns = get("alpha_pattern").and_then(Value::as_object);
-        let own = patterns.into_iter().flatten().find(|(pattern, _)| {
-            let pattern = pattern.trim_start_matches('^').trim_end_matches('$');
-            let pattern = pattern.strip_prefix("text_model.").unwrap_or(pattern);
-            let start = name.module.strip_suffix(pattern);
-            start.is_some_and(|start| start.is_empty() || start.ends_with('.'))
-        });
-        let alpha = match own {
-            Some((_, alpha)) => alpha.as_f64()?,
-            None => get("lora_alpha")?.as_f64()?,
-        };
-        let is_root = get("use_rslora").and_then(Value::as_bool) == Some(true);
-        Some(if is_root {
-            alpha * (rank as f64).sqrt()
-        } else {
-            alpha
-        })
     }
 }
 
@@ -354,26 +293,5 @@ mod tests {
         ] {
             assert_eq!(parse(key), None, "{key}");
         }
-    }
-
-    #[test]
-    fn peft_metadata_give_alpha() {
-        let text = r#"{"unet.lora_alpha": 8, "unet.alpha_pattern": {"b.to_q": 2}, "text_encoder.lora_alpha": 4, "text_encoder.use_rslora": true, "text_encoder.alpha_pattern": {"text_model.a.q_proj": 3}, "unet.use_dora": false}"#;
-        let of = |text: &str| {
-            let metadata = [("lora_adapter_metadata".to_owned(), text.to_owned())];
-            Metadata::read(&metadata.into())
-        };
-        let metadata = of(text).expect("plain LoRA");
-        let alpha = |component, module: &str| {
-            let module = module.to_owned();
-            metadata.alpha(&Name { component, module }, 4)
-        };
-        assert_eq!(alpha("unet", "a.b.to_q"), Some(2.0));
-        assert_eq!(alpha("unet", "a.bb.to_q"), Some(8.0));
-        assert_eq!(alpha("text_encoder", "a"), Some(8.0));
-        assert_eq!(alpha("text_encoder", "a.q_proj"), Some(6.0));
-        assert_eq!(alpha("text_encoder_2", "a"), None);
-        assert!(of(r#"{"unet.use_dora": true}"#).is_err());
-        assert!(of(r#"{"unet.alpha_pattern": {"a.*": 2}}"#).is_err());
     }
 }

@@ -4,9 +4,9 @@ use anyhow::Result;
 use serde::Deserialize;
 use tch::{Device, Tensor};
 
-use super::super::config::{WIDTHS, expect, expect_sizes};
+use super::super::config::{NETWORKS_BESIDE, WIDTHS, expect, expect_sizes};
 use crate::error::model;
-use crate::io::config_file::Field::{Only, Read};
+use crate::io::config_file::Field::{Only, Read, ReadOrNull};
 use crate::io::config_file::{Class, ConfigFile};
 
 /// `vae/config.json`, with the defaults of diffusers.
@@ -94,8 +94,8 @@ pub const CLASS: Class = Class {
         ("norm_num_groups", Read),
         ("sample_size", Read),
         ("scaling_factor", Read),
-        ("latents_mean", Read),
-        ("latents_std", Read),
+        ("latents_mean", ReadOrNull),
+        ("latents_std", ReadOrNull),
         ("force_upcast", Read),
         ("use_quant_conv", Read),
         ("use_post_quant_conv", Read),
@@ -103,7 +103,7 @@ pub const CLASS: Class = Class {
         ("act_fn", Only(&["\"silu\"", "\"swish\""])),
         ("shift_factor", Only(&["null"])),
     ]],
-    besides: &[],
+    besides: &[NETWORKS_BESIDE],
 };
 
 impl AutoencoderKlConfig {

@@ -4,10 +4,11 @@ use anyhow::Result;
 use serde::Deserialize;
 
 use crate::error::model;
-use crate::io::config_file::Field::{Only, Read};
+use crate::io::config_file::Field::{Only, Read, ReadOrNull};
 use crate::io::config_file::{Class, ConfigFile};
 use crate::models::config::{
-    PerBlock, UNET_AND_CONTROLNET, WIDTHS, expect, expect_added, expect_layers, expect_sizes,
+    NETWORKS_BESIDE, PerBlock, UNET_AND_CONTROLNET, WIDTHS, expect, expect_added, expect_layers,
+    expect_sizes,
 };
 use crate::models::unet_2d_blocks::{BlockAttention, BlockConfig, DownBlockType};
 
@@ -103,15 +104,15 @@ pub const CLASS: Class = Class {
         UNET_AND_CONTROLNET,
         &[
             ("mid_block_type", Read),
-            ("num_attention_heads", Read),
-            ("addition_embed_type", Read),
+            ("num_attention_heads", ReadOrNull),
+            ("addition_embed_type", ReadOrNull),
             ("conditioning_embedding_out_channels", Read),
             ("conditioning_channels", Only(&["3"])),
             ("controlnet_conditioning_channel_order", Only(&["\"rgb\""])),
             ("global_pool_conditions", Only(&["false"])),
         ],
     ],
-    besides: &[],
+    besides: &[NETWORKS_BESIDE],
 };
 
 /// The name of the file in messages.

@@ -4,10 +4,11 @@
 use anyhow::Result;
 use image::RgbImage;
 use serde::Deserialize;
+use serde_json::json;
 use tch::{Kind, Tensor};
 
 use crate::error::model;
-use crate::io::config_file::Field::{Harmless, Only, Read};
+use crate::io::config_file::Field::{Harmless, Only, Read, ReadAsFlag};
 use crate::io::config_file::{Class, ConfigFile};
 use crate::io::resize::{Filter, resize_by};
 use crate::models::image_processor::{IMAGES, LARGEST, filter};
@@ -17,7 +18,7 @@ const CLASS: Class = Class {
     fields: &[
         IMAGES,
         &[
-            ("do_pad", Read),
+            ("do_pad", ReadAsFlag),
             ("pad_size", Read),
             ("mask_size", Harmless("of masks as prompts")),
             ("mask_pad_size", Harmless("of masks as prompts")),
@@ -34,24 +35,26 @@ const CLASS: Class = Class {
 #[serde(deny_unknown_fields)]
 struct Raw {
     image_processor_type: String,
-    do_resize: Option<bool>,
-    size: Option<Longest>,
-    resample: Option<i64>,
-    do_rescale: Option<bool>,
-    rescale_factor: Option<f64>,
-    do_normalize: Option<bool>,
-    image_mean: Option<[f64; 3]>,
-    image_std: Option<[f64; 3]>,
-    do_pad: Option<bool>,
-    pad_size: Option<Padded>,
+    do_resize: bool,
+    size: Longest,
+    resample: i64,
+    do_rescale: bool,
+    rescale_factor: f64,
+    do_normalize: bool,
+    image_mean: [f64; 3],
+    image_std: [f64; 3],
+    do_pad: bool,
+    pad_size: Padded,
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Longest {
     longest_edge: u32,
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Padded {
     height: u32,
     width: u32,
@@ -82,6 +85,21 @@ impl SamProcessor {
     /// # Errors
     /// When they are those of another class, or ask for what is not computed here.
     pub fn read(file: &ConfigFile) -> Result<Self> {
+        let mut file = file.clone();
+        for (key, value) in [
+            ("do_resize", json!(true)),
+            ("size", json!({"longest_edge": 1024})),
+            ("resample", json!(2)),
+            ("do_rescale", json!(true)),
+            ("rescale_factor", json!(1.0 / 255.0)),
+            ("do_normalize", json!(true)),
+            ("image_mean", json!([0.485, 0.456, 0.406])),
+            ("image_std", json!([0.229, 0.224, 0.225])),
+            ("do_pad", json!(true)),
+            ("pad_size", json!({"height": 1024, "width": 1024})),
+        ] {
+            file.set_default(key, value);
+        }
         let raw: Raw = file.read(&CLASS)?;
         let class = raw.image_processor_type;
         if ![
@@ -101,24 +119,15 @@ impl SamProcessor {
             ("do_normalize", raw.do_normalize),
             ("do_pad", raw.do_pad),
         ] {
-            if value == Some(false) {
-                return Err(model(format!(
-                    "found {key} false, expected true: SAM needs it"
-                )));
+            if !value {
+                return Err(file.wrong(key, "true: SAM needs it"));
             }
         }
-        if raw
-            .rescale_factor
-            .is_some_and(|f| (f * 255.0 - 1.0).abs() > 1e-6)
-        {
-            return Err(model(
-                "found another scale than 1 / 255, which is the only one known here",
-            ));
+        if (raw.rescale_factor * 255.0 - 1.0).abs() > 1e-6 {
+            return Err(file.wrong("rescale_factor", "1 / 255, the only scale known here"));
         }
-        let longest_edge = raw.size.map_or(1024, |size| size.longest_edge);
-        let (height, width) = raw
-            .pad_size
-            .map_or((1024, 1024), |pad| (pad.height, pad.width));
+        let longest_edge = raw.size.longest_edge;
+        let (height, width) = (raw.pad_size.height, raw.pad_size.width);
         if height != width
             || longest_edge > height
             || !(1..=LARGEST).contains(&longest_edge)
@@ -129,10 +138,7 @@ impl SamProcessor {
                  square that holds it"
             )));
         }
-        let (mean, std) = (
-            raw.image_mean.unwrap_or([0.485, 0.456, 0.406]),
-            raw.image_std.unwrap_or([0.229, 0.224, 0.225]),
-        );
+        let (mean, std) = (raw.image_mean, raw.image_std);
         if !std.iter().all(|std| *std > 0.0) {
             return Err(model(format!(
                 "image_std: found {std:?}, expected numbers above 0"
@@ -141,7 +147,7 @@ impl SamProcessor {
         Ok(SamProcessor {
             longest_edge,
             pad_size: height,
-            filter: filter(raw.resample.unwrap_or(2))?,
+            filter: filter(raw.resample)?,
             mean,
             std,
         })
@@ -211,11 +217,23 @@ mod tests {
             ),
             (
                 r#"{"image_processor_type": "SamImageProcessor", "do_pad": false}"#,
-                "do_pad false",
+                "do_pad: found false, expected true",
+            ),
+            (
+                r#"{"image_processor_type": "SamImageProcessor", "do_normalize": null}"#,
+                "do_normalize: found null, expected true",
+            ),
+            (
+                r#"{"image_processor_type": "SamImageProcessor", "image_mean": null}"#,
+                "image_mean: found null",
+            ),
+            (
+                r#"{"image_processor_type": "SamImageProcessor", "size": {"longest_edge": 64, "height": 3}}"#,
+                "size.height: unknown field",
             ),
             (
                 r#"{"image_processor_type": "SamImageProcessor", "rescale_factor": 1}"#,
-                "another scale",
+                "rescale_factor: found 1, expected 1 / 255",
             ),
             (
                 r#"{"image_processor_type": "SamImageProcessor", "resample": 0}"#,

@@ -5,7 +5,7 @@ use tch::Tensor;
 
 use super::vision_attention::SamVisionAttention;
 use crate::io::config_file::Class;
-use crate::io::config_file::Field::{Harmless, Only, Read};
+use crate::io::config_file::Field::{Harmless, Only, Read, ReadOrNull};
 use crate::io::weights::WeightPath;
 use crate::models::config::{PRETRAINED, PRETRAINED_BEFORE_5};
 use crate::models::layers::{LayerNorm, Linear};
@@ -53,7 +53,7 @@ pub const CLASS: Class = Class {
             ("image_size", Read),
             ("patch_size", Read),
             ("layer_norm_eps", Read),
-            ("mlp_dim", Read),
+            ("mlp_dim", ReadOrNull),
             ("mlp_ratio", Read),
             ("window_size", Read),
             ("global_attn_indexes", Read),

@@ -6,11 +6,12 @@ use anyhow::Result;
 use serde::Deserialize;
 
 use super::super::config::{
-    PerBlock, UNET_AND_CONTROLNET, WIDTHS, expect, expect_added, expect_layers, expect_sizes,
+    NETWORKS_BESIDE, PerBlock, UNET_AND_CONTROLNET, WIDTHS, expect, expect_added, expect_layers,
+    expect_sizes,
 };
 use super::super::unet_2d_blocks::{DownBlockType, UpBlockType};
 use crate::error::model;
-use crate::io::config_file::Field::{Harmless, Only, Read};
+use crate::io::config_file::Field::{Harmless, Only, Read, ReadOrNull};
 use crate::io::config_file::{Class, ConfigFile};
 
 /// `unet/config.json`, the fields that describe this architecture, with the defaults of diffusers.
@@ -95,10 +96,10 @@ pub const CLASS: Class = Class {
     fields: &[
         UNET_AND_CONTROLNET,
         &[
-            ("sample_size", Read),
+            ("sample_size", ReadOrNull),
             ("out_channels", Read),
             ("up_block_types", Read),
-            ("addition_embed_type", Read),
+            ("addition_embed_type", ReadOrNull),
             ("center_input_sample", Only(&["false", "null"])),
             ("mid_block_type", Only(&["\"UNetMidBlock2DCrossAttn\""])),
             (
@@ -124,7 +125,7 @@ pub const CLASS: Class = Class {
             ("cross_attention_norm", Only(&["null"])),
         ],
     ],
-    besides: &[],
+    besides: &[NETWORKS_BESIDE],
 };
 
 impl UNet2DConditionConfig {
