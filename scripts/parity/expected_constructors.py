@@ -1,4 +1,4 @@
-"""Parameters and defaults of the classes whose config files, or metadata of LoRAs, the program reads: `constructors.json`.
+"""Parameters and defaults of the classes whose config files or LoRA metadata the program reads: `constructors.json`.
 
 `classes` has for each class its parameters with their defaults as JSON, `samplers` every parameter that a sampler of
 diffusers has. Numbers that JSON does not have are texts.

@@ -173,7 +173,8 @@ def cases(pipe):
         }.items()
     }
     yield "peft_metadata", drawn, peft(drawn), metadata, 1.0
-    # The first pattern of the file counts, a dot in it is any sign, and with rsLoRA alpha is divided by the root of the rank.
+    # The first pattern of the file counts, a dot in it is any sign, and with rsLoRA alpha is divided by the root of
+    # the rank.
     drawn = draw(pipe, ("to_q", "to_k", "to_v", "q_proj"), 9, parts=("unet", "text_encoder_2"))
     for (part, name), layer in drawn.items():
         in_unet = {"to_q": 1.0, "to_k": 12.0 if name.endswith("attn1.to_k") else 6.0, "to_v": 2.5}
