@@ -231,7 +231,7 @@ pub(super) fn prepare(session: &Session, mut job: GenerateBaseJob) -> Result<Bas
         .transpose()?;
     let sources = control.as_ref().map(LocatedControl::sources);
     let sources = sources.unwrap_or_default();
-    let mut settings = drawing_settings(&job.drawing, drawing, &model);
+    let mut settings = drawing_settings(&job.drawing, drawing, &model)?;
     settings.extend(
         control
             .as_ref()

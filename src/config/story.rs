@@ -17,8 +17,8 @@ use super::sample::{ACTOR_FILE, actor};
 use super::{DrawingJob, GenerateBaseJob, ModelJob, SampleJob, TuneJob, check, layers};
 use crate::cli::sample::GuidanceFlags;
 use crate::cli::{
-    ControlFlags, DrawingFlags, GenerateBaseFlags, Method, ModelFlags, SampleFlags, StoryFlags,
-    Target, TuneFlags, keys_of,
+    AxisFlags, ControlFlags, Declared, DrawingFlags, GenerateBaseFlags, Method, ModelFlags,
+    SampleFlags, StoryFlags, Target, TuneFlags, keys_of,
 };
 use crate::error::usage;
 use scenes::{MOST_SCENES, check_names, scenes};
@@ -171,9 +171,12 @@ impl StoryJob {
         let title = text("title", story.title)?;
         let language = language(story.language)?;
         let drawing = story.drawing.unwrap_or_default();
-        let keys = [drawing_keys(), keys_of::<GuidanceFlags>()].concat();
-        let plain = ["no_actor", "offsets", "semantic_interpolation"];
-        let keys = without(keys, &[&plain[..], &["overwrite"]].concat());
+        let guidance = [AxisFlags::settings(), GuidanceFlags::settings()].concat();
+        let plain = guidance.iter().filter(|setting| setting.replaces_actor);
+        let plain: Vec<&str> = plain.map(|setting| setting.key).collect();
+        let guidance = [keys_of::<AxisFlags>(), keys_of::<GuidanceFlags>()].concat();
+        let keys = [keys_of::<DrawingFlags>(), without(guidance, &plain)].concat();
+        let keys = without(keys, &["overwrite"]);
         refuse_control(&drawing).context("`drawing`")?;
         check_settings::<SampleFlags>(&drawing, &keys).context("`drawing`")?;
 

@@ -327,7 +327,7 @@ fn check_masks_by_choice(folder: &Path) {
         "sample pair -p 'a frog' -o x --subject-masks on --no-actor",
     )
     .exits_with(2)
-    .says("--no-actor draws without");
+    .says("--subject-masks has no effect with --no-actor");
 }
 
 #[test]

@@ -140,10 +140,10 @@ impl Shape {
         if interval.is_some_and(|(first, last)| !(first..=last).contains(&step)) {
             return 1;
         }
-        let (first, last) = job.guidance.guided_steps;
+        let (first, last) = job.guidance.settings.guided_steps;
         let is_of_the_method = self.is_guided && job.method == Method::Oneactor;
         match is_of_the_method && (first..=last).contains(&step) {
-            true if job.guidance.eta_2 == 0.0 => 2,
+            true if job.guidance.settings.eta_2 == 0.0 => 2,
             true => 3,
             false if job.drawing.guidance_scale > 1.0 => 2,
             false => 1,

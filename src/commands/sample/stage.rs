@@ -121,9 +121,9 @@ impl Stage {
     /// When a file of that name was drawn with other settings and is not to be overwritten.
     pub fn sampling(&self, mut job: SampleJob) -> Result<Sampling> {
         job.target = self.target.map(|image| Target::Index(image as i64));
-        let mut plain = drawing_settings(&job.drawing, self.drawing, &self.model);
+        let mut plain = drawing_settings(&job.drawing, self.drawing, &self.model)?;
         plain.extend(self.control.iter().flat_map(|control| control.settings()));
-        let mut settings = job_settings(&job, plain.clone(), !job.guidance.no_actor);
+        let mut settings = job_settings(&job, plain.clone(), !job.guidance.no_actor)?;
         let image_prompt = self.image_prompt.as_ref();
         settings.extend(image_prompt.iter().flat_map(|image| image.settings()));
         let series = |folder: &str, settings: &Settings, is_guided: bool| {
@@ -143,7 +143,7 @@ impl Stage {
         let pictures = series("", &settings, !job.guidance.no_actor).pictures(&self.scenes)?;
         let plain_pictures = match job.compare {
             true => {
-                let plain = job_settings(&job, plain, false);
+                let plain = job_settings(&job, plain, false)?;
                 series(PLAIN, &plain, false).pictures(&self.scenes)?
             }
             false => Vec::new(),
