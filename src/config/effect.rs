@@ -19,7 +19,7 @@ pub(super) fn check<F: Declared + Serialize>(flags: &F) -> Result<()> {
     let all = F::settings();
     let mut in_vain = all
         .iter()
-        .filter(|setting| is_given(&given, setting.key) && !is_at_default(setting, &given))
+        .filter(|setting| is_given(&given, setting.key) && !is_none(setting, &given))
         .filter_map(|setting| hindrance(&setting.flag(), setting.acts, &given, &all));
     in_vain.next().map_or(Ok(()), |message| Err(usage(message)))
 }
@@ -77,9 +77,9 @@ fn is_given(given: &Settings, key: &str) -> bool {
     }
 }
 
-/// Whether a choice is the one that it is anyway.
-fn is_at_default(setting: &Setting, given: &Settings) -> bool {
-    matches!(setting.values, Values::Words(_)) && given[setting.key] == setting.values.default()
+/// Whether a choice is that of nothing, as a switch that is off.
+fn is_none(setting: &Setting, given: &Settings) -> bool {
+    setting.values == Values::Words("none") && given[setting.key] == "none"
 }
 
 fn flag_of(key: &str) -> String {
@@ -90,7 +90,6 @@ fn flag_of(key: &str) -> String {
 mod tests {
     use super::*;
     use crate::cli::control::{ControlFlags, Preprocess};
-    use crate::cli::sample::SubjectMasks;
     use crate::cli::{AxisFlags, SampleFlags};
 
     fn message<F: Declared + Serialize>(flags: &F) -> String {
@@ -133,11 +132,7 @@ mod tests {
         flags.guidance.no_actor = Some(true);
         let plain = "--eta-1 has no effect with --no-actor, which draws without an actor: leave one of them out";
         assert_eq!(message(&flags), plain);
-        flags.axes = AxisFlags::default();
-        flags.subject_masks = Some(SubjectMasks::Auto);
-        assert_eq!(message(&flags), "");
         flags.guidance.no_actor = None;
-        flags.axes.eta_1 = Some(3.0);
         flags.method = Some(Method::Consistory);
         let baseline =
             "found --eta-1 with --method consistory, which has none: leave one of them out";
