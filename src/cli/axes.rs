@@ -20,7 +20,7 @@ macro_rules! axes {
         $(#[$of_lists:meta])* pub struct $Lists:ident;
         $(
             $(#[$of_field:meta])*
-            $key:ident: $type:ty, $name:literal, ($($of_value:tt)*) = $setting:expr,
+            pub $key:ident: $type:ty, $name:literal, ($($of_value:tt)*) = $setting:expr,
         )*
     ) => {
         settings! {
@@ -59,39 +59,39 @@ axes! {
 
     /// How much of the target's offset is added to the base word: v in Eq. 15
     /// [default: 0.8 (paper, Sec. 4)]
-    semantic_scale: f64, "V", (allow_negative_numbers = true) =
+    pub semantic_scale: f64, "V", (allow_negative_numbers = true) =
         number(-10.0, 10.0, Some(PAPER.semantic_scale)).acts(WithActor).recorded(Always).axis("v").other("0.3")
             .says("v, Eq. 15 (Sec. 4)"),
 
     /// Pull towards the target: the first eta in Eq. 19 [default: guidance scale + eta_2, so 8.5
     /// (paper, Sec. 4)]
-    eta_1: f64, "SCALE", (allow_negative_numbers = true) =
+    pub eta_1: f64, "SCALE", (allow_negative_numbers = true) =
         number(0.0, 200.0, None).acts(WithActor).recorded(Always).axis("eta1").other("4")
             .by_default("`guidance_scale` + `eta_2`: 8.5")
             .says("η1, Eq. 19 (Sec. 4); the paper keeps η1 - η2 at 7.5 when η2 varies"),
 
     /// Push away from the average of the auxiliary samples: the second eta in Eq. 19; 0 saves a
     /// third of the time [default: 1 (paper, Sec. 4)]
-    eta_2: f64, "SCALE", (allow_negative_numbers = true) =
+    pub eta_2: f64, "SCALE", (allow_negative_numbers = true) =
         number(0.0, 200.0, Some(PAPER.eta_2)).acts(WithActor).recorded(Always).axis("eta2").other("0.5")
             .says("η2, Eq. 19 (Sec. 4); with 0 a step has two rows instead of three"),
 
     /// Steps that the actor guides, first-last, counted from 1; the others are guided plainly
     /// [default: 1-20 (paper, Sec. 4), or to the last step where there are fewer]
-    guided_steps: String, "A-B", (allow_hyphen_values = true) =
+    pub guided_steps: String, "A-B", (allow_hyphen_values = true) =
         steps().acts(WithActor).recorded(Always).axis("steps").other(r#""2-2""#)
             .by_default("`\"1-20\"`, ending at `steps` where that is less")
             .says("Sec. 4; the other steps are guided plainly"),
 
     /// Scale of plain classifier-free guidance (Eq. 3) [default: 7.5 (paper, Sec. 4)]
     #[arg(visible_alias = "cfg-scale")]
-    guidance_scale: f64, "SCALE", (allow_negative_numbers = true, help_heading = "Drawing") =
+    pub guidance_scale: f64, "SCALE", (allow_negative_numbers = true, help_heading = "Drawing") =
         number(0.0, 100.0, Some(PAPER.guidance_scale)).recorded(Always).axis("s").other("3")
             .says("Sec. 4; plain guidance, Eq. 3"),
 
     /// With --no-actor: how far the prompt's embedding goes from the empty prompt (0) to the prompt
     /// (1) and beyond, c' = c_empty + g (c - c_empty) (Fig. 3) [default: 1]
-    semantic_interpolation: f64, "G", (allow_negative_numbers = true) =
+    pub semantic_interpolation: f64, "G", (allow_negative_numbers = true) =
         number(-10.0, 10.0, None).acts(With("no_actor")).recorded(Always).axis("g").other("0.5").replaces_actor()
             .by_default("none, as 1")
             .says("only with `no_actor`: c' = c_empty + g (c - c_empty) (Fig. 3), from the encoded empty prompt (0) \

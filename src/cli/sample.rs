@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::image_prompt::ImagePromptFlags;
 use super::setting::Acts::{WithActor, WithMethod, WithoutBaseline};
-use super::setting::Recorded::{Always, OfPicture, UnlessDefault};
+use super::setting::Recorded::{Always, AsFound, OfPicture, UnlessDefault};
 use super::setting::{any, number, settings, steps, switch, whole, words};
 use super::{AxisFlags, ControlFlags, DrawingFlags, Method, ModelFlags, Target, one_or_many};
 use crate::oneactor::guidance::GuidanceSettings;
@@ -59,7 +59,7 @@ settings! {
         /// picture, of whom each prompt shows those that it names
         #[arg(value_name = "DIR|actor.safetensors")]
         #[serde(default, deserialize_with = "one_or_many")]
-        pub actors: Option<Vec<PathBuf>> = any().recorded(OfPicture).other(r#""other""#)
+        pub actors: Option<Vec<PathBuf>> = any().recorded(AsFound).other(r#""other""#)
             .takes("folder or file, or a list of them")
             .by_default("needed, but for `no_actor`")
             .says("what `tune` has written; with several, a prompt shows those whose base words it holds"),
@@ -148,8 +148,8 @@ settings! {
         #[arg(long, value_name = "METHOD", value_enum)]
         pub method: Option<Method> = words("oneactor").recorded(UnlessDefault).other(r#""consistory""#)
             .says("what keeps the subject the same: the paper's method, or a baseline, which takes one folder as \
-                `actors`, is guided plainly (Eq. 3) and refuses the keys `preset` to `offsets`, `subject_masks` and \
-                `save_masks`; see below. `dreambooth-lora` draws with a model of its own, so that `compare` is refused \
+                `actors`, is guided plainly (Eq. 3) and refuses the keys of an actor's guidance, `preset`, `no_actor`, \
+                `subject_masks` and `save_masks`; see below. `dreambooth-lora` draws with a model of its own, so that `compare` is refused \
                 too; pictures keep the prompt as it was written"),
 
         /// With --method consistory or ip-adapter: the base image whose subject is drawn, by its number on
@@ -223,7 +223,7 @@ settings! {
               hide_possible_values = true)]
         pub no_actor: Option<bool> = switch().acts(WithoutBaseline).recorded(UnlessDefault).replaces_actor()
             .other("true")
-            .says("the plain model, for comparison; the keys of the guidance then do not count"),
+            .says("the plain model, for comparison; the keys of the actor's guidance are refused beside it"),
 
         /// Offsets to use in place of the projector's, for experiments with one actor: target_offset
         /// and average_offset, f32 [W, D] each

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::batch::{Settings, check_settings};
 use super::layers;
 use crate::cli::setting::{Recorded, Values};
-use crate::cli::{self, SampleFlags, Setting};
+use crate::cli::{self, Declared, SampleFlags, Setting};
 use crate::error::{Error, ErrorKind, usage};
 use crate::io::png::read_png_text;
 
@@ -57,6 +57,12 @@ pub fn recorded<J: Serialize>(job: &J, settings: &[Setting]) -> Result<Settings>
         recorded.insert(setting.key.to_owned(), value);
     }
     Ok(recorded)
+}
+
+/// Whether a recorded setting is one picture's own, as the prompt is.
+pub fn is_of_picture(key: &str) -> bool {
+    let mut settings = SampleFlags::settings().into_iter();
+    settings.any(|setting| setting.key == key && setting.recorded == Recorded::OfPicture)
 }
 
 /// What a picture tells about itself.

@@ -214,7 +214,7 @@ fn actors_that_do_not_go_together_are_refused_by_name() {
         ),
         (
             "robot cat -p 'a cat' --no-actor --save-masks",
-            "--save-masks: only several actors have masks",
+            "--save-masks has no effect with --no-actor",
         ),
     ];
     for (line, message) in cases {

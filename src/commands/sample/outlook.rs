@@ -9,10 +9,8 @@ use super::Sampling;
 use super::series::Picture;
 use crate::cli::Method;
 use crate::config::SampleJob;
+use crate::config::record::is_of_picture;
 use crate::io::text;
-
-/// Settings in which pictures differ that take equally long.
-const OF_ONE_PICTURE: [&str; 2] = ["prompt", "seed"];
 
 impl Sampling {
     /// How the prompts of missing pictures are read, and what drawing these takes.
@@ -68,9 +66,7 @@ impl Sampling {
         for picture in missing {
             let is_alike = |row: &&Value| {
                 let mut settings = picture.settings.iter();
-                settings.all(|(key, value)| {
-                    OF_ONE_PICTURE.contains(&key.as_str()) || row.get(key) == Some(value)
-                })
+                settings.all(|(key, value)| is_of_picture(key) || row.get(key) == Some(value))
             };
             let rows = manifest.rows().filter(is_alike);
             let mut times: Vec<f64> = rows.filter_map(|row| row["seconds"].as_f64()).collect();
