@@ -154,6 +154,12 @@ fn sweeps_that_make_no_sense_are_refused_before_anything_is_loaded() {
     oneactor(&folder, "sample robot -p [b] --semantic-interpolation 0.5")
         .exits_with(2)
         .says("--semantic-interpolation does nothing without --no-actor");
+    oneactor(
+        &folder,
+        "sample --no-actor --model toy -p cat -o x --average-scale 2 --eta-1 3",
+    )
+    .exits_with(2)
+    .says("--eta-1 has no effect with --no-actor");
     fs::write(
         folder.join("batch.json"),
         r#"{"jobs": [{"actors": "robot", "prompt": "[b]", "eta_2": ["a"]}]}"#,

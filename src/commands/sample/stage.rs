@@ -22,6 +22,7 @@ use crate::cli::{Method, Target};
 use crate::config::SampleJob;
 use crate::config::batch::Settings;
 use crate::config::model::DEFAULT_MODEL;
+use crate::config::prompts::looks_like_syntax;
 use crate::config::shard::Shard;
 
 /// What is the same for all jobs with one model, the same actors, ControlNets, prompts and size.
@@ -70,6 +71,10 @@ impl Stage {
         if !job.guidance.no_actor {
             cast.check_loras(&model, &session.reporter);
         }
+        let has_weights = job.drawing.prompt_options.prompt_weights;
+        let told = job.prompts.iter();
+        told.filter_map(|prompt| looks_like_syntax(prompt, has_weights))
+            .for_each(|line| session.reporter.warn(&line));
         for (index, scene) in scenes.iter().enumerate() {
             let is_guided = !job.guidance.no_actor;
             let pair = scene.prompt_pair(&job.drawing, &model.tokenizers, is_guided)?;
