@@ -71,7 +71,7 @@ settings! {
 
         /// Slope at which canny begins a line [default: 200]
         #[arg(long, value_name = "SLOPE", allow_negative_numbers = true)]
-        pub canny_high: Option<f64> = number(0.0, STEEPEST, Some(200.0)).acts(CANNY).recorded(AsFound).other("900")
+        pub canny_high: Option<f64> = number(0.0, STEEPEST, Some(200.0)).acts(CANNY).recorded(AsFound).other("2000")
             .says("thresholds of `cv2.Canny`"),
 
         /// Control only the rows with a prompt, and the outer layers less than the inner: follows the

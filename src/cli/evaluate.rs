@@ -150,6 +150,7 @@ settings! {
         /// else the CPU]
         #[arg(long, value_name = "DEVICE", help_heading = "Models and device")]
         pub device: Option<String> = words("auto")
+            .takes("`auto`, `cpu`, `cuda`, `cuda:N`")
             .says("the networks run in fp32 on each"),
 
         /// Use no network: only models that are on this machine [default: false]

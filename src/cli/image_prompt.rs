@@ -24,7 +24,7 @@ settings! {
         /// The CLIP that the adapter was trained with, with config.json and model.safetensors [default: that
         /// beside the adapter, else the one in h94/IP-Adapter]
         #[arg(long, value_name = "ID|FOLDER")]
-        pub image_encoder: Option<String> = any().acts(IP_ADAPTER).recorded(AsFound).other(r#""image_encoder""#)
+        pub image_encoder: Option<String> = any().acts(IP_ADAPTER).recorded(AsFound).other(r#""toy""#)
             .takes("repository, folder")
             .by_default("`image_encoder` beside the adapter, else that in `h94/IP-Adapter`")
             .says("the CLIP that the adapter was trained with, a `CLIPVisionModelWithProjection` or a `CLIPModel`; \

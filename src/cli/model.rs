@@ -90,6 +90,7 @@ settings! {
         /// auto, cpu, cuda or cuda:N [default: auto, the first GPU or else the CPU]
         #[arg(long, value_name = "DEVICE")]
         pub device: Option<String> = words("auto").other(r#""cpu""#)
+            .takes("`auto`, `cpu`, `cuda`, `cuda:N`")
             .says("the first GPU, else the CPU"),
 
         /// Number format of the networks [default: auto, fp32 on the CPU and fp16 on a GPU]

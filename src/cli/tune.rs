@@ -38,6 +38,7 @@ settings! {
         /// textual-inversion or dreambooth-lora [default: oneactor]
         #[arg(long, value_name = "METHOD", value_enum)]
         pub method: Option<Method> = words("oneactor")
+            .takes("`oneactor`, `textual-inversion`, `dreambooth-lora`")
             .says("the paper's method, or a baseline to compare it with, see below"),
 
         /// Base image to make the actor from: its number on grid.png, or auto for the most typical one
@@ -129,6 +130,7 @@ settings! {
         /// textual-inversion 5e-3]
         #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
         pub learning_rate: Option<f64> = number(1e-9, 1.0, None)
+            .takes("1e-9 to 1")
             .by_default("1e-4; `textual-inversion` 5e-3")
             .says("Sec. 4: AdamW; of the baselines see below"),
 
@@ -161,7 +163,9 @@ settings! {
 
         /// Another name of --micro-batch
         #[arg(long, value_name = "N", allow_negative_numbers = true)]
-        pub batch_size: Option<i64> = whole(1, 1024, None),
+        pub batch_size: Option<i64> = whole(1, 1024, None)
+            .takes("rows, 1 to 1024")
+            .says("another name of `micro_batch`"),
 
         /// Tune again where an actor is already there [default: false]
         #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,

@@ -20,6 +20,7 @@ mod gallery;
 mod help_files;
 mod interruption;
 mod ip_adapter;
+mod key_tables;
 mod left_out;
 mod leftovers;
 mod locks;
