@@ -37,6 +37,7 @@ mod prompts;
 mod raw_names;
 mod redraws;
 mod report;
+mod settings;
 mod several;
 mod shards;
 mod shortcuts;
