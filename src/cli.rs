@@ -250,8 +250,11 @@ pub enum Format {
     Json,
 }
 
+/// The declarations of a flag struct.
+type Declarations = fn() -> Vec<Setting>;
+
 /// The settings of each subcommand that takes batch files, in the order of its flags.
-const SETTINGS: [(&str, fn() -> Vec<Setting>); 7] = [
+const SETTINGS: [(&str, Declarations); 7] = [
     ("generate-base", GenerateBaseFlags::settings),
     ("tune", TuneFlags::settings),
     ("sample", SampleFlags::settings),

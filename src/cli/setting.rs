@@ -249,9 +249,7 @@ macro_rules! settings {
 
         impl $crate::cli::setting::Declared for $Flags {
             fn settings() -> Vec<$crate::cli::setting::Setting> {
-                let mut all = Vec::new();
-                $( $crate::cli::setting::settings!(@add all, $key: $type $(= $setting)?); )*
-                all
+                [$( $crate::cli::setting::settings!(@rows $key: $type $(= $setting)?) ),*].concat()
             }
         }
     };
@@ -262,11 +260,11 @@ macro_rules! settings {
         }
     };
     (@function $group:ident) => {};
-    (@add $all:ident, $key:ident: $type:ty = $setting:expr) => {
-        $all.push(Self::$key())
+    (@rows $key:ident: $type:ty = $setting:expr) => {
+        vec![Self::$key()]
     };
-    (@add $all:ident, $group:ident: $type:ty) => {
-        $all.extend(<$type as $crate::cli::setting::Declared>::settings())
+    (@rows $group:ident: $type:ty) => {
+        <$type as $crate::cli::setting::Declared>::settings()
     };
 }
 pub(crate) use settings;

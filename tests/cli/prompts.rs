@@ -17,7 +17,7 @@ fn text_that_looks_like_syntax_gets_a_warning() {
     for (flags, message) in [
         ("-p 'a [robot]'", "has [robot], which is read as text"),
         (
-            "-p 'a (robot)1.2' --prompt-weights",
+            "-p 'a robot in (snow)1.2' --prompt-weights",
             "has 1.2 behind a bracket",
         ),
     ] {
