@@ -9,15 +9,16 @@ use std::any::TypeId;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use serde::{Deserialize, Deserializer, Serialize};
 
 pub mod ablate;
+pub mod axes;
 pub mod control;
 pub mod crop;
 pub mod drawing;
 pub mod evaluate;
 pub mod fetch;
 pub mod gallery;
+pub mod generate_base;
 pub mod help_files;
 pub mod image_prompt;
 pub mod merge;
@@ -25,6 +26,7 @@ pub mod method;
 pub mod model;
 pub mod sample;
 pub mod schema;
+pub mod setting;
 pub mod story;
 pub mod sweep;
 pub mod target;
@@ -32,17 +34,21 @@ pub mod tune;
 pub mod variables;
 
 pub use ablate::AblateFlags;
+use axes::one_or_many;
+pub use axes::{AxisFlags, AxisLists};
 pub use control::ControlFlags;
 pub use crop::Crop;
 pub use drawing::DrawingFlags;
 pub use evaluate::{EvaluateFlags, EvaluateLine, TableFormat};
 pub use fetch::FetchFlags;
 pub use gallery::GalleryFlags;
+pub use generate_base::GenerateBaseFlags;
 pub use help_files::{CompletionsFlags, InspectFlags, ManFlags, SchemaFlags};
 pub use merge::MergeFlags;
 pub use method::Method;
 pub use model::{AttentionKernel, Dtype, ModelFlags};
 pub use sample::SampleFlags;
+pub use setting::{Declared, Setting};
 pub use story::StoryFlags;
 pub use sweep::SweepFlags;
 pub use target::Target;
@@ -244,71 +250,29 @@ pub enum Format {
     Json,
 }
 
-/// Flags of `generate-base`, and its batch keys.
-#[derive(Clone, Debug, Default, PartialEq, Args, Serialize, Deserialize)]
-pub struct GenerateBaseFlags {
-    /// Target prompt: the subject, its look and the style, with the base word in it
-    #[arg(short, long, value_name = "TEXT")]
-    pub prompt: Option<String>,
+/// The declarations of a flag struct.
+type Declarations = fn() -> Vec<Setting>;
 
-    /// Base word: the word (or words) of the prompt that names the subject; given several times,
-    /// all those subjects are drawn and tuned together, as one actor
-    #[arg(long, value_name = "WORD")]
-    #[serde(default, deserialize_with = "one_or_many")]
-    pub subject: Option<Vec<String>>,
+/// The settings of each subcommand that takes batch files, in the order of its flags.
+const SETTINGS: [(&str, Declarations); 7] = [
+    ("generate-base", GenerateBaseFlags::settings),
+    ("tune", TuneFlags::settings),
+    ("sample", SampleFlags::settings),
+    ("story", StoryFlags::settings),
+    ("sweep", SweepFlags::settings),
+    ("ablate", AblateFlags::settings),
+    ("evaluate", EvaluateFlags::settings),
+];
 
-    /// Folder for base/00.png …, grid.png, base.safetensors and base.json
-    #[arg(short, long, value_name = "DIR")]
-    pub output_dir: Option<PathBuf>,
-
-    /// Base images to draw: N, the target and N - 1 auxiliary ones [default: 11 (paper, Sec. 4)]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pub num_images: Option<i64>,
-
-    /// Scale of plain classifier-free guidance (Eq. 3) [default: 7.5 (paper, Sec. 4)]
-    #[arg(
-        long,
-        visible_alias = "cfg-scale",
-        value_name = "SCALE",
-        allow_negative_numbers = true,
-        help_heading = "Drawing"
-    )]
-    pub guidance_scale: Option<f64>,
-
-    /// How the images are drawn.
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub drawing: DrawingFlags,
-
-    /// Pictures that the drawing keeps to.
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub control: ControlFlags,
-
-    /// Which model draws.
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub model: ModelFlags,
+/// The settings of a subcommand; none where it takes no batch files.
+pub fn settings_of(subcommand: &str) -> Vec<Setting> {
+    let of_it = SETTINGS.iter().find(|(name, _)| *name == subcommand);
+    of_it.map_or_else(Vec::new, |(_, settings)| settings())
 }
 
-/// A batch file may give a list or a single value.
-fn one_or_many<'de, T, D>(deserializer: D) -> Result<Option<Vec<T>>, D::Error>
-where
-    T: Deserialize<'de>,
-    D: Deserializer<'de>,
-{
-    #[derive(Deserialize)]
-    #[serde(untagged, expecting = "a string or a list of strings")]
-    enum OneOrMany<T> {
-        One(T),
-        Many(Vec<T>),
-    }
-    Ok(
-        Option::<OneOrMany<T>>::deserialize(deserializer)?.map(|value| match value {
-            OneOrMany::One(value) => vec![value],
-            OneOrMany::Many(values) => values,
-        }),
-    )
+/// The settings of all subcommands; what several have stands there as often.
+pub fn all_settings() -> impl Iterator<Item = Setting> {
+    SETTINGS.iter().flat_map(|(_, settings)| settings())
 }
 
 /// The batch keys of a subcommand with the aliases of each: the flags without those of the run.
@@ -387,6 +351,15 @@ mod tests {
             assert!(
                 !keys.iter().any(|known| known == key),
                 "{key} is no batch key"
+            );
+        }
+        for command in schema::commands() {
+            let keys = batch_keys(&command).into_iter().map(|(key, _)| key);
+            let declared = settings_of(&command).into_iter();
+            let declared = declared.map(|setting| setting.key.to_owned());
+            assert!(
+                keys.eq(declared),
+                "{command} has flags without a declaration"
             );
         }
         let tune = batch_keys("tune");

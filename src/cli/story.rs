@@ -2,55 +2,54 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
-use serde::{Deserialize, Serialize};
+use super::setting::{any, settings};
+use super::{AxisFlags, DrawingFlags, GenerateBaseFlags, ModelFlags, TuneFlags};
 
-use super::{DrawingFlags, ModelFlags};
-
-/// Flags of `story`, and its batch keys. What the story file itself may hold is in
-/// [`crate::config::story`].
-#[allow(
-    rustdoc::broken_intra_doc_links,
-    reason = "help text: [NAME] is no link"
-)]
-#[derive(Clone, Debug, Default, PartialEq, Args, Serialize, Deserialize)]
-pub struct StoryFlags {
-    /// Story file: {"title": …, "characters": {"NAME": {"prompt": …, "subject": …} or {"actor": …}},
-    /// "scenes": [{"prompt": "a [NAME] at the beach", "caption": …}, …]}; all keys are in
-    /// configs/README.md
-    #[arg(value_name = "STORY.json")]
-    pub story: Option<PathBuf>,
-
-    /// Folder for characters/NAME, pictures/0000-SEED.png …, grid.png, manifest.jsonl and
-    /// index.html
-    #[arg(short, long, value_name = "OUT")]
-    pub output_dir: Option<PathBuf>,
-
-    /// Base images of each character that is described [default: 11 (paper, Sec. 4)]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pub num_images: Option<i64>,
-
-    /// Most steps that each character is tuned for [default: 1000]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pub max_steps: Option<i64>,
-
-    /// Scale of plain classifier-free guidance (Eq. 3) [default: 7.5 (paper, Sec. 4)]
-    #[arg(
-        long,
-        visible_alias = "cfg-scale",
-        value_name = "SCALE",
-        allow_negative_numbers = true,
-        help_heading = "Drawing"
+settings! {
+    /// Flags of `story`, and its batch keys. What the story file itself may hold is in
+    /// [`crate::config::story`].
+    #[allow(
+        rustdoc::broken_intra_doc_links,
+        reason = "help text: [NAME] is no link"
     )]
-    pub guidance_scale: Option<f64>,
+    pub struct StoryFlags {
+        /// Story file: {"title": …, "characters": {"NAME": {"prompt": …, "subject": …} or {"actor": …}},
+        /// "scenes": [{"prompt": "a [NAME] at the beach", "caption": …}, …]}; all keys are in
+        /// configs/README.md
+        #[arg(value_name = "STORY.json")]
+        pub story: Option<PathBuf> = any(),
 
-    /// How base images and scenes are drawn; the seed is that of the first scene.
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub drawing: DrawingFlags,
+        /// Folder for characters/NAME, pictures/0000-SEED.png …, grid.png, manifest.jsonl and
+        /// index.html
+        #[arg(short, long, value_name = "OUT")]
+        pub output_dir: Option<PathBuf> = any(),
 
-    /// Which model draws.
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub model: ModelFlags,
+        /// Base images of each character that is described [default: 11 (paper, Sec. 4)]
+        #[arg(long, value_name = "N", allow_negative_numbers = true)]
+        pub num_images: Option<i64> = GenerateBaseFlags::num_images(),
+
+        /// Most steps that each character is tuned for [default: 1000]
+        #[arg(long, value_name = "N", allow_negative_numbers = true)]
+        pub max_steps: Option<i64> = TuneFlags::max_steps(),
+
+        /// Scale of plain classifier-free guidance (Eq. 3) [default: 7.5 (paper, Sec. 4)]
+        #[arg(
+            long,
+            visible_alias = "cfg-scale",
+            value_name = "SCALE",
+            allow_negative_numbers = true,
+            help_heading = "Drawing"
+        )]
+        pub guidance_scale: Option<f64> = AxisFlags::guidance_scale(),
+
+        /// How base images and scenes are drawn; the seed is that of the first scene.
+        #[command(flatten)]
+        #[serde(flatten)]
+        pub drawing: DrawingFlags,
+
+        /// Which model draws.
+        #[command(flatten)]
+        #[serde(flatten)]
+        pub model: ModelFlags,
+    }
 }

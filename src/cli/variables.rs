@@ -7,13 +7,14 @@ use std::path::PathBuf;
 use clap::builder::{BoolishValueParser, PathBufValueParser, StringValueParser, TypedValueParser};
 use clap::{Arg, ArgAction, CommandFactory};
 
-use super::{Cli, is_path};
+use super::{Cli, is_path, settings_of};
 use crate::io::home;
 
 /// The command line with an environment variable for every flag; [`crate::config::command_line`] reads it.
 pub fn command() -> clap::Command {
     Cli::command().mut_subcommands(|subcommand| {
         let command = subcommand.get_name().to_owned();
+        let settings = settings_of(&command);
         subcommand.mut_args(|argument| {
             let argument = at_home(argument);
             let id = argument.get_id().as_str();
@@ -21,7 +22,10 @@ pub fn command() -> clap::Command {
                 return argument;
             }
             let in_capitals = id.to_uppercase();
-            let name = match OF_ONE_COMMAND.contains(&(&command, id)) {
+            let name = match settings
+                .iter()
+                .any(|setting| setting.key == id && setting.of_one_command)
+            {
                 true => format!("ONEACTOR_{}_{in_capitals}", command.to_uppercase()),
                 false => format!("ONEACTOR_{in_capitals}"),
             };
@@ -52,15 +56,6 @@ fn at_home(flag: Arg) -> Arg {
         flag.value_parser(StringValueParser::new().try_map(expanded))
     }
 }
-
-/// Flags that mean another thing than those of the same name elsewhere, which would be set with them: the environment
-/// has them under their command's name too. `ONEACTOR_TARGET` is the target of `tune`.
-const OF_ONE_COMMAND: [(&str, &str); 4] = [
-    ("sample", "target"),
-    ("evaluate", "target"),
-    ("sample", "save_masks"),
-    ("evaluate", "save_masks"),
-];
 
 #[cfg(test)]
 mod tests {

@@ -24,6 +24,7 @@ use super::{Prepared, create_folder, work_off};
 use crate::cli::{CommandLine, GenerateBaseFlags};
 use crate::config::batch::Settings;
 use crate::config::model::DEFAULT_MODEL;
+use crate::config::prompts::looks_like_syntax;
 use crate::config::{GenerateBaseJob, plan, record};
 use crate::error::usage;
 use crate::io::atomic::{remove_leftovers, write_bytes_atomically};
@@ -228,6 +229,10 @@ pub(super) fn prepare(session: &Session, mut job: GenerateBaseJob) -> Result<Bas
     let model = session.locate(&job.model)?;
     let words = &job.subjects;
     let pair = prompt_pair(&job.drawing, &model.tokenizers, &job.prompt, words)?;
+    let options = job.drawing.prompt_options;
+    if let Some(line) = looks_like_syntax(&job.prompt, options.prompt_weights) {
+        session.reporter.warn(&line);
+    }
     model.check_prompt(&pair.prompt, words, &session.reporter)?;
     model.check_prompt(&pair.negative, &[], &session.reporter)?;
     model.check_words(&pair.prompt, &[], &session.reporter);
@@ -241,7 +246,7 @@ pub(super) fn prepare(session: &Session, mut job: GenerateBaseJob) -> Result<Bas
         .transpose()?;
     let sources = control.as_ref().map(LocatedControl::sources);
     let sources = sources.unwrap_or_default();
-    let mut settings = drawing_settings(&job.drawing, drawing, &model);
+    let mut settings = drawing_settings(&job.drawing, drawing, &model)?;
     settings.extend(
         control
             .as_ref()

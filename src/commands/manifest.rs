@@ -172,6 +172,11 @@ pub fn is_below(name: impl AsRef<Path>) -> bool {
     parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))
 }
 
+/// Whether a key is a row's own, and no setting.
+pub fn is_of_a_row(key: &str) -> bool {
+    OF_A_ROW.contains(&key)
+}
+
 /// Whether a key tells of a file that the settings only name.
 fn is_source(key: &str) -> bool {
     key.ends_with("_crc32") || key.ends_with("_revision")
@@ -179,7 +184,7 @@ fn is_source(key: &str) -> bool {
 
 /// Whether a row has these settings, and no others beside what it says of the picture's file, time and sources.
 fn has_settings(row: &Settings, settings: &Settings) -> bool {
-    let is_fact = |key: &str| OF_A_ROW.contains(&key) || is_source(key);
+    let is_fact = |key: &str| is_of_a_row(key) || is_source(key);
     let mut others = row.keys().filter(|key| !is_fact(key));
     settings
         .iter()

@@ -10,6 +10,7 @@ use tch::{Kind, Tensor};
 
 use super::located::{LocatedModel, ResolvedDrawing};
 use super::parameters_text::parameters_text;
+use crate::cli::{AxisFlags, Declared, DrawingFlags, ModelFlags};
 use crate::config::batch::Settings;
 use crate::config::{DrawingJob, record};
 use crate::io::a1111;
@@ -17,7 +18,6 @@ use crate::io::lora;
 use crate::io::png::save_png;
 use crate::io::values::bytes;
 use crate::sdxl::ModelFacts;
-use crate::tokenizer::prompt_tokens::PromptOptions;
 
 /// Row `index` of pictures in [0, 1] `[B, 3, H, W]` as 8-bit pixels.
 ///
@@ -47,40 +47,33 @@ pub fn from_rgb(picture: &RgbImage) -> Tensor {
 
 /// The settings of `sample` that a picture of the plain model follows from, its prompt and seed
 /// left out. Device, batch size and the like, which do not change the picture, are no part of it.
+///
+/// # Errors
+/// Never for a checked job.
 pub fn drawing_settings(
     drawing: &DrawingJob,
     resolved: ResolvedDrawing,
     model: &LocatedModel,
-) -> Settings {
-    let mut settings = Settings::new();
+) -> Result<Settings> {
+    let of_drawing = [DrawingFlags::settings(), vec![AxisFlags::guidance_scale()]].concat();
+    let mut settings = record::recorded(drawing, &of_drawing)?;
+    settings.extend(record::recorded(&model.job, &ModelFlags::settings())?);
     let mut set = |key: &str, value: Value| {
         if !value.is_null() {
             settings.insert(key.to_owned(), value);
         }
     };
-    set("negative_prompt", json!(drawing.negative_prompt));
-    let PromptOptions {
-        long_prompts,
-        prompt_weights,
-    } = drawing.prompt_options;
-    set("long_prompts", json!(long_prompts.then_some(true)));
-    set("prompt_weights", json!(prompt_weights.then_some(true)));
-    set("steps", json!(drawing.steps));
-    set("guidance_scale", json!(drawing.guidance_scale));
     set("width", json!(resolved.width));
     set("height", json!(resolved.height));
     set("scheduler", json!(resolved.scheduler.name()));
     set("model", json!(model.files.name()));
-    set("variant", json!(model.job.variant));
     set("revision", json!(model.files.revision()));
-    set("vae", json!(model.job.vae));
     set("lora", lora_settings(model));
     set("dtype", json!(model.dtype()));
-    set("tf32", json!(model.job.tf32));
     let tile = model.tiles_of(resolved.width, resolved.height);
     set("vae_tiling", json!(tile.map(|_| true)));
     set("vae_tile_size", json!(tile));
-    settings
+    Ok(settings)
 }
 
 /// The LoRAs as the flag has them; null without any.

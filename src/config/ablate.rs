@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::batch::Settings;
 use super::sample::ACTOR_FILE;
 use super::{SampleJob, TuneJob, check, layers};
-use crate::cli::AblateFlags;
+use crate::cli::{AblateFlags, Declared, ModelFlags, SampleFlags, Setting};
 use crate::error::usage;
 use crate::io::text;
 
@@ -19,22 +19,6 @@ pub const ABLATION: &str = "ablation";
 const VARIANTS: [(&str, &str, &[&str]); 2] = [
     ("without-aux-aver", "-aux -aver", &["lambda_1", "lambda_2"]),
     ("without-aver", "-aver", &["lambda_2"]),
-];
-
-/// Keys of tune.json that are no flags of `tune`.
-const FACTS: [&str; 3] = ["base_crc32", "target_image_crc32", "lora_crc32"];
-
-/// Keys of the model that change what is computed; the other ones say only where.
-const OF_THE_MODEL: [&str; 9] = [
-    "model",
-    "variant",
-    "revision",
-    "vae",
-    "lora",
-    "dtype",
-    "tf32",
-    "vae_tiling",
-    "vae_tile_size",
 ];
 
 /// A checked job of `ablate`.
@@ -89,9 +73,10 @@ impl AblateJob {
             }
         }
         let draw = |name: &str, is_plain: bool| -> Result<SampleJob> {
-            let mut settings = drawing_settings(flags, &recorded)?;
-            settings.insert("actors".to_owned(), json!([dir]));
-            settings.insert("no_actor".to_owned(), json!(is_plain));
+            // The actor's guidance is nothing to the plain column.
+            let top = [("actors", json!([dir])), ("no_actor", json!(is_plain))];
+            let top = Settings::from_iter(top.map(|(key, value)| (key.to_owned(), value)));
+            let mut settings = layers::layered(&[&top, &drawing_settings(flags, &recorded)?]);
             settings
                 .entry("output_dir")
                 .or_insert_with(|| json!(dir.join(ABLATION)));
@@ -132,34 +117,30 @@ impl Column {
 
 /// Flags of `sample`'s guidance that would draw something else than an ablation shows.
 fn refuse_other_guidance(flags: &AblateFlags) -> Result<()> {
-    let guidance = &flags.guidance;
-    for (flag, is_given) in [
-        ("--no-actor", guidance.no_actor == Some(true)),
-        ("--offsets", guidance.offsets.is_some()),
-        (
-            "--semantic-interpolation",
-            guidance.semantic_interpolation.is_some(),
-        ),
-    ] {
-        if is_given {
-            return Err(usage(format!(
-                "{flag}: an ablation draws plain pictures and those of three actors, expected no \
-                 such flag"
-            )));
-        }
+    let given = layers::settings(flags)?;
+    let is_given = |setting: &&Setting| given.get(setting.key).is_some_and(|value| *value != false);
+    let settings = AblateFlags::settings();
+    let mut others = settings.iter().filter(|setting| setting.replaces_actor);
+    match others.find(is_given) {
+        None => Ok(()),
+        Some(setting) => Err(usage(format!(
+            "{}: an ablation draws plain pictures and those of three actors, expected no such flag",
+            setting.flag()
+        ))),
     }
-    Ok(())
 }
 
-/// The settings of `sample` among the flags, on the model that the actor was tuned with.
+/// The settings of `sample` among the flags, on the model that the actor was tuned with: what changes what is computed,
+/// not where.
 fn drawing_settings(flags: &AblateFlags, recorded: &Settings) -> Result<Settings> {
+    let of_sample = SampleFlags::settings();
     let mut settings = layers::settings(flags)?;
-    for key in ["dir", "target_image", "tune_batch_size"] {
-        settings.remove(key);
-    }
+    settings.retain(|key, _| of_sample.iter().any(|setting| setting.key == key));
+    let mut of_model = ModelFlags::settings();
+    of_model.retain(Setting::is_recorded);
     let model = recorded
         .iter()
-        .filter(|(key, _)| OF_THE_MODEL.contains(&key.as_str()));
+        .filter(|(key, _)| of_model.iter().any(|setting| setting.key == *key));
     let model: Settings = model
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect();
@@ -185,7 +166,8 @@ fn recorded_tuning(dir: &Path, flags: &AblateFlags) -> Result<Settings> {
         )));
     };
     let is_photo = settings.contains_key("target_image_crc32");
-    settings.retain(|key, _| !FACTS.contains(&key.as_str()));
+    // Checksums are facts, no flags of `tune`.
+    settings.retain(|key, _| !key.ends_with("_crc32"));
     match (&flags.target_image, is_photo) {
         (Some(image), true) => {
             settings.remove("target");

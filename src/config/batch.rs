@@ -10,7 +10,7 @@ use serde::de::{self, MapAccess, SeqAccess};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use crate::cli;
+use crate::cli::{self, RunFlags};
 use crate::error::{Error, ErrorKind, usage};
 use crate::io::{home, text};
 
@@ -204,8 +204,8 @@ pub(super) fn check_settings<F: for<'de> Deserialize<'de>>(
 
 /// The message about a key that is not known, with the nearest one that is.
 fn unknown_key(key: &str, known: &[(String, Vec<String>)]) -> anyhow::Error {
-    const OF_THE_RUN: [&str; 5] = ["config", "format", "quiet", "verbose", "dry_run"];
-    if OF_THE_RUN.contains(&key) {
+    let of_the_run = cli::keys_of::<RunFlags>();
+    if of_the_run.iter().any(|(known, _)| known == key) {
         let flag = key.replace('_', "-");
         return usage(format!(
             "key `{key}` is no setting of a job: give --{flag} on the command line"

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use crate::cli::Setting;
+use crate::cli::setting::Values;
 use crate::error::usage;
 use crate::io::writable::{check_files, check_folder};
 
@@ -26,6 +28,43 @@ pub fn whole(flag: &str, value: i64, range: RangeInclusive<i64>) -> Result<i64> 
 pub fn count(flag: &str, value: i64, range: RangeInclusive<i64>) -> Result<usize> {
     let value = whole(flag, value, range)?;
     usize::try_from(value).map_err(|_| usage(format!("{flag}: found {value}, expected a count")))
+}
+
+/// A declared count: what is given, within the range of its declaration, or else the default.
+///
+/// # Errors
+/// See [`whole`].
+pub fn declared_count(setting: Setting, given: Option<i64>) -> Result<usize> {
+    let Values::Whole(first, last, default) = setting.values else {
+        unreachable!("`{}` is declared as another kind of value", setting.key)
+    };
+    let value = given
+        .or(default)
+        .expect("a count without a default is given");
+    count(&setting.flag(), value, first..=last)
+}
+
+/// A declared count without a default.
+///
+/// # Errors
+/// See [`whole`].
+pub fn count_if_given(setting: Setting, given: Option<i64>) -> Result<Option<usize>> {
+    let count = |count| declared_count(setting, Some(count));
+    given.map(count).transpose()
+}
+
+/// As [`declared_count`], of a number.
+///
+/// # Errors
+/// See [`number`].
+pub fn declared_number(setting: Setting, given: Option<f64>) -> Result<f64> {
+    let Values::Number(first, last, default) = setting.values else {
+        unreachable!("`{}` is declared as another kind of value", setting.key)
+    };
+    let value = given
+        .or(default)
+        .expect("a number without a default is given");
+    number(&setting.flag(), value, first..=last)
 }
 
 /// The name of a page that is to be written.

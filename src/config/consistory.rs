@@ -5,21 +5,10 @@ use anyhow::Result;
 use crate::cli::{Method, SampleFlags};
 use crate::error::usage;
 
-/// Refuses flags that have no place beside pictures which are drawn along, and `--target` beside a method
-/// that has none.
+/// Refuses flags that have no place beside pictures which are drawn along.
 pub(super) fn check(flags: &SampleFlags) -> Result<()> {
-    let method = flags.method.unwrap_or_default();
-    if method == Method::IpAdapter {
+    if flags.method != Some(Method::Consistory) {
         return Ok(());
-    }
-    if method != Method::Consistory {
-        return match flags.target {
-            None => Ok(()),
-            Some(target) => Err(usage(format!(
-                "--target {target}: found it with --method {}, which has its target from tune: leave it out",
-                method.name()
-            ))),
-        };
     }
     let is_given = |flag: Option<bool>| flag == Some(true);
     let shortcuts = &flags.shortcuts;

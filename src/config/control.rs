@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::batch::Settings;
-use super::check;
+use super::{check, effect};
 use crate::cli::control::{ControlFlags, Preprocess};
 use crate::error::usage;
 
@@ -37,19 +37,17 @@ pub struct ControlNetJob {
     pub preprocess: Preprocess,
 }
 
-/// Steepest slope that canny can find in 8-bit levels: 4 × 255 both ways.
-const STEEPEST: f64 = 2040.0;
-
 impl ControlJob {
     /// Checks the flags and fills in the defaults; `None` where they name no ControlNet.
     ///
     /// # Errors
     /// With the flag, what was found and what was expected.
     pub fn check(flags: &ControlFlags) -> Result<Option<Self>> {
+        effect::check(flags)?;
         let names = flags.controlnet.as_deref().unwrap_or_default();
         let images = flags.control_image.as_deref().unwrap_or_default();
         if names.is_empty() {
-            return refuse_alone(flags).map(|()| None);
+            return Ok(None);
         }
         if images.len() != names.len() {
             return Err(usage(format!(
@@ -59,17 +57,11 @@ impl ControlJob {
             )));
         }
         let preprocess = each_preprocess(flags, names.len())?;
-        if !preprocess.contains(&Preprocess::Canny) {
-            refuse_given("--control-preprocess canny", &canny_flags(flags))?;
-        }
         let nets = names.iter().zip(images).zip(preprocess);
         let nets = nets.map(|((name, image), preprocess)| net(name, image, preprocess));
-        let threshold = |flag, value: Option<f64>, default| {
-            check::number(flag, value.unwrap_or(default), 0.0..=STEEPEST)
-        };
         let (low, high) = (
-            threshold("--canny-low", flags.canny_low, 100.0)?,
-            threshold("--canny-high", flags.canny_high, 200.0)?,
+            check::declared_number(ControlFlags::canny_low(), flags.canny_low)?,
+            check::declared_number(ControlFlags::canny_high(), flags.canny_high)?,
         );
         if low > high {
             return Err(usage(format!(
@@ -110,42 +102,6 @@ impl ControlJob {
         set("control_end", json!(self.window.1));
         settings
     }
-}
-
-fn canny_flags(flags: &ControlFlags) -> [(&'static str, bool); 2] {
-    [
-        ("--canny-low", flags.canny_low.is_some()),
-        ("--canny-high", flags.canny_high.is_some()),
-    ]
-}
-
-/// Flags that would change nothing are a mistake.
-fn refuse_given(needed: &str, given: &[(&str, bool)]) -> Result<()> {
-    match given.iter().find(|(_, is_given)| *is_given) {
-        Some((flag, _)) => Err(usage(format!("{flag} does nothing without {needed}"))),
-        None => Ok(()),
-    }
-}
-
-fn refuse_alone(flags: &ControlFlags) -> Result<()> {
-    let [low, high] = canny_flags(flags);
-    let is_some = |list: Option<usize>| list.is_some_and(|length| length > 0);
-    let given = [
-        (
-            "--control-image",
-            is_some(flags.control_image.as_ref().map(Vec::len)),
-        ),
-        (
-            "--control-preprocess",
-            is_some(flags.control_preprocess.as_ref().map(Vec::len)),
-        ),
-        low,
-        high,
-        ("--guess-mode", flags.guess_mode == Some(true)),
-        ("--control-start", flags.control_start.is_some()),
-        ("--control-end", flags.control_end.is_some()),
-    ];
-    refuse_given("--controlnet", &given)
 }
 
 /// One method for each ControlNet: none is named, one for all, or one for each.
@@ -197,9 +153,8 @@ pub fn name_and_scale(text: &str) -> (&str, f64) {
 }
 
 fn window(flags: &ControlFlags) -> Result<(f64, f64)> {
-    let fraction = |flag, value| check::number(flag, value, 0.0..=1.0);
-    let start = fraction("--control-start", flags.control_start.unwrap_or(0.0))?;
-    let end = fraction("--control-end", flags.control_end.unwrap_or(1.0))?;
+    let start = check::declared_number(ControlFlags::control_start(), flags.control_start)?;
+    let end = check::declared_number(ControlFlags::control_end(), flags.control_end)?;
     if start < end {
         return Ok((start, end));
     }

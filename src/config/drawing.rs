@@ -4,13 +4,10 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::check;
-use crate::cli::DrawingFlags;
+use crate::cli::{AxisFlags, DrawingFlags};
 use crate::error::usage;
 use crate::schedulers::SchedulerKind;
 use crate::tokenizer::prompt_tokens::PromptOptions;
-
-/// Scale of plain guidance in the paper (Sec. 4).
-pub const GUIDANCE_SCALE: f64 = 7.5;
 
 /// How a picture is drawn by the frozen model.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -69,20 +66,16 @@ impl DrawingJob {
             negative_prompt: flags.negative_prompt.clone(),
             prompt_options: prompt_options(flags),
             seed: check::seed(flags.seed.unwrap_or(0), images)?,
-            steps: check::count("--steps", flags.steps.unwrap_or(30), 1..=1000)?,
-            guidance_scale: check::number(
-                "--guidance-scale",
-                guidance_scale.unwrap_or(GUIDANCE_SCALE),
-                0.0..=100.0,
-            )?,
+            steps: check::declared_count(DrawingFlags::steps(), flags.steps)?,
+            guidance_scale: check::declared_number(AxisFlags::guidance_scale(), guidance_scale)?,
             width: side("--width", flags.width)?,
             height: side("--height", flags.height)?,
             scheduler: flags.scheduler.as_deref().map(scheduler).transpose()?,
-            batch_size: check::count("--batch-size", flags.batch_size.unwrap_or(1), 1..=1024)?,
-            preview_every: flags
-                .preview_every
-                .map(|every| check::count("--preview-every", every, 1..=1000))
-                .transpose()?,
+            batch_size: check::declared_count(DrawingFlags::batch_size(), flags.batch_size)?,
+            preview_every: check::count_if_given(
+                DrawingFlags::preview_every(),
+                flags.preview_every,
+            )?,
             overwrite: flags.overwrite.unwrap_or(false),
         })
     }

@@ -12,6 +12,9 @@ use super::layers::{EXCLUSIVE, silenced};
 use super::paths;
 use crate::cli::{self, Cli, Command};
 
+/// What the names of this program's variables begin with.
+const PREFIX: &str = "ONEACTOR_";
+
 /// The flags of a line of arguments, the program's name first, and below them what the environment says. A variable is
 /// left out where what it sets is replaced by a flag that is typed.
 ///
@@ -50,6 +53,7 @@ pub fn command_line(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli
             "ONEACTOR_QUIET and ONEACTOR_VERBOSE are both on, expected one of them",
         ));
     }
+    refuse_unknown(&mut command)?;
     let mut cli = Cli::from_arg_matches(&matches)?;
     if let (Command::Fetch(flags), Some(typed)) = (&mut cli.command, typed) {
         let names = typed.ids().map(|id| id.as_str());
@@ -57,6 +61,46 @@ pub fn command_line(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli
         flags.typed = names.map(str::to_owned).collect();
     }
     Ok(cli)
+}
+
+/// Variables of this project's scripts and tests, which are none of the program's.
+const OF_SCRIPTS: [&str; 6] = [
+    "ONEACTOR_ADVISORY_DB",
+    "ONEACTOR_NEEDS_ADVISORIES",
+    "ONEACTOR_PARITY",
+    "ONEACTOR_PYTHON",
+    "ONEACTOR_RELEASE",
+    "ONEACTOR_VENV",
+];
+
+/// Refuses variables that look like one of ours and set nothing: a misspelt one would be passed over in silence.
+///
+/// # Errors
+/// Names the variable and the nearest one that is known.
+fn refuse_unknown(command: &mut clap::Command) -> Result<(), clap::Error> {
+    let all = cli::command();
+    let flags = all.get_subcommands().flat_map(clap::Command::get_arguments);
+    let of_flags = flags.filter_map(|flag| flag.get_env()?.to_str());
+    let known: Vec<&str> = of_flags.chain(OF_SCRIPTS).collect();
+    let set = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
+    let mut unknown: Vec<String> = set
+        .filter(|name| name.starts_with(PREFIX) && !known.contains(&&**name))
+        .collect();
+    unknown.sort();
+    let Some(name) = unknown.first() else {
+        return Ok(());
+    };
+    let likeness =
+        |other: &&str| strsim::jaro_winkler(&name[PREFIX.len()..], &other[PREFIX.len()..]);
+    let nearest = known.iter().map(|other| (likeness(other), other));
+    let nearest = nearest.filter(|(likeness, _)| *likeness > 0.75);
+    let way_out = match nearest.max_by(|a, b| a.0.total_cmp(&b.0)) {
+        Some((_, nearest)) => format!("did you mean {nearest}?"),
+        None => "unset it".to_owned(),
+    };
+    let message =
+        format!("{name} is set in the environment, and no command has such a flag: {way_out}");
+    Err(command.error(ErrorKind::UnknownArgument, message))
 }
 
 /// For what is typed alone: two that exclude each other are refused there, and nothing that the environment says for all

@@ -62,7 +62,7 @@ impl GenerateBaseJob {
             &flags.output_dir,
         )?;
         check::folder("--output-dir", &output_dir)?;
-        let num_images = check::count("--num-images", flags.num_images.unwrap_or(11), 2..=1000)?;
+        let num_images = check::declared_count(GenerateBaseFlags::num_images(), flags.num_images)?;
         Ok(Self {
             prompt,
             subjects,

@@ -8,10 +8,6 @@ use crate::cli::Method;
 use crate::cli::image_prompt::ImagePromptFlags;
 use crate::error::usage;
 
-/// λ of the examples of the authors and of diffusers in which a prompt stands beside the picture; the paper has 1 for
-/// pictures from an image prompt alone.
-const SCALE: f64 = 0.6;
-
 /// The image prompt of a job. That the files fit the model is checked where both are known.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ImagePromptJob {
@@ -30,17 +26,7 @@ impl ImagePromptJob {
     /// With the flag, what was found and what was expected.
     pub fn check(flags: &ImagePromptFlags, method: Method) -> Result<Option<Self>> {
         if method != Method::IpAdapter {
-            let given = [
-                ("--ip-adapter", flags.ip_adapter.is_some()),
-                ("--image-encoder", flags.image_encoder.is_some()),
-                ("--ip-adapter-scale", flags.ip_adapter_scale.is_some()),
-            ];
-            return match given.iter().find(|(_, is_given)| *is_given) {
-                None => Ok(None),
-                Some((flag, _)) => Err(usage(format!(
-                    "{flag} does nothing without --method ip-adapter"
-                ))),
-            };
+            return Ok(None);
         }
         for (flag, name) in [
             ("--ip-adapter", &flags.ip_adapter),
@@ -52,11 +38,13 @@ impl ImagePromptJob {
                 )));
             }
         }
-        let scale = flags.ip_adapter_scale.unwrap_or(SCALE);
         Ok(Some(Self {
             ip_adapter: flags.ip_adapter.clone(),
             image_encoder: flags.image_encoder.clone(),
-            scale: check::number("--ip-adapter-scale", scale, 0.0..=10.0)?,
+            scale: check::declared_number(
+                ImagePromptFlags::ip_adapter_scale(),
+                flags.ip_adapter_scale,
+            )?,
         }))
     }
 }
@@ -71,16 +59,6 @@ mod tests {
         assert_eq!(ImagePromptJob::check(&plain, Method::Oneactor)?, None);
         let job = ImagePromptJob::check(&plain, Method::IpAdapter)?;
         assert_eq!(job.map(|job| job.scale), Some(0.6));
-        let scaled = ImagePromptFlags {
-            ip_adapter_scale: Some(0.5),
-            ..plain
-        };
-        let error = ImagePromptJob::check(&scaled, Method::Consistory).expect_err("no such method");
-        assert!(
-            error
-                .to_string()
-                .contains("--ip-adapter-scale does nothing without")
-        );
         Ok(())
     }
 }

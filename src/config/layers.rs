@@ -8,6 +8,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::batch::{self, Batch, Settings};
+use crate::cli;
+use crate::cli::setting::Acts;
 use crate::error::usage;
 
 /// A job with its place in the batch file.
@@ -19,19 +21,8 @@ pub struct Planned<J> {
     pub place: Option<String>,
 }
 
-/// Keys of which one replaces the other: naming one in a higher layer silences the lower layers'. The environment is
-/// such a layer below what is typed, see [`super::environment`].
-const ALTERNATIVES: [[&str; 2]; 6] = [
-    ["prompt", "prompts_file"],
-    ["target", "target_image"],
-    ["micro_batch", "batch_size"],
-    ["lambda_1", "without_aux"],
-    ["lambda_2", "without_aver"],
-    ["compare", "no_actor"],
-];
-
-/// The same of flags that are no batch keys: those of a run, and those of `fetch`. Two that are typed together are
-/// refused.
+/// Flags that are no batch keys and of which one replaces the other: those of a run, and those of `fetch`. Two that are
+/// typed together are refused.
 pub(super) const EXCLUSIVE: [[&str; 2]; 6] = [
     ["quiet", "verbose"],
     ["file", "variant"],
@@ -40,10 +31,6 @@ pub(super) const EXCLUSIVE: [[&str; 2]; 6] = [
     ["file", "ip_adapter"],
     ["file", "image_encoder"],
 ];
-
-/// Keys that count only while another is on: switching that off in a higher layer silences the lower
-/// layers'.
-const DEPENDENTS: [(&str, &str); 1] = [("vae_tiling", "vae_tile_size")];
 
 /// Every job of a run: of the batch file where there is one, else of the flags alone, each
 /// checked by `check`. The flags already hold what the environment gives, see [`super::command_line`].
@@ -128,18 +115,31 @@ pub fn layered(layers: &[&Settings]) -> Settings {
     merged
 }
 
-/// The keys that lower layers set in vain. `is_on` tells of a key that the higher ones name whether it is anything but
+/// Keys whose lower-priority values are overridden, by what the settings declare: the other of two that replace each
+/// other, and those that do nothing beside what the higher layers say. The environment is such a layer below what is
+/// typed, see [`super::environment`]. `is_on` tells of a key that the higher layers name whether it is anything but
 /// switched off.
 pub(super) fn silenced(is_on: impl Fn(&str) -> Option<bool>) -> Vec<&'static str> {
     // A flag that is switched off names nothing.
     let is_named = |key: &&str| is_on(key) == Some(true);
-    let replaced = ALTERNATIVES.iter().chain(&EXCLUSIVE);
-    let replaced = replaced.filter(|keys| keys.iter().any(is_named));
-    let dependents = DEPENDENTS
-        .iter()
-        .filter(|(key, _)| is_on(key) == Some(false));
-    let dependents = dependents.map(|(_, dependent)| *dependent);
-    replaced.flatten().copied().chain(dependents).collect()
+    let mut silent = Vec::new();
+    for setting in cli::all_settings() {
+        let pair = setting.instead_of.map(|other| [setting.key, other]);
+        silent.extend(
+            pair.filter(|pair| pair.iter().any(is_named))
+                .into_iter()
+                .flatten(),
+        );
+        let does_nothing = match setting.acts {
+            Acts::WithActor => is_on("no_actor") == Some(true),
+            Acts::With(key) => is_on(key) == Some(false),
+            _ => false,
+        };
+        silent.extend(does_nothing.then_some(setting.key));
+    }
+    let exclusive = EXCLUSIVE.iter().filter(|pair| pair.iter().any(is_named));
+    silent.extend(exclusive.flatten().copied());
+    silent
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod check;
 mod consistory;
 pub mod control;
 pub mod drawing;
+pub mod effect;
 pub mod environment;
 pub mod evaluate;
 pub mod folders;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde::Serialize;
 
-use super::check;
+use super::{check, effect};
 
 use crate::cli::{AttentionKernel, Dtype, ModelFlags};
 use crate::error::usage;
@@ -61,6 +61,7 @@ impl ModelJob {
             ))),
             value => Ok(value.clone()),
         };
+        effect::check(flags)?;
         Ok(Self {
             model: named("--model", &flags.model)?,
             variant: named("--variant", &flags.variant)?,
@@ -126,16 +127,8 @@ fn attention(kernel: AttentionKernel) -> Option<Attention> {
 
 /// What it has to be a multiple of is known with the VAE.
 fn vae_tile_size(flags: &ModelFlags) -> Result<Option<i64>> {
-    let Some(size) = flags.vae_tile_size else {
-        return Ok(None);
-    };
-    check::whole("--vae-tile-size", size, 32..=8192)?;
-    if flags.vae_tiling != Some(true) {
-        return Err(usage(format!(
-            "--vae-tile-size: found {size} without --vae-tiling, expected both"
-        )));
-    }
-    Ok(Some(size))
+    let size = check::count_if_given(ModelFlags::vae_tile_size(), flags.vae_tile_size)?;
+    Ok(size.map(|size| size as i64))
 }
 
 /// A device by its name; whether it is there is not looked at.
@@ -185,9 +178,15 @@ mod tests {
         let size = |flags: &ModelFlags| ModelJob::check(flags).map(|job| job.vae_tile_size);
         assert_eq!(size(&flags(Some(true), Some(512)))?, Some(512));
         assert_eq!(size(&flags(Some(true), None))?, None);
-        for wrong in [flags(None, Some(512)), flags(Some(true), Some(31))] {
+        for (wrong, message) in [
+            (
+                flags(None, Some(512)),
+                "--vae-tile-size does nothing without --vae-tiling",
+            ),
+            (flags(Some(true), Some(31)), "--vae-tile-size: found 31"),
+        ] {
             let error = size(&wrong).expect_err("it is refused").to_string();
-            assert!(error.starts_with("--vae-tile-size: found"), "{error}");
+            assert!(error.starts_with(message), "{error}");
         }
         Ok(())
     }

@@ -6,16 +6,13 @@ use std::ffi::{OsStr, OsString};
 use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, Command};
 
-/// Commands that record the paths which they are given, as settings in pictures and beside them, or on a page.
-const RECORDING: [&str; 7] = [
-    "generate-base",
-    "tune",
-    "sample",
-    "story",
-    "ablate",
-    "sweep",
-    "gallery",
-];
+use crate::cli::{Setting, settings_of};
+
+/// Whether a command records the paths that it is given, as settings in pictures and beside them, or on a page.
+fn records(command: &str) -> bool {
+    let settings = settings_of(command);
+    command == "gallery" || settings.iter().any(Setting::is_recorded)
+}
 
 /// Refuses paths that could not be recorded or listed. `flags` are those of `subcommand`.
 ///
@@ -27,7 +24,7 @@ pub(super) fn check(subcommand: &mut Command, flags: &ArgMatches) -> Result<(), 
     // A batch is layered, and a report repeats its command.
     let keeps_text = ["config", "report"].map(|id| given(id).next().is_some());
     let (why, way_out) = match subcommand.get_name() {
-        name if RECORDING.contains(&name) || keeps_text.contains(&true) => {
+        name if records(name) || keeps_text.contains(&true) => {
             ("settings are recorded as UTF-8 text", "rename it")
         }
         _ if lists_json => (

@@ -58,6 +58,49 @@ pub fn fill_in(prompt: &str, subject: &str) -> String {
     prompt.replace(PLACEHOLDER, subject)
 }
 
+/// The `[name]`s in a prompt: the byte at which each begins, and the name.
+pub(super) fn placeholders(prompt: &str) -> Vec<(usize, &str)> {
+    let opened = prompt.match_indices('[');
+    let closed = opened.filter_map(|(at, _)| {
+        let rest = &prompt[at + 1..];
+        let name = &rest[..rest.find(']')?];
+        (!name.contains('[')).then_some((at, name))
+    });
+    closed.collect()
+}
+
+/// What is read as text in a prompt, brackets filled in or not, and looks as if it were more.
+pub fn looks_like_syntax(prompt: &str, has_weights: bool) -> Option<String> {
+    if has_weights {
+        let behind = prompt.split(')').skip(1);
+        let number = |text: &str| -> String {
+            let rest = text.strip_prefix(':').unwrap_or(text);
+            rest.chars()
+                .take_while(|c| c.is_ascii_digit() || *c == '.')
+                .collect()
+        };
+        let number = behind
+            .map(number)
+            .find(|number| number.parse::<f64>().is_ok())?;
+        return Some(format!(
+            "the prompt \"{prompt}\" has {number} behind a bracket, where it is read as text: a weight stands inside, \
+             (word:{number})"
+        ));
+    }
+    let is_name = |name: &str| {
+        !name.is_empty()
+            && name
+                .chars()
+                .all(|c| c.is_alphanumeric() || c == '_' || c == '-')
+    };
+    let mut named = placeholders(prompt).into_iter().map(|(_, name)| name);
+    let name = named.find(|name| is_name(name) && format!("[{name}]") != PLACEHOLDER)?;
+    Some(format!(
+        "the prompt \"{prompt}\" has [{name}], which is read as text: {PLACEHOLDER} stands for the base word of an actor, \
+         and names in brackets for the characters of a story"
+    ))
+}
+
 /// The part of a target prompt that describes the subject: up to the first comma behind the base
 /// word, without a full stop at its end. "A wise elder with a kind face, pastel portrait." gives
 /// "A wise elder with a kind face".
@@ -107,6 +150,19 @@ fn find_ignoring_case(text: &str, needle: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn text_that_looks_like_syntax_is_told_of() {
+        let told = |prompt, has_weights| looks_like_syntax(prompt, has_weights).unwrap_or_default();
+        assert!(told("a [robot] and [b]", false).contains("has [robot], which is read as text"));
+        assert_eq!(told("a [b], [two words] and [", false), "");
+        assert_eq!(told("a [robot] and a (cat:1.2)", true), "");
+        for prompt in ["a (robot)1.2", "a (robot):1.2 here"] {
+            assert!(told(prompt, true).contains("(word:1.2)"), "{prompt}");
+            assert_eq!(told(prompt, false), "");
+        }
+        assert_eq!(told("a (robot) 3 times", true), "");
+    }
 
     #[test]
     fn prompts_are_read_one_a_line() -> Result<()> {

@@ -6,10 +6,13 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::batch::{Settings, check_settings};
-use crate::cli::{self, SampleFlags};
+use super::layers;
+use crate::cli::setting::{Recorded, Values};
+use crate::cli::{self, Declared, SampleFlags, Setting};
 use crate::error::{Error, ErrorKind, usage};
 use crate::io::png::read_png_text;
 
@@ -28,6 +31,38 @@ pub fn write_record(parameters: &Settings, facts: &Settings) -> String {
         "facts": facts,
     })
     .to_string()
+}
+
+/// The settings that a picture tells of as they stand in its job, whose fields are named as they are; those that are
+/// found later, and the picture's own, are left out.
+///
+/// # Errors
+/// Never for the jobs of this program.
+pub fn recorded<J: Serialize>(job: &J, settings: &[Setting]) -> Result<Settings> {
+    let mut values = layers::settings(job)?;
+    let mut recorded = Settings::new();
+    for setting in settings {
+        let is_told = |value: &Value| match setting.recorded {
+            Recorded::Always => true,
+            Recorded::UnlessDefault => *value != setting.values.default(),
+            Recorded::Never | Recorded::AsFound | Recorded::OfPicture => false,
+        };
+        let Some(value) = values.remove(setting.key).filter(is_told) else {
+            continue;
+        };
+        let value = match (setting.values, &value) {
+            (Values::Steps, Value::Array(ends)) => json!(format!("{}-{}", ends[0], ends[1])),
+            _ => value,
+        };
+        recorded.insert(setting.key.to_owned(), value);
+    }
+    Ok(recorded)
+}
+
+/// Whether a recorded setting is one picture's own, as the prompt is.
+pub fn is_of_picture(key: &str) -> bool {
+    let mut settings = SampleFlags::settings().into_iter();
+    settings.any(|setting| setting.key == key && setting.recorded == Recorded::OfPicture)
 }
 
 /// What a picture tells about itself.

@@ -7,68 +7,19 @@ use serde_json::{Value, json};
 
 use super::batch::{Settings, describe};
 use super::record::Record;
-use crate::cli::{Method, SampleFlags};
+use crate::cli::setting::Acts;
+use crate::cli::{Declared, Method, SampleFlags};
 use crate::error::usage;
 
-/// The settings of a picture that it can be drawn from again: its own, and no other. Where files are written, how many
-/// are, and which device computes is said by the user alone, and never by a picture from elsewhere.
-const RECORDED: [&str; 44] = [
-    "prompt",
-    "negative_prompt",
-    "long_prompts",
-    "prompt_weights",
-    "seed",
-    "steps",
-    "guidance_scale",
-    "width",
-    "height",
-    "scheduler",
-    "guidance_interval",
-    "feature_reuse",
-    "model",
-    "variant",
-    "revision",
-    "vae",
-    "lora",
-    "dtype",
-    "tf32",
-    "vae_tiling",
-    "vae_tile_size",
-    "no_actor",
-    "semantic_interpolation",
-    "actors",
-    "method",
-    "target",
-    "semantic_scale",
-    "eta_1",
-    "eta_2",
-    "guided_steps",
-    "average_scale",
-    "subject_masks",
-    "offsets",
-    "ip_adapter",
-    "image_encoder",
-    "ip_adapter_scale",
-    "controlnet",
-    "control_image",
-    "control_preprocess",
-    "canny_low",
-    "canny_high",
-    "guess_mode",
-    "control_start",
-    "control_end",
-];
-
-/// Refuses a record that no picture of this program has: one of another setting, or of more than one picture.
+/// Refuses a record that no picture of this program has: one of another setting, or of more than one picture. Where
+/// files are written, how many are, and which device computes is said by the user alone, and never by a picture from
+/// elsewhere.
 ///
 /// # Errors
 /// Names the setting.
 pub(super) fn check_recorded(record: &Record) -> Result<()> {
     let settings = &record.parameters;
-    if let Some(key) = settings
-        .keys()
-        .find(|key| !RECORDED.contains(&key.as_str()))
-    {
+    if let Some(key) = settings.keys().find(|key| !is_recorded(key)) {
         return Err(usage(format!(
             "the picture has the setting `{key}`, which this program records in no picture, so somebody has changed it: \
              type what it was drawn with yourself, without --from"
@@ -83,23 +34,27 @@ pub(super) fn check_recorded(record: &Record) -> Result<()> {
     }
 }
 
-/// What says how an actor or a baseline draws, and means nothing, or something else, without that.
-const OF_THE_METHOD: [&str; 14] = [
-    "method",
-    "target",
-    "semantic_scale",
-    "eta_1",
-    "eta_2",
-    "guided_steps",
-    "average_scale",
-    "offsets",
-    "semantic_interpolation",
-    "no_actor",
-    "subject_masks",
-    "ip_adapter",
-    "ip_adapter_scale",
-    "image_encoder",
-];
+fn is_recorded(key: &str) -> bool {
+    let settings = SampleFlags::settings();
+    settings
+        .iter()
+        .any(|setting| setting.key == key && setting.is_recorded())
+}
+
+/// Leaves out what says how an actor or a baseline draws, and means nothing, or something else, without that.
+fn forget_method(settings: &mut Settings) {
+    let chooses = |key: &str| matches!(key, "method" | "no_actor");
+    for setting in SampleFlags::settings() {
+        let is_of_the_method = match setting.acts {
+            Acts::WithActor | Acts::WithMethod(_) => true,
+            Acts::With(key) | Acts::WithValue(key, _) => chooses(key),
+            Acts::Always | Acts::WithoutBaseline => chooses(setting.key),
+        };
+        if is_of_the_method {
+            settings.remove(setting.key);
+        }
+    }
+}
 
 /// The recorded settings, less those of a method that the flags replace by another, by the plain model, or a plain
 /// picture's by an actor: nobody gave them for that. Another method is for the subject of the picture, with what lies
@@ -112,20 +67,20 @@ pub(super) fn recorded_for(flags: &SampleFlags, record: &Record) -> Settings {
     let is_other = |method| is_plain || json!(method) != recorded;
     match (flags.guidance.no_actor, flags.method) {
         (Some(true), _) if !is_plain => {
-            settings.retain(|key, _| !OF_THE_METHOD.contains(&key.as_str()));
+            forget_method(&mut settings);
             if recorded != json!(Method::default()) {
                 // A baseline's file is no actor; the model and the prompt are recorded without it.
                 settings.remove("actors");
             }
         }
         (_, Some(method)) if is_other(method) => {
-            settings.retain(|key, _| !OF_THE_METHOD.contains(&key.as_str()));
+            forget_method(&mut settings);
             if let Some(actors) = settings.get_mut("actors") {
                 to_folders(actors);
             }
         }
         (None, None) if is_plain && flags.actors.is_some() => {
-            settings.retain(|key, _| !OF_THE_METHOD.contains(&key.as_str()));
+            forget_method(&mut settings);
         }
         _ => {}
     }

@@ -1,6 +1,5 @@
 //! A checked job of `sample`.
 
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -8,11 +7,13 @@ use serde::Serialize;
 
 use super::redraw::{check_recorded, recorded_for};
 use super::{
-    ControlJob, DrawingJob, ImagePromptJob, ModelJob, check, consistory, layers, prompts, record,
+    ControlJob, DrawingJob, ImagePromptJob, ModelJob, check, consistory, effect, layers, prompts,
+    record,
 };
 use crate::cli::sample::{GuidanceFlags, Preset, ShortcutFlags, SubjectAs, SubjectMasks};
-use crate::cli::{Method, SampleFlags, Target};
+use crate::cli::{AxisFlags, Method, SampleFlags, Target};
 use crate::error::usage;
+use crate::oneactor::guidance::GuidanceSettings;
 use crate::sdxl::shortcuts::Shortcuts;
 
 /// File name of an actor in its folder.
@@ -73,18 +74,11 @@ pub struct SampleJob {
 /// How the actor guides (Eqs. 15 to 19).
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct GuidanceJob {
-    /// Whether the plain model draws, and nothing below counts.
+    /// Whether the plain model draws, and only `semantic_interpolation` counts.
     pub no_actor: bool,
-    /// v in Eq. 15.
-    pub semantic_scale: f64,
-    /// Target attraction.
-    pub eta_1: f64,
-    /// Auxiliary exclusion.
-    pub eta_2: f64,
-    /// First and last guided step, counted from 1.
-    pub guided_steps: (usize, usize),
-    /// Scale of the average offset in the branch of `eta_2`.
-    pub average_scale: f64,
+    /// By how much, and at which steps.
+    #[serde(flatten)]
+    pub settings: GuidanceSettings,
     /// Offsets in place of the projector's.
     pub offsets: Option<PathBuf>,
     /// Without an actor: g of Fig. 3; `None` leaves the prompt as it is.
@@ -118,7 +112,7 @@ impl SampleJob {
         let given = flags.actors.as_deref().unwrap_or_default();
         let method = flags.method.unwrap_or_default();
         if method != Method::Oneactor {
-            check_baseline(method, given, flags)?;
+            check_baseline(method, given)?;
         }
         consistory::check(flags)?;
         if method == Method::DreamboothLora && flags.compare == Some(true) {
@@ -135,6 +129,7 @@ impl SampleJob {
         flags: &SampleFlags,
         actors: impl FnOnce() -> Result<Vec<PathBuf>>,
     ) -> Result<Self> {
+        effect::check(flags)?;
         let no_actor = flags.guidance.no_actor.unwrap_or(false);
         let compare = flags.compare.unwrap_or(false);
         if compare && no_actor {
@@ -145,12 +140,6 @@ impl SampleJob {
         }
         let actors = actors()?;
         let subject_masks = flags.subject_masks.unwrap_or_default();
-        if subject_masks != SubjectMasks::Auto && no_actor {
-            return Err(usage(
-                "--subject-masks confines the offsets of actors, and --no-actor draws without: leave one of \
-                 them out",
-            ));
-        }
         let has_masks = match subject_masks {
             SubjectMasks::Auto => actors.len() > 1 && !no_actor,
             SubjectMasks::On => true,
@@ -173,7 +162,7 @@ impl SampleJob {
         let output_dir = output_dir(flags.output_dir.as_deref(), &actors)?;
         check::folder("--output-dir", &output_dir)?;
         let prompts = prompts_of(flags)?;
-        let num_images = check::count("--num-images", flags.num_images.unwrap_or(1), 1..=100_000)?;
+        let num_images = check::declared_count(SampleFlags::num_images(), flags.num_images)?;
         let images = num_images * prompts.len();
         let preset = flags.guidance.preset.unwrap_or_default();
         let mut drawing = flags.drawing.clone();
@@ -182,7 +171,7 @@ impl SampleJob {
                 .scheduler
                 .get_or_insert_with(|| "dpm++2m".to_owned());
         }
-        let drawing = DrawingJob::check(&drawing, flags.guidance_scale, images)?;
+        let drawing = DrawingJob::check(&drawing, flags.axes.guidance_scale, images)?;
         let control = ControlJob::check(&flags.control)?;
         let method = flags.method.unwrap_or_default();
         let shortcuts = shortcuts(&flags.shortcuts, drawing.steps)?;
@@ -216,7 +205,7 @@ impl SampleJob {
             subject_masks,
             save_masks,
             compare,
-            guidance: GuidanceJob::check(&flags.guidance, &drawing)?,
+            guidance: GuidanceJob::check(&flags.axes, &flags.guidance, &drawing)?,
             drawing,
             shortcuts,
             control,
@@ -226,11 +215,7 @@ impl SampleJob {
 }
 
 impl GuidanceJob {
-    fn check(flags: &GuidanceFlags, drawing: &DrawingJob) -> Result<Self> {
-        let release = flags.preset.unwrap_or_default() == Preset::Release;
-        let eta_2 = flags.eta_2.unwrap_or(if release { 0.0 } else { 1.0 });
-        // The paper keeps eta_1 - eta_2 at the scale of plain guidance when eta_2 varies.
-        let eta_1 = flags.eta_1.unwrap_or(drawing.guidance_scale + eta_2);
+    fn check(axes: &AxisFlags, flags: &GuidanceFlags, drawing: &DrawingJob) -> Result<Self> {
         let offsets = flags.offsets.clone();
         if let Some(path) = offsets.as_deref().filter(|path| !path.is_file()) {
             return Err(usage(format!(
@@ -238,72 +223,56 @@ impl GuidanceJob {
                 path.display()
             )));
         }
-        if flags.semantic_interpolation.is_some() && flags.no_actor != Some(true) {
-            return Err(usage(
-                "--semantic-interpolation moves the whole prompt of the plain model: add --no-actor",
-            ));
-        }
-        let interpolation = |g| check::number("--semantic-interpolation", g, SCALES);
+        let interpolation =
+            |g| check::declared_number(AxisFlags::semantic_interpolation(), Some(g));
         Ok(Self {
             no_actor: flags.no_actor.unwrap_or(false),
-            semantic_scale: check::number(
-                "--semantic-scale",
-                flags.semantic_scale.unwrap_or(0.8),
-                SCALES,
-            )?,
-            eta_1: check::number("--eta-1", eta_1, ETAS)?,
-            eta_2: check::number("--eta-2", eta_2, ETAS)?,
-            guided_steps: match &flags.guided_steps {
-                Some(text) => steps_within("--guided-steps", text, drawing.steps)?,
-                None => (1, drawing.steps.min(20)),
-            },
-            average_scale: check::number(
-                "--average-scale",
-                flags.average_scale.unwrap_or(1.0),
-                SCALES,
-            )?,
+            settings: guidance_settings(axes, flags, drawing)?,
             offsets,
-            semantic_interpolation: flags
-                .semantic_interpolation
-                .map(interpolation)
-                .transpose()?,
+            semantic_interpolation: axes.semantic_interpolation.map(interpolation).transpose()?,
         })
     }
 }
 
-/// Range of the scales of an offset.
-const SCALES: RangeInclusive<f64> = -10.0..=10.0;
+/// The method's settings; what the flags leave open is the paper's, or that of the preset.
+fn guidance_settings(
+    axes: &AxisFlags,
+    flags: &GuidanceFlags,
+    drawing: &DrawingJob,
+) -> Result<GuidanceSettings> {
+    let number = check::declared_number;
+    let of_preset = match flags.preset.unwrap_or_default() {
+        Preset::Paper => None,
+        Preset::Release => Some(0.0),
+    };
+    let eta_2 = axes.eta_2.or(of_preset);
+    let eta_2 = number(AxisFlags::eta_2(), eta_2)?;
+    // The paper keeps eta_1 - eta_2 at the scale of plain guidance when eta_2 varies.
+    let eta_1 = axes.eta_1.unwrap_or(drawing.guidance_scale + eta_2);
+    Ok(GuidanceSettings {
+        semantic_scale: number(AxisFlags::semantic_scale(), axes.semantic_scale)?,
+        average_scale: number(GuidanceFlags::average_scale(), flags.average_scale)?,
+        eta_1: number(AxisFlags::eta_1(), Some(eta_1))?,
+        eta_2,
+        guided_steps: match &axes.guided_steps {
+            Some(text) => steps_within("--guided-steps", text, drawing.steps)?,
+            None => {
+                let (first, last) = GuidanceSettings::PAPER.guided_steps;
+                (first, drawing.steps.min(last))
+            }
+        },
+        guidance_scale: drawing.guidance_scale,
+    })
+}
 
-/// Range of the etas; twice that of a guidance scale, whose sum the default of `eta_1` is.
-const ETAS: RangeInclusive<f64> = 0.0..=200.0;
-
-/// A baseline draws one subject, and has nothing to do with clusters.
-fn check_baseline(method: Method, given: &[PathBuf], flags: &SampleFlags) -> Result<()> {
-    let guidance = &flags.guidance;
-    let name = method.name();
+/// A baseline draws one subject.
+fn check_baseline(method: Method, given: &[PathBuf]) -> Result<()> {
     if given.len() > 1 {
         return Err(usage(format!(
-            "--method {name} draws one subject: found {} folders, expected one",
+            "--method {} draws one subject: found {} folders, expected one",
+            method.name(),
             given.len()
         )));
-    }
-    for (flag, is_given) in [
-        ("--preset", guidance.preset.is_some()),
-        ("--semantic-scale", guidance.semantic_scale.is_some()),
-        ("--eta-1", guidance.eta_1.is_some()),
-        ("--eta-2", guidance.eta_2.is_some()),
-        ("--guided-steps", guidance.guided_steps.is_some()),
-        ("--average-scale", guidance.average_scale.is_some()),
-        ("--no-actor", guidance.no_actor == Some(true)),
-        ("--subject-masks", flags.subject_masks.is_some()),
-        ("--save-masks", flags.save_masks == Some(true)),
-        ("--offsets", guidance.offsets.is_some()),
-    ] {
-        if is_given {
-            return Err(usage(format!(
-                "found {flag} with --method {name}, which has none: leave one of them out"
-            )));
-        }
     }
     Ok(())
 }
@@ -401,7 +370,7 @@ fn shortcuts(flags: &ShortcutFlags, steps: usize) -> Result<Shortcuts> {
     Ok(Shortcuts {
         // All steps are no approximation.
         guidance_interval: interval.filter(|interval| *interval != (1, steps)),
-        feature_reuse: check::count("--feature-reuse", flags.feature_reuse.unwrap_or(1), 1..=100)?,
+        feature_reuse: check::declared_count(ShortcutFlags::feature_reuse(), flags.feature_reuse)?,
     })
 }
 
@@ -410,31 +379,40 @@ mod tests {
     use super::*;
     use crate::cli::DrawingFlags;
 
-    fn guidance(flags: GuidanceFlags, drawing: DrawingFlags) -> Result<GuidanceJob> {
-        GuidanceJob::check(&flags, &DrawingJob::check(&drawing, None, 1)?)
+    fn guidance(
+        axes: AxisFlags,
+        preset: Preset,
+        drawing: DrawingFlags,
+    ) -> Result<GuidanceSettings> {
+        let flags = GuidanceFlags {
+            preset: Some(preset),
+            ..GuidanceFlags::default()
+        };
+        guidance_settings(&axes, &flags, &DrawingJob::check(&drawing, None, 1)?)
     }
 
     #[test]
     fn defaults_are_those_of_the_paper() -> Result<()> {
-        let job = guidance(GuidanceFlags::default(), DrawingFlags::default())?;
-        assert_eq!((job.eta_1, job.eta_2), (8.5, 1.0));
-        assert_eq!((job.semantic_scale, job.average_scale), (0.8, 1.0));
-        assert_eq!(job.guided_steps, (1, 20));
+        let found = guidance(AxisFlags::default(), Preset::Paper, DrawingFlags::default())?;
+        assert_eq!(found, GuidanceSettings::PAPER);
         Ok(())
     }
 
     #[test]
     fn where_only_eta_2_is_set_eta_1_follows_it() -> Result<()> {
-        let flags = GuidanceFlags {
+        let axes = AxisFlags {
             eta_2: Some(2.5),
-            ..GuidanceFlags::default()
+            ..AxisFlags::default()
         };
-        assert_eq!(guidance(flags, DrawingFlags::default())?.eta_1, 10.0);
-        let flags = GuidanceFlags {
-            preset: Some(Preset::Release),
-            ..GuidanceFlags::default()
-        };
-        let job = guidance(flags, DrawingFlags::default())?;
+        assert_eq!(
+            guidance(axes, Preset::Paper, DrawingFlags::default())?.eta_1,
+            10.0
+        );
+        let job = guidance(
+            AxisFlags::default(),
+            Preset::Release,
+            DrawingFlags::default(),
+        )?;
         assert_eq!((job.eta_1, job.eta_2), (7.5, 0.0));
         Ok(())
     }
@@ -452,7 +430,7 @@ mod tests {
             steps: Some(4),
             ..DrawingFlags::default()
         };
-        let job = guidance(GuidanceFlags::default(), few).expect("few steps");
+        let job = guidance(AxisFlags::default(), Preset::Paper, few).expect("few steps");
         assert_eq!(job.guided_steps, (1, 4));
     }
 

@@ -3,6 +3,25 @@
 //! A story file is checked as a whole before anything is done, as far as it can be without the
 //! model and without the actors that it names.
 
+/// An object of the file: what is read of it, and its keys.
+macro_rules! object {
+    ($(#[$of_object:meta])* struct $Object:ident { $($key:ident: $type:ty,)* }) => {
+        $(#[$of_object])*
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct $Object {
+            $($key: $type,)*
+        }
+
+        impl $Object {
+            fn keys() -> Keys {
+                let keys = [$(stringify!($key)),*];
+                keys.into_iter().map(|key| (key.to_owned(), Vec::new())).collect()
+            }
+        }
+    };
+}
+
 mod scenes;
 mod style;
 
@@ -17,8 +36,8 @@ use super::sample::{ACTOR_FILE, actor};
 use super::{DrawingJob, GenerateBaseJob, ModelJob, SampleJob, TuneJob, check, layers};
 use crate::cli::sample::GuidanceFlags;
 use crate::cli::{
-    ControlFlags, DrawingFlags, GenerateBaseFlags, Method, ModelFlags, SampleFlags, StoryFlags,
-    Target, TuneFlags, keys_of,
+    AxisFlags, ControlFlags, Declared, DrawingFlags, GenerateBaseFlags, Method, ModelFlags,
+    SampleFlags, StoryFlags, Target, TuneFlags, keys_of,
 };
 use crate::error::usage;
 use scenes::{MOST_SCENES, check_names, scenes};
@@ -94,32 +113,23 @@ pub struct Description {
     pub tune: TuneJob,
 }
 
-/// Keys of the file beside those of the model.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct StoryKeys {
-    title: Option<String>,
-    language: Option<String>,
-    characters: Option<Settings>,
-    style: Option<Value>,
-    scenes: Option<Vec<Value>>,
-    drawing: Option<Settings>,
+object! {
+    /// The file, beside the keys of the model.
+    struct StoryObject {
+        title: Option<String>,
+        language: Option<String>,
+        characters: Option<Settings>,
+        style: Option<Value>,
+        scenes: Option<Vec<Value>>,
+        drawing: Option<Settings>,
+    }
 }
 
-const STORY_KEYS: [&str; 6] = [
-    "title",
-    "language",
-    "characters",
-    "style",
-    "scenes",
-    "drawing",
-];
-
-/// The key of a character that was tuned before.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct ActorKey {
-    actor: Option<PathBuf>,
+object! {
+    /// A character that was tuned before.
+    struct ActorObject {
+        actor: Option<PathBuf>,
+    }
 }
 
 /// Keys with their aliases, as `batch` wants them.
@@ -164,16 +174,19 @@ impl StoryJob {
             )));
         };
         refuse_control(&root)?;
-        let known = [named(&STORY_KEYS), keys_of::<ModelFlags>()].concat();
-        check_settings::<StoryKeys>(&root, &known)?;
+        let known = [StoryObject::keys(), keys_of::<ModelFlags>()].concat();
+        check_settings::<StoryObject>(&root, &known)?;
         check_settings::<ModelFlags>(&root, &known)?;
-        let story: StoryKeys = layers::read(root.clone())?;
+        let story: StoryObject = layers::read(root.clone())?;
         let title = text("title", story.title)?;
         let language = language(story.language)?;
         let drawing = story.drawing.unwrap_or_default();
-        let keys = [drawing_keys(), keys_of::<GuidanceFlags>()].concat();
-        let plain = ["no_actor", "offsets", "semantic_interpolation"];
-        let keys = without(keys, &[&plain[..], &["overwrite"]].concat());
+        let guidance = [AxisFlags::settings(), GuidanceFlags::settings()].concat();
+        let plain = guidance.iter().filter(|setting| setting.replaces_actor);
+        let plain: Vec<&str> = plain.map(|setting| setting.key).collect();
+        let guidance = [keys_of::<AxisFlags>(), keys_of::<GuidanceFlags>()].concat();
+        let keys = [keys_of::<DrawingFlags>(), without(guidance, &plain)].concat();
+        let keys = without(keys, &["overwrite"]);
         refuse_control(&drawing).context("`drawing`")?;
         check_settings::<SampleFlags>(&drawing, &keys).context("`drawing`")?;
 
@@ -255,8 +268,8 @@ impl Maker<'_> {
             )));
         };
         let keys = description_keys();
-        check_settings::<ActorKey>(settings, &[named(&["actor"]), keys].concat())?;
-        let tuned: ActorKey = layers::read(only(settings, &named(&["actor"])))?;
+        check_settings::<ActorObject>(settings, &[ActorObject::keys(), keys].concat())?;
+        let tuned: ActorObject = layers::read(only(settings, &ActorObject::keys()))?;
         if let Some(path) = tuned.actor {
             if let Some(key) = settings.keys().find(|key| *key != "actor") {
                 return Err(usage(format!(
@@ -413,12 +426,6 @@ fn language(tag: Option<String>) -> Result<String> {
              \"pt-BR\""
         ))),
     }
-}
-
-fn named(keys: &[&str]) -> Keys {
-    keys.iter()
-        .map(|key| ((*key).to_owned(), Vec::new()))
-        .collect()
 }
 
 fn without(mut keys: Keys, names: &[&str]) -> Keys {

@@ -7,30 +7,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::batch::Settings;
-use super::{SampleJob, check, layers};
-use crate::cli::SweepFlags;
+use super::{SampleJob, check, effect, layers};
+use crate::cli::{AxisLists, Declared, Setting, SweepFlags};
 use crate::error::usage;
-
-/// Keys that can be an axis, with the name that a grid has room for. The first of two is that of
-/// the rows.
-const AXES: [(&str, &str); 6] = [
-    ("semantic_scale", "v"),
-    ("eta_1", "eta1"),
-    ("eta_2", "eta2"),
-    ("guided_steps", "steps"),
-    ("guidance_scale", "s"),
-    ("semantic_interpolation", "g"),
-];
-
-/// Keys that say how an actor guides, and nothing to the plain model.
-const OF_THE_ACTOR: [&str; 6] = [
-    "semantic_scale",
-    "eta_1",
-    "eta_2",
-    "guided_steps",
-    "average_scale",
-    "preset",
-];
 
 /// Most cells of a grid.
 const MOST_CELLS: usize = 1000;
@@ -102,18 +81,12 @@ impl SweepJob {
     /// With the flag, what was found and what was expected.
     pub fn check(flags: &SweepFlags) -> Result<Self> {
         check::required("--prompt", "what is to be drawn", &flags.prompt)?;
+        effect::check(flags)?;
         let mut settings = layers::settings(flags)?;
-        if flags.no_actor == Some(true)
-            && let Some(key) = OF_THE_ACTOR.iter().find(|key| settings.contains_key(**key))
-        {
-            return Err(usage(format!(
-                "{} guides with an actor, and --no-actor draws without: leave one of them out",
-                flag(key)
-            )));
-        }
         let mut axes = axes(&mut settings)?;
         let columns = axes.pop().ok_or_else(|| {
-            let flags = AXES.map(|(key, _)| flag(key)).join(", ");
+            let flags: Vec<String> = AxisLists::settings().iter().map(Setting::flag).collect();
+            let flags = flags.join(", ");
             usage(format!(
                 "there is nothing to sweep: give one or two lists, for instance \
                  --semantic-scale 0,0.4,0.8 (lists are taken by {flags})"
@@ -145,7 +118,9 @@ impl SweepJob {
 /// Takes the lists out of the settings; a list of one value becomes that value.
 fn axes(settings: &mut Settings) -> Result<Vec<Axis>> {
     let mut axes = Vec::new();
-    for (key, name) in AXES {
+    // The first of two is that of the rows.
+    for setting in AxisLists::settings() {
+        let key = setting.key;
         let Some(Value::Array(values)) = settings.remove(key) else {
             continue;
         };
@@ -159,7 +134,7 @@ fn axes(settings: &mut Settings) -> Result<Vec<Axis>> {
             [value] => {
                 settings.insert(key.to_owned(), value.clone());
             }
-            _ => axes.push(Axis::new(key, name, values)?),
+            _ => axes.push(Axis::new(key, setting.axis.unwrap_or(key), values)?),
         }
     }
     Ok(axes)
@@ -207,13 +182,24 @@ fn cell(mut settings: Settings, varied: &[(&Axis, &Value)]) -> Result<SampleJob>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::sample::GuidanceFlags;
 
     fn plain_model() -> SweepFlags {
         SweepFlags {
             prompt: Some("a cat".into()),
-            no_actor: Some(true),
             output_dir: Some("x".into()),
+            guidance: GuidanceFlags {
+                no_actor: Some(true),
+                ..GuidanceFlags::default()
+            },
             ..SweepFlags::default()
+        }
+    }
+
+    fn with(axes: AxisLists) -> SweepFlags {
+        SweepFlags {
+            axes,
+            ..plain_model()
         }
     }
 
@@ -223,11 +209,11 @@ mod tests {
 
     #[test]
     fn two_lists_span_rows_and_columns_and_a_single_value_spans_nothing() -> Result<()> {
-        let job = SweepJob::check(&SweepFlags {
+        let job = SweepJob::check(&with(AxisLists {
             guidance_scale: Some(vec![3.0, 7.5]),
             semantic_interpolation: Some(vec![0.5, 1.0, 1.5]),
-            ..plain_model()
-        })?;
+            ..AxisLists::default()
+        }))?;
         let cell = |i: usize| {
             let job = &job.cells[i];
             let g = job.guidance.semantic_interpolation;
@@ -241,11 +227,11 @@ mod tests {
         assert_eq!(cell(5).1, Some(1.5));
         assert_eq!(job.columns.labels, ["g=0.5", "g=1", "g=1.5"]);
 
-        let job = SweepJob::check(&SweepFlags {
+        let job = SweepJob::check(&with(AxisLists {
             guidance_scale: Some(vec![3.0]),
             semantic_interpolation: Some(vec![0.5, 1.0]),
-            ..plain_model()
-        })?;
+            ..AxisLists::default()
+        }))?;
         assert!(job.rows.is_none());
         assert_eq!(job.cells[0].drawing.guidance_scale, 3.0);
         Ok(())
@@ -255,25 +241,27 @@ mod tests {
     fn lists_that_make_no_grid_are_refused() {
         let nothing = message(&plain_model());
         assert!(nothing.contains("there is nothing to sweep"), "{nothing}");
-        let twice = message(&SweepFlags {
+        let twice = message(&with(AxisLists {
             guidance_scale: Some(vec![3.0, 5.0, 3.0]),
-            ..plain_model()
-        });
+            ..AxisLists::default()
+        }));
         assert_eq!(
             twice,
             "--guidance-scale: found 3 twice, expected different values"
         );
-        let empty = message(&SweepFlags {
+        let empty = message(&with(AxisLists {
             guidance_scale: Some(Vec::new()),
-            ..plain_model()
-        });
+            ..AxisLists::default()
+        }));
         assert!(empty.contains("found an empty list"), "{empty}");
         let three = message(&SweepFlags {
-            no_actor: None,
-            eta_1: Some(vec![1.0, 2.0]),
-            eta_2: Some(vec![1.0, 2.0]),
-            guidance_scale: Some(vec![1.0, 2.0]),
-            ..plain_model()
+            guidance: GuidanceFlags::default(),
+            ..with(AxisLists {
+                eta_1: Some(vec![1.0, 2.0]),
+                eta_2: Some(vec![1.0, 2.0]),
+                guidance_scale: Some(vec![1.0, 2.0]),
+                ..AxisLists::default()
+            })
         });
         assert!(
             three.contains(
@@ -281,16 +269,19 @@ mod tests {
             ),
             "{three}"
         );
-        let actor = message(&SweepFlags {
+        let actor = message(&with(AxisLists {
             eta_2: Some(vec![1.0, 2.0]),
-            ..plain_model()
-        });
-        assert!(actor.contains("--eta-2 guides with an actor"), "{actor}");
-        let many = message(&SweepFlags {
+            ..AxisLists::default()
+        }));
+        assert!(
+            actor.contains("--eta-2 has no effect with --no-actor"),
+            "{actor}"
+        );
+        let many = message(&with(AxisLists {
             guidance_scale: Some((0..40).map(f64::from).collect()),
             semantic_interpolation: Some((0..40).map(|i| f64::from(i) / 10.0).collect()),
-            ..plain_model()
-        });
+            ..AxisLists::default()
+        }));
         assert!(many.contains("found 1600 combinations"), "{many}");
     }
 }

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{ModelJob, check};
+use super::{ModelJob, check, effect};
 use crate::cli::sample::Preset;
 use crate::cli::tune::Kind;
-use crate::cli::{Crop, Method, Target, TuneFlags};
+use crate::cli::{Crop, Method, Setting, Target, TuneFlags};
 use crate::error::usage;
 
 /// A checked job of `tune`. Target and auxiliary count are checked against the base set when it
@@ -79,6 +79,7 @@ impl TuneJob {
         if method != Method::Oneactor {
             check_baseline(method, flags)?;
         }
+        effect::check(flags)?;
         let (max_steps, learning_rate) = defaults(method);
         Ok(Self {
             method,
@@ -88,33 +89,24 @@ impl TuneJob {
             target_image: flags.target_image.clone(),
             crop: crop(flags.crop.unwrap_or(Crop::None), kind)?,
             kind,
-            max_steps: check::count(
-                "--max-steps",
-                flags.max_steps.unwrap_or(max_steps),
-                1..=1_000_000,
+            max_steps: check::declared_count(
+                TuneFlags::max_steps(),
+                Some(flags.max_steps.unwrap_or(max_steps)),
             )?,
-            num_auxiliary: flags
-                .num_auxiliary
-                .map(|count| check::count("--num-auxiliary", count, 1..=999))
-                .transpose()?,
+            num_auxiliary: check::count_if_given(TuneFlags::num_auxiliary(), flags.num_auxiliary)?,
             lambda_1: weight(
-                ("--lambda-1", flags.lambda_1, 0.5),
-                ("--without-aux", flags.without_aux),
+                (TuneFlags::lambda_1(), flags.lambda_1),
+                (TuneFlags::without_aux(), flags.without_aux),
             )?,
             lambda_2: weight(
-                ("--lambda-2", flags.lambda_2, 0.2),
-                ("--without-aver", flags.without_aver),
+                (TuneFlags::lambda_2(), flags.lambda_2),
+                (TuneFlags::without_aver(), flags.without_aver),
             )?,
-            learning_rate: check::number(
-                "--learning-rate",
-                flags.learning_rate.unwrap_or(learning_rate),
-                1e-9..=1.0,
+            learning_rate: check::declared_number(
+                TuneFlags::learning_rate(),
+                Some(flags.learning_rate.unwrap_or(learning_rate)),
             )?,
-            weight_decay: check::number(
-                "--weight-decay",
-                flags.weight_decay.unwrap_or(0.01),
-                0.0..=1.0,
-            )?,
+            weight_decay: check::declared_number(TuneFlags::weight_decay(), flags.weight_decay)?,
             preset: flags.preset.unwrap_or_default(),
             seed: check::seed(flags.seed.unwrap_or(0), 1)?,
             micro_batch: micro_batch(flags)?,
@@ -143,21 +135,6 @@ fn check_baseline(method: Method, flags: &TuneFlags) -> Result<()> {
              base images"
         )));
     }
-    for (flag, is_given) in [
-        ("--crop", flags.crop.is_some_and(|crop| crop != Crop::None)),
-        ("--num-auxiliary", flags.num_auxiliary.is_some()),
-        ("--lambda-1", flags.lambda_1.is_some()),
-        ("--lambda-2", flags.lambda_2.is_some()),
-        ("--without-aux", flags.without_aux == Some(true)),
-        ("--without-aver", flags.without_aver == Some(true)),
-        ("--preset", flags.preset.is_some()),
-    ] {
-        if is_given {
-            return Err(usage(format!(
-                "found {flag} with --method {name}, which has none: leave one of them out"
-            )));
-        }
-    }
     if method == Method::TextualInversion && flags.model.cpu_offload == Some(true) {
         return Err(usage(format!(
             "found --cpu-offload with --method {name}, whose every step needs text encoders and U-Net: leave one of \
@@ -180,29 +157,28 @@ fn crop(crop: Crop, kind: Kind) -> Result<Crop> {
 
 /// Rows at once, by either of the flag's names.
 fn micro_batch(flags: &TuneFlags) -> Result<Option<usize>> {
-    let count = |flag: &str, rows| check::count(flag, rows, 1..=1024).map(Some);
     match (flags.micro_batch, flags.batch_size) {
         (Some(rows), Some(others)) => Err(usage(format!(
             "found --micro-batch {rows} and --batch-size {others}, expected one of them: in tune they \
              are names of the same"
         ))),
-        (Some(rows), None) => count("--micro-batch", rows),
-        (None, Some(rows)) => count("--batch-size", rows),
-        (None, None) => Ok(None),
+        (rows @ Some(_), None) => check::count_if_given(TuneFlags::micro_batch(), rows),
+        (None, rows) => check::count_if_given(TuneFlags::batch_size(), rows),
     }
 }
 
-/// The weight of a loss: flag, value and default, and the flag that leaves the loss out.
+/// The weight of a loss, and the flag that leaves the loss out, each with its value.
 fn weight(
-    (flag, value, default): (&str, Option<f64>, f64),
-    (without, is_out): (&str, Option<bool>),
+    (weight, value): (Setting, Option<f64>),
+    (without, is_out): (Setting, Option<bool>),
 ) -> Result<f64> {
+    let (flag, without) = (weight.flag(), without.flag());
     match (value, is_out) {
         (Some(value), Some(true)) => Err(usage(format!(
             "found {flag} {value} and {without}, expected one of them: {without} is {flag} 0"
         ))),
         (_, Some(true)) => Ok(0.0),
-        _ => check::number(flag, value.unwrap_or(default), 0.0..=1000.0),
+        _ => check::declared_number(weight, value),
     }
 }
 

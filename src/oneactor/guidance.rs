@@ -1,6 +1,7 @@
 //! Cluster-conditioned guidance (Sec. 3.3).
 
 use anyhow::Result;
+use serde::Serialize;
 use tch::Tensor;
 
 use super::base_word::BaseWordPrompt;
@@ -10,7 +11,7 @@ use crate::sdxl::Conditioning;
 use crate::sdxl::denoise::{AttentionGuide, Guidance, PlainGuidance};
 
 /// How a picture is drawn with an actor; the paper's values are the default.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct GuidanceSettings {
     /// v, Eq. (15): how much of the target's offset is added.
     pub semantic_scale: f64,
@@ -26,16 +27,21 @@ pub struct GuidanceSettings {
     pub guidance_scale: f64,
 }
 
+impl GuidanceSettings {
+    /// The paper's values (Sec. 4).
+    pub const PAPER: Self = GuidanceSettings {
+        semantic_scale: 0.8,
+        average_scale: 1.0,
+        eta_1: 8.5,
+        eta_2: 1.0,
+        guided_steps: (1, 20),
+        guidance_scale: 7.5,
+    };
+}
+
 impl Default for GuidanceSettings {
     fn default() -> Self {
-        GuidanceSettings {
-            semantic_scale: 0.8,
-            average_scale: 1.0,
-            eta_1: 8.5,
-            eta_2: 1.0,
-            guided_steps: (1, 20),
-            guidance_scale: 7.5,
-        }
+        Self::PAPER
     }
 }
 

@@ -7,7 +7,7 @@ use oneactor::io::blob::Blob;
 use oneactor::io::toy;
 use serde_json::json;
 
-use crate::{Run, folder, folder_with_actor, json as read_json, names, oneactor, program};
+use crate::{Run, folder, folder_with_actor, json as read_json, names, oneactor, pixels, program};
 
 fn write(folder: &Path, text: &str) {
     fs::write(folder.join("batch.json"), text).expect("the folder is writable");
@@ -287,4 +287,24 @@ fn an_empty_path_is_refused_and_does_not_mean_the_current_folder() {
             .writes_nothing();
     }
     assert_eq!(names(&folder), ["batch.json", "robot"]);
+}
+
+#[test]
+fn a_job_of_the_plain_model_leaves_out_what_the_defaults_say_of_actors() {
+    let folder = folder_with_actor("batch-plain");
+    let defaults = r#"{"prompt": "a robot", "steps": 1, "eta_2": 0, "subject_masks": "on"}"#;
+    let jobs = r#"[{"actors": "robot", "output_dir": "a"}, {"no_actor": true, "model": "toy", "output_dir": "b"}]"#;
+    let batch = format!("{{\"defaults\": {defaults}, \"jobs\": {jobs}}}");
+    write(&folder, &batch);
+    oneactor(&folder, "sample --config batch.json").exits_with(0);
+    let plain = "sample -p 'a robot' --steps 1 --no-actor --model toy -o plain";
+    oneactor(&folder, plain).exits_with(0);
+    let picture = |place: &str| pixels(&folder.join(place).join("0000-0.png"));
+    assert_eq!(picture("b"), picture("plain"));
+    assert_ne!(picture("a"), picture("plain"));
+    let both = r#"{"jobs": [{"no_actor": true, "model": "toy", "prompt": "a", "output_dir": "c", "eta_2": 0}]}"#;
+    write(&folder, both);
+    oneactor(&folder, "sample --config batch.json")
+        .exits_with(2)
+        .says("--eta-2 has no effect with --no-actor");
 }

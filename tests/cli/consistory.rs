@@ -136,7 +136,7 @@ fn what_does_not_go_with_shared_attention_is_refused_by_name() {
         .says("\"robot\"");
     oneactor(&folder, "sample robot -p 'a robot' --target 1 -o out")
         .exits_with(2)
-        .says("--target 1: found it with --method oneactor");
+        .says("--target does nothing without --method consistory or ip-adapter");
     oneactor(&folder, &DRAW.replace("sample robot", "sample elsewhere"))
         .exits_with(2)
         .says("elsewhere");

@@ -1,5 +1,6 @@
 //! The environment below what is typed.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -84,6 +85,54 @@ fn what_contradicts_itself_in_one_layer_is_refused() {
     run(&folder, "tune robot --overwrite --dry-run", &off)
         .exits_with(0)
         .says("settings: {");
+}
+
+#[test]
+fn a_variable_that_nothing_knows_is_refused_with_the_nearest_name() {
+    let folder = folder("environment-unknown");
+    for (name, way_out) in [
+        ("ONEACTOR_STEP", "did you mean ONEACTOR_STEPS?"),
+        ("ONEACTOR_TARGETS", "did you mean ONEACTOR_TARGET?"),
+        ("ONEACTOR_XQZ", "no command has such a flag: unset it"),
+    ] {
+        run(&folder, "doctor", &[(name, "1")])
+            .exits_with(2)
+            .says(name)
+            .says(way_out)
+            .writes_nothing();
+    }
+    run(&folder, "doctor --help", &[("ONEACTOR_STEP", "1")]).exits_with(0);
+}
+
+#[test]
+fn the_variables_of_the_scripts_are_known() {
+    fn collect(folder: &Path, found: &mut BTreeSet<String>) {
+        for entry in fs::read_dir(folder).expect("the folder is readable") {
+            let path = entry.expect("the folder is readable").path();
+            if path.is_dir() {
+                collect(&path, found);
+            } else if let Ok(text) = fs::read_to_string(&path) {
+                let names = text.split("ONEACTOR_").skip(1);
+                let end = |rest: &str| rest.find(|c: char| !c.is_ascii_uppercase() && c != '_');
+                let names = names.map(|rest| rest[..end(rest).unwrap_or(rest.len())].to_owned());
+                found.extend(names.filter(|name| !name.is_empty()));
+            }
+        }
+    }
+    let mut found = BTreeSet::new();
+    for place in ["scripts", ".ci"] {
+        collect(
+            &Path::new(env!("CARGO_MANIFEST_DIR")).join(place),
+            &mut found,
+        );
+    }
+    assert!(found.len() > 8, "{found:?}");
+    let found: Vec<String> = found
+        .into_iter()
+        .map(|name| format!("ONEACTOR_{name}"))
+        .collect();
+    let set: Vec<(&str, &str)> = found.iter().map(|name| (&**name, "1")).collect();
+    run(&folder("environment-scripts"), "doctor", &set).exits_with(0);
 }
 
 #[test]

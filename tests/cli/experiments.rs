@@ -132,8 +132,14 @@ fn sweeps_that_make_no_sense_are_refused_before_anything_is_loaded() {
             "--eta-1 1,2 --eta-2 1,2 --guidance-scale 1,2",
             "expected at most two",
         ),
-        ("--semantic-interpolation 0,1", "add --no-actor"),
-        ("--no-actor --eta-2 1,2", "--eta-2 guides with an actor"),
+        (
+            "--semantic-interpolation 0,1",
+            "--semantic-interpolation does nothing without --no-actor",
+        ),
+        (
+            "--no-actor --eta-2 1,2",
+            "--eta-2 has no effect with --no-actor",
+        ),
     ];
     for (flags, message) in cases {
         let run = oneactor(&folder, &format!("sweep robot -p [b] -o x {flags}"))
@@ -147,7 +153,13 @@ fn sweeps_that_make_no_sense_are_refused_before_anything_is_loaded() {
         .says("--prompt is missing");
     oneactor(&folder, "sample robot -p [b] --semantic-interpolation 0.5")
         .exits_with(2)
-        .says("add --no-actor");
+        .says("--semantic-interpolation does nothing without --no-actor");
+    oneactor(
+        &folder,
+        "sample --no-actor --model toy -p cat -o x --average-scale 2 --eta-1 3",
+    )
+    .exits_with(2)
+    .says("--eta-1 has no effect with --no-actor");
     fs::write(
         folder.join("batch.json"),
         r#"{"jobs": [{"actors": "robot", "prompt": "[b]", "eta_2": ["a"]}]}"#,

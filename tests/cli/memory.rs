@@ -183,7 +183,7 @@ fn what_the_device_can_not_do_is_refused() {
         ("--attention fast", "invalid value 'fast'"),
         (
             "--vae-tile-size 32",
-            "--vae-tile-size: found 32 without --vae-tiling, expected both",
+            "--vae-tile-size does nothing without --vae-tiling",
         ),
         (
             "--vae-tiling --vae-tile-size 40",

@@ -76,16 +76,15 @@ fn a_dry_run_tells_how_a_prompt_is_read_and_how_much_is_to_be_done() {
 #[test]
 fn rows_are_counted_as_the_guidance_has_them() {
     let folder = folder_with_actor("outlook-rows");
-    let line =
-        "sample robot -p 'a robot' --steps 4 --guided-steps 1-3 -o out --dry-run --format json";
+    let line = "sample robot -p 'a robot' --steps 4 -o out --dry-run --format json";
     for (flags, passes, rows) in [
-        ("", 4, 3 * 3 + 2),
-        ("--eta-2 0", 4, 4 * 2),
-        ("--compare", 8, 3 * 3 + 2 + 4 * 2),
+        ("--guided-steps 1-3", 4, 3 * 3 + 2),
+        ("--guided-steps 1-3 --eta-2 0", 4, 4 * 2),
+        ("--guided-steps 1-3 --compare", 8, 3 * 3 + 2 + 4 * 2),
         ("--no-actor --guidance-scale 1", 4, 4),
-        ("--guidance-interval 1-2", 4, 2 * 3 + 2),
+        ("--guided-steps 1-3 --guidance-interval 1-2", 4, 2 * 3 + 2),
         // With masks there is a look before the first step.
-        ("--subject-masks on", 5, 3 * 3 + 2 + 1),
+        ("--guided-steps 1-3 --subject-masks on", 5, 3 * 3 + 2 + 1),
     ] {
         let run = oneactor(&folder, &format!("{line} {flags}")).exits_with(0);
         let outlook = of_kind(&objects(&run), "outlook");

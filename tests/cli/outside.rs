@@ -101,7 +101,11 @@ fn what_a_picture_says_of_itself_is_checked_as_flags_are() {
             json!(1e9),
             "--semantic-interpolation: found",
         ),
-        ("vae_tile_size", json!(1i64 << 40), "--vae-tile-size: found"),
+        (
+            "vae_tile_size",
+            json!(1i64 << 40),
+            "--vae-tile-size does nothing without --vae-tiling",
+        ),
         ("lora", json!(["/etc/hostname:9"]), "hostname"),
         (
             "lora",

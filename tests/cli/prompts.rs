@@ -12,6 +12,33 @@ const LONG: &str = "a dog, a cat and a frog, in the red kitchen and in the snow 
                     rain, at the beach and on a green hat, in the dark and ";
 
 #[test]
+fn text_that_looks_like_syntax_gets_a_warning() {
+    let folder = folder_with_actor("looks-like");
+    for (flags, message) in [
+        ("-p 'a [robot]'", "has [robot], which is read as text"),
+        (
+            "-p 'a robot in (snow)1.2' --prompt-weights",
+            "has 1.2 behind a bracket",
+        ),
+    ] {
+        oneactor(
+            &folder,
+            &format!("sample robot {flags} --steps 1 -o out --overwrite"),
+        )
+        .exits_with(0)
+        .says(message);
+    }
+    for flags in ["-p 'a [b]'", "-p 'a [robot]' --prompt-weights"] {
+        let run = oneactor(
+            &folder,
+            &format!("sample robot {flags} --steps 1 -o out --overwrite"),
+        );
+        let run = run.exits_with(0);
+        assert!(!run.stderr.contains("warning"), "{}", run.stderr);
+    }
+}
+
+#[test]
 fn a_long_prompt_is_cut_with_a_warning_or_read_in_chunks() {
     let folder = folder_with_actor("long");
     let line = format!("sample robot -p '{LONG} [b]' --steps 3 -o out");

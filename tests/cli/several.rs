@@ -214,7 +214,7 @@ fn actors_that_do_not_go_together_are_refused_by_name() {
         ),
         (
             "robot cat -p 'a cat' --no-actor --save-masks",
-            "--save-masks: only several actors have masks",
+            "--save-masks has no effect with --no-actor",
         ),
     ];
     for (line, message) in cases {
@@ -327,7 +327,7 @@ fn check_masks_by_choice(folder: &Path) {
         "sample pair -p 'a frog' -o x --subject-masks on --no-actor",
     )
     .exits_with(2)
-    .says("--no-actor draws without");
+    .says("--subject-masks has no effect with --no-actor");
 }
 
 #[test]

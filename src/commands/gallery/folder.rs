@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::super::manifest::{Natural, is_below, natural, row_of};
+use super::super::manifest::{Natural, is_below, is_of_a_row, natural, row_of};
 use super::actors::{self, Card, Tuned};
 use super::scope::Scope;
 use crate::config::batch::Settings;
+use crate::config::record::is_of_picture;
 use crate::config::shard::Shard;
 use crate::error::usage;
 use crate::io::text;
@@ -18,15 +19,11 @@ use crate::io::text;
 /// Folders so far below one that is named are looked for: a story has `characters/NAME`.
 const DEEPEST: usize = 3;
 
-/// What belongs to a picture alone, or says how long it took, and is no setting that pictures share.
-const NO_SETTINGS: [&str; 6] = [
-    "path",
-    "prompt",
-    "seed",
-    "seconds",
-    "peak_gpu_memory",
-    "no_actor",
-];
+/// Whether a key tells how pictures were drawn, and may be what several have in common.
+fn is_setting(key: &str) -> bool {
+    let is_own = is_of_a_row(key) || is_of_picture(key);
+    !is_own && key != "no_actor" && !key.ends_with("_crc32")
+}
 
 /// A folder with its pictures.
 pub(super) struct Folder {
@@ -256,7 +253,6 @@ fn inside(folder: &Path, name: &str) -> Result<PathBuf> {
 
 /// What pictures with the same keys have in common, below a heading; and for each picture the rest.
 fn in_common(rows: &[Row]) -> (Vec<(String, Settings)>, Vec<Own>) {
-    let is_setting = |key: &str| !NO_SETTINGS.contains(&key) && !key.ends_with("_crc32");
     let mut kinds: BTreeMap<BTreeSet<&String>, Vec<usize>> = BTreeMap::new();
     for (i, row) in rows.iter().enumerate() {
         let keys = row.settings.keys().filter(|key| is_setting(key));

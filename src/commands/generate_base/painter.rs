@@ -120,7 +120,7 @@ impl<'a> Painter<'a> {
 
     fn save(&self, path: &Path, picture: &image::RgbImage, seed: i64) -> Result<()> {
         let job = &self.prepared.job;
-        let settings = drawing_settings(&job.drawing, self.prepared.drawing, &self.prepared.model);
+        let settings = drawing_settings(&job.drawing, self.prepared.drawing, &self.prepared.model)?;
         let mut settings = picture_settings(&settings, &job.prompt, seed);
         let control = self.prepared.control.as_ref();
         settings.extend(control.map(LocatedControl::settings).unwrap_or_default());

@@ -41,18 +41,20 @@ pub fn prepare(session: &Session, job: SampleJob, scenes: &[BookScene]) -> Resul
     model.check_tiles(drawing.width, drawing.height, &session.reporter);
     let last = scenes.iter().map(|scene| scene.seed).max();
     last.iter().for_each(|last| session.tell_of_seed(*last));
-    let plain = drawing_settings(&job.drawing, drawing, &model);
+    let plain = drawing_settings(&job.drawing, drawing, &model)?;
     let sources = lora_sources(&model);
     cast.check_loras(&model, &session.reporter);
-    let series = |is_guided: bool| Series {
-        job: &job,
-        cast: &cast,
-        folder: PICTURES.to_owned(),
-        settings: job_settings(&job, plain.clone(), is_guided),
-        sources: sources.clone(),
-        is_guided,
+    let series = |is_guided: bool| -> Result<Series> {
+        Ok(Series {
+            job: &job,
+            cast: &cast,
+            folder: PICTURES.to_owned(),
+            settings: job_settings(&job, plain.clone(), is_guided)?,
+            sources: sources.clone(),
+            is_guided,
+        })
     };
-    let (guided, alone) = (series(true), series(false));
+    let (guided, alone) = (series(true)?, series(false)?);
     let picture = |(index, scene): (usize, &BookScene)| {
         let shown = cast.scene_of(&job, scene.prompt.clone(), scene.cast.clone());
         let series = match scene.cast.is_empty() {

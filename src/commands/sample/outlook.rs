@@ -11,10 +11,8 @@ use super::series::Picture;
 use super::{ENCODED_AHEAD, Sampling};
 use crate::cli::Method;
 use crate::config::SampleJob;
+use crate::config::record::is_of_picture;
 use crate::io::text;
-
-/// Settings in which pictures differ that take equally long.
-const OF_ONE_PICTURE: [&str; 2] = ["prompt", "seed"];
 
 impl Sampling {
     /// How the prompts of missing pictures are read, and what drawing these takes.
@@ -81,9 +79,7 @@ impl Sampling {
         for picture in missing {
             let is_alike = |row: &&Value| {
                 let mut settings = picture.settings.iter();
-                settings.all(|(key, value)| {
-                    OF_ONE_PICTURE.contains(&key.as_str()) || row.get(key) == Some(value)
-                })
+                settings.all(|(key, value)| is_of_picture(key) || row.get(key) == Some(value))
             };
             let rows = manifest.rows().filter(is_alike);
             let mut times: Vec<f64> = rows.filter_map(|row| row["seconds"].as_f64()).collect();
@@ -163,10 +159,10 @@ impl Shape {
         if interval.is_some_and(|(first, last)| !(first..=last).contains(&step)) {
             return 1;
         }
-        let (first, last) = job.guidance.guided_steps;
+        let (first, last) = job.guidance.settings.guided_steps;
         let is_of_the_method = self.is_guided && job.method == Method::Oneactor;
         match is_of_the_method && (first..=last).contains(&step) {
-            true if job.guidance.eta_2 == 0.0 => 2,
+            true if job.guidance.settings.eta_2 == 0.0 => 2,
             true => 3,
             false if job.drawing.guidance_scale > 1.0 => 2,
             false => 1,

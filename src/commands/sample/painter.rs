@@ -21,7 +21,6 @@ use super::cast::crc32_of;
 use super::series::Picture;
 use crate::baselines::{self, Baseline};
 use crate::cli::{Method, Target};
-use crate::config::GuidanceJob;
 use crate::error::{runtime, usage};
 use crate::io::atomic::write_bytes_atomically;
 use crate::io::header::Header;
@@ -30,7 +29,7 @@ use crate::io::tensors::TensorFile;
 use crate::oneactor::actor::Actor;
 use crate::oneactor::base_set::BaseFacts;
 use crate::oneactor::base_word::BaseWordPrompt;
-use crate::oneactor::guidance::{ClusterGuidance, GuidanceSettings, Offsets};
+use crate::oneactor::guidance::{ClusterGuidance, Offsets};
 use crate::oneactor::interpolation::interpolated;
 use crate::sdxl::Backbone;
 use crate::sdxl::control::Control;
@@ -256,7 +255,7 @@ impl<'a> Painter<'a> {
             return Ok(Guide::Baseline(guidance));
         }
         let prompt = BaseWordPrompt::from_tokens(self.backbone, &pair.prompt, words, size)?;
-        let settings = guidance_settings(&self.sampling.job.guidance, drawing.guidance_scale);
+        let settings = &self.sampling.job.guidance.settings;
         let from_projectors;
         let offsets = match &self.offsets {
             Some(offsets) => offsets,
@@ -272,9 +271,9 @@ impl<'a> Painter<'a> {
         let guidance = match scene.has_masks() {
             true => {
                 let prompt = (&prompt, &scene.placed[..]);
-                ClusterGuidance::with_regions(&negative, prompt, offsets, &settings)?
+                ClusterGuidance::with_regions(&negative, prompt, offsets, settings)?
             }
-            false => ClusterGuidance::new(&negative, &prompt, offsets, &settings)?,
+            false => ClusterGuidance::new(&negative, &prompt, offsets, settings)?,
         };
         Ok(Guide::Cluster(Box::new(guidance)))
     }
@@ -315,17 +314,6 @@ fn refuse_changed(checksums: &[(PathBuf, String)]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn guidance_settings(guidance: &GuidanceJob, guidance_scale: f64) -> GuidanceSettings {
-    GuidanceSettings {
-        semantic_scale: guidance.semantic_scale,
-        average_scale: guidance.average_scale,
-        eta_1: guidance.eta_1,
-        eta_2: guidance.eta_2,
-        guided_steps: guidance.guided_steps,
-        guidance_scale,
-    }
 }
 
 /// The offsets of a file, for experiments.

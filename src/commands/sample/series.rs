@@ -7,9 +7,9 @@ use serde_json::json;
 
 use super::super::picture::{changed_sources, differences, picture_settings};
 use super::cast::{Cast, Scene, crc32_of};
-use crate::cli::Method;
-use crate::cli::sample::SubjectMasks;
+use crate::cli::{Declared, SampleFlags};
 use crate::config::batch::Settings;
+use crate::config::effect::has_effect;
 use crate::config::{SampleJob, record};
 use crate::error::usage;
 
@@ -45,47 +45,27 @@ impl Picture {
     }
 }
 
-/// The settings that guided, or plain, pictures of the job share.
-pub(super) fn job_settings(job: &SampleJob, mut settings: Settings, is_guided: bool) -> Settings {
-    let guidance = &job.guidance;
-    if let Some((first, last)) = job.shortcuts.guidance_interval {
-        let interval = json!(format!("{first}-{last}"));
-        settings.insert("guidance_interval".to_owned(), interval);
-    }
-    if job.shortcuts.feature_reuse > 1 {
-        let every = json!(job.shortcuts.feature_reuse);
-        settings.insert("feature_reuse".to_owned(), every);
-    }
-    if !is_guided {
+/// The settings that guided, or plain, pictures of the job share: what has an effect on them.
+///
+/// # Errors
+/// Never for a checked job.
+pub(super) fn job_settings(job: &SampleJob, found: Settings, is_guided: bool) -> Result<Settings> {
+    let all = SampleFlags::settings();
+    let mut settings = record::recorded(job, &all)?;
+    if is_guided {
+        settings.insert("actors".to_owned(), json!(job.actors));
+    } else {
+        settings.remove("method");
         settings.insert("no_actor".to_owned(), json!(true));
-        if let Some(g) = guidance.semantic_interpolation {
-            settings.insert("semantic_interpolation".to_owned(), json!(g));
-        }
-        return settings;
     }
-    settings.insert("actors".to_owned(), json!(job.actors));
-    if job.method != Method::Oneactor {
-        settings.insert("method".to_owned(), json!(job.method));
-        if let Some(target) = job.target {
-            settings.insert("target".to_owned(), json!(target));
-        }
-        return settings;
-    }
-    let (first, last) = guidance.guided_steps;
-    settings.extend([
-        ("semantic_scale".to_owned(), json!(guidance.semantic_scale)),
-        ("eta_1".to_owned(), json!(guidance.eta_1)),
-        ("eta_2".to_owned(), json!(guidance.eta_2)),
-        ("guided_steps".to_owned(), json!(format!("{first}-{last}"))),
-        ("average_scale".to_owned(), json!(guidance.average_scale)),
-    ]);
-    if job.subject_masks != SubjectMasks::Auto {
-        settings.insert("subject_masks".to_owned(), json!(job.subject_masks));
-    }
-    if let Some(offsets) = &guidance.offsets {
-        settings.insert("offsets".to_owned(), json!(offsets));
-    }
-    settings
+    let beside = settings.clone();
+    let acts = |key: &str| {
+        let setting = all.iter().find(|setting| setting.key == key);
+        setting.is_some_and(|setting| has_effect(setting, &beside, &all))
+    };
+    settings.retain(|key, _| acts(key));
+    settings.extend(found);
+    Ok(settings)
 }
 
 /// Pictures of all prompts that are drawn in the same way.

@@ -22,6 +22,7 @@ use crate::cli::{Method, Target};
 use crate::config::SampleJob;
 use crate::config::batch::Settings;
 use crate::config::model::DEFAULT_MODEL;
+use crate::config::prompts::looks_like_syntax;
 use crate::config::shard::Shard;
 
 /// What is the same for all jobs with one model, the same actors, ControlNets, prompts and size.
@@ -70,6 +71,10 @@ impl Stage {
         if !job.guidance.no_actor {
             cast.check_loras(&model, &session.reporter);
         }
+        let has_weights = job.drawing.prompt_options.prompt_weights;
+        let told = job.prompts.iter();
+        told.filter_map(|prompt| looks_like_syntax(prompt, has_weights))
+            .for_each(|line| session.reporter.warn(&line));
         for (index, scene) in scenes.iter().enumerate() {
             let is_guided = !job.guidance.no_actor;
             let pair = scene.prompt_pair(&job.drawing, &model.tokenizers, is_guided)?;
@@ -121,9 +126,9 @@ impl Stage {
     /// When a file of that name was drawn with other settings and is not to be overwritten.
     pub fn sampling(&self, mut job: SampleJob) -> Result<Sampling> {
         job.target = self.target.map(|image| Target::Index(image as i64));
-        let mut plain = drawing_settings(&job.drawing, self.drawing, &self.model);
+        let mut plain = drawing_settings(&job.drawing, self.drawing, &self.model)?;
         plain.extend(self.control.iter().flat_map(|control| control.settings()));
-        let mut settings = job_settings(&job, plain.clone(), !job.guidance.no_actor);
+        let mut settings = job_settings(&job, plain.clone(), !job.guidance.no_actor)?;
         let image_prompt = self.image_prompt.as_ref();
         settings.extend(image_prompt.iter().flat_map(|image| image.settings()));
         let series = |folder: &str, settings: &Settings, is_guided: bool| {
@@ -143,7 +148,7 @@ impl Stage {
         let pictures = series("", &settings, !job.guidance.no_actor).pictures(&self.scenes)?;
         let plain_pictures = match job.compare {
             true => {
-                let plain = job_settings(&job, plain, false);
+                let plain = job_settings(&job, plain, false)?;
                 series(PLAIN, &plain, false).pictures(&self.scenes)?
             }
             false => Vec::new(),

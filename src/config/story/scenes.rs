@@ -5,9 +5,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::super::batch::{check_settings, describe};
+use super::super::prompts::placeholders;
 use super::super::{check, layers};
 use super::style::STYLE;
-use super::{named, refuse_control, text};
+use super::{Keys, refuse_control, text};
 use crate::error::usage;
 
 /// Most scenes of a story: their pictures have numbers of four digits.
@@ -26,16 +27,14 @@ pub struct StoryScene {
     pub cast: Vec<usize>,
 }
 
-/// Keys of a scene.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct SceneKeys {
-    prompt: Option<String>,
-    caption: Option<String>,
-    seed: Option<i64>,
+object! {
+    /// A scene.
+    struct SceneObject {
+        prompt: Option<String>,
+        caption: Option<String>,
+        seed: Option<i64>,
+    }
 }
-
-const SCENE_KEYS: [&str; 3] = ["prompt", "caption", "seed"];
 
 /// The scenes; and who is in one of them, as places among `names`, in the order in which they enter.
 /// The casts of the scenes are places in that order. A prompt that does not name the style ends with
@@ -72,8 +71,8 @@ fn scene(
         )));
     };
     refuse_control(settings)?;
-    check_settings::<SceneKeys>(settings, &named(&SCENE_KEYS))?;
-    let keys: SceneKeys = layers::read(settings.clone())?;
+    check_settings::<SceneObject>(settings, &SceneObject::keys())?;
+    let keys: SceneObject = layers::read(settings.clone())?;
     let mut prompt = text("prompt", keys.prompt)?;
     if let Some(phrase) = phrase {
         let is_named = placeholders(&prompt).iter().any(|(_, name)| *name == STYLE);
@@ -105,17 +104,6 @@ fn scene(
         seed: keys.seed.map(whole).transpose()?,
         cast,
     })
-}
-
-/// The `[name]`s in a prompt: the byte at which each begins, and the name.
-pub(super) fn placeholders(prompt: &str) -> Vec<(usize, &str)> {
-    let opened = prompt.match_indices('[');
-    let closed = opened.filter_map(|(at, _)| {
-        let rest = &prompt[at + 1..];
-        let name = &rest[..rest.find(']')?];
-        (!name.contains('[')).then_some((at, name))
-    });
-    closed.collect()
 }
 
 /// The prompt with `word(name)` in place of every `[name]`. What a word holds is not looked at again.

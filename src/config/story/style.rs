@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::super::batch::Settings;
 use super::super::layers;
-use super::scenes::placeholders;
-use super::{Character, Maker, named, only, text};
+use super::super::prompts::placeholders;
+use super::{Character, Keys, Maker, only, text};
 use crate::cli::tune::Kind;
 use crate::error::usage;
 
@@ -17,11 +17,11 @@ pub(super) const STYLE: &str = "style";
 /// What stands behind a prompt that does not name the style itself.
 const PHRASE: &str = "in the [style]";
 
-/// The key of a style beside those of a character.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct StyleKeys {
-    phrase: Option<String>,
+object! {
+    /// A style, beside the keys of a character.
+    struct StyleObject {
+        phrase: Option<String>,
+    }
 }
 
 /// A style as the file has it.
@@ -46,10 +46,10 @@ impl Style {
         }
         let mut own = Settings::new();
         if let Value::Object(settings) = &mut value {
-            own = only(settings, &named(&["phrase"]));
+            own = only(settings, &StyleObject::keys());
             settings.remove("phrase");
         }
-        let own: StyleKeys = layers::read(own).context("key `style`")?;
+        let own: StyleObject = layers::read(own).context("key `style`")?;
         let phrase = match own.phrase {
             None => PHRASE.to_owned(),
             phrase => text("phrase", phrase).context("key `style`")?,

@@ -1,0 +1,141 @@
+//! A setting that has no effect beside the others is refused, by its declaration.
+
+use anyhow::Result;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::batch::Settings;
+use super::layers;
+use crate::cli::setting::{Acts, Values};
+use crate::cli::{Declared, Method, Setting};
+use crate::error::usage;
+
+/// Refuses flags that change nothing beside the others, which is a mistake.
+///
+/// # Errors
+/// With the flag, and what it does nothing with or without.
+pub(super) fn check<F: Declared + Serialize>(flags: &F) -> Result<()> {
+    let given = layers::settings(flags)?;
+    let all = F::settings();
+    let mut in_vain = all
+        .iter()
+        .filter(|setting| is_given(&given, setting.key) && !is_none(setting, &given))
+        .filter_map(|setting| hindrance(&setting.flag(), setting.acts, &given, &all));
+    in_vain.next().map_or(Ok(()), |message| Err(usage(message)))
+}
+
+/// Whether a setting among `all` changes something beside `given`.
+pub fn has_effect(setting: &Setting, given: &Settings, all: &[Setting]) -> bool {
+    hindrance("", setting.acts, given, all).is_none()
+}
+
+/// Why a flag that acts so does nothing, in words.
+fn hindrance(flag: &str, acts: Acts, given: &Settings, all: &[Setting]) -> Option<String> {
+    let method = given.get("method").and_then(Value::as_str);
+    let method = method.unwrap_or(Method::default().name());
+    let with_baseline = (method != Method::default().name()).then(|| {
+        format!("found {flag} with --method {method}, which has none: leave one of them out")
+    });
+    let without = |needed: &str| Some(format!("{flag} does nothing without {needed}"));
+    // What it acts with may itself do nothing.
+    let outer = |key: &str| {
+        let of_key = all.iter().find(|setting| setting.key == key)?;
+        hindrance(flag, of_key.acts, given, all)
+    };
+    match acts {
+        Acts::Always => None,
+        Acts::WithoutBaseline => with_baseline,
+        Acts::WithActor if is_given(given, "no_actor") => Some(format!(
+            "{flag} has no effect with --no-actor, which draws without an actor: leave one of them out"
+        )),
+        Acts::WithActor => with_baseline,
+        Acts::WithMethod(methods) => {
+            let names: Vec<&str> = methods.iter().map(|method| method.name()).collect();
+            match names.contains(&method) {
+                true => None,
+                false => without(&format!("--method {}", names.join(" or "))),
+            }
+        }
+        Acts::With(key) => outer(key).or_else(|| match is_given(given, key) {
+            true => None,
+            false => without(&flag_of(key)),
+        }),
+        Acts::WithValue(key, value) => outer(key).or_else(|| match given.get(key) {
+            Some(Value::Array(values)) if values.contains(&json!(value)) => None,
+            Some(found) if *found == value => None,
+            _ => without(&format!("{} {value}", flag_of(key))),
+        }),
+    }
+}
+
+/// Whether a key says more than that it is off or empty.
+fn is_given(given: &Settings, key: &str) -> bool {
+    match given.get(key) {
+        None | Some(Value::Null | Value::Bool(false)) => false,
+        Some(Value::Array(values)) => !values.is_empty(),
+        Some(_) => true,
+    }
+}
+
+/// Whether a choice is that of nothing, as a switch that is off.
+fn is_none(setting: &Setting, given: &Settings) -> bool {
+    setting.values == Values::Words("none") && given[setting.key] == "none"
+}
+
+fn flag_of(key: &str) -> String {
+    format!("--{}", key.replace('_', "-"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::control::{ControlFlags, Preprocess};
+    use crate::cli::{AxisFlags, SampleFlags};
+
+    fn message<F: Declared + Serialize>(flags: &F) -> String {
+        check(flags).map_or_else(|error| error.to_string(), |()| String::new())
+    }
+
+    #[test]
+    fn what_does_nothing_names_the_outermost_flag_that_it_lacks() {
+        let mut flags = ControlFlags {
+            canny_low: Some(50.0),
+            ..ControlFlags::default()
+        };
+        assert_eq!(
+            message(&flags),
+            "--canny-low does nothing without --controlnet"
+        );
+        flags.controlnet = Some(vec!["a/b".into()]);
+        let canny = "--canny-low does nothing without --control-preprocess canny";
+        assert_eq!(message(&flags), canny);
+        flags.control_preprocess = Some(vec![Preprocess::None, Preprocess::Canny]);
+        assert_eq!(message(&flags), "");
+        let off = ControlFlags {
+            guess_mode: Some(false),
+            control_image: Some(Vec::new()),
+            ..ControlFlags::default()
+        };
+        assert_eq!(message(&off), "");
+    }
+
+    #[test]
+    fn an_actors_guidance_does_nothing_without_an_actor() {
+        let mut flags = SampleFlags {
+            axes: AxisFlags {
+                eta_1: Some(3.0),
+                ..AxisFlags::default()
+            },
+            ..SampleFlags::default()
+        };
+        assert_eq!(message(&flags), "");
+        flags.guidance.no_actor = Some(true);
+        let plain = "--eta-1 has no effect with --no-actor, which draws without an actor: leave one of them out";
+        assert_eq!(message(&flags), plain);
+        flags.guidance.no_actor = None;
+        flags.method = Some(Method::Consistory);
+        let baseline =
+            "found --eta-1 with --method consistory, which has none: leave one of them out";
+        assert_eq!(message(&flags), baseline);
+    }
+}
