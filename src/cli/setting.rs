@@ -1,6 +1,6 @@
 //! One declaration for each setting: flag, batch key and all that follows from them.
 //!
-//! [`settings!`] reads a flag struct as a table. A row has the help text, clap's attributes, the key with its type and,
+//! The macro `settings!` reads a flag struct as a table. A row has the help text, clap's attributes, the key with its type and,
 //! behind `=`, a [`Setting`]: range and default, what it has an effect with, how pictures record it, and what the page
 //! `configs/README.md` says of it. A row without one is a group of flags that has a table of its own.
 
@@ -96,7 +96,7 @@ impl Values {
 }
 
 impl Setting {
-    /// A setting of these values, for [`settings!`], which names it.
+    /// A setting of these values, for `settings!`, which names it.
     const fn new(values: Values) -> Self {
         Self {
             key: "",
