@@ -30,7 +30,7 @@ say "expected values from diffusers and transformers, in target/parity"
 "$ONEACTOR_PYTHON" scripts/parity/make_fixtures.py --out target/parity
 
 say "tests"
-cargo test --release --locked "$@"
+cargo test --release --locked --no-fail-fast "$@"
 
 if [ $# = 0 ]; then
   say "benchmarks: their statistics, and a dry run of the one for a GPU"

@@ -186,17 +186,15 @@ impl Task {
 
 /// A message as it stands behind something else.
 fn behind(message: &str) -> String {
-    match message.is_empty() {
-        true => String::new(),
-        false => format!(", {message}"),
+    if message.is_empty() {
+        String::new()
+    } else {
+        format!(", {message}")
     }
 }
 
 fn about(is_limit: bool) -> &'static str {
-    match is_limit {
-        true => "at most",
-        false => "about",
-    }
+    if is_limit { "at most" } else { "about" }
 }
 
 /// `40 s`, `12 min`, `3 h 5 min`.

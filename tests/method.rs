@@ -172,9 +172,12 @@ fn zero_offsets_of_several_subjects_are_plain_guidance() {
         ..GuidanceSettings::default()
     };
     let guided = latents(&backbone, &pair(&backbone, 0.0, &settings));
-    let encode = |negative: bool| match negative {
-        true => backbone.encode_negative(None, 64, 64),
-        false => backbone.encode_prompt(PAIR, 64, 64),
+    let encode = |negative: bool| {
+        if negative {
+            backbone.encode_negative(None, 64, 64)
+        } else {
+            backbone.encode_prompt(PAIR, 64, 64)
+        }
     };
     let [negative, prompt] = [true, false].map(|n| encode(n).expect("the toy encodes"));
     let plain = latents(&backbone, &PlainGuidance::new(&negative, &prompt, 7.5));

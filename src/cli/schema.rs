@@ -47,9 +47,10 @@ pub fn schema(command: &str) -> Option<Value> {
 /// What a key may be; null takes a default of the file back.
 fn value_of(arg: &Arg) -> Value {
     let (one, none) = (one_value(arg), json!({"type": "null"}));
-    let mut value = match is_list(arg) {
-        true => json!({"anyOf": [one, {"type": "array", "items": one}, none]}),
-        false => json!({"anyOf": [one, none]}),
+    let mut value = if is_list(arg) {
+        json!({"anyOf": [one, {"type": "array", "items": one}, none]})
+    } else {
+        json!({"anyOf": [one, none]})
     };
     if let Some(help) = arg.get_help() {
         value["description"] = json!(help.to_string().replace('\n', " "));

@@ -22,12 +22,13 @@ pub fn command() -> clap::Command {
                 return argument;
             }
             let in_capitals = id.to_uppercase();
-            let name = match settings
+            let name = if settings
                 .iter()
                 .any(|setting| setting.key == id && setting.of_one_command)
             {
-                true => format!("ONEACTOR_{}_{in_capitals}", command.to_uppercase()),
-                false => format!("ONEACTOR_{in_capitals}"),
+                format!("ONEACTOR_{}_{in_capitals}", command.to_uppercase())
+            } else {
+                format!("ONEACTOR_{in_capitals}")
             };
             let argument = argument.env(name).hide_env(true);
             match argument.get_action() {
@@ -68,9 +69,10 @@ mod tests {
         let names = argument.get_possible_values();
         let names: Vec<String> = names.iter().map(|n| n.get_name().to_owned()).collect();
         let parser = argument.get_value_parser().type_id();
-        match names.is_empty() || parser == TypeId::of::<bool>() {
-            true => (format!("{parser:?}"), Vec::new()),
-            false => ("one of".to_owned(), names),
+        if names.is_empty() || parser == TypeId::of::<bool>() {
+            (format!("{parser:?}"), Vec::new())
+        } else {
+            ("one of".to_owned(), names)
         }
     }
 

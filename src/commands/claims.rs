@@ -44,9 +44,10 @@ fn in_two_places(folder: &Path, known: &Path, is_one_job: bool) -> anyhow::Error
              remove the link, or choose another folder"
         ));
     }
-    let other = match folder.to_string() == shown.to_string() {
-        true => String::new(),
-        false => format!(", there called {shown}"),
+    let other = if folder.to_string() == shown.to_string() {
+        String::new()
+    } else {
+        format!(", there called {shown}")
     };
     usage(format!(
         "{folder} is the folder of an earlier job too{other}: give each job its own"
@@ -165,9 +166,10 @@ fn changed(folder: &Path) -> Option<SystemTime> {
 /// When another process works there, or the folder can not be created.
 pub(super) fn lock_folder(session: &Session, folder: &Path, is_part: bool) -> Result<FolderLock> {
     let part = session.shard().label();
-    let sharing = match is_part {
-        true => Sharing::Part(&part),
-        false => Sharing::Alone,
+    let sharing = if is_part {
+        Sharing::Part(&part)
+    } else {
+        Sharing::Alone
     };
     let lock = FolderLock::take(folder, sharing, session.command())?;
     if !lock.has_locks() {

@@ -98,11 +98,12 @@ fn kernels() -> Vec<(&'static str, String)> {
         let names: Vec<&str> = kernels.into_iter().map(Attention::name).collect();
         names.join(", ")
     });
-    let grows = match tch::Cuda::is_available() {
-        false => Ok("no gpu".to_owned()),
-        true => libtorch::prepare_allocator(Device::Cuda(0))
+    let grows = if tch::Cuda::is_available() {
+        libtorch::prepare_allocator(Device::Cuda(0))
             .and_then(|()| libtorch::has_expandable_segments())
-            .map(|grows| if grows { "yes" } else { "no" }.to_owned()),
+            .map(|grows| if grows { "yes" } else { "no" }.to_owned())
+    } else {
+        Ok("no gpu".to_owned())
     };
     vec![
         ("shim", "yes".to_owned()),

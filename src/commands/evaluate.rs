@@ -223,8 +223,9 @@ fn execute(session: &Session, evaluation: &Evaluation, format: TableFormat) -> R
         let path = report.path.display();
         session.reporter.note(&format!("the report is {path}"));
     }
-    match failed.is_empty() {
-        true => Ok(()),
-        false => Err(Error::new(ErrorKind::Quality, failed.join("; ")).into()),
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::new(ErrorKind::Quality, failed.join("; ")).into())
     }
 }

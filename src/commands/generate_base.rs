@@ -175,9 +175,10 @@ pub(super) fn is_unfinished(folder: &Path) -> bool {
 /// When it can not be written.
 pub(super) fn restore_sheet(session: &Session, folder: &Path, num_images: usize) -> Result<()> {
     let layout = Layout(folder);
-    match (0..num_images).all(|index| layout.image(index).is_file()) {
-        true => layout.sheet(num_images).keep(session, "grid", false),
-        false => Ok(()),
+    if (0..num_images).all(|index| layout.image(index).is_file()) {
+        layout.sheet(num_images).keep(session, "grid", false)
+    } else {
+        Ok(())
     }
 }
 
@@ -186,9 +187,10 @@ impl Prepared for BaseJob {
         let layout = Layout(&self.job.output_dir);
         if self.is_finished {
             let sheet = layout.sheet(self.job.num_images);
-            return match sheet.is_current() {
-                true => Vec::new(),
-                false => vec![layout.grid()],
+            return if sheet.is_current() {
+                Vec::new()
+            } else {
+                vec![layout.grid()]
             };
         }
         let mut files: Vec<PathBuf> = (0..self.job.num_images).map(|i| layout.image(i)).collect();

@@ -91,18 +91,18 @@ pub fn image(picture: &RgbImage, longest: u32, alt: &str) -> Result<String> {
     let (width, height) = picture.dimensions();
     let scale = f64::from(longest) / f64::from(width.max(height));
     let small = |side: u32| ((f64::from(side) * scale).round() as u32).max(1);
-    let (uri, width, height) = match scale < 1.0 {
-        true => {
-            let shown = resize(picture, small(width), small(height));
-            let mut bytes = Vec::new();
-            JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY).encode_image(&shown)?;
-            (jpeg_data_uri(&bytes), shown.width(), shown.height())
-        }
-        false => (png_data_uri(&png_bytes(picture)?), width, height),
+    let (uri, width, height) = if scale < 1.0 {
+        let shown = resize(picture, small(width), small(height));
+        let mut bytes = Vec::new();
+        JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY).encode_image(&shown)?;
+        (jpeg_data_uri(&bytes), shown.width(), shown.height())
+    } else {
+        (png_data_uri(&png_bytes(picture)?), width, height)
     };
-    let class = match width < COARSE {
-        true => " class=\"coarse\"",
-        false => "",
+    let class = if width < COARSE {
+        " class=\"coarse\""
+    } else {
+        ""
     };
     Ok(format!(
         "<img{class} src=\"{uri}\" width=\"{width}\" height=\"{height}\" loading=\"lazy\" decoding=\"async\" \

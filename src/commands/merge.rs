@@ -88,12 +88,13 @@ fn parts(folder: &Path) -> Result<Vec<PathBuf>> {
                 .filter(|index| !parts.contains_key(index))
                 .map(|index| index.to_string())
                 .collect();
-            match missing.is_empty() {
-                true => Ok(parts.into_values().collect()),
-                false => Err(runtime(format!(
+            if missing.is_empty() {
+                Ok(parts.into_values().collect())
+            } else {
+                Err(runtime(format!(
                     "{shown}: part {} of {count} is missing: draw it with --shard i/{count} first",
                     missing.join(", ")
-                ))),
+                )))
             }
         }
         _ => {
@@ -205,9 +206,10 @@ fn remove_merged(folder: &Path) -> Result<()> {
         fs::remove_file(&part).with_context(|| format!("removing {}", part.display()))?;
     }
     let path = folder.join(MERGED);
-    match path.is_file() {
-        true => fs::remove_file(&path).with_context(|| format!("removing {}", path.display())),
-        false => Ok(()),
+    if path.is_file() {
+        fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))
+    } else {
+        Ok(())
     }
 }
 

@@ -161,9 +161,10 @@ fn work_off<J: Writes, P: Prepared>(
         let result = guarded(|| {
             let mut claim = claim;
             claims.renew(session, &mut claim)?;
-            match session.dry_run {
-                true => job.foresee(session),
-                false => execute(session, job),
+            if session.dry_run {
+                job.foresee(session)
+            } else {
+                execute(session, job)
             }
         });
         session.reporter.finish();

@@ -35,10 +35,11 @@ pub(super) fn parameters_text(settings: &Settings, facts: &Settings) -> String {
 
 /// A prompt as the web interface reads it, whose brackets are weights, or text.
 fn prompt(text: &str, has_weights: bool) -> String {
-    let weighted = match has_weights {
+    let weighted = if has_weights {
         // It was read before it was drawn.
-        true => WeightedText::parse(text).unwrap_or_else(|_| WeightedText::plain(text)),
-        false => WeightedText::plain(text),
+        WeightedText::parse(text).unwrap_or_else(|_| WeightedText::plain(text))
+    } else {
+        WeightedText::plain(text)
     };
     let pieces = weighted.spans.iter();
     a1111::prompt(pieces.map(|(span, weight)| (&weighted.text[span.clone()], *weight)))

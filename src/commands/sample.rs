@@ -208,9 +208,10 @@ pub(super) fn execute(session: &Session, sampling: Sampling) -> Result<()> {
     if is_new {
         session.wrote(manifest.path(), "manifest", Value::Null);
     }
-    match sampling.shard.is_whole() {
-        true => save_sheets(session, &sampling, missing > 0),
-        false => Ok(()),
+    if sampling.shard.is_whole() {
+        save_sheets(session, &sampling, missing > 0)
+    } else {
+        Ok(())
     }
 }
 
@@ -317,9 +318,10 @@ fn save_sheets(session: &Session, sampling: &Sampling, are_new: bool) -> Result<
     for (sheet, kind) in sampling.sheets() {
         sheet.keep(session, kind, are_new)?;
     }
-    match sampling.job.compare {
-        true => Ok(()),
-        false => remove_outdated(session, &sampling.job.output_dir.join(COMPARISON)),
+    if sampling.job.compare {
+        Ok(())
+    } else {
+        remove_outdated(session, &sampling.job.output_dir.join(COMPARISON))
     }
 }
 
@@ -345,14 +347,13 @@ pub(super) fn save_sheets_of(
     grid(folder, &pictures, num_images).keep(session, "grid", true)?;
     let plain: Vec<&Value> = manifest.rows().filter(is_plain).collect();
     let comparison = folder.join(COMPARISON);
-    match plain.is_empty() {
-        true => remove_outdated(session, &comparison),
-        false => {
-            let method = guided.first().and_then(|row| row["method"].as_str());
-            let method = method.unwrap_or(Method::Oneactor.name());
-            let guided = (method, &pictures[..]);
-            Sheet::comparison(comparison, &paths(&plain), guided).keep(session, "comparison", true)
-        }
+    if plain.is_empty() {
+        remove_outdated(session, &comparison)
+    } else {
+        let method = guided.first().and_then(|row| row["method"].as_str());
+        let method = method.unwrap_or(Method::Oneactor.name());
+        let guided = (method, &pictures[..]);
+        Sheet::comparison(comparison, &paths(&plain), guided).keep(session, "comparison", true)
     }
 }
 

@@ -127,12 +127,13 @@ impl Session {
     /// # Errors
     /// When this process is to do a part.
     pub fn refuse_shard(&self) -> Result<()> {
-        match self.shard.is_whole() {
-            true => Ok(()),
-            false => Err(usage(format!(
+        if self.shard.is_whole() {
+            Ok(())
+        } else {
+            Err(usage(format!(
                 "part {} of the work: {} is done as a whole; in a job of Slurm say --shard 1/1",
                 self.shard, self.command
-            ))),
+            )))
         }
     }
 

@@ -31,10 +31,7 @@ const COMPARISON_COLUMNS: usize = 8;
 
 /// Where the sheet of the pictures in a folder lies.
 pub(super) fn grid_in(folder: &Path) -> PathBuf {
-    folder.join(match is_base_folder(folder) {
-        true => SCENES,
-        false => GRID,
-    })
+    folder.join(if is_base_folder(folder) { SCENES } else { GRID })
 }
 
 /// A sheet of pictures on disk.

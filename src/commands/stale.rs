@@ -61,14 +61,15 @@ pub(super) fn refuse_stale(path: &Path, method: Method) -> Result<()> {
     let (Some(base), Some(made_from)) = (base, tuned_on(path, folder, method)?) else {
         return Ok(());
     };
-    match is_base_set(&base, &made_from)? {
-        true => Ok(()),
-        false => Err(usage(format!(
+    if is_base_set(&base, &made_from)? {
+        Ok(())
+    } else {
+        Err(usage(format!(
             "{} was tuned on other base images than those that are in {} now: tune again with --overwrite{}",
             path.display(),
             base.display(),
             or_copy(path, method)
-        ))),
+        )))
     }
 }
 
@@ -83,12 +84,13 @@ pub(super) fn is_base_set(folder: &Path, crc32: &str) -> Result<bool> {
 }
 
 fn or_copy(path: &Path, method: Method) -> String {
-    match method.is_tuned() {
-        true => format!(
+    if method.is_tuned() {
+        format!(
             ", or copy {} into a folder of its own and draw with the copy",
             path.display()
-        ),
-        false => String::new(),
+        )
+    } else {
+        String::new()
     }
 }
 

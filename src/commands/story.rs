@@ -158,9 +158,10 @@ impl Prepared for Book {
     }
 
     fn check_networks(&self) -> Result<()> {
-        match self.files_before_page().is_empty() {
-            true => Ok(()),
-            false => self.model.check_networks(std::iter::empty()),
+        if self.files_before_page().is_empty() {
+            Ok(())
+        } else {
+            self.model.check_networks(std::iter::empty())
         }
     }
 
@@ -238,9 +239,10 @@ fn prepare(session: &Session, mut job: StoryJob) -> Result<Book> {
         };
         makings.push(making);
     }
-    let sampling = match makings.iter().all(Making::is_finished) {
-        true => Some(book::prepare(session, job.sample.clone(), &scenes)?),
-        false => None,
+    let sampling = if makings.iter().all(Making::is_finished) {
+        Some(book::prepare(session, job.sample.clone(), &scenes)?)
+    } else {
+        None
     };
     Ok(Book {
         job,
@@ -328,9 +330,10 @@ fn making(session: &Session, made: &Description, model: &Option<String>) -> Resu
     tune.model.model.clone_from(model);
     base.model.model.clone_from(model);
     let base = Box::new(generate_base::prepare(session, base)?);
-    let tuning = match base.is_finished {
-        true => Some(Box::new(tune::prepare(session, (*tune).clone())?)),
-        false => None,
+    let tuning = if base.is_finished {
+        Some(Box::new(tune::prepare(session, (*tune).clone())?))
+    } else {
+        None
     };
     Ok(Making::Described { base, tune, tuning })
 }

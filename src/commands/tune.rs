@@ -94,9 +94,10 @@ impl Tuning {
     /// # Errors
     /// As [`prepare`].
     pub(super) fn looked_up_again(self, session: &Session) -> Result<Self> {
-        match self.job.overwrite || self.is_finished {
-            true => Ok(self),
-            false => prepare(session, self.job),
+        if self.job.overwrite || self.is_finished {
+            Ok(self)
+        } else {
+            prepare(session, self.job)
         }
     }
 }
@@ -109,9 +110,10 @@ pub(super) fn files(job: &TuneJob) -> Vec<PathBuf> {
 
 impl Prepared for Tuning {
     fn files(&self) -> Vec<PathBuf> {
-        match self.is_finished {
-            true => Vec::new(),
-            false => files(&self.job),
+        if self.is_finished {
+            Vec::new()
+        } else {
+            files(&self.job)
         }
     }
 

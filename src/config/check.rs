@@ -73,12 +73,13 @@ pub fn declared_number(setting: Setting, given: Option<f64>) -> Result<f64> {
 /// When it is none: another may be that of a picture, which would be lost. When it cannot be written.
 pub fn page(flag: &str, path: &Path) -> Result<()> {
     let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
-    match !path.is_dir() && (ending == "html" || ending == "htm") {
-        true => check_files(&[path.to_owned()]).context(flag.to_owned()),
-        false => Err(usage(format!(
+    if !path.is_dir() && (ending == "html" || ending == "htm") {
+        check_files(&[path.to_owned()]).context(flag.to_owned())
+    } else {
+        Err(usage(format!(
             "{flag}: found {}, expected the name of a file that ends in .html",
             path.display()
-        ))),
+        )))
     }
 }
 

@@ -51,14 +51,18 @@ fn hindrance(flag: &str, acts: Acts, given: &Settings, all: &[Setting]) -> Optio
         Acts::WithActor => with_baseline,
         Acts::WithMethod(methods) => {
             let names: Vec<&str> = methods.iter().map(|method| method.name()).collect();
-            match names.contains(&method) {
-                true => None,
-                false => without(&format!("--method {}", names.join(" or "))),
+            if names.contains(&method) {
+                None
+            } else {
+                without(&format!("--method {}", names.join(" or ")))
             }
         }
-        Acts::With(key) => outer(key).or_else(|| match is_given(given, key) {
-            true => None,
-            false => without(&flag_of(key)),
+        Acts::With(key) => outer(key).or_else(|| {
+            if is_given(given, key) {
+                None
+            } else {
+                without(&flag_of(key))
+            }
         }),
         Acts::WithValue(key, value) => outer(key).or_else(|| match given.get(key) {
             Some(Value::Array(values)) if values.contains(&json!(value)) => None,

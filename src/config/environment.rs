@@ -31,9 +31,12 @@ pub fn command_line(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli
         let flags = typed.filter(|flags| is_typed(flags, key))?;
         Some(!is(flags, key, false))
     });
-    let give_way = |argument: Arg| match silent.contains(&argument.get_id().as_str()) {
-        true => argument.env(Resettable::Reset),
-        false => argument,
+    let give_way = |argument: Arg| {
+        if silent.contains(&argument.get_id().as_str()) {
+            argument.env(Resettable::Reset)
+        } else {
+            argument
+        }
     };
     let mut command = cli::command().mut_subcommands(|command| command.mut_args(give_way));
     let matches = command.try_get_matches_from_mut(&arguments);

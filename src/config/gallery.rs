@@ -28,9 +28,10 @@ impl GalleryJob {
     pub fn check(flags: &GalleryFlags) -> Result<Self> {
         for folder in &flags.folders {
             if !folder.is_dir() {
-                let found = match folder.exists() {
-                    true => "is no folder",
-                    false => "is not there",
+                let found = if folder.exists() {
+                    "is no folder"
+                } else {
+                    "is not there"
                 };
                 return Err(usage(format!(
                     "{} {found}: expected a folder with pictures of this program",

@@ -96,9 +96,10 @@ fn to_folders(actors: &mut Value) {
     for actor in list {
         let folder = actor.as_str().and_then(|path| Path::new(path).parent());
         if let Some(folder) = folder {
-            *actor = match folder == Path::new("") {
-                true => json!("."),
-                false => json!(folder),
+            *actor = if folder == Path::new("") {
+                json!(".")
+            } else {
+                json!(folder)
             };
         }
     }

@@ -123,9 +123,10 @@ impl Shard {
 
     /// The file in which a part lists its pictures.
     pub fn manifest(self) -> String {
-        match self.is_whole() {
-            true => "manifest.jsonl".to_owned(),
-            false => format!("manifest-{}.jsonl", self.label()),
+        if self.is_whole() {
+            "manifest.jsonl".to_owned()
+        } else {
+            format!("manifest-{}.jsonl", self.label())
         }
     }
 

@@ -80,9 +80,10 @@ pub struct Character {
 impl Character {
     /// As messages name it.
     pub fn title(&self) -> String {
-        match self.is_style {
-            true => "the style".to_owned(),
-            false => format!("character `{}`", self.name),
+        if self.is_style {
+            "the style".to_owned()
+        } else {
+            format!("character `{}`", self.name)
         }
     }
 
@@ -219,9 +220,10 @@ impl StoryJob {
         let (mut characters, mut unused) = (Vec::new(), Vec::new());
         for (i, name) in names.iter().enumerate() {
             let character = check(name)?;
-            match order.contains(&i) {
-                true => characters.push((order.iter().position(|&j| j == i), character)),
-                false => unused.push((*name).to_owned()),
+            if order.contains(&i) {
+                characters.push((order.iter().position(|&j| j == i), character))
+            } else {
+                unused.push((*name).to_owned())
             }
         }
         characters.sort_by_key(|(place, _)| *place);
@@ -419,12 +421,13 @@ fn language(tag: Option<String>) -> Result<String> {
         (1..=8).contains(&part.len()) && part.chars().all(|c| c.is_ascii_alphanumeric())
     };
     let first = tag.split('-').next().unwrap_or_default();
-    match tag.split('-').all(is_part) && first.chars().all(|c| c.is_ascii_alphabetic()) {
-        true => Ok(tag),
-        false => Err(usage(format!(
+    if tag.split('-').all(is_part) && first.chars().all(|c| c.is_ascii_alphabetic()) {
+        Ok(tag)
+    } else {
+        Err(usage(format!(
             "key `language`: found \"{tag}\", expected a language tag such as \"en\", \"de\" or \
              \"pt-BR\""
-        ))),
+        )))
     }
 }
 

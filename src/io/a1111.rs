@@ -53,12 +53,11 @@ pub fn prompt<'a>(pieces: impl IntoIterator<Item = (&'a str, f64)>) -> String {
     let mut written = String::new();
     for (text, weight) in pieces {
         let text = literal(text);
-        match weight == 1.0 && !ends_in_number(&text) {
-            true => written += &text,
-            false => {
-                let weight = (weight * 1e6).round() / 1e6;
-                written += &format!("({text}:{weight})");
-            }
+        if weight == 1.0 && !ends_in_number(&text) {
+            written += &text
+        } else {
+            let weight = (weight * 1e6).round() / 1e6;
+            written += &format!("({text}:{weight})");
         }
     }
     match written.strip_prefix("Negative prompt:") {
@@ -90,9 +89,10 @@ fn literal(text: &str) -> String {
     for word in opened.split_inclusive(|c| !is_of_word(c)) {
         let end = word.find(|c| !is_of_word(c)).unwrap_or(word.len());
         let (word, rest) = word.split_at(end);
-        match COMMANDS.contains(&word) {
-            true => written += &word.to_lowercase(),
-            false => written += word,
+        if COMMANDS.contains(&word) {
+            written += &word.to_lowercase()
+        } else {
+            written += word
         }
         for c in rest.chars() {
             if matches!(c, '(' | ')' | '[' | ']' | '\\') {

@@ -323,9 +323,10 @@ fn with_quoted_numbers(text: &str) -> String {
             None => {
                 let escaped = in_string && c == '\\';
                 in_string ^= c == '"';
-                let length = match escaped {
-                    true => rest.chars().take(2).map(char::len_utf8).sum(),
-                    false => c.len_utf8(),
+                let length = if escaped {
+                    rest.chars().take(2).map(char::len_utf8).sum()
+                } else {
+                    c.len_utf8()
                 };
                 out.push_str(&rest[..length]);
                 length

@@ -54,15 +54,13 @@ impl FolderLock {
     /// # Errors
     /// When another process works there, or the folder can not be created.
     pub fn take(folder: &Path, sharing: Sharing, command: &str) -> Result<Self> {
-        Self::take_by(
-            folder,
-            sharing,
-            command,
-            |file, is_shared| match is_shared {
-                true => file.try_lock_shared(),
-                false => file.try_lock(),
-            },
-        )
+        Self::take_by(folder, sharing, command, |file, is_shared| {
+            if is_shared {
+                file.try_lock_shared()
+            } else {
+                file.try_lock()
+            }
+        })
     }
 
     /// The same with the system's lock as an argument.
@@ -224,9 +222,10 @@ impl LockFile {
             host: host(),
         };
         let line = serde_json::to_string(&holder).unwrap_or_default();
-        let _ = match self.is_shared {
-            true => self.file.seek(SeekFrom::End(0)).map(drop),
-            false => self.file.set_len(0),
+        let _ = if self.is_shared {
+            self.file.seek(SeekFrom::End(0)).map(drop)
+        } else {
+            self.file.set_len(0)
         };
         let _ = self.file.write_all(format!("{line}\n").as_bytes());
     }

@@ -260,9 +260,10 @@ impl ModelFiles {
     }
 
     fn seen(&self, blob: Blob) -> Blob {
-        match self.is_outline {
-            true => Blob::Outline(Box::new(blob)),
-            false => blob,
+        if self.is_outline {
+            Blob::Outline(Box::new(blob))
+        } else {
+            blob
         }
     }
 

@@ -31,9 +31,10 @@ pub(super) fn candidates(component: &str, variant: Option<&str>) -> Vec<String> 
     let mut paths = Vec::new();
     for variant in [variant, None].iter().skip(usize::from(variant.is_none())) {
         let both = [of_diffusers(*variant), of_transformers(*variant)];
-        match component.starts_with("text_encoder") {
-            true => paths.extend(both.into_iter().rev().flatten()),
-            false => paths.extend(both.into_iter().flatten()),
+        if component.starts_with("text_encoder") {
+            paths.extend(both.into_iter().rev().flatten())
+        } else {
+            paths.extend(both.into_iter().flatten())
         }
     }
     paths.iter().map(|path| join(component, path)).collect()
@@ -92,11 +93,12 @@ pub(super) fn is_pickled(name: &str) -> bool {
 /// Refuses a file whose name says that it is pickled; what it holds is not looked at.
 pub(super) fn refuse_pickled(path: &Path) -> Result<()> {
     let shown = path.display().to_string();
-    match is_pickled(&shown) {
-        true => Err(usage(format!(
+    if is_pickled(&shown) {
+        Err(usage(format!(
             "{shown} is pickled: refused, for reading it runs code; expected a .safetensors file"
-        ))),
-        false => Ok(()),
+        )))
+    } else {
+        Ok(())
     }
 }
 

@@ -140,9 +140,10 @@ fn decoder<'a>(path: &Path, bytes: &'a [u8]) -> Result<impl ImageDecoder + 'a> {
     }
     let decoder = reader.into_decoder().with_context(|| damaged(path))?;
     let (width, height) = decoder.dimensions();
-    match decoder.total_bytes() > LARGEST {
-        true => Err(too_large(path, &format!("{width} x {height} pixels"))),
-        false => Ok(decoder),
+    if decoder.total_bytes() > LARGEST {
+        Err(too_large(path, &format!("{width} x {height} pixels")))
+    } else {
+        Ok(decoder)
     }
 }
 
@@ -220,9 +221,12 @@ mod tests {
 
     /// Where on the picture a tester's colours lie: left half red, right half blue.
     fn halves(width: u32, height: u32) -> RgbImage {
-        RgbImage::from_fn(width, height, |x, _| match x < width / 2 {
-            true => Rgb([250, 0, 0]),
-            false => Rgb([0, 0, 250]),
+        RgbImage::from_fn(width, height, |x, _| {
+            if x < width / 2 {
+                Rgb([250, 0, 0])
+            } else {
+                Rgb([0, 0, 250])
+            }
         })
     }
 

@@ -54,14 +54,13 @@ pub fn resize(picture: &RgbImage, width: u32, height: u32) -> RgbImage {
 /// The picture at `width` x `height` pixels, of any other shape.
 pub fn resize_by(filter: Filter, picture: &RgbImage, width: u32, height: u32) -> RgbImage {
     let (old_width, old_height) = picture.dimensions();
-    let wide = match old_width == width {
-        true => picture.clone(),
-        false => {
-            let taps = taps(filter, old_width as usize, width as usize);
-            RgbImage::from_fn(width, old_height, |x, y| {
-                weighted(&taps[x as usize], |i| picture.get_pixel(i, y))
-            })
-        }
+    let wide = if old_width == width {
+        picture.clone()
+    } else {
+        let taps = taps(filter, old_width as usize, width as usize);
+        RgbImage::from_fn(width, old_height, |x, y| {
+            weighted(&taps[x as usize], |i| picture.get_pixel(i, y))
+        })
     };
     if old_height == height {
         return wide;
@@ -120,13 +119,17 @@ fn cubic(x: f64) -> f64 {
 /// The windowed sinc `sinc(x) sinc(x / 3)`.
 fn lanczos(x: f64) -> f64 {
     let support = Filter::Lanczos.support();
-    let sinc = |x: f64| match x == 0.0 {
-        true => 1.0,
-        false => (PI * x).sin() / (PI * x),
+    let sinc = |x: f64| {
+        if x == 0.0 {
+            1.0
+        } else {
+            (PI * x).sin() / (PI * x)
+        }
     };
-    match (-support..support).contains(&x) {
-        true => sinc(x) * sinc(x / support),
-        false => 0.0,
+    if (-support..support).contains(&x) {
+        sinc(x) * sinc(x / support)
+    } else {
+        0.0
     }
 }
 

@@ -330,9 +330,12 @@ const PREDICTIONS: [&str; 2] = ["modelspec.prediction_type", "modelspec.predict_
 fn marker(shapes: &Shapes, metadata: HashMap<String, String>) -> Option<String> {
     let is_marker = |key: &&String| {
         let mut markers = MARKERS.iter();
-        markers.any(|marker| match marker.ends_with('.') {
-            true => key.starts_with(marker),
-            false => key == marker,
+        markers.any(|marker| {
+            if marker.ends_with('.') {
+                key.starts_with(marker)
+            } else {
+                key == marker
+            }
         })
     };
     let named = PREDICTIONS.iter().find_map(|field| {

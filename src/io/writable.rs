@@ -17,9 +17,10 @@ use crate::error::usage;
 /// When a file is in the way, a name is too long, or the nearest folder above it refuses new files.
 pub fn check_folder(folder: &Path) -> Result<()> {
     let there = nearest(folder)?;
-    match folder.is_dir() {
-        true => Ok(()),
-        false => try_to_write(&there),
+    if folder.is_dir() {
+        Ok(())
+    } else {
+        try_to_write(&there)
     }
 }
 
@@ -60,9 +61,10 @@ pub fn check_new_files(folder: &Path) -> Result<()> {
 
 /// Of a folder and those above it, the nearest that is there.
 fn nearest(folder: &Path) -> Result<PathBuf> {
-    let folder = match folder == Path::new("") {
-        true => Path::new("."),
-        false => folder,
+    let folder = if folder == Path::new("") {
+        Path::new(".")
+    } else {
+        folder
     };
     let refused = |place: &Path, error: &io::Error| {
         usage(format!(

@@ -50,9 +50,10 @@ impl Attention {
         let _chosen = Chosen::only(self)?;
         let size = [1, 2, 16, asked.head_dim];
         let query = Tensor::f_zeros(size, (asked.kind, asked.device))?;
-        let mask = match asked.is_masked {
-            true => Some(Tensor::f_ones([1, 1, 16, 16], (Kind::Bool, asked.device))?),
-            false => None,
+        let mask = if asked.is_masked {
+            Some(Tensor::f_ones([1, 1, 16, 16], (Kind::Bool, asked.device))?)
+        } else {
+            None
         };
         shim::finds_attention(&query, mask.as_ref())
     }

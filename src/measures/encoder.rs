@@ -211,9 +211,6 @@ fn prepared(processor: &ImageProcessor, pictures: &[RgbImage], device: Device) -
 
 /// The toy's CLIP is a folder of the toy model; all others are models of their own.
 fn folder(files: &ModelFiles) -> EncoderFolder<'_> {
-    let path = match files.name() == TOY {
-        true => "clip",
-        false => "",
-    };
+    let path = if files.name() == TOY { "clip" } else { "" };
     EncoderFolder { files, path }
 }

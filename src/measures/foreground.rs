@@ -76,18 +76,19 @@ impl ForegroundFinder {
         let network = folder.network((device, Kind::Float), unused, |path| {
             SamModel::new(path, &config)
         })?;
-        match processor.side() == network.image_size() {
-            true => Ok(ForegroundFinder {
+        if processor.side() == network.image_size() {
+            Ok(ForegroundFinder {
                 network,
                 processor,
                 device,
-            }),
-            false => Err(model(format!(
+            })
+        } else {
+            Err(model(format!(
                 "{}: its image processor makes pictures of {1} x {1}, expected {2} x {2} as in config.json",
                 files.name(),
                 processor.side(),
                 network.image_size()
-            ))),
+            )))
         }
     }
 
@@ -115,16 +116,17 @@ impl ForegroundFinder {
             let logits = self.processor.at_picture_size(&best.low_res_mask, place);
             let mask = as_picture(&logits.gt(0.0), picture.dimensions());
             let share = share(&mask);
-            match share > 0.0 && share < 1.0 {
-                true => Ok(Foreground {
+            if share > 0.0 && share < 1.0 {
+                Ok(Foreground {
                     mask,
                     predicted_iou: best.predicted_iou,
-                }),
-                false => Err(runtime(format!(
+                })
+            } else {
+                Err(runtime(format!(
                     "Segment Anything's mask covers {:.0} % of the picture: leave the picture out, or give \
                      --masks a folder with a mask for each",
                     100.0 * share
-                ))),
+                )))
             }
         })
     }

@@ -40,9 +40,10 @@ impl Region {
         let (width, height) = picture.dimensions();
         RgbImage::from_fn(width, height, |x, y| {
             let is_subject = level(mask, (x, y), (width, height)) >= 128;
-            match is_subject == (self == Region::Foreground) {
-                true => *picture.get_pixel(x, y),
-                false => Rgb(fill),
+            if is_subject == (self == Region::Foreground) {
+                *picture.get_pixel(x, y)
+            } else {
+                Rgb(fill)
             }
         })
     }

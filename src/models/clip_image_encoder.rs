@@ -77,8 +77,9 @@ fn read_config(file: &ConfigFile) -> Result<ClipVisionConfig> {
     let config: ClipVisionConfig = file.read(&clip_vision_model::CLASS)?;
     let name = "CLIPVisionModelWithProjection";
     let mut classes = config.architectures.iter().flatten();
-    match classes.any(|class| class == name) {
-        true => Ok(config),
-        false => Err(file.wrong("architectures", &format!("{name} or CLIPModel"))),
+    if classes.any(|class| class == name) {
+        Ok(config)
+    } else {
+        Err(file.wrong("architectures", &format!("{name} or CLIPModel")))
     }
 }

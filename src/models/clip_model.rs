@@ -81,9 +81,10 @@ impl ClipConfig {
 /// as in transformers.
 pub(super) fn half(file: &ConfigFile, key: &str) -> Result<ConfigFile> {
     let old = file.part(&format!("{key}_dict"))?;
-    match old.is_empty() {
-        true => file.part(key),
-        false => Ok(old),
+    if old.is_empty() {
+        file.part(key)
+    } else {
+        Ok(old)
     }
 }
 

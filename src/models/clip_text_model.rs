@@ -88,9 +88,10 @@ pub const CLASS: Class = Class {
 impl ClipTextConfig {
     /// Width of the pooled embedding.
     pub fn pooled_width(&self) -> i64 {
-        match self.has_projection() {
-            true => self.projection_dim,
-            false => self.hidden_size,
+        if self.has_projection() {
+            self.projection_dim
+        } else {
+            self.hidden_size
         }
     }
 

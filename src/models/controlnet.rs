@@ -101,9 +101,12 @@ impl Residuals {
     /// to the whole at the middle, in equal ratios (diffusers' `logspace(-1, 0)`).
     pub fn scaled(&self, scale: f64, guess_mode: bool) -> Residuals {
         let last = self.skips.len() as f64;
-        let factor = |i: usize| match guess_mode {
-            true => scale * 10f64.powf(i as f64 / last - 1.0),
-            false => scale,
+        let factor = |i: usize| {
+            if guess_mode {
+                scale * 10f64.powf(i as f64 / last - 1.0)
+            } else {
+                scale
+            }
         };
         let skips = self.skips.iter().enumerate();
         Residuals {

@@ -195,12 +195,13 @@ impl ImageProcessor {
     /// Names the size that a picture would have.
     pub fn check_square(&self, name: &str) -> Result<()> {
         let (width, height) = self.sized(&RgbImage::new(64, 48)).dimensions();
-        match width == height {
-            true => Ok(()),
-            false => Err(model(format!(
+        if width == height {
+            Ok(())
+        } else {
+            Err(model(format!(
                 "{name}: its image processor makes pictures of {width} x {height} of one of 64 x 48, expected square ones: give \
                  its preprocessor_config.json a size of {{\"height\", \"width\"}}"
-            ))),
+            )))
         }
     }
 
@@ -219,9 +220,10 @@ impl ImageProcessor {
                 let long = |long: u32, short: u32| {
                     (u64::from(edge) * u64::from(long) / u64::from(short)) as u32
                 };
-                let (width, height) = match width <= height {
-                    true => (edge, long(height, width)),
-                    false => (long(width, height), edge),
+                let (width, height) = if width <= height {
+                    (edge, long(height, width))
+                } else {
+                    (long(width, height), edge)
                 };
                 resize_by(self.filter, picture, width, height)
             }
@@ -283,13 +285,15 @@ pub(super) fn filter(resample: i64) -> Result<Filter> {
 
 /// What a file leaves out has the default of its class. `null` is left: it is none of the defaults.
 fn set_defaults(file: &mut ConfigFile, is_vit: bool) {
-    let (size, resample) = match is_vit {
-        true => (json!({"height": 224, "width": 224}), 2),
-        false => (json!({"shortest_edge": 224}), 3),
+    let (size, resample) = if is_vit {
+        (json!({"height": 224, "width": 224}), 2)
+    } else {
+        (json!({"shortest_edge": 224}), 3)
     };
-    let (mean, std) = match is_vit {
-        true => ([0.5; 3], [0.5; 3]),
-        false => (CLIP_MEAN, CLIP_STD),
+    let (mean, std) = if is_vit {
+        ([0.5; 3], [0.5; 3])
+    } else {
+        (CLIP_MEAN, CLIP_STD)
     };
     for (key, value) in [
         ("do_resize", json!(true)),
@@ -314,9 +318,10 @@ fn read_size(size: &Value, is_square: bool) -> Option<Size> {
     let side = |size: &Value| u32::try_from(size.as_u64()?).ok();
     let Value::Object(sides) = size else {
         let side = side(size)?;
-        return Some(match is_square {
-            true => Size::Exactly(side, side),
-            false => Size::ShortestEdge(side),
+        return Some(if is_square {
+            Size::Exactly(side, side)
+        } else {
+            Size::ShortestEdge(side)
         });
     };
     let get = |key: &str| sides.get(key).and_then(side);

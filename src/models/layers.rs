@@ -116,17 +116,19 @@ impl GroupNorm {
 /// `x σ(x)` of a tensor that nobody else reads: in place, unless autograd needs x. New memory costs
 /// more time than the function.
 pub fn silu(mut xs: Tensor) -> Tensor {
-    match xs.requires_grad() {
-        true => xs.silu(),
-        false => xs.silu_(),
+    if xs.requires_grad() {
+        xs.silu()
+    } else {
+        xs.silu_()
     }
 }
 
 /// `xs ys`, in the memory of `xs` on the terms of [`silu`].
 pub fn times(mut xs: Tensor, ys: &Tensor) -> Tensor {
-    match xs.requires_grad() {
-        true => xs * ys,
-        false => xs.g_mul_(ys),
+    if xs.requires_grad() {
+        xs * ys
+    } else {
+        xs.g_mul_(ys)
     }
 }
 

@@ -143,11 +143,12 @@ impl Lpips {
         };
         let maps = a.0.iter().zip(&b.0);
         let distance: f64 = self.layers.iter().zip(maps).map(of_layer).sum();
-        match distance.is_finite() {
-            true => Ok(distance),
-            false => Err(runtime(format!(
+        if distance.is_finite() {
+            Ok(distance)
+        } else {
+            Err(runtime(format!(
                 "lpips: found {distance}, expected a finite distance"
-            ))),
+            )))
         }
     }
 }

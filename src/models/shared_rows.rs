@@ -37,9 +37,10 @@ impl SharedRows {
 
     /// All rows `[R, ..]`, of one row of each sort; what has all rows stays as it is.
     pub fn all(&self, rows: &Tensor) -> Tensor {
-        match rows.size()[0] == self.sorts.size()[0] {
-            true => rows.shallow_clone(),
-            false => rows.index_select(0, &self.sorts),
+        if rows.size()[0] == self.sorts.size()[0] {
+            rows.shallow_clone()
+        } else {
+            rows.index_select(0, &self.sorts)
         }
     }
 }

@@ -107,9 +107,10 @@ impl Condition<'_> {
     /// The time embedding of the rows of a feature map: as many as it has before the first layer
     /// that reads the text, or all.
     pub fn silu_temb(&self, map: &Tensor) -> Tensor {
-        match map.size()[0] == self.silu_temb.size()[0] {
-            true => self.silu_temb.shallow_clone(),
-            false => self.text.all_rows(self.silu_temb),
+        if map.size()[0] == self.silu_temb.size()[0] {
+            self.silu_temb.shallow_clone()
+        } else {
+            self.text.all_rows(self.silu_temb)
         }
     }
 }

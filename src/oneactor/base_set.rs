@@ -163,12 +163,13 @@ impl BaseFacts {
         let text = |key: &str| file.text(key, path).map(str::to_owned);
         let side = |key: &str| -> Result<i64> {
             let found: i64 = file.number(key, path)?;
-            match (8..=LARGEST).contains(&found) && found % 8 == 0 {
-                true => Ok(found),
-                false => Err(usage(format!(
+            if (8..=LARGEST).contains(&found) && found % 8 == 0 {
+                Ok(found)
+            } else {
+                Err(usage(format!(
                     "{}: metadata {key:?}: found {found}, expected a multiple of 8 from 8 to {LARGEST}",
                     path.display()
-                ))),
+                )))
             }
         };
         let loras = file.metadata.get("loras").map_or("[]", String::as_str);

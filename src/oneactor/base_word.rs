@@ -99,14 +99,13 @@ impl BaseWordPrompt {
             }
         }
         let conditioning = backbone.encode_tokens(tokens, height, width);
-        let unweighted = match tokens.is_weighted() {
-            true => {
-                let unweighted = tokens.without_weights();
-                backbone
-                    .encode_tokens(&unweighted, height, width)
-                    .prompt_embeds
-            }
-            false => conditioning.prompt_embeds.shallow_clone(),
+        let unweighted = if tokens.is_weighted() {
+            let unweighted = tokens.without_weights();
+            backbone
+                .encode_tokens(&unweighted, height, width)
+                .prompt_embeds
+        } else {
+            conditioning.prompt_embeds.shallow_clone()
         };
         Ok(BaseWordPrompt {
             conditioning,

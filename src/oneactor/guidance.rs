@@ -210,8 +210,9 @@ fn branches(
     };
     let target = branch(&offsets.target_offset, settings.semantic_scale)?;
     let average = branch(&offsets.average_offset, settings.average_scale)?;
-    Ok(match settings.eta_2 == 0.0 {
-        true => vec![target],
-        false => vec![target, average],
+    Ok(if settings.eta_2 == 0.0 {
+        vec![target]
+    } else {
+        vec![target, average]
     })
 }

@@ -160,17 +160,19 @@ impl AttentionGuide for Regions {
         if !self.is_guided(step + 1) {
             return None;
         }
-        let watched = match self.is_guided(step) {
-            true => &self.guided,
-            false => &self.plain,
+        let watched = if self.is_guided(step) {
+            &self.guided
+        } else {
+            &self.plain
         };
         Some(&watched.tokens)
     }
 
     fn observe(&self, step: usize, maps: &[Tensor], latent_size: [i64; 2]) {
-        let words = match self.is_guided(step) {
-            true => &self.guided.words,
-            false => &self.plain.words,
+        let words = if self.is_guided(step) {
+            &self.guided.words
+        } else {
+            &self.plain.words
         };
         let maps = word_maps(maps, words, latent_size);
         *self.masks.borrow_mut() = Some(subject_masks(&maps));

@@ -201,12 +201,13 @@ impl SchedulerFile {
             .filter(fits)
             .map(SchedulerKind::name)
             .collect();
-        model(match kinds.is_empty() {
-            true => format!("{error:#}"),
-            false => format!(
+        model(if kinds.is_empty() {
+            format!("{error:#}")
+        } else {
+            format!(
                 "{error:#}; --scheduler {} can draw on this schedule",
                 kinds.join(", ")
-            ),
+            )
         })
     }
 
@@ -228,11 +229,11 @@ impl SchedulerFile {
     fn read(&self, kind: SchedulerKind) -> Result<SchedulerConfig> {
         let config = self.file.read_with(kind.class(), &fields::OTHERS)?;
         self.check(&config)?;
-        match kind == SchedulerKind::Pndm && !config.skip_prk_steps {
-            // PNDM is known here without its Runge-Kutta steps only.
-            true => Err(self.file.wrong("skip_prk_steps", "true")),
-            false => Ok(config),
+        // PNDM is known here without its Runge-Kutta steps only.
+        if kind == SchedulerKind::Pndm && !config.skip_prk_steps {
+            return Err(self.file.wrong("skip_prk_steps", "true"));
         }
+        Ok(config)
     }
 
     /// The forward process, which does not depend on the sampler.
@@ -276,9 +277,10 @@ impl SchedulerFile {
             }
         }
         let last = config.num_train_timesteps as i64 - 1;
-        match (0..=last).contains(&config.steps_offset) {
-            true => Ok(()),
-            false => Err(file.wrong("steps_offset", &format!("0 to {last}"))),
+        if (0..=last).contains(&config.steps_offset) {
+            Ok(())
+        } else {
+            Err(file.wrong("steps_offset", &format!("0 to {last}")))
         }
     }
 }

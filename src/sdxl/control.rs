@@ -193,9 +193,10 @@ impl Control {
     /// Adds the residuals of all ControlNets to the U-Net's pass.
     pub fn steer(&self, backbone: &Backbone, encoded: &mut Encoded, pass: &Pass) {
         let rows = pass.model_input.size()[0];
-        let skipped = match self.settings.guess_mode {
-            true => pass.first_conditional_row,
-            false => 0,
+        let skipped = if self.settings.guess_mode {
+            pass.first_conditional_row
+        } else {
+            0
         };
         let of = |tensor: &Tensor| tensor.narrow(0, skipped, rows - skipped);
         let narrowed = (skipped > 0).then(|| pass.conditioning.narrow(skipped, rows - skipped));

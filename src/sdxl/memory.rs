@@ -144,9 +144,10 @@ pub fn peak_of_process(
             .iter()
             .filter(|(part, _)| !stage.without.contains(part));
         let copied = there.map(|(_, size)| size.converted_bytes);
-        let copied = match cpu_offload {
-            true => copied.max().unwrap_or(0),
-            false => copied.sum(),
+        let copied = if cpu_offload {
+            copied.max().unwrap_or(0)
+        } else {
+            copied.sum()
         };
         copied + stage.activations.0 + stage.activations.0 / GAPS
     };
@@ -157,9 +158,10 @@ pub fn peak_of_process(
 /// The most memory of a GPU, in bytes.
 pub fn peak_of_gpu(networks: &[(Part, NetworkSize)], stages: &[Stage], cpu_offload: bool) -> u64 {
     let used = networks.iter().map(|(_, size)| size.used_bytes);
-    let used = match cpu_offload {
-        true => used.max().unwrap_or(0),
-        false => used.sum(),
+    let used = if cpu_offload {
+        used.max().unwrap_or(0)
+    } else {
+        used.sum()
     };
     let activations = stages.iter().map(|stage| stage.activations.0);
     used + activations.max().unwrap_or(0)

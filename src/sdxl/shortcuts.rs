@@ -68,24 +68,27 @@ impl<'a> ShortenedGuidance<'a> {
 impl Guidance for ShortenedGuidance<'_> {
     fn conditioning(&self, step: usize) -> &Conditioning {
         let rows = self.whole.conditioning(step);
-        match self.is_guided(step) {
-            true => rows,
-            false => self.row_alone(rows).expect("made for all unguided steps"),
+        if self.is_guided(step) {
+            rows
+        } else {
+            self.row_alone(rows).expect("made for all unguided steps")
         }
     }
 
     fn conditional_row(&self, step: usize) -> usize {
-        match self.is_guided(step) {
-            true => self.whole.conditional_row(step),
-            false => 0,
+        if self.is_guided(step) {
+            self.whole.conditional_row(step)
+        } else {
+            0
         }
     }
 
     /// Outside of the interval `ε = ε(c)`: Eq. (3) with s = 1, Eq. (19) with η1 = 1 and η2 = 0.
     fn combine(&self, step: usize, rows: &[Tensor]) -> Tensor {
-        match self.is_guided(step) {
-            true => self.whole.combine(step, rows),
-            false => rows[0].shallow_clone(),
+        if self.is_guided(step) {
+            self.whole.combine(step, rows)
+        } else {
+            rows[0].shallow_clone()
         }
     }
 

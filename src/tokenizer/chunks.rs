@@ -41,13 +41,15 @@ pub fn cuts(text: &str, starts: &[Vec<usize>], room: usize, whole: &[Range<usize
         };
         let first = rest.iter().filter_map(|rest| rest.first()).min();
         let first = *first.expect("more tokens than fit");
-        begin = match *limit > first {
-            true => cut(&words, &rest, (first, room, *limit), whole),
+        begin = if *limit > first {
+            cut(&words, &rest, (first, room, *limit), whole)
+        } else {
             // One character makes more tokens than a chunk takes: those behind are cut off.
-            false => match rest.iter().copied().flatten().filter(|s| **s > first).min() {
-                Some(next) => *next,
-                None => return cuts,
-            },
+            let behind = rest.iter().copied().flatten().filter(|s| **s > first);
+            let Some(next) = behind.min() else {
+                return cuts;
+            };
+            *next
         };
         cuts.push(begin);
     }

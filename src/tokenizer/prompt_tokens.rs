@@ -26,9 +26,10 @@ pub struct PromptOptions {
 
 impl PromptOptions {
     fn read(self, prompt: &str) -> Result<WeightedText> {
-        match self.prompt_weights {
-            true => WeightedText::parse(prompt),
-            false => Ok(WeightedText::plain(prompt)),
+        if self.prompt_weights {
+            WeightedText::parse(prompt)
+        } else {
+            Ok(WeightedText::plain(prompt))
         }
     }
 
@@ -42,9 +43,10 @@ impl PromptOptions {
 
     /// How a text is written in a prompt so that all of it is read as text.
     pub fn literal(self, text: &str) -> String {
-        match self.prompt_weights {
-            true => escape(text),
-            false => text.to_owned(),
+        if self.prompt_weights {
+            escape(text)
+        } else {
+            text.to_owned()
         }
     }
 }
@@ -96,19 +98,18 @@ impl PromptTokens {
             .map(|tokenizer| tokens_of_spans(tokenizer, &weighted))
             .collect::<Result<Vec<_>>>()?;
         let room = tokenizers[0].room();
-        let cuts = match options.long_prompts {
-            true => {
-                let starts = tokens.iter().map(|tokens| tokens.iter());
-                let starts: Vec<Vec<usize>> = starts
-                    .map(|tokens| tokens.map(|(token, _)| token.bytes.start).collect())
-                    .collect();
-                let whole: Vec<Range<usize>> = whole
-                    .iter()
-                    .flat_map(|word| find_word(&weighted.text, word))
-                    .collect();
-                cuts(&weighted.text, &starts, room, &whole)
-            }
-            false => Vec::new(),
+        let cuts = if options.long_prompts {
+            let starts = tokens.iter().map(|tokens| tokens.iter());
+            let starts: Vec<Vec<usize>> = starts
+                .map(|tokens| tokens.map(|(token, _)| token.bytes.start).collect())
+                .collect();
+            let whole: Vec<Range<usize>> = whole
+                .iter()
+                .flat_map(|word| find_word(&weighted.text, word))
+                .collect();
+            cuts(&weighted.text, &starts, room, &whole)
+        } else {
+            Vec::new()
         };
         if cuts.len() >= MOST_CHUNKS {
             return Err(usage(format!(

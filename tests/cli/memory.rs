@@ -230,9 +230,10 @@ fn doctor_tells_of_the_kernels() {
         );
         return;
     }
-    let blocks = match tch::Cuda::is_available() {
-        true => "gpu memory in growing blocks  yes",
-        false => "gpu memory in growing blocks  no gpu",
+    let blocks = if tch::Cuda::is_available() {
+        "gpu memory in growing blocks  yes"
+    } else {
+        "gpu memory in growing blocks  no gpu"
     };
     for line in [
         "shim                          yes",

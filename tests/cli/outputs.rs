@@ -165,9 +165,10 @@ fn limited(folder: &Path, kib: usize, line: &str) -> Run {
 fn leftovers(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for name in names(folder) {
-        match folder.join(&name).is_dir() {
-            true => found.extend(leftovers(&folder.join(&name))),
-            false => found.extend(name.ends_with(".part").then_some(name)),
+        if folder.join(&name).is_dir() {
+            found.extend(leftovers(&folder.join(&name)))
+        } else {
+            found.extend(name.ends_with(".part").then_some(name))
         }
     }
     found

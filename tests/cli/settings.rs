@@ -118,9 +118,10 @@ fn picture(folder: &Path) -> Option<std::path::PathBuf> {
 /// The largest difference of two pictures in levels of 255; those of two sizes differ wholly.
 fn largest_difference(one: &[u8], other: &[u8]) -> u8 {
     let levels = one.iter().zip(other).map(|(a, b)| a.abs_diff(*b)).max();
-    match one.len() == other.len() {
-        true => levels.unwrap_or(0),
-        false => u8::MAX,
+    if one.len() == other.len() {
+        levels.unwrap_or(0)
+    } else {
+        u8::MAX
     }
 }
 

@@ -24,9 +24,10 @@ fn a_style_is_tuned_in_sentences_of_its_own_and_acts_beside_a_character() {
     let tuned = json_file(&folder.join("ink/tune.json"));
     assert_eq!(tuned["parameters"]["kind"], "style");
     let draw = |prompt: &str, actors: &str, out: &str| {
-        let rest = match actors.contains(' ') {
-            true => "--seed 4 --steps 3 --guided-steps 1-2 --save-masks",
-            false => "--seed 4 --steps 3 --guided-steps 1-2",
+        let rest = if actors.contains(' ') {
+            "--seed 4 --steps 3 --guided-steps 1-2 --save-masks"
+        } else {
+            "--seed 4 --steps 3 --guided-steps 1-2"
         };
         oneactor(
             &folder,

@@ -93,9 +93,10 @@ fn copy(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).expect("fixtures are readable") {
         let path = entry.expect("fixtures are readable").path();
         let target = to.join(path.file_name().expect("a file has a name"));
-        match path.is_dir() {
-            true => copy(&path, &target),
-            false => drop(std::fs::copy(&path, target).expect("it can be copied")),
+        if path.is_dir() {
+            copy(&path, &target)
+        } else {
+            std::fs::copy(&path, target).expect("it can be copied");
         }
     }
 }

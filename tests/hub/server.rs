@@ -321,9 +321,10 @@ impl FakeHub {
                 &[("etag", &etag), commit],
             );
         }
-        let path = match repository.raw_location {
-            true => file.clone(),
-            false => utf8_percent_encode(&file, ODD).to_string(),
+        let path = if repository.raw_location {
+            file.clone()
+        } else {
+            utf8_percent_encode(&file, ODD).to_string()
         };
         let location = format!("{}/blob/{id}/{path}?Signature=secret", self.cdn);
         let size = bytes.len().to_string();

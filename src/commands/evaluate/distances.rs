@@ -90,9 +90,10 @@ pub(super) fn measure(
     let values = wanted.iter().map(|wanted| {
         let of_region = regions.iter().position(|region| *region == wanted.region);
         let (against_target, pairs) = &found[of_region.expect("every region is measured")];
-        match wanted.is_pairwise {
-            true => Values::Pairs(pairs.clone()),
-            false => Values::Pictures(against_target.clone()),
+        if wanted.is_pairwise {
+            Values::Pairs(pairs.clone())
+        } else {
+            Values::Pictures(against_target.clone())
         }
     });
     Ok(values.collect())

@@ -153,9 +153,10 @@ fn embed(
         for (i, embedded) in embedded.iter_mut().enumerate() {
             let of_region: Vec<RgbImage> =
                 parts.iter().filter_map(|parts| parts[i].clone()).collect();
-            let mut rows = match of_region.is_empty() {
-                true => Vec::new(),
-                false => unit(&encoder.image_embeds(&of_region), "pictures")?.unbind(0),
+            let mut rows = if of_region.is_empty() {
+                Vec::new()
+            } else {
+                unit(&encoder.image_embeds(&of_region), "pictures")?.unbind(0)
             }
             .into_iter();
             let row = |parts: &Vec<Option<RgbImage>>| parts[i].as_ref().and_then(|_| rows.next());
@@ -204,12 +205,13 @@ const MOST_OBLONG: u32 = 32;
 pub(super) fn read_measurable(path: &Path) -> Result<RgbImage> {
     let picture = read_picture(path, Transparency::Dropped)?.picture;
     let (width, height) = picture.dimensions();
-    match width.max(height) > MOST_OBLONG.saturating_mul(width.min(height)) {
-        true => Err(usage(format!(
+    if width.max(height) > MOST_OBLONG.saturating_mul(width.min(height)) {
+        Err(usage(format!(
             "{}: found {width} x {height} pixels, expected one side at most {MOST_OBLONG} times the other",
             path.display()
-        ))),
-        false => Ok(picture),
+        )))
+    } else {
+        Ok(picture)
     }
 }
 

@@ -126,9 +126,10 @@ fn check_mask(mask: &GrayImage, path: &Path) -> Result<()> {
 pub(super) fn list(job: &EvaluateJob, reporter: &Reporter) -> Result<Vec<Picture>> {
     let mut pictures = Vec::new();
     for path in &job.pictures {
-        match path.is_dir() {
-            true => pictures.extend(of_folder(path)?),
-            false => pictures.push(of_file(path)?),
+        if path.is_dir() {
+            pictures.extend(of_folder(path)?)
+        } else {
+            pictures.push(of_file(path)?)
         }
     }
     let compares_texts = job.measures.iter().any(|measure| measure.is_of_text());
@@ -178,12 +179,13 @@ fn mark_target(pictures: &mut [Picture], target: &Path) -> Result<()> {
     for picture in pictures.iter_mut() {
         picture.is_target = real(&picture.path) == target;
     }
-    match pictures.iter().all(|picture| picture.is_target) {
-        true => Err(usage(format!(
+    if pictures.iter().all(|picture| picture.is_target) {
+        Err(usage(format!(
             "--target: found {}, which is also the only picture, expected others to compare with it",
             pictures[0].path.display()
-        ))),
-        false => Ok(()),
+        )))
+    } else {
+        Ok(())
     }
 }
 
@@ -272,11 +274,12 @@ fn of_folder(folder: &Path) -> Result<Vec<Picture>> {
             ..described(picture.clone(), &row_of(&picture, row))?
         });
     }
-    match pictures.is_empty() {
-        true => Err(usage(format!(
+    if pictures.is_empty() {
+        Err(usage(format!(
             "{shown} names no picture, expected a row for each"
-        ))),
-        false => Ok(pictures),
+        )))
+    } else {
+        Ok(pictures)
     }
 }
 
@@ -339,13 +342,14 @@ fn find_masks(picture: &Picture, masks: &Masks) -> Result<Vec<PathBuf>> {
     match masks {
         Masks::Folder(folder) => {
             let path = folder.join(picture.name.with_extension("png"));
-            match path.is_file() {
-                true => Ok(vec![path]),
-                false => Err(usage(format!(
+            if path.is_file() {
+                Ok(vec![path])
+            } else {
+                Err(usage(format!(
                     "--masks: there is no {}, expected the mask of {}",
                     path.display(),
                     picture.path.display()
-                ))),
+                )))
             }
         }
         Masks::Attention => masks_beside(&picture.path), // `NAME-mask-….png`, perhaps none

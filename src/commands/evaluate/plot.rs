@@ -163,9 +163,10 @@ impl Axis {
     fn over(values: impl Iterator<Item = f64> + Clone, from: f64, to: f64) -> Self {
         let least = values.clone().fold(f64::INFINITY, f64::min);
         let most = values.fold(f64::NEG_INFINITY, f64::max);
-        let room = match most > least {
-            true => 0.06 * (most - least),
-            false => 0.05 * least.abs().max(1.0),
+        let room = if most > least {
+            0.06 * (most - least)
+        } else {
+            0.05 * least.abs().max(1.0)
         };
         Self {
             least: least - room,

@@ -135,12 +135,11 @@ fn mean(column: &Column, group: &Group) -> String {
 fn actors<'a>(table: &'a Table) -> impl Iterator<Item = (&'a Group, Look)> {
     let actors = table.groups.iter().filter(|group| group.kind == "actor");
     actors.scan(0, |next, group| {
-        let look = match group.name == PLAIN {
-            true => Look::Plain,
-            false => {
-                *next += 1;
-                Look::Series(*next - 1)
-            }
+        let look = if group.name == PLAIN {
+            Look::Plain
+        } else {
+            *next += 1;
+            Look::Series(*next - 1)
         };
         Some((group, look))
     })

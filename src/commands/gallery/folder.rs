@@ -173,9 +173,10 @@ fn base_images(folder: &Path, tuned: &[Tuned], scope: &Scope) -> Vec<Row> {
             .filter(|tuned| tuned.target == Some(number as u64))
             .map(|tuned| &*tuned.method)
             .collect();
-        let who = match of.is_empty() {
-            true => format!("base image {number}"),
-            false => format!("base image {number}, the target of {}", of.join(", ")),
+        let who = if of.is_empty() {
+            format!("base image {number}")
+        } else {
+            format!("base image {number}, the target of {}", of.join(", "))
         };
         Ok(Row {
             path: inside(folder, name).with_context(|| path.display().to_string())?,
@@ -243,11 +244,12 @@ fn listed(folder: &Path, line: &str) -> Result<(Natural, Row)> {
 
 /// The file `name` in `folder`, which a manifest may not leave: see [`Scope::has`].
 fn inside(folder: &Path, name: &str) -> Result<PathBuf> {
-    match is_below(name) {
-        true => Ok(folder.join(name)),
-        false => Err(usage(format!(
+    if is_below(name) {
+        Ok(folder.join(name))
+    } else {
+        Err(usage(format!(
             "`path`: found \"{name}\", expected the name of a picture in the folder"
-        ))),
+        )))
     }
 }
 

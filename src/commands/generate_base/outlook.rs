@@ -26,9 +26,10 @@ impl BaseJob {
         outlook.add_pair(pair, words);
         outlook.add_beside(self.control.as_ref(), None)?;
         let layout = Layout(&self.job.output_dir);
-        let pictures = match self.keeps_parts(&layout, &self.parts_settings()?) {
-            true => layout.missing(self.job.num_images).len(),
-            false => self.job.num_images,
+        let pictures = if self.keeps_parts(&layout, &self.parts_settings()?) {
+            layout.missing(self.job.num_images).len()
+        } else {
+            self.job.num_images
         };
         let passes = self
             .model

@@ -34,9 +34,10 @@ impl Outlook {
                 activations: Activations(self.drawing.0 + 2 * self.actor_bytes),
             },
             Stage {
-                without: match self.keeps_text {
-                    true => &[Part::Vae],
-                    false => &[Part::Text, Part::Vae],
+                without: if self.keeps_text {
+                    &[Part::Vae]
+                } else {
+                    &[Part::Text, Part::Vae]
                 },
                 activations: self.tuning,
             },

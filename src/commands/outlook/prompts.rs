@@ -32,13 +32,14 @@ impl Prompt {
             places.insert(word.clone(), json!(found));
         }
         let lost = tokens.lost_text().map(str::trim);
-        let count = match counts.windows(2).all(|pair| pair[0] == pair[1]) {
-            true => counts[0].to_string(),
-            false => counts
+        let count = if counts.windows(2).all(|pair| pair[0] == pair[1]) {
+            counts[0].to_string()
+        } else {
+            counts
                 .iter()
                 .map(usize::to_string)
                 .collect::<Vec<_>>()
-                .join(" and "),
+                .join(" and ")
         };
         let mut line = format!(
             "{} \"{}\": {count} tokens, {room} are read",

@@ -26,9 +26,10 @@ pub(super) fn network_size(
         let size = match files.header(file)? {
             Some(header) => size_of_tensors(&header.tensors, kind),
             None => {
-                let there = match file.name.contains(".fp16.") {
-                    true => Kind::Half,
-                    false => Kind::Float,
+                let there = if file.name.contains(".fp16.") {
+                    Kind::Half
+                } else {
+                    Kind::Float
                 };
                 let values = bytes / there.elt_size_in_bytes() as u64;
                 size_of_values(values, there == kind, kind)

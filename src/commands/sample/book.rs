@@ -57,9 +57,10 @@ pub fn prepare(session: &Session, job: SampleJob, scenes: &[BookScene]) -> Resul
     let (guided, alone) = (series(true)?, series(false)?);
     let picture = |(index, scene): (usize, &BookScene)| {
         let shown = cast.scene_of(&job, scene.prompt.clone(), scene.cast.clone());
-        let series = match scene.cast.is_empty() {
-            true => &alone,
-            false => &guided,
+        let series = if scene.cast.is_empty() {
+            &alone
+        } else {
+            &guided
         };
         series.picture(index, &shown, scene.seed)
     };

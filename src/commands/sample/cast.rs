@@ -84,9 +84,10 @@ impl Scene {
 
     /// The words whose offsets guide; none for the plain model.
     pub fn guided_words(&self) -> &[String] {
-        match self.acting.is_empty() {
-            true => &[],
-            false => &self.words,
+        if self.acting.is_empty() {
+            &[]
+        } else {
+            &self.words
         }
     }
 
@@ -273,9 +274,10 @@ impl Cast {
         }
         // Of a single actor's only word the tokenizer says what is wrong with it, if anything.
         let names = |word: &String| words.len() == 1 || !find_word(&text, word).is_empty();
-        let known = match words.is_empty() {
-            true => job.recorded_subjects.iter().collect(),
-            false => words.clone(),
+        let known = if words.is_empty() {
+            job.recorded_subjects.iter().collect()
+        } else {
+            words.clone()
         };
         let named = known.into_iter().filter(|word| names(word));
         let named: Vec<String> = named.cloned().collect();

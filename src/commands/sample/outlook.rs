@@ -37,9 +37,10 @@ impl Sampling {
             .actors
             .iter()
             .filter_map(|path| fs::metadata(path).ok());
-        outlook.actor_bytes = match self.job.guidance.no_actor {
-            true => 0,
-            false => actors.map(|file| file.len()).sum(),
+        outlook.actor_bytes = if self.job.guidance.no_actor {
+            0
+        } else {
+            actors.map(|file| file.len()).sum()
         };
         let steps = self.model.passes(self.drawing.scheduler, drawing.steps)?;
         let mut work = Work {

@@ -148,12 +148,11 @@ impl<'a> Painter<'a> {
         let job = &self.sampling.job;
         let steps = job.drawing.steps;
         let shortened;
-        let guidance: &dyn Guidance = match job.shortcuts == Shortcuts::default() {
-            true => guide.guidance(),
-            false => {
-                shortened = ShortenedGuidance::new(guide.guidance(), job.shortcuts, steps);
-                &shortened
-            }
+        let guidance: &dyn Guidance = if job.shortcuts == Shortcuts::default() {
+            guide.guidance()
+        } else {
+            shortened = ShortenedGuidance::new(guide.guidance(), job.shortcuts, steps);
+            &shortened
         };
         let labels: Vec<String> = pictures.iter().map(|picture| picture.label()).collect();
         let (denoised, images) = draw(
@@ -268,12 +267,11 @@ impl<'a> Painter<'a> {
                 &from_projectors
             }
         };
-        let guidance = match scene.has_masks() {
-            true => {
-                let prompt = (&prompt, &scene.placed[..]);
-                ClusterGuidance::with_regions(&negative, prompt, offsets, settings)?
-            }
-            false => ClusterGuidance::new(&negative, &prompt, offsets, settings)?,
+        let guidance = if scene.has_masks() {
+            let prompt = (&prompt, &scene.placed[..]);
+            ClusterGuidance::with_regions(&negative, prompt, offsets, settings)?
+        } else {
+            ClusterGuidance::new(&negative, &prompt, offsets, settings)?
         };
         Ok(Guide::Cluster(Box::new(guidance)))
     }

@@ -116,9 +116,10 @@ impl Series<'_> {
             .job
             .save_latents
             .then(|| path.with_extension("safetensors"));
-        let masks = match self.job.save_masks && self.is_guided && scene.has_masks() {
-            true => mask_paths(&path, scene.placed_words()),
-            false => Vec::new(),
+        let masks = if self.job.save_masks && self.is_guided && scene.has_masks() {
+            mask_paths(&path, scene.placed_words())
+        } else {
+            Vec::new()
         };
         let is_finished = !self.job.drawing.overwrite
             && is_same_picture(&path, &settings, &sources)?

@@ -146,12 +146,11 @@ impl Stage {
             }
         };
         let pictures = series("", &settings, !job.guidance.no_actor).pictures(&self.scenes)?;
-        let plain_pictures = match job.compare {
-            true => {
-                let plain = job_settings(&job, plain, false)?;
-                series(PLAIN, &plain, false).pictures(&self.scenes)?
-            }
-            false => Vec::new(),
+        let plain_pictures = if job.compare {
+            let plain = job_settings(&job, plain, false)?;
+            series(PLAIN, &plain, false).pictures(&self.scenes)?
+        } else {
+            Vec::new()
         };
         Ok(Sampling {
             job,

@@ -81,8 +81,9 @@ fn target_in(path: &Path, base: &Path, images: usize) -> Result<Option<Tuned>> {
         return Ok(None);
     };
     let is_photo = target as usize >= images || !parameters["target_image_crc32"].is_null();
-    Ok(Some(match is_photo {
-        true => Tuned::Photo(config["target_image"].clone()),
-        false => Tuned::Image(target),
+    Ok(Some(if is_photo {
+        Tuned::Photo(config["target_image"].clone())
+    } else {
+        Tuned::Image(target)
     }))
 }

@@ -166,9 +166,10 @@ fn image(path: &Path, alt: &str) -> Result<String> {
     let doing = || format!("reading {}", path.display());
     let (width, height) = image::image_dimensions(path).with_context(doing)?;
     let bytes = fs::read(path).with_context(doing)?;
-    let class = match width < COARSE {
-        true => " class=\"coarse\"",
-        false => "",
+    let class = if width < COARSE {
+        " class=\"coarse\""
+    } else {
+        ""
     };
     Ok(format!(
         "<img{class} src=\"{}\" width=\"{width}\" height=\"{height}\" alt=\"{}\" />",

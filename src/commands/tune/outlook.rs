@@ -38,10 +38,7 @@ impl Tuning {
         let layout = Layout::of(&self.job);
         let log = layout.log();
         let (logged, each) = earlier_steps(&log);
-        let taken = match self.goes_on(&layout) {
-            true => logged,
-            false => 0,
-        };
+        let taken = if self.goes_on(&layout) { logged } else { 0 };
         let steps = self.job.max_steps.saturating_sub(taken);
         outlook.add_tuning((facts.width, facts.height), steps, rows, learnt)?;
         outlook.measured = each.map(|seconds| Measured {

@@ -72,9 +72,10 @@ pub(super) fn summary(session: &Session, tuning: &Tuning, learner: &dyn Learner)
     let convergence = learner.convergence();
     let mut line = ending(steps, convergence);
     if can_continue(session, learner) {
-        let without = match tuning.job.overwrite {
-            true => "without --overwrite and ",
-            false => "",
+        let without = if tuning.job.overwrite {
+            "without --overwrite and "
+        } else {
+            ""
         };
         line += &format!(
             "; the same command {without}with --max-steps {} continues from here",
@@ -93,11 +94,12 @@ pub(super) fn summary(session: &Session, tuning: &Tuning, learner: &dyn Learner)
 fn ending(steps: usize, convergence: &Convergence) -> String {
     let best = convergence.best_step;
     let plural = if steps == 1 { "" } else { "s" };
-    match convergence.is_reached() {
-        true => format!("converged after {steps} step{plural} (best: step {best})"),
-        false => format!(
+    if convergence.is_reached() {
+        format!("converged after {steps} step{plural} (best: step {best})")
+    } else {
+        format!(
             "stopped at --max-steps {steps} before converging (best: step {best}): more steps usually give a closer \
              likeness"
-        ),
+        )
     }
 }

@@ -65,9 +65,10 @@ impl fmt::Debug for Endpoint {
 pub(in crate::io) fn without_user(address: &str) -> String {
     let Some((scheme, rest)) = address.split_once("://") else {
         // No address at all: there is no telling what it is.
-        return match address.contains('@') {
-            true => "…".to_owned(),
-            false => address.to_owned(),
+        return if address.contains('@') {
+            "…".to_owned()
+        } else {
+            address.to_owned()
         };
     };
     if has_slash_in_password(rest) {

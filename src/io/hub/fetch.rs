@@ -163,9 +163,10 @@ fn etag_of(response: &Response, is_redirect: bool) -> Result<Option<String>, Tro
     };
     let etag = etag.trim_start_matches("W/").trim_matches('"');
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    match !etag.is_empty() && etag.bytes().all(is_plain) {
-        true => Ok(Some(etag.to_owned())),
-        false => Err(invalid("etag")),
+    if !etag.is_empty() && etag.bytes().all(is_plain) {
+        Ok(Some(etag.to_owned()))
+    } else {
+        Err(invalid("etag"))
     }
 }
 
@@ -175,9 +176,10 @@ fn is_part_from(response: &Response, start: u64) -> Result<bool, Trouble> {
         return Ok(false);
     }
     let range = response.header("content-range").unwrap_or_default();
-    match range.starts_with(&format!("bytes {start}-")) {
-        true => Ok(true),
-        false => Err(Trouble::Useless),
+    if range.starts_with(&format!("bytes {start}-")) {
+        Ok(true)
+    } else {
+        Err(Trouble::Useless)
     }
 }
 

@@ -38,9 +38,10 @@ impl HubRepo {
         let arrived = leftover::head_start(&self.cache, file);
         // The same content may lie in the cache for another commit.
         let stored = file.etag.as_deref().map(|etag| self.cache.blob(etag));
-        let missing = match stored.is_some_and(|blob| blob.is_file()) {
-            true => Some(0),
-            false => file.size.map(|size| size.saturating_sub(arrived)),
+        let missing = if stored.is_some_and(|blob| blob.is_file()) {
+            Some(0)
+        } else {
+            file.size.map(|size| size.saturating_sub(arrived))
         };
         Ok(NeededFile {
             name: name.to_owned(),

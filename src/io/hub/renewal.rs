@@ -83,9 +83,10 @@ impl HubRepo {
             if needed.iter().any(|file| file.name == name) {
                 continue;
             }
-            match self.listing()?.files.contains_key(&name) {
-                true => renewed.others.push(self.know(&name)?),
-                false => renewed.gone.push(name),
+            if self.listing()?.files.contains_key(&name) {
+                renewed.others.push(self.know(&name)?)
+            } else {
+                renewed.gone.push(name)
             }
         }
         Ok(Some(renewed))

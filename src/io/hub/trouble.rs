@@ -43,9 +43,10 @@ impl From<ureq::Error> for Trouble {
 
 impl From<IoError> for Trouble {
     fn from(error: IoError) -> Self {
-        match is_of_the_network(&error) {
-            true => Trouble::Cut(error.to_string()),
-            false => Trouble::Disk(error),
+        if is_of_the_network(&error) {
+            Trouble::Cut(error.to_string())
+        } else {
+            Trouble::Disk(error)
         }
     }
 }

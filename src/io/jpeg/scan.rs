@@ -72,9 +72,10 @@ impl Scan<'_> {
 
     fn blocks(&mut self, bits: &mut Bits) -> Result<(), Damaged> {
         let is_interleaved = self.components.len() > 1;
-        let [columns, rows] = match is_interleaved {
-            true => self.mcus,
-            false => self.components[0].0.blocks,
+        let [columns, rows] = if is_interleaved {
+            self.mcus
+        } else {
+            self.components[0].0.blocks
         };
         let interval = match self.tables.restart_interval {
             0 => usize::MAX,
@@ -93,9 +94,10 @@ impl Scan<'_> {
             }
             let (column, row) = (mcu % columns, mcu / columns);
             for i in 0..self.components.len() {
-                let (h, v) = match is_interleaved {
-                    true => self.components[i].0.factors.into(),
-                    false => (1, 1),
+                let (h, v) = if is_interleaved {
+                    self.components[i].0.factors.into()
+                } else {
+                    (1, 1)
                 };
                 for (y, x) in (0..v).flat_map(|y| (0..h).map(move |x| (y, x))) {
                     self.block(i, [column * h + x, row * v + y], &mut run, bits)?;
@@ -321,9 +323,10 @@ impl Bits<'_> {
         self.at += zeros;
         let is_marked =
             matches!(self.file.get(self.at..), Some([0xff, marker, ..]) if *marker != 0);
-        match run == 0 && is_zero && whole as usize + zeros <= PADDING && is_marked {
-            true => Ok(()),
-            false => Err(Damaged),
+        if run == 0 && is_zero && whole as usize + zeros <= PADDING && is_marked {
+            Ok(())
+        } else {
+            Err(Damaged)
         }
     }
 

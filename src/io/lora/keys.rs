@@ -88,9 +88,10 @@ pub(super) fn parse(key: &str) -> Option<(Name, Role)> {
     let component = *COMPONENTS.iter().find(|known| **known == component)?;
     let (ending, role) = ENDINGS.iter().find(|(ending, _)| rest.ends_with(ending))?;
     let module = rest[..rest.len() - ending.len()].replace(".processor", "");
-    let module = match ending.starts_with('_') {
-        true => old_name(component, &module)?,
-        false => module,
+    let module = if ending.starts_with('_') {
+        old_name(component, &module)?
+    } else {
+        module
     };
     let module = without_start(component, &module, "text_model.");
     Some((Name { component, module }, *role))

@@ -160,9 +160,12 @@ impl UnetBlocks {
     }
 
     fn up_types(&self) -> Vec<&'static str> {
-        let kind = |attention: &bool| match attention {
-            true => "CrossAttnUpBlock2D",
-            false => "UpBlock2D",
+        let kind = |attention: &bool| {
+            if *attention {
+                "CrossAttnUpBlock2D"
+            } else {
+                "UpBlock2D"
+            }
         };
         self.names.up_attention.iter().map(kind).collect()
     }
@@ -300,9 +303,10 @@ fn has_linear_projection(shapes: &Shapes) -> bool {
 
 /// Width of SDXL's pooled text. A linear layer holds its matrix the other way round.
 fn projected_width(shapes: &Shapes) -> Result<i64> {
-    match has_linear_projection(shapes) {
-        true => shapes.side(OPEN_CLIP, OPEN_CLIP_PROJECTION, 0),
-        false => shapes.side(OPEN_CLIP, "text_projection", 1),
+    if has_linear_projection(shapes) {
+        shapes.side(OPEN_CLIP, OPEN_CLIP_PROJECTION, 0)
+    } else {
+        shapes.side(OPEN_CLIP, "text_projection", 1)
     }
 }
 

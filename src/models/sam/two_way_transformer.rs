@@ -85,12 +85,11 @@ impl SamTwoWayAttentionBlock {
         positions: &Tensor,
     ) -> (Tensor, Tensor) {
         // The first layer's queries are the tokens themselves, and it has no residual.
-        let queries = match self.is_first {
-            true => self.self_attn.forward(queries, queries, queries),
-            false => {
-                let query = queries + tokens;
-                queries + self.self_attn.forward(&query, &query, queries)
-            }
+        let queries = if self.is_first {
+            self.self_attn.forward(queries, queries, queries)
+        } else {
+            let query = queries + tokens;
+            queries + self.self_attn.forward(&query, &query, queries)
         };
         let queries = self.layer_norm1.forward(&queries);
         let key = keys + positions;

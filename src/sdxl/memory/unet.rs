@@ -78,15 +78,17 @@ impl Shape {
     /// `Transformer2DModel` at a resolution, of a map that its caller holds: leaves the output.
     fn transformer(&self, ledger: &mut Ledger, level: usize, map: Map) {
         let c = map.of(self.channels[level]);
-        let text = match self.remembers_text {
-            true => 0,
-            false => map.rows * self.tokens * self.channels[level],
+        let text = if self.remembers_text {
+            0
+        } else {
+            map.rows * self.tokens * self.channels[level]
         };
         ledger.take(2 * c); // norm, tokens
         ledger.take(c); // proj_in
-        match self.has_convolutions {
-            true => ledger.free_unless_kept(c),
-            false => ledger.free(c),
+        if self.has_convolutions {
+            ledger.free_unless_kept(c)
+        } else {
+            ledger.free(c)
         }
         ledger.free(c);
         for _ in 0..self.transformer_layers[level] {
@@ -117,9 +119,10 @@ impl Shape {
         }
         ledger.take(2 * c); // proj_out, as a map
         ledger.free(c);
-        match self.has_convolutions {
-            true => ledger.free_unless_kept(c),
-            false => ledger.free(c),
+        if self.has_convolutions {
+            ledger.free_unless_kept(c)
+        } else {
+            ledger.free(c)
         }
     }
 

@@ -31,10 +31,7 @@ pub fn safetensors(text: &str, dtype: &str, width: usize) -> Option<Vec<u8>> {
             continue;
         }
         // A size of 0 makes room for any other.
-        let values = match shape.contains(&0) {
-            true => 0,
-            false => shape.iter().try_fold(1usize, |n, &side| n.checked_mul(side))?,
-        };
+        let values = if shape.contains(&0) { 0 } else { shape.iter().try_fold(1usize, |n, &side| n.checked_mul(side))? };
         let bytes = values.checked_mul(width)?;
         let tensor = serde_json::json!({
             "dtype": dtype, "shape": shape, "data_offsets": [end, end.checked_add(bytes)?],
