@@ -59,7 +59,7 @@ settings! {
             allow_negative_numbers = true
         )]
         pub steps: Option<i64> = whole(1, 1000, Some(30)).recorded(Always).other("4")
-            .says("Sec. 4"),
+            .says("Sec. 4; fewer than the checkpoint was trained with, 1000 as a rule"),
 
         /// Width in pixels, a multiple of 8 [default: the model's own, 1024 for SDXL, 512 for SD 1.5]
         #[arg(
