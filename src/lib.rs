@@ -3,7 +3,8 @@
 //!
 //! The layers, from the bottom: [`io`], [`device`] and [`libtorch`]; [`models`], [`schedulers`] and
 //! [`tokenizer`]; the frozen backbone [`sdxl`]; the method of the paper [`oneactor`] and its
-//! [`measures`], and the [`baselines`] it is compared with; above them the flags, the batch files and one file per command.
+//! [`measures`], and the [`baselines`] it is compared with; above them the flags, the batch files, what the
+//! commands share in `run`, and one file per command.
 #![deny(clippy::print_stdout, clippy::print_stderr, reason = "see `streams`")]
 
 pub mod baselines;
@@ -18,6 +19,7 @@ pub mod measures;
 pub mod models;
 pub mod oneactor;
 pub mod progress;
+mod run;
 pub mod schedulers;
 pub mod sdxl;
 pub mod signals;

@@ -4,13 +4,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Lowest first. Each entry is what a path below `src` begins with.
-const LEVELS: [&[&str]; 7] = [
+const LEVELS: [&[&str]; 9] = [
     &["error", "device", "io", "libtorch", "signals", "streams"],
     &["models", "schedulers", "tokenizer"],
     &["sdxl"],
     &["oneactor", "measures", "baselines"],
     &["cli", "config"],
-    &["commands", "progress"],
+    &["progress"],
+    &["run"],
+    &["commands"],
     &["main", "lib"],
 ];
 

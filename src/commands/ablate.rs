@@ -6,18 +6,18 @@ use std::rc::Rc;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::located::LocatedModel;
-use super::manifest::Manifest;
-use super::order::Loads;
-use super::outlook::Outlook;
 use super::sample::{self, Sampling, draw_missing, restore_rows};
-use super::session::Session;
-use super::sheet::{Sheet, grid_in};
 use super::tune::{self, Tuning};
-use super::{Prepared, work_off};
 use crate::cli::{AblateFlags, CommandLine};
 use crate::config::{AblateJob, plan};
 use crate::error::usage;
+use crate::run::jobs::{Prepared, work_off};
+use crate::run::located::LocatedModel;
+use crate::run::manifest::Manifest;
+use crate::run::order::Loads;
+use crate::run::outlook::Outlook;
+use crate::run::session::Session;
+use crate::run::sheet::{Sheet, grid_in};
 
 /// Does the jobs of `ablate`.
 ///

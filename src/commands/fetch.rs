@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::session::Session;
-use super::{Prepared, work_off};
 use crate::cli::FetchFlags;
 use crate::config::{Planned, Writes};
 use crate::error::usage;
 use crate::io::hub::{HubSettings, human_size};
 use crate::io::model_files::{ModelFiles, NeededFile, TOY};
 use crate::io::writable::check_new_files;
+use crate::run::jobs::{Prepared, work_off};
+use crate::run::session::Session;
 use parts::{Finder, Part, Wanted, wanted};
 
 /// Fetches what the flags name, one repository after the other.

@@ -8,12 +8,12 @@ mod scope;
 use anyhow::Result;
 use serde_json::json;
 
-use super::create_folder;
-use super::session::Session;
 use crate::cli::GalleryFlags;
 use crate::config::GalleryJob;
 use crate::error::usage;
 use crate::io::atomic::write_bytes_atomically;
+use crate::io::writable::create_folder;
+use crate::run::session::Session;
 use folder::Folder;
 use page::Page;
 use scope::Scope;

@@ -11,16 +11,6 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::changes;
-use super::claims::apart;
-use super::control::LocatedControl;
-use super::draw::prompt_pair;
-use super::located::{LocatedModel, ResolvedDrawing};
-use super::order::Loads;
-use super::picture::{changed_sources, differences, drawing_settings};
-use super::session::Session;
-use super::sheet::{GRID, Sheet};
-use super::{Prepared, create_folder, work_off};
 use crate::cli::{CommandLine, GenerateBaseFlags};
 use crate::config::batch::Settings;
 use crate::config::model::DEFAULT_MODEL;
@@ -29,7 +19,18 @@ use crate::config::{GenerateBaseJob, plan, record};
 use crate::error::usage;
 use crate::io::atomic::{remove_leftovers, write_bytes_atomically};
 use crate::io::text;
+use crate::io::writable::create_folder;
 use crate::oneactor::base_set::BaseSet;
+use crate::run::base_folder::{BaseFolder, is_unfinished};
+use crate::run::changes;
+use crate::run::claims::apart;
+use crate::run::control::LocatedControl;
+use crate::run::draw::prompt_pair;
+use crate::run::jobs::{Prepared, work_off};
+use crate::run::located::{LocatedModel, ResolvedDrawing};
+use crate::run::order::Loads;
+use crate::run::picture::{changed_sources, differences, drawing_settings};
+use crate::run::session::Session;
 use crate::sdxl::Backbone;
 use painter::Painter;
 
@@ -51,7 +52,7 @@ pub fn run(line: &CommandLine<GenerateBaseFlags>) -> Result<()> {
             if !is_finished {
                 session.reporter.note(&format!(
                     "now look at {} and tune on the image you like: oneactor tune {} --target N",
-                    Layout(&folder).grid().display(),
+                    BaseFolder(&folder).grid().display(),
                     folder.display()
                 ));
             }
@@ -105,68 +106,11 @@ impl BaseJob {
     }
 
     /// Whether parts of an earlier run with the same settings are kept.
-    fn keeps_parts(&self, layout: &Layout, settings: &str) -> bool {
+    fn keeps_parts(&self, layout: &BaseFolder, settings: &str) -> bool {
         let there = text::read(&layout.parts_config());
         let is_same = there.is_ok_and(|there| there == settings);
         is_same && !(self.job.drawing.overwrite && layout.config().is_file())
     }
-}
-
-/// The files of a base folder.
-struct Layout<'a>(&'a Path);
-
-impl Layout<'_> {
-    fn images(&self) -> PathBuf {
-        self.0.join("base")
-    }
-    fn image(&self, index: usize) -> PathBuf {
-        self.images().join(format!("{index:02}.png"))
-    }
-    fn grid(&self) -> PathBuf {
-        self.0.join(GRID)
-    }
-    /// The numbered sheet of so many images.
-    fn sheet(&self, num_images: usize) -> Sheet {
-        let images: Vec<PathBuf> = (0..num_images).map(|index| self.image(index)).collect();
-        Sheet::numbered(self.grid(), &images, None)
-    }
-    fn tensors(&self) -> PathBuf {
-        self.0.join("base.safetensors")
-    }
-    fn config(&self) -> PathBuf {
-        self.0.join("base.json")
-    }
-    /// Latents and features of images that are drawn, while the others are not.
-    fn parts(&self) -> PathBuf {
-        self.0.join(".base-parts")
-    }
-    fn preview(&self) -> PathBuf {
-        self.0.join("preview.png")
-    }
-    fn part(&self, index: usize) -> PathBuf {
-        self.parts().join(format!("{index:02}.safetensors"))
-    }
-    fn parts_config(&self) -> PathBuf {
-        self.parts().join("settings.json")
-    }
-    /// Those of so many images that are not drawn yet.
-    fn missing(&self, num_images: usize) -> Vec<usize> {
-        let is_there = |&index: &usize| self.part(index).is_file() && self.image(index).is_file();
-        (0..num_images).filter(|index| !is_there(index)).collect()
-    }
-}
-
-/// Whether `generate-base` has drawn in a folder, or has begun to.
-pub(super) fn is_base_folder(folder: &Path) -> bool {
-    let layout = Layout(folder);
-    layout.config().is_file() || layout.tensors().is_file() || layout.parts().is_dir()
-}
-
-/// Whether base images are being drawn into a folder, or a process that did so was stopped: those that are there may be
-/// of two sets.
-pub(super) fn is_unfinished(folder: &Path) -> bool {
-    let layout = Layout(folder);
-    layout.parts().is_dir() && !layout.config().is_file()
 }
 
 /// Draws the numbered sheet of a base folder again where it is missing or another, if the images are there.
@@ -174,7 +118,7 @@ pub(super) fn is_unfinished(folder: &Path) -> bool {
 /// # Errors
 /// When it can not be written.
 pub(super) fn restore_sheet(session: &Session, folder: &Path, num_images: usize) -> Result<()> {
-    let layout = Layout(folder);
+    let layout = BaseFolder(folder);
     if (0..num_images).all(|index| layout.image(index).is_file()) {
         layout.sheet(num_images).keep(session, "grid", false)
     } else {
@@ -184,7 +128,7 @@ pub(super) fn restore_sheet(session: &Session, folder: &Path, num_images: usize)
 
 impl Prepared for BaseJob {
     fn files(&self) -> Vec<PathBuf> {
-        let layout = Layout(&self.job.output_dir);
+        let layout = BaseFolder(&self.job.output_dir);
         if self.is_finished {
             let sheet = layout.sheet(self.job.num_images);
             return if sheet.is_current() {
@@ -270,7 +214,7 @@ pub(super) fn prepare(session: &Session, mut job: GenerateBaseJob) -> Result<Bas
     }
     let is_finished = !job.drawing.overwrite && is_finished(&job, &settings, &sources)?;
     if is_finished {
-        let layout = Layout(&job.output_dir);
+        let layout = BaseFolder(&job.output_dir);
         if let Ok(record) = record::read_record(&layout.image(0)) {
             changes::tell(session, &layout.images(), &record.version, &model);
         }
@@ -292,7 +236,7 @@ pub(super) fn prepare(session: &Session, mut job: GenerateBaseJob) -> Result<Bas
 /// When it holds those of other settings.
 fn is_finished(job: &GenerateBaseJob, settings: &Settings, sources: &Settings) -> Result<bool> {
     let folder = &job.output_dir;
-    let layout = Layout(folder);
+    let layout = BaseFolder(folder);
     let path = layout.config();
     let Ok(text) = text::read(&path) else {
         if layout.tensors().is_file() && !is_unfinished(folder) {
@@ -331,7 +275,7 @@ fn is_finished(job: &GenerateBaseJob, settings: &Settings, sources: &Settings) -
 pub(super) fn execute(session: &Session, prepared: BaseJob) -> Result<()> {
     let BaseJob { job, .. } = &prepared;
     let folder = &job.output_dir;
-    let layout = Layout(folder);
+    let layout = BaseFolder(folder);
     remove_leftovers(folder);
     remove_leftovers(&layout.images());
     if prepared.is_finished {
@@ -374,7 +318,7 @@ pub(super) fn execute(session: &Session, prepared: BaseJob) -> Result<()> {
 }
 
 /// Joins the parts to the base set, and the images to the numbered sheet.
-fn save_set(session: &Session, layout: &Layout, num_images: usize) -> Result<()> {
+fn save_set(session: &Session, layout: &BaseFolder, num_images: usize) -> Result<()> {
     let parts: Vec<BaseSet> = (0..num_images)
         .map(|index| BaseSet::read(&layout.part(index)))
         .collect::<Result<_>>()?;
@@ -385,7 +329,7 @@ fn save_set(session: &Session, layout: &Layout, num_images: usize) -> Result<()>
 }
 
 /// Makes the folder of parts ready: parts of an earlier run with the same settings are kept.
-fn start_parts(session: &Session, layout: &Layout, prepared: &BaseJob) -> Result<()> {
+fn start_parts(session: &Session, layout: &BaseFolder, prepared: &BaseJob) -> Result<()> {
     let text = prepared.parts_settings()?;
     if !prepared.keeps_parts(layout, &text) {
         if is_unfinished(&prepared.job.output_dir) {
@@ -404,7 +348,7 @@ fn start_parts(session: &Session, layout: &Layout, prepared: &BaseJob) -> Result
 }
 
 /// Removes images of a larger set that stood in the folder before.
-fn remove_images_from(layout: &Layout, first: usize) {
+fn remove_images_from(layout: &BaseFolder, first: usize) {
     let mut index = first;
     while fs::remove_file(layout.image(index)).is_ok() {
         index += 1;
@@ -441,7 +385,7 @@ fn save_config(
         "peak_gpu_memory": session.peak_memory(),
         "images": images,
     });
-    let layout = Layout(&prepared.job.output_dir);
+    let layout = BaseFolder(&prepared.job.output_dir);
     let text = format!("{config:#}\n");
     write_bytes_atomically(&layout.config(), text.as_bytes())
 }

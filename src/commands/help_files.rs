@@ -2,11 +2,11 @@
 
 use anyhow::Result;
 
-use super::create_folder;
 use crate::cli::{self, CompletionsFlags, ManFlags, SchemaFlags, schema};
 use crate::error::usage;
 use crate::io::atomic::write_bytes_atomically;
 use crate::io::writable::check_folder;
+use crate::io::writable::create_folder;
 use crate::streams;
 
 /// Prints the JSON Schema of a command's batch files.

@@ -7,11 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::claims::lock_folder;
-use super::manifest::{Manifest, is_below, row_of, take_num_images};
 use super::sample::{PLAIN, save_sheets_of};
-use super::session::Session;
-use super::sheet::{COMPARISON, grid_in};
 use crate::cli::MergeFlags;
 use crate::config::shard::Shard;
 use crate::error::{runtime, usage};
@@ -19,6 +15,10 @@ use crate::io::atomic::{remove_leftovers, write_bytes_atomically};
 use crate::io::real_path::Place;
 use crate::io::text;
 use crate::io::writable::check_files;
+use crate::run::claims::lock_folder;
+use crate::run::manifest::{Manifest, is_below, row_of, take_num_images};
+use crate::run::session::Session;
+use crate::run::sheet::{COMPARISON, grid_in};
 
 /// Joins manifests and draws the contact sheets of the folders.
 ///

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::manifest::Manifest;
-use super::order::Loads;
 use super::sample::{Sampling, Stage, draw_missing, restore_rows};
-use super::session::Session;
-use super::sheet::{Sheet, grid_in};
-use super::{Prepared, work_off};
 use crate::cli::{CommandLine, SweepFlags};
 use crate::config::{SweepJob, plan};
+use crate::run::jobs::{Prepared, work_off};
+use crate::run::manifest::Manifest;
+use crate::run::order::Loads;
+use crate::run::session::Session;
+use crate::run::sheet::{Sheet, grid_in};
 
 /// Does the jobs of `sweep`.
 ///

@@ -18,13 +18,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::claims::apart;
 use super::generate_base;
-use super::located::LocatedModel;
-use super::order::Loads;
-use super::picture::{differences, lora_settings};
-use super::session::Session;
-use super::{Prepared, create_folder, work_off};
 use crate::cli::tune::Kind;
 use crate::cli::{CommandLine, Crop, Method, TuneFlags};
 use crate::config::batch::Settings;
@@ -32,9 +26,17 @@ use crate::config::{TuneJob, plan};
 use crate::error::usage;
 use crate::io::atomic::{remove_leftovers, write_bytes_atomically};
 use crate::io::text;
+use crate::io::writable::create_folder;
 use crate::oneactor::base_set::{BaseFacts, BaseSet};
 use crate::oneactor::learner::{BASE_CRC32, Origin};
 use crate::oneactor::templates;
+use crate::run::base_folder::is_unfinished;
+use crate::run::claims::apart;
+use crate::run::jobs::{Prepared, work_off};
+use crate::run::located::LocatedModel;
+use crate::run::order::Loads;
+use crate::run::picture::{differences, lora_settings};
+use crate::run::session::Session;
 use crate::sdxl::Backbone;
 pub(super) use choice::{base_image, describe_auto};
 use choice::{describe_target, num_auxiliary, target};
@@ -153,7 +155,7 @@ pub(super) fn prepare(session: &Session, job: TuneJob) -> Result<Tuning> {
             job.dir.display()
         )));
     }
-    if generate_base::is_unfinished(&job.dir) {
+    if is_unfinished(&job.dir) {
         let dir = job.dir.display();
         return Err(usage(format!(
             "the base images in {dir} are not complete: generate-base is running or was interrupted; run the same \

@@ -86,6 +86,7 @@ fn refuse_unknown(command: &mut clap::Command) -> Result<(), clap::Error> {
     let of_flags = flags.filter_map(|flag| flag.get_env()?.to_str());
     let known: Vec<&str> = of_flags.chain(OF_SCRIPTS).collect();
     let set = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
+    let set = set.filter(|name| !is_of_a_service(name));
     let mut unknown: Vec<String> = set
         .filter(|name| name.starts_with(PREFIX) && !known.contains(&&**name))
         .collect();
@@ -104,6 +105,11 @@ fn refuse_unknown(command: &mut clap::Command) -> Result<(), clap::Error> {
     let message =
         format!("{name} is set in the environment, and no command has such a flag: {way_out}");
     Err(command.error(ErrorKind::UnknownArgument, message))
+}
+
+/// Whether Kubernetes sets a variable of this name in every container, for a service whose name begins with ours.
+fn is_of_a_service(name: &str) -> bool {
+    name.ends_with("_SERVICE_HOST") || name.split('_').any(|part| part == "PORT")
 }
 
 /// For what is typed alone: two that exclude each other are refused there, and nothing that the environment says for all

@@ -59,11 +59,12 @@ impl Place {
         }
     }
 
-    /// Whether both are one: also where the file system takes capital letters for small ones, or shows one folder in
-    /// two places, once it is there.
+    /// Whether `other`, looked at just now, is this one: also where the file system takes capital letters for small ones,
+    /// or shows one folder in two places, once it is there. The number of a folder that was removed goes to the next one.
     pub fn is_same(&self, other: &Place) -> bool {
         let is_one = self.found.is_some() && self.found == other.found;
-        is_one || self.path == other.path
+        let is_there = || Place::of(&self.path).found == self.found;
+        (is_one && is_there()) || self.path == other.path
     }
 }
 
@@ -102,5 +103,16 @@ mod tests {
         assert!(place("page").is_same(&place("Page")));
         fs::remove_dir_all(&root)?;
         Ok(())
+    }
+
+    #[test]
+    fn a_folder_that_has_the_number_of_one_that_is_gone_is_another() {
+        let here = Place::of(&std::env::temp_dir());
+        let gone = Place {
+            path: PathBuf::from("/no/such/folder"),
+            found: here.found,
+        };
+        assert!(!gone.is_same(&here));
+        assert!(here.is_same(&here));
     }
 }

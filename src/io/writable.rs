@@ -6,10 +6,23 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::atomic::{create, temporary_path};
-use crate::error::usage;
+use crate::error::{Error, ErrorKind as Kind, usage};
+
+/// Creates a folder and those above it.
+///
+/// # Errors
+/// When it can not be made.
+pub fn create_folder(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).with_context(|| {
+        Error::new(
+            Kind::Usage,
+            format!("creating the folder {}", path.display()),
+        )
+    })
+}
 
 /// Checks that a folder is there, or can be made. One that is there is not written to: perhaps nothing has to be.
 ///

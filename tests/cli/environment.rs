@@ -102,6 +102,14 @@ fn a_variable_that_nothing_knows_is_refused_with_the_nearest_name() {
             .writes_nothing();
     }
     run(&folder, "doctor --help", &[("ONEACTOR_STEP", "1")]).exits_with(0);
+    // What Kubernetes says of a service in every container beside it, and Docker of a linked one.
+    let of_a_service = [
+        ("ONEACTOR_SERVICE_HOST", "10.0.0.1"),
+        ("ONEACTOR_SERVICE_PORT_HTTP", "80"),
+        ("ONEACTOR_PORT", "tcp://10.0.0.1:80"),
+        ("ONEACTOR_WEB_PORT_80_TCP_ADDR", "10.0.0.1"),
+    ];
+    run(&folder, "doctor", &of_a_service).exits_with(0);
 }
 
 #[test]

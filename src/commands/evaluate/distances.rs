@@ -6,7 +6,6 @@ use std::path::Path;
 use anyhow::Result;
 use image::RgbImage;
 
-use super::super::session::Session;
 use super::measuring::{of_one_actor, parts, regions, target_part};
 use super::{Evaluation, Picture};
 use crate::config::evaluate::Wanted;
@@ -17,6 +16,7 @@ use crate::measures::column::Values;
 use crate::measures::encoder::LpipsEncoder;
 use crate::measures::region::Region;
 use crate::models::lpips::{Lpips, LpipsFeatures};
+use crate::run::session::Session;
 
 /// Bytes of features that are held at once: those of 25 pictures of 1024 x 1024 pixels.
 const HELD: usize = 1 << 30;

@@ -7,13 +7,13 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context, Result};
 use image::{GrayImage, ImageFormat, RgbImage};
 
-use super::super::create_folder;
-use super::super::session::Session;
 use super::Evaluation;
 use super::measuring::read_measurable;
 use crate::error::usage;
 use crate::io::atomic::write_bytes_atomically;
+use crate::io::writable::create_folder;
 use crate::measures::foreground::{Foreground, ForegroundFinder};
+use crate::run::session::Session;
 
 /// The target's mask among the saved ones.
 const TARGET: &str = "target.png";

@@ -7,7 +7,6 @@ use anyhow::Result;
 use image::RgbImage;
 use tch::{Device, Tensor};
 
-use super::super::session::Session;
 use super::pictures::Picture;
 use super::{Evaluation, distances};
 use crate::config::evaluate::Wanted;
@@ -20,6 +19,7 @@ use crate::measures::region::Region;
 use crate::measures::similarity::{cosine, of_cosine, unit};
 use crate::measures::{Measure, Network};
 use crate::models::vit::VitKind;
+use crate::run::session::Session;
 
 /// Pictures that go through a network at once.
 const AT_ONCE: usize = 8;

@@ -8,8 +8,6 @@ use anyhow::{Context, Result};
 use image::GrayImage;
 use serde_json::Value;
 
-use super::super::manifest::row_of;
-use super::super::picture::masks_beside;
 use crate::config::batch::Settings;
 use crate::config::evaluate::Masks;
 use crate::config::shard::Shard;
@@ -20,6 +18,8 @@ use crate::io::png::read_png_text;
 use crate::io::text;
 use crate::measures::region::share;
 use crate::progress::Reporter;
+use crate::run::manifest::row_of;
+use crate::run::picture::masks_beside;
 use crate::tokenizer::weights::WeightedText;
 
 /// What stands in the place of an actor's name for pictures of the plain model.

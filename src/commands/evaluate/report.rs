@@ -6,7 +6,6 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::super::html_page::{begin, image, paragraph, settings_list};
 use super::Evaluation;
 use super::pictures::{PLAIN, Picture};
 use super::plot::{Look, Plot, Point};
@@ -17,6 +16,7 @@ use crate::io::atomic::write_bytes_atomically;
 use crate::io::html::escape;
 use crate::io::photo::{Transparency, read_picture};
 use crate::measures::column::{Column, Summary};
+use crate::run::html_page::{begin, image, paragraph, settings_list};
 
 /// What this page has beside the look that it shares.
 const STYLE: &str = "\

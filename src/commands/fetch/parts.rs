@@ -4,7 +4,6 @@ use std::rc::Rc;
 
 use anyhow::{Context, Result};
 
-use super::super::located::find;
 use crate::baselines::ip_adapter::needed_files;
 use crate::cli::FetchFlags;
 use crate::config::control::name_and_scale;
@@ -13,6 +12,7 @@ use crate::io::hub::{HubSettings, Renewed};
 use crate::io::ip_adapter::{self, IpAdapterFiles, Layout, check_width};
 use crate::io::model_files::{ModelFiles, ModelOptions, NeededFile, Needs};
 use crate::models::encoder_folder::EncoderFolder;
+use crate::run::located::find;
 use crate::sdxl::Pipeline;
 use crate::sdxl::control::controlnet_config;
 use crate::sdxl::files::{network_files, pipeline_files, vae_files};

@@ -2,10 +2,10 @@
 
 use anyhow::Result;
 
-use super::super::session::Session;
 use super::parts::Part;
 use crate::io::hub::{Renewed, human_size};
 use crate::io::model_files::NeededFile;
+use crate::run::session::Session;
 
 impl Part {
     /// Files that are fetched without being listed: those that the cache has of the branch beside the listed ones.

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::super::stale::is_base_set;
 use super::scope::Scope;
 use crate::cli::Method;
 use crate::config::batch::Settings;
 use crate::io::text;
 use crate::oneactor::learner::BASE_CRC32;
+use crate::run::stale::is_base_set;
 
 /// A subject, with the picture that it was made from.
 pub(super) struct Card {

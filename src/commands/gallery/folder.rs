@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::super::manifest::{Natural, is_below, is_of_a_row, natural, row_of};
 use super::actors::{self, Card, Tuned};
 use super::scope::Scope;
 use crate::config::batch::Settings;
@@ -15,6 +14,7 @@ use crate::config::record::is_of_picture;
 use crate::config::shard::Shard;
 use crate::error::usage;
 use crate::io::text;
+use crate::run::manifest::{Natural, is_below, is_of_a_row, natural, row_of};
 
 /// Folders so far below one that is named are looked for: a story has `characters/NAME`.
 const DEEPEST: usize = 3;

@@ -6,13 +6,13 @@ use std::path::Path;
 use anyhow::Result;
 use serde_json::Value;
 
-use super::super::html_page::{begin, image, paragraph, settings_list, shown};
 use super::actors::{Card, Tuned};
 use super::folder::{Folder, Shown};
 use super::scope::Scope;
 use crate::config::shell::quoted;
 use crate::io::html::escape;
 use crate::io::photo::{Transparency, read_picture};
+use crate::run::html_page::{begin, image, paragraph, settings_list, shown};
 
 /// What this page has beside the look that it shares. A command is one line that is selected as a whole when it is
 /// reached by the Tab key or a click, so that it can be copied without a script.

@@ -3,12 +3,13 @@
 use anyhow::Result;
 use serde_json::Value;
 
-use super::super::draw::prompt_pair;
-use super::super::outlook::{Measured, Outlook, Rows, Work};
-use super::super::picture::differences;
-use super::{BaseJob, Layout};
+use super::BaseJob;
 use crate::config::batch::Settings;
 use crate::io::text;
+use crate::run::base_folder::BaseFolder;
+use crate::run::draw::prompt_pair;
+use crate::run::outlook::{Measured, Outlook, Rows, Work};
+use crate::run::picture::differences;
 
 impl BaseJob {
     /// How its prompt is read, and what drawing takes.
@@ -25,7 +26,7 @@ impl BaseJob {
         let pair = prompt_pair(drawing, &self.model.tokenizers, &self.job.prompt, words)?;
         outlook.add_pair(pair, words);
         outlook.add_beside(self.control.as_ref(), None)?;
-        let layout = Layout(&self.job.output_dir);
+        let layout = BaseFolder(&self.job.output_dir);
         let pictures = if self.keeps_parts(&layout, &self.parts_settings()?) {
             layout.missing(self.job.num_images).len()
         } else {
@@ -56,7 +57,7 @@ impl BaseJob {
 
 /// Seconds by those images of the same settings that the last process of a finished run has drawn and that are to be
 /// drawn again.
-fn earlier_images(layout: &Layout, settings: &Settings, pictures: usize) -> Option<Measured> {
+fn earlier_images(layout: &BaseFolder, settings: &Settings, pictures: usize) -> Option<Measured> {
     let path = layout.config();
     let config: Value = serde_json::from_str(&text::read(&path).ok()?).ok()?;
     let there = config["parameters"].as_object()?;

@@ -6,17 +6,18 @@ use std::rc::Rc;
 use anyhow::Result;
 use serde_json::json;
 
-use super::super::control::LocatedControl;
-use super::super::draw::{Brush, draw, prompt_pair};
-use super::super::located::ResolvedDrawing;
-use super::super::picture::{
-    drawing_settings, picture_facts, picture_settings, save_picture, to_rgb,
-};
-use super::super::preview::Preview;
-use super::super::session::Session;
-use super::{BaseJob, Layout};
+use super::BaseJob;
 use crate::io::atomic::write_bytes_atomically;
 use crate::oneactor::base_set::{BaseFacts, BaseSet};
+use crate::run::base_folder::BaseFolder;
+use crate::run::control::LocatedControl;
+use crate::run::draw::{Brush, draw, prompt_pair};
+use crate::run::located::ResolvedDrawing;
+use crate::run::picture::{
+    drawing_settings, picture_facts, picture_settings, save_picture, to_rgb,
+};
+use crate::run::preview::Preview;
+use crate::run::session::Session;
 use crate::sdxl::control::Control;
 use crate::sdxl::denoise::PlainGuidance;
 use crate::sdxl::{Backbone, Conditioning};
@@ -57,7 +58,7 @@ impl<'a> Painter<'a> {
     pub(super) fn draw_all(
         &self,
         session: &Session,
-        layout: &Layout,
+        layout: &BaseFolder,
         missing: &[usize],
     ) -> Result<()> {
         let drawing = &self.prepared.job.drawing;
@@ -81,7 +82,7 @@ impl<'a> Painter<'a> {
     fn draw(
         &self,
         session: &Session,
-        layout: &Layout,
+        layout: &BaseFolder,
         indices: &[usize],
         preview: Option<&Preview>,
     ) -> Result<()> {

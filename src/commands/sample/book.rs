@@ -2,15 +2,15 @@
 
 use anyhow::Result;
 
-use super::super::picture::drawing_settings;
-use super::super::session::Session;
-use super::super::stale::refuse_stale;
 use super::Sampling;
 use super::cast::Cast;
 use super::series::{Series, job_settings};
 use super::stage::lora_sources;
 use crate::config::SampleJob;
 use crate::config::shard::Shard;
+use crate::run::picture::drawing_settings;
+use crate::run::session::Session;
+use crate::run::stale::refuse_stale;
 
 /// One picture of a story.
 pub struct BookScene {

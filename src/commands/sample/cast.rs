@@ -7,8 +7,6 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tch::Device;
 
-use super::super::draw::prompt_pair;
-use super::super::located::LocatedModel;
 use crate::baselines::{dreambooth_lora, textual_inversion};
 use crate::cli::Method;
 use crate::cli::sample::{SubjectAs, SubjectMasks};
@@ -22,6 +20,8 @@ use crate::oneactor::actor::Actor;
 use crate::oneactor::base_set::BaseFacts;
 use crate::oneactor::templates::Kind;
 use crate::progress::Reporter;
+use crate::run::draw::prompt_pair;
+use crate::run::located::LocatedModel;
 use crate::sdxl::prompt::Tokenizers;
 use crate::sdxl::prompt_pair::PromptPair;
 use crate::tokenizer::find_word;

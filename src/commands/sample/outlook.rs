@@ -5,14 +5,14 @@ use std::fs;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::super::manifest::Manifest;
-use super::super::outlook::{Measured, Outlook, Rows, Work};
 use super::series::Picture;
 use super::{ENCODED_AHEAD, Sampling};
 use crate::cli::Method;
 use crate::config::SampleJob;
 use crate::config::record::is_of_picture;
 use crate::io::text;
+use crate::run::manifest::Manifest;
+use crate::run::outlook::{Measured, Outlook, Rows, Work};
 
 impl Sampling {
     /// How the prompts of missing pictures are read, and what drawing these takes.

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::super::picture::{changed_sources, differences, picture_settings};
 use super::cast::{Cast, Scene, crc32_of};
 use crate::cli::{Declared, SampleFlags};
 use crate::config::batch::Settings;
 use crate::config::effect::has_effect;
 use crate::config::{SampleJob, record};
 use crate::error::usage;
+use crate::run::picture::{changed_sources, differences, picture_settings};
 
 /// One picture to be drawn.
 pub(in super::super) struct Picture {

@@ -5,13 +5,6 @@ use std::rc::Rc;
 use anyhow::Result;
 use serde_json::json;
 
-use super::super::changes;
-use super::super::control::LocatedControl;
-use super::super::image_prompt::LocatedImagePrompt;
-use super::super::located::{LocatedModel, ResolvedDrawing};
-use super::super::picture::drawing_settings;
-use super::super::session::Session;
-use super::super::stale::refuse_stale;
 use super::cast::{Cast, Scene};
 use super::painter::read_offsets;
 use super::series::{Series, job_settings};
@@ -24,6 +17,13 @@ use crate::config::batch::Settings;
 use crate::config::model::DEFAULT_MODEL;
 use crate::config::prompts::looks_like_syntax;
 use crate::config::shard::Shard;
+use crate::run::changes;
+use crate::run::control::LocatedControl;
+use crate::run::image_prompt::LocatedImagePrompt;
+use crate::run::located::{LocatedModel, ResolvedDrawing};
+use crate::run::picture::drawing_settings;
+use crate::run::session::Session;
+use crate::run::stale::refuse_stale;
 
 /// What is the same for all jobs with one model, the same actors, ControlNets, prompts and size.
 pub(in super::super) struct Stage {

@@ -2,12 +2,12 @@
 
 use anyhow::Result;
 
-use super::super::draw::prompt_pair;
-use super::super::located::ResolvedDrawing;
-use super::super::outlook::{Outlook, Rows, Work};
 use super::super::sample::Shape;
 use super::super::tune;
 use super::{Book, Making};
+use crate::run::draw::prompt_pair;
+use crate::run::located::ResolvedDrawing;
+use crate::run::outlook::{Outlook, Rows, Work};
 
 impl Book {
     /// How its prompts are read, and what characters and scenes take.

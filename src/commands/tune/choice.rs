@@ -4,12 +4,12 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::super::session::Session;
 use crate::cli::Target;
 use crate::config::TuneJob;
 use crate::error::usage;
 use crate::oneactor::base_set::BaseSet;
 use crate::oneactor::target::most_typical;
+use crate::run::session::Session;
 
 /// The target among the base images; a photo stands behind them.
 pub(super) fn target(job: &TuneJob, base: &BaseSet) -> Result<usize> {

@@ -3,13 +3,13 @@
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::super::session::Session;
 use super::LocatedModel;
 use crate::cli::Crop;
 use crate::error::usage;
 use crate::oneactor::attention_box::{Found, MOST_ENLARGED, Wanted, find_box, looks};
 use crate::oneactor::base_set::{BaseFacts, BaseSet};
 use crate::oneactor::crop::CropBox;
+use crate::run::session::Session;
 use crate::sdxl::Backbone;
 
 /// Checks a job's crop against the base images, as far as it can be without the model.

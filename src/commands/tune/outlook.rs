@@ -5,8 +5,6 @@ use std::path::Path;
 use anyhow::Result;
 use serde_json::Value;
 
-use super::super::located::LocatedModel;
-use super::super::outlook::{Measured, Outlook};
 use super::layout::Layout;
 use super::resume::is_resumed;
 use super::{Tuning, choice, kind, method};
@@ -15,6 +13,8 @@ use crate::cli::Method;
 use crate::config::TuneJob;
 use crate::io::text;
 use crate::oneactor::projector::ProjectorConfig;
+use crate::run::located::LocatedModel;
+use crate::run::outlook::{Measured, Outlook};
 use crate::sdxl::memory::low_rank_widths;
 
 impl Tuning {

@@ -6,8 +6,6 @@ use anyhow::{Context, Result};
 use image::RgbImage;
 use serde_json::Value;
 
-use super::super::picture::from_rgb;
-use super::super::session::Session;
 use super::LocatedModel;
 use super::layout::Layout;
 use crate::cli::DrawingFlags;
@@ -18,6 +16,8 @@ use crate::io::text;
 use crate::oneactor::actor::TargetImage;
 use crate::oneactor::base_set::{BaseFacts, BaseSet};
 use crate::oneactor::target::with_photo;
+use crate::run::picture::from_rgb;
+use crate::run::session::Session;
 use crate::schedulers::{SchedulerKind, new_scheduler};
 use crate::sdxl::Backbone;
 

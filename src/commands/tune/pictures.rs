@@ -4,9 +4,9 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::super::session::Session;
 use crate::config::record::read_record;
 use crate::oneactor::base_set::BaseSet;
+use crate::run::session::Session;
 
 /// Warns of base pictures in `folder` that another picture has replaced: tuning learns the latents that were drawn, not the
 /// files. One that is gone is no mistake.

@@ -6,13 +6,13 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::super::picture::differences;
-use super::super::session::Session;
 use super::layout::Layout;
 use crate::config::batch::Settings;
 use crate::io::atomic::write_bytes_atomically;
 use crate::io::text;
 use crate::oneactor::learner::Learner;
+use crate::run::picture::differences;
+use crate::run::session::Session;
 
 /// Whether tuning with these settings goes on from the checkpoint that is there.
 pub(super) fn is_resumed(layout: &Layout, settings: &Settings) -> bool {

@@ -6,12 +6,12 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::super::session::Session;
 use super::Tuning;
 use super::layout::Layout;
 use super::resume::{open_log, save_checkpoint};
 use crate::oneactor::convergence::Convergence;
 use crate::oneactor::learner::{Learner, StepReport};
+use crate::run::session::Session;
 
 /// A checkpoint is written after so many steps, and after the last.
 const CHECKPOINT_EVERY: usize = 50;

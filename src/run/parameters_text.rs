@@ -10,7 +10,7 @@ use crate::schedulers::SchedulerKind;
 use crate::tokenizer::weights::WeightedText;
 
 /// The text of the chunk `parameters`.
-pub(super) fn parameters_text(settings: &Settings, facts: &Settings) -> String {
+pub(crate) fn parameters_text(settings: &Settings, facts: &Settings) -> String {
     let written = |key: &str| {
         let text = settings.get(key).and_then(Value::as_str)?;
         Some(prompt(

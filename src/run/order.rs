@@ -4,14 +4,14 @@
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
-use super::Prepared;
 use super::claims::Claim;
+use super::jobs::Prepared;
 use super::session::Session;
 use crate::io::real_path::real_path;
 
 /// What a job loads and reads.
 #[derive(Default)]
-pub(super) struct Loads {
+pub(crate) struct Loads {
     /// What is loaded for it, the dearest first: the model with its LoRAs, what stands beside it, the actors. Equal
     /// texts are equal things.
     pub shared: Vec<String>,
@@ -20,7 +20,7 @@ pub(super) struct Loads {
 }
 
 /// A job that is ready.
-pub(super) struct Ready<P> {
+pub(crate) struct Ready<P> {
     pub job: P,
     /// Its place in the batch file.
     pub place: Option<String>,
@@ -30,7 +30,7 @@ pub(super) struct Ready<P> {
 
 /// The jobs in the order in which the least is loaded; those that are alike in this stay as they were. Where one
 /// reads what another will write, all stay as they were.
-pub(super) fn ordered<P: Prepared>(session: &Session, ready: Vec<Ready<P>>) -> Vec<Ready<P>> {
+pub(crate) fn ordered<P: Prepared>(session: &Session, ready: Vec<Ready<P>>) -> Vec<Ready<P>> {
     let loads: Vec<Loads> = ready.iter().map(|ready| ready.job.loads()).collect();
     let ranks = ranks(&loads);
     if ranks.is_sorted() {

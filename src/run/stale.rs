@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::generate_base;
+use super::base_folder;
 use crate::cli::Method;
 use crate::config::ablate::ABLATION;
 use crate::error::usage;
@@ -27,7 +27,7 @@ const BASE_SET: &str = "base.safetensors";
 ///
 /// # Errors
 /// With the file, what is known of it, and the ways out.
-pub(super) fn refuse_stale(path: &Path, method: Method) -> Result<()> {
+pub(crate) fn refuse_stale(path: &Path, method: Method) -> Result<()> {
     let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
@@ -35,7 +35,7 @@ pub(super) fn refuse_stale(path: &Path, method: Method) -> Result<()> {
     let base = base_folder(folder);
     if let Some(base) = base
         .as_deref()
-        .filter(|base| generate_base::is_unfinished(base))
+        .filter(|base| base_folder::is_unfinished(base))
     {
         let base = base.display();
         return Err(usage(format!(
@@ -77,7 +77,7 @@ pub(super) fn refuse_stale(path: &Path, method: Method) -> Result<()> {
 ///
 /// # Errors
 /// When it can not be read.
-pub(super) fn is_base_set(folder: &Path, crc32: &str) -> Result<bool> {
+pub(crate) fn is_base_set(folder: &Path, crc32: &str) -> Result<bool> {
     let path = folder.join(BASE_SET);
     let bytes = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
     Ok(format!("{:08x}", crc32fast::hash(&bytes)) == crc32)

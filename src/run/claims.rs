@@ -16,7 +16,7 @@ use crate::io::real_path::Place;
 
 /// Refuses jobs that would write into the folder of an earlier one, whatever each calls it: they would take each
 /// other's files for their own, or write over them.
-pub(super) fn apart<J: Writes>(jobs: Vec<Planned<J>>) -> Vec<Planned<J>> {
+pub(crate) fn apart<J: Writes>(jobs: Vec<Planned<J>>) -> Vec<Planned<J>> {
     let mut taken: Vec<(Place, PathBuf, usize)> = Vec::new();
     let one = |(number, Planned { job, place }): (usize, Planned<J>)| {
         let job = job.and_then(|job| {
@@ -60,7 +60,7 @@ const MOST_LOCKS: usize = 256;
 
 /// The folders that this process works in.
 #[derive(Default)]
-pub(super) struct Claims {
+pub(crate) struct Claims {
     held: RefCell<Vec<(Place, Weak<FolderLock>)>>,
     /// Those of the jobs up to now that no other job may write into.
     own: RefCell<Vec<Place>>,
@@ -68,7 +68,7 @@ pub(super) struct Claims {
 
 /// The folders of a job, as long as this is kept.
 #[derive(Default)]
-pub(super) struct Claim {
+pub(crate) struct Claim {
     locks: Vec<Rc<FolderLock>>,
     /// Folders whose lock was let go until it is the job's turn, with the time of their last change.
     let_go: Vec<(PathBuf, Option<SystemTime>)>,
@@ -164,7 +164,7 @@ fn changed(folder: &Path) -> Option<SystemTime> {
 ///
 /// # Errors
 /// When another process works there, or the folder can not be created.
-pub(super) fn lock_folder(session: &Session, folder: &Path, is_part: bool) -> Result<FolderLock> {
+pub(crate) fn lock_folder(session: &Session, folder: &Path, is_part: bool) -> Result<FolderLock> {
     let part = session.shard().label();
     let sharing = if is_part {
         Sharing::Part(&part)

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::generate_base::is_base_folder;
+use super::base_folder::is_base_folder;
 use super::session::Session;
 use crate::io::contact_sheet::{ContactSheet, Labels};
 use crate::io::png::{open_png, read_png_text, save_png};
@@ -18,24 +18,24 @@ use crate::io::png::{open_png, read_png_text, save_png};
 const KEYWORD: &str = "oneactor sheet";
 
 /// The sheet of all pictures of a folder …
-pub(super) const GRID: &str = "grid.png";
+pub(crate) const GRID: &str = "grid.png";
 
 /// … and where `generate-base` has a sheet of that name, by whose numbers `tune` chooses.
 const SCENES: &str = "scenes.png";
 
 /// The sheet of `--compare`.
-pub(super) const COMPARISON: &str = "comparison.png";
+pub(crate) const COMPARISON: &str = "comparison.png";
 
 /// Most columns of a comparison; more pictures go on in further rows.
 const COMPARISON_COLUMNS: usize = 8;
 
 /// Where the sheet of the pictures in a folder lies.
-pub(super) fn grid_in(folder: &Path) -> PathBuf {
+pub(crate) fn grid_in(folder: &Path) -> PathBuf {
     folder.join(if is_base_folder(folder) { SCENES } else { GRID })
 }
 
 /// A sheet of pictures on disk.
-pub(super) struct Sheet {
+pub(crate) struct Sheet {
     path: PathBuf,
     /// Each with its place and its label.
     cells: Vec<(usize, PathBuf, String)>,
@@ -187,7 +187,7 @@ impl Sheet {
 ///
 /// # Errors
 /// When it can not be removed.
-pub(super) fn remove_outdated(session: &Session, path: &Path) -> Result<()> {
+pub(crate) fn remove_outdated(session: &Session, path: &Path) -> Result<()> {
     let told = text_of(path).and_then(|text| serde_json::from_str::<Value>(&text).ok());
     let Some(told) = told else {
         return Ok(());

@@ -1,0 +1,24 @@
+//! What the commands share: the session, jobs one after the other, models and files that are located, what is foreseen of
+//! a job, and the records of what was drawn.
+
+pub(crate) mod base_folder;
+pub(crate) mod changes;
+pub(crate) mod claims;
+pub(crate) mod control;
+pub(crate) mod draw;
+pub(crate) mod guard;
+pub(crate) mod html_page;
+pub(crate) mod image_prompt;
+pub(crate) mod jobs;
+pub(crate) mod kernels;
+pub(crate) mod located;
+pub(crate) mod manifest;
+pub(crate) mod order;
+pub(crate) mod outlook;
+pub(crate) mod parameters_text;
+pub(crate) mod picture;
+pub(crate) mod preview;
+pub(crate) mod session;
+pub(crate) mod sheet;
+pub(crate) mod stale;
+pub(crate) mod toy_words;
