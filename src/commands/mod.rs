@@ -1,4 +1,4 @@
-//! The subcommands, one a file: jobs in, files out. What they share is in [`crate::run`].
+//! The subcommands, one a file: jobs in, files out. What they share is in `src/run`.
 
 mod ablate;
 mod doctor;

@@ -6,12 +6,12 @@
 //!
 //! - P: what this process holds before it loads anything. The dry run is the same program with the same libtorch, so that it
 //!   looks at itself (`libtorch::resident_bytes`); a libtorch for CUDA brings 200 MB more than one for the CPU alone.
-//! - K: libtorch's kernels, see [`KERNELS`]; k for each of the T_n tensors of network n, see [`OF_A_TENSOR`].
+//! - K: libtorch's kernels, see `KERNELS`; k for each of the T_n tensors of network n, see `OF_A_TENSOR`.
 //! - M_n: bytes of network n that are used as they lie in its files, which are mapped: mapped pages stay.
 //! - C_n: bytes of its parameters that are copies, since they are used in another precision than the files have, or have
 //!   LoRAs merged into them. A stage counts the networks that it has not let go.
-//! - A: values of the stage's activations, as [`ledger`] counts them through the layers.
-//! - A quarter of A lies in gaps: see [`GAPS`].
+//! - A: values of the stage's activations, as `ledger` counts them through the layers.
+//! - A quarter of A lies in gaps: see `GAPS`.
 //!
 //! On a GPU it is `Σ_n (parameters of n) + max A`, without the driver's context. With `--cpu-offload` the largest network alone
 //! takes the place of the sum of what was copied.
