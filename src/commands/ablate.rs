@@ -11,11 +11,12 @@ use super::tune::{self, Tuning};
 use crate::cli::{AblateFlags, CommandLine};
 use crate::config::{AblateJob, plan};
 use crate::error::usage;
-use crate::run::jobs::{Prepared, work_off};
+use crate::run::jobs::work_off;
 use crate::run::located::LocatedModel;
 use crate::run::manifest::Manifest;
-use crate::run::order::Loads;
 use crate::run::outlook::Outlook;
+use crate::run::prepared::Loads;
+use crate::run::prepared::Prepared;
 use crate::run::session::Session;
 use crate::run::sheet::{Sheet, grid_in};
 

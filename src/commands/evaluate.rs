@@ -1,5 +1,6 @@
 //! `evaluate`: how alike pictures are to the target, to each other and to their prompts.
 
+mod compared;
 mod distances;
 mod foregrounds;
 mod measuring;
@@ -25,8 +26,9 @@ use crate::io::model_files::{ModelFiles, ModelOptions};
 use crate::io::real_path::Place;
 use crate::io::writable::create_folder;
 use crate::measures::Network;
-use crate::run::jobs::{Prepared, work_off};
+use crate::run::jobs::work_off;
 use crate::run::located::find;
+use crate::run::prepared::Prepared;
 use crate::run::session::Session;
 use distances::CommonSize;
 use pictures::{Picture, target_mask};
@@ -131,7 +133,7 @@ impl Prepared for Evaluation {
 /// Finds pictures, masks and the networks' files.
 fn prepare(session: &Session, (number, job): (usize, EvaluateJob)) -> Result<Evaluation> {
     let pictures = pictures::list(&job, &session.reporter)?;
-    let target = job.target.as_deref().map(measuring::read_measurable);
+    let target = job.target.as_deref().map(compared::read_measurable);
     let target = target.transpose().context("--target")?;
     let target_mask = job.target_mask.as_deref().map(target_mask).transpose()?;
     let measures_lpips = job
@@ -143,7 +145,7 @@ fn prepare(session: &Session, (number, job): (usize, EvaluateJob)) -> Result<Eva
     note_what_is_left_out(session, &job, &pictures, lpips_size.as_ref());
     if session.dry_run {
         for picture in &pictures {
-            measuring::read_measurable(&picture.path)?;
+            compared::read_measurable(&picture.path)?;
             picture.mask()?;
         }
     }

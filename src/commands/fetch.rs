@@ -14,7 +14,8 @@ use crate::error::usage;
 use crate::io::hub::{HubSettings, human_size};
 use crate::io::model_files::{ModelFiles, NeededFile, TOY};
 use crate::io::writable::check_new_files;
-use crate::run::jobs::{Prepared, work_off};
+use crate::run::jobs::work_off;
+use crate::run::prepared::Prepared;
 use crate::run::session::Session;
 use parts::{Finder, Part, Wanted, wanted};
 

@@ -26,11 +26,13 @@ use crate::run::changes;
 use crate::run::claims::apart;
 use crate::run::control::LocatedControl;
 use crate::run::draw::prompt_pair;
-use crate::run::jobs::{Prepared, work_off};
+use crate::run::jobs::work_off;
 use crate::run::located::{LocatedModel, ResolvedDrawing};
-use crate::run::order::Loads;
 use crate::run::picture::{changed_sources, differences, drawing_settings};
+use crate::run::prepared::Loads;
+use crate::run::prepared::Prepared;
 use crate::run::session::Session;
+use crate::run::sheet::Sheet;
 use crate::sdxl::Backbone;
 use painter::Painter;
 
@@ -120,17 +122,23 @@ impl BaseJob {
 pub(super) fn restore_sheet(session: &Session, folder: &Path, num_images: usize) -> Result<()> {
     let layout = BaseFolder(folder);
     if (0..num_images).all(|index| layout.image(index).is_file()) {
-        layout.sheet(num_images).keep(session, "grid", false)
+        numbered_sheet(&layout, num_images).keep(session, "grid", false)
     } else {
         Ok(())
     }
+}
+
+/// The numbered sheet of so many images.
+fn numbered_sheet(layout: &BaseFolder, num_images: usize) -> Sheet {
+    let images: Vec<PathBuf> = (0..num_images).map(|index| layout.image(index)).collect();
+    Sheet::numbered(layout.grid(), &images, None)
 }
 
 impl Prepared for BaseJob {
     fn files(&self) -> Vec<PathBuf> {
         let layout = BaseFolder(&self.job.output_dir);
         if self.is_finished {
-            let sheet = layout.sheet(self.job.num_images);
+            let sheet = numbered_sheet(&layout, self.job.num_images);
             return if sheet.is_current() {
                 Vec::new()
             } else {
@@ -286,7 +294,7 @@ pub(super) fn execute(session: &Session, prepared: BaseJob) -> Result<()> {
         ));
         // A process that was killed at its very end has left these.
         let _ = fs::remove_dir_all(layout.parts());
-        return layout.sheet(count).keep(session, "grid", false);
+        return numbered_sheet(&layout, count).keep(session, "grid", false);
     }
     let started = Instant::now();
     let backbone = session.load(&prepared.model)?;
@@ -325,7 +333,7 @@ fn save_set(session: &Session, layout: &BaseFolder, num_images: usize) -> Result
     let base = BaseSet::cat(&parts)?;
     write_bytes_atomically(&layout.tensors(), &base.to_bytes()?)?;
     session.wrote(&layout.tensors(), "base set", Value::Null);
-    layout.sheet(num_images).keep(session, "grid", true)
+    numbered_sheet(layout, num_images).keep(session, "grid", true)
 }
 
 /// Makes the folder of parts ready: parts of an earlier run with the same settings are kept.

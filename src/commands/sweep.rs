@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 use super::sample::{Sampling, Stage, draw_missing, restore_rows};
 use crate::cli::{CommandLine, SweepFlags};
 use crate::config::{SweepJob, plan};
-use crate::run::jobs::{Prepared, work_off};
+use crate::run::jobs::work_off;
 use crate::run::manifest::Manifest;
-use crate::run::order::Loads;
+use crate::run::prepared::Loads;
+use crate::run::prepared::Prepared;
 use crate::run::session::Session;
 use crate::run::sheet::{Sheet, grid_in};
 

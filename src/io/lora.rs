@@ -8,6 +8,7 @@
 
 mod keys;
 pub mod metadata;
+mod name;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,8 +26,9 @@ use super::model_layout::is_pickled;
 use super::tensors::TensorFile;
 use super::values::is_finite;
 use crate::error::{model, usage};
-use keys::{Layer, Name, Role};
+use keys::{Layer, Role};
 use metadata::Metadata;
+use name::Name;
 
 /// How many problems a report lists before it only counts them.
 const LISTED: usize = 12;
@@ -312,7 +314,7 @@ pub(super) struct LorasOfNetwork {
 impl LorasOfNetwork {
     /// `None` where no LoRA is for `component`.
     pub(super) fn new(set: &Rc<LoraSet>, component: &str, unet: UnetNames) -> Option<Self> {
-        let component = *keys::COMPONENTS.iter().find(|known| **known == component)?;
+        let component = *name::COMPONENTS.iter().find(|known| **known == component)?;
         set.reaches(component).then(|| Self {
             set: Rc::clone(set),
             component,

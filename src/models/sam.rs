@@ -5,6 +5,7 @@
 //! of a prompt.
 
 mod mask_decoder;
+mod mask_decoder_config;
 pub mod processor;
 mod prompt_encoder;
 mod two_way_transformer;
@@ -21,11 +22,12 @@ use crate::error::model;
 use crate::io::config_file::Field::Harmless;
 use crate::io::config_file::{Class, ConfigFile};
 use crate::io::weights::WeightPath;
-use mask_decoder::{SamMaskDecoder, SamMaskDecoderConfig};
+use mask_decoder::SamMaskDecoder;
+use mask_decoder_config::SamMaskDecoderConfig;
 use prompt_encoder::{SamPromptEncoder, SamPromptEncoderConfig};
 use vision_encoder::{SamVisionConfig, SamVisionEncoder};
 
-pub use mask_decoder::CLASS as MASK_DECODER;
+pub use mask_decoder_config::CLASS as MASK_DECODER;
 pub use prompt_encoder::CLASS as PROMPT_ENCODER;
 pub use vision_encoder::CLASS as VISION;
 

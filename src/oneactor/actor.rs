@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 use super::base_set::BaseFacts;
 use super::base_word::BaseWordPrompt;
 use super::guidance::Offsets;
-use super::learner::{BASE_CRC32, Origin};
+use super::origin::{BASE_CRC32, Origin, TargetImage};
 use super::projector::{Projector, ProjectorConfig};
 use super::templates;
 use crate::error::usage;
@@ -38,15 +38,6 @@ pub struct Actor {
     pub encoder_features: Tensor,
     /// How many tokens each base word is made of; their sum is W.
     pub tokens_of_words: Vec<i64>,
-}
-
-/// A photo of one's own in the place of a base image.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TargetImage {
-    /// Name of its file, without the folder.
-    pub name: String,
-    /// CRC-32 of its file, eight hexadecimal digits.
-    pub crc32: String,
 }
 
 impl Actor {

@@ -10,10 +10,9 @@ use std::path::Path;
 use anyhow::Result;
 use tch::Tensor;
 
-use super::actor::TargetImage;
 use super::adamw::AdamW;
-use super::base_set::BaseFacts;
 use super::convergence::{Convergence, VALIDATE_EVERY};
+use super::origin::Origin;
 use crate::error::usage;
 use crate::io::tensors::TensorFile;
 use crate::io::values::are_finite;
@@ -268,36 +267,6 @@ pub trait Learner {
         progress.optimizer.restore(steps, &moments);
         (progress.step, progress.convergence, progress.best) = (step, convergence, best);
         Ok(())
-    }
-}
-
-/// Key of [`Origin::base_crc32`].
-pub const BASE_CRC32: &str = "base_crc32";
-
-/// What a tuned file says of where it comes from.
-#[derive(Clone, Debug)]
-pub struct Origin {
-    /// The base images, and the model that it was tuned with.
-    pub facts: BaseFacts,
-    /// The photo that was the target, where it was none of the base images.
-    pub target_image: Option<TargetImage>,
-    /// CRC-32 of the file of the base set; files of earlier versions do not tell.
-    pub base_crc32: Option<String>,
-}
-
-impl Origin {
-    /// As text for a file's metadata.
-    pub fn metadata(&self, format: &str) -> BTreeMap<String, String> {
-        let mut metadata = self.facts.to_metadata();
-        metadata.insert("format".to_owned(), format.to_owned());
-        if let Some(TargetImage { name, crc32 }) = self.target_image.clone() {
-            let entries = [("target_image", name), ("target_image_crc32", crc32)];
-            metadata.extend(entries.map(|(key, value)| (key.to_owned(), value)));
-        }
-        if let Some(crc32) = &self.base_crc32 {
-            metadata.insert(BASE_CRC32.to_owned(), crc32.clone());
-        }
-        metadata
     }
 }
 

@@ -36,6 +36,7 @@ pub mod interpolation;
 pub mod learner;
 pub mod loss;
 pub mod masks;
+pub mod origin;
 pub mod otsu;
 pub mod projector;
 pub mod regions;

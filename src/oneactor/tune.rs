@@ -10,10 +10,11 @@ use super::base_set::BaseSet;
 use super::base_word::BaseWordPrompt;
 use super::crop::CropBox;
 use super::diffusion_rows::{DiffusionRows, loss_scale, parts, require_finite};
-use super::learner::{Course, Learner, Losses, Origin, Progress};
+use super::learner::{Course, Learner, Losses, Progress};
 use super::loss::{
     LossWeights, auxiliary_loss, average_loss, row_weights, target_loss, total_loss,
 };
+use super::origin::Origin;
 use super::projector::{Head, Projector, ProjectorConfig};
 use super::target::variants;
 use super::templates;

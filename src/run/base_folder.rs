@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::sheet::{GRID, Sheet};
+/// The sheet of all pictures of a folder …
+pub(crate) const GRID: &str = "grid.png";
 
 /// The files of a base folder.
 pub struct BaseFolder<'a>(pub &'a Path);
@@ -16,11 +17,6 @@ impl BaseFolder<'_> {
     }
     pub fn grid(&self) -> PathBuf {
         self.0.join(GRID)
-    }
-    /// The numbered sheet of so many images.
-    pub fn sheet(&self, num_images: usize) -> Sheet {
-        let images: Vec<PathBuf> = (0..num_images).map(|index| self.image(index)).collect();
-        Sheet::numbered(self.grid(), &images, None)
     }
     pub fn tensors(&self) -> PathBuf {
         self.0.join("base.safetensors")

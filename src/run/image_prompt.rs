@@ -7,43 +7,15 @@ use anyhow::{Context, Result};
 use image::RgbImage;
 use serde_json::{Value, json};
 
+use super::found_ip_adapter::FoundIpAdapter;
 use super::located::LocatedModel;
 use super::session::Session;
 use crate::baselines::ip_adapter::{ImageSource, needed_files};
 use crate::config::ImagePromptJob;
 use crate::config::batch::Settings;
-use crate::io::ip_adapter::{Fingerprint, IpAdapterFiles, check_width, default_adapter};
+use crate::io::ip_adapter::{Fingerprint, default_adapter};
 use crate::io::model_files::{ModelFiles, NeededFile};
 use crate::io::photo::{GivenPicture, Transparency, read_picture};
-
-/// The files of an adapter, found once for all jobs that name them alike, with what tells them from others.
-pub struct FoundIpAdapter {
-    files: IpAdapterFiles,
-    fingerprints: [Fingerprint; 2],
-}
-
-impl FoundIpAdapter {
-    /// Finds the files that `job` names for this model.
-    ///
-    /// # Errors
-    /// When there are none.
-    pub fn find(job: &ImagePromptJob, model: &LocatedModel, quiet: bool) -> Result<Self> {
-        let (name, layout) = (model.files.name(), model.ip_adapter_layout());
-        check_width(job.ip_adapter.as_deref(), name, layout, model.text_width())?;
-        let find = |name: &str| model.find_beside(name, quiet);
-        let files = IpAdapterFiles::locate(
-            job.ip_adapter.as_deref(),
-            job.image_encoder.as_deref(),
-            (name, layout),
-            &find,
-        )?;
-        let fingerprints = files.fingerprints()?;
-        Ok(Self {
-            files,
-            fingerprints,
-        })
-    }
-}
 
 /// The image prompt of a job, with all that can be known before weights are read.
 pub struct LocatedImagePrompt {

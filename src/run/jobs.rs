@@ -1,56 +1,18 @@
 //! Jobs one after the other: each is prepared, which checks all that can be checked without loading weights, and only
 //! then is the first one done.
 
-use std::path::PathBuf;
-
 use anyhow::Result;
 
 use super::claims::{Claims, apart};
 use super::guard::guarded;
-use super::order::{Loads, Ready, ordered};
+use super::order::{Ready, ordered};
+use super::prepared::Prepared;
 use super::session::Session;
 use crate::config::{Planned, Writes};
 use crate::error::{Error, ErrorKind, kind_of};
 use crate::io::hub::human_size;
 use crate::io::writable::check_files;
 use crate::libtorch::peak_resident_bytes;
-
-/// A job that is ready to be done.
-pub trait Prepared {
-    /// Whether its files are those that it reads.
-    fn only_reads(&self) -> bool {
-        false
-    }
-
-    /// The files that it would write, those that are there and finished left out; of a job that writes
-    /// none, those that it reads.
-    fn files(&self) -> Vec<PathBuf>;
-
-    /// Refuses networks that could not be loaded.
-    ///
-    /// # Errors
-    /// Names file and tensor.
-    fn check_networks(&self) -> Result<()> {
-        Ok(())
-    }
-
-    /// Its resolved settings, for `--dry-run` and `--verbose`.
-    fn settings(&self) -> serde_json::Value;
-
-    /// What it loads, so that jobs which load the same are done one after the other.
-    fn loads(&self) -> Loads {
-        Loads::default()
-    }
-
-    /// What `--dry-run` tells: what would be written.
-    ///
-    /// # Errors
-    /// When something is found that would go wrong, or not as it is meant.
-    fn foresee(&self, session: &Session) -> Result<()> {
-        session.list_planned(&self.files());
-        Ok(())
-    }
-}
 
 /// Prepares all jobs, then does them one after the other, in the order in which the least is loaded. A job that fails
 /// does not stop the others; a signal does.

@@ -1,42 +1,13 @@
-//! What `--tf32` and `--attention` ask of libtorch and of the device, refused before any weights are read.
+//! Whether the kernel of `--attention` computes a model's attention, found out before any weights are read.
 
 use std::collections::BTreeSet;
 
 use anyhow::Result;
-use tch::{Device, Kind};
+use tch::Kind;
 
 use super::located::LocatedModel;
-use crate::config::ModelJob;
 use crate::error::usage;
-use crate::libtorch::{self, Asked, Attention, Refusal};
-
-/// Refuses what the device cannot do, and what this build cannot ask libtorch for.
-///
-/// # Errors
-/// Names the flag and the way out.
-pub fn check_flags(job: &ModelJob, device: Device) -> Result<()> {
-    match (job.tf32, device.is_cuda()) {
-        (Some(true), false) => {
-            return Err(usage(
-                "--tf32: the networks run on the CPU, which has no TF32, expected a GPU: leave the flag \
-                 out or say --tf32=false, or name a GPU with --device",
-            ));
-        }
-        (Some(_), true) => libtorch::require("--tf32")?,
-        // A CPU computes without TF32 anyway.
-        (Some(false), false) | (None, _) => {}
-    }
-    if let Some(kernel) = job.attention {
-        if !device.is_cuda() && !matches!(kernel, Attention::Flash | Attention::Math) {
-            return Err(usage(format!(
-                "--attention: found {}, expected auto, flash or math on a CPU",
-                kernel.name()
-            )));
-        }
-        libtorch::require("--attention")?;
-    }
-    Ok(())
-}
+use crate::libtorch::{Asked, Attention, Refusal};
 
 impl LocatedModel {
     /// Refuses a kernel of attention that cannot compute this model's attention, or not under masks where something

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use anyhow::{Context, Result};
 use tch::{Device, Kind};
 
-use super::kernels;
+use super::kernel_flags;
 use crate::cli::Dtype;
 use crate::config::model::DEFAULT_MODEL;
 use crate::config::{DrawingJob, ModelJob};
@@ -79,7 +79,7 @@ impl LocatedModel {
     pub fn locate(job: &ModelJob, quiet: bool) -> Result<Self> {
         let device = resolve_device(&job.device)?;
         let kind = resolve_dtype(dtype_name(job.dtype), device)?;
-        kernels::check_flags(job, device)?;
+        kernel_flags::check_flags(job, device)?;
         let find = |name: &str, revision: Option<String>, variant: Option<String>| {
             let options = ModelOptions {
                 model: name.to_owned(),

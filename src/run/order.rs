@@ -5,19 +5,9 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use super::claims::Claim;
-use super::jobs::Prepared;
+use super::prepared::{Loads, Prepared};
 use super::session::Session;
 use crate::io::real_path::real_path;
-
-/// What a job loads and reads.
-#[derive(Default)]
-pub(crate) struct Loads {
-    /// What is loaded for it, the dearest first: the model with its LoRAs, what stands beside it, the actors. Equal
-    /// texts are equal things.
-    pub shared: Vec<String>,
-    /// Files that it reads when its turn comes.
-    pub reads: Vec<PathBuf>,
-}
 
 /// A job that is ready.
 pub(crate) struct Ready<P> {

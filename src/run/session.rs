@@ -8,7 +8,7 @@ use std::rc::Rc;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::image_prompt::FoundIpAdapter;
+use super::found_ip_adapter::FoundIpAdapter;
 use super::located::LocatedModel;
 use crate::cli::{Format, RunFlags};
 use crate::config::shard::Shard;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::base_folder::is_base_folder;
+use super::base_folder::{GRID, is_base_folder};
 use super::session::Session;
 use crate::io::contact_sheet::{ContactSheet, Labels};
 use crate::io::png::{open_png, read_png_text, save_png};
@@ -17,10 +17,7 @@ use crate::io::png::{open_png, read_png_text, save_png};
 /// Keyword of the text chunk.
 const KEYWORD: &str = "oneactor sheet";
 
-/// The sheet of all pictures of a folder …
-pub(crate) const GRID: &str = "grid.png";
-
-/// … and where `generate-base` has a sheet of that name, by whose numbers `tune` chooses.
+/// The sheet of all pictures where `generate-base` has one named as otherwise, by whose numbers `tune` chooses.
 const SCENES: &str = "scenes.png";
 
 /// The sheet of `--compare`.

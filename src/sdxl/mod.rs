@@ -11,6 +11,7 @@ pub mod load;
 pub mod memory;
 pub mod model_index;
 mod network;
+mod part;
 pub mod pipeline;
 pub mod prompt;
 pub mod prompt_pair;

@@ -5,7 +5,7 @@
 use anyhow::{Context, Result};
 use tch::Kind;
 
-use super::model_index::{network, part};
+use super::part::{network, part};
 use crate::error::model;
 use crate::io::config_file::ConfigFile;
 use crate::io::model_files::ModelFiles;

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 use image::RgbImage;
 
-use super::measuring::{of_one_actor, parts, regions, target_part};
+use super::compared::{of_one_actor, parts, regions, target_part};
 use super::{Evaluation, Picture};
 use crate::config::evaluate::Wanted;
 use crate::error::usage;

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use image::{GrayImage, ImageFormat, RgbImage};
 
 use super::Evaluation;
-use super::measuring::read_measurable;
+use super::compared::read_measurable;
 use crate::error::usage;
 use crate::io::atomic::write_bytes_atomically;
 use crate::io::writable::create_folder;

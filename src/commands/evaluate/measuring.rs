@@ -1,17 +1,15 @@
 //! From pictures to columns: every network is loaded, sees all pictures, and is let go.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use anyhow::Result;
 use image::RgbImage;
 use tch::{Device, Tensor};
 
+use super::compared::{of_one_actor, parts, regions, target_part};
 use super::pictures::Picture;
 use super::{Evaluation, distances};
 use crate::config::evaluate::Wanted;
-use crate::error::usage;
-use crate::io::photo::{Transparency, read_picture};
 use crate::measures::column::{Column, Values};
 use crate::measures::encoder::{ClipEncoder, ImageEncoder, LpipsEncoder, VitEncoder};
 use crate::measures::foreground::ForegroundFinder;
@@ -84,14 +82,6 @@ pub(super) fn check_networks(evaluation: &Evaluation) -> Result<()> {
         Some(files) => ForegroundFinder::load(&files.outlined(), Device::Cpu).map(drop),
         None => Ok(()),
     }
-}
-
-/// The regions of some columns, each once.
-pub(super) fn regions(wanted: &[Wanted]) -> Vec<Region> {
-    [Region::Whole, Region::Foreground, Region::Background]
-        .into_iter()
-        .filter(|region| wanted.iter().any(|wanted| wanted.region == *region))
-        .collect()
 }
 
 /// The values of some columns of one encoder, from unit embeddings.
@@ -168,53 +158,6 @@ fn embed(
     Ok(embedded)
 }
 
-/// The parts of a picture; none of those that need a mask where it has none.
-pub(super) fn parts(
-    picture: &Picture,
-    regions: &[Region],
-    fill: [u8; 3],
-) -> Result<Vec<Option<RgbImage>>> {
-    let whole = read_measurable(&picture.path)?;
-    let mask = picture.mask()?;
-    let part = |region: &Region| {
-        let is_there = *region == Region::Whole || mask.is_some();
-        is_there.then(|| region.of(&whole, mask.as_ref(), fill))
-    };
-    Ok(regions.iter().map(part).collect())
-}
-
-/// This part of the target.
-pub(super) fn target_part(
-    evaluation: &Evaluation,
-    region: Region,
-    fill: [u8; 3],
-) -> Option<RgbImage> {
-    let mask = evaluation.target_mask.as_ref();
-    let target = evaluation.target.as_ref()?;
-    (region == Region::Whole || mask.is_some()).then(|| region.of(target, mask, fill))
-}
-
-/// A picture's longer side is at most so many times its shorter one: an encoder's preparation makes the shorter
-/// side as long as it reads, whatever memory the longer one then takes, and crops all but the middle.
-const MOST_OBLONG: u32 = 32;
-
-/// A picture that an encoder can read.
-///
-/// # Errors
-/// When it is neither PNG nor JPEG, damaged, or far longer than wide.
-pub(super) fn read_measurable(path: &Path) -> Result<RgbImage> {
-    let picture = read_picture(path, Transparency::Dropped)?.picture;
-    let (width, height) = picture.dimensions();
-    if width.max(height) > MOST_OBLONG.saturating_mul(width.min(height)) {
-        Err(usage(format!(
-            "{}: found {width} x {height} pixels, expected one side at most {MOST_OBLONG} times the other",
-            path.display()
-        )))
-    } else {
-        Ok(picture)
-    }
-}
-
 /// Each picture but the target with the target.
 fn against_target(pictures: &[Picture], embedded: &Embedded, measure: Measure) -> Values {
     let target = embedded.target.as_ref();
@@ -271,13 +214,4 @@ fn pairs(pictures: &[Picture], embedded: &Embedded, measure: Measure) -> Values 
         }
     }
     Values::Pairs(pairs)
-}
-
-/// The numbers of the pictures of each actor, without the target.
-pub(super) fn of_one_actor(pictures: &[Picture]) -> Vec<Vec<usize>> {
-    let mut groups: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    for (i, picture) in pictures.iter().enumerate().filter(|(_, p)| !p.is_target) {
-        groups.entry(&picture.actor).or_default().push(i);
-    }
-    groups.into_values().collect()
 }

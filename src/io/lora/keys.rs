@@ -3,9 +3,7 @@
 use tch::{Kind, Tensor};
 
 use super::metadata::Metadata;
-
-/// The components that a LoRA can be for.
-pub(super) const COMPONENTS: [&str; 3] = ["unet", "text_encoder", "text_encoder_2"];
+use super::name::{COMPONENTS, Name};
 
 /// Before the layer in kohya's keys.
 const KOHYA: [(&str, &str); 4] = [
@@ -48,15 +46,6 @@ pub(super) fn other_adapter(key: &str) -> Option<&'static str> {
     }
     let found = OTHERS.iter().find(|(part, _)| key.contains(part));
     found.map(|(_, kind)| *kind)
-}
-
-/// A layer as a file names it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Name {
-    pub(super) component: &'static str,
-    /// diffusers' name of the module, or the same or the original's with `_` for `.`; without
-    /// `text_model`, which newer versions of transformers leave out.
-    pub(super) module: String,
 }
 
 /// What a tensor is for its layer.

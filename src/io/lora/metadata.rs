@@ -7,7 +7,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::keys::{COMPONENTS, Name};
+use super::name::{COMPONENTS, Name};
 use crate::error::model;
 use crate::io::config_file::Field::{Harmless, Only, Read, ReadAsFlag};
 use crate::io::config_file::{Class, ConfigFile, Notes};

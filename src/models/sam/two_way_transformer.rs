@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::mask_decoder::SamMaskDecoderConfig;
+use super::mask_decoder_config::SamMaskDecoderConfig;
 use crate::io::weights::WeightPath;
 use crate::models::attention::{merge_heads, scaled_dot_product, split_heads};
 use crate::models::layers::{LayerNorm, Linear};

@@ -1,0 +1,44 @@
+//! Where what was tuned comes from: base images, model and photo.
+
+use std::collections::BTreeMap;
+
+use super::base_set::BaseFacts;
+
+/// A photo of one's own in the place of a base image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TargetImage {
+    /// Name of its file, without the folder.
+    pub name: String,
+    /// CRC-32 of its file, eight hexadecimal digits.
+    pub crc32: String,
+}
+
+/// Key of [`Origin::base_crc32`].
+pub const BASE_CRC32: &str = "base_crc32";
+
+/// What a tuned file says of where it comes from.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// The base images, and the model that it was tuned with.
+    pub facts: BaseFacts,
+    /// The photo that was the target, where it was none of the base images.
+    pub target_image: Option<TargetImage>,
+    /// CRC-32 of the file of the base set; files of earlier versions do not tell.
+    pub base_crc32: Option<String>,
+}
+
+impl Origin {
+    /// As text for a file's metadata.
+    pub fn metadata(&self, format: &str) -> BTreeMap<String, String> {
+        let mut metadata = self.facts.to_metadata();
+        metadata.insert("format".to_owned(), format.to_owned());
+        if let Some(TargetImage { name, crc32 }) = self.target_image.clone() {
+            let entries = [("target_image", name), ("target_image_crc32", crc32)];
+            metadata.extend(entries.map(|(key, value)| (key.to_owned(), value)));
+        }
+        if let Some(crc32) = &self.base_crc32 {
+            metadata.insert(BASE_CRC32.to_owned(), crc32.clone());
+        }
+        metadata
+    }
+}

@@ -1,0 +1,36 @@
+//! What `--tf32` and `--attention` ask of the device and of this build.
+
+use anyhow::Result;
+use tch::Device;
+
+use crate::config::ModelJob;
+use crate::error::usage;
+use crate::libtorch::{self, Attention};
+
+/// Refuses what the device cannot do, and what this build cannot ask libtorch for.
+///
+/// # Errors
+/// Names the flag and the way out.
+pub fn check_flags(job: &ModelJob, device: Device) -> Result<()> {
+    match (job.tf32, device.is_cuda()) {
+        (Some(true), false) => {
+            return Err(usage(
+                "--tf32: the networks run on the CPU, which has no TF32, expected a GPU: leave the flag \
+                 out or say --tf32=false, or name a GPU with --device",
+            ));
+        }
+        (Some(_), true) => libtorch::require("--tf32")?,
+        // A CPU computes without TF32 anyway.
+        (Some(false), false) | (None, _) => {}
+    }
+    if let Some(kernel) = job.attention {
+        if !device.is_cuda() && !matches!(kernel, Attention::Flash | Attention::Math) {
+            return Err(usage(format!(
+                "--attention: found {}, expected auto, flash or math on a CPU",
+                kernel.name()
+            )));
+        }
+        libtorch::require("--attention")?;
+    }
+    Ok(())
+}
