@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
+use super::component::Component;
 use super::mapped::map_file;
-use super::single_file::Component;
 use crate::error::model;
 use crate::io::text;
 

@@ -27,7 +27,8 @@ use super::toy;
 use crate::error::{model, usage};
 
 pub use super::model_layout::{TOY, way_to_hub_file};
-pub use needed::{NeededFile, Needs};
+pub use super::needed_file::NeededFile;
+pub use needed::Needs;
 use unused::Unused;
 
 /// Which model, and how to get at it.

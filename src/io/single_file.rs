@@ -17,21 +17,12 @@ use safetensors::SafeTensors;
 
 use super::blob::Blob;
 use super::clip_vocabulary;
-use super::ldm_names::LdmNames;
+use super::component::Component;
 use super::mapped::map_file;
 use super::model_layout::check_not_a_pointer;
 use super::tensors::shape_of;
 use crate::error::model;
 use configs::Shapes;
-
-/// A network inside a single file: its tensors begin with `prefix` and have the original's names.
-#[derive(Debug)]
-pub(super) struct Component {
-    pub(super) path: PathBuf,
-    pub(super) bytes: &'static [u8],
-    pub(super) prefix: &'static str,
-    pub(super) names: LdmNames,
-}
 
 /// The families that are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

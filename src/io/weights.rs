@@ -18,12 +18,13 @@ use safetensors::{Dtype, SafeTensors};
 use tch::{Device, Kind, Tensor};
 
 use super::blob::Blob;
+use super::component::Component;
 use super::finite_scan::{Values, list};
 use super::ldm_names::{LdmNames, Part, Place, UnetNames};
 use super::lora::{LoraSet, LorasOfNetwork};
 use super::low_rank::{LowRank, LowRankSet};
 use super::mapped::{let_go, map_file};
-use super::single_file::{Component, is_no_weight};
+use super::single_file::is_no_weight;
 use super::tensors::shape_of;
 use super::upload::{Source, upload};
 use crate::error::model;

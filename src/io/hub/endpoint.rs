@@ -4,8 +4,10 @@ use std::fmt;
 
 use anyhow::Result;
 
-use super::settings::PUBLIC_ENDPOINT;
 use crate::error::usage;
+
+/// The public hub.
+pub const PUBLIC_ENDPOINT: &str = "https://huggingface.co";
 
 /// The address of a hub, without a slash at the end. Neither `Debug` nor `Display` shows what stands before an `@`.
 #[derive(Clone, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use super::address::{self, FileName};
 use super::leftover;
 use super::licence::{Licence, LicenceFields};
 use super::{HubRepo, checked};
-use crate::io::model_files::NeededFile;
+use crate::io::needed_file::NeededFile;
 use crate::io::text;
 
 impl HubRepo {

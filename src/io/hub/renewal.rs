@@ -10,7 +10,7 @@ use super::address::FileName;
 use super::listing::Listing;
 use super::{HubRepo, HubSettings};
 use crate::error::usage;
-use crate::io::model_files::NeededFile;
+use crate::io::needed_file::NeededFile;
 
 /// A commit and its files.
 type Found = (String, Arc<Listing>);

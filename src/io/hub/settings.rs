@@ -13,14 +13,11 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::endpoint::Endpoint;
+use super::endpoint::{Endpoint, PUBLIC_ENDPOINT};
 use super::renewal::Renewal;
 use crate::error::usage;
 use crate::io::text;
 use crate::streams::tell;
-
-/// The public hub.
-pub const PUBLIC_ENDPOINT: &str = "https://huggingface.co";
 
 /// A token of the hub. Neither `Debug` nor a message shows its value.
 #[derive(Clone)]
