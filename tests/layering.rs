@@ -1,5 +1,6 @@
-//! Levels of the source tree: a file names only lower levels, or its own.
+//! Levels of the source tree: a file names only lower levels, or its own; and no two files need each other.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -83,4 +84,132 @@ fn a_file_names_only_lower_levels() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The module that a source file is, below the crate: `["io", "hub"]` for `src/io/hub.rs`.
+fn module_of(relative: &Path) -> Vec<String> {
+    let path = relative.with_extension("");
+    let parts = path.iter().map(|part| part.to_string_lossy().into_owned());
+    parts
+        .filter(|part| part != "mod" && part != "lib")
+        .collect()
+}
+
+/// What the `use` lines of a file name, written out from the crate on: `a::{b, c::d}` are two names. Lines of tests and
+/// names that are only passed on (`pub use`) are left out.
+fn names_used(text: &str, module: &[String]) -> Vec<Vec<String>> {
+    let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let mut names = Vec::new();
+    for item in code.split("\nuse ").skip(1) {
+        let item = item.split(';').next().unwrap_or_default();
+        for name in written_out(&item.replace(char::is_whitespace, "")) {
+            let mut path: Vec<String> = name.split("::").map(str::to_owned).collect();
+            let mut from = module.to_vec();
+            match path[0].as_str() {
+                "crate" => from.clear(),
+                "super" => {}
+                _ => path.insert(0, "self".to_owned()),
+            }
+            let steps = path.iter().take_while(|part| *part == "super").count();
+            from.truncate(from.len().saturating_sub(steps));
+            from.extend(path.drain(steps.max(1)..));
+            names.push(from);
+        }
+    }
+    names
+}
+
+/// `a::{b,c::{d,e}}` as `a::b`, `a::c::d` and `a::c::e`.
+fn written_out(item: &str) -> Vec<String> {
+    let Some((start, group)) = item.split_once('{') else {
+        return vec![item.to_owned()];
+    };
+    let group = group.strip_suffix('}').unwrap_or(group);
+    let (mut parts, mut depth) = (vec![String::new()], 0);
+    for sign in group.chars() {
+        match sign {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        if sign == ',' && depth == 0 {
+            parts.push(String::new());
+        } else if let Some(part) = parts.last_mut() {
+            part.push(sign);
+        }
+    }
+    let parts = parts.iter().filter(|part| !part.is_empty());
+    parts
+        .flat_map(|part| written_out(part))
+        .map(|part| format!("{start}{part}"))
+        .collect()
+}
+
+#[test]
+fn groups_of_names_are_written_out() {
+    assert_eq!(
+        written_out("a::{b,c::{d,e}}"),
+        ["a::b", "a::c::d", "a::c::e"]
+    );
+    let module = ["io".to_owned(), "hub".to_owned()];
+    let text = "//! x\nuse super::text;\nuse fetch::{A, B};\nuse crate::error::usage;\npub use known::C;\n";
+    let names: Vec<String> = names_used(text, &module)
+        .iter()
+        .map(|name| name.join("::"))
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "io::text",
+            "io::hub::fetch::A",
+            "io::hub::fetch::B",
+            "error::usage"
+        ]
+    );
+}
+
+#[test]
+fn no_files_need_each_other_in_a_circle() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&src, &mut files);
+    let modules: BTreeMap<Vec<String>, &PathBuf> = files
+        .iter()
+        .map(|file| (module_of(file.strip_prefix(&src).expect("below src")), file))
+        .collect();
+    let mut needs: BTreeMap<&Vec<String>, BTreeSet<&Vec<String>>> = BTreeMap::new();
+    for (module, file) in &modules {
+        let text = fs::read_to_string(file).expect("source files are text");
+        for name in names_used(&text, module) {
+            let of_file = (1..=name.len())
+                .rev()
+                .find_map(|length| modules.get_key_value(&name[..length]));
+            // A module is made of those inside it.
+            if let Some((other, _)) = of_file.filter(|(other, _)| !other.starts_with(module)) {
+                needs.entry(module).or_default().insert(other);
+            }
+        }
+    }
+    assert!(needs.len() > 100, "found what {} files need", needs.len());
+    // What needs nothing that is left, or is needed by nothing, falls away, again and again; circles stay.
+    loop {
+        let before = needs.len();
+        let needed: BTreeSet<&Vec<String>> = needs.values().flatten().copied().collect();
+        needs.retain(|module, others| !others.is_empty() && needed.contains(module));
+        let left: BTreeSet<&Vec<String>> = needs.keys().copied().collect();
+        needs
+            .values_mut()
+            .for_each(|others| others.retain(|other| left.contains(other)));
+        if needs.len() == before {
+            break;
+        }
+    }
+    let circles: Vec<String> = needs
+        .iter()
+        .map(|(module, others)| {
+            let others: Vec<String> = others.iter().map(|other| other.join("::")).collect();
+            format!("{} needs {}", module.join("::"), others.join(", "))
+        })
+        .collect();
+    assert!(circles.is_empty(), "circles:\n{}", circles.join("\n"));
 }
