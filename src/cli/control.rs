@@ -52,8 +52,9 @@ settings! {
             .takes("PNG or JPEG, or a list")
             .by_default("needed, one for each `controlnet`")
             .says("what the ControlNet sees, read as by diffusers' `load_image`: turned as its EXIF orientation says, \
-                without transparency, whose places have the colours stored there (a photo lies on white instead), at most \
-                512 MiB as pixels; resized to the drawing by Pillow's LANCZOS, widths first, in whatever shape it has"),
+                without transparency, whose places have the colours stored there (a photo lies on white instead); but 16 bits \
+                a channel, as of depth maps, are scaled to 8, which `load_image` cuts off at 255; at most 512 MiB as pixels; \
+                resized to the drawing by Pillow's LANCZOS, widths first, in whatever shape it has"),
 
         /// What is made of the image first: none, or canny for its edges; once for all, or once for
         /// each --controlnet [default: none]
