@@ -4,13 +4,11 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::Stdio;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
 use oneactor::io::tensors::TensorFile;
 use serde_json::{Value, json};
 
+use crate::processes::interrupted;
 use crate::{
     BASE, Run, folder, folder_with_actor, json as read_json, names, oneactor, pixels, program, text,
 };
@@ -315,32 +313,6 @@ fn an_actor_of_an_earlier_version_is_known_by_the_file_beside_it() {
         &["is there, and no robot/tune.json", "--overwrite"],
     );
     oneactor(&folder, "tune robot --target 1 --max-steps 3 --overwrite").exits_with(0);
-}
-
-/// Starts the program and sends it a signal when it is time.
-fn interrupted(folder: &Path, line: &str, signal: &str, is_time: impl Fn() -> bool) -> Run {
-    let child = program(folder, line.split(' '))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the program starts");
-    let started = Instant::now();
-    while !is_time() {
-        assert!(
-            started.elapsed() < Duration::from_secs(120),
-            "it was never time"
-        );
-        sleep(Duration::from_millis(5));
-    }
-    let id = child.id().to_string();
-    let status = std::process::Command::new("kill")
-        .args([signal, &id])
-        .status();
-    assert!(
-        status.is_ok_and(|status| status.success()),
-        "kill works here"
-    );
-    Run::of(child.wait_with_output().expect("the program ends"))
 }
 
 #[test]

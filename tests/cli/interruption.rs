@@ -2,41 +2,12 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::process::{Child, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use oneactor::io::tensors::TensorFile;
 
+use crate::processes::interrupted;
 use crate::{BASE, Run, folder, folder_with_actor, json, names, oneactor, pixels, program, text};
-
-fn start(folder: &Path, line: &str) -> Child {
-    program(folder, line.split(' '))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the program starts")
-}
-
-/// Sends a signal once `is_time`, and waits for the end.
-fn signal_when(child: Child, signal: &str, is_time: impl Fn() -> bool) -> Run {
-    let started = Instant::now();
-    while !is_time() {
-        assert!(
-            started.elapsed() < Duration::from_secs(120),
-            "it was never time"
-        );
-        sleep(Duration::from_millis(10));
-    }
-    let status = std::process::Command::new("kill")
-        .args([signal, &child.id().to_string()])
-        .status();
-    assert!(
-        status.is_ok_and(|status| status.success()),
-        "kill works here"
-    );
-    Run::of(child.wait_with_output().expect("the program ends"))
-}
 
 #[test]
 fn ctrl_c_keeps_finished_base_images_and_a_rerun_draws_the_rest() {
@@ -44,7 +15,7 @@ fn ctrl_c_keeps_finished_base_images_and_a_rerun_draws_the_rest() {
     let line =
         "generate-base --model toy -p robot --subject robot -o robot --num-images 30 --steps 30";
     let second = folder.join("robot/base/01.png");
-    let run = signal_when(start(&folder, line), "-INT", || second.is_file());
+    let run = interrupted(&folder, line, "-INT", || second.is_file());
     run.exits_with(130).says("stopped by Ctrl-C");
     let robot = folder.join("robot");
     assert!(!robot.join("base.json").exists() && !robot.join("grid.png").exists());
@@ -96,7 +67,7 @@ fn interrupt_a_tuning(method: &str) {
             .count()
     };
     // The actor's old log has three rows; the new one begins with none.
-    let run = signal_when(start(&folder, line), "-TERM", || rows() > 5);
+    let run = interrupted(&folder, line, "-TERM", || rows() > 5);
     run.exits_with(143).says("stopped by SIGTERM");
     assert!(
         folder

@@ -2,39 +2,14 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
 use oneactor::io::folder_lock::{FolderLock, Sharing};
 use serde_json::json;
 
-use crate::{BASE, Run, folder_with_actor, json as read_json, names, oneactor, program, text};
+use crate::processes::{end, start, wait_until, while_paused};
+use crate::{BASE, folder_with_actor, json as read_json, names, oneactor, text};
 
 const LOCK: &str = ".oneactor.lock";
-
-fn start(folder: &Path, line: &str) -> Child {
-    program(folder, line.split(' '))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the program starts")
-}
-
-fn end(child: Child) -> Run {
-    Run::of(child.wait_with_output().expect("the program ends"))
-}
-
-fn wait_until(what: &str, is_time: impl Fn() -> bool) {
-    let started = Instant::now();
-    while !is_time() {
-        assert!(
-            started.elapsed() < Duration::from_secs(120),
-            "never: {what}"
-        );
-        sleep(Duration::from_millis(5));
-    }
-}
 
 fn lines(path: &Path) -> usize {
     fs::read_to_string(path).unwrap_or_default().lines().count()
@@ -54,11 +29,13 @@ fn the_second_of_two_tunings_ends_at_once_and_names_the_first() {
     wait_until("a step", || {
         !robot.join("tune.json").exists() && lines(&robot.join("tune.jsonl")) > 0
     });
-    oneactor(&folder, "tune robot --target 2 --max-steps 3 --overwrite")
-        .exits_with(1)
-        .says("the folder robot is in use")
-        .says(&holder)
-        .writes_nothing();
+    while_paused(&[&first], || {
+        oneactor(&folder, "tune robot --target 2 --max-steps 3 --overwrite")
+            .exits_with(1)
+            .says("the folder robot is in use")
+            .says(&holder)
+            .writes_nothing();
+    });
     end(first).exits_with(0);
     let tuned = read_json(&robot.join("tune.json"));
     assert_eq!(tuned["parameters"]["target"], 0);
@@ -74,13 +51,15 @@ fn the_second_of_two_samplings_takes_no_row_away() {
     let line = "sample robot -p robot --num-images 12 --steps 12 -o out";
     let first = start(&folder, line);
     wait_until("a picture", || out.join("0000-0.png").is_file());
-    oneactor(
-        &folder,
-        "sample robot -p robot --num-images 2 --steps 2 --seed 50 -o robot/../out",
-    )
-    .exits_with(1)
-    .says("is in use: `oneactor sample`")
-    .writes_nothing();
+    while_paused(&[&first], || {
+        oneactor(
+            &folder,
+            "sample robot -p robot --num-images 2 --steps 2 --seed 50 -o robot/../out",
+        )
+        .exits_with(1)
+        .says("is in use: `oneactor sample`")
+        .writes_nothing();
+    });
     end(first).exits_with(0);
     assert_eq!(lines(&out.join("manifest.jsonl")), 12);
     assert_eq!(names(&out).len(), 14, "twelve pictures, sheet and manifest");
@@ -184,17 +163,19 @@ fn parts_of_a_job_work_side_by_side_and_each_is_done_by_one_process() {
     });
     let whole = "sample robot -p robot --num-images 12 --steps 8 -o out";
     let again = line("2/2");
-    for (line, what) in [
-        (whole, "works in it"),
-        ("merge out", "works in it"),
-        (&again, "does part 2-of-2 in it"),
-    ] {
-        oneactor(&folder, line)
-            .exits_with(1)
-            .says("the folder out is in use")
-            .says(what)
-            .writes_nothing();
-    }
+    while_paused(&[&one, &two], || {
+        for (line, what) in [
+            (whole, "works in it"),
+            ("merge out", "works in it"),
+            (&again, "does part 2-of-2 in it"),
+        ] {
+            oneactor(&folder, line)
+                .exits_with(1)
+                .says("the folder out is in use")
+                .says(what)
+                .writes_nothing();
+        }
+    });
     end(one).exits_with(0);
     end(two).exits_with(0);
     oneactor(&folder, "merge out").exits_with(0);
@@ -236,7 +217,9 @@ fn an_actor_that_is_tuned_anew_after_the_pictures_were_listed_draws_none_of_them
     fs::write(folder.join("batch.json"), batch.to_string()).expect("the folder is writable");
     let first = start(&folder, "sample --config batch.json");
     wait_until("a picture", || folder.join("a/0000-0.png").is_file());
-    oneactor(&folder, "tune robot --target 2 --max-steps 1 --overwrite").exits_with(0);
+    while_paused(&[&first], || {
+        oneactor(&folder, "tune robot --target 2 --max-steps 1 --overwrite").exits_with(0);
+    });
     end(first)
         .exits_with(5)
         .says("job 2 of batch.json: robot/actor.safetensors has changed since this run began");

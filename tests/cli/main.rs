@@ -35,6 +35,7 @@ mod outputs;
 mod outside;
 mod pickles;
 mod previews;
+mod processes;
 mod prompts;
 mod raw_names;
 mod redraws;

@@ -1,0 +1,65 @@
+//! The program as a process that runs beside the test.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::{Run, program};
+
+/// Starts the program in `folder`.
+pub(super) fn start(folder: &Path, line: &str) -> Child {
+    program(folder, line.split(' '))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts")
+}
+
+/// Waits for its end.
+pub(super) fn end(child: Child) -> Run {
+    Run::of(child.wait_with_output().expect("the program ends"))
+}
+
+/// Waits until something has come about.
+pub(super) fn wait_until(what: &str, is_time: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !is_time() {
+        assert!(
+            started.elapsed() < Duration::from_secs(120),
+            "never: {what}"
+        );
+        sleep(Duration::from_millis(5));
+    }
+}
+
+/// Sends a signal, named as for `kill`: `-INT`.
+pub(super) fn send(child: &Child, signal: &str) {
+    let status = Command::new("kill")
+        .args([signal, &child.id().to_string()])
+        .status();
+    assert!(
+        status.is_ok_and(|status| status.success()),
+        "kill works here"
+    );
+}
+
+/// Does something while these processes stand still, so that none of them ends meanwhile.
+pub(super) fn while_paused(children: &[&Child], action: impl FnOnce()) {
+    children.iter().for_each(|child| send(child, "-STOP"));
+    action();
+    children.iter().for_each(|child| send(child, "-CONT"));
+}
+
+/// Starts the program, sends it a signal when it is time, and waits for its end.
+pub(super) fn interrupted(
+    folder: &Path,
+    line: &str,
+    signal: &str,
+    is_time: impl Fn() -> bool,
+) -> Run {
+    let child = start(folder, line);
+    wait_until("the time of the signal", is_time);
+    send(&child, signal);
+    end(child)
+}
