@@ -75,6 +75,11 @@ fn a_folder_with_pickled_weights_alone_is_refused() {
             "intermediate_size": 8, "image_size": 8, "patch_size": 4, "layer_norm_eps": 1e-6}"#,
     )
     .expect("the folder is writable");
+    fs::write(
+        folder.join("encoder/preprocessor_config.json"),
+        r#"{"image_processor_type": "ViTImageProcessor", "size": {"height": 8, "width": 8}}"#,
+    )
+    .expect("the folder is writable");
     fs::write(folder.join("encoder/pytorch_model.bin"), PICKLE).expect("it is writable");
     image::RgbImage::new(64, 64)
         .save(folder.join("a.png"))

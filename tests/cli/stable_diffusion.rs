@@ -125,7 +125,7 @@ fn other_models_are_refused_with_what_was_found_and_expected() {
         ),
         (
             (index, name, "\"StableDiffusionXLPipeline\""),
-            "tokenizer_2",
+            "text_encoder_2: found no value",
         ),
         (
             (unet, "\"in_channels\": 4", "\"in_channels\": 9"),
