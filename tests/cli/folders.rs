@@ -9,9 +9,7 @@ use oneactor::io::tensors::TensorFile;
 use serde_json::{Value, json};
 
 use crate::processes::interrupted;
-use crate::{
-    BASE, Run, folder, folder_with_actor, json as read_json, names, oneactor, pixels, program, text,
-};
+use crate::{BASE, folder, folder_with_actor, json as read_json, names, oneactor, pixels, text};
 
 fn write(folder: &Path, name: &str, value: &Value) {
     fs::write(folder.join(name), value.to_string()).expect("the folder is writable");

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use oneactor::io::tensors::TensorFile;
 
 use crate::processes::interrupted;
-use crate::{BASE, Run, folder, folder_with_actor, json, names, oneactor, pixels, program, text};
+use crate::{BASE, folder, folder_with_actor, json, names, oneactor, pixels, text};
 
 #[test]
 fn ctrl_c_keeps_finished_base_images_and_a_rerun_draws_the_rest() {
