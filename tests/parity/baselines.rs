@@ -20,7 +20,7 @@ use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
 /// Bar for one pass through text encoders and U-Net, forward and back: that of the port's networks.
-const PASS: f64 = 1e-5;
+const PASS: f64 = crate::bars::NETWORK;
 /// Bar for the gradient of one matrix of a LoRA. Those of queries and keys pass softmax, whose gradient subtracts
 /// numbers of nearly equal size: of 448 matrices of `narrow` the worst, whose values are 1e-5, is 1.4e-5 of itself off.
 const MATRIX: f64 = 1e-4;
@@ -29,9 +29,9 @@ const MATRIX: f64 = 1e-4;
 /// way; of one small matrix (`sd15`) they make 2e-3. Without weight decay the movement of A is 2e-3 off. The bar of
 /// `method.rs`.
 const MOVEMENT: f64 = 1e-3;
-/// Bar of whole runs, see `pipeline.rs`; here behind five steps of AdamW, whose movement may differ by
+/// Bar of whole runs, see `bars.rs`; here behind five steps of AdamW, whose movement may differ by
 /// 1e-3 of itself.
-const LATENTS: f64 = 1e-4;
+const LATENTS: f64 = crate::bars::LATENTS;
 
 #[derive(Deserialize)]
 struct Run {

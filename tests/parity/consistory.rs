@@ -13,10 +13,10 @@ use serde::Deserialize;
 use tch::{Kind, Tensor};
 
 /// Bar of the port's networks for one pass: sharing makes sums longer, not worse.
-const PASS: f64 = 1e-5;
-/// Bar for final latents: as for plain guided runs, see pipeline.rs. Maps differ by rounding, and a
+const PASS: f64 = crate::bars::NETWORK;
+/// Bar for final latents: as for plain guided runs, see bars.rs. Maps differ by rounding, and a
 /// position on the threshold may change sides; none does in these runs.
-const LATENTS: f64 = 1e-4;
+const LATENTS: f64 = crate::bars::LATENTS;
 
 /// The pass of the fixtures: two rows of three images.
 struct Pass {

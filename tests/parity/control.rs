@@ -3,6 +3,7 @@
 
 use std::rc::Rc;
 
+use crate::bars::{LATENTS, NETWORK};
 use crate::common::{Expected, Report, SHAPES, backbone, config_file, fixture, json};
 use image::RgbImage;
 use oneactor::io::blob::Blob;
@@ -21,11 +22,6 @@ use oneactor::sdxl::control::{Control, ControlNet, ControlSettings};
 use oneactor::sdxl::denoise::{Guidance, PlainGuidance, denoise};
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor, no_grad};
-
-/// Bar of the port, see models.rs.
-const NETWORK: f64 = 1e-5;
-/// Bar for final latents: as for runs without a ControlNet, see pipeline.rs.
-const LATENTS: f64 = 1e-4;
 
 fn controlnet(folder: &str) -> ControlNetModel {
     let config = ControlNetConfig::read(&config_file(&format!("{folder}/config.json")))

@@ -1,6 +1,7 @@
 //! A photo as the target and semantic interpolation against Python written around diffusers'
 //! pipeline (`scripts/parity/expected_experiments.py`).
 
+use crate::bars::{LATENTS, NETWORK};
 use crate::common::{Expected, Report, SHAPES, backbone, json, latents};
 use oneactor::oneactor::base_set::{BaseFacts, BaseSet};
 use oneactor::oneactor::interpolation::interpolated;
@@ -9,11 +10,6 @@ use oneactor::schedulers::new_scheduler;
 use oneactor::sdxl::denoise::PlainGuidance;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
-
-/// Bar for one pass through VAE and U-Net encoder: that of the port's networks.
-const PASS: f64 = 1e-5;
-/// Bar for final latents: as for plain guided runs, see pipeline.rs.
-const LATENTS: f64 = 1e-4;
 
 #[derive(Deserialize)]
 struct Experiments {
@@ -78,8 +74,13 @@ fn latents_and_features_of_a_photo_are_those_of_diffusers() {
             .expect("finite values");
         assert_eq!(joined.seeds, [4, -1]);
         let mut report = Report::new(&format!("photo on {shape}"));
-        report.close("latents", &joined.latents.narrow(0, 1, 1), &latents, PASS);
-        report.close("h", &joined.encoder_features.narrow(0, 1, 1), &h, PASS);
+        report.close(
+            "latents",
+            &joined.latents.narrow(0, 1, 1),
+            &latents,
+            NETWORK,
+        );
+        report.close("h", &joined.encoder_features.narrow(0, 1, 1), &h, NETWORK);
         report.check(
             joined.latents.get(0).abs().max().double_value(&[]) == 0.0,
             || "the base image's latents have changed".into(),

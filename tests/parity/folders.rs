@@ -1,6 +1,7 @@
 //! Folders as users have them, against diffusers and transformers on the same folders: saved after textual inversion by
 //! transformers 5, whole weights beside shards, settings of processors; see `scripts/parity/expected_folders.py`.
 
+use crate::bars::NETWORK;
 use crate::common::{Expected, Report, backbone, fixture, json, latents};
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
 use oneactor::io::photo::{Transparency, read_picture};
@@ -12,9 +13,7 @@ use oneactor::sdxl::denoise::PlainGuidance;
 use serde::Deserialize;
 use tch::{Device, Kind};
 
-/// Bar of the port for text encoders and VAE.
-const NETWORKS: f64 = 1e-5;
-/// The same for a run of six steps.
+/// Bar of latents after six steps: no more than that of one network.
 const LATENTS: f64 = 1e-5;
 
 #[derive(Deserialize)]
@@ -41,15 +40,10 @@ fn draw(name: &str) {
         ("prompt_embeds", &prompt),
         ("negative_prompt_embeds", &negative),
     ] {
-        report.close(kind, &found.prompt_embeds, &expected.get(kind), NETWORKS);
+        report.close(kind, &found.prompt_embeds, &expected.get(kind), NETWORK);
         let pooled = kind.replace("prompt", "pooled_prompt");
         let found = found.added.as_ref().expect("it is an SDXL");
-        report.close(
-            &pooled,
-            &found.text_embeds,
-            &expected.get(&pooled),
-            NETWORKS,
-        );
+        report.close(&pooled, &found.text_embeds, &expected.get(&pooled), NETWORK);
     }
     let guidance = PlainGuidance::new(&negative, &prompt, run.guidance_scale);
     let size = [run.height, run.width];
@@ -97,19 +91,19 @@ fn a_clip_saved_by_transformers_5_measures_with_its_own_settings_and_learnt_word
     report.close("pixel_values", &found, &expected.get("pixel_values"), 1e-6);
     let embeds = expected.get("image_embeds");
     let found = clip.image_embeds(std::slice::from_ref(&picture));
-    report.close("image_embeds", &found, &embeds, NETWORKS);
+    report.close("image_embeds", &found, &embeds, NETWORK);
     let folder = EncoderFolder {
         files: &files,
         path: "",
     };
     let prompting = ClipImageEncoder::load(&folder, (Device::Cpu, Kind::Float));
     let found = prompting.expect("its vision half").image_embeds(&picture);
-    report.close("image_embeds for an IP-Adapter", &found, &embeds, NETWORKS);
+    report.close("image_embeds for an IP-Adapter", &found, &embeds, NETWORK);
     let texts: Vec<String> = json("folders/clip/texts.json");
     let embeds = expected.get("text_embeds");
     for (i, text) in (0..).zip(&texts) {
         let (found, _) = clip.text_embeds(text).expect("a short text");
-        report.close(text, &found, &embeds.narrow(0, i, 1), NETWORKS);
+        report.close(text, &found, &embeds.narrow(0, i, 1), NETWORK);
     }
     report.finish();
 }

@@ -2,6 +2,7 @@
 //! of two subjects that were tuned together, and with long and weighted prompts and masks at once
 //! (`scripts/parity/expected_method.py`, `expected_combined.py`).
 
+use crate::bars::LATENTS;
 use crate::common::{Expected, Report, SHAPES, backbone, json, latents};
 use oneactor::oneactor::base_word::BaseWordPrompt;
 use oneactor::oneactor::guidance::{ClusterGuidance, GuidanceSettings, Offsets};
@@ -10,9 +11,6 @@ use oneactor::sdxl::prompt_pair::PromptPair;
 use oneactor::tokenizer::prompt_tokens::PromptOptions;
 use serde::Deserialize;
 use tch::Tensor;
-
-/// Bar for final latents: as for plain guided runs, see pipeline.rs.
-const LATENTS: f64 = 1e-4;
 
 #[derive(Deserialize)]
 struct Eq19 {

@@ -3,6 +3,7 @@
 
 use std::rc::Rc;
 
+use crate::bars::{LATENTS, NETWORK};
 use crate::common::{Expected, Report, SHAPES, backbone, fixture, json};
 use image::RgbImage;
 use oneactor::baselines::ip_adapter::{ImageSource, IpAdapter};
@@ -19,10 +20,6 @@ use oneactor::sdxl::{Backbone, Conditioning};
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor, no_grad};
 
-/// Bar of the port, see models.rs.
-const NETWORK: f64 = 1e-5;
-/// Bar for final latents: as for runs without a picture, see pipeline.rs.
-const LATENTS: f64 = 1e-4;
 /// λ of the fixture's call of the U-Net.
 const UNET_SCALE: f64 = 0.7;
 const STEPS: usize = 30;

@@ -4,13 +4,11 @@
 use std::fs;
 use std::path::Path;
 
+use crate::bars::JPEG;
 use crate::common::{Expected, fixture, json};
 use image::RgbImage;
 use oneactor::io::photo::{Transparency, decode, read_picture};
 use serde::Deserialize;
-
-/// How far decoders of JPEG may differ in a level, see `tests/parity/pictures.rs`.
-const LEVELS: u8 = 4;
 
 fn is_refused(bytes: &[u8]) -> bool {
     decode(Path::new("x.jpg"), bytes, Transparency::Dropped).is_err()
@@ -36,7 +34,7 @@ fn whole_files_of_every_kind_are_read() {
         let gaps = found.iter().zip(&wanted).map(|(a, b)| a.abs_diff(*b));
         let gap = gaps.max().expect("pictures have pixels");
         println!("{name}: within {gap}");
-        assert!(gap <= LEVELS, "{name}: {gap}");
+        assert!(gap <= JPEG, "{name}: {gap}");
     }
 }
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::bars::{LATENTS, NETWORK};
 use crate::common::{Expected, Report, fixture, json};
 use oneactor::error::{ErrorKind, kind_of};
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
@@ -16,10 +17,6 @@ use oneactor::sdxl::denoise::{PlainGuidance, denoise};
 use oneactor::sdxl::{Backbone, Conditioning, LoadOptions, MemoryOptions};
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor, no_grad};
-
-/// Bar of the networks and of whole runs, see `models.rs` and `pipeline.rs`.
-const NETWORKS: f64 = 1e-5;
-const LATENTS: f64 = 1e-4;
 
 #[derive(Deserialize)]
 struct Run {
@@ -87,7 +84,7 @@ fn every_key_style_gives_what_diffusers_gives() {
             ("prompt_embeds", &prompt.prompt_embeds),
             ("pooled_prompt_embeds", &added.text_embeds),
         ] {
-            report.close(key, found, &get(key), NETWORKS);
+            report.close(key, found, &get(key), NETWORK);
         }
         let conditioning = Conditioning {
             prompt_embeds: get("prompt_embeds"),
@@ -100,7 +97,7 @@ fn every_key_style_gives_what_diffusers_gives() {
         };
         let noise_pred =
             no_grad(|| backbone.predict(&get("sample"), &get("timesteps"), &conditioning));
-        report.close("noise_pred", &noise_pred, &get("noise_pred"), NETWORKS);
+        report.close("noise_pred", &noise_pred, &get("noise_pred"), NETWORK);
 
         let negative = backbone
             .encode_negative(None, height, width)

@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod bars;
 mod baselines;
 mod consistory;
 mod control;

@@ -2,6 +2,7 @@
 //! processor in Python written from the description, and Otsu's threshold against scikit-image
 //! (`scripts/parity/expected_masks.py`). The boxes of subjects and faces that are made of both, too.
 
+use crate::bars::LATENTS;
 use crate::common::{Expected, Report, SHAPES, backbone, json};
 use oneactor::models::cross_attention::{Answers, AttentionProbe, AttentionRequest, TokenMask};
 use oneactor::models::unet_2d_condition::AddedConditions;
@@ -17,9 +18,7 @@ use serde::Deserialize;
 use tch::Tensor;
 
 /// Bar of the port's networks for one pass; masks only take terms out of the same sums.
-const PASS: f64 = 1e-5;
-/// Bar for final latents: as for plain guided runs, see pipeline.rs.
-const LATENTS: f64 = 1e-4;
+const PASS: f64 = crate::bars::NETWORK;
 
 #[test]
 fn otsu_is_that_of_scikit_image() {

@@ -23,7 +23,7 @@ use tch::{Device, Kind, Tensor};
 /// Bar for one pass through projector, U-Net and losses, forward and back: the bar of the port's
 /// networks. The five BatchNorms subtract means of nearly equal size on the way back and still stay
 /// within 3e-6.
-const PASS: f64 = 1e-5;
+const PASS: f64 = crate::bars::NETWORK;
 /// How far each parameter moved in five steps, as the norm over its values: AdamW moves every value
 /// by about the learning rate, whatever the size of its gradient, so that single values whose
 /// gradient is rounding noise may move either way. Leaving out the weight decay changes the movement

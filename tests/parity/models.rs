@@ -1,5 +1,6 @@
 //! Every network against Python diffusers and transformers, f32 on the CPU.
 
+use crate::bars::NETWORK;
 use crate::common::{Expected, Report, SHAPES, config_file, difference, fixture};
 use oneactor::io::blob::Blob;
 use oneactor::io::weights::{WeightPath, Weights};
@@ -9,10 +10,6 @@ use oneactor::models::unet_2d_condition::{
     AddedConditions, UNet2DConditionConfig, UNet2DConditionModel,
 };
 use tch::{Device, Kind, Tensor, no_grad};
-
-/// Bar of the port. Both sides run the same f32 kernels of libtorch; where the order of a sum
-/// differs the outputs differ by a few 1e-7, a wrong constant (an epsilon, a GELU) by 1e-4 or more.
-const BAR: f64 = 1e-5;
 
 /// Reads one network strictly: nothing missing, nothing left over.
 fn network<T>(shape: &str, file: &str, new: impl FnOnce(&WeightPath) -> anyhow::Result<T>) -> T {
@@ -49,16 +46,16 @@ fn text_encoders_give_every_hidden_state_and_the_pooled_one() {
                     &format!("hidden_states.{i}"),
                     state,
                     &expected.get(&format!("hidden_states.{i}")),
-                    BAR,
+                    NETWORK,
                 );
             }
             report.close(
                 "last_hidden_state",
                 &output.last_hidden_state,
                 &expected.get("last_hidden_state"),
-                BAR,
+                NETWORK,
             );
-            report.close("pooled", &output.pooled, &expected.get("pooled"), BAR);
+            report.close("pooled", &output.pooled, &expected.get("pooled"), NETWORK);
             report.finish();
         }
     }
@@ -85,8 +82,8 @@ fn unet_gives_the_noise_prediction_and_h() {
                 (encoded.h.copy(), unet.decode(encoded, &text))
             });
             let mut report = Report::new(&format!("{case} of {shape}"));
-            report.close("h", &h, &get("h"), BAR);
-            report.close("noise_pred", &noise_pred, &get("noise_pred"), BAR);
+            report.close("h", &h, &get("h"), NETWORK);
+            report.close("noise_pred", &noise_pred, &get("noise_pred"), NETWORK);
             report.finish();
         }
     }
@@ -136,9 +133,9 @@ fn vae_encodes_and_decodes() {
             )
         });
         let mut report = Report::new(&format!("vae of {shape}"));
-        report.close("mean", &posterior.mean, &expected.get("mean"), BAR);
-        report.close("std", &posterior.std, &expected.get("std"), BAR);
-        report.close("decoded", &decoded, &expected.get("decoded"), BAR);
+        report.close("mean", &posterior.mean, &expected.get("mean"), NETWORK);
+        report.close("std", &posterior.std, &expected.get("std"), NETWORK);
+        report.close("decoded", &decoded, &expected.get("decoded"), NETWORK);
         report.finish();
     }
 }
@@ -158,9 +155,9 @@ fn a_tiled_vae_is_that_of_diffusers_and_starts_at_the_same_size() {
                 .with_tiles(tile, config.scale_factor());
             let expected = |name: &str| expected.get(&format!("{name}.{tile}"));
             let (posterior, decoded) = no_grad(|| (vae.encode(&images), vae.decode(&latents)));
-            report.close("mean", &posterior.mean, &expected("mean"), BAR);
-            report.close("std", &posterior.std, &expected("std"), BAR);
-            report.close("decoded", &decoded, &expected("decoded"), BAR);
+            report.close("mean", &posterior.mean, &expected("mean"), NETWORK);
+            report.close("std", &posterior.std, &expected("std"), NETWORK);
+            report.close("decoded", &decoded, &expected("decoded"), NETWORK);
         }
         let whole = network(shape, file, |path| Ok(AutoencoderKl::new(path, &config)));
         let small = no_grad(|| whole.decode(&expected.get("small")));
@@ -168,12 +165,12 @@ fn a_tiled_vae_is_that_of_diffusers_and_starts_at_the_same_size() {
             "one tile is not cut",
             &small,
             &expected.get("small_decoded"),
-            BAR,
+            NETWORK,
         );
         // Another picture than without tiles, or this test would compare nothing.
         let plain = no_grad(|| whole.decode(&latents));
         let gap = difference(&plain, &expected.get(&format!("decoded.{own}"))).l2;
-        report.check(gap > 10.0 * BAR, || {
+        report.check(gap > 10.0 * NETWORK, || {
             format!("tiles change nothing: {gap:.1e}")
         });
         report.finish();

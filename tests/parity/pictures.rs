@@ -1,6 +1,7 @@
 //! What prepares control images, against Pillow, diffusers and OpenCV: files read, pictures resized,
 //! edges found (`scripts/parity/expected_control.py`).
 
+use crate::bars::JPEG;
 use crate::common::{Expected, fixture, json};
 use image::RgbImage;
 use oneactor::io::canny::canny;
@@ -15,10 +16,6 @@ fn rgb(tensor: &Tensor) -> RgbImage {
     let levels = Vec::<u8>::try_from(tensor.flatten(0, -1)).expect("levels are bytes");
     RgbImage::from_raw(width as u32, height as u32, levels).expect("as many levels as pixels")
 }
-
-/// How far decoders of JPEG may differ in a level: the inverse transform, the colours and the upsampled
-/// halves of colour are rounded in another order by each.
-const JPEG: u8 = 4;
 
 #[test]
 fn files_are_read_as_diffusers_reads_control_images() {

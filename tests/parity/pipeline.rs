@@ -1,6 +1,7 @@
 //! Whole guided runs of 30 steps against diffusers' `StableDiffusionXLPipeline` and
 //! `StableDiffusionPipeline` with the same CPU seed: prompt embeddings, first noise, final latents, h of the last step, and the picture.
 
+use crate::bars::LATENTS;
 use crate::common::{Expected, Report, SHAPES, backbone, changed, json};
 use oneactor::schedulers::{SchedulerKind, new_scheduler};
 use oneactor::sdxl::Backbone;
@@ -8,9 +9,6 @@ use oneactor::sdxl::denoise::{PlainGuidance, denoise};
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
-/// Bar of the port. The same runs in f64 differ from diffusers' own f32 by 2e-7 to 1.5e-6: thirty
-/// steps do not amplify rounding, so 1e-4 leaves room for other processors, not for a wrong constant.
-const LATENTS: f64 = 1e-4;
 /// Prompt embeddings come from the networks alone, which have a bar of 1e-5.
 const EMBEDS: f64 = 1e-5;
 /// Pixels may differ by one where 255 x falls on either side of a half: with latents that differ

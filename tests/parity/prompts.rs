@@ -2,6 +2,7 @@
 //! encoders (`scripts/parity/expected_prompts.py`): tokens, embeddings, the base word's places and
 //! offset, and what the U-Net makes of it.
 
+use crate::bars::NETWORK;
 use crate::common::{Expected, Report, SHAPES, backbone, json};
 use oneactor::oneactor::base_word::BaseWordPrompt;
 use oneactor::sdxl::prompt_pair::PromptPair;
@@ -9,9 +10,6 @@ use oneactor::sdxl::{Backbone, Conditioning};
 use oneactor::tokenizer::prompt_tokens::PromptOptions;
 use serde::Deserialize;
 use tch::{Kind, Tensor};
-
-/// The bar of the port's networks: text encoders alone, or one pass through the U-Net.
-const PASS: f64 = 1e-5;
 
 #[derive(Deserialize)]
 struct Case {
@@ -98,7 +96,7 @@ fn compare(backbone: &Backbone, i: usize, case: &Case, expected: &Expected, repo
         ]);
     }
     for (name, found) in compared {
-        report.close(&format!("{i} {name}"), found, &get(name), PASS);
+        report.close(&format!("{i} {name}"), found, &get(name), NETWORK);
     }
 }
 
@@ -137,7 +135,7 @@ fn every_row_that_the_community_pipeline_has_is_the_same() {
         let expected = rows.get("prompt_embeds"); // its last chunk is not padded
         let found = found.prompt_embeds.narrow(1, 0, expected.size()[1]);
         let mut report = Report::new(&format!("community pipeline on {shape}"));
-        report.close("prompt_embeds", &found, &expected, PASS);
+        report.close("prompt_embeds", &found, &expected, NETWORK);
         report.finish();
     }
 }

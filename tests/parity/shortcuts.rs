@@ -1,6 +1,7 @@
 //! The approximations against Python written around diffusers' U-Net
 //! (`scripts/parity/expected_shortcuts.py`).
 
+use crate::bars::LATENTS;
 use crate::common::{Expected, Report, SHAPES, backbone, json, latents};
 use oneactor::oneactor::base_word::BaseWordPrompt;
 use oneactor::oneactor::guidance::{ClusterGuidance, GuidanceSettings, Offsets};
@@ -8,8 +9,6 @@ use oneactor::sdxl::denoise::{Guidance, PlainGuidance};
 use oneactor::sdxl::shortcuts::{Shortcuts, ShortenedGuidance};
 use serde::Deserialize;
 
-/// Bar for final latents: as for whole runs without approximations, see pipeline.rs.
-const LATENTS: f64 = 1e-4;
 const STEPS: usize = 12;
 
 #[derive(Deserialize)]

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use crate::bars::LATENTS;
 use crate::common::{Expected, Report, fixture, json, latents};
 use oneactor::error::{ErrorKind, kind_of};
 use oneactor::io::hub::HubSettings;
@@ -18,8 +19,6 @@ use oneactor::sdxl::{Backbone, LoadOptions, MemoryOptions};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
-/// Bar of the port for whole runs, see `pipeline.rs`.
-const LATENTS: f64 = 1e-4;
 /// Bar for two runs with weights that are equal to the bit (another test compares them): on some
 /// processors the place of a tensor in memory decides the kernel, and so the last bits.
 const SAME_WEIGHTS: f64 = 1e-5;
