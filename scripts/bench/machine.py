@@ -72,9 +72,10 @@ class Machine:
         ]  # fmt: skip
 
     def tune_flags(self, model, base, steps, num_auxiliary, *more):
+        """`tune`; a baseline has no auxiliary images, which is `None`."""
+        auxiliary = [] if num_auxiliary is None else ["--num-auxiliary", num_auxiliary]
         return [
-            *self._command("tune", model), base, "--target", 0, "--max-steps", steps,
-            "--num-auxiliary", num_auxiliary, "--overwrite", *more,
+            *self._command("tune", model), base, "--target", 0, "--max-steps", steps, *auxiliary, "--overwrite", *more,
         ]  # fmt: skip
 
     def sample_flags(self, model, actors, prompts, out, *, side, steps, images=1, batch=1, guided=None):

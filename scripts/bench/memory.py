@@ -63,15 +63,10 @@ class Case:
 
 
 def with_flags(command, more):
-    """The command with further flags, in place of those that it has of the same name; without flags of no value."""
+    """The command with further flags, in place of those that it has of the same name."""
     names = [flag for flag in more if str(flag).startswith("--")]
-    kept = []
-    for i, part in enumerate(command):
-        is_none = i + 1 < len(command) and command[i + 1] is None
-        is_replaced = part in names or (i > 0 and command[i - 1] in names)
-        if part is not None and not is_none and not is_replaced:
-            kept.append(part)
-    return [*kept, *more]
+    pairs = zip([None, *command], command, strict=False)
+    return [*(part for before, part in pairs if not {before, part} & set(names)), *more]
 
 
 class Cases:

@@ -374,7 +374,7 @@ class MemoryTest(unittest.TestCase):
             "--dtype",
             "fp32",
         ]
-        command = with_flags([*flags, "--num-auxiliary", None], ["--dtype", "fp16", "-p", "a robot"])
+        command = with_flags(flags, ["--dtype", "fp16", "-p", "a robot"])
         self.assertEqual(Case("toy", "a case", command).shown(), "tune set --dtype fp16 -p 'a robot'")
 
 

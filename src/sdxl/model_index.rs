@@ -2,7 +2,6 @@
 
 use anyhow::Result;
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::pipeline::Pipeline;
 use crate::io::config_file::Field::{Harmless, Read};
@@ -101,14 +100,12 @@ pub(super) fn check_parts(file: &ConfigFile, pipeline: Pipeline, other_vae: bool
             continue;
         }
         let is_tokenizer = pipeline.tokenizers().contains(&name);
-        let pair = file.get(name).and_then(Value::as_array);
-        let pair = pair.map(|pair| pair.iter().map(Value::as_str).collect::<Vec<_>>());
-        let is_computed = match pair.as_deref() {
-            Some([Some(from), Some(class)]) => {
-                *from == library && (!is_tokenizer || TOKENIZERS.contains(class))
-            }
-            _ => false,
-        };
+        let pair = file
+            .get(name)
+            .and_then(|pair| <[&str; 2]>::deserialize(pair).ok());
+        let is_computed = pair.is_some_and(|[from, class]| {
+            from == library && (!is_tokenizer || TOKENIZERS.contains(&class))
+        });
         if !is_computed {
             let class = if is_tokenizer {
                 TOKENIZERS.map(|name| format!("\"{name}\"")).join(" or ")

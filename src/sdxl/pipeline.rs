@@ -168,10 +168,9 @@ impl Pipeline {
 
 /// Whether a version of diffusers before 0.9 wrote this file.
 fn is_before_0_9(file: &ConfigFile) -> bool {
-    let mut numbers = (file.text("_diffusers_version").unwrap_or("0.9").split('.'))
-        .map(|part| part.parse::<u32>().unwrap_or(0));
-    let version = (numbers.next(), numbers.next().unwrap_or(0));
-    version.0 == Some(0) && version.1 < 9
+    let version = file.text("_diffusers_version").unwrap_or_default();
+    let numbers = version.split('.').map_while(|part| part.parse().ok());
+    matches!(numbers.collect::<Vec<u32>>()[..], [0, minor, ..] if minor < 9)
 }
 
 /// The folder of the VAE among these files: `vae` in a whole model, none (`""`) in a repository that
