@@ -12,7 +12,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 pub mod ablate;
 pub mod axes;
-pub mod control;
+pub mod controlnet;
 pub mod crop;
 pub mod drawing;
 pub mod evaluate;
@@ -36,7 +36,7 @@ pub mod variables;
 pub use ablate::AblateFlags;
 use axes::one_or_many;
 pub use axes::{AxisFlags, AxisLists};
-pub use control::ControlFlags;
+pub use controlnet::ControlFlags;
 pub use crop::Crop;
 pub use drawing::DrawingFlags;
 pub use evaluate::{EvaluateFlags, EvaluateLine, TableFormat};

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 /// Lowest first. Each entry is what a path below `src` begins with.
 const LEVELS: [&[&str]; 9] = [
-    &["error", "device", "io", "libtorch", "signals", "streams"],
+    &["error", "device", "io", "libtorch", "pictures", "signals", "streams"],
     &["models", "schedulers", "tokenizer"],
-    &["sdxl"],
-    &["oneactor", "measures", "baselines"],
+    &["backbone"],
+    &["method", "measures", "baselines"],
     &["cli", "config"],
     &["progress"],
     &["run"],

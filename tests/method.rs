@@ -4,17 +4,17 @@ mod common;
 
 use common::toy;
 use oneactor::libtorch::seeded;
-use oneactor::oneactor::actor::Actor;
-use oneactor::oneactor::base_set::BaseFacts;
-use oneactor::oneactor::base_word::BaseWordPrompt;
-use oneactor::oneactor::guidance::{ClusterGuidance, GuidanceSettings, Offsets};
-use oneactor::oneactor::interpolation::interpolated;
-use oneactor::oneactor::learner::snapshot;
-use oneactor::oneactor::projector::{Head, Projector, ProjectorConfig};
-use oneactor::oneactor::templates;
+use oneactor::method::actor::Actor;
+use oneactor::method::base_set::BaseFacts;
+use oneactor::method::base_word::BaseWordPrompt;
+use oneactor::method::guidance::{ClusterGuidance, GuidanceSettings, Offsets};
+use oneactor::method::interpolation::interpolated;
+use oneactor::method::learner::snapshot;
+use oneactor::method::projector::{Head, Projector, ProjectorConfig};
+use oneactor::method::templates;
 use oneactor::schedulers::{SchedulerKind, new_scheduler};
-use oneactor::sdxl::Backbone;
-use oneactor::sdxl::denoise::{Guidance, PlainGuidance, denoise};
+use oneactor::backbone::Backbone;
+use oneactor::backbone::denoise::{Guidance, PlainGuidance, denoise};
 use tch::{Device, Kind, Tensor};
 
 const PROMPT: &str = "a photo of a cat, at the beach";

@@ -1,9 +1,9 @@
-//! The page that joins the paper and the code, `src/oneactor/README.md`, names nothing that is not there.
+//! The page that joins the paper and the code, `src/method/README.md`, names nothing that is not there.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const PAGE: &str = "src/oneactor/README.md";
+const PAGE: &str = "src/method/README.md";
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -111,7 +111,7 @@ fn paths_outside_of_the_tables_and_links_exist() {
     let places = quoted(&page).into_iter().filter(|name| name.contains('/'));
     let missing: Vec<&str> = places.filter(|name| !root().join(name).exists()).collect();
     assert!(missing.is_empty(), "{PAGE} names {missing:?}");
-    let folder = root().join("src/oneactor");
+    let folder = root().join("src/method");
     for link in page.split("](").skip(1) {
         let target = link.split([')', '#']).next().unwrap_or_default();
         assert!(folder.join(target).exists(), "{PAGE} links to {target}");

@@ -35,13 +35,13 @@ use tch::{Device, Kind, Tensor};
 use super::{Baseline, Scene};
 use crate::error::usage;
 use crate::libtorch::seeded;
-use crate::models::shared_attention::SharedPositions;
-use crate::oneactor::base_set::BaseSet;
-use crate::oneactor::base_word::BaseWordPrompt;
-use crate::oneactor::masks::{subject_masks, word_maps};
-use crate::oneactor::target::most_like;
-use crate::sdxl::Conditioning;
-use crate::sdxl::denoise::{AttentionGuide, Companions, Guidance, PlainGuidance};
+use crate::models::unet::shared_attention::SharedPositions;
+use crate::method::base_set::BaseSet;
+use crate::method::base_word::BaseWordPrompt;
+use crate::method::masks::{subject_masks, word_maps};
+use crate::method::target::most_like;
+use crate::backbone::Conditioning;
+use crate::backbone::denoise::{AttentionGuide, Companions, Guidance, PlainGuidance};
 
 /// How likely a position of another image's subject is not seen in a step (Sec. 3.2, self-attention dropout).
 pub const DROPOUT: f64 = 0.5;

@@ -20,13 +20,13 @@ use crate::error::usage;
 use crate::io::low_rank::LowRankSet;
 use crate::io::tensors::TensorFile;
 use crate::libtorch::seeded;
-use crate::oneactor::base_set::BaseSet;
-use crate::oneactor::diffusion_rows::{DiffusionRows, loss_scale, parts, require_finite};
-use crate::oneactor::learner::{Learner, Losses, Progress};
-use crate::oneactor::origin::Origin;
-use crate::oneactor::target::variants;
-use crate::sdxl::denoise::{Guidance, PlainGuidance};
-use crate::sdxl::{Backbone, Conditioning};
+use crate::method::base_set::BaseSet;
+use crate::method::diffusion_rows::{DiffusionRows, loss_scale, parts, require_finite};
+use crate::method::learner::{Learner, Losses, Progress};
+use crate::method::origin::Origin;
+use crate::method::target::variants;
+use crate::backbone::denoise::{Guidance, PlainGuidance};
+use crate::backbone::{Backbone, Conditioning};
 use crate::tokenizer::find_word;
 
 /// Version of the file's layout.

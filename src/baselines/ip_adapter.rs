@@ -17,11 +17,11 @@ use crate::io::finite_scan::FiniteScan;
 use crate::io::ip_adapter::IpAdapterFiles;
 use crate::io::model_files::{ModelFiles, NeededFile, Needs};
 use crate::io::weights::{WeightPath, Weights};
-use crate::models::clip_image_encoder::ClipImageEncoder;
-use crate::models::encoder_folder::EncoderFolder;
-use crate::models::ip_adapter::{ImageAttention, ImageProjection, ImagePrompt, TOKENS};
-use crate::sdxl::denoise::{Guidance, PlainGuidance};
-use crate::sdxl::{Backbone, Conditioning};
+use crate::models::vision::clip_image_encoder::ClipImageEncoder;
+use crate::models::vision::encoder_folder::EncoderFolder;
+use crate::models::unet::ip_adapter::{ImageAttention, ImageProjection, ImagePrompt, TOKENS};
+use crate::backbone::denoise::{Guidance, PlainGuidance};
+use crate::backbone::{Backbone, Conditioning};
 
 /// What the image prompt is made of.
 pub struct ImageSource<'a> {

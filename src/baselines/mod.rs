@@ -14,11 +14,11 @@ use tch::Tensor;
 use ip_adapter::{ImageSource, IpAdapter};
 
 use crate::error::usage;
-use crate::oneactor::base_set::BaseSet;
-use crate::oneactor::learner::Course;
-use crate::oneactor::templates;
-use crate::sdxl::denoise::Guidance;
-use crate::sdxl::{Backbone, Conditioning};
+use crate::method::base_set::BaseSet;
+use crate::method::learner::Course;
+use crate::method::templates;
+use crate::backbone::denoise::Guidance;
+use crate::backbone::{Backbone, Conditioning};
 use crate::tokenizer::prompt_tokens::PromptTokens;
 
 /// What a picture is drawn from.

@@ -16,15 +16,15 @@ use super::{Baseline, Lesson, Scene};
 use crate::error::usage;
 use crate::io::tensors::TensorFile;
 use crate::libtorch::seeded;
-use crate::models::unet_2d_condition::AddedConditions;
-use crate::oneactor::base_set::{BaseFacts, BaseSet};
-use crate::oneactor::diffusion_rows::{DiffusionRows, loss_scale, parts, require_finite};
-use crate::oneactor::learner::{Learner, Losses, Progress};
-use crate::oneactor::origin::Origin;
-use crate::oneactor::target::variants;
-use crate::sdxl::denoise::{Guidance, PlainGuidance};
-use crate::sdxl::prompt::Replaced;
-use crate::sdxl::{Backbone, Conditioning};
+use crate::models::unet::unet_2d_condition::AddedConditions;
+use crate::method::base_set::{BaseFacts, BaseSet};
+use crate::method::diffusion_rows::{DiffusionRows, loss_scale, parts, require_finite};
+use crate::method::learner::{Learner, Losses, Progress};
+use crate::method::origin::Origin;
+use crate::method::target::variants;
+use crate::backbone::denoise::{Guidance, PlainGuidance};
+use crate::backbone::prompt::Replaced;
+use crate::backbone::{Backbone, Conditioning};
 use crate::tokenizer::prompt_tokens::PromptTokens;
 
 /// Version of the file's layout.

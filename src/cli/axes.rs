@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::setting::Acts::{With, WithActor};
 use super::setting::Recorded::Always;
 use super::setting::{number, settings, steps};
-use crate::oneactor::guidance::GuidanceSettings;
+use crate::method::guidance::GuidanceSettings;
 
 /// The method's own defaults.
 const PAPER: GuidanceSettings = GuidanceSettings::PAPER;

@@ -11,7 +11,7 @@ use super::setting::Acts::{WithActor, WithMethod, WithoutBaseline};
 use super::setting::Recorded::{Always, AsFound, OfPicture, UnlessDefault};
 use super::setting::{any, number, settings, steps, switch, whole, words};
 use super::{AxisFlags, ControlFlags, DrawingFlags, Method, ModelFlags, Target, one_or_many};
-use crate::oneactor::guidance::GuidanceSettings;
+use crate::method::guidance::GuidanceSettings;
 
 /// A set of defaults for sampling.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]

@@ -20,11 +20,11 @@ use crate::error::usage;
 use crate::io::atomic::{remove_leftovers, write_bytes_atomically};
 use crate::io::text;
 use crate::io::writable::create_folder;
-use crate::oneactor::base_set::BaseSet;
+use crate::method::base_set::BaseSet;
 use crate::run::base_folder::{BaseFolder, is_unfinished};
 use crate::run::changes;
 use crate::run::claims::apart;
-use crate::run::control::LocatedControl;
+use crate::run::controlnet::LocatedControl;
 use crate::run::draw::prompt_pair;
 use crate::run::jobs::work_off;
 use crate::run::located::{LocatedModel, ResolvedDrawing};
@@ -33,7 +33,7 @@ use crate::run::prepared::Loads;
 use crate::run::prepared::Prepared;
 use crate::run::session::Session;
 use crate::run::sheet::Sheet;
-use crate::sdxl::Backbone;
+use crate::backbone::Backbone;
 use painter::Painter;
 
 /// Does the jobs of `generate-base`.

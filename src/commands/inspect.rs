@@ -12,7 +12,7 @@ use crate::config::record;
 use crate::config::sample::ACTOR_FILE;
 use crate::error::{printable, usage};
 use crate::io::header::{Header, TensorFacts};
-use crate::io::photo::picture_kind;
+use crate::pictures::photo::picture_kind;
 use crate::streams::{self, path_line};
 
 /// Prints what the files tell.

@@ -1,11 +1,11 @@
 //! `sample`: the subject in new scenes, or the same prompts with the plain model.
 
-pub(super) mod book;
-mod cast;
+mod actors;
 mod outlook;
 mod painter;
-mod series;
-mod stage;
+mod pictures;
+mod plan;
+pub(super) mod story_scenes;
 mod target;
 
 use std::collections::BTreeSet;
@@ -22,7 +22,7 @@ use crate::config::{SampleJob, plan, record};
 use crate::io::atomic::remove_leftovers;
 use crate::io::writable::create_folder;
 use crate::run::changes;
-use crate::run::control::LocatedControl;
+use crate::run::controlnet::LocatedControl;
 use crate::run::image_prompt::LocatedImagePrompt;
 use crate::run::jobs::work_off;
 use crate::run::located::{LocatedModel, ResolvedDrawing};
@@ -33,8 +33,8 @@ use crate::run::session::Session;
 use crate::run::sheet::{COMPARISON, Sheet, grid_in, remove_outdated};
 pub(super) use outlook::Shape;
 use painter::Painter;
-use series::Picture;
-pub(super) use stage::Stage;
+use pictures::Picture;
+pub(super) use plan::Stage;
 
 /// Before the names of its plain pictures.
 pub(super) const PLAIN: &str = "plain/";

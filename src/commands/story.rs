@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tch::Device;
 
 use super::generate_base::{self, BaseJob};
-use super::sample::{self, Sampling, book};
+use super::sample::{self, Sampling, story_scenes};
 use super::tune::{self, Tuning};
 use crate::cli::{CommandLine, Method, StoryFlags};
 use crate::config::model::DEFAULT_MODEL;
@@ -24,9 +24,9 @@ use crate::config::story::{Character, Description, Origin, StoryScene, fill_in_n
 use crate::config::{StoryJob, TuneJob, plan};
 use crate::error::usage;
 use crate::io::atomic::write_bytes_atomically;
-use crate::oneactor::actor::Actor;
-use crate::oneactor::base_set::BaseFacts;
-use crate::oneactor::templates;
+use crate::method::actor::Actor;
+use crate::method::base_set::BaseFacts;
+use crate::method::templates;
 use crate::run::draw::prompt_pair;
 use crate::run::jobs::work_off;
 use crate::run::located::{LocatedModel, ResolvedDrawing};
@@ -35,7 +35,7 @@ use crate::run::prepared::Prepared;
 use crate::run::session::Session;
 use crate::run::sheet::grid_in;
 use crate::run::stale::refuse_stale;
-use book::{BookScene, PICTURES};
+use story_scenes::{BookScene, PICTURES};
 use page::{Card, Page, Portrait};
 
 /// Does the stories.
@@ -241,7 +241,7 @@ fn prepare(session: &Session, mut job: StoryJob) -> Result<Book> {
         makings.push(making);
     }
     let sampling = if makings.iter().all(Making::is_finished) {
-        Some(book::prepare(session, job.sample.clone(), &scenes)?)
+        Some(story_scenes::prepare(session, job.sample.clone(), &scenes)?)
     } else {
         None
     };
@@ -366,7 +366,7 @@ fn execute(session: &Session, book: Book) -> Result<()> {
     }
     let sampling = match sampling {
         Some(sampling) => sampling,
-        None => book::prepare(session, job.sample.clone(), &scenes)?,
+        None => story_scenes::prepare(session, job.sample.clone(), &scenes)?,
     };
     let cards = cards(&job, &scenes, &sampling);
     sample::execute(session, sampling)?;

@@ -93,7 +93,7 @@ fn flag_of(key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::control::{ControlFlags, Preprocess};
+    use crate::cli::controlnet::{ControlFlags, Preprocess};
     use crate::cli::{AxisFlags, SampleFlags};
 
     fn message<F: Declared + Serialize>(flags: &F) -> String {

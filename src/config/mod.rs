@@ -10,7 +10,7 @@ pub mod ablate;
 pub mod batch;
 mod check;
 mod consistory;
-pub mod control;
+pub mod controlnet;
 pub mod drawing;
 pub mod effect;
 pub mod environment;
@@ -33,7 +33,7 @@ pub mod sweep;
 pub mod tune;
 
 pub use ablate::AblateJob;
-pub use control::ControlJob;
+pub use controlnet::ControlJob;
 pub use drawing::DrawingJob;
 pub use environment::command_line;
 pub use evaluate::EvaluateJob;

@@ -14,7 +14,7 @@ use super::layers;
 use crate::cli::setting::{Recorded, Values};
 use crate::cli::{self, Declared, SampleFlags, Setting};
 use crate::error::{Error, ErrorKind, usage};
-use crate::io::png::read_png_text;
+use crate::pictures::png::read_png_text;
 
 /// Keyword of the PNG text chunk.
 pub const KEYWORD: &str = "oneactor";
@@ -138,7 +138,7 @@ pub fn record_of(texts: Vec<(String, String)>, name: &str) -> Result<Record> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::io::png::save_png;
+    use crate::pictures::png::save_png;
     use image::RgbImage;
 
     #[test]

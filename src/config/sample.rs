@@ -13,8 +13,8 @@ use super::{
 use crate::cli::sample::{GuidanceFlags, Preset, ShortcutFlags, SubjectAs, SubjectMasks};
 use crate::cli::{AxisFlags, Method, SampleFlags, Target};
 use crate::error::usage;
-use crate::oneactor::guidance::GuidanceSettings;
-use crate::sdxl::shortcuts::Shortcuts;
+use crate::method::guidance::GuidanceSettings;
+use crate::backbone::shortcuts::Shortcuts;
 
 /// File name of an actor in its folder.
 pub const ACTOR_FILE: &str = Method::Oneactor.file();

@@ -1,14 +1,11 @@
-//! Weights, model files and pictures on disk.
+//! Files of models and results, and the hub that models come from.
 
 pub mod a1111;
 pub mod atomic;
-pub mod bitmap_font;
 pub mod blob;
-pub mod canny;
 mod clip_vocabulary;
 mod component;
 pub mod config_file;
-pub mod contact_sheet;
 pub mod finite_scan;
 pub mod folder_lock;
 pub mod header;
@@ -16,7 +13,6 @@ pub mod home;
 pub mod html;
 pub mod hub;
 pub mod ip_adapter;
-mod jpeg;
 mod ldm_names;
 pub mod lora;
 pub mod low_rank;
@@ -24,10 +20,7 @@ mod mapped;
 pub mod model_files;
 mod model_layout;
 pub mod needed_file;
-pub mod photo;
-pub mod png;
 pub mod real_path;
-pub mod resize;
 pub mod single_file;
 pub mod tensors;
 pub mod text;

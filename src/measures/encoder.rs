@@ -7,11 +7,11 @@ use image::RgbImage;
 use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::io::model_files::{ModelFiles, TOY};
-use crate::models::clip_model::{ClipConfig, ClipModel};
-use crate::models::encoder_folder::{EncoderFolder, Unused};
-use crate::models::image_processor::ImageProcessor;
-use crate::models::lpips::{self, Lpips, LpipsConfig, LpipsFeatures};
-use crate::models::vit::{VitConfig, VitKind, VitModel};
+use crate::models::vision::clip_model::{ClipConfig, ClipModel};
+use crate::models::vision::encoder_folder::{EncoderFolder, Unused};
+use crate::models::vision::image_processor::ImageProcessor;
+use crate::models::vision::lpips::{self, Lpips, LpipsConfig, LpipsFeatures};
+use crate::models::vision::vit::{VitConfig, VitKind, VitModel};
 use crate::tokenizer::{self, ClipTokenizer};
 
 /// Tensors of a CLIP that no embedding needs: the scale of its training loss, and saved position indices.

@@ -27,9 +27,9 @@ use tch::{Device, Kind, Tensor, no_grad};
 use super::region::share;
 use crate::error::{model, runtime};
 use crate::io::model_files::ModelFiles;
-use crate::models::encoder_folder::{EncoderFolder, Unused};
-use crate::models::sam::processor::{SamPlace, SamProcessor};
-use crate::models::sam::{SamConfig, SamMasks, SamModel, SamPrompts};
+use crate::models::vision::encoder_folder::{EncoderFolder, Unused};
+use crate::models::vision::sam::processor::{SamPlace, SamProcessor};
+use crate::models::vision::sam::{SamConfig, SamMasks, SamModel, SamPrompts};
 
 /// Where the points lie, as shares of a side.
 const POINTS: [f64; 3] = [0.35, 0.5, 0.65];

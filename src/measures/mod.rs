@@ -16,7 +16,7 @@
 //! y is the target for all but `clip_t` and `clip_score`; with the ending `_pairwise` it is another picture of the
 //! same actor. `_foreground` and `_background` measure a part of both pictures, see [`region`]. A picture is
 //! resized, cropped and normalised as the encoder's `preprocessor_config.json` or `processor_config.json` says, see
-//! [`crate::models::image_processor`]; LPIPS takes it at its own size, with the levels from -1 to 1 shifted and scaled as
+//! [`crate::models::vision::image_processor`]; LPIPS takes it at its own size, with the levels from -1 to 1 shifted and scaled as
 //! in its authors' package, and pictures of several sizes at the least width and height among them. Products are taken in f64 on the CPU.
 
 pub mod column;

@@ -2,10 +2,10 @@
 
 use tch::{Kind, Tensor};
 
-use super::cross_attention::LayerText;
+use crate::models::unet::cross_attention::LayerText;
 use super::layers::{LayerNorm, Linear, plus, times};
-use super::shared_attention::LayerSharing;
-use super::text_memory::LayerId;
+use crate::models::unet::shared_attention::LayerSharing;
+use crate::models::unet::text_memory::LayerId;
 use crate::io::weights::WeightPath;
 
 /// Sizes of one attention layer.

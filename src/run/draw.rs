@@ -8,11 +8,11 @@ use super::preview::Preview;
 use super::session::Session;
 use crate::config::DrawingJob;
 use crate::schedulers::new_scheduler;
-use crate::sdxl::Backbone;
-use crate::sdxl::control::Control;
-use crate::sdxl::denoise::{Denoised, Guidance, denoise};
-use crate::sdxl::prompt::Tokenizers;
-use crate::sdxl::prompt_pair::PromptPair;
+use crate::backbone::Backbone;
+use crate::backbone::controlnet::Control;
+use crate::backbone::denoise::{Denoised, Guidance, denoise};
+use crate::backbone::prompt::Tokenizers;
+use crate::backbone::prompt_pair::PromptPair;
 
 /// A prompt and the job's negative prompt. Each base word stays in one chunk with its actor and
 /// without, so that both draw the same prompt.

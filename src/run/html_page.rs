@@ -9,8 +9,8 @@ use image::codecs::jpeg::JpegEncoder;
 use serde_json::Value;
 
 use crate::io::html::{escape, jpeg_data_uri, png_data_uri};
-use crate::io::png::png_bytes;
-use crate::io::resize::resize;
+use crate::pictures::png::png_bytes;
+use crate::pictures::resize::resize;
 
 /// Colours follow the reader's setting; on paper they are black on white, and no picture is torn from its text.
 pub const STYLE: &str = "\

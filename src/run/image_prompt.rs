@@ -15,7 +15,7 @@ use crate::config::ImagePromptJob;
 use crate::config::batch::Settings;
 use crate::io::ip_adapter::{Fingerprint, default_adapter};
 use crate::io::model_files::{ModelFiles, NeededFile};
-use crate::io::photo::{GivenPicture, Transparency, read_picture};
+use crate::pictures::photo::{GivenPicture, Transparency, read_picture};
 
 /// The image prompt of a job, with all that can be known before weights are read.
 pub struct LocatedImagePrompt {

@@ -18,14 +18,14 @@ use crate::io::ip_adapter;
 use crate::io::lora::{self, LoraFacts};
 use crate::io::model_files::{ModelFiles, ModelOptions};
 use crate::models::autoencoder_kl::AutoencoderKlConfig;
-use crate::models::unet_2d_condition::UNet2DConditionConfig;
-use crate::oneactor::base_set::BaseFacts;
+use crate::models::unet::unet_2d_condition::UNet2DConditionConfig;
+use crate::method::base_set::BaseFacts;
 use crate::progress::Reporter;
 use crate::schedulers::{SchedulerFile, SchedulerKind, new_scheduler};
-use crate::sdxl::configs::ModelConfigs;
-use crate::sdxl::control::{ControlNet, ModelSide};
-use crate::sdxl::prompt::Tokenizers;
-use crate::sdxl::{Backbone, LoadOptions, MemoryOptions, Pipeline};
+use crate::backbone::configs::ModelConfigs;
+use crate::backbone::controlnet::{ControlNet, ModelSide};
+use crate::backbone::prompt::Tokenizers;
+use crate::backbone::{Backbone, LoadOptions, MemoryOptions, Pipeline};
 use crate::tokenizer::prompt_tokens::PromptTokens;
 
 /// Subjects in one picture up to which the paper's method holds (App. D).

@@ -4,7 +4,7 @@
 pub(crate) mod base_folder;
 pub(crate) mod changes;
 pub(crate) mod claims;
-pub(crate) mod control;
+pub(crate) mod controlnet;
 pub(crate) mod draw;
 pub(crate) mod found_ip_adapter;
 pub(crate) mod guard;

@@ -15,9 +15,9 @@ use crate::config::batch::Settings;
 use crate::config::{DrawingJob, record};
 use crate::io::a1111;
 use crate::io::lora;
-use crate::io::png::save_png;
+use crate::pictures::png::save_png;
 use crate::io::values::bytes;
-use crate::sdxl::ModelFacts;
+use crate::backbone::ModelFacts;
 
 /// Row `index` of pictures in [0, 1] `[B, 3, H, W]` as 8-bit pixels.
 ///

@@ -12,12 +12,12 @@ use super::picture::to_rgb;
 use super::session::Session;
 use crate::config::DrawingJob;
 use crate::io::atomic::replace_bytes;
-use crate::io::contact_sheet::ContactSheet;
-use crate::io::png::{quick_png_bytes, read_png_text};
+use crate::pictures::contact_sheet::ContactSheet;
+use crate::pictures::png::{quick_png_bytes, read_png_text};
 use crate::schedulers::NoiseSchedule;
-use crate::sdxl::Backbone;
-use crate::sdxl::denoise::Taken;
-use crate::sdxl::latent_colours::LatentColours;
+use crate::backbone::Backbone;
+use crate::backbone::denoise::Taken;
+use crate::backbone::latent_colours::LatentColours;
 
 /// Most pictures on the sheet, but for a batch that is larger: then it begins anew. So it takes no longer to write in a
 /// run of thousands than in one of a few.

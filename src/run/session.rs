@@ -17,8 +17,8 @@ use crate::error::usage;
 use crate::io::model_files::ModelFiles;
 use crate::libtorch::{self, Attention};
 use crate::progress::Reporter;
-use crate::sdxl::Backbone;
-use crate::sdxl::control::ControlNet;
+use crate::backbone::Backbone;
+use crate::backbone::controlnet::ControlNet;
 use crate::signals::Signals;
 use crate::streams::{self, path_line};
 

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use super::base_folder::{GRID, is_base_folder};
 use super::session::Session;
-use crate::io::contact_sheet::{ContactSheet, Labels};
-use crate::io::png::{open_png, read_png_text, save_png};
+use crate::pictures::contact_sheet::{ContactSheet, Labels};
+use crate::pictures::png::{open_png, read_png_text, save_png};
 
 /// Keyword of the text chunk.
 const KEYWORD: &str = "oneactor sheet";

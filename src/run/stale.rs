@@ -17,7 +17,7 @@ use crate::error::usage;
 use crate::io::header::Header;
 use crate::io::real_path::real_path;
 use crate::io::text;
-use crate::oneactor::origin::BASE_CRC32;
+use crate::method::origin::BASE_CRC32;
 
 /// The base images that tuning reads.
 const BASE_SET: &str = "base.safetensors";

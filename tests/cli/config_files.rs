@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use oneactor::io::png::{read_png_text, save_png};
+use oneactor::pictures::png::{read_png_text, save_png};
 use serde_json::{Value, json};
 
 use crate::{copy, folder, oneactor, pixels};

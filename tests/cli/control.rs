@@ -7,7 +7,7 @@ use std::path::Path;
 
 use image::{Rgb, RgbImage};
 use oneactor::io::blob::Blob;
-use oneactor::io::png::{read_png_text, save_png};
+use oneactor::pictures::png::{read_png_text, save_png};
 use oneactor::io::tensors::TensorFile;
 use oneactor::io::toy;
 use oneactor::libtorch::seeded;

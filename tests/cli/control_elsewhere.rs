@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use image::{Rgb, RgbImage};
-use oneactor::io::png::read_png_text;
+use oneactor::pictures::png::read_png_text;
 use serde_json::{Value, json};
 
 use crate::control::{write_controlnet, write_picture};

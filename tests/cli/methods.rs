@@ -3,7 +3,7 @@
 use std::fs;
 
 use oneactor::io::tensors::TensorFile;
-use oneactor::oneactor::base_set::BaseSet;
+use oneactor::method::base_set::BaseSet;
 use serde_json::{Value, json as value};
 use tch::Tensor;
 

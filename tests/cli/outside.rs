@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use image::RgbImage;
-use oneactor::io::png::save_png;
+use oneactor::pictures::png::save_png;
 use oneactor::io::tensors::TensorFile;
 use serde_json::json;
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use oneactor::io::png::read_png_text;
+use oneactor::pictures::png::read_png_text;
 use oneactor::io::tensors::TensorFile;
 
 use crate::{BASE, Run, common, folder, folder_with_actor, names, oneactor, pixels, program, text};

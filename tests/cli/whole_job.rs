@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use oneactor::io::png::read_png_text;
+use oneactor::pictures::png::read_png_text;
 use oneactor::io::tensors::TensorFile;
 use serde_json::Value;
 

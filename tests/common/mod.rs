@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use oneactor::io::config_file::{ConfigFile, Notes};
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
 use oneactor::schedulers::new_scheduler;
-use oneactor::sdxl::denoise::{Guidance, denoise};
-use oneactor::sdxl::{Backbone, LoadOptions, MemoryOptions};
+use oneactor::backbone::denoise::{Guidance, denoise};
+use oneactor::backbone::{Backbone, LoadOptions, MemoryOptions};
 use serde::de::DeserializeOwned;
 use tch::{Device, Kind, Tensor};
 

@@ -3,12 +3,12 @@
 
 use crate::common::{Expected, Report, SHAPES, backbone, json};
 use oneactor::baselines::consistory::{Anchors, SharedGuidance};
-use oneactor::models::shared_attention::{SharedPositions, Sharing};
-use oneactor::models::unet_2d_condition::AddedConditions;
-use oneactor::oneactor::base_word::BaseWordPrompt;
+use oneactor::models::unet::shared_attention::{SharedPositions, Sharing};
+use oneactor::models::unet::unet_2d_condition::AddedConditions;
+use oneactor::method::base_word::BaseWordPrompt;
 use oneactor::schedulers::new_scheduler;
-use oneactor::sdxl::denoise::denoise;
-use oneactor::sdxl::{Backbone, Conditioning};
+use oneactor::backbone::denoise::denoise;
+use oneactor::backbone::{Backbone, Conditioning};
 use serde::Deserialize;
 use tch::{Kind, Tensor};
 

@@ -8,18 +8,18 @@ use crate::common::{Expected, Report, SHAPES, backbone, config_file, fixture, js
 use image::RgbImage;
 use oneactor::io::blob::Blob;
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
-use oneactor::io::resize::resize;
+use oneactor::pictures::resize::resize;
 use oneactor::io::weights::Weights;
-use oneactor::models::controlnet::{ControlNetConfig, ControlNetModel, Residuals};
-use oneactor::models::unet_2d_condition::{
+use oneactor::models::unet::controlnet::{ControlNetConfig, ControlNetModel, Residuals};
+use oneactor::models::unet::unet_2d_condition::{
     AddedConditions, UNet2DConditionConfig, UNet2DConditionModel,
 };
-use oneactor::oneactor::base_word::BaseWordPrompt;
-use oneactor::oneactor::guidance::{ClusterGuidance, GuidanceSettings, Offsets};
+use oneactor::method::base_word::BaseWordPrompt;
+use oneactor::method::guidance::{ClusterGuidance, GuidanceSettings, Offsets};
 use oneactor::schedulers::new_scheduler;
-use oneactor::sdxl::Backbone;
-use oneactor::sdxl::control::{Control, ControlNet, ControlSettings};
-use oneactor::sdxl::denoise::{Guidance, PlainGuidance, denoise};
+use oneactor::backbone::Backbone;
+use oneactor::backbone::controlnet::{Control, ControlNet, ControlSettings};
+use oneactor::backbone::denoise::{Guidance, PlainGuidance, denoise};
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor, no_grad};
 

@@ -3,11 +3,11 @@
 
 use crate::bars::{LATENTS, NETWORK};
 use crate::common::{Expected, Report, SHAPES, backbone, json, latents};
-use oneactor::oneactor::base_set::{BaseFacts, BaseSet};
-use oneactor::oneactor::interpolation::interpolated;
-use oneactor::oneactor::target::with_photo;
+use oneactor::method::base_set::{BaseFacts, BaseSet};
+use oneactor::method::interpolation::interpolated;
+use oneactor::method::target::with_photo;
 use oneactor::schedulers::new_scheduler;
-use oneactor::sdxl::denoise::PlainGuidance;
+use oneactor::backbone::denoise::PlainGuidance;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 

@@ -4,12 +4,12 @@
 use crate::bars::NETWORK;
 use crate::common::{Expected, Report, backbone, fixture, json, latents};
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
-use oneactor::io::photo::{Transparency, read_picture};
+use oneactor::pictures::photo::{Transparency, read_picture};
 use oneactor::measures::encoder::{ClipEncoder, ImageEncoder};
-use oneactor::models::clip_image_encoder::ClipImageEncoder;
-use oneactor::models::encoder_folder::EncoderFolder;
-use oneactor::models::sam::processor::SamProcessor;
-use oneactor::sdxl::denoise::PlainGuidance;
+use oneactor::models::vision::clip_image_encoder::ClipImageEncoder;
+use oneactor::models::vision::encoder_folder::EncoderFolder;
+use oneactor::models::vision::sam::processor::SamProcessor;
+use oneactor::backbone::denoise::PlainGuidance;
 use serde::Deserialize;
 use tch::{Device, Kind};
 

@@ -9,14 +9,14 @@ use image::RgbImage;
 use oneactor::baselines::ip_adapter::{ImageSource, IpAdapter};
 use oneactor::io::ip_adapter::{IpAdapterFiles, SDXL, STABLE_DIFFUSION};
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
-use oneactor::io::photo::{Transparency, read_picture};
-use oneactor::models::clip_image_encoder::ClipImageEncoder;
-use oneactor::models::encoder_folder::EncoderFolder;
-use oneactor::models::unet_2d_condition::AddedConditions;
+use oneactor::pictures::photo::{Transparency, read_picture};
+use oneactor::models::vision::clip_image_encoder::ClipImageEncoder;
+use oneactor::models::vision::encoder_folder::EncoderFolder;
+use oneactor::models::unet::unet_2d_condition::AddedConditions;
 use oneactor::schedulers::new_scheduler;
-use oneactor::sdxl::control::{Control, ControlNet, ControlSettings};
-use oneactor::sdxl::denoise::{PlainGuidance, denoise};
-use oneactor::sdxl::{Backbone, Conditioning};
+use oneactor::backbone::controlnet::{Control, ControlNet, ControlSettings};
+use oneactor::backbone::denoise::{PlainGuidance, denoise};
+use oneactor::backbone::{Backbone, Conditioning};
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -80,7 +80,7 @@ fn rows(expected: &Expected, first: i64, count: i64) -> Conditioning {
             time_ids: get("time_ids"),
         }),
         image: None,
-        request: oneactor::models::cross_attention::AttentionRequest::default(),
+        request: oneactor::models::unet::cross_attention::AttentionRequest::default(),
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::bars::JPEG;
 use crate::common::{Expected, fixture, json};
 use image::RgbImage;
-use oneactor::io::photo::{Transparency, decode, read_picture};
+use oneactor::pictures::photo::{Transparency, decode, read_picture};
 use serde::Deserialize;
 
 fn is_refused(bytes: &[u8]) -> bool {

@@ -8,8 +8,8 @@ use oneactor::error::{ErrorKind, kind_of};
 use oneactor::io::hub::HubSettings;
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
 use oneactor::io::tensors::TensorFile;
-use oneactor::sdxl::prompt::Tokenizers;
-use oneactor::sdxl::{Backbone, LoadOptions, MemoryOptions, Pipeline};
+use oneactor::backbone::prompt::Tokenizers;
+use oneactor::backbone::{Backbone, LoadOptions, MemoryOptions, Pipeline};
 use tch::{Device, Kind, Tensor};
 
 fn locate(path: &Path) -> anyhow::Result<ModelFiles> {

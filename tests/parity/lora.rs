@@ -10,11 +10,11 @@ use oneactor::error::{ErrorKind, kind_of};
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
 use oneactor::io::tensors::TensorFile;
 use oneactor::libtorch::seeded;
-use oneactor::models::cross_attention::AttentionRequest;
-use oneactor::models::unet_2d_condition::AddedConditions;
+use oneactor::models::unet::cross_attention::AttentionRequest;
+use oneactor::models::unet::unet_2d_condition::AddedConditions;
 use oneactor::schedulers::new_scheduler;
-use oneactor::sdxl::denoise::{PlainGuidance, denoise};
-use oneactor::sdxl::{Backbone, Conditioning, LoadOptions, MemoryOptions};
+use oneactor::backbone::denoise::{PlainGuidance, denoise};
+use oneactor::backbone::{Backbone, Conditioning, LoadOptions, MemoryOptions};
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor, no_grad};
 

@@ -4,16 +4,16 @@
 
 use crate::bars::LATENTS;
 use crate::common::{Expected, Report, SHAPES, backbone, json};
-use oneactor::models::cross_attention::{Answers, AttentionProbe, AttentionRequest, TokenMask};
-use oneactor::models::unet_2d_condition::AddedConditions;
-use oneactor::oneactor::attention_box::{Wanted, find_box};
-use oneactor::oneactor::base_word::BaseWordPrompt;
-use oneactor::oneactor::figure::{bounding_box, largest_part};
-use oneactor::oneactor::guidance::{ClusterGuidance, GuidanceSettings, Offsets};
-use oneactor::oneactor::otsu::otsu_threshold;
+use oneactor::models::unet::cross_attention::{Answers, AttentionProbe, AttentionRequest, TokenMask};
+use oneactor::models::unet::unet_2d_condition::AddedConditions;
+use oneactor::method::attention_box::{Wanted, find_box};
+use oneactor::method::base_word::BaseWordPrompt;
+use oneactor::method::figure::{bounding_box, largest_part};
+use oneactor::method::guidance::{ClusterGuidance, GuidanceSettings, Offsets};
+use oneactor::method::otsu::otsu_threshold;
 use oneactor::schedulers::new_scheduler;
-use oneactor::sdxl::denoise::denoise;
-use oneactor::sdxl::{Backbone, Conditioning};
+use oneactor::backbone::denoise::denoise;
+use oneactor::backbone::{Backbone, Conditioning};
 use serde::Deserialize;
 use tch::Tensor;
 

@@ -5,18 +5,18 @@
 use std::collections::BTreeMap;
 
 use crate::common::{Expected, Report, SHAPES, backbone, backbone_as, difference, json};
-use oneactor::oneactor::actor::Actor;
-use oneactor::oneactor::base_set::{BaseFacts, BaseSet};
-use oneactor::oneactor::base_word::BaseWordPrompt;
-use oneactor::oneactor::diffusion_rows::{DiffusionRows, loss_scale};
-use oneactor::oneactor::learner::{Course, Learner};
-use oneactor::oneactor::loss::{
+use oneactor::method::actor::Actor;
+use oneactor::method::base_set::{BaseFacts, BaseSet};
+use oneactor::method::base_word::BaseWordPrompt;
+use oneactor::method::diffusion_rows::{DiffusionRows, loss_scale};
+use oneactor::method::learner::{Course, Learner};
+use oneactor::method::loss::{
     LossWeights, auxiliary_loss, average_loss, row_errors, target_loss, total_loss,
 };
-use oneactor::oneactor::projector::{Head, Projector, ProjectorConfig};
-use oneactor::oneactor::templates;
-use oneactor::oneactor::tune::{Batch, TuneOptions, Tuner};
-use oneactor::sdxl::Backbone;
+use oneactor::method::projector::{Head, Projector, ProjectorConfig};
+use oneactor::method::templates;
+use oneactor::method::tune::{Batch, TuneOptions, Tuner};
+use oneactor::backbone::Backbone;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 

@@ -6,7 +6,7 @@ use oneactor::io::blob::Blob;
 use oneactor::io::weights::{WeightPath, Weights};
 use oneactor::models::autoencoder_kl::{AutoencoderKl, AutoencoderKlConfig};
 use oneactor::models::clip_text_model::{ClipTextConfig, ClipTextModel};
-use oneactor::models::unet_2d_condition::{
+use oneactor::models::unet::unet_2d_condition::{
     AddedConditions, UNet2DConditionConfig, UNet2DConditionModel,
 };
 use tch::{Device, Kind, Tensor, no_grad};

@@ -4,9 +4,9 @@
 use crate::bars::JPEG;
 use crate::common::{Expected, fixture, json};
 use image::RgbImage;
-use oneactor::io::canny::canny;
-use oneactor::io::photo::{Transparency, read_picture};
-use oneactor::io::resize::resize;
+use oneactor::pictures::canny::canny;
+use oneactor::pictures::photo::{Transparency, read_picture};
+use oneactor::pictures::resize::resize;
 use serde::Deserialize;
 use tch::Tensor;
 

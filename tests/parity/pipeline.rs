@@ -4,8 +4,8 @@
 use crate::bars::LATENTS;
 use crate::common::{Expected, Report, SHAPES, backbone, changed, json};
 use oneactor::schedulers::{SchedulerKind, new_scheduler};
-use oneactor::sdxl::Backbone;
-use oneactor::sdxl::denoise::{PlainGuidance, denoise};
+use oneactor::backbone::Backbone;
+use oneactor::backbone::denoise::{PlainGuidance, denoise};
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 

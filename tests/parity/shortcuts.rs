@@ -3,10 +3,10 @@
 
 use crate::bars::LATENTS;
 use crate::common::{Expected, Report, SHAPES, backbone, json, latents};
-use oneactor::oneactor::base_word::BaseWordPrompt;
-use oneactor::oneactor::guidance::{ClusterGuidance, GuidanceSettings, Offsets};
-use oneactor::sdxl::denoise::{Guidance, PlainGuidance};
-use oneactor::sdxl::shortcuts::{Shortcuts, ShortenedGuidance};
+use oneactor::method::base_word::BaseWordPrompt;
+use oneactor::method::guidance::{ClusterGuidance, GuidanceSettings, Offsets};
+use oneactor::backbone::denoise::{Guidance, PlainGuidance};
+use oneactor::backbone::shortcuts::{Shortcuts, ShortenedGuidance};
 use serde::Deserialize;
 
 const STEPS: usize = 12;

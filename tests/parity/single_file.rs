@@ -13,9 +13,9 @@ use oneactor::io::hub::HubSettings;
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
 use oneactor::io::tensors::TensorFile;
 use oneactor::io::weights::Weights;
-use oneactor::models::unet_2d_condition::{UNet2DConditionConfig, UNet2DConditionModel};
-use oneactor::sdxl::denoise::PlainGuidance;
-use oneactor::sdxl::{Backbone, LoadOptions, MemoryOptions};
+use oneactor::models::unet::unet_2d_condition::{UNet2DConditionConfig, UNet2DConditionModel};
+use oneactor::backbone::denoise::PlainGuidance;
+use oneactor::backbone::{Backbone, LoadOptions, MemoryOptions};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 

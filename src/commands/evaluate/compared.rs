@@ -10,7 +10,7 @@ use super::Evaluation;
 use super::pictures::Picture;
 use crate::config::evaluate::Wanted;
 use crate::error::usage;
-use crate::io::photo::{Transparency, read_picture};
+use crate::pictures::photo::{Transparency, read_picture};
 use crate::measures::region::Region;
 
 /// The regions of some columns, each once.

@@ -10,12 +10,12 @@ use super::compared::{of_one_actor, parts, regions, target_part};
 use super::{Evaluation, Picture};
 use crate::config::evaluate::Wanted;
 use crate::error::usage;
-use crate::io::photo::picture_size;
-use crate::io::resize::{Filter, resize_by};
+use crate::pictures::photo::picture_size;
+use crate::pictures::resize::{Filter, resize_by};
 use crate::measures::column::Values;
 use crate::measures::encoder::LpipsEncoder;
 use crate::measures::region::Region;
-use crate::models::lpips::{Lpips, LpipsFeatures};
+use crate::models::vision::lpips::{Lpips, LpipsFeatures};
 use crate::run::session::Session;
 
 /// Bytes of features that are held at once: those of 25 pictures of 1024 x 1024 pixels.

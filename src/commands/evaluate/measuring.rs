@@ -16,7 +16,7 @@ use crate::measures::foreground::ForegroundFinder;
 use crate::measures::region::Region;
 use crate::measures::similarity::{cosine, of_cosine, unit};
 use crate::measures::{Measure, Network};
-use crate::models::vit::VitKind;
+use crate::models::vision::vit::VitKind;
 use crate::run::session::Session;
 
 /// Pictures that go through a network at once.

@@ -14,7 +14,7 @@ use crate::config::EvaluateJob;
 use crate::config::evaluate::Report;
 use crate::io::atomic::write_bytes_atomically;
 use crate::io::html::escape;
-use crate::io::photo::{Transparency, read_picture};
+use crate::pictures::photo::{Transparency, read_picture};
 use crate::measures::column::{Column, Summary};
 use crate::run::html_page::{begin, image, paragraph, settings_list};
 

@@ -6,16 +6,16 @@ use anyhow::{Context, Result};
 
 use crate::baselines::ip_adapter::needed_files;
 use crate::cli::FetchFlags;
-use crate::config::control::name_and_scale;
+use crate::config::controlnet::name_and_scale;
 use crate::error::{model, usage};
 use crate::io::hub::{HubSettings, Renewed};
 use crate::io::ip_adapter::{self, IpAdapterFiles, Layout, check_width};
 use crate::io::model_files::{ModelFiles, ModelOptions, NeededFile, Needs};
-use crate::models::encoder_folder::EncoderFolder;
+use crate::models::vision::encoder_folder::EncoderFolder;
 use crate::run::located::find;
-use crate::sdxl::Pipeline;
-use crate::sdxl::control::controlnet_config;
-use crate::sdxl::files::{network_files, pipeline_files, vae_files};
+use crate::backbone::Pipeline;
+use crate::backbone::controlnet::controlnet_config;
+use crate::backbone::files::{network_files, pipeline_files, vae_files};
 
 /// What a flag names.
 pub(super) enum Wanted<'a> {

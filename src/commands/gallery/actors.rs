@@ -9,7 +9,7 @@ use super::scope::Scope;
 use crate::cli::Method;
 use crate::config::batch::Settings;
 use crate::io::text;
-use crate::oneactor::origin::BASE_CRC32;
+use crate::method::origin::BASE_CRC32;
 use crate::run::stale::is_base_set;
 
 /// A subject, with the picture that it was made from.

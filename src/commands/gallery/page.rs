@@ -11,7 +11,7 @@ use super::folder::{Folder, Shown};
 use super::scope::Scope;
 use crate::config::shell::quoted;
 use crate::io::html::escape;
-use crate::io::photo::{Transparency, read_picture};
+use crate::pictures::photo::{Transparency, read_picture};
 use crate::run::html_page::{begin, image, paragraph, settings_list, shown};
 
 /// What this page has beside the look that it shares. A command is one line that is selected as a whole when it is

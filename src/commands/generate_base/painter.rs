@@ -8,9 +8,9 @@ use serde_json::json;
 
 use super::BaseJob;
 use crate::io::atomic::write_bytes_atomically;
-use crate::oneactor::base_set::{BaseFacts, BaseSet};
+use crate::method::base_set::{BaseFacts, BaseSet};
 use crate::run::base_folder::BaseFolder;
-use crate::run::control::LocatedControl;
+use crate::run::controlnet::LocatedControl;
 use crate::run::draw::{Brush, draw, prompt_pair};
 use crate::run::located::ResolvedDrawing;
 use crate::run::picture::{
@@ -18,9 +18,9 @@ use crate::run::picture::{
 };
 use crate::run::preview::Preview;
 use crate::run::session::Session;
-use crate::sdxl::control::Control;
-use crate::sdxl::denoise::PlainGuidance;
-use crate::sdxl::{Backbone, Conditioning};
+use crate::backbone::controlnet::Control;
+use crate::backbone::denoise::PlainGuidance;
+use crate::backbone::{Backbone, Conditioning};
 
 /// Draws base images with a loaded model.
 pub(super) struct Painter<'a> {

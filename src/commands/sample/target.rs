@@ -6,13 +6,13 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::super::tune::{base_image, describe_auto};
-use super::cast::crc32_of;
+use super::actors::crc32_of;
 use crate::baselines::consistory::Consistory;
 use crate::cli::{Method, Target};
 use crate::config::SampleJob;
 use crate::error::usage;
 use crate::io::text;
-use crate::oneactor::base_set::BaseSet;
+use crate::method::base_set::BaseSet;
 use crate::run::session::Session;
 
 /// The number of that base image: the one that the job names, or that the folder was tuned to, or the

@@ -7,8 +7,8 @@ use anyhow::Result;
 use crate::cli::Target;
 use crate::config::TuneJob;
 use crate::error::usage;
-use crate::oneactor::base_set::BaseSet;
-use crate::oneactor::target::most_typical;
+use crate::method::base_set::BaseSet;
+use crate::method::target::most_typical;
 use crate::run::session::Session;
 
 /// The target among the base images; a photo stands behind them.

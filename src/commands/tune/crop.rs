@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 use super::LocatedModel;
 use crate::cli::Crop;
 use crate::error::usage;
-use crate::oneactor::attention_box::{Found, MOST_ENLARGED, Wanted, find_box, looks};
-use crate::oneactor::base_set::{BaseFacts, BaseSet};
-use crate::oneactor::crop::CropBox;
+use crate::method::attention_box::{Found, MOST_ENLARGED, Wanted, find_box, looks};
+use crate::method::base_set::{BaseFacts, BaseSet};
+use crate::method::crop::CropBox;
 use crate::run::session::Session;
-use crate::sdxl::Backbone;
+use crate::backbone::Backbone;
 
 /// Checks a job's crop against the base images, as far as it can be without the model.
 ///

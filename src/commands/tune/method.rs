@@ -13,12 +13,12 @@ use crate::cli::sample::Preset;
 use crate::config::TuneJob;
 use crate::config::batch::Settings;
 use crate::error::usage;
-use crate::oneactor::base_set::BaseSet;
-use crate::oneactor::learner::{Course, Learner};
-use crate::oneactor::loss::LossWeights;
-use crate::oneactor::projector::Head;
-use crate::oneactor::tune::{TuneOptions, Tuner};
-use crate::sdxl::Backbone;
+use crate::method::base_set::BaseSet;
+use crate::method::learner::{Course, Learner};
+use crate::method::loss::LossWeights;
+use crate::method::projector::Head;
+use crate::method::tune::{TuneOptions, Tuner};
+use crate::backbone::Backbone;
 
 /// Refuses base images that a baseline can not be tuned on.
 ///

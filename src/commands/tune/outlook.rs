@@ -12,10 +12,10 @@ use crate::baselines::dreambooth_lora;
 use crate::cli::Method;
 use crate::config::TuneJob;
 use crate::io::text;
-use crate::oneactor::projector::ProjectorConfig;
+use crate::method::projector::ProjectorConfig;
 use crate::run::located::LocatedModel;
 use crate::run::outlook::{Measured, Outlook};
-use crate::sdxl::memory::low_rank_widths;
+use crate::backbone::memory::low_rank_widths;
 
 impl Tuning {
     /// Its sentences, steps and memory.

@@ -11,15 +11,15 @@ use super::layout::Layout;
 use crate::cli::DrawingFlags;
 use crate::config::{DrawingJob, layers};
 use crate::error::usage;
-use crate::io::photo::{GivenPicture, Transparency, fit_to, read_picture};
+use crate::pictures::photo::{GivenPicture, Transparency, fit_to, read_picture};
 use crate::io::text;
-use crate::oneactor::base_set::{BaseFacts, BaseSet};
-use crate::oneactor::origin::TargetImage;
-use crate::oneactor::target::with_photo;
+use crate::method::base_set::{BaseFacts, BaseSet};
+use crate::method::origin::TargetImage;
+use crate::method::target::with_photo;
 use crate::run::picture::from_rgb;
 use crate::run::session::Session;
 use crate::schedulers::{SchedulerKind, new_scheduler};
-use crate::sdxl::Backbone;
+use crate::backbone::Backbone;
 
 /// A photo at the size of the base images, and how those were denoised.
 pub(super) struct TargetPhoto {

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::config::record::read_record;
-use crate::oneactor::base_set::BaseSet;
+use crate::method::base_set::BaseSet;
 use crate::run::session::Session;
 
 /// Warns of base pictures in `folder` that another picture has replaced: tuning learns the latents that were drawn, not the

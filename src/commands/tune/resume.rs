@@ -10,7 +10,7 @@ use super::layout::Layout;
 use crate::config::batch::Settings;
 use crate::io::atomic::write_bytes_atomically;
 use crate::io::text;
-use crate::oneactor::learner::Learner;
+use crate::method::learner::Learner;
 use crate::run::picture::differences;
 use crate::run::session::Session;
 

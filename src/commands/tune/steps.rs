@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use super::Tuning;
 use super::layout::Layout;
 use super::resume::{open_log, save_checkpoint};
-use crate::oneactor::convergence::Convergence;
-use crate::oneactor::learner::{Learner, StepReport};
+use crate::method::convergence::Convergence;
+use crate::method::learner::{Learner, StepReport};
 use crate::run::session::Session;
 
 /// A checkpoint is written after so many steps, and after the last.

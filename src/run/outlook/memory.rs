@@ -8,8 +8,8 @@ use super::Outlook;
 use super::sizes::{network_size, part_of, size_of_tensors};
 use crate::io::model_files::{ModelFiles, NeededFile};
 use crate::libtorch::resident_bytes;
-use crate::sdxl::files::{networks_in_one_file, pipeline_files, vae_files};
-use crate::sdxl::memory::{
+use crate::backbone::files::{networks_in_one_file, pipeline_files, vae_files};
+use crate::backbone::memory::{
     Activations, NetworkSize, PROGRAM, Part, Stage, peak_of_gpu, peak_of_process,
 };
 

@@ -7,7 +7,7 @@ use tch::Kind;
 
 use crate::io::header::TensorFacts;
 use crate::io::model_files::{ModelFiles, NeededFile};
-use crate::sdxl::memory::{NetworkSize, Part};
+use crate::backbone::memory::{NetworkSize, Part};
 
 /// What the headers tell of a network's weights. Of files that are still to be fetched the names: `fp16` has two bytes
 /// a value, and others are taken to have four.

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
 use oneactor::config::record::{KEYWORD, record_of};
-use oneactor::io::photo::{Transparency, decode};
-use oneactor::io::png::png_text;
+use oneactor::pictures::photo::{Transparency, decode};
+use oneactor::pictures::png::png_text;
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(texts) = png_text(Cursor::new(bytes)) {

@@ -10,7 +10,7 @@ use oneactor::io::finite_scan::FiniteScan;
 use oneactor::io::header::Header;
 use oneactor::io::tensors::TensorFile;
 use oneactor::io::weights::Weights;
-use oneactor::oneactor::actor::Actor;
+use oneactor::method::actor::Actor;
 use oneactor_fuzz::forever;
 use tch::{Device, Kind};
 

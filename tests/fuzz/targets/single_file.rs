@@ -10,7 +10,7 @@ use oneactor::io::single_file::Contents;
 use oneactor::io::weights::Weights;
 use oneactor::models::autoencoder_kl::AutoencoderKl;
 use oneactor::models::clip_text_model::ClipTextModel;
-use oneactor::models::unet_2d_condition::UNet2DConditionModel;
+use oneactor::models::unet::unet_2d_condition::UNet2DConditionModel;
 use oneactor_fuzz::{forever, safetensors};
 use tch::{Device, Kind};
 

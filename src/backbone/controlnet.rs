@@ -1,0 +1,246 @@
+//! ControlNets beside the U-Net (arXiv 2302.05543): pictures that the denoising loop keeps to.
+//!
+//! A ControlNet's row gets the text, pooled text and sizes of the U-Net row that it is added to, as in
+//! diffusers' pipelines. With an actor that is the base word moved by the row's own offset: the
+//! ControlNet is a copy of the U-Net's encoder, and the two read the same.
+
+use std::rc::Rc;
+
+use anyhow::{Context, Result};
+use tch::{Device, Kind, Tensor};
+
+use super::{Backbone, Conditioning};
+use crate::error::usage;
+use crate::io::finite_scan::FiniteScan;
+use crate::io::model_files::ModelFiles;
+use crate::io::weights::Weights;
+use crate::models::config::PerBlock;
+use crate::models::unet::controlnet::{ControlNetConfig, ControlNetModel};
+use crate::models::unet::unet_2d_condition::{Encoded, UNet2DConditionConfig};
+
+/// The config of the ControlNet among these files.
+///
+/// # Errors
+/// When there is none, or it is of an architecture that this program does not know.
+pub fn controlnet_config(files: &ModelFiles) -> Result<ControlNetConfig> {
+    ControlNetConfig::read(&files.config("config.json")?).with_context(|| files.name().to_string())
+}
+
+/// What of a model a ControlNet has to fit.
+pub struct ModelSide<'a> {
+    /// The model's name, for messages.
+    pub name: &'a str,
+    /// Its U-Net.
+    pub unet: &'a UNet2DConditionConfig,
+    /// Pixels that one of its latents is wide.
+    pub scale_factor: i64,
+}
+
+/// Refuses a ControlNet that was made for another kind of model.
+///
+/// # Errors
+/// Names both, and the field in which they differ.
+pub fn check_fit(name: &str, config: &ControlNetConfig, model: &ModelSide) -> Result<()> {
+    let unet = model.unet;
+    let blocks = unet.block_out_channels.len();
+    let layers = |layers: &PerBlock| {
+        layers
+            .expand(blocks, "layers_per_block")
+            .unwrap_or_default()
+    };
+    let kind = |kind: &Option<String>| kind.clone().unwrap_or_else(|| "none".to_owned());
+    let width = |width: Option<i64>| width.map_or("none".to_owned(), |width| width.to_string());
+    let facts = [
+        (
+            "in_channels",
+            config.in_channels.to_string(),
+            unet.in_channels.to_string(),
+        ),
+        (
+            "block_out_channels",
+            format!("{:?}", config.block_out_channels),
+            format!("{:?}", unet.block_out_channels),
+        ),
+        (
+            "layers_per_block",
+            format!("{:?}", layers(&config.layers_per_block)),
+            format!("{:?}", layers(&unet.layers_per_block)),
+        ),
+        (
+            "cross_attention_dim",
+            config.cross_attention_dim.to_string(),
+            unet.cross_attention_dim.to_string(),
+        ),
+        (
+            "addition_embed_type",
+            kind(&config.addition_embed_type),
+            kind(&unet.addition_embed_type),
+        ),
+        (
+            "projection_class_embeddings_input_dim",
+            width(config.projection_class_embeddings_input_dim),
+            width(unet.projection_class_embeddings_input_dim),
+        ),
+        (
+            "pixels to a latent",
+            config.scale_factor().to_string(),
+            model.scale_factor.to_string(),
+        ),
+    ];
+    match facts.iter().find(|(_, there, here)| there != here) {
+        None => Ok(()),
+        Some((key, there, here)) => Err(usage(format!(
+            "the ControlNet {name} does not fit the model {}: {key} is {there} there and {here} here; \
+             take one that was made for this kind of model",
+            model.name
+        ))),
+    }
+}
+
+/// A loaded ControlNet.
+pub struct ControlNet {
+    model: ControlNetModel,
+    device: Device,
+    kind: Kind,
+}
+
+impl ControlNet {
+    /// Loads it from a diffusers folder or the hub, where and as precise as the backbone is.
+    ///
+    /// # Errors
+    /// When a file is missing or does not fit; the message names file and tensor.
+    pub fn load(files: &ModelFiles, backbone: &Backbone) -> Result<Self> {
+        let _frozen = tch::no_grad_guard();
+        let (device, kind) = (backbone.device(), backbone.kind());
+        let load = || -> Result<ControlNetModel> {
+            let weights = Weights::open(&files.weights("")?, device, kind)?;
+            let model = ControlNetModel::new(&weights.root(), &controlnet_config(files)?)?;
+            let read = weights.finish()?;
+            FiniteScan::start(read.values).wait()?;
+            files.note_unused(&read.unused);
+            Ok(model)
+        };
+        let model = load().with_context(|| format!("loading the ControlNet {}", files.name()))?;
+        Ok(ControlNet {
+            model,
+            device,
+            kind,
+        })
+    }
+}
+
+/// A ControlNet with what it is to do.
+struct Part {
+    net: Rc<ControlNet>,
+    /// The picture's embedding `[1, C, H, W]`, the same at every step.
+    cond: Tensor,
+    /// diffusers' `controlnet_conditioning_scale`.
+    scale: f64,
+}
+
+/// How ControlNets take part in a run; the same for all of them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ControlSettings {
+    /// Rows with the prompt alone are controlled, and the outer skips less than the inner.
+    pub guess_mode: bool,
+    /// The first step's place among all, as a fraction (diffusers' `control_guidance_start`).
+    pub start: f64,
+    /// The last step's (diffusers' `control_guidance_end`).
+    pub end: f64,
+}
+
+/// One ControlNet or several, with their pictures. Of several, the residuals are added.
+pub struct Control {
+    parts: Vec<Part>,
+    settings: ControlSettings,
+}
+
+/// A pass of the U-Net, as the ControlNets get it too.
+pub struct Pass<'a> {
+    /// `[R, C, H, W]`.
+    pub model_input: &'a Tensor,
+    /// `[R]`.
+    pub timesteps: &'a Tensor,
+    /// R rows.
+    pub conditioning: &'a Conditioning,
+    /// The rows before this one are without the prompt.
+    pub first_conditional_row: i64,
+}
+
+impl Control {
+    /// Without any ControlNet yet.
+    pub fn new(settings: ControlSettings) -> Self {
+        Control {
+            parts: Vec::new(),
+            settings,
+        }
+    }
+
+    /// Adds a ControlNet with its picture `[1, 3, F H, F W]` in [0, 1] and its scale.
+    pub fn add(&mut self, net: Rc<ControlNet>, picture: &Tensor, scale: f64) {
+        let picture = picture.to_device(net.device).to_kind(net.kind);
+        let cond = tch::no_grad(|| net.model.embed(&picture));
+        self.parts.push(Part { net, cond, scale });
+    }
+
+    /// Whether the ControlNets take part in `step`, counted from 1, of `steps`: whether the whole
+    /// step lies between start and end.
+    pub fn is_active(&self, step: usize, steps: usize) -> bool {
+        let fraction = |step: usize| step as f64 / steps as f64;
+        fraction(step - 1) >= self.settings.start && fraction(step) <= self.settings.end
+    }
+
+    /// Adds the residuals of all ControlNets to the U-Net's pass.
+    pub fn steer(&self, backbone: &Backbone, encoded: &mut Encoded, pass: &Pass) {
+        let rows = pass.model_input.size()[0];
+        let skipped = if self.settings.guess_mode {
+            pass.first_conditional_row
+        } else {
+            0
+        };
+        let of = |tensor: &Tensor| tensor.narrow(0, skipped, rows - skipped);
+        let narrowed = (skipped > 0).then(|| pass.conditioning.narrow(skipped, rows - skipped));
+        let conditioning = narrowed.as_ref().unwrap_or(pass.conditioning);
+        let model_input = of(pass.model_input).to_kind(backbone.kind());
+        for part in &self.parts {
+            let residuals = part
+                .net
+                .model
+                .forward(
+                    &model_input,
+                    &of(pass.timesteps),
+                    conditioning.text().beside(),
+                    conditioning.added.as_ref(),
+                    &part.cond,
+                )
+                .scaled(part.scale, self.settings.guess_mode);
+            encoded.add(&match skipped {
+                0 => residuals,
+                rows => residuals.below_zeros(rows),
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_takes_part_where_all_of_it_lies_between_start_and_end() {
+        let active = |start: f64, end: f64| -> Vec<usize> {
+            let control = Control::new(ControlSettings {
+                guess_mode: false,
+                start,
+                end,
+            });
+            (1..=10)
+                .filter(|step| control.is_active(*step, 10))
+                .collect()
+        };
+        assert_eq!(active(0.0, 1.0), (1..=10).collect::<Vec<_>>());
+        assert_eq!(active(0.2, 0.5), [3, 4, 5]);
+        assert_eq!(active(0.25, 0.55), [4, 5]);
+        assert_eq!(active(0.0, 0.05), [0; 0]);
+    }
+}

@@ -1,0 +1,340 @@
+//! How much memory drawing and tuning will take, estimated from the networks' sizes before anything is loaded.
+//!
+//! On a CPU the peak of the process is
+//!
+//! `P + K + Σ_n (M_n + k T_n) + max over stages (Σ_n C_n + 5/4 A)`
+//!
+//! - P: what this process holds before it loads anything. The dry run is the same program with the same libtorch, so that it
+//!   looks at itself (`libtorch::resident_bytes`); a libtorch for CUDA brings 200 MB more than one for the CPU alone.
+//! - K: libtorch's kernels, see `KERNELS`; k for each of the T_n tensors of network n, see `OF_A_TENSOR`.
+//! - M_n: bytes of network n that are used as they lie in its files, which are mapped: mapped pages stay.
+//! - C_n: bytes of its parameters that are copies, since they are used in another precision than the files have, or have
+//!   LoRAs merged into them. A stage counts the networks that it has not let go.
+//! - A: values of the stage's activations, as `ledger` counts them through the layers.
+//! - A quarter of A lies in gaps: see `GAPS`.
+//!
+//! On a GPU it is `Σ_n (parameters of n) + max A`, without the driver's context. With `--cpu-offload` the largest network alone
+//! takes the place of the sum of what was copied.
+//!
+//! `scripts/bench/memory.py` measures it on a CPU; on a GPU it has not been measured.
+
+mod ledger;
+mod unet;
+mod vae;
+
+use anyhow::Result;
+
+use crate::models::autoencoder_kl::AutoencoderKlConfig;
+use crate::models::unet::unet_2d_condition::UNet2DConditionConfig;
+pub use unet::{Pass, low_rank_widths};
+
+/// The program before it loads anything, in bytes, where the system does not tell.
+pub const PROGRAM: u64 = 380_000_000;
+
+/// What computing adds to the program whatever is computed, in bytes. Measured on a CPU with AVX-512, by `/proc/self/smaps` and
+/// by counting what is allocated: 45 MB are pages of libtorch's kernels that nothing had read before, 10 MB MKL's buffers.
+const KERNELS: u64 = 64_000_000;
+
+/// What a tensor of a network adds, in bytes: what oneDNN keeps of each layer's shape, and small blocks that glibc keeps.
+/// Measured: 25 MB on the toy with 600 tensors, 55 MB on a U-Net with SDXL's 1,680.
+const OF_A_TENSOR: u64 = 40_000;
+
+/// One part in so many of the activations is freed memory that glibc keeps: gaps between blocks of less than 4 MB, into which
+/// the next ones do not fit (`libtorch::keep_no_freed_memory`). Measured: 40 MB of 145 where all blocks are that small.
+const GAPS: u64 = 4;
+
+/// A part of the model, or what stands beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// A text encoder.
+    Text,
+    /// The U-Net.
+    Unet,
+    /// The VAE.
+    Vae,
+    /// A ControlNet, an adapter or its image encoder.
+    Beside,
+}
+
+/// The weights of one network.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct NetworkSize {
+    /// Tensors, where the header of its files is there.
+    pub tensors: u64,
+    /// Bytes of its files, or of its part of one.
+    pub file_bytes: u64,
+    /// Bytes of its parameters as they are used.
+    pub used_bytes: u64,
+    /// Bytes of those among them that are not used as they lie in the file.
+    pub converted_bytes: u64,
+}
+
+impl NetworkSize {
+    /// The same with LoRAs merged into weights of so many bytes as they are used.
+    #[must_use]
+    pub fn merged(self, bytes: u64) -> Self {
+        Self {
+            converted_bytes: self.used_bytes.min(self.converted_bytes + bytes),
+            ..self
+        }
+    }
+}
+
+/// Activations of the largest piece of work, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Activations(pub u64);
+
+impl Activations {
+    /// The larger one.
+    pub fn or(self, other: Activations) -> Activations {
+        Activations(self.0.max(other.0))
+    }
+
+    /// Of a pass through the U-Net while drawing, with values of `size` bytes.
+    ///
+    /// # Errors
+    /// When the config's lists do not fit each other.
+    pub fn of_pass(unet: &UNet2DConditionConfig, pass: &Pass, size: usize) -> Result<Self> {
+        Ok(Activations(unet::drawing(unet, pass)? as u64 * size as u64))
+    }
+
+    /// Of decoding pictures one at a time, each or each tile of this height and width. What is there of all `pictures`, of so
+    /// many pixels each, are three f32 a pixel, twice when they are joined.
+    pub fn of_decoding(
+        vae: &AutoencoderKlConfig,
+        tile: (i64, i64),
+        (pictures, pixels): (usize, i64),
+        size: usize,
+    ) -> Self {
+        let joined = 2 * 3 * 4 * pictures as u64 * pixels as u64;
+        Activations(vae::decoding(vae, tile) as u64 * size as u64 + joined)
+    }
+
+    /// Of a tuning step's rows that go through the U-Net at once.
+    ///
+    /// # Errors
+    /// When the config's lists do not fit each other.
+    pub fn of_tuning(unet: &UNet2DConditionConfig, pass: &Pass, size: usize) -> Result<Self> {
+        Ok(Activations(unet::tuning(unet, pass)? as u64 * size as u64))
+    }
+}
+
+/// A stage of a job: the networks that it still has, and its activations.
+#[derive(Clone, Copy, Debug)]
+pub struct Stage {
+    /// Parts that were let go before it.
+    pub without: &'static [Part],
+    /// What it computes.
+    pub activations: Activations,
+}
+
+/// The most memory of the process on a CPU, in bytes, of which `program` is there before anything is loaded.
+pub fn peak_of_process(
+    program: u64,
+    networks: &[(Part, NetworkSize)],
+    stages: &[Stage],
+    cpu_offload: bool,
+) -> u64 {
+    let sizes = || networks.iter().map(|(_, size)| size);
+    let files: u64 = sizes()
+        .map(|size| size.file_bytes + OF_A_TENSOR * size.tensors)
+        .sum();
+    let of_stage = |stage: &Stage| {
+        let there = networks
+            .iter()
+            .filter(|(part, _)| !stage.without.contains(part));
+        let copied = there.map(|(_, size)| size.converted_bytes);
+        let copied = if cpu_offload {
+            copied.max().unwrap_or(0)
+        } else {
+            copied.sum()
+        };
+        copied + stage.activations.0 + stage.activations.0 / GAPS
+    };
+    let most = stages.iter().map(of_stage).max().unwrap_or(0);
+    program + KERNELS + files + most
+}
+
+/// The most memory of a GPU, in bytes.
+pub fn peak_of_gpu(networks: &[(Part, NetworkSize)], stages: &[Stage], cpu_offload: bool) -> u64 {
+    let used = networks.iter().map(|(_, size)| size.used_bytes);
+    let used = if cpu_offload {
+        used.max().unwrap_or(0)
+    } else {
+        used.sum()
+    };
+    let activations = stages.iter().map(|stage| stage.activations.0);
+    used + activations.max().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn unet(channels: &[i64], layers: i64) -> UNet2DConditionConfig {
+        let kinds = |outer: &str, inner: &str| {
+            let mut kinds = vec![inner.to_owned(); channels.len()];
+            kinds[0] = outer.to_owned();
+            kinds
+        };
+        let mut up = kinds("UpBlock2D", "CrossAttnUpBlock2D");
+        up.reverse();
+        let config = json!({
+            "in_channels": 4, "out_channels": 4, "sample_size": 128, "block_out_channels": channels,
+            "down_block_types": kinds("DownBlock2D", "CrossAttnDownBlock2D"), "up_block_types": up,
+            "layers_per_block": layers, "transformer_layers_per_block": 1, "attention_head_dim": 1,
+            "cross_attention_dim": 2048, "use_linear_projection": true,
+        });
+        serde_json::from_value(config).expect("the fields of a U-Net")
+    }
+
+    fn pass(rows: usize, side: i64) -> Pass {
+        Pass {
+            latents: (side, side),
+            rows,
+            rows_without_text: rows,
+            tokens: 77,
+            ..Pass::default()
+        }
+    }
+
+    /// By hand, channels times positions: at the outermost resolution the first residual block of the way up holds two skips
+    /// of C, the joined map of 3 C, its norm, that in blocks, and its output of C in blocks with the weights.
+    #[test]
+    fn the_largest_maps_are_those_that_the_way_up_joins() -> Result<()> {
+        let (c, side) = (64, 64);
+        let config = unet(&[c, 2 * c], 1);
+        let one = side * side * c;
+        let expected = 2 * one + 3 * 3 * one + one + 9 * 3 * c * c;
+        let found = Activations::of_pass(&config, &pass(1, side), 4)?;
+        // Of the two skips one was joined.
+        assert_eq!(found.0 as i64, 4 * (expected - one));
+        Ok(())
+    }
+
+    #[test]
+    fn a_row_of_tuning_sdxl_takes_what_was_worked_out_by_hand() -> Result<()> {
+        let config: UNet2DConditionConfig = serde_json::from_value(json!({
+            "in_channels": 4, "out_channels": 4, "sample_size": 128, "block_out_channels": [320, 640, 1280],
+            "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+            "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+            "layers_per_block": 2, "transformer_layers_per_block": [1, 2, 10], "attention_head_dim": [5, 10, 20],
+            "cross_attention_dim": 2048, "use_linear_projection": true,
+        }))
+        .expect("the fields of a U-Net");
+        // By hand: 5.1 GB a row in fp16, see scripts/bench/RESULTS.md.
+        for rows in [1, 5] {
+            let found = Activations::of_tuning(&config, &pass(rows, 128), 2)?.0 as f64;
+            let by_hand = 5.1e9 * rows as f64;
+            assert!((found / by_hand - 1.0).abs() < 0.05, "{rows}: {found}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_picture_is_decoded_in_the_largest_map_its_norm_and_both_in_blocks() {
+        let vae: AutoencoderKlConfig = serde_json::from_value(json!({
+            "in_channels": 3, "out_channels": 3, "latent_channels": 4, "layers_per_block": 2,
+            "block_out_channels": [128, 256, 512, 512],
+        }))
+        .expect("the fields of a VAE");
+        // The last block but one of SDXL's decoder gives 256 channels: map, norm, norm in blocks, 128 in blocks, weights.
+        let values = (256 + 256 + 256 + 128) * 512 * 512 + 9 * 256 * 128;
+        let pictures = 2 * 3 * 4 * 512 * 512;
+        let found = Activations::of_decoding(&vae, (512, 512), (1, 512 * 512), 4);
+        assert_eq!(found.0, 4 * values + pictures);
+    }
+
+    #[test]
+    fn rows_and_pixels_take_their_part() -> Result<()> {
+        let config = unet(&[64, 128, 256], 2);
+        let drawing = |pass: &Pass| Activations::of_pass(&config, pass, 4).map(|a| a.0);
+        let tuning = |pass: &Pass| Activations::of_tuning(&config, pass, 4).map(|a| a.0);
+        // Weights in blocks and keys and values of the text do not grow with pixels.
+        for of in [&drawing as &dyn Fn(&Pass) -> Result<u64>, &tuning] {
+            let (one, four) = (of(&pass(1, 64))?, of(&pass(4, 64))?);
+            assert!((3 * one..=4 * one).contains(&four), "{one}, {four}");
+            let large = of(&pass(1, 128))?;
+            assert!((3 * one..=4 * one).contains(&large), "{one}, {large}");
+        }
+        assert!(tuning(&pass(1, 64))? > 3 * drawing(&pass(1, 64))?);
+        let watched = Pass {
+            watched: 1,
+            known_tokens: 154,
+            ..pass(3, 64)
+        };
+        assert!(drawing(&watched)? > drawing(&pass(3, 64))?);
+        let steered = Pass {
+            controlnets: 1,
+            ..pass(1, 64)
+        };
+        assert!(drawing(&steered)? > drawing(&pass(1, 64))?);
+        let shared = Pass {
+            rows_without_text: 2,
+            ..pass(3, 64)
+        };
+        assert!(drawing(&shared)? <= drawing(&pass(3, 64))?);
+        Ok(())
+    }
+
+    const AS_IS: NetworkSize = NetworkSize {
+        tensors: 0,
+        file_bytes: 10,
+        used_bytes: 5,
+        converted_bytes: 0,
+    };
+
+    fn converted(bytes: u64) -> NetworkSize {
+        NetworkSize {
+            converted_bytes: bytes,
+            ..AS_IS
+        }
+    }
+
+    #[test]
+    fn a_gpu_holds_weights_and_activations_alone() {
+        let network = |used_bytes| NetworkSize {
+            used_bytes,
+            ..AS_IS
+        };
+        let networks = [(Part::Unet, network(3)), (Part::Vae, network(5))];
+        let stages = [6, 7].map(|bytes| Stage {
+            without: &[Part::Vae],
+            activations: Activations(bytes),
+        });
+        assert_eq!(peak_of_gpu(&networks, &stages, false), 15);
+        assert_eq!(peak_of_gpu(&networks, &stages, true), 12);
+    }
+
+    #[test]
+    fn a_cpu_holds_files_and_what_is_no_longer_as_in_them_while_a_stage_needs_it() {
+        let networks = [
+            (Part::Text, converted(300)),
+            (Part::Unet, converted(200)),
+            (Part::Vae, AS_IS),
+        ];
+        let peak =
+            |stages: &[Stage], offload| peak_of_process(1000, &networks, stages, offload) - KERNELS;
+        let all = Stage {
+            without: &[],
+            activations: Activations(40),
+        };
+        let late = Stage {
+            without: &[Part::Text],
+            activations: Activations(400),
+        };
+        assert_eq!(peak(&[all], false), 1000 + 30 + 500 + 50);
+        assert_eq!(peak(&[late], false), 1000 + 30 + 200 + 500);
+        assert_eq!(peak(&[all, late], false), 1000 + 30 + 200 + 500);
+        assert_eq!(peak(&[all], true), 1000 + 30 + 300 + 50);
+        let many = NetworkSize {
+            tensors: 7,
+            ..AS_IS
+        };
+        let of_many = peak_of_process(0, &[(Part::Unet, many)], &[], false);
+        assert_eq!(of_many, KERNELS + 10 + 7 * OF_A_TENSOR);
+        assert_eq!(AS_IS.merged(3), converted(3));
+        assert_eq!(AS_IS.merged(9), converted(5));
+    }
+}

@@ -1,0 +1,433 @@
+//! The frozen backbone as one object: text encoders, U-Net, VAE, and the schedule they were trained
+//! on. It is SDXL (arXiv 2307.01952), with two text encoders, or SD 1.5 or 2.1 (arXiv 2112.10752),
+//! with one; see [`Pipeline`]. It knows no projector and no η.
+
+pub mod configs;
+pub mod controlnet;
+pub mod denoise;
+pub mod files;
+pub mod latent_colours;
+pub mod load;
+pub mod memory;
+pub mod model_index;
+mod network;
+mod part;
+pub mod pipeline;
+pub mod prompt;
+pub mod prompt_pair;
+mod prompt_weights;
+pub mod shortcuts;
+
+use std::rc::Rc;
+
+use anyhow::{Context, Result};
+use tch::{Device, Kind, Tensor};
+
+use crate::io::finite_scan::FiniteScan;
+use crate::io::lora::LoraFacts;
+use crate::io::low_rank::LowRankSet;
+use crate::io::values::is_finite;
+use crate::libtorch;
+use crate::models::autoencoder_kl::{AutoencoderKl, AutoencoderKlConfig};
+use crate::models::clip_text_model::ClipTextModel;
+use crate::models::unet::cross_attention::{AttentionRequest, Text};
+use crate::models::unet::ip_adapter::ImagePrompt;
+use crate::models::unet::shared_rows::SharedRows;
+use crate::models::unet::text_memory::KnownTokens;
+use crate::models::unet::unet_2d_condition::{
+    AddedConditions, Encoded, UNet2DConditionConfig, UNet2DConditionModel,
+};
+use crate::schedulers::{NoiseSchedule, SchedulerFile};
+pub use load::{LoadOptions, MemoryOptions};
+use network::Network;
+pub use pipeline::Pipeline;
+use prompt::Tokenizers;
+
+/// What tells one model from another and what an actor has to fit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelFacts {
+    /// As the user named it.
+    pub name: String,
+    /// CRC-32 over the U-Net's first and last convolution in fp16, so that the fp16 and the fp32
+    /// files of one model have the same.
+    pub fingerprint: String,
+    /// The LoRAs that are merged into it.
+    pub loras: Vec<LoraFacts>,
+}
+
+/// A U-Net row's conditions, all in the network's precision.
+#[derive(Debug)]
+pub struct Conditioning {
+    /// The prompt `[R, S, D]`.
+    pub prompt_embeds: Tensor,
+    /// Pooled prompt and sizes, for a model that is told them: SDXL, not SD 1.5 and 2.1.
+    pub added: Option<AddedConditions>,
+    /// A picture that is read beside the prompt; `None`: none.
+    pub image: Option<ImagePrompt>,
+    /// What is asked of cross-attention, of these very rows; rows that are joined, repeated or
+    /// given another text ask nothing.
+    pub request: AttentionRequest,
+}
+
+impl Conditioning {
+    /// The rows of all parts, one below the other. The parts are of one model.
+    pub fn cat(parts: &[&Conditioning]) -> Conditioning {
+        let join = |tensors: Vec<&Tensor>| Tensor::cat(&tensors, 0);
+        let added: Option<Vec<&AddedConditions>> =
+            parts.iter().map(|part| part.added.as_ref()).collect();
+        let images: Option<Vec<&ImagePrompt>> =
+            parts.iter().map(|part| part.image.as_ref()).collect();
+        assert!(
+            images.is_some() || parts.iter().all(|part| part.image.is_none()),
+            "all rows of a pass have an image prompt, or none has"
+        );
+        Conditioning {
+            prompt_embeds: join(parts.iter().map(|part| &part.prompt_embeds).collect()),
+            added: added.map(|added| AddedConditions {
+                text_embeds: join(added.iter().map(|one| &one.text_embeds).collect()),
+                time_ids: join(added.iter().map(|one| &one.time_ids).collect()),
+            }),
+            image: images.map(|images| {
+                images[0].map(|_| join(images.iter().map(|image| &image.tokens).collect()))
+            }),
+            request: AttentionRequest::default(),
+        }
+    }
+
+    /// Every row `n` times, copies side by side: rows of one branch for `n` images.
+    pub fn repeat(&self, n: i64) -> Conditioning {
+        let each = |t: &Tensor| t.repeat_interleave_self_int(n, 0, None);
+        Conditioning {
+            prompt_embeds: each(&self.prompt_embeds),
+            added: self.added.as_ref().map(|added| added.map(each)),
+            image: self.image.as_ref().map(|image| image.map(each)),
+            request: AttentionRequest::default(),
+        }
+    }
+
+    /// As [`Self::repeat`], for many passes in which all rows of an image have the same latents and
+    /// timestep. Every layer keeps its keys and values of the text, with those of `tokens` that it knows already;
+    /// what comes before the first layer that reads it is computed once for rows that differ in nothing else.
+    pub fn for_steps(&self, n: i64, tokens: &Rc<KnownTokens>) -> Conditioning {
+        let mut rows = self.repeat(n);
+        rows.request.memory = Some(tokens.memory_of(&self.prompt_embeds, n));
+        let like = self.first_rows_alike();
+        rows.request.shared = SharedRows::new(&like, n, self.prompt_embeds.device());
+        rows
+    }
+
+    /// As [`Self::for_steps`] for `n` images of these rows and, behind them in each row, `m` of
+    /// `others`, which are as many rows.
+    pub fn beside(
+        &self,
+        n: i64,
+        others: &Conditioning,
+        m: i64,
+        tokens: &Rc<KnownTokens>,
+    ) -> Conditioning {
+        let rows = self.prompt_embeds.size()[0];
+        assert_eq!(rows, others.prompt_embeds.size()[0], "rows of both");
+        let both = |row| [(self, n), (others, m)].map(|(of, n)| of.narrow(row, 1).repeat(n));
+        let parts: Vec<Conditioning> = (0..rows).flat_map(both).collect();
+        let mut rows = Conditioning::cat(&parts.iter().collect::<Vec<_>>());
+        rows.request.memory = Some(tokens.memory_of(&rows.prompt_embeds, 1));
+        rows
+    }
+
+    /// For each row, the first with the same conditions but for the text.
+    fn first_rows_alike(&self) -> Vec<usize> {
+        let alike = |i: usize, j: usize| {
+            self.added.as_ref().is_none_or(|added| {
+                [&added.text_embeds, &added.time_ids]
+                    .iter()
+                    .all(|rows| rows.get(i as i64) == rows.get(j as i64))
+            })
+        };
+        let first = |i| (0..i).find(|&j| alike(i, j)).unwrap_or(i);
+        (0..self.prompt_embeds.size()[0] as usize)
+            .map(first)
+            .collect()
+    }
+
+    /// `count` rows from `first` on, with their attention masks; nothing is looked at.
+    pub fn narrow(&self, first: i64, count: i64) -> Conditioning {
+        let part = |t: &Tensor| t.narrow(0, first, count);
+        let mask = self.request.mask.as_ref();
+        Conditioning {
+            prompt_embeds: part(&self.prompt_embeds),
+            added: self.added.as_ref().map(|added| added.map(part)),
+            image: self.image.as_ref().map(|image| image.map(part)),
+            request: AttentionRequest {
+                mask: mask.map(|mask| mask.narrow(first, count)),
+                ..AttentionRequest::default()
+            },
+        }
+    }
+
+    /// The same with a picture beside the prompt.
+    pub fn with_image(&self, image: ImagePrompt) -> Conditioning {
+        Conditioning {
+            image: Some(image),
+            ..self.with_prompt_embeds(self.prompt_embeds.shallow_clone())
+        }
+    }
+
+    /// The same with other prompt embeddings; what is added stays, and so does a picture.
+    pub fn with_prompt_embeds(&self, prompt_embeds: Tensor) -> Conditioning {
+        let added = self.added.as_ref();
+        Conditioning {
+            prompt_embeds,
+            added: added.map(|added| added.map(Tensor::shallow_clone)),
+            image: self
+                .image
+                .as_ref()
+                .map(|image| image.map(Tensor::shallow_clone)),
+            request: AttentionRequest::default(),
+        }
+    }
+
+    /// The text as the U-Net reads it.
+    fn text(&self) -> Text<'_> {
+        Text {
+            encoder_hidden_states: &self.prompt_embeds,
+            request: Some(&self.request),
+            image: self.image.as_ref(),
+            watched: true,
+            shares: false,
+        }
+    }
+}
+
+/// A model of one of the architectures that [`Pipeline`] lists.
+pub struct Backbone {
+    /// Name and fingerprint.
+    pub facts: ModelFacts,
+    /// The checkpoint's schedule.
+    pub scheduler_file: SchedulerFile,
+    /// The forward process of that schedule.
+    pub noise_schedule: NoiseSchedule,
+    /// A tokenizer for each text encoder.
+    pub tokenizers: Tokenizers,
+    pipeline: Pipeline,
+    text_encoders: Vec<Network<ClipTextModel>>,
+    token_widths: Vec<i64>,
+    unet: Network<UNet2DConditionModel>,
+    unet_config: UNet2DConditionConfig,
+    vae: Network<AutoencoderKl>,
+    vae_config: AutoencoderKlConfig,
+    vae_kind: Kind,
+    cpu_offload: bool,
+    force_zeros_for_empty_prompt: bool,
+    device: Device,
+    kind: Kind,
+    scan: FiniteScan,
+}
+
+impl Backbone {
+    /// The device of all networks.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// The precision of U-Net and text encoders.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Waits until every value of every weight was looked at, which began when the model was loaded.
+    /// [`denoise`](denoise::denoise) and [`Backbone::decode`] do so before they give a result.
+    ///
+    /// # Errors
+    /// Names file and tensor of each that holds a value which is not finite.
+    pub fn weights_are_finite(&self) -> Result<()> {
+        let scanned = self.scan.wait();
+        scanned.with_context(|| format!("checking the weights of {}", self.facts.name))
+    }
+
+    /// Frees the text encoders. The next prompt makes them again.
+    pub fn release_text_encoders(&self) {
+        self.text_encoders.iter().for_each(Network::release);
+    }
+
+    /// Frees the VAE. The next picture makes it again.
+    pub fn release_vae(&self) {
+        self.vae.release();
+    }
+
+    /// Makes the U-Net again with low-rank updates of its attention layers, which have parameters from then on;
+    /// with `None` without any.
+    pub fn update_unet(&self, updates: Option<&Rc<LowRankSet>>) {
+        self.unet.set_updates(updates.cloned());
+        if updates.is_some() {
+            self.unet();
+        }
+    }
+
+    /// The text encoders in order; with `cpu_offload` nothing else stays in memory.
+    fn text_encoders(&self) -> Vec<Rc<ClipTextModel>> {
+        if self.cpu_offload {
+            self.unet.release();
+            self.vae.release();
+        }
+        self.text_encoders.iter().map(Network::get).collect()
+    }
+
+    /// The U-Net, as above.
+    fn unet(&self) -> Rc<UNet2DConditionModel> {
+        if self.cpu_offload {
+            self.release_text_encoders();
+            self.vae.release();
+        }
+        self.unet.get()
+    }
+
+    /// The VAE, as above.
+    fn vae(&self) -> Rc<AutoencoderKl> {
+        if self.cpu_offload {
+            self.release_text_encoders();
+            self.unet.release();
+        }
+        self.vae.get()
+    }
+
+    /// The U-Net's config.
+    pub fn unet_config(&self) -> &UNet2DConditionConfig {
+        &self.unet_config
+    }
+
+    /// How many pixels one latent is wide; sizes of pictures are multiples of it.
+    pub fn vae_scale_factor(&self) -> i64 {
+        self.vae_config.scale_factor()
+    }
+
+    /// Latents that sampling begins with, before the sampler scales them `[1, C, H/f, W/f]`: drawn
+    /// on the CPU in f32 from the picture's own seed, so that neither device, precision nor batch
+    /// changes them. Equal to what diffusers draws from `Generator("cpu").manual_seed(seed)`.
+    pub fn initial_latents(&self, seed: i64, height: i64, width: i64) -> Tensor {
+        let f = self.vae_scale_factor();
+        let size = [1, self.unet_config.in_channels, height / f, width / f];
+        libtorch::noise(seed, &size).to_device(self.device)
+    }
+
+    /// The U-Net's first half, Eq. (7): `model_input [B, C, H, W]` at `timesteps [B]`.
+    pub fn unet_encode(
+        &self,
+        model_input: &Tensor,
+        timesteps: &Tensor,
+        conditioning: &Conditioning,
+    ) -> Encoded {
+        let model_input = model_input.to_kind(self.kind);
+        self.unet().encode(
+            &model_input,
+            timesteps,
+            conditioning.text(),
+            conditioning.added.as_ref(),
+        )
+    }
+
+    /// The U-Net's second half: the prediction in f32.
+    pub fn unet_decode(&self, encoded: Encoded, conditioning: &Conditioning) -> Tensor {
+        self.unet_decode_keeping(encoded, conditioning, None)
+    }
+
+    /// The same, leaving in `deep` what [`unet_shallow`](Self::unet_shallow) goes on from.
+    pub fn unet_decode_keeping(
+        &self,
+        encoded: Encoded,
+        conditioning: &Conditioning,
+        deep: Option<&mut Tensor>,
+    ) -> Tensor {
+        self.unet()
+            .decode_keeping(encoded, conditioning.text(), deep)
+            .to_kind(Kind::Float)
+    }
+
+    /// A pass of the U-Net through its outermost blocks alone, see [`UNet2DConditionModel::shallow`].
+    pub fn unet_shallow(
+        &self,
+        model_input: &Tensor,
+        timesteps: &Tensor,
+        conditioning: &Conditioning,
+        deep: &Tensor,
+    ) -> Tensor {
+        let model_input = model_input.to_kind(self.kind);
+        let (text, added) = (conditioning.text(), conditioning.added.as_ref());
+        self.unet()
+            .shallow(&model_input, timesteps, text, added, deep)
+            .to_kind(Kind::Float)
+    }
+
+    /// Both halves.
+    pub fn predict(
+        &self,
+        model_input: &Tensor,
+        timesteps: &Tensor,
+        conditioning: &Conditioning,
+    ) -> Tensor {
+        self.unet_decode(
+            self.unet_encode(model_input, timesteps, conditioning),
+            conditioning,
+        )
+    }
+
+    /// Pictures of final latents `[B, C, H, W]`, in [0, 1], `[B, 3, H', W']` f32, decoded one at a
+    /// time, which bounds the memory.
+    ///
+    /// # Errors
+    /// When weights, latents or picture hold a value that is not finite.
+    pub fn decode(&self, latents: &Tensor) -> Result<Tensor> {
+        self.weights_are_finite()?;
+        finite(latents, "the final latents", "try --dtype fp32 or bf16")?;
+        let latents = self
+            .vae_config
+            .to_vae(latents)
+            .to_device(self.device)
+            .to_kind(self.vae_kind);
+        let vae = self.vae();
+        // Its one head is as wide as its channels, which few kernels can compute.
+        let _any = libtorch::any_attention();
+        let images = tch::no_grad(|| {
+            let one = |i| {
+                vae.decode(&latents.narrow(0, i, 1))
+                    .to_kind(Kind::Float)
+                    .to_device(Device::Cpu)
+            };
+            Tensor::cat(&(0..latents.size()[0]).map(one).collect::<Vec<_>>(), 0)
+        });
+        finite(
+            &images,
+            "the VAE's picture",
+            "try --dtype fp32, or an fp16-safe VAE with --vae",
+        )?;
+        Ok((images / 2.0 + 0.5).clamp(0.0, 1.0))
+    }
+
+    /// Latents of pictures in [0, 1] `[B, 3, H, W]`: the mean of the VAE's distribution, scaled.
+    pub fn encode(&self, images: &Tensor) -> Tensor {
+        let images = (images * 2.0 - 1.0)
+            .to_device(self.device)
+            .to_kind(self.vae_kind);
+        let vae = self.vae();
+        let _any = libtorch::any_attention();
+        tch::no_grad(|| {
+            let one = |i| {
+                vae.encode(&images.narrow(0, i, 1))
+                    .mean
+                    .to_kind(Kind::Float)
+            };
+            let z = Tensor::cat(&(0..images.size()[0]).map(one).collect::<Vec<_>>(), 0);
+            self.vae_config.from_vae(&z)
+        })
+    }
+}
+
+/// A black picture helps nobody: says which stage went wrong instead.
+///
+/// # Errors
+/// When any value is not finite.
+pub fn finite(tensor: &Tensor, stage: &str, way_out: &str) -> Result<()> {
+    if is_finite(tensor) {
+        return Ok(());
+    }
+    anyhow::bail!("{stage} hold a value that is not finite (NaN or infinite); {way_out}")
+}

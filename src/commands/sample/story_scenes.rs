@@ -1,0 +1,81 @@
+//! The pictures of a story: each prompt has a cast and a seed of its own.
+
+use anyhow::Result;
+
+use super::Sampling;
+use super::actors::Cast;
+use super::pictures::{Series, job_settings};
+use super::plan::lora_sources;
+use crate::config::SampleJob;
+use crate::config::shard::Shard;
+use crate::run::picture::drawing_settings;
+use crate::run::session::Session;
+use crate::run::stale::refuse_stale;
+
+/// One picture of a story.
+pub struct BookScene {
+    /// What to draw, with the base words of its cast in it.
+    pub prompt: String,
+    /// Who is in it, as places among the job's actors, in ascending order; nobody for the plain
+    /// model.
+    pub cast: Vec<usize>,
+    /// Seed of the picture.
+    pub seed: i64,
+}
+
+/// Below the folder of the results.
+pub const PICTURES: &str = "pictures/";
+
+/// The pictures of `scenes`, with the actors of `job`, which are all there, and the job's model,
+/// which is set. The prompts have been checked.
+///
+/// # Errors
+/// When an actor can not be read, or a picture is there that was drawn with other settings.
+pub fn prepare(session: &Session, job: SampleJob, scenes: &[BookScene]) -> Result<Sampling> {
+    let cast = Cast::read_apart(&job.actors, job.method)?;
+    job.actors
+        .iter()
+        .try_for_each(|path| refuse_stale(path, job.method))?;
+    let model = session.locate(&job.model)?;
+    let drawing = model.resolve(&job.drawing)?;
+    model.check_tiles(drawing.width, drawing.height, &session.reporter);
+    let last = scenes.iter().map(|scene| scene.seed).max();
+    last.iter().for_each(|last| session.tell_of_seed(*last));
+    let plain = drawing_settings(&job.drawing, drawing, &model)?;
+    let sources = lora_sources(&model);
+    cast.check_loras(&model, &session.reporter);
+    let series = |is_guided: bool| -> Result<Series> {
+        Ok(Series {
+            job: &job,
+            cast: &cast,
+            folder: PICTURES.to_owned(),
+            settings: job_settings(&job, plain.clone(), is_guided)?,
+            sources: sources.clone(),
+            is_guided,
+        })
+    };
+    let (guided, alone) = (series(true)?, series(false)?);
+    let picture = |(index, scene): (usize, &BookScene)| {
+        let shown = cast.scene_of(&job, scene.prompt.clone(), scene.cast.clone());
+        let series = if scene.cast.is_empty() {
+            &alone
+        } else {
+            &guided
+        };
+        series.picture(index, &shown, scene.seed)
+    };
+    let pictures = scenes.iter().enumerate().map(picture);
+    let pictures = pictures.collect::<Result<Vec<_>>>()?;
+    Ok(Sampling {
+        settings: guided.settings.clone(),
+        actor_checksums: cast.checksums(),
+        job,
+        model,
+        drawing,
+        control: None,
+        image_prompt: None,
+        pictures,
+        plain_pictures: Vec::new(),
+        shard: Shard::WHOLE,
+    })
+}

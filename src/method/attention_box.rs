@@ -1,0 +1,258 @@
+//! Where the subject of a picture, or its face, is: a box from the model's own cross-attention, for
+//! the target's crop (Sec. 3.2). No detector is at work here: the box is where the network looks
+//! for the word.
+
+use anyhow::Result;
+use tch::{Device, Kind, Tensor};
+
+use super::base_word::BaseWordPrompt;
+use super::crop::{CropBox, with_proportions};
+use super::figure::{PositionBox, bounding_box, largest_part, within};
+use super::masks::{subject_masks, word_maps};
+use super::regions::Watched;
+use super::templates::article;
+use crate::libtorch::noise;
+use crate::models::unet::cross_attention::AttentionProbe;
+use crate::backbone::{Backbone, Conditioning};
+
+/// A crop is enlarged at most so many times: beyond it there is nothing to learn from it.
+pub const MOST_ENLARGED: i64 = 4;
+/// How noisy the picture is when it is looked at, in tenths of the schedule. Up to the middle of it
+/// the toy's boxes hold a figure wherever it stands; at more noise the network guesses the place.
+const NOISE_LEVELS: [i64; 3] = [1, 3, 5];
+/// The noise is the same for every picture and seed, so that a picture has one box.
+const NOISE_SEED: i64 = 0;
+/// Room on every side of a box, as a part of its own size: attention misses ears and feet.
+const MARGIN: i64 = 20;
+/// The word whose attention is that of a face.
+const FACE: &str = "face";
+
+/// What a box is looked for around.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// The base words' subjects, all of them.
+    Subject,
+    /// The face of the one subject.
+    Face,
+}
+
+/// What was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The box in pixels, grown to the picture's proportions.
+    pub part: CropBox,
+    /// What is in it: where there is no plausible face, the subject.
+    pub what: Wanted,
+}
+
+impl Found {
+    /// Whether there is nothing to enlarge: the box is nine tenths of the picture of this width or
+    /// more, and so high too, for it has the picture's proportions.
+    pub fn is_nearly_everything(&self, width: i64) -> bool {
+        self.part[2] * 10 >= width * 9
+    }
+}
+
+/// A prompt, and the words of it that are looked at.
+pub struct Look {
+    /// "a picture of a cat".
+    pub prompt: String,
+    /// Their attention is what counts.
+    pub words: Vec<String>,
+}
+
+/// What finding a box reads: first the subjects, then, where it is wanted, the face.
+pub fn looks(base_words: &[String], wanted: Wanted) -> Vec<Look> {
+    let phrase = |word: &String| format!("{} {word}", article(word));
+    let phrases: Vec<String> = base_words.iter().map(phrase).collect();
+    let phrases = phrases.join(" and ");
+    let subject = Look {
+        prompt: format!("a picture of {phrases}"),
+        words: base_words.to_vec(),
+    };
+    let face = Look {
+        prompt: format!("a picture of the {FACE} of {phrases}"),
+        words: vec![FACE.to_owned()],
+    };
+    match wanted {
+        Wanted::Subject => vec![subject],
+        Wanted::Face => vec![subject, face],
+    }
+}
+
+/// The box of what is wanted in the picture whose latents are `z_0 [1, C, H, W]`; `None` where the
+/// attention is the same everywhere.
+///
+/// The latents are noised to three levels; at each the cross-attention of the word's tokens is
+/// averaged over heads and layers at the latents' size, and the levels are averaged too. Otsu's
+/// threshold parts the map, and the box is that of the largest connected part.
+///
+/// A face is looked for inside of its subject's box. It is plausible when at least half of its mask
+/// lies there, and the box of that is at most half as large as the subject's.
+///
+/// # Errors
+/// When a word is no part of the prompt within the limit of tokens.
+pub fn find_box(
+    backbone: &Backbone,
+    z_0: &Tensor,
+    base_words: &[String],
+    wanted: Wanted,
+) -> Result<Option<Found>> {
+    let factor = backbone.vae_scale_factor();
+    let (_, _, height, width) = z_0.size4()?;
+    let columns = width as usize;
+    let mut looks = looks(base_words, wanted).into_iter();
+    let mut masks = || {
+        looks
+            .next()
+            .map(|look| masks(backbone, z_0, &look))
+            .transpose()
+    };
+
+    let subjects = masks()?.unwrap_or_default();
+    let Some(subject) = box_of_subjects(&subjects, columns) else {
+        return Ok(None);
+    };
+    let face = masks()?.and_then(|face| box_of_face(&face[0], columns, subject));
+    let (part, what) = match face {
+        Some(face) => (face, Wanted::Face),
+        None => (subject, Wanted::Subject),
+    };
+    Ok(Some(Found {
+        part: in_pixels(part, factor, width * factor, height * factor),
+        what,
+    }))
+}
+
+/// The masks of a look's words in one picture, row by row.
+fn masks(backbone: &Backbone, z_0: &Tensor, look: &Look) -> Result<Vec<Vec<bool>>> {
+    let _frozen = tch::no_grad_guard();
+    let (_, _, height, width) = z_0.size4()?;
+    let factor = backbone.vae_scale_factor();
+    let size = [height * factor, width * factor];
+    let prompt = BaseWordPrompt::with_words(backbone, &look.prompt, &look.words, size)?;
+    let watched = Watched::new(&prompt.places(), &prompt.conditioning.prompt_embeds);
+    let schedule = &backbone.noise_schedule;
+    let mut maps = Vec::new();
+    for level in NOISE_LEVELS {
+        let eps = noise(NOISE_SEED + level, &z_0.size()).to_device(z_0.device());
+        let timestep = schedule.num_train_timesteps() * level / 10;
+        let timesteps = Tensor::from_slice(&[timestep]).to_device(backbone.device());
+        let z_t = schedule.add_noise(z_0, &eps, &timesteps);
+        let mut conditioning = Conditioning::cat(&[&prompt.conditioning]);
+        conditioning.request.probe = Some(AttentionProbe::new(0, 1, &watched.tokens));
+        let _ = backbone.predict(&z_t, &timesteps, &conditioning);
+        let layers = conditioning.request.probe.map(AttentionProbe::into_maps);
+        let layers = layers.unwrap_or_default();
+        maps.push(word_maps(&layers, &watched.words, [height, width])); // [1, G, H, W]
+    }
+    let maps = Tensor::cat(&maps, 0).mean_dim([0i64].as_slice(), true, Kind::Float);
+    let masks = subject_masks(&maps).gt(0.5).to_device(Device::Cpu);
+    (0..look.words.len() as i64)
+        .map(|word| {
+            Ok(Vec::<bool>::try_from(
+                masks.get(0).get(word).flatten(0, -1),
+            )?)
+        })
+        .collect()
+}
+
+/// The box around the largest part of every mask.
+fn box_of_subjects(masks: &[Vec<bool>], columns: usize) -> Option<PositionBox> {
+    let parts: Vec<Vec<bool>> = masks
+        .iter()
+        .map(|mask| largest_part(mask, columns))
+        .collect();
+    let any = (0..masks[0].len()).map(|place| parts.iter().any(|part| part[place]));
+    bounding_box(&any.collect::<Vec<_>>(), columns)
+}
+
+/// The box of a face inside of the subject's; `None` where it is not plausible.
+fn box_of_face(mask: &[bool], columns: usize, subject: PositionBox) -> Option<PositionBox> {
+    let count = |mask: &[bool]| mask.iter().filter(|&&is_set| is_set).count();
+    let inside = within(mask, columns, subject);
+    if count(&inside) * 2 < count(mask) {
+        return None;
+    }
+    let face = bounding_box(&largest_part(&inside, columns), columns)?;
+    let area = |[_, _, w, h]: PositionBox| w * h;
+    (area(face) * 2 <= area(subject)).then_some(face)
+}
+
+/// A box of latent positions, each `factor` pixels wide, as a box of a picture of `width` x `height`
+/// pixels: with its margin, not smaller than what may be enlarged, and grown to the picture's
+/// proportions.
+fn in_pixels(part: PositionBox, factor: i64, width: i64, height: i64) -> CropBox {
+    let side = |start: i64, length: i64, most: i64| {
+        let (start, length) = (start * factor, length * factor);
+        let margin = (length + MARGIN / 2) / MARGIN;
+        let least = (most + MOST_ENLARGED - 1) / MOST_ENLARGED;
+        let grown = (length + 2 * margin).max(least);
+        let first = start - (grown - length) / 2;
+        let (first, end) = (first.max(0), (first + grown).min(most));
+        // What would lie outside is cut off, unless too little is left.
+        let length = (end - first).max(least);
+        (first.min(most - length), length)
+    };
+    let (x, w) = side(part[0], part[2], width);
+    let (y, h) = side(part[1], part[3], height);
+    with_proportions([x, y, w, h], width, height)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A mask of 8 x 8 positions with these boxes filled.
+    fn mask(boxes: &[PositionBox]) -> Vec<bool> {
+        let full = [true; 64];
+        let filled = boxes.iter().map(|&part| within(&full, 8, part));
+        filled.fold(vec![false; 64], |mask, part| {
+            mask.iter().zip(part).map(|(a, b)| *a || b).collect()
+        })
+    }
+
+    #[test]
+    fn the_box_is_around_the_largest_part_of_every_subject() {
+        let one = mask(&[[1, 1, 2, 3], [6, 6, 1, 1]]);
+        assert_eq!(box_of_subjects(&[one], 8), Some([1, 1, 2, 3]));
+        let (left, right) = (mask(&[[0, 2, 2, 2]]), mask(&[[5, 3, 2, 4], [0, 7, 1, 1]]));
+        assert_eq!(box_of_subjects(&[left, right], 8), Some([0, 2, 7, 5]));
+        assert_eq!(box_of_subjects(&[mask(&[])], 8), None);
+    }
+
+    #[test]
+    fn a_face_is_inside_of_its_subject_and_at_most_half_of_it() {
+        let subject = [2, 0, 4, 8];
+        let face = |boxes: &[PositionBox]| box_of_face(&mask(boxes), 8, subject);
+        assert_eq!(face(&[[3, 1, 2, 2]]), Some([3, 1, 2, 2]));
+        assert_eq!(face(&[[5, 1, 2, 2]]), Some([5, 1, 1, 2]), "half is inside");
+        assert_eq!(face(&[[5, 1, 3, 2]]), None, "a third is inside");
+        assert_eq!(face(&[[2, 0, 4, 4]]), Some([2, 0, 4, 4]), "half as large");
+        assert_eq!(face(&[[2, 0, 4, 5]]), None, "larger than half");
+        assert_eq!(face(&[]), None);
+    }
+
+    #[test]
+    fn a_box_has_a_margin_a_least_size_and_the_pictures_proportions() {
+        // 40 of 160 pixels and 2 on either side; the picture is square.
+        assert_eq!(in_pixels([5, 5, 5, 5], 8, 160, 160), [38, 38, 44, 44]);
+        // At the edge the margin is cut off, and the box grows to proportions inwards.
+        assert_eq!(in_pixels([0, 5, 5, 5], 8, 160, 160), [0, 38, 44, 44]);
+        // One position of 8 pixels: a quarter of the picture is the least.
+        assert_eq!(in_pixels([10, 10, 1, 1], 8, 160, 160), [64, 64, 40, 40]);
+        assert_eq!(in_pixels([19, 0, 1, 1], 8, 160, 160), [120, 0, 40, 40]);
+        assert_eq!(in_pixels([0, 0, 20, 20], 8, 160, 160), [0, 0, 160, 160]);
+        assert_eq!(in_pixels([6, 2, 8, 4], 8, 160, 80), [44, 14, 72, 36]);
+    }
+
+    #[test]
+    fn nine_tenths_of_the_picture_are_nearly_all_of_it() {
+        let found = |w| Found {
+            part: [0, 0, w, w],
+            what: Wanted::Subject,
+        };
+        assert!(!found(57).is_nearly_everything(64));
+        assert!(found(58).is_nearly_everything(64));
+    }
+}

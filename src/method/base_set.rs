@@ -1,0 +1,220 @@
+//! The base images of a subject: what `generate-base` leaves and `tune` reads.
+
+use std::path::Path;
+
+use anyhow::Result;
+use tch::{Kind, Tensor};
+
+use crate::error::usage;
+use crate::io::lora::{self, LoraFacts};
+use crate::io::tensors::TensorFile;
+use crate::backbone::ModelFacts;
+
+/// Version of the file's layout.
+const FORMAT: &str = "oneactor.base/v1";
+
+/// Largest side in pixels, as `--width` and `--height` have it.
+const LARGEST: i64 = 8192;
+
+/// What was drawn, and by what.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BaseFacts {
+    /// The target prompt.
+    pub prompt: String,
+    /// The base words in it: one, or one for each subject of the joint variant.
+    pub base_words: Vec<String>,
+    /// Size in pixels.
+    pub width: i64,
+    /// Size in pixels.
+    pub height: i64,
+    /// The model that drew it.
+    pub model: ModelFacts,
+}
+
+/// N base images, without their pixels.
+#[derive(Debug)]
+pub struct BaseSet {
+    /// What was drawn.
+    pub facts: BaseFacts,
+    /// Final latents `[N, 4, H/8, W/8]` f32, as diffusers returns them with
+    /// `output_type="latent"`.
+    pub latents: Tensor,
+    /// h of every image, Eq. (7) `[N, C, h, w]` f32.
+    pub encoder_features: Tensor,
+    /// The seed of every image; -1 for a photo.
+    pub seeds: Vec<i64>,
+}
+
+impl BaseSet {
+    /// N.
+    pub fn num_base_images(&self) -> usize {
+        self.seeds.len()
+    }
+
+    /// The images of several sets of the same facts, one after the other.
+    ///
+    /// # Errors
+    /// When there is no set, or two were drawn differently.
+    pub fn cat(parts: &[BaseSet]) -> Result<BaseSet> {
+        let first = parts.first().ok_or_else(|| usage("no base images"))?;
+        if let Some(other) = parts.iter().find(|part| part.facts != first.facts) {
+            return Err(usage(format!(
+                "base images drawn differently: {:?} and {:?}",
+                first.facts, other.facts
+            )));
+        }
+        let join =
+            |f: fn(&BaseSet) -> &Tensor| Tensor::cat(&parts.iter().map(f).collect::<Vec<_>>(), 0);
+        Ok(BaseSet {
+            facts: first.facts.clone(),
+            latents: join(|part| &part.latents),
+            encoder_features: join(|part| &part.encoder_features),
+            seeds: parts.iter().flat_map(|part| part.seeds.clone()).collect(),
+        })
+    }
+
+    /// The file's bytes.
+    ///
+    /// # Errors
+    /// When a tensor can not be saved.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let mut file = TensorFile::default();
+        file.insert("latents", &self.latents);
+        file.insert("encoder_features", &self.encoder_features);
+        file.insert("seeds", &Tensor::from_slice(&self.seeds));
+        file.metadata = self.facts.to_metadata();
+        file.metadata.insert("format".into(), FORMAT.into());
+        file.to_bytes()
+    }
+
+    /// Reads `base.safetensors`.
+    ///
+    /// # Errors
+    /// When the file is missing, damaged or of another format, or its tensors do not agree.
+    pub fn read(path: &Path) -> Result<BaseSet> {
+        let file = TensorFile::read_format(path, FORMAT)?;
+        let facts = BaseFacts::from_file(&file, path)?;
+        let latents = file.get("latents", path)?.to_kind(Kind::Float);
+        let encoder_features = file.get("encoder_features", path)?.to_kind(Kind::Float);
+        let seeds = file.get("seeds", path)?.to_kind(Kind::Int64);
+        let n = seeds.numel() as i64;
+        if latents.dim() != 4
+            || encoder_features.dim() != 4
+            || latents.size()[0] != n
+            || encoder_features.size()[0] != n
+        {
+            return Err(usage(format!(
+                "{}: latents {:?}, encoder_features {:?} and {n} seeds do not agree",
+                path.display(),
+                latents.size(),
+                encoder_features.size()
+            )));
+        }
+        let mut list = vec![0; n as usize];
+        seeds.copy_data(&mut list, n as usize);
+        Ok(BaseSet {
+            facts,
+            latents,
+            encoder_features,
+            seeds: list,
+        })
+    }
+}
+
+impl BaseFacts {
+    /// As text for a file's metadata.
+    pub fn to_metadata(&self) -> std::collections::BTreeMap<String, String> {
+        let words = match &self.base_words[..] {
+            [word] => ("base_word", word.clone()),
+            words => ("base_words", serde_json::json!(words).to_string()),
+        };
+        let mut metadata: std::collections::BTreeMap<String, String> = [
+            ("prompt", self.prompt.clone()),
+            words,
+            ("width", self.width.to_string()),
+            ("height", self.height.to_string()),
+            ("model", self.model.name.clone()),
+            ("model_fingerprint", self.model.fingerprint.clone()),
+        ]
+        .map(|(key, value)| (key.to_string(), value))
+        .into();
+        if !self.model.loras.is_empty() {
+            metadata.insert(
+                "loras".into(),
+                serde_json::json!(self.model.loras).to_string(),
+            );
+        }
+        metadata
+    }
+
+    /// Of any file that follows from base images: an actor, the base set itself.
+    ///
+    /// # Errors
+    /// When the file is missing, damaged or says nothing of base images.
+    pub fn read(path: &Path) -> Result<Self> {
+        Self::from_file(&TensorFile::read(path)?, path)
+    }
+
+    /// From a file's metadata.
+    ///
+    /// # Errors
+    /// When they say nothing of base images.
+    pub fn from_file(file: &TensorFile, path: &Path) -> Result<Self> {
+        let text = |key: &str| file.text(key, path).map(str::to_owned);
+        let side = |key: &str| -> Result<i64> {
+            let found: i64 = file.number(key, path)?;
+            if (8..=LARGEST).contains(&found) && found % 8 == 0 {
+                Ok(found)
+            } else {
+                Err(usage(format!(
+                    "{}: metadata {key:?}: found {found}, expected a multiple of 8 from 8 to {LARGEST}",
+                    path.display()
+                )))
+            }
+        };
+        let loras = file.metadata.get("loras").map_or("[]", String::as_str);
+        let loras = serde_json::from_str(loras)
+            .map_err(|e| usage(format!("{}: metadata \"loras\": {e}", path.display())))?;
+        Ok(BaseFacts {
+            prompt: text("prompt")?,
+            base_words: match file.list("base_words", path)? {
+                Some(words) => words,
+                None => vec![text("base_word")?],
+            },
+            width: side("width")?,
+            height: side("height")?,
+            model: ModelFacts {
+                name: text("model")?,
+                fingerprint: text("model_fingerprint")?,
+                loras,
+            },
+        })
+    }
+
+    /// A warning where other LoRAs are merged now than when `what` was made. They may be meant: the
+    /// subject in another style.
+    pub fn other_loras(&self, loras: &[LoraFacts], what: &str) -> Option<String> {
+        let made_with = &self.model.loras;
+        (!lora::are_same(made_with, loras)).then(|| {
+            format!(
+                "{what} was made with {}, and this is done with {}: the subject may look different",
+                lora::describe(made_with),
+                lora::describe(loras)
+            )
+        })
+    }
+
+    /// Refuses a model that these images were not drawn with.
+    ///
+    /// # Errors
+    /// When the fingerprints differ; the message names both models.
+    pub fn check_model(&self, model: &ModelFacts, what: &str) -> Result<()> {
+        if self.model.fingerprint == model.fingerprint {
+            return Ok(());
+        }
+        Err(usage(format!(
+            "{what} was made with the model {} ({}), not with {} ({}); give --model {}",
+            self.model.name, self.model.fingerprint, model.name, model.fingerprint, self.model.name
+        )))
+    }
+}

@@ -1,0 +1,222 @@
+//! Several subjects in one picture, the paper's independent variant: each word's offset acts only
+//! where that word's subject is.
+//!
+//! The masks of a step come from the attention of the step before, in the conditional row: Eq. (19)
+//! needs the masks for its own rows, so that a step can not wait for its own attention. Step 1 has
+//! no step before it; there the plain prompt is passed once for its attention alone.
+//!
+//! A style has no place in the picture. Its word is not looked for, and its offset acts everywhere,
+//! beside the others' in their masks.
+
+use std::cell::RefCell;
+
+use tch::Tensor;
+
+use super::base_word::BaseWordPrompt;
+use super::masks::{subject_masks, word_maps};
+use crate::models::unet::cross_attention::{Answers, TokenMask};
+use crate::backbone::Conditioning;
+use crate::backbone::denoise::AttentionGuide;
+
+/// The regions of a prompt's words.
+///
+/// A guided row holds every token of c, and behind them the words' tokens once more with their
+/// offset added ([`both_states`](Self::both_states)). The mask lets the one or the other answer.
+pub(super) struct Regions {
+    prompt: Conditioning,
+    guided_steps: (usize, usize),
+    /// For each guided row, what each of its tokens does.
+    rules: Vec<Vec<Answers>>,
+    /// The words' tokens as they stand in a plain row, and in a guided one.
+    plain: Watched,
+    guided: Watched,
+    /// Masks of the subjects `[B, G, H, W]` for the coming step.
+    masks: RefCell<Option<Tensor>>,
+}
+
+/// Tokens whose attention is looked at.
+pub(super) struct Watched {
+    /// Their places in the row `[T]`.
+    pub tokens: Tensor,
+    /// For each word, which of the T are its own.
+    pub words: Vec<Vec<i64>>,
+}
+
+impl Watched {
+    /// Those at these places, a list for each word, on the device of `like`.
+    pub fn new(places: &[Vec<i64>], like: &Tensor) -> Self {
+        let mut next = 0..;
+        Watched {
+            tokens: Tensor::from_slice(&places.concat()).to_device(like.device()),
+            words: places
+                .iter()
+                .map(|word| next.by_ref().take(word.len()).collect())
+                .collect(),
+        }
+    }
+}
+
+impl Regions {
+    /// For guided steps with `rows` rows, the first of them without the prompt. `placed` says of each
+    /// word of the prompt whether it has a place in the picture.
+    pub fn new(
+        prompt: &BaseWordPrompt,
+        placed: &[bool],
+        rows: usize,
+        guided_steps: (usize, usize),
+    ) -> Self {
+        let c = &prompt.conditioning.prompt_embeds;
+        let places = prompt.places().into_iter().zip(placed);
+        let places: Vec<Vec<i64>> = places
+            .filter(|(_, is_placed)| **is_placed)
+            .map(|(places, _)| places)
+            .collect();
+        let plain_tokens = c.size()[1];
+        let (with_prompt, appended) = rules(&places, plain_tokens);
+        let mut negative = vec![Answers::Everywhere; plain_tokens as usize];
+        negative.resize(with_prompt.len(), Answers::Nowhere);
+        let mut rules = vec![negative];
+        rules.resize(rows, with_prompt);
+        let both: Vec<Vec<i64>> = places
+            .iter()
+            .zip(&appended)
+            .map(|(plain, offset)| [&plain[..], offset].concat())
+            .collect();
+        Regions {
+            plain: Watched::new(&places, c),
+            guided: Watched::new(&both, c),
+            prompt: Conditioning::cat(&[&prompt.conditioning]),
+            guided_steps,
+            rules,
+            masks: RefCell::default(),
+        }
+    }
+
+    /// c, in which words without a place are shifted by their own part of `semantic_offset
+    /// [1, W, D]`, and behind it the tokens of each word with a place, shifted by its own part:
+    /// `[1, S + P, D]`.
+    pub fn both_states(
+        prompt: &BaseWordPrompt,
+        placed: &[bool],
+        semantic_offset: &Tensor,
+    ) -> Tensor {
+        let c = &prompt.conditioning.prompt_embeds; // [1, S, D]
+        let mut everywhere = c.copy(); // changed in place
+        let mut parts = Vec::new();
+        for (word, places) in prompt.places().iter().enumerate() {
+            if !placed[word] {
+                let shifted = prompt.shifted_words(semantic_offset, word..word + 1);
+                everywhere += shifted - c;
+                continue;
+            }
+            let places = Tensor::from_slice(places).to_device(c.device());
+            let shifted = prompt.shifted_words(semantic_offset, word..word + 1);
+            parts.push(shifted.index_select(1, &places));
+        }
+        parts.insert(0, everywhere);
+        Tensor::cat(&parts, 1)
+    }
+
+    /// The masks that the last guided step was drawn with.
+    pub fn masks(&self) -> Option<Tensor> {
+        self.masks.borrow().as_ref().map(Tensor::shallow_clone)
+    }
+
+    fn is_guided(&self, step: usize) -> bool {
+        (self.guided_steps.0..=self.guided_steps.1).contains(&step)
+    }
+}
+
+/// What every token of a row with the prompt does, and the places of each word's tokens with offset.
+fn rules(places: &[Vec<i64>], plain_tokens: i64) -> (Vec<Answers>, Vec<Vec<i64>>) {
+    let mut outside = vec![0u32; plain_tokens as usize];
+    for (word, places) in places.iter().enumerate() {
+        places
+            .iter()
+            .for_each(|&place| outside[place as usize] |= 1 << word);
+    }
+    let mut rules: Vec<Answers> = outside
+        .into_iter()
+        .map(|regions| match regions {
+            0 => Answers::Everywhere,
+            regions => Answers::OutsideOf(regions),
+        })
+        .collect();
+    let mut appended = Vec::new();
+    for (word, places) in places.iter().enumerate() {
+        let first = rules.len() as i64;
+        rules.extend(places.iter().map(|_| Answers::Inside(word)));
+        appended.push((first..rules.len() as i64).collect());
+    }
+    (rules, appended)
+}
+
+impl AttentionGuide for Regions {
+    fn first_look(&self) -> Option<&Conditioning> {
+        Some(&self.prompt)
+    }
+
+    fn watched(&self, step: usize) -> Option<&Tensor> {
+        if !self.is_guided(step + 1) {
+            return None;
+        }
+        let watched = if self.is_guided(step) {
+            &self.guided
+        } else {
+            &self.plain
+        };
+        Some(&watched.tokens)
+    }
+
+    fn observe(&self, step: usize, maps: &[Tensor], latent_size: [i64; 2]) {
+        let words = if self.is_guided(step) {
+            &self.guided.words
+        } else {
+            &self.plain.words
+        };
+        let maps = word_maps(maps, words, latent_size);
+        *self.masks.borrow_mut() = Some(subject_masks(&maps));
+    }
+
+    fn mask(&self, step: usize) -> Option<TokenMask> {
+        if !self.is_guided(step) {
+            return None;
+        }
+        let masks = self.masks.borrow();
+        let masks = masks.as_ref().expect("the step before has been observed");
+        let images = masks.size()[0];
+        let rows = self.rules.len() as i64;
+        let rules: Vec<Vec<Answers>> = self
+            .rules
+            .iter()
+            .flat_map(|row| vec![row.clone(); images as usize])
+            .collect();
+        Some(TokenMask::new(&masks.repeat([rows, 1, 1, 1]), &rules))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_tokens_answer_outside_and_tokens_with_offset_inside() {
+        use Answers::{Everywhere, Inside, OutsideOf};
+        // Words at places 1 and 3, and at 3 and 4: place 3 is of both.
+        let (rules, appended) = rules(&[vec![1, 3], vec![3, 4]], 6);
+        let expected = [
+            Everywhere,
+            OutsideOf(0b01),
+            Everywhere,
+            OutsideOf(0b11),
+            OutsideOf(0b10),
+            Everywhere,
+            Inside(0),
+            Inside(0),
+            Inside(1),
+            Inside(1),
+        ];
+        assert_eq!(rules, expected);
+        assert_eq!(appended, [[6, 7], [8, 9]]);
+    }
+}

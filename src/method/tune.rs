@@ -1,0 +1,324 @@
+//! Tuning, Algorithm 1 (Sec. 3.2): draw a batch, embed, noise, predict, three losses, step.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, bail};
+use tch::{Device, Kind, Tensor};
+
+use super::actor::Actor;
+use super::base_set::BaseSet;
+use super::base_word::BaseWordPrompt;
+use super::crop::CropBox;
+use super::diffusion_rows::{DiffusionRows, loss_scale, parts, require_finite};
+use super::learner::{Course, Learner, Losses, Progress};
+use super::loss::{
+    LossWeights, auxiliary_loss, average_loss, row_weights, target_loss, total_loss,
+};
+use super::origin::Origin;
+use super::projector::{Head, Projector, ProjectorConfig};
+use super::target::variants;
+use super::templates;
+use crate::error::usage;
+use crate::io::values::is_finite;
+use crate::libtorch::seeded;
+use crate::backbone::Backbone;
+
+/// What to tune, and how.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TuneOptions {
+    /// The target among the base images.
+    pub target: usize,
+    /// A part of the target that is learnt enlarged too.
+    pub crop: Option<CropBox>,
+    /// What the subject is; decides the templates.
+    pub kind: templates::Kind,
+    /// The projector's last layer.
+    pub head: Head,
+    /// K, auxiliary samples in a batch.
+    pub num_auxiliary: usize,
+    /// λ1 and λ2.
+    pub loss_weights: LossWeights,
+    /// Steps, rate, seed.
+    pub course: Course,
+}
+
+/// One batch of K + 2 rows: the target, K auxiliary samples, the average.
+pub struct Batch {
+    /// Which of the templates.
+    pub template: usize,
+    /// The K auxiliary samples, as places among the base images.
+    pub auxiliary: Vec<i64>,
+    /// The K + 2 rows.
+    pub rows: DiffusionRows,
+}
+
+/// A tuning under way.
+pub struct Tuner<'a> {
+    backbone: &'a Backbone,
+    options: TuneOptions,
+    /// h of all base images.
+    h: Tensor,
+    /// z_0 of all base images.
+    latents: Tensor,
+    /// z_0 of the target, of its mirror image and of its crop.
+    target_variants: Tensor,
+    templates: Vec<BaseWordPrompt>,
+    projector: Projector,
+    progress: Progress,
+}
+
+impl<'a> Tuner<'a> {
+    /// Encodes templates and target variants; the text encoders and the VAE run without gradients.
+    ///
+    /// # Errors
+    /// When the options do not fit the base set, or the base set does not fit the model.
+    pub fn new(backbone: &'a Backbone, base: &BaseSet, options: TuneOptions) -> Result<Self> {
+        base.facts.check_model(&backbone.facts, "the base set")?;
+        let n = base.num_base_images();
+        if options.target >= n {
+            return Err(usage(format!(
+                "target {}: expected 0 to {}",
+                options.target,
+                n - 1
+            )));
+        }
+        if !(1..n).contains(&options.num_auxiliary) {
+            return Err(usage(format!(
+                "num_auxiliary {}: expected 1 to {}, for {n} base images",
+                options.num_auxiliary,
+                n - 1
+            )));
+        }
+        let (width, height) = (base.facts.width, base.facts.height);
+        let templates = options
+            .kind
+            .prompts(&base.facts.base_words)
+            .iter()
+            .map(|prompt| {
+                let words = &base.facts.base_words;
+                BaseWordPrompt::with_words(backbone, prompt, words, [height, width])
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let c_b = templates[0].base_embedding();
+        if templates
+            .iter()
+            .any(|t| t.tokens_of_words() != templates[0].tokens_of_words())
+        {
+            bail!("a base word has different numbers of tokens in different templates");
+        }
+
+        let device = backbone.device();
+        let h = base.encoder_features.to_device(device);
+        let latents = base.latents.to_device(device);
+        let target = latents.narrow(0, options.target as i64, 1);
+        let target_variants = variants(backbone, &target, options.crop)?;
+
+        let (_, c, height, width) = h.size4()?;
+        let config = ProjectorConfig {
+            feature_shape: [c, height, width],
+            num_tokens: c_b.size()[0],
+            token_width: c_b.size()[1],
+            head: options.head,
+        };
+        let projector = Projector::new(config, options.course.seed, device);
+        let mut tuner = Tuner {
+            progress: Progress::new(options.course, projector.parameters()),
+            backbone,
+            options,
+            h,
+            latents,
+            target_variants,
+            templates,
+            projector,
+        };
+        tuner.begin();
+        Ok(tuner)
+    }
+
+    /// φ as it is now, to be looked at or replaced.
+    pub fn projector_mut(&mut self) -> &mut Projector {
+        &mut self.projector
+    }
+
+    /// Draws a batch: one variant of the target, K auxiliary samples, one template, and for every
+    /// row its own t and ε. The last row's latent comes from target and auxiliary alike.
+    fn draw(&self, seed: i64) -> Batch {
+        let _drawing = seeded(seed);
+        let device = self.backbone.device();
+        let cpu = (Kind::Int64, tch::Device::Cpu);
+        let below = |n: usize| Tensor::randint(n as i64, [1], cpu).int64_value(&[0]);
+        let k = self.options.num_auxiliary;
+        let template = below(self.templates.len()) as usize;
+        let variant = below(self.target_variants.size()[0] as usize);
+        let target = self.options.target as i64;
+        let others: Vec<i64> = (0..self.latents.size()[0])
+            .filter(|&i| i != target)
+            .collect();
+        let order = Tensor::randperm(others.len() as i64, cpu);
+        let auxiliary: Vec<i64> = (0..k as i64)
+            .map(|i| others[order.int64_value(&[i]) as usize])
+            .collect();
+        let average_row = match below(k + 1) {
+            0 => target,
+            i => auxiliary[i as usize - 1],
+        };
+        let rows = Tensor::from_slice(&[&auxiliary[..], &[average_row]].concat()).to_device(device);
+        let z_0 = Tensor::cat(
+            &[
+                self.target_variants.narrow(0, variant, 1),
+                self.latents.index_select(0, &rows),
+            ],
+            0,
+        );
+        Batch {
+            template,
+            auxiliary,
+            rows: DiffusionRows::draw(self.backbone, z_0),
+        }
+    }
+
+    /// The semantic offsets of a batch's rows, `[K + 2, W, D]`: the target's, the auxiliary ones',
+    /// and their mean.
+    fn embed(&self, batch: &Batch) -> Tensor {
+        let c_b = self.templates[batch.template].base_embedding();
+        let c_delta = self.projector.forward(&self.h, &c_b); // [N, W, D]
+        let rows = |places: &[i64]| {
+            c_delta.index_select(0, &Tensor::from_slice(places).to_device(c_delta.device()))
+        };
+        let auxiliary = rows(&batch.auxiliary); // [K, W, D]
+        let average = auxiliary.mean_dim([0i64].as_slice(), true, Kind::Float);
+        Tensor::cat(
+            &[rows(&[self.options.target as i64]), auxiliary, average],
+            0,
+        )
+    }
+
+    /// `‖ε - ε_θ(z_t, t, c')‖²` of some rows of a batch under these offsets.
+    fn errors(&self, batch: &Batch, c_delta: &Tensor, first: i64, count: i64) -> Tensor {
+        let template = &self.templates[batch.template];
+        let c_prime = template.shifted(&c_delta.narrow(0, first, count));
+        let conditioning = template
+            .conditioning
+            .repeat(count)
+            .with_prompt_embeds(c_prime);
+        let rows = batch.rows.narrow(first, count);
+        rows.errors(self.backbone, &conditioning)
+    }
+
+    /// One optimiser step on this batch; returns every row's error before it, `[K + 2]`.
+    ///
+    /// # Errors
+    /// When an error is not finite.
+    pub fn learn(&mut self, batch: &Batch) -> Result<Tensor> {
+        let (errors, usable) = self.differentiate(batch)?;
+        if usable {
+            self.progress.descend(self.projector.parameters(), 1.0);
+        }
+        Ok(errors)
+    }
+
+    /// Forward and backward: the projector's parameters are left with the gradient of Eq. (14).
+    /// Returns every row's error, and whether the gradient is finite; in fp16 a scaled gradient can
+    /// overflow, and such a step is left out.
+    ///
+    /// The U-Net is frozen and still differentiated through. Its graph ends at the offsets, so the
+    /// rows may pass in parts and the projector is differentiated once.
+    ///
+    /// # Errors
+    /// When an error is not finite.
+    pub fn differentiate(&self, batch: &Batch) -> Result<(Tensor, bool)> {
+        let c_delta = self.embed(batch);
+        let leaf = c_delta.detach().set_requires_grad(true);
+        let scale = loss_scale(self.backbone.kind());
+        let weights = row_weights(self.options.num_auxiliary, self.options.loss_weights);
+        let weights = Tensor::from_slice(&weights).to_device(self.backbone.device()) * scale;
+        let mut errors = Vec::new();
+        for (first, count) in self.micro_batches() {
+            let part = self.errors(batch, &leaf, first, count);
+            (&part * weights.narrow(0, first, count))
+                .sum(Kind::Float)
+                .backward();
+            errors.push(part.detach());
+        }
+        let errors = Tensor::cat(&errors, 0).to_device(Device::Cpu);
+        require_finite(&errors, self.progress.step())?;
+        let grad = leaf.grad() / scale;
+        let usable = is_finite(&grad);
+        if usable {
+            (c_delta * grad).sum(Kind::Float).backward();
+        }
+        Ok((errors, usable))
+    }
+
+    /// The K + 2 rows of a batch in parts that fit in memory: first row and number of rows.
+    fn micro_batches(&self) -> impl Iterator<Item = (i64, i64)> {
+        let rows = self.options.num_auxiliary as i64 + 2;
+        parts(rows, self.options.course.micro_batch)
+    }
+
+    /// The actor with the best projector by the criterion.
+    ///
+    /// # Errors
+    /// Never, as long as the best parameters are this projector's own.
+    pub fn actor(&self, origin: &Origin) -> Result<Actor> {
+        let projector = Projector::from_parameters(
+            self.projector.config.clone(),
+            self.progress.best(),
+            self.backbone.device(),
+        )?;
+        Ok(Actor {
+            facts: origin.facts.clone(),
+            tokens_of_words: self.templates[0].tokens_of_words(),
+            kind: self.options.kind,
+            target: self.options.target,
+            target_image: origin.target_image.clone(),
+            base_crc32: origin.base_crc32.clone(),
+            projector,
+            encoder_features: self.h.shallow_clone(),
+        })
+    }
+
+    /// The losses by their names in tune.jsonl.
+    fn losses(&self, errors: &Tensor) -> Losses {
+        let value = |loss: Tensor| loss.double_value(&[]);
+        Losses {
+            loss: value(total_loss(errors, self.options.loss_weights)),
+            parts: vec![
+                ("loss_target", value(target_loss(errors))),
+                ("loss_auxiliary", value(auxiliary_loss(errors))),
+                ("loss_average", value(average_loss(errors))),
+            ],
+        }
+    }
+}
+
+impl Learner for Tuner<'_> {
+    fn parameters(&self) -> &BTreeMap<String, Tensor> {
+        self.projector.parameters()
+    }
+
+    fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    fn progress_mut(&mut self) -> &mut Progress {
+        &mut self.progress
+    }
+
+    fn learn_from(&mut self, seed: i64) -> Result<Losses> {
+        let errors = self.learn(&self.draw(seed))?;
+        Ok(self.losses(&errors))
+    }
+
+    fn loss_on(&self, seed: i64) -> f64 {
+        let batch = self.draw(seed);
+        let c_delta = self.embed(&batch);
+        let part = |(first, count)| self.errors(&batch, &c_delta, first, count);
+        let parts: Vec<Tensor> = self.micro_batches().map(part).collect();
+        total_loss(&Tensor::cat(&parts, 0), self.options.loss_weights).double_value(&[])
+    }
+
+    fn file(&self, origin: &Origin) -> Result<Vec<u8>> {
+        self.actor(origin)?.to_bytes()
+    }
+}

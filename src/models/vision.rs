@@ -1,0 +1,11 @@
+//! Networks that look at finished pictures: encoders of images, distances, and masks.
+
+pub mod clip_image_encoder;
+pub mod clip_model;
+pub mod clip_vision_model;
+pub mod encoder_folder;
+pub mod image_processor;
+pub mod lpips;
+pub mod patch_embedding;
+pub mod sam;
+pub mod vit;

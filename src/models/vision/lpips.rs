@@ -1,0 +1,154 @@
+//! LPIPS on AlexNet (arXiv 1801.03924): the convolutions of torchvision's `alexnet`, compared channel by channel
+//! and weighted by the linear heads of version 0.1 of its authors' package.
+
+use anyhow::Result;
+use serde::Deserialize;
+use tch::{Kind, Tensor};
+
+use crate::models::layers::Conv2d;
+use crate::error::runtime;
+use crate::io::config_file::Class;
+use crate::io::config_file::Field::Read;
+use crate::io::weights::WeightPath;
+
+/// `config.json`, as `scripts/convert_encoder.py` writes it: the checkpoints themselves have none.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LpipsConfig {
+    /// `lpips`.
+    pub model_type: LpipsKind,
+    /// `alex`.
+    pub net: Trunk,
+    /// `0.1`.
+    pub version: Version,
+}
+
+/// The fields that the script writes.
+pub const CLASS: Class = Class {
+    name: "LPIPS",
+    fields: &[&[("model_type", Read), ("net", Read), ("version", Read)]],
+    besides: &[],
+};
+
+/// The only kind of model.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum LpipsKind {
+    /// LPIPS.
+    Lpips,
+}
+
+/// The network below the heads.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Trunk {
+    /// AlexNet.
+    Alex,
+}
+
+/// Version of the heads. That before this did not scale pictures.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+pub enum Version {
+    /// With the paper's scaling.
+    #[serde(rename = "0.1")]
+    V01,
+}
+
+/// AlexNet's convolutions: place in torchvision's `features`; channels in and out; kernel, stride and padding;
+/// whether a 3 x 3 maximum with stride 2 comes first.
+const LAYERS: [(i64, [i64; 2], [i64; 3], bool); 5] = [
+    (0, [3, 64], [11, 4, 2], false),
+    (3, [64, 192], [5, 1, 2], true),
+    (6, [192, 384], [3, 1, 1], true),
+    (8, [384, 256], [3, 1, 1], false),
+    (10, [256, 256], [3, 1, 1], false),
+];
+
+/// A convolution with its head.
+struct Layer {
+    conv: Conv2d,
+    is_pooled: bool,
+    /// `[1, C, 1, 1]`: one weight a channel.
+    lin: Tensor,
+}
+
+/// What LPIPS compares of one picture: a map `[1, C, h, w]` behind each of the five convolutions, every place of
+/// it of unit length.
+pub struct LpipsFeatures(Vec<Tensor>);
+
+/// LPIPS on AlexNet.
+pub struct Lpips {
+    layers: Vec<Layer>,
+}
+
+impl Lpips {
+    /// Pixels of a side of the smallest picture of which all layers leave something.
+    pub const SMALLEST: u32 = 31;
+
+    /// Bytes that the features of a picture take for each of its pixels: 64 channels at a 16th of the places, 192
+    /// at a 64th, 384 + 256 + 256 at a 256th, 4 bytes each.
+    pub const BYTES_A_PIXEL: usize = 42;
+
+    /// Reads `features.N` of torchvision's AlexNet and `linN` of the heads. There is only one shape, so that
+    /// the config has nothing to say once it was read.
+    pub fn new(path: &WeightPath, _config: &LpipsConfig) -> Self {
+        let mut layers = Vec::new();
+        for (i, &(index, [c_in, c_out], [kernel, stride, padding], is_pooled)) in
+            LAYERS.iter().enumerate()
+        {
+            let features = path / "features" / index;
+            let head = path / format!("lin{i}.model.1");
+            layers.push(Layer {
+                conv: Conv2d::strided(&features, c_in, c_out, kernel, stride, padding),
+                is_pooled,
+                lin: head.tensor("weight", &[1, c_out, 1, 1]),
+            });
+        }
+        Lpips { layers }
+    }
+
+    /// Features of a prepared picture `[1, 3, H, W]`, at least [`Lpips::SMALLEST`] pixels a side: behind each ReLU
+    /// f / (|f| + 1e-10), |f| the length over the channels of one place.
+    pub fn forward(&self, pixel_values: &Tensor) -> LpipsFeatures {
+        let mut xs = pixel_values.shallow_clone();
+        let mut features = Vec::new();
+        for layer in &self.layers {
+            if layer.is_pooled {
+                xs = xs.max_pool2d([3, 3], [2, 2], [0, 0], [1, 1], false);
+            }
+            xs = layer.conv.forward(&xs).relu(); // [1, C, h, w]
+            let length = xs
+                .square()
+                .sum_dim_intlist([1i64].as_slice(), true, Kind::Float);
+            features.push(&xs / (length.sqrt() + 1e-10));
+        }
+        LpipsFeatures(features)
+    }
+
+    /// d(x, y) = Σ_l mean over places of Σ_c w_lc (f_lc(x) - f_lc(y))²: Eq. (1) of the paper. 0 for equal pictures.
+    ///
+    /// # Errors
+    /// When it is not finite.
+    ///
+    /// # Panics
+    /// When the pictures had not the same size.
+    pub fn distance(&self, a: &LpipsFeatures, b: &LpipsFeatures) -> Result<f64> {
+        let of_layer = |(layer, (a, b)): (&Layer, (&Tensor, &Tensor))| {
+            assert_eq!(a.size(), b.size(), "pictures of one size are compared");
+            let weighted =
+                (a - b)
+                    .square()
+                    .conv2d(&layer.lin, None::<&Tensor>, [1, 1], [0, 0], [1, 1], 1);
+            weighted.mean(Kind::Float).double_value(&[])
+        };
+        let maps = a.0.iter().zip(&b.0);
+        let distance: f64 = self.layers.iter().zip(maps).map(of_layer).sum();
+        if distance.is_finite() {
+            Ok(distance)
+        } else {
+            Err(runtime(format!(
+                "lpips: found {distance}, expected a finite distance"
+            )))
+        }
+    }
+}
