@@ -16,7 +16,9 @@ use anyhow::{Result, anyhow};
 use tch::Device;
 
 use crate::error::usage;
-pub use attention::{Asked, Attention, Chosen, Refusal, any_attention, attention, set_attention};
+pub use attention::{
+    Asked, AttentionImplementation, Chosen, Refusal, any_attention, attention, set_attention,
+};
 pub use generator::{Seeded, noise, seed_in_use, seeded};
 pub use pinned::pinned;
 
@@ -374,14 +376,14 @@ mod tests {
             let none = None::<&Tensor>;
             Tensor::internal_fused_sdp_choice(&q, &q, &q, none, 0.0, false, None, false)
         };
-        assert_eq!(attention()?, Attention::ALL);
+        assert_eq!(attention()?, AttentionImplementation::ALL);
         assert_eq!(choice(), 1);
-        set_attention(Some(Attention::Math))?;
-        assert_eq!(attention()?, [Attention::Math]);
+        set_attention(Some(AttentionImplementation::Math))?;
+        assert_eq!(attention()?, [AttentionImplementation::Math]);
         let any = any_attention();
-        assert_eq!(attention()?, Attention::ALL);
+        assert_eq!(attention()?, AttentionImplementation::ALL);
         drop(any);
-        assert_eq!(attention()?, [Attention::Math]);
+        assert_eq!(attention()?, [AttentionImplementation::Math]);
         assert_eq!(choice(), 0);
         // On a CPU flash computes whatever is asked here, and asking leaves no trace.
         for kind in [Kind::Float, Kind::BFloat16, Kind::Half] {
@@ -392,13 +394,13 @@ mod tests {
                     head_dim,
                     is_masked,
                 };
-                assert!(Attention::Flash.computes(asked)?, "{asked:?}");
-                assert!(Attention::Math.computes(asked)?, "{asked:?}");
+                assert!(AttentionImplementation::Flash.computes(asked)?, "{asked:?}");
+                assert!(AttentionImplementation::Math.computes(asked)?, "{asked:?}");
             }
         }
-        assert_eq!(attention()?, [Attention::Math]);
+        assert_eq!(attention()?, [AttentionImplementation::Math]);
         set_attention(None)?;
-        assert_eq!(attention()?, Attention::ALL);
+        assert_eq!(attention()?, AttentionImplementation::ALL);
         Ok(())
     }
 

@@ -18,7 +18,7 @@ use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, NormalizedString, Normalizer, SplitDelimiterBehavior, Tokenizer};
 
 use crate::error::model;
-use files::Contents;
+use files::TokenizerContents;
 
 pub mod chunks;
 mod fields;
@@ -166,7 +166,7 @@ impl ClipTokenizer {
     /// When a file does not parse or asks for what is not computed here, when special tokens or numbers of tokens do not
     /// fit the vocabulary.
     pub fn new(files: &TokenizerFiles) -> Result<Self> {
-        let contents = Contents::read(files)?;
+        let contents = TokenizerContents::read(files)?;
         let special = contents.special;
         // Without its number the first unknown character of a prompt would fail.
         if !contents.vocab.contains_key(&special.unk) {

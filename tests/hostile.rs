@@ -7,15 +7,15 @@ use std::io::Cursor;
 
 use oneactor::io::config_file::{ConfigFile, Notes};
 use oneactor::io::header::Header;
-use oneactor::pictures::png::png_text;
 use oneactor::io::tensors::TensorFile;
 use oneactor::io::weights::Weights;
 use oneactor::models::autoencoder_kl::AutoencoderKlConfig;
 use oneactor::models::clip_text_model::ClipTextConfig;
 use oneactor::models::unet::controlnet::ControlNetConfig;
-use oneactor::models::vision::sam::{SamConfig, SamModel};
 use oneactor::models::unet::unet_2d_condition::UNet2DConditionConfig;
+use oneactor::models::vision::sam::{SamConfig, SamModel};
 use oneactor::models::vision::vit::{VitConfig, VitKind, VitModel};
+use oneactor::pictures::png::png_text;
 use oneactor::schedulers::{SchedulerFile, SchedulerKind};
 use oneactor::tokenizer::prompt_tokens::{PromptOptions, PromptTokens};
 use oneactor::tokenizer::{ClipTokenizer, TokenizerFiles};

@@ -3,10 +3,10 @@
 mod common;
 
 use common::toy;
-use oneactor::libtorch::seeded;
-use oneactor::schedulers::new_scheduler;
 use oneactor::backbone::denoise::{PlainGuidance, denoise};
 use oneactor::backbone::latent_colours::LatentColours;
+use oneactor::libtorch::seeded;
+use oneactor::schedulers::new_scheduler;
 use tch::{Device, Kind, Tensor};
 
 /// The share of the colours' variance, over all positions and channels, that the map explains: R².

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 /// Lowest first. Each entry is what a path below `src` begins with.
 const LEVELS: [&[&str]; 9] = [
-    &["error", "device", "io", "libtorch", "pictures", "signals", "streams"],
+    &[
+        "error", "device", "io", "libtorch", "pictures", "signals", "streams",
+    ],
     &["models", "schedulers", "tokenizer"],
     &["backbone"],
     &["method", "measures", "baselines"],

@@ -3,6 +3,8 @@
 mod common;
 
 use common::toy;
+use oneactor::backbone::Backbone;
+use oneactor::backbone::denoise::{Guidance, PlainGuidance, denoise};
 use oneactor::libtorch::seeded;
 use oneactor::method::actor::Actor;
 use oneactor::method::base_set::BaseFacts;
@@ -13,8 +15,6 @@ use oneactor::method::learner::snapshot;
 use oneactor::method::projector::{Head, Projector, ProjectorConfig};
 use oneactor::method::templates;
 use oneactor::schedulers::{SchedulerKind, new_scheduler};
-use oneactor::backbone::Backbone;
-use oneactor::backbone::denoise::{Guidance, PlainGuidance, denoise};
 use tch::{Device, Kind, Tensor};
 
 const PROMPT: &str = "a photo of a cat, at the beach";
@@ -269,7 +269,7 @@ fn an_actor_of_several_words_gives_offsets_to_those_that_a_prompt_names() {
                 height: 64,
                 model: backbone.facts.clone(),
             },
-            kind: templates::Kind::Character,
+            kind: templates::SubjectKind::Character,
             target: 0,
             target_image: None,
             base_crc32: None,

@@ -5,8 +5,8 @@ mod common;
 use std::rc::Rc;
 
 use common::{Report, SHAPES, backbone};
-use oneactor::models::unet::cross_attention::{Answers, AttentionProbe, TokenMask};
 use oneactor::backbone::Conditioning;
+use oneactor::models::unet::cross_attention::{Answers, AttentionProbe, TokenMask};
 use tch::{Device, Kind, Tensor};
 
 /// Batches of other sizes take other kernels, whose sums have another order.

@@ -24,14 +24,13 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use image::RgbImage;
+use oneactor::backbone::denoise::{Guidance, PlainGuidance, denoise};
+use oneactor::backbone::{Backbone, Conditioning, LoadOptions, MemoryOptions};
 use oneactor::device::{resolve_device, resolve_dtype};
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
-use oneactor::pictures::png::save_png;
 use oneactor::io::tensors::TensorFile;
 use oneactor::io::values::bytes;
 use oneactor::libtorch::{ask_for_huge_pages, prepare_allocator};
-use oneactor::models::unet::cross_attention::AttentionRequest;
-use oneactor::models::unet::unet_2d_condition::AddedConditions;
 use oneactor::method::base_set::BaseSet;
 use oneactor::method::base_word::BaseWordPrompt;
 use oneactor::method::diffusion_rows::DiffusionRows;
@@ -40,10 +39,11 @@ use oneactor::method::learner::{Course, Learner};
 use oneactor::method::loss::LossWeights;
 use oneactor::method::projector::{Head, Projector};
 use oneactor::method::templates;
-use oneactor::method::tune::{Batch, TuneOptions, Tuner};
+use oneactor::method::tune::{TuneOptions, Tuner, TuningRows};
+use oneactor::models::unet::cross_attention::AttentionRequest;
+use oneactor::models::unet::unet_2d_condition::AddedConditions;
+use oneactor::pictures::png::save_png;
 use oneactor::schedulers::{SchedulerKind, new_scheduler};
-use oneactor::backbone::denoise::{Guidance, PlainGuidance, denoise};
-use oneactor::backbone::{Backbone, Conditioning, LoadOptions, MemoryOptions};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tch::{Cuda, Device, Kind, Tensor};
@@ -263,7 +263,7 @@ fn tuner<'a>(backbone: &'a Backbone, request: &Request) -> Result<Tuner<'a>> {
     let options = TuneOptions {
         target: 0,
         crop: None,
-        kind: templates::Kind::Character,
+        kind: templates::SubjectKind::Character,
         head: Head::AdaIn,
         num_auxiliary: request.num_auxiliary,
         loss_weights: LossWeights {
@@ -292,7 +292,7 @@ fn tune_check(tuner: &mut Tuner, request: &Request, device: Device) -> Result<()
     });
     *projector =
         Projector::from_parameters(projector.config.clone(), &parameters.collect(), device)?;
-    let batch = Batch {
+    let batch = TuningRows {
         template: 0,
         auxiliary: Vec::<i64>::try_from(&x.get("auxiliary")?)?,
         rows: DiffusionRows {

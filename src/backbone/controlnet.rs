@@ -130,7 +130,7 @@ impl ControlNet {
 }
 
 /// A ControlNet with what it is to do.
-struct Part {
+struct SteeringNet {
     net: Rc<ControlNet>,
     /// The picture's embedding `[1, C, H, W]`, the same at every step.
     cond: Tensor,
@@ -151,12 +151,12 @@ pub struct ControlSettings {
 
 /// One ControlNet or several, with their pictures. Of several, the residuals are added.
 pub struct Control {
-    parts: Vec<Part>,
+    parts: Vec<SteeringNet>,
     settings: ControlSettings,
 }
 
 /// A pass of the U-Net, as the ControlNets get it too.
-pub struct Pass<'a> {
+pub struct UnetPass<'a> {
     /// `[R, C, H, W]`.
     pub model_input: &'a Tensor,
     /// `[R]`.
@@ -180,7 +180,7 @@ impl Control {
     pub fn add(&mut self, net: Rc<ControlNet>, picture: &Tensor, scale: f64) {
         let picture = picture.to_device(net.device).to_kind(net.kind);
         let cond = tch::no_grad(|| net.model.embed(&picture));
-        self.parts.push(Part { net, cond, scale });
+        self.parts.push(SteeringNet { net, cond, scale });
     }
 
     /// Whether the ControlNets take part in `step`, counted from 1, of `steps`: whether the whole
@@ -191,7 +191,7 @@ impl Control {
     }
 
     /// Adds the residuals of all ControlNets to the U-Net's pass.
-    pub fn steer(&self, backbone: &Backbone, encoded: &mut Encoded, pass: &Pass) {
+    pub fn steer(&self, backbone: &Backbone, encoded: &mut Encoded, pass: &UnetPass) {
         let rows = pass.model_input.size()[0];
         let skipped = if self.settings.guess_mode {
             pass.first_conditional_row

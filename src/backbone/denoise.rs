@@ -6,10 +6,10 @@ use std::rc::Rc;
 use anyhow::Result;
 use tch::Tensor;
 
-use super::controlnet::{Control, Pass};
+use super::controlnet::{Control, UnetPass};
 use super::{Backbone, Conditioning, finite};
 use crate::models::unet::cross_attention::{AttentionProbe, TokenMask};
-use crate::models::unet::shared_attention::{SharedPositions, Sharing};
+use crate::models::unet::shared_attention::{AttentionSharing, SharedPositions};
 use crate::models::unet::text_memory::KnownTokens;
 use crate::schedulers::{NoiseSchedule, Scheduler};
 
@@ -131,7 +131,7 @@ impl Guidance for PlainGuidance {
 }
 
 /// A step that was just taken.
-pub struct Taken<'a> {
+pub struct StepTaken<'a> {
     /// Its number, counted from 1.
     pub step: usize,
     /// The timestep of its last pass.
@@ -143,7 +143,7 @@ pub struct Taken<'a> {
     asked_for: i64,
 }
 
-impl Taken<'_> {
+impl StepTaken<'_> {
     /// The pictures as they would be if the prediction were right: latents without noise `[B, C, H, W]`, without those of
     /// companions.
     pub fn z_0(&self, schedule: &NoiseSchedule) -> Tensor {
@@ -172,7 +172,7 @@ pub fn denoise(
     initial_latents: &Tensor,
     guidance: &dyn Guidance,
     control: Option<&Control>,
-    progress: &mut dyn FnMut(&Taken) -> Result<()>,
+    progress: &mut dyn FnMut(&StepTaken) -> Result<()>,
 ) -> Result<Denoised> {
     let _frozen = tch::no_grad_guard();
     let asked_for = initial_latents.size()[0];
@@ -230,7 +230,7 @@ pub fn denoise(
                 encoder_features = h.to_kind(tch::Kind::Float);
             }
             if let Some(control) = control.filter(|control| control.is_active(i + 1, passes)) {
-                let pass = Pass {
+                let pass = UnetPass {
                     model_input: &model_input,
                     timesteps: &timesteps,
                     conditioning,
@@ -248,7 +248,7 @@ pub fn denoise(
 
         latents = scheduler.step(&noise_pred, i, &latents);
         if is_last || scheduler.step_of(i + 1) > step {
-            progress(&Taken {
+            progress(&StepTaken {
                 step,
                 timestep: scheduler.timesteps()[i],
                 z_t: &z_t,
@@ -286,14 +286,14 @@ fn prepare(
     let mut vanilla = None;
     if let Some(nu) = guide.vanilla_queries(step) {
         let (_, _, height, width) = model_input.size4().expect("latents have four axes");
-        conditioning.request.sharing = Some(Sharing::vanilla());
+        conditioning.request.sharing = Some(AttentionSharing::vanilla());
         conditioning.request.probe = probe();
         let _ = backbone.predict(model_input, timesteps, conditioning);
         show(guide, step, conditioning, [height, width]);
         let kept = conditioning.request.sharing.take();
         vanilla = kept.map(|sharing| (sharing, nu));
     }
-    let sharing = guide.shared(step).map(Sharing::of);
+    let sharing = guide.shared(step).map(AttentionSharing::of);
     conditioning.request.sharing = match (sharing, vanilla) {
         (Some(sharing), Some((vanilla, nu))) => Some(sharing.blended(vanilla, nu)),
         (sharing, _) => sharing,

@@ -4,10 +4,10 @@ use anyhow::Result;
 use tch::{Device, Kind};
 
 use super::configs::ModelConfigs;
-use super::network::{Network, Placement};
+use super::network::{Placement, Reloadable};
 use super::pipeline::{Pipeline, vae_folder};
 use super::{Backbone, ModelFacts};
-use crate::io::finite_scan::{FiniteScan, Values};
+use crate::io::finite_scan::{FiniteScan, FloatBytes};
 use crate::io::model_files::ModelFiles;
 use crate::io::values::bytes;
 use crate::io::weights::{WeightPath, Weights};
@@ -44,14 +44,14 @@ fn text_encoders(
     files: &ModelFiles,
     (pipeline, configs): (Pipeline, &[ClipTextConfig]),
     placement: Placement,
-    values: &mut Vec<Values>,
+    values: &mut Vec<FloatBytes>,
     progress: &mut dyn FnMut(&str),
-) -> Result<Vec<Network<ClipTextModel>>> {
+) -> Result<Vec<Reloadable<ClipTextModel>>> {
     let mut text_encoder = |(component, config): (&&str, &ClipTextConfig)| {
         progress(component);
         let config = config.clone();
         let build = move |path: &WeightPath| Ok(ClipTextModel::new(path, &config));
-        Network::load(files, component, placement, values, build)
+        Reloadable::load(files, component, placement, values, build)
     };
     let components = pipeline.text_encoders().iter().zip(configs);
     components.map(&mut text_encoder).collect()
@@ -62,7 +62,7 @@ impl Backbone {
     /// name of each component before it is read.
     ///
     /// # Errors
-    /// When a file is missing or does not fit; the message names file and tensor. Values that are not
+    /// When a file is missing or does not fit; the message names file and tensor. FloatBytes that are not
     /// finite are reported later, see [`Backbone::weights_are_finite`].
     pub fn load(
         files: &ModelFiles,
@@ -90,12 +90,12 @@ impl Backbone {
             text_encoders(files, (pipeline, &text), placement, &mut values, progress)?;
         let token_widths: Vec<i64> = text.iter().map(|config| config.hidden_size).collect();
         if memory.cpu_offload {
-            text_encoders.iter().for_each(Network::release);
+            text_encoders.iter().for_each(Reloadable::release);
         }
 
         progress("unet");
         let config = unet_config.clone();
-        let unet = Network::load(files, "unet", placement, &mut values, move |path| {
+        let unet = Reloadable::load(files, "unet", placement, &mut values, move |path| {
             UNet2DConditionModel::new(path, &config)
         })?;
         if memory.cpu_offload {
@@ -112,7 +112,7 @@ impl Backbone {
         };
         let folder = vae_folder(vae_files)?;
         let config = vae_config.clone();
-        let vae = Network::load(vae_files, folder, placement, &mut values, move |path| {
+        let vae = Reloadable::load(vae_files, folder, placement, &mut values, move |path| {
             let vae = AutoencoderKl::new(path, &config);
             Ok(match memory.vae_tile_size {
                 Some(size) => vae.with_tiles(size, config.scale_factor()),

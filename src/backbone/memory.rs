@@ -26,7 +26,7 @@ use anyhow::Result;
 
 use crate::models::autoencoder_kl::AutoencoderKlConfig;
 use crate::models::unet::unet_2d_condition::UNet2DConditionConfig;
-pub use unet::{Pass, low_rank_widths};
+pub use unet::{PassSize, low_rank_widths};
 
 /// The program before it loads anything, in bytes, where the system does not tell.
 pub const PROGRAM: u64 = 380_000_000;
@@ -45,7 +45,7 @@ const GAPS: u64 = 4;
 
 /// A part of the model, or what stands beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum ModelPart {
     /// A text encoder.
     Text,
     /// The U-Net.
@@ -94,7 +94,7 @@ impl Activations {
     ///
     /// # Errors
     /// When the config's lists do not fit each other.
-    pub fn of_pass(unet: &UNet2DConditionConfig, pass: &Pass, size: usize) -> Result<Self> {
+    pub fn of_pass(unet: &UNet2DConditionConfig, pass: &PassSize, size: usize) -> Result<Self> {
         Ok(Activations(unet::drawing(unet, pass)? as u64 * size as u64))
     }
 
@@ -114,16 +114,16 @@ impl Activations {
     ///
     /// # Errors
     /// When the config's lists do not fit each other.
-    pub fn of_tuning(unet: &UNet2DConditionConfig, pass: &Pass, size: usize) -> Result<Self> {
+    pub fn of_tuning(unet: &UNet2DConditionConfig, pass: &PassSize, size: usize) -> Result<Self> {
         Ok(Activations(unet::tuning(unet, pass)? as u64 * size as u64))
     }
 }
 
 /// A stage of a job: the networks that it still has, and its activations.
 #[derive(Clone, Copy, Debug)]
-pub struct Stage {
+pub struct MemoryStage {
     /// Parts that were let go before it.
-    pub without: &'static [Part],
+    pub without: &'static [ModelPart],
     /// What it computes.
     pub activations: Activations,
 }
@@ -131,15 +131,15 @@ pub struct Stage {
 /// The most memory of the process on a CPU, in bytes, of which `program` is there before anything is loaded.
 pub fn peak_of_process(
     program: u64,
-    networks: &[(Part, NetworkSize)],
-    stages: &[Stage],
+    networks: &[(ModelPart, NetworkSize)],
+    stages: &[MemoryStage],
     cpu_offload: bool,
 ) -> u64 {
     let sizes = || networks.iter().map(|(_, size)| size);
     let files: u64 = sizes()
         .map(|size| size.file_bytes + OF_A_TENSOR * size.tensors)
         .sum();
-    let of_stage = |stage: &Stage| {
+    let of_stage = |stage: &MemoryStage| {
         let there = networks
             .iter()
             .filter(|(part, _)| !stage.without.contains(part));
@@ -156,7 +156,11 @@ pub fn peak_of_process(
 }
 
 /// The most memory of a GPU, in bytes.
-pub fn peak_of_gpu(networks: &[(Part, NetworkSize)], stages: &[Stage], cpu_offload: bool) -> u64 {
+pub fn peak_of_gpu(
+    networks: &[(ModelPart, NetworkSize)],
+    stages: &[MemoryStage],
+    cpu_offload: bool,
+) -> u64 {
     let used = networks.iter().map(|(_, size)| size.used_bytes);
     let used = if cpu_offload {
         used.max().unwrap_or(0)
@@ -189,13 +193,13 @@ mod tests {
         serde_json::from_value(config).expect("the fields of a U-Net")
     }
 
-    fn pass(rows: usize, side: i64) -> Pass {
-        Pass {
+    fn pass(rows: usize, side: i64) -> PassSize {
+        PassSize {
             latents: (side, side),
             rows,
             rows_without_text: rows,
             tokens: 77,
-            ..Pass::default()
+            ..PassSize::default()
         }
     }
 
@@ -249,28 +253,28 @@ mod tests {
     #[test]
     fn rows_and_pixels_take_their_part() -> Result<()> {
         let config = unet(&[64, 128, 256], 2);
-        let drawing = |pass: &Pass| Activations::of_pass(&config, pass, 4).map(|a| a.0);
-        let tuning = |pass: &Pass| Activations::of_tuning(&config, pass, 4).map(|a| a.0);
+        let drawing = |pass: &PassSize| Activations::of_pass(&config, pass, 4).map(|a| a.0);
+        let tuning = |pass: &PassSize| Activations::of_tuning(&config, pass, 4).map(|a| a.0);
         // Weights in blocks and keys and values of the text do not grow with pixels.
-        for of in [&drawing as &dyn Fn(&Pass) -> Result<u64>, &tuning] {
+        for of in [&drawing as &dyn Fn(&PassSize) -> Result<u64>, &tuning] {
             let (one, four) = (of(&pass(1, 64))?, of(&pass(4, 64))?);
             assert!((3 * one..=4 * one).contains(&four), "{one}, {four}");
             let large = of(&pass(1, 128))?;
             assert!((3 * one..=4 * one).contains(&large), "{one}, {large}");
         }
         assert!(tuning(&pass(1, 64))? > 3 * drawing(&pass(1, 64))?);
-        let watched = Pass {
+        let watched = PassSize {
             watched: 1,
             known_tokens: 154,
             ..pass(3, 64)
         };
         assert!(drawing(&watched)? > drawing(&pass(3, 64))?);
-        let steered = Pass {
+        let steered = PassSize {
             controlnets: 1,
             ..pass(1, 64)
         };
         assert!(drawing(&steered)? > drawing(&pass(1, 64))?);
-        let shared = Pass {
+        let shared = PassSize {
             rows_without_text: 2,
             ..pass(3, 64)
         };
@@ -298,9 +302,9 @@ mod tests {
             used_bytes,
             ..AS_IS
         };
-        let networks = [(Part::Unet, network(3)), (Part::Vae, network(5))];
-        let stages = [6, 7].map(|bytes| Stage {
-            without: &[Part::Vae],
+        let networks = [(ModelPart::Unet, network(3)), (ModelPart::Vae, network(5))];
+        let stages = [6, 7].map(|bytes| MemoryStage {
+            without: &[ModelPart::Vae],
             activations: Activations(bytes),
         });
         assert_eq!(peak_of_gpu(&networks, &stages, false), 15);
@@ -310,18 +314,19 @@ mod tests {
     #[test]
     fn a_cpu_holds_files_and_what_is_no_longer_as_in_them_while_a_stage_needs_it() {
         let networks = [
-            (Part::Text, converted(300)),
-            (Part::Unet, converted(200)),
-            (Part::Vae, AS_IS),
+            (ModelPart::Text, converted(300)),
+            (ModelPart::Unet, converted(200)),
+            (ModelPart::Vae, AS_IS),
         ];
-        let peak =
-            |stages: &[Stage], offload| peak_of_process(1000, &networks, stages, offload) - KERNELS;
-        let all = Stage {
+        let peak = |stages: &[MemoryStage], offload| {
+            peak_of_process(1000, &networks, stages, offload) - KERNELS
+        };
+        let all = MemoryStage {
             without: &[],
             activations: Activations(40),
         };
-        let late = Stage {
-            without: &[Part::Text],
+        let late = MemoryStage {
+            without: &[ModelPart::Text],
             activations: Activations(400),
         };
         assert_eq!(peak(&[all], false), 1000 + 30 + 500 + 50);
@@ -332,7 +337,7 @@ mod tests {
             tensors: 7,
             ..AS_IS
         };
-        let of_many = peak_of_process(0, &[(Part::Unet, many)], &[], false);
+        let of_many = peak_of_process(0, &[(ModelPart::Unet, many)], &[], false);
         assert_eq!(of_many, KERNELS + 10 + 7 * OF_A_TENSOR);
         assert_eq!(AS_IS.merged(3), converted(3));
         assert_eq!(AS_IS.merged(9), converted(5));

@@ -39,7 +39,7 @@ use crate::models::unet::unet_2d_condition::{
 };
 use crate::schedulers::{NoiseSchedule, SchedulerFile};
 pub use load::{LoadOptions, MemoryOptions};
-use network::Network;
+use network::Reloadable;
 pub use pipeline::Pipeline;
 use prompt::Tokenizers;
 
@@ -209,11 +209,11 @@ pub struct Backbone {
     /// A tokenizer for each text encoder.
     pub tokenizers: Tokenizers,
     pipeline: Pipeline,
-    text_encoders: Vec<Network<ClipTextModel>>,
+    text_encoders: Vec<Reloadable<ClipTextModel>>,
     token_widths: Vec<i64>,
-    unet: Network<UNet2DConditionModel>,
+    unet: Reloadable<UNet2DConditionModel>,
     unet_config: UNet2DConditionConfig,
-    vae: Network<AutoencoderKl>,
+    vae: Reloadable<AutoencoderKl>,
     vae_config: AutoencoderKlConfig,
     vae_kind: Kind,
     cpu_offload: bool,
@@ -246,7 +246,7 @@ impl Backbone {
 
     /// Frees the text encoders. The next prompt makes them again.
     pub fn release_text_encoders(&self) {
-        self.text_encoders.iter().for_each(Network::release);
+        self.text_encoders.iter().for_each(Reloadable::release);
     }
 
     /// Frees the VAE. The next picture makes it again.
@@ -269,7 +269,7 @@ impl Backbone {
             self.unet.release();
             self.vae.release();
         }
-        self.text_encoders.iter().map(Network::get).collect()
+        self.text_encoders.iter().map(Reloadable::get).collect()
     }
 
     /// The U-Net, as above.

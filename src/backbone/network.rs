@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use tch::{Device, Kind};
 
 use crate::io::blob::Blob;
-use crate::io::finite_scan::Values;
+use crate::io::finite_scan::FloatBytes;
 use crate::io::lora::LoraSet;
 use crate::io::low_rank::LowRankSet;
 use crate::io::model_files::ModelFiles;
@@ -16,7 +16,7 @@ use crate::io::weights::{Read, WeightPath, Weights};
 use crate::libtorch;
 
 /// Where a network comes from and where it goes.
-struct Origin {
+struct WeightsSource {
     blobs: Vec<Blob>,
     loras: Rc<LoraSet>,
     updates: RefCell<Option<Rc<LowRankSet>>>,
@@ -37,13 +37,13 @@ pub(super) struct Placement {
 type Build<T> = dyn Fn(&WeightPath) -> Result<T>;
 
 /// A frozen network of type `T`, in memory or not.
-pub(super) struct Network<T> {
-    origin: Origin,
+pub(super) struct Reloadable<T> {
+    origin: WeightsSource,
     build: Box<Build<T>>,
     built: RefCell<Option<Rc<T>>>,
 }
 
-impl<T: 'static> Network<T> {
+impl<T: 'static> Reloadable<T> {
     /// Opens a component's weights, builds its network, and checks that both fit. The values that
     /// were read are added to `values`.
     ///
@@ -53,12 +53,12 @@ impl<T: 'static> Network<T> {
         files: &ModelFiles,
         component: &str,
         placement: Placement,
-        values: &mut Vec<Values>,
+        values: &mut Vec<FloatBytes>,
         build: impl Fn(&WeightPath) -> Result<T> + 'static,
     ) -> Result<Self> {
         let load = || -> Result<Self> {
             let blobs = files.weights(component)?.into_iter().map(Blob::mapped);
-            let origin = Origin {
+            let origin = WeightsSource {
                 blobs: blobs.collect::<Result<_>>()?,
                 loras: Rc::clone(files.loras()),
                 updates: RefCell::default(),
@@ -68,7 +68,7 @@ impl<T: 'static> Network<T> {
             let (network, read) = origin.network(&build)?;
             values.extend(read.values);
             files.note_unused(&read.unused);
-            Ok(Network {
+            Ok(Reloadable {
                 origin,
                 build: Box::new(build),
                 built: RefCell::new(Some(Rc::new(network))),
@@ -107,7 +107,7 @@ impl<T: 'static> Network<T> {
     }
 }
 
-impl Origin {
+impl WeightsSource {
     fn network<T: 'static>(&self, build: &Build<T>) -> Result<(T, Read)> {
         let _frozen = tch::no_grad_guard();
         let placement = self.placement;
@@ -149,7 +149,7 @@ mod tests {
         let texts: Vec<bool> = backbone
             .text_encoders
             .iter()
-            .map(Network::is_built)
+            .map(Reloadable::is_built)
             .collect();
         assert!(texts.iter().all(|&text| text == texts[0]), "both or none");
         [texts[0], backbone.unet.is_built(), backbone.vae.is_built()]

@@ -33,15 +33,15 @@ use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
 use super::{Baseline, Scene};
+use crate::backbone::Conditioning;
+use crate::backbone::denoise::{AttentionGuide, Companions, Guidance, PlainGuidance};
 use crate::error::usage;
 use crate::libtorch::seeded;
-use crate::models::unet::shared_attention::SharedPositions;
 use crate::method::base_set::BaseSet;
 use crate::method::base_word::BaseWordPrompt;
 use crate::method::masks::{subject_masks, word_maps};
 use crate::method::target::most_like;
-use crate::backbone::Conditioning;
-use crate::backbone::denoise::{AttentionGuide, Companions, Guidance, PlainGuidance};
+use crate::models::unet::shared_attention::SharedPositions;
 
 /// How likely a position of another image's subject is not seen in a step (Sec. 3.2, self-attention dropout).
 pub const DROPOUT: f64 = 0.5;

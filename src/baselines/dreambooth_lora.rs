@@ -16,17 +16,17 @@ use anyhow::{Result, bail};
 use tch::{Kind, Tensor};
 
 use super::{Baseline, Lesson, Scene};
+use crate::backbone::denoise::{Guidance, PlainGuidance};
+use crate::backbone::{Backbone, Conditioning};
 use crate::error::usage;
 use crate::io::low_rank::LowRankSet;
 use crate::io::tensors::TensorFile;
 use crate::libtorch::seeded;
 use crate::method::base_set::BaseSet;
 use crate::method::diffusion_rows::{DiffusionRows, loss_scale, parts, require_finite};
-use crate::method::learner::{Learner, Losses, Progress};
+use crate::method::learner::{Learner, Losses, TuneProgress};
 use crate::method::origin::Origin;
 use crate::method::target::variants;
-use crate::backbone::denoise::{Guidance, PlainGuidance};
-use crate::backbone::{Backbone, Conditioning};
 use crate::tokenizer::find_word;
 
 /// Version of the file's layout.
@@ -58,9 +58,9 @@ pub fn identifier(path: &Path) -> Result<String> {
 }
 
 /// The tuned model: its updates are merged when it is loaded, and its prompts have the identifier already.
-pub struct Tuned(());
+pub struct TunedNetworks(());
 
-impl Tuned {
+impl TunedNetworks {
     /// Checks that `backbone` has the updates of this file.
     ///
     /// # Errors
@@ -68,13 +68,13 @@ impl Tuned {
     pub fn new(path: &Path, backbone: &Backbone) -> Result<Self> {
         let file = path.display().to_string();
         if backbone.facts.loras.iter().any(|lora| lora.file == file) {
-            return Ok(Tuned(()));
+            return Ok(TunedNetworks(()));
         }
         bail!("{file}: found a model without its updates, expected them merged")
     }
 }
 
-impl Baseline for Tuned {
+impl Baseline for TunedNetworks {
     fn guidance(&self, scene: &Scene) -> Result<Box<dyn Guidance>> {
         let [height, width] = scene.size;
         let prompt = scene.backbone.encode_tokens(scene.prompt, height, width);
@@ -84,7 +84,7 @@ impl Baseline for Tuned {
 }
 
 /// One batch.
-pub struct Batch {
+pub struct LessonRows {
     /// Which of the templates the target is under.
     pub template: usize,
     /// A variant of the target and a picture of the prior.
@@ -102,7 +102,7 @@ pub struct DreamBooth<'a> {
     /// z_0 of the other base images.
     prior: Tensor,
     parameters: BTreeMap<String, Tensor>,
-    progress: Progress,
+    progress: TuneProgress,
 }
 
 impl<'a> DreamBooth<'a> {
@@ -133,7 +133,7 @@ impl<'a> DreamBooth<'a> {
         backbone.update_unet(Some(&updates));
         let parameters = updates.parameters();
         let mut tuner = DreamBooth {
-            progress: Progress::new(lesson.course, &parameters),
+            progress: TuneProgress::new(lesson.course, &parameters),
             prior: prior.to_device(backbone.device()),
             backbone,
             templates,
@@ -145,28 +145,28 @@ impl<'a> DreamBooth<'a> {
         Ok(tuner)
     }
 
-    fn draw(&self, seed: i64) -> Batch {
+    fn draw(&self, seed: i64) -> LessonRows {
         let _drawing = seeded(seed);
         let cpu = (Kind::Int64, tch::Device::Cpu);
         let below = |n: i64| Tensor::randint(n, [1], cpu).int64_value(&[0]);
         let template = below(self.templates.len() as i64) as usize;
         let one_of = |rows: &Tensor| rows.narrow(0, below(rows.size()[0]), 1);
         let z_0 = Tensor::cat(&[one_of(&self.target_variants), one_of(&self.prior)], 0);
-        Batch {
+        LessonRows {
             template,
             rows: DiffusionRows::draw(self.backbone, z_0),
         }
     }
 
     /// Both rows' errors, or those of one of them.
-    fn errors(&self, batch: &Batch, first: i64, count: i64) -> Tensor {
+    fn errors(&self, batch: &LessonRows, first: i64, count: i64) -> Tensor {
         let text = Conditioning::cat(&[&self.templates[batch.template], &self.class_prompt]);
         let rows = batch.rows.narrow(first, count);
         rows.errors(self.backbone, &text.narrow(first, count))
     }
 
     /// The rows in parts that fit in memory.
-    fn micro_batches(&self, batch: &Batch) -> impl Iterator<Item = (i64, i64)> {
+    fn micro_batches(&self, batch: &LessonRows) -> impl Iterator<Item = (i64, i64)> {
         parts(batch.rows.count(), self.progress.course().micro_batch)
     }
 
@@ -174,7 +174,7 @@ impl<'a> DreamBooth<'a> {
     ///
     /// # Errors
     /// When an error is not finite.
-    pub fn learn(&mut self, batch: &Batch) -> Result<Tensor> {
+    pub fn learn(&mut self, batch: &LessonRows) -> Result<Tensor> {
         let scale = loss_scale(self.backbone.kind());
         let weights = Tensor::from_slice(&[scale, PRIOR_WEIGHT * scale])
             .to_kind(Kind::Float)
@@ -213,11 +213,11 @@ impl Learner for DreamBooth<'_> {
         &self.parameters
     }
 
-    fn progress(&self) -> &Progress {
+    fn progress(&self) -> &TuneProgress {
         &self.progress
     }
 
-    fn progress_mut(&mut self) -> &mut Progress {
+    fn progress_mut(&mut self) -> &mut TuneProgress {
         &mut self.progress
     }
 

@@ -12,16 +12,16 @@ use image::RgbImage;
 use tch::{Tensor, no_grad};
 
 use super::{Baseline, Scene};
+use crate::backbone::denoise::{Guidance, PlainGuidance};
+use crate::backbone::{Backbone, Conditioning};
 use crate::error::{model, usage};
 use crate::io::finite_scan::FiniteScan;
 use crate::io::ip_adapter::IpAdapterFiles;
 use crate::io::model_files::{ModelFiles, NeededFile, Needs};
 use crate::io::weights::{WeightPath, Weights};
+use crate::models::unet::ip_adapter::{ImageAttention, ImageProjection, ImagePrompt, TOKENS};
 use crate::models::vision::clip_image_encoder::ClipImageEncoder;
 use crate::models::vision::encoder_folder::EncoderFolder;
-use crate::models::unet::ip_adapter::{ImageAttention, ImageProjection, ImagePrompt, TOKENS};
-use crate::backbone::denoise::{Guidance, PlainGuidance};
-use crate::backbone::{Backbone, Conditioning};
 
 /// What the image prompt is made of.
 pub struct ImageSource<'a> {

@@ -13,12 +13,12 @@ use tch::Tensor;
 
 use ip_adapter::{ImageSource, IpAdapter};
 
+use crate::backbone::denoise::Guidance;
+use crate::backbone::{Backbone, Conditioning};
 use crate::error::usage;
 use crate::method::base_set::BaseSet;
 use crate::method::learner::Course;
 use crate::method::templates;
-use crate::backbone::denoise::Guidance;
-use crate::backbone::{Backbone, Conditioning};
 use crate::tokenizer::prompt_tokens::PromptTokens;
 
 /// What a picture is drawn from.
@@ -50,7 +50,7 @@ pub fn load(
     Ok(match (name, image) {
         ("consistory", _) => Box::new(consistory::Consistory::read(path)?),
         ("textual-inversion", _) => Box::new(textual_inversion::LearntWord::read(path, backbone)?),
-        ("dreambooth-lora", _) => Box::new(dreambooth_lora::Tuned::new(path, backbone)?),
+        ("dreambooth-lora", _) => Box::new(dreambooth_lora::TunedNetworks::new(path, backbone)?),
         ("ip-adapter", Some(image)) => Box::new(IpAdapter::load(image, backbone)?),
         _ => unreachable!("the command line knows no other method"),
     })
@@ -71,7 +71,7 @@ pub struct Lesson {
     /// The target among the base images.
     pub target: usize,
     /// What the subject is; decides the templates.
-    pub kind: templates::Kind,
+    pub kind: templates::SubjectKind,
     /// Steps, rate, seed.
     pub course: Course,
 }

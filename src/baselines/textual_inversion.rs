@@ -13,18 +13,18 @@ use anyhow::Result;
 use tch::{Kind, Tensor};
 
 use super::{Baseline, Lesson, Scene};
-use crate::error::usage;
-use crate::io::tensors::TensorFile;
-use crate::libtorch::seeded;
-use crate::models::unet::unet_2d_condition::AddedConditions;
-use crate::method::base_set::{BaseFacts, BaseSet};
-use crate::method::diffusion_rows::{DiffusionRows, loss_scale, parts, require_finite};
-use crate::method::learner::{Learner, Losses, Progress};
-use crate::method::origin::Origin;
-use crate::method::target::variants;
 use crate::backbone::denoise::{Guidance, PlainGuidance};
 use crate::backbone::prompt::Replaced;
 use crate::backbone::{Backbone, Conditioning};
+use crate::error::usage;
+use crate::io::tensors::TensorFile;
+use crate::libtorch::seeded;
+use crate::method::base_set::{BaseFacts, BaseSet};
+use crate::method::diffusion_rows::{DiffusionRows, loss_scale, parts, require_finite};
+use crate::method::learner::{Learner, Losses, TuneProgress};
+use crate::method::origin::Origin;
+use crate::method::target::variants;
+use crate::models::unet::unet_2d_condition::AddedConditions;
 use crate::tokenizer::prompt_tokens::PromptTokens;
 
 /// Version of the file's layout.
@@ -146,7 +146,7 @@ impl Baseline for LearntWord {
 }
 
 /// One batch.
-pub struct Batch {
+pub struct LessonRows {
     /// Which of the templates, for all rows.
     pub template: usize,
     /// The target's variants that were drawn.
@@ -160,7 +160,7 @@ pub struct Inversion<'a> {
     templates: Vec<PromptTokens>,
     size: [i64; 2],
     target_variants: Tensor,
-    progress: Progress,
+    progress: TuneProgress,
 }
 
 impl<'a> Inversion<'a> {
@@ -181,7 +181,7 @@ impl<'a> Inversion<'a> {
         }
         let target = lesson.target(backbone, base);
         let mut inversion = Inversion {
-            progress: Progress::new(lesson.course, word.vectors()),
+            progress: TuneProgress::new(lesson.course, word.vectors()),
             target_variants: variants(backbone, &target, None)?,
             size: [base.facts.height, base.facts.width],
             backbone,
@@ -192,7 +192,7 @@ impl<'a> Inversion<'a> {
         Ok(inversion)
     }
 
-    fn draw(&self, seed: i64) -> Batch {
+    fn draw(&self, seed: i64) -> LessonRows {
         let _drawing = seeded(seed);
         let cpu = (Kind::Int64, tch::Device::Cpu);
         let template = Tensor::randint(self.templates.len() as i64, [1], cpu).int64_value(&[0]);
@@ -200,7 +200,7 @@ impl<'a> Inversion<'a> {
         let z_0 = self
             .target_variants
             .index_select(0, &drawn.to_device(self.backbone.device()));
-        Batch {
+        LessonRows {
             template: template as usize,
             rows: DiffusionRows::draw(self.backbone, z_0),
         }
@@ -210,7 +210,7 @@ impl<'a> Inversion<'a> {
     ///
     /// # Errors
     /// When an error is not finite.
-    pub fn learn(&mut self, batch: &Batch) -> Result<Tensor> {
+    pub fn learn(&mut self, batch: &LessonRows) -> Result<Tensor> {
         let errors = self.differentiate(batch)?;
         let scale = loss_scale(self.backbone.kind());
         self.progress.descend(self.word.vectors(), scale);
@@ -219,7 +219,7 @@ impl<'a> Inversion<'a> {
 
     /// Forward and backward: v is left with the gradient of the mean error, times the loss's scale. The text is
     /// encoded and differentiated once, the rows may pass the U-Net in parts.
-    fn differentiate(&self, batch: &Batch) -> Result<Tensor> {
+    fn differentiate(&self, batch: &LessonRows) -> Result<Tensor> {
         let text = self.encode(batch)?;
         let leaf = |t: &Tensor| t.detach().set_requires_grad(true);
         let leaves = Conditioning {
@@ -251,12 +251,12 @@ impl<'a> Inversion<'a> {
         Ok(errors)
     }
 
-    fn encode(&self, batch: &Batch) -> Result<Conditioning> {
+    fn encode(&self, batch: &LessonRows) -> Result<Conditioning> {
         let template = &self.templates[batch.template];
         self.word.encode(self.backbone, template, self.size)
     }
 
-    fn errors(&self, batch: &Batch) -> Result<Tensor> {
+    fn errors(&self, batch: &LessonRows) -> Result<Tensor> {
         let text = self.encode(batch)?;
         let part = |(first, count)| {
             let rows = batch.rows.narrow(first, count);
@@ -272,11 +272,11 @@ impl Learner for Inversion<'_> {
         self.word.vectors()
     }
 
-    fn progress(&self) -> &Progress {
+    fn progress(&self) -> &TuneProgress {
         &self.progress
     }
 
-    fn progress_mut(&mut self) -> &mut Progress {
+    fn progress_mut(&mut self) -> &mut TuneProgress {
         &mut self.progress
     }
 

@@ -14,7 +14,7 @@ pub struct Setting {
     /// The batch key, which is the flag in snake_case.
     pub key: &'static str,
     /// What it may be, and is by default.
-    pub values: Values,
+    pub values: AllowedValues,
     /// What it has an effect with.
     pub acts: Acts,
     /// How the picture that is drawn with it tells of it.
@@ -35,7 +35,7 @@ pub struct Setting {
 
 /// Which values a setting has.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Values {
+pub enum AllowedValues {
     /// Those of its type.
     Any,
     /// Words, of which this is the default.
@@ -82,22 +82,22 @@ pub enum Recorded {
     OfPicture,
 }
 
-impl Values {
+impl AllowedValues {
     /// The default as JSON; null where there is none, or it depends on others.
     pub fn default(self) -> Value {
         match self {
-            Values::Any | Values::Steps => Value::Null,
-            Values::Words(word) => json!(word),
-            Values::Switch => json!(false),
-            Values::Number(.., default) => json!(default),
-            Values::Whole(.., default) => json!(default),
+            AllowedValues::Any | AllowedValues::Steps => Value::Null,
+            AllowedValues::Words(word) => json!(word),
+            AllowedValues::Switch => json!(false),
+            AllowedValues::Number(.., default) => json!(default),
+            AllowedValues::Whole(.., default) => json!(default),
         }
     }
 }
 
 impl Setting {
     /// A setting of these values, for `settings!`, which names it.
-    const fn new(values: Values) -> Self {
+    const fn new(values: AllowedValues) -> Self {
         Self {
             key: "",
             values,
@@ -195,32 +195,32 @@ impl Setting {
 
 /// A setting of any value of its type.
 pub(super) const fn any() -> Setting {
-    Setting::new(Values::Any)
+    Setting::new(AllowedValues::Any)
 }
 
 /// A choice of words.
 pub(super) const fn words(default: &'static str) -> Setting {
-    Setting::new(Values::Words(default))
+    Setting::new(AllowedValues::Words(default))
 }
 
 /// A switch that is off by default.
 pub(super) const fn switch() -> Setting {
-    Setting::new(Values::Switch)
+    Setting::new(AllowedValues::Switch)
 }
 
 /// A number from `first` to `last`.
 pub(super) const fn number(first: f64, last: f64, default: Option<f64>) -> Setting {
-    Setting::new(Values::Number(first, last, default))
+    Setting::new(AllowedValues::Number(first, last, default))
 }
 
 /// A whole number from `first` to `last`.
 pub(super) const fn whole(first: i64, last: i64, default: Option<i64>) -> Setting {
-    Setting::new(Values::Whole(first, last, default))
+    Setting::new(AllowedValues::Whole(first, last, default))
 }
 
 /// First and last step.
 pub(super) const fn steps() -> Setting {
-    Setting::new(Values::Steps)
+    Setting::new(AllowedValues::Steps)
 }
 
 /// Flags whose settings are declared.

@@ -2,26 +2,13 @@
 
 use std::path::PathBuf;
 
-use clap::ValueEnum;
 use clap::builder::BoolishValueParser;
-use serde::{Deserialize, Serialize};
 
 use super::sample::Preset;
 use super::setting::Acts::WithoutBaseline;
 use super::setting::{any, number, settings, switch, whole, words};
 use super::{Crop, Method, ModelFlags, Target};
-
-/// What the subject is, which decides the sentences it is tuned in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// A person, an animal, a creature.
-    Character,
-    /// A thing.
-    Object,
-    /// A way of drawing.
-    Style,
-}
+use crate::method::templates::SubjectKind;
 
 settings! {
     /// Flags of `tune`, and its batch keys.
@@ -80,7 +67,7 @@ settings! {
 
         /// What the subject is; decides the sentences it is tuned in [default: character]
         #[arg(long, value_name = "KIND", value_enum)]
-        pub kind: Option<Kind> = words("character")
+        pub kind: Option<SubjectKind> = words("character")
             .says("the sentences of Algorithm 1, `prompts/templates`"),
 
         /// Most steps to take; fewer when the loss on a fixed set of noise has converged

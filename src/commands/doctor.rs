@@ -6,7 +6,7 @@ use tch::{Cuda, Device};
 
 use crate::cli::{DoctorFlags, Format};
 use crate::io::hub::HubSettings;
-use crate::libtorch::{self, Attention};
+use crate::libtorch::{self, AttentionImplementation};
 use crate::streams;
 
 /// Prints the report.
@@ -95,7 +95,10 @@ fn kernels() -> Vec<(&'static str, String)> {
         (false, false) => "nowhere".to_owned(),
     });
     let attention = libtorch::attention().map(|kernels| {
-        let names: Vec<&str> = kernels.into_iter().map(Attention::name).collect();
+        let names: Vec<&str> = kernels
+            .into_iter()
+            .map(AttentionImplementation::name)
+            .collect();
         names.join(", ")
     });
     let grows = if tch::Cuda::is_available() {

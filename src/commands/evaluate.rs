@@ -23,7 +23,7 @@ use crate::config::{EvaluateJob, Planned, Writes, plan};
 use crate::device::resolve_device;
 use crate::error::{Error, ErrorKind, usage};
 use crate::io::model_files::{ModelFiles, ModelOptions};
-use crate::io::real_path::Place;
+use crate::io::real_path::RealPlace;
 use crate::io::writable::create_folder;
 use crate::measures::Network;
 use crate::run::jobs::work_off;
@@ -63,12 +63,12 @@ pub fn run(line: &EvaluateLine) -> Result<()> {
 
 /// The page of one job would be lost behind that of another.
 fn refuse_same_report(jobs: &[Planned<EvaluateJob>]) -> Result<()> {
-    let mut places: Vec<Place> = Vec::new();
+    let mut places: Vec<RealPlace> = Vec::new();
     for job in jobs.iter().filter_map(|planned| planned.job.as_ref().ok()) {
         let Some(Report { path, .. }) = &job.report else {
             continue;
         };
-        let place = Place::of(path);
+        let place = RealPlace::of(path);
         if places.iter().any(|known| known.is_same(&place)) {
             return Err(usage(format!(
                 "--report: found {} in two jobs, expected a file for each",

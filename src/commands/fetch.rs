@@ -17,7 +17,7 @@ use crate::io::writable::check_new_files;
 use crate::run::jobs::work_off;
 use crate::run::prepared::Prepared;
 use crate::run::session::Session;
-use parts::{Finder, Part, Wanted, wanted};
+use parts::{Finder, RepoFlag, RepoPart, wanted};
 
 /// Fetches what the flags name, one repository after the other.
 ///
@@ -55,7 +55,7 @@ pub fn run(flags: &FetchFlags) -> Result<()> {
     let planned = planned.collect();
     let prepare = |_: &Session, wanted| {
         let parts = finder.find(&wanted)?;
-        parts.iter().try_for_each(Part::check_cache)?;
+        parts.iter().try_for_each(RepoPart::check_cache)?;
         Ok(Fetching { parts })
     };
     work_off(&session, planned, prepare, execute)
@@ -72,7 +72,7 @@ fn renewing(flags: &FetchFlags, quiet: bool) -> Result<Option<HubSettings>> {
 }
 
 /// The cache is made for several writers.
-impl Writes for Wanted<'_> {
+impl Writes for RepoFlag<'_> {
     fn own_folders(&self) -> Vec<PathBuf> {
         Vec::new()
     }
@@ -80,7 +80,7 @@ impl Writes for Wanted<'_> {
 
 /// What one flag's name comes to.
 struct Fetching {
-    parts: Vec<Part>,
+    parts: Vec<RepoPart>,
 }
 
 impl Prepared for Fetching {
@@ -94,7 +94,7 @@ impl Prepared for Fetching {
     }
 
     fn settings(&self) -> Value {
-        let name = |part: &Part| (part.files.name().to_owned(), json!(part.files.revision()));
+        let name = |part: &RepoPart| (part.files.name().to_owned(), json!(part.files.revision()));
         Value::Object(self.parts.iter().map(name).collect())
     }
 
@@ -129,7 +129,7 @@ fn sum(files: &[NeededFile], bytes: impl Fn(&NeededFile) -> Option<u64>) -> u64 
     files.iter().filter_map(bytes).sum()
 }
 
-impl Part {
+impl RepoPart {
     /// Refuses a cache that takes no new files, where there are any to come.
     fn check_cache(&self) -> Result<()> {
         match self.files.cache_folder() {

@@ -15,7 +15,7 @@ use crate::io::atomic::write_bytes_atomically;
 use crate::io::writable::create_folder;
 use crate::run::session::Session;
 use folder::Folder;
-use page::Page;
+use page::GalleryPage;
 use scope::Scope;
 
 /// Writes the page; in a dry run only reads what would be on it. What can not be read is told and left out.
@@ -40,7 +40,7 @@ pub fn run(flags: &GalleryFlags) -> Result<()> {
     }
     let pictures: usize = folders.iter().map(|folder| folder.pictures.len()).sum();
     session.reporter.start("reading pictures", pictures);
-    let Page { html, pictures } = page::write(&folders, &scope, &mut || {
+    let GalleryPage { html, pictures } = page::write(&folders, &scope, &mut || {
         session.reporter.advance("");
         session.signals.check()
     })?;

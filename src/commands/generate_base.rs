@@ -11,6 +11,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use crate::backbone::Backbone;
 use crate::cli::{CommandLine, GenerateBaseFlags};
 use crate::config::batch::Settings;
 use crate::config::model::DEFAULT_MODEL;
@@ -33,8 +34,7 @@ use crate::run::prepared::Loads;
 use crate::run::prepared::Prepared;
 use crate::run::session::Session;
 use crate::run::sheet::Sheet;
-use crate::backbone::Backbone;
-use painter::Painter;
+use painter::BasePainter;
 
 /// Does the jobs of `generate-base`.
 ///
@@ -298,7 +298,7 @@ pub(super) fn execute(session: &Session, prepared: BaseJob) -> Result<()> {
     }
     let started = Instant::now();
     let backbone = session.load(&prepared.model)?;
-    let painter = Painter::new(session, &backbone, &prepared)?;
+    let painter = BasePainter::new(session, &backbone, &prepared)?;
     if session.is_last_job.get() {
         backbone.release_text_encoders();
     }

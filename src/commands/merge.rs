@@ -12,7 +12,7 @@ use crate::cli::MergeFlags;
 use crate::config::shard::Shard;
 use crate::error::{runtime, usage};
 use crate::io::atomic::{remove_leftovers, write_bytes_atomically};
-use crate::io::real_path::Place;
+use crate::io::real_path::RealPlace;
 use crate::io::text;
 use crate::io::writable::check_files;
 use crate::run::claims::lock_folder;
@@ -26,10 +26,10 @@ use crate::run::sheet::{COMPARISON, grid_in};
 /// When a folder has no parts, lacks one, or a picture of a part is gone.
 pub fn run(flags: &MergeFlags) -> Result<()> {
     let session = Session::start("merge", &flags.run.run())?;
-    let mut places: Vec<Place> = Vec::new();
+    let mut places: Vec<RealPlace> = Vec::new();
     let mut folders = Vec::new();
     for folder in &flags.folders {
-        let place = Place::of(folder);
+        let place = RealPlace::of(folder);
         if !places.iter().any(|known| known.is_same(&place)) {
             places.push(place);
             folders.push(folder);

@@ -32,9 +32,9 @@ use crate::run::prepared::Prepared;
 use crate::run::session::Session;
 use crate::run::sheet::{COMPARISON, Sheet, grid_in, remove_outdated};
 pub(super) use outlook::Shape;
-use painter::Painter;
+use painter::ScenePainter;
 use pictures::Picture;
-pub(super) use plan::Stage;
+pub(super) use plan::Plan;
 
 /// Before the names of its plain pictures.
 pub(super) const PLAIN: &str = "plain/";
@@ -155,11 +155,11 @@ impl Prepared for Sampling {
 /// Checks a job and lists its pictures.
 ///
 /// # Errors
-/// As [`Stage::look_up`] and [`Stage::sampling`].
+/// As [`Plan::look_up`] and [`Plan::sampling`].
 pub(super) fn prepare(session: &Session, job: SampleJob) -> Result<Sampling> {
     // First of all: a job that fails here only must not shift the shares of those behind it.
     let is_own = session.units(job.prompts.len() * job.num_images);
-    let mut sampling = Stage::look_up(session, &job)?.sampling(job)?;
+    let mut sampling = Plan::look_up(session, &job)?.sampling(job)?;
     let own = |pictures: Vec<Picture>| {
         let numbered = pictures.into_iter().zip(&is_own);
         let own = numbered.filter(|(_, is_own)| **is_own);
@@ -259,7 +259,7 @@ pub(super) fn draw_missing(
         return Ok(());
     }
     let backbone = session.load(&sampling.model)?;
-    let painter = Painter::new(session, &backbone, sampling)?;
+    let painter = ScenePainter::new(session, &backbone, sampling)?;
     folders_of(missing.iter().copied()).try_for_each(create_folder)?;
     let alike = |a: &&Picture, b: &&Picture| {
         (a.is_guided, &a.scene.prompt) == (b.is_guided, &b.scene.prompt)

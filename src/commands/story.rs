@@ -20,7 +20,7 @@ use super::tune::{self, Tuning};
 use crate::cli::{CommandLine, Method, StoryFlags};
 use crate::config::model::DEFAULT_MODEL;
 use crate::config::prompts::overlapping_words;
-use crate::config::story::{Character, Description, Origin, StoryScene, fill_in_names};
+use crate::config::story::{Character, CharacterSource, Description, StoryScene, fill_in_names};
 use crate::config::{StoryJob, TuneJob, plan};
 use crate::error::usage;
 use crate::io::atomic::write_bytes_atomically;
@@ -35,8 +35,8 @@ use crate::run::prepared::Prepared;
 use crate::run::session::Session;
 use crate::run::sheet::grid_in;
 use crate::run::stale::refuse_stale;
-use story_scenes::{BookScene, PICTURES};
-use page::{Card, Page, Portrait};
+use page::{Portrait, SceneCard, StoryPage};
+use story_scenes::{PICTURES, StoryPicture};
 
 /// Does the stories.
 ///
@@ -51,7 +51,7 @@ pub fn run(line: &CommandLine<StoryFlags>) -> Result<()> {
 }
 
 /// A story with its model and all that is known of its characters.
-struct Book {
+struct StoryPlan {
     job: StoryJob,
     model: Rc<LocatedModel>,
     /// How its scenes are drawn.
@@ -60,7 +60,7 @@ struct Book {
     words: Vec<Vec<String>>,
     /// What makes each character, in the order of the job's.
     makings: Vec<Making>,
-    scenes: Vec<BookScene>,
+    scenes: Vec<StoryPicture>,
     /// The pictures, where all characters are there already.
     sampling: Option<Sampling>,
 }
@@ -105,7 +105,7 @@ impl Making {
     }
 }
 
-impl Book {
+impl StoryPlan {
     fn folder(&self) -> &Path {
         &self.job.sample.output_dir
     }
@@ -119,7 +119,7 @@ impl Book {
         match &self.sampling {
             Some(sampling) => files.extend(sampling.files()),
             None => {
-                let picture = |(i, scene): (usize, &BookScene)| {
+                let picture = |(i, scene): (usize, &StoryPicture)| {
                     let name = format!("{PICTURES}{i:04}-{}.png", scene.seed);
                     self.folder().join(name)
                 };
@@ -132,7 +132,7 @@ impl Book {
     }
 }
 
-impl Prepared for Book {
+impl Prepared for StoryPlan {
     fn files(&self) -> Vec<PathBuf> {
         let mut files = self.files_before_page();
         if !files.is_empty() || !self.page().is_file() {
@@ -145,8 +145,8 @@ impl Prepared for Book {
         let (styles, characters): (Vec<_>, Vec<_>) =
             (self.job.characters.iter()).partition(|character| character.is_style);
         let made = |character: &Character| match &character.origin {
-            Origin::Actor(path) => json!({"name": character.name, "actor": path}),
-            Origin::Described(made) => {
+            CharacterSource::Actor(path) => json!({"name": character.name, "actor": path}),
+            CharacterSource::Described(made) => {
                 json!({"name": character.name, "base": made.base, "tune": made.tune})
             }
         };
@@ -176,8 +176,8 @@ impl Prepared for Book {
             .characters
             .iter()
             .filter_map(|character| match &character.origin {
-                Origin::Actor(path) => Some(path.clone()),
-                Origin::Described(_) => None,
+                CharacterSource::Actor(path) => Some(path.clone()),
+                CharacterSource::Described(_) => None,
             });
         Loads {
             shared: vec![self.model.key()],
@@ -186,7 +186,7 @@ impl Prepared for Book {
     }
 }
 
-fn prepare(session: &Session, mut job: StoryJob) -> Result<Book> {
+fn prepare(session: &Session, mut job: StoryJob) -> Result<StoryPlan> {
     for name in &job.unused {
         session.reporter.warn(&format!(
             "no scene has the character [{name}], it is left out"
@@ -212,10 +212,11 @@ fn prepare(session: &Session, mut job: StoryJob) -> Result<Book> {
     let model = session.locate(&job.sample.model)?;
     let resolved = model.resolve(&job.sample.drawing)?;
     let is_placed = |i: &&usize| !job.characters[**i].is_style;
-    let has_masks = |scene: &BookScene| scene.cast.iter().filter(is_placed).count() > 1;
+    let has_masks = |scene: &StoryPicture| scene.cast.iter().filter(is_placed).count() > 1;
     let masks = scenes.iter().any(has_masks);
     model.check_attention(masks.then_some("a scene with several characters"))?;
-    let own_words = |scene: &BookScene| scene.cast.iter().map(|&i| words[i].to_owned()).collect();
+    let own_words =
+        |scene: &StoryPicture| scene.cast.iter().map(|&i| words[i].to_owned()).collect();
     let words: Vec<Vec<String>> = scenes.iter().map(own_words).collect();
     for (number, (scene, words)) in (1..).zip(scenes.iter().zip(&words)) {
         let drawing = &job.sample.drawing;
@@ -231,10 +232,10 @@ fn prepare(session: &Session, mut job: StoryJob) -> Result<Book> {
     let mut makings = Vec::new();
     for (character, facts) in job.characters.iter().zip(facts) {
         let making = match (&character.origin, facts) {
-            (Origin::Described(made), _) => {
+            (CharacterSource::Described(made), _) => {
                 making(session, made, &job.sample.model.model).with_context(|| character.title())?
             }
-            (Origin::Actor(_), facts) => Making::Given(Box::new(
+            (CharacterSource::Actor(_), facts) => Making::Given(Box::new(
                 facts.expect("the facts of every given actor have been read"),
             )),
         };
@@ -245,7 +246,7 @@ fn prepare(session: &Session, mut job: StoryJob) -> Result<Book> {
     } else {
         None
     };
-    Ok(Book {
+    Ok(StoryPlan {
         job,
         model,
         drawing: resolved,
@@ -258,13 +259,13 @@ fn prepare(session: &Session, mut job: StoryJob) -> Result<Book> {
 
 /// What a given actor was made from; nothing for a description.
 fn given_facts(character: &Character) -> Result<Option<BaseFacts>> {
-    let Origin::Actor(path) = &character.origin else {
+    let CharacterSource::Actor(path) = &character.origin else {
         return Ok(None);
     };
     let actor = Actor::read(path, Device::Cpu);
     let actor = actor.with_context(|| character.title())?;
     refuse_stale(path, Method::Oneactor).with_context(|| character.title())?;
-    if character.is_style && actor.kind != templates::Kind::Style {
+    if character.is_style && actor.kind != templates::SubjectKind::Style {
         return Err(usage(format!(
             "the style: {} was tuned with another --kind, expected --kind style",
             path.display()
@@ -276,7 +277,7 @@ fn given_facts(character: &Character) -> Result<Option<BaseFacts>> {
 /// What `[name]` stands for.
 fn base_word<'a>(character: &'a Character, facts: Option<&'a BaseFacts>) -> Result<&'a str> {
     let words = match (&character.origin, facts) {
-        (Origin::Described(made), _) => &made.base.subjects,
+        (CharacterSource::Described(made), _) => &made.base.subjects,
         (_, Some(facts)) => &facts.base_words,
         (_, None) => return Ok(""),
     };
@@ -296,7 +297,7 @@ fn base_word<'a>(character: &'a Character, facts: Option<&'a BaseFacts>) -> Resu
 ///
 /// # Errors
 /// When two of a scene can not be told apart.
-fn filled_scenes(job: &StoryJob, words: &[&str]) -> Result<Vec<BookScene>> {
+fn filled_scenes(job: &StoryJob, words: &[&str]) -> Result<Vec<StoryPicture>> {
     let word = |name: &str| {
         let place = job.characters.iter().position(|other| other.name == name);
         place.map_or(String::new(), |i| words[i].to_owned())
@@ -315,7 +316,7 @@ fn filled_scenes(job: &StoryJob, words: &[&str]) -> Result<Vec<BookScene>> {
                 own[second]
             )));
         }
-        Ok(BookScene {
+        Ok(StoryPicture {
             prompt: fill_in_names(&scene.prompt, word),
             cast: scene.cast.clone(),
             seed: job.seed(i),
@@ -339,7 +340,7 @@ fn making(session: &Session, made: &Description, model: &Option<String>) -> Resu
     Ok(Making::Described { base, tune, tuning })
 }
 
-fn execute(session: &Session, book: Book) -> Result<()> {
+fn execute(session: &Session, book: StoryPlan) -> Result<()> {
     if !book.files_before_page().is_empty() {
         // An actor of another model is told of before hours are spent on the others.
         let backbone = session.load(&book.model)?;
@@ -351,7 +352,7 @@ fn execute(session: &Session, book: Book) -> Result<()> {
         }
     }
     let page = book.page();
-    let Book {
+    let StoryPlan {
         job,
         makings,
         scenes,
@@ -377,7 +378,7 @@ fn execute(session: &Session, book: Book) -> Result<()> {
             (portrait, false) => portraits.push(portrait),
         }
     }
-    let html = Page {
+    let html = StoryPage {
         title: &job.title,
         language: &job.language,
         portraits,
@@ -412,8 +413,12 @@ fn make(session: &Session, making: Making) -> Result<()> {
 }
 
 /// The pictures with what stands below them.
-fn cards<'a>(job: &'a StoryJob, scenes: &[BookScene], sampling: &Sampling) -> Vec<Card<'a>> {
-    let card = |(i, scene): (usize, &BookScene)| Card {
+fn cards<'a>(
+    job: &'a StoryJob,
+    scenes: &[StoryPicture],
+    sampling: &Sampling,
+) -> Vec<SceneCard<'a>> {
+    let card = |(i, scene): (usize, &StoryPicture)| SceneCard {
         picture: sampling.pictures[i].path.clone(),
         caption: job.scenes[i].caption.as_deref(),
         prompt: scene.prompt.clone(),

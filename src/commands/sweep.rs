@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::sample::{Sampling, Stage, draw_missing, restore_rows};
+use super::sample::{Plan, Sampling, draw_missing, restore_rows};
 use crate::cli::{CommandLine, SweepFlags};
 use crate::config::{SweepJob, plan};
 use crate::run::jobs::work_off;
@@ -76,7 +76,7 @@ impl Prepared for Sweep {
 
 fn prepare(session: &Session, mut job: SweepJob) -> Result<Sweep> {
     let jobs = std::mem::take(&mut job.cells);
-    let stage = Stage::look_up(session, &jobs[0])?;
+    let stage = Plan::look_up(session, &jobs[0])?;
     let cells = jobs.into_iter().map(|job| stage.sampling(job));
     let cells = cells.collect::<Result<_>>()?;
     Ok(Sweep { job, cells })

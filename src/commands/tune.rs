@@ -19,7 +19,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::generate_base;
-use crate::cli::tune::Kind;
+use crate::backbone::Backbone;
 use crate::cli::{CommandLine, Crop, Method, TuneFlags};
 use crate::config::batch::Settings;
 use crate::config::{TuneJob, plan};
@@ -29,7 +29,6 @@ use crate::io::text;
 use crate::io::writable::create_folder;
 use crate::method::base_set::{BaseFacts, BaseSet};
 use crate::method::origin::{BASE_CRC32, Origin};
-use crate::method::templates;
 use crate::run::base_folder::is_unfinished;
 use crate::run::claims::apart;
 use crate::run::jobs::work_off;
@@ -38,11 +37,10 @@ use crate::run::picture::{differences, lora_settings};
 use crate::run::prepared::Loads;
 use crate::run::prepared::Prepared;
 use crate::run::session::Session;
-use crate::backbone::Backbone;
 pub(super) use choice::{base_image, describe_auto};
 use choice::{describe_target, num_auxiliary, target};
 use crop::Resolved;
-use layout::Layout;
+use layout::TuneFiles;
 pub(super) use outlook::{learnt, rows_before};
 use photo::TargetPhoto;
 use pictures::warn_of_replaced;
@@ -107,7 +105,7 @@ impl Tuning {
 
 /// The files that tuning writes.
 pub(super) fn files(job: &TuneJob) -> Vec<PathBuf> {
-    let layout = Layout::of(job);
+    let layout = TuneFiles::of(job);
     vec![layout.log(), layout.result(), layout.config()]
 }
 
@@ -134,7 +132,7 @@ impl Prepared for Tuning {
     }
 
     fn loads(&self) -> Loads {
-        let base = Layout::of(&self.job).base();
+        let base = TuneFiles::of(&self.job).base();
         let photo = self.job.target_image.iter().cloned();
         Loads {
             shared: vec![self.model.key()],
@@ -148,7 +146,7 @@ impl Prepared for Tuning {
 /// # Errors
 /// When there are no base images, or the folder holds an actor of other settings.
 pub(super) fn prepare(session: &Session, job: TuneJob) -> Result<Tuning> {
-    let layout = Layout::of(&job);
+    let layout = TuneFiles::of(&job);
     if !layout.base().is_file() {
         return Err(usage(format!(
             "there is no base set {}: run `oneactor generate-base … -o {}` first",
@@ -183,7 +181,7 @@ pub(super) fn prepare(session: &Session, job: TuneJob) -> Result<Tuning> {
     model.check_tiles(base.facts.width, base.facts.height, &session.reporter);
     session.tell_of_seed(job.seed);
     let words = &base.facts.base_words;
-    for prompt in kind(job.kind).prompts(words) {
+    for prompt in job.kind.prompts(words) {
         let tokens = model.tokenizers.plain_tokens(&prompt)?;
         for word in words {
             tokens.word_positions(word)?;
@@ -224,7 +222,7 @@ fn settings(
     target: usize,
     model: &LocatedModel,
 ) -> Result<Settings> {
-    let path = Layout::of(job).base();
+    let path = TuneFiles::of(job).base();
     let bytes = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
     let tile = model.tiles_of(base.width, base.height);
     let value = json!({
@@ -255,7 +253,7 @@ fn settings(
 ///
 /// # Errors
 /// When it holds one of other settings, or of none that are known.
-fn is_finished(layout: &Layout, settings: &Settings) -> Result<bool> {
+fn is_finished(layout: &TuneFiles, settings: &Settings) -> Result<bool> {
     if !layout.result().is_file() {
         return Ok(false);
     }
@@ -293,7 +291,7 @@ fn is_finished(layout: &Layout, settings: &Settings) -> Result<bool> {
 /// When a signal asks to stop, or a file can not be written.
 pub(super) fn execute(session: &Session, tuning: Tuning) -> Result<()> {
     let job = &tuning.job;
-    let layout = Layout::of(job);
+    let layout = TuneFiles::of(job);
     remove_leftovers(&job.output_dir);
     if job.output_dir == job.dir {
         // The target is chosen by its numbers.
@@ -366,14 +364,6 @@ pub(super) fn execute(session: &Session, tuning: Tuning) -> Result<()> {
     Ok(())
 }
 
-fn kind(kind: Kind) -> templates::Kind {
-    match kind {
-        Kind::Character => templates::Kind::Character,
-        Kind::Object => templates::Kind::Object,
-        Kind::Style => templates::Kind::Style,
-    }
-}
-
 /// Writes tune.json, or a baseline's own: the resolved settings, and what a reader may want to know.
 fn save_config(
     session: &Session,
@@ -404,6 +394,6 @@ fn save_config(
         "peak_gpu_memory": session.peak_memory(),
     });
     let text = format!("{config:#}\n");
-    let layout = Layout::of(&tuning.job);
+    let layout = TuneFiles::of(&tuning.job);
     write_bytes_atomically(&layout.config(), text.as_bytes())
 }

@@ -29,12 +29,12 @@ pub struct AblateJob {
     /// How the actor was tuned that is there.
     pub full: TuneJob,
     /// The columns from left to right: nothing of the method, without two losses, without one, all.
-    pub columns: Vec<Column>,
+    pub columns: Vec<Variant>,
 }
 
 /// A column of the grid.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Column {
+pub struct Variant {
     /// What the grid shows above it.
     pub heading: String,
     /// How its actor is tuned; `None` where that is there, or none is needed.
@@ -84,8 +84,8 @@ impl AblateJob {
             job.file_prefix = format!("{name}_");
             Ok(job)
         };
-        let column = |name: &str, heading: &str, tuning| -> Result<Column> {
-            Ok(Column {
+        let column = |name: &str, heading: &str, tuning| -> Result<Variant> {
+            Ok(Variant {
                 heading: heading.to_owned(),
                 drawing: draw(name, name == "plain")?,
                 tuning,
@@ -104,7 +104,7 @@ impl AblateJob {
     }
 }
 
-impl Column {
+impl Variant {
     /// What is drawn once the column's own actor is tuned.
     pub fn tuned(&self) -> SampleJob {
         let mut job = self.drawing.clone();

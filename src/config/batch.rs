@@ -1,4 +1,4 @@
-//! Batch files: `{"defaults": {…}, "jobs": [{…}, …]}`.
+//! BatchFile files: `{"defaults": {…}, "jobs": [{…}, …]}`.
 
 use std::fmt;
 use std::fs::File;
@@ -19,7 +19,7 @@ pub type Settings = Map<String, Value>;
 
 /// A batch file with known keys and values of the right type, not yet checked beyond that.
 #[derive(Debug)]
-pub struct Batch {
+pub struct BatchFile {
     /// Settings of every job that does not say otherwise.
     pub defaults: Settings,
     /// The jobs, at least one.
@@ -36,7 +36,7 @@ const EXPECTED: &str = "{\"defaults\": {…}, \"jobs\": [{…}, …]}";
 /// # Errors
 /// With the file and line, or job and key: broken JSON, an unknown or repeated key, a value of the
 /// wrong type, no jobs.
-pub fn read<F: for<'de> Deserialize<'de>>(path: &Path, subcommand: &str) -> Result<Batch> {
+pub fn read<F: for<'de> Deserialize<'de>>(path: &Path, subcommand: &str) -> Result<BatchFile> {
     let name = format!("batch file {}", path.display());
     parse::<F>(&read_text(path, &name)?, &name, subcommand)
 }
@@ -49,7 +49,7 @@ pub fn parse<F: for<'de> Deserialize<'de>>(
     text: &str,
     name: &str,
     subcommand: &str,
-) -> Result<Batch> {
+) -> Result<BatchFile> {
     let root = parse_json(text, name)?;
     batch_of::<F>(root, subcommand).with_context(|| name.to_owned())
 }
@@ -108,7 +108,7 @@ fn expand_path(key: &str, value: &mut Value) -> Result<()> {
     }
 }
 
-fn batch_of<F: for<'de> Deserialize<'de>>(root: Value, subcommand: &str) -> Result<Batch> {
+fn batch_of<F: for<'de> Deserialize<'de>>(root: Value, subcommand: &str) -> Result<BatchFile> {
     let Value::Object(mut root) = root else {
         return Err(usage(format!(
             "found {}, expected {EXPECTED}",
@@ -160,7 +160,7 @@ fn batch_of<F: for<'de> Deserialize<'de>>(root: Value, subcommand: &str) -> Resu
         check_settings::<F>(&settings, &keys).with_context(|| format!("job {number}"))?;
         checked.push(settings);
     }
-    Ok(Batch {
+    Ok(BatchFile {
         defaults,
         jobs: checked,
     })

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::cli::Setting;
-use crate::cli::setting::Values;
+use crate::cli::setting::AllowedValues;
 use crate::error::usage;
 use crate::io::writable::{check_files, check_folder};
 
@@ -35,7 +35,7 @@ pub fn count(flag: &str, value: i64, range: RangeInclusive<i64>) -> Result<usize
 /// # Errors
 /// See [`whole`].
 pub fn declared_count(setting: Setting, given: Option<i64>) -> Result<usize> {
-    let Values::Whole(first, last, default) = setting.values else {
+    let AllowedValues::Whole(first, last, default) = setting.values else {
         unreachable!("`{}` is declared as another kind of value", setting.key)
     };
     let value = given
@@ -58,7 +58,7 @@ pub fn count_if_given(setting: Setting, given: Option<i64>) -> Result<Option<usi
 /// # Errors
 /// See [`number`].
 pub fn declared_number(setting: Setting, given: Option<f64>) -> Result<f64> {
-    let Values::Number(first, last, default) = setting.values else {
+    let AllowedValues::Number(first, last, default) = setting.values else {
         unreachable!("`{}` is declared as another kind of value", setting.key)
     };
     let value = given

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::batch::Settings;
 use super::layers;
-use crate::cli::setting::{Acts, Values};
+use crate::cli::setting::{Acts, AllowedValues};
 use crate::cli::{Declared, Method, Setting};
 use crate::error::usage;
 
@@ -83,7 +83,7 @@ fn is_given(given: &Settings, key: &str) -> bool {
 
 /// Whether a choice is that of nothing, as a switch that is off.
 fn is_none(setting: &Setting, given: &Settings) -> bool {
-    setting.values == Values::Words("none") && given[setting.key] == "none"
+    setting.values == AllowedValues::Words("none") && given[setting.key] == "none"
 }
 
 fn flag_of(key: &str) -> String {

@@ -74,7 +74,7 @@ pub enum Masks {
 
 /// A column of the table, before anything is measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Wanted {
+pub struct TableColumn {
     /// What is measured.
     pub measure: Measure,
     /// On which part of the pictures.
@@ -83,7 +83,7 @@ pub struct Wanted {
     pub is_pairwise: bool,
 }
 
-impl Wanted {
+impl TableColumn {
     /// As results and gates spell it.
     pub fn name(self) -> String {
         let pairwise = if self.is_pairwise { "_pairwise" } else { "" };
@@ -161,7 +161,7 @@ impl EvaluateJob {
     }
 
     /// The columns of the table.
-    pub fn columns(&self) -> Vec<Wanted> {
+    pub fn columns(&self) -> Vec<TableColumn> {
         let regions: &[Region] = match self.masks {
             None => &[Region::Whole],
             Some(_) => &[Region::Whole, Region::Foreground, Region::Background],
@@ -169,7 +169,7 @@ impl EvaluateJob {
         let mut columns = Vec::new();
         for &measure in &self.measures {
             let mut add = |region, is_pairwise| {
-                columns.push(Wanted {
+                columns.push(TableColumn {
                     measure,
                     region,
                     is_pairwise,
@@ -195,7 +195,7 @@ impl EvaluateJob {
 
     /// All that decides the figures, for `--dry-run` and `--verbose`.
     pub fn settings(&self) -> Value {
-        let names: Vec<String> = self.columns().into_iter().map(Wanted::name).collect();
+        let names: Vec<String> = self.columns().into_iter().map(TableColumn::name).collect();
         // They may be none of UTF-8 where nothing is recorded, see `config::paths`.
         let shown = |path: &PathBuf| path.to_string_lossy().into_owned();
         let models = self.models.iter().map(|(_, name)| name);
@@ -384,7 +384,7 @@ mod tests {
     fn the_columns_follow_from_measures_target_and_masks() -> Result<()> {
         let names = |flags: &EvaluateFlags| -> Result<Vec<String>> {
             let columns = EvaluateJob::check(flags)?.columns();
-            Ok(columns.into_iter().map(Wanted::name).collect())
+            Ok(columns.into_iter().map(TableColumn::name).collect())
         };
         assert_eq!(names(&flags())?, ["clip_i", "clip_i_pairwise", "clip_t"]);
         let masked = EvaluateFlags {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{AblateJob, GenerateBaseJob, SampleJob, StoryJob, SweepJob, TuneJob};
-use crate::config::story::{Description, Origin};
+use crate::config::story::{CharacterSource, Description};
 
 /// A job that writes into folders.
 pub trait Writes {
@@ -54,7 +54,7 @@ impl Writes for StoryJob {
     fn locked_folders(&self) -> Vec<PathBuf> {
         let mut folders = vec![self.sample.output_dir.clone()];
         for character in &self.characters {
-            if let Origin::Described(made) = &character.origin {
+            if let CharacterSource::Described(made) = &character.origin {
                 let Description { base, .. } = made.as_ref();
                 folders.push(base.output_dir.clone());
             }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::batch::{self, Batch, Settings};
+use super::batch::{self, BatchFile, Settings};
 use crate::cli;
 use crate::cli::setting::Acts;
 use crate::error::usage;
@@ -61,7 +61,7 @@ where
 /// Never for the flag structs of this program.
 pub fn plan_batch<F, J>(
     flags: &F,
-    batch: &Batch,
+    batch: &BatchFile,
     path: &Path,
     check: impl Fn(&F) -> Result<J>,
 ) -> Result<Vec<Planned<J>>>

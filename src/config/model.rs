@@ -10,7 +10,7 @@ use super::{check, effect};
 use crate::cli::{AttentionKernel, Dtype, ModelFlags};
 use crate::error::usage;
 use crate::io::model_files::way_to_hub_file;
-use crate::libtorch::Attention;
+use crate::libtorch::AttentionImplementation;
 
 /// The model where none is named.
 pub const DEFAULT_MODEL: &str = "stabilityai/stable-diffusion-xl-base-1.0";
@@ -38,7 +38,7 @@ pub struct ModelJob {
     /// TF32 everywhere or nowhere; `None` means in convolutions only.
     pub tf32: Option<bool>,
     /// The only kernel of attention; `None` means any.
-    pub attention: Option<Attention>,
+    pub attention: Option<AttentionImplementation>,
     /// Whether the VAE works in tiles.
     pub vae_tiling: bool,
     /// Side of a tile in pixels; `None` means the VAE's own size.
@@ -115,13 +115,13 @@ fn lora(text: &str) -> Result<(PathBuf, f64)> {
     ))
 }
 
-fn attention(kernel: AttentionKernel) -> Option<Attention> {
+fn attention(kernel: AttentionKernel) -> Option<AttentionImplementation> {
     match kernel {
         AttentionKernel::Auto => None,
-        AttentionKernel::Flash => Some(Attention::Flash),
-        AttentionKernel::Efficient => Some(Attention::Efficient),
-        AttentionKernel::Cudnn => Some(Attention::Cudnn),
-        AttentionKernel::Math => Some(Attention::Math),
+        AttentionKernel::Flash => Some(AttentionImplementation::Flash),
+        AttentionKernel::Efficient => Some(AttentionImplementation::Efficient),
+        AttentionKernel::Cudnn => Some(AttentionImplementation::Cudnn),
+        AttentionKernel::Math => Some(AttentionImplementation::Math),
     }
 }
 

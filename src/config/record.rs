@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::batch::{Settings, check_settings};
 use super::layers;
-use crate::cli::setting::{Recorded, Values};
+use crate::cli::setting::{AllowedValues, Recorded};
 use crate::cli::{self, Declared, SampleFlags, Setting};
 use crate::error::{Error, ErrorKind, usage};
 use crate::pictures::png::read_png_text;
@@ -51,7 +51,7 @@ pub fn recorded<J: Serialize>(job: &J, settings: &[Setting]) -> Result<Settings>
             continue;
         };
         let value = match (setting.values, &value) {
-            (Values::Steps, Value::Array(ends)) => json!(format!("{}-{}", ends[0], ends[1])),
+            (AllowedValues::Steps, Value::Array(ends)) => json!(format!("{}-{}", ends[0], ends[1])),
             _ => value,
         };
         recorded.insert(setting.key.to_owned(), value);

@@ -10,11 +10,11 @@ use super::{
     ControlJob, DrawingJob, ImagePromptJob, ModelJob, check, consistory, effect, layers, prompts,
     record,
 };
+use crate::backbone::shortcuts::Shortcuts;
 use crate::cli::sample::{GuidanceFlags, Preset, ShortcutFlags, SubjectAs, SubjectMasks};
 use crate::cli::{AxisFlags, Method, SampleFlags, Target};
 use crate::error::usage;
 use crate::method::guidance::GuidanceSettings;
-use crate::backbone::shortcuts::Shortcuts;
 
 /// File name of an actor in its folder.
 pub const ACTOR_FILE: &str = Method::Oneactor.file();

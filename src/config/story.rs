@@ -72,7 +72,7 @@ pub struct Character {
     /// What scenes call it.
     pub name: String,
     /// Where its actor comes from.
-    pub origin: Origin,
+    pub origin: CharacterSource,
     /// Whether it is the story's style, which is nobody.
     pub is_style: bool,
 }
@@ -90,15 +90,15 @@ impl Character {
     /// Its actor, in the folder of the story's results where it is made for the story.
     fn actor(&self) -> PathBuf {
         match &self.origin {
-            Origin::Actor(path) => path.clone(),
-            Origin::Described(made) => made.tune.dir.join(ACTOR_FILE),
+            CharacterSource::Actor(path) => path.clone(),
+            CharacterSource::Described(made) => made.tune.dir.join(ACTOR_FILE),
         }
     }
 }
 
 /// Where the actor of a character comes from.
 #[derive(Debug)]
-pub enum Origin {
+pub enum CharacterSource {
     /// It was tuned before: its file.
     Actor(PathBuf),
     /// It is drawn and tuned for the story.
@@ -278,7 +278,10 @@ impl Maker<'_> {
                     "found `actor` and `{key}`: an actor is tuned already, leave one of them out"
                 )));
             }
-            return Ok(character(Origin::Actor(actor(&path, Method::Oneactor)?)));
+            return Ok(character(CharacterSource::Actor(actor(
+                &path,
+                Method::Oneactor,
+            )?)));
         }
         if !settings.contains_key("prompt") {
             return Err(usage(
@@ -286,7 +289,7 @@ impl Maker<'_> {
             ));
         }
         let made = self.description(settings, &folder)?;
-        Ok(character(Origin::Described(Box::new(made))))
+        Ok(character(CharacterSource::Described(Box::new(made))))
     }
 
     fn description(&self, settings: &Settings, folder: &Path) -> Result<Description> {

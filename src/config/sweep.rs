@@ -20,16 +20,16 @@ pub struct SweepJob {
     /// Folder of the results.
     pub output_dir: PathBuf,
     /// What varies from row to row; `None` where only one value varies, and the rows are seeds.
-    pub rows: Option<Axis>,
+    pub rows: Option<SweepAxis>,
     /// What varies from column to column.
-    pub columns: Axis,
+    pub columns: SweepAxis,
     /// A job for each cell, row by row; all write to the same folder, under names of their own.
     pub cells: Vec<SampleJob>,
 }
 
 /// A value that varies.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Axis {
+pub struct SweepAxis {
     /// The key.
     pub key: String,
     /// Its values, in the order given.
@@ -38,7 +38,7 @@ pub struct Axis {
     pub labels: Vec<String>,
 }
 
-impl Axis {
+impl SweepAxis {
     fn new(key: &str, name: &str, values: Vec<Value>) -> Result<Self> {
         let labels: Vec<String> = values
             .iter()
@@ -52,7 +52,7 @@ impl Axis {
                 plain(&values[place])
             )));
         }
-        Ok(Axis {
+        Ok(SweepAxis {
             key: key.to_owned(),
             values,
             labels,
@@ -116,7 +116,7 @@ impl SweepJob {
 }
 
 /// Takes the lists out of the settings; a list of one value becomes that value.
-fn axes(settings: &mut Settings) -> Result<Vec<Axis>> {
+fn axes(settings: &mut Settings) -> Result<Vec<SweepAxis>> {
     let mut axes = Vec::new();
     // The first of two is that of the rows.
     for setting in AxisLists::settings() {
@@ -134,14 +134,18 @@ fn axes(settings: &mut Settings) -> Result<Vec<Axis>> {
             [value] => {
                 settings.insert(key.to_owned(), value.clone());
             }
-            _ => axes.push(Axis::new(key, setting.axis.unwrap_or(key), values)?),
+            _ => axes.push(SweepAxis::new(key, setting.axis.unwrap_or(key), values)?),
         }
     }
     Ok(axes)
 }
 
 /// The job of every cell, row by row.
-fn cells(settings: &Settings, rows: Option<&Axis>, columns: &Axis) -> Result<Vec<SampleJob>> {
+fn cells(
+    settings: &Settings,
+    rows: Option<&SweepAxis>,
+    columns: &SweepAxis,
+) -> Result<Vec<SampleJob>> {
     let count = rows.map_or(1, |rows| rows.values.len()) * columns.values.len();
     if count > MOST_CELLS {
         return Err(usage(format!(
@@ -156,7 +160,8 @@ fn cells(settings: &Settings, rows: Option<&Axis>, columns: &Axis) -> Result<Vec
     for row in in_rows {
         for column in &columns.values {
             let row = rows.zip(row);
-            let varied: Vec<(&Axis, &Value)> = row.into_iter().chain([(columns, column)]).collect();
+            let varied: Vec<(&SweepAxis, &Value)> =
+                row.into_iter().chain([(columns, column)]).collect();
             cells.push(cell(settings.clone(), &varied)?);
         }
     }
@@ -164,7 +169,7 @@ fn cells(settings: &Settings, rows: Option<&Axis>, columns: &Axis) -> Result<Vec
 }
 
 /// The job of the cell with these values.
-fn cell(mut settings: Settings, varied: &[(&Axis, &Value)]) -> Result<SampleJob> {
+fn cell(mut settings: Settings, varied: &[(&SweepAxis, &Value)]) -> Result<SampleJob> {
     let mut prefix = String::new();
     for (axis, value) in varied {
         settings.insert(axis.key.clone(), (*value).clone());

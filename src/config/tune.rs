@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use super::{ModelJob, check, effect};
 use crate::cli::sample::Preset;
-use crate::cli::tune::Kind;
 use crate::cli::{Crop, Method, Setting, Target, TuneFlags};
 use crate::error::usage;
+use crate::method::templates::SubjectKind;
 
 /// A checked job of `tune`. Target and auxiliary count are checked against the base set when it
 /// is read.
@@ -29,7 +29,7 @@ pub struct TuneJob {
     /// The part that is learnt enlarged too.
     pub crop: Crop,
     /// What the subject is.
-    pub kind: Kind,
+    pub kind: SubjectKind,
     /// Most steps to take.
     pub max_steps: usize,
     /// Auxiliary samples in a step: K; `None` means the paper's 3, or all where there are fewer.
@@ -74,7 +74,7 @@ impl TuneJob {
                 image.display()
             )));
         }
-        let kind = flags.kind.unwrap_or(Kind::Character);
+        let kind = flags.kind.unwrap_or(SubjectKind::Character);
         let method = flags.method.unwrap_or_default();
         if method != Method::Oneactor {
             check_baseline(method, flags)?;
@@ -145,9 +145,9 @@ fn check_baseline(method: Method, flags: &TuneFlags) -> Result<()> {
 }
 
 /// A box is checked against the size of the base images once that is known.
-fn crop(crop: Crop, kind: Kind) -> Result<Crop> {
+fn crop(crop: Crop, kind: SubjectKind) -> Result<Crop> {
     match (crop, kind) {
-        (Crop::Face | Crop::Subject, Kind::Style) => Err(usage(format!(
+        (Crop::Face | Crop::Subject, SubjectKind::Style) => Err(usage(format!(
             "found --crop {crop} and --kind style, expected none or a box in pixels, \
              left,top,width,height: a style is everywhere in its picture"
         ))),
@@ -260,7 +260,7 @@ mod tests {
     fn a_style_has_no_place_to_be_cropped_to() -> Result<()> {
         let flags = |crop| TuneFlags {
             dir: Some("runs/ink".into()),
-            kind: Some(Kind::Style),
+            kind: Some(SubjectKind::Style),
             crop: Some(crop),
             ..TuneFlags::default()
         };

@@ -16,7 +16,7 @@ use crate::error::model;
 pub(super) const LISTED: usize = 12;
 
 /// The values of one tensor as they lie in a file.
-pub struct Values {
+pub struct FloatBytes {
     /// Key and file, for messages.
     pub(super) name: String,
     pub(super) dtype: Dtype,
@@ -27,7 +27,7 @@ pub struct Values {
     pub(super) stays: bool,
 }
 
-impl Values {
+impl FloatBytes {
     fn are_finite(&self) -> bool {
         let overflow = overflow(self.kind);
         match self.dtype {
@@ -60,13 +60,13 @@ fn overflow(kind: Kind) -> f64 {
 }
 
 /// An unsigned integer with a sign bit on top, as floating-point numbers have it.
-trait Bits: Copy + Ord + Default {
+trait FloatBits: Copy + Ord + Default {
     fn without_sign(self) -> Self;
 }
 
 macro_rules! bits {
     ($($int:ty),*) => {$(
-        impl Bits for $int {
+        impl FloatBits for $int {
             fn without_sign(self) -> Self {
                 self & (<$int>::MAX >> 1)
             }
@@ -77,7 +77,7 @@ bits!(u16, u32, u64);
 
 /// The largest magnitude, as bits: those of floating-point numbers are in the order of the numbers,
 /// with infinity and NaN above all others.
-fn largest<T: Bits, const N: usize>(data: &[u8], read: impl Fn([u8; N]) -> T) -> T {
+fn largest<T: FloatBits, const N: usize>(data: &[u8], read: impl Fn([u8; N]) -> T) -> T {
     let (values, _) = data.as_chunks::<N>();
     values.iter().fold(T::default(), |most, &bytes| {
         most.max(read(bytes).without_sign())
@@ -94,9 +94,9 @@ pub struct FiniteScan {
 
 impl FiniteScan {
     /// Begins to look.
-    pub fn start(values: Vec<Values>) -> FiniteScan {
+    pub fn start(values: Vec<FloatBytes>) -> FiniteScan {
         let look = move || {
-            let is_wrong = |values: &Values| {
+            let is_wrong = |values: &FloatBytes| {
                 let is_finite = values.are_finite();
                 if !values.stays {
                     let_go(values.data);
@@ -149,7 +149,7 @@ mod tests {
 
     /// Whether the scan takes a value of a file's `dtype` for one that is finite as `kind`.
     fn is_taken(dtype: Dtype, bytes: Vec<u8>, kind: Kind) -> bool {
-        let values = Values {
+        let values = FloatBytes {
             name: "x".into(),
             dtype,
             kind,
@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn the_report_names_what_was_found_and_can_be_asked_for_again() {
-        let values = |name: &str, value: f32| Values {
+        let values = |name: &str, value: f32| FloatBytes {
             name: name.into(),
             dtype: Dtype::F32,
             kind: Kind::Float,

@@ -91,13 +91,15 @@ impl FolderLock {
         for (name, is_shared) in names {
             let path = folder.join(name);
             match LockFile::take(&path, is_shared, &try_lock)? {
-                Taken::Held(mut file) => {
+                LockResult::Held(mut file) => {
                     file.tell(command);
                     lock.files.push(file);
                 }
-                Taken::ByAnother(holder) => return Err(in_use(folder, sharing, is_shared, holder)),
-                Taken::NotWritable => {}
-                Taken::NoLocks => lock.has_locks = false,
+                LockResult::ByAnother(holder) => {
+                    return Err(in_use(folder, sharing, is_shared, holder));
+                }
+                LockResult::NotWritable => {}
+                LockResult::NoLocks => lock.has_locks = false,
             }
         }
         Ok(lock)
@@ -158,7 +160,7 @@ struct LockFile {
 }
 
 /// What became of an attempt.
-enum Taken {
+enum LockResult {
     Held(LockFile),
     ByAnother(Option<Holder>),
     NotWritable,
@@ -170,13 +172,13 @@ impl LockFile {
         path: &Path,
         is_shared: bool,
         try_lock: &impl Fn(&File, bool) -> Result<(), TryLockError>,
-    ) -> Result<Taken> {
+    ) -> Result<LockResult> {
         for _ in 0..MOST_TRIES {
             let mut file = match open(path) {
                 Ok(file) => file,
                 // Another process has removed the folder, which it had created in vain.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) if is_no_permission(&error) => return Ok(Taken::NotWritable),
+                Err(error) if is_no_permission(&error) => return Ok(LockResult::NotWritable),
                 Err(error) => {
                     return Err(error).with_context(|| format!("locking {}", path.display()));
                 }
@@ -184,11 +186,11 @@ impl LockFile {
             match try_lock(&file, is_shared) {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
-                    return Ok(Taken::ByAnother(read_holder(&mut file)));
+                    return Ok(LockResult::ByAnother(read_holder(&mut file)));
                 }
                 Err(TryLockError::Error(_)) => {
                     let _ = fs::remove_file(path);
-                    return Ok(Taken::NoLocks);
+                    return Ok(LockResult::NoLocks);
                 }
             }
             let (path, file) = (path.to_owned(), file);
@@ -199,7 +201,7 @@ impl LockFile {
             };
             // The one before may have removed the file after it was opened here.
             if taken.is_in_place() {
-                return Ok(Taken::Held(taken));
+                return Ok(LockResult::Held(taken));
             }
         }
         Err(runtime(format!(

@@ -39,7 +39,7 @@ pub use licence::Licence;
 use listing::Listing;
 use question::Question;
 pub use renewal::{Renewal, Renewed};
-pub use settings::{HubSettings, Patience, Report, Token};
+pub use settings::{HubReport, HubSettings, HubToken, Patience};
 use transfer::Order;
 use trouble::Trouble;
 pub(super) use typed::Typed;

@@ -15,7 +15,7 @@ pub const REPOSITORY: &str = "h94/IP-Adapter";
 
 /// What of a repository serves which kind of model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Layout {
+pub struct IpAdapterLayout {
     adapter: &'static str,
     encoder: &'static str,
     /// The width of the text beside which the adapter's tokens stand.
@@ -23,21 +23,21 @@ pub struct Layout {
 }
 
 /// SDXL, with the encoder OpenCLIP ViT-bigG.
-pub const SDXL: Layout = Layout {
+pub const SDXL: IpAdapterLayout = IpAdapterLayout {
     adapter: "sdxl_models/ip-adapter_sdxl.safetensors",
     encoder: "sdxl_models/image_encoder",
     text_width: 2048,
 };
 
 /// SD 1.5, with the encoder OpenCLIP ViT-H.
-pub const STABLE_DIFFUSION: Layout = Layout {
+pub const STABLE_DIFFUSION: IpAdapterLayout = IpAdapterLayout {
     adapter: "models/ip-adapter_sd15.safetensors",
     encoder: "models/image_encoder",
     text_width: 768,
 };
 
 /// The toy's: its CLIP is the encoder.
-const OF_THE_TOY: Layout = Layout {
+const OF_THE_TOY: IpAdapterLayout = IpAdapterLayout {
     adapter: "ip_adapter/ip-adapter.safetensors",
     encoder: "clip",
     text_width: 64,
@@ -47,7 +47,7 @@ const OF_THE_TOY: Layout = Layout {
 const ENCODER: &str = "image_encoder";
 
 /// The files that an image encoder is among, and its folder there.
-type Encoder = (Rc<ModelFiles>, String);
+type FoundEncoder = (Rc<ModelFiles>, String);
 
 /// Finds files by what a flag names.
 type Find<'a> = &'a dyn Fn(&str) -> Result<ModelFiles>;
@@ -56,7 +56,7 @@ type Find<'a> = &'a dyn Fn(&str) -> Result<ModelFiles>;
 #[derive(Debug)]
 pub struct IpAdapterFiles {
     adapter: Adapter,
-    encoder: Encoder,
+    encoder: FoundEncoder,
 }
 
 #[derive(Debug)]
@@ -78,7 +78,12 @@ pub fn default_adapter(model: &str) -> &'static str {
 ///
 /// # Errors
 /// When the authors have none for it.
-pub fn check_width(adapter: Option<&str>, model: &str, layout: Layout, width: i64) -> Result<()> {
+pub fn check_width(
+    adapter: Option<&str>,
+    model: &str,
+    layout: IpAdapterLayout,
+    width: i64,
+) -> Result<()> {
     let name = adapter.unwrap_or(default_adapter(model));
     if name != REPOSITORY || width == layout.text_width {
         return Ok(());
@@ -98,7 +103,7 @@ impl IpAdapterFiles {
     pub fn locate(
         adapter: Option<&str>,
         encoder: Option<&str>,
-        (model, layout): (&str, Layout),
+        (model, layout): (&str, IpAdapterLayout),
         find: Find,
     ) -> Result<Self> {
         let name = adapter.unwrap_or(default_adapter(model));
@@ -175,9 +180,13 @@ pub enum Fingerprint {
 }
 
 /// The adapter of this name, and the encoder that lies beside it, if one does.
-fn find_adapter(name: &str, layout: Layout, find: Find) -> Result<(Adapter, Option<Encoder>)> {
+fn find_adapter(
+    name: &str,
+    layout: IpAdapterLayout,
+    find: Find,
+) -> Result<(Adapter, Option<FoundEncoder>)> {
     let path = Path::new(name);
-    let encoder_in = |folders: &[PathBuf]| -> Result<Option<Encoder>> {
+    let encoder_in = |folders: &[PathBuf]| -> Result<Option<FoundEncoder>> {
         let found = folders
             .iter()
             .find(|folder| folder.join("config.json").is_file());

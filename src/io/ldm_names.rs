@@ -9,7 +9,7 @@ use tch::Tensor;
 
 /// What a tensor of diffusers is of the tensor of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum LdmPart {
     /// The tensor itself.
     Whole,
     /// A third of its rows: query, key and value lie in one tensor in OpenCLIP.
@@ -20,16 +20,16 @@ pub(super) enum Part {
     Matrix,
 }
 
-impl Part {
+impl LdmPart {
     /// The shape that a tensor of the file must have, so that this part of it has `shape`.
     /// `axes` is how many it has: a matrix may be one, or a convolution.
     pub(super) fn shape_in_file(self, shape: &[i64], axes: usize) -> Vec<i64> {
         let mut expected = shape.to_vec();
         match self {
-            Part::Whole => {}
-            Part::Third(_) => expected[0] *= 3,
-            Part::Transposed => expected.reverse(),
-            Part::Matrix => expected.resize(axes.max(shape.len()), 1),
+            LdmPart::Whole => {}
+            LdmPart::Third(_) => expected[0] *= 3,
+            LdmPart::Transposed => expected.reverse(),
+            LdmPart::Matrix => expected.resize(axes.max(shape.len()), 1),
         }
         expected
     }
@@ -37,21 +37,21 @@ impl Part {
     /// The part with `shape` of a tensor of the shape above.
     pub(super) fn of(self, tensor: &Tensor, shape: &[i64]) -> Tensor {
         match self {
-            Part::Whole => tensor.shallow_clone(),
-            Part::Third(i) => tensor.narrow(0, i * shape[0], shape[0]),
-            Part::Transposed => tensor.tr().contiguous(),
-            Part::Matrix => tensor.reshape(shape),
+            LdmPart::Whole => tensor.shallow_clone(),
+            LdmPart::Third(i) => tensor.narrow(0, i * shape[0], shape[0]),
+            LdmPart::Transposed => tensor.tr().contiguous(),
+            LdmPart::Matrix => tensor.reshape(shape),
         }
     }
 }
 
 /// Where a tensor of diffusers lies in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct LdmPlace {
     /// Its key, without the prefix of the network.
     pub(super) key: String,
     /// What of it.
-    pub(super) part: Part,
+    pub(super) part: LdmPart,
 }
 
 /// What of a U-Net's shape its names depend on.
@@ -84,10 +84,10 @@ pub(super) enum LdmNames {
 
 impl LdmNames {
     /// The place of the tensor that diffusers calls `key`.
-    pub(super) fn find(&self, key: &str) -> Option<Place> {
-        let whole = |key| Place {
+    pub(super) fn find(&self, key: &str) -> Option<LdmPlace> {
+        let whole = |key| LdmPlace {
             key,
-            part: Part::Whole,
+            part: LdmPart::Whole,
         };
         match self {
             LdmNames::Unet(names) => names.find(key).map(whole),
@@ -197,11 +197,11 @@ fn resnet<'a>(rest: &[&'a str]) -> Option<Vec<&'a str>> {
     Some([layer, rest].concat())
 }
 
-fn vae(blocks: usize, key: &[&str]) -> Option<Place> {
+fn vae(blocks: usize, key: &[&str]) -> Option<LdmPlace> {
     let whole = |key: String| {
-        Some(Place {
+        Some(LdmPlace {
             key,
-            part: Part::Whole,
+            part: LdmPart::Whole,
         })
     };
     match key {
@@ -248,7 +248,7 @@ fn vae_resnet<'a>(rest: &[&'a str]) -> Vec<&'a str> {
 }
 
 /// The four layers are 1×1 convolutions in the original.
-fn vae_attention(attention: &str, rest: &[&str]) -> Option<Place> {
+fn vae_attention(attention: &str, rest: &[&str]) -> Option<LdmPlace> {
     let (name, rest) = match rest {
         ["group_norm", rest @ ..] => ("norm", rest),
         ["to_q", rest @ ..] => ("q", rest),
@@ -258,34 +258,34 @@ fn vae_attention(attention: &str, rest: &[&str]) -> Option<Place> {
         _ => return None,
     };
     let part = match (name, rest) {
-        ("norm", _) | (_, ["bias"]) => Part::Whole,
-        _ => Part::Matrix,
+        ("norm", _) | (_, ["bias"]) => LdmPart::Whole,
+        _ => LdmPart::Matrix,
     };
     let key = join(format!("{attention}.{name}"), rest);
-    Some(Place { key, part })
+    Some(LdmPlace { key, part })
 }
 
-fn open_clip(key: &[&str]) -> Option<Place> {
+fn open_clip(key: &[&str]) -> Option<LdmPlace> {
     let (key, part) = match key {
-        ["text_projection", "weight"] => ("text_projection".to_owned(), Part::Transposed),
+        ["text_projection", "weight"] => ("text_projection".to_owned(), LdmPart::Transposed),
         ["text_model", "embeddings", "position_embedding", "weight"] => {
-            ("positional_embedding".to_owned(), Part::Whole)
+            ("positional_embedding".to_owned(), LdmPart::Whole)
         }
         ["text_model", "embeddings", "token_embedding", rest @ ..] => {
-            (join("token_embedding", rest), Part::Whole)
+            (join("token_embedding", rest), LdmPart::Whole)
         }
-        ["text_model", "final_layer_norm", rest @ ..] => (join("ln_final", rest), Part::Whole),
+        ["text_model", "final_layer_norm", rest @ ..] => (join("ln_final", rest), LdmPart::Whole),
         ["text_model", "encoder", "layers", layer, rest @ ..] => {
             let (rest, part) = open_clip_layer(rest)?;
             (format!("transformer.resblocks.{layer}.{rest}"), part)
         }
         _ => return None,
     };
-    Some(Place { key, part })
+    Some(LdmPlace { key, part })
 }
 
-fn open_clip_layer(key: &[&str]) -> Option<(String, Part)> {
-    let whole = |start: &str, rest: &[&str]| Some((join(start, rest), Part::Whole));
+fn open_clip_layer(key: &[&str]) -> Option<(String, LdmPart)> {
+    let whole = |start: &str, rest: &[&str]| Some((join(start, rest), LdmPart::Whole));
     match key {
         ["layer_norm1", rest @ ..] => whole("ln_1", rest),
         ["layer_norm2", rest @ ..] => whole("ln_2", rest),
@@ -300,7 +300,7 @@ fn open_clip_layer(key: &[&str]) -> Option<(String, Part)> {
             let third = ["q_proj", "k_proj", "v_proj"]
                 .iter()
                 .position(|p| p == proj)?;
-            Some((format!("attn.in_proj_{kind}"), Part::Third(third as i64)))
+            Some((format!("attn.in_proj_{kind}"), LdmPart::Third(third as i64)))
         }
         _ => None,
     }

@@ -26,7 +26,7 @@ use super::model_layout::is_pickled;
 use super::tensors::TensorFile;
 use super::values::is_finite;
 use crate::error::{model, usage};
-use keys::{Layer, Role};
+use keys::{LoraLayer, Role};
 use metadata::Metadata;
 use name::Name;
 
@@ -76,7 +76,7 @@ pub fn describe(loras: &[LoraFacts]) -> String {
 #[derive(Debug)]
 struct Lora {
     facts: LoraFacts,
-    layers: BTreeMap<Name, Layer>,
+    layers: BTreeMap<Name, LoraLayer>,
 }
 
 /// The LoRAs of a model, and what has become of their layers.
@@ -258,8 +258,8 @@ fn layers(
     file: &TensorFile,
     components: &[&str],
     problems: &mut Vec<String>,
-) -> BTreeMap<Name, Layer> {
-    let mut layers: BTreeMap<Name, Layer> = BTreeMap::new();
+) -> BTreeMap<Name, LoraLayer> {
+    let mut layers: BTreeMap<Name, LoraLayer> = BTreeMap::new();
     for (key, tensor) in &file.tensors {
         let Some((name, role)) = keys::parse(key) else {
             problems.push(format!("{key}: not a key of a LoRA that is known here"));
@@ -274,7 +274,7 @@ fn layers(
             problems.push(format!("{key}: holds a value that is not finite"));
             continue;
         }
-        let layer = layers.entry(name).or_insert_with(|| Layer::new(key));
+        let layer = layers.entry(name).or_insert_with(|| LoraLayer::new(key));
         let is_new = match role {
             Role::Down => {
                 layer.key.clone_from(key);
@@ -339,7 +339,7 @@ impl LorasOfNetwork {
 
     /// What each LoRA has for the weight `key` of this shape, with its scale; what does not fit is left out and
     /// reported by [`LoraSet::finish`].
-    fn layers(&self, key: &str, shape: &[i64]) -> Vec<(&Layer, f64)> {
+    fn layers(&self, key: &str, shape: &[i64]) -> Vec<(&LoraLayer, f64)> {
         let Some(module) = key.strip_suffix(".weight") else {
             return Vec::new();
         };

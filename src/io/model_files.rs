@@ -29,7 +29,7 @@ use crate::error::{model, usage};
 pub use super::model_layout::{TOY, way_to_hub_file};
 pub use super::needed_file::NeededFile;
 pub use needed::Needs;
-use unused::Unused;
+use unused::UnusedKeys;
 
 /// Which model, and how to get at it.
 #[derive(Clone, Debug, Default)]
@@ -49,15 +49,15 @@ pub struct ModelOptions {
 pub struct ModelFiles {
     name: String,
     variant: Option<String>,
-    source: Source,
+    source: ModelSource,
     loras: Rc<LoraSet>,
     notes: Notes,
-    unused: Unused,
+    unused: UnusedKeys,
     is_outline: bool,
 }
 
 #[derive(Clone, Debug)]
-enum Source {
+enum ModelSource {
     Toy,
     Folder(PathBuf),
     Single(Box<SingleFile>),
@@ -88,12 +88,12 @@ impl ModelFiles {
         }
         let path = Path::new(name);
         let source = if name == TOY {
-            Source::Toy
+            ModelSource::Toy
         } else if path.is_dir() {
             check_folder(path)?;
-            Source::Folder(path.to_path_buf())
+            ModelSource::Folder(path.to_path_buf())
         } else if path.is_file() && name.ends_with(".safetensors") {
-            Source::Single(Box::new(SingleFile::open(path)?))
+            ModelSource::Single(Box::new(SingleFile::open(path)?))
         } else if path.exists() {
             return Err(no_model_file(name));
         } else if !is_repository_id(name) || file_ending(name).is_some() {
@@ -103,13 +103,14 @@ impl ModelFiles {
             if options.offline && settings.offline.is_none() {
                 settings.offline = Some("--offline");
             }
-            Source::Hub(Box::new(HubRepo::open(
+            ModelSource::Hub(Box::new(HubRepo::open(
                 &settings,
                 name,
                 options.revision.as_deref(),
             )?))
         };
-        if let (Some(revision), false) = (&options.revision, matches!(source, Source::Hub(_))) {
+        if let (Some(revision), false) = (&options.revision, matches!(source, ModelSource::Hub(_)))
+        {
             return Err(usage(format!(
                 "revision `{revision}` was given for {name}, which is no repository of the hub: leave it out"
             )));
@@ -120,7 +121,7 @@ impl ModelFiles {
             source,
             loras: Rc::default(),
             notes: Notes::default(),
-            unused: Unused::default(),
+            unused: UnusedKeys::default(),
             is_outline: false,
         };
         files.check_variant_exists()?;
@@ -172,8 +173,8 @@ impl ModelFiles {
     /// Adds tensors that a network had no use for. There is one note of those of all networks that were read.
     pub fn note_unused(&self, keys: &[String]) {
         let strangers = match &self.source {
-            Source::Single(file) => file.strangers(),
-            Source::Toy | Source::Folder(_) | Source::Hub(_) => &[],
+            ModelSource::Single(file) => file.strangers(),
+            ModelSource::Toy | ModelSource::Folder(_) | ModelSource::Hub(_) => &[],
         };
         self.unused.add(keys, strangers);
     }
@@ -193,8 +194,8 @@ impl ModelFiles {
     /// The commit, for a repository of the hub.
     pub fn revision(&self) -> Option<&str> {
         match &self.source {
-            Source::Hub(repo) => Some(repo.commit()),
-            Source::Toy | Source::Folder(_) | Source::Single(_) => None,
+            ModelSource::Hub(repo) => Some(repo.commit()),
+            ModelSource::Toy | ModelSource::Folder(_) | ModelSource::Single(_) => None,
         }
     }
 
@@ -223,7 +224,7 @@ impl ModelFiles {
     /// # Errors
     /// When the file is there and can not be fetched or read, or is not UTF-8.
     pub fn optional_text(&self, path: &str) -> Result<Option<String>> {
-        if let Source::Single(file) = &self.source {
+        if let ModelSource::Single(file) = &self.source {
             return file.text(path);
         }
         if self.find(&[path.to_owned()])?.is_none() {
@@ -242,7 +243,7 @@ impl ModelFiles {
     /// # Errors
     /// When there are none, or only pickled ones or another variant's, or they can not be fetched.
     pub fn weights(&self, component: &str) -> Result<Vec<Blob>> {
-        if let Source::Single(file) = &self.source {
+        if let ModelSource::Single(file) = &self.source {
             let found = file.weights(component).map(|blob| vec![self.seen(blob)]);
             return found.ok_or_else(|| self.no_weights(component));
         }
@@ -346,50 +347,52 @@ impl ModelFiles {
 
     fn find(&self, names: &[String]) -> Result<Option<usize>> {
         match &self.source {
-            Source::Toy => Ok(names.iter().position(|name| toy::file(name).is_some())),
-            Source::Folder(folder) => Ok(names.iter().position(|name| folder.join(name).exists())),
-            Source::Single(_) => Ok(None),
-            Source::Hub(repo) => repo.find(names),
+            ModelSource::Toy => Ok(names.iter().position(|name| toy::file(name).is_some())),
+            ModelSource::Folder(folder) => {
+                Ok(names.iter().position(|name| folder.join(name).exists()))
+            }
+            ModelSource::Single(_) => Ok(None),
+            ModelSource::Hub(repo) => repo.find(names),
         }
     }
 
     fn fetch(&self, name: &str) -> Result<Blob> {
         match &self.source {
-            Source::Toy => toy::file(name).ok_or_else(|| self.missing(name)),
-            Source::Folder(folder) => {
+            ModelSource::Toy => toy::file(name).ok_or_else(|| self.missing(name)),
+            ModelSource::Folder(folder) => {
                 let path = folder.join(name);
                 check_not_a_pointer(&path)?;
                 Ok(Blob::File(path))
             }
-            Source::Single(_) => Err(self.missing(name)),
-            Source::Hub(repo) => Ok(Blob::File(repo.fetch(name)?)),
+            ModelSource::Single(_) => Err(self.missing(name)),
+            ModelSource::Hub(repo) => Ok(Blob::File(repo.fetch(name)?)),
         }
     }
 
     /// The names of all files that are known.
     fn names(&self) -> Result<Vec<String>> {
         match &self.source {
-            Source::Toy => Ok(toy::names().map(str::to_owned).collect()),
-            Source::Folder(folder) => Ok(files_under(folder)),
-            Source::Single(file) => Ok(file.names()),
-            Source::Hub(repo) => repo.names(),
+            ModelSource::Toy => Ok(toy::names().map(str::to_owned).collect()),
+            ModelSource::Folder(folder) => Ok(files_under(folder)),
+            ModelSource::Single(file) => Ok(file.names()),
+            ModelSource::Hub(repo) => repo.names(),
         }
     }
 
     /// Where the model lies, for messages.
     fn place(&self) -> String {
         match &self.source {
-            Source::Toy => "the toy model".to_owned(),
-            Source::Folder(folder) => folder.display().to_string(),
-            Source::Single(file) => file.path().display().to_string(),
-            Source::Hub(repo) => repo.place(),
+            ModelSource::Toy => "the toy model".to_owned(),
+            ModelSource::Folder(folder) => folder.display().to_string(),
+            ModelSource::Single(file) => file.path().display().to_string(),
+            ModelSource::Hub(repo) => repo.place(),
         }
     }
 
     /// What may bring what is missing, where only the cache was looked at.
     fn way_out(&self) -> &'static str {
         match &self.source {
-            Source::Hub(repo) if repo.is_seen_through_cache() => "; run once with the network",
+            ModelSource::Hub(repo) if repo.is_seen_through_cache() => "; run once with the network",
             _ => "",
         }
     }
@@ -401,7 +404,7 @@ impl ModelFiles {
             return Ok(());
         };
         let has = |names: &[String]| names.iter().any(|name| variant_of(name) == Some(variant));
-        if let Source::Hub(repo) = &self.source
+        if let ModelSource::Hub(repo) = &self.source
             && has(&repo.cached_names())
         {
             return Ok(());

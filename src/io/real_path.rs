@@ -43,13 +43,13 @@ fn follow(mut real: PathBuf, path: &Path, links: &mut usize) -> PathBuf {
 
 /// A file or a folder that is there or may come to be, to be compared with others.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct RealPlace {
     path: PathBuf,
     /// Device and inode of what is there.
     found: Option<(u64, u64)>,
 }
 
-impl Place {
+impl RealPlace {
     /// What `path` leads to.
     pub fn of(path: &Path) -> Self {
         let found = fs::metadata(path).ok();
@@ -61,9 +61,9 @@ impl Place {
 
     /// Whether `other`, looked at just now, is this one: also where the file system takes capital letters for small ones,
     /// or shows one folder in two places, once it is there. The number of a folder that was removed goes to the next one.
-    pub fn is_same(&self, other: &Place) -> bool {
+    pub fn is_same(&self, other: &RealPlace) -> bool {
         let is_one = self.found.is_some() && self.found == other.found;
-        let is_there = || Place::of(&self.path).found == self.found;
+        let is_there = || RealPlace::of(&self.path).found == self.found;
         (is_one && is_there()) || self.path == other.path
     }
 }
@@ -94,7 +94,7 @@ mod tests {
         for path in ["a", "a/b", "link", "."] {
             assert_eq!(real(path), root.join(path).canonicalize()?, "{path}");
         }
-        let place = |path: &str| Place::of(&root.join(path));
+        let place = |path: &str| RealPlace::of(&root.join(path));
         assert!(place("link").is_same(&place("a/b")) && place("dangling").is_same(&place("later")));
         assert!(!place("a").is_same(&place("A")));
         // As where capital letters are small ones, two names of one file.
@@ -107,8 +107,8 @@ mod tests {
 
     #[test]
     fn a_folder_that_has_the_number_of_one_that_is_gone_is_another() {
-        let here = Place::of(&std::env::temp_dir());
-        let gone = Place {
+        let here = RealPlace::of(&std::env::temp_dir());
+        let gone = RealPlace {
             path: PathBuf::from("/no/such/folder"),
             found: here.found,
         };

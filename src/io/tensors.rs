@@ -37,7 +37,7 @@ impl TensorFile {
         let views = self
             .tensors
             .iter()
-            .map(|(name, tensor)| Ok((name.clone(), Raw::new(tensor)?)))
+            .map(|(name, tensor)| Ok((name.clone(), HeaderEntry::new(tensor)?)))
             .collect::<Result<Vec<_>>>()?;
         let metadata: HashMap<String, String> = self.metadata.clone().into_iter().collect();
         let bytes = safetensors::serialize(views, Some(metadata)).context("writing safetensors")?;
@@ -207,14 +207,14 @@ fn kind_of(dtype: Dtype) -> Result<Kind> {
 }
 
 /// A tensor's bytes in the form the serialiser asks for.
-struct Raw {
+struct HeaderEntry {
     dtype: Dtype,
     shape: Vec<usize>,
     bytes: Vec<u8>,
 }
 
-impl Raw {
-    fn new(tensor: &Tensor) -> Result<Raw> {
+impl HeaderEntry {
+    fn new(tensor: &Tensor) -> Result<HeaderEntry> {
         let dtype = match tensor.kind() {
             Kind::Float => Dtype::F32,
             Kind::Half => Dtype::F16,
@@ -226,7 +226,7 @@ impl Raw {
             other => anyhow::bail!("tensors of kind {other:?} can not be saved"),
         };
         let shape = tensor.size().iter().map(|&n| n as usize).collect();
-        Ok(Raw {
+        Ok(HeaderEntry {
             dtype,
             shape,
             bytes: bytes(tensor)?,
@@ -234,7 +234,7 @@ impl Raw {
     }
 }
 
-impl View for Raw {
+impl View for HeaderEntry {
     fn dtype(&self) -> Dtype {
         self.dtype
     }

@@ -25,7 +25,7 @@ const READERS: usize = 8;
 const ALIGNMENT: usize = 64;
 
 /// A tensor as it lies in a file.
-pub(super) struct Source {
+pub(super) struct UploadSource {
     pub(super) data: &'static [u8],
     pub(super) shape: Vec<i64>,
     pub(super) kind: Kind,
@@ -33,17 +33,17 @@ pub(super) struct Source {
 
 /// Bytes of a source, and where in a part they lie.
 struct Slice<'a> {
-    source: &'a Source,
+    source: &'a UploadSource,
     bytes: Range<usize>,
     at: usize,
 }
 
 /// Tensors on `device` as `kind`, in the order of their sources.
-pub(super) fn upload(sources: &[Source], device: Device, kind: Kind) -> Vec<Tensor> {
+pub(super) fn upload(sources: &[UploadSource], device: Device, kind: Kind) -> Vec<Tensor> {
     upload_by(PART, sources, device, kind)
 }
 
-fn upload_by(size: usize, sources: &[Source], device: Device, kind: Kind) -> Vec<Tensor> {
+fn upload_by(size: usize, sources: &[UploadSource], device: Device, kind: Kind) -> Vec<Tensor> {
     let parts = parts(sources, size);
     let Some(first) = parts.first() else {
         return Vec::new();
@@ -59,7 +59,7 @@ fn upload_by(size: usize, sources: &[Source], device: Device, kind: Kind) -> Vec
                 next.fill(scope, after);
             }
             for slice in part {
-                let Source {
+                let UploadSource {
                     data,
                     shape,
                     kind: of,
@@ -79,7 +79,7 @@ fn upload_by(size: usize, sources: &[Source], device: Device, kind: Kind) -> Vec
 }
 
 /// All sources one behind the other, a part as soon as the one before has `size` bytes.
-fn parts(sources: &[Source], size: usize) -> Vec<Vec<Slice<'_>>> {
+fn parts(sources: &[UploadSource], size: usize) -> Vec<Vec<Slice<'_>>> {
     let mut parts: Vec<Vec<Slice>> = Vec::new();
     let mut at = size;
     for source in sources {
@@ -175,10 +175,10 @@ mod tests {
     use super::*;
 
     /// Sources of these numbers of f32 and their values.
-    fn sources(sizes: &[i64]) -> (Vec<Source>, Vec<Tensor>) {
+    fn sources(sizes: &[i64]) -> (Vec<UploadSource>, Vec<Tensor>) {
         let source = |(i, &n): (usize, &i64)| {
             let values = Tensor::arange(n, (Kind::Float, Device::Cpu)) + 1000.0 * i as f64;
-            let source = Source {
+            let source = UploadSource {
                 data: Vec::leak(bytes(&values).expect("numbers have bytes")),
                 shape: vec![n, 1],
                 kind: Kind::Float,

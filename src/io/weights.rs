@@ -19,14 +19,14 @@ use tch::{Device, Kind, Tensor};
 
 use super::blob::Blob;
 use super::component::Component;
-use super::finite_scan::{Values, list};
-use super::ldm_names::{LdmNames, Part, Place, UnetNames};
+use super::finite_scan::{FloatBytes, list};
+use super::ldm_names::{LdmNames, LdmPart, LdmPlace, UnetNames};
 use super::lora::{LoraSet, LorasOfNetwork};
 use super::low_rank::{LowRank, LowRankSet};
 use super::mapped::{let_go, map_file};
 use super::single_file::is_no_weight;
 use super::tensors::shape_of;
-use super::upload::{Source, upload};
+use super::upload::{UploadSource, upload};
 use crate::error::model;
 
 /// The bytes of one file. A mapping is never unmapped: on a CPU in the file's own precision the
@@ -45,7 +45,7 @@ fn bytes_of(blob: &Blob) -> Result<&'static [u8]> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Known {
     /// All.
-    Values,
+    FloatBytes,
     /// Names, shapes and number formats: every tensor is checked and a placeholder takes its place.
     Outline,
     /// Nothing: a placeholder stands for whatever is asked for.
@@ -57,7 +57,7 @@ impl Known {
         match blobs {
             _ if blobs.iter().any(|b| matches!(b, Blob::Unfetched { .. })) => Known::Nothing,
             [Blob::Outline(_), ..] => Known::Outline,
-            _ => Known::Values,
+            _ => Known::FloatBytes,
         }
     }
 }
@@ -73,7 +73,7 @@ struct Entry {
 /// What a network has read of its files.
 pub struct Read {
     /// The values that were read, for a look at them.
-    pub values: Vec<Values>,
+    pub values: Vec<FloatBytes>,
     /// The keys that the network has no use for, as the file spells them.
     pub unused: Vec<String>,
 }
@@ -98,7 +98,7 @@ pub struct Weights {
     used: RefCell<BTreeSet<String>>,
     /// Tensors that need not be used.
     left_out: RefCell<BTreeSet<String>>,
-    read: RefCell<Vec<Values>>,
+    read: RefCell<Vec<FloatBytes>>,
     problems: RefCell<Problems>,
     known: Known,
     /// Whether all tensors go to the device together. On a CPU the files serve as they are; with LoRAs each goes by itself,
@@ -119,7 +119,7 @@ impl Weights {
     pub fn open(blobs: &[Blob], device: Device, kind: Kind) -> Result<Weights> {
         let known = Known::of(blobs);
         let (blobs, device) = match known {
-            Known::Values => (blobs, device),
+            Known::FloatBytes => (blobs, device),
             Known::Outline => (blobs, Device::Cpu),
             Known::Nothing => (&[][..], Device::Cpu),
         };
@@ -282,11 +282,11 @@ impl Weights {
     }
 
     /// The key among the entries of what diffusers calls `key`, and what of it.
-    fn place_of(&self, key: &str) -> Place {
+    fn place_of(&self, key: &str) -> LdmPlace {
         let found = self.component.as_ref().and_then(|c| c.names.find(key));
-        found.unwrap_or_else(|| Place {
+        found.unwrap_or_else(|| LdmPlace {
             key: key.to_owned(),
-            part: Part::Whole,
+            part: LdmPart::Whole,
         })
     }
 
@@ -310,7 +310,7 @@ impl Weights {
         let mut entries: Vec<_> = self.entries.iter().filter(goes).collect();
         entries.sort_by_key(|(_, entry)| entry.data.as_ptr());
         let source = |(key, entry): (&String, &Entry)| {
-            let source = Source {
+            let source = UploadSource {
                 data: entry.data,
                 shape: entry.shape.clone(),
                 kind: floating(entry.dtype)?,
@@ -395,7 +395,7 @@ impl Weights {
             let_go(entry.data);
         }
         if is_first {
-            self.read.borrow_mut().push(Values {
+            self.read.borrow_mut().push(FloatBytes {
                 name,
                 dtype: entry.dtype,
                 kind: self.kind,

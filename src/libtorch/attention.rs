@@ -10,7 +10,7 @@ use super::{prepare_allocator, shim};
 /// The kernels that scaled dot-product attention may choose from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Attention {
+pub enum AttentionImplementation {
     /// FlashAttention.
     Flash = 1,
     /// The memory-efficient kernel.
@@ -21,22 +21,22 @@ pub enum Attention {
     Math = 8,
 }
 
-impl Attention {
+impl AttentionImplementation {
     /// All of them.
-    pub const ALL: [Attention; 4] = [
-        Attention::Flash,
-        Attention::Efficient,
-        Attention::Cudnn,
-        Attention::Math,
+    pub const ALL: [AttentionImplementation; 4] = [
+        AttentionImplementation::Flash,
+        AttentionImplementation::Efficient,
+        AttentionImplementation::Cudnn,
+        AttentionImplementation::Math,
     ];
 
     /// Its name, as `--attention` has it.
     pub fn name(self) -> &'static str {
         match self {
-            Attention::Flash => "flash",
-            Attention::Efficient => "efficient",
-            Attention::Cudnn => "cudnn",
-            Attention::Math => "math",
+            AttentionImplementation::Flash => "flash",
+            AttentionImplementation::Efficient => "efficient",
+            AttentionImplementation::Cudnn => "cudnn",
+            AttentionImplementation::Math => "math",
         }
     }
 
@@ -58,7 +58,7 @@ impl Attention {
         shim::finds_attention(&query, mask.as_ref())
     }
 
-    /// Why the kernel cannot compute this; `None` where it can. `computes` is [`Attention::computes`].
+    /// Why the kernel cannot compute this; `None` where it can. `computes` is [`AttentionImplementation::computes`].
     ///
     /// # Errors
     /// As `computes`.
@@ -128,8 +128,8 @@ pub enum Refusal {
 ///
 /// # Errors
 /// When libtorch refuses, or in a build without the shim.
-pub fn set_attention(only: Option<Attention>) -> Result<()> {
-    let all = Attention::ALL
+pub fn set_attention(only: Option<AttentionImplementation>) -> Result<()> {
+    let all = AttentionImplementation::ALL
         .iter()
         .fold(0, |bits, &one| bits | one as u32);
     shim::set_attention(only.map_or(all, |one| one as u32))
@@ -139,10 +139,13 @@ pub fn set_attention(only: Option<Attention>) -> Result<()> {
 ///
 /// # Errors
 /// In a build without the shim.
-pub fn attention() -> Result<Vec<Attention>> {
+pub fn attention() -> Result<Vec<AttentionImplementation>> {
     let bits = shim::attention()?;
-    let is_left = |one: &Attention| bits & *one as u32 != 0;
-    Ok(Attention::ALL.into_iter().filter(is_left).collect())
+    let is_left = |one: &AttentionImplementation| bits & *one as u32 != 0;
+    Ok(AttentionImplementation::ALL
+        .into_iter()
+        .filter(is_left)
+        .collect())
 }
 
 /// Other kernels are allowed while this lives; then the choice before is taken up again.
@@ -150,7 +153,7 @@ pub struct Chosen(Option<u32>);
 
 impl Chosen {
     /// Allows this one.
-    fn only(kernel: Attention) -> Result<Chosen> {
+    fn only(kernel: AttentionImplementation) -> Result<Chosen> {
         let before = shim::attention()?;
         set_attention(Some(kernel))?;
         Ok(Chosen(Some(before)))
@@ -180,14 +183,14 @@ mod tests {
 
     /// The rules of libtorch 2.11 for dense tensors without dropout on a GPU of this compute capability, as
     /// `aten/src/ATen/native/transformers/cuda/sdp_utils.cpp` has them; of cuDNN with heads of at most 128 values.
-    fn on_gpu(kernel: Attention, major: i64, asked: Asked) -> bool {
+    fn on_gpu(kernel: AttentionImplementation, major: i64, asked: Asked) -> bool {
         let is_half = asked.kind == Kind::Half || asked.kind == Kind::BFloat16 && major >= 8;
         let d = asked.head_dim;
         match kernel {
-            Attention::Math => true,
-            Attention::Flash => major >= 8 && is_half && d <= 256 && !asked.is_masked,
-            Attention::Cudnn => major >= 8 && is_half && d <= 128 && d % 8 == 0,
-            Attention::Efficient => {
+            AttentionImplementation::Math => true,
+            AttentionImplementation::Flash => major >= 8 && is_half && d <= 256 && !asked.is_masked,
+            AttentionImplementation::Cudnn => major >= 8 && is_half && d <= 128 && d % 8 == 0,
+            AttentionImplementation::Efficient => {
                 let is_aligned = match asked.kind {
                     Kind::Float if major >= 8 => d % 4 == 0,
                     Kind::Float => true,
@@ -200,7 +203,7 @@ mod tests {
 
     #[test]
     fn the_reason_is_the_first_thing_that_a_kernel_refuses() -> Result<()> {
-        use Attention::{Cudnn, Efficient, Flash, Math};
+        use AttentionImplementation::{Cudnn, Efficient, Flash, Math};
         let cases = [
             (Flash, 9, Kind::Half, 64, false, None),
             (Flash, 9, Kind::BFloat16, 160, false, None),
@@ -225,7 +228,8 @@ mod tests {
                 head_dim,
                 is_masked,
             };
-            let found = Attention::refusal(asked, |asked| Ok(on_gpu(kernel, major, asked)))?;
+            let found =
+                AttentionImplementation::refusal(asked, |asked| Ok(on_gpu(kernel, major, asked)))?;
             assert_eq!(found, expected, "{kernel:?} on {major}: {asked:?}");
         }
         Ok(())

@@ -32,7 +32,7 @@ impl Summary {
 
 /// The values of a column.
 #[derive(Clone, Debug)]
-pub enum Values {
+pub enum ColumnValues {
     /// One for each picture, `None` where it has none.
     Pictures(Vec<Option<f64>>),
     /// One for each pair of pictures, with their numbers.
@@ -44,17 +44,17 @@ pub enum Values {
 pub struct Column {
     /// As results spell it, such as `clip_i_pairwise`.
     pub name: String,
-    values: Values,
+    values: ColumnValues,
     /// Of each picture; there are as many pairs as the square of pictures, so they are looked at once.
     of_pictures: Vec<Option<f64>>,
 }
 
 impl Column {
     /// A column of what was measured.
-    pub fn new(name: String, values: Values) -> Self {
+    pub fn new(name: String, values: ColumnValues) -> Self {
         let of_pictures = match &values {
-            Values::Pictures(values) => values.clone(),
-            Values::Pairs(pairs) => means_of_pairs(pairs),
+            ColumnValues::Pictures(values) => values.clone(),
+            ColumnValues::Pairs(pairs) => means_of_pairs(pairs),
         };
         Self {
             name,
@@ -71,8 +71,8 @@ impl Column {
     /// Over those of a group of pictures that have a value; of pairs, over those with both in it.
     pub fn over(&self, group: &[usize]) -> Option<Summary> {
         let values: Vec<f64> = match &self.values {
-            Values::Pictures(values) => group.iter().filter_map(|&i| values[i]).collect(),
-            Values::Pairs(pairs) => {
+            ColumnValues::Pictures(values) => group.iter().filter_map(|&i| values[i]).collect(),
+            ColumnValues::Pairs(pairs) => {
                 let members: HashSet<usize> = group.iter().copied().collect();
                 let inside = pairs
                     .iter()
@@ -108,7 +108,10 @@ mod tests {
     fn two_thousand_pictures_of_one_actor_are_no_matter_of_minutes() {
         let n = 2000;
         let pairs = (0..n).flat_map(|i| (0..i).map(move |j| (j, i, (i + j) as f64)));
-        let column = Column::new("clip_i_pairwise".to_owned(), Values::Pairs(pairs.collect()));
+        let column = Column::new(
+            "clip_i_pairwise".to_owned(),
+            ColumnValues::Pairs(pairs.collect()),
+        );
         let started = Instant::now();
         for i in 0..n {
             // The others' numbers come to n (n - 1) / 2 - i, and its own to i for each of the n - 1.
@@ -133,7 +136,7 @@ mod tests {
     #[test]
     fn pairs_count_where_both_pictures_are_in_the_group() {
         let pairs = vec![(0, 1, 0.5), (0, 2, 0.7), (1, 2, 0.9)];
-        let column = Column::new("clip_i_pairwise".to_owned(), Values::Pairs(pairs));
+        let column = Column::new("clip_i_pairwise".to_owned(), ColumnValues::Pairs(pairs));
         assert_eq!(column.over(&[0, 1]).map(|summary| summary.mean), Some(0.5));
         assert_eq!(column.over(&[2]), None);
         let of_two = column.of_picture(2).expect("it is in two pairs");

@@ -25,7 +25,7 @@ pub struct Actor {
     /// What the base images show.
     pub facts: BaseFacts,
     /// What the subject is.
-    pub kind: templates::Kind,
+    pub kind: templates::SubjectKind,
     /// The target among the base images.
     pub target: usize,
     /// The photo that is the target, where it is none of the base images.

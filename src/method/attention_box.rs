@@ -11,9 +11,9 @@ use super::figure::{PositionBox, bounding_box, largest_part, within};
 use super::masks::{subject_masks, word_maps};
 use super::regions::Watched;
 use super::templates::article;
+use crate::backbone::{Backbone, Conditioning};
 use crate::libtorch::noise;
 use crate::models::unet::cross_attention::AttentionProbe;
-use crate::backbone::{Backbone, Conditioning};
 
 /// A crop is enlarged at most so many times: beyond it there is nothing to learn from it.
 pub const MOST_ENLARGED: i64 = 4;
@@ -29,7 +29,7 @@ const FACE: &str = "face";
 
 /// What a box is looked for around.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted {
+pub enum BoxTarget {
     /// The base words' subjects, all of them.
     Subject,
     /// The face of the one subject.
@@ -38,14 +38,14 @@ pub enum Wanted {
 
 /// What was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct FoundBox {
     /// The box in pixels, grown to the picture's proportions.
     pub part: CropBox,
     /// What is in it: where there is no plausible face, the subject.
-    pub what: Wanted,
+    pub what: BoxTarget,
 }
 
-impl Found {
+impl FoundBox {
     /// Whether there is nothing to enlarge: the box is nine tenths of the picture of this width or
     /// more, and so high too, for it has the picture's proportions.
     pub fn is_nearly_everything(&self, width: i64) -> bool {
@@ -62,7 +62,7 @@ pub struct Look {
 }
 
 /// What finding a box reads: first the subjects, then, where it is wanted, the face.
-pub fn looks(base_words: &[String], wanted: Wanted) -> Vec<Look> {
+pub fn looks(base_words: &[String], wanted: BoxTarget) -> Vec<Look> {
     let phrase = |word: &String| format!("{} {word}", article(word));
     let phrases: Vec<String> = base_words.iter().map(phrase).collect();
     let phrases = phrases.join(" and ");
@@ -75,8 +75,8 @@ pub fn looks(base_words: &[String], wanted: Wanted) -> Vec<Look> {
         words: vec![FACE.to_owned()],
     };
     match wanted {
-        Wanted::Subject => vec![subject],
-        Wanted::Face => vec![subject, face],
+        BoxTarget::Subject => vec![subject],
+        BoxTarget::Face => vec![subject, face],
     }
 }
 
@@ -96,8 +96,8 @@ pub fn find_box(
     backbone: &Backbone,
     z_0: &Tensor,
     base_words: &[String],
-    wanted: Wanted,
-) -> Result<Option<Found>> {
+    wanted: BoxTarget,
+) -> Result<Option<FoundBox>> {
     let factor = backbone.vae_scale_factor();
     let (_, _, height, width) = z_0.size4()?;
     let columns = width as usize;
@@ -115,10 +115,10 @@ pub fn find_box(
     };
     let face = masks()?.and_then(|face| box_of_face(&face[0], columns, subject));
     let (part, what) = match face {
-        Some(face) => (face, Wanted::Face),
-        None => (subject, Wanted::Subject),
+        Some(face) => (face, BoxTarget::Face),
+        None => (subject, BoxTarget::Subject),
     };
-    Ok(Some(Found {
+    Ok(Some(FoundBox {
         part: in_pixels(part, factor, width * factor, height * factor),
         what,
     }))
@@ -248,9 +248,9 @@ mod tests {
 
     #[test]
     fn nine_tenths_of_the_picture_are_nearly_all_of_it() {
-        let found = |w| Found {
+        let found = |w| FoundBox {
             part: [0, 0, w, w],
-            what: Wanted::Subject,
+            what: BoxTarget::Subject,
         };
         assert!(!found(57).is_nearly_everything(64));
         assert!(found(58).is_nearly_everything(64));

@@ -5,10 +5,10 @@ use std::path::Path;
 use anyhow::Result;
 use tch::{Kind, Tensor};
 
+use crate::backbone::ModelFacts;
 use crate::error::usage;
 use crate::io::lora::{self, LoraFacts};
 use crate::io::tensors::TensorFile;
-use crate::backbone::ModelFacts;
 
 /// Version of the file's layout.
 const FORMAT: &str = "oneactor.base/v1";

@@ -6,8 +6,8 @@ use anyhow::{Result, bail};
 use tch::{Device, Kind, Tensor};
 
 use super::loss::row_errors;
-use crate::io::values::is_finite;
 use crate::backbone::{Backbone, Conditioning};
+use crate::io::values::is_finite;
 
 /// What the loss is multiplied by before it is differentiated, and its gradient divided by in f32. A
 /// gradient in fp16 loses its smallest values unless the loss is scaled up; on a network of SDXL's

@@ -6,9 +6,9 @@ use tch::Tensor;
 
 use super::base_word::BaseWordPrompt;
 use super::regions::Regions;
-use crate::error::usage;
 use crate::backbone::Conditioning;
 use crate::backbone::denoise::{AttentionGuide, Guidance, PlainGuidance};
+use crate::error::usage;
 
 /// How a picture is drawn with an actor; the paper's values are the default.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -2,9 +2,9 @@
 
 use tch::{Kind, Tensor};
 
+use crate::backbone::Conditioning;
 use crate::models::unet::cross_attention::AttentionRequest;
 use crate::models::unet::unet_2d_condition::AddedConditions;
-use crate::backbone::Conditioning;
 
 /// `c' = c_∅ + g (c - c_∅)`, from the encoded empty prompt to the prompt and, with g above 1,
 /// beyond it. Written as `(1 - g) c_∅ + g c`, which gives both ends to the bit.

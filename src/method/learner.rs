@@ -58,7 +58,7 @@ pub struct StepReport {
 }
 
 /// How far a tuning is.
-pub struct Progress {
+pub struct TuneProgress {
     course: Course,
     optimizer: AdamW,
     step: usize,
@@ -66,10 +66,10 @@ pub struct Progress {
     best: BTreeMap<String, Tensor>,
 }
 
-impl Progress {
+impl TuneProgress {
     /// Before the first step. The criterion begins with [`Learner::begin`].
     pub fn new(course: Course, parameters: &BTreeMap<String, Tensor>) -> Self {
-        Progress {
+        TuneProgress {
             optimizer: AdamW::new(course.learning_rate, course.weight_decay),
             best: snapshot(parameters),
             convergence: Convergence::new(f64::INFINITY),
@@ -119,10 +119,10 @@ pub trait Learner {
     fn parameters(&self) -> &BTreeMap<String, Tensor>;
 
     /// How far it is.
-    fn progress(&self) -> &Progress;
+    fn progress(&self) -> &TuneProgress;
 
     /// The same, to be changed.
-    fn progress_mut(&mut self) -> &mut Progress;
+    fn progress_mut(&mut self) -> &mut TuneProgress;
 
     /// Draws the batch of `seed` and takes a step along the gradient of its loss.
     ///
@@ -166,7 +166,7 @@ pub trait Learner {
     /// When the loss is not finite.
     fn step(&mut self) -> Result<StepReport> {
         self.progress_mut().step += 1;
-        let Progress { step, course, .. } = *self.progress();
+        let TuneProgress { step, course, .. } = *self.progress();
         let seed = course.seed.wrapping_mul(1_000_003);
         let losses = self.learn_from(seed.wrapping_add(step as i64))?;
         let look = step.is_multiple_of(VALIDATE_EVERY) || step == course.max_steps;

@@ -14,9 +14,9 @@ use tch::Tensor;
 
 use super::base_word::BaseWordPrompt;
 use super::masks::{subject_masks, word_maps};
-use crate::models::unet::cross_attention::{Answers, TokenMask};
 use crate::backbone::Conditioning;
 use crate::backbone::denoise::AttentionGuide;
+use crate::models::unet::cross_attention::{Answers, TokenMask};
 
 /// The regions of a prompt's words.
 ///

@@ -6,8 +6,8 @@ use tch::{Kind, Tensor};
 
 use super::base_set::BaseSet;
 use super::crop::{CropBox, enlarged, with_proportions};
-use crate::libtorch::noise;
 use crate::backbone::{Backbone, finite};
+use crate::libtorch::noise;
 
 /// The base set with a photo `[1, 3, H, W]` in [0, 1] behind its images, so that it can be the
 /// target as any of them.

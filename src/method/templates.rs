@@ -1,14 +1,15 @@
 //! Prompts that the tuner fills with the base word (Algorithm 1), for each kind of subject.
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 /// What stands for the base word in a template or a prompt.
 pub const PLACEHOLDER: &str = "[b]";
 
-/// What the subject is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+/// What the subject is, which decides the sentences it is tuned in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum SubjectKind {
     /// A person, an animal, a creature.
     #[default]
     Character,
@@ -18,15 +19,15 @@ pub enum Kind {
     Style,
 }
 
-impl Kind {
+impl SubjectKind {
     /// The templates of this kind, filled with the base word, or with several side by side: "the cat
     /// and the owl", each with its own article.
     pub fn prompts(self, base_words: &[impl AsRef<str>]) -> Vec<String> {
         let base_words: Vec<&str> = base_words.iter().map(AsRef::as_ref).collect();
         let text = match self {
-            Kind::Character => include_str!("../../prompts/templates/character.txt"),
-            Kind::Object => include_str!("../../prompts/templates/object.txt"),
-            Kind::Style => include_str!("../../prompts/templates/style.txt"),
+            SubjectKind::Character => include_str!("../../prompts/templates/character.txt"),
+            SubjectKind::Object => include_str!("../../prompts/templates/object.txt"),
+            SubjectKind::Style => include_str!("../../prompts/templates/style.txt"),
         };
         text.lines()
             .map(str::trim)
@@ -87,7 +88,11 @@ mod tests {
 
     #[test]
     fn every_template_holds_the_base_word_once() {
-        for kind in [Kind::Character, Kind::Object, Kind::Style] {
+        for kind in [
+            SubjectKind::Character,
+            SubjectKind::Object,
+            SubjectKind::Style,
+        ] {
             let prompts = kind.prompts(&["pencil box"]);
             assert!(
                 prompts.len() >= 20,
@@ -125,7 +130,11 @@ mod tests {
             "one word changes nothing else"
         );
         let words = ["pencil box", "owl", "cat"];
-        for kind in [Kind::Character, Kind::Object, Kind::Style] {
+        for kind in [
+            SubjectKind::Character,
+            SubjectKind::Object,
+            SubjectKind::Style,
+        ] {
             for prompt in kind.prompts(&words) {
                 for word in words {
                     assert_eq!(find_word(&prompt, word).len(), 1, "{prompt:?}");

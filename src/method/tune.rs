@@ -10,7 +10,7 @@ use super::base_set::BaseSet;
 use super::base_word::BaseWordPrompt;
 use super::crop::CropBox;
 use super::diffusion_rows::{DiffusionRows, loss_scale, parts, require_finite};
-use super::learner::{Course, Learner, Losses, Progress};
+use super::learner::{Course, Learner, Losses, TuneProgress};
 use super::loss::{
     LossWeights, auxiliary_loss, average_loss, row_weights, target_loss, total_loss,
 };
@@ -18,10 +18,10 @@ use super::origin::Origin;
 use super::projector::{Head, Projector, ProjectorConfig};
 use super::target::variants;
 use super::templates;
+use crate::backbone::Backbone;
 use crate::error::usage;
 use crate::io::values::is_finite;
 use crate::libtorch::seeded;
-use crate::backbone::Backbone;
 
 /// What to tune, and how.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,7 +31,7 @@ pub struct TuneOptions {
     /// A part of the target that is learnt enlarged too.
     pub crop: Option<CropBox>,
     /// What the subject is; decides the templates.
-    pub kind: templates::Kind,
+    pub kind: templates::SubjectKind,
     /// The projector's last layer.
     pub head: Head,
     /// K, auxiliary samples in a batch.
@@ -43,7 +43,7 @@ pub struct TuneOptions {
 }
 
 /// One batch of K + 2 rows: the target, K auxiliary samples, the average.
-pub struct Batch {
+pub struct TuningRows {
     /// Which of the templates.
     pub template: usize,
     /// The K auxiliary samples, as places among the base images.
@@ -64,7 +64,7 @@ pub struct Tuner<'a> {
     target_variants: Tensor,
     templates: Vec<BaseWordPrompt>,
     projector: Projector,
-    progress: Progress,
+    progress: TuneProgress,
 }
 
 impl<'a> Tuner<'a> {
@@ -122,7 +122,7 @@ impl<'a> Tuner<'a> {
         };
         let projector = Projector::new(config, options.course.seed, device);
         let mut tuner = Tuner {
-            progress: Progress::new(options.course, projector.parameters()),
+            progress: TuneProgress::new(options.course, projector.parameters()),
             backbone,
             options,
             h,
@@ -142,7 +142,7 @@ impl<'a> Tuner<'a> {
 
     /// Draws a batch: one variant of the target, K auxiliary samples, one template, and for every
     /// row its own t and ε. The last row's latent comes from target and auxiliary alike.
-    fn draw(&self, seed: i64) -> Batch {
+    fn draw(&self, seed: i64) -> TuningRows {
         let _drawing = seeded(seed);
         let device = self.backbone.device();
         let cpu = (Kind::Int64, tch::Device::Cpu);
@@ -170,7 +170,7 @@ impl<'a> Tuner<'a> {
             ],
             0,
         );
-        Batch {
+        TuningRows {
             template,
             auxiliary,
             rows: DiffusionRows::draw(self.backbone, z_0),
@@ -179,7 +179,7 @@ impl<'a> Tuner<'a> {
 
     /// The semantic offsets of a batch's rows, `[K + 2, W, D]`: the target's, the auxiliary ones',
     /// and their mean.
-    fn embed(&self, batch: &Batch) -> Tensor {
+    fn embed(&self, batch: &TuningRows) -> Tensor {
         let c_b = self.templates[batch.template].base_embedding();
         let c_delta = self.projector.forward(&self.h, &c_b); // [N, W, D]
         let rows = |places: &[i64]| {
@@ -194,7 +194,7 @@ impl<'a> Tuner<'a> {
     }
 
     /// `‖ε - ε_θ(z_t, t, c')‖²` of some rows of a batch under these offsets.
-    fn errors(&self, batch: &Batch, c_delta: &Tensor, first: i64, count: i64) -> Tensor {
+    fn errors(&self, batch: &TuningRows, c_delta: &Tensor, first: i64, count: i64) -> Tensor {
         let template = &self.templates[batch.template];
         let c_prime = template.shifted(&c_delta.narrow(0, first, count));
         let conditioning = template
@@ -209,7 +209,7 @@ impl<'a> Tuner<'a> {
     ///
     /// # Errors
     /// When an error is not finite.
-    pub fn learn(&mut self, batch: &Batch) -> Result<Tensor> {
+    pub fn learn(&mut self, batch: &TuningRows) -> Result<Tensor> {
         let (errors, usable) = self.differentiate(batch)?;
         if usable {
             self.progress.descend(self.projector.parameters(), 1.0);
@@ -226,7 +226,7 @@ impl<'a> Tuner<'a> {
     ///
     /// # Errors
     /// When an error is not finite.
-    pub fn differentiate(&self, batch: &Batch) -> Result<(Tensor, bool)> {
+    pub fn differentiate(&self, batch: &TuningRows) -> Result<(Tensor, bool)> {
         let c_delta = self.embed(batch);
         let leaf = c_delta.detach().set_requires_grad(true);
         let scale = loss_scale(self.backbone.kind());
@@ -297,11 +297,11 @@ impl Learner for Tuner<'_> {
         self.projector.parameters()
     }
 
-    fn progress(&self) -> &Progress {
+    fn progress(&self) -> &TuneProgress {
         &self.progress
     }
 
-    fn progress_mut(&mut self) -> &mut Progress {
+    fn progress_mut(&mut self) -> &mut TuneProgress {
         &mut self.progress
     }
 

@@ -2,11 +2,11 @@
 
 use tch::{Kind, Tensor};
 
-use crate::models::unet::cross_attention::LayerText;
 use super::layers::{LayerNorm, Linear, plus, times};
+use crate::io::weights::WeightPath;
+use crate::models::unet::cross_attention::LayerText;
 use crate::models::unet::shared_attention::LayerSharing;
 use crate::models::unet::text_memory::LayerId;
-use crate::io::weights::WeightPath;
 
 /// Sizes of one attention layer.
 #[derive(Clone, Copy, Debug)]

@@ -66,15 +66,15 @@ impl VaeAttention {
     }
 }
 
-struct MidBlock {
+struct VaeMidBlock {
     resnets: [ResnetBlock2D; 2],
     attention: Option<VaeAttention>,
 }
 
-impl MidBlock {
+impl VaeMidBlock {
     fn new(path: &WeightPath, config: &AutoencoderKlConfig, channels: i64) -> Self {
         let resnet = config.resnet(channels, channels);
-        MidBlock {
+        VaeMidBlock {
             resnets: [0, 1].map(|i| ResnetBlock2D::new(&(path / "resnets" / i), &resnet)),
             attention: config.mid_block_add_attention.then(|| {
                 VaeAttention::new(&(path / "attentions.0"), config.norm_num_groups, channels)
@@ -110,19 +110,19 @@ fn resnets(
         .collect()
 }
 
-struct Encoder {
+struct VaeEncoder {
     conv_in: Conv2d,
     down_blocks: Vec<(Vec<ResnetBlock2D>, Option<Downsample2D>)>,
-    mid_block: MidBlock,
+    mid_block: VaeMidBlock,
     conv_norm_out: GroupNorm,
     conv_out: Conv2d,
 }
 
-impl Encoder {
+impl VaeEncoder {
     fn new(path: &WeightPath, config: &AutoencoderKlConfig) -> Self {
         let channels = &config.block_out_channels;
         let last = channels.len() - 1;
-        Encoder {
+        VaeEncoder {
             conv_in: Conv2d::new(&(path / "conv_in"), config.in_channels, channels[0], 3),
             down_blocks: (0..=last)
                 .map(|i| {
@@ -136,7 +136,7 @@ impl Encoder {
                     )
                 })
                 .collect(),
-            mid_block: MidBlock::new(&(path / "mid_block"), config, channels[last]),
+            mid_block: VaeMidBlock::new(&(path / "mid_block"), config, channels[last]),
             conv_norm_out: GroupNorm::new(
                 &(path / "conv_norm_out"),
                 config.norm_num_groups,
@@ -170,7 +170,7 @@ impl Encoder {
 
 struct Decoder {
     conv_in: Conv2d,
-    mid_block: MidBlock,
+    mid_block: VaeMidBlock,
     up_blocks: Vec<(Vec<ResnetBlock2D>, Option<Upsample2D>)>,
     conv_norm_out: GroupNorm,
     conv_out: Conv2d,
@@ -182,7 +182,7 @@ impl Decoder {
         let last = channels.len() - 1;
         Decoder {
             conv_in: Conv2d::new(&(path / "conv_in"), config.latent_channels, channels[0], 3),
-            mid_block: MidBlock::new(&(path / "mid_block"), config, channels[0]),
+            mid_block: VaeMidBlock::new(&(path / "mid_block"), config, channels[0]),
             up_blocks: (0..=last)
                 .map(|i| {
                     let block = path / "up_blocks" / i;
@@ -237,7 +237,7 @@ pub struct DiagonalGaussian {
 
 /// The VAE.
 pub struct AutoencoderKl {
-    encoder: Encoder,
+    encoder: VaeEncoder,
     quant_conv: Option<Conv2d>,
     post_quant_conv: Option<Conv2d>,
     decoder: Decoder,
@@ -255,7 +255,7 @@ impl AutoencoderKl {
     pub fn new(path: &WeightPath, config: &AutoencoderKlConfig) -> Self {
         let (moments, latents) = (2 * config.latent_channels, config.latent_channels);
         AutoencoderKl {
-            encoder: Encoder::new(&(path / "encoder"), config),
+            encoder: VaeEncoder::new(&(path / "encoder"), config),
             quant_conv: config
                 .use_quant_conv
                 .then(|| Conv2d::new(&(path / "quant_conv"), moments, moments, 1)),

@@ -4,7 +4,7 @@
 
 mod scan;
 
-use scan::{Component, Pass, Scan};
+use scan::{JpegComponent, Scan, ScanPass};
 
 /// Bytes of zeros behind the last code that are no damage: some cameras fill a picture up to a round size.
 const PADDING: usize = 16;
@@ -190,7 +190,7 @@ struct Frame {
     is_progressive: bool,
     width: usize,
     height: usize,
-    components: Vec<Component>,
+    components: Vec<JpegComponent>,
 }
 
 impl Frame {
@@ -215,7 +215,7 @@ impl Frame {
         let mcus = [width.div_ceil(8 * most_h), height.div_ceil(8 * most_v)];
         let component = |part: &[u8]| {
             let (h, v) = (usize::from(part[1] >> 4), usize::from(part[1] & 15));
-            Component {
+            JpegComponent {
                 id: part[0],
                 quantisers: usize::from(part[2]),
                 factors: [h, v],
@@ -254,14 +254,14 @@ impl Frame {
             return None; // each pass is about the bit below that of the pass before
         }
         let pass = match (self.is_progressive, first, last, high) {
-            (false, ..) => Pass::Sequential,
-            (true, 0, 0, 0) => Pass::First,
-            (true, 0, 0, _) => Pass::FirstRefined,
-            (true, 1..=63, 1..=63, 0) if first <= last && *count == 1 => Pass::Others,
-            (true, 1..=63, 1..=63, _) if first <= last && *count == 1 => Pass::OthersRefined,
+            (false, ..) => ScanPass::Sequential,
+            (true, 0, 0, 0) => ScanPass::First,
+            (true, 0, 0, _) => ScanPass::FirstRefined,
+            (true, 1..=63, 1..=63, 0) if first <= last && *count == 1 => ScanPass::Others,
+            (true, 1..=63, 1..=63, _) if first <= last && *count == 1 => ScanPass::OthersRefined,
             _ => return None,
         };
-        let mut chosen: Vec<(&'a mut Component, u8)> = Vec::new();
+        let mut chosen: Vec<(&'a mut JpegComponent, u8)> = Vec::new();
         for component in &mut self.components {
             if let Some(part) = parts.chunks(2).find(|part| part[0] == component.id) {
                 component.is_drawn = true;

@@ -7,9 +7,9 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use image::RgbImage;
 
-use crate::io::atomic::write_atomically;
 use super::photo::picture_kind;
 use crate::error::usage;
+use crate::io::atomic::write_atomically;
 
 /// Most bytes of a picture's compressed texts: a file of a few kilobytes can hold gigabytes of them.
 const LONGEST_TEXTS: usize = 16 << 20;

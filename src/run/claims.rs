@@ -12,16 +12,16 @@ use super::session::Session;
 use crate::config::{Planned, Writes};
 use crate::error::{runtime, usage};
 use crate::io::folder_lock::{FolderLock, Sharing};
-use crate::io::real_path::Place;
+use crate::io::real_path::RealPlace;
 
 /// Refuses jobs that would write into the folder of an earlier one, whatever each calls it: they would take each
 /// other's files for their own, or write over them.
 pub(crate) fn apart<J: Writes>(jobs: Vec<Planned<J>>) -> Vec<Planned<J>> {
-    let mut taken: Vec<(Place, PathBuf, usize)> = Vec::new();
+    let mut taken: Vec<(RealPlace, PathBuf, usize)> = Vec::new();
     let one = |(number, Planned { job, place }): (usize, Planned<J>)| {
         let job = job.and_then(|job| {
             for folder in job.own_folders() {
-                let here = Place::of(&folder);
+                let here = RealPlace::of(&folder);
                 if let Some((_, known, other)) =
                     taken.iter().find(|(known, ..)| known.is_same(&here))
                 {
@@ -61,9 +61,9 @@ const MOST_LOCKS: usize = 256;
 /// The folders that this process works in.
 #[derive(Default)]
 pub(crate) struct Claims {
-    held: RefCell<Vec<(Place, Weak<FolderLock>)>>,
+    held: RefCell<Vec<(RealPlace, Weak<FolderLock>)>>,
     /// Those of the jobs up to now that no other job may write into.
-    own: RefCell<Vec<Place>>,
+    own: RefCell<Vec<RealPlace>>,
 }
 
 /// The folders of a job, as long as this is kept.
@@ -95,7 +95,7 @@ impl Claims {
         }
         // Names that are one only where capital letters count as small ones are told apart once a folder is there.
         for folder in job.own_folders() {
-            let here = Place::of(&folder);
+            let here = RealPlace::of(&folder);
             let mut own = self.own.borrow_mut();
             if own.iter().any(|known| known.is_same(&here)) {
                 return Err(in_two_places(&folder, &folder, false));
@@ -142,7 +142,7 @@ impl Claims {
     /// The lock of a folder, one for all jobs of this process.
     fn lock(&self, session: &Session, folder: &Path, is_part: bool) -> Result<Rc<FolderLock>> {
         let mut held = self.held.borrow_mut();
-        let here = Place::of(folder);
+        let here = RealPlace::of(folder);
         let known = held.iter().find(|(place, _)| place.is_same(&here));
         if let Some(lock) = known.and_then(|(_, lock)| lock.upgrade()) {
             return Ok(lock);
@@ -150,7 +150,7 @@ impl Claims {
         let lock = Rc::new(lock_folder(session, folder, is_part)?);
         held.retain(|(_, lock)| lock.strong_count() > 0);
         // Anew, for the folder may not have been there before.
-        held.push((Place::of(folder), Rc::downgrade(&lock)));
+        held.push((RealPlace::of(folder), Rc::downgrade(&lock)));
         Ok(lock)
     }
 }

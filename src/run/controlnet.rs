@@ -10,16 +10,16 @@ use tch::{Kind, Tensor};
 
 use super::located::{LocatedModel, ResolvedDrawing};
 use super::session::Session;
+use crate::backbone::Backbone;
+use crate::backbone::controlnet::{Control, ControlSettings, check_fit, controlnet_config};
 use crate::cli::controlnet::Preprocess;
 use crate::config::ControlJob;
 use crate::config::batch::Settings;
 use crate::config::controlnet::ControlNetJob;
-use crate::pictures::canny::canny;
 use crate::io::model_files::ModelFiles;
+use crate::pictures::canny::canny;
 use crate::pictures::photo::{Transparency, read_picture};
 use crate::pictures::resize::resize;
-use crate::backbone::Backbone;
-use crate::backbone::controlnet::{Control, ControlSettings, check_fit, controlnet_config};
 
 /// How much wider or flatter a picture may become before it is said.
 const SAME_SHAPE: f64 = 1.02;

@@ -6,13 +6,13 @@ use tch::Tensor;
 use super::located::ResolvedDrawing;
 use super::preview::Preview;
 use super::session::Session;
-use crate::config::DrawingJob;
-use crate::schedulers::new_scheduler;
 use crate::backbone::Backbone;
 use crate::backbone::controlnet::Control;
 use crate::backbone::denoise::{Denoised, Guidance, denoise};
 use crate::backbone::prompt::Tokenizers;
 use crate::backbone::prompt_pair::PromptPair;
+use crate::config::DrawingJob;
+use crate::schedulers::new_scheduler;
 
 /// A prompt and the job's negative prompt. Each base word stays in one chunk with its actor and
 /// without, so that both draw the same prompt.
@@ -31,7 +31,7 @@ pub fn prompt_pair(
 }
 
 /// What pictures of one prompt are drawn with.
-pub struct Brush<'a> {
+pub struct Inputs<'a> {
     /// What guides them.
     pub guidance: &'a dyn Guidance,
     /// The pictures that they keep to.
@@ -51,7 +51,7 @@ pub fn draw(
     drawing: ResolvedDrawing,
     steps: usize,
     seeds: &[i64],
-    brush: &Brush,
+    brush: &Inputs,
 ) -> Result<(Denoised, Tensor)> {
     let latents: Vec<Tensor> = seeds
         .iter()

@@ -5,7 +5,7 @@ use tch::Device;
 
 use crate::config::ModelJob;
 use crate::error::usage;
-use crate::libtorch::{self, Attention};
+use crate::libtorch::{self, AttentionImplementation};
 
 /// Refuses what the device cannot do, and what this build cannot ask libtorch for.
 ///
@@ -24,7 +24,12 @@ pub fn check_flags(job: &ModelJob, device: Device) -> Result<()> {
         (Some(false), false) | (None, _) => {}
     }
     if let Some(kernel) = job.attention {
-        if !device.is_cuda() && !matches!(kernel, Attention::Flash | Attention::Math) {
+        if !device.is_cuda()
+            && !matches!(
+                kernel,
+                AttentionImplementation::Flash | AttentionImplementation::Math
+            )
+        {
             return Err(usage(format!(
                 "--attention: found {}, expected auto, flash or math on a CPU",
                 kernel.name()

@@ -7,7 +7,7 @@ use tch::Kind;
 
 use super::located::LocatedModel;
 use crate::error::usage;
-use crate::libtorch::{Asked, Attention, Refusal};
+use crate::libtorch::{Asked, AttentionImplementation, Refusal};
 
 impl LocatedModel {
     /// Refuses a kernel of attention that cannot compute this model's attention, or not under masks where something
@@ -26,10 +26,12 @@ impl LocatedModel {
                 head_dim,
                 is_masked: masks.is_some(),
             };
-            if let Some(refusal) = Attention::refusal(asked, |asked| kernel.computes(asked))? {
+            if let Some(refusal) =
+                AttentionImplementation::refusal(asked, |asked| kernel.computes(asked))?
+            {
                 let why = self.why(refusal, asked, masks.unwrap_or_default());
                 let mut others = Vec::new();
-                for other in Attention::ALL {
+                for other in AttentionImplementation::ALL {
                     if other.computes(asked)? {
                         others.push(other.name());
                     }

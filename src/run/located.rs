@@ -8,6 +8,10 @@ use anyhow::{Context, Result};
 use tch::{Device, Kind};
 
 use super::kernel_flags;
+use crate::backbone::configs::ModelConfigs;
+use crate::backbone::controlnet::{ControlNet, ModelSide};
+use crate::backbone::prompt::Tokenizers;
+use crate::backbone::{Backbone, LoadOptions, MemoryOptions, Pipeline};
 use crate::cli::Dtype;
 use crate::config::model::DEFAULT_MODEL;
 use crate::config::{DrawingJob, ModelJob};
@@ -17,15 +21,11 @@ use crate::io::hub::HubSettings;
 use crate::io::ip_adapter;
 use crate::io::lora::{self, LoraFacts};
 use crate::io::model_files::{ModelFiles, ModelOptions};
+use crate::method::base_set::BaseFacts;
 use crate::models::autoencoder_kl::AutoencoderKlConfig;
 use crate::models::unet::unet_2d_condition::UNet2DConditionConfig;
-use crate::method::base_set::BaseFacts;
 use crate::progress::Reporter;
 use crate::schedulers::{SchedulerFile, SchedulerKind, new_scheduler};
-use crate::backbone::configs::ModelConfigs;
-use crate::backbone::controlnet::{ControlNet, ModelSide};
-use crate::backbone::prompt::Tokenizers;
-use crate::backbone::{Backbone, LoadOptions, MemoryOptions, Pipeline};
 use crate::tokenizer::prompt_tokens::PromptTokens;
 
 /// Subjects in one picture up to which the paper's method holds (App. D).
@@ -317,7 +317,7 @@ impl LocatedModel {
     }
 
     /// Which of the adapters in a repository was made for this kind of model.
-    pub fn ip_adapter_layout(&self) -> ip_adapter::Layout {
+    pub fn ip_adapter_layout(&self) -> ip_adapter::IpAdapterLayout {
         match self.pipeline {
             Pipeline::StableDiffusionXl => ip_adapter::SDXL,
             Pipeline::StableDiffusion => ip_adapter::STABLE_DIFFUSION,

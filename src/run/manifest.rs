@@ -31,12 +31,12 @@ const OF_A_ROW: [&str; 4] = ["path", "seconds", "peak_gpu_memory", NUM_IMAGES];
 /// apart those that read alike.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Natural {
-    parts: Vec<Part>,
+    parts: Vec<NamePart>,
     name: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Part {
+enum NamePart {
     Number(u128),
     Text(String),
 }
@@ -57,7 +57,7 @@ pub fn natural(name: &str) -> Natural {
         let (number, behind) = rest.split_at(digits);
         rest = match number.parse() {
             Ok(number) => {
-                parts.push(Part::Number(number));
+                parts.push(NamePart::Number(number));
                 behind
             }
             Err(_) => {
@@ -65,7 +65,7 @@ pub fn natural(name: &str) -> Natural {
                     .find(|c: char| c.is_ascii_digit())
                     .unwrap_or(rest.len());
                 let (text, behind) = rest.split_at(end);
-                parts.push(Part::Text(text.to_owned()));
+                parts.push(NamePart::Text(text.to_owned()));
                 behind
             }
         };

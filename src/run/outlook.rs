@@ -16,18 +16,18 @@ use super::controlnet::LocatedControl;
 use super::image_prompt::LocatedImagePrompt;
 use super::located::{LocatedModel, ResolvedDrawing};
 use super::session::Session;
+use crate::backbone::files::network_files;
+use crate::backbone::memory::{Activations, PassSize};
+use crate::backbone::prompt_pair::PromptPair;
 use crate::error::runtime;
 use crate::io::hub::{HubSettings, human_size};
 use crate::io::model_files::{ModelFiles, NeededFile};
 use crate::io::writable::check_new_files;
-use crate::backbone::files::network_files;
-use crate::backbone::memory::{Activations, Pass};
-use crate::backbone::prompt_pair::PromptPair;
 use crate::tokenizer::prompt_tokens::PromptTokens;
 use memory::Memory;
 use prompts::{Prompt, check_cuts};
 use sizes::free_bytes;
-pub use work::{Rows, Work};
+pub use work::{UnetRows, Work};
 
 /// Seconds that work like this took before.
 pub struct Measured {
@@ -158,7 +158,7 @@ impl Outlook {
         drawing: ResolvedDrawing,
         work: Work,
         batch: usize,
-        rows: Rows,
+        rows: UnetRows,
     ) -> Result<()> {
         self.work = self.work.and(work);
         if work.pictures == 0 {
@@ -168,7 +168,7 @@ impl Outlook {
         let pixels = drawing.width * drawing.height;
         self.picture_bytes += work.pictures as u64 * 3 * pixels as u64;
         let (controlnets, known_tokens) = (self.controlnets, self.known_tokens());
-        let pass = Pass {
+        let pass = PassSize {
             rows: rows.at_once,
             rows_without_text: rows.without_text,
             known_tokens,
@@ -196,7 +196,7 @@ impl Outlook {
         parameters: i64,
     ) -> Result<()> {
         let model = &self.model;
-        let pass = Pass {
+        let pass = PassSize {
             rows: at_once.min(rows),
             rows_without_text: at_once.min(rows),
             ..self.pass(width, height)
@@ -216,13 +216,13 @@ impl Outlook {
     }
 
     /// A pass for pictures of this size.
-    fn pass(&self, width: i64, height: i64) -> Pass {
+    fn pass(&self, width: i64, height: i64) -> PassSize {
         let factor = self.model.scale_factor;
         let tokens = self.prompts.iter().map(|prompt| prompt.tokens.ids(0).len());
-        Pass {
+        PassSize {
             latents: (height / factor, width / factor),
             tokens: tokens.max().unwrap_or(0),
-            ..Pass::default()
+            ..PassSize::default()
         }
     }
 

@@ -10,14 +10,14 @@ use tch::{Kind, Tensor};
 
 use super::located::{LocatedModel, ResolvedDrawing};
 use super::parameters_text::parameters_text;
+use crate::backbone::ModelFacts;
 use crate::cli::{AxisFlags, Declared, DrawingFlags, ModelFlags};
 use crate::config::batch::Settings;
 use crate::config::{DrawingJob, record};
 use crate::io::a1111;
 use crate::io::lora;
-use crate::pictures::png::save_png;
 use crate::io::values::bytes;
-use crate::backbone::ModelFacts;
+use crate::pictures::png::save_png;
 
 /// Row `index` of pictures in [0, 1] `[B, 3, H, W]` as 8-bit pixels.
 ///

@@ -10,14 +10,14 @@ use tch::Tensor;
 use super::located::ResolvedDrawing;
 use super::picture::to_rgb;
 use super::session::Session;
+use crate::backbone::Backbone;
+use crate::backbone::denoise::StepTaken;
+use crate::backbone::latent_colours::LatentColours;
 use crate::config::DrawingJob;
 use crate::io::atomic::replace_bytes;
 use crate::pictures::contact_sheet::ContactSheet;
 use crate::pictures::png::{quick_png_bytes, read_png_text};
 use crate::schedulers::NoiseSchedule;
-use crate::backbone::Backbone;
-use crate::backbone::denoise::Taken;
-use crate::backbone::latent_colours::LatentColours;
 
 /// Most pictures on the sheet, but for a batch that is larger: then it begins anew. So it takes no longer to write in a
 /// run of thousands than in one of a few.
@@ -92,7 +92,7 @@ impl Preview {
     ///
     /// # Errors
     /// When the sheet can not be written.
-    pub fn show_running(&self, labels: &[String], taken: &Taken) -> Result<()> {
+    pub fn show_running(&self, labels: &[String], taken: &StepTaken) -> Result<()> {
         if !taken.step.is_multiple_of(self.every) {
             return Ok(());
         }

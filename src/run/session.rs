@@ -10,15 +10,15 @@ use serde_json::{Value, json};
 
 use super::found_ip_adapter::FoundIpAdapter;
 use super::located::LocatedModel;
+use crate::backbone::Backbone;
+use crate::backbone::controlnet::ControlNet;
 use crate::cli::{Format, RunFlags};
 use crate::config::shard::Shard;
 use crate::config::{ImagePromptJob, ModelJob};
 use crate::error::usage;
 use crate::io::model_files::ModelFiles;
-use crate::libtorch::{self, Attention};
+use crate::libtorch::{self, AttentionImplementation};
 use crate::progress::Reporter;
-use crate::backbone::Backbone;
-use crate::backbone::controlnet::ControlNet;
 use crate::signals::Signals;
 use crate::streams::{self, path_line};
 
@@ -39,7 +39,7 @@ pub struct Session {
     /// The notes on models' files that were shown.
     told: RefCell<BTreeSet<String>>,
     tf32: Cell<Option<bool>>,
-    attention: Cell<Option<Attention>>,
+    attention: Cell<Option<AttentionImplementation>>,
     shard: Shard,
     /// Units of work that were listed so far, those of other parts too.
     units: Cell<usize>,

@@ -41,7 +41,7 @@ pub struct TokenizerFiles<'a> {
 }
 
 /// What the files say.
-pub(super) struct Contents {
+pub(super) struct TokenizerContents {
     pub(super) vocab: HashMap<String, u32>,
     pub(super) merges: Vec<(String, String)>,
     pub(super) special: SpecialTokens,
@@ -54,8 +54,8 @@ pub(super) struct Contents {
     pub(super) model_max_length: usize,
 }
 
-impl Contents {
-    pub(super) fn read(files: &TokenizerFiles) -> Result<Contents> {
+impl TokenizerContents {
+    pub(super) fn read(files: &TokenizerFiles) -> Result<TokenizerContents> {
         let vocabulary = Vocabulary::read(files)?;
         let file = files.parse(CONFIG, files.tokenizer_config)?;
         vocabulary.check_sides(&file)?;
@@ -90,7 +90,7 @@ impl Contents {
             Some(Value::Bool(split)) => *split,
             Some(_) => return Err(file.wrong("split_special_tokens", "true or false")),
         };
-        Ok(Contents {
+        Ok(TokenizerContents {
             vocab: vocabulary.vocab,
             merges: vocabulary.merges,
             added: special.added(numbered),

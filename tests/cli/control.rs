@@ -7,10 +7,10 @@ use std::path::Path;
 
 use image::{Rgb, RgbImage};
 use oneactor::io::blob::Blob;
-use oneactor::pictures::png::{read_png_text, save_png};
 use oneactor::io::tensors::TensorFile;
 use oneactor::io::toy;
 use oneactor::libtorch::seeded;
+use oneactor::pictures::png::{read_png_text, save_png};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use clap::Args;
 use oneactor::cli::image_prompt::ImagePromptFlags;
 use oneactor::cli::sample::{GuidanceFlags, ShortcutFlags};
-use oneactor::cli::setting::Values;
+use oneactor::cli::setting::AllowedValues;
 use oneactor::cli::{
     AblateFlags, AxisFlags, AxisLists, ControlFlags, Declared, DrawingFlags, EvaluateFlags,
     GenerateBaseFlags, ModelFlags, SampleFlags, Setting, SweepFlags, TuneFlags,
@@ -32,12 +32,12 @@ fn row(setting: &Setting, argument: &clap::Arg) -> String {
     let names = argument.get_possible_values();
     let names = names.iter().map(|value| format!("`{}`", value.get_name()));
     let derived = match setting.values {
-        Values::Switch => "true, false".to_owned(),
-        Values::Words(_) => quoted(names.collect()),
-        Values::Number(first, last, _) => format!("{first} to {last}"),
-        Values::Whole(first, last, _) => format!("{first} to {last}"),
-        Values::Steps => "`\"first-last\"` within 1 to `steps`".to_owned(),
-        Values::Any => String::new(),
+        AllowedValues::Switch => "true, false".to_owned(),
+        AllowedValues::Words(_) => quoted(names.collect()),
+        AllowedValues::Number(first, last, _) => format!("{first} to {last}"),
+        AllowedValues::Whole(first, last, _) => format!("{first} to {last}"),
+        AllowedValues::Steps => "`\"first-last\"` within 1 to `steps`".to_owned(),
+        AllowedValues::Any => String::new(),
     };
     let derived_default = match setting.values.default() {
         serde_json::Value::Null => "none".to_owned(),

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use image::RgbImage;
-use oneactor::pictures::png::save_png;
 use oneactor::io::tensors::TensorFile;
+use oneactor::pictures::png::save_png;
 use serde_json::json;
 
 use crate::{folder, folder_with_actor, names, oneactor};

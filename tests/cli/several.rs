@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use oneactor::pictures::png::read_png_text;
 use oneactor::io::tensors::TensorFile;
+use oneactor::pictures::png::read_png_text;
 use serde_json::{Value, json};
 
 use crate::{copy, folder_with_actor, json as json_file, names, oneactor, pixels, text};

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use oneactor::pictures::png::read_png_text;
 use oneactor::io::tensors::TensorFile;
+use oneactor::pictures::png::read_png_text;
 
 use crate::{BASE, Run, common, folder, folder_with_actor, names, oneactor, pixels, program, text};
 

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use oneactor::pictures::png::read_png_text;
 use oneactor::io::tensors::TensorFile;
+use oneactor::pictures::png::read_png_text;
 use serde_json::Value;
 
 use crate::{BASE, folder, folder_with_actor, json, names, oneactor, pixels, program, text};

@@ -5,11 +5,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use oneactor::backbone::denoise::{Guidance, denoise};
+use oneactor::backbone::{Backbone, LoadOptions, MemoryOptions};
 use oneactor::io::config_file::{ConfigFile, Notes};
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
 use oneactor::schedulers::new_scheduler;
-use oneactor::backbone::denoise::{Guidance, denoise};
-use oneactor::backbone::{Backbone, LoadOptions, MemoryOptions};
 use serde::de::DeserializeOwned;
 use tch::{Device, Kind, Tensor};
 

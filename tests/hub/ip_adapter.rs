@@ -1,7 +1,7 @@
 //! The files of an IP-Adapter, from a repository laid out as the authors'.
 
 use oneactor::io::ip_adapter::{
-    Fingerprint, IpAdapterFiles, Layout, REPOSITORY, SDXL, STABLE_DIFFUSION,
+    Fingerprint, IpAdapterFiles, IpAdapterLayout, REPOSITORY, SDXL, STABLE_DIFFUSION,
 };
 
 use super::server::{COMMIT, FakeHub};
@@ -32,7 +32,7 @@ fn authors() -> FakeHub {
 fn locate_adapter(
     settings: &HubSettings,
     adapter: Option<&str>,
-    layout: Layout,
+    layout: IpAdapterLayout,
 ) -> anyhow::Result<IpAdapterFiles> {
     let find = |name: &str| locate(&options(name), settings);
     IpAdapterFiles::locate(adapter, None, ("org/some-model", layout), &find)

@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use oneactor::error::{ErrorKind, kind_of};
 use oneactor::io::blob::Blob;
-use oneactor::io::hub::{HubSettings, Patience, Token};
+use oneactor::io::hub::{HubSettings, HubToken, Patience};
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
 use server::FakeHub;
 
@@ -110,7 +110,7 @@ fn settings(hub: &FakeHub, scratch: &Scratch) -> HubSettings {
 }
 
 fn with_token(mut settings: HubSettings, token: &str) -> HubSettings {
-    settings.token = Some(Token::new(token, "HF_TOKEN"));
+    settings.token = Some(HubToken::new(token, "HF_TOKEN"));
     settings
 }
 

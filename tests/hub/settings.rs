@@ -1,7 +1,7 @@
 //! The environment's variables.
 
 use super::*;
-use oneactor::io::hub::{PUBLIC_ENDPOINT, Report};
+use oneactor::io::hub::{HubReport, PUBLIC_ENDPOINT};
 
 fn read(variables: &[(&str, &str)]) -> anyhow::Result<HubSettings> {
     HubSettings::from_lookup(false, true, &|name| {
@@ -132,11 +132,11 @@ fn being_offline_is_asked_for_by_the_flag_or_either_variable() {
 #[test]
 fn bars_are_drawn_on_a_terminal_only_and_not_where_they_are_switched_off() {
     let home = ("HOME", "/home/me");
-    assert_eq!(read(&[home]).unwrap().report, Report::Bars);
+    assert_eq!(read(&[home]).unwrap().report, HubReport::Bars);
     let off = read(&[home, ("HF_HUB_DISABLE_PROGRESS_BARS", "1")]).unwrap();
-    assert_eq!(off.report, Report::Lines);
+    assert_eq!(off.report, HubReport::Lines);
     let lookup = |name: &str| (name == "HOME").then(|| "/home/me".to_owned());
     let piped = HubSettings::from_lookup(false, false, &lookup).unwrap();
-    assert_eq!(piped.report, Report::Lines);
-    assert_eq!(piped.quiet().report, Report::Quiet);
+    assert_eq!(piped.report, HubReport::Lines);
+    assert_eq!(piped.quiet().report, HubReport::Quiet);
 }

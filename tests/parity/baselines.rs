@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::common::{Expected, Report, SHAPES, backbone, fixture, json, latents};
+use oneactor::backbone::denoise::PlainGuidance;
+use oneactor::backbone::{Backbone, LoadOptions, MemoryOptions};
 use oneactor::baselines::dreambooth_lora::{self, DreamBooth};
 use oneactor::baselines::textual_inversion::{self, Inversion, LearntWord};
 use oneactor::baselines::{Baseline, Lesson, Scene};
@@ -14,8 +16,6 @@ use oneactor::method::diffusion_rows::DiffusionRows;
 use oneactor::method::learner::{Course, Learner};
 use oneactor::method::origin::Origin;
 use oneactor::method::templates;
-use oneactor::backbone::denoise::PlainGuidance;
-use oneactor::backbone::{Backbone, LoadOptions, MemoryOptions};
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
@@ -59,7 +59,7 @@ impl Tuning {
     fn lesson(&self, micro_batch: usize) -> Lesson {
         Lesson {
             target: 1,
-            kind: templates::Kind::Character,
+            kind: templates::SubjectKind::Character,
             course: Course {
                 max_steps: self.steps,
                 learning_rate: self.learning_rate,
@@ -217,7 +217,7 @@ fn textual_inversion_learns_what_pytorch_learns_and_draws_the_same() {
         let backbone = backbone(shape);
         let spec: Tuning = json(&format!("{shape}/expected/inversion.json"));
         let expected = Expected::read(&format!("{shape}/expected/inversion.safetensors"));
-        let prompts = templates::Kind::Character.prompts(&[&spec.base]);
+        let prompts = templates::SubjectKind::Character.prompts(&[&spec.base]);
         assert_eq!(
             spec.templates, prompts,
             "the fixtures are old: run scripts/test.sh"
@@ -238,7 +238,7 @@ fn textual_inversion_learns_what_pytorch_learns_and_draws_the_same() {
             &expected,
             &mut inversion,
             |inversion, (template, rows)| {
-                let batch = textual_inversion::Batch { template, rows };
+                let batch = textual_inversion::LessonRows { template, rows };
                 inversion.learn(&batch).expect("finite")
             },
         );
@@ -299,7 +299,7 @@ fn dreambooth_learns_what_peft_learns_and_its_file_draws_what_diffusers_draws() 
             &expected,
             &mut tuner,
             |tuner, (template, rows)| {
-                let batch = dreambooth_lora::Batch { template, rows };
+                let batch = dreambooth_lora::LessonRows { template, rows };
                 tuner.learn(&batch).expect("finite")
             },
         );

@@ -2,13 +2,13 @@
 //! formulas (`scripts/parity/expected_consistory.py`), and what must hold of it.
 
 use crate::common::{Expected, Report, SHAPES, backbone, json};
-use oneactor::baselines::consistory::{Anchors, SharedGuidance};
-use oneactor::models::unet::shared_attention::{SharedPositions, Sharing};
-use oneactor::models::unet::unet_2d_condition::AddedConditions;
-use oneactor::method::base_word::BaseWordPrompt;
-use oneactor::schedulers::new_scheduler;
 use oneactor::backbone::denoise::denoise;
 use oneactor::backbone::{Backbone, Conditioning};
+use oneactor::baselines::consistory::{Anchors, SharedGuidance};
+use oneactor::method::base_word::BaseWordPrompt;
+use oneactor::models::unet::shared_attention::{AttentionSharing, SharedPositions};
+use oneactor::models::unet::unet_2d_condition::AddedConditions;
+use oneactor::schedulers::new_scheduler;
 use serde::Deserialize;
 use tch::{Kind, Tensor};
 
@@ -46,7 +46,7 @@ impl Pass {
     }
 
     /// The prediction, and what of the sharing is left for another pass.
-    fn predict(&mut self, sharing: Option<Sharing>) -> (Tensor, Option<Sharing>) {
+    fn predict(&mut self, sharing: Option<AttentionSharing>) -> (Tensor, Option<AttentionSharing>) {
         self.conditioning.request.sharing = sharing;
         let noise_pred = tch::no_grad(|| {
             self.backbone.predict(
@@ -58,9 +58,9 @@ impl Pass {
         (noise_pred, self.conditioning.request.sharing.take())
     }
 
-    fn shared(&self) -> Sharing {
+    fn shared(&self) -> AttentionSharing {
         let get = |name: &str| self.expected.get(name);
-        Sharing::of(SharedPositions::new(&get("subjects"), &get("kept"), 2))
+        AttentionSharing::of(SharedPositions::new(&get("subjects"), &get("kept"), 2))
     }
 }
 
@@ -69,7 +69,7 @@ fn a_pass_shares_keys_and_blends_queries_as_the_formulas_say() {
     for shape in SHAPES {
         let mut pass = Pass::of(shape);
         let mut report = Report::new(&format!("shared self-attention on {shape}"));
-        let (vanilla, kept) = pass.predict(Some(Sharing::vanilla()));
+        let (vanilla, kept) = pass.predict(Some(AttentionSharing::vanilla()));
         let (shared, _) = pass.predict(Some(pass.shared()));
         let blended = pass.shared().blended(kept.expect("put there"), 0.85);
         let (blended, _) = pass.predict(Some(blended));
@@ -90,7 +90,7 @@ fn with_nothing_to_share_a_pass_is_the_plain_one() {
         let mut pass = Pass::of(shape);
         let mut report = Report::new(&format!("nothing shared on {shape}"));
         let (plain, _) = pass.predict(None);
-        let (vanilla, kept) = pass.predict(Some(Sharing::vanilla()));
+        let (vanilla, kept) = pass.predict(Some(AttentionSharing::vanilla()));
         report.check(vanilla == plain, || "a vanilla pass differs".to_owned());
 
         // Masks of zeros leave an image's own keys, and queries that are blended with themselves.
@@ -107,12 +107,12 @@ fn with_nothing_to_share_a_pass_is_the_plain_one() {
                 kept_positions.zeros_like(),
             ),
         ] {
-            let none = Sharing::of(SharedPositions::new(&subjects, &positions, 2));
+            let none = AttentionSharing::of(SharedPositions::new(&subjects, &positions, 2));
             let (found, _) = pass.predict(Some(none));
             report.close(name, &found, &plain, PASS);
         }
         let none = SharedPositions::new(&subjects.zeros_like(), &kept_positions, 2);
-        let blended = Sharing::of(none).blended(kept.expect("put there"), 0.9);
+        let blended = AttentionSharing::of(none).blended(kept.expect("put there"), 0.9);
         let (found, _) = pass.predict(Some(blended));
         report.close("blended with the same", &found, &plain, PASS);
 
@@ -219,7 +219,7 @@ fn a_picture_that_is_the_only_anchor_sees_nothing_but_itself() {
     let positions = SharedPositions::new(&subject, &subject.zeros_like().unsqueeze(0), 1);
     let mut report = Report::new("a picture alone");
     let plain = predict(None);
-    let found = predict(Some(Sharing::of(positions)));
+    let found = predict(Some(AttentionSharing::of(positions)));
     report.close("noise_pred", &found, &plain, PASS);
     report.finish();
 }

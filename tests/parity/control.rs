@@ -6,20 +6,20 @@ use std::rc::Rc;
 use crate::bars::{LATENTS, NETWORK};
 use crate::common::{Expected, Report, SHAPES, backbone, config_file, fixture, json};
 use image::RgbImage;
+use oneactor::backbone::Backbone;
+use oneactor::backbone::controlnet::{Control, ControlNet, ControlSettings};
+use oneactor::backbone::denoise::{Guidance, PlainGuidance, denoise};
 use oneactor::io::blob::Blob;
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
-use oneactor::pictures::resize::resize;
 use oneactor::io::weights::Weights;
+use oneactor::method::base_word::BaseWordPrompt;
+use oneactor::method::guidance::{ClusterGuidance, GuidanceSettings, Offsets};
 use oneactor::models::unet::controlnet::{ControlNetConfig, ControlNetModel, Residuals};
 use oneactor::models::unet::unet_2d_condition::{
     AddedConditions, UNet2DConditionConfig, UNet2DConditionModel,
 };
-use oneactor::method::base_word::BaseWordPrompt;
-use oneactor::method::guidance::{ClusterGuidance, GuidanceSettings, Offsets};
+use oneactor::pictures::resize::resize;
 use oneactor::schedulers::new_scheduler;
-use oneactor::backbone::Backbone;
-use oneactor::backbone::controlnet::{Control, ControlNet, ControlSettings};
-use oneactor::backbone::denoise::{Guidance, PlainGuidance, denoise};
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor, no_grad};
 

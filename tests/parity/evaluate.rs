@@ -5,13 +5,13 @@
 use crate::common::{Expected, Report, fixture, json};
 use image::{DynamicImage, GrayImage, RgbImage, imageops};
 use oneactor::io::model_files::{ModelFiles, ModelOptions, TOY};
-use oneactor::pictures::photo::{Transparency, read_picture};
-use oneactor::pictures::resize::{Filter, resize_by};
 use oneactor::measures::Measure;
 use oneactor::measures::encoder::{ClipEncoder, ImageEncoder, LpipsEncoder, VitEncoder};
 use oneactor::measures::region::Region;
 use oneactor::measures::similarity::{clip_score, cosine, of_cosine, unit};
 use oneactor::models::vision::vit::VitKind;
+use oneactor::pictures::photo::{Transparency, read_picture};
+use oneactor::pictures::resize::{Filter, resize_by};
 use tch::{Device, Tensor};
 
 /// f32 of networks of a few layers; transformers' own f32 and f64 differ by 1e-6 and less.

@@ -3,11 +3,11 @@
 
 use crate::bars::{LATENTS, NETWORK};
 use crate::common::{Expected, Report, SHAPES, backbone, json, latents};
+use oneactor::backbone::denoise::PlainGuidance;
 use oneactor::method::base_set::{BaseFacts, BaseSet};
 use oneactor::method::interpolation::interpolated;
 use oneactor::method::target::with_photo;
 use oneactor::schedulers::new_scheduler;
-use oneactor::backbone::denoise::PlainGuidance;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 

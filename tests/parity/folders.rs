@@ -3,13 +3,13 @@
 
 use crate::bars::NETWORK;
 use crate::common::{Expected, Report, backbone, fixture, json, latents};
+use oneactor::backbone::denoise::PlainGuidance;
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
-use oneactor::pictures::photo::{Transparency, read_picture};
 use oneactor::measures::encoder::{ClipEncoder, ImageEncoder};
 use oneactor::models::vision::clip_image_encoder::ClipImageEncoder;
 use oneactor::models::vision::encoder_folder::EncoderFolder;
 use oneactor::models::vision::sam::processor::SamProcessor;
-use oneactor::backbone::denoise::PlainGuidance;
+use oneactor::pictures::photo::{Transparency, read_picture};
 use serde::Deserialize;
 use tch::{Device, Kind};
 

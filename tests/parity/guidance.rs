@@ -4,10 +4,10 @@
 
 use crate::bars::LATENTS;
 use crate::common::{Expected, Report, SHAPES, backbone, json, latents};
-use oneactor::method::base_word::BaseWordPrompt;
-use oneactor::method::guidance::{ClusterGuidance, GuidanceSettings, Offsets};
 use oneactor::backbone::Backbone;
 use oneactor::backbone::prompt_pair::PromptPair;
+use oneactor::method::base_word::BaseWordPrompt;
+use oneactor::method::guidance::{ClusterGuidance, GuidanceSettings, Offsets};
 use oneactor::tokenizer::prompt_tokens::PromptOptions;
 use serde::Deserialize;
 use tch::Tensor;

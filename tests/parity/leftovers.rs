@@ -4,12 +4,12 @@
 use std::path::{Path, PathBuf};
 
 use crate::common::{Report, fixture, json};
+use oneactor::backbone::prompt::Tokenizers;
+use oneactor::backbone::{Backbone, LoadOptions, MemoryOptions, Pipeline};
 use oneactor::error::{ErrorKind, kind_of};
 use oneactor::io::hub::HubSettings;
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
 use oneactor::io::tensors::TensorFile;
-use oneactor::backbone::prompt::Tokenizers;
-use oneactor::backbone::{Backbone, LoadOptions, MemoryOptions, Pipeline};
 use tch::{Device, Kind, Tensor};
 
 fn locate(path: &Path) -> anyhow::Result<ModelFiles> {

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::bars::{LATENTS, NETWORK};
 use crate::common::{Expected, Report, fixture, json};
+use oneactor::backbone::denoise::{PlainGuidance, denoise};
+use oneactor::backbone::{Backbone, Conditioning, LoadOptions, MemoryOptions};
 use oneactor::error::{ErrorKind, kind_of};
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
 use oneactor::io::tensors::TensorFile;
@@ -13,8 +15,6 @@ use oneactor::libtorch::seeded;
 use oneactor::models::unet::cross_attention::AttentionRequest;
 use oneactor::models::unet::unet_2d_condition::AddedConditions;
 use oneactor::schedulers::new_scheduler;
-use oneactor::backbone::denoise::{PlainGuidance, denoise};
-use oneactor::backbone::{Backbone, Conditioning, LoadOptions, MemoryOptions};
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor, no_grad};
 

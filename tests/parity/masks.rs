@@ -4,16 +4,18 @@
 
 use crate::bars::LATENTS;
 use crate::common::{Expected, Report, SHAPES, backbone, json};
-use oneactor::models::unet::cross_attention::{Answers, AttentionProbe, AttentionRequest, TokenMask};
-use oneactor::models::unet::unet_2d_condition::AddedConditions;
-use oneactor::method::attention_box::{Wanted, find_box};
+use oneactor::backbone::denoise::denoise;
+use oneactor::backbone::{Backbone, Conditioning};
+use oneactor::method::attention_box::{BoxTarget, find_box};
 use oneactor::method::base_word::BaseWordPrompt;
 use oneactor::method::figure::{bounding_box, largest_part};
 use oneactor::method::guidance::{ClusterGuidance, GuidanceSettings, Offsets};
 use oneactor::method::otsu::otsu_threshold;
+use oneactor::models::unet::cross_attention::{
+    Answers, AttentionProbe, AttentionRequest, TokenMask,
+};
+use oneactor::models::unet::unet_2d_condition::AddedConditions;
 use oneactor::schedulers::new_scheduler;
-use oneactor::backbone::denoise::denoise;
-use oneactor::backbone::{Backbone, Conditioning};
 use serde::Deserialize;
 use tch::Tensor;
 
@@ -86,10 +88,10 @@ fn subjects_and_faces_are_where_attention_to_their_words_is() {
                     .expect("attention differs from place to place")
             };
             let place = format!("{shape}: {}", case.word);
-            let (subject, face) = (find(Wanted::Subject), find(Wanted::Face));
+            let (subject, face) = (find(BoxTarget::Subject), find(BoxTarget::Face));
             assert_eq!(subject.part, case.subject, "{place}");
             assert_eq!(face.part, case.face, "{place}");
-            assert_eq!(face.what == Wanted::Face, case.is_face, "{place}");
+            assert_eq!(face.what == BoxTarget::Face, case.is_face, "{place}");
             faces += usize::from(case.is_face);
         }
     }

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::common::{Expected, Report, SHAPES, backbone, backbone_as, difference, json};
+use oneactor::backbone::Backbone;
 use oneactor::method::actor::Actor;
 use oneactor::method::base_set::{BaseFacts, BaseSet};
 use oneactor::method::base_word::BaseWordPrompt;
@@ -15,8 +16,7 @@ use oneactor::method::loss::{
 };
 use oneactor::method::projector::{Head, Projector, ProjectorConfig};
 use oneactor::method::templates;
-use oneactor::method::tune::{Batch, TuneOptions, Tuner};
-use oneactor::backbone::Backbone;
+use oneactor::method::tune::{TuneOptions, Tuner, TuningRows};
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
@@ -165,7 +165,7 @@ fn tuner<'a>(
     let options = TuneOptions {
         target: spec.target,
         crop: None,
-        kind: templates::Kind::Character,
+        kind: templates::SubjectKind::Character,
         head: Head::AdaIn,
         num_auxiliary: spec.num_auxiliary,
         loss_weights: LossWeights {
@@ -197,10 +197,10 @@ fn tuner<'a>(
     tuner
 }
 
-fn batch(expected: &Expected, k: usize) -> Batch {
+fn batch(expected: &Expected, k: usize) -> TuningRows {
     let get = |name: &str| expected.get(&format!("step.{k}.{name}"));
     let auxiliary = get("auxiliary");
-    Batch {
+    TuningRows {
         template: get("template").int64_value(&[]) as usize,
         auxiliary: (0..auxiliary.numel() as i64)
             .map(|i| auxiliary.int64_value(&[i]))
@@ -262,7 +262,7 @@ fn compare_steps(fixture: &str, shapes: &[(&str, usize)]) {
         let spec: Tuning = json(&format!("{shape}/expected/{fixture}.json"));
         assert_eq!(
             spec.templates,
-            templates::Kind::Character.prompts(&spec.bases),
+            templates::SubjectKind::Character.prompts(&spec.bases),
             "the fixtures are old: run scripts/test.sh"
         );
         let expected = Expected::read(&format!("{shape}/expected/{fixture}.safetensors"));
@@ -343,7 +343,7 @@ fn actor(backbone: &Backbone, spec: &Tuning, expected: &Expected) -> (Actor, Bas
     };
     let actor = Actor {
         facts,
-        kind: templates::Kind::Character,
+        kind: templates::SubjectKind::Character,
         target: spec.target,
         target_image: None,
         base_crc32: None,

@@ -3,9 +3,9 @@
 
 use crate::bars::LATENTS;
 use crate::common::{Expected, Report, SHAPES, backbone, changed, json};
-use oneactor::schedulers::{SchedulerKind, new_scheduler};
 use oneactor::backbone::Backbone;
 use oneactor::backbone::denoise::{PlainGuidance, denoise};
+use oneactor::schedulers::{SchedulerKind, new_scheduler};
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 

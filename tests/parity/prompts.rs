@@ -4,9 +4,9 @@
 
 use crate::bars::NETWORK;
 use crate::common::{Expected, Report, SHAPES, backbone, json};
-use oneactor::method::base_word::BaseWordPrompt;
 use oneactor::backbone::prompt_pair::PromptPair;
 use oneactor::backbone::{Backbone, Conditioning};
+use oneactor::method::base_word::BaseWordPrompt;
 use oneactor::tokenizer::prompt_tokens::PromptOptions;
 use serde::Deserialize;
 use tch::{Kind, Tensor};

@@ -4,11 +4,11 @@
 use crate::common::{Expected, Report, fixture};
 use image::RgbImage;
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
-use oneactor::pictures::photo::{Transparency, read_picture};
 use oneactor::io::weights::Weights;
 use oneactor::measures::foreground::ForegroundFinder;
 use oneactor::models::vision::sam::processor::SamProcessor;
 use oneactor::models::vision::sam::{SamConfig, SamModel, SamPrompts};
+use oneactor::pictures::photo::{Transparency, read_picture};
 use tch::{Device, Kind, Tensor};
 
 /// f32 of networks of a few layers; transformers' own f32 and f64 differ by 2e-6 and less.

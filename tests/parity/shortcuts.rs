@@ -3,10 +3,10 @@
 
 use crate::bars::LATENTS;
 use crate::common::{Expected, Report, SHAPES, backbone, json, latents};
-use oneactor::method::base_word::BaseWordPrompt;
-use oneactor::method::guidance::{ClusterGuidance, GuidanceSettings, Offsets};
 use oneactor::backbone::denoise::{Guidance, PlainGuidance};
 use oneactor::backbone::shortcuts::{Shortcuts, ShortenedGuidance};
+use oneactor::method::base_word::BaseWordPrompt;
+use oneactor::method::guidance::{ClusterGuidance, GuidanceSettings, Offsets};
 use serde::Deserialize;
 
 const STEPS: usize = 12;

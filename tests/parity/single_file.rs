@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 
 use crate::bars::LATENTS;
 use crate::common::{Expected, Report, fixture, json, latents};
+use oneactor::backbone::denoise::PlainGuidance;
+use oneactor::backbone::{Backbone, LoadOptions, MemoryOptions};
 use oneactor::error::{ErrorKind, kind_of};
 use oneactor::io::hub::HubSettings;
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
 use oneactor::io::tensors::TensorFile;
 use oneactor::io::weights::Weights;
 use oneactor::models::unet::unet_2d_condition::{UNet2DConditionConfig, UNet2DConditionModel};
-use oneactor::backbone::denoise::PlainGuidance;
-use oneactor::backbone::{Backbone, LoadOptions, MemoryOptions};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 

@@ -8,7 +8,7 @@ use crate::models::unet::unet_2d_condition::UNet2DConditionConfig;
 
 /// A pass of the U-Net.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Pass {
+pub struct PassSize {
     /// Height and width of the latents.
     pub latents: (i64, i64),
     /// Rows.
@@ -42,7 +42,7 @@ struct Shape {
 }
 
 impl Shape {
-    fn new(unet: &UNet2DConditionConfig, pass: &Pass) -> Result<Shape> {
+    fn new(unet: &UNet2DConditionConfig, pass: &PassSize) -> Result<Shape> {
         let channels = unet.block_out_channels.clone();
         let blocks = channels.len();
         let (mut height, mut width) = pass.latents;
@@ -127,7 +127,7 @@ impl Shape {
     }
 
     /// The way down, of an encoder that begins with `rows_without_text` rows; gives the rows and values of each skip.
-    fn down(&self, ledger: &mut Ledger, pass: &Pass, is_tuned: bool) -> Vec<Skip> {
+    fn down(&self, ledger: &mut Ledger, pass: &PassSize, is_tuned: bool) -> Vec<Skip> {
         let mut rows = pass.rows_without_text as i64;
         let map = |rows: i64, level: usize| Map {
             rows,
@@ -226,7 +226,7 @@ impl Shape {
     }
 
     /// Values that the layers keep of keys and values of the text: of every token, and in the order of each row.
-    fn text_memory(&self, pass: &Pass) -> i64 {
+    fn text_memory(&self, pass: &PassSize) -> i64 {
         2 * self.transformer_widths() * (pass.known_tokens + pass.rows * pass.tokens) as i64
     }
 
@@ -258,7 +258,7 @@ impl Shape {
 /// # Errors
 /// When the config's lists do not fit each other.
 pub fn low_rank_widths(unet: &UNet2DConditionConfig) -> Result<i64> {
-    let shape = Shape::new(unet, &Pass::default())?;
+    let shape = Shape::new(unet, &PassSize::default())?;
     let blocks: i64 = shape.transformer_counts().iter().sum();
     Ok(14 * shape.transformer_widths() + 2 * blocks * unet.cross_attention_dim)
 }
@@ -284,7 +284,7 @@ impl Skip {
 }
 
 /// The most values that a pass holds while drawing.
-pub(super) fn drawing(unet: &UNet2DConditionConfig, pass: &Pass) -> Result<i64> {
+pub(super) fn drawing(unet: &UNet2DConditionConfig, pass: &PassSize) -> Result<i64> {
     let shape = Shape::new(unet, pass)?;
     let mut ledger = Ledger::default();
     if pass.known_tokens > 0 {
@@ -314,7 +314,7 @@ pub(super) fn drawing(unet: &UNet2DConditionConfig, pass: &Pass) -> Result<i64> 
 
 /// ControlNets one after the other: each goes the way down, and of every skip there are its residual, that residual scaled
 /// and at last the sum, which takes the skip's place.
-fn steer(shape: &Shape, ledger: &mut Ledger, pass: &Pass, innermost: Map) {
+fn steer(shape: &Shape, ledger: &mut Ledger, pass: &PassSize, innermost: Map) {
     let cond = shape.positions[0] * shape.channels[0];
     ledger.take(cond * pass.controlnets as i64);
     let own = shape.down(ledger, pass, false);
@@ -328,7 +328,7 @@ fn steer(shape: &Shape, ledger: &mut Ledger, pass: &Pass, innermost: Map) {
 }
 
 /// The most values that a tuning step's rows hold: all that the way back needs, and what its first layers take.
-pub(super) fn tuning(unet: &UNet2DConditionConfig, pass: &Pass) -> Result<i64> {
+pub(super) fn tuning(unet: &UNet2DConditionConfig, pass: &PassSize) -> Result<i64> {
     let shape = Shape::new(unet, pass)?;
     let mut ledger = Ledger::default();
     let skips = shape.down(&mut ledger, pass, true);

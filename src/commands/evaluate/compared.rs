@@ -8,13 +8,13 @@ use image::RgbImage;
 
 use super::Evaluation;
 use super::pictures::Picture;
-use crate::config::evaluate::Wanted;
+use crate::config::evaluate::TableColumn;
 use crate::error::usage;
-use crate::pictures::photo::{Transparency, read_picture};
 use crate::measures::region::Region;
+use crate::pictures::photo::{Transparency, read_picture};
 
 /// The regions of some columns, each once.
-pub(super) fn regions(wanted: &[Wanted]) -> Vec<Region> {
+pub(super) fn regions(wanted: &[TableColumn]) -> Vec<Region> {
     [Region::Whole, Region::Foreground, Region::Background]
         .into_iter()
         .filter(|region| wanted.iter().any(|wanted| wanted.region == *region))

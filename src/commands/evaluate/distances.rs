@@ -8,14 +8,14 @@ use image::RgbImage;
 
 use super::compared::{of_one_actor, parts, regions, target_part};
 use super::{Evaluation, Picture};
-use crate::config::evaluate::Wanted;
+use crate::config::evaluate::TableColumn;
 use crate::error::usage;
-use crate::pictures::photo::picture_size;
-use crate::pictures::resize::{Filter, resize_by};
-use crate::measures::column::Values;
+use crate::measures::column::ColumnValues;
 use crate::measures::encoder::LpipsEncoder;
 use crate::measures::region::Region;
 use crate::models::vision::lpips::{Lpips, LpipsFeatures};
+use crate::pictures::photo::picture_size;
+use crate::pictures::resize::{Filter, resize_by};
 use crate::run::session::Session;
 
 /// Bytes of features that are held at once: those of 25 pictures of 1024 x 1024 pixels.
@@ -80,8 +80,8 @@ pub(super) fn measure(
     session: &Session,
     evaluation: &Evaluation,
     encoder: &LpipsEncoder,
-    wanted: &[Wanted],
-) -> Result<Vec<Values>> {
+    wanted: &[TableColumn],
+) -> Result<Vec<ColumnValues>> {
     let regions = regions(wanted);
     let mut found = Vec::new();
     for &region in &regions {
@@ -91,9 +91,9 @@ pub(super) fn measure(
         let of_region = regions.iter().position(|region| *region == wanted.region);
         let (against_target, pairs) = &found[of_region.expect("every region is measured")];
         if wanted.is_pairwise {
-            Values::Pairs(pairs.clone())
+            ColumnValues::Pairs(pairs.clone())
         } else {
-            Values::Pictures(against_target.clone())
+            ColumnValues::Pictures(against_target.clone())
         }
     });
     Ok(values.collect())

@@ -9,8 +9,8 @@ use tch::{Device, Tensor};
 use super::compared::{of_one_actor, parts, regions, target_part};
 use super::pictures::Picture;
 use super::{Evaluation, distances};
-use crate::config::evaluate::Wanted;
-use crate::measures::column::{Column, Values};
+use crate::config::evaluate::TableColumn;
+use crate::measures::column::{Column, ColumnValues};
 use crate::measures::encoder::{ClipEncoder, ImageEncoder, LpipsEncoder, VitEncoder};
 use crate::measures::foreground::ForegroundFinder;
 use crate::measures::region::Region;
@@ -28,11 +28,11 @@ const AT_ONCE: usize = 8;
 /// When a network or picture can not be read, a value is not finite, or a signal asks to stop.
 pub(super) fn measure(session: &Session, evaluation: &Evaluation) -> Result<Vec<Column>> {
     let columns = evaluation.job.columns();
-    let mut found: BTreeMap<String, Values> = BTreeMap::new();
+    let mut found: BTreeMap<String, ColumnValues> = BTreeMap::new();
     for (network, files) in &evaluation.models {
         session.reporter.note(&format!("loading {}", files.name()));
         let of_it = columns.iter().copied();
-        let wanted: Vec<Wanted> = of_it.filter(|c| c.measure.network() == *network).collect();
+        let wanted: Vec<TableColumn> = of_it.filter(|c| c.measure.network() == *network).collect();
         let device = evaluation.device;
         let by_vit = |kind| {
             let vit = VitEncoder::load(files, kind, device)?;
@@ -54,7 +54,7 @@ pub(super) fn measure(session: &Session, evaluation: &Evaluation) -> Result<Vec<
         session.tell_notes(files);
         found.extend(wanted.iter().map(|wanted| wanted.name()).zip(values));
     }
-    let column = |wanted: Wanted| {
+    let column = |wanted: TableColumn| {
         let name = wanted.name();
         let values = found.remove(&name).expect("every measure has its network");
         Column::new(name, values)
@@ -89,8 +89,8 @@ fn directions(
     session: &Session,
     evaluation: &Evaluation,
     (encoder, clip): (&dyn ImageEncoder, Option<&ClipEncoder>),
-    wanted: &[Wanted],
-) -> Result<Vec<Values>> {
+    wanted: &[TableColumn],
+) -> Result<Vec<ColumnValues>> {
     let regions = regions(wanted);
     let embedded = embed(session, evaluation, encoder, &regions)?;
     let pictures = &evaluation.pictures;
@@ -159,7 +159,7 @@ fn embed(
 }
 
 /// Each picture but the target with the target.
-fn against_target(pictures: &[Picture], embedded: &Embedded, measure: Measure) -> Values {
+fn against_target(pictures: &[Picture], embedded: &Embedded, measure: Measure) -> ColumnValues {
     let target = embedded.target.as_ref();
     let target = target.expect("a column against the target has one");
     let value = |(picture, row): (&Picture, &Option<Tensor>)| {
@@ -167,7 +167,7 @@ fn against_target(pictures: &[Picture], embedded: &Embedded, measure: Measure) -
         Some(of_cosine(measure, cosine(row, target)))
     };
     let both = pictures.iter().zip(&embedded.pictures);
-    Values::Pictures(both.map(value).collect())
+    ColumnValues::Pictures(both.map(value).collect())
 }
 
 /// Each picture with its own prompt.
@@ -177,7 +177,7 @@ fn against_prompts(
     clip: &ClipEncoder,
     embedded: &Embedded,
     measure: Measure,
-) -> Result<Values> {
+) -> Result<ColumnValues> {
     let mut known: BTreeMap<&str, Tensor> = BTreeMap::new();
     let mut values = Vec::new();
     for (picture, row) in pictures.iter().zip(&embedded.pictures) {
@@ -198,11 +198,11 @@ fn against_prompts(
         let value = |row| of_cosine(measure, cosine(row, &known[prompt]));
         values.push(row.as_ref().map(value));
     }
-    Ok(Values::Pictures(values))
+    Ok(ColumnValues::Pictures(values))
 }
 
 /// All pairs of pictures with the same actor, without the target.
-fn pairs(pictures: &[Picture], embedded: &Embedded, measure: Measure) -> Values {
+fn pairs(pictures: &[Picture], embedded: &Embedded, measure: Measure) -> ColumnValues {
     let mut pairs = Vec::new();
     for group in of_one_actor(pictures) {
         for (place, &i) in group.iter().enumerate() {
@@ -213,5 +213,5 @@ fn pairs(pictures: &[Picture], embedded: &Embedded, measure: Measure) -> Values 
             }
         }
     }
-    Values::Pairs(pairs)
+    ColumnValues::Pairs(pairs)
 }

@@ -18,7 +18,7 @@ pub(super) struct Plot<'a> {
 pub(super) struct Point {
     pub x: f64,
     pub y: f64,
-    pub look: Look,
+    pub look: MarkStyle,
     /// What is shown where a pointer rests on it.
     pub title: String,
     /// A mean is drawn larger, with an outline, and above the others.
@@ -27,7 +27,7 @@ pub(super) struct Point {
 
 /// Colour and shape of the points of one series.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Look {
+pub(super) enum MarkStyle {
     /// Pictures of the plain model: rings without a colour.
     Plain,
     /// Others, by their number.
@@ -45,20 +45,20 @@ const SHAPES: [usize; 4] = [0, 4, 3, 6];
 const SIZE: (f64, f64) = (480.0, 340.0);
 const AXES: (f64, f64, f64, f64) = (62.0, 12.0, 468.0, 292.0);
 
-impl Look {
+impl MarkStyle {
     /// Class in the page's style.
     fn class(self) -> String {
         match self {
-            Look::Plain => "plain".to_owned(),
-            Look::Series(number) => format!("c{}", number % COLOURS),
+            MarkStyle::Plain => "plain".to_owned(),
+            MarkStyle::Series(number) => format!("c{}", number % COLOURS),
         }
     }
 
     /// A path around (x, y).
     fn path(self, x: f64, y: f64, radius: f64) -> String {
         let corners = match self {
-            Look::Plain => 0,
-            Look::Series(number) => SHAPES[number % SHAPES.len()],
+            MarkStyle::Plain => 0,
+            MarkStyle::Series(number) => SHAPES[number % SHAPES.len()],
         };
         if corners == 0 {
             let (left, width) = (x - radius, 2.0 * radius);
@@ -94,8 +94,8 @@ impl Plot<'_> {
     /// The plot; there is at least one point.
     pub fn to_svg(&self) -> String {
         let (left, top, right, bottom) = AXES;
-        let x = Axis::over(self.points.iter().map(|point| point.x), left, right);
-        let y = Axis::over(self.points.iter().map(|point| point.y), bottom, top);
+        let x = PlotAxis::over(self.points.iter().map(|point| point.x), left, right);
+        let y = PlotAxis::over(self.points.iter().map(|point| point.y), bottom, top);
         let mut svg = format!(
             "<svg class=\"plot\" viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{} against {}\">\n",
             SIZE.0,
@@ -150,7 +150,7 @@ impl Plot<'_> {
 }
 
 /// Values along a side of the plot.
-struct Axis {
+struct PlotAxis {
     least: f64,
     most: f64,
     /// Where these two lie.
@@ -158,7 +158,7 @@ struct Axis {
     to: f64,
 }
 
-impl Axis {
+impl PlotAxis {
     /// Around all values, with a little room; equal values stand in the middle.
     fn over(values: impl Iterator<Item = f64> + Clone, from: f64, to: f64) -> Self {
         let least = values.clone().fold(f64::INFINITY, f64::min);
@@ -205,7 +205,7 @@ mod tests {
     use super::*;
 
     fn labels(least: f64, most: f64) -> Vec<String> {
-        let axis = Axis::over([least, most].into_iter(), 0.0, 100.0);
+        let axis = PlotAxis::over([least, most].into_iter(), 0.0, 100.0);
         axis.ticks().into_iter().map(|(_, label)| label).collect()
     }
 
@@ -226,20 +226,20 @@ mod tests {
 
     #[test]
     fn points_lie_between_the_axes_in_their_order() {
-        let axis = Axis::over([0.2, 0.5, 0.3].into_iter(), 10.0, 110.0);
+        let axis = PlotAxis::over([0.2, 0.5, 0.3].into_iter(), 10.0, 110.0);
         let places = [0.2, 0.3, 0.5].map(|value| axis.place(value));
         assert!(10.0 < places[0] && places[2] < 110.0);
         // A third of the way from the first to the last.
         let third = places[0] + (places[2] - places[0]) / 3.0;
         assert!((places[1] - third).abs() < 1e-9, "{places:?}");
-        let same = Axis::over([0.7, 0.7].into_iter(), 0.0, 100.0);
+        let same = PlotAxis::over([0.7, 0.7].into_iter(), 0.0, 100.0);
         assert!((same.place(0.7) - 50.0).abs() < 1e-9);
     }
 
     #[test]
     fn as_many_series_differ_as_is_said() {
         let looks: Vec<(String, String)> = (0..28)
-            .map(Look::Series)
+            .map(MarkStyle::Series)
             .map(|look| (look.class(), look.path(0.0, 0.0, 1.0)))
             .collect();
         for (i, look) in looks.iter().enumerate() {
@@ -252,7 +252,7 @@ mod tests {
         let point = |is_mean| Point {
             x: 0.3,
             y: 0.8,
-            look: Look::Series(0),
+            look: MarkStyle::Series(0),
             title: "<b>".to_owned(),
             is_mean,
         };

@@ -8,14 +8,14 @@ use anyhow::Result;
 
 use super::Evaluation;
 use super::pictures::{PLAIN, Picture};
-use super::plot::{Look, Plot, Point};
+use super::plot::{MarkStyle, Plot, Point};
 use super::table::{Group, Table};
 use crate::config::EvaluateJob;
 use crate::config::evaluate::Report;
 use crate::io::atomic::write_bytes_atomically;
 use crate::io::html::escape;
-use crate::pictures::photo::{Transparency, read_picture};
 use crate::measures::column::{Column, Summary};
+use crate::pictures::photo::{Transparency, read_picture};
 use crate::run::html_page::{begin, image, paragraph, settings_list};
 
 /// What this page has beside the look that it shares.
@@ -132,14 +132,14 @@ fn mean(column: &Column, group: &Group) -> String {
 }
 
 /// The actors in the order of the table, each with its look.
-fn actors<'a>(table: &'a Table) -> impl Iterator<Item = (&'a Group, Look)> {
+fn actors<'a>(table: &'a Table) -> impl Iterator<Item = (&'a Group, MarkStyle)> {
     let actors = table.groups.iter().filter(|group| group.kind == "actor");
     actors.scan(0, |next, group| {
         let look = if group.name == PLAIN {
-            Look::Plain
+            MarkStyle::Plain
         } else {
             *next += 1;
-            Look::Series(*next - 1)
+            MarkStyle::Series(*next - 1)
         };
         Some((group, look))
     })

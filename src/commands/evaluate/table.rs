@@ -306,7 +306,7 @@ mod tests {
 
     use super::*;
     use crate::config::evaluate::Bound;
-    use crate::measures::column::Values;
+    use crate::measures::column::ColumnValues;
 
     fn picture(name: &str, prompt: &str, actor: &str) -> Picture {
         Picture {
@@ -321,7 +321,7 @@ mod tests {
         }
     }
 
-    fn column(name: &str, values: Values) -> Column {
+    fn column(name: &str, values: ColumnValues) -> Column {
         Column::new(name.to_owned(), values)
     }
 
@@ -332,7 +332,7 @@ mod tests {
             picture("b.png", "a cat, asleep", "cat"),
             picture("c.png", "a cat", PLAIN),
         ];
-        let values = Values::Pictures([0.5, 0.75, 0.0].map(Some).to_vec());
+        let values = ColumnValues::Pictures([0.5, 0.75, 0.0].map(Some).to_vec());
         let table = Table::new(&pictures, vec![column("clip_i", values)], 1);
         let text = table.text();
         assert!(text.ends_with("2 pictures  0.6250 ± 0.1768\n"), "{text}");
@@ -368,7 +368,7 @@ mod tests {
             picture("b.png", "a cat", "cat"),
         ];
         pictures[0].is_target = true;
-        let values = Values::Pictures(vec![None, Some(0.5)]);
+        let values = ColumnValues::Pictures(vec![None, Some(0.5)]);
         let csv = Table::new(&pictures, vec![column("clip_i", values)], 1).csv();
         let csv = String::from_utf8(csv).expect("the names are UTF-8");
         for line in [
@@ -386,7 +386,7 @@ mod tests {
         let pictures = [picture("a.png", "a cat", "cat")];
         let table = Table::new(
             &pictures,
-            vec![column("clip_i_pairwise", Values::Pairs(Vec::new()))],
+            vec![column("clip_i_pairwise", ColumnValues::Pairs(Vec::new()))],
             1,
         );
         let gate = Gate {

@@ -4,21 +4,21 @@ use std::rc::Rc;
 
 use anyhow::{Context, Result};
 
+use crate::backbone::Pipeline;
+use crate::backbone::controlnet::controlnet_config;
+use crate::backbone::files::{network_files, pipeline_files, vae_files};
 use crate::baselines::ip_adapter::needed_files;
 use crate::cli::FetchFlags;
 use crate::config::controlnet::name_and_scale;
 use crate::error::{model, usage};
 use crate::io::hub::{HubSettings, Renewed};
-use crate::io::ip_adapter::{self, IpAdapterFiles, Layout, check_width};
+use crate::io::ip_adapter::{self, IpAdapterFiles, IpAdapterLayout, check_width};
 use crate::io::model_files::{ModelFiles, ModelOptions, NeededFile, Needs};
 use crate::models::vision::encoder_folder::EncoderFolder;
 use crate::run::located::find;
-use crate::backbone::Pipeline;
-use crate::backbone::controlnet::controlnet_config;
-use crate::backbone::files::{network_files, pipeline_files, vae_files};
 
 /// What a flag names.
-pub(super) enum Wanted<'a> {
+pub(super) enum RepoFlag<'a> {
     Model(&'a str),
     Files(&'a str),
     Vae(&'a str),
@@ -28,36 +28,41 @@ pub(super) enum Wanted<'a> {
 }
 
 /// A model that draws, and which of the adapters in a repository is for it.
-pub(super) type Adapted<'a> = (&'a str, Layout);
+pub(super) type Adapted<'a> = (&'a str, IpAdapterLayout);
 
-impl Wanted<'_> {
+impl RepoFlag<'_> {
     pub(super) fn title(&self) -> String {
         match self {
-            Wanted::Model(name) | Wanted::Files(name) => (*name).to_owned(),
-            Wanted::Vae(name) => format!("--vae {name}"),
-            Wanted::ControlNet(name) => format!("--controlnet {name}"),
-            Wanted::IpAdapter(name, _) => format!("--ip-adapter {name}"),
+            RepoFlag::Model(name) | RepoFlag::Files(name) => (*name).to_owned(),
+            RepoFlag::Vae(name) => format!("--vae {name}"),
+            RepoFlag::ControlNet(name) => format!("--controlnet {name}"),
+            RepoFlag::IpAdapter(name, _) => format!("--ip-adapter {name}"),
         }
     }
 }
 
 /// What the flags name, the adapter for the models that it is for.
-pub(super) fn wanted<'a>(flags: &'a FetchFlags, adapted: Vec<Adapted<'a>>) -> Vec<Wanted<'a>> {
+pub(super) fn wanted<'a>(flags: &'a FetchFlags, adapted: Vec<Adapted<'a>>) -> Vec<RepoFlag<'a>> {
     let names = || flags.models.iter().map(String::as_str);
     if !flags.file.is_empty() {
-        return names().map(Wanted::Files).collect();
+        return names().map(RepoFlag::Files).collect();
     }
-    let mut wanted: Vec<Wanted> = names().map(Wanted::Model).collect();
-    wanted.extend(flags.vae.as_deref().map(Wanted::Vae));
-    wanted.extend(flags.controlnet.iter().map(|name| Wanted::ControlNet(name)));
+    let mut wanted: Vec<RepoFlag> = names().map(RepoFlag::Model).collect();
+    wanted.extend(flags.vae.as_deref().map(RepoFlag::Vae));
+    wanted.extend(
+        flags
+            .controlnet
+            .iter()
+            .map(|name| RepoFlag::ControlNet(name)),
+    );
     if let (Some(adapter), false) = (&flags.ip_adapter, adapted.is_empty()) {
-        wanted.push(Wanted::IpAdapter(adapter, adapted));
+        wanted.push(RepoFlag::IpAdapter(adapter, adapted));
     }
     wanted
 }
 
 /// Files of one model or network.
-pub(super) struct Part {
+pub(super) struct RepoPart {
     pub(super) files: Rc<ModelFiles>,
     pub(super) needed: Vec<NeededFile>,
     /// With `--refresh`: what else is renewed.
@@ -109,10 +114,10 @@ impl<'a> Finder<'a> {
     }
 
     /// Of a model that draws: which of the adapters in a repository is for it, and how wide the text is that it reads.
-    fn layout_and_width(&self, name: &str) -> Result<Option<(Layout, i64)>> {
+    fn layout_and_width(&self, name: &str) -> Result<Option<(IpAdapterLayout, i64)>> {
         let (variant, revision) = (self.flags.variant.as_ref(), self.flags.revision.as_ref());
         let files = self.locate(name, variant, revision)?;
-        if kind_of(&files)? != Kind::Pipeline {
+        if kind_of(&files)? != RepoKind::Pipeline {
             return Ok(None);
         }
         let pipeline = Pipeline::of(&files)?;
@@ -128,7 +133,7 @@ impl<'a> Finder<'a> {
     ///
     /// # Errors
     /// When there is no such repository, or a file is missing.
-    pub(super) fn find(&self, wanted: &Wanted) -> Result<Vec<Part>> {
+    pub(super) fn find(&self, wanted: &RepoFlag) -> Result<Vec<RepoPart>> {
         let mut parts = self.needed(wanted)?;
         for part in &mut parts {
             part.renewed = part.files.renewed(&part.needed)?;
@@ -136,25 +141,25 @@ impl<'a> Finder<'a> {
         Ok(parts)
     }
 
-    fn needed(&self, wanted: &Wanted) -> Result<Vec<Part>> {
+    fn needed(&self, wanted: &RepoFlag) -> Result<Vec<RepoPart>> {
         let mut parts = match wanted {
-            Wanted::Model(name) => vec![self.model(name)?],
+            RepoFlag::Model(name) => vec![self.model(name)?],
             // What was asked for is listed alone, so that the shell can hand the path on.
-            Wanted::Files(name) => return Ok(vec![self.files(name)?]),
-            Wanted::Vae(name) => {
+            RepoFlag::Files(name) => return Ok(vec![self.files(name)?]),
+            RepoFlag::Vae(name) => {
                 let files = self.locate(name, None, None)?;
-                vec![Part::new(files, vae_files)?]
+                vec![RepoPart::new(files, vae_files)?]
             }
-            Wanted::ControlNet(text) => {
+            RepoFlag::ControlNet(text) => {
                 // The other commands' flag has a scale behind the name.
                 let (name, _) = name_and_scale(text);
                 let files = self.locate(name, self.flags.variant.as_ref(), None)?;
                 controlnet_config(&files)?;
-                vec![Part::new(files, |files| network_files(files, ""))?]
+                vec![RepoPart::new(files, |files| network_files(files, ""))?]
             }
-            Wanted::IpAdapter(adapter, models) => self.ip_adapter(adapter, models)?,
+            RepoFlag::IpAdapter(adapter, models) => self.ip_adapter(adapter, models)?,
         };
-        parts.iter_mut().try_for_each(Part::add_licence)?;
+        parts.iter_mut().try_for_each(RepoPart::add_licence)?;
         Ok(parts)
     }
 
@@ -176,7 +181,7 @@ impl<'a> Finder<'a> {
         }
     }
 
-    fn files(&self, name: &str) -> Result<Part> {
+    fn files(&self, name: &str) -> Result<RepoPart> {
         let files = self.locate(name, None, self.flags.revision.as_ref())?;
         if files.repository().is_none() {
             return Err(usage(format!(
@@ -184,7 +189,7 @@ impl<'a> Finder<'a> {
                  be fetched"
             )));
         }
-        Part::new(files, |files| {
+        RepoPart::new(files, |files| {
             let mut needs = Needs::of(files);
             for file in &self.flags.file {
                 needs.require(file).context("--file")?;
@@ -193,11 +198,11 @@ impl<'a> Finder<'a> {
         })
     }
 
-    fn model(&self, name: &str) -> Result<Part> {
+    fn model(&self, name: &str) -> Result<RepoPart> {
         let (variant, revision) = (self.flags.variant.as_ref(), self.flags.revision.as_ref());
         let files = self.locate(name, variant, revision)?;
         let kind = kind_of(&files)?;
-        if let (Some(revision), false) = (revision, kind == Kind::Pipeline) {
+        if let (Some(revision), false) = (revision, kind == RepoKind::Pipeline) {
             return Err(usage(format!(
                 "--revision {revision}: {name} is no model that draws, and no flag takes another revision of it: leave \
                  it out"
@@ -205,32 +210,34 @@ impl<'a> Finder<'a> {
         }
         // As the commands look for them that read it: `--vae` and the encoders of evaluate without a variant.
         let files = match kind {
-            Kind::Vae | Kind::Encoder if variant.is_some() => self.locate(name, None, None)?,
+            RepoKind::Vae | RepoKind::Encoder if variant.is_some() => {
+                self.locate(name, None, None)?
+            }
             _ => files,
         };
-        Part::new(files, |files| match kind {
-            Kind::Pipeline => {
+        RepoPart::new(files, |files| match kind {
+            RepoKind::Pipeline => {
                 let parts = pipeline_files(files, self.flags.vae.is_some())?;
                 Ok(parts.into_iter().flat_map(|(_, files)| files).collect())
             }
-            Kind::Vae => vae_files(files),
-            Kind::ControlNet => network_files(files, ""),
-            Kind::Encoder => EncoderFolder { files, path: "" }.needed(),
+            RepoKind::Vae => vae_files(files),
+            RepoKind::ControlNet => network_files(files, ""),
+            RepoKind::Encoder => EncoderFolder { files, path: "" }.needed(),
         })
     }
 
     /// Adapters and image encoders for the kinds of these models, each file once.
-    fn ip_adapter(&self, adapter: &str, models: &[Adapted]) -> Result<Vec<Part>> {
+    fn ip_adapter(&self, adapter: &str, models: &[Adapted]) -> Result<Vec<RepoPart>> {
         let variant = self.flags.variant.as_ref();
         let encoder = self.flags.image_encoder.as_deref();
         let find = |name: &str| self.locate(name, variant, None);
-        let mut parts: Vec<Part> = Vec::new();
+        let mut parts: Vec<RepoPart> = Vec::new();
         for &model in models {
             let found = IpAdapterFiles::locate(Some(adapter), encoder, model, &find)?;
             for (files, needed) in needed_files(&found)? {
-                let is_of_it = |part: &&mut Part| part.files.name() == files.name();
+                let is_of_it = |part: &&mut RepoPart| part.files.name() == files.name();
                 match parts.iter_mut().find(is_of_it) {
-                    None => parts.push(Part {
+                    None => parts.push(RepoPart {
                         files,
                         needed,
                         renewed: None,
@@ -243,7 +250,7 @@ impl<'a> Finder<'a> {
     }
 }
 
-impl Part {
+impl RepoPart {
     fn new(
         files: ModelFiles,
         needed: impl Fn(&ModelFiles) -> Result<Vec<NeededFile>>,
@@ -289,7 +296,7 @@ impl Part {
 
 /// What a repository is.
 #[derive(Clone, Copy, PartialEq)]
-enum Kind {
+enum RepoKind {
     Pipeline,
     Vae,
     ControlNet,
@@ -300,10 +307,10 @@ enum Kind {
 /// Names of the encoders in `config.json`, as `model_type`.
 const ENCODERS: [&str; 5] = ["clip", "clip_vision_model", "vit", "dinov2", "sam"];
 
-fn kind_of(files: &ModelFiles) -> Result<Kind> {
+fn kind_of(files: &ModelFiles) -> Result<RepoKind> {
     if files.optional_text("model_index.json")?.is_some() {
         Pipeline::of(files)?;
-        return Ok(Kind::Pipeline);
+        return Ok(RepoKind::Pipeline);
     }
     let name = files.name();
     if files.optional_text("config.json")?.is_none() {
@@ -316,9 +323,9 @@ fn kind_of(files: &ModelFiles) -> Result<Kind> {
     let class = config.text("_class_name").unwrap_or_default();
     let kind = config.text("model_type").unwrap_or_default();
     match (class, kind) {
-        ("AutoencoderKL", _) => Ok(Kind::Vae),
-        ("ControlNetModel", _) => controlnet_config(files).map(|_| Kind::ControlNet),
-        (_, kind) if ENCODERS.contains(&kind) => Ok(Kind::Encoder),
+        ("AutoencoderKL", _) => Ok(RepoKind::Vae),
+        ("ControlNetModel", _) => controlnet_config(files).map(|_| RepoKind::ControlNet),
+        (_, kind) if ENCODERS.contains(&kind) => Ok(RepoKind::Encoder),
         _ => Err(model(format!(
             "{name}: config.json: found _class_name \"{class}\" and model_type \"{kind}\", expected AutoencoderKL, \
              ControlNetModel or one of {}: no command reads this network; --file fetches single files",

@@ -2,12 +2,12 @@
 
 use anyhow::Result;
 
-use super::parts::Part;
+use super::parts::RepoPart;
 use crate::io::hub::{Renewed, human_size};
 use crate::io::model_files::NeededFile;
 use crate::run::session::Session;
 
-impl Part {
+impl RepoPart {
     /// Files that are fetched without being listed: those that the cache has of the branch beside the listed ones.
     fn others(&self) -> &[NeededFile] {
         self.renewed.as_ref().map_or(&[], |renewed| &renewed.others)

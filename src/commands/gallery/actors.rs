@@ -13,7 +13,7 @@ use crate::method::origin::BASE_CRC32;
 use crate::run::stale::is_base_set;
 
 /// A subject, with the picture that it was made from.
-pub(super) struct Card {
+pub(super) struct ActorCard {
     /// Its file, as the settings name it.
     pub path: String,
     pub name: String,
@@ -26,7 +26,7 @@ pub(super) struct Card {
 }
 
 /// What was tuned on base images.
-pub(super) struct Tuned {
+pub(super) struct TuningFacts {
     pub method: String,
     /// The target among the base images; none where it was a photo.
     pub target: Option<u64>,
@@ -63,7 +63,7 @@ fn config(method: Method) -> String {
 }
 
 /// What was tuned in a folder.
-pub(super) fn tuned_in(folder: &Path, scope: &Scope) -> Vec<Tuned> {
+pub(super) fn tuned_in(folder: &Path, scope: &Scope) -> Vec<TuningFacts> {
     let mut found = Vec::new();
     for method in tunable() {
         let path = folder.join(config(method));
@@ -75,7 +75,7 @@ pub(super) fn tuned_in(folder: &Path, scope: &Scope) -> Vec<Tuned> {
         };
         let is_photo = !config["parameters"]["target_image_crc32"].is_null();
         let result = &config["result"];
-        found.push(Tuned {
+        found.push(TuningFacts {
             method: method.name().to_owned(),
             steps: result["steps"].clone(),
             best_validation: result["best_validation"].clone(),
@@ -122,8 +122,11 @@ fn name(path: &str) -> &str {
 }
 
 /// All who are in pictures of these settings, in the order in which they come.
-pub(super) fn cards<'a>(pictures: impl Iterator<Item = &'a Settings>, scope: &Scope) -> Vec<Card> {
-    let mut cards: Vec<Card> = Vec::new();
+pub(super) fn cards<'a>(
+    pictures: impl Iterator<Item = &'a Settings>,
+    scope: &Scope,
+) -> Vec<ActorCard> {
+    let mut cards: Vec<ActorCard> = Vec::new();
     for settings in pictures {
         let target = settings.get("target").and_then(Value::as_u64);
         for path in actors(settings) {
@@ -137,7 +140,7 @@ pub(super) fn cards<'a>(pictures: impl Iterator<Item = &'a Settings>, scope: &Sc
 
 /// What lies beside the file of an actor; `target` is the base image where nothing is tuned. Of one that lies
 /// elsewhere the name alone is known.
-fn card(path: &str, mut target: Option<u64>, scope: &Scope) -> Card {
+fn card(path: &str, mut target: Option<u64>, scope: &Scope) -> ActorCard {
     let folder = Path::new(path).parent().unwrap_or(Path::new("")).to_owned();
     let (mut prompt, mut photo) = (None, None);
     let file = Path::new(path).file_name().unwrap_or_default();
@@ -155,7 +158,7 @@ fn card(path: &str, mut target: Option<u64>, scope: &Scope) -> Card {
     }
     let picture = target.filter(|_| photo.is_none());
     let picture = picture.map(|target| folder.join("base").join(format!("{target:02}.png")));
-    Card {
+    ActorCard {
         path: path.to_owned(),
         name: name(path).to_owned(),
         prompt,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::actors::{self, Card, Tuned};
+use super::actors::{self, ActorCard, TuningFacts};
 use super::scope::Scope;
 use crate::config::batch::Settings;
 use crate::config::record::is_of_picture;
@@ -32,9 +32,9 @@ pub(super) struct Folder {
     /// Settings that pictures have in common, below a heading.
     pub settings: Vec<(String, Settings)>,
     /// What was tuned on its pictures, where they are base images.
-    pub tuned: Vec<Tuned>,
+    pub tuned: Vec<TuningFacts>,
     /// Who is in its pictures.
-    pub actors: Vec<Card>,
+    pub actors: Vec<ActorCard>,
     /// What there is to warn of.
     pub notes: Vec<String>,
 }
@@ -155,7 +155,7 @@ impl Folder {
 }
 
 /// The base images that `base.json` lists; none where there is no such file.
-fn base_images(folder: &Path, tuned: &[Tuned], scope: &Scope) -> Vec<Row> {
+fn base_images(folder: &Path, tuned: &[TuningFacts], scope: &Scope) -> Vec<Row> {
     let path = folder.join(BASE);
     let config = path.is_file().then(|| actors::read_json(&path));
     let Some(config) = config.and_then(|config| scope.readable(config)) else {

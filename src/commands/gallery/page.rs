@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 use serde_json::Value;
 
-use super::actors::{Card, Tuned};
+use super::actors::{ActorCard, TuningFacts};
 use super::folder::{Folder, Shown};
 use super::scope::Scope;
 use crate::config::shell::quoted;
@@ -51,7 +51,7 @@ fn longest(pictures: usize) -> u32 {
 }
 
 /// A page, and how many pictures it shows.
-pub(super) struct Page {
+pub(super) struct GalleryPage {
     pub html: String,
     pub pictures: usize,
 }
@@ -65,7 +65,7 @@ pub(super) fn write(
     folders: &[Folder],
     scope: &Scope,
     progress: &mut dyn FnMut() -> Result<()>,
-) -> Result<Page> {
+) -> Result<GalleryPage> {
     let count = folders.iter().map(|folder| folder.pictures.len()).sum();
     let longest = longest(count);
     let mut sections = String::new();
@@ -88,7 +88,7 @@ pub(super) fn write(
     html += &sections;
     html += "</main>\n<footer>\n<p class=\"small\">Commands are those of a POSIX shell. Paths are relative to the folder \
              that the program was started in.</p>\n</footer>\n</body>\n</html>\n";
-    Ok(Page {
+    Ok(GalleryPage {
         html,
         pictures: shown.iter().map(|(_, count)| count).sum(),
     })
@@ -149,7 +149,7 @@ fn section(
     *html += "</section>\n";
 }
 
-fn actor(card: &Card, longest: u32, scope: &Scope) -> String {
+fn actor(card: &ActorCard, longest: u32, scope: &Scope) -> String {
     let mut html = "<figure>\n".to_owned();
     if let Some(path) = &card.picture {
         let alt = format!("the target of {}", card.name);
@@ -212,11 +212,11 @@ fn thumbnail(path: &Path, longest: u32, alt: &str) -> Result<String> {
 }
 
 /// What was tuned on the pictures of a base folder.
-fn tunings(html: &mut String, tuned: &[Tuned]) {
+fn tunings(html: &mut String, tuned: &[TuningFacts]) {
     if tuned.is_empty() {
         return;
     }
-    *html += "<h3>Tuned on these pictures</h3>\n<div class=\"wide\">\n<table>\n<thead><tr>";
+    *html += "<h3>TuningFacts on these pictures</h3>\n<div class=\"wide\">\n<table>\n<thead><tr>";
     for heading in ["method", "target", "steps", "best validation", "seconds"] {
         let _ = write!(html, "<th scope=\"col\">{heading}</th>");
     }

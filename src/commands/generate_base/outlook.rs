@@ -8,7 +8,7 @@ use crate::config::batch::Settings;
 use crate::io::text;
 use crate::run::base_folder::BaseFolder;
 use crate::run::draw::prompt_pair;
-use crate::run::outlook::{Measured, Outlook, Rows, Work};
+use crate::run::outlook::{Measured, Outlook, UnetRows, Work};
 use crate::run::picture::differences;
 
 impl BaseJob {
@@ -44,7 +44,7 @@ impl BaseJob {
             ..Work::default()
         };
         let batch = drawing.batch_size.min(pictures);
-        let at_once = Rows {
+        let at_once = UnetRows {
             at_once: rows * batch,
             without_text: rows * batch,
             watched: 0,

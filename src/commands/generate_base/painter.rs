@@ -7,30 +7,30 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::BaseJob;
+use crate::backbone::controlnet::Control;
+use crate::backbone::denoise::PlainGuidance;
+use crate::backbone::{Backbone, Conditioning};
 use crate::io::atomic::write_bytes_atomically;
 use crate::method::base_set::{BaseFacts, BaseSet};
 use crate::run::base_folder::BaseFolder;
 use crate::run::controlnet::LocatedControl;
-use crate::run::draw::{Brush, draw, prompt_pair};
+use crate::run::draw::{Inputs, draw, prompt_pair};
 use crate::run::located::ResolvedDrawing;
 use crate::run::picture::{
     drawing_settings, picture_facts, picture_settings, save_picture, to_rgb,
 };
 use crate::run::preview::Preview;
 use crate::run::session::Session;
-use crate::backbone::controlnet::Control;
-use crate::backbone::denoise::PlainGuidance;
-use crate::backbone::{Backbone, Conditioning};
 
 /// Draws base images with a loaded model.
-pub(super) struct Painter<'a> {
+pub(super) struct BasePainter<'a> {
     backbone: &'a Backbone,
     prepared: &'a BaseJob,
     guidance: PlainGuidance,
     control: Option<Control>,
 }
 
-impl<'a> Painter<'a> {
+impl<'a> BasePainter<'a> {
     pub(super) fn new(
         session: &Session,
         backbone: &'a Rc<Backbone>,
@@ -99,7 +99,7 @@ impl<'a> Painter<'a> {
             self.prepared.drawing,
             drawing.steps,
             &seeds,
-            &Brush {
+            &Inputs {
                 guidance: &self.guidance,
                 control: self.control.as_ref(),
                 preview: preview.map(|preview| (preview, &labels[..])),

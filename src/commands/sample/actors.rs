@@ -7,6 +7,8 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tch::Device;
 
+use crate::backbone::prompt::Tokenizers;
+use crate::backbone::prompt_pair::PromptPair;
 use crate::baselines::{dreambooth_lora, textual_inversion};
 use crate::cli::Method;
 use crate::cli::sample::{SubjectAs, SubjectMasks};
@@ -18,25 +20,23 @@ use crate::config::{DrawingJob, SampleJob};
 use crate::error::usage;
 use crate::method::actor::Actor;
 use crate::method::base_set::BaseFacts;
-use crate::method::templates::Kind;
+use crate::method::templates::SubjectKind;
 use crate::progress::Reporter;
 use crate::run::draw::prompt_pair;
 use crate::run::located::LocatedModel;
-use crate::backbone::prompt::Tokenizers;
-use crate::backbone::prompt_pair::PromptPair;
 use crate::tokenizer::find_word;
 
 /// Most base words in one prompt.
 const MOST_WORDS: usize = 32;
 
 /// The actors of a job, as far as prompts are checked against them.
-pub(super) struct Cast(Vec<Member>);
+pub(super) struct Actors(Vec<Member>);
 
 /// One actor.
 struct Member {
     path: PathBuf,
     facts: BaseFacts,
-    kind: Kind,
+    kind: SubjectKind,
     crc32: String,
     /// What stands before the base word where the model was tuned to it.
     identifier: Option<String>,
@@ -105,7 +105,7 @@ impl Scene {
     }
 }
 
-impl Cast {
+impl Actors {
     /// Reads what the actors were made from, all of which a prompt may name.
     ///
     /// # Errors
@@ -130,9 +130,9 @@ impl Cast {
                 }
                 Method::TextualInversion => {
                     textual_inversion::check_file(path)?;
-                    (BaseFacts::read(path)?, Kind::Character)
+                    (BaseFacts::read(path)?, SubjectKind::Character)
                 }
-                _ => (BaseFacts::read(path)?, Kind::Character),
+                _ => (BaseFacts::read(path)?, SubjectKind::Character),
             };
             let identifier = match method {
                 Method::DreamboothLora => Some(dreambooth_lora::identifier(path)?),
@@ -195,7 +195,7 @@ impl Cast {
         acting: Vec<usize>,
     ) -> Scene {
         let acting_members: Vec<&Member> = acting.iter().map(|&i| &self.0[i]).collect();
-        let has_place = |member: &&&Member| member.kind != Kind::Style;
+        let has_place = |member: &&&Member| member.kind != SubjectKind::Style;
         let is_placed = |word: &String| {
             let mut owners = acting_members.iter().filter(has_place);
             owners.any(|member| member.facts.base_words.contains(word))

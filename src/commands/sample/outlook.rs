@@ -12,7 +12,7 @@ use crate::config::SampleJob;
 use crate::config::record::is_of_picture;
 use crate::io::text;
 use crate::run::manifest::Manifest;
-use crate::run::outlook::{Measured, Outlook, Rows, Work};
+use crate::run::outlook::{Measured, Outlook, UnetRows, Work};
 
 impl Sampling {
     /// How the prompts of missing pictures are read, and what drawing these takes.
@@ -50,7 +50,7 @@ impl Sampling {
         let alike = |a: &&Picture, b: &&Picture| {
             (a.is_guided, &a.scene.prompt) == (b.is_guided, &b.scene.prompt)
         };
-        let (mut batch, mut at_once) = (0, Rows::default());
+        let (mut batch, mut at_once) = (0, UnetRows::default());
         outlook.keeps_text = missing.chunk_by(alike).count() > ENCODED_AHEAD;
         for group in missing.chunk_by(alike) {
             let shape = Shape {
@@ -146,15 +146,15 @@ impl Shape {
 
     /// Of so many images, each in `most` rows: target and average differ in their text alone, and of masks the rows of the
     /// target's prompt are looked at.
-    pub fn at_once(&self, most: usize, images: usize) -> Rows {
-        Rows {
+    pub fn at_once(&self, most: usize, images: usize) -> UnetRows {
+        UnetRows {
             at_once: most * images,
             without_text: most.min(2) * images,
             watched: if self.has_masks { images } else { 0 },
         }
     }
 
-    /// Rows of a picture at this step, from 1.
+    /// UnetRows of a picture at this step, from 1.
     fn rows(&self, job: &SampleJob, step: usize) -> usize {
         let interval = job.shortcuts.guidance_interval;
         if interval.is_some_and(|(first, last)| !(first..=last).contains(&step)) {

@@ -13,34 +13,34 @@ use tch::{Kind, Tensor};
 use super::Sampling;
 use super::actors::crc32_of;
 use super::pictures::Picture;
+use crate::backbone::Backbone;
+use crate::backbone::controlnet::Control;
+use crate::backbone::denoise::{Guidance, PlainGuidance};
+use crate::backbone::shortcuts::{Shortcuts, ShortenedGuidance};
 use crate::baselines::{self, Baseline};
 use crate::cli::{Method, Target};
 use crate::error::{runtime, usage};
 use crate::io::atomic::write_bytes_atomically;
 use crate::io::header::Header;
-use crate::pictures::png::save_png;
 use crate::io::tensors::TensorFile;
 use crate::method::actor::Actor;
 use crate::method::base_set::BaseFacts;
 use crate::method::base_word::BaseWordPrompt;
 use crate::method::guidance::{ClusterGuidance, Offsets};
 use crate::method::interpolation::interpolated;
-use crate::run::draw::{Brush, draw};
+use crate::pictures::png::save_png;
+use crate::run::draw::{Inputs, draw};
 use crate::run::located::ResolvedDrawing;
 use crate::run::manifest::Manifest;
 use crate::run::picture::{masks_beside, picture_facts, save_picture, to_rgb};
 use crate::run::preview::Preview;
 use crate::run::session::Session;
-use crate::backbone::Backbone;
-use crate::backbone::controlnet::Control;
-use crate::backbone::denoise::{Guidance, PlainGuidance};
-use crate::backbone::shortcuts::{Shortcuts, ShortenedGuidance};
 
 /// The tensor in the file of `--save-latents`.
 const LATENTS: &str = "latents";
 
 /// Draws pictures with a loaded model and actor.
-pub(super) struct Painter<'a> {
+pub(super) struct ScenePainter<'a> {
     backbone: &'a Backbone,
     sampling: &'a Sampling,
     /// In the order of the job; none for the plain model.
@@ -80,7 +80,7 @@ impl Guide {
     }
 }
 
-impl<'a> Painter<'a> {
+impl<'a> ScenePainter<'a> {
     pub(super) fn new(
         session: &Session,
         backbone: &'a Rc<Backbone>,
@@ -161,7 +161,7 @@ impl<'a> Painter<'a> {
             self.sampling.drawing,
             steps,
             &seeds,
-            &Brush {
+            &Inputs {
                 guidance,
                 control: self.control.as_ref(),
                 preview: self.preview.as_ref().map(|preview| (preview, &labels[..])),

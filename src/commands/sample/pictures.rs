@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::actors::{Cast, Scene, crc32_of};
+use super::actors::{Actors, Scene, crc32_of};
 use crate::cli::{Declared, SampleFlags};
 use crate::config::batch::Settings;
 use crate::config::effect::has_effect;
@@ -69,9 +69,9 @@ pub(super) fn job_settings(job: &SampleJob, found: Settings, is_guided: bool) ->
 }
 
 /// Pictures of all prompts that are drawn in the same way.
-pub(super) struct Series<'a> {
+pub(super) struct PictureList<'a> {
     pub job: &'a SampleJob,
-    pub cast: &'a Cast,
+    pub cast: &'a Actors,
     /// Before the file names: empty or a folder with a slash.
     pub folder: String,
     pub settings: Settings,
@@ -80,7 +80,7 @@ pub(super) struct Series<'a> {
     pub is_guided: bool,
 }
 
-impl Series<'_> {
+impl PictureList<'_> {
     /// All pictures, each with what is to become of it.
     ///
     /// # Errors
@@ -96,7 +96,7 @@ impl Series<'_> {
     /// The picture of this number.
     ///
     /// # Errors
-    /// See [`Series::pictures`].
+    /// See [`PictureList::pictures`].
     pub fn picture(&self, index: usize, scene: &Scene, seed: i64) -> Result<Picture> {
         let name = format!(
             "{}{}{index:04}-{seed}.png",

@@ -5,9 +5,9 @@ use std::rc::Rc;
 use anyhow::Result;
 use serde_json::json;
 
-use super::actors::{Cast, Scene};
+use super::actors::{Actors, Scene};
 use super::painter::read_offsets;
-use super::pictures::{Series, job_settings};
+use super::pictures::{PictureList, job_settings};
 use super::target::target;
 use super::{PLAIN, Sampling};
 use crate::cli::sample::SubjectMasks;
@@ -26,12 +26,12 @@ use crate::run::session::Session;
 use crate::run::stale::refuse_stale;
 
 /// What is the same for all jobs with one model, the same actors, ControlNets, prompts and size.
-pub(in super::super) struct Stage {
+pub(in super::super) struct Plan {
     model: Rc<LocatedModel>,
     drawing: ResolvedDrawing,
     control: Option<Rc<LocatedControl>>,
     image_prompt: Option<Rc<LocatedImagePrompt>>,
-    cast: Cast,
+    cast: Actors,
     /// The base image that a baseline goes by.
     target: Option<usize>,
     scenes: Vec<Scene>,
@@ -39,14 +39,14 @@ pub(in super::super) struct Stage {
     sources: Settings,
 }
 
-impl Stage {
+impl Plan {
     /// Reads the small files that `job` names and checks its prompts.
     ///
     /// # Errors
     /// When a file can not be used, or a prompt lacks the base word.
     pub fn look_up(session: &Session, job: &SampleJob) -> Result<Self> {
         // The plain model needs the actors only for `[b]` and for the name of the model.
-        let cast = Cast::read(&job.actors, job.method)?;
+        let cast = Actors::read(&job.actors, job.method)?;
         if !job.guidance.no_actor {
             job.actors
                 .iter()
@@ -136,7 +136,7 @@ impl Stage {
             if let (Some(image), true) = (image_prompt, is_guided) {
                 sources.extend(image.sources());
             }
-            Series {
+            PictureList {
                 job: &job,
                 cast: &self.cast,
                 folder: folder.to_owned(),

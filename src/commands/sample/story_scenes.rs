@@ -3,8 +3,8 @@
 use anyhow::Result;
 
 use super::Sampling;
-use super::actors::Cast;
-use super::pictures::{Series, job_settings};
+use super::actors::Actors;
+use super::pictures::{PictureList, job_settings};
 use super::plan::lora_sources;
 use crate::config::SampleJob;
 use crate::config::shard::Shard;
@@ -13,7 +13,7 @@ use crate::run::session::Session;
 use crate::run::stale::refuse_stale;
 
 /// One picture of a story.
-pub struct BookScene {
+pub struct StoryPicture {
     /// What to draw, with the base words of its cast in it.
     pub prompt: String,
     /// Who is in it, as places among the job's actors, in ascending order; nobody for the plain
@@ -31,8 +31,8 @@ pub const PICTURES: &str = "pictures/";
 ///
 /// # Errors
 /// When an actor can not be read, or a picture is there that was drawn with other settings.
-pub fn prepare(session: &Session, job: SampleJob, scenes: &[BookScene]) -> Result<Sampling> {
-    let cast = Cast::read_apart(&job.actors, job.method)?;
+pub fn prepare(session: &Session, job: SampleJob, scenes: &[StoryPicture]) -> Result<Sampling> {
+    let cast = Actors::read_apart(&job.actors, job.method)?;
     job.actors
         .iter()
         .try_for_each(|path| refuse_stale(path, job.method))?;
@@ -44,8 +44,8 @@ pub fn prepare(session: &Session, job: SampleJob, scenes: &[BookScene]) -> Resul
     let plain = drawing_settings(&job.drawing, drawing, &model)?;
     let sources = lora_sources(&model);
     cast.check_loras(&model, &session.reporter);
-    let series = |is_guided: bool| -> Result<Series> {
-        Ok(Series {
+    let series = |is_guided: bool| -> Result<PictureList> {
+        Ok(PictureList {
             job: &job,
             cast: &cast,
             folder: PICTURES.to_owned(),
@@ -55,7 +55,7 @@ pub fn prepare(session: &Session, job: SampleJob, scenes: &[BookScene]) -> Resul
         })
     };
     let (guided, alone) = (series(true)?, series(false)?);
-    let picture = |(index, scene): (usize, &BookScene)| {
+    let picture = |(index, scene): (usize, &StoryPicture)| {
         let shown = cast.scene_of(&job, scene.prompt.clone(), scene.cast.clone());
         let series = if scene.cast.is_empty() {
             &alone

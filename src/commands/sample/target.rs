@@ -45,8 +45,8 @@ fn tuned_to(base: &Path, images: usize) -> Result<Option<Target>> {
     for method in Method::ALL.into_iter().filter(|method| method.is_tuned()) {
         let config = base.with_file_name(format!("{}.json", method.log()));
         match target_in(&config, base, images)? {
-            Some(Tuned::Image(number)) => return Ok(Some(Target::Index(number as i64))),
-            Some(Tuned::Photo(photo)) if method == Method::Oneactor => {
+            Some(TunedTarget::Image(number)) => return Ok(Some(Target::Index(number as i64))),
+            Some(TunedTarget::Photo(photo)) if method == Method::Oneactor => {
                 return Err(usage(format!(
                     "{}: the target of tune was the photo {photo}, which is no base image: name one with --target N",
                     config.display()
@@ -59,7 +59,7 @@ fn tuned_to(base: &Path, images: usize) -> Result<Option<Target>> {
 }
 
 /// What a tuning had as its target.
-enum Tuned {
+enum TunedTarget {
     /// A base image, by its number.
     Image(u64),
     /// A photo, as the tuning names it.
@@ -67,7 +67,7 @@ enum Tuned {
 }
 
 /// The target that the file of a tuning has, if it is there and was tuned on that very set.
-fn target_in(path: &Path, base: &Path, images: usize) -> Result<Option<Tuned>> {
+fn target_in(path: &Path, base: &Path, images: usize) -> Result<Option<TunedTarget>> {
     let Ok(text) = text::read(path) else {
         return Ok(None);
     };
@@ -82,8 +82,8 @@ fn target_in(path: &Path, base: &Path, images: usize) -> Result<Option<Tuned>> {
     };
     let is_photo = target as usize >= images || !parameters["target_image_crc32"].is_null();
     Ok(Some(if is_photo {
-        Tuned::Photo(config["target_image"].clone())
+        TunedTarget::Photo(config["target_image"].clone())
     } else {
-        Tuned::Image(target)
+        TunedTarget::Image(target)
     }))
 }

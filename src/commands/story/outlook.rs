@@ -4,12 +4,12 @@ use anyhow::Result;
 
 use super::super::sample::Shape;
 use super::super::tune;
-use super::{Book, Making};
+use super::{Making, StoryPlan};
 use crate::run::draw::prompt_pair;
 use crate::run::located::ResolvedDrawing;
-use crate::run::outlook::{Outlook, Rows, Work};
+use crate::run::outlook::{Outlook, UnetRows, Work};
 
-impl Book {
+impl StoryPlan {
     /// How its prompts are read, and what characters and scenes take.
     ///
     /// # Errors
@@ -34,7 +34,7 @@ impl Book {
             .model
             .passes(self.drawing.scheduler, sample.drawing.steps)?;
         let mut work = Work::default();
-        let mut at_once = Rows::default();
+        let mut at_once = UnetRows::default();
         for (scene, words) in self.scenes.iter().zip(&self.words) {
             let (tokenizers, drawing) = (&self.model.tokenizers, &sample.drawing);
             outlook.add_pair(

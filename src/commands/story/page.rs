@@ -9,14 +9,14 @@ use anyhow::{Context, Result};
 use crate::io::html::{escape, png_data_uri};
 
 /// What the page shows.
-pub(super) struct Page<'a> {
+pub(super) struct StoryPage<'a> {
     pub title: &'a str,
     /// BCP 47.
     pub language: &'a str,
     pub portraits: Vec<Portrait<'a>>,
     /// The style of all pictures, where there is one.
     pub style: Option<Portrait<'a>>,
-    pub cards: Vec<Card<'a>>,
+    pub cards: Vec<SceneCard<'a>>,
 }
 
 /// A character, or the style.
@@ -29,7 +29,7 @@ pub(super) struct Portrait<'a> {
 }
 
 /// A picture of the story.
-pub(super) struct Card<'a> {
+pub(super) struct SceneCard<'a> {
     pub picture: PathBuf,
     pub caption: Option<&'a str>,
     pub prompt: String,
@@ -76,7 +76,7 @@ img { display: block; width: 100%; height: auto; border: 1px solid var(--line);
 /// Pictures below this width are shown larger than they are: with clear edges rather than blurred.
 const COARSE: u32 = 256;
 
-impl Page<'_> {
+impl StoryPage<'_> {
     /// The page as text.
     ///
     /// # Errors
@@ -117,7 +117,7 @@ fn section(heading: &str, portraits: &[Portrait]) -> Result<String> {
     Ok(html)
 }
 
-impl Card<'_> {
+impl SceneCard<'_> {
     fn to_html(&self) -> Result<String> {
         let mut html = format!(
             "<figure>\n{}\n<figcaption>\n",

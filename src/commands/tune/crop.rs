@@ -4,13 +4,13 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::LocatedModel;
+use crate::backbone::Backbone;
 use crate::cli::Crop;
 use crate::error::usage;
-use crate::method::attention_box::{Found, MOST_ENLARGED, Wanted, find_box, looks};
+use crate::method::attention_box::{BoxTarget, FoundBox, MOST_ENLARGED, find_box, looks};
 use crate::method::base_set::{BaseFacts, BaseSet};
 use crate::method::crop::CropBox;
 use crate::run::session::Session;
-use crate::backbone::Backbone;
 
 /// Checks a job's crop against the base images, as far as it can be without the model.
 ///
@@ -21,7 +21,7 @@ pub(super) fn check(crop: Crop, base: &BaseFacts, model: &LocatedModel) -> Resul
     let wanted = match crop {
         Crop::None => return Ok(()),
         Crop::Box(part) => return check_box(part, base),
-        Crop::Subject => Wanted::Subject,
+        Crop::Subject => BoxTarget::Subject,
         Crop::Face if base.base_words.len() > 1 => {
             return Err(usage(format!(
                 "--crop face: the base images show {} subjects ({}), expected one: use --crop \
@@ -30,7 +30,7 @@ pub(super) fn check(crop: Crop, base: &BaseFacts, model: &LocatedModel) -> Resul
                 base.base_words.join(", ")
             )));
         }
-        Crop::Face => Wanted::Face,
+        Crop::Face => BoxTarget::Face,
     };
     for look in looks(&base.base_words, wanted) {
         let tokens = model.tokenizers.plain_tokens(&look.prompt)?;
@@ -86,8 +86,8 @@ pub(super) fn resolve(
     target: usize,
 ) -> Result<Resolved> {
     let wanted = match crop {
-        Crop::Face => Wanted::Face,
-        Crop::Subject => Wanted::Subject,
+        Crop::Face => BoxTarget::Face,
+        Crop::Subject => BoxTarget::Subject,
         Crop::None | Crop::Box(_) => {
             let part = match crop {
                 Crop::Box(part) => Some(part),
@@ -117,13 +117,13 @@ pub(super) fn resolve(
         });
     };
     let what = match found.what {
-        Wanted::Face => "face",
-        Wanted::Subject => "subject",
+        BoxTarget::Face => "face",
+        BoxTarget::Subject => "subject",
     };
     let [x, y, w, h] = found.part;
     let text = format!("{x},{y},{w},{h}");
     let instead = match (wanted, found.what) {
-        (Wanted::Face, Wanted::Subject) => ", for attention shows no plausible face in it",
+        (BoxTarget::Face, BoxTarget::Subject) => ", for attention shows no plausible face in it",
         _ => "",
     };
     session
@@ -137,10 +137,10 @@ pub(super) fn resolve(
 }
 
 /// Why there is no crop.
-fn nothing(found: Option<Found>, base: &BaseSet) -> String {
+fn nothing(found: Option<FoundBox>, base: &BaseSet) -> String {
     let subject = base.facts.base_words.join(", ");
     match found {
-        Some(Found {
+        Some(FoundBox {
             part: [x, y, w, h], ..
         }) => format!(
             "the box of the {subject}, {x},{y},{w},{h}, is nearly the whole picture of {} x {} \

@@ -6,15 +6,15 @@ use crate::cli::Method;
 use crate::config::TuneJob;
 
 /// The files of a base folder that belong to tuning, and those that come of it.
-pub(super) struct Layout<'a> {
+pub(super) struct TuneFiles<'a> {
     base: &'a Path,
     results: &'a Path,
     method: Method,
 }
 
-impl<'a> Layout<'a> {
+impl<'a> TuneFiles<'a> {
     pub(super) fn of(job: &'a TuneJob) -> Self {
-        Layout {
+        TuneFiles {
             base: &job.dir,
             results: &job.output_dir,
             method: job.method,

@@ -3,8 +3,9 @@
 use anyhow::Result;
 use serde_json::json;
 
+use super::Tuning;
 use super::crop::Resolved;
-use super::{Tuning, kind};
+use crate::backbone::Backbone;
 use crate::baselines::Lesson;
 use crate::baselines::dreambooth_lora::{self, DreamBooth};
 use crate::baselines::textual_inversion::{self, Inversion};
@@ -18,7 +19,6 @@ use crate::method::learner::{Course, Learner};
 use crate::method::loss::LossWeights;
 use crate::method::projector::Head;
 use crate::method::tune::{TuneOptions, Tuner};
-use crate::backbone::Backbone;
 
 /// Refuses base images that a baseline can not be tuned on.
 ///
@@ -105,7 +105,7 @@ pub(super) fn learner<'a>(
     };
     let lesson = |rows: usize| Lesson {
         target: tuning.target,
-        kind: kind(job.kind),
+        kind: job.kind,
         course: course(rows),
     };
     Ok(match job.method {
@@ -120,7 +120,7 @@ pub(super) fn learner<'a>(
             let options = TuneOptions {
                 target: tuning.target,
                 crop: crop.part,
-                kind: kind(job.kind),
+                kind: job.kind,
                 head: head(job.preset),
                 num_auxiliary: *num_auxiliary,
                 loss_weights: LossWeights {

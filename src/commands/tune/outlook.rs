@@ -5,9 +5,10 @@ use std::path::Path;
 use anyhow::Result;
 use serde_json::Value;
 
-use super::layout::Layout;
+use super::layout::TuneFiles;
 use super::resume::is_resumed;
-use super::{Tuning, choice, kind, method};
+use super::{Tuning, choice, method};
+use crate::backbone::memory::low_rank_widths;
 use crate::baselines::dreambooth_lora;
 use crate::cli::Method;
 use crate::config::TuneJob;
@@ -15,7 +16,6 @@ use crate::io::text;
 use crate::method::projector::ProjectorConfig;
 use crate::run::located::LocatedModel;
 use crate::run::outlook::{Measured, Outlook};
-use crate::backbone::memory::low_rank_widths;
 
 impl Tuning {
     /// Its sentences, steps and memory.
@@ -28,14 +28,14 @@ impl Tuning {
             return Ok(outlook);
         }
         let facts = &self.base.facts;
-        for sentence in kind(self.job.kind).prompts(&facts.base_words) {
+        for sentence in self.job.kind.prompts(&facts.base_words) {
             let tokens = self.model.tokenizers.plain_tokens(&sentence)?;
             outlook.add("sentence", tokens, &facts.base_words);
         }
         let rows = method::rows(&self.job, self.num_auxiliary);
         let learnt = learnt(&self.job, &self.model, &facts.base_words)?;
         outlook.keeps_text = self.job.method == Method::TextualInversion;
-        let layout = Layout::of(&self.job);
+        let layout = TuneFiles::of(&self.job);
         let log = layout.log();
         let (logged, each) = earlier_steps(&log);
         let taken = if self.goes_on(&layout) { logged } else { 0 };
@@ -49,7 +49,7 @@ impl Tuning {
     }
 
     /// Whether it goes on from a checkpoint: `--overwrite` redoes what has come to its end.
-    fn goes_on(&self, layout: &Layout) -> bool {
+    fn goes_on(&self, layout: &TuneFiles) -> bool {
         let is_redone = self.job.overwrite && layout.config().is_file();
         !is_redone && is_resumed(layout, &self.settings)
     }
@@ -64,7 +64,7 @@ pub(in super::super) fn learnt(
     model: &LocatedModel,
     words: &[String],
 ) -> Result<i64> {
-    let sentences = kind(job.kind).prompts(words);
+    let sentences = job.kind.prompts(words);
     let tokens = model.tokenizers.plain_tokens(&sentences[0])?;
     let mut num_tokens = 0;
     for word in words {
@@ -87,7 +87,7 @@ pub(in super::super) fn learnt(
     })
 }
 
-/// Rows of a step, and how many pass the U-Net at once, where the base images are not there yet but how many they
+/// UnetRows of a step, and how many pass the U-Net at once, where the base images are not there yet but how many they
 /// will be is known.
 pub(in super::super) fn rows_before(job: &TuneJob, images: usize) -> (usize, usize) {
     let auxiliary = job.num_auxiliary.unwrap_or(choice::NUM_AUXILIARY);

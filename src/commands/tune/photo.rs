@@ -7,19 +7,19 @@ use image::RgbImage;
 use serde_json::Value;
 
 use super::LocatedModel;
-use super::layout::Layout;
+use super::layout::TuneFiles;
+use crate::backbone::Backbone;
 use crate::cli::DrawingFlags;
 use crate::config::{DrawingJob, layers};
 use crate::error::usage;
-use crate::pictures::photo::{GivenPicture, Transparency, fit_to, read_picture};
 use crate::io::text;
 use crate::method::base_set::{BaseFacts, BaseSet};
 use crate::method::origin::TargetImage;
 use crate::method::target::with_photo;
+use crate::pictures::photo::{GivenPicture, Transparency, fit_to, read_picture};
 use crate::run::picture::from_rgb;
 use crate::run::session::Session;
 use crate::schedulers::{SchedulerKind, new_scheduler};
-use crate::backbone::Backbone;
 
 /// A photo at the size of the base images, and how those were denoised.
 pub(super) struct TargetPhoto {
@@ -41,7 +41,7 @@ impl TargetPhoto {
     /// When the photo can not be used, or the base images do not tell how they were drawn.
     pub(super) fn read(
         path: &Path,
-        layout: &Layout,
+        layout: &TuneFiles,
         base: &BaseFacts,
         model: &LocatedModel,
     ) -> Result<Self> {
@@ -92,7 +92,7 @@ impl TargetPhoto {
 }
 
 /// How the base images were drawn, from base.json.
-fn drawing_of_base(layout: &Layout) -> Result<DrawingJob> {
+fn drawing_of_base(layout: &TuneFiles) -> Result<DrawingJob> {
     let path = layout.base_config();
     let shown = path.display();
     let text = text::read(&path).map_err(|error| {

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::layout::Layout;
+use super::layout::TuneFiles;
 use crate::config::batch::Settings;
 use crate::io::atomic::write_bytes_atomically;
 use crate::io::text;
@@ -15,7 +15,7 @@ use crate::run::picture::differences;
 use crate::run::session::Session;
 
 /// Whether tuning with these settings goes on from the checkpoint that is there.
-pub(super) fn is_resumed(layout: &Layout, settings: &Settings) -> bool {
+pub(super) fn is_resumed(layout: &TuneFiles, settings: &Settings) -> bool {
     let text = text::read(&layout.checkpoint_config()).unwrap_or_default();
     let there: Option<Settings> = serde_json::from_str(&text).ok();
     let goes_on = |there: Settings| obstacles(&there, settings).is_empty();
@@ -38,7 +38,7 @@ fn obstacles(there: &Settings, settings: &Settings) -> Vec<String> {
 /// Goes on from the checkpoint of a run with the same settings, or with fewer steps at most.
 pub(super) fn resume(
     session: &Session,
-    layout: &Layout,
+    layout: &TuneFiles,
     settings: &Settings,
     learner: &mut dyn Learner,
 ) -> Result<()> {
@@ -62,7 +62,7 @@ pub(super) fn resume(
 }
 
 /// Removes the checkpoint. The settings go first: a checkpoint without settings is never read.
-pub(super) fn remove_checkpoint(layout: &Layout) {
+pub(super) fn remove_checkpoint(layout: &TuneFiles) {
     for path in [layout.checkpoint_config(), layout.checkpoint()] {
         let _ = fs::remove_file(path);
     }
@@ -70,7 +70,7 @@ pub(super) fn remove_checkpoint(layout: &Layout) {
 
 /// The settings go first and come last: a checkpoint without settings is never read.
 pub(super) fn save_checkpoint(
-    layout: &Layout,
+    layout: &TuneFiles,
     settings: &Settings,
     learner: &dyn Learner,
 ) -> Result<()> {

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::Tuning;
-use super::layout::Layout;
+use super::layout::TuneFiles;
 use super::resume::{open_log, save_checkpoint};
 use crate::method::convergence::Convergence;
 use crate::method::learner::{Learner, StepReport};
@@ -23,7 +23,7 @@ pub(super) fn learn(
     learner: &mut dyn Learner,
     untrained: f64,
 ) -> Result<()> {
-    let layout = Layout::of(&tuning.job);
+    let layout = TuneFiles::of(&tuning.job);
     let mut log = open_log(&layout.log(), learner.steps_taken())?;
     let steps = tuning.job.max_steps.saturating_sub(learner.steps_taken());
     session.reporter.start_at_most("tuning", steps);

@@ -5,7 +5,7 @@ use std::fmt;
 use anyhow::Result;
 
 use super::super::check;
-use super::{EvaluateJob, Wanted};
+use super::{EvaluateJob, TableColumn};
 use crate::error::usage;
 
 /// A bound of the overall mean of a column.
@@ -87,7 +87,7 @@ impl Gate {
                 (true, false) => " (it needs --target)",
                 _ => "",
             };
-            let names: Vec<String> = columns.into_iter().map(Wanted::name).collect();
+            let names: Vec<String> = columns.into_iter().map(TableColumn::name).collect();
             return Err(usage(format!(
                 "{flag}: there is no column {column}{hint}, expected one of {}",
                 names.join(", ")

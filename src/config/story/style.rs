@@ -8,8 +8,8 @@ use super::super::batch::Settings;
 use super::super::layers;
 use super::super::prompts::placeholders;
 use super::{Character, Keys, Maker, only, text};
-use crate::cli::tune::Kind;
 use crate::error::usage;
+use crate::method::templates::SubjectKind;
 
 /// What scenes call it, and its folder; no character has this name where there is a style.
 pub(super) const STYLE: &str = "style";
@@ -72,8 +72,10 @@ impl Style {
         if let Value::Object(settings) = &mut value
             && !settings.contains_key("actor")
         {
-            let kind = settings.entry("kind").or_insert_with(|| json!(Kind::Style));
-            if *kind != json!(Kind::Style) {
+            let kind = settings
+                .entry("kind")
+                .or_insert_with(|| json!(SubjectKind::Style));
+            if *kind != json!(SubjectKind::Style) {
                 return Err(usage(format!(
                     "key `style`: key `kind`: found {kind}, expected \"style\" or no such key"
                 )));

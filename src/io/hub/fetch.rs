@@ -17,7 +17,7 @@ const MOST_REDIRECTS: usize = 10;
 const BUFFER: usize = 64 << 10;
 
 /// Where a file lies, and who asks.
-pub(super) struct Source {
+pub(super) struct Download {
     /// Its address on the hub.
     pub(super) url: String,
     /// Shown to the hub alone.
@@ -25,7 +25,7 @@ pub(super) struct Source {
 }
 
 /// What is told of a transfer while it runs.
-pub(super) trait Progress {
+pub(super) trait TransferProgress {
     /// The length of the whole file and of what is there already, in bytes.
     fn begin(&mut self, size: u64, so_far: u64);
     /// So many bytes more have arrived.
@@ -41,13 +41,17 @@ pub(super) fn agent() -> AgentBuilder {
         .user_agent(concat!("oneactor/", env!("CARGO_PKG_VERSION")))
 }
 
-impl Source {
+impl Download {
     /// Appends what is missing to the `.part` in `blobs`, or begins one, and takes the ending off
     /// when the answer is at its end. The file is named by the etag that the hub gives.
     ///
     /// # Errors
     /// When the hub or the disk refuse, the connection breaks off, or the `.part` is of another file.
-    pub(super) fn fetch(&self, blobs: &Path, progress: &mut impl Progress) -> Result<(), Trouble> {
+    pub(super) fn fetch(
+        &self,
+        blobs: &Path,
+        progress: &mut impl TransferProgress,
+    ) -> Result<(), Trouble> {
         let there = part_in(blobs);
         let start = match &there {
             Some(part) => part.metadata()?.len(),

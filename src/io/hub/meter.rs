@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::fetch::Progress;
-use super::settings::Report;
+use super::fetch::TransferProgress;
+use super::settings::HubReport;
 
 /// Counts what arrives, and draws the bar on a terminal.
 pub(super) struct Meter {
@@ -17,8 +17,8 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    pub(super) fn new(report: Report, name: &str) -> Self {
-        let bar = (report == Report::Bars).then(|| {
+    pub(super) fn new(report: HubReport, name: &str) -> Self {
+        let bar = (report == HubReport::Bars).then(|| {
             let style = ProgressStyle::with_template(
                 "{msg} [{wide_bar}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} ({eta})",
             )
@@ -37,7 +37,7 @@ impl Meter {
     }
 }
 
-impl Progress for Meter {
+impl TransferProgress for Meter {
     fn begin(&mut self, size: u64, so_far: u64) {
         self.announced.store(size, Ordering::Relaxed);
         self.arrived(so_far);

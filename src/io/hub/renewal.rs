@@ -13,11 +13,11 @@ use crate::error::usage;
 use crate::io::needed_file::NeededFile;
 
 /// A commit and its files.
-type Found = (String, Arc<Listing>);
+type FoundListing = (String, Arc<Listing>);
 
 /// Where the branches stand, each asked for once, so that all files of a run come from one commit.
 #[derive(Clone, Debug, Default)]
-pub struct Renewal(Arc<Mutex<BTreeMap<String, Found>>>);
+pub struct Renewal(Arc<Mutex<BTreeMap<String, FoundListing>>>);
 
 /// What a renewal comes to beside the files that a command reads.
 #[derive(Clone, Debug, Default)]
@@ -50,7 +50,7 @@ impl HubSettings {
 
 impl HubRepo {
     /// Asks the hub for the commit and the files of the revision, or takes what it answered before in this run.
-    pub(super) fn find_again(&self, renewal: &Renewal) -> Result<Found> {
+    pub(super) fn find_again(&self, renewal: &Renewal) -> Result<FoundListing> {
         let key = format!("{} {}", self.id, self.revision);
         let mut known = renewal.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = known.get(&key) {

@@ -21,12 +21,12 @@ use crate::streams::tell;
 
 /// A token of the hub. Neither `Debug` nor a message shows its value.
 #[derive(Clone)]
-pub struct Token {
+pub struct HubToken {
     value: String,
     origin: String,
 }
 
-impl Token {
+impl HubToken {
     /// The token `value`, read from `origin` (a variable's name or a file's path).
     pub fn new(value: impl Into<String>, origin: impl Into<String>) -> Self {
         Self {
@@ -46,15 +46,15 @@ impl Token {
     }
 }
 
-impl fmt::Debug for Token {
+impl fmt::Debug for HubToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Token(from {})", self.origin)
+        write!(f, "HubToken(from {})", self.origin)
     }
 }
 
 /// What is shown on stderr while files are fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Report {
+pub enum HubReport {
     /// Nothing.
     Quiet,
     /// A line a file.
@@ -63,10 +63,10 @@ pub enum Report {
     Bars,
 }
 
-impl Report {
+impl HubReport {
     /// Writes a line to stderr, unless quiet.
     pub(crate) fn notice(self, line: &str) {
-        if self != Report::Quiet {
+        if self != HubReport::Quiet {
             tell(line);
         }
     }
@@ -103,12 +103,12 @@ pub struct HubSettings {
     pub cache: PathBuf,
     /// Address of the hub.
     pub endpoint: Endpoint,
-    /// Token, where there is one.
-    pub token: Option<Token>,
+    /// HubToken, where there is one.
+    pub token: Option<HubToken>,
     /// Who asked to stay off the network (`--offline` or a variable's name), if anyone.
     pub offline: Option<&'static str>,
     /// What is shown while files are fetched.
-    pub report: Report,
+    pub report: HubReport,
     /// How often and how long a download is tried.
     pub patience: Patience,
     /// Set where branches and tags in the cache are asked for again.
@@ -124,7 +124,7 @@ impl HubSettings {
             endpoint: PUBLIC_ENDPOINT.to_owned().into(),
             token: None,
             offline: None,
-            report: Report::Quiet,
+            report: HubReport::Quiet,
             patience: Patience::default(),
             renewal: None,
         }
@@ -202,16 +202,16 @@ impl HubSettings {
                 .find(|name| on(name))
         };
         settings.report = if terminal && !on("HF_HUB_DISABLE_PROGRESS_BARS") {
-            Report::Bars
+            HubReport::Bars
         } else {
-            Report::Lines
+            HubReport::Lines
         };
         Ok(settings)
     }
 
     /// The same, showing nothing.
     pub fn quiet(mut self) -> Self {
-        self.report = Report::Quiet;
+        self.report = HubReport::Quiet;
         self
     }
 
@@ -254,7 +254,7 @@ fn expand_home(text: &str, home: Option<&str>) -> PathBuf {
 }
 
 /// The variable first, then the file. Blank ones count as absent.
-fn find_token(variable: Option<String>, file: Option<&Path>) -> Result<Option<Token>> {
+fn find_token(variable: Option<String>, file: Option<&Path>) -> Result<Option<HubToken>> {
     let (text, origin) = match (variable, file) {
         (Some(text), _) => (text, "HF_TOKEN".to_owned()),
         (None, Some(file)) => match text::read(file) {
@@ -272,5 +272,5 @@ fn find_token(variable: Option<String>, file: Option<&Path>) -> Result<Option<To
             "the token from {origin} holds a blank or a character that no token has: copy it again"
         )));
     }
-    Ok(Some(Token::new(text, origin)))
+    Ok(Some(HubToken::new(text, origin)))
 }

@@ -1,6 +1,6 @@
 //! Fetching one file so that it is either complete, checked and in the cache, or not there.
 //!
-//! [`Source`] does one transfer, into a staging folder, and is not trusted with the cache itself:
+//! [`Download`] does one transfer, into a staging folder, and is not trusted with the cache itself:
 //! - a connection that breaks off is taken up here, at the length of the `.part` file;
 //! - what it brings may still be another file, so size and SHA-256 are checked here before the file is
 //!   linked into the snapshot;
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use super::address::{self, FileName};
 use super::cache::{CachedRepo, files_under, folder_name};
-use super::fetch::Source;
+use super::fetch::Download;
 use super::leftover;
 use super::meter::Meter;
 use super::question::Question;
@@ -188,7 +188,7 @@ impl Order<'_> {
     /// One transfer. Returns the length that was announced.
     fn attempt(&self, blobs: &Path, with_token: bool) -> Result<u64, Silence> {
         let token = self.settings.token.as_ref().filter(|_| with_token);
-        let source = Source {
+        let source = Download {
             url: address::of_file(
                 self.settings.endpoint.address(),
                 self.id,

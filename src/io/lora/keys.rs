@@ -108,7 +108,7 @@ fn old_name(component: &str, module: &str) -> Option<String> {
 
 /// The two matrices of a layer.
 #[derive(Debug)]
-pub(super) struct Layer {
+pub(super) struct LoraLayer {
     /// One of its keys, for messages.
     pub(super) key: String,
     /// `[R, I]`, or `[R, I, K, K]` for a convolution.
@@ -119,9 +119,9 @@ pub(super) struct Layer {
     pub(super) alpha: Option<f64>,
 }
 
-impl Layer {
+impl LoraLayer {
     pub(super) fn new(key: &str) -> Self {
-        Layer {
+        LoraLayer {
             key: key.to_owned(),
             down: None,
             up: None,

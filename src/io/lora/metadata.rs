@@ -175,8 +175,8 @@ impl Pattern {
 struct Patterns<T>(Vec<(Pattern, T)>);
 
 impl<T: Copy> Patterns<T> {
-    fn new(values: &BTreeMap<String, T>, order: Option<&Keys>) -> Self {
-        let keys = order.into_iter().flat_map(|Keys(keys)| keys);
+    fn new(values: &BTreeMap<String, T>, order: Option<&JsonKeys>) -> Self {
+        let keys = order.into_iter().flat_map(|JsonKeys(keys)| keys);
         let known = keys.filter_map(|key| Some((Pattern::new(key)?, *values.get(key)?)));
         Patterns(known.collect())
     }
@@ -190,9 +190,9 @@ impl<T: Copy> Patterns<T> {
 
 /// The keys of an object in the order of the file; none of any other value.
 #[derive(Default)]
-struct Keys(Vec<String>);
+struct JsonKeys(Vec<String>);
 
-impl<'de> Deserialize<'de> for Keys {
+impl<'de> Deserialize<'de> for JsonKeys {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(KeysVisitor)
     }
@@ -201,50 +201,50 @@ impl<'de> Deserialize<'de> for Keys {
 struct KeysVisitor;
 
 impl<'de> Visitor<'de> for KeysVisitor {
-    type Value = Keys;
+    type Value = JsonKeys;
 
     fn expecting(&self, out: &mut fmt::Formatter) -> fmt::Result {
         out.write_str("a JSON value")
     }
 
     /// A key that stands twice keeps its first place, as in Python.
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Keys, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<JsonKeys, A::Error> {
         let mut keys = Vec::new();
         while let Some((key, IgnoredAny)) = map.next_entry::<String, IgnoredAny>()? {
             if !keys.contains(&key) {
                 keys.push(key);
             }
         }
-        Ok(Keys(keys))
+        Ok(JsonKeys(keys))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Keys, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<JsonKeys, A::Error> {
         while let Some(IgnoredAny) = list.next_element()? {}
-        Ok(Keys::default())
+        Ok(JsonKeys::default())
     }
 
-    fn visit_unit<E>(self) -> Result<Keys, E> {
-        Ok(Keys::default())
+    fn visit_unit<E>(self) -> Result<JsonKeys, E> {
+        Ok(JsonKeys::default())
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Keys, E> {
-        Ok(Keys::default())
+    fn visit_bool<E>(self, _: bool) -> Result<JsonKeys, E> {
+        Ok(JsonKeys::default())
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<Keys, E> {
-        Ok(Keys::default())
+    fn visit_i64<E>(self, _: i64) -> Result<JsonKeys, E> {
+        Ok(JsonKeys::default())
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<Keys, E> {
-        Ok(Keys::default())
+    fn visit_u64<E>(self, _: u64) -> Result<JsonKeys, E> {
+        Ok(JsonKeys::default())
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Keys, E> {
-        Ok(Keys::default())
+    fn visit_f64<E>(self, _: f64) -> Result<JsonKeys, E> {
+        Ok(JsonKeys::default())
     }
 
-    fn visit_str<E>(self, _: &str) -> Result<Keys, E> {
-        Ok(Keys::default())
+    fn visit_str<E>(self, _: &str) -> Result<JsonKeys, E> {
+        Ok(JsonKeys::default())
     }
 }
 
@@ -252,11 +252,11 @@ impl<'de> Visitor<'de> for KeysVisitor {
 #[derive(Default)]
 pub(super) struct Metadata {
     /// Empty in a file without metadata.
-    components: BTreeMap<&'static str, Component>,
+    components: BTreeMap<&'static str, AdapterComponent>,
 }
 
 /// What is said of one component.
-struct Component {
+struct AdapterComponent {
     config: LoraConfig,
     alphas: Patterns<f64>,
     ranks: Patterns<i64>,
@@ -277,13 +277,13 @@ impl Metadata {
         };
         let name = format!("{file}: metadata {KEY}");
         let whole = ConfigFile::parse(name.as_str(), text, notes.clone())?;
-        let order: BTreeMap<String, Keys> =
+        let order: BTreeMap<String, JsonKeys> =
             serde_json::from_str(text).map_err(|error| model(format!("{name}: {error}")))?;
         let mut components = BTreeMap::new();
         for component in COMPONENTS {
             let config = LoraConfig::read(&whole.component(component))?;
             let of = |field: &str| order.get(&format!("{component}.{field}"));
-            let known = Component {
+            let known = AdapterComponent {
                 alphas: Patterns::new(&config.alpha_pattern, of("alpha_pattern")),
                 ranks: Patterns::new(&config.rank_pattern, of("rank_pattern")),
                 config,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::{ModelFiles, NeededFile, Source};
+use super::{ModelFiles, ModelSource, NeededFile};
 use crate::io::blob::Blob;
 use crate::io::header::{Header, TensorFacts};
 use crate::io::hub::{Licence, Renewed};
@@ -70,11 +70,11 @@ impl<'a> Needs<'a> {
 
 impl ModelFiles {
     fn know(&self, name: &str) -> Result<NeededFile> {
-        if let Source::Hub(repo) = &self.source {
+        if let ModelSource::Hub(repo) = &self.source {
             return repo.know(name);
         }
         let (path, bytes) = match &self.source {
-            Source::Folder(folder) => {
+            ModelSource::Folder(folder) => {
                 let path = folder.join(name);
                 let bytes = path.metadata().map_or(0, |data| data.len());
                 (Some(path), bytes)
@@ -107,16 +107,16 @@ impl ModelFiles {
     /// When it can not be fetched, or the model lies in no folder.
     pub fn path_of(&self, name: &str) -> Result<PathBuf> {
         match &self.source {
-            Source::Hub(repo) => repo.fetch(name),
-            Source::Folder(folder) => Ok(folder.join(name)),
-            Source::Toy | Source::Single(_) => Err(self.missing(name)),
+            ModelSource::Hub(repo) => repo.fetch(name),
+            ModelSource::Folder(folder) => Ok(folder.join(name)),
+            ModelSource::Toy | ModelSource::Single(_) => Err(self.missing(name)),
         }
     }
 
     /// Of a repository of the hub: its id, which may be another than the name that was given.
     pub fn repository(&self) -> Option<&str> {
         match &self.source {
-            Source::Hub(repo) => Some(repo.id()),
+            ModelSource::Hub(repo) => Some(repo.id()),
             _ => None,
         }
     }
@@ -124,7 +124,7 @@ impl ModelFiles {
     /// Of a repository of the hub: the folder of its files in the cache.
     pub fn cache_folder(&self) -> Option<PathBuf> {
         match &self.source {
-            Source::Hub(repo) => Some(repo.folder()),
+            ModelSource::Hub(repo) => Some(repo.folder()),
             _ => None,
         }
     }
@@ -135,7 +135,7 @@ impl ModelFiles {
     /// When the hub refuses or cannot be reached.
     pub fn renewed(&self, needed: &[NeededFile]) -> Result<Option<Renewed>> {
         match &self.source {
-            Source::Hub(repo) => repo.renewed(needed),
+            ModelSource::Hub(repo) => repo.renewed(needed),
             _ => Ok(None),
         }
     }
@@ -146,7 +146,7 @@ impl ModelFiles {
     /// When the cache cannot be written.
     pub fn settle(&self) -> Result<()> {
         match &self.source {
-            Source::Hub(repo) => repo.settle(),
+            ModelSource::Hub(repo) => repo.settle(),
             _ => Ok(()),
         }
     }
@@ -154,14 +154,14 @@ impl ModelFiles {
     /// Of a repository of the hub: the names of the files with the licence's text, and the licence.
     pub fn licence(&self) -> Option<(Vec<String>, Licence)> {
         match &self.source {
-            Source::Hub(repo) => Some((repo.licence_files(), repo.licence())),
+            ModelSource::Hub(repo) => Some((repo.licence_files(), repo.licence())),
             _ => None,
         }
     }
 
     /// The file of a checkpoint in one file.
     pub fn single_file(&self) -> Option<NeededFile> {
-        let Source::Single(file) = &self.source else {
+        let ModelSource::Single(file) = &self.source else {
             return None;
         };
         let bytes = file.path().metadata().map_or(0, |data| data.len());
@@ -178,7 +178,7 @@ impl ModelFiles {
     /// # Errors
     /// When the file is damaged.
     pub fn tensors_in_single_file(&self, component: &str) -> Result<Vec<TensorFacts>> {
-        let Source::Single(file) = &self.source else {
+        let ModelSource::Single(file) = &self.source else {
             return Ok(Vec::new());
         };
         let Some(Blob::Component(network)) = file.weights(component) else {

@@ -9,9 +9,9 @@ const SHOWN: usize = 3;
 
 /// Keys that were left over; `None` until a network was read.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Unused(Rc<RefCell<Option<BTreeSet<String>>>>);
+pub(super) struct UnusedKeys(Rc<RefCell<Option<BTreeSet<String>>>>);
 
-impl Unused {
+impl UnusedKeys {
     /// Adds what one network left over. `strangers` belong to no network at all.
     pub(super) fn add(&self, keys: &[String], strangers: &[String]) {
         let mut unused = self.0.borrow_mut();
@@ -51,7 +51,7 @@ mod tests {
 
     fn note_of(networks: &[&[&str]], strangers: &[&str]) -> Option<String> {
         let owned = |keys: &[&str]| keys.iter().map(|&key| key.to_owned()).collect::<Vec<_>>();
-        let unused = Unused::default();
+        let unused = UnusedKeys::default();
         for keys in networks {
             unused.add(&owned(keys), &owned(strangers));
         }

@@ -19,8 +19,8 @@ pub struct AutoencoderKlConfig {
     pub out_channels: i64,
     /// Channels of the latents.
     pub latent_channels: i64,
-    down_block_types: Vec<DownBlock>,
-    up_block_types: Vec<UpBlock>,
+    down_block_types: Vec<EncoderBlockType>,
+    up_block_types: Vec<DecoderBlockType>,
     /// Channels of each block, from the outermost.
     pub block_out_channels: Vec<i64>,
     /// Residual blocks in each block; one more in the decoder.
@@ -47,13 +47,13 @@ pub struct AutoencoderKlConfig {
 
 /// The one kind of block on the way down.
 #[derive(Clone, Copy, Debug, Deserialize)]
-enum DownBlock {
+enum EncoderBlockType {
     DownEncoderBlock2D,
 }
 
 /// The one kind of block on the way up.
 #[derive(Clone, Copy, Debug, Deserialize)]
-enum UpBlock {
+enum DecoderBlockType {
     UpDecoderBlock2D,
 }
 
@@ -63,8 +63,8 @@ impl Default for AutoencoderKlConfig {
             in_channels: 3,
             out_channels: 3,
             latent_channels: 4,
-            down_block_types: vec![DownBlock::DownEncoderBlock2D],
-            up_block_types: vec![UpBlock::UpDecoderBlock2D],
+            down_block_types: vec![EncoderBlockType::DownEncoderBlock2D],
+            up_block_types: vec![DecoderBlockType::UpDecoderBlock2D],
             block_out_channels: vec![64],
             layers_per_block: 1,
             norm_num_groups: 32,

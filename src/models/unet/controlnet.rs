@@ -7,11 +7,11 @@ use anyhow::Result;
 use tch::Tensor;
 
 use super::cross_attention::Text;
-use crate::models::layers::{Conv2d, plus, silu};
-use crate::models::resnet::{ResnetBlock2D, ResnetConfig};
 use super::time_conditions::{AddedConditions, TimeConditions, TimeConfig};
 use super::unet_2d_blocks::{BlockConfig, Condition, DownBlock, DownBlockType, MidBlock};
 use crate::io::weights::WeightPath;
+use crate::models::layers::{Conv2d, plus, silu};
+use crate::models::resnet::{ResnetBlock2D, ResnetConfig};
 pub use config::{CLASS, ControlNetConfig, MidBlockType};
 
 /// `ControlNetConditioningEmbedding`: the picture at the latents' resolution.

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use tch::{Kind, Tensor};
 
 use super::ip_adapter::ImagePrompt;
-use super::shared_attention::{LayerSharing, Sharing};
+use super::shared_attention::{AttentionSharing, LayerSharing};
 use super::shared_rows::SharedRows;
 use super::text_memory::{LayerId, TextMemory};
 
@@ -51,7 +51,7 @@ pub struct AttentionRequest {
     /// Rows that only their text tells apart; `None`: none are known.
     pub shared: Option<SharedRows>,
     /// What images share in the decoder's self-attention; `None`: nothing.
-    pub sharing: Option<Sharing>,
+    pub sharing: Option<AttentionSharing>,
 }
 
 /// When a token answers a position.

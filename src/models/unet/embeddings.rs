@@ -2,8 +2,8 @@
 
 use tch::{Kind, Tensor};
 
-use crate::models::layers::{Linear, silu};
 use crate::io::weights::WeightPath;
+use crate::models::layers::{Linear, silu};
 
 /// Sinusoids of a position (`Timesteps` in diffusers; arXiv 1706.03762, arXiv 2006.11239).
 pub struct Timesteps {

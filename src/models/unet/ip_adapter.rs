@@ -6,8 +6,8 @@ use std::rc::Rc;
 
 use tch::Tensor;
 
-use crate::models::layers::{LayerNorm, Linear};
 use crate::io::weights::WeightPath;
+use crate::models::layers::{LayerNorm, Linear};
 
 /// Tokens that a picture becomes; the file does not say it, and diffusers has the same constant.
 pub const TOKENS: i64 = 4;

@@ -11,7 +11,7 @@ use super::text_memory::LayerId;
 
 /// What is asked of every self-attention layer of the decoder in one pass.
 #[derive(Debug)]
-pub struct Sharing {
+pub struct AttentionSharing {
     /// `None`: every image keeps to itself.
     positions: Option<SharedPositions>,
     queries: Queries,
@@ -31,18 +31,18 @@ enum Queries {
     },
 }
 
-impl Sharing {
+impl AttentionSharing {
     /// Nothing is shared, as in a pass without a request; the queries are kept.
-    pub fn vanilla() -> Sharing {
-        Sharing {
+    pub fn vanilla() -> AttentionSharing {
+        AttentionSharing {
             positions: None,
             queries: Queries::Kept(RefCell::default()),
         }
     }
 
     /// These positions answer all images, which ask with their own queries.
-    pub fn of(positions: SharedPositions) -> Sharing {
-        Sharing {
+    pub fn of(positions: SharedPositions) -> AttentionSharing {
+        AttentionSharing {
             positions: Some(positions),
             queries: Queries::Own,
         }
@@ -53,7 +53,7 @@ impl Sharing {
     ///
     /// # Panics
     /// When `vanilla` is none.
-    pub fn blended(self, vanilla: Sharing, nu: f64) -> Sharing {
+    pub fn blended(self, vanilla: AttentionSharing, nu: f64) -> AttentionSharing {
         let Queries::Kept(kept) = vanilla.queries else {
             panic!("only a vanilla pass keeps its queries");
         };
@@ -61,7 +61,7 @@ impl Sharing {
             vanilla: kept.into_inner(),
             nu,
         };
-        Sharing { queries, ..self }
+        AttentionSharing { queries, ..self }
     }
 
     /// For layers of this height and width.
@@ -76,7 +76,7 @@ impl Sharing {
 
 /// A pass's sharing as the layers of one resolution see it.
 pub struct LayerSharing<'a> {
-    sharing: &'a Sharing,
+    sharing: &'a AttentionSharing,
     /// Which of an image's own positions and the sources' answer it `[R n, 1, 1, (1 + A) HW]`;
     /// `None`: its own.
     pub mask: Option<Tensor>,

@@ -4,8 +4,8 @@
 use tch::{Kind, Tensor};
 
 use super::embeddings::{TimestepEmbedding, Timesteps};
-use crate::models::layers::silu;
 use crate::io::weights::WeightPath;
+use crate::models::layers::silu;
 
 /// What SDXL is told besides the prompt's tokens.
 #[derive(Debug)]

@@ -2,10 +2,10 @@
 
 use tch::Tensor;
 
-use crate::models::attention::{AttentionConfig, BasicTransformerBlock};
 use super::cross_attention::Text;
-use crate::models::layers::{Conv2d, GroupNorm, Linear, plus};
 use crate::io::weights::WeightPath;
+use crate::models::attention::{AttentionConfig, BasicTransformerBlock};
+use crate::models::layers::{Conv2d, GroupNorm, Linear, plus};
 
 /// How channels become token width and back: newer checkpoints use linear layers, older ones
 /// 1×1 convolutions, around the same reshaping.

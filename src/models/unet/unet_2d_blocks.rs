@@ -4,11 +4,11 @@
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use crate::models::attention::AttentionConfig;
 use super::cross_attention::Text;
-use crate::models::resnet::{Downsample2D, ResnetBlock2D, ResnetConfig, Upsample2D};
 use super::transformer_2d::{Transformer2DConfig, Transformer2DModel};
 use crate::io::weights::WeightPath;
+use crate::models::attention::AttentionConfig;
+use crate::models::resnet::{Downsample2D, ResnetBlock2D, ResnetConfig, Upsample2D};
 
 /// Names in `down_block_types`.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq)]

@@ -8,7 +8,6 @@ use tch::Tensor;
 
 use super::controlnet::Residuals;
 use super::cross_attention::Text;
-use crate::models::layers::{Conv2d, GroupNorm, silu};
 use super::time_conditions::{TimeConditions, TimeConfig};
 use super::unet_2d_blocks::{
     BlockAttention, BlockConfig, Condition, DownBlock, DownBlockType, MidBlock, UpBlock,
@@ -16,6 +15,7 @@ use super::unet_2d_blocks::{
 };
 use crate::error::model;
 use crate::io::weights::WeightPath;
+use crate::models::layers::{Conv2d, GroupNorm, silu};
 
 pub use super::time_conditions::AddedConditions;
 pub use config::{CLASS, UNet2DConditionConfig};

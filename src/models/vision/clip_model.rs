@@ -5,12 +5,12 @@ use serde::Deserialize;
 use serde_json::Value;
 use tch::Tensor;
 
-use crate::models::clip_text_model::{ClipTextConfig, ClipTextModel};
 use super::clip_vision_model::{self, ClipVisionConfig, ClipVisionModel};
-use crate::models::config::{PRETRAINED, PRETRAINED_BEFORE_5};
 use crate::io::config_file::Field::{Harmless, Read};
 use crate::io::config_file::{Class, ConfigFile};
 use crate::io::weights::WeightPath;
+use crate::models::clip_text_model::{ClipTextConfig, ClipTextModel};
+use crate::models::config::{PRETRAINED, PRETRAINED_BEFORE_5};
 
 /// `config.json` of a `CLIPModel`.
 #[derive(Clone, Debug)]
@@ -26,7 +26,7 @@ pub struct ClipConfig {
 /// The file's own fields; the halves are read by themselves.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Fields {
+struct ClipFields {
     #[serde(default = "projection_dim")]
     projection_dim: i64,
 }
@@ -67,7 +67,7 @@ impl ClipConfig {
         if !classes.is_some_and(|classes| classes.contains(&"CLIPModel".into())) {
             return Err(file.wrong("architectures", "CLIPModel"));
         }
-        let fields: Fields = file.read(&CLASS)?;
+        let fields: ClipFields = file.read(&CLASS)?;
         let projection_dim = fields.projection_dim;
         Ok(ClipConfig {
             text: ClipTextConfig::read_half(&half(file, "text_config")?, projection_dim)?,

@@ -4,15 +4,15 @@ use anyhow::Result;
 use serde::Deserialize;
 use tch::Tensor;
 
-use crate::models::clip_layer::{CLIP_LAYERS, ClipLayer, ClipLayerConfig, HiddenAct};
-use crate::models::config::{LAYERS, PRETRAINED, PRETRAINED_BEFORE_5, WIDTHS, expect_sizes};
 use super::image_processor::LARGEST;
-use crate::models::layers::{LayerNorm, Linear};
 use super::patch_embedding::PatchEmbedding;
 use crate::error::model;
 use crate::io::config_file::Class;
 use crate::io::config_file::Field::{Harmless, Only, Read, ReadOrNull};
 use crate::io::weights::WeightPath;
+use crate::models::clip_layer::{CLIP_LAYERS, ClipLayer, ClipLayerConfig, HiddenAct};
+use crate::models::config::{LAYERS, PRETRAINED, PRETRAINED_BEFORE_5, WIDTHS, expect_sizes};
+use crate::models::layers::{LayerNorm, Linear};
 
 /// `vision_config` of `config.json`. What is missing there has the value of transformers'
 /// `CLIPVisionConfig`, which leaves out what is its default.

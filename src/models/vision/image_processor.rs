@@ -63,7 +63,7 @@ const CLASS: Class = Class {
 /// The fields that are read; those that a file leaves out are set by [`set_defaults`].
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Raw {
+struct PreprocessorFile {
     /// Looked at before, because the class has the defaults.
     #[serde(rename = "image_processor_type")]
     _image_processor_type: Option<String>,
@@ -122,7 +122,7 @@ impl ImageProcessor {
         })?)?;
         let mut file = file.clone();
         set_defaults(&mut file, is_vit);
-        let raw: Raw = file.read(&CLASS)?;
+        let raw: PreprocessorFile = file.read(&CLASS)?;
         for (key, does) in [("do_rescale", raw.do_rescale), ("do_resize", raw.do_resize)] {
             if !does {
                 return Err(file.wrong(key, "true: pictures have any size, and levels up to 255"));

@@ -5,11 +5,11 @@ use anyhow::Result;
 use serde::Deserialize;
 use tch::{Kind, Tensor};
 
-use crate::models::layers::Conv2d;
 use crate::error::runtime;
 use crate::io::config_file::Class;
 use crate::io::config_file::Field::Read;
 use crate::io::weights::WeightPath;
+use crate::models::layers::Conv2d;
 
 /// `config.json`, as `scripts/convert_encoder.py` writes it: the checkpoints themselves have none.
 #[derive(Clone, Copy, Debug, Deserialize)]

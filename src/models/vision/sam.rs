@@ -17,11 +17,11 @@ use serde::Deserialize;
 use tch::Tensor;
 
 use super::clip_vision_model::check_sizes;
-use crate::models::config::{PRETRAINED, PRETRAINED_BEFORE_5, WIDTHS, expect_sizes};
 use crate::error::model;
 use crate::io::config_file::Field::Harmless;
 use crate::io::config_file::{Class, ConfigFile};
 use crate::io::weights::WeightPath;
+use crate::models::config::{PRETRAINED, PRETRAINED_BEFORE_5, WIDTHS, expect_sizes};
 use mask_decoder::SamMaskDecoder;
 use mask_decoder_config::SamMaskDecoderConfig;
 use prompt_encoder::{SamPromptEncoder, SamPromptEncoderConfig};
@@ -42,7 +42,7 @@ pub struct SamConfig {
 /// The file has no field of its own; the parts are read by themselves.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Fields {}
+struct SamFields {}
 
 /// What is done with each parameter of the class.
 pub const CLASS: Class = Class {
@@ -153,7 +153,7 @@ impl SamConfig {
         if file.text("model_type") != Some("sam") {
             return Err(file.wrong("model_type", "sam"));
         }
-        let Fields {} = file.read(&CLASS)?;
+        let SamFields {} = file.read(&CLASS)?;
         Ok(SamConfig {
             vision_config: file.part("vision_config")?.read(&VISION)?,
             prompt_encoder_config: file.part("prompt_encoder_config")?.read(&PROMPT_ENCODER)?,

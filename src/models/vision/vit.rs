@@ -7,26 +7,26 @@ use serde::Deserialize;
 use serde_json::json;
 use tch::Tensor;
 
-use crate::models::attention::{merge_heads, scaled_dot_product, split_heads};
 use super::clip_vision_model::check_sizes;
-use crate::models::config::{LAYERS, PRETRAINED, PRETRAINED_BEFORE_5, WIDTHS, expect_sizes};
-use crate::models::layers::{LayerNorm, Linear};
 use super::patch_embedding::{PatchEmbedding, interpolated_positions};
 use crate::io::config_file::Field::{Harmless, Only, Read};
 use crate::io::config_file::{self, Class, ConfigFile};
 use crate::io::weights::WeightPath;
+use crate::models::attention::{merge_heads, scaled_dot_product, split_heads};
+use crate::models::config::{LAYERS, PRETRAINED, PRETRAINED_BEFORE_5, WIDTHS, expect_sizes};
+use crate::models::layers::{LayerNorm, Linear};
 
 /// `config.json` of one of the three kinds, with the defaults of transformers' class.
 #[derive(Clone, Debug)]
 pub struct VitConfig {
     kind: VitKind,
-    fields: Fields,
+    fields: VitFields,
 }
 
 /// The fields of both classes, with the defaults of `ViTConfig`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct Fields {
+struct VitFields {
     /// Width of a token.
     hidden_size: i64,
     /// Number of layers.
@@ -45,9 +45,9 @@ struct Fields {
     layer_norm_eps: f64,
 }
 
-impl Default for Fields {
+impl Default for VitFields {
     fn default() -> Self {
-        Fields {
+        VitFields {
             hidden_size: 768,
             num_hidden_layers: 12,
             num_attention_heads: 12,
@@ -174,7 +174,7 @@ impl VitConfig {
             file.set_default("patch_size", json!(14));
             file.set_default("layer_norm_eps", json!(1e-6));
         }
-        let fields: Fields = file.read(kind.class())?;
+        let fields: VitFields = file.read(kind.class())?;
         // transformers looks for it though it is no parameter.
         let width = fields.hidden_size.checked_div(fields.num_attention_heads);
         if let Some(head_dim) = file.get("head_dim")

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use super::{Codes, PADDING, Tables, cut_off, damage};
 
 /// A component of the picture.
-pub(super) struct Component {
+pub(super) struct JpegComponent {
     pub id: u8,
     pub quantisers: usize,
     /// Blocks in an MCU, across and down.
@@ -23,7 +23,7 @@ pub(super) struct Component {
 /// What a scan tells of a block's coefficients: all, or of a progressive picture (T.81, Annex G) the first or a band of
 /// the others, their higher bits or one lower bit more.
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum Pass {
+pub(super) enum ScanPass {
     Sequential,
     First,
     FirstRefined,
@@ -36,9 +36,9 @@ pub(super) struct Scan<'a> {
     /// MCUs of the picture, across and down.
     pub mcus: [usize; 2],
     /// Each with the numbers of its tables.
-    pub components: Vec<(&'a mut Component, u8)>,
+    pub components: Vec<(&'a mut JpegComponent, u8)>,
     pub tables: &'a Tables,
-    pub pass: Pass,
+    pub pass: ScanPass,
     /// The coefficients that it is about.
     pub band: RangeInclusive<usize>,
 }
@@ -56,7 +56,7 @@ impl Scan<'_> {
     /// # Errors
     /// When they do not end where the scan does, or hold a code that is none.
     pub fn walk(mut self, file: &[u8], start: usize) -> Result<usize, String> {
-        let mut bits = Bits {
+        let mut bits = BitReader {
             file,
             at: start,
             held: 0,
@@ -70,7 +70,7 @@ impl Scan<'_> {
         }
     }
 
-    fn blocks(&mut self, bits: &mut Bits) -> Result<(), Damaged> {
+    fn blocks(&mut self, bits: &mut BitReader) -> Result<(), Damaged> {
         let is_interleaved = self.components.len() > 1;
         let [columns, rows] = if is_interleaved {
             self.mcus
@@ -81,7 +81,7 @@ impl Scan<'_> {
             0 => usize::MAX,
             interval => usize::from(interval),
         };
-        if self.pass != Pass::Sequential {
+        if self.pass != ScanPass::Sequential {
             for (component, _) in &mut self.components {
                 let [across, down] = component.padded;
                 component.set.resize(across * down, 0);
@@ -113,7 +113,7 @@ impl Scan<'_> {
         i: usize,
         [x, y]: [usize; 2],
         run: &mut usize,
-        bits: &mut Bits,
+        bits: &mut BitReader,
     ) -> Result<(), Damaged> {
         let (component, numbers) = &mut self.components[i];
         let tables = |kind: usize, number: u8| {
@@ -121,23 +121,23 @@ impl Scan<'_> {
             table.and_then(Option::as_ref).ok_or(Damaged)
         };
         match self.pass {
-            Pass::FirstRefined => return bits.take(1).map(drop),
-            Pass::Sequential | Pass::First => {
+            ScanPass::FirstRefined => return bits.take(1).map(drop),
+            ScanPass::Sequential | ScanPass::First => {
                 let size = bits.value(tables(0, *numbers >> 4)?)?;
                 bits.take(size)?;
             }
-            Pass::Others | Pass::OthersRefined => {}
+            ScanPass::Others | ScanPass::OthersRefined => {}
         }
         match self.pass {
-            Pass::Sequential => sequential(tables(1, *numbers & 15)?, bits),
-            Pass::First | Pass::FirstRefined => Ok(()),
-            Pass::Others | Pass::OthersRefined => {
+            ScanPass::Sequential => sequential(tables(1, *numbers & 15)?, bits),
+            ScanPass::First | ScanPass::FirstRefined => Ok(()),
+            ScanPass::Others | ScanPass::OthersRefined => {
                 let set = component.set.get_mut(y * component.padded[0] + x);
                 let set = set.ok_or(Damaged)?;
                 let codes = tables(1, *numbers & 15)?;
                 let (first, last) = (*self.band.start(), *self.band.end());
                 match self.pass {
-                    Pass::Others => others(codes, first..=last, set, run, bits),
+                    ScanPass::Others => others(codes, first..=last, set, run, bits),
                     _ => refined(codes, first..=last, set, run, bits),
                 }
             }
@@ -146,7 +146,7 @@ impl Scan<'_> {
 }
 
 /// The coefficients behind the first.
-fn sequential(codes: &Codes, bits: &mut Bits) -> Result<(), Damaged> {
+fn sequential(codes: &Codes, bits: &mut BitReader) -> Result<(), Damaged> {
     let mut k = 1;
     while k <= 63 {
         let value = bits.value(codes)?;
@@ -172,7 +172,7 @@ fn others(
     band: RangeInclusive<usize>,
     set: &mut u64,
     run: &mut usize,
-    bits: &mut Bits,
+    bits: &mut BitReader,
 ) -> Result<(), Damaged> {
     if *run > 0 {
         *run -= 1;
@@ -210,7 +210,7 @@ fn refined(
     band: RangeInclusive<usize>,
     set: &mut u64,
     run: &mut usize,
-    bits: &mut Bits,
+    bits: &mut BitReader,
 ) -> Result<(), Damaged> {
     let mut k = *band.start();
     while *run == 0 && k <= *band.end() {
@@ -253,18 +253,18 @@ fn refined(
 }
 
 /// The data of a scan, bit by bit; a marker ends them.
-struct Bits<'a> {
+struct BitReader<'a> {
     file: &'a [u8],
     /// The next byte.
     at: usize,
-    /// Bits that were read and not yet taken: the lowest `count`.
+    /// BitReader that were read and not yet taken: the lowest `count`.
     held: u64,
     count: u32,
     /// Zeros on end among those that were taken last.
     zeros: u32,
 }
 
-impl Bits<'_> {
+impl BitReader<'_> {
     fn fill(&mut self) {
         while self.count <= 56 {
             let byte = match self.file.get(self.at..) {

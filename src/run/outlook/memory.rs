@@ -6,12 +6,12 @@ use tch::Kind;
 use super::super::session::Session;
 use super::Outlook;
 use super::sizes::{network_size, part_of, size_of_tensors};
-use crate::io::model_files::{ModelFiles, NeededFile};
-use crate::libtorch::resident_bytes;
 use crate::backbone::files::{networks_in_one_file, pipeline_files, vae_files};
 use crate::backbone::memory::{
-    Activations, NetworkSize, PROGRAM, Part, Stage, peak_of_gpu, peak_of_process,
+    Activations, MemoryStage, ModelPart, NetworkSize, PROGRAM, peak_of_gpu, peak_of_process,
 };
+use crate::io::model_files::{ModelFiles, NeededFile};
+use crate::libtorch::resident_bytes;
 
 /// The most memory that a job needs at a time, in bytes.
 pub(super) struct Memory {
@@ -22,22 +22,26 @@ pub(super) struct Memory {
 
 impl Outlook {
     /// The most memory that the job needs at a time.
-    pub(super) fn memory(&self, session: &Session, networks: &[(Part, NetworkSize)]) -> Memory {
+    pub(super) fn memory(
+        &self,
+        session: &Session,
+        networks: &[(ModelPart, NetworkSize)],
+    ) -> Memory {
         let keeps_text = self.keeps_text || !session.is_last_job.get();
         let stages = [
-            Stage {
+            MemoryStage {
                 without: &[],
                 activations: self.target,
             },
-            Stage {
-                without: if keeps_text { &[] } else { &[Part::Text] },
+            MemoryStage {
+                without: if keeps_text { &[] } else { &[ModelPart::Text] },
                 activations: Activations(self.drawing.0 + 2 * self.actor_bytes),
             },
-            Stage {
+            MemoryStage {
                 without: if self.keeps_text {
-                    &[Part::Vae]
+                    &[ModelPart::Vae]
                 } else {
-                    &[Part::Text, Part::Vae]
+                    &[ModelPart::Text, ModelPart::Vae]
                 },
                 activations: self.tuning,
             },
@@ -57,7 +61,7 @@ impl Outlook {
     }
 
     /// The networks' sizes, and the bytes that are still to be fetched.
-    pub(super) fn networks(&self) -> Result<(Vec<(Part, NetworkSize)>, u64)> {
+    pub(super) fn networks(&self) -> Result<(Vec<(ModelPart, NetworkSize)>, u64)> {
         let model = &self.model;
         let has_other_vae = model.vae.is_some();
         let vae_kind = model.pipeline.vae_kind(&model.vae_config, model.kind);
@@ -86,10 +90,10 @@ impl Outlook {
             }
         }
         if let Some(vae) = &model.vae {
-            networks.push((Part::Vae, size(vae, &vae_files(vae)?, vae_kind)?));
+            networks.push((ModelPart::Vae, size(vae, &vae_files(vae)?, vae_kind)?));
         }
         for (files, needed) in &self.beside {
-            networks.push((Part::Beside, size(files, needed, model.kind)?));
+            networks.push((ModelPart::Beside, size(files, needed, model.kind)?));
         }
         Ok((networks, missing))
     }

@@ -5,9 +5,9 @@ use std::path::Path;
 use anyhow::Result;
 use tch::Kind;
 
+use crate::backbone::memory::{ModelPart, NetworkSize};
 use crate::io::header::TensorFacts;
 use crate::io::model_files::{ModelFiles, NeededFile};
-use crate::backbone::memory::{NetworkSize, Part};
 
 /// What the headers tell of a network's weights. Of files that are still to be fetched the names: `fp16` has two bytes
 /// a value, and others are taken to have four.
@@ -64,11 +64,11 @@ pub(super) fn size_of_tensors(tensors: &[TensorFacts], kind: Kind) -> NetworkSiz
 }
 
 /// The part of a model that lies in this folder.
-pub(super) fn part_of(folder: &str) -> Part {
+pub(super) fn part_of(folder: &str) -> ModelPart {
     match folder {
-        "unet" => Part::Unet,
-        "vae" => Part::Vae,
-        _ => Part::Text,
+        "unet" => ModelPart::Unet,
+        "vae" => ModelPart::Vae,
+        _ => ModelPart::Text,
     }
 }
 

@@ -1,8 +1,8 @@
 //! How much a job computes.
 
-/// Rows of the U-Net, as a job has them at most at a time.
+/// UnetRows of the U-Net, as a job has them at most at a time.
 #[derive(Clone, Copy, Default)]
-pub struct Rows {
+pub struct UnetRows {
     /// All of them.
     pub at_once: usize,
     /// Those that differ in more than their text.
@@ -11,11 +11,11 @@ pub struct Rows {
     pub watched: usize,
 }
 
-impl Rows {
+impl UnetRows {
     /// The larger number of each.
     #[must_use]
-    pub fn or(self, other: Rows) -> Rows {
-        Rows {
+    pub fn or(self, other: UnetRows) -> UnetRows {
+        UnetRows {
             at_once: self.at_once.max(other.at_once),
             without_text: self.without_text.max(other.without_text),
             watched: self.watched.max(other.watched),
@@ -36,7 +36,7 @@ pub struct Work {
     pub is_least: bool,
     /// Most steps of tuning.
     pub tuning_steps: usize,
-    /// Rows of each.
+    /// UnetRows of each.
     pub tuning_rows: usize,
 }
 

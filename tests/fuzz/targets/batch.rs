@@ -35,7 +35,7 @@ fn story(text: &str) {
     };
     // Every folder that is written to lies in that of the results.
     for character in &story.characters {
-        if let oneactor::config::story::Origin::Described(made) = &character.origin {
+        if let oneactor::config::story::CharacterSource::Described(made) = &character.origin {
             for folder in [&made.base.output_dir, &made.tune.dir] {
                 let inner = folder.strip_prefix(output_dir).expect("it is inside");
                 let mut parts = inner.components();

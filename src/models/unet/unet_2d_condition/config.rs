@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use serde::Deserialize;
 
-use crate::models::config::{
-    NETWORKS_BESIDE, PerBlock, UNET_AND_CONTROLNET, WIDTHS, expect, expect_added, expect_layers,
-    expect_sizes,
-};
 use super::super::unet_2d_blocks::{DownBlockType, UpBlockType};
 use crate::error::model;
 use crate::io::config_file::Field::{Harmless, Only, Read, ReadOrNull};
 use crate::io::config_file::{Class, ConfigFile};
+use crate::models::config::{
+    NETWORKS_BESIDE, PerBlock, UNET_AND_CONTROLNET, WIDTHS, expect, expect_added, expect_layers,
+    expect_sizes,
+};
 
 /// `unet/config.json`, the fields that describe this architecture, with the defaults of diffusers.
 #[derive(Clone, Debug, Deserialize)]

@@ -10,8 +10,8 @@ use tch::{Kind, Tensor};
 use crate::error::model;
 use crate::io::config_file::Field::{Harmless, Only, Read, ReadAsFlag};
 use crate::io::config_file::{Class, ConfigFile};
-use crate::pictures::resize::{Filter, resize_by};
 use crate::models::vision::image_processor::{IMAGES, LARGEST, filter};
+use crate::pictures::resize::{Filter, resize_by};
 
 const CLASS: Class = Class {
     name: "SamImageProcessor",
@@ -33,7 +33,7 @@ const CLASS: Class = Class {
 /// The fields that are read.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Raw {
+struct SamPreprocessorFile {
     image_processor_type: String,
     do_resize: bool,
     size: Longest,
@@ -100,7 +100,7 @@ impl SamProcessor {
         ] {
             file.set_default(key, value);
         }
-        let raw: Raw = file.read(&CLASS)?;
+        let raw: SamPreprocessorFile = file.read(&CLASS)?;
         let class = raw.image_processor_type;
         if ![
             "SamImageProcessor",
