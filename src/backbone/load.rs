@@ -62,7 +62,7 @@ impl Backbone {
     /// name of each component before it is read.
     ///
     /// # Errors
-    /// When a file is missing or does not fit; the message names file and tensor. FloatBytes that are not
+    /// When a file is missing or does not fit; the message names file and tensor. Values that are not
     /// finite are reported later, see [`Backbone::weights_are_finite`].
     pub fn load(
         files: &ModelFiles,

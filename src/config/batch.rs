@@ -1,4 +1,4 @@
-//! BatchFile files: `{"defaults": {…}, "jobs": [{…}, …]}`.
+//! Batch files: `{"defaults": {…}, "jobs": [{…}, …]}`.
 
 use std::fmt;
 use std::fs::File;

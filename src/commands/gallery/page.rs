@@ -216,7 +216,7 @@ fn tunings(html: &mut String, tuned: &[TuningFacts]) {
     if tuned.is_empty() {
         return;
     }
-    *html += "<h3>TuningFacts on these pictures</h3>\n<div class=\"wide\">\n<table>\n<thead><tr>";
+    *html += "<h3>Tuned on these pictures</h3>\n<div class=\"wide\">\n<table>\n<thead><tr>";
     for heading in ["method", "target", "steps", "best validation", "seconds"] {
         let _ = write!(html, "<th scope=\"col\">{heading}</th>");
     }

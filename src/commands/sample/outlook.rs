@@ -154,7 +154,7 @@ impl Shape {
         }
     }
 
-    /// UnetRows of a picture at this step, from 1.
+    /// Rows of a picture at this step, from 1.
     fn rows(&self, job: &SampleJob, step: usize) -> usize {
         let interval = job.shortcuts.guidance_interval;
         if interval.is_some_and(|(first, last)| !(first..=last).contains(&step)) {

@@ -87,7 +87,7 @@ pub(in super::super) fn learnt(
     })
 }
 
-/// UnetRows of a step, and how many pass the U-Net at once, where the base images are not there yet but how many they
+/// Rows of a step, and how many pass the U-Net at once, where the base images are not there yet but how many they
 /// will be is known.
 pub(in super::super) fn rows_before(job: &TuneJob, images: usize) -> (usize, usize) {
     let auxiliary = job.num_auxiliary.unwrap_or(choice::NUM_AUXILIARY);

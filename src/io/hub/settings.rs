@@ -48,7 +48,7 @@ impl HubToken {
 
 impl fmt::Debug for HubToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "HubToken(from {})", self.origin)
+        write!(f, "Token(from {})", self.origin)
     }
 }
 
@@ -103,7 +103,7 @@ pub struct HubSettings {
     pub cache: PathBuf,
     /// Address of the hub.
     pub endpoint: Endpoint,
-    /// HubToken, where there is one.
+    /// Token, where there is one.
     pub token: Option<HubToken>,
     /// Who asked to stay off the network (`--offline` or a variable's name), if anyone.
     pub offline: Option<&'static str>,

@@ -257,7 +257,7 @@ struct BitReader<'a> {
     file: &'a [u8],
     /// The next byte.
     at: usize,
-    /// BitReader that were read and not yet taken: the lowest `count`.
+    /// Bits that were read and not yet taken: the lowest `count`.
     held: u64,
     count: u32,
     /// Zeros on end among those that were taken last.

@@ -1,6 +1,6 @@
 //! How much a job computes.
 
-/// UnetRows of the U-Net, as a job has them at most at a time.
+/// Rows of the U-Net, as a job has them at most at a time.
 #[derive(Clone, Copy, Default)]
 pub struct UnetRows {
     /// All of them.
@@ -36,7 +36,7 @@ pub struct Work {
     pub is_least: bool,
     /// Most steps of tuning.
     pub tuning_steps: usize,
-    /// UnetRows of each.
+    /// Rows of each.
     pub tuning_rows: usize,
 }
 
