@@ -19,6 +19,7 @@ pub mod libtorch;
 pub mod measures;
 pub mod method;
 pub mod models;
+pub mod pages;
 pub mod pictures;
 pub mod progress;
 mod run;

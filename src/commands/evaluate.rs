@@ -5,9 +5,6 @@ mod distances;
 mod foregrounds;
 mod measuring;
 mod pictures;
-mod plot;
-mod report;
-mod table;
 
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -18,21 +15,24 @@ use serde_json::Value;
 use tch::Device;
 
 use crate::cli::{EvaluateLine, TableFormat};
-use crate::config::evaluate::{Masks, Report};
+use crate::config::evaluate::{Gate, Masks, Report};
 use crate::config::{EvaluateJob, Planned, Writes, plan};
 use crate::device::resolve_device;
 use crate::error::{Error, ErrorKind, usage};
+use crate::io::atomic::write_bytes_atomically;
 use crate::io::model_files::{ModelFiles, ModelOptions};
 use crate::io::real_path::RealPlace;
 use crate::io::writable::create_folder;
 use crate::measures::Network;
+use crate::measures::column::Column;
+use crate::measures::table::{PictureRow, Table};
+use crate::pages::evaluation::EvaluationPage;
 use crate::run::jobs::work_off;
 use crate::run::located::find;
 use crate::run::prepared::Prepared;
 use crate::run::session::Session;
 use distances::CommonSize;
 use pictures::{Picture, target_mask};
-use table::Table;
 
 /// Does the jobs of `evaluate`.
 ///
@@ -116,7 +116,7 @@ impl Prepared for Evaluation {
             None => self
                 .pictures
                 .iter()
-                .map(|picture| picture.path.clone())
+                .map(|picture| picture.row.path.clone())
                 .collect(),
         }
     }
@@ -145,7 +145,7 @@ fn prepare(session: &Session, (number, job): (usize, EvaluateJob)) -> Result<Eva
     note_what_is_left_out(session, &job, &pictures, lpips_size.as_ref());
     if session.dry_run {
         for picture in &pictures {
-            compared::read_measurable(&picture.path)?;
+            compared::read_measurable(&picture.row.path)?;
             picture.mask()?;
         }
     }
@@ -182,10 +182,10 @@ fn note_what_is_left_out(
     pictures: &[Picture],
     lpips_size: Option<&CommonSize>,
 ) {
-    if let Some(target) = pictures.iter().find(|picture| picture.is_target) {
+    if let Some(target) = pictures.iter().find(|picture| picture.row.is_target) {
         session.reporter.note(&format!(
             "{} is --target itself: it is compared with no picture and counts in no mean",
-            target.path.display()
+            target.row.path.display()
         ));
     }
     let without = pictures.iter().filter(|picture| !picture.has_mask());
@@ -209,20 +209,22 @@ fn execute(session: &Session, evaluation: &Evaluation, format: TableFormat) -> R
         create_folder(folder)?;
     }
     let columns = measuring::measure(session, evaluation)?;
-    let table = Table::new(&evaluation.pictures, columns, evaluation.number);
+    let rows = evaluation.pictures.iter();
+    let rows: Vec<PictureRow> = rows.map(|picture| picture.row.clone()).collect();
+    let table = Table::new(rows, columns, evaluation.number);
     session.print(match format {
         TableFormat::Text => table.text().into_bytes(),
         TableFormat::Json => table.json().into_bytes(),
-        TableFormat::Csv => table.csv(),
+        TableFormat::Csv => table.csv()?,
     });
     let failed: Vec<String> = evaluation
         .job
         .gates
         .iter()
-        .filter_map(|gate| table.failure(gate))
+        .filter_map(|gate| failure(gate, &table))
         .collect();
     if let Some(report) = report {
-        report::write(report, evaluation, &table, &failed)?;
+        write_report(report, evaluation, &table, &failed)?;
         let path = report.path.display();
         session.reporter.note(&format!("the report is {path}"));
     }
@@ -230,5 +232,94 @@ fn execute(session: &Session, evaluation: &Evaluation, format: TableFormat) -> R
         Ok(())
     } else {
         Err(Error::new(ErrorKind::Quality, failed.join("; ")).into())
+    }
+}
+
+/// What is wrong where a gate is not passed.
+fn failure(gate: &Gate, table: &Table) -> Option<String> {
+    let (name, bound) = (&gate.column, gate.bound);
+    match table.overall(name) {
+        Some(found) if bound.holds(found.mean) => None,
+        Some(found) => Some(format!(
+            "{name}: found {:.4} overall, expected {bound}",
+            found.mean
+        )),
+        None => Some(format!(
+            "{name}: there is nothing to compare, expected {bound}"
+        )),
+    }
+}
+
+/// Writes the page of a job, as a whole or not at all.
+///
+/// # Errors
+/// When a picture cannot be read or the page cannot be written.
+fn write_report(
+    report: &Report,
+    evaluation: &Evaluation,
+    table: &Table,
+    failed: &[String],
+) -> Result<()> {
+    let job = &evaluation.job;
+    let page = EvaluationPage {
+        table,
+        target: job.target.as_deref().zip(evaluation.target.as_ref()),
+        failed,
+        axes: axes(job, table),
+        settings: &job.settings(),
+        command: &report.command,
+    };
+    write_bytes_atomically(&report.path, page.to_html()?.as_bytes())
+}
+
+/// The columns of the plot: the first measure of texts, and the first of pictures.
+fn axes<'a>(job: &EvaluateJob, table: &'a Table) -> Option<(&'a Column, &'a Column)> {
+    let columns = job.columns();
+    let first = |is_of_text: bool| {
+        let mut measures = columns.iter().map(|column| column.measure);
+        let place = measures.position(|measure| measure.is_of_text() == is_of_text)?;
+        table.columns.get(place)
+    };
+    Some((first(true)?, first(false)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::config::evaluate::Bound;
+    use crate::measures::column::ColumnValues;
+
+    #[test]
+    fn a_gate_holds_at_its_bound_and_fails_without_values() {
+        let picture = PictureRow {
+            path: PathBuf::from("a.png"),
+            prompt: None,
+            seed: None,
+            actor: "cat".to_owned(),
+            is_target: false,
+        };
+        let values = ColumnValues::Pictures(vec![Some(0.625)]);
+        let columns = vec![
+            Column::new("clip_i".to_owned(), values),
+            Column::new("lpips".to_owned(), ColumnValues::Pairs(Vec::new())),
+        ];
+        let table = Table::new(vec![picture], columns, 1);
+        let failure = |column: &str, bound| {
+            let column = column.to_owned();
+            failure(&Gate { column, bound }, &table)
+        };
+        assert_eq!(failure("clip_i", Bound::AtLeast(0.625)), None);
+        assert_eq!(failure("clip_i", Bound::AtMost(0.625)), None);
+        let low = "clip_i: found 0.6250 overall, expected at least 0.7";
+        assert_eq!(failure("clip_i", Bound::AtLeast(0.7)).as_deref(), Some(low));
+        let high = "clip_i: found 0.6250 overall, expected at most 0.5";
+        assert_eq!(failure("clip_i", Bound::AtMost(0.5)).as_deref(), Some(high));
+        let none = "lpips: there is nothing to compare, expected at least -1";
+        assert_eq!(
+            failure("lpips", Bound::AtLeast(-1.0)).as_deref(),
+            Some(none)
+        );
     }
 }

@@ -2,7 +2,6 @@
 
 mod actors;
 mod folder;
-mod page;
 mod scope;
 
 use anyhow::Result;
@@ -13,9 +12,9 @@ use crate::config::GalleryJob;
 use crate::error::usage;
 use crate::io::atomic::write_bytes_atomically;
 use crate::io::writable::create_folder;
+use crate::pages::gallery::{self, Folder, GalleryPage, Readable};
 use crate::run::session::Session;
-use folder::Folder;
-use page::GalleryPage;
+
 use scope::Scope;
 
 /// Writes the page; in a dry run only reads what would be on it. What can not be read is told and left out.
@@ -40,7 +39,8 @@ pub fn run(flags: &GalleryFlags) -> Result<()> {
     }
     let pictures: usize = folders.iter().map(|folder| folder.pictures.len()).sum();
     session.reporter.start("reading pictures", pictures);
-    let GalleryPage { html, pictures } = page::write(&folders, &scope, &mut || {
+    let readable: Readable = &|result| scope.readable(result);
+    let GalleryPage { html, pictures } = gallery::write(&folders, readable, &mut || {
         session.reporter.advance("");
         session.signals.check()
     })?;

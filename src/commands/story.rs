@@ -4,7 +4,6 @@
 //! that an interrupted story goes on where it stopped.
 
 mod outlook;
-mod page;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,6 +26,7 @@ use crate::io::atomic::write_bytes_atomically;
 use crate::method::actor::Actor;
 use crate::method::base_set::BaseFacts;
 use crate::method::templates;
+use crate::pages::story::{Portrait, SceneCard, StoryPage};
 use crate::run::draw::prompt_pair;
 use crate::run::jobs::work_off;
 use crate::run::located::{LocatedModel, ResolvedDrawing};
@@ -35,7 +35,6 @@ use crate::run::prepared::Prepared;
 use crate::run::session::Session;
 use crate::run::sheet::grid_in;
 use crate::run::stale::refuse_stale;
-use page::{Portrait, SceneCard, StoryPage};
 use story_scenes::{PICTURES, StoryPicture};
 
 /// Does the stories.

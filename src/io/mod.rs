@@ -10,7 +10,6 @@ pub mod finite_scan;
 pub mod folder_lock;
 pub mod header;
 pub mod home;
-pub mod html;
 pub mod hub;
 pub mod ip_adapter;
 mod ldm_names;

@@ -24,6 +24,7 @@ pub mod encoder;
 pub mod foreground;
 pub mod region;
 pub mod similarity;
+pub mod table;
 
 /// What can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

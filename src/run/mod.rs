@@ -8,7 +8,6 @@ pub(crate) mod controlnet;
 pub(crate) mod draw;
 pub(crate) mod found_ip_adapter;
 pub(crate) mod guard;
-pub(crate) mod html_page;
 pub(crate) mod image_prompt;
 pub(crate) mod jobs;
 pub(crate) mod kernel_flags;

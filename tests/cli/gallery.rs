@@ -26,7 +26,8 @@ impl Element {
     }
 }
 
-/// The elements of a page in their order. Every element must be closed, every attribute quoted.
+/// The elements of a page in their order. Every element must be closed unless HTML forbids it (`meta`, `img`, `input`),
+/// every attribute quoted.
 fn parse(page: &str) -> Vec<Element> {
     let mut rest = page
         .strip_prefix("<!DOCTYPE html>")
@@ -46,13 +47,12 @@ fn parse(page: &str) -> Vec<Element> {
         }
         let (tag, behind) = tag(rest);
         rest = behind;
-        let is_closed = tag.ends_with('/');
-        let mut element = element(tag.trim_end_matches('/'));
+        let mut element = element(tag);
         element.inside = open.iter().map(|&i| found[i].name.clone()).collect();
         if element.name == "style" {
             let (style, behind) = rest.split_once("</style>").expect("it is closed");
             (element.text, rest) = (style.to_owned(), behind);
-        } else if !is_closed {
+        } else if !matches!(&*element.name, "meta" | "img" | "input") {
             open.push(found.len());
         }
         found.push(element);

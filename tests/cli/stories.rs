@@ -9,9 +9,7 @@ use crate::{folder, folder_with_actor, json as json_file, names, oneactor, pixel
 
 /// Checks that a page is well-formed and needs no other file; returns the addresses of its pictures.
 fn pictures_on(page: &str) -> Vec<String> {
-    let body = page
-        .strip_prefix("<!DOCTYPE html>\n")
-        .expect("it is a page");
+    let body = page.strip_prefix("<!DOCTYPE html>").expect("it is a page");
     let mut open: Vec<&str> = Vec::new();
     let mut pictures = Vec::new();
     for part in body.split('<').skip(1) {
@@ -19,7 +17,7 @@ fn pictures_on(page: &str) -> Vec<String> {
         let name = tag.split([' ', '\n']).next().unwrap_or_default();
         if let Some(name) = tag.strip_prefix('/') {
             assert_eq!(open.pop(), Some(name), "tags close in order");
-        } else if !tag.ends_with('/') {
+        } else if !matches!(name, "meta" | "img") {
             open.push(name);
         }
         assert!(name != "script" && name != "link", "{name}");
@@ -135,7 +133,7 @@ fn the_story_that_ships_becomes_a_book() {
         assert_eq!(decoded(address), picture, "{name}");
     }
     assert!(page.contains("<html lang=\"en\">"));
-    assert!(page.contains("<p class=\"caption\">It was white, and it crunched."));
+    assert!(page.contains("<p class=\"caption\" dir=\"auto\">It was white, and it crunched."));
     assert!(
         page.contains("a photo of a robot in the street\u{a0}· seed\u{a0}101\u{a0}· robot</p>")
     );
@@ -221,7 +219,7 @@ fn a_given_actor_acts_where_it_is_named_and_nothing_is_taken_for_a_tag() {
         "{page}"
     );
     assert_eq!(
-        page.matches("&lt;script&gt;alert(&#39;&amp;&#39;)").count(),
+        page.matches("&lt;script&gt;alert('&amp;')").count(),
         2 + 1 + 2
     );
     assert!(page.contains("a robot in the snow\u{a0}· seed\u{a0}5\u{a0}· no character"));

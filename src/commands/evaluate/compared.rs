@@ -27,7 +27,7 @@ pub(super) fn parts(
     regions: &[Region],
     fill: [u8; 3],
 ) -> Result<Vec<Option<RgbImage>>> {
-    let whole = read_measurable(&picture.path)?;
+    let whole = read_measurable(&picture.row.path)?;
     let mask = picture.mask()?;
     let part = |region: &Region| {
         let is_there = *region == Region::Whole || mask.is_some();
@@ -71,8 +71,12 @@ pub(super) fn read_measurable(path: &Path) -> Result<RgbImage> {
 /// The numbers of the pictures of each actor, without the target.
 pub(super) fn of_one_actor(pictures: &[Picture]) -> Vec<Vec<usize>> {
     let mut groups: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    for (i, picture) in pictures.iter().enumerate().filter(|(_, p)| !p.is_target) {
-        groups.entry(&picture.actor).or_default().push(i);
+    for (i, picture) in pictures
+        .iter()
+        .enumerate()
+        .filter(|(_, p)| !p.row.is_target)
+    {
+        groups.entry(&picture.row.actor).or_default().push(i);
     }
     groups.into_values().collect()
 }

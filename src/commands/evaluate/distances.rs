@@ -36,7 +36,7 @@ impl CommonSize {
     /// When one can not be read, or is too small for AlexNet.
     pub fn of(pictures: &[Picture], target: Option<&Path>) -> Result<Self> {
         let mut common: Option<CommonSize> = None;
-        let paths = pictures.iter().map(|picture| picture.path.as_path());
+        let paths = pictures.iter().map(|picture| picture.row.path.as_path());
         for path in paths.chain(target) {
             let (width, height) = picture_size(path)?;
             let least = Lpips::SMALLEST;

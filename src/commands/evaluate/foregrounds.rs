@@ -43,7 +43,7 @@ pub(super) fn check_places(evaluation: &Evaluation) -> Result<()> {
         if !parts.all(|part| matches!(part, Component::Normal(_))) {
             return Err(usage(format!(
                 "--save-masks: the mask of {} would lie outside of {}, expected a manifest with names of files below it",
-                picture.path.display(),
+                picture.row.path.display(),
                 folder.display()
             )));
         }
@@ -105,9 +105,9 @@ pub(super) fn find(session: &Session, evaluation: &mut Evaluation) -> Result<()>
         Ok((mask, png))
     };
     for picture in &mut evaluation.pictures {
-        let whole = read_measurable(&picture.path)?;
+        let whole = read_measurable(&picture.row.path)?;
         let name = picture.name.with_extension("png");
-        picture.found_mask = Some(one(&whole, &picture.path, &name)?.1);
+        picture.found_mask = Some(one(&whole, &picture.row.path, &name)?.1);
         session.reporter.advance("");
     }
     if let (Some(target), None) = (&evaluation.target, &evaluation.target_mask) {

@@ -163,7 +163,7 @@ fn against_target(pictures: &[Picture], embedded: &Embedded, measure: Measure) -
     let target = embedded.target.as_ref();
     let target = target.expect("a column against the target has one");
     let value = |(picture, row): (&Picture, &Option<Tensor>)| {
-        let row = row.as_ref().filter(|_| !picture.is_target)?;
+        let row = row.as_ref().filter(|_| !picture.row.is_target)?;
         Some(of_cosine(measure, cosine(row, target)))
     };
     let both = pictures.iter().zip(&embedded.pictures);
@@ -182,6 +182,7 @@ fn against_prompts(
     let mut values = Vec::new();
     for (picture, row) in pictures.iter().zip(&embedded.pictures) {
         let prompt = picture
+            .row
             .prompt
             .as_deref()
             .expect("checked when the pictures were listed");

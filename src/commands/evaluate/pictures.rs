@@ -15,6 +15,7 @@ use crate::config::{EvaluateJob, record};
 use crate::error::{Error, ErrorKind, usage};
 use crate::io::text;
 use crate::measures::region::share;
+use crate::measures::table::{PLAIN, PictureRow};
 use crate::pictures::photo::{Transparency, read_picture};
 use crate::pictures::png::read_png_text;
 use crate::progress::Reporter;
@@ -22,25 +23,14 @@ use crate::run::manifest::row_of;
 use crate::run::picture::masks_beside;
 use crate::tokenizer::weights::WeightedText;
 
-/// What stands in the place of an actor's name for pictures of the plain model.
-pub(super) const PLAIN: &str = "plain";
-
 /// A picture that is measured.
 pub(super) struct Picture {
-    /// Its file.
-    pub path: PathBuf,
+    /// What the table says of it.
+    pub row: PictureRow,
     /// Its path below the folder of its manifest, else the name of its file: where its mask is looked for.
     pub name: PathBuf,
-    /// Its prompt without weights, or that of the flags.
-    pub prompt: Option<String>,
-    /// Its seed, where it tells one.
-    pub seed: Option<i64>,
-    /// The actors it was drawn with, joined by " + "; [`PLAIN`] without any.
-    pub actor: String,
     /// Its masks: what is white in any of them is the subject. None where they were to be beside it and are not.
     pub masks: Vec<PathBuf>,
-    /// Whether it is what the others are compared with.
-    pub is_target: bool,
     /// The mask that Segment Anything found, as a PNG: a table may have thousands.
     pub found_mask: Option<Vec<u8>>,
 }
@@ -134,7 +124,7 @@ pub(super) fn list(job: &EvaluateJob, reporter: &Reporter) -> Result<Vec<Picture
     }
     let compares_texts = job.measures.iter().any(|measure| measure.is_of_text());
     if job.prompt.is_some() {
-        let all_tell = pictures.iter().all(|picture| picture.prompt.is_some());
+        let all_tell = pictures.iter().all(|picture| picture.row.prompt.is_some());
         match (all_tell, compares_texts) {
             (true, _) => reporter
                 .warn("--prompt: every picture tells its own prompt, and this one is not used"),
@@ -146,11 +136,11 @@ pub(super) fn list(job: &EvaluateJob, reporter: &Reporter) -> Result<Vec<Picture
         }
     }
     for picture in &mut pictures {
-        let name = picture.path.display().to_string();
-        if picture.prompt.is_none() {
-            picture.prompt = job.prompt.clone();
+        let name = picture.row.path.display().to_string();
+        if picture.row.prompt.is_none() {
+            picture.row.prompt = job.prompt.clone();
         }
-        if picture.prompt.is_none() && compares_texts {
+        if picture.row.prompt.is_none() && compares_texts {
             return Err(usage(format!(
                 "{name} does not tell its prompt, which clip_t and clip_score compare it with: give --prompt, or other --metrics"
             )));
@@ -177,12 +167,12 @@ fn mark_target(pictures: &mut [Picture], target: &Path) -> Result<()> {
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let target = real(target);
     for picture in pictures.iter_mut() {
-        picture.is_target = real(&picture.path) == target;
+        picture.row.is_target = real(&picture.row.path) == target;
     }
-    if pictures.iter().all(|picture| picture.is_target) {
+    if pictures.iter().all(|picture| picture.row.is_target) {
         Err(usage(format!(
             "--target: found {}, which is also the only picture, expected others to compare with it",
-            pictures[0].path.display()
+            pictures[0].row.path.display()
         )))
     } else {
         Ok(())
@@ -194,7 +184,7 @@ fn refuse_without_masks(pictures: &[Picture]) -> Result<()> {
     if pictures.iter().any(|picture| !picture.masks.is_empty()) {
         return Ok(());
     }
-    let path = &pictures[0].path;
+    let path = &pictures[0].row.path;
     Err(usage(format!(
         "--masks attention: there is no {}-mask-….png beside {}, nor one for any other picture: sample --save-masks \
          writes them for scenes with several subjects, never for plain pictures; give a folder with masks",
@@ -210,8 +200,8 @@ fn refuse_shared_masks(pictures: &[Picture]) -> Result<()> {
         if let Some(other) = of_masks.insert(&picture.masks, picture) {
             return Err(usage(format!(
                 "--masks: {} and {} would both have the mask {}: expected one folder of pictures a job",
-                other.path.display(),
-                picture.path.display(),
+                other.row.path.display(),
+                picture.row.path.display(),
                 picture.masks[0].display()
             )));
         }
@@ -224,9 +214,10 @@ fn refuse_twice(pictures: &[Picture]) -> Result<()> {
         .iter()
         .map(|picture| {
             picture
+                .row
                 .path
                 .canonicalize()
-                .unwrap_or_else(|_| picture.path.clone())
+                .unwrap_or_else(|_| picture.row.path.clone())
         })
         .collect();
     paths.sort();
@@ -327,12 +318,14 @@ fn described(path: PathBuf, parameters: &Settings) -> Result<Picture> {
     };
     Ok(Picture {
         name: path.file_name().unwrap_or_default().into(),
-        path,
-        prompt,
-        seed: parameters.get("seed").and_then(Value::as_i64),
-        actor,
+        row: PictureRow {
+            path,
+            prompt,
+            seed: parameters.get("seed").and_then(Value::as_i64),
+            actor,
+            is_target: false,
+        },
         masks: Vec::new(),
-        is_target: false,
         found_mask: None,
     })
 }
@@ -348,11 +341,11 @@ fn find_masks(picture: &Picture, masks: &Masks) -> Result<Vec<PathBuf>> {
                 Err(usage(format!(
                     "--masks: there is no {}, expected the mask of {}",
                     path.display(),
-                    picture.path.display()
+                    picture.row.path.display()
                 )))
             }
         }
-        Masks::Attention => masks_beside(&picture.path), // `NAME-mask-….png`, perhaps none
-        Masks::Sam => Ok(Vec::new()),                    // found once the pictures are read
+        Masks::Attention => masks_beside(&picture.row.path), // `NAME-mask-….png`, perhaps none
+        Masks::Sam => Ok(Vec::new()),                        // found once the pictures are read
     }
 }

@@ -1,6 +1,6 @@
 //! Who is in pictures: actors with their targets, and what was tuned on base images.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -10,31 +10,8 @@ use crate::cli::Method;
 use crate::config::batch::Settings;
 use crate::io::text;
 use crate::method::origin::BASE_CRC32;
+use crate::pages::gallery::{ActorCard, TuningFacts};
 use crate::run::stale::is_base_set;
-
-/// A subject, with the picture that it was made from.
-pub(super) struct ActorCard {
-    /// Its file, as the settings name it.
-    pub path: String,
-    pub name: String,
-    /// The prompt of its base images, where they are there and lie below a folder that was named.
-    pub prompt: Option<String>,
-    /// The target among them, as above.
-    pub picture: Option<PathBuf>,
-    /// The name of the photo that is the target instead.
-    pub photo: Option<String>,
-}
-
-/// What was tuned on base images.
-pub(super) struct TuningFacts {
-    pub method: String,
-    /// The target among the base images; none where it was a photo.
-    pub target: Option<u64>,
-    /// How it ended, and how long it took.
-    pub steps: Value,
-    pub best_validation: Value,
-    pub seconds: Value,
-}
 
 /// A file of JSON that this program has written.
 ///

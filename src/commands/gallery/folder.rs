@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::actors::{self, ActorCard, TuningFacts};
+use super::actors;
 use super::scope::Scope;
 use crate::config::batch::Settings;
 use crate::config::record::is_of_picture;
 use crate::config::shard::Shard;
 use crate::error::usage;
 use crate::io::text;
+use crate::pages::gallery::{Folder, Shown, TuningFacts};
 use crate::run::manifest::{Natural, is_below, is_of_a_row, natural, row_of};
 
 /// Folders so far below one that is named are looked for: a story has `characters/NAME`.
@@ -25,33 +26,8 @@ fn is_setting(key: &str) -> bool {
     !is_own && key != "no_actor" && !key.ends_with("_crc32")
 }
 
-/// A folder with its pictures.
-pub(super) struct Folder {
-    pub path: PathBuf,
-    pub pictures: Vec<Shown>,
-    /// Settings that pictures have in common, below a heading.
-    pub settings: Vec<(String, Settings)>,
-    /// What was tuned on its pictures, where they are base images.
-    pub tuned: Vec<TuningFacts>,
-    /// Who is in its pictures.
-    pub actors: Vec<ActorCard>,
-    /// What there is to warn of.
-    pub notes: Vec<String>,
-}
-
 /// Settings of one picture, in their order.
 type Own = Vec<(String, Value)>;
-
-/// A picture with what stands below it.
-pub(super) struct Shown {
-    pub path: PathBuf,
-    pub prompt: String,
-    pub seed: Option<i64>,
-    /// By whom it was drawn, or what it is.
-    pub who: String,
-    /// In which settings it differs from others of its folder.
-    pub own: Own,
-}
 
 /// The folders at and below `path` that the program has drawn in, in the order of their names. Links are not followed,
 /// so that none is met twice.
@@ -114,7 +90,7 @@ impl Folder {
 
     /// What is in the folder: base images and what was tuned on them, and the pictures of its manifests; `None` where
     /// all pictures are gone.
-    pub fn read(path: &Path, scope: &Scope) -> Option<Self> {
+    pub(super) fn read(path: &Path, scope: &Scope) -> Option<Self> {
         let mut notes = Vec::new();
         let tuned = actors::tuned_in(path, scope);
         let mut rows = base_images(path, &tuned, scope);

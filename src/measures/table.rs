@@ -1,43 +1,82 @@
-//! The results: a row for each picture, prompt and actor, and one for all.
+//! The table of results: a row for each picture, prompt and actor, and one for all pictures.
 
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 
+use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
-use super::pictures::{PLAIN, Picture};
-use crate::config::evaluate::Gate;
-use crate::measures::column::{Column, Summary};
+use super::column::{Column, Summary};
 
-/// All that was measured.
-pub(super) struct Table<'a> {
-    /// A row each.
-    pub pictures: &'a [Picture],
-    /// What was measured.
+/// The actor of a picture that the plain model has drawn.
+pub const PLAIN: &str = "plain";
+
+/// The measured pictures and their values.
+pub struct Table {
+    /// One row each.
+    pub pictures: Vec<PictureRow>,
+    /// One for each measured quantity.
     pub columns: Vec<Column>,
-    /// A row each, below the pictures.
+    /// One row each, below the pictures.
     pub groups: Vec<Group>,
-    /// Number of the job in its batch.
+    /// Number of the job in its batch, counted from 1.
     job: usize,
 }
 
-/// Pictures that are summed up together.
-pub(super) struct Group {
-    /// `prompt`, `actor` or `overall`.
-    pub kind: &'static str,
-    /// Prompt or actor; empty for `overall`.
+/// What the table says of a picture beside its values.
+#[derive(Clone, Debug)]
+pub struct PictureRow {
+    /// Its file.
+    pub path: PathBuf,
+    /// Its prompt without weights, or the prompt of the flags.
+    pub prompt: Option<String>,
+    /// The seed that it records.
+    pub seed: Option<i64>,
+    /// The actors that it was drawn with, joined by " + "; [`PLAIN`] without any.
+    pub actor: String,
+    /// Whether it is the picture that the others are compared with.
+    pub is_target: bool,
+}
+
+/// What the pictures of a group have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupKind {
+    /// The prompt.
+    Prompt,
+    /// The actors.
+    Actor,
+    /// All pictures of the job.
+    Overall,
+}
+
+impl GroupKind {
+    /// As results spell it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            GroupKind::Prompt => "prompt",
+            GroupKind::Actor => "actor",
+            GroupKind::Overall => "overall",
+        }
+    }
+}
+
+/// Pictures with a common mean.
+pub struct Group {
+    /// What they have in common.
+    pub kind: GroupKind,
+    /// The prompt or the actor; empty for all pictures.
     pub name: String,
-    /// Their numbers.
+    /// Places of the pictures in [`Table::pictures`].
     pub members: Vec<usize>,
 }
 
-impl<'a> Table<'a> {
-    /// Groups the pictures. Plain ones beside guided ones are a group of their own, and no part of
-    /// the whole: the whole tells how good the actors are. The target is in no group.
-    pub fn new(pictures: &'a [Picture], columns: Vec<Column>, job: usize) -> Self {
-        let is_guided = |picture: &Picture| picture.actor != PLAIN && !picture.is_target;
+impl Table {
+    /// Groups the pictures. Where some pictures have an actor, the plain ones are a group of their own and
+    /// do not count overall, because the overall mean measures the actors. The target is in no group.
+    pub fn new(pictures: Vec<PictureRow>, columns: Vec<Column>, job: usize) -> Self {
+        let is_guided = |picture: &PictureRow| picture.actor != PLAIN && !picture.is_target;
         let has_guided = pictures.iter().any(is_guided);
-        let counts = |picture: &Picture| !has_guided || picture.actor != PLAIN;
+        let counts = |picture: &PictureRow| !has_guided || picture.actor != PLAIN;
         let everything: Vec<usize> = (0..pictures.len())
             .filter(|&i| !pictures[i].is_target)
             .collect();
@@ -46,7 +85,7 @@ impl<'a> Table<'a> {
             .copied()
             .filter(|&i| counts(&pictures[i]))
             .collect();
-        let by = |kind, name: &dyn Fn(&Picture) -> Option<String>, members: &[usize]| {
+        let by = |kind, name: &dyn Fn(&PictureRow) -> Option<String>, members: &[usize]| {
             let mut groups: Vec<Group> = Vec::new();
             let mut places = BTreeMap::new();
             for &i in members {
@@ -65,14 +104,14 @@ impl<'a> Table<'a> {
             }
             groups
         };
-        let mut groups = by("prompt", &|picture| picture.prompt.clone(), &all);
+        let mut groups = by(GroupKind::Prompt, &|picture| picture.prompt.clone(), &all);
         groups.extend(by(
-            "actor",
+            GroupKind::Actor,
             &|picture| Some(picture.actor.clone()),
             &everything,
         ));
         groups.push(Group {
-            kind: "overall",
+            kind: GroupKind::Overall,
             name: String::new(),
             members: all,
         });
@@ -84,40 +123,23 @@ impl<'a> Table<'a> {
         }
     }
 
-    fn overall(&self) -> &Group {
-        self.groups.last().expect("the last group is the whole")
+    /// The mean of this column over all pictures; `None` where nothing was compared.
+    pub fn overall(&self, column: &str) -> Option<Summary> {
+        let column = self.columns.iter().find(|of| of.name == column)?;
+        let all = self.groups.last().expect("the last group is all pictures");
+        column.over(&all.members)
     }
 
-    /// What is wrong where a gate is not passed.
-    pub fn failure(&self, gate: &Gate) -> Option<String> {
-        let column = self
-            .columns
-            .iter()
-            .find(|column| column.name == gate.column)?;
-        let name = &gate.column;
-        match column.over(&self.overall().members) {
-            Some(found) if gate.bound.holds(found.mean) => None,
-            Some(found) => Some(format!(
-                "{name}: found {:.4} overall, expected {}",
-                found.mean, gate.bound
-            )),
-            None => Some(format!(
-                "{name}: there is nothing to compare, expected {}",
-                gate.bound
-            )),
-        }
-    }
-
-    /// For people: the pictures, then each kind of group as mean ± standard deviation.
+    /// As aligned text: the pictures, then each kind of group as mean ± standard deviation.
     pub fn text(&self) -> String {
         let mut parts =
             vec![self.block("picture", |i| self.pictures[i].path.display().to_string())];
-        for kind in ["prompt", "actor", "overall"] {
+        for kind in [GroupKind::Prompt, GroupKind::Actor, GroupKind::Overall] {
             let groups = self.groups.iter().filter(|group| group.kind == kind);
-            let mut rows = vec![self.heading(kind)];
+            let mut rows = vec![self.heading(kind.name())];
             for group in groups {
                 let title = match group.kind {
-                    "overall" => format!("{} pictures", group.members.len()),
+                    GroupKind::Overall => format!("{} pictures", group.members.len()),
                     _ => format!("{} ({})", group.name, group.members.len()),
                 };
                 let cells = self
@@ -159,7 +181,7 @@ impl<'a> Table<'a> {
         aligned(&rows)
     }
 
-    /// One JSON object a line: pictures, then groups. A value that there is not is null.
+    /// One JSON object a line: pictures, then groups. A missing value is null.
     pub fn json(&self) -> String {
         let mut lines = String::new();
         for (i, picture) in self.pictures.iter().enumerate() {
@@ -189,95 +211,74 @@ impl<'a> Table<'a> {
             let mut line = json!({
                 "command": "evaluate",
                 "job": self.job,
-                "kind": group.kind,
+                "kind": group.kind.name(),
                 "pictures": group.members.len(),
                 "scores": scores.collect::<Map<String, Value>>(),
             });
-            if group.kind != "overall" {
-                line[group.kind] = json!(group.name);
+            if group.kind != GroupKind::Overall {
+                line[group.kind.name()] = json!(group.name);
             }
             lines += &format!("{line}\n");
         }
         lines
     }
 
-    /// A heading, a row for each picture, then for each group, with the deviation of each column behind
-    /// its value. What there is not is empty. Paths have their own bytes, which need not be UTF-8.
-    pub fn csv(&self) -> Vec<u8> {
+    /// As CSV (RFC 4180): a heading, a row for each picture, then a row for each group, with the standard
+    /// deviation of each column behind its value. A missing value is empty. Paths keep their own bytes, which
+    /// need not be UTF-8.
+    ///
+    /// # Errors
+    /// Never: the rows are written into memory, and all have as many cells.
+    pub fn csv(&self) -> Result<Vec<u8>> {
+        let mut rows = csv::Writer::from_writer(Vec::new());
         let heading = ["kind", "path", "prompt", "actor", "seed", "pictures"].map(str::to_owned);
         let names = self
             .columns
             .iter()
             .flat_map(|column| [column.name.clone(), format!("{}_sd", column.name)]);
-        let heading = heading.into_iter().chain(names).map(OsString::from);
-        let mut rows: Vec<Vec<OsString>> = vec![heading.collect()];
+        rows.write_record(heading.into_iter().chain(names))?;
         let number = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
         for (i, picture) in self.pictures.iter().enumerate() {
-            let mut row = vec![
-                "picture".into(),
-                picture.path.clone().into_os_string(),
-                picture.prompt.clone().unwrap_or_default().into(),
-                picture.actor.clone().into(),
-                picture
-                    .seed
-                    .map_or_else(String::new, |seed| seed.to_string())
-                    .into(),
-                "1".into(),
+            let seed = picture
+                .seed
+                .map_or_else(String::new, |seed| seed.to_string());
+            let facts: [&[u8]; 6] = [
+                b"picture",
+                picture.path.as_os_str().as_encoded_bytes(),
+                picture.prompt.as_deref().unwrap_or_default().as_bytes(),
+                picture.actor.as_bytes(),
+                seed.as_bytes(),
+                b"1",
             ];
-            let columns = self.columns.iter();
-            let scores = columns.flat_map(|c| [number(c.of_picture(i)), String::new()]);
-            row.extend(scores.map(OsString::from));
-            rows.push(row);
+            facts
+                .into_iter()
+                .try_for_each(|cell| rows.write_field(cell))?;
+            for column in &self.columns {
+                rows.write_field(number(column.of_picture(i)))?;
+                rows.write_field("")?;
+            }
+            rows.write_record(None::<&[u8]>)?;
         }
         for group in &self.groups {
-            let of = |kind: &str| {
-                if group.kind == kind {
-                    group.name.clone()
-                } else {
-                    String::new()
-                }
-            };
+            let of = |kind| if group.kind == kind { &*group.name } else { "" };
             let count = group.members.len().to_string();
-            let mut row = vec![
-                group.kind.to_owned(),
-                String::new(),
-                of("prompt"),
-                of("actor"),
-                String::new(),
-                count,
-            ];
-            row.extend(self.columns.iter().flat_map(|column| {
+            let (prompt, actor) = (of(GroupKind::Prompt), of(GroupKind::Actor));
+            let facts = [group.kind.name(), "", prompt, actor, "", &count];
+            facts
+                .into_iter()
+                .try_for_each(|cell| rows.write_field(cell))?;
+            for column in &self.columns {
                 let summary = column.over(&group.members);
-                [
-                    number(summary.map(|s| s.mean)),
-                    number(summary.and_then(|s| s.sd)),
-                ]
-            }));
-            rows.push(row.into_iter().map(OsString::from).collect());
+                rows.write_field(number(summary.map(|summary| summary.mean)))?;
+                rows.write_field(number(summary.and_then(|summary| summary.sd)))?;
+            }
+            rows.write_record(None::<&[u8]>)?;
         }
-        let lines = rows.iter().map(|row| {
-            let cells: Vec<Vec<u8>> = row.iter().map(|cell| quoted(cell)).collect();
-            [cells.join(&b','), b"\n".to_vec()].concat()
-        });
-        lines.flatten().collect()
+        rows.into_inner().context("writing the table")
     }
 }
 
-/// As RFC 4180 has it.
-fn quoted(cell: &OsStr) -> Vec<u8> {
-    let bytes = cell.as_encoded_bytes();
-    if !bytes.iter().any(|byte| b"\",\n\r".contains(byte)) {
-        return bytes.to_vec();
-    }
-    let doubled = bytes.iter().flat_map(|&byte| match byte {
-        b'"' => vec![byte; 2],
-        byte => vec![byte],
-    });
-    let quote = || std::iter::once(b'"');
-    quote().chain(doubled).chain(quote()).collect()
-}
-
-/// Columns under each other: the first to the left, the others to the right.
+/// Rows with their cells aligned: the first column to the left, the others to the right.
 fn aligned(rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
         rows.iter()
@@ -302,23 +303,22 @@ fn aligned(rows: &[Vec<String>]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::*;
-    use crate::config::evaluate::Bound;
     use crate::measures::column::ColumnValues;
 
-    fn picture(name: &str, prompt: &str, actor: &str) -> Picture {
-        Picture {
+    fn picture(name: &str, prompt: &str, actor: &str) -> PictureRow {
+        PictureRow {
             path: PathBuf::from(name),
-            name: PathBuf::from(name),
             prompt: Some(prompt.to_owned()),
             seed: Some(7),
             actor: actor.to_owned(),
-            masks: Vec::new(),
             is_target: false,
-            found_mask: None,
         }
+    }
+
+    fn csv(table: &Table) -> String {
+        let csv = table.csv().expect("memory is writable");
+        String::from_utf8(csv).expect("the names are UTF-8")
     }
 
     fn column(name: &str, values: ColumnValues) -> Column {
@@ -327,50 +327,35 @@ mod tests {
 
     #[test]
     fn plain_pictures_beside_guided_ones_are_no_part_of_the_whole() {
-        let pictures = [
+        let pictures = vec![
             picture("a.png", "a cat", "cat"),
             picture("b.png", "a cat, asleep", "cat"),
             picture("c.png", "a cat", PLAIN),
         ];
         let values = ColumnValues::Pictures([0.5, 0.75, 0.0].map(Some).to_vec());
-        let table = Table::new(&pictures, vec![column("clip_i", values)], 1);
+        let table = Table::new(pictures, vec![column("clip_i", values)], 1);
         let text = table.text();
         assert!(text.ends_with("2 pictures  0.6250 ± 0.1768\n"), "{text}");
-        let csv = String::from_utf8(table.csv()).expect("the names are UTF-8");
+        let csv = csv(&table);
         assert!(
             csv.contains("picture,b.png,\"a cat, asleep\",cat,7,1,0.75,\n"),
             "{csv}"
         );
         assert!(csv.contains("overall,,,,,2,0.625,0.1767"), "{csv}");
         assert!(csv.contains("actor,,,plain,,1,0,\n"), "{csv}");
-        let failure = |bound| {
-            table.failure(&Gate {
-                column: "clip_i".to_owned(),
-                bound,
-            })
-        };
-        for bound in [Bound::AtLeast(0.625), Bound::AtMost(0.625)] {
-            assert_eq!(failure(bound), None);
-        }
-        for (bound, expected) in [
-            (Bound::AtLeast(0.7), "at least 0.7"),
-            (Bound::AtMost(0.5), "at most 0.5"),
-        ] {
-            let expected = format!("clip_i: found 0.6250 overall, expected {expected}");
-            assert_eq!(failure(bound), Some(expected));
-        }
+        assert_eq!(table.overall("clip_i").map(|found| found.mean), Some(0.625));
+        assert_eq!(table.overall("clip_t"), None);
     }
 
     #[test]
     fn the_target_among_the_pictures_is_in_no_group() {
-        let mut pictures = [
+        let mut pictures = vec![
             picture("a.png", "a cat", "cat"),
             picture("b.png", "a cat", "cat"),
         ];
         pictures[0].is_target = true;
         let values = ColumnValues::Pictures(vec![None, Some(0.5)]);
-        let csv = Table::new(&pictures, vec![column("clip_i", values)], 1).csv();
-        let csv = String::from_utf8(csv).expect("the names are UTF-8");
+        let csv = csv(&Table::new(pictures, vec![column("clip_i", values)], 1));
         for line in [
             "picture,a.png,a cat,cat,7,1,,\n",
             "prompt,,a cat,,,1,0.5,\n",
@@ -382,24 +367,23 @@ mod tests {
     }
 
     #[test]
-    fn a_gate_without_anything_to_compare_is_not_passed() {
-        let pictures = [picture("a.png", "a cat", "cat")];
-        let table = Table::new(
-            &pictures,
-            vec![column("clip_i_pairwise", ColumnValues::Pairs(Vec::new()))],
-            1,
-        );
-        let gate = Gate {
-            column: "clip_i_pairwise".to_owned(),
-            bound: Bound::AtLeast(-1.0),
-        };
-        assert!(
-            table
-                .failure(&gate)
-                .is_some_and(|failure| failure.contains("nothing to compare"))
-        );
+    fn a_value_that_is_missing_is_null_in_json() {
+        let pictures = vec![picture("a.png", "a cat", "cat")];
+        let pairs = ColumnValues::Pairs(Vec::new());
+        let table = Table::new(pictures, vec![column("clip_i_pairwise", pairs)], 1);
+        assert_eq!(table.overall("clip_i_pairwise"), None);
+        let json = table.json();
         let line: Value =
-            serde_json::from_str(table.json().lines().next().expect("a picture")).expect("JSON");
+            serde_json::from_str(json.lines().next().expect("a picture")).expect("JSON");
         assert_eq!(line["scores"]["clip_i_pairwise"], Value::Null);
+    }
+
+    #[test]
+    fn cells_are_quoted_as_rfc_4180_says() {
+        let pictures = vec![picture("a \"b\".png", "a cat,\nasleep", "cat")];
+        let values = ColumnValues::Pictures(vec![None]);
+        let csv = csv(&Table::new(pictures, vec![column("clip_i", values)], 1));
+        let row = "picture,\"a \"\"b\"\".png\",\"a cat,\nasleep\",cat,7,1,,\n";
+        assert!(csv.contains(row), "{csv}");
     }
 }

@@ -1,52 +1,56 @@
-//! A scatter plot as SVG inside a page: its colours are classes of the page's style.
+//! A scatter plot as SVG. Its colours are CSS classes of the page.
 
 use std::f64::consts::TAU;
-use std::fmt::Write;
 
-use crate::io::html::escape;
+use maud::{Markup, html};
 
 /// Points with two values each.
-pub(super) struct Plot<'a> {
-    /// What is measured to the right.
+pub struct Plot<'a> {
+    /// Label of the horizontal axis.
     pub x_name: &'a str,
-    /// What is measured upwards.
+    /// Label of the vertical axis.
     pub y_name: &'a str,
+    /// At least one.
     pub points: Vec<Point>,
 }
 
-/// A picture, or what many come to.
-pub(super) struct Point {
+/// A picture, or the mean of many.
+pub struct Point {
+    /// Value on the horizontal axis.
     pub x: f64,
+    /// Value on the vertical axis.
     pub y: f64,
-    pub look: MarkStyle,
-    /// What is shown where a pointer rests on it.
+    /// Its colour and shape.
+    pub mark: MarkStyle,
+    /// The text that a browser shows while the pointer is on the mark.
     pub title: String,
-    /// A mean is drawn larger, with an outline, and above the others.
+    /// A mean is drawn larger, with an outline, and above the other marks.
     pub is_mean: bool,
 }
 
-/// Colour and shape of the points of one series.
+/// Colour and shape of the marks of one series.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum MarkStyle {
+pub enum MarkStyle {
     /// Pictures of the plain model: rings without a colour.
     Plain,
-    /// Others, by their number.
+    /// The series of this number, counted from 0.
     Series(usize),
 }
 
-/// The colours of the style, `.c0` to `.c6`.
+/// Number of colours, the CSS classes `.c0` to `.c6`.
 const COLOURS: usize = 7;
 
-/// Corners of the shapes; a circle has none. Their number and that of the colours have no common divisor, so that
-/// 28 series differ.
+/// Number of corners of each shape; 0 is a circle. The numbers of shapes and of colours have no common
+/// divisor, so that 28 series differ.
 const SHAPES: [usize; 4] = [0, 4, 3, 6];
 
-/// Of the picture, and of the axes inside it: left, top, right, bottom.
+/// Width and height of the plot in CSS pixels.
 const SIZE: (f64, f64) = (480.0, 340.0);
+/// The area between the axes: left, top, right, bottom.
 const AXES: (f64, f64, f64, f64) = (62.0, 12.0, 468.0, 292.0);
 
 impl MarkStyle {
-    /// Class in the page's style.
+    /// Its CSS class.
     fn class(self) -> String {
         match self {
             MarkStyle::Plain => "plain".to_owned(),
@@ -54,7 +58,7 @@ impl MarkStyle {
         }
     }
 
-    /// A path around (x, y).
+    /// Its outline around (x, y), as the attribute `d` of an SVG path.
     fn path(self, x: f64, y: f64, radius: f64) -> String {
         let corners = match self {
             MarkStyle::Plain => 0,
@@ -80,86 +84,75 @@ impl MarkStyle {
         )
     }
 
-    /// A small picture of it, for a legend.
-    pub fn key(self) -> String {
-        format!(
-            "<svg class=\"key\" viewBox=\"-8 -8 16 16\" aria-hidden=\"true\"><path class=\"{}\" d=\"{}\" /></svg>",
-            self.class(),
-            self.path(0.0, 0.0, 6.0)
-        )
+    /// The mark by itself, for a legend.
+    pub fn legend_key(self) -> Markup {
+        html! {
+            svg.key viewBox="-8 -8 16 16" aria-hidden="true" {
+                path class=(self.class()) d=(self.path(0.0, 0.0, 6.0)) {}
+            }
+        }
     }
 }
 
 impl Plot<'_> {
-    /// The plot; there is at least one point.
-    pub fn to_svg(&self) -> String {
+    /// The plot. It has at least one point.
+    pub fn to_svg(&self) -> Markup {
         let (left, top, right, bottom) = AXES;
+        let (width, height) = SIZE;
         let x = PlotAxis::over(self.points.iter().map(|point| point.x), left, right);
         let y = PlotAxis::over(self.points.iter().map(|point| point.y), bottom, top);
-        let mut svg = format!(
-            "<svg class=\"plot\" viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{} against {}\">\n",
-            SIZE.0,
-            SIZE.1,
-            escape(self.y_name),
-            escape(self.x_name)
-        );
-        for (place, label) in x.ticks() {
-            // Writing to a string does not fail, here and below.
-            let _ = writeln!(
-                svg,
-                "<path class=\"line\" d=\"M{place:.1} {top}V{bottom}\" />\
-                 <text x=\"{place:.1}\" y=\"{}\" text-anchor=\"middle\">{label}</text>",
-                bottom + 18.0
-            );
-        }
-        for (place, label) in y.ticks() {
-            let _ = writeln!(
-                svg,
-                "<path class=\"line\" d=\"M{left} {place:.1}H{right}\" />\
-                 <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{label}</text>",
-                left - 7.0,
-                place + 4.0
-            );
-        }
-        let _ = writeln!(
-            svg,
-            "<text class=\"name\" x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text>\n\
-             <text class=\"name\" transform=\"translate(15 {}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
-            (left + right) / 2.0,
-            SIZE.1 - 8.0,
-            escape(self.x_name),
-            (top + bottom) / 2.0,
-            escape(self.y_name)
-        );
-        for is_mean in [false, true] {
-            for point in self.points.iter().filter(|point| point.is_mean == is_mean) {
-                let radius = if is_mean { 7.0 } else { 3.5 };
-                let path = point.look.path(x.place(point.x), y.place(point.y), radius);
-                let _ = writeln!(
-                    svg,
-                    "<path class=\"{}{}\" d=\"{path}\"><title>{}</title></path>",
-                    point.look.class(),
-                    if is_mean { " mean" } else { "" },
-                    escape(&point.title)
-                );
+        let (middle_x, middle_y) = ((left + right) / 2.0, (top + bottom) / 2.0);
+        // Means are drawn last, so that no picture hides them.
+        let (means, pictures): (Vec<&Point>, Vec<&Point>) =
+            self.points.iter().partition(|point| point.is_mean);
+        html! {
+            svg.plot viewBox={ "0 0 " (width) " " (height) } role="img"
+                aria-label={ (self.y_name) " against " (self.x_name) } {
+                @for (at, label) in x.ticks() {
+                    path.line d=(format!("M{at:.1} {top}V{bottom}")) {}
+                    text x=(format!("{at:.1}")) y=(bottom + 18.0) text-anchor="middle" { (label) }
+                }
+                @for (at, label) in y.ticks() {
+                    path.line d=(format!("M{left} {at:.1}H{right}")) {}
+                    text x=(left - 7.0) y=(format!("{:.1}", at + 4.0)) text-anchor="end" { (label) }
+                }
+                text.name x=(middle_x) y=(height - 8.0) text-anchor="middle" { (self.x_name) }
+                text.name transform={ "translate(15 " (middle_y) ") rotate(-90)" }
+                    text-anchor="middle" { (self.y_name) }
+                @for point in pictures.iter().chain(&means) {
+                    (point.to_svg(x.place(point.x), y.place(point.y)))
+                }
             }
         }
-        svg += "</svg>\n";
-        svg
     }
 }
 
-/// Values along a side of the plot.
+impl Point {
+    fn to_svg(&self, x: f64, y: f64) -> Markup {
+        let (radius, mean) = if self.is_mean {
+            (7.0, " mean")
+        } else {
+            (3.5, "")
+        };
+        html! {
+            path class={ (self.mark.class()) (mean) } d=(self.mark.path(x, y, radius)) {
+                title { (self.title) }
+            }
+        }
+    }
+}
+
+/// A linear scale from values to places along one side of the plot.
 struct PlotAxis {
     least: f64,
     most: f64,
-    /// Where these two lie.
+    /// Places of these two values in CSS pixels.
     from: f64,
     to: f64,
 }
 
 impl PlotAxis {
-    /// Around all values, with a little room; equal values stand in the middle.
+    /// The scale of these values with a margin; equal values are placed in the middle.
     fn over(values: impl Iterator<Item = f64> + Clone, from: f64, to: f64) -> Self {
         let least = values.clone().fold(f64::INFINITY, f64::min);
         let most = values.fold(f64::NEG_INFINITY, f64::max);
@@ -238,12 +231,12 @@ mod tests {
 
     #[test]
     fn as_many_series_differ_as_is_said() {
-        let looks: Vec<(String, String)> = (0..28)
+        let marks: Vec<(String, String)> = (0..28)
             .map(MarkStyle::Series)
-            .map(|look| (look.class(), look.path(0.0, 0.0, 1.0)))
+            .map(|mark| (mark.class(), mark.path(0.0, 0.0, 1.0)))
             .collect();
-        for (i, look) in looks.iter().enumerate() {
-            assert!(!looks[..i].contains(look), "{i}");
+        for (i, mark) in marks.iter().enumerate() {
+            assert!(!marks[..i].contains(mark), "{i}");
         }
     }
 
@@ -252,7 +245,7 @@ mod tests {
         let point = |is_mean| Point {
             x: 0.3,
             y: 0.8,
-            look: MarkStyle::Series(0),
+            mark: MarkStyle::Series(0),
             title: "<b>".to_owned(),
             is_mean,
         };
@@ -261,7 +254,7 @@ mod tests {
             y_name: "clip_i",
             points: vec![point(true), point(false)],
         };
-        let svg = plot.to_svg();
+        let svg = plot.to_svg().into_string();
         assert_eq!(svg.matches("<title>&lt;b&gt;</title>").count(), 2);
         // The mean is drawn last, so that no picture hides it.
         assert!(
