@@ -61,20 +61,32 @@ pub enum ModelPart {
 pub struct NetworkSize {
     /// Tensors, where the header of its files is there.
     pub tensors: u64,
-    /// Bytes of its files, or of its part of one.
+    /// Bytes of its files that stay in memory. Files inside the program stay as a whole. Of a mapped file the
+    /// weights stay that are used as they lie in it; the others are released once they are converted.
     pub file_bytes: u64,
     /// Bytes of its parameters as they are used.
     pub used_bytes: u64,
     /// Bytes of those among them that are not used as they lie in the file.
     pub converted_bytes: u64,
+    /// Bytes of the largest weight in a mapped file that is converted: it is in memory while it is read.
+    pub largest_read: u64,
+    /// Whether its files are inside the program.
+    pub is_embedded: bool,
 }
 
 impl NetworkSize {
     /// The same with LoRAs merged into weights of so many bytes as they are used.
     #[must_use]
     pub fn merged(self, bytes: u64) -> Self {
+        let converted_bytes = self.used_bytes.min(self.converted_bytes + bytes);
+        let released = if self.is_embedded {
+            0
+        } else {
+            converted_bytes - self.converted_bytes
+        };
         Self {
-            converted_bytes: self.used_bytes.min(self.converted_bytes + bytes),
+            converted_bytes,
+            file_bytes: self.file_bytes.saturating_sub(released),
             ..self
         }
     }
@@ -149,7 +161,8 @@ pub fn peak_of_process(
         } else {
             copied.sum()
         };
-        copied + stage.activations.0 + stage.activations.0 / GAPS
+        let read = sizes().map(|size| size.largest_read).max().unwrap_or(0);
+        copied + read + stage.activations.0 + stage.activations.0 / GAPS
     };
     let most = stages.iter().map(of_stage).max().unwrap_or(0);
     program + KERNELS + files + most
@@ -287,6 +300,8 @@ mod tests {
         file_bytes: 10,
         used_bytes: 5,
         converted_bytes: 0,
+        largest_read: 0,
+        is_embedded: false,
     };
 
     fn converted(bytes: u64) -> NetworkSize {
@@ -339,7 +354,30 @@ mod tests {
         };
         let of_many = peak_of_process(0, &[(ModelPart::Unet, many)], &[], false);
         assert_eq!(of_many, KERNELS + 10 + 7 * OF_A_TENSOR);
-        assert_eq!(AS_IS.merged(3), converted(3));
-        assert_eq!(AS_IS.merged(9), converted(5));
+        let read = NetworkSize {
+            largest_read: 60,
+            ..AS_IS
+        };
+        let of_read = peak_of_process(0, &[(ModelPart::Unet, read)], &[all], false);
+        assert_eq!(of_read, KERNELS + 10 + 60 + 50);
+    }
+
+    #[test]
+    fn weights_that_loras_change_are_released_from_a_mapped_file_alone() {
+        let merged = |bytes, is_embedded| {
+            let size = NetworkSize {
+                is_embedded,
+                ..AS_IS
+            };
+            let NetworkSize {
+                file_bytes,
+                converted_bytes,
+                ..
+            } = size.merged(bytes);
+            (file_bytes, converted_bytes)
+        };
+        assert_eq!(merged(3, false), (7, 3));
+        assert_eq!(merged(9, false), (5, 5));
+        assert_eq!(merged(3, true), (10, 3));
     }
 }

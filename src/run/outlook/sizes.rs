@@ -22,8 +22,8 @@ pub(super) fn network_size(
     let mut network = NetworkSize::default();
     let weights = needed.iter();
     for file in weights.filter(|file| file.name.ends_with(".safetensors")) {
-        let bytes = file.bytes.unwrap_or(0);
         let size = match files.header(file)? {
+            Some(header) if file.path.is_none() => embedded(&header.tensors, kind),
             Some(header) => size_of_tensors(&header.tensors, kind),
             None => {
                 let there = if file.name.contains(".fp16.") {
@@ -31,34 +31,52 @@ pub(super) fn network_size(
                 } else {
                     Kind::Float
                 };
-                let values = bytes / there.elt_size_in_bytes() as u64;
-                size_of_values(values, there == kind, kind)
+                let bytes = file.bytes.unwrap_or(0);
+                let size = size_of_values(bytes, there, kind);
+                NetworkSize {
+                    largest_read: size.largest_read / LARGEST,
+                    ..size
+                }
             }
         };
-        network.file_bytes += bytes;
-        network.tensors += size.tensors;
-        network.used_bytes += size.used_bytes;
-        network.converted_bytes += size.converted_bytes;
+        add(&mut network, size);
     }
     Ok(network)
 }
 
+/// The largest weight is at most one part in so many of a file whose header is not known yet: the token embedding of
+/// OpenCLIP bigG has 63 of 695 million values.
+const LARGEST: u64 = 10;
+
+fn add(network: &mut NetworkSize, size: NetworkSize) {
+    network.tensors += size.tensors;
+    network.file_bytes += size.file_bytes;
+    network.used_bytes += size.used_bytes;
+    network.converted_bytes += size.converted_bytes;
+    network.largest_read = network.largest_read.max(size.largest_read);
+    network.is_embedded |= size.is_embedded;
+}
+
+/// The same of weights inside the program, which are never released.
+fn embedded(tensors: &[TensorFacts], kind: Kind) -> NetworkSize {
+    NetworkSize {
+        file_bytes: tensors.iter().map(|tensor| tensor.bytes as u64).sum(),
+        largest_read: 0,
+        is_embedded: true,
+        ..size_of_tensors(tensors, kind)
+    }
+}
+
 /// The same of the tensors of a network. Those that are not of floats, such as saved positions, are not read.
 pub(super) fn size_of_tensors(tensors: &[TensorFacts], kind: Kind) -> NetworkSize {
-    let wanted = match kind {
-        Kind::Half => "F16",
-        Kind::BFloat16 => "BF16",
-        _ => "F32",
-    };
     let mut network = NetworkSize::default();
-    let is_read = |tensor: &&TensorFacts| FLOATS.contains(&&*tensor.dtype);
-    for tensor in tensors.iter().filter(is_read) {
-        let values = tensor.shape.iter().product::<usize>() as u64;
-        let size = size_of_values(values, tensor.dtype == wanted, kind);
-        network.tensors += 1;
-        network.file_bytes += tensor.bytes as u64;
-        network.used_bytes += size.used_bytes;
-        network.converted_bytes += size.converted_bytes;
+    for tensor in tensors {
+        let there = FLOATS.iter().find(|(name, _)| *name == tensor.dtype);
+        let Some((_, there)) = there else {
+            continue;
+        };
+        let size = size_of_values(tensor.bytes as u64, *there, kind);
+        add(&mut network, NetworkSize { tensors: 1, ..size });
     }
     network
 }
@@ -73,14 +91,28 @@ pub(super) fn part_of(folder: &str) -> ModelPart {
 }
 
 /// What `io/weights.rs` takes for weights.
-const FLOATS: [&str; 4] = ["F16", "BF16", "F32", "F64"];
+const FLOATS: [(&str, Kind); 4] = [
+    ("F16", Kind::Half),
+    ("BF16", Kind::BFloat16),
+    ("F32", Kind::Float),
+    ("F64", Kind::Double),
+];
 
-/// So many values of a file, used in this precision.
-fn size_of_values(values: u64, is_as_in_file: bool, kind: Kind) -> NetworkSize {
+/// So many bytes of a mapped file in the precision `there`, used in the precision `kind`.
+fn size_of_values(bytes: u64, there: Kind, kind: Kind) -> NetworkSize {
+    if there == kind {
+        return NetworkSize {
+            file_bytes: bytes,
+            used_bytes: bytes,
+            ..NetworkSize::default()
+        };
+    }
+    let values = bytes / there.elt_size_in_bytes() as u64;
     let used_bytes = values * kind.elt_size_in_bytes() as u64;
     NetworkSize {
         used_bytes,
-        converted_bytes: if is_as_in_file { 0 } else { used_bytes },
+        converted_bytes: used_bytes,
+        largest_read: bytes,
         ..NetworkSize::default()
     }
 }
@@ -110,17 +142,20 @@ mod tests {
             tensor("F16", 10, 2),
             tensor("I64", 6, 8),
         ];
-        let expected = |used_bytes, converted_bytes| NetworkSize {
+        // The F32 tensor has 400 bytes in the file, the F16 tensor 20.
+        let expected = |file_bytes, used_bytes, converted_bytes, largest_read| NetworkSize {
             tensors: 2,
-            file_bytes: 420,
+            file_bytes,
             used_bytes,
             converted_bytes,
+            largest_read,
+            is_embedded: false,
         };
-        assert_eq!(size_of_tensors(&tensors, Kind::Float), expected(440, 40));
-        assert_eq!(size_of_tensors(&tensors, Kind::Half), expected(220, 200));
-        assert_eq!(
-            size_of_tensors(&tensors, Kind::BFloat16),
-            expected(220, 220)
-        );
+        let size = |kind| size_of_tensors(&tensors, kind);
+        assert_eq!(size(Kind::Float), expected(400, 440, 40, 20));
+        assert_eq!(size(Kind::Half), expected(20, 220, 200, 400));
+        assert_eq!(size(Kind::BFloat16), expected(0, 220, 220, 400));
+        let inside = embedded(&tensors, Kind::Half);
+        assert_eq!((inside.file_bytes, inside.largest_read), (468, 0));
     }
 }
