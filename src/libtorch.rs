@@ -1,6 +1,6 @@
 //! What libtorch has and the binding does not reach: TF32, the choice of attention kernels, the
 //! allocator's settings, peak memory of a GPU, and memory that the host's allocator keeps; in
-//! [`linear`](mod@linear), oneDNN's product of matrices, in [`pinned()`], memory that a GPU fetches from, and beside them the
+//! `linear`, oneDNN's product of matrices, in [`pinned()`], memory that a GPU fetches from, and beside them the
 //! generator of random numbers, [`seeded`]. Behind it is `libtorch/shim.cpp`, which the build script compiles
 //! (feature `shim`, on by default).
 //!
@@ -9,7 +9,7 @@
 
 mod attention;
 mod generator;
-pub mod linear;
+pub(crate) mod linear;
 mod pinned;
 
 use anyhow::{Result, anyhow};

@@ -20,10 +20,10 @@ use tokenizers::{AddedToken, NormalizedString, Normalizer, SplitDelimiterBehavio
 use crate::error::model;
 use files::TokenizerContents;
 
-pub mod chunks;
+pub(crate) mod chunks;
 mod fields;
 mod files;
-pub mod folder;
+pub(crate) mod folder;
 pub mod prompt_tokens;
 mod special;
 pub mod weights;

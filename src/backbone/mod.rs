@@ -2,17 +2,17 @@
 //! on. It is SDXL (arXiv 2307.01952), with two text encoders, or SD 1.5 or 2.1 (arXiv 2112.10752),
 //! with one; see [`Pipeline`]. It knows no projector and no η.
 
-pub mod configs;
+pub(crate) mod configs;
 pub mod controlnet;
 pub mod denoise;
-pub mod files;
+pub(crate) mod files;
 pub mod latent_colours;
-pub mod load;
-pub mod memory;
+pub(crate) mod load;
+pub(crate) mod memory;
 pub mod model_index;
 mod network;
 mod part;
-pub mod pipeline;
+pub(crate) mod pipeline;
 pub mod prompt;
 pub mod prompt_pair;
 mod prompt_weights;

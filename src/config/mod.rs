@@ -1,6 +1,6 @@
 //! From flags and batch files to jobs that can not be wrong.
 //!
-//! [`batch`] reads a batch file and refuses what it does not know; [`environment`] puts what is typed over the
+//! [`batch`] reads a batch file and refuses what it does not know; `environment` puts what is typed over the
 //! environment, and [`layers`] both over job and defaults; then each command's flags are checked
 //! once, by `check` of [`GenerateBaseJob`], [`TuneJob`], [`SampleJob`], [`StoryJob`], [`SweepJob`],
 //! [`AblateJob`] and [`EvaluateJob`], which also fill in the defaults. What depends on the model or on an actor is
@@ -10,27 +10,27 @@ pub mod ablate;
 pub mod batch;
 mod check;
 mod consistory;
-pub mod controlnet;
-pub mod drawing;
-pub mod effect;
-pub mod environment;
-pub mod evaluate;
-pub mod folders;
-pub mod gallery;
-pub mod generate_base;
-pub mod image_prompt;
+pub(crate) mod controlnet;
+pub(crate) mod drawing;
+pub(crate) mod effect;
+pub(crate) mod environment;
+pub(crate) mod evaluate;
+pub(crate) mod folders;
+pub(crate) mod gallery;
+pub(crate) mod generate_base;
+pub(crate) mod image_prompt;
 pub mod layers;
-pub mod model;
+pub(crate) mod model;
 mod paths;
 pub mod prompts;
 pub mod record;
 mod redraw;
-pub mod sample;
-pub mod shard;
-pub mod shell;
+pub(crate) mod sample;
+pub(crate) mod shard;
+pub(crate) mod shell;
 pub mod story;
-pub mod sweep;
-pub mod tune;
+pub(crate) mod sweep;
+pub(crate) mod tune;
 
 pub use ablate::AblateJob;
 pub use controlnet::ControlJob;

@@ -1,7 +1,7 @@
 //! Files of models and results, and the hub that models come from.
 
-pub mod a1111;
-pub mod atomic;
+pub(crate) mod a1111;
+pub(crate) mod atomic;
 pub mod blob;
 mod clip_vocabulary;
 mod component;
@@ -9,22 +9,22 @@ pub mod config_file;
 pub mod finite_scan;
 pub mod folder_lock;
 pub mod header;
-pub mod home;
+pub(crate) mod home;
 pub mod hub;
 pub mod ip_adapter;
 mod ldm_names;
 pub mod lora;
-pub mod low_rank;
+pub(crate) mod low_rank;
 mod mapped;
 pub mod model_files;
 mod model_layout;
-pub mod needed_file;
-pub mod real_path;
+pub(crate) mod needed_file;
+pub(crate) mod real_path;
 pub mod single_file;
 pub mod tensors;
-pub mod text;
+pub(crate) mod text;
 pub mod toy;
 mod upload;
 pub mod values;
 pub mod weights;
-pub mod writable;
+pub(crate) mod writable;

@@ -185,7 +185,7 @@ impl LpipsEncoder {
         values.permute([0, 3, 1, 2]).contiguous()
     }
 
-    /// What is compared of a picture, at least [`Lpips::SMALLEST`] pixels a side.
+    /// What is compared of a picture, at least `Lpips::SMALLEST` pixels a side.
     pub fn features(&self, picture: &RgbImage) -> LpipsFeatures {
         let pixels = Self::pixel_values(picture).to_device(self.device);
         no_grad(|| self.network.forward(&pixels))

@@ -19,12 +19,12 @@
 //! [`crate::models::vision::image_processor`]; LPIPS takes it at its own size, with the levels from -1 to 1 shifted and scaled as
 //! in its authors' package, and pictures of several sizes at the least width and height among them. Products are taken in f64 on the CPU.
 
-pub mod column;
+pub(crate) mod column;
 pub mod encoder;
 pub mod foreground;
 pub mod region;
 pub mod similarity;
-pub mod table;
+pub(crate) mod table;
 
 /// What can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

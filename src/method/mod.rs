@@ -15,31 +15,31 @@
 //! | N, K | `num_base_images`, `num_auxiliary` | 11, 3 | [`tune`] |
 //! | steps 1-20 | `guided_steps`, inclusive, counted from 1 | of 30 | [`guidance`] |
 //! | g | `semantic_interpolation`, Fig. 3 | 1 | [`interpolation`] |
-//! | masks of the subjects | `masks`, ones and zeros, by Otsu from attention maps | `[G, 128, 128]` | [`masks`], [`otsu`], `regions` |
-//! | the target's crop | `crop`, `crop_box`: left, top, width, height in pixels | `[4]` | [`crop`], [`attention_box`], [`figure`] |
+//! | masks of the subjects | `masks`, ones and zeros, by Otsu from attention maps | `[G, 128, 128]` | `masks`, [`otsu`], `regions` |
+//! | the target's crop | `crop`, `crop_box`: left, top, width, height in pixels | `[4]` | `crop`, [`attention_box`], [`figure`] |
 //! | z_0, z_t, ε, t | `z_0`, `z_t`, `eps`, `timesteps` | `[4, 128, 128]` | [`tune`] |
 //!
 //! All sizes follow from the model: SD 1.5 at 512 px has h `[1280, 8, 8]` and c `[77, 768]`, SD 2.1 at
 //! 768 px h `[1280, 12, 12]` and c `[77, 1024]`.
 
 pub mod actor;
-pub mod adamw;
+pub(crate) mod adamw;
 pub mod attention_box;
 pub mod base_set;
 pub mod base_word;
-pub mod convergence;
-pub mod crop;
+pub(crate) mod convergence;
+pub(crate) mod crop;
 pub mod diffusion_rows;
 pub mod figure;
 pub mod guidance;
 pub mod interpolation;
 pub mod learner;
 pub mod loss;
-pub mod masks;
+pub(crate) mod masks;
 pub mod origin;
 pub mod otsu;
 pub mod projector;
-pub mod regions;
+pub(crate) mod regions;
 pub mod target;
 pub mod templates;
 pub mod tune;

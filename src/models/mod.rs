@@ -4,13 +4,13 @@
 //! Letters in shapes: B batch, C channels, H W size, S tokens, D width of a token. Images and
 //! latents are `[B, C, H, W]`, token sequences `[B, S, D]`.
 
-pub mod attention;
+pub(crate) mod attention;
 pub mod autoencoder_kl;
-pub mod clip_layer;
+pub(crate) mod clip_layer;
 pub mod clip_text_model;
-pub mod config;
-pub mod layers;
-pub mod resnet;
-pub mod tiling;
+pub(crate) mod config;
+pub(crate) mod layers;
+pub(crate) mod resnet;
+pub(crate) mod tiling;
 pub mod unet;
 pub mod vision;

@@ -2,12 +2,12 @@
 
 pub mod controlnet;
 pub mod cross_attention;
-pub mod embeddings;
-pub mod ip_adapter;
+pub(crate) mod embeddings;
+pub(crate) mod ip_adapter;
 pub mod shared_attention;
-pub mod shared_rows;
-pub mod text_memory;
-pub mod time_conditions;
-pub mod transformer_2d;
-pub mod unet_2d_blocks;
+pub(crate) mod shared_rows;
+pub(crate) mod text_memory;
+pub(crate) mod time_conditions;
+pub(crate) mod transformer_2d;
+pub(crate) mod unet_2d_blocks;
 pub mod unet_2d_condition;

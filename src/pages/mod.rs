@@ -3,10 +3,10 @@
 //!
 //! The templates are compiled by `maud`, which escapes every text that is put into them.
 
-pub mod evaluation;
-pub mod gallery;
+pub(crate) mod evaluation;
+pub(crate) mod gallery;
 mod scatter_plot;
-pub mod story;
+pub(crate) mod story;
 
 use std::path::Path;
 

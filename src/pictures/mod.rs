@@ -1,8 +1,8 @@
 //! Pictures: reading, writing, resizing, edges, and sheets of many.
 
-pub mod bitmap_font;
+pub(crate) mod bitmap_font;
 pub mod canny;
-pub mod contact_sheet;
+pub(crate) mod contact_sheet;
 mod jpeg;
 pub mod photo;
 pub mod png;

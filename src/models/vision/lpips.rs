@@ -14,6 +14,10 @@ use crate::models::layers::Conv2d;
 /// `config.json`, as `scripts/convert_encoder.py` writes it: the checkpoints themselves have none.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(
+    dead_code,
+    reason = "each field has one value; reading it refuses all others"
+)]
 pub struct LpipsConfig {
     /// `lpips`.
     pub model_type: LpipsKind,
