@@ -46,7 +46,7 @@ pub use generate_base::GenerateBaseFlags;
 pub use help_files::{CompletionsFlags, InspectFlags, ManFlags, SchemaFlags};
 pub use merge::MergeFlags;
 pub use method::Method;
-pub use model::{AttentionKernel, Dtype, ModelFlags};
+pub use model::{AttentionKernel, ModelFlags};
 pub use sample::SampleFlags;
 pub use setting::{Declared, Setting};
 pub use story::StoryFlags;

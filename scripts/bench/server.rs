@@ -22,11 +22,12 @@ use std::io::{BufRead, Write};
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
+use clap::ValueEnum;
 use image::RgbImage;
 use oneactor::backbone::denoise::{Guidance, PlainGuidance, denoise};
 use oneactor::backbone::{Backbone, Conditioning, LoadOptions, MemoryOptions};
-use oneactor::device::{resolve_device, resolve_dtype};
+use oneactor::device::{DeviceName, Dtype};
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
 use oneactor::io::tensors::TensorFile;
 use oneactor::io::values::bytes;
@@ -362,10 +363,12 @@ fn main() -> Result<()> {
     if let Some(threads) = threads.and_then(|n| n.parse().ok()) {
         tch::set_num_threads(threads);
     }
-    let device = resolve_device(device)?;
+    let device = device.parse::<DeviceName>()?.resolve()?;
     let options = LoadOptions {
         device,
-        kind: resolve_dtype(dtype, device)?,
+        kind: Dtype::from_str(dtype, false)
+            .map_err(Error::msg)?
+            .resolve(device),
         vae: None,
         memory: MemoryOptions::default(),
     };

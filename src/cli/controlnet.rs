@@ -6,10 +6,10 @@ use clap::ValueEnum;
 use clap::builder::BoolishValueParser;
 use serde::{Deserialize, Serialize};
 
-use super::one_or_many;
 use super::setting::Acts::{self, With, WithValue};
 use super::setting::Recorded::AsFound;
 use super::setting::{any, number, settings, switch, words};
+use super::{Method, one_or_many};
 
 /// What is made of a control image before the ControlNet sees it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -38,6 +38,7 @@ settings! {
         #[arg(long, value_name = "ID|FOLDER[:SCALE]")]
         #[serde(default, deserialize_with = "one_or_many")]
         pub controlnet: Option<Vec<String>> = any().recorded(AsFound).other(r#""controlnet""#)
+            .not_with(Method::Consistory, "would steer the anchors to its image too")
             .takes("repository or folder, and perhaps a colon and a scale, `\"a/b:0.8\"`; or a list")
             .by_default("none; of the scale, 0 to 10: 1")
             .says("arXiv 2302.05543; the scale is diffusers' `controlnet_conditioning_scale`; the residuals of several \

@@ -2,6 +2,7 @@
 
 use clap::builder::BoolishValueParser;
 
+use super::Method;
 use super::setting::Recorded::{Always, AsFound, OfPicture, UnlessDefault};
 use super::setting::{any, settings, switch, whole};
 
@@ -29,6 +30,7 @@ settings! {
               default_missing_value = "true", value_parser = BoolishValueParser::new(),
               hide_possible_values = true)]
         pub long_prompts: Option<bool> = switch().recorded(UnlessDefault).other("true")
+            .not_with(Method::Consistory, "makes prompts longer than the prompt of the anchors, which share the pass")
             .says("read what lies behind the model's limit in further chunks instead of cutting it off, in prompt and \
                 negative prompt ([how](../prompts/README.md#long-and-weighted-prompts))"),
 

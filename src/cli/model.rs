@@ -8,20 +8,7 @@ use super::one_or_many;
 use super::setting::Acts::With;
 use super::setting::Recorded::{Always, AsFound};
 use super::setting::{any, settings, switch, whole, words};
-
-/// Number format of the networks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Dtype {
-    /// fp32 on the CPU, fp16 on a GPU.
-    Auto,
-    /// 32-bit floats.
-    Fp32,
-    /// 16-bit floats.
-    Fp16,
-    /// bfloat16.
-    Bf16,
-}
+use crate::device::Dtype;
 
 /// Kernel of scaled dot-product attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]

@@ -244,6 +244,7 @@ settings! {
         /// alone, which costs half or a third (arXiv 2404.07724) [default: all]
         #[arg(long, value_name = "A-B", allow_hyphen_values = true)]
         pub guidance_interval: Option<String> = steps().recorded(Always).other(r#""2-3""#)
+            .not_with(Method::Consistory, "leaves out rows that are shared")
             .by_default("all steps")
             .says("**an approximation** (arXiv 2404.07724): the other steps follow the prompt's row alone, Eq. 3 with s = \
                 1 and Eq. 19 with η1 = 1, η2 = 0; neither with several actors, masks of subjects, a ControlNet nor \
@@ -253,6 +254,7 @@ settings! {
         /// which go on from the features of the last whole one (arXiv 2312.00858) [default: 1, all whole]
         #[arg(long, value_name = "N", allow_negative_numbers = true)]
         pub feature_reuse: Option<i64> = whole(1, 100, Some(1)).recorded(UnlessDefault).other("2")
+            .not_with(Method::Consistory, "leaves out layers that are shared")
             .says("**an approximation** (arXiv 2312.00858): every so many-th pass is whole; those between run the \
                 outermost block on either side and take all else from the last whole one. The first pass, the last, and \
                 one whose rows differ from those before are whole; neither with several actors, masks of subjects, a \

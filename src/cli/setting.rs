@@ -23,6 +23,8 @@ pub struct Setting {
     pub axis: Option<&'static str>,
     /// The setting that it takes the place of, and that takes its place: the one in the higher layer counts.
     pub instead_of: Option<&'static str>,
+    /// A method that it cannot be combined with, and why.
+    pub not_with: Option<(Method, &'static str)>,
     /// Whether it draws with something else than the actor's own guidance: stories and ablations refuse it.
     pub replaces_actor: bool,
     /// Whether it means another thing in other commands, so that its variable has the command's name.
@@ -105,6 +107,7 @@ impl Setting {
             recorded: Recorded::Never,
             axis: None,
             instead_of: None,
+            not_with: None,
             replaces_actor: false,
             of_one_command: false,
             other: "",
@@ -130,6 +133,14 @@ impl Setting {
     pub(super) const fn instead_of(self, key: &'static str) -> Self {
         Self {
             instead_of: Some(key),
+            ..self
+        }
+    }
+
+    /// `why` continues a sentence that begins with the flag.
+    pub(super) const fn not_with(self, method: Method, why: &'static str) -> Self {
+        Self {
+            not_with: Some((method, why)),
             ..self
         }
     }

@@ -17,7 +17,6 @@ use tch::Device;
 use crate::cli::{EvaluateLine, TableFormat};
 use crate::config::evaluate::{Gate, Masks, Report};
 use crate::config::{EvaluateJob, Planned, Writes, plan};
-use crate::device::resolve_device;
 use crate::error::{Error, ErrorKind, usage};
 use crate::io::atomic::write_bytes_atomically;
 use crate::io::model_files::{ModelFiles, ModelOptions};
@@ -149,7 +148,7 @@ fn prepare(session: &Session, (number, job): (usize, EvaluateJob)) -> Result<Eva
             picture.mask()?;
         }
     }
-    let device = resolve_device(&job.device)?;
+    let device = job.device.resolve()?;
     let files = |name: &String| {
         let options = ModelOptions {
             model: name.clone(),

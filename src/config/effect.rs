@@ -10,10 +10,11 @@ use crate::cli::setting::{Acts, AllowedValues};
 use crate::cli::{Declared, Method, Setting};
 use crate::error::usage;
 
-/// Refuses flags that change nothing beside the others, which is a mistake.
+/// Refuses flags that change nothing beside the others, which is a mistake, and flags that the method cannot be
+/// combined with.
 ///
 /// # Errors
-/// With the flag, and what it does nothing with or without.
+/// With the flag, and what it does nothing with or without, or why it does not fit the method.
 pub(super) fn check<F: Declared + Serialize>(flags: &F) -> Result<()> {
     let given = layers::settings(flags)?;
     let all = F::settings();
@@ -21,7 +22,22 @@ pub(super) fn check<F: Declared + Serialize>(flags: &F) -> Result<()> {
         .iter()
         .filter(|setting| is_given(&given, setting.key) && !is_none(setting, &given))
         .filter_map(|setting| hindrance(&setting.flag(), setting.acts, &given, &all));
-    in_vain.next().map_or(Ok(()), |message| Err(usage(message)))
+    let mut conflicts = all.iter().filter_map(|setting| conflict(setting, &given));
+    let message = in_vain.next().or_else(|| conflicts.next());
+    message.map_or(Ok(()), |message| Err(usage(message)))
+}
+
+/// Why a setting cannot be combined with the method that is given.
+fn conflict(setting: &Setting, given: &Settings) -> Option<String> {
+    let (method, why) = setting.not_with?;
+    let is_changed = given.get(setting.key) != Some(&setting.values.default());
+    let conflicts = is_given(given, setting.key)
+        && is_changed
+        && given.get("method") == Some(&json!(method.name()));
+    conflicts.then(|| {
+        let (flag, method) = (setting.flag(), method.name());
+        format!("{flag} {why}: leave it out with --method {method}")
+    })
 }
 
 /// Whether a setting among `all` changes something beside `given`.

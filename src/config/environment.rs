@@ -136,6 +136,10 @@ fn is(flags: &ArgMatches, key: &str, value: bool) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::path::Path;
+
     use super::*;
 
     fn read(line: &str) -> Result<Cli, clap::Error> {
@@ -146,6 +150,42 @@ mod tests {
     #[test]
     fn flags_that_exclude_each_other_are_declared_where_they_are_used() {
         without_environment().debug_assert();
+    }
+
+    /// Names that begin with the prefix in the files of a folder and those below.
+    fn names_in(folder: &Path, names: &mut BTreeSet<String>) {
+        for entry in fs::read_dir(folder).expect("the folder is there") {
+            let path = entry.expect("the folder can be read").path();
+            if path.is_dir() {
+                names_in(&path, names);
+                continue;
+            }
+            let text = fs::read(&path).expect("the file can be read");
+            for found in String::from_utf8_lossy(&text).split(PREFIX).skip(1) {
+                let end = found.find(|c: char| !c.is_ascii_uppercase() && c != '_');
+                names.insert(format!("{PREFIX}{}", &found[..end.unwrap_or(found.len())]));
+            }
+        }
+    }
+
+    #[test]
+    fn variables_of_scripts_are_those_that_scripts_and_tests_read() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut names = BTreeSet::new();
+        for folder in ["scripts", "tests/common", ".ci"] {
+            names_in(&root.join(folder), &mut names);
+        }
+        for argument in cli::command()
+            .get_subcommands()
+            .flat_map(clap::Command::get_arguments)
+        {
+            argument
+                .get_env()
+                .and_then(|name| names.take(name.to_str()?));
+        }
+        names.remove(PREFIX);
+        let listed: BTreeSet<String> = OF_SCRIPTS.iter().map(ToString::to_string).collect();
+        assert_eq!(names, listed);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::check;
 use super::model::device;
 use crate::cli::EvaluateFlags;
+use crate::device::DeviceName;
 use crate::error::usage;
 use crate::io::model_files::TOY;
 use crate::measures::region::Region;
@@ -56,7 +57,7 @@ pub struct EvaluateJob {
     /// The networks that are needed, with their names.
     pub models: Vec<(Network, String)>,
     /// `auto`, `cpu`, `cuda` or `cuda:N`.
-    pub device: String,
+    pub device: DeviceName,
     /// Whether the network must not be used.
     pub offline: bool,
 }
@@ -119,7 +120,7 @@ impl EvaluateJob {
             gates: Vec::new(),
             report: Report::check(flags)?,
             models: Vec::new(),
-            device: device(flags.device.as_deref().unwrap_or("auto"))?,
+            device: device(flags.device.as_deref())?,
             offline: flags.offline.unwrap_or(false),
         };
         if let Some(folder) = &job.save_masks {

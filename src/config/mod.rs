@@ -9,7 +9,6 @@
 pub mod ablate;
 pub mod batch;
 mod check;
-mod consistory;
 pub(crate) mod controlnet;
 pub(crate) mod drawing;
 pub(crate) mod effect;

@@ -7,8 +7,7 @@ use serde::Serialize;
 
 use super::redraw::{check_recorded, recorded_for};
 use super::{
-    ControlJob, DrawingJob, ImagePromptJob, ModelJob, check, consistory, effect, layers, prompts,
-    record,
+    ControlJob, DrawingJob, ImagePromptJob, ModelJob, check, effect, layers, prompts, record,
 };
 use crate::backbone::shortcuts::Shortcuts;
 use crate::cli::sample::{GuidanceFlags, Preset, ShortcutFlags, SubjectAs, SubjectMasks};
@@ -114,7 +113,6 @@ impl SampleJob {
         if method != Method::Oneactor {
             check_baseline(method, given)?;
         }
-        consistory::check(flags)?;
         if method == Method::DreamboothLora && flags.compare == Some(true) {
             return Err(usage(
                 "found --compare with --method dreambooth-lora, which draws with a model of its own: draw the plain \

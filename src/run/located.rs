@@ -12,10 +12,8 @@ use crate::backbone::configs::ModelConfigs;
 use crate::backbone::controlnet::{ControlNet, ModelSide};
 use crate::backbone::prompt::Tokenizers;
 use crate::backbone::{Backbone, LoadOptions, MemoryOptions, Pipeline};
-use crate::cli::Dtype;
 use crate::config::model::DEFAULT_MODEL;
 use crate::config::{DrawingJob, ModelJob};
-use crate::device::{resolve_device, resolve_dtype};
 use crate::error::usage;
 use crate::io::hub::HubSettings;
 use crate::io::ip_adapter;
@@ -77,8 +75,8 @@ impl LocatedModel {
     /// # Errors
     /// When there is no such model or device, or a small file is missing or damaged.
     pub fn locate(job: &ModelJob, quiet: bool) -> Result<Self> {
-        let device = resolve_device(&job.device)?;
-        let kind = resolve_dtype(dtype_name(job.dtype), device)?;
+        let device = job.device.resolve()?;
+        let kind = job.dtype.resolve(device);
         kernel_flags::check_flags(job, device)?;
         let find = |name: &str, revision: Option<String>, variant: Option<String>| {
             let options = ModelOptions {
@@ -371,14 +369,4 @@ pub fn find(options: &ModelOptions, quiet: bool) -> Result<ModelFiles> {
         let settings = HubSettings::from_env(options.offline)?;
         Ok(if quiet { settings.quiet() } else { settings })
     })
-}
-
-/// The name that [`resolve_dtype`] knows.
-fn dtype_name(dtype: Dtype) -> &'static str {
-    match dtype {
-        Dtype::Auto => "auto",
-        Dtype::Fp32 => "fp32",
-        Dtype::Fp16 => "fp16",
-        Dtype::Bf16 => "bf16",
-    }
 }
