@@ -106,7 +106,7 @@ fn what_does_not_go_with_shared_attention_is_refused_by_name() {
     for (more, message) in [
         (
             "--controlnet x --control-image y.png",
-            "--controlnet would keep the anchors to the picture too",
+            "--controlnet would steer the anchors to its image too",
         ),
         (
             "--guidance-interval 1-2",
