@@ -1,7 +1,5 @@
 //! `evaluate`: how alike pictures are to the target, to each other and to their prompts.
 
-mod compared;
-mod distances;
 mod foregrounds;
 mod measuring;
 mod pictures;
@@ -10,7 +8,6 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
-use image::{GrayImage, RgbImage};
 use serde_json::Value;
 use tch::Device;
 
@@ -24,14 +21,14 @@ use crate::io::real_path::RealPlace;
 use crate::io::writable::create_folder;
 use crate::measures::Network;
 use crate::measures::column::Column;
+use crate::measures::distances::CommonSize;
+use crate::measures::picture::{Picture, Target, read_mask, read_measurable};
 use crate::measures::table::{PictureRow, Table};
 use crate::pages::evaluation::EvaluationPage;
 use crate::run::jobs::work_off;
 use crate::run::located::find;
 use crate::run::prepared::Prepared;
 use crate::run::session::Session;
-use distances::CommonSize;
-use pictures::{Picture, target_mask};
 
 /// Does the jobs of `evaluate`.
 ///
@@ -92,9 +89,8 @@ struct Evaluation {
     /// Which of its batch it is, from 1.
     number: usize,
     pictures: Vec<Picture>,
-    /// The target and its mask, read first: nothing is measured for nothing.
-    target: Option<RgbImage>,
-    target_mask: Option<GrayImage>,
+    /// Read before anything is measured, so that a bad file does not cost the work.
+    target: Option<Target>,
     models: Vec<(Network, Rc<ModelFiles>)>,
     /// Where LPIPS is measured.
     lpips_size: Option<CommonSize>,
@@ -132,9 +128,7 @@ impl Prepared for Evaluation {
 /// Finds pictures, masks and the networks' files.
 fn prepare(session: &Session, (number, job): (usize, EvaluateJob)) -> Result<Evaluation> {
     let pictures = pictures::list(&job, &session.reporter)?;
-    let target = job.target.as_deref().map(compared::read_measurable);
-    let target = target.transpose().context("--target")?;
-    let target_mask = job.target_mask.as_deref().map(target_mask).transpose()?;
+    let target = target(&job)?;
     let measures_lpips = job
         .models
         .iter()
@@ -144,7 +138,7 @@ fn prepare(session: &Session, (number, job): (usize, EvaluateJob)) -> Result<Eva
     note_what_is_left_out(session, &job, &pictures, lpips_size.as_ref());
     if session.dry_run {
         for picture in &pictures {
-            compared::read_measurable(&picture.row.path)?;
+            read_measurable(&picture.row.path)?;
             picture.mask()?;
         }
     }
@@ -164,7 +158,6 @@ fn prepare(session: &Session, (number, job): (usize, EvaluateJob)) -> Result<Eva
         sam: job.sam_model.as_ref().map(files).transpose()?,
         pictures,
         target,
-        target_mask,
         lpips_size,
         device,
         number,
@@ -172,6 +165,21 @@ fn prepare(session: &Session, (number, job): (usize, EvaluateJob)) -> Result<Eva
     };
     foregrounds::check_places(&evaluation)?;
     Ok(evaluation)
+}
+
+/// The target with its mask.
+///
+/// # Errors
+/// When one of them cannot be read.
+fn target(job: &EvaluateJob) -> Result<Option<Target>> {
+    let Some(path) = &job.target else {
+        return Ok(None);
+    };
+    let mask = job.target_mask.as_deref().map(read_mask).transpose();
+    Ok(Some(Target {
+        picture: read_measurable(path).context("--target")?,
+        mask: mask.context("--target-mask")?,
+    }))
 }
 
 /// Says what of the pictures is not compared as it is.
@@ -262,7 +270,10 @@ fn write_report(
     let job = &evaluation.job;
     let page = EvaluationPage {
         table,
-        target: job.target.as_deref().zip(evaluation.target.as_ref()),
+        target: job
+            .target
+            .as_deref()
+            .zip(evaluation.target.as_ref().map(|target| &target.picture)),
         failed,
         axes: axes(job, table),
         settings: &job.settings(),

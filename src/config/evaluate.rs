@@ -14,6 +14,7 @@ use crate::cli::EvaluateFlags;
 use crate::device::DeviceName;
 use crate::error::usage;
 use crate::io::model_files::TOY;
+use crate::measures::quantity::Quantity;
 use crate::measures::region::Region;
 use crate::measures::{Measure, Network};
 pub use gate::{Bound, Gate};
@@ -71,25 +72,6 @@ pub enum Masks {
     Sam,
     /// `NAME.png` in a folder for each picture `NAME`.
     Folder(PathBuf),
-}
-
-/// A column of the table, before anything is measured.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct TableColumn {
-    /// What is measured.
-    pub measure: Measure,
-    /// On which part of the pictures.
-    pub region: Region,
-    /// Whether pictures are compared with each other.
-    pub is_pairwise: bool,
-}
-
-impl TableColumn {
-    /// As results and gates spell it.
-    pub fn name(self) -> String {
-        let pairwise = if self.is_pairwise { "_pairwise" } else { "" };
-        format!("{}{}{pairwise}", self.measure.name(), self.region.ending())
-    }
 }
 
 impl EvaluateJob {
@@ -162,7 +144,7 @@ impl EvaluateJob {
     }
 
     /// The columns of the table.
-    pub fn columns(&self) -> Vec<TableColumn> {
+    pub fn columns(&self) -> Vec<Quantity> {
         let regions: &[Region] = match self.masks {
             None => &[Region::Whole],
             Some(_) => &[Region::Whole, Region::Foreground, Region::Background],
@@ -170,7 +152,7 @@ impl EvaluateJob {
         let mut columns = Vec::new();
         for &measure in &self.measures {
             let mut add = |region, is_pairwise| {
-                columns.push(TableColumn {
+                columns.push(Quantity {
                     measure,
                     region,
                     is_pairwise,
@@ -196,7 +178,7 @@ impl EvaluateJob {
 
     /// All that decides the figures, for `--dry-run` and `--verbose`.
     pub fn settings(&self) -> Value {
-        let names: Vec<String> = self.columns().into_iter().map(TableColumn::name).collect();
+        let names: Vec<String> = self.columns().into_iter().map(Quantity::name).collect();
         // They may be none of UTF-8 where nothing is recorded, see `config::paths`.
         let shown = |path: &PathBuf| path.to_string_lossy().into_owned();
         let models = self.models.iter().map(|(_, name)| name);
@@ -385,7 +367,7 @@ mod tests {
     fn the_columns_follow_from_measures_target_and_masks() -> Result<()> {
         let names = |flags: &EvaluateFlags| -> Result<Vec<String>> {
             let columns = EvaluateJob::check(flags)?.columns();
-            Ok(columns.into_iter().map(TableColumn::name).collect())
+            Ok(columns.into_iter().map(Quantity::name).collect())
         };
         assert_eq!(names(&flags())?, ["clip_i", "clip_i_pairwise", "clip_t"]);
         let masked = EvaluateFlags {

@@ -20,11 +20,45 @@
 //! in its authors' package, and pictures of several sizes at the least width and height among them. Products are taken in f64 on the CPU.
 
 pub(crate) mod column;
+pub(crate) mod directions;
+pub(crate) mod distances;
 pub mod encoder;
 pub mod foreground;
+pub(crate) mod picture;
+pub(crate) mod quantity;
 pub mod region;
 pub mod similarity;
 pub(crate) mod table;
+
+use anyhow::Result;
+
+use picture::{Picture, Target};
+
+/// What is compared.
+#[derive(Clone, Copy)]
+pub(crate) struct Comparison<'a> {
+    /// The pictures, with each other and with their prompts.
+    pub pictures: &'a [Picture],
+    /// What they are compared with beside that.
+    pub target: Option<&'a Target>,
+    /// Who is told of the progress.
+    pub observer: &'a dyn Observer,
+}
+
+/// Is told of the progress of a comparison.
+pub(crate) trait Observer {
+    /// A pass over so many pictures begins.
+    fn begin(&self, pictures: usize);
+    /// One picture has been measured.
+    fn advance(&self);
+    /// The pass has ended.
+    fn finish(&self);
+    /// # Errors
+    /// When the work is to stop.
+    fn check(&self) -> Result<()>;
+    /// Something that the user should know.
+    fn warn(&self, warning: &str);
+}
 
 /// What can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

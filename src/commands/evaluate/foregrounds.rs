@@ -8,11 +8,11 @@ use anyhow::{Context, Result};
 use image::{GrayImage, ImageFormat, RgbImage};
 
 use super::Evaluation;
-use super::compared::read_measurable;
 use crate::error::usage;
 use crate::io::atomic::write_bytes_atomically;
 use crate::io::writable::create_folder;
 use crate::measures::foreground::{Foreground, ForegroundFinder};
+use crate::measures::picture::read_measurable;
 use crate::run::session::Session;
 
 /// The target's mask among the saved ones.
@@ -25,7 +25,8 @@ const LEAST_IOU: f64 = 0.88;
 pub(super) fn files(evaluation: &Evaluation, folder: &Path) -> Vec<PathBuf> {
     let names = evaluation.pictures.iter().map(|picture| &picture.name);
     let of_pictures = names.map(|name| folder.join(name.with_extension("png")));
-    let finds_target = evaluation.target.is_some() && evaluation.target_mask.is_none();
+    let target = evaluation.target.as_ref();
+    let finds_target = target.is_some_and(|target| target.mask.is_none());
     let of_target = finds_target.then(|| folder.join(TARGET));
     of_pictures.chain(of_target).collect()
 }
@@ -110,14 +111,18 @@ pub(super) fn find(session: &Session, evaluation: &mut Evaluation) -> Result<()>
         picture.found_mask = Some(one(&whole, &picture.row.path, &name)?.1);
         session.reporter.advance("");
     }
-    if let (Some(target), None) = (&evaluation.target, &evaluation.target_mask) {
+    if let Some(target) = evaluation
+        .target
+        .as_mut()
+        .filter(|target| target.mask.is_none())
+    {
         let path = evaluation
             .job
             .target
             .as_deref()
             .unwrap_or(Path::new(TARGET));
-        let found = one(target, path, Path::new(TARGET)).context("--target")?;
-        evaluation.target_mask = Some(found.0);
+        let found = one(&target.picture, path, Path::new(TARGET)).context("--target")?;
+        target.mask = Some(found.0);
     }
     session.reporter.finish();
     if doubtful > 0 {

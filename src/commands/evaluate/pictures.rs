@@ -5,7 +5,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use image::GrayImage;
 use serde_json::Value;
 
 use crate::config::batch::Settings;
@@ -14,7 +13,7 @@ use crate::config::shard::Shard;
 use crate::config::{EvaluateJob, record};
 use crate::error::{Error, ErrorKind, usage};
 use crate::io::text;
-use crate::measures::region::share;
+use crate::measures::picture::Picture;
 use crate::measures::table::{PLAIN, PictureRow};
 use crate::pictures::photo::{Transparency, read_picture};
 use crate::pictures::png::read_png_text;
@@ -22,92 +21,6 @@ use crate::progress::Reporter;
 use crate::run::manifest::row_of;
 use crate::run::picture::masks_beside;
 use crate::tokenizer::weights::WeightedText;
-
-/// A picture that is measured.
-pub(super) struct Picture {
-    /// What the table says of it.
-    pub row: PictureRow,
-    /// Its path below the folder of its manifest, else the name of its file: where its mask is looked for.
-    pub name: PathBuf,
-    /// Its masks: what is white in any of them is the subject. None where they were to be beside it and are not.
-    pub masks: Vec<PathBuf>,
-    /// The mask that Segment Anything found, as a PNG: a table may have thousands.
-    pub found_mask: Option<Vec<u8>>,
-}
-
-impl Picture {
-    /// Whether its subject is told from its background.
-    pub fn has_mask(&self) -> bool {
-        !self.masks.is_empty() || self.found_mask.is_some()
-    }
-
-    /// The mask that was found, else the union of its masks, `None` without any.
-    ///
-    /// # Errors
-    /// When a mask can not be read, or all of it is of one level, so that a part would be empty.
-    pub fn mask(&self) -> Result<Option<GrayImage>> {
-        if let Some(png) = &self.found_mask {
-            return Ok(Some(image::load_from_memory(png)?.into_luma8()));
-        }
-        let mut union: Option<GrayImage> = None;
-        for path in &self.masks {
-            let mask = read_mask(path)?;
-            match &mut union {
-                None => union = Some(mask),
-                Some(union) if union.dimensions() != mask.dimensions() => {
-                    return Err(usage(format!(
-                        "{}: found {:?} pixels, expected {:?} as in {}",
-                        path.display(),
-                        mask.dimensions(),
-                        union.dimensions(),
-                        self.masks[0].display()
-                    )));
-                }
-                Some(union) => {
-                    for (level, other) in union.pixels_mut().zip(mask.pixels()) {
-                        level.0[0] = level.0[0].max(other.0[0]);
-                    }
-                }
-            }
-        }
-        if let Some(union) = &union {
-            check_mask(union, &self.masks[0])?;
-        }
-        Ok(union)
-    }
-}
-
-/// The mask of the target.
-///
-/// # Errors
-/// As [`Picture::mask`].
-pub(super) fn target_mask(path: &Path) -> Result<GrayImage> {
-    let mask = read_mask(path).context("--target-mask")?;
-    check_mask(&mask, path).context("--target-mask")?;
-    Ok(mask)
-}
-
-fn read_mask(path: &Path) -> Result<GrayImage> {
-    let picture = read_picture(path, Transparency::Dropped)?.picture;
-    Ok(image::DynamicImage::ImageRgb8(picture).into_luma8())
-}
-
-/// A part without a pixel is nothing that could be compared.
-fn check_mask(mask: &GrayImage, path: &Path) -> Result<()> {
-    let share = share(mask);
-    if share > 0.0 && share < 1.0 {
-        return Ok(());
-    }
-    let found = if share == 0.0 {
-        "all black"
-    } else {
-        "all white"
-    };
-    Err(usage(format!(
-        "{}: the mask is {found}, expected white where the subject is and black elsewhere",
-        path.display()
-    )))
-}
 
 /// All pictures of a job, in the order of its folders and files.
 ///

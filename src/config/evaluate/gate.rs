@@ -5,8 +5,9 @@ use std::fmt;
 use anyhow::Result;
 
 use super::super::check;
-use super::{EvaluateJob, TableColumn};
+use super::EvaluateJob;
 use crate::error::usage;
+use crate::measures::quantity::Quantity;
 
 /// A bound of the overall mean of a column.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,7 +88,7 @@ impl Gate {
                 (true, false) => " (it needs --target)",
                 _ => "",
             };
-            let names: Vec<String> = columns.into_iter().map(TableColumn::name).collect();
+            let names: Vec<String> = columns.into_iter().map(Quantity::name).collect();
             return Err(usage(format!(
                 "{flag}: there is no column {column}{hint}, expected one of {}",
                 names.join(", ")

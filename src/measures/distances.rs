@@ -1,29 +1,30 @@
-//! LPIPS. What it keeps of a picture is ten times as large as the picture, too much to hold for all: they are compared
-//! a block at a time.
+//! LPIPS. Its features of a picture are ten times as large as the picture, too large to hold those of all pictures, so
+//! that pictures are compared a block at a time.
 
 use std::path::Path;
 
 use anyhow::Result;
 use image::RgbImage;
 
-use super::compared::{of_one_actor, parts, regions, target_part};
-use super::{Evaluation, Picture};
-use crate::config::evaluate::TableColumn;
+use super::Comparison;
+use super::column::ColumnValues;
+use super::encoder::LpipsEncoder;
+use super::picture::{Picture, of_one_actor, regions};
+use super::quantity::Quantity;
+use super::region::Region;
 use crate::error::usage;
-use crate::measures::column::ColumnValues;
-use crate::measures::encoder::LpipsEncoder;
-use crate::measures::region::Region;
 use crate::models::vision::lpips::{Lpips, LpipsFeatures};
 use crate::pictures::photo::picture_size;
 use crate::pictures::resize::{Filter, resize_by};
-use crate::run::session::Session;
 
 /// Bytes of features that are held at once: those of 25 pictures of 1024 x 1024 pixels.
 const HELD: usize = 1 << 30;
 
 /// The size at which all are compared: that of every picture, or the least width and height where there are several.
-pub(super) struct CommonSize {
+pub struct CommonSize {
+    /// Width in pixels.
     pub width: u32,
+    /// Height in pixels.
     pub height: u32,
     /// Whether the pictures, or they and the target, have several.
     pub is_mixed: bool,
@@ -75,17 +76,20 @@ impl CommonSize {
     }
 }
 
-/// The values of the columns of LPIPS.
-pub(super) fn measure(
-    session: &Session,
-    evaluation: &Evaluation,
+/// The values of some quantities of LPIPS, of pictures at this size.
+///
+/// # Errors
+/// When a picture cannot be read, a distance is not finite, or the observer stops the work.
+pub fn measure(
+    comparison: &Comparison,
     encoder: &LpipsEncoder,
-    wanted: &[TableColumn],
+    size: &CommonSize,
+    wanted: &[Quantity],
 ) -> Result<Vec<ColumnValues>> {
     let regions = regions(wanted);
     let mut found = Vec::new();
     for &region in &regions {
-        found.push(of_region(session, evaluation, encoder, region)?);
+        found.push(of_region(comparison, encoder, size, region)?);
     }
     let values = wanted.iter().map(|wanted| {
         let of_region = regions.iter().position(|region| *region == wanted.region);
@@ -104,45 +108,45 @@ type Pair = (usize, usize, f64);
 
 /// Distances of the pictures from the target and from each other, all of them by one part.
 fn of_region(
-    session: &Session,
-    evaluation: &Evaluation,
+    comparison: &Comparison,
     encoder: &LpipsEncoder,
+    size: &CommonSize,
     region: Region,
 ) -> Result<(Vec<Option<f64>>, Vec<Pair>)> {
-    let pictures = &evaluation.pictures;
-    let size = evaluation.lpips_size.as_ref();
-    let size = size.expect("found where lpips is measured");
+    let Comparison {
+        pictures,
+        target,
+        observer,
+    } = *comparison;
     let fill = LpipsEncoder::mean_colour();
-    let target = target_part(evaluation, region, fill);
+    let target = target.and_then(|target| target.part(region, fill));
     let target = target.map(|part| encoder.features(&size.of_picture(&part)));
     let has_part = |i: &usize| region == Region::Whole || pictures[*i].has_mask();
 
     let mut against_target: Vec<Option<f64>> = vec![None; pictures.len()];
     let mut pairs = Vec::new();
     let groups = of_one_actor(pictures);
-    session
-        .reporter
-        .start("measuring", groups.iter().map(Vec::len).sum());
+    observer.begin(groups.iter().map(Vec::len).sum());
     for group in groups {
         let members: Vec<usize> = group.iter().copied().filter(has_part).collect();
         let mut is_read = vec![false; pictures.len()];
         let read = |i: usize| {
-            session.signals.check()?;
-            let part = parts(&pictures[i], &[region], fill)?.remove(0);
+            observer.check()?;
+            let part = pictures[i].parts(&[region], fill)?.remove(0);
             let part = part.expect("only pictures with this part are read");
             let features = encoder.features(&size.of_picture(&part));
             if !is_read[i] {
                 is_read[i] = true;
                 let distance = target.as_ref().map(|t| encoder.distance(&features, t));
                 against_target[i] = distance.transpose()?;
-                session.reporter.advance("");
+                observer.advance();
             }
             Ok(features)
         };
         let distance = |a: &LpipsFeatures, b: &LpipsFeatures| encoder.distance(a, b);
         pairs.extend(all_pairs(&members, size.at_once(), read, distance)?);
     }
-    session.reporter.finish();
+    observer.finish();
     Ok((against_target, pairs))
 }
 
