@@ -8,6 +8,7 @@
 use std::any::TypeId;
 use std::path::PathBuf;
 
+use crate::schedulers::names;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 pub(crate) mod ablate;
@@ -57,7 +58,8 @@ pub use variables::command;
 
 /// The whole command line.
 #[derive(Debug, Parser)]
-#[command(name = "oneactor", version, about, long_about = LONG_ABOUT, after_help = AFTER_HELP)]
+#[command(name = "oneactor", version, about, long_about = LONG_ABOUT, after_help = after_help())]
+#[command(max_term_width = 100)]
 #[command(propagate_version = true, disable_help_subcommand = true)]
 pub struct Cli {
     /// What to do.
@@ -66,7 +68,7 @@ pub struct Cli {
 }
 
 const LONG_ABOUT: &str = "\
-Draws the same subject again and again with SDXL, SD 1.5 or SD 2.1: the method of the paper OneActor
+Draws the same subject again and again with SDXL, SD 1.5 or SD 2.1: the method of the paper OneActor \
 (NeurIPS 2024).
 
   1. oneactor generate-base -p 'a hobbit wearing robes' --subject hobbit -o runs/hobbit
@@ -76,13 +78,32 @@ Draws the same subject again and again with SDXL, SD 1.5 or SD 2.1: the method o
 
 Add --model toy to try it on a CPU, with the small model inside this program.";
 
+/// What stands below the flags in the help of the program.
+fn after_help() -> String {
+    format!(
+        "Samplers (--scheduler) and their names in other programs:\n{}\n{AFTER_HELP}",
+        names::table()
+    )
+}
+
 const AFTER_HELP: &str = "\
-Files written (of `evaluate`, the table) are listed on stdout, one a line; messages go to stderr.
-Every flag can be given in the environment (ONEACTOR_STEPS=20; --target and --save-masks of sample and \
-evaluate with the command's name, as ONEACTOR_SAMPLE_TARGET and ONEACTOR_EVALUATE_SAVE_MASKS) and, but for those \
-marked \"of the run\", in a batch file (--config). Flags win over the environment, the environment over the file.
-Exit codes: 0 done, 1 failure while running, 2 wrong flags or input, 3 model or download, \
-4 device or memory, 5 part of a batch failed, 6 a quality gate failed, 130 and 143 interrupted.";
+Exit codes:
+    0  done
+    1  failed while running
+    2  wrong flags or input
+    3  the model or a download
+    4  the device or its memory
+    5  a part of a batch failed
+    6  a quality gate failed
+  130  interrupted (Ctrl-C)
+  143  terminated (SIGTERM)
+
+The paths of written files are printed on stdout, one a line; evaluate prints its table there. Messages go to stderr.
+
+Every flag can also be set in the environment, for instance ONEACTOR_STEPS=20. The variables of --target and \
+--save-masks have the command's name in them: ONEACTOR_SAMPLE_TARGET, ONEACTOR_EVALUATE_SAVE_MASKS. Flags that are not \
+marked \"of the run\" can also be set in a batch file (--config). A flag wins over the environment, and the \
+environment over a batch file.";
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]

@@ -1,12 +1,15 @@
 //! `schema`, `completions` and `man`: what the declarations of the flags give to editors, shells and `man`.
 
 use anyhow::Result;
+use clap::builder::PossibleValuesParser;
 
 use crate::cli::{self, CompletionsFlags, ManFlags, SchemaFlags, schema};
+use crate::config::model::DEFAULT_MODEL;
 use crate::error::usage;
 use crate::io::atomic::write_bytes_atomically;
 use crate::io::writable::check_folder;
 use crate::io::writable::create_folder;
+use crate::schedulers::SchedulerKind;
 use crate::streams;
 
 /// Prints the JSON Schema of a command's batch files.
@@ -31,10 +34,26 @@ pub fn schema(flags: &SchemaFlags) -> Result<()> {
 /// Never.
 pub fn completions(flags: &CompletionsFlags) -> Result<()> {
     let mut script = Vec::new();
-    let mut command = cli::command();
+    let mut command = with_values(cli::command());
     clap_complete::generate(flags.shell, &mut command, "oneactor", &mut script);
     streams::print(script);
     Ok(())
+}
+
+/// The command line for completions alone. Its flags `--scheduler` and `--model` offer values that a user may type,
+/// although both take other values too. bash then also completes paths; zsh and fish offer these values alone.
+fn with_values(command: clap::Command) -> clap::Command {
+    let values = |flag: &str| match flag {
+        "scheduler" => Some(SchedulerKind::ALL.map(SchedulerKind::name).to_vec()),
+        "model" => Some(vec!["toy", DEFAULT_MODEL]),
+        _ => None,
+    };
+    command.mut_subcommands(|subcommand| {
+        subcommand.mut_args(|argument| match values(argument.get_id().as_str()) {
+            Some(values) => argument.value_parser(PossibleValuesParser::new(values)),
+            None => argument,
+        })
+    })
 }
 
 /// Writes a page for the program and one for each command.

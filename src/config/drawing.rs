@@ -39,20 +39,6 @@ pub struct DrawingJob {
     pub overwrite: bool,
 }
 
-/// Schedulers with the names they go by elsewhere, in lower case and without spaces.
-const SCHEDULERS: [(SchedulerKind, [&str; 2]); 4] = [
-    (
-        SchedulerKind::Euler,
-        ["eulerdiscretescheduler", "eulerdiscrete"],
-    ),
-    (
-        SchedulerKind::DpmSolverMultistep,
-        ["dpmsolvermultistepscheduler", "dpmsolvermultistep"],
-    ),
-    (SchedulerKind::Ddim, ["ddimscheduler", "ddimdiscrete"]),
-    (SchedulerKind::Pndm, ["pndmscheduler", "plms"]),
-];
-
 impl DrawingJob {
     /// Checks the flags and fills in the defaults. `images` are drawn with consecutive seeds, guided
     /// plainly with `guidance_scale`.
@@ -89,23 +75,14 @@ pub fn prompt_options(flags: &DrawingFlags) -> PromptOptions {
     }
 }
 
-/// The scheduler that goes by `name` here or in other programs.
+/// The scheduler of this name, here or in other programs.
 fn scheduler(name: &str) -> Result<SchedulerKind> {
-    let plain: String = name
-        .to_lowercase()
-        .chars()
-        .filter(|c| !matches!(c, ' ' | '_' | '-'))
-        .collect();
-    SCHEDULERS
-        .iter()
-        .find(|(kind, others)| plain == kind.name() || others.contains(&plain.as_str()))
-        .map(|(kind, _)| *kind)
-        .ok_or_else(|| {
-            let names = SCHEDULERS.map(|(kind, _)| kind.name()).join(", ");
-            usage(format!(
-                "--scheduler: found \"{name}\", expected one of {names}"
-            ))
-        })
+    SchedulerKind::from_name(name).ok_or_else(|| {
+        let names = SchedulerKind::ALL.map(SchedulerKind::name).join(", ");
+        usage(format!(
+            "--scheduler: found \"{name}\", expected one of {names}"
+        ))
+    })
 }
 
 #[cfg(test)]
@@ -113,18 +90,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn schedulers_go_by_the_names_other_programs_use() {
-        for name in ["dpm++2m", "DPM++ 2M", "DPMSolverMultistepScheduler"] {
-            let kind = scheduler(name).ok();
-            assert_eq!(kind, Some(SchedulerKind::DpmSolverMultistep), "{name}");
-        }
-        assert_eq!(scheduler("Euler").ok(), Some(SchedulerKind::Euler));
+    fn an_unknown_scheduler_is_refused_with_those_that_there_are() {
         let error = scheduler("euler a").expect_err("it is another scheduler");
-        assert!(
-            error
-                .to_string()
-                .contains("expected one of euler, dpm++2m, ddim, pndm")
-        );
+        let expected = "expected one of euler, dpm++2m, ddim, pndm";
+        assert!(error.to_string().contains(expected), "{error}");
     }
 
     #[test]

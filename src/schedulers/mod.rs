@@ -6,6 +6,7 @@ mod ddim;
 mod dpm_solver_multistep;
 mod euler_discrete;
 pub mod fields;
+pub(crate) mod names;
 mod noise_schedule;
 mod pndm;
 mod sigmas;
