@@ -4,7 +4,8 @@ mod common;
 
 use common::toy;
 use oneactor::backbone::Backbone;
-use oneactor::backbone::denoise::{Guidance, PlainGuidance, denoise};
+use oneactor::backbone::denoise::denoise;
+use oneactor::backbone::guidance::{Guidance, PlainGuidance};
 use oneactor::libtorch::seeded;
 use oneactor::method::actor::Actor;
 use oneactor::method::base_set::BaseFacts;

@@ -24,7 +24,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use image::RgbImage;
-use oneactor::backbone::denoise::{Guidance, PlainGuidance, denoise};
+use oneactor::backbone::denoise::denoise;
+use oneactor::backbone::guidance::{Guidance, PlainGuidance};
 use oneactor::backbone::{Backbone, Conditioning, LoadOptions, MemoryOptions};
 use oneactor::device::{resolve_device, resolve_dtype};
 use oneactor::io::model_files::{ModelFiles, ModelOptions};

@@ -34,7 +34,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::{Baseline, Scene};
 use crate::backbone::Conditioning;
-use crate::backbone::denoise::{AttentionGuide, Companions, Guidance, PlainGuidance};
+use crate::backbone::guidance::{AttentionGuide, Companions, Guidance, PlainGuidance};
 use crate::error::usage;
 use crate::libtorch::seeded;
 use crate::method::base_set::BaseSet;

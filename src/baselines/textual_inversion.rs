@@ -13,7 +13,7 @@ use anyhow::Result;
 use tch::{Kind, Tensor};
 
 use super::{Baseline, Lesson, Scene};
-use crate::backbone::denoise::{Guidance, PlainGuidance};
+use crate::backbone::guidance::{Guidance, PlainGuidance};
 use crate::backbone::prompt::Replaced;
 use crate::backbone::{Backbone, Conditioning};
 use crate::error::usage;

@@ -7,7 +7,7 @@ use tch::Tensor;
 use super::base_word::BaseWordPrompt;
 use super::regions::Regions;
 use crate::backbone::Conditioning;
-use crate::backbone::denoise::{AttentionGuide, Guidance, PlainGuidance};
+use crate::backbone::guidance::{AttentionGuide, Guidance, PlainGuidance};
 use crate::error::usage;
 
 /// How a picture is drawn with an actor; the paper's values are the default.

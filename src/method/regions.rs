@@ -15,7 +15,7 @@ use tch::Tensor;
 use super::base_word::BaseWordPrompt;
 use super::masks::{subject_masks, word_maps};
 use crate::backbone::Conditioning;
-use crate::backbone::denoise::AttentionGuide;
+use crate::backbone::guidance::AttentionGuide;
 use crate::models::unet::cross_attention::{Answers, TokenMask};
 
 /// The regions of a prompt's words.

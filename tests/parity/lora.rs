@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::bars::{LATENTS, NETWORK};
 use crate::common::{Expected, Report, fixture, json};
-use oneactor::backbone::denoise::{PlainGuidance, denoise};
+use oneactor::backbone::denoise::denoise;
+use oneactor::backbone::guidance::PlainGuidance;
 use oneactor::backbone::{Backbone, Conditioning, LoadOptions, MemoryOptions};
 use oneactor::error::{ErrorKind, kind_of};
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
