@@ -41,7 +41,6 @@ use oneactor::method::loss::LossWeights;
 use oneactor::method::projector::{Head, Projector};
 use oneactor::method::templates;
 use oneactor::method::tune::{TuneOptions, Tuner, TuningRows};
-use oneactor::models::unet::cross_attention::AttentionRequest;
 use oneactor::models::unet::unet_2d_condition::AddedConditions;
 use oneactor::pictures::png::save_png;
 use oneactor::schedulers::{SchedulerKind, new_scheduler};
@@ -147,7 +146,6 @@ impl PassInputs {
                     time_ids: get("time_ids")?,
                 }),
                 image: None,
-                request: AttentionRequest::default(),
             },
         })
     }

@@ -1,13 +1,8 @@
 //! What the rows of a U-Net pass are conditioned on: prompt, pooled prompt and sizes, image prompt.
 
-use std::rc::Rc;
-
 use tch::Tensor;
 
-use crate::models::unet::cross_attention::{AttentionRequest, Text};
 use crate::models::unet::ip_adapter::ImagePrompt;
-use crate::models::unet::shared_rows::SharedRows;
-use crate::models::unet::text_memory::KnownTokens;
 use crate::models::unet::unet_2d_condition::AddedConditions;
 
 /// A U-Net row's conditions, all in the network's precision.
@@ -19,9 +14,6 @@ pub struct Conditioning {
     pub added: Option<AddedConditions>,
     /// A picture that is read beside the prompt; `None`: none.
     pub image: Option<ImagePrompt>,
-    /// What is asked of cross-attention, of these very rows; rows that are joined, repeated or
-    /// given another text ask nothing.
-    pub request: AttentionRequest,
 }
 
 impl Conditioning {
@@ -45,7 +37,6 @@ impl Conditioning {
             image: images.map(|images| {
                 images[0].map(|_| join(images.iter().map(|image| &image.tokens).collect()))
             }),
-            request: AttentionRequest::default(),
         }
     }
 
@@ -56,41 +47,26 @@ impl Conditioning {
             prompt_embeds: each(&self.prompt_embeds),
             added: self.added.as_ref().map(|added| added.map(each)),
             image: self.image.as_ref().map(|image| image.map(each)),
-            request: AttentionRequest::default(),
         }
     }
 
-    /// As [`Self::repeat`], for many passes in which all rows of an image have the same latents and
-    /// timestep. Every layer keeps its keys and values of the text, with those of `tokens` that it knows already;
-    /// what comes before the first layer that reads it is computed once for rows that differ in nothing else.
-    pub fn for_steps(&self, n: i64, tokens: &Rc<KnownTokens>) -> Conditioning {
-        let mut rows = self.repeat(n);
-        rows.request.memory = Some(tokens.memory_of(&self.prompt_embeds, n));
-        let like = self.first_rows_alike();
-        rows.request.shared = SharedRows::new(&like, n, self.prompt_embeds.device());
-        rows
-    }
-
-    /// As [`Self::for_steps`] for `n` images of these rows and, behind them in each row, `m` of
-    /// `others`, which are as many rows.
-    pub fn beside(
-        &self,
-        n: i64,
-        others: &Conditioning,
-        m: i64,
-        tokens: &Rc<KnownTokens>,
-    ) -> Conditioning {
-        let rows = self.prompt_embeds.size()[0];
-        assert_eq!(rows, others.prompt_embeds.size()[0], "rows of both");
+    /// For `n` images of these rows and, behind them in each row, `m` images of `others`, which are as
+    /// many rows.
+    pub fn beside(&self, n: i64, others: &Conditioning, m: i64) -> Conditioning {
+        let rows = self.rows();
+        assert_eq!(rows, others.rows(), "rows of both");
         let both = |row| [(self, n), (others, m)].map(|(of, n)| of.narrow(row, 1).repeat(n));
         let parts: Vec<Conditioning> = (0..rows).flat_map(both).collect();
-        let mut rows = Conditioning::cat(&parts.iter().collect::<Vec<_>>());
-        rows.request.memory = Some(tokens.memory_of(&rows.prompt_embeds, 1));
-        rows
+        Conditioning::cat(&parts.iter().collect::<Vec<_>>())
     }
 
-    /// For each row, the first with the same conditions but for the text.
-    fn first_rows_alike(&self) -> Vec<usize> {
+    /// The number of rows R.
+    pub fn rows(&self) -> i64 {
+        self.prompt_embeds.size()[0]
+    }
+
+    /// For each row, the first row with the same conditions but for the text.
+    pub fn first_rows_alike(&self) -> Vec<usize> {
         let alike = |i: usize, j: usize| {
             self.added.as_ref().is_none_or(|added| {
                 [&added.text_embeds, &added.time_ids]
@@ -99,23 +75,16 @@ impl Conditioning {
             })
         };
         let first = |i| (0..i).find(|&j| alike(i, j)).unwrap_or(i);
-        (0..self.prompt_embeds.size()[0] as usize)
-            .map(first)
-            .collect()
+        (0..self.rows() as usize).map(first).collect()
     }
 
-    /// `count` rows from `first` on, with their attention masks; nothing is looked at.
+    /// `count` rows from `first` on.
     pub fn narrow(&self, first: i64, count: i64) -> Conditioning {
         let part = |t: &Tensor| t.narrow(0, first, count);
-        let mask = self.request.mask.as_ref();
         Conditioning {
             prompt_embeds: part(&self.prompt_embeds),
             added: self.added.as_ref().map(|added| added.map(part)),
             image: self.image.as_ref().map(|image| image.map(part)),
-            request: AttentionRequest {
-                mask: mask.map(|mask| mask.narrow(first, count)),
-                ..AttentionRequest::default()
-            },
         }
     }
 
@@ -137,18 +106,6 @@ impl Conditioning {
                 .image
                 .as_ref()
                 .map(|image| image.map(Tensor::shallow_clone)),
-            request: AttentionRequest::default(),
-        }
-    }
-
-    /// The text as the U-Net reads it.
-    pub(super) fn text(&self) -> Text<'_> {
-        Text {
-            encoder_hidden_states: &self.prompt_embeds,
-            request: Some(&self.request),
-            image: self.image.as_ref(),
-            watched: true,
-            shares: false,
         }
     }
 }

@@ -2,12 +2,14 @@
 //! on. It is SDXL (arXiv 2307.01952), with two text encoders, or SD 1.5 or 2.1 (arXiv 2112.10752),
 //! with one; see [`Pipeline`]. It knows no projector and no η.
 
+pub mod attention_guide;
 mod conditioning;
 pub mod configs;
 pub mod controlnet;
 pub mod denoise;
 pub mod files;
 pub mod guidance;
+mod guided_unet;
 pub mod latent_colours;
 pub mod load;
 pub mod memory;
@@ -19,6 +21,8 @@ pub mod prompt;
 pub mod prompt_pair;
 mod prompt_weights;
 pub mod shortcuts;
+pub mod step_rows;
+pub mod unet_pass;
 
 use std::rc::Rc;
 
@@ -32,9 +36,7 @@ use crate::io::values::is_finite;
 use crate::libtorch;
 use crate::models::autoencoder_kl::{AutoencoderKl, AutoencoderKlConfig};
 use crate::models::clip_text_model::ClipTextModel;
-use crate::models::unet::unet_2d_condition::{
-    Encoded, UNet2DConditionConfig, UNet2DConditionModel,
-};
+use crate::models::unet::unet_2d_condition::{UNet2DConditionConfig, UNet2DConditionModel};
 use crate::schedulers::{NoiseSchedule, SchedulerFile};
 pub use conditioning::Conditioning;
 pub use load::{LoadOptions, MemoryOptions};
@@ -163,67 +165,6 @@ impl Backbone {
         let f = self.vae_scale_factor();
         let size = [1, self.unet_config.in_channels, height / f, width / f];
         libtorch::noise(seed, &size).to_device(self.device)
-    }
-
-    /// The U-Net's first half, Eq. (7): `model_input [B, C, H, W]` at `timesteps [B]`.
-    pub fn unet_encode(
-        &self,
-        model_input: &Tensor,
-        timesteps: &Tensor,
-        conditioning: &Conditioning,
-    ) -> Encoded {
-        let model_input = model_input.to_kind(self.kind);
-        self.unet().encode(
-            &model_input,
-            timesteps,
-            conditioning.text(),
-            conditioning.added.as_ref(),
-        )
-    }
-
-    /// The U-Net's second half: the prediction in f32.
-    pub fn unet_decode(&self, encoded: Encoded, conditioning: &Conditioning) -> Tensor {
-        self.unet_decode_keeping(encoded, conditioning, None)
-    }
-
-    /// The same, leaving in `deep` what [`unet_shallow`](Self::unet_shallow) goes on from.
-    pub fn unet_decode_keeping(
-        &self,
-        encoded: Encoded,
-        conditioning: &Conditioning,
-        deep: Option<&mut Tensor>,
-    ) -> Tensor {
-        self.unet()
-            .decode_keeping(encoded, conditioning.text(), deep)
-            .to_kind(Kind::Float)
-    }
-
-    /// A pass of the U-Net through its outermost blocks alone, see [`UNet2DConditionModel::shallow`].
-    pub fn unet_shallow(
-        &self,
-        model_input: &Tensor,
-        timesteps: &Tensor,
-        conditioning: &Conditioning,
-        deep: &Tensor,
-    ) -> Tensor {
-        let model_input = model_input.to_kind(self.kind);
-        let (text, added) = (conditioning.text(), conditioning.added.as_ref());
-        self.unet()
-            .shallow(&model_input, timesteps, text, added, deep)
-            .to_kind(Kind::Float)
-    }
-
-    /// Both halves.
-    pub fn predict(
-        &self,
-        model_input: &Tensor,
-        timesteps: &Tensor,
-        conditioning: &Conditioning,
-    ) -> Tensor {
-        self.unet_decode(
-            self.unet_encode(model_input, timesteps, conditioning),
-            conditioning,
-        )
     }
 
     /// Pictures of final latents `[B, C, H, W]`, in [0, 1], `[B, 3, H', W']` f32, decoded one at a

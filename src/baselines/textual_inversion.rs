@@ -229,7 +229,6 @@ impl<'a> Inversion<'a> {
                 time_ids: added.time_ids.shallow_clone(),
             }),
             image: None,
-            request: Default::default(),
         };
         let rows = batch.rows.count();
         let share = loss_scale(self.backbone.kind()) / rows as f64;

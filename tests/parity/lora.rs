@@ -13,7 +13,6 @@ use oneactor::error::{ErrorKind, kind_of};
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
 use oneactor::io::tensors::TensorFile;
 use oneactor::libtorch::seeded;
-use oneactor::models::unet::cross_attention::AttentionRequest;
 use oneactor::models::unet::unet_2d_condition::AddedConditions;
 use oneactor::schedulers::new_scheduler;
 use serde::Deserialize;
@@ -94,7 +93,6 @@ fn every_key_style_gives_what_diffusers_gives() {
                 time_ids: get("time_ids"),
             }),
             image: None,
-            request: AttentionRequest::default(),
         };
         let noise_pred =
             no_grad(|| backbone.predict(&get("sample"), &get("timesteps"), &conditioning));

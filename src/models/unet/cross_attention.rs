@@ -1,57 +1,82 @@
-//! Two openings of cross-attention: which tokens answer which position of the picture, and a look
-//! at the attention itself. Both are asked for with a pass and cost nothing where they are not, as does an
-//! image prompt beside the text.
+//! The text as cross-attention reads it, and what a pass changes or records of its attention: a mask
+//! says which tokens answer which position of the picture, a probe records attention maps, and sharing
+//! lets images attend to each other. Each is an optional input of the pass and costs nothing where it
+//! is absent.
 
 use std::cell::RefCell;
 
 use tch::{Kind, Tensor};
 
 use super::ip_adapter::ImagePrompt;
-use super::shared_attention::{AttentionSharing, LayerSharing};
+use super::shared_attention::{AttentionSharing, LayerSharing, Queries};
 use super::shared_rows::SharedRows;
 use super::text_memory::{LayerId, TextMemory};
 
-/// The text that a pass reads, and what is asked of its cross-attention.
+/// The text that a pass reads, and all that decides how the attention layers read it.
 #[derive(Clone, Copy)]
 pub struct Text<'a> {
     /// `[B, S, D]`.
     pub encoder_hidden_states: &'a Tensor,
-    /// Beyond the plain attention; `None`: nothing.
-    pub request: Option<&'a AttentionRequest>,
-    /// What answers beside the text; `None`: nothing.
+    /// An image prompt, which is read beside the text.
     pub image: Option<&'a ImagePrompt>,
-    /// Whether the request's probe looks.
-    pub watched: bool,
-    /// Whether self-attention is shared as the request says: in the decoder alone.
-    pub shares: bool,
+    /// Keys and values that earlier passes have computed. `None` where the text is differentiated:
+    /// then each pass computes its own.
+    pub memory: Option<&'a TextMemory>,
+    /// Rows that differ in nothing but their text; `None`: every row is computed from the start.
+    pub shared_rows: Option<&'a SharedRows>,
+    /// Which tokens answer which position; `None`: every token answers every position.
+    pub mask: Option<&'a TokenMask>,
+    /// Records attention maps of the pass.
+    pub probe: Option<&'a AttentionProbe>,
+    /// What the decoder's self-attention shares between images.
+    pub sharing: Option<&'a AttentionSharing>,
 }
 
 impl<'a> From<&'a Tensor> for Text<'a> {
     fn from(encoder_hidden_states: &'a Tensor) -> Self {
         Text {
             encoder_hidden_states,
-            request: None,
             image: None,
-            watched: true,
-            shares: false,
+            memory: None,
+            shared_rows: None,
+            mask: None,
+            probe: None,
+            sharing: None,
         }
     }
 }
 
-/// What is asked of every attention layer of one pass, cross-attention but for `sharing`.
+/// What one pass changes and records of attention; by default nothing. A pass consumes its request.
 #[derive(Debug, Default)]
 pub struct AttentionRequest {
-    /// Which tokens answer which position; `None`: all answer all.
+    /// Which tokens answer which position; `None`: every token answers every position.
     pub mask: Option<TokenMask>,
-    /// Where attention maps are kept; `None`: nowhere.
+    /// Whose attention maps the pass returns; `None`: no maps.
     pub probe: Option<AttentionProbe>,
-    /// Keys and values of the passes before; `None`: each pass computes its own, as it must where
-    /// the text is differentiated.
-    pub memory: Option<TextMemory>,
-    /// Rows that only their text tells apart; `None`: none are known.
-    pub shared: Option<SharedRows>,
-    /// What images share in the decoder's self-attention; `None`: nothing.
+    /// What the decoder's self-attention shares between images; `None`: nothing.
     pub sharing: Option<AttentionSharing>,
+}
+
+/// What a pass returns of its attention.
+#[derive(Debug)]
+pub struct AttentionOutput {
+    /// The maps of the request's probe, see [`AttentionProbe::into_maps`]; `None` without a probe.
+    pub maps: Option<Vec<Tensor>>,
+    /// The queries that the request's sharing has kept; empty where it keeps none.
+    pub queries: Queries,
+}
+
+impl AttentionRequest {
+    /// What the pass that was given this request has recorded.
+    pub fn into_output(self) -> AttentionOutput {
+        AttentionOutput {
+            maps: self.probe.map(AttentionProbe::into_maps),
+            queries: self
+                .sharing
+                .map(AttentionSharing::into_queries)
+                .unwrap_or_default(),
+        }
+    }
 }
 
 /// When a token answers a position.
@@ -161,7 +186,7 @@ impl TokenMask {
     }
 }
 
-/// Keeps the attention maps of some tokens in some rows of a pass.
+/// Records the attention maps of some tokens in some rows of one pass.
 #[derive(Debug)]
 pub struct AttentionProbe {
     first_row: i64,
@@ -172,7 +197,7 @@ pub struct AttentionProbe {
 }
 
 impl AttentionProbe {
-    /// Looks at `rows` rows from `first_row` and at the tokens at these places `[T]`.
+    /// Records `rows` rows from `first_row` on, for the tokens at these places `[T]`.
     pub fn new(first_row: i64, rows: i64, tokens: &Tensor) -> Self {
         AttentionProbe {
             first_row,
@@ -182,7 +207,7 @@ impl AttentionProbe {
         }
     }
 
-    /// What was seen, one tensor a layer in the order of the pass: the part of every position's
+    /// One tensor for each cross-attention layer, in the order of the pass: the part of every position's
     /// attention that went to each token, averaged over the heads `[rows, T, h, w]` f32.
     pub fn into_maps(self) -> Vec<Tensor> {
         self.maps.into_inner()
@@ -212,83 +237,53 @@ impl AttentionProbe {
 
 /// A pass's text as the layers of one resolution read it.
 pub struct LayerText<'a> {
-    /// `[B, S, D]`.
-    pub encoder_hidden_states: &'a Tensor,
-    /// Whether a token answers a position `[B, 1, HW, S]`; `None`: all answer all.
+    /// The text of the pass.
+    pub text: Text<'a>,
+    /// Whether a token answers a position `[B, 1, HW, S]`; `None`: every token answers every position.
     pub mask: Option<Tensor>,
     /// What self-attention shares between images; `None`: nothing.
     pub sharing: Option<LayerSharing<'a>>,
-    /// What answers beside the text; `None`: nothing.
-    pub image: Option<&'a ImagePrompt>,
-    probe: Option<&'a AttentionProbe>,
-    memory: Option<&'a TextMemory>,
-    shared: Option<&'a SharedRows>,
     height: i64,
     width: i64,
 }
 
 impl<'a> Text<'a> {
-    /// The same for a ControlNet: nobody looks at its attention, and an image prompt has no layers for it.
-    pub fn beside(self) -> Text<'a> {
+    /// The same text under the mask, probe and sharing of a request.
+    pub fn attending(self, request: &'a AttentionRequest) -> Text<'a> {
         Text {
-            image: None,
-            watched: false,
+            mask: request.mask.as_ref(),
+            probe: request.probe.as_ref(),
+            sharing: request.sharing.as_ref(),
             ..self
         }
-    }
-
-    /// The same in the decoder, where self-attention may be shared.
-    pub fn shared_where_asked(self) -> Text<'a> {
-        Text {
-            shares: true,
-            ..self
-        }
-    }
-
-    fn shared(&self) -> Option<&'a SharedRows> {
-        self.request.and_then(|request| request.shared.as_ref())
     }
 
     /// Of all rows `[B, ..]` those that pass until the first layer reads the text `[B', ..]`.
     pub fn rows_without_text(&self, rows: &Tensor) -> Tensor {
-        self.shared()
+        self.shared_rows
             .map_or_else(|| rows.shallow_clone(), |shared| shared.one_of_each(rows))
     }
 
     /// All rows `[B, ..]`, of those that pass without text or of all.
     pub fn all_rows(&self, rows: &Tensor) -> Tensor {
-        self.shared()
+        self.shared_rows
             .map_or_else(|| rows.shallow_clone(), |shared| shared.all(rows))
     }
 
     /// For layers of this height and width.
     pub fn at(&self, height: i64, width: i64) -> LayerText<'a> {
-        let request = self.request;
-        let mask = request.and_then(|request| request.mask.as_ref());
-        let sharing = request.and_then(|request| request.sharing.as_ref().filter(|_| self.shares));
         LayerText {
-            encoder_hidden_states: self.encoder_hidden_states,
-            mask: mask.map(|mask| mask.at(height, width)),
-            sharing: sharing.map(|sharing| sharing.at(height, width)),
-            image: self.image,
-            probe: request.and_then(|request| request.probe.as_ref().filter(|_| self.watched)),
-            memory: request.and_then(|request| request.memory.as_ref()),
-            shared: self.shared(),
+            text: *self,
+            mask: self.mask.map(|mask| mask.at(height, width)),
+            sharing: self.sharing.map(|sharing| sharing.at(height, width)),
             height,
             width,
         }
     }
-}
 
-impl LayerText<'_> {
-    /// As [`Text::all_rows`].
-    pub fn all_rows(&self, rows: &Tensor) -> Tensor {
-        self.shared
-            .map_or_else(|| rows.shallow_clone(), |shared| shared.all(rows))
-    }
-
-    /// Keys and values of the text in a layer, which makes `[.., S, D']` each of tokens `[.., S, D]` by `project`, and of
-    /// `[B, S, D']` by `split` what its heads read; or what it made before.
+    /// Keys and values of the text in a layer: `project` makes `[.., S, D']` each of tokens `[.., S, D]`,
+    /// and `split` what the heads read of `[B, S, D']`. The memory, where there is one, returns what the
+    /// layer has computed before.
     pub fn keys_and_values(
         &self,
         layer: LayerId,
@@ -301,7 +296,7 @@ impl LayerText<'_> {
         }
     }
 
-    /// The same of the image prompt: what `project` makes of it, or made before.
+    /// Keys and values of the image prompt: what `project` makes, or has made before.
     pub fn image_keys_and_values(
         &self,
         layer: LayerId,
@@ -312,10 +307,12 @@ impl LayerText<'_> {
             Some(memory) => memory.image_keys_and_values(layer, project),
         }
     }
+}
 
+impl LayerText<'_> {
     /// Shows queries and keys `[B, heads, HW or S, d]` of a layer to the probe, if there is one.
-    pub fn look(&self, query: &Tensor, key: &Tensor) {
-        if let Some(probe) = self.probe {
+    pub fn record(&self, query: &Tensor, key: &Tensor) {
+        if let Some(probe) = self.text.probe {
             probe.record(self, query, key);
         }
     }
