@@ -8,9 +8,8 @@ use common::{Report, SHAPES, backbone};
 use oneactor::backbone::Conditioning;
 use oneactor::backbone::step_rows::StepRows;
 use oneactor::backbone::unet_pass::UnetPass;
-use oneactor::models::unet::cross_attention::{
-    Answers, AttentionProbe, AttentionRequest, TokenMask,
-};
+use oneactor::models::unet::cross_attention::{AttentionProbe, AttentionRequest};
+use oneactor::models::unet::token_mask::{Answers, TokenMask};
 use tch::{Device, Kind, Tensor};
 
 /// Batches of other sizes take other kernels, whose sums have another order.

@@ -16,7 +16,8 @@ use super::base_word::BaseWordPrompt;
 use super::masks::{subject_masks, word_maps};
 use crate::backbone::Conditioning;
 use crate::backbone::attention_guide::{AttentionGuide, StepPass};
-use crate::models::unet::cross_attention::{Answers, AttentionRequest, TokenMask};
+use crate::models::unet::cross_attention::AttentionRequest;
+use crate::models::unet::token_mask::{Answers, TokenMask};
 
 /// The regions of a prompt's words.
 ///

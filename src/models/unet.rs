@@ -8,6 +8,7 @@ pub mod shared_attention;
 pub mod shared_rows;
 pub mod text_memory;
 pub mod time_conditions;
+pub mod token_mask;
 pub mod transformer_2d;
 pub mod unet_2d_blocks;
 pub mod unet_2d_condition;

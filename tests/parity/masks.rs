@@ -12,9 +12,8 @@ use oneactor::method::base_word::BaseWordPrompt;
 use oneactor::method::figure::{bounding_box, largest_part};
 use oneactor::method::guidance::{ClusterGuidance, GuidanceSettings, Offsets};
 use oneactor::method::otsu::otsu_threshold;
-use oneactor::models::unet::cross_attention::{
-    Answers, AttentionOutput, AttentionProbe, AttentionRequest, TokenMask,
-};
+use oneactor::models::unet::cross_attention::{AttentionOutput, AttentionProbe, AttentionRequest};
+use oneactor::models::unet::token_mask::{Answers, TokenMask};
 use oneactor::models::unet::unet_2d_condition::AddedConditions;
 use oneactor::schedulers::new_scheduler;
 use serde::Deserialize;
