@@ -3,7 +3,8 @@
 mod common;
 
 use common::toy;
-use oneactor::backbone::denoise::{PlainGuidance, denoise};
+use oneactor::backbone::denoise::denoise;
+use oneactor::backbone::guidance::PlainGuidance;
 use oneactor::backbone::latent_colours::LatentColours;
 use oneactor::libtorch::seeded;
 use oneactor::schedulers::new_scheduler;

@@ -2,9 +2,13 @@
 
 mod common;
 
+use std::cell::RefCell;
+
 use common::toy;
-use oneactor::backbone::Backbone;
-use oneactor::backbone::denoise::{Guidance, PlainGuidance, denoise};
+use oneactor::backbone::attention_guide::{AttentionGuide, StepPass};
+use oneactor::backbone::denoise::denoise;
+use oneactor::backbone::guidance::{Guidance, PlainGuidance};
+use oneactor::backbone::{Backbone, Conditioning};
 use oneactor::libtorch::seeded;
 use oneactor::method::actor::Actor;
 use oneactor::method::base_set::BaseFacts;
@@ -14,6 +18,7 @@ use oneactor::method::interpolation::interpolated;
 use oneactor::method::learner::snapshot;
 use oneactor::method::projector::{Head, Projector, ProjectorConfig};
 use oneactor::method::templates;
+use oneactor::models::unet::cross_attention::AttentionRequest;
 use oneactor::schedulers::{SchedulerKind, new_scheduler};
 use tch::{Device, Kind, Tensor};
 
@@ -106,7 +111,7 @@ fn exclusion_costs_a_row_on_guided_steps_only() {
             ..GuidanceSettings::default()
         };
         let guidance = cluster(&backbone, 1.0, &settings);
-        [1, 2, 3, 4].map(|step| guidance.conditioning(step).prompt_embeds.size()[0])
+        [1, 2, 3, 4].map(|step| guidance.conditioning(step).rows())
     };
     assert_eq!(rows(1.0), [2, 3, 3, 2]);
     assert_eq!(rows(0.0), [2, 2, 2, 2]);
@@ -187,20 +192,88 @@ fn zero_offsets_of_several_subjects_are_plain_guidance() {
     assert!(largest_difference(&moved, &plain) > 1e-2);
 }
 
+/// What a guidance's guide of attention asks of every pass.
+struct Observed<'a> {
+    guidance: &'a ClusterGuidance,
+    requests: RefCell<Vec<Requested>>,
+}
+
+#[derive(Debug, PartialEq)]
+struct Requested {
+    records_maps: bool,
+    is_masked: bool,
+    /// Whether there are masks as the pass begins.
+    has_masks: bool,
+}
+
+struct ObservedGuide<'a> {
+    guide: Box<dyn AttentionGuide + 'a>,
+    of: &'a Observed<'a>,
+}
+
+impl Guidance for Observed<'_> {
+    fn conditioning(&self, step: usize) -> &Conditioning {
+        self.guidance.conditioning(step)
+    }
+
+    fn conditional_row(&self, step: usize) -> usize {
+        self.guidance.conditional_row(step)
+    }
+
+    fn combine(&self, step: usize, rows: &[Tensor]) -> Tensor {
+        self.guidance.combine(step, rows)
+    }
+
+    fn attention(&self) -> Option<Box<dyn AttentionGuide + '_>> {
+        let guide = self.guidance.attention()?;
+        Some(Box::new(ObservedGuide { guide, of: self }))
+    }
+}
+
+impl AttentionGuide for ObservedGuide<'_> {
+    fn request(&mut self, pass: &StepPass) -> AttentionRequest {
+        let request = self.guide.request(pass);
+        self.of.requests.borrow_mut().push(Requested {
+            records_maps: request.probe.is_some(),
+            is_masked: request.mask.is_some(),
+            has_masks: self.of.guidance.masks().is_some(),
+        });
+        request
+    }
+
+    fn observe(&mut self, step: usize, maps: &[Tensor], latent_size: [i64; 2]) {
+        self.guide.observe(step, maps, latent_size);
+    }
+}
+
 #[test]
-fn attention_is_looked_at_only_before_guided_steps_and_only_for_several_subjects() {
+fn attention_is_recorded_only_before_guided_steps_and_only_for_several_subjects() {
     let backbone = toy();
     let settings = GuidanceSettings {
         guided_steps: (2, 3),
         ..GuidanceSettings::default()
     };
     let several = pair(&backbone, 1.0, &settings);
-    let guide = several.attention().expect("it masks attention");
-    let looks = [0, 1, 2, 3, 4].map(|step| guide.watched(step).is_some());
-    assert_eq!(looks, [false, true, true, false, false]);
-    let rows = [1, 2, 3, 4].map(|step| several.conditioning(step).prompt_embeds.size()[0]);
+    let observed = Observed {
+        guidance: &several,
+        requests: RefCell::default(),
+    };
+    let _ = latents(&backbone, &observed);
+    let requested = |[records_maps, is_masked, has_masks]: [bool; 3]| Requested {
+        records_maps,
+        is_masked,
+        has_masks,
+    };
+    let expected = [
+        // Step 1 is not guided: no pass for masks is made before it.
+        [true, false, false],
+        [true, true, true],
+        [false, true, true],
+        [false, false, true],
+    ];
+    assert_eq!(observed.requests.into_inner(), expected.map(requested));
+    let rows = [1, 2, 3, 4].map(|step| several.conditioning(step).rows());
     assert_eq!(rows, [2, 3, 3, 2], "no row more than for one subject");
-    assert!(guide.mask(1).is_none() && guide.mask(4).is_none());
     assert!(cluster(&backbone, 1.0, &settings).attention().is_none());
 }
 

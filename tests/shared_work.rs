@@ -6,7 +6,10 @@ use std::rc::Rc;
 
 use common::{Report, SHAPES, backbone};
 use oneactor::backbone::Conditioning;
-use oneactor::models::unet::cross_attention::{Answers, AttentionProbe, TokenMask};
+use oneactor::backbone::step_rows::StepRows;
+use oneactor::backbone::unet_pass::UnetPass;
+use oneactor::models::unet::cross_attention::{AttentionProbe, AttentionRequest};
+use oneactor::models::unet::token_mask::{Answers, TokenMask};
 use tch::{Device, Kind, Tensor};
 
 /// Batches of other sizes take other kernels, whose sums have another order.
@@ -47,35 +50,38 @@ fn rows_that_only_their_text_tells_apart_pass_as_one_until_it_is_read() {
             TokenMask::new(&regions, &vec![rules; 3 * IMAGES as usize])
         };
         let probe = || AttentionProbe::new(IMAGES, IMAGES, &Tensor::from_slice(&[1i64, 2]));
-        let [mut apart, mut together] =
-            [rows.repeat(IMAGES), rows.for_steps(IMAGES, &Rc::default())];
+        let apart = rows.repeat(IMAGES);
+        let together = StepRows::new(&rows, IMAGES, &Rc::default());
 
         let mut report = Report::new(&format!("shared rows on {shape}"));
         // The second step reads the keys and values of the first.
         for (step, timestep) in [800f32, 300.0].into_iter().enumerate() {
             let timesteps = Tensor::from_slice(&[timestep]).expand([3 * IMAGES], false);
             let mut maps = Vec::new();
-            let [expected, found] = [&mut apart, &mut together].map(|conditioning| {
-                conditioning.request.mask = Some(mask());
-                conditioning.request.probe = Some(probe());
-                let noise_pred = backbone.predict(&sample, &timesteps, conditioning);
-                maps.push(
-                    conditioning
-                        .request
-                        .probe
-                        .take()
-                        .expect("put there")
-                        .into_maps(),
-                );
+            let mut predict = |pass: UnetPass| {
+                let request = AttentionRequest {
+                    mask: Some(mask()),
+                    probe: Some(probe()),
+                    sharing: None,
+                };
+                let (noise_pred, attention) = backbone.predict_attending(pass, request);
+                maps.push(attention.maps.expect("there is a probe"));
                 noise_pred
-            });
+            };
+            let expected = predict(UnetPass::new(&sample, &timesteps, &apart));
+            let found = predict(together.pass(&sample, &timesteps));
             report.close(&format!("noise_pred {step}"), &found, &expected, BAR);
             for (i, (found, expected)) in maps[1].iter().zip(&maps[0]).enumerate() {
                 report.close(&format!("map {i} at step {step}"), found, expected, BAR);
             }
             // Nobody looks at what the average's rows hold: they are the target's until then.
             let garbled = Tensor::cat(&[sample.narrow(0, 0, 2 * IMAGES), images.zeros_like()], 0);
-            let garbled = backbone.predict(&garbled, &timesteps, &together);
+            let request = AttentionRequest {
+                mask: Some(mask()),
+                ..AttentionRequest::default()
+            };
+            let pass = together.pass(&garbled, &timesteps);
+            let (garbled, _) = backbone.predict_attending(pass, request);
             report.check(garbled == found, || "the average's rows were read".into());
         }
         report.finish();

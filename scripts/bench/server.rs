@@ -25,7 +25,8 @@ use std::time::Instant;
 use anyhow::{Context, Error, Result, bail};
 use clap::ValueEnum;
 use image::RgbImage;
-use oneactor::backbone::denoise::{Guidance, PlainGuidance, denoise};
+use oneactor::backbone::denoise::denoise;
+use oneactor::backbone::guidance::{Guidance, PlainGuidance};
 use oneactor::backbone::{Backbone, Conditioning, LoadOptions, MemoryOptions};
 use oneactor::device::{DeviceName, Dtype};
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
@@ -41,7 +42,6 @@ use oneactor::method::loss::LossWeights;
 use oneactor::method::projector::{Head, Projector};
 use oneactor::method::templates;
 use oneactor::method::tune::{TuneOptions, Tuner, TuningRows};
-use oneactor::models::unet::cross_attention::AttentionRequest;
 use oneactor::models::unet::unet_2d_condition::AddedConditions;
 use oneactor::pictures::png::save_png;
 use oneactor::schedulers::{SchedulerKind, new_scheduler};
@@ -147,7 +147,6 @@ impl PassInputs {
                     time_ids: get("time_ids")?,
                 }),
                 image: None,
-                request: AttentionRequest::default(),
             },
         })
     }

@@ -9,13 +9,15 @@ use std::rc::Rc;
 use anyhow::{Context, Result};
 use tch::{Device, Kind, Tensor};
 
-use super::{Backbone, Conditioning};
+use super::Backbone;
+use super::unet_pass::UnetPass;
 use crate::error::usage;
 use crate::io::finite_scan::FiniteScan;
 use crate::io::model_files::ModelFiles;
 use crate::io::weights::Weights;
 use crate::models::config::PerBlock;
 use crate::models::unet::controlnet::{ControlNetConfig, ControlNetModel};
+use crate::models::unet::cross_attention::Text;
 use crate::models::unet::unet_2d_condition::{Encoded, UNet2DConditionConfig};
 
 /// The config of the ControlNet among these files.
@@ -155,18 +157,6 @@ pub struct Control {
     settings: ControlSettings,
 }
 
-/// A pass of the U-Net, as the ControlNets get it too.
-pub struct UnetPass<'a> {
-    /// `[R, C, H, W]`.
-    pub model_input: &'a Tensor,
-    /// `[R]`.
-    pub timesteps: &'a Tensor,
-    /// R rows.
-    pub conditioning: &'a Conditioning,
-    /// The rows before this one are without the prompt.
-    pub first_conditional_row: i64,
-}
-
 impl Control {
     /// Without any ControlNet yet.
     pub fn new(settings: ControlSettings) -> Self {
@@ -190,17 +180,36 @@ impl Control {
         fraction(step - 1) >= self.settings.start && fraction(step) <= self.settings.end
     }
 
-    /// Adds the residuals of all ControlNets to the U-Net's pass.
-    pub fn steer(&self, backbone: &Backbone, encoded: &mut Encoded, pass: &UnetPass) {
-        let rows = pass.model_input.size()[0];
+    /// Adds the residuals of all ControlNets to the U-Net's pass, in guess mode only to its rows from
+    /// `conditional` on, which have the prompt.
+    pub(super) fn steer(
+        &self,
+        backbone: &Backbone,
+        encoded: &mut Encoded,
+        pass: &UnetPass,
+        conditional: i64,
+    ) {
+        let rows = pass.rows();
         let skipped = if self.settings.guess_mode {
-            pass.first_conditional_row
+            conditional
         } else {
             0
         };
         let of = |tensor: &Tensor| tensor.narrow(0, skipped, rows - skipped);
-        let narrowed = (skipped > 0).then(|| pass.conditioning.narrow(skipped, rows - skipped));
-        let conditioning = narrowed.as_ref().unwrap_or(pass.conditioning);
+        let (embeds, mask) = (
+            of(pass.text.encoder_hidden_states),
+            pass.text
+                .mask
+                .map(|mask| mask.narrow(skipped, rows - skipped)),
+        );
+        let text = match skipped {
+            0 => pass.text,
+            _ => Text {
+                mask: mask.as_ref(),
+                ..Text::from(&embeds)
+            },
+        };
+        let added = pass.added.map(|added| added.map(of));
         let model_input = of(pass.model_input).to_kind(backbone.kind());
         for part in &self.parts {
             let residuals = part
@@ -209,8 +218,8 @@ impl Control {
                 .forward(
                     &model_input,
                     &of(pass.timesteps),
-                    conditioning.text().beside(),
-                    conditioning.added.as_ref(),
+                    text,
+                    added.as_ref(),
                     &part.cond,
                 )
                 .scaled(part.scale, self.settings.guess_mode);

@@ -1,134 +1,13 @@
-//! The denoising loop, the only one. What to predict at each step, and how the rows of a
-//! prediction become one, is asked of a [`Guidance`].
-
-use std::rc::Rc;
+//! The denoising loop, the only one in the program.
 
 use anyhow::Result;
 use tch::Tensor;
 
-use super::controlnet::{Control, UnetPass};
-use super::{Backbone, Conditioning, finite};
-use crate::models::unet::cross_attention::{AttentionProbe, TokenMask};
-use crate::models::unet::shared_attention::{AttentionSharing, SharedPositions};
-use crate::models::unet::text_memory::KnownTokens;
+use super::controlnet::Control;
+use super::guidance::Guidance;
+use super::guided_unet::GuidedUnet;
+use super::{Backbone, finite};
 use crate::schedulers::{NoiseSchedule, Scheduler};
-
-/// How one picture is guided. Steps are counted from 1, as in the paper.
-pub trait Guidance {
-    /// The U-Net rows of this step, the conditional one last among those of the plain prompt.
-    fn conditioning(&self, step: usize) -> &Conditioning;
-
-    /// Which of those rows has the prompt: its features are h. The rows before it are without the
-    /// prompt, those after it with one.
-    fn conditional_row(&self, step: usize) -> usize;
-
-    /// One prediction from the rows' predictions, each `[B, C, H, W]` f32.
-    fn combine(&self, step: usize, rows: &[Tensor]) -> Tensor;
-
-    /// Every how many passes one is whole; those between go on from its features. An approximation
-    /// where it is more than 1.
-    fn feature_reuse(&self) -> usize {
-        1
-    }
-
-    /// How this guidance looks at attention and changes it; most do neither.
-    fn attention(&self) -> Option<&dyn AttentionGuide> {
-        None
-    }
-
-    /// Images that are drawn along with those that are asked for, and are not given back.
-    fn companions(&self) -> Option<&Companions> {
-        None
-    }
-}
-
-/// Images of another prompt beside those that are asked for, the same ones in every run.
-pub struct Companions {
-    /// Their initial latents `[A, C, H, W]`, of the size of the others.
-    pub latents: Tensor,
-    /// As many rows as the guidance has at every step, for one of them.
-    pub conditioning: Conditioning,
-}
-
-/// A guidance that goes by what attention was before: it masks cross-attention, or shares
-/// self-attention between images. Step 0 is a look at the picture before anything is drawn; it changes
-/// nothing else.
-pub trait AttentionGuide {
-    /// Called as a run begins, with the initial latents of all images `[B, C, H, W]`, companions
-    /// last, and the number of steps.
-    fn begin(&self, _initial_latents: &Tensor, _steps: usize) {}
-
-    /// The single row that step 0 passes, at the timestep of step 1; `None`: there is no step 0.
-    fn first_look(&self) -> Option<&Conditioning> {
-        None
-    }
-
-    /// Places of the tokens whose maps [`observe`](Self::observe) is to be shown after each pass of
-    /// this step, as they stand in the conditional row of the companions, or of all images where there
-    /// are none; `None` where no maps are needed.
-    fn watched(&self, step: usize) -> Option<&Tensor>;
-
-    /// Takes the maps of all cross-attention layers `[B, T, h, w]` f32 of that row, for latents of
-    /// this height and width.
-    fn observe(&self, step: usize, maps: &[Tensor], latent_size: [i64; 2]);
-
-    /// Which tokens answer where at this step, in the rows of all B images.
-    fn mask(&self, _step: usize) -> Option<TokenMask> {
-        None
-    }
-
-    /// ν where this step's queries in the decoder's self-attention come to that part from a pass of
-    /// the same latents in which nothing is shared, which is made first.
-    fn vanilla_queries(&self, _step: usize) -> Option<f64> {
-        None
-    }
-
-    /// What images share in the decoder's self-attention at this step; asked for when the pass above,
-    /// if there is one, has been observed.
-    fn shared(&self, _step: usize) -> Option<SharedPositions> {
-        None
-    }
-}
-
-/// Classifier-free guidance, Eq. (3): `ε(∅) + s [ε(c) - ε(∅)]`. With s of 1 or less the branch
-/// without a prompt is not computed, as in diffusers.
-pub struct PlainGuidance {
-    conditioning: Conditioning,
-    guidance_scale: Option<f64>,
-}
-
-impl PlainGuidance {
-    /// Guidance from the negative branch to the prompt's.
-    pub fn new(negative: &Conditioning, prompt: &Conditioning, guidance_scale: f64) -> Self {
-        if guidance_scale <= 1.0 {
-            return PlainGuidance {
-                conditioning: Conditioning::cat(&[prompt]),
-                guidance_scale: None,
-            };
-        }
-        PlainGuidance {
-            conditioning: Conditioning::cat(&[negative, prompt]),
-            guidance_scale: Some(guidance_scale),
-        }
-    }
-}
-
-impl Guidance for PlainGuidance {
-    fn conditioning(&self, _step: usize) -> &Conditioning {
-        &self.conditioning
-    }
-
-    fn conditional_row(&self, _step: usize) -> usize {
-        usize::from(self.guidance_scale.is_some())
-    }
-
-    fn combine(&self, _step: usize, rows: &[Tensor]) -> Tensor {
-        match (self.guidance_scale, rows) {
-            (Some(s), [uncond, cond]) => uncond + (cond - uncond) * s,
-            (_, rows) => rows[0].shallow_clone(),
-        }
-    }
-}
 
 /// A step that was just taken.
 pub struct StepTaken<'a> {
@@ -136,23 +15,23 @@ pub struct StepTaken<'a> {
     pub step: usize,
     /// The timestep of its last pass.
     timestep: f64,
-    /// What the network was shown there `[B, C, H, W]`, …
+    /// The input of that pass `[B, C, H, W]`, companions last.
     z_t: &'a Tensor,
-    /// … and what it said, after guidance.
+    /// Its prediction after guidance, of the same shape.
     noise_pred: &'a Tensor,
+    /// Images without companions.
     asked_for: i64,
 }
 
 impl StepTaken<'_> {
-    /// The pictures as they would be if the prediction were right: latents without noise `[B, C, H, W]`, without those of
-    /// companions.
+    /// The latents without noise `[B, C, H, W]` if the prediction were right, without companions.
     pub fn z_0(&self, schedule: &NoiseSchedule) -> Tensor {
         let z_0 = schedule.z_0(self.z_t, self.noise_pred, self.timestep);
         z_0.narrow(0, 0, self.asked_for)
     }
 }
 
-/// What a run of the loop leaves.
+/// The result of the denoising loop.
 pub struct Denoised {
     /// Final latents `[B, C, H, W]` f32, not divided by the VAE's scaling factor.
     pub latents: Tensor,
@@ -160,12 +39,12 @@ pub struct Denoised {
     pub encoder_features: Tensor,
 }
 
-/// Draws B pictures that share prompt and guidance from their initial latents `[B, C, H, W]`, kept to
-/// the pictures of `control` where there is one, beside the guidance's companions. `progress` is called
+/// Draws B pictures that share prompt and guidance from their initial latents `[B, C, H, W]`, under the
+/// ControlNets of `control` where there are any, beside the guidance's companions. `progress` is called
 /// after each step; an error from it ends the loop.
 ///
 /// # Errors
-/// When `progress` says so, or weights or latents hold a value that is not finite.
+/// When `progress` returns one, or weights or latents hold a value that is not finite.
 pub fn denoise(
     backbone: &Backbone,
     scheduler: &mut dyn Scheduler,
@@ -175,79 +54,19 @@ pub fn denoise(
     progress: &mut dyn FnMut(&StepTaken) -> Result<()>,
 ) -> Result<Denoised> {
     let _frozen = tch::no_grad_guard();
+    let mut unet = GuidedUnet::new(backbone, guidance, control, scheduler, initial_latents);
     let asked_for = initial_latents.size()[0];
-    let initial_latents = match guidance.companions() {
-        None => initial_latents.shallow_clone(),
-        Some(companions) => Tensor::cat(&[initial_latents, &companions.latents], 0),
-    };
-    let (b, _, height, width) = initial_latents.size4()?;
-    let mut latents = &initial_latents * scheduler.init_noise_sigma();
-    let mut encoder_features = Tensor::new();
+    let mut latents = unet.initial_latents() * scheduler.init_noise_sigma(); // [B, C, H, W]
+    let mut encoder_features = None;
     let passes = scheduler.timesteps().len();
-    let mut rows_of_steps = Rows::new(guidance, asked_for);
-    let feature_reuse = guidance.feature_reuse();
-    assert!(
-        control.is_none() || (feature_reuse == 1 && guidance.companions().is_none()),
-        "a ControlNet needs whole passes, and pictures of its own"
-    );
-    if let Some(guide) = guidance.attention() {
-        guide.begin(&initial_latents, scheduler.step_of(passes - 1));
-    }
-    let mut deep = Tensor::new();
-    // One upload for all steps: a GPU finishes what it was given before it takes one.
-    let timesteps = scheduler.timesteps().iter().map(|&t| t as f32);
-    let timesteps = Tensor::from_slice(&timesteps.collect::<Vec<_>>()).to_device(backbone.device());
     for i in 0..passes {
         let step = scheduler.step_of(i);
-        let is_last = i + 1 == passes;
-        let timestep = timesteps.narrow(0, i as i64, 1);
         let z_t = scheduler.scale_model_input(&latents, i); // [B, C, H, W]
-        if let (0, Some(guide)) = (i, guidance.attention()) {
-            look(backbone, &z_t, &timestep, guide);
-        }
-
-        let conditioning = rows_of_steps.at(step); // [R B, ..]
-        let row = guidance.conditional_row(step) as i64;
-        let rows = conditioning.prompt_embeds.size()[0] / b;
-        let model_input = z_t.repeat([rows, 1, 1, 1]); // [R B, C, H, W]
-        let timesteps = timestep.expand([rows * b], false);
-        if let Some(guide) = guidance.attention() {
-            let pass = (&model_input, &timesteps);
-            let looked_at = match guidance.companions() {
-                None => (row * b, b),
-                Some(_) => (row * b + asked_for, b - asked_for),
-            };
-            prepare(backbone, guide, step, pass, conditioning, looked_at);
-        }
-
-        let has_features = deep.defined() && deep.size()[0] == rows * b;
-        let predictions = if !i.is_multiple_of(feature_reuse) && has_features && !is_last {
-            backbone.unet_shallow(&model_input, &timesteps, conditioning, &deep)
-        } else {
-            let mut encoded = backbone.unet_encode(&model_input, &timesteps, conditioning);
-            if is_last {
-                let h = encoded.h.narrow(0, row * b, asked_for);
-                encoder_features = h.to_kind(tch::Kind::Float);
-            }
-            if let Some(control) = control.filter(|control| control.is_active(i + 1, passes)) {
-                let pass = UnetPass {
-                    model_input: &model_input,
-                    timesteps: &timesteps,
-                    conditioning,
-                    first_conditional_row: row * b,
-                };
-                control.steer(backbone, &mut encoded, &pass);
-            }
-            let keep = (feature_reuse > 1).then_some(&mut deep);
-            backbone.unet_decode_keeping(encoded, conditioning, keep)
-        };
-        if let Some(guide) = guidance.attention() {
-            show(guide, step, conditioning, [height, width]);
-        }
-        let noise_pred = guidance.combine(step, &predictions.chunk(rows, 0)); // [B, C, H, W]
-
+        let predictions = unet.predict(&z_t, i, step);
+        let noise_pred = guidance.combine(step, &predictions.rows); // [B, C, H, W]
         latents = scheduler.step(&noise_pred, i, &latents);
-        if is_last || scheduler.step_of(i + 1) > step {
+        encoder_features = predictions.encoder_features;
+        if i + 1 == passes || scheduler.step_of(i + 1) > step {
             progress(&StepTaken {
                 step,
                 timestep: scheduler.timesteps()[i],
@@ -258,113 +77,10 @@ pub fn denoise(
         }
     }
     backbone.weights_are_finite()?;
-    finite(
-        &latents,
-        "the latents after the last step",
-        "try --dtype fp32 or bf16",
-    )?;
+    let way_out = "try --dtype fp32 or bf16";
+    finite(&latents, "the latents after the last step", way_out)?;
     Ok(Denoised {
         latents: latents.narrow(0, 0, asked_for),
-        encoder_features,
+        encoder_features: encoder_features.expect("a sampler has at least one pass"),
     })
-}
-
-/// Asks for what a guide wants of the attention of a step's pass, and makes the pass before it where
-/// queries come from one. Maps are those of `count` rows from `first` on.
-fn prepare(
-    backbone: &Backbone,
-    guide: &dyn AttentionGuide,
-    step: usize,
-    (model_input, timesteps): (&Tensor, &Tensor),
-    conditioning: &mut Conditioning,
-    (first, count): (i64, i64),
-) {
-    let probe = || {
-        let tokens = guide.watched(step);
-        tokens.map(|tokens| AttentionProbe::new(first, count, tokens))
-    };
-    let mut vanilla = None;
-    if let Some(nu) = guide.vanilla_queries(step) {
-        let (_, _, height, width) = model_input.size4().expect("latents have four axes");
-        conditioning.request.sharing = Some(AttentionSharing::vanilla());
-        conditioning.request.probe = probe();
-        let _ = backbone.predict(model_input, timesteps, conditioning);
-        show(guide, step, conditioning, [height, width]);
-        let kept = conditioning.request.sharing.take();
-        vanilla = kept.map(|sharing| (sharing, nu));
-    }
-    let sharing = guide.shared(step).map(AttentionSharing::of);
-    conditioning.request.sharing = match (sharing, vanilla) {
-        (Some(sharing), Some((vanilla, nu))) => Some(sharing.blended(vanilla, nu)),
-        (sharing, _) => sharing,
-    };
-    conditioning.request.mask = guide.mask(step);
-    conditioning.request.probe = probe();
-}
-
-/// Gives a guide what the probe of a pass has seen.
-fn show(
-    guide: &dyn AttentionGuide,
-    step: usize,
-    conditioning: &mut Conditioning,
-    latent_size: [i64; 2],
-) {
-    if let Some(probe) = conditioning.request.probe.take() {
-        guide.observe(step, &probe.into_maps(), latent_size);
-    }
-}
-
-/// Each step's rows for the images that are asked for and their companions, all images of a row together. With them goes
-/// what the layers keep of their text.
-struct Rows<'g> {
-    guidance: &'g dyn Guidance,
-    asked_for: i64,
-    tokens: Rc<KnownTokens>,
-    /// The last ones, and what of the guidance they were made of.
-    made: Option<(&'g Conditioning, Conditioning)>,
-}
-
-impl<'g> Rows<'g> {
-    fn new(guidance: &'g dyn Guidance, asked_for: i64) -> Self {
-        Rows {
-            guidance,
-            asked_for,
-            tokens: Rc::default(),
-            made: None,
-        }
-    }
-
-    /// As they were made for the step before where that had the same.
-    fn at(&mut self, step: usize) -> &mut Conditioning {
-        let rows = self.guidance.conditioning(step);
-        let last = self.made.take();
-        let made = last.filter(|(of, _)| std::ptr::eq(*of, rows));
-        let made = made.unwrap_or_else(|| (rows, self.of(rows)));
-        &mut self.made.insert(made).1
-    }
-
-    fn of(&self, rows: &Conditioning) -> Conditioning {
-        match self.guidance.companions() {
-            None => rows.for_steps(self.asked_for, &self.tokens),
-            Some(companions) => {
-                let (others, m) = (&companions.conditioning, companions.latents.size()[0]);
-                rows.beside(self.asked_for, others, m, &self.tokens)
-            }
-        }
-    }
-}
-
-/// Step 0: a pass for its attention alone, if it is asked for.
-fn look(backbone: &Backbone, model_input: &Tensor, timestep: &Tensor, guide: &dyn AttentionGuide) {
-    let (Some(row), Some(tokens)) = (guide.first_look(), guide.watched(0)) else {
-        return;
-    };
-    let (b, _, height, width) = model_input.size4().expect("latents have four axes");
-    let mut conditioning = row.repeat(b);
-    conditioning.request.probe = Some(AttentionProbe::new(0, b, tokens));
-    let timesteps = timestep.expand([b], false);
-    let _ = backbone.predict(model_input, &timesteps, &conditioning);
-    if let Some(probe) = conditioning.request.probe {
-        guide.observe(0, &probe.into_maps(), [height, width]);
-    }
 }

@@ -2,10 +2,14 @@
 //! on. It is SDXL (arXiv 2307.01952), with two text encoders, or SD 1.5 or 2.1 (arXiv 2112.10752),
 //! with one; see [`Pipeline`]. It knows no projector and no η.
 
+pub mod attention_guide;
+mod conditioning;
 pub(crate) mod configs;
 pub mod controlnet;
 pub mod denoise;
 pub(crate) mod files;
+pub mod guidance;
+mod guided_unet;
 pub mod latent_colours;
 pub(crate) mod load;
 pub(crate) mod memory;
@@ -17,6 +21,8 @@ pub mod prompt;
 pub mod prompt_pair;
 mod prompt_weights;
 pub mod shortcuts;
+pub mod step_rows;
+pub mod unet_pass;
 
 use std::rc::Rc;
 
@@ -30,14 +36,9 @@ use crate::io::values::is_finite;
 use crate::libtorch;
 use crate::models::autoencoder_kl::{AutoencoderKl, AutoencoderKlConfig};
 use crate::models::clip_text_model::ClipTextModel;
-use crate::models::unet::cross_attention::{AttentionRequest, Text};
-use crate::models::unet::ip_adapter::ImagePrompt;
-use crate::models::unet::shared_rows::SharedRows;
-use crate::models::unet::text_memory::KnownTokens;
-use crate::models::unet::unet_2d_condition::{
-    AddedConditions, Encoded, UNet2DConditionConfig, UNet2DConditionModel,
-};
+use crate::models::unet::unet_2d_condition::{UNet2DConditionConfig, UNet2DConditionModel};
 use crate::schedulers::{NoiseSchedule, SchedulerFile};
+pub use conditioning::Conditioning;
 pub use load::{LoadOptions, MemoryOptions};
 use network::Reloadable;
 pub use pipeline::Pipeline;
@@ -53,149 +54,6 @@ pub struct ModelFacts {
     pub fingerprint: String,
     /// The LoRAs that are merged into it.
     pub loras: Vec<LoraFacts>,
-}
-
-/// A U-Net row's conditions, all in the network's precision.
-#[derive(Debug)]
-pub struct Conditioning {
-    /// The prompt `[R, S, D]`.
-    pub prompt_embeds: Tensor,
-    /// Pooled prompt and sizes, for a model that is told them: SDXL, not SD 1.5 and 2.1.
-    pub added: Option<AddedConditions>,
-    /// A picture that is read beside the prompt; `None`: none.
-    pub image: Option<ImagePrompt>,
-    /// What is asked of cross-attention, of these very rows; rows that are joined, repeated or
-    /// given another text ask nothing.
-    pub request: AttentionRequest,
-}
-
-impl Conditioning {
-    /// The rows of all parts, one below the other. The parts are of one model.
-    pub fn cat(parts: &[&Conditioning]) -> Conditioning {
-        let join = |tensors: Vec<&Tensor>| Tensor::cat(&tensors, 0);
-        let added: Option<Vec<&AddedConditions>> =
-            parts.iter().map(|part| part.added.as_ref()).collect();
-        let images: Option<Vec<&ImagePrompt>> =
-            parts.iter().map(|part| part.image.as_ref()).collect();
-        assert!(
-            images.is_some() || parts.iter().all(|part| part.image.is_none()),
-            "all rows of a pass have an image prompt, or none has"
-        );
-        Conditioning {
-            prompt_embeds: join(parts.iter().map(|part| &part.prompt_embeds).collect()),
-            added: added.map(|added| AddedConditions {
-                text_embeds: join(added.iter().map(|one| &one.text_embeds).collect()),
-                time_ids: join(added.iter().map(|one| &one.time_ids).collect()),
-            }),
-            image: images.map(|images| {
-                images[0].map(|_| join(images.iter().map(|image| &image.tokens).collect()))
-            }),
-            request: AttentionRequest::default(),
-        }
-    }
-
-    /// Every row `n` times, copies side by side: rows of one branch for `n` images.
-    pub fn repeat(&self, n: i64) -> Conditioning {
-        let each = |t: &Tensor| t.repeat_interleave_self_int(n, 0, None);
-        Conditioning {
-            prompt_embeds: each(&self.prompt_embeds),
-            added: self.added.as_ref().map(|added| added.map(each)),
-            image: self.image.as_ref().map(|image| image.map(each)),
-            request: AttentionRequest::default(),
-        }
-    }
-
-    /// As [`Self::repeat`], for many passes in which all rows of an image have the same latents and
-    /// timestep. Every layer keeps its keys and values of the text, with those of `tokens` that it knows already;
-    /// what comes before the first layer that reads it is computed once for rows that differ in nothing else.
-    pub fn for_steps(&self, n: i64, tokens: &Rc<KnownTokens>) -> Conditioning {
-        let mut rows = self.repeat(n);
-        rows.request.memory = Some(tokens.memory_of(&self.prompt_embeds, n));
-        let like = self.first_rows_alike();
-        rows.request.shared = SharedRows::new(&like, n, self.prompt_embeds.device());
-        rows
-    }
-
-    /// As [`Self::for_steps`] for `n` images of these rows and, behind them in each row, `m` of
-    /// `others`, which are as many rows.
-    pub fn beside(
-        &self,
-        n: i64,
-        others: &Conditioning,
-        m: i64,
-        tokens: &Rc<KnownTokens>,
-    ) -> Conditioning {
-        let rows = self.prompt_embeds.size()[0];
-        assert_eq!(rows, others.prompt_embeds.size()[0], "rows of both");
-        let both = |row| [(self, n), (others, m)].map(|(of, n)| of.narrow(row, 1).repeat(n));
-        let parts: Vec<Conditioning> = (0..rows).flat_map(both).collect();
-        let mut rows = Conditioning::cat(&parts.iter().collect::<Vec<_>>());
-        rows.request.memory = Some(tokens.memory_of(&rows.prompt_embeds, 1));
-        rows
-    }
-
-    /// For each row, the first with the same conditions but for the text.
-    fn first_rows_alike(&self) -> Vec<usize> {
-        let alike = |i: usize, j: usize| {
-            self.added.as_ref().is_none_or(|added| {
-                [&added.text_embeds, &added.time_ids]
-                    .iter()
-                    .all(|rows| rows.get(i as i64) == rows.get(j as i64))
-            })
-        };
-        let first = |i| (0..i).find(|&j| alike(i, j)).unwrap_or(i);
-        (0..self.prompt_embeds.size()[0] as usize)
-            .map(first)
-            .collect()
-    }
-
-    /// `count` rows from `first` on, with their attention masks; nothing is looked at.
-    pub fn narrow(&self, first: i64, count: i64) -> Conditioning {
-        let part = |t: &Tensor| t.narrow(0, first, count);
-        let mask = self.request.mask.as_ref();
-        Conditioning {
-            prompt_embeds: part(&self.prompt_embeds),
-            added: self.added.as_ref().map(|added| added.map(part)),
-            image: self.image.as_ref().map(|image| image.map(part)),
-            request: AttentionRequest {
-                mask: mask.map(|mask| mask.narrow(first, count)),
-                ..AttentionRequest::default()
-            },
-        }
-    }
-
-    /// The same with a picture beside the prompt.
-    pub fn with_image(&self, image: ImagePrompt) -> Conditioning {
-        Conditioning {
-            image: Some(image),
-            ..self.with_prompt_embeds(self.prompt_embeds.shallow_clone())
-        }
-    }
-
-    /// The same with other prompt embeddings; what is added stays, and so does a picture.
-    pub fn with_prompt_embeds(&self, prompt_embeds: Tensor) -> Conditioning {
-        let added = self.added.as_ref();
-        Conditioning {
-            prompt_embeds,
-            added: added.map(|added| added.map(Tensor::shallow_clone)),
-            image: self
-                .image
-                .as_ref()
-                .map(|image| image.map(Tensor::shallow_clone)),
-            request: AttentionRequest::default(),
-        }
-    }
-
-    /// The text as the U-Net reads it.
-    fn text(&self) -> Text<'_> {
-        Text {
-            encoder_hidden_states: &self.prompt_embeds,
-            request: Some(&self.request),
-            image: self.image.as_ref(),
-            watched: true,
-            shares: false,
-        }
-    }
 }
 
 /// A model of one of the architectures that [`Pipeline`] lists.
@@ -307,67 +165,6 @@ impl Backbone {
         let f = self.vae_scale_factor();
         let size = [1, self.unet_config.in_channels, height / f, width / f];
         libtorch::noise(seed, &size).to_device(self.device)
-    }
-
-    /// The U-Net's first half, Eq. (7): `model_input [B, C, H, W]` at `timesteps [B]`.
-    pub fn unet_encode(
-        &self,
-        model_input: &Tensor,
-        timesteps: &Tensor,
-        conditioning: &Conditioning,
-    ) -> Encoded {
-        let model_input = model_input.to_kind(self.kind);
-        self.unet().encode(
-            &model_input,
-            timesteps,
-            conditioning.text(),
-            conditioning.added.as_ref(),
-        )
-    }
-
-    /// The U-Net's second half: the prediction in f32.
-    pub fn unet_decode(&self, encoded: Encoded, conditioning: &Conditioning) -> Tensor {
-        self.unet_decode_keeping(encoded, conditioning, None)
-    }
-
-    /// The same, leaving in `deep` what [`unet_shallow`](Self::unet_shallow) goes on from.
-    pub fn unet_decode_keeping(
-        &self,
-        encoded: Encoded,
-        conditioning: &Conditioning,
-        deep: Option<&mut Tensor>,
-    ) -> Tensor {
-        self.unet()
-            .decode_keeping(encoded, conditioning.text(), deep)
-            .to_kind(Kind::Float)
-    }
-
-    /// A pass of the U-Net through its outermost blocks alone, see [`UNet2DConditionModel::shallow`].
-    pub fn unet_shallow(
-        &self,
-        model_input: &Tensor,
-        timesteps: &Tensor,
-        conditioning: &Conditioning,
-        deep: &Tensor,
-    ) -> Tensor {
-        let model_input = model_input.to_kind(self.kind);
-        let (text, added) = (conditioning.text(), conditioning.added.as_ref());
-        self.unet()
-            .shallow(&model_input, timesteps, text, added, deep)
-            .to_kind(Kind::Float)
-    }
-
-    /// Both halves.
-    pub fn predict(
-        &self,
-        model_input: &Tensor,
-        timesteps: &Tensor,
-        conditioning: &Conditioning,
-    ) -> Tensor {
-        self.unet_decode(
-            self.unet_encode(model_input, timesteps, conditioning),
-            conditioning,
-        )
     }
 
     /// Pictures of final latents `[B, C, H, W]`, in [0, 1], `[B, 3, H', W']` f32, decoded one at a

@@ -10,7 +10,6 @@ use super::{Backbone, Conditioning, Pipeline};
 use crate::error::model;
 use crate::io::model_files::ModelFiles;
 use crate::models::clip_text_model::{ClipTextConfig, ClipTextModel, ClipTextOutput};
-use crate::models::unet::cross_attention::AttentionRequest;
 use crate::models::unet::unet_2d_condition::AddedConditions;
 use crate::tokenizer::prompt_tokens::{PromptOptions, PromptTokens};
 use crate::tokenizer::{ClipTokenizer, folder};
@@ -150,7 +149,6 @@ impl Backbone {
                 prompt_embeds: weighted(&outputs[0].last_hidden_state, tokens, 0), // [1, S, D]
                 added: None,
                 image: None,
-                request: AttentionRequest::default(),
             };
         }
         let penultimate = |i: usize| {
@@ -164,7 +162,6 @@ impl Backbone {
                 time_ids: self.time_ids(height, width),
             }),
             image: None,
-            request: AttentionRequest::default(),
         }
     }
 
@@ -216,7 +213,6 @@ impl Backbone {
                 time_ids: self.time_ids(height, width),
             }),
             image: None,
-            request: AttentionRequest::default(),
         }
     }
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 use tch::Tensor;
 
 use super::Conditioning;
-use super::denoise::Guidance;
+use super::guidance::Guidance;
 
 /// Which approximations are taken; by default none.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]

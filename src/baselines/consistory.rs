@@ -26,7 +26,6 @@
 //! - Step 1 shares too: its masks come from the pass in which nothing is shared.
 //! - Both rows of classifier-free guidance share, each with the same row of the anchors.
 
-use std::cell::RefCell;
 use std::path::Path;
 
 use anyhow::Result;
@@ -34,14 +33,16 @@ use tch::{Device, Kind, Tensor};
 
 use super::{Baseline, Scene};
 use crate::backbone::Conditioning;
-use crate::backbone::denoise::{AttentionGuide, Companions, Guidance, PlainGuidance};
+use crate::backbone::attention_guide::{AttentionGuide, StepPass};
+use crate::backbone::guidance::{Companions, Guidance, PlainGuidance};
 use crate::error::usage;
 use crate::libtorch::seeded;
 use crate::method::base_set::BaseSet;
 use crate::method::base_word::BaseWordPrompt;
 use crate::method::masks::{subject_masks, word_maps};
 use crate::method::target::most_like;
-use crate::models::unet::shared_attention::SharedPositions;
+use crate::models::unet::cross_attention::AttentionRequest;
+use crate::models::unet::shared_attention::{AttentionSharing, SharedPositions};
 
 /// How likely a position of another image's subject is not seen in a step (Sec. 3.2, self-attention dropout).
 pub const DROPOUT: f64 = 0.5;
@@ -60,7 +61,7 @@ impl Consistory {
     /// From `base.safetensors`.
     ///
     /// # Errors
-    /// When the file can not be used, or as [`Self::new`].
+    /// When the file cannot be used, or as [`Self::new`].
     pub fn read(path: &Path) -> Result<Self> {
         Self::new(BaseSet::read(path)?, path)
     }
@@ -144,18 +145,6 @@ pub struct SharedGuidance {
     anchors: Companions,
     /// Places of the base word in the anchors' prompt `[T]`.
     tokens: Tensor,
-    run: RefCell<Run>,
-}
-
-/// What one run of the loop has seen.
-#[derive(Default)]
-struct Run {
-    steps: usize,
-    /// A number of each image's own `[n]`, from its initial latents.
-    image_numbers: Vec<u32>,
-    /// Sum of the base word's maps over all passes so far `[A, 1, H, W]`.
-    maps: Option<Tensor>,
-    passes: usize,
 }
 
 impl SharedGuidance {
@@ -176,7 +165,6 @@ impl SharedGuidance {
                 latents: anchors.latents,
                 conditioning: Conditioning::cat(&[of_anchors.conditioning(1)]),
             },
-            run: RefCell::default(),
         }
     }
 }
@@ -194,8 +182,13 @@ impl Guidance for SharedGuidance {
         self.plain.combine(step, rows)
     }
 
-    fn attention(&self) -> Option<&dyn AttentionGuide> {
-        Some(self)
+    fn attention(&self) -> Option<Box<dyn AttentionGuide + '_>> {
+        Some(Box::new(SubjectSharing {
+            guidance: self,
+            image_numbers: Vec::new(),
+            maps: None,
+            passes: 0,
+        }))
     }
 
     fn companions(&self) -> Option<&Companions> {
@@ -203,42 +196,61 @@ impl Guidance for SharedGuidance {
     }
 }
 
-impl AttentionGuide for SharedGuidance {
-    fn begin(&self, initial_latents: &Tensor, steps: usize) {
-        *self.run.borrow_mut() = Run {
-            steps,
-            image_numbers: image_numbers(initial_latents),
-            ..Run::default()
-        };
+/// The attention of one run: where the anchors' subject is, and what every image sees of it.
+struct SubjectSharing<'a> {
+    guidance: &'a SharedGuidance,
+    /// A number of each image's own `[n]`, from its initial latents.
+    image_numbers: Vec<u32>,
+    /// Sum of the base word's maps over all passes so far `[A, 1, H, W]`.
+    maps: Option<Tensor>,
+    passes: usize,
+}
+
+impl AttentionGuide for SubjectSharing<'_> {
+    fn request(&mut self, pass: &StepPass) -> AttentionRequest {
+        if pass.is_first {
+            self.image_numbers = image_numbers(pass.initial_latents);
+        }
+        let tokens = &self.guidance.tokens;
+        let vanilla = vanilla_queries(pass.step, pass.steps).map(|nu| {
+            let attention = pass.attend(AttentionRequest {
+                probe: Some(pass.probe(tokens)),
+                sharing: Some(AttentionSharing::vanilla()),
+                mask: None,
+            });
+            let maps = attention.maps.expect("the request has a probe");
+            self.observe(pass.step, &maps, pass.latent_size());
+            (attention.queries, nu)
+        });
+        AttentionRequest {
+            probe: Some(pass.probe(tokens)),
+            sharing: Some(AttentionSharing::Shared {
+                positions: self.positions(pass.step),
+                vanilla,
+            }),
+            mask: None,
+        }
     }
 
-    fn watched(&self, step: usize) -> Option<&Tensor> {
-        // Maps come from the passes of the steps themselves.
-        (step > 0).then_some(&self.tokens)
-    }
-
-    fn observe(&self, _step: usize, maps: &[Tensor], latent_size: [i64; 2]) {
-        let tokens = self.tokens.size()[0];
+    fn observe(&mut self, _step: usize, maps: &[Tensor], latent_size: [i64; 2]) {
+        let tokens = self.guidance.tokens.size()[0];
         let word = word_maps(maps, &[(0..tokens).collect()], latent_size); // [A, 1, H, W]
-        let mut run = self.run.borrow_mut();
-        run.maps = Some(match run.maps.take() {
+        self.maps = Some(match self.maps.take() {
             None => word,
             Some(sum) => sum + word,
         });
-        run.passes += 1;
+        self.passes += 1;
     }
+}
 
-    fn vanilla_queries(&self, step: usize) -> Option<f64> {
-        vanilla_queries(step, self.run.borrow().steps)
-    }
-
-    fn shared(&self, step: usize) -> Option<SharedPositions> {
-        let rows = self.plain.conditioning(step).prompt_embeds.size()[0];
-        let run = self.run.borrow();
-        let sum = run.maps.as_ref().expect("a pass has been observed");
-        let subjects = subject_masks(&(sum / run.passes as f64)).squeeze_dim(1); // [A, H, W]
-        let kept = kept(&run.image_numbers, step, &subjects);
-        Some(SharedPositions::new(&subjects, &kept, rows))
+impl SubjectSharing<'_> {
+    /// What the images see of the anchors at a step.
+    fn positions(&self, step: usize) -> SharedPositions {
+        let rows = self.guidance.plain.conditioning(step).rows();
+        let sum = self.maps.as_ref().expect("a pass has been observed");
+        let subjects = subject_masks(&(sum / self.passes as f64)).squeeze_dim(1); // [A, H, W]
+        let kept = kept(&self.image_numbers, step, &subjects);
+        SharedPositions::new(&subjects, &kept, rows)
     }
 }
 

@@ -16,7 +16,7 @@ use anyhow::{Result, bail};
 use tch::{Kind, Tensor};
 
 use super::{Baseline, Lesson, Scene};
-use crate::backbone::denoise::{Guidance, PlainGuidance};
+use crate::backbone::guidance::{Guidance, PlainGuidance};
 use crate::backbone::{Backbone, Conditioning};
 use crate::error::usage;
 use crate::io::low_rank::LowRankSet;

@@ -12,7 +12,7 @@ use image::RgbImage;
 use tch::{Tensor, no_grad};
 
 use super::{Baseline, Scene};
-use crate::backbone::denoise::{Guidance, PlainGuidance};
+use crate::backbone::guidance::{Guidance, PlainGuidance};
 use crate::backbone::{Backbone, Conditioning};
 use crate::error::{model, usage};
 use crate::io::finite_scan::FiniteScan;

@@ -13,7 +13,7 @@ use tch::Tensor;
 
 use ip_adapter::{ImageSource, IpAdapter};
 
-use crate::backbone::denoise::Guidance;
+use crate::backbone::guidance::Guidance;
 use crate::backbone::{Backbone, Conditioning};
 use crate::error::usage;
 use crate::method::base_set::BaseSet;

@@ -13,7 +13,7 @@ use anyhow::Result;
 use tch::{Kind, Tensor};
 
 use super::{Baseline, Lesson, Scene};
-use crate::backbone::denoise::{Guidance, PlainGuidance};
+use crate::backbone::guidance::{Guidance, PlainGuidance};
 use crate::backbone::prompt::Replaced;
 use crate::backbone::{Backbone, Conditioning};
 use crate::error::usage;
@@ -229,7 +229,6 @@ impl<'a> Inversion<'a> {
                 time_ids: added.time_ids.shallow_clone(),
             }),
             image: None,
-            request: Default::default(),
         };
         let rows = batch.rows.count();
         let share = loss_scale(self.backbone.kind()) / rows as f64;

@@ -11,9 +11,10 @@ use super::figure::{PositionBox, bounding_box, largest_part, within};
 use super::masks::{subject_masks, word_maps};
 use super::regions::Watched;
 use super::templates::article;
-use crate::backbone::{Backbone, Conditioning};
+use crate::backbone::Backbone;
+use crate::backbone::unet_pass::UnetPass;
 use crate::libtorch::noise;
-use crate::models::unet::cross_attention::AttentionProbe;
+use crate::models::unet::cross_attention::{AttentionProbe, AttentionRequest};
 
 /// A crop is enlarged at most so many times: beyond it there is nothing to learn from it.
 pub const MOST_ENLARGED: i64 = 4;
@@ -139,11 +140,13 @@ fn masks(backbone: &Backbone, z_0: &Tensor, look: &Look) -> Result<Vec<Vec<bool>
         let timestep = schedule.num_train_timesteps() * level / 10;
         let timesteps = Tensor::from_slice(&[timestep]).to_device(backbone.device());
         let z_t = schedule.add_noise(z_0, &eps, &timesteps);
-        let mut conditioning = Conditioning::cat(&[&prompt.conditioning]);
-        conditioning.request.probe = Some(AttentionProbe::new(0, 1, &watched.tokens));
-        let _ = backbone.predict(&z_t, &timesteps, &conditioning);
-        let layers = conditioning.request.probe.map(AttentionProbe::into_maps);
-        let layers = layers.unwrap_or_default();
+        let pass = UnetPass::new(&z_t, &timesteps, &prompt.conditioning);
+        let request = AttentionRequest {
+            probe: Some(AttentionProbe::new(0, 1, &watched.tokens)),
+            ..AttentionRequest::default()
+        };
+        let (_, attention) = backbone.predict_attending(pass, request);
+        let layers = attention.maps.expect("the request has a probe");
         maps.push(word_maps(&layers, &watched.words, [height, width])); // [1, G, H, W]
     }
     let maps = Tensor::cat(&maps, 0).mean_dim([0i64].as_slice(), true, Kind::Float);

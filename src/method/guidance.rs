@@ -7,7 +7,8 @@ use tch::Tensor;
 use super::base_word::BaseWordPrompt;
 use super::regions::Regions;
 use crate::backbone::Conditioning;
-use crate::backbone::denoise::{AttentionGuide, Guidance, PlainGuidance};
+use crate::backbone::attention_guide::AttentionGuide;
+use crate::backbone::guidance::{Guidance, PlainGuidance};
 use crate::error::usage;
 
 /// How a picture is drawn with an actor; the paper's values are the default.
@@ -169,10 +170,9 @@ impl Guidance for ClusterGuidance {
         }
     }
 
-    fn attention(&self) -> Option<&dyn AttentionGuide> {
-        self.regions
-            .as_ref()
-            .map(|regions| regions as &dyn AttentionGuide)
+    fn attention(&self) -> Option<Box<dyn AttentionGuide + '_>> {
+        let regions = self.regions.as_ref();
+        regions.map(|regions| Box::new(regions) as Box<dyn AttentionGuide>)
     }
 
     /// Eq. (19): `ε = ε(∅) + η1 [ε(c + v c_Δ^tar) - ε(∅)] - η2 [ε(c + c_Δ^aver) - ε(∅)]`.

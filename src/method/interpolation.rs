@@ -3,7 +3,6 @@
 use tch::{Kind, Tensor};
 
 use crate::backbone::Conditioning;
-use crate::models::unet::cross_attention::AttentionRequest;
 use crate::models::unet::unet_2d_condition::AddedConditions;
 
 /// `c' = c_∅ + g (c - c_∅)`, from the encoded empty prompt to the prompt and, with g above 1,
@@ -24,6 +23,5 @@ pub fn interpolated(empty: &Conditioning, prompt: &Conditioning, g: f64) -> Cond
             time_ids: prompt.time_ids.shallow_clone(),
         }),
         image: None,
-        request: AttentionRequest::default(),
     }
 }

@@ -2,10 +2,10 @@
 //! where that word's subject is.
 //!
 //! The masks of a step come from the attention of the step before, in the conditional row: Eq. (19)
-//! needs the masks for its own rows, so that a step can not wait for its own attention. Step 1 has
-//! no step before it; there the plain prompt is passed once for its attention alone.
+//! needs the masks for its own rows, so that a step cannot wait for its own attention. Step 1 has no
+//! step before it: a pass of the plain prompt is made first, for its attention alone.
 //!
-//! A style has no place in the picture. Its word is not looked for, and its offset acts everywhere,
+//! A style has no place in the picture. No mask is made for its word, and its offset acts everywhere,
 //! beside the others' in their masks.
 
 use std::cell::RefCell;
@@ -15,8 +15,9 @@ use tch::Tensor;
 use super::base_word::BaseWordPrompt;
 use super::masks::{subject_masks, word_maps};
 use crate::backbone::Conditioning;
-use crate::backbone::denoise::AttentionGuide;
-use crate::models::unet::cross_attention::{Answers, TokenMask};
+use crate::backbone::attention_guide::{AttentionGuide, StepPass};
+use crate::models::unet::cross_attention::AttentionRequest;
+use crate::models::unet::token_mask::{Answers, TokenMask};
 
 /// The regions of a prompt's words.
 ///
@@ -34,7 +35,7 @@ pub(super) struct Regions {
     masks: RefCell<Option<Tensor>>,
 }
 
-/// Tokens whose attention is looked at.
+/// Tokens whose attention maps are recorded.
 pub(super) struct Watched {
     /// Their places in the row `[T]`.
     pub tokens: Tensor,
@@ -125,6 +126,38 @@ impl Regions {
     fn is_guided(&self, step: usize) -> bool {
         (self.guided_steps.0..=self.guided_steps.1).contains(&step)
     }
+
+    /// The words' tokens in the conditional row of a step.
+    fn watched(&self, step: usize) -> &Watched {
+        if self.is_guided(step) {
+            &self.guided
+        } else {
+            &self.plain
+        }
+    }
+
+    /// Makes the masks for the coming step from the maps of `watched`, one `[B, T, h, w]` a layer.
+    fn mask_from(&self, watched: &Watched, maps: &[Tensor], latent_size: [i64; 2]) {
+        let maps = word_maps(maps, &watched.words, latent_size);
+        *self.masks.borrow_mut() = Some(subject_masks(&maps));
+    }
+
+    /// Which tokens answer where at a step, in the rows of all B images; `None` where it is not guided.
+    fn mask(&self, step: usize) -> Option<TokenMask> {
+        if !self.is_guided(step) {
+            return None;
+        }
+        let masks = self.masks.borrow();
+        let masks = masks.as_ref().expect("the step before has been observed");
+        let images = masks.size()[0];
+        let rows = self.rules.len() as i64;
+        let rules: Vec<Vec<Answers>> = self
+            .rules
+            .iter()
+            .flat_map(|row| vec![row.clone(); images as usize])
+            .collect();
+        Some(TokenMask::new(&masks.repeat([rows, 1, 1, 1]), &rules))
+    }
 }
 
 /// What every token of a row with the prompt does, and the places of each word's tokens with offset.
@@ -151,47 +184,24 @@ fn rules(places: &[Vec<i64>], plain_tokens: i64) -> (Vec<Answers>, Vec<Vec<i64>>
     (rules, appended)
 }
 
-impl AttentionGuide for Regions {
-    fn first_look(&self) -> Option<&Conditioning> {
-        Some(&self.prompt)
-    }
-
-    fn watched(&self, step: usize) -> Option<&Tensor> {
-        if !self.is_guided(step + 1) {
-            return None;
+impl AttentionGuide for &Regions {
+    fn request(&mut self, pass: &StepPass) -> AttentionRequest {
+        let step = pass.step;
+        if pass.is_first && self.is_guided(step) {
+            let maps = pass.maps_of_row(&self.prompt, &self.plain.tokens);
+            self.mask_from(&self.plain, &maps, pass.latent_size());
         }
-        let watched = if self.is_guided(step) {
-            &self.guided
-        } else {
-            &self.plain
-        };
-        Some(&watched.tokens)
-    }
-
-    fn observe(&self, step: usize, maps: &[Tensor], latent_size: [i64; 2]) {
-        let words = if self.is_guided(step) {
-            &self.guided.words
-        } else {
-            &self.plain.words
-        };
-        let maps = word_maps(maps, words, latent_size);
-        *self.masks.borrow_mut() = Some(subject_masks(&maps));
-    }
-
-    fn mask(&self, step: usize) -> Option<TokenMask> {
-        if !self.is_guided(step) {
-            return None;
+        AttentionRequest {
+            mask: self.mask(step),
+            probe: self
+                .is_guided(step + 1)
+                .then(|| pass.probe(&self.watched(step).tokens)),
+            sharing: None,
         }
-        let masks = self.masks.borrow();
-        let masks = masks.as_ref().expect("the step before has been observed");
-        let images = masks.size()[0];
-        let rows = self.rules.len() as i64;
-        let rules: Vec<Vec<Answers>> = self
-            .rules
-            .iter()
-            .flat_map(|row| vec![row.clone(); images as usize])
-            .collect();
-        Some(TokenMask::new(&masks.repeat([rows, 1, 1, 1]), &rules))
+    }
+
+    fn observe(&mut self, step: usize, maps: &[Tensor], latent_size: [i64; 2]) {
+        self.mask_from(self.watched(step), maps, latent_size);
     }
 }
 

@@ -6,6 +6,7 @@ use tch::{Kind, Tensor};
 
 use super::base_set::BaseSet;
 use super::crop::{CropBox, enlarged, with_proportions};
+use crate::backbone::unet_pass::UnetPass;
 use crate::backbone::{Backbone, finite};
 use crate::libtorch::noise;
 
@@ -37,7 +38,9 @@ pub fn with_photo(
     let timesteps = Tensor::from_slice(&[timestep]).to_device(backbone.device());
     let z_t = backbone.noise_schedule.add_noise(&z_0, &eps, &timesteps);
     let prompt = backbone.encode_prompt(&base.facts.prompt, base.facts.height, base.facts.width)?;
-    let h = backbone.unet_encode(&z_t, &timesteps, &prompt).h;
+    let h = backbone
+        .unet_encode(&UnetPass::new(&z_t, &timesteps, &prompt))
+        .h;
     finite(&h, "the photo's features", "try --dtype fp32")?;
     let join = |images: &Tensor, photo: Tensor| {
         Tensor::cat(

@@ -60,15 +60,17 @@ impl Attention {
         self.leave(&self.attend(&query, &key, &value, None))
     }
 
-    /// The same where `text` is what answers, under its mask and before the eyes of its probe. Beside it answers
-    /// an image prompt, if there is one: `Attention(q, k, v) + λ Attention(q, k', v')` (arXiv 2308.06721, Eq. 5).
-    pub fn cross(&self, hidden_states: &Tensor, text: &LayerText) -> Tensor {
+    /// Attention of `hidden_states` to the text of `layer`: applies its mask and shows queries and keys to its
+    /// probe. The answer of an image prompt, where there is one, is added:
+    /// `Attention(q, k, v) + λ Attention(q, k', v')` (arXiv 2308.06721, Eq. 5).
+    pub fn cross(&self, hidden_states: &Tensor, layer: &LayerText) -> Tensor {
+        let text = &layer.text;
         let query = text.all_rows(&self.to_q.forward(hidden_states));
         let query = self.split(query); // [B, heads, S, d]
         let project = |tokens: &Tensor| self.keys_and_values(tokens);
         let [key, value] = text.keys_and_values(self.id, project, |x| self.split(x));
-        text.look(&query, &key);
-        let mut attended = self.attend(&query, &key, &value, text.mask.as_ref());
+        layer.record(&query, &key);
+        let mut attended = self.attend(&query, &key, &value, layer.mask.as_ref());
         if let Some(image) = text.image {
             let project = || image.keys_and_values(&self.name).map(|x| self.split(x));
             let [key, value] = text.image_keys_and_values(self.id, project);
@@ -201,18 +203,18 @@ impl BasicTransformerBlock {
         }
     }
 
-    /// `hidden_states [B, S, D]` under `text` of `[B, S', D']`; of rows that only their text
-    /// tells apart, one of each may come in, and all go out.
-    pub fn forward(&self, hidden_states: &Tensor, text: &LayerText) -> Tensor {
+    /// `hidden_states [B, S, D]` under a text of `[B, S', D']`. Of rows that differ only in their text, the
+    /// first of each sort may come in; all rows go out.
+    pub fn forward(&self, hidden_states: &Tensor, layer: &LayerText) -> Tensor {
         let mut normed = self.norm1.forward(hidden_states);
-        let attended = match &text.sharing {
+        let attended = match &layer.sharing {
             None => self.attn1.forward(&normed, &normed),
             Some(sharing) => self.attn1.shared(&normed, sharing),
         };
         let mut hidden_states = plus(attended, hidden_states);
         normed = self.norm2.forward(&hidden_states);
-        hidden_states = text.all_rows(&hidden_states);
-        hidden_states = plus(self.attn2.cross(&normed, text), &hidden_states);
+        hidden_states = layer.text.all_rows(&hidden_states);
+        hidden_states = plus(self.attn2.cross(&normed, layer), &hidden_states);
         normed = self.norm3.forward(&hidden_states);
         plus(self.ff.forward(&normed), &hidden_states)
     }

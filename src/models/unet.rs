@@ -8,6 +8,7 @@ pub mod shared_attention;
 pub(crate) mod shared_rows;
 pub(crate) mod text_memory;
 pub(crate) mod time_conditions;
+pub mod token_mask;
 pub(crate) mod transformer_2d;
 pub(crate) mod unet_2d_blocks;
 pub mod unet_2d_condition;

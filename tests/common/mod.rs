@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use oneactor::backbone::denoise::{Guidance, denoise};
+use oneactor::backbone::denoise::denoise;
+use oneactor::backbone::guidance::Guidance;
 use oneactor::backbone::{Backbone, LoadOptions, MemoryOptions};
 use oneactor::io::config_file::{ConfigFile, Notes};
 use oneactor::io::model_files::{ModelFiles, ModelOptions};

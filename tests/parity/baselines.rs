@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::common::{Expected, Report, SHAPES, backbone, fixture, json, latents};
-use oneactor::backbone::denoise::PlainGuidance;
+use oneactor::backbone::guidance::PlainGuidance;
 use oneactor::backbone::{Backbone, LoadOptions, MemoryOptions};
 use oneactor::baselines::dreambooth_lora::{self, DreamBooth};
 use oneactor::baselines::textual_inversion::{self, Inversion, LearntWord};

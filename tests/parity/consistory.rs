@@ -3,10 +3,12 @@
 
 use crate::common::{Expected, Report, SHAPES, backbone, json};
 use oneactor::backbone::denoise::denoise;
+use oneactor::backbone::unet_pass::UnetPass;
 use oneactor::backbone::{Backbone, Conditioning};
 use oneactor::baselines::consistory::{Anchors, SharedGuidance};
 use oneactor::method::base_word::BaseWordPrompt;
-use oneactor::models::unet::shared_attention::{AttentionSharing, SharedPositions};
+use oneactor::models::unet::cross_attention::AttentionRequest;
+use oneactor::models::unet::shared_attention::{AttentionSharing, Queries, SharedPositions};
 use oneactor::models::unet::unet_2d_condition::AddedConditions;
 use oneactor::schedulers::new_scheduler;
 use serde::Deserialize;
@@ -36,7 +38,6 @@ impl Pass {
                 text_embeds: get("text_embeds"),
                 time_ids: get("time_ids"),
             }),
-            request: Default::default(),
         };
         Pass {
             backbone: backbone(shape),
@@ -45,34 +46,49 @@ impl Pass {
         }
     }
 
-    /// The prediction, and what of the sharing is left for another pass.
-    fn predict(&mut self, sharing: Option<AttentionSharing>) -> (Tensor, Option<AttentionSharing>) {
-        self.conditioning.request.sharing = sharing;
-        let noise_pred = tch::no_grad(|| {
-            self.backbone.predict(
-                &self.expected.get("sample"),
-                &self.expected.get("timesteps"),
-                &self.conditioning,
-            )
-        });
-        (noise_pred, self.conditioning.request.sharing.take())
+    /// The prediction, and the queries that a vanilla pass has kept.
+    fn predict(&self, sharing: Option<AttentionSharing>) -> (Tensor, Queries) {
+        let get = |name: &str| self.expected.get(name);
+        predict(
+            &self.backbone,
+            (&get("sample"), &get("timesteps")),
+            &self.conditioning,
+            sharing,
+        )
     }
 
-    fn shared(&self) -> AttentionSharing {
+    fn shared(&self, vanilla: Option<(Queries, f64)>) -> AttentionSharing {
         let get = |name: &str| self.expected.get(name);
-        AttentionSharing::of(SharedPositions::new(&get("subjects"), &get("kept"), 2))
+        AttentionSharing::Shared {
+            positions: SharedPositions::new(&get("subjects"), &get("kept"), 2),
+            vanilla,
+        }
     }
+}
+
+fn predict(
+    backbone: &Backbone,
+    (sample, timesteps): (&Tensor, &Tensor),
+    conditioning: &Conditioning,
+    sharing: Option<AttentionSharing>,
+) -> (Tensor, Queries) {
+    let pass = UnetPass::new(sample, timesteps, conditioning);
+    let request = AttentionRequest {
+        sharing,
+        ..AttentionRequest::default()
+    };
+    let (noise_pred, attention) = tch::no_grad(|| backbone.predict_attending(pass, request));
+    (noise_pred, attention.queries)
 }
 
 #[test]
 fn a_pass_shares_keys_and_blends_queries_as_the_formulas_say() {
     for shape in SHAPES {
-        let mut pass = Pass::of(shape);
+        let pass = Pass::of(shape);
         let mut report = Report::new(&format!("shared self-attention on {shape}"));
         let (vanilla, kept) = pass.predict(Some(AttentionSharing::vanilla()));
-        let (shared, _) = pass.predict(Some(pass.shared()));
-        let blended = pass.shared().blended(kept.expect("put there"), 0.85);
-        let (blended, _) = pass.predict(Some(blended));
+        let (shared, _) = pass.predict(Some(pass.shared(None)));
+        let (blended, _) = pass.predict(Some(pass.shared(Some((kept, 0.85)))));
         for (name, found) in [
             ("vanilla", vanilla),
             ("shared", shared),
@@ -87,7 +103,7 @@ fn a_pass_shares_keys_and_blends_queries_as_the_formulas_say() {
 #[test]
 fn with_nothing_to_share_a_pass_is_the_plain_one() {
     for shape in SHAPES {
-        let mut pass = Pass::of(shape);
+        let pass = Pass::of(shape);
         let mut report = Report::new(&format!("nothing shared on {shape}"));
         let (plain, _) = pass.predict(None);
         let (vanilla, kept) = pass.predict(Some(AttentionSharing::vanilla()));
@@ -107,17 +123,22 @@ fn with_nothing_to_share_a_pass_is_the_plain_one() {
                 kept_positions.zeros_like(),
             ),
         ] {
-            let none = AttentionSharing::of(SharedPositions::new(&subjects, &positions, 2));
+            let none = AttentionSharing::Shared {
+                positions: SharedPositions::new(&subjects, &positions, 2),
+                vanilla: None,
+            };
             let (found, _) = pass.predict(Some(none));
             report.close(name, &found, &plain, PASS);
         }
-        let none = SharedPositions::new(&subjects.zeros_like(), &kept_positions, 2);
-        let blended = AttentionSharing::of(none).blended(kept.expect("put there"), 0.9);
+        let blended = AttentionSharing::Shared {
+            positions: SharedPositions::new(&subjects.zeros_like(), &kept_positions, 2),
+            vanilla: Some((kept, 0.9)),
+        };
         let (found, _) = pass.predict(Some(blended));
         report.close("blended with the same", &found, &plain, PASS);
 
         // Something is shared otherwise, or the test would say nothing.
-        let (shared, _) = pass.predict(Some(pass.shared()));
+        let (shared, _) = pass.predict(Some(pass.shared(None)));
         let gap = crate::common::difference(&shared, &plain).l2;
         report.check(gap > 1e-3, || format!("sharing changes {gap} only"));
         report.finish();
@@ -205,21 +226,25 @@ fn a_picture_that_is_the_only_anchor_sees_nothing_but_itself() {
         image: None,
         prompt_embeds: pass.conditioning.prompt_embeds.narrow(0, 0, 1),
         added: Some(added.map(|t| t.narrow(0, 0, 1))),
-        request: Default::default(),
     };
-    let mut predict = |sharing| {
-        pass.conditioning.request.sharing = sharing;
-        tch::no_grad(|| {
-            let (sample, timesteps) = (one("sample"), one("timesteps"));
-            pass.backbone
-                .predict(&sample, &timesteps, &pass.conditioning)
-        })
+    let predict = |sharing| {
+        let (sample, timesteps) = (one("sample"), one("timesteps"));
+        predict(
+            &pass.backbone,
+            (&sample, &timesteps),
+            &pass.conditioning,
+            sharing,
+        )
+        .0
     };
     let subject = Tensor::ones([1, 9, 13], (Kind::Float, tch::Device::Cpu));
     let positions = SharedPositions::new(&subject, &subject.zeros_like().unsqueeze(0), 1);
     let mut report = Report::new("a picture alone");
     let plain = predict(None);
-    let found = predict(Some(AttentionSharing::of(positions)));
+    let found = predict(Some(AttentionSharing::Shared {
+        positions,
+        vanilla: None,
+    }));
     report.close("noise_pred", &found, &plain, PASS);
     report.finish();
 }

@@ -8,7 +8,8 @@ use crate::common::{Expected, Report, SHAPES, backbone, config_file, fixture, js
 use image::RgbImage;
 use oneactor::backbone::Backbone;
 use oneactor::backbone::controlnet::{Control, ControlNet, ControlSettings};
-use oneactor::backbone::denoise::{Guidance, PlainGuidance, denoise};
+use oneactor::backbone::denoise::denoise;
+use oneactor::backbone::guidance::{Guidance, PlainGuidance};
 use oneactor::io::blob::Blob;
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
 use oneactor::io::weights::Weights;

@@ -3,7 +3,7 @@
 
 use crate::bars::{LATENTS, NETWORK};
 use crate::common::{Expected, Report, SHAPES, backbone, json, latents};
-use oneactor::backbone::denoise::PlainGuidance;
+use oneactor::backbone::guidance::PlainGuidance;
 use oneactor::method::base_set::{BaseFacts, BaseSet};
 use oneactor::method::interpolation::interpolated;
 use oneactor::method::target::with_photo;

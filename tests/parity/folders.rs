@@ -3,7 +3,7 @@
 
 use crate::bars::NETWORK;
 use crate::common::{Expected, Report, backbone, fixture, json, latents};
-use oneactor::backbone::denoise::PlainGuidance;
+use oneactor::backbone::guidance::PlainGuidance;
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
 use oneactor::measures::encoder::{ClipEncoder, ImageEncoder};
 use oneactor::models::vision::clip_image_encoder::ClipImageEncoder;

@@ -7,7 +7,10 @@ use crate::bars::{LATENTS, NETWORK};
 use crate::common::{Expected, Report, SHAPES, backbone, fixture, json};
 use image::RgbImage;
 use oneactor::backbone::controlnet::{Control, ControlNet, ControlSettings};
-use oneactor::backbone::denoise::{PlainGuidance, denoise};
+use oneactor::backbone::denoise::denoise;
+use oneactor::backbone::guidance::PlainGuidance;
+use oneactor::backbone::step_rows::StepRows;
+use oneactor::backbone::unet_pass::UnetPass;
 use oneactor::backbone::{Backbone, Conditioning};
 use oneactor::baselines::ip_adapter::{ImageSource, IpAdapter};
 use oneactor::io::ip_adapter::{IpAdapterFiles, SDXL, STABLE_DIFFUSION};
@@ -80,7 +83,6 @@ fn rows(expected: &Expected, first: i64, count: i64) -> Conditioning {
             time_ids: get("time_ids"),
         }),
         image: None,
-        request: oneactor::models::unet::cross_attention::AttentionRequest::default(),
     }
 }
 
@@ -133,23 +135,27 @@ fn the_unet_reads_another_picture_in_every_row_as_in_diffusers() {
         ]);
         let mut report = Report::new(&format!("U-Net of {shape} with image prompts"));
         let (sample, timesteps) = (expected.get("sample"), expected.get("timesteps"));
-        let mut check = |what: &str, conditioning: &Conditioning| {
+        let mut check = |what: &str, pass: UnetPass| {
             let (h, noise_pred) = no_grad(|| {
-                let encoded = backbone.unet_encode(&sample, &timesteps, conditioning);
+                let encoded = backbone.unet_encode(&pass);
                 let h = encoded.h.copy();
-                (h, backbone.unet_decode(encoded, conditioning))
+                (h, backbone.unet_decode(encoded, &pass, false).0)
             });
             report.close(&format!("{what} h"), &h, &expected.get("h"), NETWORK);
             let name = format!("{what} noise_pred");
             report.close(&name, &noise_pred, &expected.get("noise_pred"), NETWORK);
         };
-        check("one pass", &conditioning);
+        check(
+            "one pass",
+            UnetPass::new(&sample, &timesteps, &conditioning),
+        );
         // With the keys and values that layers keep for the next pass, twice. The rows of this call differ in more
         // than what they read, unlike those of a picture.
-        let mut kept = conditioning.for_steps(1, &Rc::default());
-        kept.request.shared = None;
-        check("first pass of several", &kept);
-        check("second pass of several", &kept);
+        let rows = StepRows::new(&conditioning, 1, &Rc::default());
+        let mut pass = rows.pass(&sample, &timesteps);
+        pass.text.shared_rows = None;
+        check("first pass of several", pass);
+        check("second pass of several", pass);
         report.finish();
     }
 }

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use crate::bars::{LATENTS, NETWORK};
 use crate::common::{Expected, Report, fixture, json};
-use oneactor::backbone::denoise::{PlainGuidance, denoise};
+use oneactor::backbone::denoise::denoise;
+use oneactor::backbone::guidance::PlainGuidance;
 use oneactor::backbone::{Backbone, Conditioning, LoadOptions, MemoryOptions};
 use oneactor::error::{ErrorKind, kind_of};
 use oneactor::io::model_files::{ModelFiles, ModelOptions};
 use oneactor::io::tensors::TensorFile;
 use oneactor::libtorch::seeded;
-use oneactor::models::unet::cross_attention::AttentionRequest;
 use oneactor::models::unet::unet_2d_condition::AddedConditions;
 use oneactor::schedulers::new_scheduler;
 use serde::Deserialize;
@@ -93,7 +93,6 @@ fn every_key_style_gives_what_diffusers_gives() {
                 time_ids: get("time_ids"),
             }),
             image: None,
-            request: AttentionRequest::default(),
         };
         let noise_pred =
             no_grad(|| backbone.predict(&get("sample"), &get("timesteps"), &conditioning));

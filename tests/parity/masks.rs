@@ -5,15 +5,15 @@
 use crate::bars::LATENTS;
 use crate::common::{Expected, Report, SHAPES, backbone, json};
 use oneactor::backbone::denoise::denoise;
+use oneactor::backbone::unet_pass::UnetPass;
 use oneactor::backbone::{Backbone, Conditioning};
 use oneactor::method::attention_box::{BoxTarget, find_box};
 use oneactor::method::base_word::BaseWordPrompt;
 use oneactor::method::figure::{bounding_box, largest_part};
 use oneactor::method::guidance::{ClusterGuidance, GuidanceSettings, Offsets};
 use oneactor::method::otsu::otsu_threshold;
-use oneactor::models::unet::cross_attention::{
-    Answers, AttentionProbe, AttentionRequest, TokenMask,
-};
+use oneactor::models::unet::cross_attention::{AttentionOutput, AttentionProbe, AttentionRequest};
+use oneactor::models::unet::token_mask::{Answers, TokenMask};
 use oneactor::models::unet::unet_2d_condition::AddedConditions;
 use oneactor::schedulers::new_scheduler;
 use serde::Deserialize;
@@ -100,7 +100,7 @@ fn subjects_and_faces_are_where_attention_to_their_words_is() {
 
 /// The pass of the fixtures with regions of its own: the words' tokens stand behind the text once
 /// more, with their offsets.
-fn masked(expected: &Expected, regions: &Tensor) -> Conditioning {
+fn masked(expected: &Expected, regions: &Tensor) -> (Conditioning, AttentionRequest) {
     let get = |name: &str| expected.get(name);
     let c = get("encoder_hidden_states");
     let places: [&[i64]; 2] = [&[2, 3, 7], &[5]];
@@ -115,29 +115,31 @@ fn masked(expected: &Expected, regions: &Tensor) -> Conditioning {
     }
     let plain = c.size()[1];
     let tokens: Vec<i64> = (0..plain + 4).collect();
-    Conditioning {
+    let conditioning = Conditioning {
         prompt_embeds: Tensor::cat(&states, 1),
         added: expected.has("text_embeds").then(|| AddedConditions {
             text_embeds: get("text_embeds"),
             time_ids: get("time_ids"),
         }),
         image: None,
-        request: AttentionRequest {
-            mask: Some(TokenMask::new(regions, &vec![rules; 3])),
-            probe: Some(AttentionProbe::new(1, 2, &Tensor::from_slice(&tokens))),
-            ..AttentionRequest::default()
-        },
-    }
+    };
+    let request = AttentionRequest {
+        mask: Some(TokenMask::new(regions, &vec![rules; 3])),
+        probe: Some(AttentionProbe::new(1, 2, &Tensor::from_slice(&tokens))),
+        sharing: None,
+    };
+    (conditioning, request)
 }
 
-fn predict(backbone: &Backbone, expected: &Expected, conditioning: &Conditioning) -> Tensor {
-    tch::no_grad(|| {
-        backbone.predict(
-            &expected.get("sample"),
-            &expected.get("timesteps"),
-            conditioning,
-        )
-    })
+fn predict(
+    backbone: &Backbone,
+    expected: &Expected,
+    conditioning: &Conditioning,
+    request: AttentionRequest,
+) -> (Tensor, AttentionOutput) {
+    let (sample, timesteps) = (expected.get("sample"), expected.get("timesteps"));
+    let pass = UnetPass::new(&sample, &timesteps, conditioning);
+    tch::no_grad(|| backbone.predict_attending(pass, request))
 }
 
 #[test]
@@ -146,15 +148,11 @@ fn offsets_act_inside_their_masks_and_attention_is_seen_as_it_is() {
         let backbone = backbone(shape);
         let expected = Expected::read(&format!("{shape}/expected/masks.safetensors"));
         let mut report = Report::new(&format!("masked attention on {shape}"));
-        let conditioning = masked(&expected, &expected.get("regions"));
-        let found = predict(&backbone, &expected, &conditioning);
+        let (conditioning, request) = masked(&expected, &expected.get("regions"));
+        let (found, attention) = predict(&backbone, &expected, &conditioning, request);
         report.close("noise_pred", &found, &expected.get("noise_pred"), PASS);
 
-        let maps = conditioning
-            .request
-            .probe
-            .expect("it was put there")
-            .into_maps();
+        let maps = attention.maps.expect("there is a probe");
         report.check(!expected.has(&format!("map.{}", maps.len())), || {
             format!("found {} layers, expected more", maps.len())
         });
@@ -192,10 +190,10 @@ fn a_mask_of_ones_is_the_offset_without_a_mask_and_one_of_zeros_the_plain_prompt
             ("ones", moved, regions.ones_like()),
             ("zeros", plain, regions.zeros_like()),
         ] {
-            let conditioning = masked(&expected, &regions);
-            let found = predict(&backbone, &expected, &conditioning);
+            let (conditioning, request) = masked(&expected, &regions);
+            let (found, _) = predict(&backbone, &expected, &conditioning, request);
             let without = conditioning.with_prompt_embeds(embeds);
-            let wanted = predict(&backbone, &expected, &without);
+            let (wanted, _) = predict(&backbone, &expected, &without, Default::default());
             report.close(name, &found, &wanted, PASS);
         }
         report.finish();

@@ -4,7 +4,8 @@
 use crate::bars::LATENTS;
 use crate::common::{Expected, Report, SHAPES, backbone, changed, json};
 use oneactor::backbone::Backbone;
-use oneactor::backbone::denoise::{PlainGuidance, denoise};
+use oneactor::backbone::denoise::denoise;
+use oneactor::backbone::guidance::PlainGuidance;
 use oneactor::schedulers::{SchedulerKind, new_scheduler};
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};

@@ -3,7 +3,7 @@
 
 use crate::bars::LATENTS;
 use crate::common::{Expected, Report, SHAPES, backbone, json, latents};
-use oneactor::backbone::denoise::{Guidance, PlainGuidance};
+use oneactor::backbone::guidance::{Guidance, PlainGuidance};
 use oneactor::backbone::shortcuts::{Shortcuts, ShortenedGuidance};
 use oneactor::method::base_word::BaseWordPrompt;
 use oneactor::method::guidance::{ClusterGuidance, GuidanceSettings, Offsets};

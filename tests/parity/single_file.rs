@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::bars::LATENTS;
 use crate::common::{Expected, Report, fixture, json, latents};
-use oneactor::backbone::denoise::PlainGuidance;
+use oneactor::backbone::guidance::PlainGuidance;
 use oneactor::backbone::{Backbone, LoadOptions, MemoryOptions};
 use oneactor::error::{ErrorKind, kind_of};
 use oneactor::io::hub::HubSettings;

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::BaseJob;
 use crate::backbone::controlnet::Control;
-use crate::backbone::denoise::PlainGuidance;
+use crate::backbone::guidance::PlainGuidance;
 use crate::backbone::{Backbone, Conditioning};
 use crate::io::atomic::write_bytes_atomically;
 use crate::method::base_set::{BaseFacts, BaseSet};

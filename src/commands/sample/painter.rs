@@ -15,7 +15,7 @@ use super::actors::crc32_of;
 use super::pictures::Picture;
 use crate::backbone::Backbone;
 use crate::backbone::controlnet::Control;
-use crate::backbone::denoise::{Guidance, PlainGuidance};
+use crate::backbone::guidance::{Guidance, PlainGuidance};
 use crate::backbone::shortcuts::{Shortcuts, ShortenedGuidance};
 use crate::baselines::{self, Baseline};
 use crate::cli::{Method, Target};

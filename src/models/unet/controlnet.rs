@@ -206,9 +206,12 @@ impl ControlNetModel {
         self.controlnet_cond_embedding.forward(controlnet_cond)
     }
 
-    /// `sample [B, C, H, W]` at `timesteps [B]` under the text `[B, S, D]`, with
-    /// the picture's embedding `cond [B or 1, C, H, W]`, one where rows share a pass; stages are numbered as in diffusers. The
-    /// residuals are not scaled yet.
+    /// `sample [B, C, H, W]` at `timesteps [B]` under the text `[B, S, D]`, with the picture's embedding
+    /// `cond [B or 1, C, H, W]`, 1 where only one row passes until the text is read. Stages are numbered as
+    /// in diffusers. The residuals are not scaled yet.
+    ///
+    /// Of what the text carries, image prompt, probe and sharing are for the U-Net's own layers and are
+    /// left out.
     pub fn forward<'a>(
         &self,
         sample: &Tensor,
@@ -217,7 +220,12 @@ impl ControlNetModel {
         added: Option<&AddedConditions>,
         cond: &Tensor,
     ) -> Residuals {
-        let text = text.into();
+        let text = Text {
+            image: None,
+            probe: None,
+            sharing: None,
+            ..text.into()
+        };
         let rows = |t: &Tensor| text.rows_without_text(t); // [B', ..]
         let added = added.map(|added| added.map(rows));
         // 1. time

@@ -1,6 +1,6 @@
-//! An opening of self-attention in the decoder: positions of some images answer those of all images
-//! of a pass, and queries may come in part from another pass (ConsiStory, arXiv 2402.03286, Sec. 3).
-//! It is asked for with a pass and costs nothing where it is not.
+//! Self-attention of the decoder that images share: positions of some images answer those of all images
+//! of a pass, and queries may come in part from another pass (ConsiStory, arXiv 2402.03286, Sec. 3). It
+//! is an optional input of a pass and costs nothing where it is absent.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -9,67 +9,46 @@ use tch::{Kind, Tensor};
 
 use super::text_memory::LayerId;
 
-/// What is asked of every self-attention layer of the decoder in one pass.
-#[derive(Debug)]
-pub struct AttentionSharing {
-    /// `None`: every image keeps to itself.
-    positions: Option<SharedPositions>,
-    queries: Queries,
-}
+/// The queries of every self-attention layer of the decoder in one pass, `[R n, HW, D]` each.
+pub type Queries = HashMap<LayerId, Tensor>;
 
-/// Which queries ask.
+/// What self-attention in the decoder does in one pass beyond attending to an image's own positions.
 #[derive(Debug)]
-enum Queries {
-    /// Those of the pass.
-    Own,
-    /// Those of the pass, which are kept for another.
-    Kept(RefCell<HashMap<LayerId, Tensor>>),
-    /// `(1 - ν) Q + ν Q_vanilla`, with those that another pass has kept.
-    Blended {
-        vanilla: HashMap<LayerId, Tensor>,
-        nu: f64,
+pub enum AttentionSharing {
+    /// Nothing, as in a pass without sharing; the pass keeps its queries and returns them.
+    Vanilla(RefCell<Queries>),
+    /// Positions of the sources answer all images.
+    Shared {
+        /// Which positions.
+        positions: SharedPositions,
+        /// The queries of a vanilla pass of the same rows, and ν, for `(1 - ν) Q + ν Q_vanilla`; `None`:
+        /// Q.
+        vanilla: Option<(Queries, f64)>,
     },
 }
 
 impl AttentionSharing {
-    /// Nothing is shared, as in a pass without a request; the queries are kept.
+    /// A vanilla pass, whose queries are kept.
     pub fn vanilla() -> AttentionSharing {
-        AttentionSharing {
-            positions: None,
-            queries: Queries::Kept(RefCell::default()),
-        }
+        AttentionSharing::Vanilla(RefCell::default())
     }
 
-    /// These positions answer all images, which ask with their own queries.
-    pub fn of(positions: SharedPositions) -> AttentionSharing {
-        AttentionSharing {
-            positions: Some(positions),
-            queries: Queries::Own,
+    /// The queries that the pass has kept; none unless it was a vanilla pass.
+    pub fn into_queries(self) -> Queries {
+        match self {
+            AttentionSharing::Vanilla(kept) => kept.into_inner(),
+            AttentionSharing::Shared { .. } => Queries::new(),
         }
-    }
-
-    /// The same where queries are blended with those that the pass of `vanilla` has kept, of the same
-    /// rows, to the part ν.
-    ///
-    /// # Panics
-    /// When `vanilla` is none.
-    pub fn blended(self, vanilla: AttentionSharing, nu: f64) -> AttentionSharing {
-        let Queries::Kept(kept) = vanilla.queries else {
-            panic!("only a vanilla pass keeps its queries");
-        };
-        let queries = Queries::Blended {
-            vanilla: kept.into_inner(),
-            nu,
-        };
-        AttentionSharing { queries, ..self }
     }
 
     /// For layers of this height and width.
     pub(super) fn at(&self, height: i64, width: i64) -> LayerSharing<'_> {
-        let positions = self.positions.as_ref();
         LayerSharing {
             sharing: self,
-            mask: positions.map(|positions| positions.at(height, width)),
+            mask: match self {
+                AttentionSharing::Vanilla(_) => None,
+                AttentionSharing::Shared { positions, .. } => Some(positions.at(height, width)),
+            },
         }
     }
 }
@@ -83,24 +62,27 @@ pub struct LayerSharing<'a> {
 }
 
 impl LayerSharing<'_> {
-    /// The queries of a layer `[R n, HW, D]` as they are to ask.
+    /// The queries that a layer asks with, from its own `[R n, HW, D]`.
     pub fn queries(&self, layer: LayerId, own: Tensor) -> Tensor {
-        match &self.sharing.queries {
-            Queries::Own => own,
-            Queries::Kept(kept) => {
+        match self.sharing {
+            AttentionSharing::Vanilla(kept) => {
                 kept.borrow_mut().insert(layer, own.shallow_clone());
                 own
             }
-            Queries::Blended { vanilla, nu } => own * (1.0 - nu) + &vanilla[&layer] * *nu,
+            AttentionSharing::Shared { vanilla: None, .. } => own,
+            AttentionSharing::Shared {
+                vanilla: Some((vanilla, nu)),
+                ..
+            } => own * (1.0 - nu) + &vanilla[&layer] * *nu,
         }
     }
 
     /// K⁺ or V⁺ of a layer's keys or values `[R n, heads, HW, d]`: behind an image's own those of the
     /// sources in the same row, `[R n, heads, (1 + A) HW, d]`.
     pub fn with_sources(&self, own: Tensor) -> Tensor {
-        match &self.sharing.positions {
-            None => own,
-            Some(positions) => positions.with_sources(&own),
+        match self.sharing {
+            AttentionSharing::Vanilla(_) => own,
+            AttentionSharing::Shared { positions, .. } => positions.with_sources(&own),
         }
     }
 }

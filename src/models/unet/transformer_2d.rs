@@ -73,9 +73,9 @@ impl Transformer2DModel {
                 Projection::Conv(conv) => to_tokens(&conv.forward(&normed)),
             }
         }; // [B, HW, C]
-        let text = text.at(h, w);
+        let layer = text.at(h, w);
         for block in &self.transformer_blocks {
-            tokens = block.forward(&tokens, &text);
+            tokens = block.forward(&tokens, &layer);
         }
         let out = match &self.proj_out {
             Projection::Linear(linear) => to_map(&linear.forward(&tokens)),

@@ -20,7 +20,7 @@ use crate::models::layers::{Conv2d, GroupNorm, silu};
 pub use super::time_conditions::AddedConditions;
 pub use config::{CLASS, UNet2DConditionConfig};
 
-/// The first half of a pass: what [`UNet2DConditionModel::decode`] goes on from.
+/// The first half of a pass: what [`UNet2DConditionModel::decode`] continues from.
 pub struct Encoded {
     /// The encoder's output, Eq. (7) `[B, C, H/2ⁿ, W/2ⁿ]`.
     pub h: Tensor,
@@ -44,6 +44,14 @@ impl Encoded {
             Some(others) => others + &residuals.middle,
             None => residuals.middle.shallow_clone(),
         });
+    }
+}
+
+/// The text of layers in which no image attends to another: all those before the up path.
+fn without_sharing(text: Text) -> Text {
+    Text {
+        sharing: None,
+        ..text
     }
 }
 
@@ -168,7 +176,8 @@ impl UNet2DConditionModel {
     /// Steps 1 to 3 of a pass: time, input convolution, down path.
     ///
     /// `sample [B, C, H, W]` at `timesteps [B]` under a text of `[B, S, D]`: its
-    /// `encoder_hidden_states`, or a [`Text`] that asks more of cross-attention.
+    /// `encoder_hidden_states`, or a [`Text`] with more inputs of attention. Sharing is left out: it is for
+    /// the decoder.
     pub fn encode<'a>(
         &self,
         sample: &Tensor,
@@ -176,7 +185,7 @@ impl UNet2DConditionModel {
         text: impl Into<Text<'a>>,
         added: Option<&AddedConditions>,
     ) -> Encoded {
-        let text = text.into();
+        let text = without_sharing(text.into());
         let (mut hidden, silu_temb) = self.enter(sample, timesteps, &text, added);
         let condition = Condition {
             silu_temb: &silu_temb,
@@ -217,26 +226,27 @@ impl UNet2DConditionModel {
     /// Steps 4 to 6 of a pass: middle, up path, output convolution. Returns the prediction
     /// `[B, C, H, W]`.
     pub fn decode<'a>(&self, encoded: Encoded, text: impl Into<Text<'a>>) -> Tensor {
-        self.decode_keeping(encoded, text, None)
+        self.decode_keeping(encoded, text, false).0
     }
 
-    /// The same; what the last up block is given is left in `deep`, for [`shallow`](Self::shallow)
-    /// passes to go on from, where there is a place for it.
+    /// The same; with `keep` also the input of the last up block, from which
+    /// [`shallow`](Self::shallow) passes continue.
     pub fn decode_keeping<'a>(
         &self,
         encoded: Encoded,
         text: impl Into<Text<'a>>,
-        mut deep: Option<&mut Tensor>,
-    ) -> Tensor {
+        keep: bool,
+    ) -> (Tensor, Option<Tensor>) {
         let Encoded {
             h,
             mut skips,
             middle,
             silu_temb,
         } = encoded;
+        let text = text.into();
         let mut condition = Condition {
             silu_temb: &silu_temb,
-            text: text.into(),
+            text: without_sharing(text),
         };
         // 4. middle
         let mut hidden = self.mid_block.forward(&h, &condition);
@@ -244,14 +254,15 @@ impl UNet2DConditionModel {
             hidden += residual;
         }
         // 5. up
-        condition.text = condition.text.shared_where_asked();
+        condition.text = text;
+        let mut deep = None;
         for (i, block) in self.up_blocks.iter().enumerate() {
-            if let (true, Some(deep)) = (i + 1 == self.up_blocks.len(), deep.as_deref_mut()) {
-                *deep = hidden.shallow_clone();
+            if keep && i + 1 == self.up_blocks.len() {
+                deep = Some(hidden.shallow_clone());
             }
             hidden = block.forward(hidden, &condition, &mut skips);
         }
-        self.leave(&hidden)
+        (self.leave(&hidden), deep)
     }
 
     /// 6. output
@@ -260,8 +271,9 @@ impl UNet2DConditionModel {
             .forward(&silu(self.conv_norm_out.forward(hidden)))
     }
 
-    /// A pass through the outermost block on either side alone, which goes on from what a whole pass
-    /// at another timestep gave to the last up block (DeepCache, arXiv 2312.00858). An approximation.
+    /// A pass through the outermost block on either side alone, which continues from what a whole pass
+    /// at another timestep gave to the last up block (DeepCache, arXiv 2312.00858). An approximation;
+    /// sharing is left out.
     pub fn shallow<'a>(
         &self,
         sample: &Tensor,
@@ -270,7 +282,7 @@ impl UNet2DConditionModel {
         added: Option<&AddedConditions>,
         deep: &Tensor,
     ) -> Tensor {
-        let text = text.into();
+        let text = without_sharing(text.into());
         let (hidden, silu_temb) = self.enter(sample, timesteps, &text, added);
         let mut skips = vec![hidden.shallow_clone()];
         let condition = Condition {
