@@ -1,12 +1,11 @@
-//! Pictures on their way to disk: pixels, the settings they were drawn with, and the text chunks.
+//! Pictures on their way to disk: the settings they were drawn with, and the text chunks.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use image::RgbImage;
 use serde_json::{Value, json};
-use tch::{Kind, Tensor};
 
 use super::located::{LocatedModel, ResolvedDrawing};
 use super::parameters_text::parameters_text;
@@ -16,34 +15,7 @@ use crate::config::batch::Settings;
 use crate::config::{DrawingJob, record};
 use crate::io::a1111;
 use crate::io::lora;
-use crate::io::values::bytes;
 use crate::pictures::png::save_png;
-
-/// Row `index` of pictures in [0, 1] `[B, 3, H, W]` as 8-bit pixels.
-///
-/// # Errors
-/// When the tensor has another shape.
-pub fn to_rgb(pictures: &Tensor, index: usize) -> Result<RgbImage> {
-    let (_, channels, height, width) = pictures.size4()?;
-    ensure!(
-        channels == 3,
-        "found {channels} channels in a picture, expected 3"
-    );
-    let pixels = (pictures.get(index as i64) * 255.0)
-        .round()
-        .to_kind(Kind::Uint8)
-        .permute([1, 2, 0]); // [H, W, 3]
-    let picture = RgbImage::from_raw(width as u32, height as u32, bytes(&pixels)?);
-    picture.ok_or_else(|| anyhow::anyhow!("found too few pixels for {width} x {height}"))
-}
-
-/// 8-bit pixels as a picture in [0, 1] `[1, 3, H, W]` f32.
-pub fn from_rgb(picture: &RgbImage) -> Tensor {
-    let (width, height) = picture.dimensions();
-    let size = [i64::from(height), i64::from(width), 3];
-    let pixels = Tensor::from_data_size(picture.as_raw(), &size, Kind::Uint8);
-    pixels.permute([2, 0, 1]).unsqueeze(0).to_kind(Kind::Float) / 255.0
-}
 
 /// The settings of `sample` that a picture of the plain model follows from, its prompt and seed
 /// left out. Device, batch size and the like, which do not change the picture, are no part of it.
@@ -186,22 +158,6 @@ mod tests {
 
     fn settings(text: &str) -> Settings {
         serde_json::from_str(text).expect("the test's JSON is an object")
-    }
-
-    #[test]
-    fn pixels_are_rounded_and_stand_in_rows() -> Result<()> {
-        let values = [0.0f32, 1.0, 0.5, 0.499, 0.1, 0.9];
-        let picture = to_rgb(&Tensor::from_slice(&values).view([1, 3, 1, 2]), 0)?;
-        assert_eq!(picture.into_raw(), [0, 128, 26, 255, 127, 230]);
-        Ok(())
-    }
-
-    #[test]
-    fn pixels_come_back_from_a_tensor() -> Result<()> {
-        let picture = RgbImage::from_fn(3, 2, |x, y| image::Rgb([x as u8, y as u8, 255]));
-        assert_eq!(from_rgb(&picture).size(), [1, 3, 2, 3]);
-        assert_eq!(to_rgb(&from_rgb(&picture), 0)?, picture);
-        Ok(())
     }
 
     #[test]

@@ -12,13 +12,12 @@ use crate::backbone::denoise::PlainGuidance;
 use crate::backbone::{Backbone, Conditioning};
 use crate::io::atomic::write_bytes_atomically;
 use crate::method::base_set::{BaseFacts, BaseSet};
+use crate::pictures::pixels::to_rgb;
 use crate::run::base_folder::BaseFolder;
 use crate::run::controlnet::LocatedControl;
 use crate::run::draw::{Inputs, draw, prompt_pair};
 use crate::run::located::ResolvedDrawing;
-use crate::run::picture::{
-    drawing_settings, picture_facts, picture_settings, save_picture, to_rgb,
-};
+use crate::run::picture::{drawing_settings, picture_facts, picture_settings, save_picture};
 use crate::run::preview::Preview;
 use crate::run::session::Session;
 

@@ -28,11 +28,12 @@ use crate::method::base_set::BaseFacts;
 use crate::method::base_word::BaseWordPrompt;
 use crate::method::guidance::{ClusterGuidance, Offsets};
 use crate::method::interpolation::interpolated;
+use crate::pictures::pixels::to_rgb;
 use crate::pictures::png::save_png;
 use crate::run::draw::{Inputs, draw};
 use crate::run::located::ResolvedDrawing;
 use crate::run::manifest::Manifest;
-use crate::run::picture::{masks_beside, picture_facts, save_picture, to_rgb};
+use crate::run::picture::{masks_beside, picture_facts, save_picture};
 use crate::run::preview::Preview;
 use crate::run::session::Session;
 

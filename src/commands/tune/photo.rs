@@ -17,7 +17,7 @@ use crate::method::base_set::{BaseFacts, BaseSet};
 use crate::method::origin::TargetImage;
 use crate::method::target::with_photo;
 use crate::pictures::photo::{GivenPicture, Transparency, fit_to, read_picture};
-use crate::run::picture::from_rgb;
+use crate::pictures::pixels::from_rgb;
 use crate::run::session::Session;
 use crate::schedulers::{SchedulerKind, new_scheduler};
 
