@@ -12,7 +12,7 @@ const LEVELS: [&[&str]; 9] = [
     &["models", "schedulers", "tokenizer"],
     &["backbone"],
     &["method", "measures", "baselines"],
-    &["cli", "config"],
+    &["cli", "config", "records"],
     &["progress"],
     &["run"],
     &["commands"],

@@ -6,6 +6,7 @@ pub(crate) mod changes;
 pub(crate) mod claims;
 pub(crate) mod controlnet;
 pub(crate) mod draw;
+pub(crate) mod drawing_settings;
 pub(crate) mod found_ip_adapter;
 pub(crate) mod guard;
 pub(crate) mod html_page;

@@ -6,10 +6,10 @@ use serde_json::Value;
 use super::BaseJob;
 use crate::config::batch::Settings;
 use crate::io::text;
+use crate::records::differences::differences;
 use crate::run::base_folder::BaseFolder;
 use crate::run::draw::prompt_pair;
 use crate::run::outlook::{Measured, Outlook, UnetRows, Work};
-use crate::run::picture::differences;
 
 impl BaseJob {
     /// How its prompt is read, and what drawing takes.

@@ -16,8 +16,9 @@ use crate::pictures::pixels::to_rgb;
 use crate::run::base_folder::BaseFolder;
 use crate::run::controlnet::LocatedControl;
 use crate::run::draw::{Inputs, draw, prompt_pair};
+use crate::run::drawing_settings::{drawing_settings, picture_settings};
 use crate::run::located::ResolvedDrawing;
-use crate::run::picture::{drawing_settings, picture_facts, picture_settings, save_picture};
+use crate::run::picture::{picture_facts, save_picture};
 use crate::run::preview::Preview;
 use crate::run::session::Session;
 

@@ -11,7 +11,8 @@ use crate::config::batch::Settings;
 use crate::config::effect::has_effect;
 use crate::config::{SampleJob, record};
 use crate::error::usage;
-use crate::run::picture::{changed_sources, differences, picture_settings};
+use crate::records::differences::{changed_sources, differences};
+use crate::run::drawing_settings::picture_settings;
 
 /// One picture to be drawn.
 pub(in super::super) struct Picture {

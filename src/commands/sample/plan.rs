@@ -19,9 +19,9 @@ use crate::config::prompts::looks_like_syntax;
 use crate::config::shard::Shard;
 use crate::run::changes;
 use crate::run::controlnet::LocatedControl;
+use crate::run::drawing_settings::drawing_settings;
 use crate::run::image_prompt::LocatedImagePrompt;
 use crate::run::located::{LocatedModel, ResolvedDrawing};
-use crate::run::picture::drawing_settings;
 use crate::run::session::Session;
 use crate::run::stale::refuse_stale;
 

@@ -8,7 +8,7 @@ use super::pictures::{PictureList, job_settings};
 use super::plan::lora_sources;
 use crate::config::SampleJob;
 use crate::config::shard::Shard;
-use crate::run::picture::drawing_settings;
+use crate::run::drawing_settings::drawing_settings;
 use crate::run::session::Session;
 use crate::run::stale::refuse_stale;
 

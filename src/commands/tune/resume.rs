@@ -11,7 +11,7 @@ use crate::config::batch::Settings;
 use crate::io::atomic::write_bytes_atomically;
 use crate::io::text;
 use crate::method::learner::Learner;
-use crate::run::picture::differences;
+use crate::records::differences::differences;
 use crate::run::session::Session;
 
 /// Whether tuning with these settings goes on from the checkpoint that is there.
