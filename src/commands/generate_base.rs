@@ -16,12 +16,13 @@ use crate::cli::{CommandLine, GenerateBaseFlags};
 use crate::config::batch::Settings;
 use crate::config::model::DEFAULT_MODEL;
 use crate::config::prompts::looks_like_syntax;
-use crate::config::{GenerateBaseJob, plan, record};
+use crate::config::{GenerateBaseJob, plan};
 use crate::error::usage;
 use crate::io::atomic::{remove_leftovers, write_bytes_atomically};
 use crate::io::text;
 use crate::io::writable::create_folder;
 use crate::method::base_set::BaseSet;
+use crate::records::PictureRecord;
 use crate::records::differences::{changed_sources, differences};
 use crate::run::base_folder::{BaseFolder, is_unfinished};
 use crate::run::changes;
@@ -224,7 +225,7 @@ pub(super) fn prepare(session: &Session, mut job: GenerateBaseJob) -> Result<Bas
     let is_finished = !job.drawing.overwrite && is_finished(&job, &settings, &sources)?;
     if is_finished {
         let layout = BaseFolder(&job.output_dir);
-        if let Ok(record) = record::read_record(&layout.image(0)) {
+        if let Ok(record) = PictureRecord::read(&layout.image(0)) {
             changes::tell(session, &layout.images(), &record.version, &model);
         }
     }

@@ -8,11 +8,11 @@ use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
 use crate::cli::{Format, InspectFlags};
-use crate::config::record;
 use crate::config::sample::ACTOR_FILE;
 use crate::error::{printable, usage};
 use crate::io::header::{Header, TensorFacts};
 use crate::pictures::photo::picture_kind;
+use crate::records::PictureRecord;
 use crate::streams::{self, path_line};
 
 /// Prints what the files tell.
@@ -61,7 +61,7 @@ fn file_at(path: &Path) -> Result<PathBuf> {
 }
 
 fn picture(path: &Path) -> Result<Map<String, Value>> {
-    let record = record::read_record(path)?;
+    let record = PictureRecord::read(path)?;
     let mut facts = record.parameters;
     facts.extend(record.facts);
     facts.extend(about(path, "picture"));

@@ -18,9 +18,10 @@ use serde_json::{Value, json};
 use crate::cli::{CommandLine, Method, SampleFlags};
 use crate::config::batch::Settings;
 use crate::config::shard::Shard;
-use crate::config::{SampleJob, plan, record};
+use crate::config::{SampleJob, plan};
 use crate::io::atomic::remove_leftovers;
 use crate::io::writable::create_folder;
+use crate::records::PictureRecord;
 use crate::run::changes;
 use crate::run::controlnet::LocatedControl;
 use crate::run::image_prompt::LocatedImagePrompt;
@@ -170,7 +171,7 @@ pub(super) fn prepare(session: &Session, job: SampleJob) -> Result<Sampling> {
     sampling.shard = session.shard();
     // One picture stands for all that the folder keeps: most often one run has drawn them.
     if let Some(kept) = sampling.all_pictures().find(|picture| picture.is_finished) {
-        let version = record::read_record(&kept.path)?.version;
+        let version = PictureRecord::read(&kept.path)?.version;
         changes::tell(session, &kept.path, &version, &sampling.model);
     }
     Ok(sampling)

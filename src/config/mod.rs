@@ -23,7 +23,7 @@ pub mod layers;
 pub mod model;
 mod paths;
 pub mod prompts;
-pub mod record;
+pub mod recorded;
 mod redraw;
 pub mod sample;
 pub mod shard;

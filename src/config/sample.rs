@@ -8,13 +8,13 @@ use serde::Serialize;
 use super::redraw::{check_recorded, recorded_for};
 use super::{
     ControlJob, DrawingJob, ImagePromptJob, ModelJob, check, consistory, effect, layers, prompts,
-    record,
 };
 use crate::backbone::shortcuts::Shortcuts;
 use crate::cli::sample::{GuidanceFlags, Preset, ShortcutFlags, SubjectAs, SubjectMasks};
 use crate::cli::{AxisFlags, Method, SampleFlags, Target};
 use crate::error::usage;
 use crate::method::guidance::GuidanceSettings;
+use crate::records::PictureRecord;
 
 /// File name of an actor in its folder.
 pub const ACTOR_FILE: &str = Method::Oneactor.file();
@@ -95,7 +95,7 @@ impl SampleJob {
         let Some(picture) = &flags.from else {
             return Self::check_flags(flags);
         };
-        let recorded = record::read_record(picture)?;
+        let recorded = PictureRecord::read(picture)?;
         let place = || format!("--from {}", picture.display());
         check_recorded(&recorded).with_context(place)?;
         let kept = recorded_for(flags, &recorded);

@@ -4,3 +4,7 @@
 //! record.
 
 pub mod differences;
+mod json;
+pub mod picture_record;
+
+pub use picture_record::PictureRecord;

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use super::located::{LocatedModel, ResolvedDrawing};
 use crate::cli::{AxisFlags, Declared, DrawingFlags, ModelFlags};
+use crate::config::DrawingJob;
 use crate::config::batch::Settings;
-use crate::config::{DrawingJob, record};
+use crate::config::recorded::recorded;
 
 /// The settings of `sample` that decide what the plain model draws, without prompt and seed. Settings that change no
 /// pixel, such as the device and the batch size, are left out.
@@ -21,8 +22,8 @@ pub fn drawing_settings(
     model: &LocatedModel,
 ) -> Result<Settings> {
     let of_drawing = [DrawingFlags::settings(), vec![AxisFlags::guidance_scale()]].concat();
-    let mut settings = record::recorded(drawing, &of_drawing)?;
-    settings.extend(record::recorded(&model.job, &ModelFlags::settings())?);
+    let mut settings = recorded(drawing, &of_drawing)?;
+    settings.extend(recorded(&model.job, &ModelFlags::settings())?);
     let mut set = |key: &str, value: Value| {
         if !value.is_null() {
             settings.insert(key.to_owned(), value);

@@ -10,9 +10,9 @@ use serde_json::json;
 use super::parameters_text::parameters_text;
 use crate::backbone::ModelFacts;
 use crate::config::batch::Settings;
-use crate::config::record;
 use crate::io::{a1111, lora};
 use crate::pictures::png::save_png;
+use crate::records::picture_record::{KEYWORD, PictureRecord};
 
 /// Facts that stand beside the settings in a picture: the model, and the base word or words.
 pub fn picture_facts(model: &ModelFacts, subjects: &[String]) -> Settings {
@@ -41,10 +41,10 @@ pub fn save_picture(
     facts: &Settings,
 ) -> Result<()> {
     let parameters = parameters_text(settings, facts);
-    let record = record::write_record(settings, facts);
+    let record = PictureRecord::new(settings.clone(), facts.clone()).to_text()?;
     let texts = [
         (a1111::KEYWORD, parameters.as_str()),
-        (record::KEYWORD, record.as_str()),
+        (KEYWORD, record.as_str()),
     ];
     save_png(path, picture, &texts)
 }

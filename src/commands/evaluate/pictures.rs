@@ -8,16 +8,17 @@ use anyhow::{Context, Result};
 use image::GrayImage;
 use serde_json::Value;
 
+use crate::config::EvaluateJob;
 use crate::config::batch::Settings;
 use crate::config::evaluate::Masks;
 use crate::config::shard::Shard;
-use crate::config::{EvaluateJob, record};
 use crate::error::{Error, ErrorKind, usage};
 use crate::io::text;
 use crate::measures::region::share;
 use crate::pictures::photo::{Transparency, read_picture};
 use crate::pictures::png::read_png_text;
 use crate::progress::Reporter;
+use crate::records::picture_record::{KEYWORD, PictureRecord};
 use crate::run::manifest::row_of;
 use crate::run::picture::masks_beside;
 use crate::tokenizer::weights::WeightedText;
@@ -298,11 +299,11 @@ fn has_parts(folder: &Path) -> Result<bool> {
 /// A picture that is named itself; those of other programs tell nothing.
 fn of_file(path: &Path) -> Result<Picture> {
     let texts = read_png_text(path).unwrap_or_default();
-    if !texts.iter().any(|(keyword, _)| keyword == record::KEYWORD) {
+    if !texts.iter().any(|(keyword, _)| keyword == KEYWORD) {
         read_picture(path, Transparency::Dropped)?; // neither PNG nor JPEG: said before anything is loaded
         return described(path.to_owned(), &Settings::new());
     }
-    described(path.to_owned(), &record::read_record(path)?.parameters)
+    described(path.to_owned(), &PictureRecord::read(path)?.parameters)
 }
 
 fn described(path: PathBuf, parameters: &Settings) -> Result<Picture> {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::actors::{self, ActorCard, TuningFacts};
 use super::scope::Scope;
 use crate::config::batch::Settings;
-use crate::config::record::is_of_picture;
+use crate::config::recorded::is_of_picture;
 use crate::config::shard::Shard;
 use crate::error::usage;
 use crate::io::text;

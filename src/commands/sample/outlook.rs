@@ -9,7 +9,7 @@ use super::pictures::Picture;
 use super::{ENCODED_AHEAD, Sampling};
 use crate::cli::Method;
 use crate::config::SampleJob;
-use crate::config::record::is_of_picture;
+use crate::config::recorded::is_of_picture;
 use crate::io::text;
 use crate::run::manifest::Manifest;
 use crate::run::outlook::{Measured, Outlook, UnetRows, Work};

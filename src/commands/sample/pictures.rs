@@ -7,10 +7,12 @@ use serde_json::json;
 
 use super::actors::{Actors, Scene, crc32_of};
 use crate::cli::{Declared, SampleFlags};
+use crate::config::SampleJob;
 use crate::config::batch::Settings;
 use crate::config::effect::has_effect;
-use crate::config::{SampleJob, record};
+use crate::config::recorded::recorded;
 use crate::error::usage;
+use crate::records::PictureRecord;
 use crate::records::differences::{changed_sources, differences};
 use crate::run::drawing_settings::picture_settings;
 
@@ -52,7 +54,7 @@ impl Picture {
 /// Never for a checked job.
 pub(super) fn job_settings(job: &SampleJob, found: Settings, is_guided: bool) -> Result<Settings> {
     let all = SampleFlags::settings();
-    let mut settings = record::recorded(job, &all)?;
+    let mut settings = recorded(job, &all)?;
     if is_guided {
         settings.insert("actors".to_owned(), json!(job.actors));
     } else {
@@ -166,7 +168,7 @@ fn is_same_picture(path: &Path, settings: &Settings, sources: &Settings) -> Resu
         return Ok(false);
     }
     let way_out = "choose another --output-dir, or redo it with --overwrite";
-    let there = record::read_record(path)
+    let there = PictureRecord::read(path)
         .with_context(|| format!("a file of that name is in the way ({way_out})"))?;
     let mut found = differences(&there.parameters, settings);
     found.extend(changed_sources(sources, |key| there.facts.get(key)));

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::config::record::read_record;
 use crate::method::base_set::BaseSet;
+use crate::records::PictureRecord;
 use crate::run::session::Session;
 
 /// Warns of base pictures in `folder` that another picture has replaced: tuning learns the latents that were drawn, not the
@@ -15,7 +15,7 @@ pub(super) fn warn_of_replaced(session: &Session, folder: &Path, base: &BaseSet)
         let name = format!("base/{index:02}.png");
         let path = folder.join(&name);
         let is_own = || {
-            read_record(&path).is_ok_and(|record| {
+            PictureRecord::read(&path).is_ok_and(|record| {
                 let parameters = &record.parameters;
                 parameters.get("seed") == Some(&json!(seed))
                     && parameters.get("prompt") == Some(&json!(base.facts.prompt))
