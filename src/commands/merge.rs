@@ -12,6 +12,7 @@ use crate::cli::MergeFlags;
 use crate::config::shard::Shard;
 use crate::error::{runtime, usage};
 use crate::io::atomic::{remove_leftovers, write_bytes_atomically};
+use crate::io::checksum::crc32;
 use crate::io::real_path::RealPlace;
 use crate::io::text;
 use crate::io::writable::check_files;
@@ -122,7 +123,7 @@ fn merge(session: &Session, folder: &Path, parts: &[PathBuf]) -> Result<()> {
         let reading = || format!("reading {}", part.display());
         let bytes = fs::read(part).with_context(reading)?;
         let name = part.file_name().unwrap_or_default().to_string_lossy();
-        merged.insert(name.into_owned(), checksum(&bytes));
+        merged.insert(name.into_owned(), crc32(&bytes));
         let text = text::decode(bytes).with_context(reading)?;
         for line in text.lines() {
             let mut row: Value = serde_json::from_str(line)
@@ -194,7 +195,7 @@ fn merged(folder: &Path) -> Result<Vec<PathBuf>> {
     let parts = sums.into_iter().filter_map(|(name, sum)| {
         Shard::of_manifest(&name)?;
         let part = folder.join(name);
-        let is_merged = fs::read(&part).is_ok_and(|bytes| checksum(&bytes) == sum);
+        let is_merged = fs::read(&part).is_ok_and(|bytes| crc32(&bytes) == sum);
         is_merged.then_some(part)
     });
     Ok(parts.collect())
@@ -211,8 +212,4 @@ fn remove_merged(folder: &Path) -> Result<()> {
     } else {
         Ok(())
     }
-}
-
-fn checksum(bytes: &[u8]) -> String {
-    format!("{:08x}", crc32fast::hash(bytes))
 }

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::generate_base;
@@ -25,6 +25,7 @@ use crate::config::batch::Settings;
 use crate::config::{TuneJob, plan};
 use crate::error::usage;
 use crate::io::atomic::{remove_leftovers, write_bytes_atomically};
+use crate::io::checksum::crc32_of;
 use crate::io::text;
 use crate::io::writable::create_folder;
 use crate::method::base_set::{BaseFacts, BaseSet};
@@ -224,10 +225,9 @@ fn settings(
     model: &LocatedModel,
 ) -> Result<Settings> {
     let path = TuneFiles::of(job).base();
-    let bytes = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
     let tile = model.tiles_of(base.width, base.height);
     let value = json!({
-        BASE_CRC32: format!("{:08x}", crc32fast::hash(&bytes)),
+        BASE_CRC32: crc32_of(&path)?,
         "target": target,
         "kind": job.kind,
         "max_steps": job.max_steps,

@@ -3,6 +3,7 @@
 pub mod a1111;
 pub mod atomic;
 pub mod blob;
+pub mod checksum;
 mod clip_vocabulary;
 mod component;
 pub mod config_file;

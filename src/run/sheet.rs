@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::base_folder::{GRID, is_base_folder};
 use super::session::Session;
+use crate::io::checksum::crc32_of;
 use crate::pictures::contact_sheet::{ContactSheet, Labels};
 use crate::pictures::png::{open_png, read_png_text, save_png};
 
@@ -215,9 +216,4 @@ fn text_of(path: &Path) -> Option<String> {
     let texts = read_png_text(path).ok()?;
     let own = texts.into_iter().find(|(keyword, _)| keyword == KEYWORD);
     own.map(|(_, text)| text)
-}
-
-fn crc32_of(path: &Path) -> Result<String> {
-    let bytes = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-    Ok(format!("{:08x}", crc32fast::hash(&bytes)))
 }

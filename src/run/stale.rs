@@ -4,16 +4,16 @@
 //! tuned on these, and by the tuning that the folder tells of: otherwise an overwritten subject, or one whose tuning was
 //! interrupted, would be drawn as it was before, and nobody would notice.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::Value;
 
 use super::base_folder;
 use crate::cli::Method;
 use crate::config::ablate::ABLATION;
 use crate::error::usage;
+use crate::io::checksum::crc32_of;
 use crate::io::header::Header;
 use crate::io::real_path::real_path;
 use crate::io::text;
@@ -79,8 +79,7 @@ pub(crate) fn refuse_stale(path: &Path, method: Method) -> Result<()> {
 /// When it can not be read.
 pub(crate) fn is_base_set(folder: &Path, crc32: &str) -> Result<bool> {
     let path = folder.join(BASE_SET);
-    let bytes = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
-    Ok(format!("{:08x}", crc32fast::hash(&bytes)) == crc32)
+    Ok(crc32_of(&path)? == crc32)
 }
 
 fn or_copy(path: &Path, method: Method) -> String {

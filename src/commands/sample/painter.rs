@@ -11,7 +11,6 @@ use serde_json::json;
 use tch::{Kind, Tensor};
 
 use super::Sampling;
-use super::actors::crc32_of;
 use super::pictures::Picture;
 use crate::backbone::Backbone;
 use crate::backbone::controlnet::Control;
@@ -21,6 +20,7 @@ use crate::baselines::{self, Baseline};
 use crate::cli::{Method, Target};
 use crate::error::{runtime, usage};
 use crate::io::atomic::write_bytes_atomically;
+use crate::io::checksum::crc32_of;
 use crate::io::header::Header;
 use crate::io::tensors::TensorFile;
 use crate::method::actor::Actor;

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::actors::{Actors, Scene, crc32_of};
+use super::actors::{Actors, Scene};
 use crate::cli::{Declared, SampleFlags};
 use crate::config::SampleJob;
 use crate::config::batch::Settings;
 use crate::config::effect::has_effect;
 use crate::config::recorded::recorded;
 use crate::error::usage;
+use crate::io::checksum::crc32_of;
 use crate::records::PictureRecord;
 use crate::records::differences::{changed_sources, differences};
 use crate::run::drawing_settings::picture_settings;

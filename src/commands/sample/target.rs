@@ -6,11 +6,11 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::super::tune::{base_image, describe_auto};
-use super::actors::crc32_of;
 use crate::baselines::consistory::Consistory;
 use crate::cli::{Method, Target};
 use crate::config::SampleJob;
 use crate::error::usage;
+use crate::io::checksum::crc32_of;
 use crate::io::text;
 use crate::method::base_set::BaseSet;
 use crate::run::session::Session;
