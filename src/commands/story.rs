@@ -27,6 +27,7 @@ use crate::io::atomic::write_bytes_atomically;
 use crate::method::actor::Actor;
 use crate::method::base_set::BaseFacts;
 use crate::method::templates;
+use crate::records::BaseFolder;
 use crate::run::draw::prompt_pair;
 use crate::run::jobs::work_off;
 use crate::run::located::{LocatedModel, ResolvedDrawing};
@@ -437,9 +438,7 @@ fn cards<'a>(
 /// A character or the style, with its target image where that lies beside the actor.
 fn portrait<'a>(name: &'a str, path: &Path) -> Result<Portrait<'a>> {
     let actor = Actor::read(path, Device::Cpu)?;
-    let picture = path
-        .with_file_name("base")
-        .join(format!("{:02}.png", actor.target));
+    let picture = BaseFolder::beside(path).image(actor.target);
     Ok(Portrait {
         name,
         prompt: actor.facts.prompt,

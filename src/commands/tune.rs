@@ -30,8 +30,8 @@ use crate::io::text;
 use crate::io::writable::create_folder;
 use crate::method::base_set::{BaseFacts, BaseSet};
 use crate::method::origin::{BASE_CRC32, Origin};
+use crate::records::BaseFolder;
 use crate::records::differences::differences;
-use crate::run::base_folder::is_unfinished;
 use crate::run::claims::apart;
 use crate::run::drawing_settings::lora_settings;
 use crate::run::jobs::work_off;
@@ -134,7 +134,7 @@ impl Prepared for Tuning {
     }
 
     fn loads(&self) -> Loads {
-        let base = TuneFiles::of(&self.job).base();
+        let base = BaseFolder(&self.job.dir).set();
         let photo = self.job.target_image.iter().cloned();
         Loads {
             shared: vec![self.model.key()],
@@ -149,21 +149,22 @@ impl Prepared for Tuning {
 /// When there are no base images, or the folder holds an actor of other settings.
 pub(super) fn prepare(session: &Session, job: TuneJob) -> Result<Tuning> {
     let layout = TuneFiles::of(&job);
-    if !layout.base().is_file() {
+    let base_folder = BaseFolder(&job.dir);
+    if !base_folder.has_set() {
         return Err(usage(format!(
             "there is no base set {}: run `oneactor generate-base … -o {}` first",
-            layout.base().display(),
+            base_folder.set().display(),
             job.dir.display()
         )));
     }
-    if is_unfinished(&job.dir) {
+    if base_folder.is_unfinished() {
         let dir = job.dir.display();
         return Err(usage(format!(
             "the base images in {dir} are not complete: generate-base is running or was interrupted; run the same \
              `oneactor generate-base … -o {dir}` again"
         )));
     }
-    let base = BaseSet::read(&layout.base())?;
+    let base = BaseSet::read(&base_folder.set())?;
     warn_of_replaced(session, &job.dir, &base);
     let target = target(&job, &base)?;
     let num_auxiliary = match job.method {
@@ -178,7 +179,7 @@ pub(super) fn prepare(session: &Session, job: TuneJob) -> Result<Tuning> {
         .model
         .get_or_insert_with(|| base.facts.model.name.clone());
     let model = session.locate(&named)?;
-    let what = format!("the base set {}", layout.base().display());
+    let what = format!("the base set {}", base_folder.set().display());
     model.check_loras(&base.facts, &what, &session.reporter);
     model.check_tiles(base.facts.width, base.facts.height, &session.reporter);
     session.tell_of_seed(job.seed);
@@ -193,7 +194,7 @@ pub(super) fn prepare(session: &Session, job: TuneJob) -> Result<Tuning> {
         let whose = "the prior of --method dreambooth-lora";
         model.check_base_prompt(&base.facts.prompt, whose, &session.reporter)?;
     }
-    let read = |path: &PathBuf| TargetPhoto::read(path, &layout, &base.facts, &model);
+    let read = |path: &PathBuf| TargetPhoto::read(path, base_folder, &base.facts, &model);
     let photo = job.target_image.as_ref().map(read).transpose()?;
     crop::check(job.crop, &base.facts, &model)?;
     let mut settings = settings(&job, &base.facts, target, &model)?;
@@ -224,10 +225,9 @@ fn settings(
     target: usize,
     model: &LocatedModel,
 ) -> Result<Settings> {
-    let path = TuneFiles::of(job).base();
     let tile = model.tiles_of(base.width, base.height);
     let value = json!({
-        BASE_CRC32: crc32_of(&path)?,
+        BASE_CRC32: crc32_of(&BaseFolder(&job.dir).set())?,
         "target": target,
         "kind": job.kind,
         "max_steps": job.max_steps,

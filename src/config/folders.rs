@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::{AblateJob, GenerateBaseJob, SampleJob, StoryJob, SweepJob, TuneJob};
 use crate::config::story::{CharacterSource, Description};
+use crate::records::BaseFolder;
 
 /// A job that writes into folders.
 pub trait Writes {
@@ -23,7 +24,10 @@ pub trait Writes {
 
 impl Writes for GenerateBaseJob {
     fn own_folders(&self) -> Vec<PathBuf> {
-        vec![self.output_dir.clone(), self.output_dir.join("base")]
+        vec![
+            self.output_dir.clone(),
+            BaseFolder(&self.output_dir).images(),
+        ]
     }
 }
 

@@ -1,7 +1,6 @@
 //! What the commands share: the session, jobs one after the other, models and files that are located, what is foreseen of
 //! a job, and the records of what was drawn.
 
-pub(crate) mod base_folder;
 pub(crate) mod changes;
 pub(crate) mod claims;
 pub(crate) mod controlnet;

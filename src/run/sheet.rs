@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::base_folder::{GRID, is_base_folder};
 use super::session::Session;
 use crate::io::checksum::crc32_of;
 use crate::pictures::contact_sheet::{ContactSheet, Labels};
 use crate::pictures::png::{open_png, read_png_text, save_png};
+use crate::records::BaseFolder;
 
 /// Keyword of the text chunk.
 const KEYWORD: &str = "oneactor sheet";
@@ -29,7 +29,12 @@ const COMPARISON_COLUMNS: usize = 8;
 
 /// Where the sheet of the pictures in a folder lies.
 pub(crate) fn grid_in(folder: &Path) -> PathBuf {
-    folder.join(if is_base_folder(folder) { SCENES } else { GRID })
+    let has_base_images = BaseFolder(folder).is_begun();
+    folder.join(if has_base_images {
+        SCENES
+    } else {
+        BaseFolder::GRID
+    })
 }
 
 /// A sheet of pictures on disk.

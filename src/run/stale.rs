@@ -9,18 +9,14 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde_json::Value;
 
-use super::base_folder;
 use crate::cli::Method;
 use crate::config::ablate::ABLATION;
 use crate::error::usage;
-use crate::io::checksum::crc32_of;
 use crate::io::header::Header;
 use crate::io::real_path::real_path;
 use crate::io::text;
 use crate::method::origin::BASE_CRC32;
-
-/// The base images that tuning reads.
-const BASE_SET: &str = "base.safetensors";
+use crate::records::BaseFolder;
 
 /// Refuses the file `path`, which `method` draws with, where its folder tells that it is of other base images or of a
 /// tuning that another was to replace.
@@ -35,7 +31,7 @@ pub(crate) fn refuse_stale(path: &Path, method: Method) -> Result<()> {
     let base = base_folder(folder);
     if let Some(base) = base
         .as_deref()
-        .filter(|base| base_folder::is_unfinished(base))
+        .filter(|base| BaseFolder(base).is_unfinished())
     {
         let base = base.display();
         return Err(usage(format!(
@@ -61,7 +57,7 @@ pub(crate) fn refuse_stale(path: &Path, method: Method) -> Result<()> {
     let (Some(base), Some(made_from)) = (base, tuned_on(path, folder, method)?) else {
         return Ok(());
     };
-    if is_base_set(&base, &made_from)? {
+    if BaseFolder(&base).has_set_with(&made_from)? {
         Ok(())
     } else {
         Err(usage(format!(
@@ -71,15 +67,6 @@ pub(crate) fn refuse_stale(path: &Path, method: Method) -> Result<()> {
             or_copy(path, method)
         )))
     }
-}
-
-/// Whether the base set in a folder is the one with this CRC-32.
-///
-/// # Errors
-/// When it can not be read.
-pub(crate) fn is_base_set(folder: &Path, crc32: &str) -> Result<bool> {
-    let path = folder.join(BASE_SET);
-    Ok(crc32_of(&path)? == crc32)
 }
 
 fn or_copy(path: &Path, method: Method) -> String {
@@ -100,7 +87,7 @@ fn is_own(path: &Path, method: Method) -> bool {
 
 /// The folder of the base images beside a tuned file, or of those that an ablation's is of.
 fn base_folder(folder: &Path) -> Option<PathBuf> {
-    let has_set = |folder: &&Path| folder.join(BASE_SET).is_file();
+    let has_set = |folder: &&Path| BaseFolder(folder).has_set();
     if has_set(&folder) {
         return Some(folder.to_owned());
     }

@@ -10,7 +10,7 @@ use crate::cli::Method;
 use crate::config::batch::Settings;
 use crate::io::text;
 use crate::method::origin::BASE_CRC32;
-use crate::run::stale::is_base_set;
+use crate::records::BaseFolder;
 
 /// A subject, with the picture that it was made from.
 pub(super) struct ActorCard {
@@ -49,7 +49,7 @@ pub(super) fn read_json(path: &Path) -> Result<Value> {
 /// Whether a tuning was done on the base images that are there now; their numbers say nothing of others.
 fn is_of_base(config: &Value, folder: &Path) -> bool {
     let told = config["parameters"][BASE_CRC32].as_str();
-    told.is_none_or(|crc32| is_base_set(folder, crc32).unwrap_or(true))
+    told.is_none_or(|crc32| BaseFolder(folder).has_set_with(crc32).unwrap_or(true))
 }
 
 /// The methods that are tuned.
@@ -157,7 +157,7 @@ fn card(path: &str, mut target: Option<u64>, scope: &Scope) -> ActorCard {
         }
     }
     let picture = target.filter(|_| photo.is_none());
-    let picture = picture.map(|target| folder.join("base").join(format!("{target:02}.png")));
+    let picture = picture.map(|target| BaseFolder(&folder).image(target as usize));
     ActorCard {
         path: path.to_owned(),
         name: name(path).to_owned(),

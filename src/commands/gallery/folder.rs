@@ -14,6 +14,8 @@ use crate::config::recorded::is_of_picture;
 use crate::config::shard::Shard;
 use crate::error::usage;
 use crate::io::text;
+use crate::records::base_record::BaseImage;
+use crate::records::{BaseFolder, BaseRecord};
 use crate::run::manifest::{Natural, is_below, is_of_a_row, natural, row_of};
 
 /// Folders so far below one that is named are looked for: a story has `characters/NAME`.
@@ -87,12 +89,10 @@ fn look_into(path: &Path) -> Result<(Vec<PathBuf>, bool)> {
         if entry.file_type().with_context(reading)?.is_dir() && !name.starts_with('.') {
             folders.push(entry.path());
         }
-        is_drawn_in |= name == BASE || is_manifest(&name);
+        is_drawn_in |= BaseFolder::is_record(&name) || is_manifest(&name);
     }
     Ok((folders, is_drawn_in))
 }
-
-const BASE: &str = "base.json";
 
 fn is_manifest(name: &str) -> bool {
     name == Shard::WHOLE.manifest() || Shard::of_manifest(name).is_some()
@@ -154,20 +154,16 @@ impl Folder {
     }
 }
 
-/// The base images that `base.json` lists; none where there is no such file.
+/// The base images that the record of a base folder lists; none where there is no record.
 fn base_images(folder: &Path, tuned: &[TuningFacts], scope: &Scope) -> Vec<Row> {
-    let path = folder.join(BASE);
-    let config = path.is_file().then(|| actors::read_json(&path));
-    let Some(config) = config.and_then(|config| scope.readable(config)) else {
+    let path = BaseFolder(folder).record();
+    let record = path.is_file().then(|| BaseRecord::read(&path));
+    let Some(record) = record.and_then(|record| scope.readable(record)) else {
         return Vec::new();
     };
-    let row = |(number, image): (usize, &Value)| -> Result<Row> {
-        let mut settings = config["parameters"]
-            .as_object()
-            .cloned()
-            .unwrap_or_default();
-        settings.insert("seed".to_owned(), image["seed"].clone());
-        let name = image["path"].as_str().unwrap_or_default();
+    let row = |(number, image): (usize, &BaseImage)| -> Result<Row> {
+        let mut settings = record.parameters.clone();
+        settings.insert("seed".to_owned(), json!(image.seed));
         let of: Vec<&str> = tuned
             .iter()
             .filter(|tuned| tuned.target == Some(number as u64))
@@ -179,12 +175,12 @@ fn base_images(folder: &Path, tuned: &[TuningFacts], scope: &Scope) -> Vec<Row> 
             format!("base image {number}, the target of {}", of.join(", "))
         };
         Ok(Row {
-            path: inside(folder, name).with_context(|| path.display().to_string())?,
+            path: inside(folder, &image.path).with_context(|| path.display().to_string())?,
             settings,
             who,
         })
     };
-    let images = config["images"].as_array().into_iter().flatten();
+    let images = record.details.images.iter();
     scope.all_readable(images.enumerate().map(row))
 }
 

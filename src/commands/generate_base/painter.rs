@@ -13,7 +13,7 @@ use crate::backbone::{Backbone, Conditioning};
 use crate::io::atomic::write_bytes_atomically;
 use crate::method::base_set::{BaseFacts, BaseSet};
 use crate::pictures::pixels::to_rgb;
-use crate::run::base_folder::BaseFolder;
+use crate::records::BaseFolder;
 use crate::run::controlnet::LocatedControl;
 use crate::run::draw::{Inputs, draw, prompt_pair};
 use crate::run::drawing_settings::{drawing_settings, picture_settings};

@@ -7,7 +7,6 @@ use crate::config::TuneJob;
 
 /// The files of a base folder that belong to tuning, and those that come of it.
 pub(super) struct TuneFiles<'a> {
-    base: &'a Path,
     results: &'a Path,
     method: Method,
 }
@@ -15,16 +14,9 @@ pub(super) struct TuneFiles<'a> {
 impl<'a> TuneFiles<'a> {
     pub(super) fn of(job: &'a TuneJob) -> Self {
         TuneFiles {
-            base: &job.dir,
             results: &job.output_dir,
             method: job.method,
         }
-    }
-    pub(super) fn base(&self) -> PathBuf {
-        self.base.join("base.safetensors")
-    }
-    pub(super) fn base_config(&self) -> PathBuf {
-        self.base.join("base.json")
     }
     /// The actor, or what a baseline has learnt.
     pub(super) fn result(&self) -> PathBuf {
