@@ -32,7 +32,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::batch::{self, Settings, check_settings, describe};
-use super::sample::{ACTOR_FILE, actor};
+use super::sample::actor;
 use super::{DrawingJob, GenerateBaseJob, ModelJob, SampleJob, TuneJob, check, layers};
 use crate::cli::sample::GuidanceFlags;
 use crate::cli::{
@@ -91,7 +91,7 @@ impl Character {
     fn actor(&self) -> PathBuf {
         match &self.origin {
             CharacterSource::Actor(path) => path.clone(),
-            CharacterSource::Described(made) => made.tune.dir.join(ACTOR_FILE),
+            CharacterSource::Described(made) => made.tune.results().result(),
         }
     }
 }

@@ -3,13 +3,17 @@
 //! A file's name stands in one place, the type of its folder, and the keys of a JSON file in one place, the type of its
 //! record.
 
+pub mod actor_folder;
 pub mod base_folder;
 pub mod base_record;
 pub mod differences;
 pub mod job_record;
 mod json;
 pub mod picture_record;
+pub mod tune_record;
 
+pub use actor_folder::ActorFolder;
 pub use base_folder::BaseFolder;
 pub use base_record::BaseRecord;
 pub use picture_record::PictureRecord;
+pub use tune_record::TuneRecord;

@@ -7,16 +7,14 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use serde_json::Value;
 
 use crate::cli::Method;
 use crate::config::ablate::ABLATION;
 use crate::error::usage;
 use crate::io::header::Header;
 use crate::io::real_path::real_path;
-use crate::io::text;
 use crate::method::origin::BASE_CRC32;
-use crate::records::BaseFolder;
+use crate::records::{ActorFolder, BaseFolder, TuneRecord};
 
 /// Refuses the file `path`, which `method` draws with, where its folder tells that it is of other base images or of a
 /// tuning that another was to replace.
@@ -43,8 +41,9 @@ pub(crate) fn refuse_stale(path: &Path, method: Method) -> Result<()> {
     if !method.is_tuned() {
         return Ok(());
     }
-    if is_own(path, method)
-        && let Some(target) = unfinished_tuning(folder, method)
+    let actor = ActorFolder::new(folder, method);
+    if actor.is_result(path)
+        && let Some(target) = unfinished_target(actor)
     {
         return Err(usage(format!(
             "{} was made by an earlier tuning, and a newer one{target} in {} is not finished: run the same \
@@ -54,7 +53,7 @@ pub(crate) fn refuse_stale(path: &Path, method: Method) -> Result<()> {
             or_copy(path, method)
         )));
     }
-    let (Some(base), Some(made_from)) = (base, tuned_on(path, folder, method)?) else {
+    let (Some(base), Some(made_from)) = (base, tuned_on(path, actor)?) else {
         return Ok(());
     };
     if BaseFolder(&base).has_set_with(&made_from)? {
@@ -80,11 +79,6 @@ fn or_copy(path: &Path, method: Method) -> String {
     }
 }
 
-/// Whether the file has the name under which `tune` leaves it.
-fn is_own(path: &Path, method: Method) -> bool {
-    path.file_name().is_some_and(|name| name == method.file())
-}
-
 /// The folder of the base images beside a tuned file, or of those that an ablation's is of.
 fn base_folder(folder: &Path) -> Option<PathBuf> {
     let has_set = |folder: &&Path| BaseFolder(folder).has_set();
@@ -96,31 +90,25 @@ fn base_folder(folder: &Path) -> Option<PathBuf> {
     ablation.parent().filter(has_set).map(Path::to_owned)
 }
 
-/// The target of a tuning that has begun in a folder and not ended, as far as it is known: when one begins, the file that
-/// tells of the last one goes, and it comes back at the end.
-fn unfinished_tuning(folder: &Path, method: Method) -> Option<String> {
-    let file = |ending: &str| folder.join(format!("{}.{ending}", method.log()));
-    let checkpoint = text::read(&file("checkpoint.json")).ok();
-    if file("json").is_file() || !(checkpoint.is_some() || file("jsonl").is_file()) {
-        return None;
-    }
-    let settings = checkpoint.and_then(|text| serde_json::from_str::<Value>(&text).ok());
-    let target = settings.and_then(|settings| settings["target"].as_u64());
-    Some(target.map_or_else(String::new, |target| format!(" (target {target})")))
+/// The target of an unfinished tuning in a folder, in the words of a message: empty where the target is not known, `None`
+/// where no tuning is unfinished.
+fn unfinished_target(actor: ActorFolder) -> Option<String> {
+    let target = actor.checkpoint_target();
+    let shown = target.map_or_else(String::new, |target| format!(" (target {target})"));
+    actor.is_unfinished().then_some(shown)
 }
 
-/// CRC-32 of the base set that a file was tuned on, by the file itself, or, where a version before 0.2 made it, by what
-/// lies beside it.
-fn tuned_on(path: &Path, folder: &Path, method: Method) -> Result<Option<String>> {
+/// CRC-32 of the base set that a file was tuned on, by the file itself, or, where a version before 0.2 made it, by the
+/// record beside it.
+fn tuned_on(path: &Path, actor: ActorFolder) -> Result<Option<String>> {
     let metadata = Header::read(path)?.metadata;
     let told = metadata.into_iter().find(|(key, _)| key == BASE_CRC32);
     if let Some((_, crc32)) = told {
         return Ok(Some(crc32));
     }
-    let config = folder.join(format!("{}.json", method.log()));
-    let text = text::read(&config).ok().filter(|_| is_own(path, method));
-    let config = text.and_then(|text| serde_json::from_str::<Value>(&text).ok());
-    let told =
-        config.and_then(|config| config["parameters"][BASE_CRC32].as_str().map(str::to_owned));
-    Ok(told)
+    if !actor.is_result(path) {
+        return Ok(None);
+    }
+    let record = TuneRecord::read(&actor.record()).ok();
+    Ok(record.and_then(|record| record.base_crc32().map(str::to_owned)))
 }

@@ -166,7 +166,7 @@ fn base_images(folder: &Path, tuned: &[TuningFacts], scope: &Scope) -> Vec<Row> 
         settings.insert("seed".to_owned(), json!(image.seed));
         let of: Vec<&str> = tuned
             .iter()
-            .filter(|tuned| tuned.target == Some(number as u64))
+            .filter(|tuned| tuned.target == Some(number))
             .map(|tuned| &*tuned.method)
             .collect();
         let who = if of.is_empty() {

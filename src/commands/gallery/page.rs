@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use anyhow::Result;
-use serde_json::Value;
+use serde_json::json;
 
 use super::actors::{ActorCard, TuningFacts};
 use super::folder::{Folder, Shown};
@@ -225,7 +225,7 @@ fn tunings(html: &mut String, tuned: &[TuningFacts]) {
         let target = tuned
             .target
             .map_or("a photo".to_owned(), |target| format!("image {target}"));
-        let number = |value: &Value, digits: usize| match value.as_f64() {
+        let number = |value: Option<f64>, digits: usize| match value {
             Some(number) => format!("{number:.digits$}"),
             None => "–".to_owned(),
         };
@@ -233,9 +233,9 @@ fn tunings(html: &mut String, tuned: &[TuningFacts]) {
             html,
             "<tr><th scope=\"row\">{}</th><td>{target}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
             escape(&tuned.method),
-            escape(&shown(&tuned.steps)),
-            number(&tuned.best_validation, 4),
-            number(&tuned.seconds, 1)
+            escape(&shown(&json!(tuned.steps))),
+            number(tuned.best_validation, 4),
+            number(tuned.seconds, 1)
         );
     }
     *html += "</tbody>\n</table>\n</div>\n";
