@@ -20,6 +20,7 @@ use super::tune::{self, Tuning};
 use crate::cli::{CommandLine, Method, StoryFlags};
 use crate::config::model::DEFAULT_MODEL;
 use crate::config::prompts::overlapping_words;
+use crate::config::shard::Shard;
 use crate::config::story::{Character, CharacterSource, Description, StoryScene, fill_in_names};
 use crate::config::{StoryJob, TuneJob, plan};
 use crate::error::usage;
@@ -27,14 +28,13 @@ use crate::io::atomic::write_bytes_atomically;
 use crate::method::actor::Actor;
 use crate::method::base_set::BaseFacts;
 use crate::method::templates;
-use crate::records::BaseFolder;
+use crate::records::{BaseFolder, SceneFolder};
 use crate::run::draw::prompt_pair;
 use crate::run::jobs::work_off;
 use crate::run::located::{LocatedModel, ResolvedDrawing};
 use crate::run::prepared::Loads;
 use crate::run::prepared::Prepared;
 use crate::run::session::Session;
-use crate::run::sheet::grid_in;
 use crate::run::stale::refuse_stale;
 use page::{Portrait, SceneCard, StoryPage};
 use story_scenes::{PICTURES, StoryPicture};
@@ -125,8 +125,8 @@ impl StoryPlan {
                     self.folder().join(name)
                 };
                 files.extend(self.scenes.iter().enumerate().map(picture));
-                files.push(self.folder().join("manifest.jsonl"));
-                files.push(grid_in(self.folder()));
+                files.push(SceneFolder(self.folder()).manifest(Shard::WHOLE));
+                files.push(SceneFolder(self.folder()).grid());
             }
         }
         files

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{AblateJob, GenerateBaseJob, SampleJob, StoryJob, SweepJob, TuneJob};
 use crate::config::story::{CharacterSource, Description};
-use crate::records::BaseFolder;
+use crate::records::{BaseFolder, SceneFolder};
 
 /// A job that writes into folders.
 pub trait Writes {
@@ -39,7 +39,7 @@ impl Writes for TuneJob {
 
 impl Writes for SampleJob {
     fn own_folders(&self) -> Vec<PathBuf> {
-        let plain = self.compare.then(|| self.output_dir.join("plain"));
+        let plain = self.compare.then(|| SceneFolder(&self.output_dir).plain());
         [self.output_dir.clone()].into_iter().chain(plain).collect()
     }
 

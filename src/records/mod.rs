@@ -9,11 +9,15 @@ pub mod base_record;
 pub mod differences;
 pub mod job_record;
 mod json;
+pub mod picture_files;
 pub mod picture_record;
+pub mod scene_folder;
 pub mod tune_record;
 
 pub use actor_folder::ActorFolder;
 pub use base_folder::BaseFolder;
 pub use base_record::BaseRecord;
+pub use picture_files::PictureFiles;
 pub use picture_record::PictureRecord;
+pub use scene_folder::SceneFolder;
 pub use tune_record::TuneRecord;

@@ -15,6 +15,7 @@ use crate::config::ImagePromptJob;
 use crate::config::batch::Settings;
 use crate::io::ip_adapter::{Fingerprint, default_adapter};
 use crate::io::model_files::{ModelFiles, NeededFile};
+use crate::io::real_path::folder_of;
 use crate::pictures::photo::{GivenPicture, Transparency, read_picture};
 use crate::records::BaseFolder;
 
@@ -39,11 +40,7 @@ impl LocatedImagePrompt {
         (base, target): (&Path, usize),
         model: &LocatedModel,
     ) -> Result<Self> {
-        let folder = match base.parent() {
-            Some(folder) if folder != Path::new("") => folder,
-            _ => Path::new("."),
-        };
-        let path = BaseFolder(folder).image(target);
+        let path = BaseFolder(folder_of(base)).image(target);
         let GivenPicture { picture, crc32, .. } =
             read_picture(&path, Transparency::Dropped).context("the image prompt")?;
         let default = default_adapter(model.files.name());

@@ -10,7 +10,7 @@ use crate::config::batch::Settings;
 use crate::config::shard::Shard;
 use crate::io::atomic::write_bytes_atomically;
 use crate::io::text;
-use crate::records::PictureRecord;
+use crate::records::{PictureRecord, SceneFolder};
 
 /// The rows of a folder by file name; they are written anew with each picture, so that the file is
 /// complete at any time.
@@ -84,7 +84,7 @@ impl Manifest {
 
     /// The manifest of one of the processes that share a folder.
     pub fn open_part(folder: &Path, shard: Shard) -> Self {
-        let path = folder.join(shard.manifest());
+        let path = SceneFolder(folder).manifest(shard);
         let text = text::read(&path).unwrap_or_default();
         let rows = text
             .lines()

@@ -1,9 +1,8 @@
-//! Pictures on their way to disk, with their text chunks.
+//! Writing a picture with its text chunks.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use image::RgbImage;
 use serde_json::json;
 
@@ -47,27 +46,4 @@ pub fn save_picture(
         (KEYWORD, record.as_str()),
     ];
     save_png(path, picture, &texts)
-}
-
-/// The masks that `sample --save-masks` has written beside a picture, `NAME-mask-….png`, sorted.
-///
-/// # Errors
-/// When the folder can not be read.
-pub fn masks_beside(picture: &Path) -> Result<Vec<PathBuf>> {
-    let folder = match picture.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
-    let stem = picture.file_stem().unwrap_or_default().to_string_lossy();
-    let beginning = format!("{stem}-mask-");
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))? {
-        let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.starts_with(&beginning) && name.ends_with(".png") {
-            found.push(path);
-        }
-    }
-    found.sort();
-    Ok(found)
 }

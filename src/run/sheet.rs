@@ -13,29 +13,12 @@ use super::session::Session;
 use crate::io::checksum::crc32_of;
 use crate::pictures::contact_sheet::{ContactSheet, Labels};
 use crate::pictures::png::{open_png, read_png_text, save_png};
-use crate::records::BaseFolder;
 
 /// Keyword of the text chunk.
 const KEYWORD: &str = "oneactor sheet";
 
-/// The sheet of all pictures where `generate-base` has one named as otherwise, by whose numbers `tune` chooses.
-const SCENES: &str = "scenes.png";
-
-/// The sheet of `--compare`.
-pub(crate) const COMPARISON: &str = "comparison.png";
-
 /// Most columns of a comparison; more pictures go on in further rows.
 const COMPARISON_COLUMNS: usize = 8;
-
-/// Where the sheet of the pictures in a folder lies.
-pub(crate) fn grid_in(folder: &Path) -> PathBuf {
-    let has_base_images = BaseFolder(folder).is_begun();
-    folder.join(if has_base_images {
-        SCENES
-    } else {
-        BaseFolder::GRID
-    })
-}
 
 /// A sheet of pictures on disk.
 pub(crate) struct Sheet {

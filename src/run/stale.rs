@@ -12,7 +12,7 @@ use crate::cli::Method;
 use crate::config::ablate::ABLATION;
 use crate::error::usage;
 use crate::io::header::Header;
-use crate::io::real_path::real_path;
+use crate::io::real_path::{folder_of, real_path};
 use crate::method::origin::BASE_CRC32;
 use crate::records::{ActorFolder, BaseFolder, TuneRecord};
 
@@ -22,10 +22,7 @@ use crate::records::{ActorFolder, BaseFolder, TuneRecord};
 /// # Errors
 /// With the file, what is known of it, and the ways out.
 pub(crate) fn refuse_stale(path: &Path, method: Method) -> Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
+    let folder = folder_of(path);
     let base = base_folder(folder);
     if let Some(base) = base
         .as_deref()

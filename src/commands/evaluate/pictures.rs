@@ -1,7 +1,6 @@
 //! The pictures of a job: what each tells about itself, and its masks.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -19,8 +18,8 @@ use crate::pictures::photo::{Transparency, read_picture};
 use crate::pictures::png::read_png_text;
 use crate::progress::Reporter;
 use crate::records::picture_record::{KEYWORD, PictureRecord};
+use crate::records::{PictureFiles, SceneFolder};
 use crate::run::manifest::row_of;
-use crate::run::picture::masks_beside;
 use crate::tokenizer::weights::WeightedText;
 
 /// What stands in the place of an actor's name for pictures of the plain model.
@@ -242,18 +241,20 @@ fn refuse_twice(pictures: &[Picture]) -> Result<()> {
 
 /// The rows of a folder's manifest.
 fn of_folder(folder: &Path) -> Result<Vec<Picture>> {
-    let path = folder.join("manifest.jsonl");
+    let path = SceneFolder(folder).manifest(Shard::WHOLE);
     let shown = path.display();
-    if !path.is_file() && has_parts(folder)? {
+    if !path.is_file() && SceneFolder(folder).has_parts()? {
         let folder = folder.display();
         return Err(usage(format!(
-            "{folder} has no manifest.jsonl but the lists of parts: join them first, `oneactor merge {folder}`"
+            "{folder} has no {} but the lists of parts: join them first, `oneactor merge {folder}`",
+            SceneFolder::MANIFEST
         )));
     }
     if !path.is_file() {
         return Err(usage(format!(
-            "{} has no manifest.jsonl: expected a folder that sample wrote; pictures of other folders are named one by one",
-            folder.display()
+            "{} has no {}: expected a folder that sample wrote; pictures of other folders are named one by one",
+            folder.display(),
+            SceneFolder::MANIFEST
         )));
     }
     let text = text::read(&path)
@@ -282,18 +283,6 @@ fn of_folder(folder: &Path) -> Result<Vec<Picture>> {
     } else {
         Ok(pictures)
     }
-}
-
-/// Whether processes with `--shard` have drawn in a folder and nobody has merged their lists.
-fn has_parts(folder: &Path) -> Result<bool> {
-    let reading = || format!("reading {}", folder.display());
-    for entry in fs::read_dir(folder).with_context(reading)? {
-        let name = entry.with_context(reading)?.file_name();
-        if Shard::of_manifest(&name.to_string_lossy()).is_some() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 /// A picture that is named itself; those of other programs tell nothing.
@@ -353,7 +342,7 @@ fn find_masks(picture: &Picture, masks: &Masks) -> Result<Vec<PathBuf>> {
                 )))
             }
         }
-        Masks::Attention => masks_beside(&picture.path), // `NAME-mask-….png`, perhaps none
-        Masks::Sam => Ok(Vec::new()),                    // found once the pictures are read
+        Masks::Attention => PictureFiles(&picture.path).masks_there(), // `NAME-mask-….png`, perhaps none
+        Masks::Sam => Ok(Vec::new()), // found once the pictures are read
     }
 }

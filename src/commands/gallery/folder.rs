@@ -11,11 +11,10 @@ use super::actors::{self, ActorCard, TuningFacts};
 use super::scope::Scope;
 use crate::config::batch::Settings;
 use crate::config::recorded::is_of_picture;
-use crate::config::shard::Shard;
 use crate::error::usage;
 use crate::io::text;
 use crate::records::base_record::BaseImage;
-use crate::records::{BaseFolder, BaseRecord};
+use crate::records::{BaseFolder, BaseRecord, SceneFolder};
 use crate::run::manifest::{Natural, is_below, is_of_a_row, natural, row_of};
 
 /// Folders so far below one that is named are looked for: a story has `characters/NAME`.
@@ -89,13 +88,9 @@ fn look_into(path: &Path) -> Result<(Vec<PathBuf>, bool)> {
         if entry.file_type().with_context(reading)?.is_dir() && !name.starts_with('.') {
             folders.push(entry.path());
         }
-        is_drawn_in |= BaseFolder::is_record(&name) || is_manifest(&name);
+        is_drawn_in |= BaseFolder::is_record(&name) || SceneFolder::is_manifest(&name);
     }
     Ok((folders, is_drawn_in))
-}
-
-fn is_manifest(name: &str) -> bool {
-    name == Shard::WHOLE.manifest() || Shard::of_manifest(name).is_some()
 }
 
 /// A picture as a manifest tells of it.
@@ -186,10 +181,12 @@ fn base_images(folder: &Path, tuned: &[TuningFacts], scope: &Scope) -> Vec<Row> 
 
 /// The pictures of the manifest and of parts that are not merged, each once.
 fn drawn(folder: &Path, scope: &Scope, notes: &mut Vec<String>) -> Vec<Row> {
-    let manifests = scope.readable(manifests(folder)).unwrap_or_default();
+    let manifests = scope
+        .readable(SceneFolder(folder).manifests())
+        .unwrap_or_default();
     if manifests
         .iter()
-        .any(|name| Shard::of_manifest(name).is_some())
+        .any(|name| SceneFolder::part_of_manifest(name).is_some())
     {
         let shown = folder.display();
         notes.push(format!(
@@ -209,17 +206,6 @@ fn drawn(folder: &Path, scope: &Scope, notes: &mut Vec<String>) -> Vec<Row> {
         rows.extend(scope.all_readable(found));
     }
     rows.into_values().collect()
-}
-
-fn manifests(folder: &Path) -> Result<Vec<String>> {
-    let reading = || format!("reading {}", folder.display());
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).with_context(reading)? {
-        let name = entry.with_context(reading)?.file_name();
-        let name = name.to_string_lossy().into_owned();
-        found.extend(is_manifest(&name).then_some(name));
-    }
-    Ok(found)
 }
 
 /// The picture that a line of a manifest tells of.
