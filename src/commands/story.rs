@@ -28,7 +28,7 @@ use crate::io::atomic::write_bytes_atomically;
 use crate::method::actor::Actor;
 use crate::method::base_set::BaseFacts;
 use crate::method::templates;
-use crate::records::{BaseFolder, SceneFolder};
+use crate::records::{BaseFolder, StoryFolder};
 use crate::run::draw::prompt_pair;
 use crate::run::jobs::work_off;
 use crate::run::located::{LocatedModel, ResolvedDrawing};
@@ -37,7 +37,7 @@ use crate::run::prepared::Prepared;
 use crate::run::session::Session;
 use crate::run::stale::refuse_stale;
 use page::{Portrait, SceneCard, StoryPage};
-use story_scenes::{PICTURES, StoryPicture};
+use story_scenes::StoryPicture;
 
 /// Does the stories.
 ///
@@ -107,12 +107,8 @@ impl Making {
 }
 
 impl StoryPlan {
-    fn folder(&self) -> &Path {
-        &self.job.sample.output_dir
-    }
-
-    fn page(&self) -> PathBuf {
-        self.folder().join("index.html")
+    fn folder(&self) -> StoryFolder<'_> {
+        StoryFolder(&self.job.sample.output_dir)
     }
 
     fn files_before_page(&self) -> Vec<PathBuf> {
@@ -120,13 +116,11 @@ impl StoryPlan {
         match &self.sampling {
             Some(sampling) => files.extend(sampling.files()),
             None => {
-                let picture = |(i, scene): (usize, &StoryPicture)| {
-                    let name = format!("{PICTURES}{i:04}-{}.png", scene.seed);
-                    self.folder().join(name)
-                };
-                files.extend(self.scenes.iter().enumerate().map(picture));
-                files.push(SceneFolder(self.folder()).manifest(Shard::WHOLE));
-                files.push(SceneFolder(self.folder()).grid());
+                let folder = self.folder();
+                let pictures = self.scenes.iter().enumerate();
+                files.extend(pictures.map(|(i, scene)| folder.picture(i, scene.seed)));
+                files.push(folder.scenes().manifest(Shard::WHOLE));
+                files.push(folder.scenes().grid());
             }
         }
         files
@@ -136,8 +130,8 @@ impl StoryPlan {
 impl Prepared for StoryPlan {
     fn files(&self) -> Vec<PathBuf> {
         let mut files = self.files_before_page();
-        if !files.is_empty() || !self.page().is_file() {
-            files.push(self.page());
+        if !files.is_empty() || !self.folder().is_finished() {
+            files.push(self.folder().page());
         }
         files
     }
@@ -168,7 +162,8 @@ impl Prepared for StoryPlan {
     }
 
     fn foresee(&self, session: &Session) -> Result<()> {
-        self.outlook()?.tell(session, &self.files(), self.folder())
+        self.outlook()?
+            .tell(session, &self.files(), self.folder().0)
     }
 
     fn loads(&self) -> Loads {
@@ -352,7 +347,7 @@ fn execute(session: &Session, book: StoryPlan) -> Result<()> {
             }
         }
     }
-    let page = book.page();
+    let page = book.folder().page();
     let StoryPlan {
         job,
         makings,

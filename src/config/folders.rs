@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{AblateJob, GenerateBaseJob, SampleJob, StoryJob, SweepJob, TuneJob};
 use crate::config::story::{CharacterSource, Description};
-use crate::records::{BaseFolder, SceneFolder};
+use crate::records::{BaseFolder, SceneFolder, StoryFolder};
 
 /// A job that writes into folders.
 pub trait Writes {
@@ -51,7 +51,7 @@ impl Writes for SampleJob {
 impl Writes for StoryJob {
     fn own_folders(&self) -> Vec<PathBuf> {
         let mut folders = self.locked_folders();
-        folders.push(self.sample.output_dir.join("pictures"));
+        folders.push(StoryFolder(&self.sample.output_dir).pictures());
         folders
     }
 

@@ -40,6 +40,7 @@ use crate::cli::{
     SampleFlags, StoryFlags, Target, TuneFlags, keys_of,
 };
 use crate::error::usage;
+use crate::records::StoryFolder;
 use scenes::{MOST_SCENES, check_names, scenes};
 use style::Style;
 
@@ -211,7 +212,7 @@ impl StoryJob {
         };
         let check = |name: &str| {
             let place = || format!("character `{name}`");
-            let folder = output_dir.join("characters").join(name);
+            let folder = StoryFolder(output_dir).character(name);
             maker
                 .check(name, &described[name], folder)
                 .with_context(place)

@@ -12,6 +12,7 @@ mod json;
 pub mod picture_files;
 pub mod picture_record;
 pub mod scene_folder;
+pub mod story_folder;
 pub mod tune_record;
 
 pub use actor_folder::ActorFolder;
@@ -20,4 +21,5 @@ pub use base_record::BaseRecord;
 pub use picture_files::PictureFiles;
 pub use picture_record::PictureRecord;
 pub use scene_folder::SceneFolder;
+pub use story_folder::StoryFolder;
 pub use tune_record::TuneRecord;
