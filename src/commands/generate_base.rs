@@ -23,7 +23,7 @@ use crate::io::writable::create_folder;
 use crate::method::base_set::BaseSet;
 use crate::records::base_record::{BaseDetails, BaseImage};
 use crate::records::job_record::RunFacts;
-use crate::records::{BaseFolder, BaseRecord, PictureRecord};
+use crate::records::{BaseFolder, BaseRecord, PictureRecord, subject};
 use crate::run::changes;
 use crate::run::claims::apart;
 use crate::run::controlnet::LocatedControl;
@@ -208,13 +208,9 @@ pub(super) fn prepare(session: &Session, mut job: GenerateBaseJob) -> Result<Bas
             .map(LocatedControl::settings)
             .unwrap_or_default(),
     );
-    let subject = match &job.subjects[..] {
-        [subject] => json!(subject),
-        subjects => json!(subjects),
-    };
     settings.extend([
         ("prompt".to_owned(), json!(job.prompt)),
-        ("subject".to_owned(), subject),
+        ("subject".to_owned(), subject::to_value(&job.subjects)),
         ("num_images".to_owned(), json!(job.num_images)),
         ("seed".to_owned(), json!(job.drawing.seed)),
     ]);
@@ -224,10 +220,8 @@ pub(super) fn prepare(session: &Session, mut job: GenerateBaseJob) -> Result<Bas
     let layout = BaseFolder(&job.output_dir);
     let is_finished =
         !job.drawing.overwrite && layout.is_finished(job.num_images, &settings, &sources)?;
-    if is_finished {
-        if let Ok(record) = PictureRecord::read(&layout.image(0)) {
-            changes::tell(session, &layout.images(), &record.version, &model);
-        }
+    if is_finished && let Ok(record) = PictureRecord::read(&layout.image(0)) {
+        changes::tell(session, &layout.images(), &record.version, &model);
     }
     Ok(BaseJob {
         job,

@@ -27,10 +27,10 @@ use crate::io::atomic::{remove_leftovers, write_bytes_atomically};
 use crate::io::checksum::crc32_of;
 use crate::io::writable::create_folder;
 use crate::method::base_set::{BaseFacts, BaseSet};
-use crate::method::origin::{BASE_CRC32, Origin};
-use crate::records::TuneRecord;
+use crate::method::origin::{BASE_CRC32, Origin, TARGET_IMAGE_CRC32};
 use crate::records::job_record::RunFacts;
-use crate::records::tune_record::{TARGET_IMAGE_CRC32, TuneDetails, TuneResult};
+use crate::records::tune_record::{TuneDetails, TuneResult};
+use crate::records::{TuneRecord, subject};
 use crate::run::claims::apart;
 use crate::run::drawing_settings::lora_settings;
 use crate::run::jobs::work_off;
@@ -342,10 +342,7 @@ fn save_record(
         crop_shows: crop.crop_shows,
         target_image: photo.map(|photo| photo.facts.name.clone()),
         prompt: Some(tuning.base.facts.prompt.clone()),
-        subject: match &tuning.base.facts.base_words[..] {
-            [word] => json!(word),
-            words => json!(words),
-        },
+        subject: subject::to_value(&tuning.base.facts.base_words),
         result,
     };
     let record = TuneRecord::new(tuning.settings.clone(), run, details);

@@ -11,9 +11,6 @@ use crate::error::usage;
 use crate::io::checksum::crc32_of;
 use crate::io::text;
 
-/// Name of the record.
-const RECORD: &str = "base.json";
-
 /// Name of the folder of the images.
 const IMAGES: &str = "base";
 
@@ -22,6 +19,9 @@ const IMAGES: &str = "base";
 pub struct BaseFolder<'a>(pub &'a Path);
 
 impl<'a> BaseFolder<'a> {
+    /// Name of the record, see [`BaseRecord`].
+    pub const RECORD: &'static str = "base.json";
+
     /// Name of the base set: latents and encoder features of all images.
     pub const SET: &'static str = "base.safetensors";
 
@@ -31,11 +31,6 @@ impl<'a> BaseFolder<'a> {
     /// The folder that `file` lies in: a base set, or an actor that was tuned on one.
     pub fn beside(file: &'a Path) -> Self {
         Self(file.parent().unwrap_or(Path::new("")))
-    }
-
-    /// Whether a file of this name is the record of base images.
-    pub fn is_record(name: &str) -> bool {
-        name == RECORD
     }
 
     /// Name of image `index` below the folder, such as `base/03.png`.
@@ -65,7 +60,7 @@ impl<'a> BaseFolder<'a> {
 
     /// The record, see [`BaseRecord`].
     pub fn record(&self) -> PathBuf {
-        self.0.join(RECORD)
+        self.0.join(Self::RECORD)
     }
 
     /// The sheet of `--preview-every`, which is there while images are drawn.
@@ -132,14 +127,15 @@ impl<'a> BaseFolder<'a> {
         let Ok(text) = text::read(&self.record()) else {
             if self.has_set() && !self.is_unfinished() {
                 return Err(usage(format!(
-                    "{folder} holds a base set and no {RECORD} that tells how it was drawn: choose another --output-dir, \
-                     or redo it with --overwrite"
+                    "{folder} holds a base set and no {} that tells how it was drawn: choose another --output-dir, \
+                     or redo it with --overwrite",
+                    Self::RECORD
                 )));
             }
             return Ok(false);
         };
         // All settings of a record that cannot be read count as others.
-        let there = BaseRecord::parse(&text, RECORD).unwrap_or_default();
+        let there = BaseRecord::parse(&text, Self::RECORD).unwrap_or_default();
         let mut found = differences(&there.parameters, settings);
         found.extend(changed_sources(sources, |key| {
             there.details.sources.get(key)

@@ -13,6 +13,7 @@ pub mod picture_files;
 pub mod picture_record;
 pub mod scene_folder;
 pub mod story_folder;
+pub mod subject;
 pub mod tune_record;
 
 pub use actor_folder::ActorFolder;

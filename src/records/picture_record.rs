@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::json;
+use super::{json, subject};
 use crate::cli::{self, SampleFlags};
 use crate::config::batch::{Settings, check_settings};
 use crate::error::{Error, ErrorKind, usage};
@@ -92,13 +92,8 @@ impl PictureRecord {
 
     /// The base words that the picture was drawn with: the fact `subject`, a word or a list of words.
     pub fn subjects(&self) -> Vec<String> {
-        let words = match self.facts.get("subject") {
-            Some(Value::Array(words)) => words.as_slice(),
-            Some(word) => std::slice::from_ref(word),
-            None => &[],
-        };
-        let words = words.iter().filter_map(Value::as_str);
-        words.map(str::to_owned).collect()
+        let told = self.facts.get("subject");
+        told.map(subject::words_of).unwrap_or_default()
     }
 }
 

@@ -6,10 +6,7 @@ use serde_json::Value;
 use super::job_record::{Details, JobRecord};
 use super::json;
 use crate::cli::Target;
-use crate::method::origin::BASE_CRC32;
-
-/// Key of the checksum of the photo that an actor was tuned on.
-pub const TARGET_IMAGE_CRC32: &str = "target_image_crc32";
+use crate::method::origin::{BASE_CRC32, TARGET_IMAGE_CRC32};
 
 /// The record of a tuning, by the method of the paper or by a baseline.
 pub type TuneRecord = JobRecord<TuneDetails>;

@@ -12,6 +12,7 @@ use crate::config::batch::Settings;
 use crate::io::{a1111, lora};
 use crate::pictures::png::save_png;
 use crate::records::picture_record::{KEYWORD, PictureRecord};
+use crate::records::subject;
 
 /// Facts that stand beside the settings in a picture: the model, and the base word or words.
 pub fn picture_facts(model: &ModelFacts, subjects: &[String]) -> Settings {
@@ -21,11 +22,9 @@ pub fn picture_facts(model: &ModelFacts, subjects: &[String]) -> Settings {
     if let Some(sums) = lora::checksums(&model.loras) {
         facts.insert("lora_crc32".to_owned(), json!(sums));
     }
-    match subjects {
-        [] => None,
-        [subject] => facts.insert("subject".to_owned(), json!(subject)),
-        subjects => facts.insert("subject".to_owned(), json!(subjects)),
-    };
+    if !subjects.is_empty() {
+        facts.insert("subject".to_owned(), subject::to_value(subjects));
+    }
     facts
 }
 

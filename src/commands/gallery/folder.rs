@@ -88,7 +88,7 @@ fn look_into(path: &Path) -> Result<(Vec<PathBuf>, bool)> {
         if entry.file_type().with_context(reading)?.is_dir() && !name.starts_with('.') {
             folders.push(entry.path());
         }
-        is_drawn_in |= BaseFolder::is_record(&name) || SceneFolder::is_manifest(&name);
+        is_drawn_in |= name == BaseFolder::RECORD || SceneFolder::is_manifest(&name);
     }
     Ok((folders, is_drawn_in))
 }
