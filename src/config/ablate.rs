@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::batch::Settings;
 use super::{SampleJob, TuneJob, check, layers};
 use crate::cli::{AblateFlags, Declared, Method, ModelFlags, SampleFlags, Setting};
 use crate::error::usage;
+use crate::io::text;
 use crate::records::{ActorFolder, TuneRecord};
 
 /// The folder of the tunings and, unless another is named, of the pictures, in that of the actor.
@@ -156,7 +157,8 @@ fn recorded_tuning(dir: &Path, flags: &AblateFlags) -> Result<Settings> {
             dir.display()
         )));
     }
-    let record = TuneRecord::read(&path)?;
+    let text = text::read(&path).with_context(|| format!("reading {shown}"))?;
+    let record = TuneRecord::parse(&text, &shown.to_string())?;
     let is_photo = record.is_of_photo();
     let mut settings = record.parameters;
     // Checksums are facts, no flags of `tune`.

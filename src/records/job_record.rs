@@ -75,8 +75,9 @@ impl<D: Details> JobRecord<D> {
     /// # Errors
     /// When the file cannot be read, and as [`JobRecord::parse`].
     pub fn read(path: &Path) -> Result<Self> {
-        let text = text::read(path).with_context(|| format!("reading {}", path.display()))?;
-        Self::parse(&text, &path.display().to_string())
+        let reading = format!("reading {}", path.display());
+        let text = text::read(path).with_context(|| reading.clone())?;
+        Self::parse(&text, &reading)
     }
 
     /// The record in `text`; messages call its file `name`.

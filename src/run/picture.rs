@@ -31,7 +31,7 @@ pub fn picture_facts(model: &ModelFacts, subjects: &[String]) -> Settings {
 /// Writes a picture with its text chunks: `parameters` for other programs, `oneactor` for this one.
 ///
 /// # Errors
-/// When the file can not be written.
+/// When the file cannot be written.
 pub fn save_picture(
     path: &Path,
     picture: &RgbImage,

@@ -73,7 +73,7 @@ fn target_in(path: &Path, base: &Path, images: usize) -> Result<Option<TunedTarg
     let Ok(text) = text::read(path) else {
         return Ok(None);
     };
-    let record = TuneRecord::parse(&text, &path.display().to_string())?;
+    let record = TuneRecord::parse(&text, &format!("reading {}", path.display()))?;
     let Some(target) = record.target() else {
         return Ok(None);
     };
