@@ -3,8 +3,8 @@
 //!
 //! The layers, from the bottom: [`io`], [`pictures`], [`device`] and [`libtorch`]; [`models`], [`schedulers`] and
 //! [`tokenizer`]; the frozen backbone [`backbone`]; the method of the paper [`method`] and its
-//! [`measures`], and the [`baselines`] it is compared with; above them the flags, the batch files, what the
-//! commands share in `run`, and one file per command.
+//! [`measures`], and the [`baselines`] it is compared with; above them the flags, the batch files and
+//! the [`records`] on disk, what the commands share in `run`, and one file per command.
 #![deny(clippy::print_stdout, clippy::print_stderr, reason = "see `streams`")]
 
 pub mod backbone;
@@ -22,6 +22,7 @@ pub mod models;
 pub(crate) mod pages;
 pub mod pictures;
 pub(crate) mod progress;
+pub mod records;
 mod run;
 pub mod schedulers;
 pub mod signals;

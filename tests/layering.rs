@@ -12,7 +12,7 @@ const LEVELS: [&[&str]; 9] = [
     &["models", "schedulers", "tokenizer"],
     &["backbone"],
     &["method", "measures", "baselines"],
-    &["cli", "config", "pages"],
+    &["cli", "config", "pages", "records"],
     &["progress"],
     &["run"],
     &["commands"],

@@ -42,26 +42,6 @@ impl Method {
         }
     }
 
-    /// What `tune` leaves for it in the folder of the base images, or those themselves where there is nothing
-    /// to tune.
-    pub const fn file(self) -> &'static str {
-        match self {
-            Method::Oneactor => "actor.safetensors",
-            Method::TextualInversion => "textual-inversion.safetensors",
-            Method::DreamboothLora => "dreambooth-lora.safetensors",
-            Method::IpAdapter | Method::Consistory => "base.safetensors",
-        }
-    }
-
-    /// What the names of the files begin with in which `tune` tells of it, such as `tune.json`: all methods work in one
-    /// folder.
-    pub fn log(self) -> &'static str {
-        match self {
-            Method::Oneactor => "tune",
-            method => method.name(),
-        }
-    }
-
     /// Whether it is tuned on the base images.
     pub fn is_tuned(self) -> bool {
         !matches!(self, Method::IpAdapter | Method::Consistory)

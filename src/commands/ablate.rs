@@ -9,8 +9,10 @@ use serde_json::{Value, json};
 use super::sample::{self, Sampling, draw_missing, restore_rows};
 use super::tune::{self, Tuning};
 use crate::cli::{AblateFlags, CommandLine};
+use crate::config::shard::Shard;
 use crate::config::{AblateJob, plan};
 use crate::error::usage;
+use crate::records::SceneFolder;
 use crate::run::jobs::work_off;
 use crate::run::located::LocatedModel;
 use crate::run::manifest::Manifest;
@@ -18,7 +20,7 @@ use crate::run::outlook::Outlook;
 use crate::run::prepared::Loads;
 use crate::run::prepared::Prepared;
 use crate::run::session::Session;
-use crate::run::sheet::{Sheet, grid_in};
+use crate::run::sheet::Sheet;
 
 /// Does the jobs of `ablate`.
 ///
@@ -50,7 +52,7 @@ impl Prepared for Ablation {
         let tuned = self.tunings.iter().flat_map(Prepared::files);
         let mut files: Vec<PathBuf> = tuned.chain(self.planned.clone()).collect();
         if !self.planned.is_empty() {
-            files.push(self.job.output_dir.join("manifest.jsonl"));
+            files.push(SceneFolder(&self.job.output_dir).manifest(Shard::WHOLE));
         }
         let grid = grid(&self.job, &self.drawings);
         if !self.planned.is_empty() || !grid.is_current() {
@@ -186,6 +188,6 @@ fn grid(job: &AblateJob, columns: &[Sampling]) -> Sheet {
     let seeds = columns[0].pictures.iter();
     let rows = seeds.map(|picture| format!("seed {}", picture.seed));
     let headings = job.columns.iter().map(|column| column.heading.clone());
-    let path = grid_in(&job.output_dir);
+    let path = SceneFolder(&job.output_dir).grid();
     Sheet::table(path, &pictures, rows.collect(), headings.collect())
 }

@@ -13,6 +13,7 @@ use crate::error::usage;
 use crate::io::atomic::write_bytes_atomically;
 use crate::io::writable::create_folder;
 use crate::pages::gallery::{self, Folder, GalleryPage, Readable};
+use crate::records::{BaseFolder, SceneFolder};
 use crate::run::session::Session;
 
 use scope::Scope;
@@ -87,6 +88,8 @@ fn no_picture(job: &GalleryJob) -> anyhow::Error {
         _ => ("the folders hold".to_owned(), "in them or below them"),
     };
     usage(format!(
-        "{what} no picture of this program: expected manifest.jsonl or base.json {place}, and pictures that can be read"
+        "{what} no picture of this program: expected {} or {} {place}, and pictures that can be read",
+        SceneFolder::MANIFEST,
+        BaseFolder::RECORD
     ))
 }

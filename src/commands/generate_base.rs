@@ -16,20 +16,21 @@ use crate::cli::{CommandLine, GenerateBaseFlags};
 use crate::config::batch::Settings;
 use crate::config::model::DEFAULT_MODEL;
 use crate::config::prompts::looks_like_syntax;
-use crate::config::{GenerateBaseJob, plan, record};
-use crate::error::usage;
+use crate::config::{GenerateBaseJob, plan};
 use crate::io::atomic::{remove_leftovers, write_bytes_atomically};
 use crate::io::text;
 use crate::io::writable::create_folder;
 use crate::method::base_set::BaseSet;
-use crate::run::base_folder::{BaseFolder, is_unfinished};
+use crate::records::base_record::{BaseDetails, BaseImage};
+use crate::records::job_record::RunFacts;
+use crate::records::{BaseFolder, BaseRecord, PictureRecord, subject};
 use crate::run::changes;
 use crate::run::claims::apart;
 use crate::run::controlnet::LocatedControl;
 use crate::run::draw::prompt_pair;
+use crate::run::drawing_settings::drawing_settings;
 use crate::run::jobs::work_off;
 use crate::run::located::{LocatedModel, ResolvedDrawing};
-use crate::run::picture::{changed_sources, differences, drawing_settings};
 use crate::run::prepared::Loads;
 use crate::run::prepared::Prepared;
 use crate::run::session::Session;
@@ -109,9 +110,9 @@ impl BaseJob {
 
     /// Whether parts of an earlier run with the same settings are kept.
     fn keeps_parts(&self, layout: &BaseFolder, settings: &str) -> bool {
-        let there = text::read(&layout.parts_config());
+        let there = text::read(&layout.parts_settings());
         let is_same = there.is_ok_and(|there| there == settings);
-        is_same && !(self.job.drawing.overwrite && layout.config().is_file())
+        is_same && !(self.job.drawing.overwrite && layout.record().is_file())
     }
 }
 
@@ -146,7 +147,7 @@ impl Prepared for BaseJob {
             };
         }
         let mut files: Vec<PathBuf> = (0..self.job.num_images).map(|i| layout.image(i)).collect();
-        files.extend([layout.grid(), layout.tensors(), layout.config()]);
+        files.extend([layout.grid(), layout.set(), layout.record()]);
         files
     }
 
@@ -207,25 +208,20 @@ pub(super) fn prepare(session: &Session, mut job: GenerateBaseJob) -> Result<Bas
             .map(LocatedControl::settings)
             .unwrap_or_default(),
     );
-    let subject = match &job.subjects[..] {
-        [subject] => json!(subject),
-        subjects => json!(subjects),
-    };
     settings.extend([
         ("prompt".to_owned(), json!(job.prompt)),
-        ("subject".to_owned(), subject),
+        ("subject".to_owned(), subject::to_value(&job.subjects)),
         ("num_images".to_owned(), json!(job.num_images)),
         ("seed".to_owned(), json!(job.drawing.seed)),
     ]);
     if let Some(sums) = model.lora_crc32() {
         settings.insert("lora_crc32".to_owned(), json!(sums));
     }
-    let is_finished = !job.drawing.overwrite && is_finished(&job, &settings, &sources)?;
-    if is_finished {
-        let layout = BaseFolder(&job.output_dir);
-        if let Ok(record) = record::read_record(&layout.image(0)) {
-            changes::tell(session, &layout.images(), &record.version, &model);
-        }
+    let layout = BaseFolder(&job.output_dir);
+    let is_finished =
+        !job.drawing.overwrite && layout.is_finished(job.num_images, &settings, &sources)?;
+    if is_finished && let Ok(record) = PictureRecord::read(&layout.image(0)) {
+        changes::tell(session, &layout.images(), &record.version, &model);
     }
     Ok(BaseJob {
         job,
@@ -236,44 +232,6 @@ pub(super) fn prepare(session: &Session, mut job: GenerateBaseJob) -> Result<Bas
         sources,
         is_finished,
     })
-}
-
-/// Whether the folder holds the complete results of these settings.
-///
-/// # Errors
-/// When it holds those of other settings.
-fn is_finished(job: &GenerateBaseJob, settings: &Settings, sources: &Settings) -> Result<bool> {
-    let folder = &job.output_dir;
-    let layout = BaseFolder(folder);
-    let path = layout.config();
-    let Ok(text) = text::read(&path) else {
-        if layout.tensors().is_file() && !is_unfinished(folder) {
-            return Err(usage(format!(
-                "{} holds a base set and no base.json that tells how it was drawn: choose another --output-dir, or redo \
-                 it with --overwrite",
-                folder.display()
-            )));
-        }
-        return Ok(false);
-    };
-    let config: Value = serde_json::from_str(&text).unwrap_or_default();
-    let there = config["parameters"]
-        .as_object()
-        .cloned()
-        .unwrap_or_default();
-    let mut differences = differences(&there, settings);
-    differences.extend(changed_sources(sources, |key| config["sources"].get(key)));
-    if !differences.is_empty() {
-        return Err(usage(format!(
-            "{} holds base images drawn with other settings ({}): \
-             choose another --output-dir, or redo them with --overwrite",
-            folder.display(),
-            differences.join("; ")
-        )));
-    }
-    let mut files = vec![layout.tensors()];
-    files.extend((0..job.num_images).map(|index| layout.image(index)));
-    Ok(files.iter().all(|file| file.is_file()))
 }
 
 /// Draws what is missing.
@@ -319,8 +277,8 @@ pub(super) fn execute(session: &Session, prepared: BaseJob) -> Result<()> {
         images_drawn: missing.len(),
         seconds: started.elapsed().as_secs_f64(),
     };
-    save_config(session, &prepared, &backbone, &cost)?;
-    session.wrote(&layout.config(), "config", Value::Null);
+    save_record(session, &prepared, &backbone, &cost)?;
+    session.wrote(&layout.record(), "config", Value::Null);
     fs::remove_dir_all(layout.parts()).context("removing the folder of finished parts")?;
     Ok(())
 }
@@ -331,8 +289,8 @@ fn save_set(session: &Session, layout: &BaseFolder, num_images: usize) -> Result
         .map(|index| BaseSet::read(&layout.part(index)))
         .collect::<Result<_>>()?;
     let base = BaseSet::cat(&parts)?;
-    write_bytes_atomically(&layout.tensors(), &base.to_bytes()?)?;
-    session.wrote(&layout.tensors(), "base set", Value::Null);
+    write_bytes_atomically(&layout.set(), &base.to_bytes()?)?;
+    session.wrote(&layout.set(), "base set", Value::Null);
     numbered_sheet(layout, num_images).keep(session, "grid", true)
 }
 
@@ -340,7 +298,7 @@ fn save_set(session: &Session, layout: &BaseFolder, num_images: usize) -> Result
 fn start_parts(session: &Session, layout: &BaseFolder, prepared: &BaseJob) -> Result<()> {
     let text = prepared.parts_settings()?;
     if !prepared.keeps_parts(layout, &text) {
-        if is_unfinished(&prepared.job.output_dir) {
+        if layout.is_unfinished() {
             session
                 .reporter
                 .note("starting anew: the interrupted run had other settings");
@@ -348,9 +306,9 @@ fn start_parts(session: &Session, layout: &BaseFolder, prepared: &BaseJob) -> Re
         // Parts are drawn anew, and until that is done the old base set is no longer whole.
         let _ = fs::remove_dir_all(layout.parts());
         create_folder(&layout.parts())?;
-        let _ = fs::remove_file(layout.config());
+        let _ = fs::remove_file(layout.record());
         remove_images_from(layout, prepared.job.num_images);
-        write_bytes_atomically(&layout.parts_config(), text.as_bytes())?;
+        write_bytes_atomically(&layout.parts_settings(), text.as_bytes())?;
     }
     Ok(())
 }
@@ -369,31 +327,29 @@ struct Cost {
     seconds: f64,
 }
 
-/// Writes base.json: the resolved settings, and what a reader may want to know.
-fn save_config(
+/// Writes the record: the resolved settings, and facts for the reader.
+fn save_record(
     session: &Session,
     prepared: &BaseJob,
     backbone: &Backbone,
     cost: &Cost,
 ) -> Result<()> {
     let seed = prepared.job.drawing.seed;
-    let images: Vec<Value> = (0..prepared.job.num_images)
-        .map(|index| json!({"path": format!("base/{index:02}.png"), "seed": seed + index as i64}))
-        .collect();
-    let config = json!({
-        "schema": "oneactor.base/v1",
-        "version": env!("CARGO_PKG_VERSION"),
-        "command": "generate-base",
-        "parameters": prepared.settings,
-        "sources": prepared.sources,
-        "model_fingerprint": backbone.facts.fingerprint,
-        "device": format!("{:?}", backbone.device()),
-        "images_drawn": cost.images_drawn,
-        "seconds": cost.seconds,
-        "peak_gpu_memory": session.peak_memory(),
-        "images": images,
-    });
-    let layout = BaseFolder(&prepared.job.output_dir);
-    let text = format!("{config:#}\n");
-    write_bytes_atomically(&layout.config(), text.as_bytes())
+    let image = |index| BaseImage {
+        path: BaseFolder::image_name(index),
+        seed: Some(seed + index as i64),
+    };
+    let run = RunFacts {
+        model_fingerprint: backbone.facts.fingerprint.clone(),
+        device: format!("{:?}", backbone.device()),
+        seconds: Some(cost.seconds),
+        peak_gpu_memory: session.peak_memory(),
+    };
+    let details = BaseDetails {
+        sources: prepared.sources.clone(),
+        images_drawn: Some(cost.images_drawn),
+        images: (0..prepared.job.num_images).map(image).collect(),
+    };
+    let record = BaseRecord::new(prepared.settings.clone(), run, details);
+    record.write(&BaseFolder(&prepared.job.output_dir).record())
 }

@@ -8,11 +8,10 @@ use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
 use crate::cli::{Format, InspectFlags};
-use crate::config::record;
-use crate::config::sample::ACTOR_FILE;
 use crate::error::{printable, usage};
 use crate::io::header::{Header, TensorFacts};
 use crate::pictures::photo::picture_kind;
+use crate::records::{ActorFolder, PictureRecord};
 use crate::streams::{self, path_line};
 
 /// Prints what the files tell.
@@ -49,10 +48,12 @@ fn facts(path: &Path, with_tensors: bool) -> Result<Map<String, Value>> {
 /// A file, or the actor in a folder.
 fn file_at(path: &Path) -> Result<PathBuf> {
     match path {
-        _ if path.is_dir() && path.join(ACTOR_FILE).is_file() => Ok(path.join(ACTOR_FILE)),
+        _ if path.is_dir() && path.join(ActorFolder::ACTOR).is_file() => {
+            Ok(path.join(ActorFolder::ACTOR))
+        }
         _ if path.is_dir() => Err(usage(format!(
             "there is no {} in {}: name a picture or a .safetensors file",
-            ACTOR_FILE,
+            ActorFolder::ACTOR,
             path.display()
         ))),
         _ if path.is_file() => Ok(path.to_owned()),
@@ -61,7 +62,7 @@ fn file_at(path: &Path) -> Result<PathBuf> {
 }
 
 fn picture(path: &Path) -> Result<Map<String, Value>> {
-    let record = record::read_record(path)?;
+    let record = PictureRecord::read(path)?;
     let mut facts = record.parameters;
     facts.extend(record.facts);
     facts.extend(about(path, "picture"));

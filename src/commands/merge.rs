@@ -7,18 +7,19 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::sample::{PLAIN, save_sheets_of};
+use super::sample::save_sheets_of;
 use crate::cli::MergeFlags;
 use crate::config::shard::Shard;
 use crate::error::{runtime, usage};
 use crate::io::atomic::{remove_leftovers, write_bytes_atomically};
+use crate::io::checksum::crc32;
 use crate::io::real_path::RealPlace;
 use crate::io::text;
 use crate::io::writable::check_files;
+use crate::records::SceneFolder;
 use crate::run::claims::lock_folder;
 use crate::run::manifest::{Manifest, is_below, row_of, take_num_images};
 use crate::run::session::Session;
-use crate::run::sheet::{COMPARISON, grid_in};
 
 /// Joins manifests and draws the contact sheets of the folders.
 ///
@@ -72,13 +73,15 @@ fn parts(folder: &Path) -> Result<Vec<PathBuf>> {
     for entry in entries {
         let path = entry.with_context(|| format!("reading {shown}"))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if let (Some((index, count)), false) = (Shard::of_manifest(&name), merged.contains(&path)) {
+        if let (Some((index, count)), false) =
+            (SceneFolder::part_of_manifest(&name), merged.contains(&path))
+        {
             found.entry(count).or_default().insert(index, path);
         }
     }
     match found.len() {
         // As a merge leaves it, also one that was killed at its very end.
-        0 if folder.join(Shard::WHOLE.manifest()).is_file() => Ok(Vec::new()),
+        0 if SceneFolder(folder).manifest(Shard::WHOLE).is_file() => Ok(Vec::new()),
         0 => Err(usage(format!(
             "{shown} has no manifest-i-of-n.jsonl: expected a folder that processes with --shard i/n have drawn in"
         ))),
@@ -111,7 +114,8 @@ fn merge(session: &Session, folder: &Path, parts: &[PathBuf]) -> Result<()> {
     if parts.is_empty() {
         let shown = folder.display();
         session.reporter.note(&format!(
-            "{shown} has a manifest.jsonl and no parts: nothing to merge"
+            "{shown} has a {} and no parts: nothing to merge",
+            SceneFolder::MANIFEST
         ));
         return Ok(());
     }
@@ -122,7 +126,7 @@ fn merge(session: &Session, folder: &Path, parts: &[PathBuf]) -> Result<()> {
         let reading = || format!("reading {}", part.display());
         let bytes = fs::read(part).with_context(reading)?;
         let name = part.file_name().unwrap_or_default().to_string_lossy();
-        merged.insert(name.into_owned(), checksum(&bytes));
+        merged.insert(name.into_owned(), crc32(&bytes));
         let text = text::decode(bytes).with_context(reading)?;
         for line in text.lines() {
             let mut row: Value = serde_json::from_str(line)
@@ -165,36 +169,37 @@ fn merge(session: &Session, folder: &Path, parts: &[PathBuf]) -> Result<()> {
     manifest.write()?;
     session.wrote(manifest.path(), "manifest", Value::Null);
     save_sheets_of(session, folder, &manifest, num_images)?;
-    write_bytes_atomically(&folder.join(MERGED), json!(merged).to_string().as_bytes())?;
+    write_bytes_atomically(
+        &SceneFolder(folder).merged(),
+        json!(merged).to_string().as_bytes(),
+    )?;
     remove_merged(folder)
 }
 
 /// The files that a merge would write.
 fn planned(folder: &Path, manifest: &Manifest) -> Vec<PathBuf> {
-    let is_plain = |row: &Value| row["path"].as_str().is_some_and(|p| p.starts_with(PLAIN));
-    let mut files = vec![manifest.path().to_owned(), grid_in(folder)];
+    let is_plain = |row: &Value| row["path"].as_str().is_some_and(SceneFolder::is_plain);
+    let scenes = SceneFolder(folder);
+    let mut files = vec![manifest.path().to_owned(), scenes.grid()];
     if manifest.rows().any(is_plain) {
-        files.push(folder.join(COMPARISON));
+        files.push(scenes.comparison());
     }
     files
 }
 
-/// The lists that are merged and to be removed, each with its CRC-32: a merge that is killed between two of them goes on
-/// with the next.
-const MERGED: &str = ".merged.json";
-
-/// The lists that a merge has taken in, but for those that were written anew since.
+/// The manifests of parts that a merge has taken in, without those that were written anew since. The merge has recorded
+/// each with its CRC-32, so that one that is killed between two removals continues with the next.
 fn merged(folder: &Path) -> Result<Vec<PathBuf>> {
-    let path = folder.join(MERGED);
+    let path = SceneFolder(folder).merged();
     let Ok(text) = text::read(&path) else {
         return Ok(Vec::new());
     };
     let sums: BTreeMap<String, String> =
         serde_json::from_str(&text).with_context(|| format!("reading {}", path.display()))?;
     let parts = sums.into_iter().filter_map(|(name, sum)| {
-        Shard::of_manifest(&name)?;
+        SceneFolder::part_of_manifest(&name)?;
         let part = folder.join(name);
-        let is_merged = fs::read(&part).is_ok_and(|bytes| checksum(&bytes) == sum);
+        let is_merged = fs::read(&part).is_ok_and(|bytes| crc32(&bytes) == sum);
         is_merged.then_some(part)
     });
     Ok(parts.collect())
@@ -205,14 +210,10 @@ fn remove_merged(folder: &Path) -> Result<()> {
     for part in merged(folder)? {
         fs::remove_file(&part).with_context(|| format!("removing {}", part.display()))?;
     }
-    let path = folder.join(MERGED);
+    let path = SceneFolder(folder).merged();
     if path.is_file() {
         fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))
     } else {
         Ok(())
     }
-}
-
-fn checksum(bytes: &[u8]) -> String {
-    format!("{:08x}", crc32fast::hash(bytes))
 }

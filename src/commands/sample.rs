@@ -18,9 +18,10 @@ use serde_json::{Value, json};
 use crate::cli::{CommandLine, Method, SampleFlags};
 use crate::config::batch::Settings;
 use crate::config::shard::Shard;
-use crate::config::{SampleJob, plan, record};
+use crate::config::{SampleJob, plan};
 use crate::io::atomic::remove_leftovers;
 use crate::io::writable::create_folder;
+use crate::records::{PictureRecord, SceneFolder};
 use crate::run::changes;
 use crate::run::controlnet::LocatedControl;
 use crate::run::image_prompt::LocatedImagePrompt;
@@ -30,14 +31,11 @@ use crate::run::manifest::{Manifest, new_row};
 use crate::run::prepared::Loads;
 use crate::run::prepared::Prepared;
 use crate::run::session::Session;
-use crate::run::sheet::{COMPARISON, Sheet, grid_in, remove_outdated};
+use crate::run::sheet::{Sheet, remove_outdated};
 pub(super) use outlook::Shape;
 use painter::ScenePainter;
 use pictures::Picture;
 pub(super) use plan::Plan;
-
-/// Before the names of its plain pictures.
-pub(super) const PLAIN: &str = "plain/";
 
 /// Does the jobs of `sample`.
 ///
@@ -78,11 +76,9 @@ impl Sampling {
         self.pictures.iter().chain(&self.plain_pictures)
     }
 
-    /// Where what is being drawn is shown meanwhile: each part of the work on a sheet of its own.
-    fn preview(&self) -> PathBuf {
-        let name = self.shard.manifest();
-        let name = name.replace("manifest", "preview").replace("jsonl", "png");
-        self.job.output_dir.join(name)
+    /// The folder that it writes into.
+    fn folder(&self) -> SceneFolder<'_> {
+        SceneFolder(&self.job.output_dir)
     }
 
     /// The model that draws.
@@ -111,7 +107,7 @@ impl Prepared for Sampling {
         files.extend(missing().flat_map(|picture| picture.masks.clone()));
         let is_drawing = !files.is_empty();
         if is_drawing {
-            files.push(self.job.output_dir.join(self.shard.manifest()));
+            files.push(self.folder().manifest(self.shard));
         }
         if self.shard.is_whole() {
             let sheets = self.sheets().into_iter();
@@ -170,7 +166,7 @@ pub(super) fn prepare(session: &Session, job: SampleJob) -> Result<Sampling> {
     sampling.shard = session.shard();
     // One picture stands for all that the folder keeps: most often one run has drawn them.
     if let Some(kept) = sampling.all_pictures().find(|picture| picture.is_finished) {
-        let version = record::read_record(&kept.path)?.version;
+        let version = PictureRecord::read(&kept.path)?.version;
         changes::tell(session, &kept.path, &version, &sampling.model);
     }
     Ok(sampling)
@@ -307,7 +303,7 @@ impl Sampling {
         let (guided, plain) = (paths(&self.pictures), paths(&self.plain_pictures));
         let mut sheets = vec![(grid(&job.output_dir, &guided, job.num_images), "grid")];
         if job.compare {
-            let path = job.output_dir.join(COMPARISON);
+            let path = self.folder().comparison();
             let guided = (job.method.name(), &guided[..]);
             sheets.push((Sheet::comparison(path, &plain, guided), "comparison"));
         }
@@ -323,7 +319,7 @@ fn save_sheets(session: &Session, sampling: &Sampling, are_new: bool) -> Result<
     if sampling.job.compare {
         Ok(())
     } else {
-        remove_outdated(session, &sampling.job.output_dir.join(COMPARISON))
+        remove_outdated(session, &sampling.folder().comparison())
     }
 }
 
@@ -335,7 +331,7 @@ pub(super) fn save_sheets_of(
     num_images: Option<usize>,
 ) -> Result<()> {
     let name = |row: &Value| row["path"].as_str().unwrap_or_default().to_owned();
-    let is_plain = |row: &&Value| name(row).starts_with(PLAIN);
+    let is_plain = |row: &&Value| SceneFolder::is_plain(&name(row));
     let guided: Vec<&Value> = manifest.rows().filter(|row| !is_plain(row)).collect();
     let paths = |rows: &[&Value]| {
         rows.iter()
@@ -348,7 +344,7 @@ pub(super) fn save_sheets_of(
     let pictures = paths(&guided);
     grid(folder, &pictures, num_images).keep(session, "grid", true)?;
     let plain: Vec<&Value> = manifest.rows().filter(is_plain).collect();
-    let comparison = folder.join(COMPARISON);
+    let comparison = SceneFolder(folder).comparison();
     if plain.is_empty() {
         remove_outdated(session, &comparison)
     } else {
@@ -362,5 +358,9 @@ pub(super) fn save_sheets_of(
 /// The contact sheet of a folder, with a row for each prompt where each has several pictures.
 fn grid(folder: &Path, pictures: &[PathBuf], num_images: usize) -> Sheet {
     let is_table = num_images > 1 && pictures.len() > num_images;
-    Sheet::numbered(grid_in(folder), pictures, is_table.then_some(num_images))
+    Sheet::numbered(
+        SceneFolder(folder).grid(),
+        pictures,
+        is_table.then_some(num_images),
+    )
 }

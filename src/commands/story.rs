@@ -19,6 +19,7 @@ use super::tune::{self, Tuning};
 use crate::cli::{CommandLine, Method, StoryFlags};
 use crate::config::model::DEFAULT_MODEL;
 use crate::config::prompts::overlapping_words;
+use crate::config::shard::Shard;
 use crate::config::story::{Character, CharacterSource, Description, StoryScene, fill_in_names};
 use crate::config::{StoryJob, TuneJob, plan};
 use crate::error::usage;
@@ -27,15 +28,15 @@ use crate::method::actor::Actor;
 use crate::method::base_set::BaseFacts;
 use crate::method::templates;
 use crate::pages::story::{Portrait, SceneCard, StoryPage};
+use crate::records::{BaseFolder, StoryFolder};
 use crate::run::draw::prompt_pair;
 use crate::run::jobs::work_off;
 use crate::run::located::{LocatedModel, ResolvedDrawing};
 use crate::run::prepared::Loads;
 use crate::run::prepared::Prepared;
 use crate::run::session::Session;
-use crate::run::sheet::grid_in;
 use crate::run::stale::refuse_stale;
-use story_scenes::{PICTURES, StoryPicture};
+use story_scenes::StoryPicture;
 
 /// Does the stories.
 ///
@@ -105,12 +106,8 @@ impl Making {
 }
 
 impl StoryPlan {
-    fn folder(&self) -> &Path {
-        &self.job.sample.output_dir
-    }
-
-    fn page(&self) -> PathBuf {
-        self.folder().join("index.html")
+    fn folder(&self) -> StoryFolder<'_> {
+        StoryFolder(&self.job.sample.output_dir)
     }
 
     fn files_before_page(&self) -> Vec<PathBuf> {
@@ -118,13 +115,11 @@ impl StoryPlan {
         match &self.sampling {
             Some(sampling) => files.extend(sampling.files()),
             None => {
-                let picture = |(i, scene): (usize, &StoryPicture)| {
-                    let name = format!("{PICTURES}{i:04}-{}.png", scene.seed);
-                    self.folder().join(name)
-                };
-                files.extend(self.scenes.iter().enumerate().map(picture));
-                files.push(self.folder().join("manifest.jsonl"));
-                files.push(grid_in(self.folder()));
+                let folder = self.folder();
+                let pictures = self.scenes.iter().enumerate();
+                files.extend(pictures.map(|(i, scene)| folder.picture(i, scene.seed)));
+                files.push(folder.scenes().manifest(Shard::WHOLE));
+                files.push(folder.scenes().grid());
             }
         }
         files
@@ -134,8 +129,8 @@ impl StoryPlan {
 impl Prepared for StoryPlan {
     fn files(&self) -> Vec<PathBuf> {
         let mut files = self.files_before_page();
-        if !files.is_empty() || !self.page().is_file() {
-            files.push(self.page());
+        if !files.is_empty() || !self.folder().is_finished() {
+            files.push(self.folder().page());
         }
         files
     }
@@ -166,7 +161,8 @@ impl Prepared for StoryPlan {
     }
 
     fn foresee(&self, session: &Session) -> Result<()> {
-        self.outlook()?.tell(session, &self.files(), self.folder())
+        self.outlook()?
+            .tell(session, &self.files(), self.folder().0)
     }
 
     fn loads(&self) -> Loads {
@@ -350,7 +346,7 @@ fn execute(session: &Session, book: StoryPlan) -> Result<()> {
             }
         }
     }
-    let page = book.page();
+    let page = book.folder().page();
     let StoryPlan {
         job,
         makings,
@@ -436,9 +432,7 @@ fn cards<'a>(
 /// A character or the style, with its target image where that lies beside the actor.
 fn portrait<'a>(name: &'a str, path: &Path) -> Result<Portrait<'a>> {
     let actor = Actor::read(path, Device::Cpu)?;
-    let picture = path
-        .with_file_name("base")
-        .join(format!("{:02}.png", actor.target));
+    let picture = BaseFolder::beside(path).image(actor.target);
     Ok(Portrait {
         name,
         prompt: actor.facts.prompt,

@@ -7,13 +7,15 @@ use serde_json::{Value, json};
 
 use super::sample::{Plan, Sampling, draw_missing, restore_rows};
 use crate::cli::{CommandLine, SweepFlags};
+use crate::config::shard::Shard;
 use crate::config::{SweepJob, plan};
+use crate::records::SceneFolder;
 use crate::run::jobs::work_off;
 use crate::run::manifest::Manifest;
 use crate::run::prepared::Loads;
 use crate::run::prepared::Prepared;
 use crate::run::session::Session;
-use crate::run::sheet::{Sheet, grid_in};
+use crate::run::sheet::Sheet;
 
 /// Does the jobs of `sweep`.
 ///
@@ -40,7 +42,7 @@ impl Prepared for Sweep {
         let mut files: Vec<PathBuf> = missing.map(|picture| picture.path.clone()).collect();
         let is_drawing = !files.is_empty();
         if is_drawing {
-            files.push(self.job.output_dir.join("manifest.jsonl"));
+            files.push(SceneFolder(&self.job.output_dir).manifest(Shard::WHOLE));
         }
         let grids = self.grids().into_iter();
         let grids = grids.filter(|grid| is_drawing || !grid.is_current());
@@ -85,7 +87,7 @@ fn prepare(session: &Session, mut job: SweepJob) -> Result<Sweep> {
 impl Sweep {
     /// With one axis a grid with a row for each seed; with two a grid for each seed.
     fn grids(&self) -> Vec<Sheet> {
-        let folder = &self.job.output_dir;
+        let folder = SceneFolder(&self.job.output_dir);
         let columns = || self.job.columns.labels.clone();
         let seeds: Vec<i64> = self.cells[0].pictures.iter().map(|p| p.seed).collect();
         let of_seed = |index: usize| {
@@ -95,12 +97,12 @@ impl Sweep {
         let Some(rows) = &self.job.rows else {
             let pictures: Vec<&Path> = (0..seeds.len()).flat_map(of_seed).collect();
             let rows = seeds.iter().map(|seed| format!("seed {seed}")).collect();
-            return vec![Sheet::table(grid_in(folder), &pictures, rows, columns())];
+            return vec![Sheet::table(folder.grid(), &pictures, rows, columns())];
         };
         let grid = |(index, seed): (usize, &i64)| {
             let path = match seeds.len() {
-                1 => grid_in(folder),
-                _ => folder.join(format!("grid-{seed}.png")),
+                1 => folder.grid(),
+                _ => folder.grid_of_seed(*seed),
             };
             let pictures: Vec<&Path> = of_seed(index).collect();
             Sheet::table(path, &pictures, rows.labels.clone(), columns())

@@ -2,7 +2,6 @@
 
 mod choice;
 mod crop;
-mod layout;
 mod method;
 mod outlook;
 mod photo;
@@ -15,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::generate_base;
@@ -25,26 +24,27 @@ use crate::config::batch::Settings;
 use crate::config::{TuneJob, plan};
 use crate::error::usage;
 use crate::io::atomic::{remove_leftovers, write_bytes_atomically};
-use crate::io::text;
+use crate::io::checksum::crc32_of;
 use crate::io::writable::create_folder;
 use crate::method::base_set::{BaseFacts, BaseSet};
-use crate::method::origin::{BASE_CRC32, Origin};
-use crate::run::base_folder::is_unfinished;
+use crate::method::origin::{BASE_CRC32, Origin, TARGET_IMAGE_CRC32};
+use crate::records::job_record::RunFacts;
+use crate::records::tune_record::{TuneDetails, TuneResult};
+use crate::records::{TuneRecord, subject};
 use crate::run::claims::apart;
+use crate::run::drawing_settings::lora_settings;
 use crate::run::jobs::work_off;
 use crate::run::located::LocatedModel;
-use crate::run::picture::{differences, lora_settings};
 use crate::run::prepared::Loads;
 use crate::run::prepared::Prepared;
 use crate::run::session::Session;
 pub(super) use choice::{base_image, describe_auto};
 use choice::{describe_target, num_auxiliary, target};
 use crop::Resolved;
-use layout::TuneFiles;
 pub(super) use outlook::{learnt, rows_before};
 use photo::TargetPhoto;
 use pictures::warn_of_replaced;
-use resume::{is_resumed, remove_checkpoint, resume};
+use resume::{remove_checkpoint, resume};
 use steps::{can_continue, learn, summary};
 
 /// Does the jobs of `tune`.
@@ -105,8 +105,8 @@ impl Tuning {
 
 /// The files that tuning writes.
 pub(super) fn files(job: &TuneJob) -> Vec<PathBuf> {
-    let layout = TuneFiles::of(job);
-    vec![layout.log(), layout.result(), layout.config()]
+    let results = job.results();
+    vec![results.log(), results.result(), results.record()]
 }
 
 impl Prepared for Tuning {
@@ -132,7 +132,7 @@ impl Prepared for Tuning {
     }
 
     fn loads(&self) -> Loads {
-        let base = TuneFiles::of(&self.job).base();
+        let base = self.job.base().set();
         let photo = self.job.target_image.iter().cloned();
         Loads {
             shared: vec![self.model.key()],
@@ -146,22 +146,22 @@ impl Prepared for Tuning {
 /// # Errors
 /// When there are no base images, or the folder holds an actor of other settings.
 pub(super) fn prepare(session: &Session, job: TuneJob) -> Result<Tuning> {
-    let layout = TuneFiles::of(&job);
-    if !layout.base().is_file() {
+    let base_folder = job.base();
+    if !base_folder.has_set() {
         return Err(usage(format!(
             "there is no base set {}: run `oneactor generate-base … -o {}` first",
-            layout.base().display(),
+            base_folder.set().display(),
             job.dir.display()
         )));
     }
-    if is_unfinished(&job.dir) {
+    if base_folder.is_unfinished() {
         let dir = job.dir.display();
         return Err(usage(format!(
             "the base images in {dir} are not complete: generate-base is running or was interrupted; run the same \
              `oneactor generate-base … -o {dir}` again"
         )));
     }
-    let base = BaseSet::read(&layout.base())?;
+    let base = BaseSet::read(&base_folder.set())?;
     warn_of_replaced(session, &job.dir, &base);
     let target = target(&job, &base)?;
     let num_auxiliary = match job.method {
@@ -176,7 +176,7 @@ pub(super) fn prepare(session: &Session, job: TuneJob) -> Result<Tuning> {
         .model
         .get_or_insert_with(|| base.facts.model.name.clone());
     let model = session.locate(&named)?;
-    let what = format!("the base set {}", layout.base().display());
+    let what = format!("the base set {}", base_folder.set().display());
     model.check_loras(&base.facts, &what, &session.reporter);
     model.check_tiles(base.facts.width, base.facts.height, &session.reporter);
     session.tell_of_seed(job.seed);
@@ -191,7 +191,7 @@ pub(super) fn prepare(session: &Session, job: TuneJob) -> Result<Tuning> {
         let whose = "the prior of --method dreambooth-lora";
         model.check_base_prompt(&base.facts.prompt, whose, &session.reporter)?;
     }
-    let read = |path: &PathBuf| TargetPhoto::read(path, &layout, &base.facts, &model);
+    let read = |path: &PathBuf| TargetPhoto::read(path, base_folder, &base.facts, &model);
     let photo = job.target_image.as_ref().map(read).transpose()?;
     crop::check(job.crop, &base.facts, &model)?;
     let mut settings = settings(&job, &base.facts, target, &model)?;
@@ -200,9 +200,9 @@ pub(super) fn prepare(session: &Session, job: TuneJob) -> Result<Tuning> {
         settings.insert("crop".to_owned(), json!(job.crop));
     }
     if let Some(photo) = &photo {
-        settings.insert("target_image_crc32".to_owned(), json!(photo.facts.crc32));
+        settings.insert(TARGET_IMAGE_CRC32.to_owned(), json!(photo.facts.crc32));
     }
-    let is_finished = !job.overwrite && is_finished(&layout, &settings)?;
+    let is_finished = !job.overwrite && job.results().is_finished(&settings)?;
     Ok(Tuning {
         job,
         base,
@@ -222,11 +222,9 @@ fn settings(
     target: usize,
     model: &LocatedModel,
 ) -> Result<Settings> {
-    let path = TuneFiles::of(job).base();
-    let bytes = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
     let tile = model.tiles_of(base.width, base.height);
     let value = json!({
-        BASE_CRC32: format!("{:08x}", crc32fast::hash(&bytes)),
+        BASE_CRC32: crc32_of(&job.base().set())?,
         "target": target,
         "kind": job.kind,
         "max_steps": job.max_steps,
@@ -249,49 +247,13 @@ fn settings(
     Ok(settings)
 }
 
-/// Whether the folder holds the result that these settings lead to.
-///
-/// # Errors
-/// When it holds one of other settings, or of none that are known.
-fn is_finished(layout: &TuneFiles, settings: &Settings) -> Result<bool> {
-    if !layout.result().is_file() {
-        return Ok(false);
-    }
-    let Ok(text) = text::read(&layout.config()) else {
-        // A tuning that was interrupted has left its log.
-        if layout.log().is_file() || layout.checkpoint_config().is_file() {
-            return Ok(false);
-        }
-        return Err(usage(format!(
-            "{} is there, and no {} that tells how it was tuned: move it, or replace it with --overwrite",
-            layout.result().display(),
-            layout.config().display()
-        )));
-    };
-    let there: Value = serde_json::from_str(&text).unwrap_or_default();
-    let there = there["parameters"].as_object().cloned().unwrap_or_default();
-    let differences = differences(&there, settings);
-    if differences.is_empty() {
-        return Ok(true);
-    }
-    // It stopped at fewer steps than are allowed now.
-    if is_resumed(layout, settings) {
-        return Ok(false);
-    }
-    Err(usage(format!(
-        "{} was tuned with other settings ({}): copy the folder, or tune again with --overwrite",
-        layout.result().display(),
-        differences.join("; ")
-    )))
-}
-
 /// Tunes, from where an interrupted run has stopped.
 ///
 /// # Errors
 /// When a signal asks to stop, or a file can not be written.
 pub(super) fn execute(session: &Session, tuning: Tuning) -> Result<()> {
     let job = &tuning.job;
-    let layout = TuneFiles::of(job);
+    let results = job.results();
     remove_leftovers(&job.output_dir);
     if job.output_dir == job.dir {
         // The target is chosen by its numbers.
@@ -300,18 +262,18 @@ pub(super) fn execute(session: &Session, tuning: Tuning) -> Result<()> {
     if tuning.is_finished {
         session
             .reporter
-            .note(&format!("{} is there already", layout.result().display()));
+            .note(&format!("{} is there already", results.result().display()));
         return Ok(());
     }
     describe_target(job, &tuning.base, tuning.target, session);
     let started = Instant::now();
     let backbone = session.load(&tuning.model)?;
     create_folder(&job.output_dir)?;
-    if job.overwrite && layout.config().is_file() {
-        remove_checkpoint(&layout);
+    if job.overwrite && results.record().is_file() {
+        remove_checkpoint(results);
     }
     // Until the new result is there, the old one is none of these settings.
-    let _ = fs::remove_file(layout.config());
+    let _ = fs::remove_file(results.record());
     session.reporter.note("encoding prompts and target");
     let joined;
     let base = match &tuning.photo {
@@ -330,7 +292,7 @@ pub(super) fn execute(session: &Session, tuning: Tuning) -> Result<()> {
     }
     backbone.release_vae();
     let untrained = learner.convergence().best;
-    resume(session, &layout, &tuning.settings, learner.as_mut())?;
+    resume(session, results, &tuning.settings, learner.as_mut())?;
     learn(session, &tuning, learner.as_mut(), untrained)?;
 
     let summary = summary(session, &tuning, learner.as_ref());
@@ -342,58 +304,47 @@ pub(super) fn execute(session: &Session, tuning: Tuning) -> Result<()> {
         target_image: tuning.photo.as_ref().map(|photo| photo.facts.clone()),
         base_crc32: tuning.settings[BASE_CRC32].as_str().map(str::to_owned),
     };
-    write_bytes_atomically(&layout.result(), &learner.file(&origin)?)?;
-    save_config(
-        session,
-        &tuning,
-        &crop,
-        &backbone,
-        &summary,
-        started.elapsed().as_secs_f64(),
-    )?;
+    write_bytes_atomically(&results.result(), &learner.file(&origin)?)?;
+    let seconds = started.elapsed().as_secs_f64();
+    save_record(session, &tuning, crop, &backbone, summary.clone(), seconds)?;
     if !can_continue(session, learner.as_ref()) {
-        remove_checkpoint(&layout);
+        remove_checkpoint(results);
     }
     let kind = match job.method {
         Method::Oneactor => "actor",
         method => method.name(),
     };
-    session.wrote(&layout.log(), "log", Value::Null);
-    session.wrote(&layout.result(), kind, summary);
-    session.wrote(&layout.config(), "config", Value::Null);
+    session.wrote(&results.log(), "log", Value::Null);
+    session.wrote(&results.result(), kind, json!(summary));
+    session.wrote(&results.record(), "config", Value::Null);
     Ok(())
 }
 
-/// Writes tune.json, or a baseline's own: the resolved settings, and what a reader may want to know.
-fn save_config(
+/// Writes the record: the resolved settings, and facts for the reader.
+fn save_record(
     session: &Session,
     tuning: &Tuning,
-    crop: &Resolved,
+    crop: Resolved,
     backbone: &Backbone,
-    summary: &Value,
+    result: TuneResult,
     seconds: f64,
 ) -> Result<()> {
-    let config = json!({
-        "schema": "oneactor.tune/v1",
-        "version": env!("CARGO_PKG_VERSION"),
-        "command": "tune",
-        "parameters": tuning.settings,
-        "target_choice": tuning.photo.is_none().then_some(tuning.job.target),
-        "crop_box": crop.crop_box,
-        "crop_shows": crop.crop_shows,
-        "target_image": tuning.photo.as_ref().map(|photo| &photo.facts.name),
-        "prompt": tuning.base.facts.prompt,
-        "subject": match &tuning.base.facts.base_words[..] {
-            [word] => json!(word),
-            words => json!(words),
-        },
-        "model_fingerprint": backbone.facts.fingerprint,
-        "device": format!("{:?}", backbone.device()),
-        "result": summary,
-        "seconds": seconds,
-        "peak_gpu_memory": session.peak_memory(),
-    });
-    let text = format!("{config:#}\n");
-    let layout = TuneFiles::of(&tuning.job);
-    write_bytes_atomically(&layout.config(), text.as_bytes())
+    let run = RunFacts {
+        model_fingerprint: backbone.facts.fingerprint.clone(),
+        device: format!("{:?}", backbone.device()),
+        seconds: Some(seconds),
+        peak_gpu_memory: session.peak_memory(),
+    };
+    let photo = tuning.photo.as_ref();
+    let details = TuneDetails {
+        target_choice: photo.is_none().then_some(tuning.job.target),
+        crop_box: crop.crop_box,
+        crop_shows: crop.crop_shows,
+        target_image: photo.map(|photo| photo.facts.name.clone()),
+        prompt: Some(tuning.base.facts.prompt.clone()),
+        subject: subject::to_value(&tuning.base.facts.base_words),
+        result,
+    };
+    let record = TuneRecord::new(tuning.settings.clone(), run, details);
+    record.write(&tuning.job.results().record())
 }

@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::batch::Settings;
-use super::sample::ACTOR_FILE;
 use super::{SampleJob, TuneJob, check, layers};
-use crate::cli::{AblateFlags, Declared, ModelFlags, SampleFlags, Setting};
+use crate::cli::{AblateFlags, Declared, Method, ModelFlags, SampleFlags, Setting};
 use crate::error::usage;
 use crate::io::text;
+use crate::records::{ActorFolder, TuneRecord};
 
 /// The folder of the tunings and, unless another is named, of the pictures, in that of the actor.
 pub const ABLATION: &str = "ablation";
@@ -68,7 +68,7 @@ impl AblateJob {
                 return Err(usage(format!(
                     "{}: the actor was tuned with {key} 0, expected one with all losses: an \
                      ablation takes them away one after the other",
-                    dir.join("tune.json").display()
+                    full.results().record().display()
                 )));
             }
         }
@@ -109,7 +109,7 @@ impl Variant {
     pub fn tuned(&self) -> SampleJob {
         let mut job = self.drawing.clone();
         if let Some(tuning) = &self.tuning {
-            job.actors = vec![tuning.output_dir.join(ACTOR_FILE)];
+            job.actors = vec![tuning.results().result()];
         }
         job
     }
@@ -149,7 +149,7 @@ fn drawing_settings(flags: &AblateFlags, recorded: &Settings) -> Result<Settings
 
 /// How the actor in `dir` was tuned, as settings of `tune` for this machine.
 fn recorded_tuning(dir: &Path, flags: &AblateFlags) -> Result<Settings> {
-    let path = dir.join("tune.json");
+    let path = ActorFolder::new(dir, Method::Oneactor).record();
     let shown = path.display();
     if !path.is_file() {
         return Err(usage(format!(
@@ -158,14 +158,9 @@ fn recorded_tuning(dir: &Path, flags: &AblateFlags) -> Result<Settings> {
         )));
     }
     let text = text::read(&path).with_context(|| format!("reading {shown}"))?;
-    let mut config: Value =
-        serde_json::from_str(&text).map_err(|error| usage(format!("{shown}: {error}")))?;
-    let Value::Object(mut settings) = config["parameters"].take() else {
-        return Err(usage(format!(
-            "{shown}: found no `parameters`, expected an object"
-        )));
-    };
-    let is_photo = settings.contains_key("target_image_crc32");
+    let record = TuneRecord::parse(&text, &shown.to_string())?;
+    let is_photo = record.is_of_photo();
+    let mut settings = record.parameters;
     // Checksums are facts, no flags of `tune`.
     settings.retain(|key, _| !key.ends_with("_crc32"));
     match (&flags.target_image, is_photo) {
@@ -177,7 +172,7 @@ fn recorded_tuning(dir: &Path, flags: &AblateFlags) -> Result<Settings> {
             return Err(usage(format!(
                 "{shown}: the actor was made from the photo {}, which its variants need too: name \
                  it with --target-image",
-                config["target_image"]
+                json!(record.details.target_image)
             )));
         }
         (Some(_), false) => {

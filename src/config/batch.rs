@@ -182,7 +182,7 @@ fn read_text(path: &Path, name: &str) -> Result<String> {
 }
 
 /// Checks each key and the type of its value.
-pub(super) fn check_settings<F: for<'de> Deserialize<'de>>(
+pub(crate) fn check_settings<F: for<'de> Deserialize<'de>>(
     settings: &Settings,
     keys: &[(String, Vec<String>)],
 ) -> Result<()> {
@@ -234,7 +234,7 @@ fn unknown_key(key: &str, known: &[(String, Vec<String>)]) -> anyhow::Error {
 }
 
 /// A value in words, cut to one short line.
-pub(super) fn describe(value: &Value) -> String {
+pub(crate) fn describe(value: &Value) -> String {
     match value {
         Value::Null => "null".to_owned(),
         Value::Bool(value) => format!("{value}"),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::{AblateJob, GenerateBaseJob, SampleJob, StoryJob, SweepJob, TuneJob};
 use crate::config::story::{CharacterSource, Description};
+use crate::records::{BaseFolder, SceneFolder, StoryFolder};
 
 /// A job that writes into folders.
 pub trait Writes {
@@ -23,7 +24,10 @@ pub trait Writes {
 
 impl Writes for GenerateBaseJob {
     fn own_folders(&self) -> Vec<PathBuf> {
-        vec![self.output_dir.clone(), self.output_dir.join("base")]
+        vec![
+            self.output_dir.clone(),
+            BaseFolder(&self.output_dir).images(),
+        ]
     }
 }
 
@@ -35,7 +39,7 @@ impl Writes for TuneJob {
 
 impl Writes for SampleJob {
     fn own_folders(&self) -> Vec<PathBuf> {
-        let plain = self.compare.then(|| self.output_dir.join("plain"));
+        let plain = self.compare.then(|| SceneFolder(&self.output_dir).plain());
         [self.output_dir.clone()].into_iter().chain(plain).collect()
     }
 
@@ -47,7 +51,7 @@ impl Writes for SampleJob {
 impl Writes for StoryJob {
     fn own_folders(&self) -> Vec<PathBuf> {
         let mut folders = self.locked_folders();
-        folders.push(self.sample.output_dir.join("pictures"));
+        folders.push(StoryFolder(&self.sample.output_dir).pictures());
         folders
     }
 

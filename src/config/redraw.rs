@@ -6,10 +6,10 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::batch::{Settings, describe};
-use super::record::Record;
 use crate::cli::setting::Acts;
 use crate::cli::{Declared, Method, SampleFlags};
 use crate::error::usage;
+use crate::records::PictureRecord;
 
 /// Refuses a record that no picture of this program has: one of another setting, or of more than one picture. Where
 /// files are written, how many are, and which device computes is said by the user alone, and never by a picture from
@@ -17,7 +17,7 @@ use crate::error::usage;
 ///
 /// # Errors
 /// Names the setting.
-pub(super) fn check_recorded(record: &Record) -> Result<()> {
+pub(super) fn check_recorded(record: &PictureRecord) -> Result<()> {
     let settings = &record.parameters;
     if let Some(key) = settings.keys().find(|key| !is_recorded(key)) {
         return Err(usage(format!(
@@ -59,7 +59,7 @@ fn forget_method(settings: &mut Settings) {
 /// The recorded settings, less those of a method that the flags replace by another, by the plain model, or a plain
 /// picture's by an actor: nobody gave them for that. Another method is for the subject of the picture, with what lies
 /// in the same folder.
-pub(super) fn recorded_for(flags: &SampleFlags, record: &Record) -> Settings {
+pub(super) fn recorded_for(flags: &SampleFlags, record: &PictureRecord) -> Settings {
     let mut settings = record.parameters.clone();
     let recorded = settings.get("method").cloned();
     let recorded = recorded.unwrap_or(json!(Method::default()));
@@ -110,12 +110,9 @@ mod tests {
     use super::*;
     use crate::cli::sample::GuidanceFlags;
 
-    fn record(parameters: &str) -> Record {
-        Record {
-            version: "0.2.0".to_owned(),
-            parameters: serde_json::from_str(parameters).expect("the test's JSON is an object"),
-            facts: Settings::new(),
-        }
+    fn record(parameters: &str) -> PictureRecord {
+        let parameters = serde_json::from_str(parameters).expect("the test's JSON is an object");
+        PictureRecord::new(parameters, Settings::new())
     }
 
     #[test]

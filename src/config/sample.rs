@@ -6,24 +6,20 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::redraw::{check_recorded, recorded_for};
-use super::{
-    ControlJob, DrawingJob, ImagePromptJob, ModelJob, check, effect, layers, prompts, record,
-};
+use super::{ControlJob, DrawingJob, ImagePromptJob, ModelJob, check, effect, layers, prompts};
 use crate::backbone::shortcuts::Shortcuts;
 use crate::cli::sample::{GuidanceFlags, Preset, ShortcutFlags, SubjectAs, SubjectMasks};
 use crate::cli::{AxisFlags, Method, SampleFlags, Target};
 use crate::error::usage;
 use crate::method::guidance::GuidanceSettings;
-
-/// File name of an actor in its folder.
-pub const ACTOR_FILE: &str = Method::Oneactor.file();
+use crate::records::{ActorFolder, PictureRecord};
 
 /// A checked job of `sample`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SampleJob {
     /// What keeps the subject the same.
     pub method: Method,
-    /// The actors' files, or the one of a baseline, see [`Method::file`]; none only where the plain model draws.
+    /// The actors' files, or the one of a baseline, see [`ActorFolder::result`]; none only where the plain model draws.
     pub actors: Vec<PathBuf>,
     /// The base image that a baseline goes by; `None`: as the folder says.
     pub target: Option<Target>,
@@ -94,7 +90,7 @@ impl SampleJob {
         let Some(picture) = &flags.from else {
             return Self::check_flags(flags);
         };
-        let recorded = record::read_record(picture)?;
+        let recorded = PictureRecord::read(picture)?;
         let place = || format!("--from {}", picture.display());
         check_recorded(&recorded).with_context(place)?;
         let kept = recorded_for(flags, &recorded);
@@ -289,7 +285,7 @@ fn actors(actors: &[PathBuf], method: Method, no_actor: bool) -> Result<Vec<Path
 /// The file that a method has of the subject at `path`, which may be its folder.
 pub(super) fn actor(path: &Path, method: Method) -> Result<PathBuf> {
     let file = if path.is_dir() {
-        path.join(method.file())
+        ActorFolder::new(path, method).result()
     } else {
         path.to_owned()
     };

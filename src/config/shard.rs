@@ -121,25 +121,9 @@ impl Shard {
         unit % self.count == self.index
     }
 
-    /// The file in which a part lists its pictures.
-    pub fn manifest(self) -> String {
-        if self.is_whole() {
-            "manifest.jsonl".to_owned()
-        } else {
-            format!("manifest-{}.jsonl", self.label())
-        }
-    }
-
     /// As file names have it: `2-of-4`.
     pub fn label(self) -> String {
         format!("{}-of-{}", self.index + 1, self.count)
-    }
-
-    /// The part that a file of this name belongs to, as index from 1 and count.
-    pub fn of_manifest(name: &str) -> Option<(usize, usize)> {
-        let inner = name.strip_prefix("manifest-")?.strip_suffix(".jsonl")?;
-        let (index, count) = inner.split_once("-of-")?;
-        Some((index.parse().ok()?, count.parse().ok()?))
     }
 }
 
@@ -219,15 +203,6 @@ mod tests {
             let error = slurm(&broken).expect_err("it is no part").to_string();
             assert!(error.contains("--shard"), "{error}");
         }
-        Ok(())
-    }
-
-    #[test]
-    fn a_part_knows_its_manifest() -> Result<()> {
-        assert_eq!(Shard::WHOLE.manifest(), "manifest.jsonl");
-        let name = Shard::parse("2/4")?.manifest();
-        assert_eq!(Shard::of_manifest(&name), Some((2, 4)));
-        assert_eq!(Shard::of_manifest("manifest.jsonl"), None);
         Ok(())
     }
 }

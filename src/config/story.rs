@@ -32,7 +32,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::batch::{self, Settings, check_settings, describe};
-use super::sample::{ACTOR_FILE, actor};
+use super::sample::actor;
 use super::{DrawingJob, GenerateBaseJob, ModelJob, SampleJob, TuneJob, check, layers};
 use crate::cli::sample::GuidanceFlags;
 use crate::cli::{
@@ -40,6 +40,7 @@ use crate::cli::{
     SampleFlags, StoryFlags, Target, TuneFlags, keys_of,
 };
 use crate::error::usage;
+use crate::records::StoryFolder;
 use scenes::{MOST_SCENES, check_names, scenes};
 use style::Style;
 
@@ -91,7 +92,7 @@ impl Character {
     fn actor(&self) -> PathBuf {
         match &self.origin {
             CharacterSource::Actor(path) => path.clone(),
-            CharacterSource::Described(made) => made.tune.dir.join(ACTOR_FILE),
+            CharacterSource::Described(made) => made.tune.results().result(),
         }
     }
 }
@@ -211,7 +212,7 @@ impl StoryJob {
         };
         let check = |name: &str| {
             let place = || format!("character `{name}`");
-            let folder = output_dir.join("characters").join(name);
+            let folder = StoryFolder(output_dir).character(name);
             maker
                 .check(name, &described[name], folder)
                 .with_context(place)

@@ -10,6 +10,7 @@ use crate::cli::sample::Preset;
 use crate::cli::{Crop, Method, Setting, Target, TuneFlags};
 use crate::error::usage;
 use crate::method::templates::SubjectKind;
+use crate::records::{ActorFolder, BaseFolder};
 
 /// A checked job of `tune`. Target and auxiliary count are checked against the base set when it
 /// is read.
@@ -57,6 +58,16 @@ pub struct TuneJob {
 }
 
 impl TuneJob {
+    /// The files that it writes.
+    pub fn results(&self) -> ActorFolder<'_> {
+        ActorFolder::new(&self.output_dir, self.method)
+    }
+
+    /// The base images that it reads.
+    pub fn base(&self) -> BaseFolder<'_> {
+        BaseFolder(&self.dir)
+    }
+
     /// Checks the flags and fills in the defaults.
     ///
     /// # Errors

@@ -20,6 +20,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
+use super::checksum::crc32;
 use super::config_file::Notes;
 use super::ldm_names::UnetNames;
 use super::model_layout::is_pickled;
@@ -245,7 +246,7 @@ impl Lora {
         Ok(Lora {
             facts: LoraFacts {
                 file: shown,
-                crc32: format!("{:08x}", crc32fast::hash(bytes)),
+                crc32: crc32(bytes),
                 scale,
             },
             layers,

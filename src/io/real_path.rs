@@ -17,6 +17,14 @@ pub fn real_path(path: &Path) -> PathBuf {
     follow(PathBuf::new(), &absolute, &mut links)
 }
 
+/// The folder that `file` lies in, `.` for a mere name.
+pub fn folder_of(file: &Path) -> &Path {
+    match file.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
+}
+
 /// `real`, which holds no link, followed by the parts of `path`.
 fn follow(mut real: PathBuf, path: &Path, links: &mut usize) -> PathBuf {
     for part in path.components() {

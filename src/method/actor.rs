@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 use super::base_set::BaseFacts;
 use super::base_word::BaseWordPrompt;
 use super::guidance::Offsets;
-use super::origin::{BASE_CRC32, Origin, TargetImage};
+use super::origin::{BASE_CRC32, Origin, TARGET_IMAGE_CRC32, TargetImage};
 use super::projector::{Projector, ProjectorConfig};
 use super::templates;
 use crate::error::usage;
@@ -172,7 +172,7 @@ impl Actor {
         let target_image = match file.metadata.get("target_image") {
             Some(name) => Some(TargetImage {
                 name: name.clone(),
-                crc32: file.text("target_image_crc32", path)?.to_owned(),
+                crc32: file.text(TARGET_IMAGE_CRC32, path)?.to_owned(),
             }),
             None => None,
         };

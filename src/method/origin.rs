@@ -16,6 +16,9 @@ pub struct TargetImage {
 /// Key of [`Origin::base_crc32`].
 pub const BASE_CRC32: &str = "base_crc32";
 
+/// Key of [`TargetImage::crc32`].
+pub const TARGET_IMAGE_CRC32: &str = "target_image_crc32";
+
 /// What a tuned file says of where it comes from.
 #[derive(Clone, Debug)]
 pub struct Origin {
@@ -33,7 +36,7 @@ impl Origin {
         let mut metadata = self.facts.to_metadata();
         metadata.insert("format".to_owned(), format.to_owned());
         if let Some(TargetImage { name, crc32 }) = self.target_image.clone() {
-            let entries = [("target_image", name), ("target_image_crc32", crc32)];
+            let entries = [("target_image", name), (TARGET_IMAGE_CRC32, crc32)];
             metadata.extend(entries.map(|(key, value)| (key.to_owned(), value)));
         }
         if let Some(crc32) = &self.base_crc32 {

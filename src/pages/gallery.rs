@@ -64,13 +64,13 @@ pub struct TuningFacts {
     /// As `--method` names it.
     pub method: String,
     /// The target among the base images; `None` where it was a photo.
-    pub target: Option<u64>,
+    pub target: Option<usize>,
     /// Number of steps.
-    pub steps: Value,
+    pub steps: Option<usize>,
     /// The least validation loss.
-    pub best_validation: Value,
+    pub best_validation: Option<f64>,
     /// How long it took.
-    pub seconds: Value,
+    pub seconds: Option<f64>,
 }
 
 /// Longest side of a picture in pixels: with fewer pixels, a page of a thousand pictures still opens at once.
@@ -242,9 +242,13 @@ fn thumbnail(path: &Path, longest: u32, alt: &str) -> Result<Markup> {
 
 /// The tuning runs on the pictures of a base folder; empty without any.
 fn tuning_table(tuned: &[TuningFacts]) -> Markup {
-    let number = |value: &Value, digits: usize| match value.as_f64() {
+    let number = |value: Option<f64>, digits: usize| match value {
         Some(number) => format!("{number:.digits$}"),
         None => "–".to_owned(),
+    };
+    let steps = |steps: Option<usize>| match steps {
+        Some(steps) => steps.to_string(),
+        None => "none".to_owned(),
     };
     let target = |tuned: &TuningFacts| match tuned.target {
         Some(target) => format!("image {target}"),
@@ -267,9 +271,9 @@ fn tuning_table(tuned: &[TuningFacts]) -> Markup {
                             tr {
                                 th scope="row" { (tuned.method) }
                                 td { (target(tuned)) }
-                                td { (shown(&tuned.steps)) }
-                                td { (number(&tuned.best_validation, 4)) }
-                                td { (number(&tuned.seconds, 1)) }
+                                td { (steps(tuned.steps)) }
+                                td { (number(tuned.best_validation, 4)) }
+                                td { (number(tuned.seconds, 1)) }
                             }
                         }
                     }

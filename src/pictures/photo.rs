@@ -12,6 +12,7 @@ use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Rgb, RgbImage}
 
 use super::jpeg;
 use crate::error::{Error, ErrorKind, usage};
+use crate::io::checksum::crc32;
 
 /// Most bytes of a picture's file, and of its pixels once decoded: 178 megapixels in 8-bit RGB. The
 /// header is looked at before room for the pixels is made.
@@ -51,7 +52,7 @@ pub fn read_picture(path: &Path, transparency: Transparency) -> Result<GivenPict
     Ok(GivenPicture {
         picture: decode(path, &bytes, transparency)?,
         name: name.into_owned(),
-        crc32: format!("{:08x}", crc32fast::hash(&bytes)),
+        crc32: crc32(&bytes),
     })
 }
 

@@ -15,7 +15,9 @@ use crate::config::ImagePromptJob;
 use crate::config::batch::Settings;
 use crate::io::ip_adapter::{Fingerprint, default_adapter};
 use crate::io::model_files::{ModelFiles, NeededFile};
+use crate::io::real_path::folder_of;
 use crate::pictures::photo::{GivenPicture, Transparency, read_picture};
+use crate::records::BaseFolder;
 
 /// The image prompt of a job, with all that can be known before weights are read.
 pub struct LocatedImagePrompt {
@@ -38,11 +40,7 @@ impl LocatedImagePrompt {
         (base, target): (&Path, usize),
         model: &LocatedModel,
     ) -> Result<Self> {
-        let folder = match base.parent() {
-            Some(folder) if folder != Path::new("") => folder,
-            _ => Path::new("."),
-        };
-        let path = folder.join("base").join(format!("{target:02}.png"));
+        let path = BaseFolder(folder_of(base)).image(target);
         let GivenPicture { picture, crc32, .. } =
             read_picture(&path, Transparency::Dropped).context("the image prompt")?;
         let default = default_adapter(model.files.name());

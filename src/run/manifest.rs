@@ -7,10 +7,10 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::config::batch::Settings;
-use crate::config::record::{Record, read_record};
 use crate::config::shard::Shard;
 use crate::io::atomic::write_bytes_atomically;
 use crate::io::text;
+use crate::records::{PictureRecord, SceneFolder};
 
 /// The rows of a folder by file name; they are written anew with each picture, so that the file is
 /// complete at any time.
@@ -84,7 +84,7 @@ impl Manifest {
 
     /// The manifest of one of the processes that share a folder.
     pub fn open_part(folder: &Path, shard: Shard) -> Self {
-        let path = folder.join(shard.manifest());
+        let path = SceneFolder(folder).manifest(shard);
         let text = text::read(&path).unwrap_or_default();
         let rows = text
             .lines()
@@ -195,9 +195,9 @@ fn has_settings(row: &Settings, settings: &Settings) -> bool {
 /// The row that tells of a picture as it is: its own, unless a process that drew it again was killed before it wrote the
 /// row, or wrote into another list. Then what the picture itself tells.
 pub fn row_of(picture: &Path, row: Settings) -> Settings {
-    let Ok(Record {
+    let Ok(PictureRecord {
         parameters, facts, ..
-    }) = read_record(picture)
+    }) = PictureRecord::read(picture)
     else {
         return row;
     };

@@ -1,11 +1,11 @@
 //! What the commands share: the session, jobs one after the other, models and files that are located, what is foreseen of
 //! a job, and the records of what was drawn.
 
-pub(crate) mod base_folder;
 pub(crate) mod changes;
 pub(crate) mod claims;
 pub(crate) mod controlnet;
 pub(crate) mod draw;
+pub(crate) mod drawing_settings;
 pub(crate) mod found_ip_adapter;
 pub(crate) mod guard;
 pub(crate) mod image_prompt;

@@ -8,7 +8,6 @@ use anyhow::{Result, anyhow};
 use tch::Tensor;
 
 use super::located::ResolvedDrawing;
-use super::picture::to_rgb;
 use super::session::Session;
 use crate::backbone::Backbone;
 use crate::backbone::denoise::StepTaken;
@@ -16,6 +15,7 @@ use crate::backbone::latent_colours::LatentColours;
 use crate::config::DrawingJob;
 use crate::io::atomic::replace_bytes;
 use crate::pictures::contact_sheet::ContactSheet;
+use crate::pictures::pixels::to_rgb;
 use crate::pictures::png::{quick_png_bytes, read_png_text};
 use crate::schedulers::NoiseSchedule;
 

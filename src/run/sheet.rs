@@ -9,27 +9,16 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::base_folder::{GRID, is_base_folder};
 use super::session::Session;
+use crate::io::checksum::crc32_of;
 use crate::pictures::contact_sheet::{ContactSheet, Labels};
 use crate::pictures::png::{open_png, read_png_text, save_png};
 
 /// Keyword of the text chunk.
 const KEYWORD: &str = "oneactor sheet";
 
-/// The sheet of all pictures where `generate-base` has one named as otherwise, by whose numbers `tune` chooses.
-const SCENES: &str = "scenes.png";
-
-/// The sheet of `--compare`.
-pub(crate) const COMPARISON: &str = "comparison.png";
-
 /// Most columns of a comparison; more pictures go on in further rows.
 const COMPARISON_COLUMNS: usize = 8;
-
-/// Where the sheet of the pictures in a folder lies.
-pub(crate) fn grid_in(folder: &Path) -> PathBuf {
-    folder.join(if is_base_folder(folder) { SCENES } else { GRID })
-}
 
 /// A sheet of pictures on disk.
 pub(crate) struct Sheet {
@@ -215,9 +204,4 @@ fn text_of(path: &Path) -> Option<String> {
     let texts = read_png_text(path).ok()?;
     let own = texts.into_iter().find(|(keyword, _)| keyword == KEYWORD);
     own.map(|(_, text)| text)
-}
-
-fn crc32_of(path: &Path) -> Result<String> {
-    let bytes = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-    Ok(format!("{:08x}", crc32fast::hash(&bytes)))
 }

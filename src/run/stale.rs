@@ -4,23 +4,17 @@
 //! tuned on these, and by the tuning that the folder tells of: otherwise an overwritten subject, or one whose tuning was
 //! interrupted, would be drawn as it was before, and nobody would notice.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
-use serde_json::Value;
+use anyhow::Result;
 
-use super::base_folder;
 use crate::cli::Method;
 use crate::config::ablate::ABLATION;
 use crate::error::usage;
 use crate::io::header::Header;
-use crate::io::real_path::real_path;
-use crate::io::text;
+use crate::io::real_path::{folder_of, real_path};
 use crate::method::origin::BASE_CRC32;
-
-/// The base images that tuning reads.
-const BASE_SET: &str = "base.safetensors";
+use crate::records::{ActorFolder, BaseFolder, TuneRecord};
 
 /// Refuses the file `path`, which `method` draws with, where its folder tells that it is of other base images or of a
 /// tuning that another was to replace.
@@ -28,14 +22,11 @@ const BASE_SET: &str = "base.safetensors";
 /// # Errors
 /// With the file, what is known of it, and the ways out.
 pub(crate) fn refuse_stale(path: &Path, method: Method) -> Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
+    let folder = folder_of(path);
     let base = base_folder(folder);
     if let Some(base) = base
         .as_deref()
-        .filter(|base| base_folder::is_unfinished(base))
+        .filter(|base| BaseFolder(base).is_unfinished())
     {
         let base = base.display();
         return Err(usage(format!(
@@ -47,8 +38,9 @@ pub(crate) fn refuse_stale(path: &Path, method: Method) -> Result<()> {
     if !method.is_tuned() {
         return Ok(());
     }
-    if is_own(path, method)
-        && let Some(target) = unfinished_tuning(folder, method)
+    let actor = ActorFolder::new(folder, method);
+    if actor.is_result(path)
+        && let Some(target) = unfinished_target(actor)
     {
         return Err(usage(format!(
             "{} was made by an earlier tuning, and a newer one{target} in {} is not finished: run the same \
@@ -58,10 +50,10 @@ pub(crate) fn refuse_stale(path: &Path, method: Method) -> Result<()> {
             or_copy(path, method)
         )));
     }
-    let (Some(base), Some(made_from)) = (base, tuned_on(path, folder, method)?) else {
+    let (Some(base), Some(made_from)) = (base, tuned_on(path, actor)?) else {
         return Ok(());
     };
-    if is_base_set(&base, &made_from)? {
+    if BaseFolder(&base).has_set_with(&made_from)? {
         Ok(())
     } else {
         Err(usage(format!(
@@ -71,16 +63,6 @@ pub(crate) fn refuse_stale(path: &Path, method: Method) -> Result<()> {
             or_copy(path, method)
         )))
     }
-}
-
-/// Whether the base set in a folder is the one with this CRC-32.
-///
-/// # Errors
-/// When it can not be read.
-pub(crate) fn is_base_set(folder: &Path, crc32: &str) -> Result<bool> {
-    let path = folder.join(BASE_SET);
-    let bytes = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
-    Ok(format!("{:08x}", crc32fast::hash(&bytes)) == crc32)
 }
 
 fn or_copy(path: &Path, method: Method) -> String {
@@ -94,14 +76,9 @@ fn or_copy(path: &Path, method: Method) -> String {
     }
 }
 
-/// Whether the file has the name under which `tune` leaves it.
-fn is_own(path: &Path, method: Method) -> bool {
-    path.file_name().is_some_and(|name| name == method.file())
-}
-
 /// The folder of the base images beside a tuned file, or of those that an ablation's is of.
 fn base_folder(folder: &Path) -> Option<PathBuf> {
-    let has_set = |folder: &&Path| folder.join(BASE_SET).is_file();
+    let has_set = |folder: &&Path| BaseFolder(folder).has_set();
     if has_set(&folder) {
         return Some(folder.to_owned());
     }
@@ -110,31 +87,25 @@ fn base_folder(folder: &Path) -> Option<PathBuf> {
     ablation.parent().filter(has_set).map(Path::to_owned)
 }
 
-/// The target of a tuning that has begun in a folder and not ended, as far as it is known: when one begins, the file that
-/// tells of the last one goes, and it comes back at the end.
-fn unfinished_tuning(folder: &Path, method: Method) -> Option<String> {
-    let file = |ending: &str| folder.join(format!("{}.{ending}", method.log()));
-    let checkpoint = text::read(&file("checkpoint.json")).ok();
-    if file("json").is_file() || !(checkpoint.is_some() || file("jsonl").is_file()) {
-        return None;
-    }
-    let settings = checkpoint.and_then(|text| serde_json::from_str::<Value>(&text).ok());
-    let target = settings.and_then(|settings| settings["target"].as_u64());
-    Some(target.map_or_else(String::new, |target| format!(" (target {target})")))
+/// The target of an unfinished tuning in a folder, in the words of a message: empty where the target is not known, `None`
+/// where no tuning is unfinished.
+fn unfinished_target(actor: ActorFolder) -> Option<String> {
+    let target = actor.checkpoint_target();
+    let shown = target.map_or_else(String::new, |target| format!(" (target {target})"));
+    actor.is_unfinished().then_some(shown)
 }
 
-/// CRC-32 of the base set that a file was tuned on, by the file itself, or, where a version before 0.2 made it, by what
-/// lies beside it.
-fn tuned_on(path: &Path, folder: &Path, method: Method) -> Result<Option<String>> {
+/// CRC-32 of the base set that a file was tuned on, by the file itself, or, where a version before 0.2 made it, by the
+/// record beside it.
+fn tuned_on(path: &Path, actor: ActorFolder) -> Result<Option<String>> {
     let metadata = Header::read(path)?.metadata;
     let told = metadata.into_iter().find(|(key, _)| key == BASE_CRC32);
     if let Some((_, crc32)) = told {
         return Ok(Some(crc32));
     }
-    let config = folder.join(format!("{}.json", method.log()));
-    let text = text::read(&config).ok().filter(|_| is_own(path, method));
-    let config = text.and_then(|text| serde_json::from_str::<Value>(&text).ok());
-    let told =
-        config.and_then(|config| config["parameters"][BASE_CRC32].as_str().map(str::to_owned));
-    Ok(told)
+    if !actor.is_result(path) {
+        return Ok(None);
+    }
+    let record = TuneRecord::read(&actor.record()).ok();
+    Ok(record.and_then(|record| record.base_crc32().map(str::to_owned)))
 }

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use oneactor::cli::setting::Acts;
 use oneactor::cli::{Declared, SampleFlags, Setting};
-use oneactor::config::record::read_record;
 use oneactor::io::tensors::TensorFile;
+use oneactor::records::PictureRecord;
 use serde_json::{Map, Value, json};
 use tch::{Device, Kind, Tensor};
 
@@ -162,7 +162,7 @@ fn a_setting_that_changes_a_picture_is_recorded_and_a_reason_to_draw_again() {
         if levels == 0 || levels == 1 && !setting.is_recorded() {
             return false;
         }
-        let parameters = |path: &Path| read_record(path).expect("a record").parameters;
+        let parameters = |path: &Path| PictureRecord::read(path).expect("a record").parameters;
         if parameters(&plain) == parameters(&drawn) {
             wrong.push(format!("`{key}` changes the picture and is not recorded"));
         }

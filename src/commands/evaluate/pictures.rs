@@ -1,16 +1,15 @@
 //! The pictures of a job: what each tells about itself, and its masks.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use crate::config::EvaluateJob;
 use crate::config::batch::Settings;
 use crate::config::evaluate::Masks;
 use crate::config::shard::Shard;
-use crate::config::{EvaluateJob, record};
 use crate::error::{Error, ErrorKind, usage};
 use crate::io::text;
 use crate::measures::picture::Picture;
@@ -18,8 +17,9 @@ use crate::measures::table::{PLAIN, PictureRow};
 use crate::pictures::photo::{Transparency, read_picture};
 use crate::pictures::png::read_png_text;
 use crate::progress::Reporter;
+use crate::records::picture_record::{KEYWORD, PictureRecord};
+use crate::records::{PictureFiles, SceneFolder};
 use crate::run::manifest::row_of;
-use crate::run::picture::masks_beside;
 use crate::tokenizer::weights::WeightedText;
 
 /// All pictures of a job, in the order of its folders and files.
@@ -145,18 +145,20 @@ fn refuse_twice(pictures: &[Picture]) -> Result<()> {
 
 /// The rows of a folder's manifest.
 fn of_folder(folder: &Path) -> Result<Vec<Picture>> {
-    let path = folder.join("manifest.jsonl");
+    let path = SceneFolder(folder).manifest(Shard::WHOLE);
     let shown = path.display();
-    if !path.is_file() && has_parts(folder)? {
+    if !path.is_file() && SceneFolder(folder).has_parts()? {
         let folder = folder.display();
         return Err(usage(format!(
-            "{folder} has no manifest.jsonl but the lists of parts: join them first, `oneactor merge {folder}`"
+            "{folder} has no {} but the lists of parts: join them first, `oneactor merge {folder}`",
+            SceneFolder::MANIFEST
         )));
     }
     if !path.is_file() {
         return Err(usage(format!(
-            "{} has no manifest.jsonl: expected a folder that sample wrote; pictures of other folders are named one by one",
-            folder.display()
+            "{} has no {}: expected a folder that sample wrote; pictures of other folders are named one by one",
+            folder.display(),
+            SceneFolder::MANIFEST
         )));
     }
     let text = text::read(&path)
@@ -187,26 +189,14 @@ fn of_folder(folder: &Path) -> Result<Vec<Picture>> {
     }
 }
 
-/// Whether processes with `--shard` have drawn in a folder and nobody has merged their lists.
-fn has_parts(folder: &Path) -> Result<bool> {
-    let reading = || format!("reading {}", folder.display());
-    for entry in fs::read_dir(folder).with_context(reading)? {
-        let name = entry.with_context(reading)?.file_name();
-        if Shard::of_manifest(&name.to_string_lossy()).is_some() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
 /// A picture that is named itself; those of other programs tell nothing.
 fn of_file(path: &Path) -> Result<Picture> {
     let texts = read_png_text(path).unwrap_or_default();
-    if !texts.iter().any(|(keyword, _)| keyword == record::KEYWORD) {
+    if !texts.iter().any(|(keyword, _)| keyword == KEYWORD) {
         read_picture(path, Transparency::Dropped)?; // neither PNG nor JPEG: said before anything is loaded
         return described(path.to_owned(), &Settings::new());
     }
-    described(path.to_owned(), &record::read_record(path)?.parameters)
+    described(path.to_owned(), &PictureRecord::read(path)?.parameters)
 }
 
 fn described(path: PathBuf, parameters: &Settings) -> Result<Picture> {
@@ -258,7 +248,9 @@ fn find_masks(picture: &Picture, masks: &Masks) -> Result<Vec<PathBuf>> {
                 )))
             }
         }
-        Masks::Attention => masks_beside(&picture.row.path), // `NAME-mask-….png`, perhaps none
-        Masks::Sam => Ok(Vec::new()),                        // found once the pictures are read
+        // `NAME-mask-….png`, perhaps none.
+        Masks::Attention => PictureFiles(&picture.row.path).masks_there(),
+        // Found when the pictures are read.
+        Masks::Sam => Ok(Vec::new()),
     }
 }

@@ -2,64 +2,40 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::scope::Scope;
-use crate::cli::Method;
 use crate::config::batch::Settings;
-use crate::io::text;
-use crate::method::origin::BASE_CRC32;
 use crate::pages::gallery::{ActorCard, TuningFacts};
-use crate::run::stale::is_base_set;
+use crate::records::base_record::BaseDetails;
+use crate::records::job_record::{Details, JobRecord};
+use crate::records::tune_record::TuneDetails;
+use crate::records::{ActorFolder, BaseFolder, TuneRecord};
 
-/// A file of JSON that this program has written.
-///
-/// # Errors
-/// When it can not be read.
-pub(super) fn read_json(path: &Path) -> Result<Value> {
-    let doing = || format!("reading {}", path.display());
-    let text = text::read(path).with_context(doing)?;
-    serde_json::from_str(&text).with_context(doing)
-}
-
-/// Whether a tuning was done on the base images that are there now; their numbers say nothing of others.
-fn is_of_base(config: &Value, folder: &Path) -> bool {
-    let told = config["parameters"][BASE_CRC32].as_str();
-    told.is_none_or(|crc32| is_base_set(folder, crc32).unwrap_or(true))
-}
-
-/// The methods that are tuned.
-fn tunable() -> impl Iterator<Item = Method> {
-    Method::ALL.into_iter().filter(|method| method.is_tuned())
-}
-
-/// The file in which `tune` tells of a tuning.
-fn config(method: Method) -> String {
-    format!("{}.json", method.log())
+/// Whether a tuning on the base set with this CRC-32 was done on the base images that are there now. Numbers of images
+/// mean nothing for others.
+fn is_of_base(crc32: Option<&str>, folder: &Path) -> bool {
+    crc32.is_none_or(|crc32| BaseFolder(folder).has_set_with(crc32).unwrap_or(true))
 }
 
 /// What was tuned in a folder.
 pub(super) fn tuned_in(folder: &Path, scope: &Scope) -> Vec<TuningFacts> {
     let mut found = Vec::new();
-    for method in tunable() {
-        let path = folder.join(config(method));
+    for actor in ActorFolder::of_all_methods(folder) {
+        let path = actor.record();
         if !path.is_file() {
             continue;
         }
-        let Some(config) = scope.readable(read_json(&path)) else {
+        let Some(record) = scope.readable(TuneRecord::read(&path)) else {
             continue;
         };
-        let is_photo = !config["parameters"]["target_image_crc32"].is_null();
-        let result = &config["result"];
+        let has_number = !record.is_of_photo() && is_of_base(record.base_crc32(), folder);
         found.push(TuningFacts {
-            method: method.name().to_owned(),
-            steps: result["steps"].clone(),
-            best_validation: result["best_validation"].clone(),
-            seconds: config["seconds"].clone(),
-            target: config["parameters"]["target"]
-                .as_u64()
-                .filter(|_| !is_photo && is_of_base(&config, folder)),
+            method: actor.method().name().to_owned(),
+            target: record.target().filter(|_| has_number),
+            steps: record.details.result.steps,
+            best_validation: record.details.result.best_validation,
+            seconds: record.run.seconds,
         });
     }
     found
@@ -106,6 +82,7 @@ pub(super) fn cards<'a>(
     let mut cards: Vec<ActorCard> = Vec::new();
     for settings in pictures {
         let target = settings.get("target").and_then(Value::as_u64);
+        let target = target.map(|target| target as usize);
         for path in actors(settings) {
             if cards.iter().all(|card| card.path != path) {
                 cards.push(card(path, target, scope));
@@ -117,24 +94,26 @@ pub(super) fn cards<'a>(
 
 /// What lies beside the file of an actor; `target` is the base image where nothing is tuned. Of one that lies
 /// elsewhere the name alone is known.
-fn card(path: &str, mut target: Option<u64>, scope: &Scope) -> ActorCard {
-    let folder = Path::new(path).parent().unwrap_or(Path::new("")).to_owned();
+fn card(path: &str, mut target: Option<usize>, scope: &Scope) -> ActorCard {
+    let file = Path::new(path);
+    let base = BaseFolder::beside(file);
     let (mut prompt, mut photo) = (None, None);
-    let file = Path::new(path).file_name().unwrap_or_default();
-    let of_method = tunable().find(|method| *method.file() == *file);
-    let config = folder.join(of_method.map_or("base.json".to_owned(), config));
-    let config = scope.has(&config).then(|| read_json(&config));
-    if let Some(config) = config.and_then(|config| scope.readable(config)) {
-        let text = |value: &Value| value.as_str().map(str::to_owned);
-        prompt = text(&config["prompt"]).or_else(|| text(&config["parameters"]["prompt"]));
-        photo = text(&config["target_image"]);
-        target = config["parameters"]["target"].as_u64().or(target);
-        if !is_of_base(&config, &folder) {
-            target = None;
+    let mut methods = ActorFolder::of_all_methods(base.0);
+    if let Some(actor) = methods.find(|actor| actor.is_result(file)) {
+        if let Some(record) = visible::<TuneDetails>(&actor.record(), scope) {
+            target = record.target().or(target);
+            if !is_of_base(record.base_crc32(), base.0) {
+                target = None;
+            }
+            prompt = record.details.prompt;
+            photo = record.details.target_image;
         }
+    } else if let Some(record) = visible::<BaseDetails>(&base.record(), scope) {
+        let told = record.parameters.get("prompt").and_then(Value::as_str);
+        prompt = told.map(str::to_owned);
     }
     let picture = target.filter(|_| photo.is_none());
-    let picture = picture.map(|target| folder.join("base").join(format!("{target:02}.png")));
+    let picture = picture.map(|target| base.image(target));
     ActorCard {
         path: path.to_owned(),
         name: name(path).to_owned(),
@@ -142,4 +121,10 @@ fn card(path: &str, mut target: Option<u64>, scope: &Scope) -> ActorCard {
         picture: picture.filter(|picture| scope.has(picture)),
         photo,
     }
+}
+
+/// The record in a file that may stand on the page.
+fn visible<D: Details>(path: &Path, scope: &Scope) -> Option<JobRecord<D>> {
+    let record = scope.has(path).then(|| JobRecord::read(path));
+    record.and_then(|record| scope.readable(record))
 }

@@ -10,11 +10,12 @@ use serde_json::{Value, json};
 use super::actors;
 use super::scope::Scope;
 use crate::config::batch::Settings;
-use crate::config::record::is_of_picture;
-use crate::config::shard::Shard;
+use crate::config::recorded::is_of_picture;
 use crate::error::usage;
 use crate::io::text;
 use crate::pages::gallery::{Folder, Shown, TuningFacts};
+use crate::records::base_record::BaseImage;
+use crate::records::{BaseFolder, BaseRecord, SceneFolder};
 use crate::run::manifest::{Natural, is_below, is_of_a_row, natural, row_of};
 
 /// Folders so far below one that is named are looked for: a story has `characters/NAME`.
@@ -63,15 +64,9 @@ fn look_into(path: &Path) -> Result<(Vec<PathBuf>, bool)> {
         if entry.file_type().with_context(reading)?.is_dir() && !name.starts_with('.') {
             folders.push(entry.path());
         }
-        is_drawn_in |= name == BASE || is_manifest(&name);
+        is_drawn_in |= name == BaseFolder::RECORD || SceneFolder::is_manifest(&name);
     }
     Ok((folders, is_drawn_in))
-}
-
-const BASE: &str = "base.json";
-
-fn is_manifest(name: &str) -> bool {
-    name == Shard::WHOLE.manifest() || Shard::of_manifest(name).is_some()
 }
 
 /// A picture as a manifest tells of it.
@@ -130,23 +125,19 @@ impl Folder {
     }
 }
 
-/// The base images that `base.json` lists; none where there is no such file.
+/// The base images that the record of a base folder lists; none where there is no record.
 fn base_images(folder: &Path, tuned: &[TuningFacts], scope: &Scope) -> Vec<Row> {
-    let path = folder.join(BASE);
-    let config = path.is_file().then(|| actors::read_json(&path));
-    let Some(config) = config.and_then(|config| scope.readable(config)) else {
+    let path = BaseFolder(folder).record();
+    let record = path.is_file().then(|| BaseRecord::read(&path));
+    let Some(record) = record.and_then(|record| scope.readable(record)) else {
         return Vec::new();
     };
-    let row = |(number, image): (usize, &Value)| -> Result<Row> {
-        let mut settings = config["parameters"]
-            .as_object()
-            .cloned()
-            .unwrap_or_default();
-        settings.insert("seed".to_owned(), image["seed"].clone());
-        let name = image["path"].as_str().unwrap_or_default();
+    let row = |(number, image): (usize, &BaseImage)| -> Result<Row> {
+        let mut settings = record.parameters.clone();
+        settings.insert("seed".to_owned(), json!(image.seed));
         let of: Vec<&str> = tuned
             .iter()
-            .filter(|tuned| tuned.target == Some(number as u64))
+            .filter(|tuned| tuned.target == Some(number))
             .map(|tuned| &*tuned.method)
             .collect();
         let who = if of.is_empty() {
@@ -155,21 +146,23 @@ fn base_images(folder: &Path, tuned: &[TuningFacts], scope: &Scope) -> Vec<Row> 
             format!("base image {number}, the target of {}", of.join(", "))
         };
         Ok(Row {
-            path: inside(folder, name).with_context(|| path.display().to_string())?,
+            path: inside(folder, &image.path).with_context(|| path.display().to_string())?,
             settings,
             who,
         })
     };
-    let images = config["images"].as_array().into_iter().flatten();
+    let images = record.details.images.iter();
     scope.all_readable(images.enumerate().map(row))
 }
 
 /// The pictures of the manifest and of parts that are not merged, each once.
 fn drawn(folder: &Path, scope: &Scope, notes: &mut Vec<String>) -> Vec<Row> {
-    let manifests = scope.readable(manifests(folder)).unwrap_or_default();
+    let manifests = scope
+        .readable(SceneFolder(folder).manifests())
+        .unwrap_or_default();
     if manifests
         .iter()
-        .any(|name| Shard::of_manifest(name).is_some())
+        .any(|name| SceneFolder::part_of_manifest(name).is_some())
     {
         let shown = folder.display();
         notes.push(format!(
@@ -189,17 +182,6 @@ fn drawn(folder: &Path, scope: &Scope, notes: &mut Vec<String>) -> Vec<Row> {
         rows.extend(scope.all_readable(found));
     }
     rows.into_values().collect()
-}
-
-fn manifests(folder: &Path) -> Result<Vec<String>> {
-    let reading = || format!("reading {}", folder.display());
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).with_context(reading)? {
-        let name = entry.with_context(reading)?.file_name();
-        let name = name.to_string_lossy().into_owned();
-        found.extend(is_manifest(&name).then_some(name));
-    }
-    Ok(found)
 }
 
 /// The picture that a line of a manifest tells of.

@@ -1,15 +1,13 @@
 //! What is known of base images before they are drawn.
 
 use anyhow::Result;
-use serde_json::Value;
 
 use super::BaseJob;
 use crate::config::batch::Settings;
-use crate::io::text;
-use crate::run::base_folder::BaseFolder;
+use crate::records::differences::differences;
+use crate::records::{BaseFolder, BaseRecord};
 use crate::run::draw::prompt_pair;
 use crate::run::outlook::{Measured, Outlook, UnetRows, Work};
-use crate::run::picture::differences;
 
 impl BaseJob {
     /// How its prompt is read, and what drawing takes.
@@ -55,20 +53,16 @@ impl BaseJob {
     }
 }
 
-/// Seconds by those images of the same settings that the last process of a finished run has drawn and that are to be
-/// drawn again.
+/// Expected seconds for `pictures` images, from the time that the last run took for images of the same settings.
 fn earlier_images(layout: &BaseFolder, settings: &Settings, pictures: usize) -> Option<Measured> {
-    let path = layout.config();
-    let config: Value = serde_json::from_str(&text::read(&path).ok()?).ok()?;
-    let there = config["parameters"].as_object()?;
-    if !differences(there, settings).is_empty() {
+    let path = layout.record();
+    let record = BaseRecord::read(&path).ok()?;
+    if !differences(&record.parameters, settings).is_empty() {
         return None;
     }
-    let drawn = config["images_drawn"]
-        .as_f64()
-        .filter(|&drawn| drawn > 0.0)?;
+    let drawn = record.details.images_drawn.filter(|&drawn| drawn > 0)?;
     Some(Measured {
-        seconds: config["seconds"].as_f64()? / drawn * pictures as f64,
+        seconds: record.run.seconds? / drawn as f64 * pictures as f64,
         source: format!("{}, loading included", path.display()),
     })
 }

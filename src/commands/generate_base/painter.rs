@@ -12,13 +12,13 @@ use crate::backbone::guidance::PlainGuidance;
 use crate::backbone::{Backbone, Conditioning};
 use crate::io::atomic::write_bytes_atomically;
 use crate::method::base_set::{BaseFacts, BaseSet};
-use crate::run::base_folder::BaseFolder;
+use crate::pictures::pixels::to_rgb;
+use crate::records::BaseFolder;
 use crate::run::controlnet::LocatedControl;
 use crate::run::draw::{Inputs, draw, prompt_pair};
+use crate::run::drawing_settings::{drawing_settings, picture_settings};
 use crate::run::located::ResolvedDrawing;
-use crate::run::picture::{
-    drawing_settings, picture_facts, picture_settings, save_picture, to_rgb,
-};
+use crate::run::picture::{picture_facts, save_picture};
 use crate::run::preview::Preview;
 use crate::run::session::Session;
 

@@ -1,6 +1,5 @@
 //! The actors of a job, and which of them each prompt names.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -18,6 +17,7 @@ use crate::config::prompts::{
 };
 use crate::config::{DrawingJob, SampleJob};
 use crate::error::usage;
+use crate::io::checksum::crc32_of;
 use crate::method::actor::Actor;
 use crate::method::base_set::BaseFacts;
 use crate::method::templates::SubjectKind;
@@ -343,13 +343,4 @@ impl Actors {
         };
         sources.insert("actor_crc32".to_owned(), sums);
     }
-}
-
-/// CRC-32 of a file, by which an actor that was tuned again is told from the one before.
-///
-/// # Errors
-/// When the file can not be read.
-pub(super) fn crc32_of(path: &Path) -> Result<String> {
-    let bytes = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-    Ok(format!("{:08x}", crc32fast::hash(&bytes)))
 }

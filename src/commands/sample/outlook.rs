@@ -3,14 +3,14 @@
 use std::fs;
 
 use anyhow::Result;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::pictures::Picture;
 use super::{ENCODED_AHEAD, Sampling};
 use crate::cli::Method;
 use crate::config::SampleJob;
-use crate::config::record::is_of_picture;
-use crate::io::text;
+use crate::config::recorded::is_of_picture;
+use crate::records::{BaseFolder, BaseRecord};
 use crate::run::manifest::Manifest;
 use crate::run::outlook::{Measured, Outlook, UnetRows, Work};
 
@@ -96,24 +96,23 @@ impl Sampling {
     /// Seconds by the base images of the first actor, where they are of this model and size: their time for a row of the
     /// U-Net, in which loading is included.
     fn by_base_images(&self, work: Work) -> Option<Measured> {
-        let path = self.job.actors.first()?.with_file_name("base.json");
-        let base: Value = serde_json::from_str(&text::read(&path).ok()?).ok()?;
-        let parameters = &base["parameters"];
+        let path = BaseFolder::beside(self.job.actors.first()?).record();
+        let base = BaseRecord::read(&path).ok()?;
+        let parameters = &base.parameters;
         for key in ["model", "width", "height", "dtype"] {
             if parameters.get(key)? != self.settings.get(key)? {
                 return None;
             }
         }
-        if base["device"] != json!(format!("{:?}", self.model.device)) {
+        if base.run.device != format!("{:?}", self.model.device) {
             return None;
         }
-        let images = base["images_drawn"]
-            .as_f64()
-            .filter(|&images| images > 0.0)?;
-        let guided = parameters["guidance_scale"].as_f64()? > 1.0;
-        let rows = images * parameters["steps"].as_f64()? * if guided { 2.0 } else { 1.0 };
+        let images = base.details.images_drawn.filter(|&images| images > 0)?;
+        let number = |key: &str| parameters.get(key).and_then(Value::as_f64);
+        let guided = number("guidance_scale")? > 1.0;
+        let rows = images as f64 * number("steps")? * if guided { 2.0 } else { 1.0 };
         Some(Measured {
-            seconds: base["seconds"].as_f64()? / rows * work.rows as f64,
+            seconds: base.run.seconds? / rows * work.rows as f64,
             source: format!(
                 "the time that {} has for each row, loading included",
                 path.display()

@@ -11,7 +11,6 @@ use serde_json::json;
 use tch::{Kind, Tensor};
 
 use super::Sampling;
-use super::actors::crc32_of;
 use super::pictures::Picture;
 use crate::backbone::Backbone;
 use crate::backbone::controlnet::Control;
@@ -21,6 +20,7 @@ use crate::baselines::{self, Baseline};
 use crate::cli::{Method, Target};
 use crate::error::{runtime, usage};
 use crate::io::atomic::write_bytes_atomically;
+use crate::io::checksum::crc32_of;
 use crate::io::header::Header;
 use crate::io::tensors::TensorFile;
 use crate::method::actor::Actor;
@@ -28,11 +28,13 @@ use crate::method::base_set::BaseFacts;
 use crate::method::base_word::BaseWordPrompt;
 use crate::method::guidance::{ClusterGuidance, Offsets};
 use crate::method::interpolation::interpolated;
+use crate::pictures::pixels::to_rgb;
 use crate::pictures::png::save_png;
+use crate::records::PictureFiles;
 use crate::run::draw::{Inputs, draw};
 use crate::run::located::ResolvedDrawing;
 use crate::run::manifest::Manifest;
-use crate::run::picture::{masks_beside, picture_facts, save_picture, to_rgb};
+use crate::run::picture::{picture_facts, save_picture};
 use crate::run::preview::Preview;
 use crate::run::session::Session;
 
@@ -114,6 +116,7 @@ impl<'a> ScenePainter<'a> {
             }
         };
         let offsets = job.guidance.offsets.as_deref();
+        let preview = sampling.folder().preview(sampling.shard);
         Ok(Self {
             control: sampling
                 .control
@@ -125,7 +128,7 @@ impl<'a> ScenePainter<'a> {
                 backbone,
                 &job.drawing,
                 sampling.drawing,
-                (sampling.preview(), sampling.missing().len()),
+                (preview, sampling.missing().len()),
             ),
             backbone,
             sampling,
@@ -282,7 +285,7 @@ fn remove_old_masks(picture: &Picture) -> Result<()> {
     if picture.masks.is_empty() && !picture.path.exists() {
         return Ok(());
     }
-    for mask in masks_beside(&picture.path)? {
+    for mask in PictureFiles(&picture.path).masks_there()? {
         fs::remove_file(&mask).with_context(|| format!("removing {}", mask.display()))?;
     }
     Ok(())
@@ -290,7 +293,7 @@ fn remove_old_masks(picture: &Picture) -> Result<()> {
 
 /// The same of latents, where none are written anew.
 fn remove_old_latents(picture: &Picture) -> Result<()> {
-    let path = picture.path.with_extension("safetensors");
+    let path = PictureFiles(&picture.path).latents();
     let is_of_old = |path: &Path| {
         let tensors = Header::read(path).map(|header| header.tensors);
         tensors.is_ok_and(|tensors| matches!(&tensors[..], [only] if only.name == LATENTS))

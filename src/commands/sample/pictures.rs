@@ -1,17 +1,19 @@
 //! The pictures of a job: their names, the settings that each follows from, and whether it is there.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::json;
 
-use super::actors::{Actors, Scene, crc32_of};
+use super::actors::{Actors, Scene};
 use crate::cli::{Declared, SampleFlags};
+use crate::config::SampleJob;
 use crate::config::batch::Settings;
 use crate::config::effect::has_effect;
-use crate::config::{SampleJob, record};
-use crate::error::usage;
-use crate::run::picture::{changed_sources, differences, picture_settings};
+use crate::config::recorded::recorded;
+use crate::io::checksum::crc32_of;
+use crate::records::{PictureFiles, SceneFolder};
+use crate::run::drawing_settings::picture_settings;
 
 /// One picture to be drawn.
 pub(in super::super) struct Picture {
@@ -34,7 +36,7 @@ pub(in super::super) struct Picture {
 impl Picture {
     /// Its name without the ending, as a preview tells of it.
     pub(super) fn label(&self) -> String {
-        self.name.trim_end_matches(".png").replace('/', " ")
+        SceneFolder::label(&self.name)
     }
 
     /// Its row in the manifest: settings and sources.
@@ -51,7 +53,7 @@ impl Picture {
 /// Never for a checked job.
 pub(super) fn job_settings(job: &SampleJob, found: Settings, is_guided: bool) -> Result<Settings> {
     let all = SampleFlags::settings();
-    let mut settings = record::recorded(job, &all)?;
+    let mut settings = recorded(job, &all)?;
     if is_guided {
         settings.insert("actors".to_owned(), json!(job.actors));
     } else {
@@ -98,10 +100,8 @@ impl PictureList<'_> {
     /// # Errors
     /// See [`PictureList::pictures`].
     pub fn picture(&self, index: usize, scene: &Scene, seed: i64) -> Result<Picture> {
-        let name = format!(
-            "{}{}{index:04}-{seed}.png",
-            self.folder, self.job.file_prefix
-        );
+        let prefix = format!("{}{}", self.folder, self.job.file_prefix);
+        let name = SceneFolder::picture_name(&prefix, index, seed);
         let path = self.job.output_dir.join(&name);
         let mut settings = picture_settings(&self.settings, &scene.prompt, seed);
         let mut sources = self.sources.clone();
@@ -112,17 +112,15 @@ impl PictureList<'_> {
                 sources.insert("offsets_crc32".to_owned(), json!(crc32_of(path)?));
             }
         }
-        let latents = self
-            .job
-            .save_latents
-            .then(|| path.with_extension("safetensors"));
+        let files = PictureFiles(&path);
+        let latents = self.job.save_latents.then(|| files.latents());
         let masks = if self.job.save_masks && self.is_guided && scene.has_masks() {
-            mask_paths(&path, scene.placed_words())
+            files.masks(scene.placed_words())
         } else {
             Vec::new()
         };
         let is_finished = !self.job.drawing.overwrite
-            && is_same_picture(&path, &settings, &sources)?
+            && files.is_drawn(&settings, &sources)?
             && latents.iter().chain(&masks).all(|file| file.is_file());
         Ok(Picture {
             scene: scene.clone(),
@@ -137,44 +135,4 @@ impl PictureList<'_> {
             is_finished,
         })
     }
-}
-
-/// `0000-7-mask-cat.png` beside the picture `0000-7.png`, one for each word. What a file name should
-/// not hold becomes a hyphen; words that are then alike are numbered.
-fn mask_paths<'a>(picture: &Path, words: impl Iterator<Item = &'a String>) -> Vec<PathBuf> {
-    let stem = picture.file_stem().unwrap_or_default().to_string_lossy();
-    let mut paths: Vec<PathBuf> = Vec::new();
-    for word in words {
-        let plain = |c: char| if c.is_alphanumeric() { c } else { '-' };
-        let word: String = word.chars().map(plain).collect();
-        let numbered = |i: usize| match i {
-            1 => picture.with_file_name(format!("{stem}-mask-{word}.png")),
-            i => picture.with_file_name(format!("{stem}-mask-{word}-{i}.png")),
-        };
-        paths.extend((1..).map(numbered).find(|path| !paths.contains(path)));
-    }
-    paths
-}
-
-/// Whether the picture at `path` is there and was drawn with these settings.
-///
-/// # Errors
-/// When it was drawn with others.
-fn is_same_picture(path: &Path, settings: &Settings, sources: &Settings) -> Result<bool> {
-    if !path.exists() {
-        return Ok(false);
-    }
-    let way_out = "choose another --output-dir, or redo it with --overwrite";
-    let there = record::read_record(path)
-        .with_context(|| format!("a file of that name is in the way ({way_out})"))?;
-    let mut found = differences(&there.parameters, settings);
-    found.extend(changed_sources(sources, |key| there.facts.get(key)));
-    if found.is_empty() {
-        return Ok(true);
-    }
-    Err(usage(format!(
-        "{} was drawn with other settings ({}): {way_out}",
-        path.display(),
-        found.join("; ")
-    )))
 }

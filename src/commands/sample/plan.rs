@@ -5,11 +5,11 @@ use std::rc::Rc;
 use anyhow::Result;
 use serde_json::json;
 
+use super::Sampling;
 use super::actors::{Actors, Scene};
 use super::painter::read_offsets;
 use super::pictures::{PictureList, job_settings};
 use super::target::target;
-use super::{PLAIN, Sampling};
 use crate::cli::sample::SubjectMasks;
 use crate::cli::{Method, Target};
 use crate::config::SampleJob;
@@ -17,11 +17,12 @@ use crate::config::batch::Settings;
 use crate::config::model::DEFAULT_MODEL;
 use crate::config::prompts::looks_like_syntax;
 use crate::config::shard::Shard;
+use crate::records::SceneFolder;
 use crate::run::changes;
 use crate::run::controlnet::LocatedControl;
+use crate::run::drawing_settings::drawing_settings;
 use crate::run::image_prompt::LocatedImagePrompt;
 use crate::run::located::{LocatedModel, ResolvedDrawing};
-use crate::run::picture::drawing_settings;
 use crate::run::session::Session;
 use crate::run::stale::refuse_stale;
 
@@ -148,7 +149,7 @@ impl Plan {
         let pictures = series("", &settings, !job.guidance.no_actor).pictures(&self.scenes)?;
         let plain_pictures = if job.compare {
             let plain = job_settings(&job, plain, false)?;
-            series(PLAIN, &plain, false).pictures(&self.scenes)?
+            series(SceneFolder::PLAIN, &plain, false).pictures(&self.scenes)?
         } else {
             Vec::new()
         };

@@ -8,7 +8,8 @@ use super::pictures::{PictureList, job_settings};
 use super::plan::lora_sources;
 use crate::config::SampleJob;
 use crate::config::shard::Shard;
-use crate::run::picture::drawing_settings;
+use crate::records::StoryFolder;
+use crate::run::drawing_settings::drawing_settings;
 use crate::run::session::Session;
 use crate::run::stale::refuse_stale;
 
@@ -22,9 +23,6 @@ pub struct StoryPicture {
     /// Seed of the picture.
     pub seed: i64,
 }
-
-/// Below the folder of the results.
-pub const PICTURES: &str = "pictures/";
 
 /// The pictures of `scenes`, with the actors of `job`, which are all there, and the job's model,
 /// which is set. The prompts have been checked.
@@ -48,7 +46,7 @@ pub fn prepare(session: &Session, job: SampleJob, scenes: &[StoryPicture]) -> Re
         Ok(PictureList {
             job: &job,
             cast: &cast,
-            folder: PICTURES.to_owned(),
+            folder: StoryFolder::PICTURES.to_owned(),
             settings: job_settings(&job, plain.clone(), is_guided)?,
             sources: sources.clone(),
             is_guided,

@@ -2,17 +2,18 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
-use serde_json::Value;
+use anyhow::Result;
+use serde_json::json;
 
 use super::super::tune::{base_image, describe_auto};
-use super::actors::crc32_of;
 use crate::baselines::consistory::Consistory;
 use crate::cli::{Method, Target};
 use crate::config::SampleJob;
 use crate::error::usage;
+use crate::io::checksum::crc32_of;
 use crate::io::text;
 use crate::method::base_set::BaseSet;
+use crate::records::{ActorFolder, BaseFolder, TuneRecord};
 use crate::run::session::Session;
 
 /// The number of that base image: the one that the job names, or that the folder was tuned to, or the
@@ -42,14 +43,15 @@ pub(super) fn target(session: &Session, job: &SampleJob) -> Result<Option<usize>
 /// The target that a base set was tuned to, if it was tuned as it is now: by the paper's method, else by a baseline that
 /// learnt a base image.
 fn tuned_to(base: &Path, images: usize) -> Result<Option<Target>> {
-    for method in Method::ALL.into_iter().filter(|method| method.is_tuned()) {
-        let config = base.with_file_name(format!("{}.json", method.log()));
-        match target_in(&config, base, images)? {
+    for actor in ActorFolder::of_all_methods(BaseFolder::beside(base).0) {
+        let record = actor.record();
+        match target_in(&record, base, images)? {
             Some(TunedTarget::Image(number)) => return Ok(Some(Target::Index(number as i64))),
-            Some(TunedTarget::Photo(photo)) if method == Method::Oneactor => {
+            Some(TunedTarget::Photo(photo)) if actor.method() == Method::Oneactor => {
                 return Err(usage(format!(
-                    "{}: the target of tune was the photo {photo}, which is no base image: name one with --target N",
-                    config.display()
+                    "{}: the target of tune was the photo {}, which is no base image: name one with --target N",
+                    record.display(),
+                    json!(photo)
                 )));
             }
             _ => {}
@@ -58,31 +60,28 @@ fn tuned_to(base: &Path, images: usize) -> Result<Option<Target>> {
     Ok(None)
 }
 
-/// What a tuning had as its target.
+/// The target of a tuning.
 enum TunedTarget {
     /// A base image, by its number.
-    Image(u64),
-    /// A photo, as the tuning names it.
-    Photo(Value),
+    Image(usize),
+    /// A photo, by its file name where that is known.
+    Photo(Option<String>),
 }
 
-/// The target that the file of a tuning has, if it is there and was tuned on that very set.
+/// The target in the record `path` of a tuning, if there is a record and the tuning was done on this very base set.
 fn target_in(path: &Path, base: &Path, images: usize) -> Result<Option<TunedTarget>> {
     let Ok(text) = text::read(path) else {
         return Ok(None);
     };
-    let config: Value =
-        serde_json::from_str(&text).with_context(|| format!("reading {}", path.display()))?;
-    let parameters = &config["parameters"];
-    let (Some(target), true) = (
-        parameters["target"].as_u64(),
-        parameters["base_crc32"] == crc32_of(base)?,
-    ) else {
+    let record = TuneRecord::parse(&text, &format!("reading {}", path.display()))?;
+    let Some(target) = record.target() else {
         return Ok(None);
     };
-    let is_photo = target as usize >= images || !parameters["target_image_crc32"].is_null();
-    Ok(Some(if is_photo {
-        TunedTarget::Photo(config["target_image"].clone())
+    if record.base_crc32() != Some(&*crc32_of(base)?) {
+        return Ok(None);
+    }
+    Ok(Some(if target >= images || record.is_of_photo() {
+        TunedTarget::Photo(record.details.target_image)
     } else {
         TunedTarget::Image(target)
     }))

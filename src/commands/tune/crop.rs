@@ -1,7 +1,6 @@
 //! The target's crop: a box that the job names, or one that is found once the model is loaded.
 
 use anyhow::{Context, Result};
-use serde_json::{Value, json};
 
 use super::LocatedModel;
 use crate::backbone::Backbone;
@@ -65,13 +64,13 @@ fn check_box(part: CropBox, base: &BaseFacts) -> Result<()> {
     )))
 }
 
-/// The box that is enlarged, and what tune.json says of how it was found.
+/// The box that is enlarged, and what the record says of how it was found.
 pub(super) struct Resolved {
     pub part: Option<CropBox>,
-    /// The box that was found, or `none`; null where the job names one itself.
-    pub crop_box: Value,
+    /// The box that was found, or `none`; `None` where the job names the box itself.
+    pub crop_box: Option<String>,
     /// What is in it: `face` or `subject`.
-    pub crop_shows: Value,
+    pub crop_shows: Option<String>,
 }
 
 /// Finds the box in the picture of `target`, and says what was found.
@@ -95,8 +94,8 @@ pub(super) fn resolve(
             };
             return Ok(Resolved {
                 part,
-                crop_box: Value::Null,
-                crop_shows: Value::Null,
+                crop_box: None,
+                crop_shows: None,
             });
         }
     };
@@ -112,8 +111,8 @@ pub(super) fn resolve(
             .note(&format!("--crop {crop}: {}", nothing(found, base)));
         return Ok(Resolved {
             part: None,
-            crop_box: json!("none"),
-            crop_shows: Value::Null,
+            crop_box: Some("none".to_owned()),
+            crop_shows: None,
         });
     };
     let what = match found.what {
@@ -131,8 +130,8 @@ pub(super) fn resolve(
         .note(&format!("--crop {crop}: the {what} is at {text}{instead}"));
     Ok(Resolved {
         part: Some(found.part),
-        crop_box: json!(text),
-        crop_shows: json!(what),
+        crop_box: Some(text),
+        crop_shows: Some(what.to_owned()),
     })
 }
 

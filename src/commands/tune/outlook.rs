@@ -5,8 +5,6 @@ use std::path::Path;
 use anyhow::Result;
 use serde_json::Value;
 
-use super::layout::TuneFiles;
-use super::resume::is_resumed;
 use super::{Tuning, choice, method};
 use crate::backbone::memory::low_rank_widths;
 use crate::baselines::dreambooth_lora;
@@ -35,10 +33,9 @@ impl Tuning {
         let rows = method::rows(&self.job, self.num_auxiliary);
         let learnt = learnt(&self.job, &self.model, &facts.base_words)?;
         outlook.keeps_text = self.job.method == Method::TextualInversion;
-        let layout = TuneFiles::of(&self.job);
-        let log = layout.log();
+        let log = self.job.results().log();
         let (logged, each) = earlier_steps(&log);
-        let taken = if self.goes_on(&layout) { logged } else { 0 };
+        let taken = if self.continues() { logged } else { 0 };
         let steps = self.job.max_steps.saturating_sub(taken);
         outlook.add_tuning((facts.width, facts.height), steps, rows, learnt)?;
         outlook.measured = each.map(|seconds| Measured {
@@ -48,10 +45,11 @@ impl Tuning {
         Ok(outlook)
     }
 
-    /// Whether it goes on from a checkpoint: `--overwrite` redoes what has come to its end.
-    fn goes_on(&self, layout: &TuneFiles) -> bool {
-        let is_redone = self.job.overwrite && layout.config().is_file();
-        !is_redone && is_resumed(layout, &self.settings)
+    /// Whether it continues from a checkpoint: `--overwrite` redoes a tuning that has ended.
+    fn continues(&self) -> bool {
+        let results = self.job.results();
+        let is_redone = self.job.overwrite && results.record().is_file();
+        !is_redone && results.continues(&self.settings)
     }
 }
 

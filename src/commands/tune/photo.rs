@@ -4,10 +4,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use image::RgbImage;
-use serde_json::Value;
 
 use super::LocatedModel;
-use super::layout::TuneFiles;
 use crate::backbone::Backbone;
 use crate::cli::DrawingFlags;
 use crate::config::{DrawingJob, layers};
@@ -17,7 +15,8 @@ use crate::method::base_set::{BaseFacts, BaseSet};
 use crate::method::origin::TargetImage;
 use crate::method::target::with_photo;
 use crate::pictures::photo::{GivenPicture, Transparency, fit_to, read_picture};
-use crate::run::picture::from_rgb;
+use crate::pictures::pixels::from_rgb;
+use crate::records::{BaseFolder, BaseRecord};
 use crate::run::session::Session;
 use crate::schedulers::{SchedulerKind, new_scheduler};
 
@@ -41,7 +40,7 @@ impl TargetPhoto {
     /// When the photo can not be used, or the base images do not tell how they were drawn.
     pub(super) fn read(
         path: &Path,
-        layout: &TuneFiles,
+        folder: BaseFolder,
         base: &BaseFacts,
         model: &LocatedModel,
     ) -> Result<Self> {
@@ -53,7 +52,7 @@ impl TargetPhoto {
         let (width, height) = (base.width as u32, base.height as u32);
         let (fitted, factor) = fit_to(&picture, width, height)
             .with_context(|| format!("--target-image {}", path.display()))?;
-        let drawing = drawing_of_base(layout)?;
+        let drawing = drawing_of_base(folder)?;
         Ok(Self {
             facts: TargetImage { name, crc32 },
             size: picture.dimensions(),
@@ -91,22 +90,17 @@ impl TargetPhoto {
     }
 }
 
-/// How the base images were drawn, from base.json.
-fn drawing_of_base(layout: &TuneFiles) -> Result<DrawingJob> {
-    let path = layout.base_config();
-    let shown = path.display();
+/// How the base images were drawn, by their record.
+fn drawing_of_base(base: BaseFolder) -> Result<DrawingJob> {
+    let path = base.record();
+    let shown = path.display().to_string();
     let text = text::read(&path).map_err(|error| {
         usage(format!(
             "reading {shown}: {error}; --target-image needs the steps and the scheduler of the \
              base images from it"
         ))
     })?;
-    let broken = |what: &str| usage(format!("{shown}: {what}"));
-    let mut config: Value =
-        serde_json::from_str(&text).map_err(|error| broken(&error.to_string()))?;
-    let Value::Object(parameters) = config["parameters"].take() else {
-        return Err(broken("found no `parameters`, expected an object"));
-    };
-    let flags: DrawingFlags = layers::read(parameters).with_context(|| shown.to_string())?;
-    DrawingJob::check(&flags, None, 1).with_context(|| shown.to_string())
+    let record = BaseRecord::parse(&text, &shown)?;
+    let flags: DrawingFlags = layers::read(record.parameters).with_context(|| shown.clone())?;
+    DrawingJob::check(&flags, None, 1).context(shown)
 }

@@ -6,47 +6,23 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::layout::TuneFiles;
 use crate::config::batch::Settings;
 use crate::io::atomic::write_bytes_atomically;
 use crate::io::text;
 use crate::method::learner::Learner;
-use crate::run::picture::differences;
+use crate::records::ActorFolder;
 use crate::run::session::Session;
-
-/// Whether tuning with these settings goes on from the checkpoint that is there.
-pub(super) fn is_resumed(layout: &TuneFiles, settings: &Settings) -> bool {
-    let text = text::read(&layout.checkpoint_config()).unwrap_or_default();
-    let there: Option<Settings> = serde_json::from_str(&text).ok();
-    let goes_on = |there: Settings| obstacles(&there, settings).is_empty();
-    layout.checkpoint().is_file() && there.is_some_and(goes_on)
-}
-
-/// The settings that keep a tuning from going on where another stopped. More steps at most do not: those that were
-/// taken are the same.
-fn obstacles(there: &Settings, settings: &Settings) -> Vec<String> {
-    let mut there = there.clone();
-    let most = |settings: &Settings| settings.get("max_steps").and_then(Value::as_u64);
-    if let (Some(less), Some(more)) = (most(&there), most(settings))
-        && less < more
-    {
-        there.insert("max_steps".to_owned(), settings["max_steps"].clone());
-    }
-    differences(&there, settings)
-}
 
 /// Goes on from the checkpoint of a run with the same settings, or with fewer steps at most.
 pub(super) fn resume(
     session: &Session,
-    layout: &TuneFiles,
+    results: ActorFolder,
     settings: &Settings,
     learner: &mut dyn Learner,
 ) -> Result<()> {
-    let Ok(text) = text::read(&layout.checkpoint_config()) else {
+    let Some(obstacles) = results.obstacles(settings) else {
         return Ok(());
     };
-    let there: Settings = serde_json::from_str(&text).unwrap_or_default();
-    let obstacles = obstacles(&there, settings);
     if !obstacles.is_empty() {
         session.reporter.note(&format!(
             "starting anew: the interrupted run had other settings ({})",
@@ -54,7 +30,7 @@ pub(super) fn resume(
         ));
         return Ok(());
     }
-    learner.restore(&layout.checkpoint())?;
+    learner.restore(&results.checkpoint())?;
     session
         .reporter
         .note(&format!("going on after step {}", learner.steps_taken()));
@@ -62,24 +38,24 @@ pub(super) fn resume(
 }
 
 /// Removes the checkpoint. The settings go first: a checkpoint without settings is never read.
-pub(super) fn remove_checkpoint(layout: &TuneFiles) {
-    for path in [layout.checkpoint_config(), layout.checkpoint()] {
+pub(super) fn remove_checkpoint(results: ActorFolder) {
+    for path in [results.checkpoint_settings(), results.checkpoint()] {
         let _ = fs::remove_file(path);
     }
 }
 
 /// The settings go first and come last: a checkpoint without settings is never read.
 pub(super) fn save_checkpoint(
-    layout: &TuneFiles,
+    results: ActorFolder,
     settings: &Settings,
     learner: &dyn Learner,
 ) -> Result<()> {
     let text = serde_json::to_string(settings)?;
-    let config = layout.checkpoint_config();
+    let config = results.checkpoint_settings();
     if text::read(&config).is_ok_and(|there| there != text) {
         fs::remove_file(&config).with_context(|| format!("removing {}", config.display()))?;
     }
-    write_bytes_atomically(&layout.checkpoint(), &learner.checkpoint()?)?;
+    write_bytes_atomically(&results.checkpoint(), &learner.checkpoint()?)?;
     write_bytes_atomically(&config, text.as_bytes())
 }
 

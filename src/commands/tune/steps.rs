@@ -7,10 +7,10 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::Tuning;
-use super::layout::TuneFiles;
 use super::resume::{open_log, save_checkpoint};
 use crate::method::convergence::Convergence;
 use crate::method::learner::{Learner, StepReport};
+use crate::records::tune_record::TuneResult;
 use crate::run::session::Session;
 
 /// A checkpoint is written after so many steps, and after the last.
@@ -23,15 +23,15 @@ pub(super) fn learn(
     learner: &mut dyn Learner,
     untrained: f64,
 ) -> Result<()> {
-    let layout = TuneFiles::of(&tuning.job);
-    let mut log = open_log(&layout.log(), learner.steps_taken())?;
+    let results = tuning.job.results();
+    let mut log = open_log(&results.log(), learner.steps_taken())?;
     let steps = tuning.job.max_steps.saturating_sub(learner.steps_taken());
     session.reporter.start_at_most("tuning", steps);
     while !learner.is_done() {
         let started = Instant::now();
         let report = learner.step()?;
         let row = row(&report, started.elapsed().as_secs_f64());
-        writeln!(log, "{row}").with_context(|| format!("writing {}", layout.log().display()))?;
+        writeln!(log, "{row}").with_context(|| format!("writing {}", results.log().display()))?;
         // The loss of a single step jumps, for each draws its own noise.
         let best = learner.convergence().best;
         let message = format!("validation loss {untrained:.4} → {best:.4}");
@@ -39,7 +39,7 @@ pub(super) fn learn(
         let stopped = session.signals.check();
         let is_due = report.step.is_multiple_of(CHECKPOINT_EVERY) || learner.is_done();
         if stopped.is_err() || is_due {
-            save_checkpoint(&layout, &tuning.settings, learner)?;
+            save_checkpoint(results, &tuning.settings, learner)?;
         }
         stopped?;
     }
@@ -67,7 +67,7 @@ pub(super) fn can_continue(session: &Session, learner: &dyn Learner) -> bool {
 }
 
 /// How the tuning has ended, told and returned.
-pub(super) fn summary(session: &Session, tuning: &Tuning, learner: &dyn Learner) -> Value {
+pub(super) fn summary(session: &Session, tuning: &Tuning, learner: &dyn Learner) -> TuneResult {
     let steps = learner.steps_taken();
     let convergence = learner.convergence();
     let mut line = ending(steps, convergence);
@@ -83,12 +83,12 @@ pub(super) fn summary(session: &Session, tuning: &Tuning, learner: &dyn Learner)
         );
     }
     session.reporter.note(&line);
-    json!({
-        "steps": steps,
-        "best_step": convergence.best_step,
-        "best_validation": convergence.best,
-        "converged": convergence.is_reached(),
-    })
+    TuneResult {
+        steps: Some(steps),
+        best_step: Some(convergence.best_step),
+        best_validation: Some(convergence.best),
+        converged: Some(convergence.is_reached()),
+    }
 }
 
 fn ending(steps: usize, convergence: &Convergence) -> String {

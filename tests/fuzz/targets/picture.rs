@@ -6,13 +6,13 @@ use std::io::Cursor;
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
-use oneactor::config::record::{KEYWORD, record_of};
 use oneactor::pictures::photo::{Transparency, decode};
 use oneactor::pictures::png::png_text;
+use oneactor::records::picture_record::{KEYWORD, PictureRecord};
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(texts) = png_text(Cursor::new(bytes)) {
-        let _ = record_of(texts, "fuzz.png");
+        let _ = PictureRecord::of_texts(texts, "fuzz.png");
     }
     for transparency in [Transparency::OnWhite, Transparency::Dropped] {
         if let Ok(picture) = decode(Path::new("fuzz.png"), bytes, transparency) {
@@ -22,7 +22,7 @@ fuzz_target!(|bytes: &[u8]| {
     // A text that is no chunk of a PNG is taken for that of one: its checksum is out of a mutation's reach.
     if let Ok(text) = std::str::from_utf8(bytes) {
         let texts = vec![(KEYWORD.to_owned(), text.to_owned())];
-        if let Ok(record) = record_of(texts, "fuzz.png") {
+        if let Ok(record) = PictureRecord::of_texts(texts, "fuzz.png") {
             let _ = record.subjects();
         }
     }

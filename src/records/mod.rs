@@ -1,0 +1,26 @@
+//! What the program leaves on disk: the records of how results were made, and the folders that they lie in.
+//!
+//! A file's name stands in one place, the type of its folder, and the keys of a JSON file in one place, the type of its
+//! record.
+
+pub mod actor_folder;
+pub mod base_folder;
+pub mod base_record;
+pub mod differences;
+pub mod job_record;
+mod json;
+pub mod picture_files;
+pub mod picture_record;
+pub mod scene_folder;
+pub mod story_folder;
+pub mod subject;
+pub mod tune_record;
+
+pub use actor_folder::ActorFolder;
+pub use base_folder::BaseFolder;
+pub use base_record::BaseRecord;
+pub use picture_files::PictureFiles;
+pub use picture_record::PictureRecord;
+pub use scene_folder::SceneFolder;
+pub use story_folder::StoryFolder;
+pub use tune_record::TuneRecord;
