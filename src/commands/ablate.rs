@@ -13,10 +13,10 @@ use crate::config::shard::Shard;
 use crate::config::{AblateJob, plan};
 use crate::error::usage;
 use crate::records::SceneFolder;
+use crate::run::dry_run::Forecast;
 use crate::run::jobs::work_off;
 use crate::run::located::LocatedModel;
 use crate::run::manifest::Manifest;
-use crate::run::outlook::Outlook;
 use crate::run::prepared::Loads;
 use crate::run::prepared::Prepared;
 use crate::run::session::Session;
@@ -70,15 +70,15 @@ impl Prepared for Ablation {
         drawings.try_for_each(Prepared::check_networks)
     }
 
-    fn foresee(&self, session: &Session) -> Result<()> {
-        let mut outlook = Outlook::of(&self.model);
+    fn dry_run(&self, session: &Session) -> Result<()> {
+        let mut forecast = Forecast::of(&self.model);
         for tuning in &self.tunings {
-            outlook.join(tuning.outlook()?);
+            forecast.join(tuning.forecast()?);
         }
         for drawing in &self.drawings {
-            outlook.join(drawing.outlook()?);
+            forecast.join(drawing.forecast()?);
         }
-        outlook.tell(session, &self.files(), &self.job.output_dir)
+        forecast.tell(session, &self.files(), &self.job.output_dir)
     }
 
     fn loads(&self) -> Loads {

@@ -98,7 +98,7 @@ impl Prepared for Fetching {
         Value::Object(self.parts.iter().map(name).collect())
     }
 
-    fn foresee(&self, session: &Session) -> Result<()> {
+    fn dry_run(&self, session: &Session) -> Result<()> {
         self.parts.iter().for_each(|part| {
             let Some(repository) = part.files.repository() else {
                 return tell_of_local(session, &part.files);

@@ -1,6 +1,6 @@
 //! `generate-base`: N base images of a subject by the plain model.
 
-mod outlook;
+mod dry_run;
 mod painter;
 
 use std::fs;
@@ -160,8 +160,8 @@ impl Prepared for BaseJob {
         self.model.check_networks(control)
     }
 
-    fn foresee(&self, session: &Session) -> Result<()> {
-        self.outlook()?
+    fn dry_run(&self, session: &Session) -> Result<()> {
+        self.forecast()?
             .tell(session, &self.files(), &self.job.output_dir)
     }
 

@@ -1,7 +1,7 @@
 //! `sample`: the subject in new scenes, or the same prompts with the plain model.
 
 mod actors;
-mod outlook;
+mod dry_run;
 mod painter;
 mod pictures;
 mod plan;
@@ -32,7 +32,7 @@ use crate::run::prepared::Loads;
 use crate::run::prepared::Prepared;
 use crate::run::session::Session;
 use crate::run::sheet::{Sheet, remove_outdated};
-pub(super) use outlook::Shape;
+pub(super) use dry_run::Shape;
 use painter::ScenePainter;
 use pictures::Picture;
 pub(super) use plan::Plan;
@@ -126,8 +126,8 @@ impl Prepared for Sampling {
         self.model.check_networks(control)
     }
 
-    fn foresee(&self, session: &Session) -> Result<()> {
-        self.outlook()?
+    fn dry_run(&self, session: &Session) -> Result<()> {
+        self.forecast()?
             .tell(session, &self.files(), &self.job.output_dir)
     }
 

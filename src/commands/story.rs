@@ -3,7 +3,7 @@
 //! The jobs are those of `generate-base`, `tune` and `sample`; all of it is kept that is there, so
 //! that an interrupted story goes on where it stopped.
 
-mod outlook;
+mod dry_run;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -160,8 +160,8 @@ impl Prepared for StoryPlan {
         }
     }
 
-    fn foresee(&self, session: &Session) -> Result<()> {
-        self.outlook()?
+    fn dry_run(&self, session: &Session) -> Result<()> {
+        self.forecast()?
             .tell(session, &self.files(), self.folder().0)
     }
 

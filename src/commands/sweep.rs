@@ -62,13 +62,13 @@ impl Prepared for Sweep {
         self.cells[0].check_networks()
     }
 
-    fn foresee(&self, session: &Session) -> Result<()> {
-        let mut cells = self.cells.iter().map(Sampling::outlook);
-        let mut outlook = cells.next().expect("a sweep has a cell")?;
+    fn dry_run(&self, session: &Session) -> Result<()> {
+        let mut cells = self.cells.iter().map(Sampling::forecast);
+        let mut forecast = cells.next().expect("a sweep has a cell")?;
         for cell in cells {
-            outlook.join(cell?);
+            forecast.join(cell?);
         }
-        outlook.tell(session, &self.files(), &self.job.output_dir)
+        forecast.tell(session, &self.files(), &self.job.output_dir)
     }
 
     fn loads(&self) -> Loads {

@@ -2,8 +2,8 @@
 
 mod choice;
 mod crop;
+mod dry_run;
 mod method;
-mod outlook;
 mod photo;
 mod pictures;
 mod resume;
@@ -41,7 +41,7 @@ use crate::run::session::Session;
 pub(super) use choice::{base_image, describe_auto};
 use choice::{describe_target, num_auxiliary, target};
 use crop::Resolved;
-pub(super) use outlook::{learnt, rows_before};
+pub(super) use dry_run::{learnt, rows_before};
 use photo::TargetPhoto;
 use pictures::warn_of_replaced;
 use resume::{remove_checkpoint, resume};
@@ -126,8 +126,8 @@ impl Prepared for Tuning {
         self.model.check_networks(std::iter::empty())
     }
 
-    fn foresee(&self, session: &Session) -> Result<()> {
-        self.outlook()?
+    fn dry_run(&self, session: &Session) -> Result<()> {
+        self.forecast()?
             .tell(session, &self.files(), &self.job.output_dir)
     }
 

@@ -58,7 +58,7 @@ fn error_of_panic(panic: &(dyn Any + Send)) -> anyhow::Error {
     if tells_of_full_memory(message) {
         return out_of_memory();
     }
-    // libtorch's words, where `located` has foreseen less than all that is asked of the kernel.
+    // libtorch's words, where `located` asked for less than the kernel has to compute.
     if message.contains("No available kernel") {
         return usage(
             "--attention: the kernel cannot compute the attention of this job, expected auto or math",

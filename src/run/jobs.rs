@@ -64,7 +64,7 @@ pub fn work_off<J: Writes, P: Prepared>(
             let mut claim = claim;
             claims.renew(session, &mut claim)?;
             if session.dry_run {
-                job.foresee(session)
+                job.dry_run(session)
             } else {
                 execute(session, job)
             }

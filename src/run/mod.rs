@@ -1,4 +1,4 @@
-//! What the commands share: the session, jobs one after the other, models and files that are located, what is foreseen of
+//! What the commands share: the session, jobs one after the other, located models and files, what a dry run tells of
 //! a job, and the records of what was drawn.
 
 pub(crate) mod changes;
@@ -6,6 +6,7 @@ pub(crate) mod claims;
 pub(crate) mod controlnet;
 pub(crate) mod draw;
 pub(crate) mod drawing_settings;
+pub(crate) mod dry_run;
 pub(crate) mod found_ip_adapter;
 pub(crate) mod guard;
 pub(crate) mod image_prompt;
@@ -15,7 +16,6 @@ pub(crate) mod kernels;
 pub(crate) mod located;
 pub(crate) mod manifest;
 pub(crate) mod order;
-pub(crate) mod outlook;
 pub(crate) mod parameters_text;
 pub(crate) mod picture;
 pub(crate) mod prepared;

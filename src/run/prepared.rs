@@ -37,7 +37,7 @@ pub trait Prepared {
     ///
     /// # Errors
     /// When something is found that would go wrong, or not as it is meant.
-    fn foresee(&self, session: &Session) -> Result<()> {
+    fn dry_run(&self, session: &Session) -> Result<()> {
         session.list_planned(&self.files());
         Ok(())
     }

@@ -12,37 +12,37 @@ use crate::cli::Method;
 use crate::config::TuneJob;
 use crate::io::text;
 use crate::method::projector::ProjectorConfig;
+use crate::run::dry_run::{Forecast, Measured};
 use crate::run::located::LocatedModel;
-use crate::run::outlook::{Measured, Outlook};
 
 impl Tuning {
     /// Its sentences, steps and memory.
     ///
     /// # Errors
     /// When a file of the model is missing.
-    pub(in super::super) fn outlook(&self) -> Result<Outlook> {
-        let mut outlook = Outlook::of(&self.model);
+    pub(in super::super) fn forecast(&self) -> Result<Forecast> {
+        let mut forecast = Forecast::of(&self.model);
         if self.is_finished {
-            return Ok(outlook);
+            return Ok(forecast);
         }
         let facts = &self.base.facts;
         for sentence in self.job.kind.prompts(&facts.base_words) {
             let tokens = self.model.tokenizers.plain_tokens(&sentence)?;
-            outlook.add("sentence", tokens, &facts.base_words);
+            forecast.add("sentence", tokens, &facts.base_words);
         }
         let rows = method::rows(&self.job, self.num_auxiliary);
         let learnt = learnt(&self.job, &self.model, &facts.base_words)?;
-        outlook.keeps_text = self.job.method == Method::TextualInversion;
+        forecast.keeps_text = self.job.method == Method::TextualInversion;
         let log = self.job.results().log();
         let (logged, each) = earlier_steps(&log);
         let taken = if self.continues() { logged } else { 0 };
         let steps = self.job.max_steps.saturating_sub(taken);
-        outlook.add_tuning((facts.width, facts.height), steps, rows, learnt)?;
-        outlook.measured = each.map(|seconds| Measured {
+        forecast.add_tuning((facts.width, facts.height), steps, rows, learnt)?;
+        forecast.measured = each.map(|seconds| Measured {
             seconds: seconds * steps as f64,
             source: format!("the steps in {}; tuning may end earlier", log.display()),
         });
-        Ok(outlook)
+        Ok(forecast)
     }
 
     /// Whether it continues from a checkpoint: `--overwrite` redoes a tuning that has ended.

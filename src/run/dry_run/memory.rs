@@ -4,7 +4,7 @@ use anyhow::Result;
 use tch::Kind;
 
 use super::super::session::Session;
-use super::Outlook;
+use super::Forecast;
 use super::sizes::{network_size, part_of, size_of_tensors};
 use crate::backbone::files::{networks_in_one_file, pipeline_files, vae_files};
 use crate::backbone::memory::{
@@ -20,7 +20,7 @@ pub(super) struct Memory {
     pub program: Option<u64>,
 }
 
-impl Outlook {
+impl Forecast {
     /// The most memory that the job needs at a time.
     pub(super) fn memory(
         &self,

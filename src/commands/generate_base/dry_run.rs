@@ -7,23 +7,23 @@ use crate::config::batch::Settings;
 use crate::records::differences::differences;
 use crate::records::{BaseFolder, BaseRecord};
 use crate::run::draw::prompt_pair;
-use crate::run::outlook::{Measured, Outlook, UnetRows, Work};
+use crate::run::dry_run::{Forecast, Measured, UnetRows, Work};
 
 impl BaseJob {
     /// How its prompt is read, and what drawing takes.
     ///
     /// # Errors
     /// When a file of the model is missing.
-    pub(in super::super) fn outlook(&self) -> Result<Outlook> {
-        let mut outlook = Outlook::of(&self.model);
+    pub(in super::super) fn forecast(&self) -> Result<Forecast> {
+        let mut forecast = Forecast::of(&self.model);
         if self.is_finished {
-            return Ok(outlook);
+            return Ok(forecast);
         }
         let drawing = &self.job.drawing;
         let words = &self.job.subjects;
         let pair = prompt_pair(drawing, &self.model.tokenizers, &self.job.prompt, words)?;
-        outlook.add_pair(pair, words);
-        outlook.add_beside(self.control.as_ref(), None)?;
+        forecast.add_pair(pair, words);
+        forecast.add_beside(self.control.as_ref(), None)?;
         let layout = BaseFolder(&self.job.output_dir);
         let pictures = if self.keeps_parts(&layout, &self.parts_settings()?) {
             layout.missing(self.job.num_images).len()
@@ -47,9 +47,9 @@ impl BaseJob {
             without_text: rows * batch,
             watched: 0,
         };
-        outlook.add_drawing(self.drawing, work, batch, at_once)?;
-        outlook.measured = earlier_images(&layout, &self.settings, pictures);
-        Ok(outlook)
+        forecast.add_drawing(self.drawing, work, batch, at_once)?;
+        forecast.measured = earlier_images(&layout, &self.settings, pictures);
+        Ok(forecast)
     }
 }
 

@@ -38,7 +38,7 @@ pub struct Measured {
 }
 
 /// What is known of a job beforehand.
-pub struct Outlook {
+pub struct Forecast {
     model: Rc<LocatedModel>,
     prompts: Vec<Prompt>,
     /// ControlNets, adapters and image encoders.
@@ -60,7 +60,7 @@ pub struct Outlook {
     pub measured: Option<Measured>,
 }
 
-impl Outlook {
+impl Forecast {
     /// Of a job with this model that does nothing yet.
     pub fn of(model: &Rc<LocatedModel>) -> Self {
         Self {
@@ -102,7 +102,7 @@ impl Outlook {
     }
 
     /// Adds what of the prompts, networks and work of another job with the same model is not there yet.
-    pub fn join(&mut self, other: Outlook) {
+    pub fn join(&mut self, other: Forecast) {
         for Prompt {
             tokens,
             role,

@@ -11,33 +11,33 @@ use crate::cli::Method;
 use crate::config::SampleJob;
 use crate::config::recorded::is_of_picture;
 use crate::records::{BaseFolder, BaseRecord};
+use crate::run::dry_run::{Forecast, Measured, UnetRows, Work};
 use crate::run::manifest::Manifest;
-use crate::run::outlook::{Measured, Outlook, UnetRows, Work};
 
 impl Sampling {
     /// How the prompts of missing pictures are read, and what drawing these takes.
     ///
     /// # Errors
     /// When a prompt can not be read, or a file of the model is missing.
-    pub(in super::super) fn outlook(&self) -> Result<Outlook> {
-        let mut outlook = Outlook::of(&self.model);
+    pub(in super::super) fn forecast(&self) -> Result<Forecast> {
+        let mut forecast = Forecast::of(&self.model);
         let missing = self.missing();
         let drawing = &self.job.drawing;
         for picture in &missing {
             let scene = &picture.scene;
             let pair = scene.prompt_pair(drawing, &self.model.tokenizers, picture.is_guided)?;
-            outlook.add_pair(pair, scene.guided_words());
+            forecast.add_pair(pair, scene.guided_words());
         }
         if missing.is_empty() {
-            return Ok(outlook);
+            return Ok(forecast);
         }
-        outlook.add_beside(self.control.as_deref(), self.image_prompt.as_deref())?;
+        forecast.add_beside(self.control.as_deref(), self.image_prompt.as_deref())?;
         let actors = self
             .job
             .actors
             .iter()
             .filter_map(|path| fs::metadata(path).ok());
-        outlook.actor_bytes = if self.job.guidance.no_actor {
+        forecast.actor_bytes = if self.job.guidance.no_actor {
             0
         } else {
             actors.map(|file| file.len()).sum()
@@ -51,7 +51,7 @@ impl Sampling {
             (a.is_guided, &a.scene.prompt) == (b.is_guided, &b.scene.prompt)
         };
         let (mut batch, mut at_once) = (0, UnetRows::default());
-        outlook.keeps_text = missing.chunk_by(alike).count() > ENCODED_AHEAD;
+        forecast.keeps_text = missing.chunk_by(alike).count() > ENCODED_AHEAD;
         for group in missing.chunk_by(alike) {
             let shape = Shape {
                 is_guided: group[0].is_guided,
@@ -66,11 +66,11 @@ impl Sampling {
                 at_once = at_once.or(shape.at_once(most, pictures.len()));
             }
         }
-        outlook.add_drawing(self.drawing, work, batch, at_once)?;
-        outlook.measured = self
+        forecast.add_drawing(self.drawing, work, batch, at_once)?;
+        forecast.measured = self
             .by_manifest(&missing)
             .or_else(|| self.by_base_images(work));
-        Ok(outlook)
+        Ok(forecast)
     }
 
     /// Seconds by the pictures of the folder that follow from the same settings.

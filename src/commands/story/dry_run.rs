@@ -6,29 +6,29 @@ use super::super::sample::Shape;
 use super::super::tune;
 use super::{Making, StoryPlan};
 use crate::run::draw::prompt_pair;
+use crate::run::dry_run::{Forecast, UnetRows, Work};
 use crate::run::located::ResolvedDrawing;
-use crate::run::outlook::{Outlook, UnetRows, Work};
 
 impl StoryPlan {
     /// How its prompts are read, and what characters and scenes take.
     ///
     /// # Errors
     /// When a file of the model is missing.
-    pub(super) fn outlook(&self) -> Result<Outlook> {
-        let mut outlook = Outlook::of(&self.model);
+    pub(super) fn forecast(&self) -> Result<Forecast> {
+        let mut forecast = Forecast::of(&self.model);
         self.makings
             .iter()
-            .try_for_each(|making| -> Result<()> { making.add_to(&mut outlook, &self.drawing) })?;
+            .try_for_each(|making| -> Result<()> { making.add_to(&mut forecast, &self.drawing) })?;
         match &self.sampling {
-            Some(sampling) => outlook.join(sampling.outlook()?),
-            None => self.add_scenes(&mut outlook)?,
+            Some(sampling) => forecast.join(sampling.forecast()?),
+            None => self.add_scenes(&mut forecast)?,
         }
-        Ok(outlook)
+        Ok(forecast)
     }
 
     /// The scenes as they can be told before their actors are there: each is drawn by itself, and with several
     /// characters under masks.
-    fn add_scenes(&self, outlook: &mut Outlook) -> Result<()> {
+    fn add_scenes(&self, forecast: &mut Forecast) -> Result<()> {
         let sample = &self.job.sample;
         let steps = self
             .model
@@ -37,7 +37,7 @@ impl StoryPlan {
         let mut at_once = UnetRows::default();
         for (scene, words) in self.scenes.iter().zip(&self.words) {
             let (tokenizers, drawing) = (&self.model.tokenizers, &sample.drawing);
-            outlook.add_pair(
+            forecast.add_pair(
                 prompt_pair(drawing, tokenizers, &scene.prompt, words)?,
                 words,
             );
@@ -58,25 +58,25 @@ impl StoryPlan {
             });
             at_once = at_once.or(shape.at_once(most, 1));
         }
-        outlook.add_drawing(self.drawing, work, 1, at_once)
+        forecast.add_drawing(self.drawing, work, 1, at_once)
     }
 }
 
 impl Making {
     /// Adds what is known of what is missing of it; its pictures have the size of `drawing` unless they are there.
-    fn add_to(&self, outlook: &mut Outlook, drawing: &ResolvedDrawing) -> Result<()> {
+    fn add_to(&self, forecast: &mut Forecast, drawing: &ResolvedDrawing) -> Result<()> {
         match self {
             Making::Given(_) => {}
             Making::Described {
                 tuning: Some(tuning),
                 ..
-            } => outlook.join(tuning.outlook()?),
+            } => forecast.join(tuning.forecast()?),
             Making::Described { base, tune, .. } => {
-                outlook.join(base.outlook()?);
+                forecast.join(base.forecast()?);
                 let rows = tune::rows_before(tune, base.num_images());
                 let size = (drawing.width, drawing.height);
                 let learnt = tune::learnt(tune, base.model(), base.words())?;
-                outlook.add_tuning(size, tune.max_steps, rows, learnt)?;
+                forecast.add_tuning(size, tune.max_steps, rows, learnt)?;
             }
         }
         Ok(())
