@@ -41,16 +41,15 @@ pub struct Inputs<'a> {
     pub preview: Option<(&'a Preview, &'a [String])>,
 }
 
-/// Draws one picture for each seed, all at once: what denoising leaves, and the pictures in [0, 1]
-/// `[B, 3, H, W]`. Progress counts a step of every picture.
+/// Draws one picture for each seed, all at once, as `job` says and the model resolves it: the result of
+/// denoising, and the pictures in [0, 1] `[B, 3, H, W]`. Progress counts a step of every picture.
 ///
 /// # Errors
 /// When a signal asks to stop, or a value is not finite.
 pub fn draw(
     session: &Session,
     backbone: &Backbone,
-    drawing: ResolvedDrawing,
-    steps: usize,
+    (job, drawing): (&DrawingJob, ResolvedDrawing),
     seeds: &[i64],
     brush: &Inputs,
 ) -> Result<(Denoised, Tensor)> {
@@ -58,6 +57,7 @@ pub fn draw(
         .iter()
         .map(|&seed| backbone.initial_latents(seed, drawing.height, drawing.width))
         .collect();
+    let steps = job.steps;
     let mut scheduler = new_scheduler(drawing.scheduler, &backbone.scheduler_file, steps)?;
     let denoised = denoise(
         backbone,

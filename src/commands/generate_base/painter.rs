@@ -96,8 +96,7 @@ impl<'a> BasePainter<'a> {
         let (denoised, pictures) = draw(
             session,
             backbone,
-            self.prepared.drawing,
-            drawing.steps,
+            (drawing, self.prepared.drawing),
             &seeds,
             &Inputs {
                 guidance: &self.guidance,

@@ -149,20 +149,18 @@ impl<'a> ScenePainter<'a> {
         let started = Instant::now();
         let seeds: Vec<i64> = pictures.iter().map(|picture| picture.seed).collect();
         let job = &self.sampling.job;
-        let steps = job.drawing.steps;
         let shortened;
         let guidance: &dyn Guidance = if job.shortcuts == Shortcuts::default() {
             guide.guidance()
         } else {
-            shortened = ShortenedGuidance::new(guide.guidance(), job.shortcuts, steps);
+            shortened = ShortenedGuidance::new(guide.guidance(), job.shortcuts, job.drawing.steps);
             &shortened
         };
         let labels: Vec<String> = pictures.iter().map(|picture| picture.label()).collect();
         let (denoised, images) = draw(
             session,
             self.backbone,
-            self.sampling.drawing,
-            steps,
+            (&job.drawing, self.sampling.drawing),
             &seeds,
             &Inputs {
                 guidance,
