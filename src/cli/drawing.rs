@@ -4,7 +4,7 @@ use clap::builder::BoolishValueParser;
 
 use super::Method;
 use super::setting::Recorded::{Always, AsFound, OfPicture, UnlessDefault};
-use super::setting::{any, settings, switch, whole};
+use super::setting::{any, number, settings, switch, whole};
 
 settings! {
     /// How a picture is drawn by the frozen model: the same in all commands that draw. The guidance scale
@@ -62,6 +62,13 @@ settings! {
         )]
         pub steps: Option<i64> = whole(1, 1000, Some(30)).recorded(Always).other("4")
             .says("Sec. 4; fewer than the checkpoint was trained with, 1000 as a rule"),
+
+        /// How much of the guided prediction is scaled back to the deviation of the prompt's prediction, 0 to 1: against
+        /// pale or overexposed pictures of models with zero terminal SNR (arXiv 2305.08891, Eq. 16) [default: 0]
+        #[arg(long, value_name = "SCALE", allow_negative_numbers = true)]
+        pub guidance_rescale: Option<f64> = number(0.0, 1.0, Some(0.0)).recorded(UnlessDefault).other("0.7")
+            .says("arXiv 2305.08891, Eq. 16, as diffusers' `guidance_rescale`; the paper of it uses 0.7; with an actor \
+                the target's row is that of the prompt"),
 
         /// Width in pixels, a multiple of 8 [default: the model's own, 1024 for SDXL, 512 for SD 1.5]
         #[arg(

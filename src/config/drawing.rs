@@ -24,6 +24,8 @@ pub struct DrawingJob {
     pub steps: usize,
     /// Scale of plain classifier-free guidance.
     pub guidance_scale: f64,
+    /// φ of arXiv 2305.08891, Eq. 16; 0: the guided prediction is not rescaled.
+    pub guidance_rescale: f64,
     /// Pixels; `None` means the model's own width.
     pub width: Option<i64>,
     /// Pixels; `None` means the model's own height.
@@ -54,6 +56,10 @@ impl DrawingJob {
             seed: check::seed(flags.seed.unwrap_or(0), images)?,
             steps: check::declared_count(DrawingFlags::steps(), flags.steps)?,
             guidance_scale: check::declared_number(AxisFlags::guidance_scale(), guidance_scale)?,
+            guidance_rescale: check::declared_number(
+                DrawingFlags::guidance_rescale(),
+                flags.guidance_rescale,
+            )?,
             width: side("--width", flags.width)?,
             height: side("--height", flags.height)?,
             scheduler: flags.scheduler.as_deref().map(scheduler).transpose()?,

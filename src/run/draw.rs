@@ -9,7 +9,7 @@ use super::session::Session;
 use crate::backbone::Backbone;
 use crate::backbone::controlnet::Control;
 use crate::backbone::denoise::{Denoised, denoise};
-use crate::backbone::guidance::Guidance;
+use crate::backbone::guidance::{Guidance, RescaledGuidance};
 use crate::backbone::prompt::Tokenizers;
 use crate::backbone::prompt_pair::PromptPair;
 use crate::config::DrawingJob;
@@ -51,23 +51,32 @@ pub fn draw(
     backbone: &Backbone,
     (job, drawing): (&DrawingJob, ResolvedDrawing),
     seeds: &[i64],
-    brush: &Inputs,
+    inputs: &Inputs,
 ) -> Result<(Denoised, Tensor)> {
     let latents: Vec<Tensor> = seeds
         .iter()
         .map(|&seed| backbone.initial_latents(seed, drawing.height, drawing.width))
         .collect();
     let steps = job.steps;
+    let rescaled = RescaledGuidance {
+        guidance: inputs.guidance,
+        phi: job.guidance_rescale,
+    };
+    let guidance: &dyn Guidance = if job.guidance_rescale == 0.0 {
+        inputs.guidance
+    } else {
+        &rescaled
+    };
     let mut scheduler = new_scheduler(drawing.scheduler, &backbone.scheduler_file, steps)?;
     let denoised = denoise(
         backbone,
         scheduler.as_mut(),
         &Tensor::cat(&latents, 0),
-        brush.guidance,
-        brush.control,
+        guidance,
+        inputs.control,
         &mut |taken| {
             seeds.iter().for_each(|_| session.reporter.advance(""));
-            if let Some((preview, labels)) = brush.preview
+            if let Some((preview, labels)) = inputs.preview
                 && taken.step < steps
             {
                 preview.show_running(labels, taken)?;
@@ -76,7 +85,7 @@ pub fn draw(
         },
     )?;
     let pictures = backbone.decode(&denoised.latents)?;
-    if let Some((preview, labels)) = brush.preview {
+    if let Some((preview, labels)) = inputs.preview {
         preview.show_finished(labels, &denoised.latents, &pictures)?;
     }
     Ok((denoised, pictures))
