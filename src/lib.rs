@@ -1,10 +1,7 @@
 //! Consistent characters with SDXL, SD 1.5 and SD 2.1: the paper *OneActor: Consistent Subject Generation via
 //! Cluster-Conditioned Guidance* (NeurIPS 2024) on libtorch.
 //!
-//! The layers, from the bottom: [`io`], [`pictures`], [`device`] and [`libtorch`]; [`models`], [`schedulers`] and
-//! [`tokenizer`]; the frozen backbone [`backbone`]; the method of the paper [`method`] and its
-//! [`measures`], and the [`baselines`] it is compared with; above them the flags, the batch files and
-//! the [`records`] on disk, what the commands share in `run`, and one file per command.
+//! `src/README.md` shows the levels of the sources.
 #![deny(clippy::print_stdout, clippy::print_stderr, reason = "see `streams`")]
 
 pub mod backbone;

@@ -88,6 +88,20 @@ fn a_file_names_only_lower_levels() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+#[test]
+fn the_page_on_the_sources_has_the_same_levels() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/README.md");
+    let page = fs::read_to_string(page).expect("the page is there");
+    let rows = page.lines().filter(|line| line.starts_with("| `"));
+    let levels: Vec<Vec<&str>> = rows
+        .map(|row| {
+            let names = row.split('|').nth(1).unwrap_or_default();
+            names.split('`').skip(1).step_by(2).collect()
+        })
+        .collect();
+    assert_eq!(levels, LEVELS.map(<[&str]>::to_vec));
+}
+
 /// The module that a source file is, below the crate: `["io", "hub"]` for `src/io/hub.rs`.
 fn module_of(relative: &Path) -> Vec<String> {
     let path = relative.with_extension("");
