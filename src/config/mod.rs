@@ -22,7 +22,7 @@ pub mod layers;
 pub(crate) mod model;
 mod paths;
 pub mod prompts;
-pub mod recorded;
+pub(crate) mod recorded;
 mod redraw;
 pub(crate) mod sample;
 pub(crate) mod shard;

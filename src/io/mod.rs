@@ -3,7 +3,7 @@
 pub(crate) mod a1111;
 pub(crate) mod atomic;
 pub mod blob;
-pub mod checksum;
+pub(crate) mod checksum;
 mod clip_vocabulary;
 mod component;
 pub mod config_file;

@@ -5,6 +5,6 @@ pub mod canny;
 pub(crate) mod contact_sheet;
 mod jpeg;
 pub mod photo;
-pub mod pixels;
+pub(crate) mod pixels;
 pub mod png;
 pub mod resize;

@@ -3,18 +3,18 @@
 //! A file's name stands in one place, the type of its folder, and the keys of a JSON file in one place, the type of its
 //! record.
 
-pub mod actor_folder;
-pub mod base_folder;
-pub mod base_record;
-pub mod differences;
-pub mod job_record;
+pub(crate) mod actor_folder;
+pub(crate) mod base_folder;
+pub(crate) mod base_record;
+pub(crate) mod differences;
+pub(crate) mod job_record;
 mod json;
-pub mod picture_files;
+pub(crate) mod picture_files;
 pub mod picture_record;
-pub mod scene_folder;
-pub mod story_folder;
-pub mod subject;
-pub mod tune_record;
+pub(crate) mod scene_folder;
+pub(crate) mod story_folder;
+pub(crate) mod subject;
+pub(crate) mod tune_record;
 
 pub use actor_folder::ActorFolder;
 pub use base_folder::BaseFolder;
