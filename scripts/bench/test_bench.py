@@ -1,8 +1,8 @@
-"""Checks of what decides over the figures: the order of the pairs, the statistics, rejection, fits, counts; and that
-sides which die or hang, and time that runs out, cost no figure but their own.
+"""Checks of the code that decides which figures count: the order of the pairs, the statistics, rejection, fits, counts.
+A side that dies or hangs, or a time limit, must cost no figures but its own.
 
-Expected values are worked out by hand; the counts of SDXL's operations are the published 2.99 TMAC without
-attention, with its matrix products added, and the VAE's of a count by hand of its convolutions.
+Expected values were calculated by hand. The counts of SDXL's operations are the published 2.99 TMAC without attention,
+plus its matrix products; the count of the VAE was made by hand from its convolutions.
 
 Requirements: scripts/bench/requirements.txt
 Usage: python -m unittest discover -s scripts/bench
@@ -33,7 +33,7 @@ from starts import until_step
 
 QUIET = SimpleNamespace(is_dry=False, on_gpu=False)
 
-# A side that answers `quick`, `refuse` with an error, `slow` never, and ends at `die`.
+# A side that answers `quick`, answers `refuse` with an error, never answers `slow`, and ends at `die`.
 SIDE = """
 import json, sys, time
 print("started", flush=True)
@@ -157,7 +157,7 @@ class Sides(unittest.TestCase):
 
 
 class Duels(unittest.TestCase):
-    """A duel whose sides write no output: their difference is given."""
+    """A duel whose sides write no output: the test gives the difference of the outputs."""
 
     def duel(self, ours=SIDE, theirs=SIDE):
         machine = SimpleNamespace(is_dry=True, on_gpu=False, folder=Path("/nowhere"))

@@ -1,5 +1,5 @@
-"""Checks of how pictures are judged: the statistics, which pictures and targets are taken, and a short run of
-evaluate.py whose numbers are worked out again from its pictures.
+"""Checks of how pictures are judged: the statistics, the choice of pictures and targets, and a short run of evaluate.py
+whose numbers are computed again from its pictures.
 
 Needs the program in target/release.
 
@@ -31,7 +31,7 @@ SHORT = ["--draw-args", "--steps 2", "--base-args", "--num-images 3", "--tune-ar
 
 
 def run(script, *words):
-    """What a script prints, called as from the shell."""
+    """The output of a script that is run from the shell."""
     out = io.StringIO()
     with mock.patch.object(sys, "argv", [script.__name__, *map(str, words)]), contextlib.redirect_stdout(out):
         script.main()

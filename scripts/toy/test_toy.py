@@ -1,5 +1,5 @@
-"""Checks of the toy's world, tokenizer, labels, losses and measures on small made-up cases, and of the files that were
-made by them: the tokenizer and the judge. What draws needs skia-python and is left out where there is none.
+"""Checks of the toy's world, tokenizer, labels, losses and measures on small made-up cases, and of two files that they
+produced: the tokenizer and the judge. Tests that draw need skia-python, and are skipped without it.
 
 Requirements: scripts/parity/requirements.txt
 Usage: python -m unittest discover -s scripts/toy
@@ -36,7 +36,7 @@ RED, GREEN, BLUE = (214, 48, 44), (74, 170, 68), (58, 98, 222)
 
 
 def answers_of(species, colours):
-    """What the judge would answer, a picture each, of whose subjects only species and main colour differ."""
+    """The judge's answers for pictures whose subjects differ only in species and main colour."""
     count = len(species)
     found = {name: np.full((count, size), 1 / size) for name, size in judge.CLASSES.items()}
     found["species"] = np.eye(len(world.SPECIES))[[world.SPECIES.index(name) for name in species]]
@@ -45,7 +45,7 @@ def answers_of(species, colours):
 
 
 class Reader:
-    """A judge that takes red halves for cats, blue ones for dogs and all others for owls."""
+    """A judge that reads red halves as cats, blue ones as dogs and all others as owls."""
 
     def read(self, images):
         middles = images[:, 32, 32].astype(int)
@@ -211,7 +211,7 @@ class Trainings(unittest.TestCase):
     def test_losses_are_none_for_what_is_right(self):
         pixels = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
         self.assertEqual(vae.reconstruction_loss(pixels, pixels).item(), 0)
-        # An offset by a constant has no edges: its square and its size alone.
+        # An offset by a constant has no edges: only its square and its absolute value count.
         self.assertAlmostEqual(vae.reconstruction_loss(pixels + 0.5, pixels).item(), 0.25 + 0.4 * 0.5, places=5)
         windows = vae.crop(
             torch.arange(64.0).expand(1, 3, 64, 64), torch.arange(16.0).expand(1, 4, 16, 16), np.random.default_rng(0)
