@@ -1,7 +1,8 @@
-"""Checks of what decides whether a file is whole, two folders are equal, and memory is flat; that a program which
-leaves half a file behind is found out; and a short run of each script on the toy.
+"""Checks of the code that decides whether a file is whole, two folders are equal, and memory is flat; that a program
+which leaves half a file behind is detected; and a short run of each script on the toy.
 
-Needs the program in target/release, and for the full disk Linux and the right to mount: that test is skipped elsewhere.
+Needs the program in target/release. The test of the full disk needs Linux and the right to mount, and is skipped
+otherwise.
 
 Usage: python -m unittest discover -s scripts/endurance
 """
@@ -28,7 +29,7 @@ import whole
 HERE = Path(__file__).resolve().parent
 BINARY = HERE.parents[1] / "target/release/oneactor"
 
-# Writes half of its file, waits, and writes all of it: whoever kills it meanwhile finds a file that is not whole.
+# Writes half of its file, waits, and writes the whole file: a kill during the wait leaves a half-written file.
 CARELESS = """#!{python}
 import pathlib, time
 pathlib.Path("base.json").write_text('{{"robot": ')
@@ -42,7 +43,7 @@ def chunk(kind, body):
 
 
 def png(rows=2):
-    """Of 3 by 2 pixels, RGB."""
+    """A PNG of 3 by 2 pixels, RGB."""
     head = struct.pack(">IIBBBBB", 3, 2, 8, 2, 0, 0, 0)
     pixels = zlib.compress(bytes((1 + 3 * 3) * rows))
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
@@ -201,14 +202,14 @@ class Scripts(InFolder):
         self.assertEqual(code, 1, output)
         self.assertRegex(output, "after SIG(KILL|TERM): .*base.json: Expecting value")
 
-    def test_the_program_goes_on_after_kills(self):
+    def test_the_program_continues_after_kills(self):
         how = ["--stages", "generate-base", "--kills", "2", "--kills-per-round", "2"]
         code, output = self.script("interrupt.py", "--program", BINARY, *how)
         self.assertEqual(code, 0, output)
         self.assertRegex(output, r"^generate-base: \d SIGKILL, \d SIGTERM in \d+ rounds; .*trouble: 0\n$")
 
     def test_every_picture_of_a_long_run_is_watched(self):
-        # So few pictures say nothing about growth: the verdict is left out.
+        # Eight pictures are too few to judge growth, so the verdict is not checked.
         _, output = self.script("many.py", "--program", BINARY, "--pictures", "8", "--steps", "1")
         self.assertRegex(output, r"^8 pictures in \d+ s; memory over the first 2: \d+\.\d MiB")
         rows = (self.folder / "work/memory.csv").read_text().splitlines()

@@ -1,7 +1,8 @@
-"""Checks of the figures on a quick run on the toy: that all files are there, that their numbers are those of `evaluate`
-and of the program's records, that nothing is drawn twice, and that shards join to the same figure.
+"""Checks of the figures, in a quick run on the toy: all files are written, their numbers are those of `evaluate` and of
+the program's records, nothing is drawn twice, and shards give the same figure.
 
-Needs the program in target/release. Expected values come from `evaluate` run apart, or are worked out from the records.
+Needs the program in target/release. Expected values come from a separate run of `evaluate`, or are computed from the
+records.
 
 Requirements: scripts/reproduce/requirements.txt
 Usage: python -m unittest discover -s scripts/reproduce
@@ -40,7 +41,7 @@ QUICK = ["--quick", "--methods", "plain,oneactor", "--binary", str(BINARY)]
 
 
 def run(script, work: Path, *words: str) -> str:
-    """What a script prints on stdout: the files it has written."""
+    """The stdout of a script: the files it has written."""
     out = io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
         script.main([*QUICK, "--work", str(work), *words])
@@ -48,7 +49,7 @@ def run(script, work: Path, *words: str) -> str:
 
 
 def evaluated(work: Path, *pictures: object, target: str) -> dict[str, tuple[float, float | None]]:
-    """Mean and deviation of all named pictures, by a call of `evaluate` of its own."""
+    """Mean and deviation of all named pictures, by a separate call of `evaluate`."""
     words = ["evaluate", *map(str, pictures), "--target", target, "--model", "toy", "--format", "csv", "--quiet"]
     done = subprocess.run([BINARY, *words], cwd=work, capture_output=True, text=True, check=True)
     whole = next(row for row in csv.DictReader(io.StringIO(done.stdout)) if row["kind"] == "overall")
@@ -57,9 +58,9 @@ def evaluated(work: Path, *pictures: object, target: str) -> dict[str, tuple[flo
 
 
 def times(work: Path) -> dict[str, int]:
-    """When each picture and each file of tensors was written."""
+    """The time when each picture and each file of tensors was written."""
     files = [path for ending in ("png", "safetensors") for path in (work / "targets").rglob(f"*.{ending}")]
-    # The masks that tables.py draws are the script's own, and as quickly made as looked for.
+    # The masks of tables.py are drawn by the script itself, every time.
     return {
         str(path): path.stat().st_mtime_ns for path in files if "masks" not in path.parts and path.name != "grid.png"
     }
@@ -132,7 +133,7 @@ class QuickRun(unittest.TestCase):
             (self.json("fig11")["full"], full),
         ):
             for name, (value, _) in evaluated(self.work, *pictures, target=self.target).items():
-                # Other pictures go through the network at once than in the figure, in f32.
+                # The network gets batches of other sizes than in the figure, in f32.
                 self.assertAlmostEqual(found[name]["mean"], value, 5)
 
     def test_distances_are_those_of_the_latents(self):
@@ -173,7 +174,7 @@ class QuickRun(unittest.TestCase):
             self.assertEqual(run(fig8, parts, "--limit", "2", "--shard", shard), "")
         self.assertEqual(sorted(path.name for path in (parts / "targets").iterdir()), ["00-cat", "01-dog"])
         self.assertFalse((parts / "fig8.json").exists())
-        # One picture is lost: it is drawn again, and nothing else.
+        # One picture is removed: only this picture is drawn again.
         lost = parts / "targets/01-dog/pictures/oneactor/0001-5001.png"
         lost.unlink()
         before = times(parts)
