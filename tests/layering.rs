@@ -193,7 +193,11 @@ fn files_do_not_depend_on_each_other_in_a_circle() {
             }
         }
     }
-    assert!(needs.len() > 100, "found the dependencies of {} files only", needs.len());
+    assert!(
+        needs.len() > 100,
+        "found the dependencies of {} files only",
+        needs.len()
+    );
     // Files that need no remaining file, or that no remaining file needs, are removed until nothing
     // changes; only circles remain.
     loop {

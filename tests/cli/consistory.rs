@@ -55,7 +55,10 @@ fn a_picture_records_its_method_and_target_and_is_redrawn_from_them() {
     assert_eq!(pixels(&shared), pixels(&folder.join("again/0000-7.png")));
     oneactor(&folder, "sample --from out/0000-7.png --target 2 -o other").exits_with(0);
     let other = folder.join("other/0000-7.png");
-    assert!(gap(&shared, &other) > 8, "another target gives another picture");
+    assert!(
+        gap(&shared, &other) > 8,
+        "another target gives another picture"
+    );
     oneactor(&folder, "sample --from out/0000-7.png --target 2 -o out")
         .exits_with(2)
         .says("target");

@@ -114,7 +114,10 @@ fn both_names_of_the_batch_size_of_tuning_give_the_same_actor() {
     assert_eq!(one, losses("--batch-size 1"));
     for (a, b) in one.iter().zip(losses("")) {
         let (a, b) = (a.as_f64().expect("a loss"), b.as_f64().expect("a loss"));
-        assert!((a - b).abs() < 1e-5 * b, "{a} one row at a time, {b} all rows at once");
+        assert!(
+            (a - b).abs() < 1e-5 * b,
+            "{a} one row at a time, {b} all rows at once"
+        );
     }
     for key in ["micro_batch", "batch_size"] {
         let batch = format!(r#"{{"jobs": [{{"dir": "robot", "{key}": 0}}]}}"#);

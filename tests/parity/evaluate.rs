@@ -169,7 +169,10 @@ fn the_cut_tokens_of_a_long_text_are_counted() {
     assert_eq!(cut_off, 0);
     let words = "cat ".repeat(40);
     let (_, cut_off) = clip.text_embeds(&words).expect("a text");
-    assert_eq!(cut_off, 10, "40 tokens, of which 30 fit between start and end");
+    assert_eq!(
+        cut_off, 10,
+        "40 tokens, of which 30 fit between start and end"
+    );
 }
 
 #[test]
