@@ -116,7 +116,7 @@ class Whole(InFolder):
         self.assertEqual(found, [str(self.folder / "base/01.png"), str(self.folder / "notes.doc")])
         self.assertEqual(whole.temporaries(self.folder), [self.folder / ".02.png.17.part"])
 
-    def test_folders_are_equal_but_for_what_tells_of_one_process(self):
+    def test_folders_are_equal_except_for_keys_of_one_process(self):
         for side, seconds in (("ours", 1.5), ("theirs", 2.5)):
             self.write(
                 f"{side}/a.json", json.dumps({"runs": [{"seconds": seconds, "seed": 3}], "images_drawn": seconds})
@@ -136,7 +136,7 @@ class Whole(InFolder):
 
 
 class Stages(InFolder):
-    def test_what_is_there_before_a_stage_is_made_once(self):
+    def test_the_folder_before_a_stage_is_made_once(self):
         program = self.write("count", '#!/bin/sh\necho "$1" >>commands.jsonl\n')
         program.chmod(0o755)
         flags = Namespace(program=program, work=self.folder / "work", tune_steps=1, seed=0)
@@ -159,7 +159,7 @@ class Stages(InFolder):
             interrupt.wait_for_moment(self.folder, [waiting], 1.0, is_aimed)
             self.assertTrue(least <= time.monotonic() - begin < most, is_aimed)
 
-    def test_nobody_waits_for_processes_that_have_ended(self):
+    def test_waiting_stops_when_all_processes_have_ended(self):
         begin = time.monotonic()
         interrupt.wait_for_moment(self.folder, [Namespace(poll=lambda: 0)], 5.0, False)
         self.assertLess(time.monotonic() - begin, 1.0)
@@ -177,7 +177,7 @@ class Memory(unittest.TestCase):
             [(i, float(i), size, open_files) for i, (size, open_files) in enumerate(zip(sizes, descriptors))]
         )
 
-    def test_a_peak_in_the_middle_and_a_file_in_the_making_are_no_growth(self):
+    def test_a_peak_in_the_middle_and_a_file_being_written_are_no_growth(self):
         text, is_passed = self.judged([100, 101, 900, 900, 900, 900, 101, 100], [3, 4, 3, 3, 9, 9, 4, 3])
         self.assertTrue(is_passed, text)
 
@@ -194,7 +194,7 @@ class Memory(unittest.TestCase):
 
 
 class Scripts(InFolder):
-    def test_a_program_that_leaves_half_a_file_is_found_out(self):
+    def test_a_program_that_leaves_half_a_file_is_detected(self):
         program = self.write("careless", CARELESS.format(python=sys.executable))
         program.chmod(0o755)
         how = ["--stages", "generate-base", "--kills", "2", "--kills-per-round", "1"]

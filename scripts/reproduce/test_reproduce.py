@@ -84,7 +84,7 @@ class QuickRun(unittest.TestCase):
     def manifest(self, folder: str) -> list[dict]:
         return program.read_lines((self.work / self.cat / folder / "manifest.jsonl").read_text())
 
-    def test_every_figure_is_there_as_png_and_svg(self):
+    def test_every_figure_is_written_as_png_and_svg(self):
         figures = [
             "fig8",
             "fig9",
@@ -161,14 +161,14 @@ class QuickRun(unittest.TestCase):
             self.assertEqual(found[name]["picture"], median(row["seconds"] for row in rows))
         self.assertEqual({row["eta_2"] for row in self.manifest("pictures/oneactor-eta-2-0")}, {0.0})
 
-    def test_the_same_scripts_again_draw_nothing_and_find_the_same(self):
+    def test_a_second_run_draws_nothing_and_gives_the_same_figures(self):
         before, numbers = times(self.work), [self.json(name) for name in ("fig8", "fig11", "fig12")]
         for script in (fig8, fig11, fig12):
             run(script, self.work)
         self.assertEqual(times(self.work), before)
         self.assertEqual([self.json(name) for name in ("fig8", "fig11", "fig12")], numbers)
 
-    def test_shards_join_to_the_whole(self):
+    def test_shards_together_give_the_whole(self):
         whole, parts = self.work, self.work.parent / "parts"
         for shard in ("1/2", "2/2"):
             self.assertEqual(run(fig8, parts, "--limit", "2", "--shard", shard), "")
@@ -186,7 +186,7 @@ class QuickRun(unittest.TestCase):
         self.assertEqual((parts / "fig8.svg").read_text(), (whole / "fig8.svg").read_text())
         run(fig8, whole)  # the figure of one target again, for the other tests
 
-    def test_pictures_drawn_anew_are_measured_anew(self):
+    def test_redrawn_pictures_are_measured_again(self):
         work = self.work.parent / "anew"
         run(fig8, work)
         first = json.loads((work / "fig8.json").read_text())["means"]
@@ -235,7 +235,7 @@ class Parts(unittest.TestCase):
         self.assertEqual(flags, ["--lora", "a", "--lora", "b", "--steps=4", "--offline"])
         self.assertEqual(study.layered(["--eta-1", "-1"], []), ["--eta-1", "-1"])
 
-    def test_models_that_nothing_asks_for_are_left_out(self):
+    def test_unused_models_are_left_out(self):
         given = ["--clip-model", "toy", "--lpips-model=models/lpips", "--sam-model", "sam", "--device", "cuda"]
         self.assertEqual(study.used(given, ["clip_i", "clip_t"], []), ["--clip-model", "toy", "--device", "cuda"])
         self.assertEqual(study.used(given, ["lpips"], ["--masks", "sam"]), given[2:])
@@ -249,7 +249,7 @@ class Parts(unittest.TestCase):
             found = study.flags(f"--ip-adapter {os.path.relpath(folder)}")
             self.assertEqual(found, ["--ip-adapter", str(Path(folder).resolve())])
 
-    def test_the_front_is_what_nothing_betters(self):
+    def test_the_front_has_the_methods_that_no_other_beats(self):
         point = lambda t, i: {"clip_t": t, "clip_i": i}
         points = {"a": point(0.3, 0.6), "b": point(0.2, 0.9), "c": point(0.25, 0.55), "d": point(0.3, 0.5)}
         self.assertEqual(fig8.front(points), ["b", "a"])
@@ -266,7 +266,7 @@ class Parts(unittest.TestCase):
             with self.assertRaises(argparse.ArgumentTypeError, msg=text):
                 study.shard(text)
 
-    def test_wrong_input_is_told(self):
+    def test_wrong_input_is_reported(self):
         with tempfile.TemporaryDirectory() as folder:
             work = Path(folder)
             (work / "targets.tsv").write_text("word\tprompt\ncat\ta cat\n")
@@ -279,7 +279,7 @@ class Parts(unittest.TestCase):
                     run(fig8, work, *words)
                 self.assertIn(message, str(told.exception))
 
-    def test_every_method_has_a_look_of_its_own(self):
+    def test_every_method_has_its_own_look(self):
         self.assertEqual(len(set(plots.LOOKS.values())), len(plots.LOOKS))
         self.assertNotIn(plots.look("another"), plots.LOOKS.values())
 

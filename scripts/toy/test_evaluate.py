@@ -45,7 +45,7 @@ class Statistics(unittest.TestCase):
         self.assertAlmostEqual(found["error"], (7 / 3) ** 0.5)
         self.assertTrue(np.isnan(evaluate.mean_and_error([1.0])["error"]))
 
-    def test_subjects_count_alike_however_many_pictures_they_have(self):
+    def test_subjects_have_equal_weight_for_any_number_of_pictures(self):
         scores = [{"scene": np.array([1.0] * 9)}, {"scene": np.array([0.0]), "hair": np.array([0.5])}]
         found = evaluate.summary(scores)
         self.assertEqual((found["scene"]["mean"], found["hair"]["mean"]), (0.5, 0.5))
@@ -119,7 +119,7 @@ class ShortRun(unittest.TestCase):
         self.assertAlmostEqual(self.report["ratio"]["mean"], of("guided") / of("plain"))
         self.assertIn(f"distance ratio{self.report['ratio']['mean']:17.3f}", self.printed)
 
-    def test_the_same_again_draws_nothing_and_finds_the_same(self):
+    def test_a_second_run_draws_nothing_and_gives_the_same_numbers(self):
         drawn = {path: path.stat().st_mtime_ns for path in self.work.rglob("*.png")}
         self.assertGreaterEqual(len(drawn), 3 + 2 + 2)
         run(evaluate, *self.words, "--json", self.work / "again.json")
