@@ -25,11 +25,9 @@ const NOT_YET: [&str; 7] = [
 const OWN: &str = "tests/english.rs";
 
 /// Words that have one meaning only, in lower case, and what to write instead.
-const WORDS: [(&str, &str); 11] = [
+const WORDS: [(&str, &str); 9] = [
     ("can not", "cannot"),
-    ("can_not", "cannot"),
     ("goes on", "continues"),
-    ("goes_on", "continues"),
     ("go on with", "continue with"),
     ("go on from", "continue from"),
     ("worked out", "calculated"),
@@ -70,10 +68,12 @@ fn tracked() -> Vec<String> {
 }
 
 /// A line in lower case without the marks of a comment, so that it continues the line before.
+/// Names of functions become words.
 fn plain(line: &str) -> String {
     line.trim()
         .trim_start_matches(['/', '#', '!', '*', '-', ' '])
         .to_lowercase()
+        .replace('_', " ")
 }
 
 /// Whether `text` has the word between two characters that are not letters.
@@ -125,7 +125,7 @@ fn a_banned_word_is_found_with_its_line_also_across_two_lines() {
         found("a.rs", text),
         [
             "a.rs:1: \"can not\", write: cannot",
-            "a.rs:3: \"goes_on\", write: continues",
+            "a.rs:3: \"goes on\", write: continues",
             "a.rs:5: \"goes on\", write: continues",
         ]
     );
