@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# diffusers 0.42.1: DPMSolverMultistepScheduler names DEISMultistepScheduler as compatible and turns its `algorithm_type: deis` into
-# `dpmsolver++`. That works for a DEIS sampler made in memory, whose defaults are not handed on. The same sampler saved and loaded ends with a
-# ValueError about `final_sigmas_type`: the name is replaced in the stored config, and the check behind it looks at the old one. Euler, DDIM
-# and UniPC take the saved config.
+# diffusers 0.42.1: DPMSolverMultistepScheduler names DEISMultistepScheduler as compatible, and turns its
+# `algorithm_type: deis` into `dpmsolver++`. This works for a DEIS sampler made in memory, whose defaults are
+# not passed on. The same sampler, saved and loaded, ends with a ValueError about `final_sigmas_type`: the
+# name is replaced in the stored config, but the check after it uses the old name. Euler, DDIM and UniPC
+# accept the saved config.
 #
-# Whom it matters to: whoever lets users change the sampler of a model whose file names DEIS. The one-liner of the documentation passes a
-# test with samplers made in memory and fails on every model folder. Giving `algorithm_type="dpmsolver++"` beside the config helps.
+# This matters to programs that let users change the sampler of a model whose file names DEIS. The one-liner
+# of the documentation passes a test with samplers made in memory, and fails on every model folder. Giving
+# `algorithm_type="dpmsolver++"` with the config helps.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

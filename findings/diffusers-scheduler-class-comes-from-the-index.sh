@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# diffusers 0.42.1: a pipeline takes the class of its sampler from model_index.json. Where scheduler/scheduler_config.json names another
-# `_class_name`, that name is passed over without a word, although the rest of the same file is obeyed.
+# diffusers 0.42.1: a pipeline takes the class of its sampler from model_index.json. If
+# scheduler/scheduler_config.json names another `_class_name`, that name is ignored without a message,
+# although the other values of the same file are used.
 #
-# Whom it matters to: whoever changes a model's sampler by editing scheduler_config.json, or writes another reader of diffusers
-# folders: the file's own class is not the one that draws.
+# This matters to anyone who changes a model's sampler by editing scheduler_config.json, or who writes another
+# reader of diffusers folders: the class in the file is not the class that draws.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -1,4 +1,4 @@
-"""Turns an encoder whose weights are only pickled into a folder that `oneactor evaluate` reads.
+"""Converts an encoder whose weights exist only as a pickle into a folder that `oneactor evaluate` reads.
 
     python scripts/convert_encoder.py facebook/dino-vitb16 --out models/dino-vitb16
     oneactor evaluate OUT --metrics dino --dino-model models/dino-vitb16
@@ -18,7 +18,7 @@ weights/v0.1/alex.pth of the PyPI package lpips: `pip install lpips`, or --heads
 The source is the folder that the PyPI package dreamsim fills: dino_vitb16_single_lora/, and DINO's own weights in
 checkpoints/dino_vitbase16_pretrain.pth or --base FILE. The LoRA is merged.
 
-Needs torch and safetensors, for a repository huggingface_hub too (all in parity/requirements.txt or needed by it).
+Needs torch and safetensors, for a repository also huggingface_hub (all in parity/requirements.txt or installed by it).
 Tensors are read with torch's `weights_only`, which refuses every pickle that would run code.
 """
 
@@ -35,7 +35,7 @@ from safetensors.torch import load_file, save_file
 FILES = ["config.json", "preprocessor_config.json", "pytorch_model.bin"]
 IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
 
-# Parts of a block of DINO's own code, and their names in transformers' ViTModel.
+# Parts of a block in DINO's own code, and their names in transformers' ViTModel.
 BLOCK = {
     "norm1": "layernorm_before",
     "attn.proj": "attention.output.dense",
@@ -43,7 +43,7 @@ BLOCK = {
     "mlp.fc1": "intermediate.dense",
     "mlp.fc2": "output.dense",
 }
-# What would make another sum than W + alpha / r B A.
+# Settings with which the sum would not be W + alpha / r B A.
 PLAIN_LORA = {
     "peft_type": "LORA",
     "bias": "none",
@@ -83,7 +83,7 @@ def save(tensors, out):
 
 
 def convert(source, out):
-    """A model of transformers: values and names stay."""
+    """A model of transformers: values and names stay the same."""
     missing = [name for name in FILES if not (source / name).is_file()]
     if missing:
         raise SystemExit(f"{source} has no {', '.join(missing)}")
@@ -94,7 +94,7 @@ def convert(source, out):
 
 
 def shipped_heads():
-    """The heads in the PyPI package lpips, which is not imported."""
+    """The heads in the PyPI package lpips, which is found without importing it."""
     found = importlib.util.find_spec("lpips")
     if found is None:
         raise SystemExit(
@@ -105,7 +105,7 @@ def shipped_heads():
 
 
 def convert_lpips(alexnet, heads, out):
-    """AlexNet's convolutions and the heads, under the names that both have."""
+    """AlexNet's convolutions and the heads, under the names that their packages use."""
     features = {name: value.float() for name, value in read(alexnet).items() if name.startswith("features.")}
     lins = {
         name: value.float() for name, value in read(heads).items() if re.fullmatch(r"lin\d\.model\.1\.weight", name)
@@ -148,7 +148,7 @@ def merged(base, adapter):
 
 
 def as_transformers(state):
-    """The same with the names of transformers' ViTModel, without the last norm, which DreamSim does not use."""
+    """The same weights with the names of transformers' ViTModel, without the last norm, which DreamSim does not use."""
     tensors = {
         "embeddings.cls_token": state["cls_token"],
         "embeddings.position_embeddings": state["pos_embed"],
@@ -169,8 +169,8 @@ def as_transformers(state):
 
 
 def convert_dreamsim(cache, base, out, heads=12):
-    """DINO with the LoRA of DreamSim's single branch, and how the package prepares pictures. No tensor shows how many
-    heads there are."""
+    """DINO with the LoRA of DreamSim's single branch, and the package's preparation of pictures. The number of heads is
+    set here, because no tensor shows it."""
     base = base or cache / "checkpoints" / "dino_vitbase16_pretrain.pth"
     tensors = as_transformers(merged(read(base), cache / "dino_vitb16_single_lora"))
     _, count, dim = tensors["embeddings.position_embeddings"].shape
@@ -205,14 +205,18 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", help="repository (owner/name), folder or file, see above")
     parser.add_argument(
-        "--as", dest="kind", choices=("transformers", "lpips", "dreamsim"), default="transformers", help="what it is"
+        "--as",
+        dest="kind",
+        choices=("transformers", "lpips", "dreamsim"),
+        default="transformers",
+        help="the kind of encoder",
     )
     parser.add_argument("--revision", help="branch, tag or commit of the repository")
     parser.add_argument(
-        "--heads", type=Path, help="for lpips: weights/v0.1/alex.pth of its package, where this is not installed"
+        "--heads", type=Path, help="for lpips: weights/v0.1/alex.pth of its package, if the package is not installed"
     )
     parser.add_argument(
-        "--base", type=Path, help="for dreamsim: dino_vitbase16_pretrain.pth, where it is not in the folder"
+        "--base", type=Path, help="for dreamsim: dino_vitbase16_pretrain.pth, if it is not in the folder"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     args = parser.parse_args()

@@ -1,14 +1,14 @@
 # shellcheck shell=bash
-# Sourced by the other scripts: brings this machine to where the project builds, and nothing further.
+# Sourced by the other scripts: prepares this machine so that the project builds, and does nothing else.
 #
-# Needs Rust 1.89 (rustup.rs) and Python 3.11, or newer ones. libtorch comes from the PyPI wheel in .venv, unless LIBTORCH names a
-# libtorch 2.11 of your own. Set ONEACTOR_VENV to keep the environment elsewhere.
+# Needs Rust 1.89 (rustup.rs) and Python 3.11, or newer. libtorch comes from the PyPI wheel in .venv, unless
+# LIBTORCH names your own libtorch 2.11. Set ONEACTOR_VENV to keep the environment elsewhere.
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 say() { printf '== %s\n' "$*" >&2; }
-need() { # COMMAND PACKAGE: installs a missing system tool where we may, else says how
+need() { # COMMAND PACKAGE: installs a missing system tool if allowed, else says how to install it
   command -v "$1" >/dev/null && return
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     say "installing $2"

@@ -1,10 +1,10 @@
-//! Build script: links libtorch so that the binary starts without `LD_LIBRARY_PATH` and sees a GPU, and
-//! compiles the C++ file that reaches what the binding does not (`src/libtorch.rs`).
+//! Build script: links libtorch so that the binary starts without `LD_LIBRARY_PATH` and finds a
+//! GPU, and compiles the C++ file for functions that the binding lacks (`src/libtorch.rs`).
 //!
-//! Nothing in our code refers to a symbol of `libtorch_cuda.so`: it registers itself by static
-//! constructors. The linker therefore drops it (`--as-needed` is rustc's default), and a binary
-//! linked that way never finds CUDA. `torch-sys` can not mend it, because link arguments reach
-//! only a package's own targets; so the final package asks for the library by name.
+//! Nothing in our code refers to a symbol of `libtorch_cuda.so`: the library registers itself by
+//! static constructors. The linker therefore drops it (`--as-needed` is rustc's default), and a
+//! binary linked that way never finds CUDA. `torch-sys` cannot correct this, because link arguments
+//! reach only a package's own targets. So the final package asks for the library by name.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ fn main() {
     let dir = lib.display();
     println!("cargo:rustc-link-arg=-Wl,-rpath,{dir}");
     println!("cargo:rustc-link-search=native={dir}");
-    // A binary moved to another machine still finds a libtorch laid beside it.
+    // A binary on another machine finds a libtorch in the folder `lib` beside it.
     println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN/lib");
     if lib.join("libtorch_cuda.so").exists() {
         println!("cargo:rustc-link-arg=-Wl,--push-state,--no-as-needed");
@@ -29,14 +29,14 @@ fn main() {
     }
 }
 
-/// Compiles the shim where libtorch's headers are; without them the program does without it, and
-/// `oneactor doctor` says so.
+/// Compiles the shim if libtorch's headers exist. Without them the program works without the shim,
+/// and `oneactor doctor` says so.
 #[cfg(feature = "shim")]
 fn compile_shim(lib: &Path) {
     const SOURCE: &str = "src/libtorch/shim.cpp";
     println!("cargo:rerun-if-changed={SOURCE}");
     println!("cargo:rerun-if-env-changed=LIBTORCH_INCLUDE");
-    // Headers lie beside the libraries unless the user says otherwise, as for `torch-sys`.
+    // As for `torch-sys`, headers lie beside the libraries unless the user says otherwise.
     let root = std::env::var_os("LIBTORCH_INCLUDE").map(PathBuf::from);
     let root = root.or_else(|| lib.parent().map(Path::to_path_buf));
     let include = root.unwrap_or_default().join("include");
@@ -48,7 +48,7 @@ fn compile_shim(lib: &Path) {
     cc::Build::new()
         .cpp(true)
         .std("c++17")
-        // The headers are not ours to mend.
+        // Warnings in libtorch's headers cannot be corrected here.
         .warnings(false)
         .include(include.join("torch/csrc/api/include"))
         .include(include)

@@ -1,7 +1,7 @@
-// Opens a page of `oneactor gallery`, `story` or `evaluate --report` in headless Chromium and looks at what no test of the
-// suite can see: that nothing is asked for from elsewhere, that every picture is whole, that a phone shows all of its
-// width, and, of a gallery, that the Tab key reaches the commands and selects them. Leaves desktop.png, dark.png,
-// phone.png and print.pdf in a folder, to be looked at.
+// Opens a page of `oneactor gallery`, `story` or `evaluate --report` in headless Chromium, and checks what no
+// test of the suite can check: that the page requests nothing from elsewhere, that every picture is whole,
+// that a phone shows the full width, and, on a gallery, that the Tab key reaches the commands and selects
+// them. Writes desktop.png, dark.png, phone.png and print.pdf into a folder, for looking at.
 //
 //   node --experimental-websocket scripts/page_in_browser.mjs PAGE.html FOLDER
 //
@@ -27,10 +27,10 @@ let refused = null;
 browser.once('error', (error) => { refused = error; });
 const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
 
-/** What `find` gives as soon as it gives anything. */
+/** Returns the result of `find` as soon as there is one. */
 async function once(find, what) {
   for (let turn = 0; turn < 600; turn++) {
-    if (refused) throw new Error(`chromium can not be started: ${refused.message}`);
+    if (refused) throw new Error(`chromium cannot be started: ${refused.message}`);
     const found = await Promise.resolve().then(find).catch(() => null);
     if (found) return found;
     await pause(100);
@@ -86,23 +86,23 @@ try {
   await screen('desktop.png', 1200, 'light', false);
   await screen('dark.png', 1200, 'dark', false);
   await screen('phone.png', 390, 'light', true);
-  assert(await value('document.documentElement.scrollWidth') <= 390, 'a phone shows all of the width');
+  assert(await value('document.documentElement.scrollWidth') <= 390, 'a phone must show the full width');
   if (await value('document.querySelector("summary") !== null')) {
     do await press('Tab', 9); while (await value('document.activeElement.tagName') !== 'SUMMARY');
     await press('Enter', 13, '\r');
     await pause(100);
     await press('Tab', 9);
     const selected = await value('{ const e = document.activeElement; e.value?.slice(e.selectionStart, e.selectionEnd) }');
-    assert.match(selected ?? '', /^oneactor sample --from /, 'the Tab key selects a command');
+    assert.match(selected ?? '', /^oneactor sample --from /, 'the Tab key must select a command');
     console.log(`the Tab key selects: ${selected}`);
   }
   const paper = await send('Page.printToPDF', { printBackground: false });
   writeFileSync(join(folder, 'print.pdf'), Buffer.from(paper.data, 'base64'));
   const broken = 'Array.from(document.images).filter((image) => image.complete && image.naturalWidth === 0).length';
-  assert.equal(await value(broken), 0, 'every picture is whole');
+  assert.equal(await value(broken), 0, 'every picture must be whole');
   const others = requests.filter((url) => url !== address && !url.startsWith('data:'));
-  assert.deepEqual(others, [], 'nothing is asked for from elsewhere');
-  console.log(`${await value('document.images.length')} pictures, nothing asked for from elsewhere`);
+  assert.deepEqual(others, [], 'nothing must be requested from elsewhere');
+  console.log(`${await value('document.images.length')} pictures, nothing requested from elsewhere`);
   socket.close();
 } finally {
   browser.kill();

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# Makes oneactor-VERSION-x86_64-linux-{cpu,cuda}.tar.gz: the program, libtorch's libraries in lib/ beside it,
-# licences, completions, man pages, examples; and its SHA-256. It runs from wherever it is unpacked.
+# Makes oneactor-VERSION-x86_64-linux-{cpu,cuda}.tar.gz and its SHA-256. The archive has the program,
+# libtorch's libraries in lib/ beside it, licences, completions, man pages and examples, and runs from any
+# folder.
 #
 #   scripts/release.sh [--flavour auto|cpu|cuda] [--without-libtorch] [--licences FOLDER] [--level 1-9] [--out FOLDER]
 #
-#   --flavour           cpu leaves CUDA out, also where this libtorch has it [auto: cuda where it has]
+#   --flavour           cpu leaves CUDA out even if this libtorch has it [auto: cuda if libtorch has CUDA]
 #   --without-libtorch  no lib/: a small archive, whose README says where to get libtorch
-#   --licences          licence texts of a libtorch of your own (LIBTORCH); those of the PyPI wheels are found
-#   --level             how hard gzip tries [6]; 0 leaves the folder and makes no archive
-#   --out               [target/tarball]
+#   --licences          licence texts of your own libtorch (LIBTORCH); those of the PyPI wheels are found
+#   --level             level of gzip [6]; 0 leaves the folder and makes no archive
+#   --out               folder of the archive [target/tarball]
 set -euo pipefail
 
 flavour=auto with_libtorch=yes licences='' level=6 out=''
@@ -27,10 +28,10 @@ done
 case $flavour in auto | cpu | cuda) ;; *) fail "--flavour: found \"$flavour\", expected auto, cpu or cuda" ;; esac
 case $level in [0-9]) ;; *) fail "--level: found \"$level\", expected 0 to 9" ;; esac
 [ -z "$licences" ] || [ -d "$licences" ] || fail "--licences: there is no folder $licences"
-# Both count from where the script was called.
+# Relative paths count from the folder in which the script was called.
 [ -z "$licences" ] || licences=$(cd "$licences" && pwd)
 [ -z "$out" ] || out=$(realpath -m "$out")
-# From here on in the root of the repository, with libtorch.
+# The rest runs in the root of the repository, with libtorch.
 . "$(dirname "$0")/environment.sh"
 need readelf binutils
 need patchelf patchelf
@@ -61,8 +62,8 @@ stage=$out/$name
 rm -rf "$stage" "$stage.tar.gz" "$stage.tar.gz.sha256"
 mkdir -p "$stage/lib" "$stage/licences" "$stage/completions" "$stage/man/man1"
 cp "${CARGO_TARGET_DIR:-target}/release/oneactor" "$stage/oneactor"
-# The build notes where its libtorch lies; here it is beside the program and nowhere else. CUDA's libraries register
-# themselves when they are loaded and nothing refers to them, so that they can be left out by name.
+# The build records the path of its libtorch; here only the folder beside the program counts. CUDA's libraries
+# register themselves when they are loaded, and nothing refers to them, so they can be removed by name.
 # shellcheck disable=SC2016
 patchelf --set-rpath '$ORIGIN/lib' "$stage/oneactor"
 [ "$flavour" = cuda ] ||
@@ -71,10 +72,11 @@ patchelf --set-rpath '$ORIGIN/lib' "$stage/oneactor"
 say "libraries"
 # The PyPI wheels have CUDA's libraries in folders beside torch's.
 folders=("$libtorch" "$libtorch"/../../nvidia/*/lib)
-# What every Linux with glibc has (libz is for cuDNN), or NVIDIA's driver (libcuda), and is never shipped.
+# Libraries of every Linux with glibc (libz is for cuDNN) or of NVIDIA's driver (libcuda); they are never
+# shipped.
 of_the_system=' libc.so.6 libm.so.6 libdl.so.2 librt.so.1 libpthread.so.0 libutil.so.1 libgcc_s.so.1 libstdc++.so.6 ld-linux-x86-64.so.2 libz.so.1 libcuda.so.1 '
 declare -A seen=()
-collect() { # NAME: copies a library, and those that it needs
+collect() { # NAME: copies a library, and the libraries that it needs
   [ -z "${seen[$1]:-}" ] || return 0
   seen[$1]=yes
   [[ $of_the_system != *" $1 "* ]] || return 0
@@ -90,9 +92,9 @@ collect() { # NAME: copies a library, and those that it needs
 needed() { readelf -d "$1" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p'; }
 for library in $(needed "$stage/oneactor"); do collect "$library"; done
 if [ "$flavour" = cuda ]; then
-  [ -e "$stage/lib/libtorch_cuda.so" ] || fail "the program is not linked to libtorch_cuda.so: no GPU would be seen"
-  # Opened by name when they are wanted: cuDNN's parts, and the compiler of kernels. What computes linear algebra
-  # (libtorch_cuda_linalg, cuSOLVER) is never asked for by this program.
+  [ -e "$stage/lib/libtorch_cuda.so" ] || fail "the program is not linked to libtorch_cuda.so: no GPU would be found"
+  # Libraries that are opened by name when needed: cuDNN's parts, and the compiler of kernels. The program
+  # never uses the libraries for linear algebra (libtorch_cuda_linalg, cuSOLVER).
   for path in $(for folder in "${folders[@]}"; do
     find "$folder" -maxdepth 1 \( -name 'libcudnn_*.so*' -o -name 'libcaffe2_nvrtc.so' -o -name 'libnvrtc*.so*' \) \
       ! -name '*.alt.so*'
@@ -107,7 +109,7 @@ if [ $with_libtorch = yes ]; then
   if [ -n "$licences" ]; then
     cp -r "$licences" "$stage/licences/libtorch"
   else
-    # The folders of the wheels' metadata, each with the texts of its package.
+    # The folders of the wheels' metadata, each with the licence texts of its package.
     for info in "$libtorch"/../../torch-*.dist-info "$libtorch"/../../nvidia_*.dist-info; do
       [ -d "$info/licenses" ] || continue
       case $info-$flavour in */nvidia_cuda_cupti-*-cpu | */nvidia_cuda_runtime-*-cpu | */torch-*) ;; *-cpu) continue ;; esac
@@ -115,12 +117,12 @@ if [ $with_libtorch = yes ]; then
       cp -r "$info/licenses" "$stage/licences/$package"
     done
     compgen -G "$stage/licences/torch-*/LICENSE" >/dev/null ||
-      fail "no licence texts beside $libtorch: name a folder that holds them by --licences"
+      fail "no licence texts beside $libtorch: name their folder by --licences"
   fi
 fi
 
 say "completions, man pages, examples"
-# Before there is a lib/ to start with, the build's libtorch does.
+# Without a lib/ in the archive, the program starts with the build's libtorch.
 run() { env -i HOME="$HOME" LD_LIBRARY_PATH="$1" "$stage/oneactor" "${@:2}"; }
 where=''
 [ $with_libtorch = yes ] || { rm -r "${stage:?}/lib"; where=$libtorch; }
@@ -135,8 +137,8 @@ glibcxx=$(find "$stage" \( -name oneactor -o -name '*.so*' \) -type f -exec read
 sed -e "s/@VERSION@/$version/; s/@GLIBC@/${glibc#GLIBC_}/; s/@GLIBCXX@/$glibcxx/" \
   "scripts/release/with-libtorch-$with_libtorch.txt" >"$stage/README.txt"
 
-say "does it stand by itself?"
-# With an empty environment no library may come from anywhere but its own folder and the system's.
+say "checking that the program needs no other library"
+# With an empty environment, libraries may come only from the program's own folder and from the system.
 strange=$(env -i LD_LIBRARY_PATH="$where" ldd "$stage/oneactor" | grep -E '=>' |
   grep -vE "=> ($stage/|/lib/|/lib64/|/usr/lib)" || true)
 [ $with_libtorch = no ] || [ -z "$strange" ] || fail "these come from elsewhere: $strange"
@@ -149,7 +151,7 @@ du -sh "$stage" >&2
 [ "$level" != 0 ] || { echo "$stage"; exit; }
 
 say "archive"
-# Names in order, no owners, one time: the same files make the same archive.
+# Names in order, no owners, one time: the same files give the same archive.
 time=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
 tar -C "$out" --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$time" -cf - "$name" |
   gzip -n "-$level" >"$stage.tar.gz"

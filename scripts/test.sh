@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Sets up this machine and runs every check: formatting, lints, documentation, dependencies, all tests. Offline once
-# the packages are there, but for new advisories about the dependencies. Arguments go to `cargo test`, for example:
-# scripts/test.sh --test cli
+# Prepares this machine and runs every check: formatting, lints, documentation, dependencies, all tests. Once
+# the packages are installed, only new advisories about the dependencies need the network. Arguments are
+# passed to `cargo test`, for example: scripts/test.sh --test cli
 . "$(dirname "$0")/environment.sh"
 
 say "Python packages of the references"
 install parity scripts/parity/requirements.txt
 export ONEACTOR_PYTHON="$venv/bin/python"
-# The tests of downloads talk to a server on this machine, and no test may depend on a proxy or a token.
+# The download tests use a server on this machine, and no test may depend on a proxy or a token.
 unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY "${!HF_@}"
 # Two threads of libtorch beside another test are far slower than one.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
@@ -21,7 +21,7 @@ if [ $# = 0 ]; then
 
   say "Python and shell scripts"
   install lint scripts/lint/requirements.txt
-  # Paths in the settings count from the folder in which ruff is started.
+  # Paths in ruff.toml are relative to the folder in which ruff is started.
   (cd scripts && ruff check --quiet --config ruff.toml . ../tests && ruff format --check --config ruff.toml . ../tests)
   shellcheck --external-sources --source-path=SCRIPTDIR .ci/run scripts/*.sh scripts/*/*.sh scripts/slurm/*.sbatch
 fi
@@ -33,15 +33,15 @@ say "tests"
 cargo test --release --locked --no-fail-fast "$@"
 
 if [ $# = 0 ]; then
-  say "benchmarks: their statistics, and a dry run of the one for a GPU"
-  # `cargo test` has built the programs in the profile that the benchmarks take.
+  say "benchmarks: their statistics, and a dry run of the GPU benchmark"
+  # `cargo test` has already built the programs in the profile that the benchmarks use.
   "$ONEACTOR_PYTHON" -m unittest discover --quiet -s scripts/bench
   "$ONEACTOR_PYTHON" scripts/bench/gpu.py --dry-run >/dev/null
 
-  say "the toy: its words against the guide's table, its world and measures, and a short run that is judged"
+  say "the toy: its words compared with the guide's table, its world and measures, and a short judged run"
   "$ONEACTOR_PYTHON" -m unittest discover --quiet -s scripts/toy
 
-  say "endurance: what tells whether files are whole, and a short run of each script"
+  say "endurance: the checks for whole files, and a short run of each script"
   "$ONEACTOR_PYTHON" -m unittest discover --quiet -s scripts/endurance
 
   say "figures of the paper: a quick run of each on the toy"

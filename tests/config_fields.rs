@@ -1,6 +1,7 @@
-//! The lists of what is done with each field of a config file, against the constructors of the pinned diffusers,
-//! transformers and PEFT (`scripts/parity/expected_constructors.py`): none is missing, none is made up, and where a file leaves a
-//! field out it has the class's own default.
+//! The lists of fields of config files, with what the program does with each, compared with the
+//! constructors of the pinned diffusers, transformers and PEFT
+//! (`scripts/parity/expected_constructors.py`). No field is missing, none is made up, and a field
+//! that a file leaves out has the default of the class.
 
 mod common;
 
@@ -32,10 +33,11 @@ struct Constructors {
     samplers: Vec<String>,
 }
 
-/// What a class makes of a file, as text: its config, a sampler's trajectory, or the refusal.
+/// The result of reading a file as a class, as text: its config, a sampler's trajectory, or the
+/// error.
 type Reads = Box<dyn Fn(&ConfigFile) -> String>;
 
-/// A class, what its file must have besides the field in question, and how it is read.
+/// A class, the other fields that its file must have, and the function that reads it.
 struct Case {
     class: &'static Class,
     base: Value,
@@ -69,7 +71,7 @@ fn part(class: &'static Class, key: &'static str) -> Case {
     })
 }
 
-/// All passes of a sampler on made-up outputs, from which every field of its schedule can be told.
+/// All passes of a sampler on made-up outputs; every field of its schedule changes them.
 fn trajectory(kind: SchedulerKind, file: &ConfigFile) -> anyhow::Result<Vec<Vec<f64>>> {
     let mut scheduler = new_scheduler(kind, &SchedulerFile::new(file.clone()), 7)?;
     let timesteps = scheduler.timesteps().to_vec();
@@ -147,7 +149,7 @@ fn config_file(values: &Value) -> ConfigFile {
 }
 
 #[test]
-fn every_parameter_of_a_constructor_is_in_a_list_and_no_other() {
+fn the_lists_have_every_parameter_of_a_constructor_and_no_others() {
     let constructors: Constructors = json("constructors.json");
     let cases = cases();
     for name in constructors.classes.keys() {
@@ -207,7 +209,7 @@ fn a_field_that_is_absent_has_the_default_of_its_class() {
                 Field::Read | Field::ReadOrNull | Field::ReadAsFlag
             ) {
                 let said = with(&serde_json::json!({"no field": "has this value"}));
-                // Of an object perhaps a key inside it is named.
+                // The error may name a key inside the object.
                 let is_named = [": ", "."].map(|end| said.contains(&format!("{name}{end}")));
                 assert!(is_named.contains(&true), "{}: {said}", class.name);
             }
@@ -215,7 +217,7 @@ fn a_field_that_is_absent_has_the_default_of_its_class() {
     }
 }
 
-/// Python passes `null` on as `None`, which is the default of a class only where the class says so.
+/// Python passes `null` as `None`, which is a default only if the class declares it.
 #[test]
 fn null_is_refused_by_name_or_false_or_one_of_the_values_and_never_the_default() {
     let constructors: Constructors = json("constructors.json");
@@ -247,7 +249,7 @@ fn null_is_refused_by_name_or_false_or_one_of_the_values_and_never_the_default()
 }
 
 #[test]
-fn every_value_that_is_listed_can_be_computed_and_another_is_refused_by_name() {
+fn listed_values_are_computed_and_other_values_are_refused_by_name() {
     for Case { class, base, reads } in cases() {
         let absent = reads(&config_file(&base));
         for (name, field) in class.fields.iter().flat_map(|list| list.iter()) {
@@ -266,9 +268,9 @@ fn every_value_that_is_listed_can_be_computed_and_another_is_refused_by_name() {
     }
 }
 
-/// diffusers and transformers look for them though no constructor has them.
+/// diffusers and transformers read these keys, although they are not parameters of a constructor.
 #[test]
-fn keys_that_are_no_parameter_and_change_what_is_computed_are_refused_by_name() {
+fn keys_that_change_results_but_are_not_parameters_are_refused_by_name() {
     let quantised = serde_json::json!({"quant_method": "bitsandbytes", "load_in_8bit": true});
     let networks: Vec<Case> = cases()
         .into_iter()

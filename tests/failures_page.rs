@@ -1,4 +1,5 @@
-//! The page of failures, `configs/FAILURES.md`, quotes messages that the program has, and names its exit codes.
+//! The page `configs/FAILURES.md` quotes only messages that the program has, and names all its exit
+//! codes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,14 +7,14 @@ use std::path::{Path, PathBuf};
 use oneactor::error::ErrorKind;
 
 const PAGE: &str = "configs/FAILURES.md";
-/// Shorter pieces of a message, between two gaps, tell nothing.
+/// The test does not search for shorter pieces of a message: they could stand anywhere.
 const TELLING: usize = 10;
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// All sources as one text, in which a string that goes on in the next line is whole.
+/// All sources as one text, with strings joined that continue on the next line.
 fn sources() -> String {
     fn collect(folder: &Path, text: &mut String) {
         for entry in fs::read_dir(folder).expect("src is readable") {
@@ -33,7 +34,7 @@ fn sources() -> String {
     whole.replace("\\\"", "\"")
 }
 
-/// What is quoted in the first cells of tables, and the message that a line begins with.
+/// The quoted messages in the first cells of tables, and the message at the beginning of a line.
 fn messages(page: &str) -> Vec<&str> {
     let mut found = Vec::new();
     for line in page.lines() {
@@ -65,7 +66,7 @@ fn every_message_of_the_page_is_one_of_the_program() {
             .filter(|piece| piece.len() >= TELLING)
             .collect();
         if pieces.is_empty() {
-            wrong.push(format!("nothing to look for in \"{message}\""));
+            wrong.push(format!("no piece to search for in \"{message}\""));
         }
         for piece in pieces {
             if !sources.contains(piece) {
@@ -77,7 +78,7 @@ fn every_message_of_the_page_is_one_of_the_program() {
 }
 
 #[test]
-fn every_exit_code_has_its_row() {
+fn every_exit_code_has_a_row() {
     let page = fs::read_to_string(root().join(PAGE)).expect("the page is there");
     let codes: Vec<&str> = page
         .lines()

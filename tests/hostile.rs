@@ -1,5 +1,6 @@
-//! Files that lie: what they say of themselves is checked before memory is taken or a loop begun for it. Found by
-//! fuzzing (`tests/fuzz`) or by reading; each once ended in a panic, a hang or all the memory there is.
+//! Files with false claims: a size in a file is checked before memory is allocated or a loop is run
+//! by it. Each case was found by fuzzing (`tests/fuzz`) or by reading, and once caused a panic, a
+//! hang, or used all memory.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails says why by itself")]
 
@@ -51,7 +52,7 @@ fn config_file(text: &str) -> anyhow::Result<ConfigFile> {
     ConfigFile::parse("config.json", text, Notes::default())
 }
 
-/// Numbers that no size is.
+/// Numbers that are not valid sizes.
 fn no_sizes() -> [Value; 4] {
     [json!(0), json!(-1), json!(1i64 << 40), json!(i64::MAX)]
 }
@@ -62,7 +63,7 @@ fn each<'a>(keys: &[&'a str]) -> Vec<(&'a str, Value)> {
 }
 
 #[test]
-fn sizes_of_a_unet_that_no_unet_has_are_refused() {
+fn invalid_sizes_of_a_unet_are_refused() {
     let mut changes = each(&[
         "in_channels",
         "out_channels",
@@ -90,7 +91,7 @@ fn sizes_of_a_unet_that_no_unet_has_are_refused() {
 }
 
 #[test]
-fn sizes_of_a_vae_that_no_vae_has_are_refused() {
+fn invalid_sizes_of_a_vae_are_refused() {
     let mut changes = each(&[
         "in_channels",
         "out_channels",
@@ -112,7 +113,7 @@ fn sizes_of_a_vae_that_no_vae_has_are_refused() {
 }
 
 #[test]
-fn sizes_of_an_encoder_that_no_encoder_has_are_refused() {
+fn invalid_sizes_of_an_encoder_are_refused() {
     let weights = || Weights::open(&[], Device::Cpu, Kind::Float).unwrap();
     let keys = [
         "hidden_size",
@@ -137,7 +138,7 @@ fn sizes_of_an_encoder_that_no_encoder_has_are_refused() {
         "image_size",
         "patch_size",
     ]);
-    // The message tells the width that it makes.
+    // The message has the width that results.
     changes.retain(|(key, value)| *key != "patch_size" || value.as_i64() < Some(1));
     refuses(&vit.to_string(), &changes, |text| {
         VitModel::new(&weights().root(), &dinov2(text)?).map(drop)
@@ -195,12 +196,12 @@ fn sizes_of_sam_that_would_take_all_memory_are_refused() {
             );
         }
     }
-    // Positions of all pairs of places: 4096 patches a side, 32 GB.
+    // Relative positions of all pairs of patches: 4096 patches a side, 32 GB.
     assert!(sam(json!({"image_size": 4096, "patch_size": 1}), json!({})).is_err());
 }
 
 #[test]
-fn sizes_of_a_controlnet_that_none_has_are_refused() {
+fn invalid_sizes_of_a_controlnet_are_refused() {
     let config = json!({
         "_class_name": "ControlNetModel", "in_channels": 4, "block_out_channels": [32, 64],
         "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"], "layers_per_block": 1,
@@ -220,7 +221,7 @@ fn sizes_of_a_controlnet_that_none_has_are_refused() {
 }
 
 #[test]
-fn schedules_that_no_model_has_are_refused() {
+fn invalid_schedules_are_refused() {
     let changes = [
         ("num_train_timesteps", json!(1_000_000_000_000u64)),
         ("num_train_timesteps", json!(1)),
@@ -237,9 +238,9 @@ fn schedules_that_no_model_has_are_refused() {
     });
 }
 
-/// 256 GB of zeros, were they made.
+/// The missing tensor would have 256 GB of zeros.
 #[test]
-fn a_tensor_that_is_missing_takes_no_memory() {
+fn a_missing_tensor_takes_no_memory() {
     let weights = Weights::open(&[], Device::Cpu, Kind::Float).unwrap();
     let side = 1 << 18;
     let tensor = weights.root().tensor("weight", &[side, side]);
@@ -270,7 +271,7 @@ fn a_size_beside_a_zero_is_checked_too() {
 }
 
 #[test]
-fn a_header_that_promises_more_than_there_is_takes_no_memory_for_it() {
+fn a_header_that_claims_more_than_the_file_has_takes_no_memory() {
     for length in [u64::MAX, 1 << 40, 99_999_999, 9] {
         let mut file = length.to_le_bytes().to_vec();
         file.extend(b"{}");
@@ -284,9 +285,9 @@ fn a_header_that_promises_more_than_there_is_takes_no_memory_for_it() {
     assert!(TensorFile::from_bytes(&file).is_err());
 }
 
-/// 64 MiB of blanks in a chunk of 64 KiB.
+/// 64 MiB of spaces, compressed in a chunk of 64 KiB.
 #[test]
-fn a_text_that_is_far_longer_than_its_file_is_not_unpacked() {
+fn a_text_that_is_far_longer_than_its_file_is_not_decompressed() {
     let texts = |size: usize| {
         let mut file = Vec::new();
         let mut encoder = png::Encoder::new(&mut file, 1, 1);
@@ -312,9 +313,10 @@ fn toy_tokenizer(limit: usize) -> ClipTokenizer {
     .unwrap()
 }
 
-/// Four bytes are four tokens, and one chunk takes one of them: there is no place behind the first to go on from.
+/// The character has four bytes, each of them a token, and a chunk holds one token: the loop that
+/// fills chunks must still end.
 #[test]
-fn a_character_of_more_tokens_than_a_chunk_takes_ends() {
+fn a_character_with_more_tokens_than_a_chunk_does_not_hang() {
     let tokenizers = [toy_tokenizer(3)];
     let options = PromptOptions {
         long_prompts: true,
@@ -327,7 +329,7 @@ fn a_character_of_more_tokens_than_a_chunk_takes_ends() {
 }
 
 #[test]
-fn a_tokenizer_that_writes_what_its_encoder_can_not_read_is_refused() {
+fn a_tokenizer_that_writes_more_than_its_encoder_reads_is_refused() {
     let tokenizer = toy_tokenizer(32);
     let config = ClipTextConfig::read(&config_file(TEXT).unwrap()).unwrap();
     let check = |vocab, positions| tokenizer.check_encoder(vocab, positions);
@@ -341,7 +343,8 @@ fn a_tokenizer_that_writes_what_its_encoder_can_not_read_is_refused() {
     );
 }
 
-/// The toy's tokenizer with other files beside its vocabulary, or with a `tokenizer.json` in its place.
+/// The toy's tokenizer with other files beside its vocabulary, or with a `tokenizer.json` instead
+/// of it.
 fn toy_with(file: &str, text: &str) -> anyhow::Result<ClipTokenizer> {
     let mut files = TokenizerFiles {
         vocab: Some(include_str!("../src/io/toy/tokenizer/vocab.json")),
@@ -465,7 +468,8 @@ fn a_damaged_file_of_a_tokenizer_is_refused_by_name() {
     }
 }
 
-/// Tokens of every kind of flag, with contents that look like parts of others, and texts made of the same pieces.
+/// Tokens with every combination of flags, whose contents are parts of each other, and texts made
+/// of the same pieces.
 #[test]
 fn added_tokens_of_any_kind_divide_every_text() {
     let pieces = [
@@ -506,7 +510,7 @@ fn added_tokens_of_any_kind_divide_every_text() {
             serde_json::json!({"content": content, "lstrip": lstrip, "rstrip": rstrip, "single_word": single_word, "normalized": normalized})
         });
         let config = serde_json::json!({"extra_special_tokens": records, "model_max_length": 32});
-        // Two tokens that the normalizer makes equal are refused.
+        // Two tokens that are equal after normalization are refused.
         let Ok(tokenizer) = toy_with("tokenizer_config.json", &config.to_string()) else {
             continue;
         };
@@ -536,7 +540,7 @@ fn a_tokenizer_whose_unknown_token_has_no_number_is_refused() {
 }
 
 #[test]
-fn a_single_number_that_is_missing_is_told() {
+fn a_single_missing_number_is_named() {
     let weights = Weights::open(&[], Device::Cpu, Kind::Float).unwrap();
     assert_eq!(weights.root().tensor("d", &[]).numel(), 1);
     assert!(weights.finish().is_err());

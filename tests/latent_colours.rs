@@ -10,7 +10,8 @@ use oneactor::libtorch::seeded;
 use oneactor::schedulers::new_scheduler;
 use tch::{Device, Kind, Tensor};
 
-/// The share of the colours' variance, over all positions and channels, that the map explains: R².
+/// The share of the variance of the colours, over all positions and channels, that the map
+/// explains: R².
 fn explained(colours: &LatentColours, latents: &Tensor, pictures: &Tensor, f: i64) -> f64 {
     let told = colours.pictures(latents);
     let seen = pictures.avg_pool2d([f, f], [f, f], [0, 0], false, true, None::<i64>);
@@ -20,7 +21,7 @@ fn explained(colours: &LatentColours, latents: &Tensor, pictures: &Tensor, f: i6
 }
 
 #[test]
-fn a_linear_map_tells_most_of_the_colours_and_learns_from_finished_pictures() {
+fn a_linear_map_predicts_most_of_the_colours_and_learns_from_finished_pictures() {
     let backbone = toy();
     let f = backbone.vae_scale_factor();
     let prompt = |text: &str| {
@@ -47,7 +48,7 @@ fn a_linear_map_tells_most_of_the_colours_and_learns_from_finished_pictures() {
             },
         );
         let latents = drawn.expect("finite latents").latents;
-        // After the last step, which ends without noise, the pictures are what was told.
+        // After the last step, which adds no noise, the predicted clean latents are the latents.
         let last = told.last().expect("there were steps");
         let gap = (last - &latents).abs().max().double_value(&[]);
         assert!(
@@ -63,13 +64,14 @@ fn a_linear_map_tells_most_of_the_colours_and_learns_from_finished_pictures() {
     let before = explained(&colours, &other_latents, &other_pictures, f);
     colours.add(&latents, &pictures);
     let after = explained(&colours, &other_latents, &other_pictures, f);
-    // The same least squares in PyTorch on diffusers' VAE, over 18 pictures of three subjects, come to 0.72 from the squares
-    // alone, to 0.81 with three finished pictures, and to 0.84, the most that a linear map can tell, where fitted to all 18
-    // themselves. Three pictures of one subject stray from that by some hundredths.
+    // Reference: the same least squares in PyTorch on diffusers' VAE, over 18 pictures of three
+    // subjects. R² is 0.72 from the squares alone and 0.81 with three finished pictures; fitted to
+    // all 18 pictures, a linear map reaches at most 0.84. Three pictures of one subject differ from
+    // these values by some hundredths.
     assert!(before > 0.65, "{before}");
     assert!(after > before && after > 0.75, "{before}, then {after}");
 
-    // The same in every run, and no random number is drawn.
+    // Every run gives the same result, and no random number is drawn.
     let numbers = || Tensor::randn([4], (Kind::Float, Device::Cpu));
     let expected = {
         let _drawing = seeded(7);
@@ -83,7 +85,7 @@ fn a_linear_map_tells_most_of_the_colours_and_learns_from_finished_pictures() {
     };
     let again = LatentColours::fit(&backbone).pictures(&latents);
     assert_eq!(fresh.pictures(&latents), again);
-    // A value that is no number is grey, and does not end a run.
+    // A value that is not finite gives grey, and does not end the run.
     let broken = fresh.pictures(&Tensor::full(
         [1, 4, 2, 2],
         f64::NAN,

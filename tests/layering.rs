@@ -1,10 +1,11 @@
-//! Levels of the source tree: a file names only lower levels, or its own; and no two files need each other.
+//! Levels of the source tree: a file names only files of lower levels or of its own, and no two
+//! files need each other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Lowest first. Each entry is what a path below `src` begins with.
+/// The lowest level first. Each entry is the beginning of a path below `src`.
 const LEVELS: [&[&str]; 9] = [
     &[
         "error", "device", "io", "libtorch", "pictures", "signals", "streams",
@@ -34,7 +35,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Modules named by `crate::x` or `oneactor::x` in code, comments left out.
+/// Modules named by `crate::x` or `oneactor::x` in code, without comments.
 fn modules_named(text: &str) -> Vec<String> {
     let mut names = Vec::new();
     for line in text
@@ -102,7 +103,7 @@ fn the_page_on_the_sources_has_the_same_levels() {
     assert_eq!(levels, LEVELS.map(<[&str]>::to_vec));
 }
 
-/// The module that a source file is, below the crate: `["io", "hub"]` for `src/io/hub.rs`.
+/// The module path of a source file below the crate: `["io", "hub"]` for `src/io/hub.rs`.
 fn module_of(relative: &Path) -> Vec<String> {
     let path = relative.with_extension("");
     let parts = path.iter().map(|part| part.to_string_lossy().into_owned());
@@ -111,8 +112,8 @@ fn module_of(relative: &Path) -> Vec<String> {
         .collect()
 }
 
-/// What the `use` lines of a file name, written out from the crate on: `a::{b, c::d}` are two names. Lines of tests and
-/// names that are only passed on (`pub use`) are left out.
+/// Full paths, from the crate on, of the names in the `use` lines of a file: `a::{b, c::d}` has two
+/// names. Lines in tests and re-exports (`pub use`) are left out.
 fn names_used(text: &str, module: &[String]) -> Vec<Vec<String>> {
     let code = text.split("#[cfg(test)]").next().unwrap_or_default();
     let mut names = Vec::new();
@@ -162,7 +163,7 @@ fn written_out(item: &str) -> Vec<String> {
 }
 
 #[test]
-fn groups_of_names_are_written_out() {
+fn groups_of_names_are_expanded() {
     assert_eq!(
         written_out("a::{b,c::{d,e}}"),
         ["a::b", "a::c::d", "a::c::e"]
@@ -185,7 +186,7 @@ fn groups_of_names_are_written_out() {
 }
 
 #[test]
-fn no_files_need_each_other_in_a_circle() {
+fn files_do_not_depend_on_each_other_in_a_circle() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
     sources(&src, &mut files);
@@ -200,14 +201,19 @@ fn no_files_need_each_other_in_a_circle() {
             let of_file = (1..=name.len())
                 .rev()
                 .find_map(|length| modules.get_key_value(&name[..length]));
-            // A module is made of those inside it.
+            // A module needs the modules inside it.
             if let Some((other, _)) = of_file.filter(|(other, _)| !other.starts_with(module)) {
                 needs.entry(module).or_default().insert(other);
             }
         }
     }
-    assert!(needs.len() > 100, "found what {} files need", needs.len());
-    // What needs nothing that is left, or is needed by nothing, falls away, again and again; circles stay.
+    assert!(
+        needs.len() > 100,
+        "found the dependencies of {} files only",
+        needs.len()
+    );
+    // Files that need no remaining file, or that no remaining file needs, are removed until nothing
+    // changes; only circles remain.
     loop {
         let before = needs.len();
         let needed: BTreeSet<&Vec<String>> = needs.values().flatten().copied().collect();

@@ -1,11 +1,11 @@
-//! The binary finds libtorch by itself, and has CUDA mapped where libtorch has it. Without the
-//! build script's care the linker drops `libtorch_cuda.so` and no GPU is ever seen; that shows on
-//! a machine without a GPU too, because the versions of its libraries can not be asked for.
+//! The binary finds libtorch by itself, and maps CUDA if libtorch has CUDA. Without the build
+//! script the linker drops `libtorch_cuda.so`, and no GPU is ever found. This shows on a machine
+//! without a GPU too, because the versions of CUDA's libraries cannot be read.
 
 use std::path::Path;
 use std::process::Command;
 
-/// The libraries that this process, linked as the binary is, has mapped.
+/// The libraries that this process has mapped; it is linked like the binary.
 fn mapped() -> Vec<String> {
     let _ = tch::get_num_threads();
     let maps =
@@ -25,7 +25,7 @@ fn libtorch_has_cuda() -> bool {
 }
 
 #[test]
-fn cuda_is_mapped_where_libtorch_has_it() {
+fn cuda_is_mapped_if_libtorch_has_it() {
     if !libtorch_has_cuda() {
         eprintln!("this libtorch has no CUDA: nothing to link");
         return;
@@ -64,8 +64,9 @@ fn the_binary_starts_without_library_paths_and_says_whether_cuda_is_linked() {
     assert_eq!(line.contains("yes"), libtorch_has_cuda(), "{line}");
 }
 
-/// The binary with the libraries that bring CUDA exchanged for ones that are there anyway, as the tarball for the CPU
-/// leaves them out (`scripts/release.sh`): a shorter name fits into the place of the longer one.
+/// The binary with the names of the CUDA libraries replaced by names of libraries that are mapped
+/// anyway, because the tarball for the CPU leaves the CUDA libraries out (`scripts/release.sh`). A
+/// shorter name fits into the place of a longer one.
 fn without_cuda(binary: &[u8]) -> Vec<u8> {
     let mut bytes = binary.to_vec();
     for (library, other) in [
@@ -82,9 +83,9 @@ fn without_cuda(binary: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn doctor_answers_where_cuda_is_left_out() {
+fn doctor_works_if_the_cuda_libraries_are_missing() {
     if !libtorch_has_cuda() {
-        eprintln!("this libtorch has no CUDA: the test above is this one");
+        eprintln!("this libtorch has no CUDA: the test above covers this case");
         return;
     }
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("oneactor-without-cuda");

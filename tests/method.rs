@@ -1,4 +1,4 @@
-//! What must hold of the method, whatever the weights are; on the embedded toy model.
+//! Properties of the method that must hold for any weights; on the embedded toy model.
 
 mod common;
 
@@ -68,7 +68,7 @@ fn largest_difference(a: &Tensor, b: &Tensor) -> f64 {
 }
 
 #[test]
-fn a_zero_offset_without_exclusion_is_plain_guidance() {
+fn a_zero_offset_without_exclusion_equals_plain_guidance() {
     let backbone = toy();
     let settings = GuidanceSettings {
         eta_1: 7.5,
@@ -102,7 +102,7 @@ fn a_zero_semantic_scale_leaves_the_target_offset_out() {
 }
 
 #[test]
-fn exclusion_costs_a_row_on_guided_steps_only() {
+fn exclusion_costs_one_row_on_guided_steps_only() {
     let backbone = toy();
     let rows = |eta_2: f64| {
         let settings = GuidanceSettings {
@@ -163,8 +163,8 @@ fn pair(backbone: &Backbone, scale: f64, settings: &GuidanceSettings) -> Cluster
     .expect("the offsets fit")
 }
 
-/// Every layer sums the tokens' answers in another order when some of them are masked; four steps
-/// make 8e-6 of it.
+/// With masked tokens, every layer sums over the tokens in another order; over four steps this
+/// makes a difference of 8e-6.
 const OTHER_ORDER: f64 = 1e-4;
 
 #[test]
@@ -192,7 +192,7 @@ fn zero_offsets_of_several_subjects_are_plain_guidance() {
     assert!(largest_difference(&moved, &plain) > 1e-2);
 }
 
-/// What a guidance's guide of attention asks of every pass.
+/// Records what the guidance's attention guide requests in every pass.
 struct Observed<'a> {
     guidance: &'a ClusterGuidance,
     requests: RefCell<Vec<Requested>>,
@@ -202,7 +202,7 @@ struct Observed<'a> {
 struct Requested {
     records_maps: bool,
     is_masked: bool,
-    /// Whether there are masks as the pass begins.
+    /// Whether there were masks at the start of the pass.
     has_masks: bool,
 }
 
@@ -265,7 +265,7 @@ fn attention_is_recorded_only_before_guided_steps_and_only_for_several_subjects(
         has_masks,
     };
     let expected = [
-        // Step 1 is not guided: no pass for masks is made before it.
+        // Step 1 is not guided: no pass for masks comes before it.
         [true, false, false],
         [true, true, true],
         [false, true, true],
@@ -273,7 +273,7 @@ fn attention_is_recorded_only_before_guided_steps_and_only_for_several_subjects(
     ];
     assert_eq!(observed.requests.into_inner(), expected.map(requested));
     let rows = [1, 2, 3, 4].map(|step| several.conditioning(step).rows());
-    assert_eq!(rows, [2, 3, 3, 2], "no row more than for one subject");
+    assert_eq!(rows, [2, 3, 3, 2], "as many rows as for one subject");
     assert!(cluster(&backbone, 1.0, &settings).attention().is_none());
 }
 
@@ -307,8 +307,8 @@ fn every_image_of_a_batch_has_masks_of_its_own() {
     let alone = [8, 12].map(|seed| run(&[seed]));
     let together = run(&[8, 12]);
     assert_eq!(together.size(), [2, 2, 16, 16]);
-    // A batch may change the last bits, and with them the side of the threshold on which a position
-    // lies; these two pictures' own masks differ in 7 positions of a hundred.
+    // A batch may change the last bits, and so move positions across the threshold. The masks of
+    // these two pictures differ in 7 % of the positions.
     let share = |a: &Tensor, b: &Tensor| a.ne_tensor(b).to_kind(Kind::Float).mean(Kind::Float);
     let moved = share(&together, &Tensor::cat(&alone, 0)).double_value(&[]);
     assert!(moved <= 0.01, "{moved} of the positions differ");
@@ -317,7 +317,7 @@ fn every_image_of_a_batch_has_masks_of_its_own() {
 }
 
 #[test]
-fn an_actor_of_several_words_gives_offsets_to_those_that_a_prompt_names() {
+fn an_actor_of_several_words_gives_offsets_to_the_words_in_the_prompt() {
     let backbone = toy();
     let both = BaseWordPrompt::with_words(&backbone, "a cat, a frog", &["cat", "frog"], [64, 64])
         .expect("the prompt holds the words");
@@ -361,13 +361,13 @@ fn an_actor_of_several_words_gives_offsets_to_those_that_a_prompt_names() {
         assert!(largest_difference(&all.get(0), &all.get(1)) > 1e-3);
         assert_eq!(of(&["frog"]), all.narrow(0, 1, 1), "{head:?}");
         assert_eq!(of(&["frog", "cat"]), all.flip([0]), "{head:?}");
-        // A word of another actor in the same prompt is not this actor's affair.
+        // An actor ignores the words of other actors in the prompt.
         assert_eq!(of(&["a", "cat"]), all.narrow(0, 0, 1), "{head:?}");
     }
 }
 
 #[test]
-fn the_offsets_of_several_words_move_each_its_own() {
+fn each_of_several_offsets_moves_its_own_word() {
     let backbone = toy();
     let of = |words: &[&str]| {
         BaseWordPrompt::with_words(&backbone, "a cat, a frog, a cat", words, [64, 64])
@@ -383,7 +383,7 @@ fn the_offsets_of_several_words_move_each_its_own() {
     let moved = both.shifted(&offset);
     let one_by_one =
         frog.shifted(&offset.narrow(1, 0, 1)) + cat.shifted(&offset.narrow(1, 1, 1)) - c;
-    // Adding c and taking it away again rounds.
+    // Adding c and subtracting it again rounds.
     assert!(largest_difference(&moved, &one_by_one) < 1e-5);
     moved.sum(Kind::Float).backward();
     let times = Tensor::from_slice(&[1f32, 2.0]).view([1, 2, 1]);
@@ -394,7 +394,7 @@ fn the_offsets_of_several_words_move_each_its_own() {
 }
 
 #[test]
-fn semantic_interpolation_ends_at_the_empty_prompt_and_at_the_prompt_to_the_bit() {
+fn semantic_interpolation_at_0_and_1_equals_the_empty_prompt_and_the_prompt() {
     let backbone = toy();
     let encode = |text: &str| {
         backbone

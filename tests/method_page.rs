@@ -1,4 +1,5 @@
-//! The page that joins the paper and the code, `src/method/README.md`, names nothing that is not there.
+//! Every path, item and key in `src/method/README.md`, which maps the paper to the code, exists in
+//! the sources.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,12 +14,12 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// What stands between backticks, in its order.
+/// The texts between backticks, in order.
 fn quoted(text: &str) -> Vec<&str> {
     text.split('`').skip(1).step_by(2).collect()
 }
 
-/// Rows of the tables whose last heading is this one, as their cells.
+/// The cells of all rows of tables whose last heading is this one.
 fn rows<'a>(page: &'a str, heading: &str) -> Vec<Vec<&'a str>> {
     let mut found = Vec::new();
     let mut inside = false;
@@ -38,7 +39,7 @@ fn rows<'a>(page: &'a str, heading: &str) -> Vec<Vec<&'a str>> {
     found
 }
 
-/// Whether `text` has the word behind one of these beginnings.
+/// Whether `text` has the word after one of these prefixes.
 fn declares(text: &str, beginnings: &[&str], name: &str) -> bool {
     beginnings.iter().any(|beginning| {
         let wanted = format!("{beginning}{name}");
@@ -49,7 +50,8 @@ fn declares(text: &str, beginnings: &[&str], name: &str) -> bool {
     })
 }
 
-/// Whether a source file declares an item: `Type::function`, or a function, type or constant by itself.
+/// Whether a source file declares an item: `Type::function`, or a function, type or constant by
+/// itself.
 fn has_item(text: &str, item: &str) -> bool {
     const OWN: [&str; 6] = ["fn ", "struct ", "enum ", "trait ", "const ", "def "];
     match item.split_once("::") {
@@ -94,7 +96,7 @@ fn every_path_and_item_of_the_page_is_in_the_sources() {
                         wrong.push(format!("{path} has no {name}"));
                     }
                     Some(_) => {}
-                    None => wrong.push(format!("{name} stands behind no path: {code}")),
+                    None => wrong.push(format!("{name} follows no path: {code}")),
                 }
             }
         }
@@ -138,12 +140,12 @@ fn every_key_of_the_page_is_a_flag() {
         .collect();
     assert!(
         missing.is_empty(),
-        "{PAGE} names {missing:?}, which are no flags"
+        "{PAGE} names {missing:?}, which are not flags"
     );
 }
 
 #[test]
-fn what_is_not_declared_is_not_found() {
+fn items_that_are_not_declared_are_not_found() {
     let text = "struct Head;\nimpl Guidance for Head {\n    fn step_by(&self) {}\n}\nfn alone() {}\nimpl<'a> Tuner<'a> {\n    fn learn() {}\n}\n";
     for there in ["Head", "alone", "Head::step_by", "Tuner::learn"] {
         assert!(has_item(text, there), "{there}");

@@ -1,4 +1,5 @@
-//! What the denoising loop computes once for several rows or steps is what each pass computes for itself.
+//! Results that the denoising loop computes once for several rows or steps equal those of each pass
+//! computed alone.
 
 mod common;
 
@@ -12,7 +13,7 @@ use oneactor::models::unet::cross_attention::{AttentionProbe, AttentionRequest};
 use oneactor::models::unet::token_mask::{Answers, TokenMask};
 use tch::{Device, Kind, Tensor};
 
-/// Batches of other sizes take other kernels, whose sums have another order.
+/// Bar: batches of other sizes use other kernels, which add in another order.
 const BAR: f64 = 1e-5;
 /// Pictures in a batch.
 const IMAGES: i64 = 2;
@@ -21,7 +22,7 @@ fn noise(size: &[i64]) -> Tensor {
     Tensor::randn(size, (Kind::Float, Device::Cpu))
 }
 
-/// ∅, target and average, of which only the last two have the same pooled prompt.
+/// Rows ∅, target and average; only the last two have the same pooled prompt.
 fn rows(negative: &Conditioning, prompt: &Conditioning) -> Conditioning {
     let moved =
         || prompt.with_prompt_embeds(&prompt.prompt_embeds + noise(&prompt.prompt_embeds.size()));
@@ -29,7 +30,7 @@ fn rows(negative: &Conditioning, prompt: &Conditioning) -> Conditioning {
 }
 
 #[test]
-fn rows_that_only_their_text_tells_apart_pass_as_one_until_it_is_read() {
+fn rows_that_differ_only_in_text_are_computed_once_until_the_text_is_read() {
     for shape in SHAPES {
         let _frozen = tch::no_grad_guard();
         let backbone = backbone(shape);
@@ -74,7 +75,8 @@ fn rows_that_only_their_text_tells_apart_pass_as_one_until_it_is_read() {
             for (i, (found, expected)) in maps[1].iter().zip(&maps[0]).enumerate() {
                 report.close(&format!("map {i} at step {step}"), found, expected, BAR);
             }
-            // Nobody looks at what the average's rows hold: they are the target's until then.
+            // The loop must not read the average's rows: until the text is read, the target's rows
+            // replace them.
             let garbled = Tensor::cat(&[sample.narrow(0, 0, 2 * IMAGES), images.zeros_like()], 0);
             let request = AttentionRequest {
                 mask: Some(mask()),

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Checks the dependencies in Cargo.lock: licences, sources, bans, and known vulnerabilities. Only the last needs the
-# network: the advisories of RustSec are cloned into .venv, or taken from the clone that ONEACTOR_ADVISORY_DB names.
+# Checks the dependencies in Cargo.lock: licences, sources, bans, and known vulnerabilities. Only the check
+# for vulnerabilities needs the network: it clones the advisories of RustSec into .venv, or uses the clone
+# that ONEACTOR_ADVISORY_DB names.
 . "$(dirname "$0")/../environment.sh"
 install audit scripts/audit/requirements.txt
 
@@ -11,7 +12,7 @@ say "dependencies: known vulnerabilities"
 database=${ONEACTOR_ADVISORY_DB:-$venv/advisory-db}
 address=https://github.com/RustSec/advisory-db
 export GIT_TERMINAL_PROMPT=0
-brings() { timeout 120 git "$@" >"$venv/advisory-db.log" 2>&1; } # a mirror may be slow, and a firewall silent
+brings() { timeout 120 git "$@" >"$venv/advisory-db.log" 2>&1; } # a slow mirror or a silent firewall must not block the script
 fetch() {
   if [ -d "$database/.git" ]; then
     brings -C "$database" pull --quiet --ff-only
@@ -28,8 +29,8 @@ else
     cargo audit --db "$database" --no-fetch --deny yanked
   else
     say "WARNING: KNOWN VULNERABILITIES WERE NOT CHECKED: no advisories from $address."
-    say "WARNING: run scripts/audit/check.sh where it can be reached, or name a clone of it by ONEACTOR_ADVISORY_DB."
-    # Everything else is sound, and a machine without the network must be able to say so.
+    say "WARNING: run scripts/audit/check.sh with a network, or set ONEACTOR_ADVISORY_DB to a clone of it."
+    # All other checks have passed, and a machine without a network must be able to pass too.
     [ -z "${ONEACTOR_NEEDS_ADVISORIES:-}" ]
   fi
 fi

@@ -1,6 +1,7 @@
-"""Files that stand beside a model: a LoRA of its attention layers and a ControlNet with its picture, of random values.
+"""Files that are loaded beside a model, with random values: a LoRA of its attention layers, and a ControlNet with its
+control image.
 
-Used by memory.py, for which only names and sizes matter.
+Used by memory.py, which needs only the right names and sizes.
 
 Requirements: scripts/parity/requirements.txt
 """
@@ -17,7 +18,7 @@ from random_sdxl import write_component
 
 RANK = 4
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-# Of a U-Net's config, what a ControlNet's has too.
+# Keys that the config of a ControlNet shares with that of its U-Net.
 SHARED = (
     "in_channels", "block_out_channels", "down_block_types", "layers_per_block", "transformer_layers_per_block",
     "attention_head_dim", "cross_attention_dim", "use_linear_projection", "addition_embed_type",
@@ -26,11 +27,11 @@ SHARED = (
 
 
 def write_lora(model, path):
-    """Updates of every attention layer of the U-Net, under PEFT's names."""
+    """Updates for every attention layer of the U-Net, under PEFT's names."""
     path.parent.mkdir(parents=True, exist_ok=True)
     generator, tensors = torch.Generator().manual_seed(5), {}
     with safe_open(model / "unet" / WEIGHTS, "pt") as file:
-        for key in file.keys():  # noqa: SIM118, a file is no dict
+        for key in file.keys():  # noqa: SIM118, a safetensors file is not a dict
             if ".attn" not in key or not key.endswith((".to_q.weight", ".to_k.weight", ".to_v.weight")):
                 continue
             high, wide = file.get_slice(key).get_shape()
@@ -42,7 +43,7 @@ def write_lora(model, path):
 
 
 def write_controlnet(model, folder, side):
-    """The folder of a ControlNet for this model, and a picture for it."""
+    """The folder of a ControlNet for this model, and a control image."""
     unet = config_of(model, "unet")
     halvings = len(config_of(model, "vae")["block_out_channels"])
     config = {name: unet[name] for name in SHARED if name in unet}

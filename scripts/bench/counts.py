@@ -1,7 +1,8 @@
-"""Operations of a network's pass, counted from its shapes: two for each multiplication with addition.
+"""Operations of one pass through a network, counted from its shapes; a multiplication with addition counts as two.
 
-PyTorch's counter watches diffusers' networks on tensors without memory: convolutions, matrix products and attention,
-and nothing else. SDXL at 1024 px counts 6.761 TFLOP a U-Net row forward and 10.47 for decoding an image.
+PyTorch's counter runs diffusers' networks on tensors without memory. It counts convolutions, matrix products and
+attention, and nothing else. For SDXL at 1024 px it counts 6.761 TFLOP for one U-Net row forward and 10.47 for decoding
+an image.
 """
 
 from functools import cache
@@ -20,7 +21,7 @@ def network(kind, folder):
 
 
 def counted(work):
-    """The math form of attention is made of matrix products, so it is counted whole."""
+    """Uses the math form of attention: it consists of matrix products, so all of it is counted."""
     counter = FlopCounterMode(display=False)
     with counter, sdpa_kernel(SDPBackend.MATH):
         work()
@@ -29,7 +30,7 @@ def counted(work):
 
 @cache
 def unet(model, latent_side, backward=False):
-    """Operations of one row; with `backward` those of the pass back to the prompt embeddings too."""
+    """Operations of one row; with `backward`, also those of the pass back to the prompt embeddings."""
     model_ = network(UNet2DConditionModel, str(Path(model) / "unet"))
     config = model_.config
     empty = lambda *shape: torch.empty(shape, device="meta")

@@ -1,13 +1,14 @@
-"""Speed and memory on a CPU: the program against diffusers, f32, one pinned thread, and how cost grows with the work.
+"""Speed and memory on a CPU: the program compared with diffusers, f32, one pinned thread, and how cost grows with the
+work.
 
-Writes cpu.md and cpu.json into the folder, anew after every row; the weights that it draws at random stay there for the
-next time. A row whose outputs differ, or that a busy machine spoilt, has no figure. Nothing else may run meanwhile.
+Writes cpu.md and cpu.json into the folder, again after every row. The random weights that it makes stay there for the
+next run. A row has no figure if the outputs differ or if the machine was busy: run nothing else meanwhile.
 
 Requirements: scripts/parity/requirements.txt; cargo build --release --locked --bins --examples
 Usage: cpu.py [--quick | --full] [--only PART …] [--core 1] [--out target/bench]
     parts: passes images start load tune eta host evaluate curves full
-    --quick   fewer pairs and one run a point: about 20 minutes
-    --full    full-size SDXL too: 21 GB of weights on disk, 24 GB of memory, hours
+    --quick   fewer pairs, and one run for each point: about 20 minutes
+    --full    also full-size SDXL: 21 GB of weights on disk, 24 GB of memory, takes hours
 """
 
 import argparse
@@ -26,8 +27,8 @@ from report import Report, Row
 from rows import Duel, guided, guided_costs
 
 F32 = 1e-5  # f32 through one network, summed in another order
-F32_STEPS = 1e-4  # after 30 steps of guidance 7.5, each of which enlarges the difference before it
-F32_GRADIENT = 1e-4  # small differences of large numbers
+F32_STEPS = 1e-4  # after 30 steps of guidance 7.5; each step enlarges the difference of the steps before
+F32_GRADIENT = 1e-4  # gradients are small differences of large numbers
 PEER = "diffusers"
 
 
@@ -51,7 +52,7 @@ def images(bench, toy, mini):
 
 
 def tune(bench, toy, mini):
-    """The target of a quarter is the GPU's: here the ratio is told."""
+    """The target of a quarter is for a GPU; on a CPU only the ratio is reported."""
     yield toy.tuning(128, 3, None, pairs=bench.pairs, repeat=2, bar=F32_GRADIENT)
     yield mini.tuning(256, 3, None, pairs=max(4, bench.pairs // 2), bar=F32_GRADIENT)
 
@@ -72,7 +73,8 @@ def start(bench):
 
 
 def load(bench, size="mini", label="mini SDXL"):
-    """fp16 files in fp16. Both sides map them; the second row also waits until every weight has been read."""
+    """fp16 files loaded in fp16. Both sides map the files; the second row also waits until every weight has been
+    read."""
     what = f"{label}, fp16 files: "
     loading, used = (
         Row(f"{what}loading", "from_pretrained", target=0.5),
@@ -87,7 +89,7 @@ def load(bench, size="mini", label="mini SDXL"):
         *pairings, (own, both), files = starts.loads(bench.machine, model, "fp16", pairs, uses)
         loading.fill(pairings[0], bench.machine), used.fill(pairings[1], bench.machine)
         memory.fill_values([peak / 1e9 for peak in own[0]], [files / 1e9] * pairs)
-        memory.note = "of it the program and libtorch about 0.35 GB"
+        memory.note = "about 0.35 GB of it for the program and libtorch"
         peers.fill_values(*([peak / 1e9 for peak in peaks] for peaks in both))
     except Failed as error:
         for row in (loading, used, memory, peers):
@@ -96,8 +98,8 @@ def load(bench, size="mini", label="mini SDXL"):
 
 
 def host(bench):
-    """Passes through all of SDXL's layers, so thin that they are nearly nothing but the host's own work: what a GPU has
-    to be busy for longer than, or waits."""
+    """Passes through all of SDXL's layers with few channels, so that they are nearly nothing but the host's own work.
+    If a GPU is busy for less time than this, it waits for the host."""
     model, machine = bench.machine.random_model("thin", "fp32"), bench.machine
     with machine.ours(model) as ours, machine.peer(model) as theirs:
         duel = Duel(machine, "SDXL's layers, 32 and 64 channels", model, ours, theirs, PEER)
@@ -106,13 +108,14 @@ def host(bench):
 
 
 def evaluate(bench):
-    """Eight pictures: enough for the networks to outweigh their loading; SAM's needs as much for two."""
+    """Eight pictures, enough for the networks to take longer than loading them; two are enough for SAM's."""
     for encoder in measures.ENCODERS:
         yield from measures.rows(bench.machine, encoder, 2 if encoder == "sam" else 8, max(4, bench.pairs // 2))
 
 
 def full(bench):
-    """Full-size SDXL: the pass of a guided step at 512 px; one side after the other, for two do not fit in 24 GB."""
+    """Full-size SDXL: the pass of a guided step at 512 px. The two sides run one after the other, because 24 GB do not
+    hold both."""
     yield from load(bench, "full", "SDXL")
     model = bench.machine.random_model("full", "fp32")
     inputs = jobs.unet_inputs(model, 3, 64, bench.machine.folder / "inputs.safetensors")
@@ -133,7 +136,7 @@ def full(bench):
     except Failed as error:
         row.give_up(error), peak.give_up(error)
     yield from (row, peak)
-    with bench.machine.ours(model, "fp32") as process:  # few pixels and steps, of which the text takes a larger part
+    with bench.machine.ours(model, "fp32") as process:  # with few pixels and steps the text takes a larger share
         yield from guided_costs(
             bench.machine, "SDXL, 256×256", model, process, Drawing(256, 12, 8), pairs=4, warm_ups=1
         )
@@ -146,7 +149,7 @@ class Bench:
         self.repeats = 1 if args.quick else 3
 
     def measure(self, parts, found):
-        """Both models' sides stay resident over the parts that need them."""
+        """Both sides keep a model loaded over all parts that use it."""
         resident = [part for part in (passes, images, tune, eta) if part.__name__ in parts]
         if resident:
             mini = self.machine.random_model("mini", "fp32")

@@ -1,7 +1,7 @@
-"""How time and memory grow with the work: whole processes of the program, one number changed at a time.
+"""How time and memory grow with the work: whole processes of the program, with one number changed at a time.
 
-Each point is the fastest of some runs from start to end, with the process's own peak memory. A line is fitted to the
-seconds; what they should grow with is said beside each curve.
+Each point is the fastest of several runs from start to end, with the peak memory of the process. A line is fitted to
+the seconds; each curve says what growth is expected.
 """
 
 import math
@@ -13,15 +13,16 @@ from machine import PROMPT
 from pairs import WALL_OVER_CPU_LIMIT, Failed
 
 WORDS = ("robot", "cat", "frog", "owl")
-LINEAR = 0.05  # a point of a linear curve lies within 5 % of the line
+LINEAR = 0.05  # every point of a linear curve must lie within 5 % of the line
 WRITING = 0.1  # seconds that a process may wait for the disk to take its pictures
-# Growth of memory that counts as none: the peak of one and the same command varies by 2 %.
+# Growth of memory up to this counts as no growth: the peak of one and the same command varies by 2 %.
 FLAT = 0.03
 
 
 @dataclass
 class Point:
-    """`x` is what was changed, `seconds` and `peak_bytes` of the whole process, `disturbed` when it had to wait."""
+    """`x` is the changed number; `seconds` and `peak_bytes` are those of the whole process; `disturbed` if the process
+    had to wait."""
 
     x: int
     seconds: float
@@ -32,7 +33,8 @@ class Point:
 
 @dataclass
 class Curve:
-    """`work` maps a point's x to what its time should grow with; `flat` says that its memory should stay."""
+    """`work` maps the x of a point to the work that its time should be proportional to; `flat` means that memory should
+    not grow."""
 
     name: str
     axis: str
@@ -43,7 +45,8 @@ class Curve:
     failure: str = ""
 
     def fit(self):
-        """Least squares of seconds over work: seconds at no work, seconds for each unit, largest relative distance."""
+        """Least squares of seconds over work: seconds without work, seconds for each unit of work, largest relative
+        distance."""
         xs, ys = [self.work[p.x] for p in self.points], [p.seconds for p in self.points]
         mx, my = sum(xs) / len(xs), sum(ys) / len(ys)
         square = sum((x - mx) ** 2 for x in xs)
@@ -52,12 +55,12 @@ class Curve:
         return start, slope, max(abs(y - start - slope * x) / y for x, y in zip(xs, ys))
 
     def exponent(self, values):
-        """The power of x that `values` grow with between the last two points."""
+        """The power of x with which `values` grow between the last two points."""
         a, b = self.points[-2:]
         return math.log(values(b) / values(a)) / math.log(b.x / a.x)
 
     def growth(self):
-        """Largest peak over smallest."""
+        """Largest peak divided by smallest peak."""
         peaks = [p.peak_bytes for p in self.points]
         return max(peaks) / min(peaks)
 
@@ -105,7 +108,7 @@ class Curve:
 
 
 def grow(machine, curve, xs, command, repeats):
-    """Measures the points of a curve; `command` makes the program's arguments of an x."""
+    """Measures the points of a curve; `command` returns the program's arguments for an x."""
     try:
         for x in xs:
             seconds, cpu, peak = min(machine.run_once(command(x)) for _ in range(repeats))
@@ -117,15 +120,15 @@ def grow(machine, curve, xs, command, repeats):
 
 
 def of_model(machine, label, model, *, side, steps, step_axis, sides, side_steps, repeats):
-    """All curves of one model: at `side` pixels and `steps` steps, and the given steps and sizes."""
+    """All curves of one model: at `side` pixels and `steps` steps, and for the given lists of steps and sizes."""
     out = machine.folder / "curve"
     few = (1, 2, 4, 8)
     flags = lambda prompts=(PROMPT,), actors=(), **how: machine.sample_flags(
         model, actors, prompts, out, **{"side": side, "steps": steps} | how
     )
     same = lambda xs: {x: x for x in xs}
-    with suppress(Failed):  # the points say what is wrong
-        machine.run_once(flags())  # page cache
+    with suppress(Failed):  # the points will report the error
+        machine.run_once(flags())  # fills the page cache
 
     def curve(axis, expected, is_flat, work, command, **how):
         return grow(machine, Curve(label, axis, expected, is_flat, work, **how), list(work), command, repeats)
@@ -148,7 +151,7 @@ def of_model(machine, label, model, *, side, steps, step_axis, sides, side_steps
 
 
 def subjects(machine, label, model, side, flags, repeats):
-    """Actors that were tuned apart, put together in one picture."""
+    """Actors that were tuned separately, drawn together in one picture."""
     expected = "three U-Net rows however many there are: time nearly flat, with masks from two on; memory flat"
     curve = Curve(label, "subjects", expected, False, dict.fromkeys(range(1, 5), 3))
     try:

@@ -1,4 +1,4 @@
-"""The script that somebody writes to draw with diffusers: load, draw, and tell each step when its work has been queued.
+"""The script that a user would write to draw with diffusers: load, draw, and report each step once its work is queued.
 
 Requirements: scripts/bench/requirements.txt
 Usage: first_step.py MODEL DEVICE fp32|fp16 SIDE STEPS PROMPT

@@ -1,12 +1,13 @@
-"""Speed and memory on one GPU: the program against diffusers and against the method's authors' way of running it.
+"""Speed and memory on one GPU: the program compared with diffusers and with the method as its authors run it.
 
-Needs no network: weights with SDXL's sizes are drawn at random once. Each peer has a process of its own that waits
-while ours works. Parts go by how much their rows tell, and gpu.md and gpu.json are written anew after every row:
-whatever ends the run leaves what was measured. With a budget of seconds the rows that are left when it has passed are
-given up. `--dry-run` does all of it on a CPU with a tiny model, to show that it works, and writes no figure.
+Needs no network: random weights with SDXL's sizes are made once. Each peer is a process of its own, which waits while
+ours works. The most informative parts come first, and gpu.md and gpu.json are written again after every row, so that an
+interrupted run keeps its measurements. After the seconds of the budget, the remaining rows are given up. `--dry-run`
+does everything on a CPU with a tiny model, to show that it works, and writes no figures.
 
 The peers: diffusers in fp16 with PyTorch's fused attention; the same in channels_last; that compiled by torch.compile
-(max-autotune), its compile time apart; and the paper's recipe as its authors ship it, f32 with TF32.
+(max-autotune), with its compile time measured separately; and the paper's recipe as its authors ship it, in f32 with
+TF32.
 
 Requirements: scripts/bench/requirements.txt (gpu.sh installs what is missing from a folder of wheels);
 cargo build --release --locked --bins --examples
@@ -29,24 +30,26 @@ from pairs import NO_END, Budget, Failed
 from report import Report, Row, summary
 from rows import Duel, guided, guided_costs
 
-# Relative differences of outputs. Found on a CPU with the narrow SDXL, ours in fp16 beside diffusers in f32, the same
-# weights: a pass 3.0e-3 to 4.6e-3 (full size 1.7e-3), its gradient at the prompt 4.2e-3 to 1.6e-2 (the larger of 16×16
-# latents, the smaller of 32×32), a tuning step's gradient 2.1e-3 and its errors 3.9e-5, pictures of 4 and 10 steps
-# 3.4e-3 to 4.0e-3. TF32 keeps as many bits, and what both sides are off may add up: about twice the largest, and more
+# Largest allowed relative differences of outputs. On a CPU, with the narrow SDXL and the same weights, ours in fp16
+# differs from diffusers in f32: a pass by 3.0e-3 to 4.6e-3 (full size 1.7e-3); its gradient at the prompt by 4.2e-3 to
+# 1.6e-2 (the larger for 16×16 latents, the smaller for 32×32); a tuning step's gradient by 2.1e-3 and its errors by
+# 3.9e-5; pictures of 4 and 10 steps by 3.4e-3 to 4.0e-3. TF32 keeps as many bits, and the errors of both sides may add
+# up. So the bars are about twice the largest difference, and more for 30 steps, which were not measured. An error in
+# the method would be of the order of 1.
 # for 30 steps, which were not tried. An error in the method would be of the order of 1.
 HALF, HALF_STEPS, HALF_GRADIENT = 1e-2, 5e-2, 3e-2
 RECIPE, RECIPE_FLAGS = "the authors' recipe, f32 with TF32", ("fp32", "--tf32")
 EAGER = "diffusers, fp16 eager"
-WHOLE_PROCESS_SPREAD = 0.15  # starting CUDA and reading files take as long as they please; the ratio is far from 1
-ANSWER_SECONDS = 100  # far beyond any piece of work but a compilation
+WHOLE_PROCESS_SPREAD = 0.15  # starting CUDA and reading files take varying time; the ratio is far from 1
+ANSWER_SECONDS = 100  # much longer than any piece of work except a compilation
 COMPILE_SECONDS = 480
-SMALL = 16  # side of latents that leave the GPU little to do
+SMALL = 16  # side of latents that are little work for the GPU
 
 
 class Sizes:
-    """What is run: SDXL's own sizes, or with --dry-run the least that passes through every row. `pairs` are those of a
-    short piece of work, of which `repeat` make a sample, `few` those of a long one, `images` and `starts` of what takes
-    seconds."""
+    """The sizes of a run: SDXL's own, or with --dry-run the smallest that pass through every row. `pairs` is the number
+    of pairs for a short piece of work, of which `repeat` make a sample; `few` the number for a long one; `images` and
+    `starts` the numbers for work that takes seconds."""
 
     def __init__(self, dry):
         self.model, self.drawing = ("tiny", Drawing(128, 3, 2)) if dry else ("full", Drawing(1024, 30, 20))
@@ -75,7 +78,8 @@ class Bench:
 
 
 def unet(bench):
-    """Passes beside diffusers in fp16: first those of a guided step and of a plain one, then where their time goes."""
+    """Passes compared with diffusers in fp16: first those of a guided step and of a plain step, then where their time
+    goes."""
     s = bench.sizes
     short = {"pairs": s.pairs, "repeat": s.repeat, "bar": HALF}
     with bench.duel(EAGER) as duel:
@@ -86,7 +90,7 @@ def unet(bench):
         yield profile(duel, s.latent)
         yield host_row(duel, s)
         small = duel.unet("forward", 1, SMALL, None, **short)
-        small.note = "little but the host's own work"
+        small.note = "mostly the host's own work"
         yield small
         yield duel.decode(s.latent, None, pairs=s.few, bar=HALF)
         for rows in (1, 5):
@@ -99,7 +103,7 @@ def unet(bench):
 
 
 def rate_row(measured):
-    """Counted operations a second in the pass of 3 rows, beside the target of 350 TFLOP/s on an H200."""
+    """Counted operations a second in the pass of 3 rows, compared with the target of 350 TFLOP/s on an H200."""
     row = Row(
         "SDXL: rate of the U-Net with 3 rows, forward", "350 TFLOP/s on an H200", "TFLOP/s", target=1.0, at_least=True
     )
@@ -109,7 +113,7 @@ def rate_row(measured):
 
 
 def profile(duel, latent_side):
-    """What the peer's pass consists of, for the layers and kernels are the same on both sides."""
+    """The kernels of the peer's pass: the layers and kernels are the same on both sides."""
     work = f"Where a pass of diffusers goes: fp16 eager, 3×{latent_side}×{latent_side}"
     try:
         duel.theirs.ask({"do": "profile", "inputs": duel.inputs(3, latent_side)})
@@ -119,8 +123,8 @@ def profile(duel, latent_side):
 
 
 def host_row(duel, sizes):
-    """Whether the host keeps ahead of the GPU: what queueing a pass takes it beside the pass. A full queue holds it
-    back, so that it may be quicker than this says; a pass of few pixels has its own time."""
+    """Whether the host stays ahead of the GPU: the time to queue a pass, compared with the time of the pass. A full
+    queue holds the host back, so the host may be faster than this figure; a pass of few pixels has a row of its own."""
     side = sizes.latent
     row = Row(f"SDXL: U-Net forward, 3×{side}×{side}, until the host has queued it", "the whole pass")
     request = {"do": "forward", "inputs": duel.inputs(3, side)}
@@ -137,7 +141,7 @@ def host_row(duel, sizes):
 
 
 def recipe(bench):
-    """Tuning and guided images beside the authors' way; guidance beside plain sampling."""
+    """Tuning and guided images, compared with the authors' way; guidance compared with plain sampling."""
     s, drawing = bench.sizes, bench.sizes.drawing
     with bench.duel(RECIPE, *RECIPE_FLAGS) as duel:
         yield duel.tuning(drawing.side, 3, 0.25, pairs=s.few, warm_ups=1, bar=HALF_GRADIENT)
@@ -163,8 +167,8 @@ def tune(bench):
 
 
 def memory(bench):
-    """Each side alone in a new process; what it holds on the GPU after the work. Ours lets networks go as the program
-    does."""
+    """Each side alone in a new process: the memory it holds on the GPU after the work. Ours frees networks as the
+    program does."""
     machine, side = bench.machine, bench.sizes.drawing.side
     where = "the GPU" if machine.on_gpu else "the host"
     ours, theirs = lambda: machine.ours(bench.model), lambda *flags: lambda: machine.peer(bench.model, *flags)
@@ -203,7 +207,7 @@ def start(bench):
 
 
 def load(bench):
-    """With a GPU all weights have gone there when loading ends: no row waits for their first use."""
+    """On a GPU all weights are there when loading ends, so no row waits for their first use."""
     machine, pairs = bench.machine, bench.sizes.starts
     loading = Row("SDXL, fp16 files: loading", "from_pretrained", target=0.5)
     peak = Row("SDXL, fp16 files: peak memory of the host while loading", "size of the files", "GB", target=1.1)
@@ -217,8 +221,8 @@ def load(bench):
 
 
 def compiled(bench):
-    """Passes beside diffusers compiled. The first pass of a number of rows compiles it, and is no part of a pass's own
-    time."""
+    """Passes compared with compiled diffusers. The first pass with a new number of rows compiles it, and does not count
+    as time of a pass."""
     s = bench.sizes
     with bench.duel("diffusers, fp16, compiled", None, "--compile", s.compile) as duel:
         for rows in (3, 2):
@@ -237,9 +241,16 @@ def main():
     known = {part.__name__: part for part in (unet, recipe, tune, memory, start, load)} | {"compile": compiled}
     parser.add_argument("--dry-run", action="store_true", help="on a CPU with a tiny model; no figures")
     parser.add_argument("--only", nargs="+", choices=list(known))
-    parser.add_argument("--budget", type=float, default=NO_END, metavar="SECONDS", help="then the rest is given up")
+    parser.add_argument(
+        "--budget", type=float, default=NO_END, metavar="SECONDS", help="time limit; the remaining rows are given up"
+    )
     parser.add_argument("--out", type=Path, default=None, help="folder of gpu.md and gpu.json")
-    parser.add_argument("--weights", type=Path, default=None, help="of weights and what else is made, if not --out")
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        default=None,
+        help="folder for weights and other generated files, by default that of --out",
+    )
     args = parser.parse_args()
     args.out = args.out or ROOT / "target" / ("bench-dry" if args.dry_run else "bench")
     bench = Bench(args)

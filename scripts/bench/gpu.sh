@@ -1,23 +1,24 @@
 #!/usr/bin/env bash
-# Runs gpu.py on a machine that may have no network: from a Python that has torch 2.11, a folder of wheels with what else it
-# lacks, and the two programs.
+# Runs gpu.py on a machine that may have no network. Needs a Python that has torch 2.11, a folder of wheels
+# with the other packages, and the two programs.
 #
-# On a machine with network the whole peer is fetched by
+# On a machine with a network, fetch all wheels of the peer by
 #
 #   python3 -m pip download --no-deps --only-binary=:all: -r scripts/bench/requirements.txt -d WHEELS
 #
-# with the same version of Python. For another one, and only what it lacks, the versions are those of requirements.txt:
+# with the same version of Python. For another version of Python, or for missing packages only, take the
+# versions from requirements.txt:
 #
 #   python3 -m pip download --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
 #     --platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64 -d WHEELS \
 #     diffusers==0.42.1 importlib-metadata==10.2.0 zipp==4.1.2
 #
-# The programs are made by `cargo build --release --locked --bins --examples`; ONEACTOR_RELEASE names their folder where it is
-# not target/release, or an archive of both, which takes a third of the room:
+# Make the programs by `cargo build --release --locked --bins --examples`. If they are not in target/release,
+# ONEACTOR_RELEASE names their folder, or an archive of both, which takes a third of the space:
 #
 #   XZ_OPT=-9 tar -cJf oneactor.tar.xz -C target/release oneactor examples/bench_server
 #
-# Usage: gpu.sh WHEELS|- [arguments of gpu.py]      - : nothing is lacking
+# Usage: gpu.sh WHEELS|- [arguments of gpu.py]      - : no package is missing
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 [ $# -ge 1 ] || { sed -n '2,/^set/{/^#/p}' "$0" >&2; exit 2; }
@@ -26,7 +27,7 @@ shift
 python=${ONEACTOR_PYTHON:-python3}
 root=$here/../..
 if [ "$wheels" != - ]; then
-  # Beside the machine's own packages, never in them.
+  # A folder of its own, so that the machine's packages stay unchanged.
   packages=$root/target/bench-packages
   "$python" -m pip install --quiet --no-index --no-deps --no-compile --upgrade --target "$packages" "$wheels"/*.whl
   export PYTHONPATH="$packages${PYTHONPATH:+:$PYTHONPATH}"
@@ -37,7 +38,7 @@ if [ -f "${ONEACTOR_RELEASE:-}" ]; then
   "$python" -m tarfile -e "$ONEACTOR_RELEASE" "$release"
   export ONEACTOR_RELEASE=$release
 fi
-# The binaries were linked on another machine, whose path to libtorch means nothing here.
+# The binaries were linked on another machine, whose path to libtorch does not exist here.
 libtorch=$("$python" -c 'import pathlib, torch; print(pathlib.Path(torch.__file__).parent / "lib")')
 export LD_LIBRARY_PATH="$libtorch${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 exec "$python" "$here/gpu.py" "$@"

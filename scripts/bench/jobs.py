@@ -1,4 +1,4 @@
-"""Inputs of the benchmarks, written once for both sides, and the comparison of what the sides made of them."""
+"""Inputs of the benchmarks, written once for both sides, and the comparison of the two sides' outputs."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ def rng(seed=0):
 
 
 def unet_inputs(model, rows, latent_side, path):
-    """Tensors of a U-Net pass; every row has a timestep of its own."""
+    """Tensors of a U-Net pass; every row has its own timestep."""
     config, generator = config_of(model, "unet"), rng()
     draw = lambda *shape: torch.randn(shape, generator=generator)
     pooled = config["projection_class_embeddings_input_dim"] - 6 * config["addition_time_embed_dim"]
@@ -31,7 +31,7 @@ def unet_inputs(model, rows, latent_side, path):
 
 
 def offsets(model, folder):
-    """Offsets of one token, as large as those of a tuned actor."""
+    """Offsets for one token, as large as those of a tuned actor."""
     width, generator = config_of(model, "unet")["cross_attention_dim"], rng(1)
     names, path = ("target_offset", "average_offset"), folder / "offsets.safetensors"
     save_file({name: 0.5 * torch.randn(1, width, generator=generator) for name in names}, path)
@@ -40,7 +40,7 @@ def offsets(model, folder):
 
 @dataclass(frozen=True)
 class Drawing:
-    """A picture of `side` pixels in `steps` steps, of which, where it is guided, the first `guided` are."""
+    """A picture of `side` pixels in `steps` steps; with guidance by an actor, the first `guided` steps are guided."""
 
     side: int
     steps: int
@@ -55,7 +55,7 @@ class Drawing:
 
 
 def tune_inputs(base, num_auxiliary, path):
-    """A batch on a base set, and a projector that already moves its word."""
+    """A batch of a base set, and a projector whose offsets are not zero."""
     tensors, generator = load_file(base / "base.safetensors"), rng(2)
     rows = [0, *range(1, num_auxiliary + 1), 1]
     z_0 = tensors["latents"][rows].clone()
@@ -74,7 +74,7 @@ def tune_inputs(base, num_auxiliary, path):
 
 
 def tensors_width(base):
-    """The width of a token of the model that drew a base set."""
+    """The token width of the model that drew a base set."""
     from safetensors import safe_open
 
     with safe_open(base / "base.safetensors", "pt") as file:
@@ -82,7 +82,7 @@ def tensors_width(base):
 
 
 def difference(path_a, path_b, name="output"):
-    """Relative difference of two results, by norms; infinite where a value is not finite."""
+    """Relative difference of two results, by norms; infinite if a value is not finite."""
     a, b = load_file(path_a)[name].double(), load_file(path_b)[name].double()
     if a.shape != b.shape or not (a.isfinite().all() and b.isfinite().all()):
         return float("inf")

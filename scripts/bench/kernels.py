@@ -1,7 +1,7 @@
-"""What a pass's time goes to, by families of kernels: PyTorch's profiler names the kernels, and their names tell the
-family.
+"""How the time of a pass is divided among families of kernels. PyTorch's profiler gives the names of the kernels; the
+names show the family.
 
-On a GPU these are its kernels and copies; on a CPU, for a dry run, PyTorch's operators.
+On a GPU these are its kernels and copies; on a CPU, in a dry run, they are PyTorch's operators.
 """
 
 import re
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from torch.autograd import DeviceType
 
-# The first pattern that is found in a name counts: attention and convolutions are made of products, and cuDNN turns
+# The first matching pattern decides, because attention and convolutions also consist of products, and cuDNN changes
 # layouts.
 FAMILIES = {
     "attention": "flash|fmha|sdpa|attention|softmax",
@@ -40,14 +40,14 @@ def found(profiler, on_gpu):
         total[0] += time(event)
         total[1] += event.count
     if not sum(total[0] for total in families.values()):
-        raise RuntimeError("the profiler was told of no kernel")
+        raise RuntimeError("the profiler recorded no kernel")
     longest = sorted(events, key=time, reverse=True)[:LONGEST]
     return {"families": families, "longest": [[event.key, time(event), event.count] for event in longest]}
 
 
 @dataclass
 class Profile:
-    """The families of one piece of work, each with [milliseconds, calls]; the longest kernels are for the JSON."""
+    """The families of one piece of work, each with [milliseconds, calls]; the longest kernels are only in the JSON."""
 
     work: str
     families: dict

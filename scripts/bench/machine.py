@@ -1,6 +1,6 @@
-"""Where things are and how they are started: binaries, models, environment, the two kinds of sides, versions.
+"""Where files are and how processes are started: binaries, models, environment, both kinds of sides, versions.
 
-Every flag of `oneactor` that a benchmark gives stands in this module.
+Every flag of `oneactor` that a benchmark uses is in this module.
 """
 
 import json
@@ -20,9 +20,8 @@ PROMPT, WORD = "a photo of a robot in the snow", "robot"
 
 
 class Machine:
-    """One device, its precision, the core that work is pinned to (None: not pinned) and the folder for weights and what
-    else is made on the way; the time that there is is in `budget`. In a dry run nobody minds what else the machine
-    does."""
+    """One device, its precision, the core that processes are pinned to (None: not pinned), and the folder for weights
+    and other generated files; `budget` is the time limit. In a dry run a busy machine does not matter."""
 
     def __init__(self, device, dtype, core, threads, folder, is_dry=False):
         self.device, self.dtype, self.core, self.folder, self.is_dry = device, dtype, core, Path(folder), is_dry
@@ -65,21 +64,21 @@ class Machine:
         return folder
 
     def base_flags(self, model, word, side, images, steps, out):
-        """`generate-base`: a base set of few steps, which is drawn badly and tuned like any other."""
+        """`generate-base`: a base set of few steps. Its pictures are bad, but tuning costs the same."""
         return [
             *self._command("generate-base", model), "-p", f"a photo of a {word}", "--subject", word, "-o", out,
             "--num-images", images, "--steps", steps, "-W", side, "-H", side, "--seed", 1,
         ]  # fmt: skip
 
     def tune_flags(self, model, base, steps, num_auxiliary, *more):
-        """`tune`; a baseline has no auxiliary images, which is `None`."""
+        """`tune`; `num_auxiliary` is None for a baseline, which has no auxiliary images."""
         auxiliary = [] if num_auxiliary is None else ["--num-auxiliary", num_auxiliary]
         return [
             *self._command("tune", model), base, "--target", 0, "--max-steps", steps, *auxiliary, "--overwrite", *more,
         ]  # fmt: skip
 
     def sample_flags(self, model, actors, prompts, out, *, side, steps, images=1, batch=1, guided=None):
-        """`sample`: guided where there are actors, plain without."""
+        """`sample`: guided if there are actors, otherwise plain."""
         prompts = [part for prompt in prompts for part in ("-p", prompt)]
         how = ["--guided-steps", guided or f"1-{max(1, 2 * steps // 3)}"] if actors else ["--no-actor"]
         return [
@@ -88,8 +87,8 @@ class Machine:
         ]  # fmt: skip
 
     def evaluate_flags(self, encoder, model, metrics, target, prompt, pictures):
-        """`evaluate` with one encoder; the prompt where the measures read it. SAM's masks are for the toy's small
-        CLIP."""
+        """`evaluate` with one encoder; the prompt only if the measures read it. SAM's masks are used with the toy's
+        small CLIP."""
         reads = ["--prompt", prompt] if "clip_t" in metrics else []
         masks = ["--masks", "sam", "--clip-model", "toy"] if encoder == "sam" else []
         return [
@@ -102,7 +101,7 @@ class Machine:
         return [self.oneactor, name, "--model", model, *where]
 
     def run(self, command):
-        """What a command prints, run to its end; its messages only when it fails."""
+        """The output of a command that runs to its end; its messages are shown only if it fails."""
         return self._output([*self.pin(), *command], subprocess.PIPE)
 
     def run_once(self, command):
@@ -114,7 +113,7 @@ class Machine:
         return float(seconds), float(cpu), int(peak)
 
     def _output(self, command, messages):
-        """Runs a command to its end; with the budget it is ended, and all that it has started."""
+        """Runs a command to its end. When the budget is used up, the command and all its children are ended."""
         command = [str(part) for part in command]
         own = {"env": self.env, "stdout": subprocess.PIPE, "stderr": messages, "text": True, "process_group": 0}
         with subprocess.Popen(command, **own) as process:
@@ -137,7 +136,7 @@ class Machine:
         return out
 
     def actor(self, model, word, side):
-        """The folder of an actor that was tuned for one step: it costs what a good one costs."""
+        """The folder of an actor that was tuned for one step: drawing with it costs as much as with a finished one."""
         base = self.base_set(model, word, side, images=2)
         if not (base / "actor.safetensors").exists():
             self.run(self.tune_flags(model, base, steps=1, num_auxiliary=1))
@@ -157,7 +156,7 @@ def first_line(command):
 
 
 def facts(machine):
-    """What the figures belong to: hardware, versions, the commit."""
+    """Conditions of the figures: hardware, versions, the commit."""
     import diffusers
     import torch
     import transformers

@@ -1,5 +1,5 @@
-"""Rows of `oneactor evaluate` against a script on transformers: encoders of the published sizes with random weights,
-whole processes from start to end."""
+"""Rows that compare `oneactor evaluate` with a script on transformers: encoders of the published sizes with random
+weights, whole processes from start to end."""
 
 import json
 import shutil
@@ -14,8 +14,8 @@ from machine import HERE
 from pairs import Failed, abba
 from report import Row
 
-F32 = 1e-4  # cosines of embeddings behind 24 layers; pictures are prepared by another library, equal within a level
-F32_MASK = 1e-3  # a mask's share of its picture: values near 0 at its border may fall on the other side
+F32 = 1e-4  # cosines of embeddings after 24 layers; another library prepares the pictures, equal within a level
+F32_MASK = 1e-3  # share of the picture in a mask: border values near 0 may fall on the other side
 SIDE, PROMPT = 512, "a cat"
 ENCODERS = {
     "clip": ("CLIP ViT-L/14", ["clip_i", "clip_t"]),
@@ -25,7 +25,7 @@ ENCODERS = {
 
 
 def rows(machine, encoder, count, pairs):
-    """Time and memory of `count` pictures compared with a target: both sides read, prepare and embed them, and print
+    """Time and memory for comparing `count` pictures with a target: both sides read, prepare and embed them, and print
     means."""
     title, metrics = ENCODERS[encoder]
     time = Row(f"evaluate, {title}, {count} pictures of {SIDE}×{SIDE}, whole process", "transformers")
@@ -53,7 +53,7 @@ def rows(machine, encoder, count, pairs):
 
 
 def shares(machine, command, _):
-    """What share of each picture, and of the target, the program's masks are."""
+    """The shares of each picture and of the target that the program's masks cover."""
     folder = machine.folder / "masks"
     shutil.rmtree(folder, ignore_errors=True)
     machine.run([*command, "--save-masks", folder])

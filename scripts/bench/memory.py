@@ -1,9 +1,9 @@
-"""Peak memory of whole processes on a CPU against what `--dry-run` says of them.
+"""Peak memory of whole processes on a CPU, compared with the estimate of `--dry-run`.
 
-Each case is a command of the program, run once from start to end with one thread. The peak is the process's own
-(VmHWM in /proc, what `/usr/bin/time -v` shows); the forecast is `memory_bytes` of `--dry-run --format json`. Writes
-memory.md and memory.json into the folder. Exits with 1 where a peak is above its forecast or below 0.85 of it. Times do
-not matter, so that other work may run meanwhile; memory must suffice.
+Each case is a command of the program, run once from start to end with one thread. The peak is that of the process
+(VmHWM in /proc, the figure of `/usr/bin/time -v`); the estimate is `memory_bytes` of `--dry-run --format json`. Writes
+memory.md and memory.json into the folder. Exits with 1 if a peak is above its estimate or below 0.85 of it. Times do
+not matter, so other work may run meanwhile if there is enough memory for it.
 
 Requirements: scripts/parity/requirements.txt; cargo build --release --locked --bins --examples
 Usage: memory.py [--models toy mini full] [--only WORD …] [--out target/bench]
@@ -27,7 +27,7 @@ TWO = "a robot and a cat in the snow"
 
 @dataclass
 class Case:
-    """A command, and what it measured."""
+    """A command, and its measured memory."""
 
     model: str
     name: str
@@ -52,7 +52,7 @@ class Case:
         return [self.model, self.name, *numbers, note, f"`{self.shown()}`"]
 
     def shown(self):
-        """The command as a user would type it, files and folders by their names alone."""
+        """The command as a user would type it, files and folders by their names only."""
         _, *parts = map(str, self.command)
         kept = [Path(part).name if "/" in part else part for part in parts if part != "--offline"]
         pairs = zip(["", *kept], kept, strict=False)
@@ -63,14 +63,15 @@ class Case:
 
 
 def with_flags(command, more):
-    """The command with further flags, in place of those that it has of the same name."""
+    """The command with further flags; a flag that it already has is replaced."""
     names = [flag for flag in more if str(flag).startswith("--")]
     pairs = zip([None, *command], command, strict=False)
     return [*(part for before, part in pairs if not {before, part} & set(names)), *more]
 
 
 class Cases:
-    """The commands for one model, with pictures of `sides` pixels; the first is that of tuning and of all siblings."""
+    """The commands for one model, with pictures of `sides` pixels. The first command draws the base set, which all
+    others use."""
 
     def __init__(self, machine, label, model, sides, steps):
         self.machine, self.label, self.model, self.sides, self.steps = machine, label, model, sides, steps
@@ -124,7 +125,7 @@ class Cases:
         yield self.sample("a ControlNet, 4 at once", *steered, batch=4)
         for dtype in ("fp16", "bf16"):
             yield self.base(dtype, side, 1, "--dtype", dtype)
-            # On a CPU a step of the mini in half precision takes a quarter of an hour.
+            # A step of the mini in half precision takes a quarter of an hour on a CPU.
             if self.label == "toy":
                 yield self.tune(f"{dtype}, 5 rows at once", "--dtype", dtype)
         for method in ("textual-inversion", "dreambooth-lora"):
@@ -146,7 +147,7 @@ def measure(machine, case):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", choices=["toy", "mini", "full"], default=["toy", "mini"])
-    parser.add_argument("--only", nargs="+", default=[], help="cases whose names hold one of these words")
+    parser.add_argument("--only", nargs="+", default=[], help="only cases whose names have one of these words")
     parser.add_argument("--out", type=Path, default=ROOT / "target" / "bench")
     args = parser.parse_args()
     machine = Machine("cpu", "fp32", None, 1, args.out)
@@ -154,7 +155,7 @@ def main():
     rows = []
     for label in args.models:
         model = TOY if label == "toy" else machine.random_model(label, "fp32")
-        # A second step needs what the first one needs; at full size it takes minutes.
+        # A second step needs no more memory than the first; at full size it takes minutes.
         cases = Cases(machine, label, model, sides[label], steps=1 if label == "full" else 2)
         lists = [cases.main] if label == "full" else [cases.main, cases.siblings]
         for case in (case for cases in lists for case in cases()):

@@ -1,7 +1,7 @@
 """Runs a command once and prints its wall seconds, CPU seconds, peak memory in bytes and exit code.
 
-A process of its own, and a small one: what Linux tells of a child's peak memory is never less than what the parent
-had when it started the child, and a parent with torch has 0.8 GB.
+It is a small process of its own for this reason: the peak memory that Linux reports for a child is never less than the
+memory of the parent when it started the child, and a parent with torch has 0.8 GB.
 
 Usage: once.py COMMAND …
 """

@@ -1,10 +1,10 @@
-"""Pairs of measurements: two resident processes, asked in turn, and the statistics that decide whether they count.
+"""Pairs of measurements: two resident processes work in turn, and statistics decide whether the pairs count.
 
-A side is a process that loads a model and then answers one line of JSON for each line that it is sent (`server.rs`,
-`peer.py`). This module holds the clock: wall time from request to answer, and the process's own CPU time, read
-in the same way for both sides. Requests go A B B A A B B A, so that a drift of the machine hits both. While one side
-works the other waits for its next line. A side that dies, or does not answer in time and is ended, fails at every
-further request; nothing else ends with it.
+A side is a process that loads a model, and then answers each line of JSON with a line (`server.rs`, `peer.py`). This
+module measures the time: wall time from request to answer, and the process's own CPU time, read in the same way for
+both sides. Requests are in the order A B B A A B B A, so that a drift of the machine affects both sides. While one side
+works, the other waits for its next line. A side that dies, or that is ended because it does not answer in time, fails
+at every further request; other sides continue.
 """
 
 import json
@@ -16,18 +16,18 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-SPREAD_LIMIT = 0.05  # a side's interquartile range over its median: beyond it the machine was not quiet
-WALL_OVER_CPU_LIMIT = 1.1  # one thread that had its core for itself has a wall time close to its CPU time
+SPREAD_LIMIT = 0.05  # interquartile range over median of a side: above this the machine was not quiet
+WALL_OVER_CPU_LIMIT = 1.1  # a thread that has its core alone has a wall time close to its CPU time
 WARM_UPS = 3
-ANSWER_SECONDS = 600  # a side that takes longer for one piece of work has hung
+ANSWER_SECONDS = 600  # a side that needs longer for one piece of work hangs
 ENDING_SECONDS = 30
 NO_END = 1e6
 OUT_OF_TIME = "out of time"
 
 
 def process_cpu_seconds(pid):
-    """CPU seconds of another process, all threads: the clock that Linux derives from its id (clock_getcpuclockid). Not
-    a number where the system tells none."""
+    """CPU seconds of all threads of another process, from the clock that Linux derives from its id
+    (clock_getcpuclockid). NaN if the system does not provide it."""
     try:
         return time.clock_gettime((~pid << 3) | 2)
     except OSError:
@@ -35,19 +35,19 @@ def process_cpu_seconds(pid):
 
 
 class Failed(Exception):
-    """A side could not do what it was asked; `pairing` are the pairs that were measured before, where there are any."""
+    """A side could not do what was requested; `pairing` has the pairs measured before, if any."""
 
     pairing = None
 
 
 class Budget:
-    """Seconds from now for all that is to be measured, and for a side's answer to one request."""
+    """Seconds from now for all measurements, and for one answer of a side."""
 
     def __init__(self, seconds=NO_END, answer=ANSWER_SECONDS):
         self.end, self.answer = time.monotonic() + seconds, answer
 
     def left(self):
-        """Seconds until the end; fails when it has come."""
+        """Seconds until the end; raises when none are left."""
         left = self.end - time.monotonic()
         if left <= 0:
             raise Failed(OUT_OF_TIME)
@@ -55,8 +55,8 @@ class Budget:
 
 
 class Side:
-    """One resident process. `started` and `ready` are wall and CPU seconds from its start to those lines, `answer` is
-    what it said to the last request, and `failure` why it will answer no more."""
+    """One resident process. `started` and `ready` are the wall and CPU seconds from its start to these lines, `answer`
+    is its answer to the last request, and `failure` says why it answers no more."""
 
     def __init__(self, command, env, budget):
         self.command, self.budget = [str(part) for part in command], budget
@@ -79,7 +79,7 @@ class Side:
         return time.perf_counter() - self.begin, process_cpu_seconds(self.process.pid)
 
     def _line(self, what, seconds):
-        """The next line that the side writes, within so many seconds and the budget."""
+        """The next line of the side, within so many seconds and the budget."""
         begin, stdout = time.monotonic(), self.process.stdout.fileno()
         while b"\n" not in self.unread:
             try:
@@ -112,7 +112,7 @@ class Side:
         return tuple(b - a for a, b in zip(self.started, self.ready))
 
     def ask(self, request, seconds=None):
-        """Wall and CPU seconds of one request, which may take so many seconds where it is a long one."""
+        """Wall and CPU seconds of one request; `seconds` allows more time for a long one."""
         self._require_life()
         pid, what = self.process.pid, f"{request['do']} by {' '.join(self.command)}"
         sent = json.dumps(request).encode() + b"\n"
@@ -136,13 +136,13 @@ class Side:
             for line in status:
                 if line.startswith("VmHWM:"):
                     return int(line.split()[1]) * 1024
-        raise Failed(f"the system does not tell the memory of {' '.join(self.command)}")
+        raise Failed(f"the system does not report the memory of {' '.join(self.command)}")
 
     def close(self):
         """Ends the process, whatever it is doing."""
         if self.process is None:
             return
-        with suppress(OSError):  # it may be dead, with a line left that it has not read
+        with suppress(OSError):  # it may be dead, with an unread line left
             self.process.stdin.close()
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(ENDING_SECONDS)
@@ -173,7 +173,8 @@ class Samples:
         return statistics.median(self.wall)
 
     def spread(self):
-        """Interquartile range over median. Not the full range: one interruption in twenty hardly moves a median."""
+        """Interquartile range over median. Not the full range, because one interruption in twenty hardly changes a
+        median."""
         if len(self.wall) < 4:
             return (max(self.wall) - min(self.wall)) / self.median()
         low, _, high = statistics.quantiles(self.wall, n=4, method="inclusive")
@@ -185,7 +186,7 @@ class Samples:
 
 @dataclass
 class Pairing:
-    """Two sides' samples, pair by pair."""
+    """Samples of two sides, pair by pair."""
 
     ours: Samples = field(default_factory=Samples)
     theirs: Samples = field(default_factory=Samples)
@@ -197,7 +198,7 @@ class Pairing:
         return statistics.median(self.ratios())
 
     def disturbance(self, on_gpu, spread=SPREAD_LIMIT):
-        """Why these samples do not count; None when they do. With a GPU the host waits: its CPU time says nothing."""
+        """Why these samples do not count; None if they do. With a GPU the host waits, so its CPU time shows nothing."""
         for name, side in (("ours", self.ours), ("the peer's", self.theirs)):
             if side.spread() > spread:
                 return f"spread of {name} {100 * side.spread():.0f} % > {100 * spread:.0f} %"
@@ -207,8 +208,8 @@ class Pairing:
 
 
 def abba(ours, theirs, pairs):
-    """Samples of two functions that each take one, in the order A B B A; a pair's two lie side by side. What fails has
-    the pairs before it as `pairing`."""
+    """Samples of two functions, each of which takes one sample, in the order A B B A; the two samples of a pair are
+    adjacent in time. A failure has the pairs before it as `pairing`."""
     pairing = Pairing()
     for i in range(pairs):
         first, second = (ours, theirs) if i % 2 == 0 else (theirs, ours)

@@ -1,10 +1,10 @@
-"""The peer: diffusers in a process that answers the same lines as `server.rs`, where the requests are listed.
+"""The peer: diffusers in a process that answers the same requests as `server.rs`, which lists them.
 
-It measures nothing, but for `profile`, which passes `inputs` under PyTorch's profiler and answers where the time went
-(`kernels.py`); the server has no such request. `--channels-last` lays the U-Net out so, `--compile MODE` compiles it
-besides (the first pass then compiles), `--tf32` lets f32 matrix products use TF32, which is how the method's authors
-run; without it PyTorch's own choice stays, TF32 in convolutions alone. `tune` is their step as they ship it, see
-`recipe.py`. What is guided by Eq. (19) is written out here around diffusers' U-Net.
+It measures nothing, except for `profile`, a request that the server does not have: it runs passes over `inputs` under
+PyTorch's profiler and answers where the time went (`kernels.py`). `--channels-last` uses this layout for the U-Net;
+`--compile MODE` also compiles it (in the first pass). `--tf32` lets f32 matrix products use TF32, as the method's
+authors do; without it PyTorch's default stays, TF32 in convolutions only. `tune` is the authors' step as they ship it,
+see `recipe.py`. Guidance by Eq. (19) is implemented here around diffusers' U-Net.
 
 Requirements: scripts/bench/requirements.txt
 Usage: peer.py MODEL DEVICE fp32|fp16 [--tf32] [--channels-last] [--compile MODE]
@@ -61,7 +61,7 @@ class Peer:
         return self.pipe.unet(cast(sample), t, cast(text), added_cond_kwargs=added).sample
 
     def pass_inputs(self, request):
-        """Of a U-Net pass, in the model's precision; timesteps stay as they are."""
+        """The inputs of a U-Net pass, in the model's precision; timesteps keep theirs."""
         x = self.inputs(request)
         return {name: value if name == "timesteps" else value.to(self.dtype) for name, value in x.items()}
 
@@ -101,7 +101,7 @@ class Peer:
         return (picture.float() / 2 + 0.5).clamp(0, 1)
 
     def decode(self, request):
-        """Ends with the picture in the host's memory, as ours does."""
+        """Copies the picture to the host's memory at the end, as ours does."""
         latents = self.inputs(request)["sample"][:1]
         for _ in range(request.get("repeat", 1)):
             out = self.picture(latents).cpu()
@@ -126,12 +126,12 @@ class Peer:
         save(request, output=latents, picture=picture)
 
     def noise(self, request):
-        """Drawn in f32, as ours is: in fp16 the same seed gives other numbers."""
+        """Random values are drawn in f32, as in ours: in fp16 the same seed gives other numbers."""
         side = request["size"] // self.pipe.vae_scale_factor
         return torch.randn(1, 4, side, side, generator=torch.Generator().manual_seed(request["seed"])).to(self.device)
 
     def plain(self, request):
-        """The pipeline's own call."""
+        """A call of diffusers' pipeline."""
         return self.pipe(
             request["prompt"],
             height=request["size"],
@@ -143,7 +143,7 @@ class Peer:
         ).images
 
     def guided(self, request):
-        """Eq. (19) on the guided steps, Eq. (3) on the others, all rows of a step in one batch."""
+        """Eq. (19) on the guided steps, Eq. (3) on the others; all rows of a step in one batch."""
         pipe, x, size = self.pipe, self.inputs(request, "offsets"), request["size"]
         eta_2, (first, last) = request["eta_2"], request["guided_steps"]
         text, empty, pooled, pooled_empty = pipe.encode_prompt(
@@ -204,7 +204,7 @@ def main():
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
-    # What libraries print must not come between the answers.
+    # Output of libraries must not come between the answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     say = lambda line: print(line, file=answers, flush=True)
@@ -217,11 +217,11 @@ def main():
             answer = getattr(peer, request["do"])(request)
             peer.wait()
             say(json.dumps(answer or {}))
-        except Exception as error:  # the driver gives the row up
+        except Exception as error:  # the driver then gives up the row
             traceback.print_exc()
             say(json.dumps({"error": f"{type(error).__name__}: {error}"}))
             if peer.device.type == "cuda":
-                torch.cuda.empty_cache()  # after a lack of memory the other side may need it
+                torch.cuda.empty_cache()  # after running out of memory, the other side may need this memory
 
 
 if __name__ == "__main__":

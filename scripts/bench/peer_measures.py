@@ -1,5 +1,5 @@
-"""The script that somebody writes to measure pictures with transformers: mean CLIP-I and CLIP-T, mean DINOv2 likeness,
-or the shares that SAM's foreground has of the pictures and the target.
+"""The script that a user would write to measure pictures with transformers: mean CLIP-I and CLIP-T, mean DINOv2
+similarity, or the shares of the pictures and the target that SAM finds to be foreground.
 
 Requirements: scripts/parity/requirements.txt
 Usage: peer_measures.py clip|dinov2|sam MODEL DEVICE TARGET PROMPT PICTURE …
@@ -46,7 +46,7 @@ def embedded_text(text):
 
 @torch.inference_mode()
 def share(path):
-    """Of the foreground by the program's twelve prompts."""
+    """Shares of the foreground, by the program's twelve prompts."""
     inputs = processor(Image.open(path).convert("RGB"), return_tensors="pt").to(device)
     sizes = [tuple(inputs[key][0].tolist()) for key in ("original_sizes", "reshaped_input_sizes")]
     found = expected_sam.foreground(network, processor, network.get_image_embeddings(inputs.pixel_values), *sizes)

@@ -1,4 +1,4 @@
-"""Writes an encoder of `oneactor evaluate` in its published size with random weights, in transformers' layout.
+"""Writes an encoder of `oneactor evaluate` in its published size with random weights, in the layout of transformers.
 
 clip is openai/clip-vit-large-patch14, dinov2 is facebook/dinov2-base, sam is facebook/sam-vit-base; CLIP's vocabulary
 is that of random_sdxl.py.
@@ -39,7 +39,7 @@ VISION_L = {
 
 @torch.no_grad()
 def network(kind):
-    """Matrices keep the size of what they are given, so that embeddings of different pictures differ."""
+    """Random matrices that keep the norm of their input, so that embeddings of different pictures differ."""
     if kind == "sam":
         return expected_sam.randomise(SamModel(SamConfig()), 0)
     if kind == "clip":
@@ -61,7 +61,7 @@ def main():
     if args.kind == "clip":
         write_tokenizer(TOY / "tokenizer", args.folder)
     settings = json.dumps(PREPARATION[args.kind])
-    (args.folder / "preprocessor_config.json").write_text(settings)  # last: the folder is whole
+    (args.folder / "preprocessor_config.json").write_text(settings)  # written last: it marks a complete folder
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""Writes a checkpoint with SDXL base 1.0's full sizes and random weights, in diffusers layout.
+"""Writes a checkpoint with the full sizes of SDXL base 1.0 and random weights, in diffusers layout.
 
-It draws nothing sensible; it loads, runs and needs memory as the real one does. Configs are those of
-stabilityai/stable-diffusion-xl-base-1.0; tensor names and shapes come from diffusers and transformers. The
-tokenizers are a small vocabulary padded to CLIP's 49408 entries, because the real one can not be fetched
-without the hub. Tensors are written one at a time, so 2 GB of memory are enough for 13.9 GB of weights; they are drawn
-on a GPU where there is one, whose values are others than a CPU's. `--size mini` keeps the topology with a fifth of the
-channels (158 M parameters in the UNet) and two layers in each text encoder; `--size thin` has all of the UNet's layers
-with 32 and 64 channels, which are nearly nothing to compute; `--size tiny` has in addition one transformer layer in
-each block, a few megabytes for trying the benchmarks out.
+Its pictures are noise, but it loads, runs and needs memory like the real one. The configs are those of
+stabilityai/stable-diffusion-xl-base-1.0; names and shapes of tensors come from diffusers and transformers. The
+tokenizers are a small vocabulary padded to CLIP's 49408 entries, because the real vocabulary cannot be fetched without
+the hub. Tensors are written one at a time, so 2 GB of memory are enough for 13.9 GB of weights. If there is a GPU, the
+values are drawn on it; they differ from those of a CPU. `--size mini` keeps the topology with a fifth of the channels
+(158 M parameters in the UNet) and two layers in each text encoder; `--size thin` has all of the UNet's layers with 32
+and 64 channels, which take almost no time to compute; `--size tiny` also has only one transformer layer in each block:
+a few megabytes for trying out the benchmarks.
 
 Requirements: scripts/bench/requirements.txt
 Usage: random_sdxl.py FOLDER [--dtype fp32|fp16] [--size full|mini|thin|tiny]
@@ -130,7 +130,7 @@ def write_tokenizer(source, folder):
 
 
 def shrink(size):
-    """Fewer channels and layers than SDXL's own."""
+    """Fewer channels and layers than SDXL has."""
     if size == "full":
         return
     UNET.update(block_out_channels=[64, 128, 256], attention_head_dim=[1, 2, 4])
@@ -142,7 +142,7 @@ def shrink(size):
     if size == "thin":
         UNET.update(
             norm_num_groups=8
-        )  # of the norms' own 32 each would have one or two channels, and enlarge every rounding
+        )  # with the norms' own 32 groups, a group would have one or two channels and enlarge rounding errors
     if size in ("tiny", "thin"):
         UNET.update(
             sample_size=16,

@@ -1,8 +1,8 @@
-"""A tuning step in the way the method's authors ship it, on diffusers: everything is computed anew at every step.
+"""A tuning step as the method's authors ship it, on diffusers: everything is computed again at every step.
 
-K + 2 pictures go through the VAE, K + 2 prompts through both text encoders, the projector and the frozen U-Net are
+K + 2 pictures pass through the VAE and K + 2 prompts through both text encoders. The projector and the frozen U-Net are
 differentiated in one batch, with anomaly detection on, and AdamW makes its step. `check` gives losses and gradients of
-a batch that is handed in, so that the arithmetic can be compared before anything is timed.
+a given batch, so that the arithmetic can be compared before the timing.
 """
 
 import random
@@ -59,7 +59,7 @@ class AuthorsTuning:
         return text, pooled
 
     def row_errors(self, prompts, auxiliary, z_0, eps, t):
-        """Eqs. (1), (8), (10), (11), (13): the error of every row under its offset."""
+        """Eqs. (1), (8), (10), (11), (13): the error of every row with its offset."""
         text, pooled = self.encode(prompts)
         ids = self.pipe.tokenizer(prompts[0]).input_ids
         at = ids.index(self.pipe.tokenizer(self.word).input_ids[1])
@@ -94,7 +94,7 @@ class AuthorsTuning:
         loss.item()
 
     def check(self, x):
-        """Errors of a given batch's rows, and the gradients of a given projector in the order of their names."""
+        """Errors of the rows of a given batch, and the gradients of a given projector in the order of their names."""
         own = {name.removeprefix("projector."): t for name, t in x.items() if name.startswith("projector.")}
         self.projector.load_state_dict(own, strict=False)
         self.projector.zero_grad()
@@ -108,7 +108,7 @@ class AuthorsTuning:
 
 
 def pixels(path):
-    """A picture in [0, 1] [3, H, W]."""
+    """A picture as [3, H, W] with values in [0, 1]."""
     image = Image.open(path).convert("RGB")
     values = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
     return values.view(image.height, image.width, 3).permute(2, 0, 1).float() / 255

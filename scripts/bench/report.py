@@ -1,7 +1,7 @@
-"""The tables: rows with their target and verdict, as Markdown to read and JSON to go on with.
+"""The tables: rows with their target and verdict, in Markdown for readers and in JSON for programs.
 
-A row that was not measured, whose outputs differ, or that a disturbed machine spoilt says so and has no figure; the
-JSON keeps its samples, for whoever doubts the reason.
+A row has no figure if it was not measured, if the outputs differ, or if the machine was disturbed; the row says which.
+The JSON keeps the samples of such a row.
 """
 
 import json
@@ -17,12 +17,13 @@ from pairs import SPREAD_LIMIT, Failed, Pairing, Samples
 NOT_MEASURED = "not measured"
 REJECTED = "rejected"
 DIFFERENT = f"{REJECTED}: outputs"
-REASON = 300  # characters of it
+REASON = 300  # most characters of a reason
 
 
 @dataclass
 class Row:
-    """One line: `ours` and `theirs` are [median, least, largest] in `unit`; `samples` is what they come from."""
+    """One row: `ours` and `theirs` are [median, least, largest] in `unit`; `samples` are the measurements behind
+    them."""
 
     work: str
     peer: str
@@ -41,8 +42,8 @@ class Row:
     samples: dict | None = None
 
     def fill(self, pairing: Pairing, machine, repeat=1, flop=None, spread=SPREAD_LIMIT):
-        """Takes the samples, of `repeat` pieces of work each, unless the outputs differ or the machine was disturbed.
-        `flop` is the operations of one piece."""
+        """Takes the samples, each of `repeat` pieces of work, unless the outputs differ or the machine was disturbed.
+        `flop` is the number of operations of one piece."""
         self.pairs = len(pairing.ours.wall)
         self.keep(pairing, repeat)
         if self.state.startswith(REJECTED):
@@ -58,12 +59,12 @@ class Row:
         return self.judge()
 
     def keep(self, pairing, repeat):
-        """The samples of a row that was given up, for the JSON."""
+        """Keeps the samples of a row that was given up, for the JSON."""
         self.samples = asdict(pairing) | {"repeat": repeat}
         return self
 
     def fill_alone(self, samples: Samples, repeat=1, flop=None):
-        """Our own times where the peer has none to compare them with; the row stays given up."""
+        """Keeps our own times if the peer has none to compare them with; the row stays given up."""
         self.samples = {"ours": asdict(samples), "repeat": repeat}
         self.ours = [v / repeat for v in summary(samples.wall)]
         if flop:
@@ -71,7 +72,7 @@ class Row:
         return self
 
     def judge(self):
-        """Met or missed; without a target the figure stands for itself."""
+        """Sets met or missed; without a target there is only the figure."""
         if self.target is None:
             self.state = "measured"
         else:
@@ -80,7 +81,7 @@ class Row:
         return self
 
     def fill_values(self, ours, theirs):
-        """Single values, such as bytes."""
+        """Takes single values, such as bytes."""
         self.samples = {"ours": ours, "theirs": theirs}
         self.ours, self.theirs = summary(ours), summary(theirs)
         self.ratio = summary([a / b for a, b in zip(ours, theirs)])
@@ -88,14 +89,15 @@ class Row:
         return self.judge()
 
     def agree(self, difference, bar):
-        """Whether the outputs are alike enough for times to be compared."""
+        """Whether the outputs agree closely enough for times to be compared."""
         self.difference, self.bar = difference, bar
         if not difference <= bar:
             self.state = f"{DIFFERENT} differ by {difference:.1e}, at most {bar:.0e} expected"
         return difference <= bar
 
     def give_up(self, reason):
-        """libtorch's reasons have many lines, the table one. What was rejected before stays so."""
+        """Gives up the row. Messages of libtorch have many lines, the table has one. A row that was rejected before
+        stays rejected."""
         if self.state.startswith(REJECTED):
             return self
         self.state = f"{NOT_MEASURED}: {' '.join(str(reason).split())[:REASON].replace('|', '/')}"
@@ -119,9 +121,9 @@ HEAD = ["work", "peer", "oneactor, s", "peer, s", "ratio", "target", "verdict", 
 
 
 class Report:
-    """NAME.md and NAME.json in a folder, written anew with all that there is after every row, so that whatever ends the
-    run leaves what was measured. Those of the run before stay as NAME-before.md and .json. Beside rows it takes tables
-    of their own: any dataclass with `markdown()`."""
+    """NAME.md and NAME.json in a folder. After every row both are written again with everything so far, so that an
+    interrupted run keeps its measurements. The files of the run before are kept as NAME-before.md and .json. Besides
+    rows, a report takes other tables: any dataclass with `markdown()`."""
 
     def __init__(self, folder, name, title, facts, is_dry=False):
         self.folder, self.name, self.title, self.facts, self.is_dry = folder, name, title, facts, is_dry
@@ -133,8 +135,8 @@ class Report:
         self.write()
 
     def collect(self, found):
-        """Takes rows and tables as they come. What fails on the way ends these, with a row that says so, and no
-        others."""
+        """Takes rows and tables as they are measured. An error ends this part, with a row that reports it; other parts
+        continue."""
         try:
             for one in found:
                 self.add(one)

@@ -9,7 +9,7 @@ from report import Row
 
 
 class Duel:
-    """Ours and the peer, resident with one model."""
+    """Ours and the peer, both loaded with one model."""
 
     def __init__(self, machine, label, model, ours, theirs, peer):
         self.machine, self.label, self.model, self.peer = machine, label, model, peer
@@ -22,9 +22,9 @@ class Duel:
         self, row, request, *, pairs, bar, repeat=1, warm_ups=WARM_UPS, prepare=(), check=None,
         names=("output",), flop=None,
     ):  # fmt: skip
-        """Fills a row. First each side's own request of `prepare`; then `check` (the request itself, unless it is
-        another one) must give alike outputs within `bar`. Where they differ the row is rejected, and timed all the
-        same: its samples are kept. Where only the peer fails, our own times are."""
+        """Fills a row. First each side gets its own `prepare` request. Then the outputs of `check` (by default the
+        request itself) must agree within `bar`. If they differ, the row is rejected but timed all the same, and its
+        samples are kept. If only the peer fails, our own times are kept."""
         outputs = [self.path(f"output-{side}.safetensors") for side in ("ours", "theirs")]
         sides, timed = (self.ours, self.theirs), request | {"repeat": repeat}
         try:
@@ -33,7 +33,7 @@ class Duel:
             for side, output in zip(sides, outputs):
                 side.ask((check or request) | {"output": output})
             row.agree(max(jobs.difference(*outputs, name) for name in names), bar)
-            # Where nothing else was compared, the comparison was a warm-up too.
+            # If the comparison ran the same request, it was a warm-up too.
             pairing = pair_requests(self.ours, timed, self.theirs, timed, pairs, warm_ups - (check is None))
             row.fill(pairing, self.machine, repeat, flop)
         except Failed as error:
@@ -56,7 +56,7 @@ class Duel:
         return self.timed(row, {"do": what, "inputs": inputs}, flop=flop, **how)
 
     def inputs(self, rows, latent_side):
-        """The file with what a pass is given."""
+        """The file with the inputs of a pass."""
         return jobs.unet_inputs(self.model, rows, latent_side, self.path("inputs.safetensors"))
 
     def decode(self, latent_side, target, **how):
@@ -70,7 +70,8 @@ class Duel:
         return self.timed(row, request | {"png": self.path("picture.png")}, **how)
 
     def tuning(self, side, num_auxiliary, target, **how):
-        """A step against the authors' own; compared by the errors of the rows and the projector's gradient."""
+        """A tuning step, compared with the authors' own: the errors of the rows and the projector's gradient must
+        agree."""
         title = f"{self.label}: tuning step, K = {num_auxiliary}, {side}×{side}"
         row = Row(title, "the authors' step: nothing cached, anomaly detection", target=target)
         try:
@@ -90,7 +91,7 @@ def guided(machine, model, drawing, eta_2):
 
 
 def guided_costs(machine, label, model, side, drawing, *, pairs, **how):
-    """What guidance costs beside the same process without it: ours against ourselves."""
+    """The cost of guidance, compared with the same process without guidance: ours on both sides."""
     plain, target_row, both = (
         drawing.plain(),
         guided(machine, model, drawing, 0.0),

@@ -1,10 +1,11 @@
-//! The Rust side of the benchmarks: a process that loads a model and then does one piece of work for each line on
-//! stdin. The driver (`pairs.py`) holds the clock; of U-Net passes this also answers `host_seconds`, what the host took for
-//! them before it waits for the device. `peer.py` understands the same lines.
+//! The Rust side of the benchmarks: a process that loads a model and then does one piece of work
+//! for each line on stdin. The driver (`pairs.py`) measures the time. For U-Net passes the answer
+//! also has `host_seconds`, the time of the host before it waits for the device. `peer.py` answers
+//! the same lines.
 //!
-//! Arguments: MODEL DEVICE DTYPE. It prints `started` before loading, `ready` after, and one line of JSON for each
-//! request, `{"do": NAME, …}`; `repeat` does the work so many times on inputs that are read once:
-//!
+//! Arguments: MODEL DEVICE DTYPE. It prints `started` before loading, `ready` after, and one line
+//! of JSON for each request, `{"do": NAME, …}`. `repeat` does the work so many times on inputs that
+//! are read once:
 //! | `do` | further fields | work |
 //! | --- | --- | --- |
 //! | `forward`, `backward` | `inputs`, `output` | a U-Net pass; differentiated to the prompt embeddings |
@@ -15,8 +16,9 @@
 //! | `tune_check` | `inputs`, `output` | row errors and gradients of a given batch |
 //! | `tune` | | one step |
 //!
-//! With `release`, `image` and `prepare_tune` let networks go when they have done their part, as the program does; the next
-//! request that needs them makes them again. It is for measuring memory: where times are compared they stay.
+//! With `release`, `image` and `prepare_tune` free each network after use, as the program does; the
+//! next request that needs the network loads it again. This is for measuring memory: where times
+//! are compared, networks stay loaded.
 
 use std::io::{BufRead, Write};
 use std::path::Path;
@@ -52,7 +54,7 @@ use tch::{Cuda, Device, Kind, Tensor};
 /// Side of the latents of `touch`.
 const SMALL: i64 = 16;
 
-/// Small gradients vanish in fp16 unless the loss is scaled up; the peer does the same.
+/// Small gradients vanish in fp16 unless the loss is scaled up; the peer scales its loss too.
 const HALF_LOSS_SCALE: f64 = 4096.0;
 
 /// A line of the driver.
@@ -126,7 +128,7 @@ fn save(path: &Option<String>, tensors: &[(&str, &Tensor)]) -> Result<()> {
     Ok(std::fs::write(path, file.to_bytes()?)?)
 }
 
-/// What a U-Net pass is given, on the device and in the model's precision.
+/// The inputs of a U-Net pass, on the device and in the model's precision.
 struct PassInputs {
     sample: Tensor,
     timesteps: Tensor,
@@ -151,7 +153,8 @@ impl PassInputs {
         })
     }
 
-    /// The prediction; with `grad` the gradient of its mean square at the prompt embeddings, in fp16 of a multiple.
+    /// The prediction; with `grad` the gradient of its mean square at the prompt embeddings, in
+    /// fp16 with a scaled loss.
     fn pass(&self, backbone: &Backbone, grad: bool) -> Tensor {
         let pass = |conditioning: &Conditioning| {
             backbone.predict(&self.sample, &self.timesteps, conditioning)
@@ -172,7 +175,7 @@ impl PassInputs {
     }
 }
 
-/// U-Net passes, and what they took the host.
+/// U-Net passes, and the seconds that the host needed for them.
 fn passes(backbone: &Backbone, request: &Request) -> Result<Value> {
     let inputs = PassInputs::read(backbone, &request.inputs)?;
     let begin = Instant::now();

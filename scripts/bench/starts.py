@@ -1,4 +1,4 @@
-"""What a process costs before it draws: start to first step, loading, memory of the host and of the GPU."""
+"""Cost of a process before it draws: time to the first step, loading, memory of the host and of the GPU."""
 
 import fcntl
 import os
@@ -16,14 +16,14 @@ from pairs import ENDING_SECONDS, Failed, Pairing, abba, process_cpu_seconds
 
 
 def until_step(shown, command, machine, steps):
-    """Wall and CPU seconds from the start of a process until its terminal shows `SHOWN/STEPS`, or a later one where
-    that was not drawn; the process is ended then.
+    """Wall and CPU seconds from the start of a process until its terminal shows `SHOWN/STEPS`, or a later step if that
+    one was not shown. Then the process is ended.
 
-    Both sides write to a terminal of their own, so that each shows its progress as to a user."""
+    Each side writes to its own terminal, so that both show their progress as they do to a user."""
     done = re.compile(rb"\b(\d+)/%d\b" % steps)
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 200, 0, 0))
-    env = {**machine.env, "TERM": "xterm"}  # where a bar can be drawn, whatever this runs under
+    env = {**machine.env, "TERM": "xterm"}  # a terminal with a progress bar, whatever the calling terminal is
     begin, text = time.perf_counter(), b""
     process = subprocess.Popen(
         [str(part) for part in command], stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, env=env
@@ -50,26 +50,26 @@ def until_step(shown, command, machine, steps):
 def first_step(machine, model, side, steps, pairs):
     """Process start until step 1 is done, the program against the script in `first_step.py`.
 
-    Both say that a step is done when its work has been queued. On a CPU that is the end of it. With a GPU the line of
-    step 2 is waited for, on both sides: its queue holds 1,024 pieces of work, a pass has some 2,000, so that whoever
-    has queued two passes has seen the first one done."""
+    Both sides report a step once its work has been queued. On a CPU the work is then done. On a GPU the line of step 2
+    counts, for both sides: the queue holds 1,024 pieces of work and a pass has some 2,000, so when two passes have been
+    queued, the first one is done."""
     shown = 2 if machine.on_gpu else 1
     out = machine.folder / "first-step"
     ours = [*machine.pin(), *machine.sample_flags(model, [], [PROMPT], out, side=side, steps=steps)]
     script = [sys.executable, HERE / "first_step.py", model, machine.device, machine.dtype, side, steps, PROMPT]
     theirs = [*machine.pin(), *script]
     run = lambda command: until_step(shown, command, machine, steps)
-    run(ours), run(theirs)  # page cache
+    run(ours), run(theirs)  # fills the page cache
     return abba(lambda: run(ours), lambda: run(theirs), pairs)
 
 
 def loads(machine, model, dtype, pairs, uses):
-    """Loading alone, and then `uses` times loading with the first use of every weight, as two pairings; for both the
-    peak host memory of either side; and the bytes of the weight files. Both sides map the files: what is not used has
-    not been read. Every use takes as much memory as the files, which may push them out of the page cache: so it comes
+    """Two pairings: loading alone, then `uses` times loading with the first use of every weight. For both, the peak
+    host memory of each side; also the bytes of the weight files. Both sides map the files, and read only what is used.
+    Every use takes as much memory as the files, which may push them out of the page cache, so this pairing comes
     last."""
     sides = machine.ours, machine.peer
-    for side in sides:  # program and libraries into the page cache
+    for side in sides:  # reads program and libraries into the page cache
         with side(model, dtype):
             pass
     size = read_weights(model)
@@ -103,16 +103,16 @@ def read_weights(model):
 
 
 def gpu_bytes():
-    """Memory in use on the first GPU, all processes: there should be no others."""
+    """Memory in use on the first GPU, by all processes: no other process should use it."""
     line = first_line(["nvidia-smi", "--id=0", "--query-gpu=memory.used", "--format=csv,noheader,nounits"])
     if line is None or not line.isdecimal():
-        raise Failed(f"nvidia-smi does not tell the memory in use: {line}")
+        raise Failed(f"nvidia-smi does not report the memory in use: {line}")
     return int(line) * 2**20
 
 
 def peak_device_bytes(machine, start, requests):
-    """What a side alone holds after these requests: on a GPU all that its allocator took and never gave back, with
-    the context; on a CPU its largest resident memory."""
+    """Memory that one side alone holds after these requests: on a GPU everything that its allocator took and did not
+    give back, and the context; on a CPU its largest resident memory."""
     before = gpu_bytes() if machine.on_gpu else 0
     with start() as side:
         for request in requests:

@@ -1,8 +1,8 @@
-"""Checks of what decides over the figures: the order of the pairs, the statistics, rejection, fits, counts; and that
-sides which die or hang, and time that runs out, cost no figure but their own.
+"""Checks of the code that decides which figures count: the order of the pairs, the statistics, rejection, fits, counts.
+A side that dies or hangs, or a time limit, must cost no figures but its own.
 
-Expected values are worked out by hand; the counts of SDXL's operations are the published 2.99 TMAC without
-attention, with its matrix products added, and the VAE's of a count by hand of its convolutions.
+Expected values were calculated by hand. The counts of SDXL's operations are the published 2.99 TMAC without attention,
+plus its matrix products; the count of the VAE was made by hand from its convolutions.
 
 Requirements: scripts/bench/requirements.txt
 Usage: python -m unittest discover -s scripts/bench
@@ -33,7 +33,7 @@ from starts import until_step
 
 QUIET = SimpleNamespace(is_dry=False, on_gpu=False)
 
-# A side that answers `quick`, `refuse` with an error, `slow` never, and ends at `die`.
+# A side that answers `quick`, answers `refuse` with an error, never answers `slow`, and ends at `die`.
 SIDE = """
 import json, sys, time
 print("started", flush=True)
@@ -67,12 +67,12 @@ class Pairs(unittest.TestCase):
         # Quartiles of 1 … 5 are 2 and 4, the median is 3.
         self.assertAlmostEqual(Samples([1, 2, 3, 4, 5], []).spread(), 2 / 3)
 
-    def test_one_interruption_in_many_is_no_disturbance_and_many_are(self):
+    def test_one_interruption_is_no_disturbance_and_many_are(self):
         steady = [1.0] * 15
         self.assertIsNone(pairing([*steady[1:], 1.3], steady).disturbance(False))
         self.assertIn("spread of ours", pairing([1.0, 1.2] * 8, [*steady, 1.0]).disturbance(False))
 
-    def test_a_side_that_waited_for_its_core_is_refused_but_not_with_a_gpu(self):
+    def test_a_side_that_waited_for_its_core_is_rejected_except_with_a_gpu(self):
         waiting = pairing([1.0] * 8, [1.0] * 8, cpu_share=0.8)
         self.assertIn("wall/CPU", waiting.disturbance(False))
         self.assertIsNone(waiting.disturbance(True))
@@ -96,7 +96,7 @@ class Sides(unittest.TestCase):
         self.fails(side, "refuse", "refuse: no")
         side.ask({"do": "quick"})
 
-    def test_a_side_that_has_died_says_so_at_every_request(self):
+    def test_a_dead_side_reports_it_at_every_request(self):
         side = self.side()
         self.fails(side, "die", "ended: die")
         self.fails(side, "quick", "ended: die")
@@ -111,7 +111,7 @@ class Sides(unittest.TestCase):
         self.fails(side, "quick", "/no/such/program")
         side.close()
 
-    def test_a_line_that_is_no_json_ends_a_side(self):
+    def test_a_line_that_is_not_json_ends_a_side(self):
         side = self.side(script=SIDE.replace("json.dumps(", "str("))
         self.fails(side, "quick", "quick")
         self.assertTrue(side.failure)
@@ -126,14 +126,14 @@ class Sides(unittest.TestCase):
         self.assertIsNotNone(side.process.returncode)
         self.fails(side, "quick", "no answer")
 
-    def test_with_the_budget_all_sides_end(self):
+    def test_all_sides_end_when_the_budget_is_used_up(self):
         budget = Budget()
         side = self.side(budget)
         budget.end = time.monotonic() + 0.3
         self.fails(side, "slow", OUT_OF_TIME)
         self.fails(self.side(budget), "quick", OUT_OF_TIME)
 
-    def test_a_command_ends_with_the_budget(self):
+    def test_a_command_ends_when_the_budget_is_used_up(self):
         with tempfile.TemporaryDirectory() as folder, mock.patch.object(Path, "exists", return_value=True):
             machine = Machine("cpu", "fp32", None, 1, folder)
         machine.budget = Budget(1)
@@ -157,7 +157,7 @@ class Sides(unittest.TestCase):
 
 
 class Duels(unittest.TestCase):
-    """A duel whose sides write no output: their difference is given."""
+    """A duel whose sides write no output: the test gives the difference of the outputs."""
 
     def duel(self, ours=SIDE, theirs=SIDE):
         machine = SimpleNamespace(is_dry=True, on_gpu=False, folder=Path("/nowhere"))
@@ -170,17 +170,17 @@ class Duels(unittest.TestCase):
         with mock.patch.object(jobs, "difference", return_value=difference):
             return duel.timed(Row("work", "peer"), {"do": "quick"}, pairs=2, bar=1e-3, **how)
 
-    def test_alike_outputs_are_timed(self):
+    def test_outputs_that_agree_are_timed(self):
         row = self.timed(self.duel(), repeat=2, flop=1e12)
         self.assertEqual((row.state, row.pairs, len(row.tflops)), ("measured", 2, 2))
 
-    def test_other_outputs_are_rejected_and_their_samples_kept(self):
+    def test_outputs_that_differ_are_rejected_and_their_samples_kept(self):
         row = self.timed(self.duel(), 1.0)
         self.assertTrue(row.state.startswith("rejected: outputs"), row.state)
         self.assertIsNone(row.ratio)
         self.assertEqual(len(row.samples["theirs"]["wall"]), 2)
 
-    def test_without_a_peer_our_own_times_are_left(self):
+    def test_without_a_peer_our_own_times_are_kept(self):
         row = self.timed(self.duel(theirs="import sys; sys.exit(1)"), flop=1e12)
         self.assertTrue(row.state.startswith("not measured"), row.state)
         self.assertEqual((len(row.samples["ours"]["wall"]), len(row.tflops), row.ratio), (2, 1, None))
@@ -216,7 +216,7 @@ class Reports(unittest.TestCase):
 
         self.report([part])
 
-    def test_what_fails_ends_its_own_part(self):
+    def test_a_failure_ends_only_its_own_part(self):
         def failing(folder):
             yield Row("first", "peer").fill_values([1.0], [2.0])
             raise Failed("the side | has\ndied")
@@ -296,7 +296,7 @@ class Curves(unittest.TestCase):
         self.assertLess(distance, 1e-9)
         self.assertIn("memory flat", curve.found())
 
-    def test_growing_memory_and_a_bent_line_are_told(self):
+    def test_growing_memory_and_a_bent_line_are_reported(self):
         points = [Point(n, n * n, n * n, n * 10**9) for n in (1, 2, 4, 8)]
         found = Curve("toy", "images", "linear", True, {n: n for n in (1, 2, 4, 8)}, points).found()
         self.assertIn("not on a line", found)
@@ -304,7 +304,7 @@ class Curves(unittest.TestCase):
 
 
 class Kernels(unittest.TestCase):
-    def test_names_of_kernels_tell_their_family(self):
+    def test_names_of_kernels_give_their_family(self):
         for name, family in (
             ("void pytorch_flash::flash_fwd_kernel<Flash_fwd_kernel_traits<64, 128, 128, 4>>", "attention"),
             ("cudnn_generated_fort_native_sdpa_sm90_flash_fprop_wgmma_f16_knob_7_64x128x64", "attention"),
@@ -337,7 +337,7 @@ class Kernels(unittest.TestCase):
         self.assertIn("| norms | 25.0% | 1.00 | 2 |", table)
         self.assertIn("| all | | 4.00 | |", table)
 
-    def test_a_profiler_that_saw_nothing_is_no_profile(self):
+    def test_a_profiler_without_kernels_is_an_error(self):
         with self.assertRaisesRegex(RuntimeError, "no kernel"):
             kernels.found(SimpleNamespace(key_averages=list), on_gpu=True)
 
@@ -354,14 +354,14 @@ class Counts(unittest.TestCase):
 
 
 class MemoryTest(unittest.TestCase):
-    def test_a_forecast_may_be_above_its_measure_by_a_sixth_and_never_below(self):
+    def test_an_estimate_may_be_a_sixth_above_the_measurement_and_never_below(self):
         def is_right(peak):
             return Case("toy", "a case", [], forecast=1000, peak=peak).is_right
 
         self.assertEqual([is_right(peak) for peak in (849, 850, 1000, 1001)], [False, True, True, False])
         self.assertFalse(Case("toy", "a case", [], forecast=1000, peak=900, failure="it died").is_right)
 
-    def test_a_case_shows_the_command_that_a_user_would_type(self):
+    def test_a_case_shows_the_command_as_a_user_would_type_it(self):
         flags = [
             "/a/oneactor",
             "tune",

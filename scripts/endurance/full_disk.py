@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Runs oneactor on file systems that are too small, makes room, and compares with a run that had room at once.
+"""Runs oneactor on file systems that are too small, enlarges them, and compares with a run that had enough space.
 
     sudo scripts/endurance/full_disk.py --program target/release/oneactor --work /tmp/full --sizes 8
 
-Needs Linux, root (a tmpfs is mounted) and Python 3.9 alone; the embedded toy model. For each stage of stages.py but
-`shards`, as many sizes are drawn as --sizes says, between what is there before the stage and what is there after it. A
-run that meets the end of the disk must fail, say so in one line, and leave no file that is not whole and no temporary
-one. The disk is then made large, and a rerun must lead to all files of the reference. Exits with 1 when anything was
-found.
+Needs Linux, root (to mount a tmpfs) and Python 3.9, no packages; uses the embedded toy model. For each stage of
+stages.py except `shards`, the script draws as many sizes as --sizes says, between the size of the folder before the
+stage and after it. A run that fills the disk must fail, say so in one line, and leave neither a half-written nor a
+temporary file. Then the disk is enlarged, and a rerun must produce all files of the reference. Exits with 1 if any
+check failed.
 """
 
 import random
@@ -46,7 +46,7 @@ class Disk:
 
 
 def try_size(flags, stage, before, after, size):
-    """One trial; what it said, and what was wrong with it."""
+    """One trial; returns the program's message, and what was wrong with the run."""
     trouble = []
     command = STAGES[stage][1][0] + " --quiet"
     with Disk(flags.work / "disk", size) as disk:
@@ -79,12 +79,12 @@ def main():
         first, last = needed(before), needed(after)
         failed = 0
         for _ in range(flags.sizes):
-            # A size of 0 would be no limit.
+            # A tmpfs of size 0 has no limit.
             size = max(PAGE, random.randrange(first, max(last, first + PAGE), PAGE))
             message, trouble = try_size(flags, stage, before, after, size)
             failed += message is not None
             total += len(trouble)
-            print(f"{stage}, {size} bytes: {'room enough' if message is None else message}", flush=True)
+            print(f"{stage}, {size} bytes: {'enough space' if message is None else message}", flush=True)
             for line in trouble:
                 print(f"  {line}", flush=True)
         print(f"{stage}: {failed} of {flags.sizes} runs met the end of the disk", flush=True)

@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
-"""Kills oneactor at random moments, lets it finish, and compares with a run that nobody has killed.
+"""Kills oneactor at random moments, lets it finish, and compares with a run that was not killed.
 
     scripts/endurance/interrupt.py --program target/release/oneactor --work /tmp/interrupt --kills 200
 
-Needs Python 3.9 alone; one thread; the embedded toy model. Each round starts one of the stages below from the same
-folder and kills it --kills-per-round times with SIGKILL or SIGTERM: at a moment drawn from the length of a whole run,
-and, every second time, then as soon as a temporary file is seen, so that files in the making are hit too. After each
-kill every file under a final name must be whole. Then the stage is run to its end, and all files must be equal to those
-of an uninterrupted run: byte for byte, JSON but for `seconds` and `images_drawn`. Temporary files must be gone then,
-once they are an hour old, which is pretended. Exits with 1 when anything was found.
+Needs Python 3.9 and no packages; uses one thread and the embedded toy model. Each round starts one of the stages of
+stages.py from the same folder, and kills it --kills-per-round times with SIGKILL or SIGTERM, at a random moment within
+the length of a whole run. Every second time it then waits for a temporary file before it kills, so that half-written
+files occur too. After each kill every file under a final name must be whole. Then the stage runs to its end, and all
+files must be equal to those of an uninterrupted run: byte for byte, JSON except for `seconds` and `images_drawn`.
+Temporary files must be gone then, once they are an hour old; the script makes them older. Exits with 1 if any check
+failed.
 """
 
 import collections
@@ -23,12 +24,12 @@ from stages import STAGES, prepare, run, set_up, stage_options, start
 from whole import broken_files, differences, temporaries
 
 SIGNALS = {"KILL": signal.SIGKILL, "TERM": signal.SIGTERM}
-# What a process may end with: done, or stopped by the signal (Python counts a death by signal as negative).
+# Accepted exit codes: done, or stopped by the signal (Python reports a death by signal as a negative code).
 EXPECTED = {"KILL": {0, -9}, "TERM": {0, 143, -15}}
 
 
 def wait_for_moment(folder, processes, seconds, is_aimed):
-    """Until the time is over, a new temporary file is seen, or all processes have ended."""
+    """Waits until the time is over, a new temporary file appears, or all processes have ended."""
     end, known = time.monotonic() + seconds, set(temporaries(folder))
     while time.monotonic() < end and any(process.poll() is None for process in processes):
         if is_aimed and not known.issuperset(temporaries(folder)):
@@ -40,20 +41,20 @@ class Counts:
     def __init__(self):
         self.kills = collections.Counter()
         self.trouble = []
-        # Seconds that a run takes.
+        # Seconds of a run.
         self.length = 0.0
         self.most_leftovers = self.final_leftovers = self.rounds = self.hits = 0
 
 
 def kill_once(flags, folder, stage, counts):
-    """Starts the stage and kills all its processes; whether it has come to its end all the same."""
+    """Starts the stage and kills all its processes; returns whether the stage finished before."""
     length = counts.length
     name = random.choice(list(SIGNALS))
     is_aimed = random.random() < 0.5
     before = len(temporaries(folder))
-    # An aimed kill strikes the first file after a random time, so that any file may be it.
+    # An aimed kill hits the first file after a random time, so that it can be any file.
     processes = [start(flags, folder, command) for command in STAGES[stage][1]]
-    # In the first third libraries are loaded, and nothing is written.
+    # In the first third, libraries are loaded and nothing is written.
     wait_for_moment(folder, processes, random.uniform(length / 3, length), False)
     if is_aimed:
         wait_for_moment(folder, processes, length, True)
@@ -71,7 +72,7 @@ def kill_once(flags, folder, stage, counts):
     for line in broken_files(folder):
         counts.trouble.append(f"{stage}, after SIG{name}: {line}")
     is_done = all(process.returncode == 0 for process in processes)
-    # How long a run takes depends on what else this machine does, and on how much is there already.
+    # The length of a run depends on other work on this machine, and on how much is already finished.
     counts.length *= 0.8 if is_done else 1.05
     return is_done
 
@@ -83,7 +84,7 @@ def round_of(flags, stage, start_folder, reference, counts):
     for _ in range(flags.kills_per_round):
         if kill_once(flags, folder, stage, counts):
             break
-    # The program takes a temporary file for one that is left over when nobody has written to it for an hour.
+    # The program regards a temporary file as left over if it is an hour old.
     for path in temporaries(folder):
         os.utime(path, times=(time.time() - 7200,) * 2)
     for command in [*STAGES[stage][1], *STAGES[stage][2]]:

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Draws thousands of toy pictures in one process and watches its memory and its open files.
+"""Draws thousands of toy pictures in one process, and checks its memory and its open files.
 
     scripts/endurance/many.py --program target/release/oneactor --work /tmp/many
 
-Needs Linux and Python 3.9 alone. After each picture that the program tells of, the resident memory (VmRSS) and the
-number of open file descriptors are read from /proc. Passes when the mean memory over the last quarter of the pictures
-is within 2 % of that over the first quarter, and the descriptors' smallest number in the last quarter is not above that
-in the first: a file that is being written counts now and then, one that is never closed always. All values are in
-memory.csv. Exits with 1 when it does not pass.
+Needs Linux and Python 3.9, no packages. After each picture that the program reports, the script reads the resident
+memory (VmRSS) and the number of open file descriptors from /proc. The run passes if the mean memory over the last
+quarter of the pictures is within 2 % of that over the first quarter, and if the smallest number of descriptors in the
+last quarter is not above that in the first: a file that is being written is open only now and then, a file that is
+never closed always. All values are in memory.csv. Exits with 1 if the run does not pass.
 """
 
 import csv
@@ -37,7 +37,7 @@ def descriptors(process):
 
 
 def watch(words, folder):
-    """Runs the program; picture's number, seconds, bytes and descriptors after each picture."""
+    """Runs the program; returns the picture's number, seconds, bytes and descriptors after each picture."""
     started, rows = time.monotonic(), []
     with subprocess.Popen(
         words, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -53,7 +53,8 @@ def watch(words, folder):
 
 
 def judged(rows):
-    """What the rows show, and whether memory stays flat and files are closed: the last quarter beside the first."""
+    """The summary of the rows, and whether memory is flat and files are closed: the last quarter compared with the
+    first."""
     each = len(rows) // 4
     first, last = rows[:each], rows[-each:]
     mean = lambda part: statistics.fmean(row[2] for row in part)
@@ -77,7 +78,7 @@ def main():
     flags = parser.parse_args()
     program, folder = flags.program.resolve(), flags.work.resolve()
     if (folder / "many").exists():
-        parser.error(f"{folder}/many is there already: pictures that are not drawn again show nothing")
+        parser.error(f"{folder}/many exists: finished pictures would not be drawn again, and show nothing")
     folder.mkdir(parents=True, exist_ok=True)
     for line in (BASE, TUNE):
         subprocess.run([program, *line.split(), "--quiet"], cwd=folder, check=True, stdout=subprocess.DEVNULL)

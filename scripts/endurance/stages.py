@@ -1,5 +1,5 @@
 """The stages of a run, as commands of the program on the embedded toy model, and the flags of the scripts that disturb
-them. Needs Python 3.9 alone."""
+them. Needs Python 3.9 and no packages."""
 
 import argparse
 import os
@@ -14,7 +14,7 @@ TUNE = "tune robot --target 1 --max-steps {tune_steps} --num-auxiliary 1 --seed 
 SAMPLE = "sample robot -o out --num-images 2 --steps 2 --seed 5 --save-latents --compare -p [b],snow -p [b],beach"
 SHARDS = [f"{SAMPLE} --shard {part}/2" for part in (1, 2)]
 
-# Name: what is there before, and the commands of the stage, which are run at once; then what follows them.
+# Name: the stages before it, and its commands, which run at the same time; then the commands that follow.
 STAGES = {
     "generate-base": ([], [BASE], []),
     "tune": ([BASE], [TUNE], []),
@@ -33,16 +33,18 @@ def options(description, work="a folder for all files; emptied first"):
 
 
 def stage_options(description, stages):
-    """The same, for a script that goes through stages."""
+    """The same parser, for a script that runs stages."""
     parser = options(description)
     parser.add_argument("--stages", nargs="+", choices=stages, default=stages)
-    parser.add_argument("--tune-steps", type=int, default=60, help="more than 50 meet a checkpoint of their own")
+    parser.add_argument(
+        "--tune-steps", type=int, default=60, help="above 50, a tuning saves a checkpoint before its end"
+    )
     parser.add_argument("--seed", type=int, default=0)
     return parser
 
 
 def environment():
-    """One thread, on whatever machine this is."""
+    """One thread, on any machine."""
     return {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
@@ -60,14 +62,14 @@ def start(flags, folder, command):
 
 
 def run(flags, folder, command):
-    """Runs a command to its end; its messages, and whether it succeeded."""
+    """Runs a command to its end; returns its messages, and whether it succeeded."""
     process = start(flags, folder, command)
     message = process.communicate()[1]
     return process.returncode == 0, message
 
 
 def prepare(flags, stage):
-    """The folder before a stage, the folder after it, and how long its first command takes."""
+    """The folder before a stage, the folder after it, and the seconds of its first command."""
     first, own, then = STAGES[stage]
     before, after = state(flags, first), state(flags, first + own + then)
     return before, after, flags.seconds[tuple(first + own[:1])]
@@ -81,7 +83,7 @@ def set_up(flags):
 
 
 def state(flags, commands):
-    """A folder in which nothing but these commands were run, one after the other; made once."""
+    """A folder in which only these commands have run, one after the other; made once."""
     if tuple(commands) in flags.states:
         return flags.states[tuple(commands)]
     folder = flags.work / f"state-{len(flags.states)}-{len(commands)}"

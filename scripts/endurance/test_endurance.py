@@ -1,7 +1,8 @@
-"""Checks of what decides whether a file is whole, two folders are equal, and memory is flat; that a program which
-leaves half a file behind is found out; and a short run of each script on the toy.
+"""Checks of the code that decides whether a file is whole, two folders are equal, and memory is flat; that a program
+which leaves half a file behind is detected; and a short run of each script on the toy.
 
-Needs the program in target/release, and for the full disk Linux and the right to mount: that test is skipped elsewhere.
+Needs the program in target/release. The test of the full disk needs Linux and the right to mount, and is skipped
+otherwise.
 
 Usage: python -m unittest discover -s scripts/endurance
 """
@@ -28,7 +29,7 @@ import whole
 HERE = Path(__file__).resolve().parent
 BINARY = HERE.parents[1] / "target/release/oneactor"
 
-# Writes half of its file, waits, and writes all of it: whoever kills it meanwhile finds a file that is not whole.
+# Writes half of its file, waits, and writes the whole file: a kill during the wait leaves a half-written file.
 CARELESS = """#!{python}
 import pathlib, time
 pathlib.Path("base.json").write_text('{{"robot": ')
@@ -42,7 +43,7 @@ def chunk(kind, body):
 
 
 def png(rows=2):
-    """Of 3 by 2 pixels, RGB."""
+    """A PNG of 3 by 2 pixels, RGB."""
     head = struct.pack(">IIBBBBB", 3, 2, 8, 2, 0, 0, 0)
     pixels = zlib.compress(bytes((1 + 3 * 3) * rows))
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
@@ -115,7 +116,7 @@ class Whole(InFolder):
         self.assertEqual(found, [str(self.folder / "base/01.png"), str(self.folder / "notes.doc")])
         self.assertEqual(whole.temporaries(self.folder), [self.folder / ".02.png.17.part"])
 
-    def test_folders_are_equal_but_for_what_tells_of_one_process(self):
+    def test_folders_are_equal_except_for_keys_of_one_process(self):
         for side, seconds in (("ours", 1.5), ("theirs", 2.5)):
             self.write(
                 f"{side}/a.json", json.dumps({"runs": [{"seconds": seconds, "seed": 3}], "images_drawn": seconds})
@@ -135,7 +136,7 @@ class Whole(InFolder):
 
 
 class Stages(InFolder):
-    def test_what_is_there_before_a_stage_is_made_once(self):
+    def test_the_folder_before_a_stage_is_made_once(self):
         program = self.write("count", '#!/bin/sh\necho "$1" >>commands.jsonl\n')
         program.chmod(0o755)
         flags = Namespace(program=program, work=self.folder / "work", tune_steps=1, seed=0)
@@ -158,7 +159,7 @@ class Stages(InFolder):
             interrupt.wait_for_moment(self.folder, [waiting], 1.0, is_aimed)
             self.assertTrue(least <= time.monotonic() - begin < most, is_aimed)
 
-    def test_nobody_waits_for_processes_that_have_ended(self):
+    def test_waiting_stops_when_all_processes_have_ended(self):
         begin = time.monotonic()
         interrupt.wait_for_moment(self.folder, [Namespace(poll=lambda: 0)], 5.0, False)
         self.assertLess(time.monotonic() - begin, 1.0)
@@ -176,7 +177,7 @@ class Memory(unittest.TestCase):
             [(i, float(i), size, open_files) for i, (size, open_files) in enumerate(zip(sizes, descriptors))]
         )
 
-    def test_a_peak_in_the_middle_and_a_file_in_the_making_are_no_growth(self):
+    def test_a_peak_in_the_middle_and_a_file_being_written_are_no_growth(self):
         text, is_passed = self.judged([100, 101, 900, 900, 900, 900, 101, 100], [3, 4, 3, 3, 9, 9, 4, 3])
         self.assertTrue(is_passed, text)
 
@@ -193,7 +194,7 @@ class Memory(unittest.TestCase):
 
 
 class Scripts(InFolder):
-    def test_a_program_that_leaves_half_a_file_is_found_out(self):
+    def test_a_program_that_leaves_half_a_file_is_detected(self):
         program = self.write("careless", CARELESS.format(python=sys.executable))
         program.chmod(0o755)
         how = ["--stages", "generate-base", "--kills", "2", "--kills-per-round", "1"]
@@ -201,14 +202,14 @@ class Scripts(InFolder):
         self.assertEqual(code, 1, output)
         self.assertRegex(output, "after SIG(KILL|TERM): .*base.json: Expecting value")
 
-    def test_the_program_goes_on_after_kills(self):
+    def test_the_program_continues_after_kills(self):
         how = ["--stages", "generate-base", "--kills", "2", "--kills-per-round", "2"]
         code, output = self.script("interrupt.py", "--program", BINARY, *how)
         self.assertEqual(code, 0, output)
         self.assertRegex(output, r"^generate-base: \d SIGKILL, \d SIGTERM in \d+ rounds; .*trouble: 0\n$")
 
     def test_every_picture_of_a_long_run_is_watched(self):
-        # So few pictures say nothing about growth: the verdict is left out.
+        # Eight pictures are too few to judge growth, so the verdict is not checked.
         _, output = self.script("many.py", "--program", BINARY, "--pictures", "8", "--steps", "1")
         self.assertRegex(output, r"^8 pictures in \d+ s; memory over the first 2: \d+\.\d MiB")
         rows = (self.folder / "work/memory.csv").read_text().splitlines()

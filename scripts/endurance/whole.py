@@ -1,5 +1,5 @@
-"""Whether files are whole, and whether two folders hold the same results. Used by the other scripts here; needs
-Python 3.9 alone, so that no library's forgiveness stands between a file and its judgement."""
+"""Whether files are whole, and whether two folders hold the same results. Used by the other scripts here. Needs Python
+3.9 and no packages: a library might tolerate damage that must be found."""
 
 import json
 import struct
@@ -14,7 +14,8 @@ class Broken(Exception):
 
 
 def check_png(data):
-    """Signature, every chunk with its CRC, IEND last, and as many bytes of pixels as the header promises."""
+    """Checks the signature, the CRC of every chunk, IEND at the end, and the number of pixel bytes that the header
+    states."""
     if data[:8] != b"\x89PNG\r\n\x1a\n":
         raise Broken("no PNG signature")
     at, pixels, kind, header = 8, b"", b"", None
@@ -40,7 +41,8 @@ def check_png(data):
 
 
 def check_safetensors(data):
-    """The header parses, its tensors follow each other without gaps, and the file ends with the last one."""
+    """Checks that the header parses, its tensors follow each other without gaps, and the file ends with the last
+    one."""
     length = struct.unpack("<Q", data[:8])[0]
     header = json.loads(data[8 : 8 + length])
     header.pop("__metadata__", None)
@@ -58,7 +60,7 @@ def check_safetensors(data):
 
 
 def check_lines(data):
-    """Every line is JSON and the last one ends."""
+    """Checks that every line is JSON and the last one ends with a newline."""
     if data and not data.endswith(b"\n"):
         raise Broken("the last line does not end")
     for line in data.splitlines():
@@ -74,13 +76,13 @@ def is_temporary(path):
 
 
 def is_lock(path):
-    """Whether the file is that of a folder's lock, which a killed process leaves and the next one in the folder
+    """Whether the file is the lock of a folder, which a killed process leaves and the next process in the folder
     removes."""
     return path.name.startswith(".oneactor") and path.name.endswith(".lock")
 
 
 def files(folder):
-    """All files below a folder, sorted; those that vanish meanwhile are left out."""
+    """All files below a folder, sorted; files that vanish meanwhile are left out."""
     return sorted(path for path in Path(folder).rglob("*") if path.is_file())
 
 
@@ -89,33 +91,33 @@ def temporaries(folder):
 
 
 def broken_files(folder):
-    """A line for each file under its final name that is not whole."""
+    """A message for each file under its final name that is not whole."""
     found = []
     for path in files(folder):
         if is_temporary(path) or is_lock(path):
             continue
         try:
             if path.suffix not in CHECKS:
-                raise Broken("a file that nobody expects")
+                raise Broken("an unexpected file")
             CHECKS[path.suffix](path.read_bytes())
         except (Broken, ValueError, KeyError, struct.error, zlib.error) as error:
             found.append(f"{path}: {error}")
     return found
 
 
-# What tells of the last process alone: how long it took, and how many base images it drew.
+# Keys that describe the last process only: its seconds, and how many base images it drew.
 OF_THE_PROCESS = {"seconds", "images_drawn"}
 
 
 def without_times(value):
-    """The value without what no two runs share."""
+    """The value without the keys that differ between runs."""
     if isinstance(value, dict):
         return {key: without_times(inner) for key, inner in value.items() if key not in OF_THE_PROCESS}
     return [without_times(inner) for inner in value] if isinstance(value, list) else value
 
 
 def content(path):
-    """What has to be equal: all bytes, but of JSON what it says of no single process."""
+    """The content that must be equal: all bytes, for JSON without the keys that describe one process."""
     data = path.read_bytes()
     if path.suffix == ".jsonl":
         return [without_times(json.loads(line)) for line in data.splitlines()]
@@ -123,7 +125,7 @@ def content(path):
 
 
 def differences(folder, reference):
-    """A line for each file that one folder lacks or that differs; temporary files count for nothing here."""
+    """A message for each file that one folder lacks or that differs; temporary files are ignored."""
     names = {}
     for root in (folder, reference):
         names[root] = {str(path.relative_to(root)) for path in files(root) if not is_temporary(path)}

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Runs the commands of the manifests here as a cluster would, but as processes of this machine, with the toy, and
-compares.
+"""Runs the commands of the manifests here as a cluster would, but as processes on this machine and with the toy, and
+compares the results.
 
     pip install PyYAML
     scripts/kubernetes/test.py --program target/release/oneactor --work /tmp/kubernetes-test
 
-What a container would start is started here: arguments as the files have them, with JOB_COMPLETION_INDEX for each index
-and Argo's parameters filled in; /runs is a folder of --work, and the toy stands in for SDXL. Then both the Jobs' and
-the Workflow's folders must be equal to those of one process, byte for byte, JSON but for what tells of one process. No
-cluster is asked: what only a cluster does (volumes, GPUs, users, restarts) is not seen here.
+Starts the commands of the containers with the arguments of the files, with JOB_COMPLETION_INDEX for each index and
+Argo's parameters filled in. /runs is a folder in --work, and the toy replaces SDXL. Then the folders of the Jobs and of
+the Workflow must be equal to those of one process: byte for byte, JSON except for the keys that describe one process.
+No cluster is used, so volumes, GPUs, users and restarts are not tested.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from whole import broken_files, differences, files
 
 HERE = Path(__file__).resolve().parent
 PROMPTS = ["[b] in the snow", "[b] at the beach", "[b] at night"]
-# So that a run takes a minute; the manifests leave these to their defaults.
+# Makes a run take a minute; the manifests use the defaults.
 SHORT = {
     "generate-base": ["--model", "toy", "--num-images", "4", "--steps", "4"],
     "tune": ["--max-steps", "12", "--num-auxiliary", "1"],
@@ -35,7 +35,7 @@ SHORT = {
 
 
 class Cluster:
-    """Starts what containers would: each in its turn, with /runs in a folder of its own."""
+    """Runs the commands of the containers one after the other, with /runs in a folder."""
 
     def __init__(self, program, folder):
         self.program, self.folder = Path(program).resolve(), Path(folder)
@@ -46,7 +46,7 @@ class Cluster:
     def start(self, container, variables=None):
         words = list(container.get("command", ["oneactor"])) + list(container.get("args", []))
         if words[:2] == ["sh", "-c"]:
-            # The shell's own arithmetic, on the line as the file has it.
+            # The shell's own arithmetic, on the line of the file.
             shown = subprocess.run(
                 ["sh", "-c", words[2].replace("exec oneactor", "printf '%s\\n'")],
                 env=variables,
@@ -58,7 +58,7 @@ class Cluster:
         if words[0] != "oneactor":
             sys.exit(f"{words}: expected the program")
         words = [word.replace("/runs", "runs") for word in words[1:]]
-        # Of the toy there is no half precision.
+        # The toy has no half precision.
         words = [word for word in words if word not in ("--variant=fp16", "--variant", "fp16")]
         self.started.append(words)
         command = [self.program, *words, *SHORT[words[0]], "--quiet"]
@@ -127,7 +127,7 @@ def main():
     )
     parts = [sum("--shard" in " ".join(words) for words in cluster.started) for cluster in (jobs, workflow)]
     found = differences(jobs.folder / "runs", alone.folder / "runs")
-    # The Workflow has the scenes in the folder of the run.
+    # The Workflow puts the scenes into the folder of the run.
     found += differences(workflow.folder / "runs/hobbit/scenes", alone.folder / "runs/scenes")
     found += differences(workflow.folder / "runs/hobbit/base", alone.folder / "runs/hobbit/base")
     whole = [path for path in broken_files(work) if not path.split(":")[0].endswith(".txt")]

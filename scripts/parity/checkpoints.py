@@ -1,4 +1,4 @@
-"""The small checkpoints that the fixtures are made from, as tables: what shapes.py builds.
+"""The small checkpoints of the fixtures, as tables from which shapes.py builds them.
 
 `narrow`   SDXL's own block pattern and files: 8 x VAE, Euler, pad `!` in the second tokenizer.
 `words`    few merges, so that words are several tokens; two levels; v-prediction; `force_upcast`; head widths differ.
@@ -7,8 +7,8 @@
 `sd15`     SD 1.5: one text encoder, four blocks, 8 heads everywhere, PNDM, old names in the VAE's attention.
 `sd21`     SD 2.1: linear projections, heads in a list, `upcast_attention`, v-prediction, DDIM.
 
-`TINY` and `TINY_SD15` are a small SDXL and a small SD 1.5 that can also be one file (single_files.py): with the head
-width (64) or number (8) and groups (32) that no file tells.
+`TINY` and `TINY_SD15` are a small SDXL and a small SD 1.5 that can also be written as one file (single_files.py). They
+have the head width (64) or number of heads (8) and the number of groups (32) that a single file does not tell.
 """
 
 from diffusers import DDIMScheduler, EulerDiscreteScheduler, PNDMScheduler
@@ -209,7 +209,7 @@ SHAPES = {
             "sample_size": 12,
         },
         "vae": {"block_out_channels": (12, 24, 36, 36), "layers_per_block": 1, "norm_num_groups": 6},
-        # steps_offset is 1 in the true file; the pipeline of diffusers makes it 1 where it is not.
+        # steps_offset is 1 in the real file; diffusers' pipeline sets it to 1 if it differs.
         "scheduler": (
             DDIMScheduler,
             {
@@ -235,7 +235,7 @@ TINY = {
     "legacy_eos": True,
     "residual": 1.0,
     "text": text_encoder(64, 96, 3, 1, 64, "quick_gelu"),
-    # diffusers knows SDXL by the tenth layer of this encoder.
+    # diffusers recognises SDXL by the tenth layer of this encoder.
     "text_2": text_encoder(128, 96, 10, 2, 48, "gelu"),
     "unet": {
         "block_out_channels": (64, 64, 128),
@@ -259,7 +259,7 @@ TINY = {
     "scheduler": (EulerDiscreteScheduler, {"timestep_spacing": "leading", "steps_offset": 1}),
 }
 TINY_SD15 = {
-    # The tokenizer follows from the seed: as in the real ones it is SDXL's first.
+    # The tokenizer depends on the seed: as in the real models, it is the same as SDXL's first.
     "seed": TINY["seed"],
     "merges": TINY["merges"],
     "max_length": 77,
@@ -275,7 +275,8 @@ TINY_SD15 = {
         "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
         "layers_per_block": 2,
         "attention_head_dim": 8,
-        # The middle block has as many as the last one would have; SD 1.5 has one everywhere.
+        # The middle block has as many as a cross-attention block at the end would have; SD 1.5 has the same number
+        # everywhere.
         "transformer_layers_per_block": [1, 2, 3],
         "norm_num_groups": 32,
         "sample_size": 16,

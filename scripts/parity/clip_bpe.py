@@ -1,9 +1,9 @@
-"""CLIP's byte-pair encoding, written out: how vocabularies are learnt and how text is split.
+"""CLIP's byte-pair encoding in plain Python: how vocabularies are learnt and how text is split.
 
-`learn` makes `vocab.json` and `merges.txt` of CLIP's form from text: 256 byte symbols, the same 256
-with the end-of-word mark, one entry a merge, then the two special tokens. `SlowTokenizer` encodes
-with them in plain Python, following the published algorithm (Radford et al., arXiv 2103.00020, and
-Sennrich et al., arXiv 1508.07909). It shares no code with the `tokenizers` library and so checks the reference itself.
+`learn` makes `vocab.json` and `merges.txt` in CLIP's form from text: 256 byte symbols, the same 256 with the
+end-of-word mark, one entry for each merge, then the two special tokens. `SlowTokenizer` encodes with these files in
+plain Python, following the published algorithm (Radford et al., arXiv 2103.00020, and Sennrich et al., arXiv
+1508.07909). It shares no code with the `tokenizers` library, so it checks the reference itself.
 """
 
 import itertools
@@ -17,7 +17,7 @@ PIECES = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+")
 
 
 def byte_symbols():
-    """A printable character for each byte: itself where it prints, else one from U+0100 up."""
+    """A printable character for each byte: the byte's own character if it is printable, else one from U+0100 up."""
     printing = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     rest = [b for b in range(256) if b not in printing]
     table = {b: chr(b) for b in printing}
@@ -40,7 +40,7 @@ def symbols_of(piece):
 
 
 def join_pair(symbols, pair):
-    """Every occurrence of `pair`, left to right, joined to one symbol."""
+    """Every occurrence of `pair`, from left to right, joined to one symbol."""
     out, i = [], 0
     while i < len(symbols):
         if i + 1 < len(symbols) and (symbols[i], symbols[i + 1]) == pair:
@@ -77,16 +77,16 @@ def learn(lines, num_merges):
 
 
 class SlowTokenizer:
-    """Ids of a prompt, from vocabulary and merges alone."""
+    """Encodes a prompt with vocabulary and merges only."""
 
     def __init__(self, vocab, merges, max_length, pad, special):
-        """`special`: the strings that are cut out of the text before anything else, CLIP's own and the pad."""
+        """`special`: the strings that are cut out of the text first, CLIP's own and the pad."""
         self.vocab, self.max_length, self.pad = vocab, max_length, pad
         self.ranks = {pair: i for i, pair in enumerate(merges)}
         self.special = regex.compile("|".join(regex.escape(s) for s in sorted(special, key=len, reverse=True)))
 
     def word(self, piece):
-        """Ids of one piece: the best-ranked neighbouring pair is joined until none is left."""
+        """Ids of one piece: the best-ranked neighbouring pair is joined until no pair is left."""
         symbols = symbols_of(piece)
         while len(symbols) > 1:
             best = min(itertools.pairwise(symbols), key=lambda pair: self.ranks.get(pair, float("inf")))
@@ -96,7 +96,7 @@ class SlowTokenizer:
         return [self.vocab.get(s, self.vocab[EOS]) for s in symbols]
 
     def pieces(self, text):
-        """(piece, ids) in the order of the text; special strings stand for themselves."""
+        """(piece, ids) in the order of the text; a special string is one piece."""
         out, at = [], 0
         for hit in [*self.special.finditer(text), None]:
             plain = text[at : hit.start() if hit else len(text)]
@@ -113,8 +113,8 @@ class SlowTokenizer:
         return ids + [self.vocab[self.pad]] * (self.max_length - len(ids))
 
     def positions(self, text, word):
-        """Token positions (the start token is 0) of each occurrence of `word` as whole pieces; None where one is cut
-        off."""
+        """Token positions (the start token is 0) of each occurrence of `word` as whole pieces; None for an occurrence
+        that is cut off."""
         wanted = [p for p, _ in self.pieces(word)]
         pieces, found = self.pieces(text), []
         starts = [1]

@@ -1,4 +1,4 @@
-"""Expected results of the baselines that are tuned, each written from its paper around diffusers' U-Net.
+"""Expected results of the baselines with tuning, each written from its paper around diffusers' U-Net.
 
 `inversion.safetensors`   textual inversion (arXiv 2208.01618, Eq. 2): five AdamW steps on given batches, and a guided
                           run with what was learnt
@@ -30,7 +30,7 @@ def encoders(pipe):
 
 @contextmanager
 def word_replaced(pipe, text, word, vectors):
-    """Within, the token embeddings of `word` in `text` are those of `vectors`, wherever it stands."""
+    """Context: the token embeddings of `word` in `text` are those of `vectors` at every occurrence."""
     handles = []
     for name, encoder in encoders(pipe).items():
 
@@ -47,7 +47,7 @@ def word_replaced(pipe, text, word, vectors):
 
 
 def encode(pipe, text):
-    """prompt_embeds and pooled with gradients; SD has nothing pooled."""
+    """prompt_embeds and pooled embedding with gradients; SD has no pooled embedding."""
     found = pipe.encode_prompt(text, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=False)
     return (found[0], found[2]) if len(found) == 4 else (found[0], None)
 
@@ -59,7 +59,7 @@ def predict(pipe, z_t, t, embeds, pooled, size):
 
 
 def spec_of(pipe, shape, word, rate, weight_decay):
-    """What both have in common."""
+    """The fields that both baselines have."""
     lines = [line.strip() for line in TEMPLATES.read_text().splitlines()]
     return {
         "base": shape["base"],
@@ -94,7 +94,7 @@ def draw(pipe, run, embeds, pooled):
 
 
 def learn(parameters, spec, rng, pipe, rows, loss_of):
-    """AdamW on batches of so many rows; what goes in and comes out of step k is `step.k.*` (from 0)."""
+    """AdamW on batches of so many rows; inputs and results of step k are `step.k.*` (from 0)."""
     optimiser = torch.optim.AdamW(parameters.values(), spec["learning_rate"], weight_decay=spec["weight_decay"])
     saved = {f"initial.{name}": value.detach().clone() for name, value in parameters.items()}
     for k in range(STEPS):
@@ -145,20 +145,20 @@ def write_inversion(pipe, shape, folder):
 
 
 def write_dreambooth(pipe, shape, folder):
-    """The first row is the subject under its template, the second a picture of the prior under the class prompt."""
+    """The first row is the subject with its template, the second a picture of the prior with the class prompt."""
     spec = spec_of(pipe, shape, f"{IDENTIFIER} {shape['base']}", 1e-4, 0.01)
     plain = pipe.unet
     pipe.unet = copy.deepcopy(plain)
     layers = ["to_q", "to_k", "to_v", "to_out.0"]
     pipe.unet.add_adapter(LoraConfig(r=RANK, lora_alpha=RANK, init_lora_weights="gaussian", target_modules=layers))
-    # B drawn too: where it is zero A has no gradient.
+    # B is random too: if B is zero, A has no gradient.
     rng = torch.Generator().manual_seed(shape["seed"] + 301)
     drawn = {}
     for name, value in get_peft_model_state_dict(pipe.unet).items():
         drawn[name] = torch.randn(value.shape, generator=rng) * (0.05 if "lora_B" in name else 1 / RANK)
     set_peft_model_state_dict(pipe.unet, drawn)
     named = {name.replace(".default", ""): value for name, value in pipe.unet.named_parameters() if value.requires_grad}
-    assert sorted(named) == sorted(drawn), "every trained tensor is one of the adapter's"
+    assert sorted(named) == sorted(drawn), "every trained tensor must belong to the adapter"
 
     def loss_of(template, z0, eps, t):
         with torch.no_grad():
@@ -180,7 +180,7 @@ def write_dreambooth(pipe, shape, folder):
 
 
 def write(pipe, shape, folder):
-    """Both for one checkpoint."""
+    """Both baselines for one checkpoint."""
     pipe.unet.requires_grad_(False)
     write_inversion(pipe, shape, folder)
     write_dreambooth(pipe, shape, folder)

@@ -1,11 +1,11 @@
-"""Expected results of features in combination: several subjects under masks, with long prompts and weights at once.
+"""Expected results of combined features: several subjects under masks, together with long prompts and weights.
 
-`combined.safetensors`  final latents and last masks of runs as those of expected_masks, with the text of
+`combined.safetensors`  final latents and last masks of runs as in expected_masks, with texts as in
                         expected_prompts; and the offsets
 `combined.json`         what was run
 
-Every subject is named in two chunks. A place of c belongs to a subject when either text encoder has a token of its word
-there, and the offset of that place has only the columns of the encoders that do.
+Every subject is named in two chunks. A place of c belongs to a subject if either text encoder has a token of its word
+there. The offset at that place changes only the columns of the encoders that have such a token.
 """
 
 import json
@@ -18,7 +18,7 @@ from expected_models import save
 
 
 def spread(pipe, places_of_encoders, offset, length):
-    """Places that a word's offset [W, D] changes, and what it adds to each of them: [places], [len(places), D]."""
+    """Places that a word's offset [W, D] changes, and the value added at each: [places], [len(places), D]."""
     widths = [encoder.config.hidden_size for _, encoder in expected_prompts.encoders_of(pipe)]
     added, column = torch.zeros(length, offset.shape[-1]), 0
     for width, times in zip(widths, places_of_encoders):
@@ -30,8 +30,8 @@ def spread(pipe, places_of_encoders, offset, length):
 
 
 def cases(shape):
-    """Both subjects in both chunks, with weights; then marks of which the tokenizers of `narrow` make different numbers
-    of tokens."""
+    """Both subjects in both chunks, with weights; and marks that become different numbers of tokens in the two
+    tokenizers of `narrow`."""
     base, room = shape["base"], shape["max_length"] - 2
     letters = [chr(ord("a") + i % 26) for i in range(2 * room)]
     text = lambda count: " ".join(letters[:count])
@@ -74,8 +74,10 @@ def write(pipe, shape, folder):
         for g, base in enumerate(case["bases"]):
             of_encoders = expected_prompts.positions(pipe, chunks, base)
             places = [place for times in of_encoders[0] for place in times]
-            assert min(places) < len(chunks[0][0]) < max(places), "a word in two chunks"
-            assert i == 0 or shape["seed"] != 11 or of_encoders[0] != of_encoders[1], "other places in each encoder"
+            assert min(places) < len(chunks[0][0]) < max(places), "the word must be in two chunks"
+            assert i == 0 or shape["seed"] != 11 or of_encoders[0] != of_encoders[1], (
+                "the encoders must have different places"
+            )
             subject = {}
             for which in ("target", "average"):
                 offset = torch.randn(len(of_encoders[0][0]), c.shape[-1], generator=rng)
@@ -83,7 +85,7 @@ def write(pipe, shape, folder):
                 subject["places"], subject[which] = spread(pipe, of_encoders, offset, c.shape[1])
             subjects.append(subject)
         latents, masks = expected_masks.sample(pipe, run, (c, negative, pooled, negative_pooled), subjects)
-        assert 0.02 < masks.mean() < 0.98, "masks that are empty or everything would test little"
+        assert 0.02 < masks.mean() < 0.98, "masks that are empty or full would test little"
         tensors |= {f"{i}.latents": latents, f"{i}.masks": masks}
         runs.append(run)
     pipe.unet.set_attn_processor(own)

@@ -6,8 +6,8 @@
                                every step
 `consistory.json`              what was run
 
-The keys of all images are concatenated here, those that an image may not see have log 0 added; the program takes those
-of the anchors alone. Row for row: the branch without the prompt and the one with it are passes of their own.
+Here the keys of all images are concatenated, and the keys that an image may not see get log 0; the program uses only
+the keys of the anchors. The branches with and without the prompt are separate passes.
 """
 
 import json
@@ -40,18 +40,18 @@ class Sizes:
 
 
 class State:
-    """What all processors of a pass look at."""
+    """State shared by all processors of a pass."""
 
     def __init__(self, sizes):
         self.sizes, self.seen = sizes, []
         self.answers = (
-            None  # subject masks [N, H, W], and what image i is left of them [N, N, H, W]; None: nothing is shared
+            None  # subject masks [N, H, W], and the part of them that image i sees [N, N, H, W]; None: no sharing
         )
-        self.queries, self.nu = {}, None  # of the pass before; None: queries are kept there
+        self.queries, self.nu = {}, None  # of the pass before; None: this pass stores its queries
 
 
 def at_corner(kept, height, width):
-    """Of a finer grid [.., H, W] the values at the upper left corners of a coarser one's positions."""
+    """The values of a finer grid [.., H, W] at the upper left corners of a coarser grid's positions."""
     tall, wide = kept.shape[-2:]
     return kept[..., [i * tall // height for i in range(height)], :][..., [j * wide // width for j in range(width)]]
 
@@ -87,7 +87,7 @@ class Shared:
 
 
 class Watching:
-    """Cross-attention as it is, whose maps [N, S, h, w] are kept."""
+    """Unchanged cross-attention that stores its maps [N, S, h, w]."""
 
     def __init__(self, state):
         self.state = state
@@ -101,7 +101,7 @@ class Watching:
 
 
 def install(unet, state):
-    """Shares in the decoder's self-attention alone; gives back what was there."""
+    """Replaces only the decoder's self-attention; returns the processors that were there."""
     own = unet.attn_processors
     kinds = {}
     for name in own:
@@ -112,7 +112,7 @@ def install(unet, state):
 
 
 def write_pass(pipe, seed, folder):
-    """Two rows of three images at a size that no level divides; an anchor does not see itself once more."""
+    """Two rows of three images at a size that no level divides; an anchor does not see its own keys twice."""
     rng = torch.Generator().manual_seed(seed)
     height, width, images = 9, 13, 3
     inputs = unet_inputs(pipe, height, width, 2 * images, rng)
@@ -178,7 +178,7 @@ def sample(pipe, run):
         return pipe.unet(x, t, embeds, added_cond_kwargs=added_cond(pooled, ids)).sample
 
     def look():
-        """The word's maps of the anchors in the pass with the prompt that was just made."""
+        """The word's maps of the anchors, from the latest pass with the prompt."""
         layers = [F.interpolate(layer[pictures:], size, mode="bilinear", align_corners=False) for layer in state.seen]
         seen.append(torch.stack(layers).mean(0)[:, places].mean(1))
 
@@ -235,7 +235,7 @@ def write_runs(pipe, shape, folder):
     tensors = {}
     for i, run in enumerate(runs):
         latents, mask = sample(pipe, run)
-        assert 0.02 < mask.mean() < 0.98, "masks that are empty or everything would test little"
+        assert 0.02 < mask.mean() < 0.98, "masks that are empty or full would test little"
         tensors[f"{i}.latents"] = latents
     save(folder / "consistory.safetensors", tensors)
     (folder / "consistory.json").write_text(json.dumps(runs, indent=1))
@@ -243,6 +243,6 @@ def write_runs(pipe, shape, folder):
 
 @torch.no_grad()
 def write(pipe, shape, folder):
-    """All of it for one checkpoint."""
+    """All results for one checkpoint."""
     write_pass(pipe, shape["seed"] + 600, folder)
     write_runs(pipe, shape, folder)

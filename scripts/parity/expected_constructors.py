@@ -1,7 +1,7 @@
 """Parameters and defaults of the classes whose config files or LoRA metadata the program reads: `constructors.json`.
 
-`classes` has for each class its parameters with their defaults as JSON, `samplers` every parameter that a sampler of
-diffusers has. Numbers that JSON does not have are texts.
+`classes` has the parameters of each class with their defaults as JSON; `samplers` has every parameter of any sampler of
+diffusers. Numbers that JSON cannot express are texts.
 """
 
 import dataclasses
@@ -49,7 +49,7 @@ CLASSES = [
 
 def parameters(cls):
     """Name and default of each parameter of a constructor."""
-    if cls is peft.LoraConfig:  # its signature hides the defaults that are made anew for each
+    if cls is peft.LoraConfig:  # its signature hides the defaults that are created for each object
         made = cls().to_dict()
         return {field.name: made.get(field.name, {}) for field in dataclasses.fields(cls)}
     listed = inspect.signature(cls.__init__).parameters.values()

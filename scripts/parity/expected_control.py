@@ -1,8 +1,8 @@
-"""Expected results with ControlNets (arXiv 2302.05543), and of what prepares their pictures.
+"""Expected results with ControlNets (arXiv 2302.05543), and of the preparation of their pictures.
 
-`controlnet/`, `controlnet_small/` in a checkpoint's folder: a ControlNet copied from its U-Net's config, and one like
-the small distilled ones (no attention). Every weight is drawn; the convolutions that training starts at zero would hide
-every mistake if they were zero.
+`controlnet/`, `controlnet_small/` in a checkpoint's folder: a ControlNet with its U-Net's config, and one like the
+small distilled ControlNets (no attention). Every weight is random: the convolutions that training starts at zero would
+hide every mistake if they were zero.
 
 `expected/controlnet*.safetensors`  residuals of one call, plain and in guess mode
 `expected/control.safetensors`      final latents of StableDiffusion(XL)ControlNetPipeline, 30 steps (control.json has
@@ -26,7 +26,7 @@ from expected_models import added_cond, call_unet, final_latents, plain_run, sav
 from shapes import randomise
 
 STEPS = 30
-WHOLE = (11, 44)  # seeds of the checkpoints with the blocks of SDXL and of SD 1.5, which have all runs
+WHOLE = (11, 44)  # seeds of the checkpoints with the blocks of SDXL and of SD 1.5: these have all runs
 
 
 def picture(height, width, seed):
@@ -42,7 +42,7 @@ def picture(height, width, seed):
 
 
 def make_controlnet(pipe, seed, folder, channels, **changes):
-    """A ControlNet for this U-Net with every weight drawn, saved into `folder`."""
+    """A ControlNet for this U-Net with random weights, saved into `folder`."""
     unet = pipe.unet.config
     same = (
         "in_channels",
@@ -96,8 +96,8 @@ def write_network(net, inputs, folder, name, rng):
 
 
 def runs(shape):
-    """Plain and guess mode; with SDXL's and SD 1.5's own patterns also scaled, without guidance, a window of steps,
-    another size, two at once."""
+    """Plain and guess mode. With SDXL's and SD 1.5's own patterns also: a scale, no guidance, a window of steps,
+    another size, two ControlNets."""
     height, width = shape["image"]
     first = {"controlnet": "controlnet", "scale": 1.0, "picture": [height, width, 1]}
     small = {"controlnet": "controlnet_small", "scale": 0.8, "picture": [height, width, 2]}
@@ -125,7 +125,7 @@ def pil(spec):
 
 
 def control_pipeline(pipe, parts, net):
-    """diffusers' pipeline with ControlNets, of the model's own kind, from its parts."""
+    """diffusers' pipeline with ControlNets for this kind of model, made from the model's parts."""
     if hasattr(pipe, "text_encoder_2"):
         kind = StableDiffusionXLControlNetPipeline
         options = {"force_zeros_for_empty_prompt": pipe.config.force_zeros_for_empty_prompt, "add_watermarker": False}
@@ -162,7 +162,7 @@ def draw(pipe, nets, run):
 def sample_eq19(pipe, net, run, offsets):
     """Eq. 19 on the guided steps, Eq. 3 elsewhere; every U-Net row has its own ControlNet row with the same text.
 
-    In guess mode the ControlNet is left out of the branch without the prompt.
+    In guess mode the branch without the prompt has no ControlNet.
     """
     plain, negative, pooled, negative_pooled = expected_method.embed(pipe, run["prompt"])
     positions = expected_method.base_positions(pipe, run["prompt"], run["base"])
@@ -219,7 +219,7 @@ def sample_eq19(pipe, net, run, offsets):
 
 
 def write_eq19(pipe, shape, net, folder):
-    """From the offsets of expected_method: plain and guess mode."""
+    """With the offsets of expected_method: plain and guess mode."""
     from safetensors.torch import load_file
 
     height, width = shape["image"]
@@ -248,7 +248,8 @@ def write_eq19(pipe, shape, net, folder):
 
 
 def write(pipe, shape, folder):
-    """All of the above for one checkpoint; `folder` is its `expected`, with the offsets of expected_method in it."""
+    """All of the above for one checkpoint; `folder` is its `expected`, which already has the offsets of
+    expected_method."""
     rng = torch.Generator().manual_seed(shape["seed"] + 300)
     levels = len(pipe.vae.config.block_out_channels)
     nets = {
@@ -291,7 +292,8 @@ def write(pipe, shape, folder):
 
 
 def write_files(out):
-    """PNGs and JPEGs of many kinds; `files.safetensors` has what diffusers' `load_image` makes of each, by its name."""
+    """PNGs and JPEGs of many kinds; `files.safetensors` has the pixels that diffusers' `load_image` reads from each, by
+    its name."""
     out.mkdir()
     pixels = picture(37, 51, 70)
     image, grey = Image.fromarray(pixels), Image.fromarray(pixels[..., 1])
@@ -320,11 +322,11 @@ def write_files(out):
 
 
 def write_pictures(out):
-    """Pillow's LANCZOS, widths first; what diffusers' VaeImageProcessor makes of the same pictures; cv2.Canny of colour
-    pictures.
+    """Pillow's LANCZOS, widths first; the output of diffusers' VaeImageProcessor for the same pictures; cv2.Canny of
+    colour pictures.
 
-    Up to version 12 Pillow takes the widths first by itself. Version 13 sometimes takes the heights first, so that
-    `resized` asks for one at a time and `direct` is compared with some room.
+    Up to version 12 Pillow resizes the widths first. Version 13 sometimes resizes the heights first, so `resized` does
+    one direction at a time, and `direct` is compared with a larger tolerance.
     """
     out.mkdir()
     processor = diffusers.image_processor.VaeImageProcessor(vae_scale_factor=8, do_convert_rgb=True, do_normalize=False)

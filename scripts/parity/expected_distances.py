@@ -1,6 +1,6 @@
 """Expected values of the distances of `evaluate`: LPIPS and DreamSim by their authors' packages `lpips` and `dreamsim`,
-on folders that scripts/convert_encoder.py makes of checkpoints in the packages' own files. AlexNet and DINO have random
-weights; the heads of LPIPS are those that its package ships."""
+on folders that scripts/convert_encoder.py makes from checkpoints in the packages' own files. AlexNet and DINO have
+random weights; the heads of LPIPS are those that its package ships."""
 
 import contextlib
 import io
@@ -25,7 +25,7 @@ import convert_encoder
 
 # A picture of 41 x 29 pixels is too small for AlexNet.
 LARGE_ENOUGH = [0, 1, 2, 4, 5]
-# The level of each channel that LPIPS and DreamSim shift to 0.
+# The level of each channel that LPIPS and DreamSim map to 0.
 MEAN = [0.485, 0.456, 0.406]
 HEADS = 3
 
@@ -36,16 +36,16 @@ def pairs(pictures, distance):
 
 
 def resized(picture, size):
-    """At this size, with the widths first, see `widths_first` of expected_evaluate.py."""
+    """The picture at this size, widths first, see `widths_first` of expected_evaluate.py."""
     return picture.resize((size[0], picture.height), Image.Resampling.BICUBIC).resize(size, Image.Resampling.BICUBIC)
 
 
 def lpips_model(folder, randomise):
-    """The package's network, and what it is made of in `folder`."""
+    """The package's network; the files that it is converted from go to `folder`."""
     alexnet = randomise(torchvision.models.alexnet(weights=None), 400)
     torch.save(alexnet.state_dict(), folder / "alexnet.pth")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it still asks torchvision for `pretrained`
+        warnings.simplefilter("ignore")  # the package still uses torchvision's old parameter `pretrained`
         model = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
     for slice_ in (model.net.slice1, model.net.slice2, model.net.slice3, model.net.slice4, model.net.slice5):
         for name, layer in slice_.named_children():
@@ -54,7 +54,8 @@ def lpips_model(folder, randomise):
 
 
 def write_lpips(out, shown, part, randomise):
-    """Distances at the pictures' own size from their mirror images, and of all pairs at the least width and height."""
+    """Distances of pictures from their mirror images at their own size, and of all pairs at the least width and
+    height."""
     with tempfile.TemporaryDirectory() as folder:
         model = lpips_model(Path(folder), randomise)
         convert_encoder.convert_lpips(Path(folder) / "alexnet.pth", convert_encoder.shipped_heads(), out)
@@ -76,7 +77,7 @@ def write_lpips(out, shown, part, randomise):
 
 
 def dino():
-    """DINO's own class, as small as twelve layers can be."""
+    """DINO's own class, as small as possible with twelve layers."""
     sizes = {"img_size": [224], "patch_size": 16, "embed_dim": 24, "depth": 12, "num_heads": HEADS}
     return VisionTransformer(**sizes, qkv_bias=True, norm_layer=lambda dim: torch.nn.LayerNorm(dim, eps=1e-6))
 
@@ -85,7 +86,7 @@ def fill_cache(cache, base):
     """The files that the package would download, with a LoRA of random weights."""
     (cache / "checkpoints").mkdir()
     torch.save(base.state_dict(), cache / "checkpoints" / "dino_vitbase16_pretrain.pth")
-    # It reads DINO's head for a feature that the single branch does not use.
+    # The package reads DINO's head for a feature that the single branch does not use.
     names = [f"mlp.{i}.{part}" for i in (0, 2, 4) for part in ("weight", "bias")] + ["last_layer.weight"]
     torch.save(
         {"student": {f"module.head.{name}": torch.zeros(1) for name in names}}, cache / "dino_vitb16_pretrain.pth"

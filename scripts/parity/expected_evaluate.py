@@ -1,5 +1,5 @@
-"""Expected values of `evaluate`: tiny CLIPs, a DINO and two DINOv2 with random weights, the toy's CLIP, and what
-transformers' image processors and models and the measures' formulas, written in numpy, give for a few pictures and
+"""Expected values of `evaluate`, on tiny CLIPs, a DINO and two DINOv2 with random weights and on the toy's CLIP: the
+results of transformers' image processors and models, and of the measures' formulas in numpy, for a few pictures and
 texts."""
 
 import json
@@ -31,13 +31,13 @@ TEXTS = ["a red cat at the beach", "a tiny wizard, in the snow.", "a robot and a
 OPENAI = {"image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.26862954, 0.26130258, 0.27577711]}
 IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
 
-# Sizes of pictures: the same, larger, smaller, and with sides that leave halves when they are cropped.
+# Sizes of pictures: equal, larger, smaller, and with sides that leave half pixels when cropped.
 SIZES = [(64, 64), (97, 131), (300, 64), (41, 29), (640, 481), (56, 57)]
 
 
 def randomise(model, seed, small=0.2, is_wide=lambda name: False):
-    """Weights under which every part of a picture counts; the library's own make all embeddings nearly alike. Vectors
-    lie `small` about 0, or about 1 where they scale; matrices keep the variance, but for wide ones."""
+    """Weights with which every part of a picture matters; the library's own make all embeddings nearly equal. Vectors
+    have the deviation `small` around 0, or around 1 if they scale; matrices keep the variance, except wide ones."""
     rng = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, value in model.named_parameters():
@@ -73,7 +73,7 @@ def encoders():
     old = {"max_position_embeddings": 77, "eos_token_id": 2, "num_attention_heads": 8, "hidden_size": 40}
     crop = {"size": {"shortest_edge": 56}, "crop_size": {"height": 56, "width": 56}, "resample": 3}
     return {
-        # As openai/clip-vit-large-patch14 says it: quick GELU, sizes as mere numbers.
+        # Like openai/clip-vit-large-patch14: quick GELU, sizes as plain numbers.
         "clip": (
             clip({**vit_l, **old}, {**vit_l, "image_size": 56, "patch_size": 14}, 20),
             "CLIP",
@@ -87,7 +87,7 @@ def encoders():
             },
             ["num_attention_heads", "layer_norm_eps", "hidden_act", "max_position_embeddings"],
         ),
-        # As bigG: the exact GELU, another width than the projection's.
+        # Like bigG: the exact GELU, and a width other than the projection's.
         "clip_gelu": (
             clip({**big_g, **toy_end}, {**big_g, "image_size": 60, "patch_size": 12}, 28),
             "CLIP",
@@ -100,7 +100,7 @@ def encoders():
             },
             [],
         ),
-        # As facebook/dino-vitb16: both sides, bilinear, position embeddings that fit.
+        # Like facebook/dino-vitb16: both sides given, bilinear, position embeddings of the same size.
         "dino": (
             ViTModel(ViTConfig(**vit_l, image_size=64, patch_size=16)),
             "ViT",
@@ -113,7 +113,7 @@ def encoders():
             },
             [],
         ),
-        # As facebook/dinov2-base: position embeddings of a larger picture.
+        # Like facebook/dinov2-base: position embeddings of a larger picture.
         "dinov2": (
             Dinov2Model(
                 Dinov2Config(
@@ -135,7 +135,7 @@ def encoders():
             },
             [],
         ),
-        # Not square, and of a smaller picture.
+        # Not square, and with position embeddings of a smaller picture.
         "dinov2_wide": (
             Dinov2Model(
                 Dinov2Config(
@@ -156,7 +156,7 @@ def encoders():
 
 
 def pictures(folder):
-    """Smooth pictures with sharp noise on them, and masks of a third of their size."""
+    """Smooth pictures with sharp noise added, and masks of a third of their size."""
     rng = np.random.default_rng(5)
     found = []
     for i, (width, height) in enumerate(SIZES):
@@ -172,15 +172,16 @@ def pictures(folder):
 
 
 def widths_first(picture, kind, settings):
-    """A picture that will be squashed, with its width done: Pillow before 13 takes the widths first always, Pillow 13
-    the heights where they shrink more. The order moves values by one level, which a random network makes 2e-3 of."""
+    """A picture with its width already resized, before its height is. Pillow before 13 always resizes the widths first;
+    Pillow 13 starts with the heights if they shrink more. The order changes values by one level, which a random network
+    turns into 2e-3."""
     if kind != "ViT":
         return picture
     return picture.resize((settings["size"], picture.height), settings["resample"])
 
 
 def part(picture, mask, mean, is_foreground):
-    """The foreground or background: all else has the encoder's mean colour."""
+    """The foreground or background: all other pixels have the encoder's mean colour."""
     levels = np.asarray(picture)
     height, width = levels.shape[:2]
     small = np.asarray(mask)
@@ -191,7 +192,7 @@ def part(picture, mask, mean, is_foreground):
 
 
 def image_embeds(model, pixel_values):
-    """What the measures compare."""
+    """The pictures that the measures compare."""
     if isinstance(model, CLIPModel):
         pooled = model.vision_model(pixel_values=pixel_values).pooler_output
         return model.visual_projection(pooled)
@@ -200,7 +201,7 @@ def image_embeds(model, pixel_values):
 
 
 def text_embeds(model, folder, texts):
-    """Ids as long as the model reads, and the projected states at their ends."""
+    """Ids, cut to the length that the model reads, and the projected states at their ends."""
     tokenizer = CLIPTokenizer.from_pretrained(folder)
     options = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
     ids = tokenizer(texts, max_length=model.config.text_config.max_position_embeddings, **options).input_ids
@@ -214,7 +215,7 @@ def cosines(a, b):
 
 
 def save_folder(model, folder, settings, left_out):
-    """A folder in Hugging Face's layout."""
+    """Writes a folder in Hugging Face's layout."""
     model.save_pretrained(folder, safe_serialization=True)
     (folder / "preprocessor_config.json").write_text(json.dumps(settings, indent=2))
     if not isinstance(model, CLIPModel):
@@ -231,7 +232,7 @@ def save_folder(model, folder, settings, left_out):
 
 
 def expected(model, kind, settings, folder, shown):
-    """What must come out for all pictures and texts."""
+    """Expected values for all pictures and texts."""
     processor = PROCESSORS[kind](**{key: value for key, value in settings.items() if not key.endswith("_type")})
     at_once = lambda picture: processor(picture, return_tensors="pt").pixel_values
     prepare = lambda picture: at_once(widths_first(picture, kind, settings))
@@ -253,7 +254,7 @@ def expected(model, kind, settings, folder, shown):
 
 @torch.no_grad()
 def write(out):
-    """Everything below `out`."""
+    """Writes everything below `out`."""
     (out / "pictures").mkdir(parents=True)
     shown = pictures(out / "pictures")
     for seed, (name, (model, kind, settings, left_out)) in enumerate(encoders().items()):

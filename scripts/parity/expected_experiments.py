@@ -1,4 +1,4 @@
-"""What the experiments must give: a photo as the target, and semantic interpolation (Fig. 3) around diffusers'
+"""Expected results of the experiments: a photo as the target, and semantic interpolation (Fig. 3), around diffusers'
 pipeline.
 
 Writes `experiments.json` (a photo's run and a list of interpolated runs) and `experiments.safetensors`: `photo.image`,
@@ -14,7 +14,7 @@ from expected_models import added_cond, final_latents, save
 
 
 def photo(pipe, shape):
-    """z_0 and h of a picture that was never denoised, at the last of twenty steps of the checkpoint's own scheduler."""
+    """z_0 and h of a picture that was not generated, at the last of twenty steps of the checkpoint's own scheduler."""
     height, width = shape["image"]
     run = {"prompt": shape["prompt"], "height": height, "width": width, "seed": 12, "steps": 20}
     image = torch.rand((1, 3, height, width), generator=torch.Generator().manual_seed(77))
@@ -33,7 +33,7 @@ def photo(pipe, shape):
 
 
 def runs(shape):
-    """Towards the empty prompt, all the way to it, and beyond the prompt."""
+    """Runs towards the empty prompt, at the empty prompt, and beyond the prompt."""
     height, width = shape["image"]
     plain = {
         "prompt": shape["prompt"],
@@ -49,8 +49,8 @@ def runs(shape):
 
 
 def draw(pipe, run):
-    """Final latents of one run: c' = c_0 + g (c - c_0) for both embeddings, c_0 the encoded empty prompt, and the
-    pipeline's own negative.
+    """Final latents of one run: c' = c_0 + g (c - c_0) for both embeddings, where c_0 is the encoded empty prompt; with
+    the pipeline's own negative.
 
     SD has no pooled embedding.
     """

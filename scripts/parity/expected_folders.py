@@ -1,9 +1,9 @@
-"""Expected results for folders as users have them besides what `shapes.py` writes, by diffusers and transformers.
+"""Expected results for model folders in other forms than `shapes.py` writes, by diffusers and transformers.
 
-`learnt/` is a pipeline saved after textual inversion, the word `<figure>` having two vectors in each text encoder, and
-by transformers 5: no vocab.json. `both/` has whole weights and shards with an index side by side in every network; the
-weights that the reference does not take are others. `clip/` and `sam/` were saved as processors by transformers 5, and
-a preprocessor_config.json that does not count lies beside.
+`learnt/` is a pipeline that transformers 5 saved after textual inversion, without vocab.json; the word `<figure>` has
+two vectors in each text encoder. `both/` has whole weights and shards with an index side by side in every network; the
+weights that the reference does not use have other values. `clip/` and `sam/` were saved as processors by transformers
+5, with a preprocessor_config.json beside them that must be ignored.
 """
 
 import json
@@ -99,7 +99,7 @@ def write_both(out, source):
 
 
 def write_encoders(out, evaluate, sam):
-    """A CLIP and a SAM; of the SAM only how it prepares pictures."""
+    """A CLIP and a SAM; of the SAM only the preparation of pictures."""
     folder = out / "clip"
     own = evaluate / "clip"
     tokenizer = CLIPTokenizer.from_pretrained(own)
@@ -137,7 +137,7 @@ def write_encoders(out, evaluate, sam):
 
 @torch.no_grad()
 def write(out, fixtures):
-    """Everything below `out`, from other fixtures."""
+    """Writes everything below `out`, from other fixtures."""
     out.mkdir(parents=True)
     write_learnt(out / "learnt", fixtures / "convproj")
     write_both(out / "both", fixtures / "convproj")

@@ -1,7 +1,7 @@
 """Expected results with an IP-Adapter (arXiv 2308.06721), f32 on the CPU, by diffusers' own loader and pipelines.
 
-`ip_adapter/` in a checkpoint's folder is laid out as the repository h94/IP-Adapter: `sdxl_models/` or `models/` with
-the adapter's file and `image_encoder/`. Every weight is drawn. `pictures/` has two image prompts, neither of them
+`ip_adapter/` in a checkpoint's folder has the layout of the repository h94/IP-Adapter: `sdxl_models/` or `models/` with
+the adapter's file and `image_encoder/`. Every weight is random. `pictures/` has two image prompts, neither of them
 square.
 
 `expected/ip_adapter.json`         the runs
@@ -40,7 +40,7 @@ def layout(shape):
 
 
 def build(pipe, shape, folder):
-    """Image encoder and adapter with every weight drawn."""
+    """Image encoder and adapter with random weights."""
     below, name = layout(shape)
     vision = CLIPVisionConfig(
         hidden_size=32,
@@ -94,7 +94,7 @@ def runs(shape):
 
 
 def draw(pipe, net, run):
-    """Final latents of one run; `net` draws too where the run names its picture."""
+    """Final latents of one run; with the ControlNet `net` if the run has a control image."""
     options = {}
     if run["controlnet"]:
         pipe = control_pipeline(pipe, pipe.components, net)
@@ -124,7 +124,7 @@ def call_with_pictures(pipe, shape, embeds):
 
 @torch.no_grad()
 def write(pipe, shape, folder, expected):
-    """Adapter, pictures and results of one checkpoint. The pipeline is as it was before."""
+    """Adapter, pictures and results of one checkpoint. The pipeline is restored at the end."""
     where = folder / "ip_adapter"
     (where / "pictures").mkdir(parents=True)
     build(pipe, shape, where)
@@ -132,8 +132,8 @@ def write(pipe, shape, folder, expected):
         pil(spec).save(where / "pictures" / f"{i}.png")
     below, name = layout(shape)
     pipe.load_ip_adapter(str(where), subfolder=below, weight_name=name, low_cpu_mem_usage=False)
-    # With torchvision installed diffusers' loader would take a processor of pictures that resizes tensors; the loader's
-    # sizes.
+    # If torchvision is installed, diffusers' loader would use an image processor that resizes tensors. This one has the
+    # sizes that the loader sets.
     side = pipe.image_encoder.config.image_size
     pipe.register_modules(feature_extractor=CLIPImageProcessorPil(size=side, crop_size=side))
     pipe.set_progress_bar_config(disable=True)

@@ -1,11 +1,11 @@
-"""JPEGs of many kinds, whole and damaged, and what Pillow makes of them.
+"""JPEGs of many kinds, whole and damaged, and what Pillow reads from them.
 
 `jpegs/NAME.jpg`            whole files
 `jpegs/pixels.safetensors`  Pillow's pixels of each, by its name
 `jpegs/damaged.json`        pieces of the files that are replaced by others (hexadecimal), and whether Pillow refuses
                             the result
 
-A file that is cut off anywhere is refused by Pillow, which is checked here at every length.
+Pillow refuses a file that is cut off anywhere; this script checks it at every length.
 """
 
 import io
@@ -23,7 +23,7 @@ def is_refused(data):
     try:
         Image.open(io.BytesIO(data)).convert("RGB")
         return False
-    except Exception:  # Pillow has many for damaged files
+    except Exception:  # Pillow raises many kinds for damaged files
         return True
 
 
@@ -56,7 +56,7 @@ def whole_files():
 
 
 def damages(name, data, rng):
-    """Holes of zeros behind the header, then damage of all kinds everywhere."""
+    """Stretches of zeros after the header, then damage of all kinds everywhere."""
     scan = data.index(b"\xff\xda") + 14
     stop = data.rindex(b"\xff\xd9")
     for length in (64, 200, 600):
@@ -79,7 +79,7 @@ def write(out):
         (out / f"{name}.jpg").write_bytes(data)
         pixels[f"{name}.jpg"] = torch.from_numpy(np.array(Image.open(io.BytesIO(data)).convert("RGB")))
         end = data.rindex(b"\xff\xd9") + 2
-        # With bytes to spare behind the last code Pillow does not miss the end itself.
+        # If bytes follow the last code, Pillow does not notice a missing end mark.
         needed = end - 12 if name in ("padded", "filled") else end
         assert all(is_refused(data[:length]) for length in range(needed)), name
         for start, length, new, is_hole in damages(name, data, rng):

@@ -6,8 +6,8 @@
 `figures.safetensors` masks, and the box that scikit-image finds around the largest part of each
 `boxes.json`          boxes of subjects and faces from the attention to their words in noised latents
 
-Written from the description: at every position of the picture the base word's key and value are either the
-plain ones or those with the offset. Nothing is appended to the text here.
+Written from the description: at every position of the picture, the base word's key and value are either the plain ones
+or those with the offset. Here nothing is appended to the text.
 """
 
 import json
@@ -24,7 +24,7 @@ from expected_models import added_cond, save, unet_inputs
 
 
 def shrink(regions, height, width):
-    """A position of a coarser layer is in a region when at least half of its area is: [R, G, HW]."""
+    """A position of a coarser layer is in a region if at least half of its area is: [R, G, HW]."""
     rows, subjects, tall, wide = regions.shape
     small = torch.zeros(rows, subjects, height, width)
     for i in range(height):
@@ -72,7 +72,7 @@ class Regional:
 
 
 def write_otsu(path):
-    """Two heaps, many values, few values, ties, tiny and negative ones."""
+    """Lists with two clusters, many values, few values, ties, tiny and negative values."""
     rng = np.random.default_rng(5)
     lists = [
         rng.normal(size=4096),
@@ -97,7 +97,7 @@ def write_otsu(path):
 
 
 def largest(mask):
-    """Left, top, width, height of the largest part, and the part itself; the first of equal ones. None: an empty
+    """Left, top, width, height of the largest part, and the part itself; of equal parts the first. None for an empty
     mask."""
     parts = regionprops(label(mask))
     if not parts:
@@ -108,7 +108,7 @@ def largest(mask):
 
 
 def write_figures(path):
-    """Noise of several densities, smooth noise, equal parts, corners that touch, everything and nothing."""
+    """Noise of several densities, smooth noise, equal parts, corners that touch, full and empty masks."""
     rng = np.random.default_rng(6)
     smooth = np.kron(rng.random((8, 10)), np.ones((4, 4)))
     twins = np.zeros((9, 11))
@@ -134,7 +134,8 @@ def write_figures(path):
 
 
 def word_mask(pipe, z_0, prompt, word, size):
-    """Where attention to a word is above its Otsu threshold: mean over layers, tokens and three levels of noise."""
+    """The mask where attention to a word is above its Otsu threshold: mean over layers, tokens and three levels of
+    noise."""
     c, _, pooled, _ = embed(pipe, prompt)
     places = all_positions(pipe, prompt, word)
     alphas = pipe.scheduler.alphas_cumprod
@@ -156,7 +157,8 @@ def word_mask(pipe, z_0, prompt, word, size):
 
 
 def crop_of(box, factor, size):
-    """In pixels, a twentieth larger on each side, at least a quarter of the picture, with the picture's proportions."""
+    """The box in pixels: a twentieth larger on each side, at least a quarter of the picture, with the picture's
+    proportions."""
     quarter = [-(-side // 4) for side in size]
     sides = []
     for start, length, most, least in zip(box[:2], box[2:], size, quarter):
@@ -175,7 +177,7 @@ def crop_of(box, factor, size):
 
 
 def write_boxes(pipe, shape, folder):
-    """The subject's box and the face's in a few pictures' latents, blobs of them on noise."""
+    """The subject's box and the face's in the latents of a few pictures, which are blobs on noise."""
     rng = torch.Generator().manual_seed(shape["seed"] + 302)
     height, width = shape["image"]
     factor = pipe.vae_scale_factor
@@ -201,7 +203,7 @@ def write_boxes(pipe, shape, folder):
 
 
 def write_pass(pipe, seed, folder):
-    """Three rows with their own regions; sizes that no level divides. A row's regions may be empty or everything."""
+    """Three rows with their own regions, at sizes that no level divides. A row's regions may be empty or full."""
     rng = torch.Generator().manual_seed(seed)
     height, width = 9, 13
     inputs = unet_inputs(pipe, height, width, 3, rng)
@@ -228,8 +230,8 @@ def write_pass(pipe, seed, folder):
 
 
 def masks_of(seen, words, size):
-    """Masks [1, G, H, W] of the attention maps of one row: mean over layers and tokens, Otsu, overlaps to the
-    larger."""
+    """Masks [1, G, H, W] from the attention maps of one row: mean over layers and tokens, Otsu; an overlap belongs to
+    the larger attention."""
     maps = torch.stack([F.interpolate(layer, size, mode="bilinear", align_corners=False) for layer in seen]).mean(0)[0]
     maps = np.stack([maps[places].mean(0).double().numpy() for places in words])
     claimed = np.stack([one > threshold_otsu(one) for one in maps])
@@ -239,9 +241,9 @@ def masks_of(seen, words, size):
 
 
 def sample(pipe, run, text, subjects):
-    """Eq. 19 with masks on the guided steps, Eq. 3 elsewhere; one image, one row a pass.
+    """Eq. 19 with masks on the guided steps, Eq. 3 elsewhere; one image, and one row in each pass.
 
-    `text` is what `embed` gives of the prompt. `subjects` has, for each word, its places in c and an offset
+    `text` is the result of `embed` for the prompt. `subjects` has, for each word, its places in c and an offset
     [len(places), D] for `target` and one for `average`. The last `len(run["everywhere"])` of them are styles, which
     have no place in the picture.
     """
@@ -295,7 +297,7 @@ def sample(pipe, run, text, subjects):
 
 def write_runs(pipe, shape, folder):
     """Two subjects, one of them named twice; the third run without exclusion and guided from the third step on; the
-    last with a style, whose offset acts everywhere."""
+    last run with a style, whose offset acts everywhere."""
     rng = torch.Generator().manual_seed(shape["seed"] + 301)
     height, width = shape["image"]
     words = [shape["base"], "castle"]
@@ -331,7 +333,7 @@ def write_runs(pipe, shape, folder):
     own = pipe.unet.attn_processors
     tensors = dict(offsets)
     for i, run in enumerate(runs):
-        # A word that stands twice has its offset at both.
+        # A word that occurs twice has its offset at both places.
         places = [all_positions(pipe, run["prompt"], word) for word in run["words"] + run["everywhere"]]
         spread = lambda which, g: offsets[f"{which}.{g}"].repeat(len(places[g]) // tokens[g], 1)
         subjects = [
@@ -339,7 +341,7 @@ def write_runs(pipe, shape, folder):
             for g in range(len(places))
         ]
         latents, masks = sample(pipe, run, embed(pipe, run["prompt"]), subjects)
-        assert 0.02 < masks.mean() < 0.98, "masks that are empty or everything would test little"
+        assert 0.02 < masks.mean() < 0.98, "masks that are empty or full would test little"
         tensors |= {f"{i}.latents": latents, f"{i}.masks": masks}
     pipe.unet.set_attn_processor(own)
     save(folder / "several.safetensors", tensors)
@@ -348,7 +350,7 @@ def write_runs(pipe, shape, folder):
 
 @torch.no_grad()
 def write(pipe, shape, folder):
-    """All of it for one checkpoint."""
+    """All results for one checkpoint."""
     write_pass(pipe, shape["seed"] + 300, folder)
     write_runs(pipe, shape, folder)
     write_boxes(pipe, shape, folder)

@@ -19,19 +19,19 @@ from expected_models import added_cond, save
 from projector_reference import Projector
 
 STEPS, K = 30, 3
-OTHER = "red hat"  # the second subject of those that are tuned together; none of the tokenizers has it as one token
+OTHER = "red hat"  # the second subject of joint tuning; it is several tokens in every tokenizer
 TEMPLATES = Path(__file__).resolve().parents[2] / "prompts" / "templates" / "character.txt"
 
 
 def embed(pipe, text):
-    """prompt_embeds and pooled, negative ones beside them (negative prompt None); SD has nothing pooled."""
+    """prompt_embeds and pooled, then the negative ones (None as negative prompt); SD has no pooled embedding."""
     with torch.no_grad():
         found = pipe.encode_prompt(text, do_classifier_free_guidance=True, device="cpu", num_images_per_prompt=1)
     return (*found, None, None)[:4]
 
 
 def base_positions(pipe, text, word):
-    """Positions of the base word's tokens, one list for each time the text holds it; 0 is the start token."""
+    """Positions of the base word's tokens: one list for each occurrence in the text; 0 is the start token."""
     ids = pipe.tokenizer(text.lower()).input_ids
     wanted = pipe.tokenizer(word).input_ids[1:-1]
     starts = [i for i in range(len(ids)) if ids[i : i + len(wanted)] == wanted]
@@ -39,12 +39,12 @@ def base_positions(pipe, text, word):
 
 
 def all_positions(pipe, text, word):
-    """The same in one list."""
+    """The same positions in one list."""
     return [place for places in base_positions(pipe, text, word) for place in places]
 
 
 def with_offset(prompt_embeds, positions, offset):
-    """Eq. 8: the rows of the base word, moved, wherever it stands."""
+    """Eq. 8: adds the offset to the rows of the base word, at every occurrence."""
     moved = prompt_embeds.clone()
     for places in positions:
         moved[:, places] = moved[:, places] + offset
@@ -52,7 +52,7 @@ def with_offset(prompt_embeds, positions, offset):
 
 
 def with_offsets(prompt_embeds, words, offsets):
-    """The same for several words; the rows of `offsets` [R, W, D] or [W, D] are those of one word after the other."""
+    """The same for several words; `offsets` [R, W, D] or [W, D] has the rows of one word after the other."""
     for positions, offset in zip(words, offsets.split([len(positions[0]) for positions in words], -2)):
         prompt_embeds = with_offset(prompt_embeds, positions, offset)
     return prompt_embeds
@@ -66,7 +66,7 @@ def draw_offsets(pipe, shape, rng):
 
 
 def base_embedding(embeds, words):
-    """c_b [W, D]: every word where it stands first."""
+    """c_b [W, D]: the rows of every word at its first occurrence."""
     return torch.cat([embeds[0, positions[0]] for positions in words])
 
 
@@ -113,7 +113,7 @@ def sample(pipe, run, offsets):
 
 
 def write_sampling(pipe, shape, folder):
-    """The paper's setting, no exclusion, other windows, the average offset scaled too, the word twice."""
+    """The paper's setting, no exclusion, other windows, a scaled average offset too, the word twice."""
     height, width = shape["image"]
     rng = torch.Generator().manual_seed(shape["seed"] + 200)
     offsets = draw_offsets(pipe, shape, rng)
@@ -144,7 +144,7 @@ def write_sampling(pipe, shape, folder):
 
 
 def noised(pipe, z0, eps, t):
-    """Eq. 1, and what the model is asked for: eps, or v where the checkpoint predicts v."""
+    """Eq. 1, and the target of the prediction: eps, or v if the checkpoint predicts v."""
     alpha = pipe.scheduler.alphas_cumprod[t].view(-1, 1, 1, 1).float()
     z_t = alpha.sqrt() * z0 + (1 - alpha).sqrt() * eps
     is_v = pipe.scheduler.config.prediction_type == "v_prediction"
@@ -192,7 +192,7 @@ def write_gradient(pipe, shape, folder):
 
 
 def tuning_step(pipe, projector, features, tensors, spec):
-    """One batch of K + 2 rows: target, K auxiliary, average. Gives the three losses and their sum (Eq. 14)."""
+    """One batch of K + 2 rows: target, K auxiliary, average. Returns the three losses and their sum (Eq. 14)."""
     template = spec["templates"][tensors["template"].item()]
     embeds, _, pooled, _ = embed(pipe, template)
     words = [base_positions(pipe, template, base) for base in spec["bases"]]
@@ -215,7 +215,7 @@ def tuning_step(pipe, projector, features, tensors, spec):
 
 
 def make_projector(seed, spec, token_width, rng):
-    """A projector with every weight drawn, norms and biases too: one that has learnt nothing gives no offset."""
+    """A projector with random weights, norms and biases too: an untrained projector gives no offset."""
     torch.manual_seed(seed)
     projector = Projector(
         spec["feature_shape"][0], spec["widths"], spec["strides"], spec["num_tokens"], token_width
@@ -229,8 +229,8 @@ def make_projector(seed, spec, token_width, rng):
 
 
 def filled(template, bases):
-    """A template with one base word, or with several, each behind the article and adjective that `[b]` has; `a` or `an`
-    where it has none."""
+    """A template with one base word, or with several words, each with the article and adjective that precede `[b]`;
+    with `a` or `an` if there is no article."""
     if len(bases) == 1:
         return template.replace("[b]", bases[0])
     before, after = template.split("[b]")
@@ -241,7 +241,7 @@ def filled(template, bases):
 
 
 def tuner_spec(pipe, shape, bases, prompt):
-    """Sizes and settings of the tuner's check; widths and strides are the projector's own rule, worked out by hand."""
+    """Sizes and settings of the tuner's check; widths and strides follow the projector's rule, calculated by hand."""
     channels, levels = pipe.unet.config.block_out_channels[-1], len(pipe.unet.config.block_out_channels)
     side = 2 * pipe.unet.config.sample_size // 2 ** (levels - 1)
     templates = [
@@ -272,7 +272,7 @@ def tuner_spec(pipe, shape, bases, prompt):
 
 
 def write_tuner(pipe, spec, seed, path):
-    """Five AdamW steps, each on its own batch; `step.k.*` are inputs and results of step k (from 0). Gives the
+    """Five AdamW steps, each on its own batch; `step.k.*` are inputs and results of step k (from 0). Returns the
     offsets."""
     rng = torch.Generator().manual_seed(seed)
     projector = make_projector(seed + 1, spec, pipe.unet.config.cross_attention_dim, rng)
@@ -280,7 +280,7 @@ def write_tuner(pipe, spec, seed, path):
         projector.parameters(), spec["learning_rate"], tuple(spec["betas"]), spec["epsilon"], spec["weight_decay"]
     )
     saved = {f"initial.{name}": value.detach().clone() for name, value in projector.named_parameters()}
-    # One base set; which of its images are auxiliary, and the template, change with the step.
+    # One base set; the auxiliary images and the template change with the step.
     images = spec["num_base_images"]
     features = 3.0 * torch.randn(images, *spec["feature_shape"], generator=rng) + torch.randn(
         1, spec["feature_shape"][0], 1, 1, generator=rng
@@ -299,7 +299,7 @@ def write_tuner(pipe, spec, seed, path):
         optimiser.step()
         saved |= {f"step.{k}.{name}": value.detach().clone() for name, value in {**tensors, **result}.items()}
     saved |= {f"final.{name}": value for name, value in projector.named_parameters()}
-    # For the words as they stand in another prompt.
+    # For the words in another prompt.
     offsets_of = lambda c_b: eqs_16_17(projector, features, spec["target"], c_b)
     saved |= {"encoder_features": features, **offsets_of(embedding_in(pipe, spec["prompt"], spec["bases"]))}
     save(path.with_suffix(".safetensors"), saved)
@@ -314,15 +314,15 @@ def embedding_in(pipe, prompt, bases):
 
 @torch.no_grad()
 def eqs_16_17(projector, features, target, c_b):
-    """The target's offset and the mean of the others'."""
+    """The target's offset and the mean of the others' offsets."""
     offsets = projector(features, c_b)
     others = [i for i in range(len(features)) if i != target]
     return {"target_offset": offsets[target], "average_offset": offsets[others].mean(0)}
 
 
 def write_joint(pipe, shape, folder):
-    """Two subjects with one projector: the tuner, and Eq. 19 where a prompt names both, and where it names the second
-    alone."""
+    """Two subjects with one projector: the tuner, and Eq. 19 for a prompt that names both and for a prompt that names
+    only the second."""
     bases = [shape["base"], OTHER]
     prompt = f"a {OTHER} and a {bases[0]} beside another {OTHER}"
     offsets_of = write_tuner(pipe, tuner_spec(pipe, shape, bases, prompt), shape["seed"] + 212, folder / "joint")
@@ -343,9 +343,9 @@ def write_joint(pipe, shape, folder):
     second = {**both, "prompt": f"a {OTHER} in the snow", "bases": [OTHER], "seed": 32}
     whole, part = embedding_in(pipe, prompt, bases), embedding_in(pipe, second["prompt"], [OTHER])
     first = len(whole) - len(part)
-    assert len(part) > 1, "the second word is to be several tokens"
-    # A token's offset comes from h and from that token alone: whatever stands for the word that is not named changes
-    # nothing.
+    assert len(part) > 1, "the second word must be several tokens"
+    # The offset of a token depends on h and on this token only. The row of the word that is not named can hold
+    # anything.
     share = {name: offset[first:] for name, offset in offsets_of(torch.cat([whole[:first], part])).items()}
     tensors = {f"1.{name}": offset for name, offset in share.items()}
     tensors |= {"0": sample(pipe, both, offsets_of(whole)), "1": sample(pipe, second, share)}

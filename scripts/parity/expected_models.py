@@ -1,5 +1,5 @@
-"""Expected outputs of the networks: text encoders, U-Net (with h, what its down path hands to the middle block),
-VAE."""
+"""Expected outputs of the networks: text encoders, U-Net (with h, the output of its down path and input of the middle
+block), VAE."""
 
 import torch
 from safetensors.torch import save_file
@@ -13,7 +13,7 @@ def save(path, tensors):
 
 
 def tokenize(tokenizer, texts):
-    """Ids [B, S] the way the pipeline asks for them."""
+    """Ids [B, S], tokenized as the pipeline does."""
     options = {
         "padding": "max_length",
         "max_length": tokenizer.model_max_length,
@@ -24,7 +24,7 @@ def tokenize(tokenizer, texts):
 
 
 def plain_run(shape, seed):
-    """What every run of diffusers' pipelines says, before something is changed in it."""
+    """Arguments that every run of diffusers' pipelines has, before a script changes some."""
     height, width = shape["image"]
     return {
         "prompt": shape["prompt"],
@@ -65,7 +65,7 @@ def unet_inputs(pipe, height, width, rows, rng):
 
 
 def added_cond(text_embeds, time_ids):
-    """What SDXL's U-Net is told besides the prompt; nothing where there is no pooled embedding, as in SD."""
+    """The conditions of SDXL's U-Net besides the prompt; None without a pooled embedding, as in SD."""
     return None if text_embeds is None else {"text_embeds": text_embeds, "time_ids": time_ids}
 
 
@@ -81,7 +81,7 @@ def call_unet(unet, timesteps, inputs):
 
 @torch.no_grad()
 def write_text_encoders(pipe, folder):
-    """All hidden states, the last state behind the final norm, and the pooled output, for every encoder."""
+    """All hidden states, the last state after the final norm, and the pooled output, for every encoder."""
     for name in [name for name in ("text_encoder", "text_encoder_2") if hasattr(pipe, name)]:
         ids = tokenize(getattr(pipe, name.replace("text_encoder", "tokenizer")), TEXTS)
         out = getattr(pipe, name)(ids, output_hidden_states=True)
@@ -107,7 +107,7 @@ def write_unet(pipe, folder, seed):
 
 @torch.no_grad()
 def write_vae(pipe, folder, seed):
-    """Posterior of two pictures, and two decoded latents; neither square."""
+    """Posterior of two pictures, and two decoded latents; none of them square."""
     rng = torch.Generator().manual_seed(seed)
     factor = pipe.vae_scale_factor
     images = torch.rand(2, 3, factor * 6, factor * 4, generator=rng) * 2 - 1
@@ -126,7 +126,7 @@ def write_vae(pipe, folder, seed):
 @torch.no_grad()
 def write_vae_tiles(pipe, folder, seed):
     """Posterior and decoded latents of a VAE with tiling: with tiles of its own size and of half of it, for a picture
-    that neither divides; and one of a single tile, which is not cut."""
+    that neither size divides; and for a picture of a single tile, which is not cut."""
     rng = torch.Generator().manual_seed(seed)
     vae, factor = pipe.vae, pipe.vae_scale_factor
     own = vae.config.sample_size

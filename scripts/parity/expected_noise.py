@@ -1,8 +1,8 @@
-"""Initial noise as torch draws it for single pictures: `noise.safetensors`, named SEED.CxHxW.
+"""Initial noise as torch draws it for single pictures: `noise.safetensors`, with keys SEED.CxHxW.
 
-Of sizes whose number of values is below 16, no multiple of 16, and one; torch draws each of the three in another way,
-and a batch in which one picture ends within 16 values otherwise than that picture alone. Of seeds only the lowest 32
-bits count.
+The sizes have fewer than 16 values, a number of values that is no multiple of 16, and one that is: torch draws each of
+the three in another way. In a batch, torch draws a picture that ends within 16 values differently from the picture
+alone. Only the lowest 32 bits of a seed count.
 """
 
 import torch

@@ -1,10 +1,11 @@
 """Expected results of whole guided runs of diffusers' pipelines for SDXL and SD, f32 on the CPU.
 
-`pipeline.json` lists the runs, `pipeline.safetensors` holds for run `i` the tensors `i.initial` (latents as
-drawn, before the scheduler's factor), `i.latents` (`output_type="latent"`), `i.image` (uint8 [H, W, 3]),
-`i.encoder_features` (h of the conditional row at the last step), `i.prompt_embeds` and `i.negative_prompt_embeds`, and
-for SDXL `i.pooled_prompt_embeds` and `i.negative_pooled_prompt_embeds`. For SDXL `vae_statistics.image` is run 0 again,
-with `VAE_STATISTICS` in the VAE's config, and `index.json` tells which sampler counts where two files name one.
+`pipeline.json` lists the runs. `pipeline.safetensors` holds for run `i` the tensors `i.initial` (latents as drawn,
+before the scheduler's factor), `i.latents` (`output_type="latent"`), `i.image` (uint8 [H, W, 3]), `i.encoder_features`
+(h of the conditional row at the last step), `i.prompt_embeds` and `i.negative_prompt_embeds`, and for SDXL
+`i.pooled_prompt_embeds` and `i.negative_pooled_prompt_embeds`. For SDXL, `vae_statistics.image` is run 0 again with
+`VAE_STATISTICS` in the VAE's config, and `index.json` has the sampler that diffusers uses if two files name different
+ones.
 """
 
 import json
@@ -31,18 +32,18 @@ def runs(shape):
     yield {**plain, "negative_prompt": "blurry, low quality café", "seed": 2**40 + 7}
     yield {**plain, "height": 72, "width": 104, "seed": 8, "negative_prompt": "watermark"}
     yield {**plain, "guidance_scale": 1.0, "seed": 9}
-    # Of the other schedulers those that `from_config` makes of the checkpoint's file: DDIM wants clip_sample false,
-    # PNDM skip_prk_steps.
+    # The other schedulers that `from_config` can make from the checkpoint's file: DDIM needs clip_sample false, PNDM
+    # skip_prk_steps.
     for kind in shape["samplers"]:
         yield {**plain, "scheduler": kind, "seed": 10}
 
 
-# Of the size that Playground v2.5's file has, whose VAE is the best known with these fields.
+# Values as large as those of Playground v2.5, whose VAE is the best known with these fields.
 VAE_STATISTICS = {"latents_mean": [-1.6, 1.1, 0.4, -0.8], "latents_std": [8.4, 5.9, 5.4, 3.0]}
 
 
 def with_statistics(pipe, run):
-    """The picture of a run where the VAE's latents have a mean and a deviation."""
+    """The picture of a run with mean and deviation of latents in the VAE's config."""
     own = dict(pipe.vae.config)
     pipe.vae.register_to_config(**VAE_STATISTICS)
     generator = torch.Generator("cpu").manual_seed(run["seed"])
@@ -59,7 +60,7 @@ def with_statistics(pipe, run):
 
 
 def index_counts(folder):
-    """The sampler's class of a checkpoint whose `model_index.json` names another one than the sampler's own file."""
+    """The sampler's class of a checkpoint whose `model_index.json` names another class than the sampler's own file."""
     with tempfile.TemporaryDirectory() as copy:
         shutil.copytree(folder, copy, dirs_exist_ok=True)
         index = Path(copy, "model_index.json")

@@ -1,11 +1,12 @@
 """Expected embeddings of long and weighted prompts, written from the definition around transformers' text encoders.
 
 A token's state x with weight w becomes e + w (x - e), where e is the state of the end token of its chunk: the rule of
-diffusers' examples/community/lpw_stable_diffusion_xl.py. What this program adds to it: chunks are padded as a plain
-prompt is, words are not divided between chunks, both encoders have the same text in the same chunk, and the pooled
-embedding is the first chunk's. `lpw.safetensors` follows the community pipeline alone, on a prompt where all that
-makes no difference to the rows it has; for SDXL, as that pipeline is (the one for SD has another rule). x is a token's
-state as the pipeline of the shape reads it: SDXL's are the penultimate ones, SD's the last ones behind the final norm.
+diffusers' examples/community/lpw_stable_diffusion_xl.py. This program adds four rules: chunks are padded like a plain
+prompt, words are not divided between chunks, both encoders have the same text in the same chunk, and the pooled
+embedding is that of the first chunk. `lpw.safetensors` follows the community pipeline alone, on a prompt for which
+these rules change none of its rows; only for SDXL, because the community pipeline for SD has another rule. x is the
+state that the pipeline of the model reads: SDXL's are the penultimate states, SD's the last states after the final
+norm.
 
 `prompts.json` lists the cases, `prompts.safetensors` holds for case `i` the tensors `i.ids.0`, for SDXL also `i.ids.1`
 [chunks, S], `i.prompt_embeds`, `i.negative_prompt_embeds`, for SDXL the pooled ones, `i.base_embedding` (c_b of all
@@ -25,7 +26,7 @@ NUMBER = re.compile(r"(.*):\s*([0-9.]+)\s*", re.DOTALL)
 
 
 def parse(text, at=0, closing=None):
-    """Characters with their weights, and the place behind the closing bracket: one level of brackets a call."""
+    """Characters with their weights, and the index after the closing bracket; each call reads one level of brackets."""
     out = []
     while at < len(text):
         c = text[at]
@@ -51,7 +52,7 @@ def parse(text, at=0, closing=None):
 
 
 def encoders_of(pipe):
-    """Tokenizer and text encoder, of SDXL two of each."""
+    """Tokenizer and text encoder, for SDXL two of each."""
     pairs = [(pipe.tokenizer, pipe.text_encoder)]
     return [*pairs, (pipe.tokenizer_2, pipe.text_encoder_2)] if hasattr(pipe, "text_encoder_2") else pairs
 
@@ -73,7 +74,7 @@ def words_of(letters, bases):
 
 
 def tokens_of(tokenizer, word):
-    """Ids and weights of one word: each run of one weight is tokenised alone."""
+    """Ids and weights of one word: each run of equal weight is tokenised alone."""
     runs = []
     for letter, weight in word:
         if runs and runs[-1][1] == weight:
@@ -84,7 +85,8 @@ def tokens_of(tokenizer, word):
 
 
 def fill_chunks(tokenizers, words, room):
-    """For each chunk the tokens of each encoder: as many words as fit for all, back to the end of a phrase if near."""
+    """The tokens of each chunk, for each encoder: as many words as fit in all, cut at the end of a phrase if one is
+    near."""
     made = [[tokens_of(tokenizer, word) for tokenizer in tokenizers] for word in words]
     sizes = [[len(tokens) for tokens in word] for word in made]
     chunks, i = [], 0
@@ -116,7 +118,7 @@ def chunks_of(pipe, prompt, case):
 
 
 def frame(tokenizer, tokens):
-    """Ids of one chunk as a plain prompt has them."""
+    """Ids of one chunk, in the form of a plain prompt."""
     ids = [tokenizer.bos_token_id, *(token for token, _ in tokens), tokenizer.eos_token_id]
     return ids + [tokenizer.pad_token_id] * (tokenizer.model_max_length - len(ids))
 
@@ -144,8 +146,8 @@ def encode(pipe, chunks, weighted=True):
 
 
 def positions(pipe, chunks, base):
-    """For each encoder the places of a base word among all rows, one list for each time it stands there whole in
-    all."""
+    """For each encoder the places of a base word among all rows: one list for each occurrence that is whole in all
+    encoders."""
     out = []
     for e, (tokenizer, _) in enumerate(encoders_of(pipe)):
         wanted = tokenizer(base).input_ids[1:-1]
@@ -157,8 +159,8 @@ def positions(pipe, chunks, base):
 
 
 def cases(shape):
-    """A base word behind the limit, in two chunks, on the border, in weights; several; a negative prompt of other
-    length."""
+    """A base word after the limit, in two chunks, at the border, in weights; several base words; a negative prompt of
+    other length."""
     base, room = shape["base"], shape["max_length"] - 2
     letters = [chr(ord("a") + i % 26) for i in range(3 * room)]
     text = lambda count, first=0: " ".join(letters[first : first + count])
@@ -170,12 +172,12 @@ def cases(shape):
         "prompt": f"a {base} {text(room)} a {base.upper()}! at night",
         "negative_prompt": f"{text(2 * room + 3)}",
     }
-    # The border falls on the base word, and between a phrase and its last words.
+    # The border is at the base word, and between a phrase and its last words.
     yield {**plain, "prompt": f"{text(room - 6)} {base} c d e f g h i"}
     yield {**plain, "prompt": f"{text(room)} {base} c", "negative_prompt": ""}
     yield {**plain, "prompt": f"{text(room - 8)}, d e f g h i j {base}; {text(room - 6)}. k l m n o p q"}
-    # Marks, of which the two tokenizers of `narrow` make different numbers of tokens: in the second `!` is the pad and
-    # stands alone, which leaves the quotes before it to be one token.
+    # Marks that become different numbers of tokens in the two tokenizers of `narrow`. In the second, `!` is the pad and
+    # is cut out first, so the quotes before it become one token.
     yield {**plain, "prompt": f"wow''!!! a {base}''! " + "red''! hat " * (room // 4) + f"and a {base}"}
     yield {
         **both,
@@ -194,7 +196,7 @@ def cases(shape):
         "prompt": f"[a] ({base}:1.6) {text(room - 4)} (z:3) (lost {base}:2)",
         "negative_prompt": "(a\\:b: 2.5)",
     }
-    # Two base words, each in two chunks; the border falls on the second, of two words.
+    # Two base words, each in two chunks; the border is at the second one, which has two words.
     yield {
         **both,
         "bases": [base, "red hat"],
@@ -213,7 +215,7 @@ def cases(shape):
 
 
 def write_lpw(pipe, folder):
-    """The community pipeline's own steps: tokens of each span, cut at every 75th, weights about the chunk's last
+    """The community pipeline's own steps: tokens of each span, cut at every 75th, weights relative to the chunk's last
     row."""
     room = pipe.tokenizer.model_max_length - 2
     letters = [chr(ord("a") + i % 26) for i in range(room + 7)]
@@ -222,7 +224,7 @@ def write_lpw(pipe, folder):
     groups = []
     for tokenizer in (pipe.tokenizer, pipe.tokenizer_2):
         ids = [token for letter, _ in spans for token in tokenizer(letter).input_ids[1:-1]]
-        assert len(ids) == len(spans), "a letter is one token"
+        assert len(ids) == len(spans), "a letter must be one token"
         bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
         groups.append([[bos, *ids[i : i + room], eos] for i in range(0, len(ids), room)])
     rows = []
@@ -242,8 +244,8 @@ def write_lpw(pipe, folder):
 
 
 def encode_pair(pipe, case, force_zeros):
-    """A case's prompt and negative prompt in equally many chunks: the chunks of the prompt, then what `encode` gives of
-    both."""
+    """A case's prompt and negative prompt in equal numbers of chunks: the chunks of the prompt, then the results of
+    `encode` for both."""
     chunks = chunks_of(pipe, case["prompt"], case)
     negative = chunks_of(pipe, case["negative_prompt"] or "", case)
     length = max(len(chunks), len(negative))
@@ -269,7 +271,7 @@ def write(pipe, shape, folder):
         )
         case["positions"] = [positions(pipe, chunks, base) for base in case["bases"]]
         if shape["seed"] == 11 and "''!" in case["prompt"]:
-            assert case["positions"][0][0] != case["positions"][0][1], "other places in each encoder"
+            assert case["positions"][0][0] != case["positions"][0][1], "the encoders must have different places"
         _, unweighted, _ = encode(pipe, chunks, weighted=False)
         widths = [encoder.config.hidden_size for _, encoder in encoders_of(pipe)]
         split = lambda x: x.split(widths, -1)

@@ -1,6 +1,6 @@
-"""Expected values of `evaluate --masks sam`: two tiny SAMs with random weights, and what transformers' image processor
-and model give for a few pictures, points and boxes; and the automatic prompt of src/measures/foreground.rs written
-again around them."""
+"""Expected values of `evaluate --masks sam`, on two tiny SAMs with random weights: the results of transformers' image
+processor and model for a few pictures, points and boxes, and the automatic prompt of src/measures/foreground.rs,
+implemented again around them."""
 
 import json
 
@@ -23,7 +23,7 @@ PROCESSOR = {
 }
 CLASS = {"image_processor_type": "SamImageProcessor", "processor_class": "SamProcessor", "rescale_factor": 1 / 255}
 
-# The old name of the tensor that a file holds once.
+# The old name of a tensor that a file holds once.
 TIED = ("shared_image_embedding.positional_embedding", "prompt_encoder.shared_embedding.positional_embedding")
 
 
@@ -44,7 +44,7 @@ def checkpoints():
     """For each folder: the model, its processor's settings, and whether it has the old name."""
     windows = {"hidden_size": 24, "num_attention_heads": 3, "num_hidden_layers": 4, "global_attn_indexes": [1, 3]}
     return {
-        # Windows of 3 in a grid of 8, so that the last ones have padding; a picture that never fills the square.
+        # Windows of 3 in a grid of 8, so that the last windows have padding; a picture that never fills the square.
         "padded": (
             SamConfig(
                 vision_config={
@@ -60,7 +60,7 @@ def checkpoints():
             {**PROCESSOR, "size": {"longest_edge": 120}, "pad_size": {"height": 128, "width": 128}, "resample": 2},
             False,
         ),
-        # Windows that fit, another epsilon and inner width, one width of attention, and the old name.
+        # Windows without padding, another epsilon and inner width, one width of attention, and the old name.
         "fitting": (
             SamConfig(
                 vision_config={
@@ -87,10 +87,10 @@ def is_position(name):
 
 
 def randomise(model, seed):
-    """Weights under which every part counts; the library's own have no positions, and masks that are nearly flat."""
+    """Weights with which every part matters; the library's own have zero positions, and nearly flat masks."""
     model = expected_evaluate.randomise(model, seed, 0.3, is_position)
     with torch.no_grad():
-        # So that the guesses lie between 0 and 1, as those of a trained head do.
+        # So that the predicted IoU lies between 0 and 1, as with a trained head.
         last = model.mask_decoder.iou_prediction_head.proj_out
         last.weight.mul_(0.2)
         last.bias.copy_(0.7 + 0.1 * last.bias)
@@ -98,8 +98,8 @@ def randomise(model, seed):
 
 
 def widths_first(picture, processor):
-    """The picture at the size that it has in the square, its widths done first: Pillow 13 may take the heights first,
-    which moves values by one level."""
+    """The picture at its size in the square, widths first: Pillow 13 may resize the heights first, which changes values
+    by one level."""
     height, width = processor._get_preprocess_shape(picture.size[::-1], processor.size["longest_edge"])
     return picture.resize((width, picture.height), processor.resample).resize((width, height), processor.resample)
 
@@ -127,7 +127,7 @@ def ask(model, embeddings, points, labels, boxes):
 
 
 def automatic(width, height):
-    """The points and boxes of the automatic prompt, for a picture of these sides in the square."""
+    """The points and boxes of the automatic prompt, for a picture with these sides in the square."""
     sides = np.array([width, height])
     corners = [[0.02, 0.02], [0.98, 0.02]]
     grid = [[[x, y], *corners] for y in (0.35, 0.5, 0.65) for x in (0.35, 0.5, 0.65)]
@@ -138,7 +138,7 @@ def automatic(width, height):
 
 
 def correlation(mask):
-    """Of a mask with the Gaussian around the middle."""
+    """The score of a mask, with the Gaussian around the middle."""
     if mask.all() or not mask.any():
         return -1.0
     rows, columns = mask.shape
@@ -148,7 +148,7 @@ def correlation(mask):
 
 
 def foreground(model, processor, embeddings, original, reshaped):
-    """The chosen mask at the picture's size and its predicted IoU; no mask where none has a score above 0."""
+    """The chosen mask at the picture's size and its predicted IoU; no mask if no score is above 0."""
     height, width = reshaped
     found = [ask(model, embeddings, *prompt) for prompt in automatic(width, height)]
     masks, iou = [torch.cat([pair[i].flatten(0, 1) for pair in found]) for i in (0, 1)]
@@ -166,7 +166,7 @@ def foreground(model, processor, embeddings, original, reshaped):
 
 
 def expected(model, processor, shown):
-    """What must come out for all pictures."""
+    """Expected values for all pictures."""
     size = processor.pad_size["width"]
     asked = prompts(size)
     tensors = {}
@@ -199,7 +199,7 @@ def expected(model, processor, shown):
 
 @torch.no_grad()
 def write(out):
-    """Everything below `out`."""
+    """Writes everything below `out`."""
     (out / "pictures").mkdir(parents=True)
     shown = pictures(out / "pictures")
     for seed, (name, (config, settings, has_old_name)) in enumerate(checkpoints().items()):

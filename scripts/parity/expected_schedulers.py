@@ -27,7 +27,7 @@ KINDS = {
     "pndm": PNDMScheduler,
 }
 
-# The file of stabilityai/stable-diffusion-xl-base-1.0, from which the other kinds are made as users do: `from_config`.
+# The file of stabilityai/stable-diffusion-xl-base-1.0. The other kinds are made from it as users do: by `from_config`.
 SDXL = {
     "_class_name": "EulerDiscreteScheduler",
     "_diffusers_version": "0.19.0.dev0",
@@ -44,7 +44,7 @@ SDXL = {
     "use_karras_sigmas": False,
 }
 
-# The files of stable-diffusion-v1-5 and stable-diffusion-2-1: no timestep_spacing, so that each kind takes its own
+# The files of stable-diffusion-v1-5 and stable-diffusion-2-1 have no timestep_spacing, so each kind uses its own
 # default.
 SD15 = {
     "_class_name": "PNDMScheduler",
@@ -56,7 +56,8 @@ SD15 = {
     "steps_offset": 1,
     "trained_betas": None,
 }
-# Files of other classes, drawn with by `from_config`: each with what its class alone has, and what all have.
+# Files of other classes, drawn with by `from_config`: each has the fields of its class, and those that all classes
+# have.
 OTHERS = [
     {"_class_name": name, **NOISE, "clip_sample": False, "skip_prk_steps": True, "steps_offset": 1, **own}
     for name, own in (
@@ -90,13 +91,13 @@ def cases():
             yield "pndm", {**common, "set_alpha_to_one": to_one, "skip_prk_steps": True}, steps
     for steps, config in itertools.product((*STEPS, 1, 2, 3, 4, 7, 14, 15), (SDXL, SD15, SD21)):
         for kind in KINDS:
-            # One Euler step spread linearly begins at timestep 0, where diffusers' f32 tables have lost five digits of
-            # 1 - ᾱ.
+            # One Euler step with linspace spacing begins at timestep 0, where diffusers' f32 tables have lost five
+            # digits of 1 - ᾱ.
             if not (kind == "euler" and steps == 1 and config is not SDXL):
                 yield kind, config, steps
     for kind, config in itertools.product(KINDS, OTHERS):
         yield kind, config, 7
-    # What the last step ends at where the file does not say: the classes differ.
+    # The end of the last step if the file does not say: the classes differ.
     for kind in ("ddim", "pndm"):
         yield kind, {"clip_sample": False, "skip_prk_steps": True}, 20
     for schedule in ("linear", "scaled_linear"):
@@ -114,11 +115,11 @@ def cases():
 
 
 def build(kind, config):
-    """The sampler that `from_config` makes of a file, by way of the file's own class where that is another."""
+    """The sampler that `from_config` makes from a file, via the file's own class if that class is another one."""
     if config not in OTHERS:
         return KINDS[kind].from_config(config)
     own = getattr(diffusers, config["_class_name"]).from_config(config).config
-    # DPM-Solver++ takes the algorithm of DEIS for its own, but only after it has refused a last sigma of zero for it.
+    # DPM-Solver++ replaces the algorithm of DEIS by its own, but first refuses a last sigma of zero for it.
     mended = {"algorithm_type": "dpmsolver++"} if kind == "dpm++2m" else {}
     return KINDS[kind].from_config(own, **mended)
 
@@ -136,7 +137,7 @@ def run(scheduler, steps, noise, outputs):
 
 
 def write(folder):
-    """All cases, and the noising of the training side (`ddpm.safetensors`)."""
+    """All cases, and the noising in training (`ddpm.safetensors`)."""
     folder.mkdir(parents=True)
     rng = torch.Generator().manual_seed(7)
     noise, outputs = torch.randn(2, 4, 3, 2, generator=rng), torch.randn(max(STEPS) + 1, 2, 4, 3, 2, generator=rng)

@@ -1,5 +1,5 @@
-"""What the approximations must give, written around diffusers' U-Net: a guidance interval (arXiv 2404.07724) and reused
-features (arXiv 2312.00858), alone and together, plainly guided and by Eq. 19.
+"""Expected results of the approximations, written around diffusers' U-Net: a guidance interval (arXiv 2404.07724) and
+reused features (arXiv 2312.00858), alone and together, with plain guidance and with Eq. 19.
 
 Writes `shortcuts.json` (the runs) and `shortcuts.safetensors` (final latents of run i as `i`).
 """
@@ -15,7 +15,7 @@ STEPS = 12
 
 
 class Unet:
-    """diffusers' U-Net, whose last up block can be given the features that it was given at an earlier step."""
+    """diffusers' U-Net, whose last up block can be given the features of an earlier step."""
 
     def __init__(self, unet):
         self.unet, self.features, self.is_whole = unet, {}, True
@@ -23,14 +23,14 @@ class Unet:
         unet.up_blocks[-1].register_forward_pre_hook(self.before_last, with_kwargs=True)
 
     def before_last(self, module, args, kwargs):
-        assert not args, "diffusers names what it gives to a block"
+        assert not args, "diffusers must pass the inputs of a block by name"
         if self.is_whole:
             self.features[self.row] = kwargs["hidden_states"]
         return args, {**kwargs, "hidden_states": self.features[self.row]}
 
     def rows(self, x, t, conditions, ids, is_whole):
-        """The predictions for each of the prompt embeddings and pooled ones; all else of a pass that is not whole is
-        computed for nothing."""
+        """The predictions for each of the prompt embeddings and pooled embeddings. In a pass that reuses features, the
+        results of the other blocks are not used."""
         self.is_whole = is_whole or len(self.features) != len(conditions)
         if self.is_whole:
             self.features = {}
@@ -75,7 +75,7 @@ def draw(pipe, unet, run, offsets):
 
 @torch.no_grad()
 def write(pipe, shape, folder):
-    """All runs of one checkpoint, with offsets of their own."""
+    """All runs of one checkpoint, with their own offsets."""
     height, width = shape["image"]
     rng = torch.Generator().manual_seed(shape["seed"] + 300)
     offsets = draw_offsets(pipe, shape, rng)

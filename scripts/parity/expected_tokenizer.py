@@ -1,4 +1,4 @@
-"""Expected token ids: transformers' CLIPTokenizer on every prompt, checked by the written-out algorithm beside it."""
+"""Expected token ids by transformers' CLIPTokenizer on every prompt, checked with the algorithm in clip_bpe.py."""
 
 import json
 
@@ -7,7 +7,7 @@ from transformers import CLIPTokenizer
 import clip_bpe
 import prompts
 
-# Word, and prompts in which its place is asked for: once, in capitals, beside marks, twice, inside another word, cut
+# A word, and prompts in which its places are tested: once, in capitals, beside marks, twice, inside another word, cut
 # off.
 WORDS = [
     (
@@ -39,7 +39,7 @@ WORDS = [
 
 
 def slow_tokenizer(folder, reference):
-    """The written-out tokenizer from the same files, with the special strings the reference cuts out."""
+    """The tokenizer of clip_bpe.py from the same files, with the special strings that the reference cuts out."""
     vocab = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
     lines = (folder / "merges.txt").read_text(encoding="utf-8").split("\n")[1:]
     merges = [tuple(line.split()) for line in lines if line.strip()]
@@ -48,8 +48,8 @@ def slow_tokenizer(folder, reference):
 
 
 def write(folder, path, texts):
-    """Writes `{"prompts", "ids", "words"}` for the tokenizer in `folder`; returns how many prompts the slow one encodes
-    otherwise."""
+    """Writes `{"prompts", "ids", "words"}` for the tokenizer in `folder`; returns the number of prompts that the slow
+    tokenizer encodes differently."""
     reference = CLIPTokenizer.from_pretrained(folder)
     slow = slow_tokenizer(folder, reference)
     ids = reference(texts, padding="max_length", max_length=reference.model_max_length, truncation=True).input_ids

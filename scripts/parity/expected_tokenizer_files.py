@@ -1,7 +1,7 @@
-"""Expected token ids for the ways in which a tokenizer can lie in a folder, by transformers' CLIPTokenizer.
+"""Expected token ids for all layouts of a tokenizer's files in a folder, by transformers' CLIPTokenizer.
 
-`<case>/` is a folder, `expected.json` holds for each case `texts`, `ids` (start, at most `length` - 2 tokens, end and
-padding) and `length`. Prompts pass through diffusers' `maybe_convert_prompt` first, as in its pipelines.
+`<case>/` is a folder; `expected.json` holds for each case `texts`, `ids` (start, at most `length` - 2 tokens, end and
+padding) and `length`. Prompts first pass through diffusers' `maybe_convert_prompt`, as in its pipelines.
 """
 
 import json
@@ -17,8 +17,7 @@ import prompts
 TOY = Path(__file__).resolve().parents[2] / "src" / "io" / "toy" / "tokenizer"
 CONFIG, MAP, ADDED, IN_ONE = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.json"
 FLAGS = {"lstrip": False, "rstrip": False, "single_word": False, "normalized": True, "special": False}
-# What random texts are put together from. `<x>_1` is none of them: diffusers replaces it a second time where the text
-# spells it.
+# Parts of the random texts. `<x>_1` is not one of them: if a text has it, diffusers replaces it a second time.
 PIECES = [
     " ",
     " ",
@@ -91,7 +90,7 @@ def save(folder, name, value):
 
 
 def change(folder, name, **values):
-    """Keys of a JSON file; None takes one away."""
+    """Sets keys of a JSON file; None removes a key."""
     known = {**load(folder, name), **values}
     save(folder, name, {key: value for key, value in known.items() if value is not None})
 
@@ -102,7 +101,7 @@ def added(*tokens, first):
 
 
 def saved(folder, *tokens):
-    """As transformers 5 saves it."""
+    """Saves the folder in the form of transformers 5."""
     tokenizer = CLIPTokenizer.from_pretrained(TOY)
     tokenizer.add_tokens(list(tokens))
     shutil.rmtree(folder)
@@ -110,7 +109,7 @@ def saved(folder, *tokens):
 
 
 def shuffled(vocab, seed):
-    """The same words, but for the special ones with other numbers."""
+    """The same words with other numbers, except for the special tokens."""
     words = [word for word in vocab if not word.startswith("<|")]
     numbers = [vocab[word] for word in words]
     random.Random(seed).shuffle(numbers)
@@ -118,7 +117,7 @@ def shuffled(vocab, seed):
 
 
 def cases(out):
-    """Makes the folders, by name; each begins as a copy of the toy's first tokenizer."""
+    """Makes the folders, by name; each starts as a copy of the toy's first tokenizer."""
     n = len(load(TOY, "vocab.json"))
     made = {}
 
@@ -240,7 +239,7 @@ def cases(out):
 
 
 def write(out):
-    """All cases below `out`."""
+    """Writes all cases below `out`."""
     expected = {}
     for seed, (name, folder) in enumerate(cases(out).items()):
         tokenizer = CLIPTokenizer.from_pretrained(folder)

@@ -1,5 +1,5 @@
-"""CLIP's real vocabulary as the package open_clip_torch counts it, in the files of SDXL's two tokenizers and SD
-1.5's."""
+"""CLIP's real vocabulary with the numbers of the package open_clip_torch, in the files of SDXL's two tokenizers and of
+SD 1.5's."""
 
 import gzip
 from pathlib import Path

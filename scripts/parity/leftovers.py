@@ -1,4 +1,4 @@
-"""Checkpoints with tensors that no network reads, as trainers, mergers and older tools leave them, and proof that
+"""Checkpoints with tensors that no network reads, as trainers, mergers and older tools write them; and a check that
 diffusers draws with them.
 
 `sdxl.safetensors`, `sd15.safetensors`  the single files of `single_files.py` with the tensors of LEFTOVERS among the
@@ -9,9 +9,8 @@ diffusers draws with them.
                                         tensor more in U-Net and VAE
 `leftovers.json`                        the keys of each that nothing reads, sorted
 
-Asserted here: `from_single_file` and `from_pretrained` have the weights of the plain checkpoint, to the bit. Of a
-linear projection diffusers' converter knows nothing; there the matrix itself, read the other way round, is the
-reference.
+Asserted here: `from_single_file` and `from_pretrained` have the weights of the plain checkpoint, to the bit. diffusers'
+converter does not know the linear projection; there the transposed matrix itself is the reference.
 """
 
 import json
@@ -50,12 +49,12 @@ LEFTOVERS = {
         "global_step": COUNT,
     },
 }
-# What `single_files.py` has put there of the kind.
+# Tensors of this kind that `single_files.py` already wrote.
 ALREADY = {"sdxl": set(), "sd15": {"model_ema.decay", "model_ema.num_updates"}}
 
 
 def same_weights(found, plain):
-    """All networks of two pipelines have the same weights, to the bit."""
+    """Checks that all networks of two pipelines have the same weights, to the bit."""
     for part in ("unet", "vae", "text_encoder", "text_encoder_2"):
         if hasattr(plain, part):
             found_state, state = (getattr(pipe, part).state_dict() for pipe in (found, plain))
@@ -65,12 +64,12 @@ def same_weights(found, plain):
 
 
 def add(path, tensors):
-    """Adds tensors to a file, as transformers marks its files."""
+    """Adds tensors to a file, with the metadata of transformers."""
     save_file({**load_file(path), **tensors}, path, {"format": "pt"})
 
 
 def whole_clip(folder):
-    """The text encoder in `folder` under the names of a whole CLIP, with all of one that is no text encoder."""
+    """Writes the text encoder in `folder` under the names of a whole CLIP, with all other tensors of a CLIP."""
     text = CLIPTextModel.from_pretrained(folder)
     vision = {
         "hidden_size": 32,
@@ -90,7 +89,7 @@ def whole_clip(folder):
 
 @torch.no_grad()
 def write(folder, single):
-    """All of it, from the folder that `single_files.py` wrote."""
+    """Writes everything, from the folder that `single_files.py` wrote."""
     folder.mkdir()
     for part in ("tokenizer", "tokenizer_2"):
         shutil.copytree(single / part, folder / part)

@@ -1,12 +1,12 @@
-"""LoRA files in every key style for the checkpoint `narrow`, and what diffusers makes of the model with each.
+"""LoRA files in every key style for the checkpoint `narrow`, and the results of diffusers with each.
 
 `NAME.safetensors`           the file; `cases.json` lists them with the scale they are used at
 `expected.safetensors`       for each NAME: `prompt_embeds`, `pooled_prompt_embeds`, `noise_pred` at `sample`,
                              `timesteps`, `time_ids`, and final `latents` of a guided run, all with diffusers'
                              `load_lora_weights` and `fuse_lora`, but for one file
 
-After fusing, every weight is compared here with `W + scale * alpha / rank * up @ down` written out by hand, so that a
-layer that diffusers left out, or a key that was named wrongly, stops the script.
+After fusing, every weight is compared with `W + scale * alpha / rank * up @ down`, computed here. A layer that
+diffusers left out, or a wrongly named key, stops the script.
 """
 
 import json
@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 from expected_models import final_latents, save
 from single_files import unet_to_ldm
 
-# diffusers loses the alpha of attention layers where a file has several, and the names of the layers that SDXL adds to
-# the time embedding where they are diffusers' own; for this file the formula alone is the reference.
+# diffusers loses the alpha of attention layers if a file has several alphas, and loses the layers that SDXL adds to the
+# time embedding if they have diffusers' own names. For this file only the formula is the reference.
 BY_HAND = "kohya_mixed"
 RUN = {"prompt": "a hobbit wearing robes", "height": 64, "width": 64, "seed": 21, "steps": 8, "guidance_scale": 5.0}
 PARTS = {"unet": "lora_unet_", "text_encoder": "lora_te1_", "text_encoder_2": "lora_te2_"}
@@ -40,7 +40,7 @@ OTHERS = (
 
 
 def layers(pipe, endings, parts=PARTS):
-    """(component, module name, weight) of all layers that end so."""
+    """(component, module name, weight) of all layers whose names end in one of these."""
     for part in parts:
         for name, module in getattr(pipe, part).named_modules():
             if name.endswith(endings) and hasattr(module, "weight"):
@@ -48,7 +48,7 @@ def layers(pipe, endings, parts=PARTS):
 
 
 def draw(pipe, endings, seed, parts=PARTS, rank=4):
-    """Random matrices for each layer; ranks differ where `rank` is a range."""
+    """Random matrices for each layer; ranks differ if `rank` is a range."""
     rng = torch.Generator().manual_seed(seed)
     drawn = {}
     for i, (part, name, weight) in enumerate(layers(pipe, endings, parts)):
@@ -60,7 +60,7 @@ def draw(pipe, endings, seed, parts=PARTS, rank=4):
 
 
 def full(part, name):
-    """The module as files name it: transformers has dropped `text_model` from one encoder."""
+    """The module name as in files: transformers has dropped `text_model` from one encoder."""
     is_bare = part != "unet" and not name.startswith("text_model.") and name != "text_projection"
     return f"text_model.{name}" if is_bare else name
 
@@ -86,7 +86,7 @@ def diffusers(drawn):
 
 def old_diffusers(drawn):
     """`unet.….attn1.processor.to_q_lora.down.weight`, `text_encoder.….self_attn.to_q_lora.down.weight`: attention
-    alone."""
+    only."""
     tensors = {}
     for (part, name), layer in drawn.items():
         module, _, last = full(part, name).removesuffix(".0").rpartition(".")
@@ -109,7 +109,7 @@ def kohya(drawn, unet_name=lambda name: name, parts=PARTS, with_alpha=True):
 
 
 def with_alphas(drawn, alphas):
-    """One alpha for each component, or a list that the U-Net's layers take in turn."""
+    """One alpha for each component, or a list that the U-Net's layers use in turn."""
     for i, ((part, _), layer) in enumerate(drawn.items()):
         layer["alpha"] = alphas[part][i % len(alphas[part])] if isinstance(alphas[part], list) else alphas[part]
     return drawn
@@ -173,8 +173,8 @@ def cases(pipe):
         }.items()
     }
     yield "peft_metadata", drawn, peft(drawn), metadata, 1.0
-    # The first pattern of the file counts, a dot in it is any sign, and with rsLoRA alpha is divided by the root of
-    # the rank.
+    # The first matching pattern of the file counts, a dot in it matches any character, and with rsLoRA alpha is divided
+    # by the root of the rank.
     drawn = draw(pipe, ("to_q", "to_k", "to_v", "q_proj"), 9, parts=("unet", "text_encoder_2"))
     for (part, name), layer in drawn.items():
         in_unet = {"to_q": 1.0, "to_k": 12.0 if name.endswith("attn1.to_k") else 6.0, "to_v": 2.5}
@@ -210,7 +210,7 @@ def merge_by_hand(pipe, plain, drawn, scale):
 
 
 def check_fused(pipe, plain, drawn, scale):
-    """Every weight against the formula."""
+    """Compares every weight with the formula."""
     for part in PARTS:
         state = {
             name.replace(".base_layer", ""): value
@@ -245,7 +245,7 @@ def outputs(pipe):
 
 @torch.no_grad()
 def write(folder, checkpoint):
-    """All files, and the model with each of them alone and with two together."""
+    """Writes all files, and the results of the model with each of them alone and with two together."""
     folder.mkdir()
     expected, listed = {}, []
     pipe = StableDiffusionXLPipeline.from_pretrained(checkpoint, low_cpu_mem_usage=False)
@@ -265,7 +265,7 @@ def write(folder, checkpoint):
         check_fused(pipe, plain, drawn, scale)
         expected |= {f"{name}.{key}": value for key, value in outputs(pipe).items()}
         listed.append({"loras": [[name, scale]], "name": name})
-    # Two at once: diffusers fuses one adapter after the other.
+    # Two LoRAs: diffusers fuses one adapter after the other.
     pipe = StableDiffusionXLPipeline.from_pretrained(checkpoint, low_cpu_mem_usage=False)
     pipe.set_progress_bar_config(disable=True)
     both = [("kohya", 0.5), ("peft", -0.4)]

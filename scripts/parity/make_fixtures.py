@@ -1,10 +1,11 @@
-"""Builds the parity fixtures: five small seeded checkpoints and what Python diffusers/transformers make of them.
+"""Builds the parity fixtures: five small seeded checkpoints, and the results of Python diffusers and transformers with
+them.
 
     python scripts/parity/make_fixtures.py --out target/parity
 
-Needs the packages of requirements.txt beside this file, no network, some minutes on one core. A second
-run does nothing unless a script, an installed version, the toy's tokenizers or CLIP, or the templates changed.
-tests/parity reads the result.
+Needs the packages of requirements.txt beside this file, no network, and some minutes on one core. A second run does
+nothing unless a script, an installed version, the toy's tokenizers or CLIP, or the templates changed. tests/parity
+reads the result.
 """
 
 import argparse
@@ -23,7 +24,7 @@ PACKAGES = [line.split("==") for line in (HERE / "requirements.txt").read_text()
 
 
 def stamp():
-    """What the fixtures depend on, as one line a file or package."""
+    """Everything that the fixtures depend on, with one line for each file or package."""
     files = sorted(
         [
             *HERE.glob("*.py"),

@@ -1,8 +1,8 @@
-"""The projector of the method in PyTorch: the reference for names, shapes and arithmetic of the one in Rust.
+"""The projector of the method in PyTorch: the reference for names, shapes and arithmetic of the projector in Rust.
 
-h [B, C, H, W] goes through five residual stages with BatchNorm (batch statistics), the mean over H and W and
-one linear layer, which gives a scale and a shift for each token; AdaIN puts them on the normalised base-word
-embedding c_b [W, D]: c_delta = scale * (c_b - mean) / (std + 1e-5) + shift, [B, W, D].
+h [B, C, H, W] passes through five residual stages with BatchNorm (batch statistics), the mean over H and W, and one
+linear layer, which gives a scale and a shift for each token. AdaIN applies them to the normalised base-word embedding
+c_b [W, D]: c_delta = scale * (c_b - mean) / (std + 1e-5) + shift, [B, W, D].
 """
 
 from torch import nn
@@ -31,7 +31,7 @@ class Stage(nn.Module):
 
 
 class Projector(nn.Module):
-    """h, c_b to c_delta."""
+    """Computes c_delta from h and c_b."""
 
     def __init__(self, channels, widths, strides, tokens, dim):
         super().__init__()

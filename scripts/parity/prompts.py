@@ -1,7 +1,7 @@
-"""Prompts of the parity fixtures: what people type, and what breaks tokenizers.
+"""Prompts of the parity fixtures: prompts as people type them, and prompts that are hard for tokenizers.
 
-`tokenizer_prompts(seed)` gives the list on which ids must be equal; `training_text` is what the
-small vocabularies are learnt from. Everything is drawn from one seeded generator.
+`tokenizer_prompts(seed)` returns the list on which ids must be equal; the small vocabularies are learnt from
+`training_text`. Everything is drawn from one seeded generator.
 """
 
 import random
@@ -196,7 +196,7 @@ def plain_prompt(rng):
 
 
 def random_unicode(rng, length):
-    """Characters from anywhere in the assigned planes, surrogates left out."""
+    """Characters from anywhere in the given planes, without surrogates."""
     ranges = [
         (0x20, 0x7F),
         (0xA0, 0x24F),

@@ -1,8 +1,8 @@
 """Builds the small seeded checkpoints of checkpoints.py, in the folder layout of diffusers.
 
-Weights are drawn so that every one of them shows in the output: matrices keep the variance, norm scales
-differ from one, no bias is zero. In `convproj` what flows along the residual path is small besides, so that
-what the norms add to a variance shows too.
+Weights are drawn so that every one of them changes the output: matrices keep the variance, norm scales differ from one,
+no bias is zero. In `convproj` the values on the residual path are also small, so that the epsilon that a norm adds to
+the variance changes the output too.
 """
 
 import json
@@ -20,7 +20,8 @@ from checkpoints import SHAPES
 
 NOISE = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
-# The files of SD 1.5 and 2.1 are from early versions of diffusers and have few fields; the others have their defaults.
+# The files of SD 1.5 and 2.1 are from early versions of diffusers and have few fields; the other fields have their
+# defaults.
 SD_UNET_FIELDS = """_class_name _diffusers_version act_fn attention_head_dim block_out_channels center_input_sample
 cross_attention_dim down_block_types downsample_padding flip_sin_to_cos freq_shift in_channels layers_per_block
 mid_block_scale_factor norm_eps norm_num_groups out_channels sample_size up_block_types""".split()
@@ -30,14 +31,14 @@ SD_VAE_FIELDS = """_class_name _diffusers_version act_fn block_out_channels down
 layers_per_block norm_num_groups out_channels sample_size up_block_types""".split()
 
 
-# What writes to the residual path of U-Net and VAE, and what on that path has only a bias to make small.
+# Layers that write to the residual path of U-Net and VAE, and layers on this path of which only the bias is made small.
 WRITES = re.compile(r"(conv_in|conv2|proj_in|proj_out|to_out\.0|ff\.net\.2)\.|(conv_shortcut|samplers\.0\.conv)\.bias")
 
 
 def randomise(module, seed, residual=1.0):
     """Draws every parameter: matrices with variance 1 / fan-in, norm scales about 1, biases about 0.
 
-    What a block adds to the residual path is multiplied by `residual`.
+    The weights of layers that add to the residual path are multiplied by `residual`.
     """
     rng = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -55,12 +56,12 @@ def randomise(module, seed, residual=1.0):
 
 
 def added_token(text):
-    """A special token the way SDXL's files spell it."""
+    """A special token in the form of SDXL's files."""
     return {"content": text, "lstrip": False, "normalized": True, "rstrip": False, "single_word": False}
 
 
 def write_tokenizer(folder, vocab, merges, pad, shape):
-    """The four tokenizer files of SDXL's repository, no tokenizer.json."""
+    """Writes the four tokenizer files of SDXL's repository, no tokenizer.json."""
     folder.mkdir(parents=True)
     (folder / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False), encoding="utf-8")
     lines = ["#version: 0.2", *(f"{a} {b}" for a, b in merges)]
@@ -80,14 +81,14 @@ def write_tokenizer(folder, vocab, merges, pad, shape):
         for key in ("bos_token", "eos_token", "unk_token"):
             special[key] = added_token(special[key])
             config[key] = {"__type": "AddedToken", **special[key]}
-        # SD 2.1: tokenizer_config.json names the end token as pad, special_tokens_map.json another.
+        # SD 2.1: tokenizer_config.json names the end token as pad, special_tokens_map.json another token.
         config["pad_token"] = eos if shape["tokenizer_files"] == "conflict" else pad
     (folder / "special_tokens_map.json").write_text(json.dumps(special, indent=2))
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2))
 
 
 def text_config(spec, shape, vocab):
-    """SDXL's configs carry the old placeholder ids 0, 1, 2; newer ones carry the true ids."""
+    """SDXL's configs have the old placeholder ids 0, 1, 2; newer configs have the true ids."""
     bos, eos, pad = (
         (0, 2, 1) if shape["legacy_eos"] else (vocab[clip_bpe.BOS], vocab[clip_bpe.EOS], vocab[clip_bpe.EOS])
     )
@@ -102,8 +103,8 @@ def text_config(spec, shape, vocab):
 
 
 def write_text_encoder(folder, model, keys):
-    """Saves a text encoder under the key names found in the wild: `text_model.` before or not, `position_ids` kept or
-    not."""
+    """Saves a text encoder under key names of real files: with or without the prefix `text_model.`, with or without
+    `position_ids`."""
     model.save_pretrained(folder)
     path = folder / "model.safetensors"
     tensors = load_file(path)
@@ -119,13 +120,13 @@ def write_text_encoder(folder, model, keys):
 
 
 def keep(path, fields):
-    """Leaves only these fields in a config."""
+    """Keeps only these fields in a config."""
     config = json.loads(path.read_text())
     path.write_text(json.dumps({key: value for key, value in config.items() if key in fields}, indent=2))
 
 
 def write_vae(folder, vae, keys):
-    """Saves a VAE; `old` spells the layers of its attention as files from before diffusers 0.15 do."""
+    """Saves a VAE; `old` names the layers of its attention as files before diffusers 0.15 do."""
     vae.save_pretrained(folder)
     if keys == "old":
         path = folder / "diffusion_pytorch_model.safetensors"
@@ -139,7 +140,7 @@ def write_vae(folder, vae, keys):
 
 
 def unused_parts(shape):
-    """What the folders do not have and diffusers would warn about."""
+    """Sets fields that the folders lack and diffusers would warn about."""
     return {} if is_sdxl(shape) else {"safety_checker": None, "feature_extractor": None}
 
 
@@ -149,7 +150,7 @@ def is_sdxl(shape):
 
 
 def write_index(folder, shape, scheduler):
-    """`model_index.json`; SD's names a safety checker, whose files hold nothing that anybody could load."""
+    """Writes `model_index.json`; SD's names a safety checker, whose files hold text that no loader can read."""
     index = {
         "_diffusers_version": "0.42.1",
         "scheduler": ["diffusers", scheduler],

@@ -1,4 +1,5 @@
-"""Whole checkpoints in one file, as the original code of SDXL and SD 1.5 writes them, and what diffusers makes of them.
+"""Whole checkpoints in one file, in the form of the original code of SDXL and SD 1.5, and what diffusers reads from
+them.
 
 `folder`, `folder_sd15`  a small SDXL and a small SD 1.5 in diffusers' layout, with the head width (64) or number (8)
                          and groups (32) that no file tells
@@ -98,7 +99,7 @@ ENDS = {
 
 
 def unet_layout(config):
-    """New prefix for each block's part, in the order in which the original's lists are filled."""
+    """New prefix for each part of a block, in the order in which the original code fills its lists."""
     layers, layout = config["layers_per_block"], {}
     place = 1
     for b, kind in enumerate(config["down_block_types"]):
@@ -146,7 +147,7 @@ def unet_to_ldm(state, config):
 
 
 def vae_to_ldm(state, blocks):
-    """Renames a VAE; its attention is made of 1 x 1 convolutions."""
+    """Renames a VAE; its attention becomes 1 x 1 convolutions."""
     renamed = {}
     for key, value in state.items():
         new = (
@@ -173,7 +174,7 @@ def vae_to_ldm(state, blocks):
 
 
 def open_clip(state):
-    """Renames a text encoder with projection as OpenCLIP does."""
+    """Renames a text encoder with projection to OpenCLIP's names."""
     state, renamed = dict(state), {}
     for layer in sorted({key.rpartition(".self_attn.q_proj.")[0] for key in state if ".q_proj." in key}):
         for kind in ("weight", "bias"):
@@ -200,12 +201,12 @@ def open_clip(state):
 
 
 def prefixed(prefix, state):
-    """All keys behind a prefix."""
+    """Adds a prefix to all keys."""
     return {prefix + key: value.contiguous() for key, value in state.items()}
 
 
 def with_text_model(state):
-    """The names of the time when the files were made; `CLIPTextModel` has lost its prefix since."""
+    """The names from the time when the files were made; `CLIPTextModel` has lost its prefix since then."""
     return {
         key if key.startswith(("text_model.", "text_projection")) else f"text_model.{key}": value
         for key, value in state.items()
@@ -213,7 +214,7 @@ def with_text_model(state):
 
 
 def single_file(unet, vae, text, text_2=None):
-    """One state dict of a whole model, with the leftovers of training that the real files hold."""
+    """One state dict of a whole model, with the leftovers of training that the real files have."""
     vae_state = vae_to_ldm(vae.state_dict(), len(vae.config.block_out_channels))
     tensors = {
         **prefixed("model.diffusion_model.", unet_to_ldm(unet.state_dict(), unet.config)),
@@ -243,7 +244,7 @@ def single_file(unet, vae, text, text_2=None):
 
 
 def converted(tensors, unet, vae, text_2=None):
-    """What diffusers' own converters make of the file, by component."""
+    """The state dicts that diffusers' own converters make from the file, by component."""
     found = {
         "unet": single_file_utils.convert_ldm_unet_checkpoint(dict(tensors), unet.config),
         "vae": single_file_utils.convert_ldm_vae_checkpoint(dict(tensors), vae.config),
@@ -258,7 +259,7 @@ def converted(tensors, unet, vae, text_2=None):
 
 
 def prove(found, networks):
-    """The converters must lead back to the networks that the file was made of, to the bit."""
+    """Checks that the converters return the networks that the file was made from, to the bit."""
     for name, network in networks.items():
         state = network.state_dict()
         state = with_text_model(state) if name.startswith("text") else state
@@ -268,8 +269,8 @@ def prove(found, networks):
 
 
 def write_model(folder, name, shape, kind):
-    """A checkpoint as a folder and in one file, what the converters make of it, and the final latents that both lead
-    to."""
+    """Writes a checkpoint as a folder and as one file, the output of the converters, and the final latents, which both
+    must give."""
     home = folder / {"sdxl": "folder", "sd15": "folder_sd15"}[name]
     shapes.build("single", home, shape)
     unused = shapes.unused_parts(shape)
@@ -309,8 +310,8 @@ def write_model(folder, name, shape, kind):
                 output_type="latent",
             ).images
         )
-    # The weights are equal to the bit; on some processors the place of a tensor in memory decides the kernel, and so
-    # the last bits.
+    # The weights are equal to the bit; on some processors the address of a tensor decides which kernel runs, and so the
+    # last bits.
     assert torch.linalg.norm(latents[0] - latents[1]) < 1e-5 * torch.linalg.norm(latents[0])
     return latents[0]
 
@@ -332,7 +333,7 @@ def full_size(spec):
 
 @torch.no_grad()
 def write(folder):
-    """All of it."""
+    """Writes everything."""
     folder.mkdir()
     latents = {
         "sdxl": write_model(folder, "sdxl", TINY, StableDiffusionXLPipeline),

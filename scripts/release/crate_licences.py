@@ -1,6 +1,6 @@
 """Prints the licences of all Rust crates that the program is built from: name, version, licence, texts.
 
-Needs nothing but cargo, whose sources of the crates it reads. Each text is printed once, with all crates that have it.
+Needs only cargo, whose sources of the crates it reads. Each text is printed once, with the names of all its crates.
 """
 
 import json
@@ -13,7 +13,8 @@ NAMES = ("license", "licence", "copying", "notice", "unlicense", "copyright")
 
 
 def crates() -> list[dict]:
-    """What `cargo metadata` tells of the crates that the program depends on, by name; tests' own are left out."""
+    """The data of `cargo metadata` about the crates that the program depends on, by name; crates used only by tests are
+    left out."""
     command = ["cargo", "metadata", "--locked", "--format-version", "1", "--filter-platform", TARGET]
     tree = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     packages = {package["id"]: package for package in tree["packages"]}

@@ -1,9 +1,9 @@
-"""All figures and tables, one after the other, in one work folder.
+"""Makes all figures and tables, one after the other, in one work folder.
 
     python scripts/reproduce/all.py                         on the toy
     python scripts/reproduce/all.py --quick                 a look at every part, in a minute
 
-Takes the options that all scripts have; those of a single one are its own.
+Takes the options that all scripts share, not those of a single script.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Figure 10: time for 1 to 1000 pictures of one subject, by method: tuning once, then so long a picture.
+"""Figure 10: time for 1 to 1000 pictures of one subject, by method: tuning once, then the time of each picture.
 
     python scripts/reproduce/fig10.py                       on the toy
 
-Seconds are those that the program has recorded itself: of tuning in tune.json (or METHOD.json), of pictures in
-manifest.jsonl; the line takes the mean tuning over targets and the median picture. The paper's method appears twice:
-with the exclusion term, and with `--eta-2 0`, which spares a third of a guided step. The base images that all methods
-but the plain model begin from are not in the lines; fig10.json has them. Seconds from a machine that does other work at
-the same time say little.
+The seconds are those that the program has recorded: of tuning in tune.json (or METHOD.json), of pictures in
+manifest.jsonl. A line uses the mean tuning over targets and the median picture. The paper's method appears twice: with
+the exclusion term, and with `--eta-2 0`, which saves a third of a guided step. The lines do not include the base
+images, which all methods but the plain model need; fig10.json has them. Seconds mean little if the machine does other
+work at the same time.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Times = dict[str, dict[str, list[float]]]
 
 
 def seconds(study: Study, pictures: Path) -> list[float]:
-    """Of each picture; one whose row was written again later has none."""
+    """Seconds of each picture; a picture whose row was written again later has none."""
     return [row["seconds"] for row in study.program.rows(pictures) if row["seconds"] is not None]
 
 
@@ -58,7 +58,7 @@ def draw(study: Study, found: list[Times]) -> None:
         if not pictures:
             raise SystemExit(
                 f"{method}: no picture in manifest.jsonl has its seconds; "
-                f"remove the folder pictures/{method} to draw anew"
+                f"remove the folder pictures/{method} to draw again"
             )
         tuning, each = mean(joined(found, method, "tuning")), median(pictures)
         numbers[method] = {"tuning": tuning, "picture": each, "pictures": len(pictures)}

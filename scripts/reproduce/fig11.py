@@ -1,5 +1,5 @@
-"""Figure 11: what the parts of the method do. `oneactor ablate` tunes without L_aver, and without L_aux and L_aver, and
-draws.
+"""Figure 11: the effect of the parts of the method. `oneactor ablate` tunes without L_aver, and without L_aux and
+L_aver, and draws.
 
     python scripts/reproduce/fig11.py                       on the toy: four targets, four scenes
 
@@ -51,7 +51,7 @@ def prepare(study: Study, target: Target) -> tuple[Target, Rows]:
 
 
 def variant_of(path: str) -> str:
-    """What stands before the number in the name of a picture."""
+    """The part before the number in the name of a picture."""
     return re.sub(r"_\d{4}-\d+\.png$", "", Path(path).name)
 
 

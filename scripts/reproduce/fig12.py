@@ -2,7 +2,7 @@
 
     python scripts/reproduce/fig12.py                       on the toy: four targets, three scenes
 
-fig12-grid has a row for each target, fig12 the measures of all pictures with the standard error over targets.
+fig12-grid has a row for each target; fig12 has the measures of all pictures, with the standard error over targets.
 """
 
 from collections.abc import Sequence

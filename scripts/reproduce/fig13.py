@@ -1,9 +1,9 @@
-"""Figure 13: how strongly, against what and how long the actor guides (Eq. 19): eta_1, eta_2, and the guided steps.
+"""Figure 13: the strength and steps of guidance by the actor (Eq. 19): eta_1, eta_2, and the guided steps.
 
     python scripts/reproduce/fig13.py                       on the toy: four targets, three scenes
 
-Where eta_2 varies, eta_1 is the guidance scale + eta_2, as in the paper. fig13-grid-KEY has a row for each target,
-fig13 the measures of all pictures with the standard error over targets.
+If eta_2 varies, eta_1 is the guidance scale + eta_2, as in the paper. fig13-grid-KEY has a row for each target; fig13
+has the measures of all pictures, with the standard error over targets.
 """
 
 from collections.abc import Sequence

@@ -1,12 +1,11 @@
-"""Figure 8: how alike pictures are to the target (CLIP-I) against how well they follow their prompts (CLIP-T), for all
-methods.
+"""Figure 8: likeness of pictures to the target (CLIP-I) against likeness to their prompts (CLIP-T), for all methods.
 
     python scripts/reproduce/fig8.py                        on the toy
     python scripts/reproduce/fig8.py --model stabilityai/stable-diffusion-xl-base-1.0 --model-args "--variant fp16"
 
 A small mark is a target, a large one the mean of a method's pictures of all targets. The dashed line joins the methods
-that no other one betters in both. `--published FILE.csv` adds points from elsewhere: a table with the columns
-method,clip_t,clip_i.
+for which no other method is better in both measures. `--published FILE.csv` adds points from elsewhere: a table with
+the columns method,clip_t,clip_i.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ def centre(points: Sequence[Point]) -> Point:
 
 
 def front(points: dict[str, Point]) -> list[str]:
-    """The methods that no other betters in both measures, from the left."""
+    """The methods for which no other method is better in both measures, from the left."""
 
     def is_bettered(name: str) -> bool:
         return any(

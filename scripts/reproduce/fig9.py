@@ -1,10 +1,11 @@
-"""Figure 9: where final latents lie (t-SNE): target, auxiliary samples, and new samples with and without guidance.
+"""Figure 9: final latents in two dimensions (t-SNE): target, auxiliary samples, and new samples with and without
+guidance.
 
     python scripts/reproduce/fig9.py                        on the toy: four targets, 24 samples of each kind
 
-New samples are drawn from the target prompt itself, with other seeds than the base images. What t-SNE draws near each
-other is near, but its distances are no measure; beside the picture fig9.json therefore has the mean distance of the
-final latents to the target's, in units of the mean distance of the samples without guidance.
+New samples are drawn from the target prompt itself, with other seeds than the base images. t-SNE keeps near points
+near, but its distances are not a measure. Therefore fig9.json has the mean distance of the final latents from the
+target's, in units of the mean distance of the samples without guidance.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ Latents = dict[str, np.ndarray]
 
 
 def prepare(study: Study, target: Target, samples: int) -> tuple[Target, Latents]:
-    """Final latents, a row each, by kind."""
+    """Final latents by kind, one row for each picture."""
     folder = study.work / study.actor(target)
     base = load_file(folder / "base.safetensors")["latents"].astype(np.float64)
     number = study.target_number(target)
@@ -48,7 +49,7 @@ def prepare(study: Study, target: Target, samples: int) -> tuple[Target, Latents
 
 
 def distances(latents: Latents) -> dict[str, float]:
-    """Mean distance of each kind to the target, that without guidance being 1."""
+    """Mean distance of each kind from the target, with that of samples without guidance as 1."""
     far = {kind: float(np.linalg.norm(rows - latents["target"], axis=1).mean()) for kind, rows in latents.items()}
     return {kind: value / far["without guidance"] for kind, value in far.items() if kind != "target"}
 

@@ -1,4 +1,4 @@
-"""How the figures look, and how they are written."""
+"""The look of the figures, and how they are written."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image
 
 from program import OURS, PLAIN
 
-# Text stays text in an SVG, and the same numbers make the same file.
+# Text stays text in an SVG, and the same numbers give the same file.
 plt.rcParams.update(
     {
         "svg.fonttype": "none",
@@ -45,7 +45,7 @@ def look(method: str) -> tuple[str, str]:
 
 
 def errors(values: Sequence[dict[str, float | None]]) -> list[float | None] | None:
-    """For error bars; none where a single target has no error."""
+    """Values for error bars; 0 if a single target has no error."""
     found = [value["error"] for value in values]
     return None if None in found else found
 

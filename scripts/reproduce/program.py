@@ -1,5 +1,4 @@
-"""The `oneactor` program as the figures use it: how it is run, which methods it has, and what it leaves in its
-folders."""
+"""The `oneactor` program as the figures use it: running it, its methods, and the files in its folders."""
 
 from __future__ import annotations
 
@@ -22,12 +21,13 @@ UNTUNED = (PLAIN, "ip-adapter", "consistory")
 class Program:
     binary: Path
     folder: Path
-    """Where it is started: the paths in its records are relative to this folder, which can therefore be moved."""
+    """The folder in which the program is started: paths in its records are relative to this folder, so the folder can
+    be moved."""
 
     def run(self, *words: object) -> str:
-        """What it prints; its warnings are passed on, and its errors end the script."""
+        """Its output; warnings are passed on, and an error ends the script."""
         command = [str(self.binary), *map(str, words)]
-        # In a job of Slurm the program would do a part of the work; here the study is shared, by targets.
+        # In a job of Slurm the program would do only a part of the work; here the study is shared, by targets.
         environment = {**os.environ, "ONEACTOR_SHARD": "1/1"}
         done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, env=environment, check=False)
         if done.returncode:
@@ -38,20 +38,20 @@ class Program:
         return done.stdout
 
     def rows(self, folder: Path) -> list[dict]:
-        """The manifest of a folder that it has drawn into."""
+        """The rows of the manifest in a folder that the program has drawn into."""
         return read_lines((self.folder / folder / "manifest.jsonl").read_text())
 
     @cache  # noqa: B019 (a study has one program, as long as it runs)
     def methods(self, command: str) -> list[str]:
-        """The methods that a command can take."""
+        """The methods that a command accepts."""
         return methods_of(self.run(command, "--help"))
 
     def is_tuned(self, method: str) -> bool:
-        """Whether `tune` has something to do for it: it names all methods, and refuses those that learn nothing."""
+        """Whether `tune` can tune the method: it lists all methods, and refuses those without tuning."""
         return method in self.methods("tune") and method not in UNTUNED
 
     def measures(self) -> list[str]:
-        """The names that `evaluate --metrics` can take."""
+        """The names that `evaluate --metrics` accepts."""
         return measures_of(self.run("evaluate", "--help"))
 
 
@@ -60,15 +60,15 @@ def read_lines(text: str) -> list[dict]:
 
 
 def methods_of(help_text: str) -> list[str]:
-    """The possible values of `--method` in a long help; the paper's alone where there is no such flag."""
+    """The possible values of `--method` in a long help; only the paper's method if there is no such flag."""
     flag = re.search(r"^ +--method <\w+>\n((?:(?! +--?\w).*\n)*)", help_text, re.MULTILINE)
     values = flag and re.search(r"Possible values:\n((?: +- .*\n?)+)", flag[1])
     return re.findall(r"^ +- ([\w-]+)", values[1], re.MULTILINE) if values else [OURS]
 
 
 def measures_of(help_text: str) -> list[str]:
-    """The names behind "What to measure:"."""
+    """The names after "What to measure:"."""
     names = re.search(r"What to measure: ((?:\w+, )*\w+)", help_text)
     if not names:
-        raise SystemExit('evaluate --help names no measures behind "What to measure:"')
+        raise SystemExit('evaluate --help names no measures after "What to measure:"')
     return names[1].split(", ")

@@ -1,11 +1,11 @@
-"""Subjects, scenes and methods: what every figure draws and measures, each part once.
+"""Subjects, scenes and methods: everything that the figures draw and measure, each part once.
 
-The program itself keeps what is finished and refuses what was made with other settings, so that a figure is made by
-asking for all its parts again. A work folder holds
+The program itself keeps finished results and refuses results made with other settings, so making a figure means asking
+for all its parts again. A work folder holds
 
     targets/00-hobbit/                    what `generate-base` and `tune` have written
     targets/00-hobbit/pictures/METHOD/    all scenes by one method
-    targets/00-hobbit/scores/NAME.jsonl   what `evaluate` said of some pictures, with the check sum of what it was asked
+    targets/00-hobbit/scores/NAME.jsonl   scores of some pictures by `evaluate`, with the check sum of its inputs
     fig8.png, fig8.svg, fig8.json         a figure, and its numbers
 """
 
@@ -34,18 +34,18 @@ SDXL = "stabilityai/stable-diffusion-xl-base-1.0"
 
 @dataclass(frozen=True)
 class Preset:
-    """What is the same for all figures of a model. Flags are words of the program's command line."""
+    """Settings shared by all figures of a model. Flags are words of the program's command line."""
 
     targets: Path
     scenes: Path
     num_images: int
     draw: list[str] = field(default_factory=list)
     tune: dict[str, list[str]] = field(default_factory=dict)
-    """By method."""
+    """Flags by method."""
     evaluate: list[str] = field(default_factory=list)
 
 
-# The toy's settings were chosen on other subjects, scenes and seeds: see scripts/toy/README.md.
+# The settings for the toy were chosen on other subjects, scenes and seeds: see scripts/toy/README.md.
 TOY_PRESET = Preset(
     HERE / "toy-targets.tsv",
     HERE / "toy-scenes.txt",
@@ -61,7 +61,7 @@ TOY_PRESET = Preset(
 PAPER_PRESET = Preset(ROOT / "prompts/evaluation-targets.tsv", ROOT / "prompts/evaluation-scenes.txt", 1)
 BASE_SEED, SCENE_SEED = 1000, 5000
 
-# Too little for a result, enough for a look at every part of it.
+# Too few steps for a result, enough to test every part.
 QUICK_DRAW, QUICK_TUNE, QUICK_BASE = ["--steps", "4"], ["--max-steps", "4"], ["--num-images", "4"]
 
 
@@ -77,7 +77,7 @@ class Target:
 
 
 def record_of(method: str) -> str:
-    """The file in which `tune --method` tells of itself."""
+    """The file in which `tune --method` records its settings."""
     return "tune.json" if method == OURS else f"{method}.json"
 
 
@@ -96,7 +96,7 @@ def name_of(group: Sequence[str]) -> str:
 
 
 def layered(*layers: Sequence[str]) -> list[str]:
-    """Flags of all layers with their values; one that a later layer names too is left out of the earlier ones."""
+    """Flags of all layers with their values; a later layer replaces a flag of an earlier layer."""
     found: list[list[str]] = []
     for layer in map(grouped, layers):
         named = {name_of(group) for group in layer}
@@ -105,19 +105,19 @@ def layered(*layers: Sequence[str]) -> list[str]:
 
 
 def used(flags_given: Sequence[str], metrics: Sequence[str], extra: Sequence[object]) -> list[str]:
-    """Flags of `evaluate` without the models that nothing asks for, which it refuses."""
+    """Flags of `evaluate` without unused models, because the program refuses these."""
     networks = {name.split("_")[0] for name in metrics} | {str(word) for word in extra}
     is_idle = lambda name: name.endswith("-model") and name[2:-6] not in networks
     return [word for group in grouped(flags_given) if not is_idle(name_of(group)) for word in group]
 
 
 def located(word: str) -> str:
-    """An absolute path where there is such a file or folder: the program is started elsewhere, in the work folder."""
+    """An absolute path if there is such a file or folder, because the program is started in the work folder."""
     return str(Path(word).resolve()) if Path(word).exists() else word
 
 
 def flags(text: str) -> list[str]:
-    """The words of a shell; those with a slash in them may be paths."""
+    """The words of a shell command; words with a slash may be paths."""
     return [located(word) if "/" in word else word for word in shlex.split(text)]
 
 
@@ -162,24 +162,24 @@ class Study:
 
     @property
     def targets(self) -> list[Target]:
-        """Those of this shard."""
+        """The targets of this shard."""
         if self.shard is None:
             return self.all_targets
         index, count = self.shard
         return self.all_targets[index - 1 :: count]
 
     def size(self, found: Sequence[object]) -> str:
-        """What a figure is of, for its title."""
+        """The size of a figure, for its title."""
         return f"targets: {len(found)}, scenes: {len(self.scenes)}, pictures of each: {self.num_images}"
 
     def say(self, target: Target, what: str) -> None:
         print(f"{target.folder.name}: {what}", file=sys.stderr, flush=True)
 
-    # What the program makes of a target.
+    # Results of the program for a target.
 
     def is_made(self, record: Path, target: Target, what: str) -> bool:
-        """Whether this script has asked for it already. The first time the program is asked in any case: it knows best
-        what is finished, and made as it is wanted now."""
+        """Whether this script has already asked for it. The first time the program is always asked, because it knows
+        what is finished and made with the present settings."""
         if record in self.made:
             return True
         self.made.add(record)
@@ -187,7 +187,7 @@ class Study:
         return False
 
     def base(self, target: Target) -> Path:
-        """Its folder, with base images."""
+        """The folder of a target, with base images."""
         if self.is_made(target.folder / "base.json", target, "base images"):
             return target.folder
         self.program.run(
@@ -210,14 +210,14 @@ class Study:
         return target.folder
 
     def actor(self, target: Target) -> Path:
-        """Its folder, with base images and the paper's actor: the base image that it was made from is every method's
-        target."""
+        """The folder of a target, with base images and the paper's actor; every method uses the base image that the
+        actor was tuned on as target."""
         folder = self.base(target)
         self.tune(target, OURS)
         return folder
 
     def tune(self, target: Target, method: str) -> None:
-        """Tunes a method that has something to tune; the others need nothing."""
+        """Tunes a method that has tuning; the others need none."""
         record = target.folder / record_of(method)
         if not self.program.is_tuned(method) or self.is_made(record, target, f"tuning {method}"):
             return
@@ -234,7 +234,7 @@ class Study:
         return target.folder / "base" / f"{self.target_number(target):02}.png"
 
     def tuning_seconds(self, target: Target, method: str) -> float:
-        """How long a method was tuned for a target; 0 where there is nothing to tune."""
+        """Seconds of tuning of a method for a target; 0 if there is no tuning."""
         if not self.program.is_tuned(method):
             return 0.0
         record = self.work / target.folder / record_of(method)
@@ -269,7 +269,7 @@ class Study:
         return out
 
     def pictures(self, target: Target, method: str) -> Path:
-        """All scenes of a target by one method: the folder of its pictures."""
+        """Draws all scenes of a target by one method, and returns the folder of the pictures."""
         self.actor(target)
         if method not in (PLAIN, OURS):
             self.tune(target, method)
@@ -277,7 +277,7 @@ class Study:
         return self.draw(target, method, out, self.scenes, self.num_images, SCENE_SEED)
 
     def scores(self, target: Target, pictures: Path, name: str, metrics: Sequence[str], *extra: object) -> list[dict]:
-        """What `evaluate` says of a folder of pictures: an object for each picture and group. Kept in
+        """Scores by `evaluate` for a folder of pictures: an object for each picture and group. Kept in
         `scores/NAME.jsonl`."""
         against = self.target_picture(target)
         words = [
@@ -309,19 +309,19 @@ class Study:
         return read_lines(found)
 
     def write_json(self, name: str, found: object) -> None:
-        """The numbers of a figure."""
+        """Writes the numbers of a figure."""
         path = self.work / f"{name}.json"
         path.write_text(json.dumps(found, indent=1) + "\n")
         print(path)
 
 
 def pictures_of(rows: list[dict]) -> list[dict]:
-    """Of what `evaluate` says, the pictures."""
+    """The objects of pictures in the output of `evaluate`."""
     return [row for row in rows if row["kind"] == "picture"]
 
 
 def mean_and_error(values: Sequence[float]) -> dict[str, float | None]:
-    """The mean, and its standard error where there is more than one value."""
+    """The mean, and its standard error if there is more than one value."""
     error = stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
     return {"mean": mean(values), "error": error}
 
@@ -339,7 +339,7 @@ def read_targets(path: Path) -> list[Target]:
 def read_scenes(path: Path) -> list[str]:
     scenes = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     if not scenes:
-        raise SystemExit(f"--scenes {path}: found nothing, expected a prompt a line, with [b] for the subject")
+        raise SystemExit(f"--scenes {path}: found nothing, expected one prompt on each line, with [b] for the subject")
     return scenes
 
 
@@ -360,7 +360,7 @@ def shard(text: str) -> tuple[int, int]:
 
 
 class OfMethod(argparse.Action):
-    """METHOD=FLAGS, several times: a dictionary of lists."""
+    """METHOD=FLAGS, repeatable: a dictionary of lists."""
 
     def __call__(self, parser, namespace, values, option_string=None):
         method, equals, words = values.partition("=")
@@ -387,23 +387,23 @@ def options(description: str | None, limit: int | None = None) -> argparse.Argum
     add(
         "--work",
         type=Path,
-        help="folder for all pictures and figures; what is finished there is kept (default: runs/reproduce/MODEL)",
+        help="folder for all pictures and figures; finished results in it are kept (default: runs/reproduce/MODEL)",
     )
     add("--binary", default="target/release/oneactor", help="the program (default: target/release/oneactor)")
     add("--methods", type=names, help="comma-separated (default: plain and all that `sample --help` lists)")
     add("--targets", type=Path, help="table of base words and prompts (default: the paper's 32; for the toy its own 8)")
-    add("--scenes", type=Path, help="prompts, one a line (default: the paper's 40; for the toy its own 6)")
-    add("--limit", type=positive, help=f"only so many targets (default: {limit or 'all'})")
+    add("--scenes", type=Path, help="prompts, one on each line (default: the paper's 40; for the toy its own 6)")
+    add("--limit", type=positive, help=f"use only so many targets (default: {limit or 'all'})")
     add("--num-images", type=positive, help="pictures of each scene (default: 1; for the toy 2)")
     add("--shard", type=shard, metavar="I/N", help="only every N-th target, from the I-th on, and no figure")
     add(
         "--quick",
         action="store_true",
-        help="one target, two scenes, four steps: shows that all is there, not how good it is",
+        help="one target, two scenes, four steps: tests every part, not the quality",
     )
     for name, what in (
-        ("model", 'of the model, for everything that draws or tunes: "--variant fp16"'),
-        ("draw", 'of drawing, for base images and scenes: "--steps 20"'),
+        ("model", 'of the model, for all drawing and tuning: "--variant fp16"'),
+        ("draw", 'for drawing base images and scenes: "--steps 20"'),
         ("evaluate", 'of evaluate: "--device cuda"'),
     ):
         add(f"--{name}-args", type=flags, default=[], metavar="FLAGS", help=f"more flags {what}")
@@ -417,7 +417,7 @@ def options(description: str | None, limit: int | None = None) -> argparse.Argum
         )
     add(
         "--masks",
-        help="how tables.py parts foreground and background: sam, none, or middle, an oval in the middle of the "
+        help="how tables.py separates foreground and background: sam, none, or middle, an oval in the middle of the "
         "picture (default: middle for the toy, else none)",
     )
     return parser
@@ -426,12 +426,12 @@ def options(description: str | None, limit: int | None = None) -> argparse.Argum
 def run(
     args: argparse.Namespace, prepare: Callable[[Study, Target], object], figure: Callable[[Study, list], None]
 ) -> None:
-    """Prepares every target of the shard; without shards, makes the figure of all that came out of it."""
+    """Prepares every target of the shard; without shards, makes the figure from all of them."""
     study = Study(args)
     found = [prepare(study, target) for target in study.targets]
     if study.shard:
         print(
-            f"shard {study.shard[0]} of {study.shard[1]}: {len(found)} targets are done; when all shards are, "
+            f"shard {study.shard[0]} of {study.shard[1]}: {len(found)} targets are done; once all shards are done, "
             "the same command without --shard makes the figure",
             file=sys.stderr,
         )

@@ -1,4 +1,4 @@
-"""One value of the guidance after the other (`oneactor sweep`): a labelled grid, and curves of CLIP-I and CLIP-T."""
+"""Sweeps over one value of the guidance (`oneactor sweep`): a labelled grid, and curves of CLIP-I and CLIP-T."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SCENES = 3
 @dataclass(frozen=True)
 class Sweep:
     key: str
-    """As results spell it; with hyphens it is the flag."""
+    """The key as in results; with hyphens it is the flag."""
     label: str
     values: list[str]
     quick: list[str]
@@ -27,7 +27,7 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Swept:
-    """What came of a sweep of a target."""
+    """The results of a sweep of one target."""
 
     target: Target
     rows: dict[str, list[dict]]
@@ -61,14 +61,14 @@ def sweep_target(study: Study, target: Target, sweep: Sweep) -> Swept:
         )
         for row in pictures_of(study.scores(target, out, f"sweep-{name}", METRICS)):
             value = value_of(row["path"])
-            # A folder also keeps pictures of values that are no longer asked for.
+            # A folder keeps pictures of values that are no longer used.
             if value in rows:
                 rows[value].append(row)
     return Swept(target, rows)
 
 
 def value_of(path: str) -> str:
-    """Of a picture named KEY=VALUE_0000-SEED.png, the key with hyphens."""
+    """The value in the name of a picture, KEY=VALUE_0000-SEED.png; the key has hyphens."""
     found = re.fullmatch(r"[a-z0-9-]+=(.*)_\d{4}-\d+\.png", Path(path).name)
     if not found:
         raise SystemExit(f"{path}: expected a name such as eta-2=1_0000-5000.png")

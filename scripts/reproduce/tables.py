@@ -1,17 +1,17 @@
-"""Tables 1 and 2: every measure for every method, on whole pictures, and on foreground and background apart.
+"""Tables 1 and 2: every measure for every method, on whole pictures, and on foreground and background separately.
 
     python scripts/reproduce/tables.py                      on the toy
     python scripts/reproduce/tables.py --model stabilityai/stable-diffusion-xl-base-1.0 --model-args "--variant fp16"
     --masks sam
 
-A cell is mean ± sample standard deviation over the pictures of all targets. Where a measure has no value against the
-target, the mean likeness to the method's other pictures of that target stands in its place (`…_pairwise`). Distances
-have a small d behind their name: smaller is more alike.
+A cell is mean ± sample standard deviation over the pictures of all targets. If a measure has no value against the
+target, the cell has the mean likeness to the method's other pictures of that target (`…_pairwise`). Distances have a
+small d after their name: smaller means more alike.
 
-Masks of `--masks middle` are an oval where a figure of the toy stands, the same in every picture: a stand-in for a
-segmentation, which shows the arithmetic and no more than roughly parts a picture.
+The masks of `--masks middle` are an oval where a figure of the toy stands, the same in every picture. They replace a
+segmentation to show the arithmetic, and separate foreground and background only roughly.
 
-LPIPS and DreamSim are measured where a folder with their weights is given: --evaluate-args "--lpips-model
+LPIPS and DreamSim are measured if a folder with their weights is given, for instance --evaluate-args "--lpips-model
 models/lpips".
 """
 
@@ -31,9 +31,9 @@ Scores = dict[str, list[float]]
 
 
 def metrics(study: Study) -> list[str]:
-    """All that can be measured: by the toy's own CLIP for the toy, which has no weights of other networks inside, else
-    by all networks that have a repository of their own, and LPIPS and DreamSim where a folder with their weights is
-    given."""
+    """All possible measures. For the toy, those of its own CLIP, because the program embeds no other networks; else
+    those of all networks that have a repository of their own. LPIPS and DreamSim are added if a folder with their
+    weights is given."""
     if study.is_toy:
         return [name for name in study.program.measures() if name.startswith("clip")]
     return [
@@ -81,7 +81,8 @@ def prepare(study: Study, target: Target) -> dict[str, Scores]:
 
 
 def shown_columns(study: Study, names: Sequence[str]) -> list[str]:
-    """In the order of the program's measures, and pairwise ones only where there is none against the target."""
+    """Columns in the order of the program's measures; a pairwise column only if there is no value against the
+    target."""
     shown = [
         name for name in names if name.removesuffix("_pairwise") == name or name.removesuffix("_pairwise") not in names
     ]
@@ -91,7 +92,7 @@ def shown_columns(study: Study, names: Sequence[str]) -> list[str]:
 
 
 def joined(found: list[dict[str, Scores]], method: str) -> Scores:
-    """The values of all targets behind each other."""
+    """The values of all targets, one after the other."""
     return {name: [value for target in found for value in target[method][name]] for name in found[0][method]}
 
 

@@ -1,7 +1,8 @@
-"""Checks of the figures on a quick run on the toy: that all files are there, that their numbers are those of `evaluate`
-and of the program's records, that nothing is drawn twice, and that shards join to the same figure.
+"""Checks of the figures, in a quick run on the toy: all files are written, their numbers are those of `evaluate` and of
+the program's records, nothing is drawn twice, and shards give the same figure.
 
-Needs the program in target/release. Expected values come from `evaluate` run apart, or are worked out from the records.
+Needs the program in target/release. Expected values come from a separate run of `evaluate`, or are computed from the
+records.
 
 Requirements: scripts/reproduce/requirements.txt
 Usage: python -m unittest discover -s scripts/reproduce
@@ -40,7 +41,7 @@ QUICK = ["--quick", "--methods", "plain,oneactor", "--binary", str(BINARY)]
 
 
 def run(script, work: Path, *words: str) -> str:
-    """What a script prints on stdout: the files it has written."""
+    """The stdout of a script: the files it has written."""
     out = io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
         script.main([*QUICK, "--work", str(work), *words])
@@ -48,7 +49,7 @@ def run(script, work: Path, *words: str) -> str:
 
 
 def evaluated(work: Path, *pictures: object, target: str) -> dict[str, tuple[float, float | None]]:
-    """Mean and deviation of all named pictures, by a call of `evaluate` of its own."""
+    """Mean and deviation of all named pictures, by a separate call of `evaluate`."""
     words = ["evaluate", *map(str, pictures), "--target", target, "--model", "toy", "--format", "csv", "--quiet"]
     done = subprocess.run([BINARY, *words], cwd=work, capture_output=True, text=True, check=True)
     whole = next(row for row in csv.DictReader(io.StringIO(done.stdout)) if row["kind"] == "overall")
@@ -57,9 +58,9 @@ def evaluated(work: Path, *pictures: object, target: str) -> dict[str, tuple[flo
 
 
 def times(work: Path) -> dict[str, int]:
-    """When each picture and each file of tensors was written."""
+    """The time when each picture and each file of tensors was written."""
     files = [path for ending in ("png", "safetensors") for path in (work / "targets").rglob(f"*.{ending}")]
-    # The masks that tables.py draws are the script's own, and as quickly made as looked for.
+    # The masks of tables.py are drawn by the script itself, every time.
     return {
         str(path): path.stat().st_mtime_ns for path in files if "masks" not in path.parts and path.name != "grid.png"
     }
@@ -83,7 +84,7 @@ class QuickRun(unittest.TestCase):
     def manifest(self, folder: str) -> list[dict]:
         return program.read_lines((self.work / self.cat / folder / "manifest.jsonl").read_text())
 
-    def test_every_figure_is_there_as_png_and_svg(self):
+    def test_every_figure_is_written_as_png_and_svg(self):
         figures = [
             "fig8",
             "fig9",
@@ -132,7 +133,7 @@ class QuickRun(unittest.TestCase):
             (self.json("fig11")["full"], full),
         ):
             for name, (value, _) in evaluated(self.work, *pictures, target=self.target).items():
-                # Other pictures go through the network at once than in the figure, in f32.
+                # The network gets batches of other sizes than in the figure, in f32.
                 self.assertAlmostEqual(found[name]["mean"], value, 5)
 
     def test_distances_are_those_of_the_latents(self):
@@ -160,20 +161,20 @@ class QuickRun(unittest.TestCase):
             self.assertEqual(found[name]["picture"], median(row["seconds"] for row in rows))
         self.assertEqual({row["eta_2"] for row in self.manifest("pictures/oneactor-eta-2-0")}, {0.0})
 
-    def test_the_same_scripts_again_draw_nothing_and_find_the_same(self):
+    def test_a_second_run_draws_nothing_and_gives_the_same_figures(self):
         before, numbers = times(self.work), [self.json(name) for name in ("fig8", "fig11", "fig12")]
         for script in (fig8, fig11, fig12):
             run(script, self.work)
         self.assertEqual(times(self.work), before)
         self.assertEqual([self.json(name) for name in ("fig8", "fig11", "fig12")], numbers)
 
-    def test_shards_join_to_the_whole(self):
+    def test_shards_together_give_the_whole(self):
         whole, parts = self.work, self.work.parent / "parts"
         for shard in ("1/2", "2/2"):
             self.assertEqual(run(fig8, parts, "--limit", "2", "--shard", shard), "")
         self.assertEqual(sorted(path.name for path in (parts / "targets").iterdir()), ["00-cat", "01-dog"])
         self.assertFalse((parts / "fig8.json").exists())
-        # One picture is lost: it is drawn again, and nothing else.
+        # One picture is removed: only this picture is drawn again.
         lost = parts / "targets/01-dog/pictures/oneactor/0001-5001.png"
         lost.unlink()
         before = times(parts)
@@ -185,7 +186,7 @@ class QuickRun(unittest.TestCase):
         self.assertEqual((parts / "fig8.svg").read_text(), (whole / "fig8.svg").read_text())
         run(fig8, whole)  # the figure of one target again, for the other tests
 
-    def test_pictures_drawn_anew_are_measured_anew(self):
+    def test_redrawn_pictures_are_measured_again(self):
         work = self.work.parent / "anew"
         run(fig8, work)
         first = json.loads((work / "fig8.json").read_text())["means"]
@@ -234,7 +235,7 @@ class Parts(unittest.TestCase):
         self.assertEqual(flags, ["--lora", "a", "--lora", "b", "--steps=4", "--offline"])
         self.assertEqual(study.layered(["--eta-1", "-1"], []), ["--eta-1", "-1"])
 
-    def test_models_that_nothing_asks_for_are_left_out(self):
+    def test_unused_models_are_left_out(self):
         given = ["--clip-model", "toy", "--lpips-model=models/lpips", "--sam-model", "sam", "--device", "cuda"]
         self.assertEqual(study.used(given, ["clip_i", "clip_t"], []), ["--clip-model", "toy", "--device", "cuda"])
         self.assertEqual(study.used(given, ["lpips"], ["--masks", "sam"]), given[2:])
@@ -248,7 +249,7 @@ class Parts(unittest.TestCase):
             found = study.flags(f"--ip-adapter {os.path.relpath(folder)}")
             self.assertEqual(found, ["--ip-adapter", str(Path(folder).resolve())])
 
-    def test_the_front_is_what_nothing_betters(self):
+    def test_the_front_has_the_methods_that_no_other_beats(self):
         point = lambda t, i: {"clip_t": t, "clip_i": i}
         points = {"a": point(0.3, 0.6), "b": point(0.2, 0.9), "c": point(0.25, 0.55), "d": point(0.3, 0.5)}
         self.assertEqual(fig8.front(points), ["b", "a"])
@@ -265,7 +266,7 @@ class Parts(unittest.TestCase):
             with self.assertRaises(argparse.ArgumentTypeError, msg=text):
                 study.shard(text)
 
-    def test_wrong_input_is_told(self):
+    def test_wrong_input_is_reported(self):
         with tempfile.TemporaryDirectory() as folder:
             work = Path(folder)
             (work / "targets.tsv").write_text("word\tprompt\ncat\ta cat\n")
@@ -278,7 +279,7 @@ class Parts(unittest.TestCase):
                     run(fig8, work, *words)
                 self.assertIn(message, str(told.exception))
 
-    def test_every_method_has_a_look_of_its_own(self):
+    def test_every_method_has_its_own_look(self):
         self.assertEqual(len(set(plots.LOOKS.values())), len(plots.LOOKS))
         self.assertNotIn(plots.look("another"), plots.LOOKS.values())
 

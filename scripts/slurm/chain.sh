@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
-# Submits a whole run: base images, actor, scenes shared among an array, and their merging; each waits until the one
-# before has succeeded. Prints the jobs' numbers. Settings: the environment, see settings.sh, and
-#   SHARDS    tasks of the array (8)
+# Submits a whole run: base images, actor, scenes shared among the tasks of an array, and merging. Each job
+# waits until the job before has succeeded. Prints the numbers of the jobs. Settings are environment
+# variables: those of settings.sh, and
 #   SBATCH    further flags of sbatch for all jobs, for instance "--partition=gpu --account=me"
 #   SBATCH_SAMPLE  for the array alone, for instance "--ntasks=4" for four GPUs of a node in each task
-# Run it again after a failure: what is there already is not done again.
+# After a failure, run it again: finished work is not repeated.
 set -euo pipefail
 SCRIPTS=$(cd "$(dirname "$0")" && pwd)
 export SCRIPTS
 : "${SHARDS:=8}" "${SBATCH:=}" "${SBATCH_SAMPLE:=}"
 
-# From within a job: sbatch passes that job's own place in its array or step on, which would be taken for a part.
+# Inside a job, sbatch would pass on the job's own place in its array or step, and the program would take it
+# as a part.
 for name in "${!SLURM_ARRAY_@}" "${!SLURM_STEP@}" SLURM_PROCID SLURM_NTASKS SLURM_NPROCS; do unset "$name"; done
 
 submit() { # name of the file, further flags of sbatch …
@@ -18,7 +19,7 @@ submit() { # name of the file, further flags of sbatch …
   shift
   # shellcheck disable=SC2086
   number=$(sbatch --parsable $SBATCH "$@" "$file")
-  # With several clusters the name of one follows.
+  # With several clusters, the name of the cluster follows.
   echo "${number%%;*}"
 }
 

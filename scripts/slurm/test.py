@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""Runs chain.sh on a real Slurm on this machine, kills what it runs, and compares with one process's run.
+"""Runs chain.sh on a real Slurm on this machine, kills its processes, and compares with the results of one process.
 
     sudo scripts/slurm/test.py --program target/release/oneactor --work /tmp/slurm-test
 
-Needs root on Debian (or a relative), and Python 3.9; installs slurmctld, slurmd, slurm-client and munge where they are
-missing. Configuration, key, daemons, ports and files are its own, in the folder --work: a Slurm that serves this
-machine is not touched. Three nodes of two processors each are one slurmd each; their GPUs are device files that
-nobody opens. The embedded toy model draws.
+Needs root on Debian (or a relative) and Python 3.9; installs slurmctld, slurmd, slurm-client and munge if they are
+missing. Configuration, key, daemons, ports and files are in the folder --work: a Slurm that serves this machine is not
+touched. Three nodes of two processors each are one slurmd each; their GPUs are device files that are never opened. The
+embedded toy model draws.
 
-While the array draws, a process of its first task is killed with SIGKILL, the step of the second is told to end by
-SIGTERM, as before the end of its time, and the third is put back by `scontrol requeue`. Then: every picture is there,
-none was drawn twice, and the folders are equal to those of one process, byte for byte, JSON but for what tells of one
-process.
+While the array draws, a process of its first task is killed with SIGKILL, the step of the second task gets SIGTERM as
+before its time limit, and the third task is requeued by `scontrol requeue`. Then every picture must be there, none
+drawn twice, and the folders must be equal to those of one process: byte for byte, JSON except for the keys that
+describe one process.
 """
 
 import collections
@@ -77,7 +77,7 @@ def wait_until(is_true, what, seconds=900):
     end = time.monotonic() + seconds
     while not (value := is_true()):
         if time.monotonic() > end:
-            sys.exit(f"waited {seconds} s in vain: {what}")
+            sys.exit(f"{what}: not within {seconds} s")
         time.sleep(0.02)
     return value
 
@@ -118,7 +118,7 @@ class Cluster:
 
     def stop(self):
         subprocess.run(["scancel", "--user=root"], capture_output=True, check=False)
-        # A slurmd with a task does not end, and has nobody to report to without the others.
+        # A slurmd with a running task does not end, and without the other daemons has nobody to report to.
         end = time.monotonic() + 60
         while time.monotonic() < end and subprocess.run(["squeue", "-h"], capture_output=True, check=False).stdout:
             time.sleep(0.5)
@@ -176,7 +176,7 @@ def new_folder(path):
 
 
 def whole_run(program, folder):
-    """The same by one process each, without Slurm."""
+    """The same commands by one process each, without Slurm."""
     environment = settings(program)
     for line in (
         f"generate-base -p|a photo of a robot|--subject robot -o robot {BASE_FLAGS}",
@@ -189,7 +189,7 @@ def whole_run(program, folder):
 
 
 def processes(job, task, rank):
-    """Numbers of the program's processes that Slurm has started as `rank` of a task of the array."""
+    """Ids of the program's processes that Slurm has started as `rank` of a task of the array."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -206,7 +206,7 @@ def processes(job, task, rank):
 
 
 def pictures(folder):
-    """Each finished picture with what would change if it were drawn again."""
+    """Each finished picture, with a stamp that changes if the picture is drawn again."""
     return {
         path: (path.stat().st_ino, path.stat().st_mtime_ns)
         for path in files(folder)
@@ -215,11 +215,12 @@ def pictures(folder):
 
 
 def disturb(folder, job):
-    """Kills a part of each task of the array once that part has drawn a picture; what was finished by then."""
+    """Kills a part of each task of the array once that part has drawn a picture; returns the pictures finished by
+    then."""
     finished = {}
     parts = SHARDS * TASKS
     for task in range(SHARDS):
-        # Rank 0 of the task is part task * TASKS of all: its pictures are those whose number leaves that remainder.
+        # Rank 0 of the task is part task * TASKS of all parts: its pictures are those whose number has that remainder.
         own = [f"{index:04}-" for index in range(len(PROMPTS) * IMAGES_OF_EACH) if index % parts == task * TASKS]
         is_drawn = lambda: any(path.name.startswith(tuple(own)) for path in (folder / "scenes").glob("*.png"))
         wait_until(is_drawn, f"task {task} has drawn a picture")
@@ -246,8 +247,8 @@ def states(jobs):
 
 
 def ended(jobs):
-    """The jobs' states, once all have ended or one never can. Jobs that were put back start at once: Slurm would wait
-    for two minutes."""
+    """The states of the jobs, once all have ended or one can never end. Requeued jobs start at once; Slurm would wait
+    two minutes."""
     time.sleep(1)
     rows = states(jobs)
     for row in rows:
@@ -267,7 +268,7 @@ def judge(folder, reference, finished, rows):
     ]
     restarts = [row["Restarts"] for row in rows if row["JobName"] == "oneactor-sample"]
     if restarts != ["1"] * SHARDS:
-        trouble.append(f"the tasks were started anew {restarts} times, expected once each")
+        trouble.append(f"the tasks were restarted {restarts} times, expected once each")
     for name in ("robot", "scenes"):
         trouble += broken_files(folder / name) + differences(folder / name, reference / name)
     now = pictures(folder / "scenes")
@@ -278,11 +279,11 @@ def judge(folder, reference, finished, rows):
         for line in log.read_text(errors="replace").splitlines()
         if line.endswith(".png")
     )
-    trouble += [f"the logs tell of {path} {times} times" for path, times in told.items() if times > 1]
+    trouble += [f"the logs have {path} {times} times" for path, times in told.items() if times > 1]
     starts = [int(times) + 1 for times in restarts]
     print(
         f"{len(now)} pictures, expected {len(PROMPTS) * IMAGES_OF_EACH}; there before a kill: {len(finished)}; "
-        f"told of in the logs: {len(told)}; starts of the tasks: {starts}"
+        f"in the logs: {len(told)}; starts of the tasks: {starts}"
     )
     return trouble
 

@@ -1,9 +1,9 @@
-"""What each part of the method is worth on the toy model (the paper's Figs. 11 and 12).
+"""The effect of each part of the method on the toy model (the paper's Figs. 11 and 12).
 
     python ablations.py --split test --work DIR --json ablations.json --subjects cat,robot,owl --seeds 3
 
-Every tuning variant is tuned with several seeds on the same base images; error bars are over those seeds
-(each a mean over all subjects). Sampling variants reuse the full tuning. A small run (3 subjects, 3 seeds,
+Every tuning variant is tuned with several seeds on the same base images; error bars are over these seeds (the value of
+each seed is a mean over all subjects). Sampling variants use the full tuning. A small run (3 subjects, 3 seeds,
 `--scenes 4 --images 2`) takes about 15 minutes on two cores.
 """
 
@@ -18,7 +18,7 @@ import torch
 from evaluate import Scorer, add_plan_arguments, draw_base, mean_and_error, plan_from, sample, tune
 
 TUNINGS = {"full": [], "no L_aver": ["--lambda-2", "0"], "no L_aux, no L_aver": ["--lambda-1", "0", "--lambda-2", "0"]}
-# With only eta_2 given, eta_1 is 7.5 + eta_2, so the guidance as a whole keeps its strength.
+# If only eta_2 is given, eta_1 is 7.5 + eta_2, so the guidance as a whole keeps its strength.
 SAMPLINGS = {
     "eta_2 = 0": ["--eta-2", "0"],
     "v = 0": ["--semantic-scale", "0"],
@@ -30,7 +30,7 @@ MEASURES = ["main_colour", "identity_distance", "subject", "scene"]
 
 
 def share_base(source, folder):
-    """A folder of its own for each tuning, with the same base images."""
+    """Makes a folder for each tuning, with the same base images."""
     if not (folder / "base.json").exists():
         shutil.copytree(source, folder, dirs_exist_ok=True)
 

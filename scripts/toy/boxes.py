@@ -1,10 +1,11 @@
-"""Measures the boxes of `tune --crop subject` and `--crop face` on drawn pictures, whose figures are known.
+"""Measures the boxes of `tune --crop subject` and `--crop face` on drawn pictures, where the true place of the figure
+is known.
 
     python boxes.py --work DIR [--small] [--pictures 2] [--binary target/release/oneactor]
 
-Each picture is one drawn subject in a scene, given to `tune` as the target image; tune.json says which box was
-found. `--small` draws the figures as small as in pictures with two subjects, at the left, in the middle or at
-the right. DIR/boxes.png shows every picture with its box. Drawing needs skia-python.
+Each picture is one drawn subject in a scene, given to `tune` as the target image; tune.json has the box that was found.
+`--small` draws the figures as small as in pictures with two subjects, at the left, in the middle or at the right.
+DIR/boxes.png shows every picture with its box. Drawing needs skia-python.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from evaluate import ROOT, call, mean_and_error
 
 
 def draw(species, scene, rng, small):
-    """A picture [64, 64, 3], and which of its pixels the figure has changed."""
+    """A picture [64, 64, 3], and the mask of the pixels that the figure covers."""
     look = world.make_look(world.draw_identity(rng), rng)
     canvas = Canvas()
     scenes.draw(canvas, scene, rng)
@@ -41,7 +42,7 @@ def draw(species, scene, rng, small):
 
 
 def box_of(args, folder, picture, crop):
-    """Left, top, width, height; nothing where the program goes without a crop. And what is in it."""
+    """Left, top, width, height, or None if the program found no box to crop; and what the box shows."""
     least = ["--max-steps", 1, "--batch-size", 1, "--num-auxiliary", 1]
     call(args, "tune", folder, "--target-image", picture, "--crop", crop, *least, "--overwrite")
     facts = json.loads((folder / "tune.json").read_text())
@@ -51,7 +52,7 @@ def box_of(args, folder, picture, crop):
 
 
 def square_around(figure):
-    """The smallest square box of the figure, moved inside, as floats."""
+    """The smallest square box around the figure, moved inside the picture, as floats."""
     rows, columns = np.flatnonzero(figure.any(1)), np.flatnonzero(figure.any(0))
     left, right, top, bottom = columns[0], columns[-1] + 1, rows[0], rows[-1] + 1
     side = max(right - left, bottom - top)

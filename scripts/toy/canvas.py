@@ -1,7 +1,7 @@
 """A small drawing surface: filled and outlined shapes on a 64x64 picture.
 
-Everything the toy world draws goes through these five shapes. Drawing needs skia-python (and on a bare
-Debian the packages libegl1 and libgl1); reading the world's tables does not.
+The toy world is drawn only with these five shapes. Drawing needs skia-python (and on a bare Debian the packages libegl1
+and libgl1); reading the world's tables does not.
 """
 
 import numpy as np
@@ -32,7 +32,7 @@ def jitter(color, rng, amount=14):
 
 
 class Canvas:
-    """Shapes take a fill colour and, where it makes sense, an outline colour."""
+    """Shapes have a fill colour and some also an outline colour."""
 
     def __init__(self):
         self.rgba = np.zeros((SIZE, SIZE, 4), np.uint8)
@@ -84,11 +84,11 @@ class Canvas:
         self.canvas.drawArc(rect, start, sweep, False, self._stroke(color, width))
 
     def clipped(self, x0, y0, x1, y1):
-        """Context: only what falls inside the box is drawn."""
+        """Context: only the parts inside the box are drawn."""
         return _Saved(self.canvas, lambda c: c.clipRect(skia.Rect(x0, y0, x1, y1), skia.ClipOp.kIntersect, True))
 
     def placed(self, x, y, degrees, scale, mirrored):
-        """Context: the origin moves to (x, y), turned, scaled and perhaps mirrored."""
+        """Context: moves the origin to (x, y), and turns, scales and optionally mirrors the drawing."""
 
         def move(canvas):
             canvas.translate(x, y)

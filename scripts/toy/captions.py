@@ -1,8 +1,9 @@
-"""How a picture is described to the model in training: which words, seen through which token states.
+"""How a picture is described to the model in training: the words of its caption, and the token states that the model
+gets.
 
-In real text a noun's context tells what the noun looks like, so a noun's state carries looks. The toy
-gets there with captions alone: for most pictures all token states but the noun's come from the caption
-without adjectives, and the noun's own state from a caption that names the identity in front of it.
+In real text, the context of a noun describes its look, so the state of the noun carries the look. Captions alone give
+the toy this property: for most pictures the state of the noun comes from a caption that names the identity in front of
+the noun, and all other token states come from the caption without adjectives.
 """
 
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import world
 
 @dataclass
 class Mix:
-    """Shares of the ways to describe a picture; what is left is the caption without adjectives."""
+    """Shares of the ways to describe a picture; the rest gets the caption without adjectives."""
 
     empty: float = 0.10  # no caption
     noun: float = 0.62  # identity in the noun's state only
@@ -33,7 +34,7 @@ class Describer:
         ] + [[]] * 6
 
     def named_factors(self):
-        """Which factors a caption names: all, about half, or one or two."""
+        """The factors that a caption names: all, about half, or one or two."""
         draw = self.rng.random()
         if draw < 0.5:
             return set(world.FACTOR_NAMES)
@@ -49,15 +50,15 @@ class Describer:
         return [self.word[word] for word in words]
 
     def phrase_ids(self, species, classes):
-        """'a photo of a wide striped red cat', and the same without adjectives: both end at the noun, which is all
-        a causal encoder needs."""
+        """'a photo of a wide striped red cat', and the same without adjectives. Both end with the noun, because a
+        causal encoder reads only what comes before."""
         prefix = self.prefixes[int(self.rng.integers(len(self.prefixes)))]
         article = [self.word["a"]] if prefix or self.rng.random() < 0.7 else []
         begin, noun = [self.start, *prefix, *article], [self.word[world.SPECIES[species]]]
         return begin + self.adjective_ids(species, classes) + noun, begin + noun
 
     def batch(self, data, rows):
-        """Token ids [B, S], the identity phrases with their bare ones, and the (row, position) of each's noun."""
+        """Token ids [B, S] of the identity phrases and of their bare phrases, and the (row, position) of each noun."""
         captions, phrases, places = [], [], []
         for row, i in enumerate(rows):
             ids = list(data["ids"][i])

@@ -1,14 +1,15 @@
-"""What no tuning can better: two subjects whose offsets are the true ones, on the toy model.
+"""An upper bound for tuning: two subjects with their true offsets, on the toy model.
 
     python ceiling.py --like DIR/rabbit --checkpoint ../../src/io/toy --work DIR \\
         --try 'v1=--semantic-scale 1' --try 'more=--semantic-scale 1.4 --eta-1 6 --guided-steps 1-30'
 
-In training the noun's state of a whole identity's phrase ("a photo of a wide striped red cat") stood for the noun. The
-difference to the bare phrase's is therefore the offset that a tuning looks for. This script writes it into actors: a
-tuned one (`--like`) lends the file, its projector's last layer becomes 0 but for the shift. Both offsets are then the
-same, so everything is drawn with eta_2 0. The pairs, scenes and seeds are those of the development split, the
-identities random; the target is the clearest of four pictures of the subject alone. The pictures of each `--try` stand
-beside the plain ones in a table as that of subjects_table.py, in both variants, the joint one also with masks.
+In training, the state of the noun was that of the last noun in a phrase with the whole identity ("a photo of a wide
+striped red cat"). The difference to the bare phrase is therefore the offset that tuning looks for. This script writes
+these offsets into actors: it copies the file of a tuned actor (`--like`), and makes the last layer of its projector 0
+except for the shift. Target and average offset are then equal, so everything is drawn with eta_2 0. Pairs, scenes and
+seeds are those of the development split, and the identities are random; the target is the clearest of four pictures of
+the subject alone. The table has the same columns as that of subjects_table.py, with a row for the pictures of each
+`--try` and for the plain ones, in both variants, the joint variant also with masks.
 """
 
 import argparse
@@ -30,7 +31,7 @@ VARIANTS = {"independent": [], "joint": [], "joint with masks": ["--subject-mask
 
 
 class Encoder:
-    """Both text encoders' penultimate states of a phrase's last noun."""
+    """Both text encoders' penultimate states of the last noun in a phrase."""
 
     def __init__(self, checkpoint):
         from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
@@ -43,7 +44,7 @@ class Encoder:
 
     @torch.no_grad()
     def noun(self, words):
-        """State [D] of the last of `words` in a photo of them; the encoders are causal, nothing follows it."""
+        """State [D] of the last of `words` in a photo of them. The encoders are causal, so the phrase ends there."""
         ids = self.tokenizer("a photo of a " + " ".join(words))["input_ids"][:-1]
         states = [
             encoder(torch.tensor([ids]), output_hidden_states=True).hidden_states[-2] for encoder in self.encoders
@@ -58,7 +59,7 @@ class Encoder:
 
 
 def write_actor(like, folder, words, offsets):
-    """An actor of `words` whose projector gives these offsets [W, D] whatever it sees."""
+    """An actor of `words` whose projector gives these offsets [W, D] for any input."""
     tensors = load_file(like)
     with safe_open(like, "pt") as file:
         facts = dict(file.metadata())

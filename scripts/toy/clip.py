@@ -1,11 +1,11 @@
-"""A small CLIP of the toy world, so that `oneactor evaluate --model toy` needs no download.
+"""Trains a small CLIP of the toy world, so that `oneactor evaluate --model toy` needs no download.
 
     python clip.py DATA --tokenizer CHECKPOINT --minutes 9 --out FOLDER
 
-DATA are shards of data.py, no latents needed; the last one is left out. clip_agreement.py tells how good it is.
-The architecture is transformers' CLIPModel. Most captions name the identity with adjectives; every other batch
-holds one species only, for otherwise species and scene alone would tell all captions of a batch apart. Pictures
-are blurred, shifted and made noisy as for the judge, so that it reads generated ones as well as drawn ones.
+DATA are shards of data.py, which need no latents; the last shard is left out. clip_agreement.py measures how good the
+CLIP is. The architecture is transformers' CLIPModel. Most captions name the identity with adjectives. Every other batch
+holds one species only, because otherwise species and scene alone would distinguish all captions of a batch. Pictures
+are blurred, shifted and made noisy as for the judge, so that the CLIP reads generated pictures as well as drawn ones.
 """
 
 import argparse
@@ -70,7 +70,7 @@ def new_model(tokenizer):
 
 
 def begin_with_text_of(checkpoint, model):
-    """The text half begins as the toy's second text encoder, which knows the adjectives already."""
+    """Starts the text half from the toy's second text encoder, which already knows the adjectives."""
     encoder = CLIPTextModelWithProjection.from_pretrained(checkpoint / "text_encoder_2", torch_dtype=torch.float32)
     model.load_state_dict(encoder.state_dict(), strict=False)
     missing = [key for key in encoder.state_dict() if key not in model.state_dict()]
@@ -79,14 +79,14 @@ def begin_with_text_of(checkpoint, model):
 
 
 def rows_of_batch(arrays, by_species, count, step, rng):
-    """Rows of any pictures, or, every other time, of pictures of one species."""
+    """Rows of any pictures, or, every other time, rows of pictures of one species."""
     if step % 2:
         return rng.choice(by_species[int(rng.integers(len(by_species)))], BATCH, replace=False)
     return rng.integers(0, count, BATCH)
 
 
 def loss(model, pixels, ids):
-    """CLIP's symmetric cross entropy; captions that are alike are right for each other's pictures."""
+    """CLIP's symmetric cross entropy; equal captions count as right for each other's pictures."""
     output = model(input_ids=ids, pixel_values=pixels)
     alike = (ids[:, None] == ids[None]).all(-1).float()
     wanted = alike / alike.sum(1, keepdim=True)
@@ -113,7 +113,7 @@ def train(args):
         training.set_rate(adam, args.rate * warm * training.cosine(progress) + 1e-6)
         rows = rows_of_batch(arrays, by_species, count, step, rng)
         ids, _, _ = describer.batch(arrays, rows)
-        ids = ids[:, : int((ids != tokenizer.eos_token_id).sum(1).max()) + 1]  # what follows the end is not read
+        ids = ids[:, : int((ids != tokenizer.eos_token_id).sum(1).max()) + 1]  # tokens after the end mark are not read
         pixels = judge.augment(training.to_pixels(arrays["images"][rows]), generator)
         value = loss(model, pixels, ids)
         value.backward()
@@ -134,7 +134,7 @@ def train(args):
 
 
 def save(model, tokenizer, out):
-    """The folder in Hugging Face's layout, in float16."""
+    """Writes the folder in Hugging Face's layout, in float16."""
     model.half().save_pretrained(out, safe_serialization=True)
     training.forget_origin(out / "config.json")
     (out / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR, indent=2) + "\n")
@@ -145,7 +145,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--tokenizer", type=Path, required=True, help="checkpoint: its tokenizer and text encoder 2")
-    parser.add_argument("--minutes", type=float, default=9, help="of processor time")
+    parser.add_argument("--minutes", type=float, default=9, help="minutes of processor time")
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()

@@ -1,8 +1,9 @@
-"""How the small CLIP's scores follow what was drawn: `python clip_agreement.py FOLDER`.
+"""How well the small CLIP's scores agree with the drawn pictures: `python clip_agreement.py FOLDER`.
 
-Drawn pictures of new seeds, none of the training's. CLIP-I is compared with the identity distance that the judge reads
-(0: the same look, 1: as far apart as two random ones) and with whether the identity is the same; CLIP-T with how many
-of subject and scene a caption names rightly. Spearman's correlations, within a species where a picture's look is meant.
+The pictures are drawn with new seeds, not those of the training. CLIP-I is compared with the identity distance that the
+judge reads (0: the same look, 1: as different as two random identities), and with whether the identity is the same.
+CLIP-T is compared with the number of correct parts in a caption, of subject and scene. The correlations are Spearman's;
+those about looks are within one species.
 """
 
 import argparse
@@ -72,7 +73,8 @@ def looks_of(rng, count):
 
 
 def likeness(clip, reader, scales):
-    """CLIP-I of pairs in two scenes: against the identity distance, and of same against other identities."""
+    """CLIP-I of pairs in two scenes: correlation with the identity distance, and same identities compared with
+    others."""
     rows = {"distance": [], "same_above_other": [], "same": [], "other": []}
     for index, species in enumerate(world.SPECIES):
         rng = np.random.default_rng(920_000 + index)
@@ -96,7 +98,7 @@ def likeness(clip, reader, scales):
 
 
 def naming(clip):
-    """CLIP-T of right and wrong captions, and the subject and scene whose caption is nearest."""
+    """CLIP-T of right and wrong captions, and how often the nearest caption has the right subject and scene."""
     rng = np.random.default_rng(930_000)
     subjects = [f"a photo of {world.article(name)}" for name in world.SPECIES]
     places = [scenes.PHRASES[name][0] for name in SCENES]
@@ -112,7 +114,7 @@ def naming(clip):
         count.reshape(len(images), len(subjects), len(places))[:, subject] += 1
         for row, scene in enumerate(names):
             count[row].reshape(len(subjects), len(places))[:, scene] += 1
-        # As many captions with two, one and no right part, so that the wrong ones do not drown the others.
+        # Equal numbers of captions with two, one and no right part, so that wrong captions do not dominate.
         for parts in (2, 1, 0):
             rows = rng.permutation(np.argwhere(count == parts))[: len(images)]
             cosines += list(table[rows[:, 0], rows[:, 1]])

@@ -1,8 +1,8 @@
 """Draws the training pictures and encodes them with the VAE.
 
 `python data.py OUT --tokenizer CHECKPOINT [--vae CHECKPOINT] --shards 0-9 [--pairs .4]` writes OUT/shard-000.npz ...
-Each shard of 5,000 pictures holds: images (bytes), latents (float16, sampled and scaled), token ids of
-the caption without adjectives and where its nouns are, and the identity of the subjects.
+Each shard of 5,000 pictures holds: images (bytes), latents (float16, sampled and scaled), token ids of the caption
+without adjectives, the positions of its nouns, and the identity of the subjects.
 """
 
 import argparse
@@ -23,7 +23,7 @@ LOOK_VALUES = ["width", "head", "ear", "eye"]
 
 
 def describe(pictures):
-    """Labels of the pictures as arrays; a second subject that is not there has species -1."""
+    """Labels of the pictures as arrays; the species of a missing second subject is -1."""
     n, k = len(pictures), len(world.FACTOR_NAMES)
     labels = {
         "species": np.full((n, 2), -1, np.int8),
@@ -47,7 +47,7 @@ def describe(pictures):
 
 
 def tokenize(tokenizer, captions, pictures):
-    """Token ids and the positions of the nouns (0 where there is none)."""
+    """Token ids and the positions of the nouns (0 for a missing noun)."""
     ids = np.array(
         tokenizer(captions, padding="max_length", truncation=True, max_length=tokenizer.model_max_length)["input_ids"],
         np.int16,
@@ -89,7 +89,7 @@ def make_shard(index, tokenizer, vae, pairs):
 
 
 def load(folder, names, shards=None):
-    """Arrays of all shards in a folder (or the given ones), joined."""
+    """Joins the arrays of all shards in a folder, or of the given shards."""
     paths = sorted(Path(folder).glob("shard-*.npz"))
     if shards is not None:
         paths = [path for path in paths if int(path.stem[-3:]) in shards]

@@ -2,7 +2,7 @@
 
 Stage 1, from nothing:  python diffusion.py DATA --tokenizer DIR --out RUN --minutes 100 --noun 0 --named .4
 Stage 2, identity:      python diffusion.py DATA --tokenizer DIR --out RUN --minutes 62 --init CHECKPOINT
-Writes RUN/state.pt (resumable: run the same command again) and a log line every 50 steps. One thread.
+Writes RUN/state.pt and a log line every 50 steps; the same command continues an interrupted run. Uses one thread.
 """
 
 import argparse
@@ -24,7 +24,7 @@ ARRAYS = ["latents", "ids", "nouns", "species", "classes"]
 
 
 class Pictures:
-    """The training set; shards that another process is still writing are picked up as they appear."""
+    """The training set; shards that another process is still writing are added as they appear."""
 
     def __init__(self, folder):
         self.folder, self.arrays, self.shards = folder, None, 0
@@ -42,9 +42,9 @@ class Pictures:
 def place_identity(states, identity, bare, places, generator):
     """Moves noun states towards those of the identity phrases, by a random factor around 1, plus noise.
 
-    The factor and the noise make the UNet read offsets of the noun's state smoothly. In half of the places the move is
-    what the adjectives change in the phrase alone, added to whatever the caption makes of the noun: this is how a
-    tuned offset is used, also in captions it was not tuned on.
+    With this factor and noise, the UNet learns to respond smoothly to offsets of the noun's state. For half of the
+    nouns, the move is the change that the adjectives make in the phrase alone, added to the noun's state in the
+    caption. A tuned offset is used in the same way, also in captions that it was not tuned on.
     """
     rows = torch.tensor([row for row, _ in places])
     columns = torch.tensor([column for _, column in places])
@@ -58,7 +58,7 @@ def place_identity(states, identity, bare, places, generator):
 
 
 def last_states(encoders, phrases):
-    """States [N, 192] of the phrases' last tokens."""
+    """States [N, 192] of the last tokens of the phrases."""
     padded = pad(phrases)
     states, _ = model.hidden_states(encoders, padded, padded)
     return states[torch.arange(len(phrases)), torch.tensor([len(phrase) for phrase in phrases]) - 1]
@@ -75,10 +75,10 @@ def condition(encoders, describer, pictures, rows, generator):
 
 
 class LevelWeights:
-    """Lets every noise level count about alike: weights from a running mean of the loss in 20 bins of t.
+    """Gives every noise level about the same weight, from a running mean of the loss in 20 bins of t.
 
-    The plain loss is dominated by low noise levels, where the noisy picture itself shows the identity and the
-    caption is hardly needed.
+    Low noise levels dominate the plain loss, and there the noisy picture itself shows the identity, so the caption is
+    hardly needed.
     """
 
     def __init__(self, power=0.75):
@@ -116,7 +116,8 @@ def build(args, tokenizer):
 
 
 def optimizer(networks, text_factor):
-    """AdamW; everything between words and picture (encoders, cross-attention) learns faster than the rest."""
+    """AdamW; everything between words and picture (encoders, cross-attention) has a higher learning rate than the
+    rest."""
     groups = {}
     for name, parameter in networks.named_parameters():
         text = name.startswith(("0.", "1.")) or "attn2" in name

@@ -2,9 +2,9 @@
 
     python evaluate.py --split test --work DIR --json result.json [--binary target/release/oneactor]
 
-For every subject: base images, tuning, then the same prompts and seeds with the actor and without. Every
-picture is read by the judge and compared with the target picture. Choose settings on `--split dev`; the
-`test` subjects, scenes and seeds are others. Needs only torch, safetensors, numpy and pillow.
+For every subject: base images, tuning, then the same prompts and seeds with the actor and without. The judge reads
+every picture, which is compared with the target picture. Choose settings on `--split dev`: the `test` split has other
+subjects, scenes and seeds. Needs only torch, safetensors, numpy and pillow.
 """
 
 import argparse
@@ -58,7 +58,7 @@ SPLITS = {
 
 @dataclass
 class Plan:
-    """What to run: shared by all scripts that judge the program's pictures."""
+    """The settings of a run, shared by all scripts that judge the program's pictures."""
 
     binary: str
     work: Path
@@ -83,7 +83,7 @@ def call(plan, *words):
 
 
 def draw_base(plan, folder, *subjects):
-    """Base images of a subject, or of several in one picture, once."""
+    """Draws base images of a subject, or of several subjects in one picture, once."""
     if not (folder / "base.json").exists():
         prompt = "a photo of " + " and ".join(map(world.article, subjects))
         words = [word for subject in subjects for word in ("--subject", subject)]
@@ -98,18 +98,18 @@ def tune(plan, folder, scorer, *extra):
 
 
 def target_number(folder):
-    """The base image that an actor was tuned on."""
+    """The index of the base image that an actor was tuned on."""
     record = json.loads((folder / "tune.json").read_text())
     return record["target"] if "target" in record else record["parameters"]["target"]
 
 
 def scenes_of(plan, text):
-    """The prompts that put somebody into each scene, and the scenes' names."""
+    """Prompts that put the subjects into each scene, and the names of the scenes."""
     return {f"{text}, {SCENES[name]}.": name for name in plan.scenes}
 
 
 def draw(plan, actors, out, prompts, *extra):
-    """Pictures of all prompts, once: the manifest's rows, with the place of each picture."""
+    """Draws pictures of all prompts once, and returns the manifest's rows with the path of each picture."""
     if not (out / "manifest.jsonl").exists():
         out.mkdir(parents=True, exist_ok=True)
         (out / "prompts.txt").write_text("".join(f"{prompt}\n" for prompt in prompts))
@@ -120,14 +120,15 @@ def draw(plan, actors, out, prompts, *extra):
 
 
 def sample(plan, subject, folder, out, *extra):
-    """Pictures of all scenes: rows of scene, seed and path."""
+    """Draws pictures of all scenes: rows of scene, seed and path."""
     prompts = scenes_of(plan, subject)
     rows = draw(plan, [folder], out, prompts, *extra)
     return [{"scene": prompts[row["prompt"]], "seed": row["seed"], "path": row["path"]} for row in rows]
 
 
 def find_picture(path, out):
-    """A manifest's path is relative to its folder; one of an older program may be relative to where that ran."""
+    """The path of a picture: relative to the manifest's folder, or in an older program's manifest to its working
+    directory."""
     return next((place for place in (out / path, Path(path)) if place.exists()), out / Path(path).name)
 
 
@@ -136,7 +137,7 @@ def read_picture(path):
 
 
 def sureness(answers):
-    """How sure the judge is of colours and pattern, a picture each."""
+    """How sure the judge is of colours and pattern, for each picture."""
     return sum(np.log(answers[name].max(1)) for name in ("main", "second", "pattern"))
 
 
@@ -149,15 +150,15 @@ class Scorer:
         return self.judge.read(np.stack([read_picture(path) for path in paths]))
 
     def clearest(self, folder):
-        """The base image whose colours and pattern the judge is surest of: what an artist's eye does, who picks a
-        picture that shows plainly what the subject looks like. Knows nothing of the pictures to come."""
+        """The base image whose colours and pattern the judge is surest of. An artist would also choose a picture that
+        shows plainly what the subject looks like. The choice does not depend on later pictures."""
         return int(sureness(self.answers(sorted((folder / "base").glob("*.png")))).argmax())
 
     def target(self, folder):
         return self.answers([folder / "base" / f"{target_number(folder):02}.png"])
 
     def score(self, subject, rows, target):
-        """Per picture: colour match, identity distance, parts of it, subject right, scene right."""
+        """For each picture: colour match, identity distance, its parts, subject right, scene right."""
         answers = self.answers([row["path"] for row in rows])
         distance, parts = identity.distances(answers, target, subject, self.scales)
         wanted = np.array([scenes.NAMES.index(row["scene"]) for row in rows])
@@ -182,7 +183,7 @@ def evaluate_subject(plan, subject, scorer):
 
 
 def mean_and_error(values):
-    """The mean of independent values, with its standard error where there is more than one."""
+    """The mean of independent values, with its standard error if there is more than one value."""
     values = np.asarray(values)
     error = values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else float("nan")
     return {"mean": float(values.mean()), "error": float(error)}
@@ -195,7 +196,7 @@ def summary(scores):
 
 
 def ratio(guided, plain, draws=2000):
-    """Guided over plain identity distance, with its error from resampled subjects."""
+    """Identity distance of the guided pictures over that of the plain ones, with its error from resampled subjects."""
     a = np.array([score["identity_distance"].mean() for score in guided])
     b = np.array([score["identity_distance"].mean() for score in plain])
     picks = np.random.default_rng(0).integers(0, len(a), (draws, len(a)))
@@ -203,7 +204,7 @@ def ratio(guided, plain, draws=2000):
 
 
 def settings_of(plan):
-    """What a report says of how its pictures were made."""
+    """The settings of the pictures, for the report."""
     return {
         "scenes": plan.scenes,
         "images_per_scene": plan.images,

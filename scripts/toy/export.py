@@ -2,8 +2,8 @@
 
     python export.py RUN/state.pt --tokenizer DIR --vae DIR --out CHECKPOINT
 
-Averaged weights, float16 safetensors; the tokenizer folders keep the plain CLIP files and no tokenizer.json. Beside
-them lies words.txt, the words of the captions.
+The weights are the averaged ones, in float16 safetensors. The tokenizer folders have the plain CLIP files and no
+tokenizer.json. words.txt beside them has the words of the captions.
 """
 
 import argparse

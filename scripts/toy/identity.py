@@ -1,8 +1,8 @@
-"""How different two pictures' subjects look: the identity distance.
+"""How different the subjects of two pictures look: the identity distance.
 
-For two pictures of the same species, read by the judge: a weighted mean over the factors that the species
-shows. Each factor's difference is divided by its mean over pairs of random identities, so that two random
-identities are 1.0 apart on average and two pictures of the same identity close to 0 (not 0: the judge has
+The judge reads two pictures of the same species. The distance is a weighted mean over the factors that the species
+shows. Each factor's difference is divided by its mean over pairs of random identities. So the distance of two random
+identities is 1.0 on average, and that of two pictures of the same identity is close to 0 (not 0: the judge makes
 errors, and pose, scene and VAE disturb it; `floor_and_ceiling` measures both ends).
 """
 
@@ -39,7 +39,7 @@ def lab(rgb):
 
 
 def differences(a, b):
-    """Raw difference per factor between two sets of the judge's answers (same length, or one against many)."""
+    """Raw difference of each factor between two sets of the judge's answers (same length, or one against many)."""
     result = {name: np.linalg.norm(lab(a[name + "_color"]) - lab(b[name + "_color"]), axis=-1) for name in COLORS}
     result.update({name: 0.5 * np.abs(a[name] - b[name]).sum(-1) for name in PROBABILITIES})
     result.update({name: np.abs(a[name] - b[name]) for name in VALUES})
@@ -47,7 +47,7 @@ def differences(a, b):
 
 
 def distances(a, b, species, scales):
-    """Identity distances [N] of two sets of answers for one species, and the normalised parts per factor."""
+    """Identity distances [N] of two sets of answers for one species, and the normalised part of each factor."""
     raw = differences(a, b)
     shown = world.visible_factors(species)
     parts = {name: raw[name] / scales[species][name] for name in shown}
@@ -70,14 +70,14 @@ def _pictures(species, looks, rng, scene_names=None):
 
 
 def through_vae(vae, images):
-    """What the VAE leaves of byte pictures [N, 64, 64, 3]."""
+    """Byte pictures [N, 64, 64, 3] after encoding and decoding by the VAE."""
     with torch.no_grad():
         z = vae.encode(training.to_pixels(images)).latent_dist.mean
         return training.to_bytes(vae.decode(z).sample)
 
 
 def measure_scales(judge, pairs=150):
-    """Mean difference per species and factor between random identities."""
+    """Mean difference between random identities, by species and factor."""
     scales = {}
     for index, species in enumerate(world.SPECIES):
         rng = np.random.default_rng(900_000 + index)
@@ -90,7 +90,7 @@ def measure_scales(judge, pairs=150):
 
 
 def floor_and_ceiling(judge, scales, vae=None, pairs=40):
-    """Mean identity distance of the same identity (other pose and scene) and of random identities."""
+    """Mean identity distance of the same identity (in another pose and scene) and of random identities."""
     results = {"same drawn": [], "random drawn": [], "same through the VAE": [], "random through the VAE": []}
     parts = {}
     for index, species in enumerate(world.SPECIES):

@@ -1,13 +1,14 @@
-"""A small IP-Adapter for the toy (arXiv 2308.06721), so that `--model toy --method ip-adapter` needs no download.
+"""Trains a small IP-Adapter for the toy (arXiv 2308.06721), so that `--model toy --method ip-adapter` needs no
+download.
 
     python ip_adapter.py DATA --checkpoint ../../src/io/toy --minutes 11 --out ip-adapter.safetensors
     python ip_adapter.py DATA --checkpoint ../../src/io/toy --measure ip-adapter.safetensors
 
-DATA are shards of data.py with latents; the last one is left out of training, and measured with. Learnt are the
-projection of the image embedding and keys and values of every cross-attention layer; U-Net, text encoders and the
-image encoder (the vision half of the toy's CLIP) stay as they are. The image prompt is never the picture that is
-learnt, but another one of the same identity, in another pose, scene and style: so the tokens tell who, not what was
-drawn.
+DATA are shards of data.py with latents; the last shard is left out of training and used for measuring. Trained are the
+projection of the image embedding, and the keys and values of every cross-attention layer. U-Net, text encoders and the
+image encoder (the vision half of the toy's CLIP) stay unchanged. The image prompt is never the training picture itself,
+but another picture of the same identity in another pose, scene and style. So the tokens learn the identity of the
+subject, not the picture.
 """
 
 import argparse
@@ -35,14 +36,15 @@ ARRAYS = ["latents", "ids", "nouns", "species", "classes"]
 
 
 def cross_attention(unet):
-    """The cross-attention layers in the order in which diffusers numbers them: 1, 3, 5 … count self-attention too."""
+    """The cross-attention layers by the numbers that diffusers gives them: 1, 3, 5 …, because self-attention counts
+    too."""
     names = [name.removesuffix(".processor") for name in unet.attn_processors]
     layers = [(2 * i + 1, unet.get_submodule(name)) for i, name in enumerate(n for n in names if n.endswith("attn2"))]
     return dict(layers)
 
 
 def begin(unet, embedding):
-    """Keys and values begin as the text's own, the projection as PyTorch draws it."""
+    """Keys and values start as copies of the text's, the projection with PyTorch's random values."""
     projection = nn.Linear(embedding, TOKENS * TOKEN_WIDTH)
     state = {
         "image_proj.proj.weight": projection.weight,
@@ -57,7 +59,7 @@ def begin(unet, embedding):
 
 
 def put_in(unet, state):
-    """diffusers' own loader, on a plain U-Net."""
+    """Loads the file with diffusers' own loader, on a plain U-Net."""
     parts = {
         part: {name.removeprefix(part + "."): value.float() for name, value in state.items() if name.startswith(part)}
         for part in ("image_proj", "ip_adapter")
@@ -95,12 +97,12 @@ class Toy:
 
     @torch.no_grad()
     def image_embeds(self, pixels):
-        """[B, 128] of pixels in -1..1, which is how the toy's CLIP normalises them."""
+        """Image embeddings [B, 128] of pixels in -1..1, which is the range that the toy's CLIP uses."""
         return self.clip.visual_projection(self.clip.vision_model(pixel_values=pixels).pooler_output)
 
 
 def other_picture(species, classes, rng):
-    """Another picture of the same identity. Half of them are before a plain backdrop, as targets often are."""
+    """Another picture of the same identity. Half of these pictures have a plain backdrop, as targets often do."""
     facts = dict(zip(world.FACTOR_NAMES, map(int, classes)))
     name = world.SPECIES[species]
     scene = "plain" if rng.random() < 0.5 else str(rng.choice(scenes.NAMES[1:]))
@@ -110,7 +112,7 @@ def other_picture(species, classes, rng):
 
 
 def image_prompts(arrays, rows, rng, generator):
-    """Pixels [B, 3, 64, 64], blurred and noisy in part: at work the prompt is a generated picture."""
+    """Pixels [B, 3, 64, 64], some blurred and noisy: in use, the image prompt is a generated picture."""
     drawn = np.stack([other_picture(arrays["species"][i, 0], arrays["classes"][i, 0], rng) for i in rows])
     return judge.augment(training.to_pixels(drawn), generator)
 
@@ -151,7 +153,7 @@ def train(args, toy, arrays):
         rows = rng.choice(rows_of_training, args.batch)
         z_t, t, noise = diffusion.noised(torch.from_numpy(arrays["latents"][rows]).float(), alphas, generator)
         embeds = toy.image_embeds(image_prompts(arrays, rows, rng, generator))
-        embeds[torch.rand(len(rows), generator=generator) < 0.1] = 0  # the branch without the prompt has zeros
+        embeds[torch.rand(len(rows), generator=generator) < 0.1] = 0  # zeros, as in the branch without the prompt
         prediction = predict(toy, z_t, t, toy.text(describer, arrays, rows), embeds)
         losses = (prediction - noise).square().mean((1, 2, 3))
         weigh(losses, t).backward()
@@ -173,7 +175,7 @@ def train(args, toy, arrays):
 
 @torch.no_grad()
 def measure(toy, arrays, state, batches=6):
-    """Loss on the shard that was left out, at t from 650 to 850, where identity is decided."""
+    """Loss on the shard that was left out, at t from 650 to 850, where the identity is decided."""
     put_in(toy.unet, state)
     rng, generator = np.random.default_rng(11), torch.Generator().manual_seed(11)
     describer = Describer(toy.tokenizer, Mix(empty=0, noun=0, named=0), rng)
@@ -197,12 +199,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--checkpoint", type=Path, required=True, help="the toy, with its CLIP")
-    parser.add_argument("--minutes", type=float, default=11, help="of processor time")
+    parser.add_argument("--minutes", type=float, default=11, help="minutes of processor time")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--init", type=Path, help="file to go on from, for instance of an earlier U-Net")
+    parser.add_argument("--init", type=Path, help="file to start from, for instance of an earlier U-Net")
     parser.add_argument("--out", type=Path, help="file to train")
-    parser.add_argument("--measure", type=Path, help="file that is there already")
+    parser.add_argument("--measure", type=Path, help="existing file to measure")
     args = parser.parse_args()
     if (args.out is None) == (args.measure is None):
         parser.error("expected either --out or --measure")

@@ -2,8 +2,8 @@
 
     python ip_adapter_table.py --split test --work DIR --subjects cat,robot --draw-args "--guidance-scale 4"
 
-For every subject base images, and for the same prompts and seeds pictures with the clearest of them as the image prompt
-and without. Flags are those of evaluate.py; nothing is tuned. Draws nothing itself: needs no skia.
+For every subject: base images, then the same prompts and seeds with the clearest base image as the image prompt, and
+without an image prompt. Flags are those of evaluate.py; nothing is tuned. Needs no skia-python.
 """
 
 import argparse

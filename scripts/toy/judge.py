@@ -1,8 +1,8 @@
 """A small CNN that reads a toy picture: subject, scene and every factor of the subject's identity.
 
 Training:  python judge.py DATA --vae CHECKPOINT --minutes 12    (writes judge.safetensors next to this file)
-Half of what it sees has been through the VAE, and part of it is blurred and noisy, so that it reads
-generated pictures as well as drawn ones. The last shard of DATA is held out for the accuracies it prints.
+Half of its training pictures have been encoded and decoded by the VAE, and some are blurred and noisy, so that it reads
+generated pictures as well as drawn ones. The last shard of DATA is held out for the printed accuracies.
 """
 
 import argparse
@@ -49,7 +49,8 @@ class Judge(nn.Module):
         self.answers = nn.Linear(192, WIDTH)
 
     def forward(self, pixels):
-        """pixels [B, 3, 64, 64] in -1..1; logits per class factor, colours in 0..1, standardised values."""
+        """pixels [B, 3, 64, 64] in -1..1; returns logits for each class factor, colours in 0..1, standardised
+        values."""
         out, at, answers = self.answers(self.features(pixels)), 0, {}
         for name, count in CLASSES.items():
             answers[name] = out[:, at : at + count]
@@ -58,14 +59,15 @@ class Judge(nn.Module):
             answers[name + "_color"] = out[:, at : at + 3].sigmoid()
             at += 3
         species = answers["species"].detach().softmax(1)
-        for name in VALUES:  # one answer per species, since a long ear is not the same length on all
+        for name in VALUES:  # one answer for each species, because a long ear differs in length between species
             answers[name] = (out[:, at : at + len(world.SPECIES)] * species).sum(1)
             at += len(world.SPECIES)
         return answers
 
     @torch.no_grad()
     def read(self, images):
-        """Answers for byte pictures [N, 64, 64, 3]: probabilities, colours in 0..255, values as drawn."""
+        """Answers for byte pictures [N, 64, 64, 3]: probabilities, colours in 0..255, values in the units of the
+        drawing."""
         answers = {}
         for start in range(0, len(images), 200):
             batch = self(training.to_pixels(np.asarray(images[start : start + 200])))
@@ -81,7 +83,7 @@ class Judge(nn.Module):
 
 
 def load(path=WEIGHTS):
-    """The trained judge and the facts stored with it (normalisers of the identity distance)."""
+    """The trained judge and the numbers stored with it (normalisers of the identity distance)."""
     judge = Judge()
     with safe_open(path, "pt") as file:
         names = list(file.keys())
@@ -96,7 +98,7 @@ def save(judge, facts, path=WEIGHTS):
 
 
 def labels(arrays):
-    """Targets and, for every factor, where it can be seen."""
+    """Targets, and for every factor whether it can be seen."""
     single = (arrays["species"][:, 1] < 0) & (arrays["style"] % 4 == 0)  # no style, or the invisible 'cartoon'
     rows = np.flatnonzero(single)
     names = {name: i for i, name in enumerate(world.FACTOR_NAMES)}
@@ -128,7 +130,7 @@ def loss(answers, target, seen):
 
 
 def augment(pixels, generator):
-    """Blur for half of the batch, noise and a small shift for all of it."""
+    """Blurs half of the batch; adds noise and a small shift to all of it."""
     blurred = F.avg_pool2d(F.pad(pixels, (1, 1, 1, 1), mode="replicate"), 3, 1)
     amount = torch.rand(len(pixels), 1, 1, 1, generator=generator)
     amount = 0.6 * amount * (torch.rand(amount.shape, generator=generator) < 0.5)

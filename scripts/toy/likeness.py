@@ -1,10 +1,12 @@
-"""How soon a tuning reaches its likeness: after so many steps, the identity distance of its pictures, of plain ones'.
+"""How many steps a tuning needs: after several numbers of steps, the identity distance of its pictures over that of
+plain ones.
 
     python likeness.py --work DIR --draw-args "--guidance-scale 4" --steps 100,200,300 \
         --try 'slow=--learning-rate 3e-4' --try 'fast=--learning-rate 1e-3'
 
-One tuning for each subject and setting stops at each of the numbers of steps, draws, and continues. Seconds are
-processor time of the tuning alone, so that other work on the machine changes them little. Needs what evaluate.py needs.
+One tuning for each subject and setting stops at each of the numbers of steps, draws pictures, and continues. Seconds
+are processor time of the tuning alone, so that other work on the machine changes them little. Needs the same packages
+as evaluate.py.
 """
 
 import argparse
@@ -55,7 +57,7 @@ def curve(plan, scorer, subject, name, flags, steps):
 
 
 def plain_distance(plan, scorer, subject, name):
-    """Of the pictures without an actor, to the target, which all settings share."""
+    """Identity distance of the pictures without an actor from the target, which all settings share."""
     folder = plan.work / name / subject
     pictures = sample(plan, subject, folder, plan.work / "base" / subject / "plain", "--no-actor")
     return scorer.score(subject, pictures, scorer.target(folder))["identity_distance"].mean()

@@ -1,4 +1,4 @@
-"""The toy's networks: SDXL's architecture with small numbers, and how they are built, loaded and saved."""
+"""The toy's networks: SDXL's architecture with small numbers; building, loading and saving them."""
 
 from pathlib import Path
 
@@ -81,7 +81,7 @@ def new_unet():
 
 
 def load_networks(folder, tokenizer):
-    """Text encoders and UNet of a checkpoint, with the embedding tables fitted to a tokenizer."""
+    """Text encoders and UNet of a checkpoint, with the embedding tables extended for a tokenizer."""
     kind = {"torch_dtype": torch.float32}
     encoders = (
         CLIPTextModel.from_pretrained(Path(folder, "text_encoder"), **kind),
@@ -98,7 +98,7 @@ def load_networks(folder, tokenizer):
 
 
 def _remap_rows(table, old, new):
-    """Rows follow their token; new tokens start as random rows of the table's own spread."""
+    """Copies the row of each token; new tokens start as random rows with the table's standard deviation."""
     generator = torch.Generator().manual_seed(0)
     rows = table.mean(0) + table.std(0) * torch.randn(len(new), table.shape[1], generator=generator)
     for token, index in new.items():
@@ -130,7 +130,7 @@ def pipeline(tokenizers, encoders, unet, vae):
 
 
 def hidden_states(encoders, ids_1, ids_2):
-    """What SDXL conditions on: both penultimate hidden states [B, S, 192] and the pooled embedding [B, 128]."""
+    """The conditions of SDXL: both penultimate hidden states [B, S, 192] and the pooled embedding [B, 128]."""
     first = encoders[0](ids_1, output_hidden_states=True)
     second = encoders[1](ids_2, output_hidden_states=True)
     return torch.cat([first.hidden_states[-2], second.hidden_states[-2]], -1), second.text_embeds

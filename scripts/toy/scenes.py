@@ -30,7 +30,7 @@ RIGHT = BOTTOM = SIZE
 
 
 class _Draw:
-    """One picture's background: canvas, random numbers and the height of the horizon."""
+    """The background of one picture: canvas, random numbers and the height of the horizon."""
 
     def __init__(self, canvas, rng):
         self.k, self.rng = canvas, rng

@@ -1,6 +1,6 @@
-"""The sixteen subjects of the toy world and what they can wear, drawn from a `Look`.
+"""The sixteen subjects of the toy world and the things they can wear, drawn from a `Look`.
 
-A subject is drawn in its own frame: x in [-18, 18], y in [-28, 28], feet at about y = 25.
+A subject is drawn in its own coordinates: x in [-18, 18], y in [-28, 28], feet at about y = 25.
 """
 
 from collections import namedtuple
@@ -32,8 +32,8 @@ HAIRS = [(70, 44, 34), (236, 200, 96), (200, 84, 40)]
 BEARDS = [(240, 240, 240), (176, 176, 184), (150, 110, 70)]
 BLACK, WHITE, FUR_BLACK = (34, 30, 36), (250, 250, 250), (40, 38, 44)
 
-# What is drawn: RGB colours of body and trim, class of pattern, skin and hair,
-# factors of width, head and ears (about 1), radius of the eyes.
+# The drawn values: RGB colours of body and trim, class of pattern, skin and hair, factors of width, head and ears
+# (about 1), radius of the eyes.
 Look = namedtuple("Look", "main second pattern width head ear eye skin hair")
 
 

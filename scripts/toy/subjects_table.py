@@ -4,14 +4,14 @@
     python subjects_table.py --check [MODEL]    how well the judge reads halves of drawn pictures (needs skia-python),
                                                 with a diffusers folder: through its VAE, as generated ones are
 
-For every pair of subjects, in both of the paper's variants: `independent` (an actor each, tuned apart, offsets
-confined to masks) and `joint` (one actor, tuned on pictures of both). The same prompts and seeds are drawn with
-the actors and without. The toy draws the subject named first on the left; each half is cut out, brought to the
-size of a single subject, and read by the judge. Which half is whose is decided by the species that the judge
-reads, so that a picture with changed places counts in full. Single subjects' folders are those of evaluate.py. Targets
-are the clearest base images of which the two subjects' main colours are APART: of two subjects of one colour nobody
-could say whether they have swapped it. Where the clearest pictures of both are alike in colour, the second subject of
-the pair gets an actor of its own for this pair, with its clearest picture of another colour for the target.
+For every pair of subjects, in both of the paper's variants: `independent` (one actor for each subject, tuned apart,
+offsets confined to masks) and `joint` (one actor, tuned on pictures of both). The same prompts and seeds are drawn with
+the actors and without. The toy draws the first subject of the prompt on the left. Each half of a picture is cut out,
+scaled to the size of a single subject, and read by the judge. The species that the judge reads decides which half shows
+which subject, so a picture with exchanged places counts fully. Folders of single subjects are those of evaluate.py.
+Targets are the clearest base images in which the main colours of the two subjects differ by APART: for two subjects of
+one colour, nobody could say whether they have swapped it. If the clearest pictures of both have similar colours, the
+second subject of the pair gets its own actor for this pair, whose target is its clearest picture of another colour.
 
 own distance   identity distance of each subject to its own target, relative to plain in the table's last column
 swapped        pictures in which both main colours are nearer to the other's target than to the own (CIE Lab)
@@ -46,15 +46,15 @@ from evaluate import (
     tune,
 )
 
-# A subject of a pair stands at x = 17 or 47 and y = 40, drawn at 0.68 of its size; alone it stands at x = 32 and
-# y = 37 at 0.94. A window of 46 pixels is therefore brought to 64; it ends where the other half begins.
+# A subject of a pair is drawn at x = 17 or 47 and y = 40, at 0.68 of its size; alone it is drawn at x = 32 and y = 37,
+# at 0.94. A window of 46 pixels is therefore scaled to 64; it ends where the other half begins.
 WINDOW, TOP, HALF = 46, 13, 34
-APART = 25  # in CIE Lab; the eleven colours of the world are 27 apart at least, 80 in the mean
+APART = 25  # in CIE Lab; the eleven colours of the world differ by at least 27, by 80 on average
 MEASURES = ["distance", "swapped", "leaked", "both_there"]
 
 
 def halves(picture):
-    """The left and the right subject of a picture [64, 64, 3] as two pictures of the same size."""
+    """The left and the right subject of a picture [64, 64, 3], as two pictures of the same size."""
     cut = []
     for columns, centre in ((picture[:, :HALF], 17), (picture[:, -HALF:], 47 - (64 - HALF))):
         left, right = WINDOW // 2 - centre, WINDOW // 2 + centre - HALF
@@ -69,7 +69,7 @@ def pick(answers, rows):
 
 
 def read_pairs(judge, pictures, pair):
-    """Answers of both subjects, in the order of `pair`, and whether both species are read."""
+    """Answers for both subjects, in the order of `pair`, and whether both species are read."""
     answers = judge.read(np.stack([half for picture in pictures for half in halves(picture)]))
     chance = np.log(answers["species"][:, [world.SPECIES.index(name) for name in pair]] + 1e-9)
     left = np.arange(0, len(chance), 2)
@@ -83,7 +83,7 @@ def read_pairs(judge, pictures, pair):
 
 
 def score(judge, scales, pictures, pair, targets):
-    """Every measure, one value a picture."""
+    """Every measure, with one value for each picture."""
     found, both = read_pairs(judge, pictures, pair)
     own = [identity.distances(found[i], targets[i], pair[i], scales)[0] for i in (0, 1)]
     lab = lambda answers: identity.lab(answers["main_color"])
@@ -105,13 +105,13 @@ def draw(plan, pair, actors, out, *extra):
 
 
 def apart(answers, others):
-    """Whether the main colours can be told apart."""
+    """Whether the main colours can be distinguished."""
     lab = lambda answers: identity.lab(answers["main_color"])
     return np.linalg.norm(lab(answers) - lab(others), axis=-1) > APART
 
 
 def clearest_pair(judge, folder, pair):
-    """As Scorer.clearest, for both subjects; a base image that does not show both, in two colours, comes last."""
+    """Like Scorer.clearest, for both subjects; a base image that does not show both, in two colours, comes last."""
     pictures = [read_picture(path) for path in sorted((folder / "base").glob("*.png"))]
     found, both = read_pairs(judge, pictures, pair)
     sure = sureness(found[0]) + sureness(found[1]) + 1000 * both + 500 * apart(*found)
@@ -119,13 +119,13 @@ def clearest_pair(judge, folder, pair):
 
 
 def clearest_beside(scorer, folder, other):
-    """As Scorer.clearest, among the base images that are of another colour than `other`."""
+    """Like Scorer.clearest, among the base images with another colour than `other`."""
     answers = scorer.answers(sorted((folder / "base").glob("*.png")))
     return int((sureness(answers) + 1000 * apart(answers, other)).argmax())
 
 
 def independent(plan, pair, scorer):
-    """The pair's actors, and their targets' answers."""
+    """The pair's actors, and the answers for their targets."""
     folders = [plan.work / subject for subject in pair]
     for subject, folder in zip(pair, folders):
         draw_base(plan, folder, subject)
@@ -142,7 +142,7 @@ def independent(plan, pair, scorer):
 
 
 def joint(plan, pair, scorer):
-    """The pair's common actor, and both targets' answers."""
+    """The pair's common actor, and the answers for both targets."""
     name = "-".join(pair)
     folder = plan.work / name
     draw_base(plan, folder, *pair)
@@ -173,7 +173,7 @@ def run_pair(plan, pair, scorer, variants):
 
 
 def table(results):
-    """Means over pairs, with standard errors; the ratio's is that of the pairs' own ratios."""
+    """Means over pairs, with standard errors; the error of the ratio is that of the pairs' own ratios."""
     rows = {}
     for variant in results[0]:
         for kind in ("guided", "plain"):
@@ -195,9 +195,9 @@ def print_table(rows):
 
 
 def check(judge, scales, vae=None, pairs=300):
-    """How well halves of drawn pictures are read; no generated picture can be read better than through the VAE. The
-    same identity is compared with a half of another picture, as the joint variant's is, and with a picture of it
-    alone."""
+    """How well halves of drawn pictures are read; the figures through the VAE are the best that generated pictures can
+    reach. The same identity is compared with a half of another picture, as for the joint variant, and with a picture of
+    the subject alone."""
     rng, rng_alone = np.random.default_rng(77), np.random.default_rng(78)
     report = {name: [] for name in ("both_there", "main_colour", "same", "as_alone", "random", "swapped")}
     for _ in range(pairs):

@@ -1,5 +1,5 @@
-"""Checks of how pictures are judged: the statistics, which pictures and targets are taken, and a short run of
-evaluate.py whose numbers are worked out again from its pictures.
+"""Checks of how pictures are judged: the statistics, the choice of pictures and targets, and a short run of evaluate.py
+whose numbers are computed again from its pictures.
 
 Needs the program in target/release.
 
@@ -31,7 +31,7 @@ SHORT = ["--draw-args", "--steps 2", "--base-args", "--num-images 3", "--tune-ar
 
 
 def run(script, *words):
-    """What a script prints, called as from the shell."""
+    """The output of a script that is run from the shell."""
     out = io.StringIO()
     with mock.patch.object(sys, "argv", [script.__name__, *map(str, words)]), contextlib.redirect_stdout(out):
         script.main()
@@ -45,7 +45,7 @@ class Statistics(unittest.TestCase):
         self.assertAlmostEqual(found["error"], (7 / 3) ** 0.5)
         self.assertTrue(np.isnan(evaluate.mean_and_error([1.0])["error"]))
 
-    def test_subjects_count_alike_however_many_pictures_they_have(self):
+    def test_subjects_have_equal_weight_for_any_number_of_pictures(self):
         scores = [{"scene": np.array([1.0] * 9)}, {"scene": np.array([0.0]), "hair": np.array([0.5])}]
         found = evaluate.summary(scores)
         self.assertEqual((found["scene"]["mean"], found["hair"]["mean"]), (0.5, 0.5))
@@ -119,7 +119,7 @@ class ShortRun(unittest.TestCase):
         self.assertAlmostEqual(self.report["ratio"]["mean"], of("guided") / of("plain"))
         self.assertIn(f"distance ratio{self.report['ratio']['mean']:17.3f}", self.printed)
 
-    def test_the_same_again_draws_nothing_and_finds_the_same(self):
+    def test_a_second_run_draws_nothing_and_gives_the_same_numbers(self):
         drawn = {path: path.stat().st_mtime_ns for path in self.work.rglob("*.png")}
         self.assertGreaterEqual(len(drawn), 3 + 2 + 2)
         run(evaluate, *self.words, "--json", self.work / "again.json")

@@ -1,5 +1,5 @@
-"""Checks of the toy's world, tokenizer, labels, losses and measures on small made-up cases, and of the files that were
-made by them: the tokenizer and the judge. What draws needs skia-python and is left out where there is none.
+"""Checks of the toy's world, tokenizer, labels, losses and measures on small made-up cases, and of two files that they
+produced: the tokenizer and the judge. Tests that draw need skia-python, and are skipped without it.
 
 Requirements: scripts/parity/requirements.txt
 Usage: python -m unittest discover -s scripts/toy
@@ -36,7 +36,7 @@ RED, GREEN, BLUE = (214, 48, 44), (74, 170, 68), (58, 98, 222)
 
 
 def answers_of(species, colours):
-    """What the judge would answer, a picture each, of whose subjects only species and main colour differ."""
+    """The judge's answers for pictures whose subjects differ only in species and main colour."""
     count = len(species)
     found = {name: np.full((count, size), 1 / size) for name, size in judge.CLASSES.items()}
     found["species"] = np.eye(len(world.SPECIES))[[world.SPECIES.index(name) for name in species]]
@@ -45,7 +45,7 @@ def answers_of(species, colours):
 
 
 class Reader:
-    """A judge that takes red halves for cats, blue ones for dogs and all others for owls."""
+    """A judge that reads red halves as cats, blue ones as dogs and all others as owls."""
 
     def read(self, images):
         middles = images[:, 32, 32].astype(int)
@@ -63,7 +63,7 @@ class World(unittest.TestCase):
     def setUp(self):
         self.rng = np.random.default_rng(3)
 
-    def test_adjectives_stand_in_the_order_of_the_factors_and_only_for_what_is_shown(self):
+    def test_adjectives_are_in_the_order_of_the_factors_and_only_for_visible_factors(self):
         classes = dict.fromkeys(world.FACTOR_NAMES, 0)
         every = set(world.FACTOR_NAMES)
         cat = ["slim", "smallhead", "smalleyed", "shorteared", world.FACTORS["pattern"][0], "redtrim", "red"]
@@ -86,7 +86,7 @@ class World(unittest.TestCase):
             base = world.COLORS[world.COLOR_NAMES[classes["main"]]]
             self.assertLessEqual(max(abs(a - b) for a, b in zip(look.main, base)), 10)
 
-    def test_labels_say_what_was_drawn(self):
+    def test_labels_match_the_drawing(self):
         people = [world.Subject(name, world.draw_identity(self.rng), None) for name in ("owl", "cat")]
         for subject in people:
             subject.look = world.make_look(subject.classes, self.rng)
@@ -143,7 +143,7 @@ class Words(unittest.TestCase):
     def test_merging_goes_from_the_left(self):
         self.assertEqual(tokenizer.merge_pair(["a", "a", "a", "b"], ("a", "a")), ["aa", "a", "b"])
 
-    def test_captions_name_looks_as_their_mix_says(self):
+    def test_captions_name_looks_in_the_shares_of_the_mix(self):
         toy = CLIPTokenizer.from_pretrained(TOY / "tokenizer")
         people = [world.Subject("cat", dict.fromkeys(world.FACTOR_NAMES, 0), None)]
         ids, nouns = data.tokenize(toy, ["a photo of a cat at the beach"], [world.Picture(people, "beach")])
@@ -168,7 +168,7 @@ class Trainings(unittest.TestCase):
         self.assertTrue((training.to_bytes(pixels) == images).all())
         self.assertEqual(training.to_bytes(torch.full((1, 3, 1, 1), 1.5)).flatten().tolist(), [255] * 3)
 
-    def test_the_rate_falls_and_stays_at_nothing(self):
+    def test_the_rate_falls_to_zero_and_stays_there(self):
         found = [training.cosine(progress) for progress in (0, 0.5, 1, 1.5)]
         for value, expected in zip(found, (1, 0.5, 0, 0)):
             self.assertAlmostEqual(value, expected)
@@ -187,7 +187,7 @@ class Trainings(unittest.TestCase):
         # 1000 * u ** 0.75 for u spread over 0 to 1: the mean is 1000 / 1.75.
         self.assertAlmostEqual(t.float().mean().item(), 1000 / 1.75, delta=3)
 
-    def test_noise_levels_come_to_count_more_alike(self):
+    def test_weights_of_noise_levels_become_more_equal(self):
         weigh = diffusion.LevelWeights()
         losses, t = torch.tensor([0.01, 0.01, 1.0, 1.0]), torch.tensor([10, 20, 900, 910])
         self.assertAlmostEqual(weigh(losses, t).item(), (0.01 * 100**0.75 + 1) / (100**0.75 + 1), places=5)
@@ -208,10 +208,10 @@ class Trainings(unittest.TestCase):
         self.assertEqual((found[0].tolist(), found[2].tolist()), ([4.0, 5.0], [0.0, 1.0]))
         self.assertFalse(any((found[1] == row).all() for row in table))
 
-    def test_losses_are_none_for_what_is_right(self):
+    def test_losses_are_zero_for_correct_pictures(self):
         pixels = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
         self.assertEqual(vae.reconstruction_loss(pixels, pixels).item(), 0)
-        # An offset by a constant has no edges: its square and its size alone.
+        # An offset by a constant has no edges: only its square and its absolute value count.
         self.assertAlmostEqual(vae.reconstruction_loss(pixels + 0.5, pixels).item(), 0.25 + 0.4 * 0.5, places=5)
         windows = vae.crop(
             torch.arange(64.0).expand(1, 3, 64, 64), torch.arange(16.0).expand(1, 4, 16, 16), np.random.default_rng(0)
@@ -230,7 +230,7 @@ class Measures(unittest.TestCase):
         for value, expected in zip(found.flatten(), [100, 0, 0, 0, 0, 0, 53.2, 80.1, 67.2]):
             self.assertAlmostEqual(value, expected, delta=0.1)
 
-    def test_the_distance_is_a_weighted_mean_of_what_the_species_shows(self):
+    def test_the_distance_is_a_weighted_mean_over_visible_factors(self):
         one, other = answers_of(["robot"], [RED]), answers_of(["robot"], [RED])
         scales = {"robot": dict.fromkeys(world.FACTOR_NAMES, 2.0)}
         self.assertEqual(identity.distances(one, other, "robot", scales)[0].tolist(), [0])
@@ -241,7 +241,7 @@ class Measures(unittest.TestCase):
         self.assertAlmostEqual(found[0], 0.5 / 9)
         self.assertEqual(sorted(parts), ["ear", "eye", "head", "main", "second", "width"])
 
-    def test_halves_are_given_to_whom_they_show(self):
+    def test_halves_are_assigned_to_the_subject_they_show(self):
         pictures = [pair_picture(RED, BLUE), pair_picture(BLUE, RED), pair_picture(GREEN, RED)]
         found, both = subjects_table.read_pairs(Reader(), pictures, ("cat", "dog"))
         self.assertEqual(both.tolist(), [True, True, False])

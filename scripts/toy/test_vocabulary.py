@@ -1,4 +1,4 @@
-"""The list of known words and the guide's table of them are those of the captions: `python -m unittest` in this
+"""The list of known words and the guide's table of them agree with the captions: `python -m unittest` in this
 folder."""
 
 import unittest
@@ -14,7 +14,7 @@ GUIDE = Path(__file__).resolve().parents[2] / "configs" / "GUIDE.md"
 
 class Vocabulary(unittest.TestCase):
     def test_the_words_are_those_of_captions(self):
-        """Captions as training draws them, and the adjectives that it puts before a noun."""
+        """Captions as training draws them, and the adjectives that training puts before a noun."""
         found = set()
         for seed in range(6000):
             rng = np.random.default_rng(seed)

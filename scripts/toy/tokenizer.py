@@ -27,7 +27,7 @@ between"""
 
 
 def byte_symbols():
-    """The printable character that stands for each byte, as in GPT-2 and CLIP."""
+    """The printable character that represents each byte, as in GPT-2 and CLIP."""
     plain = list(range(33, 127)) + list(range(161, 173)) + list(range(174, 256))
     others = [byte for byte in range(256) if byte not in plain]
     symbols = {byte: chr(byte) for byte in plain}
@@ -75,7 +75,7 @@ def train(num_merges=1150, num_captions=3000):
 
 
 def extend(merges, words):
-    """Adds merges at the end of the list until each word is one token; older words keep theirs."""
+    """Adds merges at the end of the list until each word is one token; older words keep their tokens."""
     merges = list(merges)
     for word in words:
         parts = split_word(word)

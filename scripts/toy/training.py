@@ -1,4 +1,4 @@
-"""What the trainings share: pictures as tensors and back, and a learning rate that falls."""
+"""Functions that all trainings share: pictures as tensors and back, and a falling learning rate."""
 
 import json
 import math
@@ -15,12 +15,12 @@ def to_pixels(images):
 
 
 def to_bytes(pixels):
-    """The way back: clamped and rounded."""
+    """Pixels as byte pictures: clamped and rounded."""
     return ((pixels.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
 
 
 def cosine(progress):
-    """Half a wave: 1 at the beginning, 0 at the end and after it."""
+    """Half a cosine wave: 1 at the beginning, 0 at the end and after it."""
     return 0.5 + 0.5 * math.cos(math.pi * min(progress, 1))
 
 
@@ -30,13 +30,13 @@ def set_rate(optimizer, rate):
 
 
 def forget_origin(path):
-    """diffusers and transformers note in a config.json where its component came from: of no use to anybody else."""
+    """Removes the note of diffusers and transformers in a config.json about where its component came from."""
     config = json.loads(path.read_text())
     config.pop("_name_or_path", None)
     path.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def copy_tokenizer(source, out):
-    """The plain files of CLIP's tokenizers, and no tokenizer.json."""
+    """Leaves the plain files of CLIP's tokenizers, and no tokenizer.json."""
     for name in TOKENIZER_FILES:
         shutil.copy(source / name, out / name)

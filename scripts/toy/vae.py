@@ -2,8 +2,8 @@
 
 Whole VAE, from nothing:   python vae.py DATA --out DIR --minutes 30
 Decoder only:              python vae.py DATA --out DIR --minutes 12 --decoder-of CHECKPOINT
-The latent space of an existing VAE stays as it is when only its decoder learns, so a diffusion model
-trained on its latents stays valid.
+Training only the decoder keeps the latent space of an existing VAE, so a diffusion model trained on its latents stays
+valid.
 """
 
 import argparse
@@ -25,14 +25,14 @@ def differences(x):
 
 
 def reconstruction_loss(result, pixels):
-    """Squared, absolute and edge error; the edges keep patterns and outlines sharp."""
+    """Squared, absolute and edge error; the edge error keeps patterns and outlines sharp."""
     error = result - pixels
     edges = sum(d.abs().mean() for d in differences(error))
     return error.square().mean() + 0.4 * error.abs().mean() + 0.4 * edges
 
 
 def crop(pixels, latents, rng, size=8):
-    """The same random window of pictures and latents: twice the speed while details are learnt."""
+    """The same random window of pictures and latents: details are learnt at twice the speed."""
     y, x = rng.integers(0, 17 - size, 2)
     return (
         pixels[:, :, y * 4 : (y + size) * 4, x * 4 : (x + size) * 4],

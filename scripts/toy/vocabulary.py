@@ -1,7 +1,7 @@
-"""The words that the toy knows: those of the captions that it was trained on.
+"""The words that the toy knows: the words of the captions that it was trained on.
 
-`python vocabulary.py` writes them to src/io/toy/words.txt, which the program warns by, and prints the table of them in
-configs/GUIDE.md. test_vocabulary.py compares both with this file, and this file with captions.
+`python vocabulary.py` writes them to src/io/toy/words.txt, from which the program warns about unknown words, and prints
+the table of them in configs/GUIDE.md. test_vocabulary.py compares both with this file, and this file with the captions.
 """
 
 import re
@@ -11,7 +11,7 @@ import scenes
 import world
 
 WORDS = Path(__file__).resolve().parents[2] / "src" / "io" / "toy" / "words.txt"
-# Words of no caption that say nothing which a picture could show.
+# Words that are in no caption, but say nothing that a picture could show.
 FUNCTION_WORDS = """am and are as at be been by for from has have he her hers him his i in into is it its me my of on or
 our she that the their them these they this those to us was we were who with you your"""
 
@@ -21,7 +21,7 @@ def split(text):
 
 
 def table():
-    """What captions are made of: rows of a heading and its words or phrases."""
+    """The parts of captions: rows of a heading and its words or phrases."""
 
     def flat(groups):
         return [phrase for phrases in groups.values() for phrase in phrases if phrase]

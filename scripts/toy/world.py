@@ -1,8 +1,8 @@
 """The toy world: subjects with an identity, in scenes, with captions.
 
-An identity is one class per factor (FACTORS) plus a small jitter: 'cat' has many looks, and a
-caption may name any of a look's factors by an adjective in front of the noun. Run this file to
-draw a contact sheet: `python world.py sheet.png`.
+An identity is one class for each factor (FACTORS) plus a small random variation: 'cat' has many looks, and a caption
+may name any factor of a look by an adjective in front of the noun. Run this file to draw a contact sheet:
+`python world.py sheet.png`.
 """
 
 from dataclasses import dataclass, field
@@ -30,7 +30,7 @@ COLORS = {
 COLOR_NAMES = list(COLORS)
 WIDTHS, HEADS, EARS, EYES = (0.85, 1.0, 1.17), (0.86, 1.0, 1.14), (0.68, 1.0, 1.32), (1.4, 2.15, 3.0)
 
-# Adjective of every class of every factor, in the order in which a caption names them.
+# The adjectives of every class of every factor, in the order in which a caption names them.
 FACTORS = {
     "width": ["slim", "sturdy", "wide"],
     "head": ["smallhead", "midhead", "bighead"],
@@ -98,7 +98,7 @@ TEMPLATES = [
 class Subject:
     species: str
     classes: dict  # factor -> class
-    look: Look  # what is drawn: the classes' values with their jitter
+    look: Look  # the drawn values: those of the classes, with a random variation
 
 
 @dataclass
@@ -142,7 +142,7 @@ def make_look(classes, rng):
 
 
 def draw_picture(rng, pairs=0.12):
-    """A random picture's content: a share `pairs` has two subjects, 30 % a plain backdrop."""
+    """The content of a random picture: a share `pairs` has two subjects, 30 % a plain backdrop."""
     count = 2 if rng.random() < pairs else 1
     people = []
     for species in rng.choice(len(SPECIES), count, replace=False):
@@ -217,7 +217,7 @@ def caption(picture, rng):
 
 
 def adjectives(species, classes, named):
-    """The words, in caption order, for those of the factors in `named` that the species shows."""
+    """The adjectives, in caption order, of those factors in `named` that the species shows."""
     words = []
     for name in visible_factors(species):
         if name in named:

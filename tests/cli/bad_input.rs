@@ -1,5 +1,5 @@
-//! Bad input: refused with what was found, what was expected and the exit code of its kind, and
-//! nothing written.
+//! Bad input is refused with the value found, the values expected and the exit code of its kind;
+//! nothing is written.
 
 use std::fs;
 use std::io::Write;
@@ -151,7 +151,7 @@ fn a_prompt_without_the_base_word_is_refused_by_name() {
 }
 
 #[test]
-fn a_base_word_behind_the_limit_is_refused_and_a_lost_end_is_told() {
+fn a_base_word_after_the_token_limit_is_refused_and_a_cut_end_is_reported() {
     let folder = folder("limit");
     let long = "red ".repeat(80);
     let line = format!("generate-base --model toy --subject robot -o x -p '{long} robot'");
@@ -212,7 +212,7 @@ fn prompts_come_from_standard_input_too() {
 }
 
 #[test]
-fn missing_folders_and_files_are_named_with_the_way_out() {
+fn missing_folders_and_files_are_named_with_what_to_do() {
     let folder = folder_with_actor("missing-files");
     fs::create_dir(folder.join("empty")).expect("the folder is writable");
     fs::write(folder.join("text.png"), "hello").expect("the folder is writable");
@@ -261,7 +261,7 @@ fn missing_folders_and_files_are_named_with_the_way_out() {
 }
 
 #[test]
-fn a_model_that_is_not_there_is_exit_code_3() {
+fn a_missing_model_is_exit_code_3() {
     let folder = folder("model");
     let base = BASE.replace("--model toy ", "");
     for (model, message) in [
@@ -285,7 +285,7 @@ fn a_model_with_one_value_that_is_not_finite_draws_nothing() {
         &Path::new(env!("CARGO_MANIFEST_DIR")).join("src/io/toy"),
         &folder.join("model"),
     );
-    // The U-Net's is used at every step, the VAE's encoder by no picture that is drawn.
+    // Every step reads the U-Net. No drawn picture reads the encoder of the VAE.
     for (file, key) in [
         ("unet/diffusion_pytorch_model.safetensors", "conv_out.bias"),
         (
@@ -311,7 +311,7 @@ fn a_model_with_one_value_that_is_not_finite_draws_nothing() {
 }
 
 #[test]
-fn a_gpu_that_is_not_there_is_exit_code_4() {
+fn a_missing_gpu_is_exit_code_4() {
     if tch::Cuda::is_available() {
         return;
     }
@@ -325,7 +325,7 @@ fn a_gpu_that_is_not_there_is_exit_code_4() {
 #[test]
 fn an_actor_of_another_model_is_refused_with_both_names() {
     let folder = folder_with_actor("other-model");
-    // The same actor, said to be of a model with other weights.
+    // The same actor, with metadata that name a model of other weights.
     let path = folder.join("robot/actor.safetensors");
     let mut actor = TensorFile::read(&path).expect("it is readable");
     actor
@@ -369,7 +369,7 @@ fn offsets_that_do_not_fit_are_refused() {
 }
 
 #[test]
-fn an_output_that_can_not_be_written_is_named() {
+fn an_output_that_cannot_be_written_is_named() {
     let folder = folder("not-writable");
     fs::write(folder.join("file"), "").expect("the folder is writable");
     oneactor(&folder, &format!("{BASE} -o file/robot"))
@@ -389,7 +389,7 @@ fn unknown_flags_and_commands_are_exit_code_2() {
 }
 
 #[test]
-fn damaged_jpegs_are_refused_and_pictures_that_are_no_png_are_named() {
+fn damaged_jpegs_are_refused_and_pictures_of_other_formats_are_named() {
     let folder = folder_with_actor("jpegs");
     let mut bytes = Vec::new();
     let picture = image::RgbImage::from_fn(96, 96, |x, y| {

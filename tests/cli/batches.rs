@@ -1,4 +1,4 @@
-//! Batch files and the environment.
+//! Batch files, and settings from environment variables.
 
 use std::fs;
 use std::path::Path;
@@ -94,7 +94,7 @@ fn a_batch_of_failures_has_the_exit_code_of_the_failure() {
 }
 
 #[test]
-fn two_jobs_may_not_share_a_folder() {
+fn two_jobs_cannot_share_a_folder() {
     let folder = folder_with_actor("same-folder");
     write(
         &folder,
@@ -107,7 +107,7 @@ fn two_jobs_may_not_share_a_folder() {
 }
 
 #[test]
-fn a_file_that_is_no_batch_is_refused_with_the_place() {
+fn a_file_that_is_not_a_batch_is_refused_with_line_or_key() {
     let folder = folder("broken");
     let cases = [
         (
@@ -156,7 +156,7 @@ fn a_file_that_is_no_batch_is_refused_with_the_place() {
 }
 
 #[test]
-fn the_batches_of_this_repository_are_good() {
+fn the_batches_of_this_repository_are_valid() {
     let folder = folder("configs");
     let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs");
     for (command, fewer) in [
@@ -174,7 +174,8 @@ fn the_batches_of_this_repository_are_good() {
             .join("runs/toy-smoke/robot/samples/manifest.jsonl")
             .is_file()
     );
-    // The others need SDXL; their keys and types are checked before that is missed.
+    // The other batches need SDXL: their keys and types are checked before the missing model is
+    // reported.
     let config = configs.join("generate-base.json");
     oneactor(
         &folder,
@@ -190,7 +191,7 @@ fn the_batches_of_this_repository_are_good() {
     }
 }
 
-/// The toy as a folder, which the program takes for another model.
+/// Writes the toy as a folder. The program treats each such folder as a model of its own.
 fn write_toy(folder: &Path) {
     for name in toy::names().filter(|name| !name.starts_with("clip/")) {
         let Some(Blob::Embedded { bytes, .. }) = toy::file(name) else {
@@ -203,7 +204,7 @@ fn write_toy(folder: &Path) {
 }
 
 #[test]
-fn jobs_are_sorted_so_that_each_model_is_loaded_once_and_draw_the_same() {
+fn sorting_jobs_loads_each_model_once_and_changes_no_picture() {
     let folder = folder("sorted");
     write_toy(&folder.join("other"));
     let job = |(i, model): (usize, &str)| {
@@ -224,7 +225,7 @@ fn jobs_are_sorted_so_that_each_model_is_loaded_once_and_draw_the_same() {
     }
     let place = |job: usize| run.stderr.find(&format!("job {job} of batch.json:"));
     assert!(place(1) < place(3) && place(3) < place(2) && place(2) < place(4));
-    // As each job draws by itself.
+    // Each job draws the same pictures as when it runs alone.
     for (i, word) in ["robot", "robot", "cat", "cat"].into_iter().enumerate() {
         let model = ["toy", "other"][i % 2];
         let alone = format!(
@@ -238,7 +239,7 @@ fn jobs_are_sorted_so_that_each_model_is_loaded_once_and_draw_the_same() {
             assert!(a.expect("drawn") == b.expect("drawn"), "{i}/{name}");
         }
     }
-    // What is missing of one is drawn again, and a part has the jobs that it has in the file.
+    // A missing picture is drawn again; a part of the work keeps the job numbers of the file.
     fs::remove_file(folder.join("1/base/01.png")).expect("it is drawn");
     let again = oneactor(&folder, "generate-base --config batch.json").exits_with(0);
     assert!(
@@ -290,7 +291,7 @@ fn an_empty_path_is_refused_and_does_not_mean_the_current_folder() {
 }
 
 #[test]
-fn a_job_of_the_plain_model_leaves_out_what_the_defaults_say_of_actors() {
+fn a_job_of_the_plain_model_ignores_defaults_that_are_for_actors() {
     let folder = folder_with_actor("batch-plain");
     let defaults = r#"{"prompt": "a robot", "steps": 1, "eta_2": 0, "subject_masks": "on"}"#;
     let jobs = r#"[{"actors": "robot", "output_dir": "a"}, {"no_actor": true, "model": "toy", "output_dir": "b"}]"#;

@@ -1,4 +1,5 @@
-//! Fields of a model's config files: used, passed over with a reason, named in a note, or refused by name.
+//! Fields of a model's config files: used, ignored with a reason, named in a note, or refused by
+//! name.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{copy, folder, oneactor, pixels};
 
-/// The toy as a folder `m`, with fields of one of its files changed; `null` takes a field out.
+/// Writes the toy as a folder `m`, with fields of one of its files changed; `null` removes a field.
 fn toy_with(folder: &Path, file: &str, fields: &Value) {
     let toy = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/io/toy");
     let _ = fs::remove_dir_all(folder.join("m"));
@@ -33,7 +34,7 @@ const SCHEDULER: &str = "scheduler/scheduler_config.json";
 const DRAW: &str = "sample --no-actor -p 'a robot' --steps 3 --model m";
 
 #[test]
-fn a_sampler_that_is_chosen_draws_with_a_folder_of_any_class() {
+fn a_sampler_named_by_flag_draws_whatever_class_the_folder_names() {
     let folder = folder("config-scheduler-classes");
     oneactor(
         &folder,
@@ -62,7 +63,7 @@ fn a_sampler_that_is_chosen_draws_with_a_folder_of_any_class() {
 }
 
 #[test]
-fn a_field_of_a_sampler_that_is_not_computed_is_refused_and_others_can_draw() {
+fn an_unsupported_field_of_a_sampler_is_refused_and_other_samplers_draw() {
     let folder = folder("config-sampler-fields");
     for field in ["use_lu_lambdas", "use_flow_sigmas"] {
         let fields = json!({"_class_name": "DPMSolverMultistepScheduler", field: true});
@@ -100,7 +101,7 @@ fn ddim_says_once_that_it_does_not_clip() {
 }
 
 #[test]
-fn fields_of_networks_that_are_not_computed_are_refused_by_name_before_anything_is_loaded() {
+fn unsupported_fields_of_networks_are_refused_by_name_before_anything_is_loaded() {
     let folder = folder("config-networks");
     let unet = "unet/config.json";
     for (file, field, value) in [
@@ -119,7 +120,7 @@ fn fields_of_networks_that_are_not_computed_are_refused_by_name_before_anything_
     ] {
         toy_with(&folder, file, &json!({field: value}));
         let message = match field {
-            // One of the two fields alone.
+            // Only one of the two fields is given.
             "latents_mean" => "latents_std: found",
             field => field,
         };
@@ -144,7 +145,7 @@ fn fields_of_networks_that_are_not_computed_are_refused_by_name_before_anything_
             .says(component)
             .says(class);
     }
-    // No middle block, which absence does not mean.
+    // `null` means no middle block. A missing field means the usual middle block.
     toy_with(&folder, unet, &json!({}));
     let path = folder.join("m").join(unet);
     let mut config = crate::json(&path);
@@ -156,7 +157,7 @@ fn fields_of_networks_that_are_not_computed_are_refused_by_name_before_anything_
 }
 
 #[test]
-fn a_picture_that_an_older_version_drew_otherwise_is_told() {
+fn a_picture_that_an_older_version_drew_differently_is_reported() {
     let folder = folder("config-older-version");
     let statistics = json!({
         "latents_mean": [0.1, 0.0, 0.0, 0.0], "latents_std": [1.0, 1.0, 1.0, 1.0],
@@ -180,7 +181,7 @@ fn a_picture_that_an_older_version_drew_otherwise_is_told() {
     }
 }
 
-/// Makes a picture say that the version before drew it.
+/// Rewrites the metadata of a picture to name the version before this one.
 fn older(path: &Path) {
     let texts = read_png_text(path).expect("it has its metadata");
     let texts: Vec<(&str, String)> = texts
@@ -199,7 +200,7 @@ fn older(path: &Path) {
 }
 
 #[test]
-fn where_two_files_name_a_class_the_index_counts_and_a_note_says_so() {
+fn if_two_files_name_different_classes_the_index_is_used_and_a_note_says_so() {
     let folder = folder("config-two-classes");
     toy_with(&folder, SCHEDULER, &json!({"_class_name": "DDIMScheduler"}));
     oneactor(&folder, &format!("{DRAW} -o out"))
@@ -220,7 +221,7 @@ fn keys_that_no_class_has_are_named_in_one_note() {
 }
 
 #[test]
-fn parts_that_the_index_lacks_or_names_otherwise_are_refused() {
+fn parts_that_the_index_lacks_or_names_differently_are_refused() {
     let folder = folder("config-index-parts");
     let refused = |fields: Value, told: &str| {
         toy_with(&folder, "model_index.json", &fields);
@@ -245,14 +246,14 @@ fn parts_that_the_index_lacks_or_names_otherwise_are_refused() {
         json!({"unet": ["my_networks", "UNet2DConditionModel"]}),
         "unet: found [\"my_networks\",\"UNet2DConditionModel\"], expected [\"diffusers\", its class]",
     );
-    // Another VAE stands in the place of the model's own.
+    // A VAE given by --vae replaces that of the index, which then need not be known.
     let fields = json!({"vae": [null, null], "tokenizer": ["transformers", "CLIPTokenizerFast"]});
     toy_with(&folder, "model_index.json", &fields);
     oneactor(&folder, &format!("{DRAW} -o out --dry-run --vae toy")).exits_with(0);
 }
 
 #[test]
-fn the_class_of_a_text_encoder_comes_from_the_index_where_its_file_names_none() {
+fn the_class_of_a_text_encoder_comes_from_the_index_if_its_file_names_none() {
     let folder = folder("config-text-encoders");
     oneactor(&folder, &DRAW.replace("--model m", "--model toy -o own")).exits_with(0);
     let own = pixels(&folder.join("own/0000-0.png"));
@@ -260,7 +261,7 @@ fn the_class_of_a_text_encoder_comes_from_the_index_where_its_file_names_none() 
     toy_with(&folder, file, &json!({"architectures": null}));
     oneactor(&folder, &format!("{DRAW} -o unnamed")).exits_with(0);
     assert!(pixels(&folder.join("unnamed/0000-0.png")) == own);
-    // transformers reads the text half out of the file of a whole CLIP.
+    // transformers reads the text encoder's fields from the config file of a whole CLIP.
     let half: Value = crate::json(&folder.join("m").join(file));
     let whole = json!({"architectures": ["CLIPModel"], "model_type": "clip", "text_config": half, "projection_dim": 512});
     fs::write(folder.join("m").join(file), whole.to_string()).expect("the folder is ours");

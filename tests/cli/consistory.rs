@@ -1,4 +1,5 @@
-//! `sample --method consistory`: pictures beside anchors from the base images' own seeds.
+//! `sample --method consistory`: pictures are drawn together with anchors, which have the seeds of
+//! base images.
 
 use std::fs;
 use std::path::Path;
@@ -17,19 +18,19 @@ fn rows(path: &Path) -> Vec<Value> {
         .collect()
 }
 
-/// How many levels two pictures differ by at most.
+/// The largest difference of two pictures, in levels of 255.
 fn gap(a: &Path, b: &Path) -> u8 {
     let pairs = pixels(a).into_iter().zip(pixels(b));
     pairs.map(|(a, b)| a.abs_diff(b)).max().expect("pixels")
 }
 
 #[test]
-fn a_picture_tells_its_method_and_target_and_is_drawn_again_from_them() {
+fn a_picture_records_its_method_and_target_and_is_redrawn_from_them() {
     let folder = folder_with_actor("consistory");
     oneactor(&folder, &format!("{DRAW} --seed 7 --compare -o out")).exits_with(0);
     let out = folder.join("out");
     let row = &rows(&out.join("manifest.jsonl"))[0];
-    // The folder was tuned to image 1.
+    // The folder was tuned to base image 1.
     assert_eq!(
         (&row["method"], &row["target"]),
         (&Value::from("consistory"), &Value::from(1))
@@ -41,20 +42,23 @@ fn a_picture_tells_its_method_and_target_and_is_drawn_again_from_them() {
     let shared = out.join("0000-7.png");
     assert!(
         gap(&shared, &out.join("plain/0000-7.png")) > 8,
-        "sharing does something"
+        "shared attention changes the picture"
     );
     oneactor(&folder, &format!("{DRAW} --seed 7 --compare -o out"))
         .exits_with(0)
         .says("2 of 2 images are there already")
         .writes_nothing();
 
-    // Whatever becomes of tune.json, the picture knows its target.
+    // The target is in the picture's metadata: tune.json is not needed any more.
     fs::remove_file(folder.join("robot/tune.json")).expect("it is there");
     oneactor(&folder, "sample --from out/0000-7.png -o again").exits_with(0);
     assert_eq!(pixels(&shared), pixels(&folder.join("again/0000-7.png")));
     oneactor(&folder, "sample --from out/0000-7.png --target 2 -o other").exits_with(0);
     let other = folder.join("other/0000-7.png");
-    assert!(gap(&shared, &other) > 8, "other anchors, another picture");
+    assert!(
+        gap(&shared, &other) > 8,
+        "another target gives another picture"
+    );
     oneactor(&folder, "sample --from out/0000-7.png --target 2 -o out")
         .exits_with(2)
         .says("target");
@@ -67,7 +71,7 @@ fn a_picture_depends_neither_on_its_batch_nor_on_what_is_drawn_before_it() {
         format!("{DRAW} -p 'a robot at the beach' --num-images 2 --batch-size 2 --seed 4 -o many");
     oneactor(&folder, &many).exits_with(0);
     oneactor(&folder, &format!("{DRAW} --seed 5 -o one")).exits_with(0);
-    // Batches of other sizes take other kernels, whose sums have another order.
+    // Batches of other sizes use other kernels, which add in another order.
     assert!(
         gap(
             &folder.join("many/0001-5.png"),
@@ -88,7 +92,7 @@ fn without_a_tuned_target_the_most_typical_image_is_taken_and_named() {
     oneactor(&folder, &format!("{DRAW} --dry-run --target 3 -o out"))
         .exits_with(2)
         .says("--target: found 3, expected 0 to 2");
-    // One tuned elsewhere says nothing of these images.
+    // A tuning of other base images does not choose the target of these.
     let other = folder_with_actor("consistory-other-set");
     let tuned = text(&other.join("robot/tune.json"));
     let crc32 = json(&other.join("robot/tune.json"))["parameters"]["base_crc32"].clone();
@@ -100,7 +104,7 @@ fn without_a_tuned_target_the_most_typical_image_is_taken_and_named() {
 }
 
 #[test]
-fn what_does_not_go_with_shared_attention_is_refused_by_name() {
+fn flags_that_shared_attention_does_not_support_are_refused_by_name() {
     let folder = folder_with_actor("consistory-bad");
     copy(&folder.join("robot"), &folder.join("robot-2"));
     for (more, message) in [
@@ -169,7 +173,7 @@ fn a_folder_that_was_tuned_to_a_photo_needs_a_target_with_a_seed() {
         .says("--target N");
     oneactor(&folder, &format!("{DRAW} --dry-run --target 0 -o out")).exits_with(0);
 
-    // A baseline's photo is passed over.
+    // The photo of a baseline's tuning is ignored.
     fs::rename(&path, folder.join("robot/dreambooth-lora.json")).expect("it is there");
     oneactor(&folder, &format!("{DRAW} --dry-run -o out")).exits_with(0);
 }

@@ -1,5 +1,5 @@
-//! Drawing under ControlNets. The toy has no trained one: the tests copy the encoder of its U-Net, as
-//! training begins, with the last convolutions zero or drawn.
+//! Drawing with ControlNets. There is no trained ControlNet for the toy. The tests copy the encoder
+//! of its U-Net, as training starts from, and make the last convolutions zero or random.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -31,7 +31,8 @@ fn toy_unet(scratch: &Path) -> (BTreeMap<String, Tensor>, Value) {
     (tensors.into_iter().collect(), config.expect("it is JSON"))
 }
 
-/// Writes a ControlNet for the toy into `folder/name`, the last convolutions at `size`.
+/// Writes a ControlNet for the toy into `folder/name`; its last convolutions have random weights of
+/// standard deviation `size`.
 pub(super) fn write_controlnet(folder: &Path, name: &str, size: f64) {
     let _drawing = seeded(7);
     let (unet, config) = toy_unet(folder);
@@ -120,7 +121,7 @@ fn picture_of(folder: &Path, line: &str, out: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_controlnet_that_has_learnt_nothing_leaves_the_picture_to_the_bit() {
+fn an_untrained_controlnet_changes_no_bit_of_the_picture() {
     let folder = folder_with_actor("control-zero");
     write_controlnet(&folder, "zero", 0.0);
     write_picture(&folder.join("box.png"), 64, 64, 8);
@@ -145,7 +146,7 @@ fn a_controlnet_that_has_learnt_nothing_leaves_the_picture_to_the_bit() {
 }
 
 #[test]
-fn scale_image_mode_window_and_preprocessing_all_count() {
+fn scale_image_mode_window_and_preprocessing_all_change_the_picture() {
     let folder = folder("control-counts");
     write_controlnet(&folder, "net", 0.05);
     write_controlnet(&folder, "other", 0.03);
@@ -179,7 +180,7 @@ fn scale_image_mode_window_and_preprocessing_all_count() {
         ),
     ] {
         let found = picture_of(&folder, &format!("{PLAIN} {line}"), name);
-        assert!(found == plain, "{line} has nothing to add");
+        assert!(found == plain, "{line} changes the picture");
     }
 }
 
@@ -193,7 +194,7 @@ fn a_controlled_picture_is_drawn_again_from_its_own_metadata() {
     let first = picture_of(&folder, line, "out");
     oneactor(&folder, "sample --from out/0000-0.png -o again").exits_with(0);
     assert!(pixels(&folder.join("again/0000-0.png")) == first);
-    // What stands beside it as the plain picture is controlled in the same way.
+    // The picture of the plain model beside the first is controlled in the same way.
     oneactor(&folder, "sample --from out/plain/0000-0.png -o plain").exits_with(0);
     let plain = pixels(&folder.join("out/plain/0000-0.png"));
     assert!(pixels(&folder.join("plain/0000-0.png")) == plain);
@@ -289,7 +290,7 @@ fn a_batch_loads_each_controlnet_once_and_takes_one_or_many() {
 }
 
 #[test]
-fn a_picture_of_another_size_is_resized_and_of_another_shape_told_of() {
+fn a_control_image_of_another_size_is_resized_and_another_shape_is_reported() {
     let folder = folder("control-size");
     write_controlnet(&folder, "net", 0.05);
     write_picture(&folder.join("large.png"), 128, 128, 16);
@@ -305,7 +306,7 @@ fn a_picture_of_another_size_is_resized_and_of_another_shape_told_of() {
 }
 
 #[test]
-fn what_can_not_be_used_is_refused_before_the_model_is_loaded() {
+fn controlnets_that_cannot_be_used_are_refused_before_the_model_is_loaded() {
     let folder = folder("control-refusals");
     write_controlnet(&folder, "net", 0.0);
     write_picture(&folder.join("box.png"), 64, 64, 8);

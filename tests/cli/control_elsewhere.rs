@@ -1,5 +1,5 @@
-//! ControlNets in `sweep` and `ablate`, control images that are JPEGs, what a story says to them, and
-//! ControlNets together with actors, LoRAs, long and weighted prompts.
+//! ControlNets in `sweep`, `ablate` and `story`, control images in JPEG, and ControlNets together
+//! with actors, LoRAs and long or weighted prompts.
 
 use std::fs;
 use std::path::Path;
@@ -21,7 +21,7 @@ fn row(manifest: &Path, number: usize) -> Value {
 
 const CONTROL: &str = "--controlnet net:0.7 --control-image box.png --guess-mode --control-end 0.9";
 
-/// The robot's folder with a ControlNet and a picture beside it.
+/// A folder with the actor `robot`, a ControlNet and a control image.
 fn prepared(name: &str) -> std::path::PathBuf {
     let folder = folder_with_actor(name);
     write_controlnet(&folder, "net", 0.05);
@@ -54,7 +54,7 @@ fn every_cell_of_a_sweep_is_drawn_under_control_as_sample_draws_it() {
     assert_eq!(first["guess_mode"], json!(true));
     oneactor(&folder, &line).exits_with(0).writes_nothing();
 
-    // With --no-actor too, and from a batch file.
+    // Also with --no-actor, and from a batch file.
     let batch = json!({"jobs": [{
         "no_actor": true, "model": "toy", "prompt": "a robot", "guidance_scale": [3, 7.5], "steps": 2,
         "controlnet": "net", "control_image": "box.png", "output_dir": "batch",
@@ -74,7 +74,7 @@ fn every_cell_of_a_sweep_is_drawn_under_control_as_sample_draws_it() {
 }
 
 #[test]
-fn all_columns_of_an_ablation_are_drawn_under_control_and_tuning_knows_none_of_it() {
+fn an_ablation_draws_all_columns_under_control_and_tunes_without_it() {
     let folder = prepared("control-ablate");
     let line = format!("ablate robot -p [b] --steps 2 {CONTROL}");
     let run = oneactor(&folder, &line).exits_with(0);
@@ -97,7 +97,7 @@ fn all_columns_of_an_ablation_are_drawn_under_control_and_tuning_knows_none_of_i
     let tuned = text(&ablation.join("without-aver/tune.json"));
     assert!(!tuned.contains("control"), "{tuned}");
     oneactor(&folder, &line).exits_with(0).writes_nothing();
-    // The variants are tuned already; without control the pictures are others.
+    // The variants are already tuned; without control the pictures differ.
     oneactor(&folder, "ablate robot -p [b] --steps 2")
         .exits_with(2)
         .says("controlnet: [\"net:0.7\"] there, none here")
@@ -186,7 +186,7 @@ fn a_jpeg_is_a_control_image_like_a_png() {
         grey.save(folder.join(name))
             .expect("the folder is writable");
     }
-    // By what is in the file, not by its name.
+    // The format comes from the content of the file, not from its name.
     fs::rename(folder.join("grey.jpg"), folder.join("photo.png")).expect("it is there");
     let line =
         "sample -p 'a robot' --no-actor --model toy --steps 2 --controlnet net --control-image";
@@ -240,8 +240,8 @@ fn actors_controlnet_lora_and_long_weighted_prompts_are_drawn_at_once() {
     for part in ["lora_crc32", "control_image_crc32", "actor_crc32"] {
         assert!(records[1].1.contains(part), "{}", records[1].1);
     }
-    // Without any one of them the picture is another. (Without --long-prompts the cat would be cut
-    // off, and so refused.)
+    // Each of these flags changes the picture. (Without --long-prompts the prompt is cut before the
+    // cat, and is refused.)
     for left_out in [2, 3, 4] {
         let mut flags = whole.to_vec();
         let flag = flags.remove(left_out);

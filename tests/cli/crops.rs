@@ -1,4 +1,5 @@
-//! A part of the target that is learnt enlarged: named by hand, or found by attention.
+//! `tune --crop`: an enlarged part of the target is learnt too. The user gives the box, or
+//! attention maps find it.
 
 use std::path::Path;
 
@@ -48,7 +49,7 @@ fn a_crop_of_the_target_is_one_more_variant() {
     }
 }
 
-/// A robot that fills a small part of its picture, at the left below.
+/// Draws a robot that fills a small part of its picture, at the lower left.
 fn small_figure(path: &Path) {
     let boxes = [
         ([0, 50, 64, 14], [190, 190, 195]),
@@ -94,7 +95,7 @@ fn the_subject_is_found_in_a_photo_and_its_box_can_be_named_again() {
         .split(',')
         .map(|side| side.parse().expect("a number"))
         .collect();
-    // The figure is at 10 to 26 from the left and 24 to 57 from above.
+    // The figure spans columns 10 to 26 and rows 24 to 57.
     let [x, y, w, h] = sides[..] else {
         panic!("{part}")
     };
@@ -110,7 +111,7 @@ fn the_subject_is_found_in_a_photo_and_its_box_can_be_named_again() {
     );
     assert!(json(&folder.join("robot/tune.json"))["crop_box"].is_null());
 
-    // The toy's captions know no faces.
+    // The captions of the toy's training data mention no faces.
     tune("face").exits_with(0).says(&format!(
         "--crop face: the subject is at {part}, for attention shows no plausible face in it"
     ));
@@ -150,7 +151,7 @@ fn a_figure_that_fills_its_picture_is_not_enlarged() {
 }
 
 #[test]
-fn the_face_of_one_among_several_is_refused() {
+fn a_crop_of_a_face_is_refused_with_several_subjects() {
     let folder = folder_with_actor("crop-pair");
     let line = "generate-base --model toy -p 'a cat and a robot' --subject cat --subject robot \
                 --num-images 2 --steps 2 -o pair";

@@ -1,4 +1,4 @@
-//! Files of the program's own that hold values which are no numbers, or are not those that it wrote.
+//! Files written by this program that now hold NaN, or values other than the program wrote.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use oneactor::io::tensors::TensorFile;
 
 use crate::{folder_with_actor, oneactor};
 
-/// Puts NaN in the place of one tensor's values.
+/// Replaces the values of one tensor by NaN.
 fn spoil(path: &Path, tensor: &str) {
     let mut file = TensorFile::read(path).expect("it was written");
     let spoilt = file.tensors[tensor].full_like(f64::NAN);
@@ -16,7 +16,7 @@ fn spoil(path: &Path, tensor: &str) {
 }
 
 #[test]
-fn a_value_that_is_no_number_is_found_before_anything_is_drawn() {
+fn a_value_that_is_not_finite_is_found_before_anything_is_drawn() {
     let folder = folder_with_actor("damaged-values");
     for (file, tensor, line) in [
         (
@@ -41,7 +41,7 @@ fn a_value_that_is_no_number_is_found_before_anything_is_drawn() {
 }
 
 #[test]
-fn a_base_picture_that_another_one_replaced_is_not_what_tuning_learns_and_it_says_so() {
+fn tuning_warns_that_a_replaced_base_picture_is_not_what_it_learns() {
     let folder = folder_with_actor("damaged-base-picture");
     let base = folder.join("robot/base");
     let line = "tune robot --target 1 --max-steps 1 --overwrite";
@@ -54,7 +54,7 @@ fn a_base_picture_that_another_one_replaced_is_not_what_tuning_learns_and_it_say
     );
     fs::copy(base.join("02.png"), base.join("01.png")).expect("the folder is ours");
     oneactor(&folder, line).exits_with(0).says(warned);
-    // One that is gone is no mistake: what is learnt does not lie in it.
+    // A missing picture gives no warning: tuning reads the latents, not the pictures.
     fs::remove_file(base.join("01.png")).expect("it was there");
     let run = oneactor(&folder, line).exits_with(0);
     assert!(

@@ -1,4 +1,4 @@
-//! `evaluate` by distances: LPIPS and DreamSim of the fixtures, with their heads and LoRA.
+//! `evaluate` with distances: LPIPS and DreamSim, on the networks, heads and LoRA of the fixtures.
 
 use image::RgbImage;
 
@@ -6,7 +6,7 @@ use crate::common::{Expected, fixture};
 use crate::evaluate::{network, of_kind, rows};
 use crate::{folder, oneactor};
 
-/// The pictures of the fixtures that are large enough for AlexNet.
+/// Those pictures of the fixtures that are large enough for AlexNet.
 const PICTURES: [i64; 5] = [0, 1, 2, 4, 5];
 
 fn picture(number: i64) -> String {
@@ -66,7 +66,7 @@ fn distances_from_the_target_and_of_pairs_are_those_of_the_packages() {
 }
 
 #[test]
-fn a_distance_is_bounded_from_above() {
+fn a_distance_has_an_upper_bound() {
     let folder = folder("distances-gate");
     let line = format!(
         "evaluate {} --target {} --metrics lpips {}",

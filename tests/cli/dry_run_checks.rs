@@ -1,5 +1,5 @@
-//! What can be known beforehand is said before anything is loaded, and by a dry run too: outputs that cannot be written,
-//! networks that cannot be read, kernels that cannot compute.
+//! Problems that can be found before anything is loaded, by a dry run too: outputs that cannot be
+//! written, networks that cannot be read, kernels that cannot compute.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,8 @@ use crate::common::fixture;
 use crate::control::write_controlnet;
 use crate::{BASE, Run, copy, folder, folder_with_actor, names, oneactor, program};
 
-/// Runs a line as a dry run and in earnest: refused with this code and message, before any network is loaded.
+/// Runs a line as a dry run and without --dry-run. Both are refused with this code and message,
+/// before any network is loaded.
 #[track_caller]
 fn is_foreseen(folder: &Path, line: &str, code: i32, message: &str) {
     for dry in ["", " --dry-run"] {
@@ -76,7 +77,7 @@ fn folders_that_cannot_be_made_are_refused_before_anything_is_loaded() {
 }
 
 #[test]
-fn files_that_cannot_take_their_names_are_refused_before_anything_is_loaded() {
+fn file_names_that_cannot_be_used_are_refused_before_anything_is_loaded() {
     let folder = folder_with_actor("foreseen-files");
     oneactor(&folder, "sample robot -p robot --steps 1 -o out").exits_with(0);
     for inner in ["sheet/grid.png", "base/base/00.png", "list/manifest.jsonl"] {
@@ -125,7 +126,7 @@ fn files_that_cannot_take_their_names_are_refused_before_anything_is_loaded() {
         lists.contains(&"manifest-1-of-2.jsonl".to_owned()),
         "{lists:?}"
     );
-    // A page may go where there is no folder yet.
+    // A page can be written into a folder that does not exist yet.
     oneactor(&folder, "gallery out -o new/er/page.html").exits_with(0);
     assert!(folder.join("new/er/page.html").is_file());
 }
@@ -157,7 +158,7 @@ fn model(folder: &Path) -> PathBuf {
 const VAE: &str = "vae/diffusion_pytorch_model.safetensors";
 const UNET: &str = "unet/diffusion_pytorch_model.safetensors";
 
-/// A file without one of its tensors, or with another in its place.
+/// Rewrites a file without one of its tensors, or with another tensor in its place.
 fn change(path: &Path, key: &str, value: Option<&[i64]>) {
     let mut file = TensorFile::read(path).expect("it is whole");
     assert!(file.tensors.remove(key).is_some(), "{key}");
@@ -167,7 +168,7 @@ fn change(path: &Path, key: &str, value: Option<&[i64]>) {
     fs::write(path, file.to_bytes().expect("floats")).expect("the folder is writable");
 }
 
-/// A file, what the message says of it, and how it is damaged.
+/// A file, the message expected of it, and the function that damages it.
 type Damage<'a> = (&'a str, &'a str, &'a dyn Fn(&Path));
 
 #[test]
@@ -219,13 +220,13 @@ fn networks_that_cannot_be_read_are_refused_before_the_first_is_loaded() {
         for line in lines.iter().filter(|line| reaches(line, file)) {
             is_foreseen(&folder, line, 3, message);
         }
-        // Where nothing is left to do, nobody asks.
+        // If nothing is left to draw, the networks are not checked.
         let line = "sample --no-actor --model ./model -p robot --steps 1 -o done";
         oneactor(&folder, line).exits_with(0);
         fs::write(&path, whole).expect("the folder is writable");
     }
     assert!(!folder.join("x").exists());
-    // All is whole again.
+    // All files are intact again.
     oneactor(&folder, &lines[2]).exits_with(0);
 }
 
@@ -258,7 +259,7 @@ fn loras_and_measuring_networks_that_do_not_fit_are_refused_before_anything_is_l
 }
 
 #[test]
-fn on_a_cpu_flash_computes_all_that_is_asked_and_what_it_does_not_have_is_refused() {
+fn on_a_cpu_flash_supports_every_command_and_missing_kernels_are_refused() {
     let folder = folder_with_actor("foreseen-kernels");
     let lines = [
         "sample robot -p robot --steps 1",

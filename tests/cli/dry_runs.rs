@@ -1,4 +1,4 @@
-//! What a dry run tells of prompts, work, memory and time, and what it refuses.
+//! What a dry run says about prompts, work, memory and time, and what it refuses.
 
 use std::fs;
 
@@ -26,7 +26,7 @@ fn of_kind(objects: &[Value], kind: &str) -> Value {
 }
 
 #[test]
-fn a_dry_run_tells_how_a_prompt_is_read_and_how_much_is_to_be_done() {
+fn a_dry_run_shows_the_tokens_of_a_prompt_and_the_amount_of_work() {
     let folder = folder("outlook");
     let run = oneactor(&folder, &format!("{BASE} -o robot --dry-run --format json")).exits_with(0);
     let planned = objects(&run);
@@ -43,7 +43,7 @@ fn a_dry_run_tells_how_a_prompt_is_read_and_how_much_is_to_be_done() {
         (&prompt["limit"], &prompt["cut"]),
         (&json!(30), &Value::Null)
     );
-    // The start token is 0, "a" is 1, and the rest is the word's.
+    // The start token is 0 and "a" is 1; the other tokens are the word's.
     let tokens = prompt["tokens"][0].as_u64().expect("a number");
     let places: Vec<u64> = (2..=tokens).collect();
     assert_eq!(prompt["places"]["robot"], json!([[places], [places]]));
@@ -74,7 +74,7 @@ fn a_dry_run_tells_how_a_prompt_is_read_and_how_much_is_to_be_done() {
 }
 
 #[test]
-fn rows_are_counted_as_the_guidance_has_them() {
+fn rows_are_counted_with_those_that_guidance_adds() {
     let folder = folder_with_actor("outlook-rows");
     let line = "sample robot -p 'a robot' --steps 4 -o out --dry-run --format json";
     for (flags, passes, rows) in [
@@ -83,7 +83,7 @@ fn rows_are_counted_as_the_guidance_has_them() {
         ("--guided-steps 1-3 --compare", 8, 3 * 3 + 2 + 4 * 2),
         ("--no-actor --guidance-scale 1", 4, 4),
         ("--guided-steps 1-3 --guidance-interval 1-2", 4, 2 * 3 + 2),
-        // With masks there is a look before the first step.
+        // Masks need one pass before the first step.
         ("--guided-steps 1-3 --subject-masks on", 5, 3 * 3 + 2 + 1),
     ] {
         let run = oneactor(&folder, &format!("{line} {flags}")).exits_with(0);
@@ -99,7 +99,7 @@ fn rows_are_counted_as_the_guidance_has_them() {
         "tune robot --target 0 --max-steps 7 --overwrite --dry-run --format json",
     );
     let outlook = of_kind(&objects(&run.exits_with(0)), "outlook");
-    // Of three images one is the target: K = 2.
+    // One of the three images is the target: K = 2.
     assert_eq!(
         (&outlook["tuning_steps"], &outlook["tuning_rows"]),
         (&json!(7), &json!(4))
@@ -110,7 +110,7 @@ fn rows_are_counted_as_the_guidance_has_them() {
 }
 
 #[test]
-fn a_prompt_that_would_be_cut_fails_a_dry_run_with_the_way_out() {
+fn a_prompt_that_would_be_cut_fails_a_dry_run_which_says_what_to_do() {
     let folder = folder_with_actor("outlook-cut");
     let long = "red ".repeat(80);
     let line = format!("sample robot -p 'a robot' -p 'a robot, {long}' --steps 2 -o out");
@@ -142,7 +142,7 @@ fn a_prompt_that_would_be_cut_fails_a_dry_run_with_the_way_out() {
     oneactor(&folder, &format!("{line} --dry-run --long-prompts"))
         .exits_with(0)
         .says(" chunks");
-    // As a job among others.
+    // The same for one job of a batch.
     let batch = json!({
         "defaults": {"actors": "robot", "steps": 2},
         "jobs": [
@@ -158,11 +158,11 @@ fn a_prompt_that_would_be_cut_fails_a_dry_run_with_the_way_out() {
 }
 
 #[test]
-fn seconds_are_told_by_what_was_measured_and_where() {
+fn seconds_are_estimated_from_the_measurements_in_the_folder() {
     let folder = folder_with_actor("outlook-time");
     let line =
         |prompts: &str| format!("sample robot {prompts} --steps 4 --guided-steps 1-4 -o out");
-    // Before anything is drawn here, by the base images.
+    // Before the first picture, the estimate uses the seconds of the base images.
     let by_base = oneactor(
         &folder,
         &format!("{} --dry-run --format json", line("-p [b]")),
@@ -179,7 +179,8 @@ fn seconds_are_told_by_what_was_measured_and_where() {
             .expect("text")
             .contains("robot/base.json")
     );
-    // The time is that of the images which the last run has drawn, and an earlier version does not tell how many.
+    // `seconds` is the time of the images of the last run. Earlier versions did not record how many
+    // images that run drew.
     let path = folder.join("robot/base.json");
     let seconds_with = |images_drawn: Value| {
         let mut base = base.clone();
@@ -218,7 +219,7 @@ fn seconds_are_told_by_what_was_measured_and_where() {
             .expect("text")
             .contains("out/manifest.jsonl")
     );
-    // Where all is there nothing is told.
+    // If every picture is there, no estimate is printed.
     oneactor(&folder, &format!("{} --dry-run", line("-p [b]")))
         .exits_with(0)
         .says("nothing to do")
@@ -226,7 +227,7 @@ fn seconds_are_told_by_what_was_measured_and_where() {
 }
 
 #[test]
-fn a_story_and_an_ablation_are_told_of_as_a_whole() {
+fn a_story_and_an_ablation_have_one_estimate_for_all_their_work() {
     let folder = folder_with_actor("outlook-story");
     let story = json!({
         "title": "x",
@@ -240,7 +241,8 @@ fn a_story_and_an_ablation_are_told_of_as_a_whole() {
     let run = oneactor(&folder, "story story.json -o book --dry-run --format json").exits_with(0);
     let planned = objects(&run);
     let outlook = of_kind(&planned, "outlook");
-    // Two base images and three scenes of two steps; a scene with two characters is looked at first.
+    // Two base images and three scenes of two steps; a scene with two characters has one pass more,
+    // for its masks.
     assert_eq!(
         (&outlook["pictures"], &outlook["passes"]),
         (&json!(5), &json!(2 * 2 + 3 * 2 + 1)),
@@ -265,7 +267,7 @@ fn a_story_and_an_ablation_are_told_of_as_a_whole() {
 }
 
 #[test]
-fn what_runs_with_other_settings_have_left_is_no_work_that_is_done() {
+fn leftovers_of_runs_with_other_settings_do_not_count_as_done() {
     let folder = folder_with_actor("outlook-leftovers");
     let parts = folder.join("half/.base-parts");
     fs::create_dir_all(folder.join("half/base")).expect("the folder is writable");
@@ -290,9 +292,9 @@ fn what_runs_with_other_settings_have_left_is_no_work_that_is_done() {
         let outlook = of_kind(&objects(&oneactor(&folder, line).exits_with(0)), "outlook");
         outlook["tuning_steps"].clone()
     };
-    assert_eq!(left(1, 3), 7, "what has come to its end is redone");
+    assert_eq!(left(1, 3), 7, "a finished tuning is done again");
     fs::remove_file(robot.join("tune.json")).expect("it was written");
-    // The log has three rows.
+    // The log has three rows, so three steps are done.
     assert_eq!(left(0, 7), 7);
     assert_eq!(left(1, 8), 7);
     assert_eq!(left(1, 3), 4);
@@ -300,7 +302,7 @@ fn what_runs_with_other_settings_have_left_is_no_work_that_is_done() {
 }
 
 #[test]
-fn a_story_that_lacks_its_page_alone_is_told_without_a_model() {
+fn a_story_that_lacks_only_its_page_needs_no_model() {
     let folder = folder_with_actor("outlook-page");
     let story = json!({
         "title": "x",
@@ -330,7 +332,7 @@ fn memory(folder: &std::path::Path, flags: &str) -> u64 {
     ))
 }
 
-/// Bytes of memory besides the program, which differ a little from run to run.
+/// Bytes needed besides those of the program, which vary a little from run to run.
 fn needed(outlook: &Value) -> u64 {
     let bytes = |key: &str| outlook[key].as_u64().expect("a number");
     bytes("memory_bytes") - bytes("program_bytes")
@@ -339,7 +341,7 @@ fn needed(outlook: &Value) -> u64 {
 #[test]
 fn a_lora_makes_a_copy_of_the_weights_that_it_reaches() {
     let folder = folder("outlook-lora");
-    // As in its files.
+    // The precision of the files.
     let model = "--model toy --dtype fp16";
     let plain = memory(&folder, model);
     let added = |name: &str| memory(&folder, &format!("{model} --lora {name}")) - plain;
@@ -347,7 +349,7 @@ fn a_lora_makes_a_copy_of_the_weights_that_it_reaches() {
     assert_eq!(
         added("text.safetensors"),
         0,
-        "the text encoders are gone when most is needed"
+        "the text encoders are freed before the peak"
     );
     let mut file = TensorFile::default();
     let layer = "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q";
@@ -371,7 +373,7 @@ fn a_model_in_one_file_takes_as_much_memory_as_in_a_folder() {
             let model = fixture(&format!("single/{name}"));
             memory(&folder, &format!("--model {} {flags}", model.display()))
         });
-        // But for the headers of the folder's files.
+        // The files of a folder have more headers than the single file.
         let gap = file.abs_diff(in_folder);
         assert!(gap < 200_000, "{flags}: {file} and {in_folder}");
     }

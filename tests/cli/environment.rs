@@ -1,4 +1,4 @@
-//! The environment below what is typed.
+//! Environment variables: their priority is below that of flags.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,7 +15,7 @@ fn run(folder: &Path, line: &str, variables: &[(&str, &str)]) -> Run {
 }
 
 #[test]
-fn a_variable_gives_way_to_the_flag_that_replaces_it() {
+fn a_variable_is_ignored_if_a_flag_replaces_it() {
     let folder = folder_with_actor("environment-gives-way");
     for (line, variable) in [
         ("tune robot --micro-batch 1", ("ONEACTOR_BATCH_SIZE", "4")),
@@ -50,7 +50,7 @@ fn a_variable_gives_way_to_the_flag_that_replaces_it() {
 }
 
 #[test]
-fn what_contradicts_itself_in_one_layer_is_refused() {
+fn contradictions_within_flags_or_within_variables_are_refused() {
     let folder = folder_with_actor("environment-contradicts");
     for (line, variables, message) in [
         (
@@ -63,7 +63,7 @@ fn what_contradicts_itself_in_one_layer_is_refused() {
             &[("ONEACTOR_MICRO_BATCH", "1"), ("ONEACTOR_BATCH_SIZE", "4")],
             "found --micro-batch 1 and --batch-size 4",
         ),
-        // One that is switched off replaces nothing.
+        // A switch that is off replaces nothing.
         (
             "tune robot --without-aux=false",
             &[("ONEACTOR_LAMBDA_1", "5000")],
@@ -88,7 +88,7 @@ fn what_contradicts_itself_in_one_layer_is_refused() {
 }
 
 #[test]
-fn a_variable_that_nothing_knows_is_refused_with_the_nearest_name() {
+fn an_unknown_variable_is_refused_with_the_nearest_name() {
     let folder = folder("environment-unknown");
     for (name, way_out) in [
         ("ONEACTOR_STEP", "did you mean ONEACTOR_STEPS?"),
@@ -102,7 +102,8 @@ fn a_variable_that_nothing_knows_is_refused_with_the_nearest_name() {
             .writes_nothing();
     }
     run(&folder, "doctor --help", &[("ONEACTOR_STEP", "1")]).exits_with(0);
-    // What Kubernetes says of a service in every container beside it, and Docker of a linked one.
+    // Kubernetes sets such variables for a service, in every container beside it; Docker sets them
+    // for a linked container.
     let of_a_service = [
         ("ONEACTOR_SERVICE_HOST", "10.0.0.1"),
         ("ONEACTOR_SERVICE_PORT_HTTP", "80"),
@@ -144,7 +145,7 @@ fn the_variables_of_the_scripts_are_known() {
 }
 
 #[test]
-fn switches_are_read_from_the_environment_as_all_flags_are() {
+fn switches_are_read_from_the_environment_like_all_flags() {
     let folder = folder_with_actor("environment-switches");
     let tune = "tune robot --overwrite --max-steps 1";
     let before = text(&folder.join("robot/tune.json"));
@@ -167,7 +168,7 @@ fn switches_are_read_from_the_environment_as_all_flags_are() {
 }
 
 #[test]
-fn masks_that_are_saved_are_of_one_command() {
+fn a_variable_for_save_masks_belongs_to_one_command() {
     let folder = folder_with_actor("environment-masks");
     let draw = "sample robot -p robot --steps 1 -o out";
     let found = ("ONEACTOR_EVALUATE_SAVE_MASKS", "masks");
@@ -183,7 +184,7 @@ fn masks_that_are_saved_are_of_one_command() {
 }
 
 #[test]
-fn merge_tells_what_it_would_write_and_leaves_all_as_it_is() {
+fn a_dry_run_of_merge_lists_its_files_and_changes_nothing() {
     let folder = folder_with_actor("merge-dry");
     let draw = "sample robot -p robot --num-images 2 --steps 1 --compare -o out --shard";
     for part in ["1/2", "2/2"] {
@@ -196,7 +197,7 @@ fn merge_tells_what_it_would_write_and_leaves_all_as_it_is() {
     assert_eq!(names(&folder.join("out")), before);
     let merged = oneactor(&folder, "merge out").exits_with(0);
     assert_eq!(planned.stdout, merged.stdout);
-    // As if that merge had been killed before it had removed the second list.
+    // The state after a merge that was killed before it had removed the second list.
     let list = "{\"path\": \"0000-0.png\"}\n";
     let sum = format!("{:08x}", crc32fast::hash(list.as_bytes()));
     let left = json!({"manifest-2-of-2.jsonl": sum}).to_string();
@@ -211,9 +212,10 @@ fn merge_tells_what_it_would_write_and_leaves_all_as_it_is() {
     assert_eq!(names(&folder.join("out")), before);
 }
 
-/// The guide's story is drawn by who has set its first block's variables, and `story` has no flag for one of them.
+/// A reader of the guide may set the variables of its first block before the story; `story` has no
+/// flag for one of these variables.
 #[test]
-fn the_wizard_of_the_guide_is_tuned_as_the_others_are() {
+fn the_wizard_of_the_guide_is_tuned_like_the_others() {
     let guide = text(&Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/GUIDE.md"));
     let between = |start: &str, end: &str| {
         let (_, rest) = guide.split_once(start).expect("it begins");

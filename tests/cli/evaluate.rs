@@ -1,4 +1,4 @@
-//! Measures: `evaluate` on pictures of the toy, with the toy's own CLIP and with tiny random networks.
+//! `evaluate` on pictures of the toy, with the toy's own CLIP and with tiny random networks.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::common::fixture;
 use crate::{Run, folder, folder_with_actor, oneactor};
 
-/// A folder with four guided pictures in `out`, and the same four by the plain model.
+/// A folder with four guided pictures in `out`, and the same four scenes drawn by the plain model.
 pub fn folder_with_pictures(name: &str) -> std::path::PathBuf {
     let folder = folder_with_actor(name);
     let line = "sample robot -p 'a robot at the beach' -p 'a robot, at night' --num-images 2 --steps 3 --compare -o out";
@@ -29,14 +29,14 @@ pub fn of_kind<'a>(rows: &'a [Value], kind: &str) -> Vec<&'a Value> {
     rows.iter().filter(|row| row["kind"] == kind).collect()
 }
 
-/// A flag for a tiny random network of the fixtures.
+/// The flag that names a tiny random network of the fixtures.
 pub fn network(flag: &str, name: &str) -> String {
     let path = fixture(&format!("evaluate/{name}"));
     format!("--{flag} {}", path.display())
 }
 
 #[test]
-fn pictures_prompts_actors_and_the_whole_have_a_row_each() {
+fn each_picture_prompt_and_actor_has_a_row_and_so_have_all_pictures() {
     let folder = folder_with_pictures("evaluate");
     let line = "evaluate out --model toy --target robot/base/01.png --metrics clip_i,clip_t,clip_score --format json";
     let run = oneactor(&folder, line).exits_with(0);
@@ -60,7 +60,7 @@ fn pictures_prompts_actors_and_the_whole_have_a_row_each() {
         [2, 2, 1]
     );
 
-    // The whole are the four guided pictures and their six pairs.
+    // The row `overall` has the four guided pictures and their six pairs.
     let overall = of_kind(&rows, "overall")[0];
     let values: Vec<f64> = pictures[..4]
         .iter()
@@ -77,7 +77,7 @@ fn pictures_prompts_actors_and_the_whole_have_a_row_each() {
 }
 
 #[test]
-fn the_target_itself_is_alike_to_the_last_digit() {
+fn the_target_compared_with_itself_has_similarity_one() {
     let folder = folder_with_actor("evaluate-same");
     fs::copy(folder.join("robot/base/01.png"), folder.join("same.png")).expect("it is there");
     let line =
@@ -92,7 +92,7 @@ fn the_target_itself_is_alike_to_the_last_digit() {
 }
 
 #[test]
-fn a_gate_that_fails_has_an_exit_code_of_its_own_and_the_table_is_there() {
+fn a_gate_that_fails_has_its_own_exit_code_and_still_prints_the_table() {
     let folder = folder_with_pictures("evaluate-gate");
     let passed = "evaluate out --model toy --fail-below clip_i_pairwise=-1 --fail-below clip_t=-1";
     let passed = oneactor(&folder, passed).exits_with(0);
@@ -120,7 +120,7 @@ fn a_gate_that_fails_has_an_exit_code_of_its_own_and_the_table_is_there() {
 }
 
 #[test]
-fn masks_part_foreground_and_background() {
+fn masks_separate_foreground_and_background() {
     let folder = folder_with_pictures("evaluate-masks");
     fs::create_dir_all(folder.join("masks/plain")).expect("the folder is writable");
     let mask = RgbImage::from_fn(64, 64, |x, _| Rgb([if x < 32 { 255 } else { 0 }; 3]));
@@ -189,7 +189,7 @@ fn masks_of_attention_are_found_beside_the_pictures() {
     }
     fs::copy(&picture, folder.join("target.png")).expect("it is there");
     let line = "evaluate robot/base/00.png --model toy --metrics clip_i --masks attention --format json --target target.png --target-mask ";
-    // The union of both masks is the target's mask, so that the same picture has the same parts.
+    // The union of both masks is the target's mask: the same picture then has the same parts.
     let union = RgbImage::from_fn(64, 64, |x, y| {
         Rgb([if x < 40 && y < 40 { 255 } else { 0 }; 3])
     });
@@ -211,7 +211,7 @@ fn masks_of_attention_are_found_beside_the_pictures() {
 }
 
 #[test]
-fn wrong_pictures_and_models_are_refused_with_the_way_out() {
+fn wrong_pictures_and_models_are_refused_with_what_to_do() {
     let folder = folder("evaluate-bad");
     RgbImage::new(8, 8)
         .save(folder.join("foreign.png"))
@@ -312,7 +312,7 @@ fn wrong_pictures_and_models_are_refused_with_the_way_out() {
             .says(message)
             .writes_nothing();
     }
-    // With a prompt, or with measures that need none, a foreign picture is as good as any.
+    // A foreign picture can be measured with --prompt, or by measures that need no prompt.
     oneactor(
         &folder,
         "evaluate foreign.png --model toy -p 'a black square'",
@@ -336,7 +336,7 @@ fn a_dry_run_lists_the_pictures_and_loads_nothing() {
 }
 
 #[test]
-fn a_prompt_that_nothing_reads_and_parts_that_are_not_merged_are_told_of() {
+fn an_unused_prompt_and_unmerged_parts_are_reported() {
     let folder = folder_with_actor("evaluate-told");
     let line = "sample robot -p 'a robot' --num-images 2 --steps 1 -o out";
     oneactor(&folder, line).exits_with(0);

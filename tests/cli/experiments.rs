@@ -15,7 +15,7 @@ fn rows(path: &std::path::Path) -> Vec<Value> {
 }
 
 #[test]
-fn two_lists_make_a_grid_of_pictures_whose_names_tell_their_values() {
+fn two_lists_make_a_grid_of_pictures_named_by_their_values() {
     let folder = folder_with_actor("sweep");
     let line =
         "sweep robot -p 'a [b]' --semantic-scale 0,0.8 --eta-2 0,1 --steps 2 --seed 3 -o out";
@@ -37,7 +37,7 @@ fn two_lists_make_a_grid_of_pictures_whose_names_tell_their_values() {
         .iter()
         .map(|row| ["semantic_scale", "eta_2", "eta_1"].map(|key| of(row, key)))
         .collect();
-    // Where eta_1 is not given, it follows eta_2.
+    // Without --eta-1, eta_1 follows eta_2.
     let expected = [
         [0.8, 0.0, 7.5],
         [0.8, 1.0, 8.5],
@@ -45,7 +45,7 @@ fn two_lists_make_a_grid_of_pictures_whose_names_tell_their_values() {
         [0.0, 1.0, 8.5],
     ];
     assert_eq!(values, expected);
-    // A cell is what `sample` draws with these values.
+    // Each cell equals the picture that `sample` draws with the same values.
     let one = "sample robot -p 'a [b]' --semantic-scale 0.8 --eta-2 1 --steps 2 --seed 3 -o one";
     oneactor(&folder, one).exits_with(0);
     assert_eq!(
@@ -172,7 +172,7 @@ fn sweeps_that_make_no_sense_are_refused_before_anything_is_loaded() {
 }
 
 #[test]
-fn a_loss_that_is_left_out_is_the_same_as_no_weight() {
+fn leaving_out_a_loss_equals_a_weight_of_zero() {
     let folder = folder_with_actor("without");
     let line = "tune robot --target 1 --max-steps 3";
     oneactor(
@@ -217,7 +217,7 @@ fn an_ablation_tunes_what_is_missing_and_draws_a_row_of_four() {
         "without-aver_0000-3.png",
     ];
     assert_eq!(names(&ablation), expected);
-    // Everything but the weights is that of the actor which is there.
+    // All settings but the loss weights equal those of the actor in the folder.
     let full = json(&folder.join("robot/tune.json"))["parameters"].clone();
     for (name, weights) in [
         ("without-aux-aver", [0.0, 0.0]),
@@ -287,7 +287,8 @@ fn an_ablation_warns_once_of_what_all_its_columns_share() {
     let folder = folder_with_actor("ablate-warning");
     let long = "and a wide ".repeat(14);
     let line = format!("ablate robot -p 'a robot in a {long} street' --steps 1");
-    // What is a warning for those who draw is a reason to look again for those who only ask.
+    // Drawing only warns of a cut prompt. A dry run fails, because there the user can still change
+    // the prompt.
     for (line, code) in [(format!("{line} --dry-run"), 2), (line, 0)] {
         let run = oneactor(&folder, &line).exits_with(code);
         assert_eq!(run.stderr.matches("warning: ").count(), 1, "{}", run.stderr);

@@ -1,5 +1,5 @@
-//! Folders that are used again: by two jobs under two names, with sheets of other pictures, and with what was tuned on
-//! other base images.
+//! Folders that are used more than once: by two jobs under two names, with contact sheets of other
+//! pictures, with results of a tuning on other base images.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -16,7 +16,7 @@ fn write(folder: &Path, name: &str, value: &Value) {
 }
 
 #[test]
-fn one_folder_by_two_names_is_refused_before_any_job_runs() {
+fn one_folder_under_two_names_is_refused_before_any_job_runs() {
     let folder = folder("two-names");
     fs::create_dir_all(folder.join("there")).expect("the folder is writable");
     symlink("there", folder.join("link")).expect("links are known");
@@ -51,14 +51,14 @@ fn one_folder_by_two_names_is_refused_before_any_job_runs() {
             base["parameters"]["seed"], 0,
             "{first} is that of the first job"
         );
-        // Each of two processes has one of the jobs.
+        // Each of two processes does one of the jobs.
         let line = "generate-base --config batch.json --overwrite --shard 2/2";
         oneactor(&folder, line).exits_with(2).says(&message);
     }
 }
 
 #[test]
-fn folders_inside_folders_of_other_jobs_are_told_apart() {
+fn a_folder_inside_the_folder_of_another_job_is_a_different_folder() {
     let folder = folder_with_actor("inside");
     let defaults = json!({"actors": "robot", "prompt": "robot", "steps": 1, "compare": true});
     let sample = |places: [&str; 2]| {
@@ -115,7 +115,7 @@ fn a_folder_that_is_named_twice_is_merged_once() {
 }
 
 #[test]
-fn the_numbered_sheet_of_a_base_folder_is_nobody_elses() {
+fn only_generate_base_writes_the_numbered_sheet_of_a_base_folder() {
     let folder = folder_with_actor("base-sheet");
     let robot = folder.join("robot");
     let numbered = fs::read(robot.join("grid.png")).expect("it is drawn");
@@ -179,7 +179,7 @@ fn a_sheet_that_is_missing_or_was_replaced_is_made_again_without_the_model() {
         fs::copy(folder.join("robot/base/00.png"), &path).expect("the folder is writable");
         again("another picture");
     }
-    // One of other pictures: another command has drawn in the folder.
+    // Another command has drawn in the folder: its sheet shows other pictures.
     let sheet = folder.join("out/grid.png");
     let own = fs::read(&sheet).expect("it is drawn");
     oneactor(&folder, "sweep robot -p robot --eta-2 0,1 --steps 1 -o out").exits_with(0);
@@ -189,7 +189,7 @@ fn a_sheet_that_is_missing_or_was_replaced_is_made_again_without_the_model() {
 }
 
 #[test]
-fn what_lay_beside_a_picture_that_is_overwritten_goes_with_it() {
+fn overwriting_a_picture_removes_the_files_that_belonged_to_it() {
     let folder = folder_with_actor("beside");
     let out = folder.join("out");
     let line = "sample robot -p robot --steps 1 -o out";
@@ -208,7 +208,7 @@ fn what_lay_beside_a_picture_that_is_overwritten_goes_with_it() {
         "plain",
     ];
     assert_eq!(names(&out), all);
-    // Not ours: it stays.
+    // The program did not write this file, so the file stays.
     fs::write(out.join("0000-0.txt"), "notes").expect("the folder is writable");
     oneactor(&folder, &format!("{line} --eta-2 0 --overwrite"))
         .exits_with(0)
@@ -225,7 +225,7 @@ fn what_lay_beside_a_picture_that_is_overwritten_goes_with_it() {
     );
 }
 
-/// Sampling is refused with all of these texts.
+/// Checks that sampling is refused with a message that has all of these texts.
 fn refuses(folder: &Path, line: &str, texts: &[&str]) {
     let mut run = oneactor(folder, line).exits_with(2).writes_nothing();
     for text in texts {
@@ -234,7 +234,7 @@ fn refuses(folder: &Path, line: &str, texts: &[&str]) {
 }
 
 #[test]
-fn an_actor_of_other_base_images_is_refused_where_these_lie_and_nowhere_else() {
+fn an_actor_of_other_base_images_is_refused_only_in_the_folder_of_those_images() {
     let folder = folder_with_actor("other-base");
     for method in ["textual-inversion", "dreambooth-lora"] {
         oneactor(
@@ -267,9 +267,9 @@ fn an_actor_of_other_base_images_is_refused_where_these_lie_and_nowhere_else() {
         refuses(&folder, &line, &ways_out);
     }
     assert!(!folder.join("after").exists());
-    // The plain model draws with none of it.
+    // The plain model does not need the actor.
     oneactor(&folder, &format!("{sample} --no-actor -o plain")).exits_with(0);
-    // By itself the actor is what it was.
+    // Moved out of the folder, the actor draws as before.
     fs::create_dir_all(folder.join("kept")).expect("the folder is writable");
     fs::copy(
         folder.join("robot/actor.safetensors"),
@@ -279,7 +279,7 @@ fn an_actor_of_other_base_images_is_refused_where_these_lie_and_nowhere_else() {
     oneactor(&folder, "sample kept -p robot --steps 1 -o moved").exits_with(0);
     let picture = |name: &str| pixels(&folder.join(name).join("0000-0.png"));
     assert_eq!(picture("moved"), picture("before"));
-    // The page names no base image as the target of a tuning on others.
+    // The page does not mark a base image as the target of a tuning on other base images.
     oneactor(&folder, "gallery robot -o page.html").exits_with(0);
     assert!(!text(&folder.join("page.html")).contains("the target of"));
     oneactor(&folder, "tune robot --target 1 --max-steps 3 --overwrite").exits_with(0);
@@ -289,7 +289,7 @@ fn an_actor_of_other_base_images_is_refused_where_these_lie_and_nowhere_else() {
 }
 
 #[test]
-fn an_actor_of_an_earlier_version_is_known_by_the_file_beside_it() {
+fn an_actor_of_an_earlier_version_is_checked_by_the_config_beside_it() {
     let folder = folder_with_actor("older-base");
     let path = folder.join("robot/actor.safetensors");
     let mut actor = TensorFile::read(&path).expect("it is readable");
@@ -299,12 +299,12 @@ fn an_actor_of_an_earlier_version_is_known_by_the_file_beside_it() {
     oneactor(&folder, sample).exits_with(0);
     oneactor(&folder, &format!("{BASE} -o robot --seed 70 --overwrite")).exits_with(0);
     refuses(&folder, sample, &["was tuned on other base images"]);
-    // Nothing is known of one that lies there alone.
+    // Without tune.json, nothing says on which base images an old actor was tuned.
     for name in ["tune.json", "tune.jsonl"] {
         fs::remove_file(folder.join("robot").join(name)).expect("it is there");
     }
     oneactor(&folder, sample).exits_with(0);
-    // `tune` does not replace it unasked.
+    // `tune` replaces such an actor only with --overwrite.
     refuses(
         &folder,
         "tune robot --target 1 --max-steps 3",
@@ -374,7 +374,7 @@ fn base_images_of_two_sets_are_not_tuned_on() {
         .exits_with(0)
         .says("of 9 images are there already");
     oneactor(&folder, "tune robot --target 1 --max-steps 3 --overwrite").exits_with(0);
-    // A set of which nobody knows how it was drawn is not replaced unasked.
+    // Without base.json nothing says how the set was drawn: it is replaced only with --overwrite.
     fs::remove_file(robot.join("base.json")).expect("it is there");
     refuses(
         &folder,
@@ -384,7 +384,7 @@ fn base_images_of_two_sets_are_not_tuned_on() {
 }
 
 #[test]
-fn rows_tell_of_the_pictures_that_are_there() {
+fn rows_describe_the_pictures_in_the_folder() {
     let folder = folder_with_actor("rows");
     let out = folder.join("out");
     let sample =
@@ -392,7 +392,8 @@ fn rows_tell_of_the_pictures_that_are_there() {
     for part in ["1/2", "2/2"] {
         oneactor(&folder, &sample(&format!("--eta-2 0 --shard {part}"))).exits_with(0);
     }
-    // As when a process was killed between a picture and its row, and before its parts were merged.
+    // The state after a process was killed between a picture and its row, before the parts were
+    // merged.
     oneactor(&folder, &sample("--overwrite")).exits_with(0);
     let rows = || -> Vec<Value> {
         let text = text(&out.join("manifest.jsonl"));
@@ -406,7 +407,7 @@ fn rows_tell_of_the_pictures_that_are_there() {
     let merged = rows();
     assert_eq!(
         merged[0]["eta_2"], 1.0,
-        "the lists of the parts tell of pictures that are gone"
+        "the lists of the parts have rows of pictures that are gone"
     );
     assert_eq!(merged[1]["actor_crc32"], told[1]["actor_crc32"]);
     let mut old = merged.clone();

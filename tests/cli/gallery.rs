@@ -1,4 +1,4 @@
-//! `gallery`: the page is read as a browser would read it, with a parser that takes no broken markup.
+//! `gallery`: the page is read with a strict parser, which fails on broken markup.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 
 use crate::{BASE, folder, folder_with_actor, oneactor, pixels, program, text};
 
-/// An element with all text inside.
+/// An element of the page, with all text inside.
 #[derive(Debug)]
 struct Element {
     name: String,
     attributes: BTreeMap<String, String>,
     text: String,
-    /// Names of those that it is in, the outermost first.
+    /// Names of the elements around this one, the outermost first.
     inside: Vec<String>,
 }
 
@@ -61,7 +61,7 @@ fn parse(page: &str) -> Vec<Element> {
     found
 }
 
-/// A tag up to its end, which no quoted value is.
+/// Splits off one tag. A `>` inside a quoted value does not end the tag.
 fn tag(text: &str) -> (&str, &str) {
     let mut is_quoted = false;
     let end = text.find(|c| {
@@ -94,7 +94,7 @@ fn element(tag: &str) -> Element {
     }
 }
 
-/// Nothing but the five entities that every page knows.
+/// Replaces the five entities that HTML and XML share; any other entity fails the test.
 fn unescaped(text: &str) -> String {
     assert!(!text.contains('>'), "{text}");
     let mut plain = String::new();
@@ -115,7 +115,7 @@ fn unescaped(text: &str) -> String {
     plain + rest
 }
 
-/// Nothing on the page asks for anything from elsewhere, and nothing on it runs.
+/// Checks that the page loads nothing from elsewhere and runs no script.
 fn needs_nothing_else(elements: &[Element]) {
     for element in elements {
         assert!(
@@ -181,7 +181,7 @@ fn a_page_shows_what_was_drawn_and_how_to_draw_it_again() {
     let links = named(&elements, "a");
     assert_eq!(links[1].attributes["href"], "#folder-2");
 
-    // Three base images, the actor's target, four pictures: each with a text for those who do not see it.
+    // Three base images, the actor's target and four pictures; each has an alternative text.
     let images = named(&elements, "img");
     assert_eq!(images.len(), 8);
     assert!(
@@ -203,7 +203,7 @@ fn a_page_shows_what_was_drawn_and_how_to_draw_it_again() {
     assert!(small.contains(&target), "{small:?}");
     let shown: Vec<&Element> = of_class("prompt");
     let rows = rows(&folder.join("robot/my scenes"));
-    // Behind those of the base images and the actor.
+    // The rows of the pictures come after those of the base images and the actor.
     for (row, shown) in rows.iter().zip(&shown[4..]) {
         assert_eq!(shown.text, row["prompt"].as_str().expect("a prompt"));
         assert_eq!(shown.attributes["dir"], "auto");
@@ -221,7 +221,7 @@ fn a_page_shows_what_was_drawn_and_how_to_draw_it_again() {
             .any(|cell| cell.text == "image 1")
     );
 
-    // A command is one line that a keyboard reaches, and a shell runs it.
+    // A command is one line that can be reached by keyboard, and a shell runs it.
     let commands = named(&elements, "input");
     assert_eq!(commands.len(), 7);
     assert!(
@@ -247,14 +247,14 @@ fn a_page_shows_what_was_drawn_and_how_to_draw_it_again() {
     ];
     assert_eq!(pixels(&folder.join(first)), pixels(&folder.join(again)));
 
-    // The same page from the same pictures, which are now some more.
+    // Both pages show the same pictures, and also the one that was just redrawn.
     oneactor(&folder, "gallery robot -o a.html").exits_with(0);
     oneactor(&folder, "gallery robot 'robot/my scenes' -o b.html").exits_with(0);
     let [a, b] = ["a.html", "b.html"].map(|name| text(&folder.join(name)));
     assert!(a.contains("3 folders: 8 pictures"));
     assert_eq!(a, b, "a folder that is named twice is there once");
 
-    // A picture with the same seed is not refused for the first.
+    // A picture with the same seed was drawn above, in another folder: this command is not refused.
     let command = &commands[5].attributes["value"];
     assert!(
         command.ends_with("-o 'robot/my scenes/redrawn/plain/0000-0'"),
@@ -267,7 +267,7 @@ fn a_page_shows_what_was_drawn_and_how_to_draw_it_again() {
     assert_eq!(pixels(&first), pixels(&again));
 }
 
-/// A folder as `sample` writes it, without drawing.
+/// Writes a folder in the form of `sample`, without drawing.
 fn write_folder(folder: &Path, rows: &[Value]) {
     fs::create_dir_all(folder).expect("the folder is writable");
     let lines: Vec<String> = rows.iter().map(|row| format!("{row}\n")).collect();
@@ -275,7 +275,7 @@ fn write_folder(folder: &Path, rows: &[Value]) {
 }
 
 #[test]
-fn large_pictures_are_made_small_and_values_that_differ_stand_below_them() {
+fn large_pictures_are_scaled_down_and_differing_values_stand_below_them() {
     let folder = folder("gallery-sweep");
     let row = |scale: f64| {
         json!({"path": format!("semantic-scale={scale}_0000-3.png"), "prompt": "a cat", "seed": 3, "steps": 4,
@@ -307,7 +307,7 @@ fn large_pictures_are_made_small_and_values_that_differ_stand_below_them() {
     let small: Vec<&str> = small.map(|element| &*element.text).collect();
     let expected = "cat\u{a0}· seed\u{a0}3\u{a0}· semantic_scale\u{a0}0.4\u{a0}· semantic-scale=0.4_0000-3.png";
     assert!(small.contains(&expected), "{small:?}");
-    // What all have in common stands once, and how long each took nowhere.
+    // Values that all pictures share stand once; the seconds of each picture are not shown.
     let keys: Vec<&str> = named(&elements, "dt")
         .iter()
         .map(|key| &*key.text)
@@ -331,7 +331,7 @@ fn a_dry_run_reads_everything_and_writes_nothing() {
 }
 
 #[test]
-fn parts_that_are_not_merged_are_shown_as_far_as_they_are() {
+fn unmerged_parts_are_shown_as_far_as_they_are_drawn() {
     let folder = folder_with_actor("gallery-parts");
     let line = "sample robot -p 'a robot' --num-images 3 --steps 1 -o out --shard";
     oneactor(&folder, &format!("{line} 2/2")).exits_with(0);
@@ -348,7 +348,7 @@ fn parts_that_are_not_merged_are_shown_as_far_as_they_are() {
 }
 
 #[test]
-fn what_can_not_be_read_is_told_and_left_out() {
+fn files_that_cannot_be_read_are_reported_and_left_out() {
     let folder = folder("gallery-left-out");
     let row = |path: &str| json!({"path": path, "prompt": path, "actors": ["runs/cat/actor.safetensors"]});
     let rows = ["a.png", "b.png", "../c.png", "../d.png"].map(row);
@@ -367,7 +367,7 @@ fn what_can_not_be_read_is_told_and_left_out() {
     for name in ["base.json", "tune.json"] {
         fs::write(folder.join("runs/cat").join(name), "{").expect("the folder is writable");
     }
-    // Any value is JSON.
+    // The file is valid JSON, but not the object that is expected.
     fs::write(folder.join("runs/dreambooth-lora.json"), "[]").expect("the folder is writable");
     let locked = folder.join("runs/locked");
     fs::create_dir(&locked).expect("the folder is writable");
@@ -393,7 +393,7 @@ fn what_can_not_be_read_is_told_and_left_out() {
 }
 
 #[test]
-fn of_an_actor_that_lies_elsewhere_a_page_has_the_name_alone() {
+fn a_page_shows_only_the_name_of_an_actor_from_another_folder() {
     let folder = folder_with_actor("gallery-elsewhere");
     let row = json!({"path": "a.png", "prompt": "it", "actors": ["robot/actor.safetensors"]});
     write_folder(&folder.join("scenes"), &[row]);
@@ -411,7 +411,7 @@ fn of_an_actor_that_lies_elsewhere_a_page_has_the_name_alone() {
         (named(&elements, "img").len(), of_class("prompt"))
     };
     assert_eq!(shown("scenes"), (1, vec!["it".to_owned()]));
-    // The actor's target and three base images more.
+    // The picture, the actor's target and three base images.
     let (images, prompts) = shown("scenes robot");
     assert_eq!((images, &*prompts[0]), (5, "a robot"));
 }

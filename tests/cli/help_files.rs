@@ -1,4 +1,4 @@
-//! What the program tells about files and about itself: `inspect`, `schema`, `completions`, `man`.
+//! What the program prints about files and about itself: `inspect`, `schema`, `completions`, `man`.
 
 use std::fs;
 use std::process::Command;
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::{folder_with_actor, names, oneactor, text};
 
 #[test]
-fn actors_base_sets_and_pictures_tell_what_they_were_made_from() {
+fn inspect_shows_how_actors_base_sets_and_pictures_were_made() {
     let folder = folder_with_actor("inspect");
     oneactor(
         &folder,
@@ -40,7 +40,7 @@ fn actors_base_sets_and_pictures_tell_what_they_were_made_from() {
 }
 
 #[test]
-fn what_tells_nothing_is_refused() {
+fn files_that_inspect_does_not_know_are_refused() {
     let folder = folder_with_actor("inspect-refused");
     fs::write(folder.join("notes.txt"), "hello").expect("the folder is writable");
     let whole = fs::read(folder.join("robot/actor.safetensors")).expect("it is there");

@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: what is finished stays, and the same command goes on.
+//! Ctrl-C and SIGTERM: finished work stays, and the same command continues.
 
 use std::fs::File;
 use std::path::Path;
@@ -31,7 +31,7 @@ fn ctrl_c_keeps_finished_base_images_and_a_rerun_draws_the_rest() {
         .exits_with(0)
         .says("of 30 images are there already");
     assert!(!run.paths().contains(&"robot/base/00.png"));
-    // For the time of one, which the rerun has measured.
+    // The rerun has measured the seconds of its own pictures only.
     assert_eq!(
         json(&robot.join("base.json"))["images_drawn"],
         30 - kept.len()
@@ -45,7 +45,7 @@ fn ctrl_c_keeps_finished_base_images_and_a_rerun_draws_the_rest() {
 }
 
 #[test]
-fn an_interrupted_tuning_ends_as_if_it_had_not_been() {
+fn an_interrupted_and_continued_tuning_gives_the_same_actor() {
     for method in ["oneactor", "textual-inversion", "dreambooth-lora"] {
         interrupt_a_tuning(method);
     }
@@ -66,7 +66,7 @@ fn interrupt_a_tuning(method: &str) {
             .lines()
             .count()
     };
-    // The actor's old log has three rows; the new one begins with none.
+    // The log of the first tuning has three rows; the new log begins empty.
     let run = interrupted(&folder, line, "-TERM", || rows() > 5);
     run.exits_with(143).says("stopped by SIGTERM");
     assert!(
@@ -101,7 +101,7 @@ fn interrupt_a_tuning(method: &str) {
 }
 
 #[test]
-fn a_tuning_that_stopped_at_its_most_steps_continues_as_if_it_had_not() {
+fn a_tuning_that_stopped_at_max_steps_continues_to_the_same_result() {
     let folder = folder_with_actor("more-steps");
     let tune = |dir: &str, most: usize, flags: &str| {
         let line = format!("tune {dir} --target 0 --seed 7 --max-steps {most} {flags}");
@@ -129,7 +129,7 @@ fn a_tuning_that_stopped_at_its_most_steps_continues_as_if_it_had_not() {
     assert_eq!(result("robot")["steps"], 30);
     assert_eq!(result("robot"), result("straight"));
 
-    // Fewer steps than were taken, and other settings, are refused as before; --overwrite begins anew.
+    // Fewer steps than were taken and other settings are still refused; --overwrite starts again.
     for flags in ["--max-steps 20", "--max-steps 40 --learning-rate 0.5"] {
         let line = format!("tune robot --target 0 --seed 7 {flags}");
         oneactor(&folder, &line)
@@ -146,7 +146,7 @@ fn a_tuning_that_has_converged_leaves_no_checkpoint() {
     let line = "tune robot --target 0 --overwrite --max-steps 10";
     oneactor(&folder, line).exits_with(0);
     let path = folder.join("robot/tune.checkpoint.safetensors");
-    // As if eleven looks had improved nothing; the next one is at step 25.
+    // The state after eleven evaluations without improvement; the next evaluation is at step 25.
     let mut checkpoint = TensorFile::read(&path).expect("a tuning that can continue leaves it");
     let convergence =
         r#"{"best":0.0,"best_step":0,"reference":0.0,"looks_without_improvement":11}"#;
@@ -162,7 +162,7 @@ fn a_tuning_that_has_converged_leaves_no_checkpoint() {
 }
 
 #[test]
-fn what_killed_processes_left_goes_also_where_all_is_finished() {
+fn leftovers_of_killed_processes_are_removed_even_if_all_is_finished() {
     let folder = folder_with_actor("leftovers");
     let sample = "sample robot -p 'a robot' --steps 2 --compare -o out";
     oneactor(&folder, sample).exits_with(0);

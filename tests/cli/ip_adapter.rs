@@ -1,4 +1,4 @@
-//! The baseline IP-Adapter on the toy, which has an adapter and an image encoder of its own.
+//! The baseline IP-Adapter on the toy, which embeds its own adapter and image encoder.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::{BASE, folder, folder_with_actor, json, oneactor, pixels, text};
 
 const SAMPLE: &str = "sample robot --method ip-adapter -p 'a robot in the snow' --steps 3";
 
-/// A file of the toy, written to disk.
+/// Writes a file of the embedded toy to disk.
 fn write_toy_file(name: &str, to: &Path) {
     let Some(Blob::Embedded { bytes, .. }) = toy::file(name) else {
         panic!("the toy is in the binary");
@@ -21,7 +21,7 @@ fn write_toy_file(name: &str, to: &Path) {
     fs::write(to, bytes).expect("the folder is writable");
 }
 
-/// An adapter of zeros under other names or widths than the toy's.
+/// Writes an adapter of zeros, with other key names or widths than the toy's.
 fn write_adapter(path: &Path, tensors: &[(&str, &[i64])]) {
     let mut file = TensorFile::default();
     for (name, shape) in tensors {
@@ -87,7 +87,7 @@ fn without_tune_the_most_typical_base_image_is_taken_and_named() {
         run.stderr
             .contains(&format!("image {target}, the most typical of 3"))
     );
-    // The choice is among the settings: naming it finds the same pictures.
+    // The chosen target is a recorded setting: naming it finds the finished pictures.
     oneactor(&folder, &format!("{SAMPLE} --target {target} -o out"))
         .exits_with(0)
         .says("1 of 1 images are there already");
@@ -102,7 +102,7 @@ fn a_picture_is_drawn_again_from_itself_alone_and_in_batches() {
     oneactor(&folder, "sample --from out/0001-1.png -o again").exits_with(0);
     let bytes = |name: &str| pixels(&folder.join(name));
     assert_eq!(bytes("out/0001-1.png"), bytes("again/0000-1.png"));
-    // Sums of a batch may be ordered otherwise: a level at most.
+    // A batch may add in another order: at most one level of difference.
     let (alone, batch) = (bytes("out/0001-1.png"), bytes("batch/0001-1.png"));
     assert!(alone.iter().zip(&batch).all(|(a, b)| a.abs_diff(*b) <= 1));
     oneactor(
@@ -135,7 +135,7 @@ fn a_rerun_with_another_picture_adapter_or_scale_is_refused() {
     )
     .exits_with(2)
     .says("method: \"ip-adapter\" there, none here");
-    // The same name, another file.
+    // The file has the same name and other content.
     let mut tensors: Vec<(String, Tensor)> =
         Tensor::read_safetensors(&adapter).expect("it is whole");
     tensors[0].1 = &tensors[0].1 * 0.5;
@@ -159,7 +159,7 @@ fn a_rerun_with_another_picture_adapter_or_scale_is_refused() {
 }
 
 #[test]
-fn files_and_folders_of_ones_own_do_what_the_embedded_ones_do() {
+fn the_users_own_adapter_files_work_like_the_embedded_ones() {
     let folder = folder_with_actor("ip-adapter-files");
     for (name, to) in [
         (
@@ -191,7 +191,7 @@ fn files_and_folders_of_ones_own_do_what_the_embedded_ones_do() {
 }
 
 #[test]
-fn what_can_not_be_an_adapter_for_this_model_is_refused_with_its_reason() {
+fn files_that_cannot_be_an_adapter_for_this_model_are_refused_with_the_reason() {
     let folder = folder_with_actor("ip-adapter-refused");
     let refused = |flags: &str, message: &str| {
         oneactor(&folder, &format!("{SAMPLE} -o out {flags}"))
@@ -256,7 +256,7 @@ fn what_can_not_be_an_adapter_for_this_model_is_refused_with_its_reason() {
 }
 
 #[test]
-fn flags_of_ip_adapter_do_nothing_for_other_methods_and_say_so() {
+fn flags_of_ip_adapter_are_refused_with_other_methods() {
     let folder = folder_with_actor("ip-adapter-alone");
     for flag in [
         "--ip-adapter toy",
@@ -275,7 +275,7 @@ fn flags_of_ip_adapter_do_nothing_for_other_methods_and_say_so() {
 }
 
 #[test]
-fn a_photo_as_the_target_of_tune_is_no_image_prompt() {
+fn a_photo_that_tune_had_as_target_is_not_an_image_prompt() {
     let folder = folder_with_actor("ip-adapter-photo");
     let path = folder.join("robot/tune.json");
     let mut tuned = json(&path);

@@ -1,4 +1,4 @@
-//! The tables of keys in `configs/README.md` are what the settings declare.
+//! The tables of keys in `configs/README.md` match the declarations of the settings.
 
 use std::fs;
 use std::path::Path;
@@ -16,16 +16,17 @@ use crate::text;
 
 const PAGE: &str = "configs/README.md";
 
-/// What stands before a table, and its name.
+/// What stands before and after the name of a table, in the comment that marks the place.
 const MARK: (&str, &str) = ("<!-- keys: ", " -->");
 
-/// The clap argument of each flag, for its words and help.
+/// The clap argument of each flag, which has the flag's words and help.
 fn arguments<F: Args>() -> Vec<clap::Arg> {
     let command = F::augment_args(clap::Command::new("keys"));
     command.get_arguments().cloned().collect()
 }
 
-/// A row of the table; a value beside those of the type is said by the declaration.
+/// A row of the table. A key may allow values that its type does not name, such as `null` or
+/// `"auto"`: the declaration describes them.
 fn row(setting: &Setting, argument: &clap::Arg) -> String {
     let [values, default, meaning] = setting.page;
     let quoted = |names: Vec<String>| names.join(", ");
@@ -70,7 +71,7 @@ fn row(setting: &Setting, argument: &clap::Arg) -> String {
     )
 }
 
-/// The rows of a flag struct of which `is_shown`.
+/// The rows of those settings of a flag struct for which `is_shown` holds.
 fn rows<F: Declared>(is_shown: impl Fn(&Setting) -> bool) -> String {
     let arguments = arguments::<F>();
     let settings = F::settings().into_iter().filter(is_shown);
@@ -83,7 +84,7 @@ fn rows<F: Declared>(is_shown: impl Fn(&Setting) -> bool) -> String {
     rows.collect()
 }
 
-/// The rows of an axis, as `sweep` takes it.
+/// The rows of the axes of `sweep`, whose values may be lists.
 fn axes() -> String {
     let axis = |setting: Setting| {
         let name = setting.axis.expect("it is an axis");
@@ -99,7 +100,7 @@ fn axes() -> String {
     AxisLists::settings().into_iter().map(axis).collect()
 }
 
-/// The table of this name.
+/// The rows of the table of this name.
 fn table(name: &str) -> String {
     let groups = [
         ModelFlags::settings(),

@@ -1,4 +1,5 @@
-//! What `evaluate` leaves out of its means, and what a dry run finds before anything is measured.
+//! Pictures that `evaluate` leaves out of its means, and errors that a dry run finds before
+//! anything is measured.
 
 use std::fs;
 
@@ -39,7 +40,7 @@ fn the_target_among_the_pictures_counts_in_no_mean() {
 }
 
 #[test]
-fn parts_are_measured_of_the_pictures_that_have_masks_of_attention() {
+fn foreground_and_background_are_measured_where_pictures_have_masks() {
     let folder = folder_with_pictures("left-out-masks");
     let mask = RgbImage::from_fn(64, 64, |x, _| Rgb([if x < 32 { 255 } else { 0 }; 3]));
     for name in ["0001-1", "0002-2"] {

@@ -1,4 +1,5 @@
-//! Tensors that no network reads, and tensors that are missing: what is said of them, and when.
+//! Tensors that no network reads, and tensors that are missing: what the program says about them,
+//! and when.
 
 use oneactor::io::tensors::TensorFile;
 
@@ -8,7 +9,7 @@ use super::*;
 const DRAW: &str =
     "generate-base -p 'a hobbit' --subject hobbit -W 64 -H 64 --num-images 2 --steps 2";
 
-/// How often stderr tells of tensors that are not used.
+/// The number of notes about unused tensors on stderr.
 fn notes(run: &Run) -> usize {
     run.stderr.matches("tensors are not used").count()
 }
@@ -46,7 +47,7 @@ fn one_note_names_what_no_network_reads_also_in_a_dry_run() {
 }
 
 #[test]
-fn a_dry_run_refuses_a_network_with_a_tensor_less() {
+fn a_dry_run_refuses_a_network_that_lacks_a_tensor() {
     let folder = folder("missing-tensor");
     copy(&fixture("single/folder_sd15"), &folder.join("m"));
     let path = folder.join("m/unet/diffusion_pytorch_model.safetensors");

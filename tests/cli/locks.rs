@@ -1,4 +1,4 @@
-//! Two processes in one folder: the second ends at once, and nothing of the first is lost.
+//! Two processes in one folder: the second ends at once, and no result of the first is lost.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +15,7 @@ fn lines(path: &Path) -> usize {
     fs::read_to_string(path).unwrap_or_default().lines().count()
 }
 
-/// A folder as another process holds it.
+/// Takes the lock of a folder, as another process would.
 fn held(folder: &Path) -> FolderLock {
     FolderLock::take(folder, Sharing::Alone, "tune").expect("nobody works there")
 }
@@ -45,7 +45,7 @@ fn the_second_of_two_tunings_ends_at_once_and_names_the_first() {
 }
 
 #[test]
-fn the_second_of_two_samplings_takes_no_row_away() {
+fn the_second_of_two_samplings_removes_no_row() {
     let folder = folder_with_actor("two-samplings");
     let out = folder.join("out");
     let line = "sample robot -p robot --num-images 12 --steps 12 -o out";
@@ -85,7 +85,7 @@ fn a_killed_process_blocks_nobody() {
 }
 
 #[test]
-fn every_command_that_writes_into_a_folder_keeps_out_of_one_that_is_in_use() {
+fn no_command_writes_into_a_folder_that_is_in_use() {
     let folder = folder_with_actor("in-use");
     for part in ["1/2", "2/2"] {
         let line =
@@ -132,7 +132,7 @@ fn every_command_that_writes_into_a_folder_keeps_out_of_one_that_is_in_use() {
             .exits_with(1)
             .says(&whole)
             .writes_nothing();
-        // What is only read is read, and a dry run keeps nobody out.
+        // Reading is allowed, and a dry run locks nobody out.
         if !line.starts_with("merge") {
             oneactor(&folder, &format!("{line} --dry-run")).exits_with(0);
         }
@@ -200,14 +200,14 @@ fn a_job_of_a_batch_whose_folder_is_in_use_fails_alone_and_leaves_no_folder() {
         .says("job 2 of batch.json: the folder b is in use");
     drop(lock);
     assert_eq!(names(&folder), ["a", "batch.json", "robot"]);
-    // One that fails later leaves no empty folder either.
+    // A job that fails later leaves no empty folder either.
     oneactor(&folder, "sample robot -p 'a cat' --steps 1 -o c/d").exits_with(2);
     assert_eq!(names(&folder), ["a", "batch.json", "robot"]);
     assert_eq!(text(&folder.join("a/manifest.jsonl")).lines().count(), 1);
 }
 
 #[test]
-fn an_actor_that_is_tuned_anew_after_the_pictures_were_listed_draws_none_of_them() {
+fn an_actor_replaced_after_the_pictures_were_planned_draws_none_of_them() {
     let folder = folder_with_actor("tuned-meanwhile");
     let jobs = [
         json!({"num_images": 12, "steps": 12, "output_dir": "a"}),

@@ -1,4 +1,4 @@
-//! `--lora` and `--model FILE.safetensors` as users have them.
+//! `--lora` and `--model FILE.safetensors`, used from the command line and batch files.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::{BASE, folder, folder_with_actor, json, oneactor, pixels, text};
 
-/// Writes a LoRA for two layers of the toy's networks; `size` is how strong it is.
+/// Writes a LoRA for two layers of the toy's networks; `size` scales its random weights.
 pub(super) fn lora(path: &Path, size: f64) {
     let mut file = TensorFile::default();
     let _drawing = seeded(3);
@@ -72,7 +72,7 @@ fn a_lora_changes_the_picture_and_is_recorded_everywhere() {
     oneactor(&folder, "sample --from out/0000-0.png -o again").exits_with(0);
     assert_eq!(picture("again/0000-0.png"), picture("out/0000-0.png"));
 
-    // An ablation takes the LoRAs that the actor was tuned with.
+    // An ablation uses the LoRAs of the actor's tuning.
     let run = oneactor(&folder, "ablate robot -p [b] --steps 2").exits_with(0);
     assert!(!run.stderr.contains("warning"), "{}", run.stderr);
     assert_eq!(
@@ -82,7 +82,7 @@ fn a_lora_changes_the_picture_and_is_recorded_everywhere() {
     let variant = json(&folder.join("robot/ablation/without-aver/tune.json"));
     assert_eq!(variant["parameters"]["lora"], wanted);
 
-    // The same file name with other content is no finished picture.
+    // A LoRA of the same file name with other content: the picture is not taken as finished.
     lora(&folder.join("style.safetensors"), 0.6);
     let run = oneactor(&folder, &line).exits_with(2);
     run.says("lora has changed since")
@@ -95,7 +95,7 @@ fn a_lora_changes_the_picture_and_is_recorded_everywhere() {
 }
 
 #[test]
-fn other_loras_than_the_actors_are_told_and_allowed() {
+fn loras_that_differ_from_those_of_the_actor_are_reported_and_allowed() {
     let folder = folder_with_actor("other-loras");
     lora(&folder.join("style.safetensors"), 0.3);
     let line = "sample robot -p [b] --steps 2 -o out --lora style.safetensors";
@@ -107,7 +107,7 @@ fn other_loras_than_the_actors_are_told_and_allowed() {
     oneactor(&folder, line)
         .exits_with(0)
         .says("warning: the base set robot/base.safetensors was made with no LoRA");
-    // The actor knows what it was tuned with, not what its base images were drawn with.
+    // The actor records the LoRAs of its tuning, not those of its base images.
     let line = "sample robot -p [b] --steps 2 -o tuned --lora style.safetensors:-1";
     let run = oneactor(&folder, line).exits_with(0);
     assert!(!run.stderr.contains("warning"), "{}", run.stderr);
@@ -133,7 +133,7 @@ fn loras_stand_in_a_batch_file_as_one_text_or_a_list() {
 }
 
 #[test]
-fn loras_that_can_not_be_used_are_refused() {
+fn loras_that_cannot_be_used_are_refused() {
     let folder = folder_with_actor("bad-loras");
     lora(&folder.join("good.safetensors"), 0.3);
     fs::write(folder.join("text.safetensors"), "hello").expect("the folder is writable");
@@ -191,7 +191,7 @@ fn loras_that_can_not_be_used_are_refused() {
 }
 
 #[test]
-fn files_that_are_no_checkpoint_are_refused_as_models() {
+fn files_that_are_not_checkpoints_are_refused_as_models() {
     let folder = folder("bad-single-files");
     lora(&folder.join("style.safetensors"), 0.3);
     fs::write(folder.join("text.safetensors"), "hello").expect("the folder is writable");

@@ -1,5 +1,5 @@
-//! The program as its users run it: flags and files in, files, messages and exit codes out. Nearly
-//! all of it on the embedded toy model, with few steps.
+//! The program as its users run it: flags and files in; files, messages and exit codes out. Nearly
+//! all tests run the embedded toy model, with few steps.
 
 mod bad_input;
 mod batches;
@@ -74,7 +74,7 @@ impl Run {
         }
     }
 
-    /// Checks the exit code; a failure shows what the program said.
+    /// Checks the exit code; a failure shows the program's output.
     #[track_caller]
     fn exits_with(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "{}\n{}", self.stdout, self.stderr);
@@ -92,7 +92,7 @@ impl Run {
         self
     }
 
-    /// Checks that nothing was listed as written.
+    /// Checks that the program listed no file as written.
     #[track_caller]
     fn writes_nothing(self) -> Self {
         assert_eq!(self.stdout, "");
@@ -120,7 +120,7 @@ fn program<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(folder: &Path, arguments:
     command
 }
 
-/// Runs the program with arguments separated by blanks; `'…'` holds blanks together.
+/// Runs the program with arguments separated by spaces; `'…'` keeps spaces inside one argument.
 fn oneactor(folder: &Path, line: &str) -> Run {
     let arguments = line
         .split('\'')
@@ -147,14 +147,15 @@ fn folder(name: &str) -> PathBuf {
 const BASE: &str =
     "generate-base --model toy -p 'a robot' --subject robot --num-images 3 --steps 4";
 
-/// An empty folder for one test with the folder `robot` in it: three base images and an actor.
+/// An empty folder for one test, with a folder `robot` inside: three base images and an actor.
 fn folder_with_actor(name: &str) -> PathBuf {
     static SHARED: OnceLock<PathBuf> = OnceLock::new();
     let shared = SHARED.get_or_init(|| {
         let shared = folder("shared");
         oneactor(&shared, &format!("{BASE} -o robot")).exits_with(0);
         oneactor(&shared, "tune robot --target 1 --max-steps 3").exits_with(0);
-        // It is four times as large as all else, and copied for each test.
+        // The checkpoint is four times as large as all other files together, and would be copied
+        // for each test.
         for ending in ["safetensors", "json"] {
             fs::remove_file(shared.join(format!("robot/tune.checkpoint.{ending}")))
                 .expect("a tuning that could continue leaves its checkpoint");
@@ -179,7 +180,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// The names in a folder, hidden ones too, sorted.
+/// The names in a folder, sorted, hidden ones too.
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).expect("the folder is readable");
     let name = |entry: std::io::Result<fs::DirEntry>| {
@@ -203,7 +204,7 @@ fn text(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Pixels of a PNG.
+/// The pixels of a PNG.
 fn pixels(path: &Path) -> Vec<u8> {
     image::open(path)
         .expect("the picture is readable")

@@ -1,4 +1,4 @@
-//! Masks of `evaluate` by Segment Anything, with a tiny random one of the fixtures.
+//! Masks of `evaluate` by Segment Anything, with a tiny random SAM of the fixtures.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +11,7 @@ use tch::Tensor;
 use crate::common::fixture;
 use crate::{Run, folder_with_actor, oneactor};
 
-/// The flags that ask a tiny SAM for the masks.
+/// The flags that make the masks with the tiny SAM.
 fn by_sam() -> String {
     format!(
         "--masks sam --sam-model {}",
@@ -19,7 +19,7 @@ fn by_sam() -> String {
     )
 }
 
-/// The scores of the row of all pictures.
+/// The scores of the row `overall`.
 fn overall(run: &Run) -> Value {
     let rows = run
         .stdout
@@ -36,7 +36,7 @@ fn levels(path: &Path) -> GrayImage {
 }
 
 #[test]
-fn masks_that_are_found_measure_as_the_same_masks_from_their_folder() {
+fn masks_by_sam_give_the_same_scores_as_the_same_masks_read_from_a_folder() {
     let folder = folder_with_actor("masks-sam");
     let pictures = "evaluate robot/base/00.png robot/base/01.png --target robot/base/02.png --model toy --metrics clip_i --format json";
     let line = format!("{pictures} {} --save-masks seen", by_sam());
@@ -73,7 +73,7 @@ fn masks_that_are_found_measure_as_the_same_masks_from_their_folder() {
     let unsaved = oneactor(&folder, &format!("{pictures} {}", by_sam())).exits_with(0);
     assert_eq!(unsaved.stdout, run.stdout);
 
-    // A target's mask that is given is taken.
+    // A target's mask that the user gives is used.
     let whole = overall(&run);
     let given = format!("{pictures} {} --target-mask seen/00.png", by_sam());
     let given = overall(&oneactor(&folder, &given).exits_with(0));
@@ -101,7 +101,7 @@ fn a_dry_run_lists_the_masks_and_writes_none() {
     assert!(!folder.join("seen").exists());
 }
 
-/// The tiny SAM with weights of 0 in what makes its masks: none of them shows anything.
+/// The tiny SAM with weights of 0 in its mask head: its masks are empty.
 fn blind_sam(folder: &Path) -> PathBuf {
     let blind = folder.join("blind");
     fs::create_dir(&blind).expect("the folder is writable");
@@ -144,7 +144,7 @@ fn a_picture_without_a_subject_is_named_and_what_was_saved_before_stays() {
 }
 
 #[test]
-fn wrong_flags_and_networks_are_refused_with_the_way_out() {
+fn wrong_flags_and_networks_are_refused_with_what_to_do() {
     let folder = folder_with_actor("masks-bad");
     fs::create_dir(folder.join("other")).expect("the folder is writable");
     RgbImage::new(16, 16)

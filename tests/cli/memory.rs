@@ -1,4 +1,4 @@
-//! Less memory and other number formats: what each flag changes, and what it must not.
+//! Flags for less memory, and number formats: what each flag changes, and what it must not change.
 
 use std::fs;
 use std::path::Path;
@@ -22,7 +22,7 @@ fn distance(a: &Path, b: &Path) -> f64 {
 }
 
 #[test]
-fn tiles_change_the_pixels_a_little_the_latents_not_and_are_recorded() {
+fn tiles_change_pixels_a_little_leave_the_latents_and_are_recorded() {
     let folder = folder("tiles");
     oneactor(&folder, &format!("{BASE} -o whole")).exits_with(0);
     let run = oneactor(
@@ -37,11 +37,11 @@ fn tiles_change_the_pixels_a_little_the_latents_not_and_are_recorded() {
     let parameters = &json(&tiles.join("base.json"))["parameters"];
     assert_eq!(parameters["vae_tiling"], true);
     assert_eq!(parameters["vae_tile_size"], 32);
-    // Drawn again from its own record: with the same tiles.
+    // Redrawn from its own record, the picture has the same tiles.
     oneactor(&folder, "sample --from tiles/base/00.png -o again").exits_with(0);
     let again = folder.join("again").join("0000-0.png");
     assert_eq!(pixels(&again), pixels(&tiles.join("base/00.png")));
-    // The target is encoded in tiles too, and an ablation goes on with them.
+    // The target is encoded in tiles too, and an ablation uses the same tiles.
     oneactor(
         &folder,
         "tune tiles --target 0 --max-steps 1 --vae-tiling --vae-tile-size 32",
@@ -54,7 +54,7 @@ fn tiles_change_the_pixels_a_little_the_latents_not_and_are_recorded() {
 }
 
 #[test]
-fn a_tile_as_large_as_the_picture_saves_nothing_and_that_is_said() {
+fn a_tile_as_large_as_the_picture_is_reported_as_useless() {
     let folder = folder("one-tile");
     oneactor(&folder, &format!("{BASE} -o whole")).exits_with(0);
     oneactor(&folder, &format!("{BASE} -o tiles --vae-tiling"))
@@ -96,7 +96,7 @@ fn offloading_changes_no_picture_and_no_actor() {
 }
 
 #[test]
-fn rows_at_once_have_two_names_and_give_the_same_actor() {
+fn both_names_of_the_batch_size_of_tuning_give_the_same_actor() {
     let folder = folder_with_actor("micro-batch");
     let losses = |line: &str| {
         oneactor(
@@ -114,7 +114,10 @@ fn rows_at_once_have_two_names_and_give_the_same_actor() {
     assert_eq!(one, losses("--batch-size 1"));
     for (a, b) in one.iter().zip(losses("")) {
         let (a, b) = (a.as_f64().expect("a loss"), b.as_f64().expect("a loss"));
-        assert!((a - b).abs() < 1e-5 * b, "{a} in parts, {b} at once");
+        assert!(
+            (a - b).abs() < 1e-5 * b,
+            "{a} one row at a time, {b} all rows at once"
+        );
     }
     for key in ["micro_batch", "batch_size"] {
         let batch = format!(r#"{{"jobs": [{{"dir": "robot", "{key}": 0}}]}}"#);
@@ -149,7 +152,7 @@ fn half_precision_draws_tunes_and_samples_on_a_cpu() {
         .exits_with(0);
         let log = text(&folder.join(dtype).join("tune.jsonl"));
         assert_eq!(log.lines().count(), 3, "{log}");
-        // An actor is of a model, whatever precision that had.
+        // An actor fits its model in any precision.
         for draws in [dtype, "fp32"] {
             let line = format!("sample {dtype} -p '[b] at the beach' --steps 4 --guided-steps 1-3");
             oneactor(
@@ -169,7 +172,7 @@ fn half_precision_draws_tunes_and_samples_on_a_cpu() {
 }
 
 #[test]
-fn what_the_device_can_not_do_is_refused() {
+fn what_the_device_cannot_do_is_refused() {
     let folder = folder("kernels");
     let cases = [
         (
@@ -204,7 +207,7 @@ fn what_the_device_can_not_do_is_refused() {
 }
 
 #[test]
-fn attention_by_plain_mathematics_draws_the_same_but_for_rounding() {
+fn attention_math_draws_the_same_picture_up_to_rounding() {
     let folder = folder("math");
     oneactor(&folder, &format!("{BASE} -o auto")).exits_with(0);
     let run = oneactor(&folder, &format!("{BASE} -o math --attention math"));
@@ -216,12 +219,12 @@ fn attention_by_plain_mathematics_draws_the_same_but_for_rounding() {
     run.exits_with(0);
     let [auto, math] = ["auto", "math"].map(|name| latents(&folder.join(name)));
     let gap = (&auto - &math).abs().max().double_value(&[]);
-    assert!(gap > 0.0, "the kernel was not another one");
+    assert!(gap > 0.0, "--attention math did not change the kernel");
     assert!(gap < 1e-3, "{gap}");
 }
 
 #[test]
-fn doctor_tells_of_the_kernels() {
+fn doctor_lists_the_kernels() {
     let run = oneactor(&folder("doctor"), "doctor").exits_with(0);
     if cfg!(not(feature = "shim")) {
         assert!(

@@ -1,4 +1,4 @@
-//! The memory that a process needs at its peak, against what a dry run says beforehand.
+//! The peak memory of a process, compared with the estimate of a dry run.
 
 use std::path::Path;
 
@@ -6,11 +6,11 @@ use serde_json::Value;
 
 use crate::{folder, folder_with_actor, oneactor};
 
-/// What may be needed of what is said, at least and at most.
+/// The allowed ratio of measured to estimated memory, at least and at most.
 const LEAST: f64 = 0.85;
 const MOST: f64 = 1.0;
 
-/// Asks a dry run, runs the same, and compares.
+/// Runs a line as a dry run, then without, and compares the estimate with the peak.
 fn is_foreseen(folder: &Path, line: &str) {
     let told = oneactor(folder, &format!("{line} --dry-run --format json")).exits_with(0);
     let mut objects = told.stdout.lines().map(|line| {
@@ -36,7 +36,7 @@ fn is_foreseen(folder: &Path, line: &str) {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn base_images_need_what_a_dry_run_says() {
+fn base_images_need_the_memory_that_a_dry_run_estimates() {
     let folder = folder("memory-base");
     let base = "generate-base --model toy -p 'a robot' --subject robot --num-images 4 --steps 1 --device cpu";
     for flags in [
@@ -53,7 +53,7 @@ fn base_images_need_what_a_dry_run_says() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn tuning_needs_what_a_dry_run_says() {
+fn tuning_needs_the_memory_that_a_dry_run_estimates() {
     let folder = folder("memory-tune");
     let base = "generate-base --model toy -p 'a robot' --subject robot --num-images 5 --steps 1";
     oneactor(&folder, &format!("{base} -W 128 -H 128 -o set")).exits_with(0);
@@ -65,7 +65,7 @@ fn tuning_needs_what_a_dry_run_says() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn pictures_need_what_a_dry_run_says() {
+fn pictures_need_the_memory_that_a_dry_run_estimates() {
     let folder = folder_with_actor("memory-sample");
     let cat = "generate-base --model toy -p 'a cat' --subject cat --num-images 3 --steps 1";
     oneactor(&folder, &format!("{cat} -o cat")).exits_with(0);

@@ -1,4 +1,4 @@
-//! `tune --method` and `sample --method`: the baselines, as users have them.
+//! The baselines by `tune --method` and `sample --method`, from the command line and batch files.
 
 use std::fs;
 
@@ -55,7 +55,7 @@ fn a_baseline_is_tuned_beside_the_actor_and_draws() {
 
         let sample =
             format!("sample robot --method {method} -p '[b] reading' --steps 2 -o {method}");
-        // `[b]` is the bare word.
+        // `[b]` is replaced by the base word alone.
         let sample = sample.replace("[b]", "a [b]");
         oneactor(&folder, &sample).exits_with(0);
         oneactor(&folder, &sample).exits_with(0).writes_nothing();
@@ -64,7 +64,7 @@ fn a_baseline_is_tuned_beside_the_actor_and_draws() {
         let row = text(&folder.join(method).join("manifest.jsonl"));
         let row: Value = serde_json::from_str(&row).expect("one row");
         assert_eq!(row["method"], method);
-        // The prompt as the user wrote it, and no LoRA that the user did not name.
+        // The row has the prompt as the user wrote it, and no LoRA, because the user named none.
         assert_eq!(
             (&row["prompt"], &row["lora"]),
             (&value!("a robot reading"), &Value::Null)
@@ -78,7 +78,7 @@ fn a_baseline_is_tuned_beside_the_actor_and_draws() {
     }
     let kept = names(&robot);
     assert!(before.iter().all(|name| kept.contains(name)), "{kept:?}");
-    // Result, log, settings, and the checkpoint from which more steps would continue, of two files.
+    // For each method: result, log, settings, and a checkpoint of two files.
     assert_eq!(kept.len(), before.len() + 2 * 5, "{kept:?}");
 }
 
@@ -128,7 +128,7 @@ fn jobs_of_one_batch_do_not_change_each_others_model() {
 }
 
 #[test]
-fn what_a_baseline_has_not_is_refused_by_name() {
+fn settings_that_a_baseline_lacks_are_refused_by_name() {
     let folder = folder_with_actor("method-refusals");
     for (flags, message) in [
         ("--num-auxiliary 2", "found --num-auxiliary with --method"),
@@ -199,7 +199,7 @@ fn a_photo_can_be_the_target_of_a_baseline() {
 }
 
 #[test]
-fn an_end_of_the_base_prompt_that_a_baseline_does_not_read_is_told_of() {
+fn a_cut_base_prompt_of_a_baseline_is_reported() {
     let folder = folder("method-long-prompt");
     let end = ", very tall".repeat(40);
     let base = "generate-base --model toy --subject robot --num-images 2 --steps 1 --long-prompts -o robot -p";

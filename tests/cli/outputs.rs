@@ -1,4 +1,5 @@
-//! Results that cannot be written: a full disk or a closed pipe behind stdout and stderr, and a limit of the size of files.
+//! Results that cannot be written: a full disk or a closed pipe behind stdout and stderr, and a
+//! limit on the size of files.
 
 use std::fs::{self, File};
 use std::io;
@@ -9,7 +10,7 @@ use serde_json::json;
 
 use crate::{BASE, Run, copy, folder, folder_with_actor, names, oneactor, program};
 
-/// What every write into it answers: no space left on device.
+/// A file in which every write fails with "no space left on device".
 fn full_disk() -> File {
     let full = File::options().write(true).open("/dev/full");
     full.expect("Linux has /dev/full")
@@ -19,7 +20,7 @@ fn command(folder: &Path, line: &str) -> Command {
     program(folder, line.split_whitespace())
 }
 
-/// A model's folder as the cache of the hub has it.
+/// Writes a model's folder in the form of the hub's cache.
 fn fill_cache(folder: &Path) {
     let repository = folder.join("hub/hub/models--some--model");
     let commit = "0123456789abcdef0123456789abcdef01234567";
@@ -46,7 +47,7 @@ fn folder_for_all(name: &str) -> std::path::PathBuf {
     folder
 }
 
-/// A line for each command that prints results, and for each form of them.
+/// One line for each command that prints results, and for each output format.
 const LINES: [&str; 24] = [
     "generate-base --model toy -p robot --subject robot --num-images 2 --steps 1 -o new",
     "tune robot --target 0 --max-steps 1 --overwrite",
@@ -88,7 +89,7 @@ fn results_that_are_lost_on_a_full_disk_are_an_error_in_every_command() {
             run.stderr
         );
     }
-    // The files are there all the same.
+    // The files are written all the same.
     for file in [
         "new/base.json",
         "new-sample/grid.png",
@@ -97,7 +98,7 @@ fn results_that_are_lost_on_a_full_disk_are_an_error_in_every_command() {
     ] {
         assert!(folder.join(file).is_file(), "{file}");
     }
-    // Another failure keeps its own code.
+    // Another failure keeps its own exit code.
     let run = command(
         &folder,
         "evaluate plain --model toy --metrics clip_t --fail-below clip_t=2",
@@ -144,7 +145,7 @@ fn messages_that_nobody_can_read_stop_nothing() {
     assert!(folder.join("a/0000-0.png").is_file());
 }
 
-/// Runs the program where no file may be longer than so many kibibytes.
+/// Runs the program with a limit of so many KiB on the size of a file.
 fn limited(folder: &Path, kib: usize, line: &str) -> Run {
     let mut limited = Command::new("bash");
     limited
@@ -178,7 +179,7 @@ fn leftovers(folder: &Path) -> Vec<String> {
 fn a_file_that_may_not_grow_is_named_and_leaves_no_part_behind() {
     let folder = folder_with_actor("file-size");
     let tiny = "sample --no-actor --model toy -p robot --num-images 12 --steps 1 -W 16 -H 16";
-    // Of the tiny pictures each fits, and their list does not.
+    // Each of the tiny pictures fits; their list does not.
     let cases = [
         (
             1,
@@ -203,7 +204,7 @@ fn a_file_that_may_not_grow_is_named_and_leaves_no_part_behind() {
         run.says(message).says("File too large");
         assert_eq!(leftovers(&folder), [""; 0], "{line}");
     }
-    // What was finished is kept, and the same command continues.
+    // Finished files are kept, and the same command continues.
     assert!(folder.join("list/0001-1.png").is_file());
     oneactor(&folder, &format!("{tiny} -o list"))
         .exits_with(0)

@@ -1,5 +1,5 @@
-//! Names in stories, actors, pictures and manifests from elsewhere: nothing is written outside of the folder for the
-//! results.
+//! Names in foreign stories, actors, pictures and manifests: nothing is written outside the output
+//! folder.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::{folder, folder_with_actor, names, oneactor};
 
 #[test]
-fn characters_of_a_story_are_no_paths() {
+fn names_of_characters_are_not_used_as_paths() {
     let folder = folder("outside-story");
     fs::create_dir(folder.join("inner")).expect("the folder is writable");
     for name in [
@@ -34,7 +34,7 @@ fn characters_of_a_story_are_no_paths() {
 }
 
 #[test]
-fn a_picture_says_how_it_was_drawn_and_not_where_files_lie() {
+fn settings_of_files_and_folders_are_not_taken_from_a_picture() {
     let folder = folder("outside-from");
     fs::create_dir(folder.join("inner")).expect("the folder is writable");
     for (key, value) in [
@@ -83,7 +83,7 @@ fn a_picture_says_how_it_was_drawn_and_not_where_files_lie() {
 }
 
 #[test]
-fn what_a_picture_says_of_itself_is_checked_as_flags_are() {
+fn settings_from_a_picture_are_checked_like_flags() {
     let folder = folder("outside-values");
     for (key, value, message) in [
         ("prompt", json!(["a", "b"]), "key `prompt`: found a list"),
@@ -143,7 +143,7 @@ fn what_a_picture_says_of_itself_is_checked_as_flags_are() {
 }
 
 #[test]
-fn words_of_an_actor_are_no_paths_and_move_no_cursor() {
+fn words_of_an_actor_are_not_paths_and_print_no_control_codes() {
     let folder = folder_with_actor("outside-actor");
     let path = folder.join("robot/actor.safetensors");
     let mut actor = TensorFile::read(&path).expect("the actor is good");
@@ -167,7 +167,7 @@ fn words_of_an_actor_are_no_paths_and_move_no_cursor() {
         "sample robot -p 'a [b]' -o out --subject-masks on --save-masks --steps 2",
     );
     assert!(!run.stderr.contains('\u{1b}'), "{}", run.stderr);
-    // Whether the words can be drawn is another question: where they can, their files lie in the folder.
+    // Drawing such words may fail. If it does not, the files lie in the output folder.
     let after: Vec<String> = names(&folder)
         .into_iter()
         .filter(|name| name != "out")
@@ -201,7 +201,7 @@ fn a_manifest_with_a_path_is_not_merged() {
 }
 
 #[test]
-fn a_link_in_the_way_of_a_result_is_replaced_and_what_it_leads_to_is_left_alone() {
+fn a_link_at_the_place_of_a_result_is_replaced_and_its_target_is_untouched() {
     let folder = folder_with_actor("outside-links");
     fs::write(folder.join("precious"), "mine").expect("the folder is writable");
     fs::create_dir(folder.join("out")).expect("the folder is writable");

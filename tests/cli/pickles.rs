@@ -1,14 +1,15 @@
-//! Pickled files run code when they are read. No file is unpickled here, whatever flag names it.
+//! Reading a pickled file runs code. The program unpickles no file, whichever flag names it.
 
 use std::fs;
 use std::path::Path;
 
 use crate::{folder, folder_with_actor, names, oneactor};
 
-/// A pickle that makes the file `pickled` when it is read: `os.system("touch pickled")`.
+/// A pickle whose reading creates the file `pickled`: `os.system("touch pickled")`.
 const PICKLE: &[u8] = b"cos\nsystem\n(S'touch pickled'\ntR.";
 
-/// Every flag that names a file of weights, in a command that gets as far as that file; FILE stands for it.
+/// Every flag that names a file of weights, in a command that reaches that file; FILE is replaced
+/// by the file's name.
 const LINES: [&str; 15] = [
     "generate-base --model FILE -p 'a robot' --subject robot -o out",
     "generate-base --model toy --vae FILE -p 'a robot' --subject robot -o out",
@@ -66,7 +67,7 @@ fn a_pickle_under_another_name_is_no_safetensors_file() {
 }
 
 #[test]
-fn a_folder_with_pickled_weights_alone_is_refused() {
+fn a_folder_that_has_only_pickled_weights_is_refused() {
     let folder = folder("pickles-folder");
     fs::create_dir_all(folder.join("encoder")).expect("the folder is writable");
     fs::write(
@@ -97,7 +98,7 @@ fn a_folder_with_pickled_weights_alone_is_refused() {
     assert!(!folder.join("pickled").exists());
 }
 
-/// The parts of libtorch and of crates that unpickle.
+/// Functions of libtorch and of crates that unpickle.
 const UNPICKLE: [&str; 8] = [
     "Tensor::load(",
     "Tensor::load_multi",

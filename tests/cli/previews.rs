@@ -1,4 +1,4 @@
-//! `--preview-every`: what is being drawn can be looked at, and nothing else changes.
+//! `--preview-every`: unfinished pictures are written to a sheet, and nothing else changes.
 
 use std::fs;
 use std::process::Stdio;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::{folder_with_actor, names, oneactor, program};
 
 #[test]
-fn pictures_are_the_same_and_no_preview_is_left() {
+fn previews_change_no_picture_and_are_removed() {
     let folder = folder_with_actor("previews");
     let sample = "sample robot -p 'a robot' -p 'a robot at night' --num-images 2 --batch-size 3 --steps 4 --compare";
     oneactor(&folder, &format!("{sample} -o plain")).exits_with(0);
@@ -37,7 +37,7 @@ fn pictures_are_the_same_and_no_preview_is_left() {
     }
     let expected = ["base", "base.json", "base.safetensors", "grid.png"];
     assert_eq!(names(&folder.join("shown-base")), expected);
-    // Found again, whether or not it was looked at while it was drawn.
+    // Finished pictures are found again, with or without --preview-every.
     oneactor(&folder, &format!("{sample} -o plain --preview-every 2"))
         .exits_with(0)
         .says("8 of 8 images are there already")
@@ -80,7 +80,7 @@ fn while_pictures_are_drawn_a_sheet_shows_them_whole_at_any_time() {
                 let sheet =
                     image::load_from_memory(&bytes).expect("a preview is whole at any time");
                 let sheet = sheet.into_rgb8();
-                // Two cells of 16 latents, each enlarged to 160 pixels, with a gap of 8.
+                // Two cells of 16 x 16 latents, each enlarged to 160 pixels, with a gap of 8.
                 assert_eq!(sheet.dimensions(), (328, 160));
                 if seen.last() != Some(&sheet) {
                     seen.push(sheet);
@@ -93,13 +93,13 @@ fn while_pictures_are_drawn_a_sheet_shows_them_whole_at_any_time() {
     assert!(status.success());
     assert!(seen.len() > 2, "found {} states of the sheet", seen.len());
     assert!(!preview.exists());
-    // At first one is drawn, in the end the other too.
+    // The first state shows one picture, the last state both.
     let is_white = |sheet: &image::RgbImage| sheet.get_pixel(300, 100).0 == [255, 255, 255];
     assert!(is_white(&seen[0]) && !is_white(&seen[seen.len() - 1]));
 }
 
 #[test]
-fn a_file_of_somebody_else_is_left_as_it_is() {
+fn a_file_that_the_program_did_not_write_is_left_unchanged() {
     let folder = folder_with_actor("previews-foreign");
     for (line, out) in [
         ("sample robot -p robot --steps 2 -o out", "out"),

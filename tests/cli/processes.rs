@@ -1,4 +1,4 @@
-//! The program as a process that runs beside the test.
+//! Running the program as a process beside the test.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -16,12 +16,12 @@ pub(super) fn start(folder: &Path, line: &str) -> Child {
         .expect("the program starts")
 }
 
-/// Waits for its end.
+/// Waits until the process ends.
 pub(super) fn end(child: Child) -> Run {
     Run::of(child.wait_with_output().expect("the program ends"))
 }
 
-/// Waits until something has come about.
+/// Waits until `is_time` holds; fails after a time limit.
 pub(super) fn wait_until(what: &str, is_time: impl Fn() -> bool) {
     let started = Instant::now();
     while !is_time() {
@@ -44,14 +44,14 @@ pub(super) fn send(child: &Child, signal: &str) {
     );
 }
 
-/// Does something while these processes stand still, so that none of them ends meanwhile.
+/// Runs an action while these processes are stopped, so that none of them ends meanwhile.
 pub(super) fn while_paused(children: &[&Child], action: impl FnOnce()) {
     children.iter().for_each(|child| send(child, "-STOP"));
     action();
     children.iter().for_each(|child| send(child, "-CONT"));
 }
 
-/// Starts the program, sends it a signal when it is time, and waits for its end.
+/// Starts the program, sends a signal as soon as `is_time` holds, and waits for the end.
 pub(super) fn interrupted(
     folder: &Path,
     line: &str,

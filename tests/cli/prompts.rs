@@ -60,7 +60,8 @@ fn a_long_prompt_is_cut_with_a_warning_or_read_in_chunks() {
     let drawn = pixels(&folder.join("out/0000-0.png"));
     assert_eq!(pixels(&folder.join("again/0000-0.png")), drawn);
 
-    // With the base word in front the same text can be drawn both ways, and what is cut off shows.
+    // With the base word first, both ways can draw the same text, and the cut end makes a
+    // difference.
     let line = format!("sample robot -p '[b], {LONG} a bag' --steps 3");
     oneactor(&folder, &format!("{line} -o cut"))
         .exits_with(0)
@@ -103,7 +104,7 @@ fn weights_are_read_where_the_flag_says_so() {
     oneactor(&folder, "sample --from weights/0000-0.png -o again").exits_with(0);
     assert_eq!(pixels(&folder.join("again/0000-0.png")), pixels(&picture));
 
-    // A weight of 1 is none.
+    // A weight of 1 changes nothing.
     oneactor(
         &folder,
         "sample robot -p 'a [b], at night' --steps 3 -o plain",
@@ -116,7 +117,7 @@ fn weights_are_read_where_the_flag_says_so() {
 }
 
 #[test]
-fn weights_that_can_not_be_read_are_refused_before_anything_is_loaded() {
+fn weights_that_cannot_be_read_are_refused_before_anything_is_loaded() {
     let folder = folder_with_actor("wrong-weights");
     let cases = [
         (
@@ -165,7 +166,7 @@ fn weights_that_can_not_be_read_are_refused_before_anything_is_loaded() {
 }
 
 #[test]
-fn the_subject_keeps_its_text_whatever_the_marks_around_it() {
+fn the_phrase_of_the_subject_is_its_text_without_weights() {
     let folder = folder("weights-base");
     let line = "generate-base --model toy --num-images 2 --steps 2 --prompt-weights";
     oneactor(
@@ -185,7 +186,7 @@ fn the_subject_keeps_its_text_whatever_the_marks_around_it() {
         pixels(&folder.join("robot/base/01.png"))
     );
 
-    // The phrase of the subject is text, with weights and without.
+    // The phrase of the subject has no weights, whether or not --prompt-weights is given.
     oneactor(&folder, "tune robot --max-steps 1").exits_with(0);
     let line = "sample robot --subject-as phrase --steps 1";
     oneactor(
@@ -201,7 +202,7 @@ fn the_subject_keeps_its_text_whatever_the_marks_around_it() {
     assert_eq!(row("x")["prompt"], "(a red robot:1.2)!");
     assert_eq!(row("y")["prompt"], "a red robot!");
 
-    // Brackets of the base word are its own.
+    // Brackets in a base word are part of the word.
     let line = "generate-base --model toy -p 'an ([b]:1.1)' --subject 'robot (r2)' -o r2 --dry-run";
     oneactor(&folder, &format!("{line} --prompt-weights --verbose"))
         .exits_with(0)
@@ -209,9 +210,9 @@ fn the_subject_keeps_its_text_whatever_the_marks_around_it() {
 }
 
 #[test]
-fn a_base_word_on_the_border_of_two_chunks_is_drawn_again_from_its_base_image() {
+fn a_base_word_on_the_border_of_two_chunks_is_kept_whole_in_a_redraw() {
     let folder = folder("border");
-    // 29 tokens, so that "robot cat" would be divided.
+    // 29 tokens before "robot cat": the word would be split between two chunks.
     let front = "red ".repeat(29);
     let line = format!(
         "generate-base --model toy --num-images 2 --steps 2 --long-prompts --verbose \
@@ -228,7 +229,7 @@ fn a_base_word_on_the_border_of_two_chunks_is_drawn_again_from_its_base_image() 
 }
 
 #[test]
-fn both_are_keys_of_a_batch() {
+fn long_prompts_and_prompt_weights_are_keys_of_a_batch() {
     let folder = folder_with_actor("prompt-keys");
     let job = format!(
         r#"{{"actors": "robot", "prompt": "{LONG} ([b]:1.2)", "steps": 2, "output_dir": "x",
@@ -260,7 +261,7 @@ fn words_that_the_toy_does_not_know_are_named() {
     let run = oneactor(&folder, &format!("{base}-2 --model '{copy}' --dry-run")).exits_with(0);
     assert!(!run.stderr.contains(warning), "{}", run.stderr);
 
-    // The base word has its meaning from the actor, and none from the plain model.
+    // The actor gives the base word its meaning; the plain model has none for it.
     oneactor(&folder, "tune gizmo --max-steps 1").exits_with(0);
     let sample = |actor: &str, flags: &str| {
         let line = format!("sample {actor} {flags} -o out --dry-run");

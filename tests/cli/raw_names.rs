@@ -1,5 +1,5 @@
-//! Names of files that are not UTF-8: what is text takes them as they are, what is JSON refuses them by name, and nothing
-//! panics.
+//! Names of files that are not UTF-8. Text output has the bytes unchanged, JSON output refuses the
+//! name, and nothing panics.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -14,10 +14,10 @@ fn raw() -> &'static OsStr {
     OsStr::from_bytes(b"caf\xe9")
 }
 
-/// How messages show it.
+/// The name as messages show it.
 const SHOWN: &str = "caf\\xE9";
 
-/// Runs a line in which every `RAW` stands for the name.
+/// Runs a line in which every `RAW` is replaced by the name.
 fn output(folder: &Path, line: &str) -> Output {
     let argument = |word: &str| {
         let mut parts = word.split("RAW");
@@ -34,7 +34,7 @@ fn output(folder: &Path, line: &str) -> Output {
 }
 
 #[test]
-fn what_would_have_to_be_recorded_is_refused_by_name_before_any_work() {
+fn names_that_would_be_recorded_are_refused_before_any_work() {
     let folder = folder_with_actor("raw-recorded");
     copy(&folder.join("robot"), &folder.join(raw()));
     fs::write(folder.join("story.json"), "{}").expect("the folder is writable");
@@ -89,7 +89,7 @@ fn what_would_have_to_be_recorded_is_refused_by_name_before_any_work() {
         );
     }
     assert_eq!(names(&folder), before);
-    // Text that is no path has no other form.
+    // Only paths may be other bytes than UTF-8: prompts and names of models are refused.
     for line in [
         "sample robot -p RAW",
         "sample robot -p robot -m RAW",
@@ -139,7 +139,7 @@ fn text_and_tables_hold_the_bytes_of_a_name() {
     {
         assert!(folder.join(OsStr::from_bytes(line)).is_file(), "{line:?}");
     }
-    // Whoever works in such a folder sees nothing of it.
+    // A relative path inside such a folder does not contain its name.
     copy(&folder.join("robot"), &folder.join(raw()).join("robot"));
     let inside = folder.join(raw());
     for line in [
@@ -149,7 +149,7 @@ fn text_and_tables_hold_the_bytes_of_a_name() {
     ] {
         oneactor(&inside, line).exits_with(0);
     }
-    // Lists of parts are joined there too.
+    // Parts are merged there too.
     for shard in ["1/2", "2/2"] {
         let line =
             format!("sample robot -p robot --num-images 2 --steps 1 -o parts --shard {shard}");

@@ -1,4 +1,4 @@
-//! `sample --from` with another method than that of the picture, and targets in the environment.
+//! `sample --from` with another method than the picture's, and targets in environment variables.
 
 use std::fs;
 
@@ -12,7 +12,8 @@ fn another_method_draws_the_same_scene_and_the_plain_model_too() {
     let plain =
         "sample --model toy --no-actor -p 'a robot at the beach' --seed 5 --steps 2 -o plain";
     oneactor(&folder, plain).exits_with(0);
-    // Nobody gave --subject-masks, --eta-2 and the like for these.
+    // --subject-masks, --eta-2 and the like are not typed, so the other method does not refuse
+    // them.
     oneactor(&folder, "sample --from guided/0000-5.png --no-actor -o a").exits_with(0);
     assert_eq!(
         pixels(&folder.join("a/0000-5.png")),
@@ -30,7 +31,7 @@ fn another_method_draws_the_same_scene_and_the_plain_model_too() {
         pixels(&folder.join("e/0000-5.png")),
         pixels(&folder.join("plain/0000-5.png"))
     );
-    // And back again, with the actor's own defaults.
+    // From the other method back to the actor, with the actor's own defaults.
     oneactor(&folder, "sample --from b/0000-5.png --method oneactor -o c").exits_with(0);
     oneactor(
         &folder,
@@ -41,14 +42,14 @@ fn another_method_draws_the_same_scene_and_the_plain_model_too() {
         pixels(&folder.join("c/0000-5.png")),
         pixels(&folder.join("d/0000-5.png"))
     );
-    // What is given is still refused.
+    // A setting that the user types is still refused.
     oneactor(&folder, &format!("{other} --eta-2 1"))
         .exits_with(2)
         .says("found --eta-2 with --method consistory");
 }
 
 #[test]
-fn the_target_of_tune_in_the_environment_is_no_other_commands() {
+fn the_variable_for_the_target_of_tune_does_not_reach_other_commands() {
     let folder = folder_with_actor("environment-target");
     let run = |line: &str, (name, value): (&str, &str)| {
         let mut command = program(&folder, line.split(' '));
@@ -81,7 +82,7 @@ fn the_target_of_tune_in_the_environment_is_no_other_commands() {
 }
 
 #[test]
-fn a_baseline_goes_by_the_target_of_any_tuning() {
+fn a_baseline_uses_the_target_of_any_tuning() {
     let folder = folder_with_actor("target-of-any");
     let draw = "sample robot --method consistory -p 'a robot' --steps 1 -o";
     let target = |out: &str| {
@@ -95,7 +96,7 @@ fn a_baseline_goes_by_the_target_of_any_tuning() {
     let other = tuned.replace("\"target\": 1", "\"target\": 2");
     fs::write(robot.join("dreambooth-lora.json"), other).expect("the folder is writable");
     assert_eq!(target("a"), 2);
-    // The paper's method comes first.
+    // The tuning of the paper's method has priority.
     fs::write(robot.join("tune.json"), tuned).expect("the folder is writable");
     assert_eq!(target("b"), 1);
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{folder, folder_with_actor, names, oneactor, text};
 
-/// All that stands between `before` and `after`, from first to last.
+/// All parts between `before` and `after`, in order.
 fn between<'a>(page: &'a str, before: &str, after: &str) -> Vec<&'a str> {
     page.split(before)
         .skip(1)
@@ -36,7 +36,7 @@ fn the_page_holds_what_the_table_says_and_needs_no_other_file() {
         assert!(!page.contains(address), "{address}");
     }
     assert_eq!(page.matches("src=\"data:image/png;base64,").count(), 9);
-    // Every score of every picture, in the order of the table.
+    // The page has every score of every picture, in the order of the table.
     let rows: Vec<Value> = run
         .stdout
         .lines()
@@ -54,25 +54,25 @@ fn the_page_holds_what_the_table_says_and_needs_no_other_file() {
         assert!(figure.contains(picture["prompt"].as_str().expect("a prompt")));
         assert!(figure.contains(&format!("seed\u{a0}{}", picture["seed"])));
     }
-    // Every mean.
+    // The page has every mean.
     for row in rows.iter().filter(|row| row["kind"] != "picture") {
         for (_, value) in row["scores"].as_object().expect("scores") {
             let mean = value["mean"].as_f64().expect("a number");
             let cell = match value["sd"].as_f64() {
                 Some(sd) => format!("<td>{mean:.4} ± {sd:.4}</td>"),
-                None => format!("<td>{mean:.4}</td>"), // the only pair of a prompt
+                None => format!("<td>{mean:.4}</td>"), // one pair only, so no deviation
             };
             assert!(page.contains(&cell), "{cell}");
         }
     }
-    // The plot has a mark for each picture, and one for each of the two actors.
+    // The plot has a mark for each picture and for each of the two actors.
     let plot = between(&page, "<svg class=\"plot\"", "</svg>");
     assert_eq!(plot.len(), 1);
     assert_eq!(plot[0].matches("<title>").count(), 10);
     assert_eq!(plot[0].matches("class=\"plain").count(), 5);
     assert!(page.contains("<h2>clip_i against clip_t</h2>"));
 
-    // The command of the page makes the same page.
+    // The command on the page makes the same page.
     let command = between(&page, "<pre>", "</pre>")[0].to_owned();
     let words = command.strip_prefix("oneactor ").expect("it is a command");
     assert!(words.contains("--clip-model toy"), "{words}");
@@ -101,7 +101,7 @@ fn hostile_prompts_stay_text_and_large_pictures_become_small() {
     assert!(page.contains("a&lt;b&gt;&amp;.png"));
     assert!(page.contains("width=\"256\" height=\"128\""));
     assert!(page.contains("not passed: clip_t: found "));
-    // One picture without a target: nothing to compare, and so no mark that has a height.
+    // With one picture and no target there is nothing to compare, so there is no plot.
     assert!(!page.contains("<svg class=\"plot\""));
     assert!(page.contains("<dt>clip_i_pairwise</dt><dd>–</dd>"));
 }

@@ -1,5 +1,5 @@
-//! Every setting of `sample` by its declaration: drawn with its other value, a picture that is another one says so, and
-//! is not taken for the one without.
+//! Every setting of `sample`, each drawn with another value than its default. If the picture
+//! changes, the record names the setting, and the picture is not taken for one without it.
 
 use std::fs;
 use std::path::Path;
@@ -17,15 +17,15 @@ use crate::{copy, folder_with_actor, names, oneactor, pixels};
 
 type Job = Map<String, Value>;
 
-/// Brackets are weights to some, and it is longer than the toy reads at once.
+/// This prompt has brackets, which can be weights, and is longer than the toy reads at once.
 const PROMPT: &str = "a [b] in the (snow:1.3) and a robot at the beach and a robot in the city and a robot in the \
                       forest and a robot on the road and a robot at the lake";
 
-/// Settings that are not drawn with here: the test chooses the folders, TF32 is for GPUs, and the toy has no variants
-/// and is in no repository.
+/// Settings that this test does not change: the test chooses the folders, TF32 needs a GPU, and the
+/// toy has no variants and is in no repository.
 const LEFT_OUT: [&str; 4] = ["output_dir", "tf32", "variant", "revision"];
 
-/// The files that other values name.
+/// Writes the files that values of settings name.
 fn write_files(folder: &Path) {
     copy(&folder.join("robot"), &folder.join("other"));
     oneactor(folder, "tune other --target 2 --max-steps 1 --overwrite").exits_with(0);
@@ -52,7 +52,7 @@ fn other(setting: &Setting) -> Value {
         .unwrap_or_else(|error| panic!("`{}` has no other value: {error}", setting.key))
 }
 
-/// What the setting has an effect with, and no value of its own.
+/// Other settings that this one needs to have an effect.
 fn context(setting: &Setting, all: &[Setting]) -> Job {
     let (key, value) = match setting.acts {
         Acts::Always | Acts::WithActor | Acts::WithoutBaseline => (None, None),
@@ -67,7 +67,8 @@ fn context(setting: &Setting, all: &[Setting]) -> Job {
         job = context(outer, all);
         job.insert(key.to_owned(), value.unwrap_or_else(|| other(outer)));
     }
-    // What no declaration says: one needs the other, or one of two has an effect with it.
+    // Dependencies that no declaration states: one setting needs the other, or one of two has no
+    // effect alone.
     match setting.key {
         "save_masks" => job.insert("subject_masks".to_owned(), json!("on")),
         _ if job.contains_key("controlnet") => {
@@ -78,7 +79,7 @@ fn context(setting: &Setting, all: &[Setting]) -> Job {
     job
 }
 
-/// The same with the setting's other value.
+/// The same job with the setting's other value.
 fn changed(setting: &Setting, all: &[Setting]) -> Job {
     let mut job = context(setting, all);
     job.insert(setting.key.to_owned(), other(setting));
@@ -93,7 +94,7 @@ fn into(folder: &str, mut job: Job) -> Job {
     job
 }
 
-/// Draws the jobs in one run, and says what went wrong with which of them.
+/// Draws the jobs in one run, and returns the run's messages about failed jobs.
 fn draw(folder: &Path, jobs: &[Job]) -> String {
     let defaults = json!({"actors": "robot", "prompt": PROMPT, "steps": 3});
     let batch = json!({"defaults": defaults, "jobs": jobs}).to_string();
@@ -101,7 +102,7 @@ fn draw(folder: &Path, jobs: &[Job]) -> String {
     oneactor(folder, "sample --config batch.json").stderr
 }
 
-/// The first picture of a folder.
+/// The first picture in a folder.
 fn picture(folder: &Path) -> Option<std::path::PathBuf> {
     let is_first = |name: &String| {
         name.starts_with("0000-") && name.ends_with(".png") && !name.contains("mask")
@@ -115,7 +116,8 @@ fn picture(folder: &Path) -> Option<std::path::PathBuf> {
     Some(folder.join(name))
 }
 
-/// The largest difference of two pictures in levels of 255; those of two sizes differ wholly.
+/// The largest difference of two pictures in levels of 255; pictures of two sizes differ by the
+/// maximum.
 fn largest_difference(one: &[u8], other: &[u8]) -> u8 {
     let levels = one.iter().zip(other).map(|(a, b)| a.abs_diff(*b)).max();
     if one.len() == other.len() {
@@ -158,7 +160,7 @@ fn a_setting_that_changes_a_picture_is_recorded_and_a_reason_to_draw_again() {
             return false;
         };
         let levels = largest_difference(&pixels(&plain), &pixels(&drawn));
-        // Where a setting only says how it is computed, the last digits may differ.
+        // A setting that only chooses the computation may change the last digits.
         if levels == 0 || levels == 1 && !setting.is_recorded() {
             return false;
         }
@@ -166,7 +168,7 @@ fn a_setting_that_changes_a_picture_is_recorded_and_a_reason_to_draw_again() {
         if parameters(&plain) == parameters(&drawn) {
             wrong.push(format!("`{key}` changes the picture and is not recorded"));
         }
-        // The name of a picture has its seed.
+        // The seed is in the name of a picture.
         key != "seed"
     });
     assert!(wrong.is_empty(), "{}\n{said}", wrong.join("\n"));

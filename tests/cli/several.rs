@@ -1,4 +1,4 @@
-//! Several subjects: actors that were tuned apart, and one that was tuned on several together.
+//! Several subjects: actors that were tuned apart, and an actor that was tuned on several subjects.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{copy, folder_with_actor, json as json_file, names, oneactor, pixels, text};
 
-/// A copy of the actor `robot` whose metadata say otherwise.
+/// A copy of the actor `robot` with other metadata.
 pub(super) fn disguised(folder: &Path, name: &str, metadata: &[(&str, &str)]) -> PathBuf {
     copy(&folder.join("robot"), &folder.join(name));
     let path = folder.join(name).join("actor.safetensors");
@@ -29,7 +29,7 @@ fn rows(folder: &Path) -> Vec<Value> {
 }
 
 #[test]
-fn masks_of_a_picture_that_is_drawn_again_are_its_own() {
+fn redrawing_a_picture_replaces_its_masks() {
     let folder = folder_with_actor("old-masks");
     disguised(&folder, "cat", &[("base_word", "cat")]);
     let masks = || {
@@ -51,7 +51,7 @@ fn masks_of_a_picture_that_is_drawn_again_are_its_own() {
 }
 
 #[test]
-fn two_actors_are_drawn_in_one_picture_and_each_prompt_shows_those_it_names() {
+fn two_actors_are_drawn_in_one_picture_and_each_prompt_uses_the_actors_it_names() {
     let folder = folder_with_actor("two-actors");
     disguised(&folder, "cat", &[("base_word", "cat")]);
     let line = "sample robot cat -p 'a robot and a cat' -p 'a robot in the snow' --steps 3 \
@@ -72,8 +72,8 @@ fn two_actors_are_drawn_in_one_picture_and_each_prompt_shows_those_it_names() {
     check_masks(&out);
     check_metadata(&out);
 
-    // The prompt that names one of them gives the picture of that actor alone, and adding an actor
-    // touches no picture without it.
+    // A prompt that names one actor gives the same picture as that actor alone: another actor does
+    // not change a picture that does not name it.
     oneactor(
         &folder,
         "sample robot -p 'a robot in the snow' --seed 1 --steps 3 -o alone",
@@ -104,7 +104,7 @@ fn check_masks(out: &Path) {
         .iter()
         .zip(&cat)
         .filter(|&(a, b)| (*a, *b) == (255, 255));
-    assert_eq!(both.count(), 0, "no position is of both");
+    assert_eq!(both.count(), 0, "the masks do not overlap");
 }
 
 fn check_metadata(out: &Path) {
@@ -183,7 +183,7 @@ fn several_actors_are_compared_with_the_plain_model_and_change_the_picture() {
 }
 
 #[test]
-fn actors_that_do_not_go_together_are_refused_by_name() {
+fn actors_that_cannot_be_combined_are_refused_by_name() {
     let folder = folder_with_actor("not-together");
     disguised(&folder, "cat", &[("base_word", "cat")]);
     disguised(&folder, "box", &[("base_word", "robot cat")]);
@@ -227,7 +227,7 @@ fn actors_that_do_not_go_together_are_refused_by_name() {
 }
 
 #[test]
-fn a_fifth_subject_is_warned_of_with_the_limit_of_the_paper() {
+fn a_fifth_subject_gives_a_warning_with_the_limit_of_the_paper() {
     let folder = folder_with_actor("five");
     for word in ["cat", "dog", "owl", "frog"] {
         disguised(&folder, word, &[("base_word", word)]);
@@ -251,7 +251,7 @@ fn subjects_are_drawn_and_tuned_together_and_named_alone() {
         json_file(&folder.join("pair/base.json"))["parameters"]["subject"],
         json!(["cat", "frog"])
     );
-    // The same job from a batch file is the same job.
+    // A batch file with the same settings finds the job finished.
     let job = json!({"jobs": [{
         "prompt": "a photo of a cat and a frog", "subject": ["cat", "frog"], "model": "toy",
         "num_images": 3, "steps": 3, "output_dir": "pair",
@@ -277,7 +277,7 @@ fn subjects_are_drawn_and_tuned_together_and_named_alone() {
         .exits_with(2)
         .says("names none of the subjects");
     check_masks_by_choice(&folder);
-    // With another actor, each of its subjects has a mask of its own.
+    // Together with another actor, each of its subjects has its own mask.
     oneactor(
         &folder,
         "sample pair robot -p 'a robot, a cat and a frog' --steps 2 --save-masks -o all",
@@ -291,7 +291,8 @@ fn subjects_are_drawn_and_tuned_together_and_named_alone() {
     }
 }
 
-/// Masks of subjects that were tuned together, and none of several actors.
+/// Subjects that were tuned together have masks only if asked; those of several actors can be
+/// switched off.
 fn check_masks_by_choice(folder: &Path) {
     let drawn = |actors: &str, name: &str, flags: &str| {
         let prompt = "a frog and a cat at the beach";
@@ -310,7 +311,7 @@ fn check_masks_by_choice(folder: &Path) {
             .all(|name| folder.join("on").join(name).is_file())
     );
     assert_eq!(rows(&folder.join("on"))[0]["subject_masks"], "on");
-    // Drawn again from the picture alone.
+    // Redrawn from the picture alone.
     oneactor(folder, "sample --from on/0000-1.png -o again").exits_with(0);
     assert_eq!(pixels(&folder.join("again/0000-1.png")), masked);
 

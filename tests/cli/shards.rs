@@ -1,4 +1,5 @@
-//! Several processes share a run: none draws another's picture, and together they leave what one would have.
+//! Several processes share the work: no two draw the same picture, and together they write the
+//! files that one process would.
 
 use std::fs;
 use std::path::Path;
@@ -30,12 +31,12 @@ fn parts_together_are_the_whole() {
             .exits_with(0)
             .says(&format!("part {} of the work", part.replace('/', " of ")));
     }
-    // A part that is missing is not passed over.
+    // A missing part is an error, not skipped.
     oneactor(&folder, "merge parts")
         .exits_with(1)
         .says("part 4 of 4 is missing")
         .writes_nothing();
-    // A picture of a part whose process was killed is drawn again, and no other.
+    // A killed process leaves a picture missing: only this picture is drawn again.
     fs::remove_file(folder.join("parts/0001-4.png")).expect("part 2 has drawn it");
     let again = oneactor(&folder, &format!("{JOB} -o parts --shard 2/4")).exits_with(0);
     assert_eq!(
@@ -59,7 +60,7 @@ fn parts_together_are_the_whole() {
         assert_eq!(pixels(&parts.join(name)), pixels(&one.join(name)), "{name}");
     }
     assert_eq!(rows(&parts), rows(&one));
-    // A merge that was killed at its very end is started again.
+    // A merge that was killed just before its end can be repeated.
     oneactor(&folder, "merge parts")
         .exits_with(0)
         .says("nothing to merge")
@@ -67,7 +68,7 @@ fn parts_together_are_the_whole() {
     oneactor(&folder, "merge robot")
         .exits_with(2)
         .says("has no manifest-i-of-n.jsonl");
-    // One process finds all of it done.
+    // A single process finds everything finished.
     let whole = oneactor(&folder, &format!("{JOB} -o parts")).exits_with(0);
     whole
         .says("12 of 12 images are there already")
@@ -81,7 +82,8 @@ fn a_part_without_pictures_is_merged_and_one_that_was_killed_is_not() {
     for part in ["1/3", "2/3", "3/3"] {
         oneactor(&folder, &format!("{job} {part}")).exits_with(0);
     }
-    // As if part 2 had been killed amid its only picture: it has told before what it was to draw.
+    // The state after part 2 was killed while drawing its only picture: its list of pictures was
+    // written before.
     let picture = folder.join("out/0001-1.png");
     let drawn = fs::read(&picture).expect("part 2 has drawn it");
     fs::remove_file(&picture).expect("the folder is writable");
@@ -100,7 +102,7 @@ fn a_part_without_pictures_is_merged_and_one_that_was_killed_is_not() {
         rows.map(|row| row["seconds"].clone()).collect()
     };
     let before = seconds(&folder.join("out"));
-    // All parts again find all there, and know how long it took.
+    // All parts find their pictures finished, and keep the recorded seconds.
     for part in ["1/3", "2/3", "3/3"] {
         oneactor(&folder, &format!("{job} {part}")).exits_with(0);
     }
@@ -186,7 +188,7 @@ fn jobs_of_a_batch_are_shared_too() {
 }
 
 #[test]
-fn prompts_that_are_alike_keep_their_rows_on_the_sheet() {
+fn equal_prompts_keep_their_own_rows_on_the_sheet() {
     let folder = folder_with_actor("alike-shards");
     let job =
         "sample robot -p 'a robot' -p 'a robot' -p 'a robot at night' --num-images 2 --steps 1";
@@ -204,7 +206,7 @@ fn prompts_that_are_alike_keep_their_rows_on_the_sheet() {
 }
 
 #[test]
-fn a_merge_that_was_killed_amid_its_last_removals_goes_on() {
+fn a_merge_that_was_killed_while_removing_files_continues() {
     let folder = folder_with_actor("killed-merge");
     let out = folder.join("out");
     for part in ["1/3", "2/3", "3/3"] {
@@ -230,7 +232,7 @@ fn a_merge_that_was_killed_amid_its_last_removals_goes_on() {
         .says("nothing to merge")
         .writes_nothing();
     assert_eq!(names(&out), whole);
-    // A list that was written anew since is not taken for one that is merged.
+    // A list that was written again after the merge is not taken as merged.
     put_back([&texts[0], "another"]);
     fs::write(out.join(lists[1]), &texts[1]).expect("the folder is writable");
     oneactor(&folder, "merge out")

@@ -1,15 +1,16 @@
-//! Approximations: recorded with what they draw, redrawn from it, and refused where they can not be.
+//! Approximations are recorded with their pictures, used again when a picture is redrawn, and
+//! refused where they cannot be used.
 
 use crate::{folder_with_actor, oneactor, pixels, text};
 
-/// What a picture of the folder `out` says of itself.
+/// The row of the first picture in a folder.
 fn row(folder: &std::path::Path) -> serde_json::Value {
     let manifest = text(&folder.join("manifest.jsonl"));
     serde_json::from_str(manifest.lines().next().expect("a row")).expect("a row is JSON")
 }
 
 #[test]
-fn pictures_with_approximations_differ_say_so_and_are_drawn_again() {
+fn approximations_change_the_picture_are_recorded_and_redrawn() {
     let folder = folder_with_actor("shortcuts");
     let line = "sample robot -p 'a robot in the snow' --steps 6 --guided-steps 1-4";
     oneactor(&folder, &format!("{line} -o whole")).exits_with(0);
@@ -28,7 +29,7 @@ fn pictures_with_approximations_differ_say_so_and_are_drawn_again() {
         let drawn = pixels(&folder.join(name).join("0000-0.png"));
         assert_ne!(drawn, whole, "{flags} changes nothing");
         assert_eq!(row(&folder.join(name))[key].to_string(), value);
-        // Recorded with the picture, and a reason not to take it for one without.
+        // Recorded with the picture, which is not taken for a picture without the approximation.
         let again = format!("sample --from {name}/0000-0.png -o {name}-again");
         oneactor(&folder, &again).exits_with(0);
         let again = pixels(&folder.join(format!("{name}-again/0000-0.png")));
@@ -38,7 +39,7 @@ fn pictures_with_approximations_differ_say_so_and_are_drawn_again() {
             .says(key)
             .writes_nothing();
     }
-    // All steps, and every pass whole: no approximation.
+    // These values approximate nothing: all steps are guided and every pass is whole.
     let line = format!("{line} --feature-reuse 1 --guidance-interval 1-6 -o whole");
     oneactor(&folder, &line).exits_with(0).says("there already");
     assert_eq!(pixels(&folder.join("whole/0000-0.png")), whole);

@@ -21,7 +21,7 @@ fn sd_15_and_21_do_the_whole_job() {
             "generate-base --model {} -p 'a {word}' --subject {word} -o a --num-images 3 --steps 4",
             model(shape)
         );
-        // PNDM's fifth pass of the network is no step of its own.
+        // PNDM's fifth pass of the network is not a step of its own.
         oneactor(&folder, &base).exits_with(0).says("12 of 12");
         let text = fs::read_to_string(folder.join("a/base.json")).expect("written");
         let base: Value = serde_json::from_str(&text).expect("it is JSON");
@@ -45,7 +45,8 @@ fn sd_15_and_21_do_the_whole_job() {
             .exits_with(2)
             .says("was made with the model")
             .writes_nothing();
-        // The authors' adapters are for texts of other widths, which is known before anything is loaded or looked for.
+        // The authors' adapters have another text width. This is known before anything is loaded or
+        // searched.
         let refused = oneactor(&folder, "sample a --method ip-adapter -p '[b]' -o d").exits_with(3);
         assert!(!refused.stderr.contains("loading"), "{}", refused.stderr);
         refused
@@ -83,7 +84,8 @@ fn changed(folder: &Path, (file, from, to): (&str, &str, &str)) {
     }
 }
 
-/// diffusers' pipeline takes a side of 64 latents where a version before 0.9 wrote a smaller one.
+/// If a version of diffusers before 0.9 wrote a size below 64 latents, diffusers' pipeline draws at
+/// 64 latents a side, and so does the program.
 #[test]
 fn a_size_that_the_first_versions_of_diffusers_wrote_is_not_taken() {
     let folder = folder("sd15-old-size");
@@ -183,7 +185,7 @@ fn an_sd_15_in_one_file_does_the_whole_job() {
     let picture = |path: &str| pixels(&folder.join(path));
     assert_ne!(picture("b/0000-0.png"), picture("b/plain/0000-0.png"));
 
-    // The same weights in a folder are the same model to an actor.
+    // An actor accepts the same weights in a folder as the same model.
     let model = fixture("single/folder_sd15");
     let line = format!("{sample} -o c --model {}", model.display());
     oneactor(&folder, &line).exits_with(0);

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use crate::{folder, folder_with_actor, json as json_file, names, oneactor, pixels, text};
 
-/// Checks that a page is well-formed and needs no other file; returns the addresses of its pictures.
+/// Checks that a page is well-formed and needs no other file. Returns the addresses of its
+/// pictures.
 fn pictures_on(page: &str) -> Vec<String> {
     let body = page.strip_prefix("<!DOCTYPE html>").expect("it is a page");
     let mut open: Vec<&str> = Vec::new();
@@ -38,7 +39,7 @@ fn pictures_on(page: &str) -> Vec<String> {
     pictures
 }
 
-/// The bytes behind a data address of a PNG.
+/// The bytes in a `data:` address of a PNG.
 fn decoded(address: &str) -> Vec<u8> {
     let text = address
         .strip_prefix("data:image/png;base64,")
@@ -138,7 +139,7 @@ fn the_story_that_ships_becomes_a_book() {
         page.contains("a photo of a robot in the street\u{a0}· seed\u{a0}101\u{a0}· robot</p>")
     );
 
-    // A scene is what `sample` draws; and all of it is kept.
+    // A scene equals the picture that `sample` draws. A second run changes nothing.
     let sample = format!(
         "sample {} {} -p 'a photo of a robot and a cat at the beach' --seed 103 --steps 1 \
          --guidance-scale 4 -o one",
@@ -153,12 +154,12 @@ fn the_story_that_ships_becomes_a_book() {
     let run = oneactor(&folder, line).exits_with(0).writes_nothing();
     assert!(!run.stderr.contains("most typical"), "{}", run.stderr);
 
-    // Another caption changes the page alone.
+    // A changed caption changes only the page.
     story["scenes"][0]["caption"] = json!("Otherwise.");
     write(&folder, "toy.json", &story);
     let run = oneactor(&folder, line).exits_with(0);
     assert_eq!(run.paths(), ["book/index.html"]);
-    // What an interrupted run lacks is made.
+    // Files that an interrupted run did not write are made.
     fs::remove_file(book.join("pictures/0004-104.png")).expect("it is there");
     let run = oneactor(&folder, line).exits_with(0);
     let made = ["pictures/0004-104.png", "manifest.jsonl", "grid.png"];
@@ -172,7 +173,7 @@ fn the_story_that_ships_becomes_a_book() {
         made.map(|name| format!("book/characters/cat/{name}"))
     );
     assert_eq!(names(&book.join("pictures")), pictures);
-    // Other descriptions and other scenes are told of before anything is done.
+    // Changed descriptions and changed scenes are reported before anything is done.
     story["characters"]["cat"]["prompt"] = json!("a drawing of a cat");
     write(&folder, "toy.json", &story);
     oneactor(&folder, line)
@@ -182,7 +183,7 @@ fn the_story_that_ships_becomes_a_book() {
 }
 
 #[test]
-fn a_given_actor_acts_where_it_is_named_and_nothing_is_taken_for_a_tag() {
+fn a_given_actor_is_used_where_it_is_named_and_text_is_never_read_as_a_tag() {
     let folder = folder_with_actor("story-actor");
     let script = "<script>alert('&')</script>";
     let story = json!({
@@ -240,7 +241,7 @@ fn a_given_actor_acts_where_it_is_named_and_nothing_is_taken_for_a_tag() {
         pixels(&out.join("pictures/0000-5.png")),
         pixels(&out.join("pictures/0001-5.png"))
     );
-    // Flags win over the file.
+    // Flags have priority over the file.
     oneactor(&folder, "story a.json -o out --steps 1")
         .exits_with(2)
         .says("out/pictures/0000-5.png was drawn with other settings (")
@@ -248,7 +249,7 @@ fn a_given_actor_acts_where_it_is_named_and_nothing_is_taken_for_a_tag() {
 }
 
 #[test]
-fn a_story_that_can_not_be_is_refused_before_anything_is_loaded() {
+fn an_invalid_story_is_refused_before_anything_is_loaded() {
     let folder = folder_with_actor("story-refused");
     let cat = json!({"prompt": "a cat", "subject": "cat", "num_images": 3});
     let with = |key: &str, value: Value| {

@@ -1,4 +1,4 @@
-//! A style as the subject: from nothing to pictures, and through a story.
+//! A style as the subject, from base images to pictures, and in a story.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ const STYLE: &str = "generate-base --model toy -p 'a cat in the park, ink drawin
                      --num-images 3 --steps 4 -o ink";
 
 #[test]
-fn a_style_is_tuned_in_sentences_of_its_own_and_acts_beside_a_character() {
+fn a_style_is_tuned_with_its_own_prompts_and_combines_with_a_character() {
     let folder = folder_with_actor("style");
     oneactor(&folder, STYLE).exits_with(0);
     oneactor(
@@ -36,7 +36,7 @@ fn a_style_is_tuned_in_sentences_of_its_own_and_acts_beside_a_character() {
     };
     let beside = "a robot at the beach, in the style";
     draw(beside, "ink", "alone").exits_with(0);
-    // One character and a style: both act everywhere, and there is nothing to part.
+    // One character and a style need no masks: both act everywhere.
     draw(beside, "robot ink", "both")
         .exits_with(0)
         .says("there are no masks of their pictures");
@@ -45,7 +45,7 @@ fn a_style_is_tuned_in_sentences_of_its_own_and_acts_beside_a_character() {
     assert_ne!(picture("both"), picture("alone"));
     assert_ne!(picture("both"), picture("robot-alone"));
 
-    // Two characters have their masks, and the style none.
+    // Two characters have masks; the style has none.
     oneactor(
         &folder,
         "generate-base --model toy -p 'a cat' --subject cat --num-images 3 --steps 4 -o cat",
@@ -119,7 +119,7 @@ fn the_style_of_a_story_is_in_every_scene() {
     assert!(page.contains("a mountain, in the style\u{a0}· seed\u{a0}5\u{a0}· no character</p>"));
     oneactor(&folder, line).exits_with(0).writes_nothing();
 
-    // One that was tuned before; and what is none.
+    // A style that was tuned before, and descriptions that are not a style.
     story["style"] = json!({"actor": "out/style", "phrase": "[style]"});
     write(&story);
     oneactor(&folder, "story a.json -o given").exits_with(0);

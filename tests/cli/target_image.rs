@@ -1,4 +1,4 @@
-//! A photo of one's own as the target.
+//! The user's own photo as the target.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use oneactor::io::tensors::TensorFile;
 
 use crate::{folder_with_actor, json, oneactor};
 
-/// A picture that is no toy, 90 x 70.
+/// Writes a picture of 90 x 70 pixels that the toy did not draw.
 fn photo(path: &Path) {
     RgbImage::from_fn(90, 70, |x, y| Rgb([x as u8 * 2, y as u8 * 3, 99]))
         .save(path)
@@ -22,7 +22,7 @@ fn metadata(folder: &Path) -> std::collections::BTreeMap<String, String> {
 }
 
 #[test]
-fn a_photo_becomes_the_target_and_all_base_images_are_auxiliary() {
+fn with_a_photo_as_target_all_base_images_are_auxiliary() {
     let folder = folder_with_actor("photo");
     photo(&folder.join("me.jpg"));
     let line = "tune robot --target-image me.jpg --max-steps 2 --overwrite";
@@ -46,7 +46,7 @@ fn a_photo_becomes_the_target_and_all_base_images_are_auxiliary() {
 }
 
 #[test]
-fn a_changed_photo_is_another_target() {
+fn a_changed_photo_counts_as_another_target() {
     let folder = folder_with_actor("photo-changed");
     photo(&folder.join("me.png"));
     let line = "tune robot --target-image me.png --max-steps 2";
@@ -72,7 +72,7 @@ fn a_changed_photo_is_another_target() {
 }
 
 #[test]
-fn a_base_image_of_its_own_set_has_nearly_its_own_features() {
+fn a_base_image_as_photo_has_nearly_its_own_features() {
     let folder = folder_with_actor("photo-own");
     let line = "tune robot --target-image robot/base/01.png --max-steps 1 --overwrite";
     oneactor(&folder, line).exits_with(0);
@@ -82,14 +82,14 @@ fn a_base_image_of_its_own_set_has_nearly_its_own_features() {
         let gap = (h.get(3) - h.get(i)).norm().double_value(&[]);
         gap / h.get(i).norm().double_value(&[])
     };
-    // Measured 0.1: the picture has been through the VAE twice and through 8 bits, and the noise
-    // left before the last step is another. The other images lie at 0.8 to 1.0.
+    // Measured 0.1: the picture has passed the VAE twice and 8 bits once, and the noise left before
+    // the last step differs. The other images lie at 0.8 to 1.0.
     let others = distance(0).min(distance(2));
     assert!(distance(1) < 0.3 * others, "{} {others}", distance(1));
 }
 
 #[test]
-fn a_photo_that_can_not_be_used_is_refused_before_anything_is_loaded() {
+fn a_photo_that_cannot_be_used_is_refused_before_anything_is_loaded() {
     let folder = folder_with_actor("photo-bad");
     let write = |name: &str, bytes: &[u8]| {
         fs::write(folder.join(name), bytes).expect("the folder is writable");

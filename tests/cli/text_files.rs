@@ -1,4 +1,4 @@
-//! Text files as editors on Windows save them, `~` at the start of paths, and seeds of more than 32 bits.
+//! Text files with a byte order mark, `~` at the start of paths, and seeds of more than 32 bits.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::{BASE, Run, common, folder, folder_with_actor, names, oneactor, pixel
 
 const MARK: &str = "\u{feff}";
 
-/// The file with a byte order mark before its text.
+/// Writes the file with a byte order mark before its text.
 fn mark(path: &Path) {
     let there = text(path);
     fs::write(path, format!("{MARK}{there}")).expect("the folder is writable");
@@ -23,7 +23,7 @@ fn utf_16(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_byte_order_mark_is_passed_over_in_every_text_file() {
+fn a_byte_order_mark_is_ignored_in_every_text_file() {
     let folder = folder_with_actor("marks");
     let write = |name: &str, text: &str| {
         fs::write(folder.join(name), format!("{MARK}{text}")).expect("the folder is writable");
@@ -42,7 +42,7 @@ fn a_byte_order_mark_is_passed_over_in_every_text_file() {
     );
     oneactor(&folder, "story story.json -o tale").exits_with(0);
 
-    // Files of ours that somebody has saved again.
+    // Files of the program that an editor has saved again.
     for name in [
         "out/manifest.jsonl",
         "robot/base.json",
@@ -107,7 +107,7 @@ fn at_home(folder: &Path, line: &str) -> Run {
 }
 
 #[test]
-fn a_tilde_at_the_start_of_a_path_is_the_home_folder() {
+fn a_tilde_at_the_start_of_a_path_means_the_home_folder() {
     let folder = folder_with_actor("tilde");
     fs::create_dir(folder.join("home")).expect("the folder is writable");
     fs::rename(folder.join("robot"), folder.join("home/robot")).expect("it is there");
@@ -151,7 +151,7 @@ fn a_tilde_at_the_start_of_a_path_is_the_home_folder() {
 }
 
 #[test]
-fn seeds_beyond_32_bits_are_told_of() {
+fn seeds_beyond_32_bits_give_a_warning() {
     let folder = folder("seeds");
     let draw = |seed: i64| {
         let line =
@@ -181,7 +181,7 @@ fn seeds_beyond_32_bits_are_told_of() {
 }
 
 #[test]
-fn the_text_for_other_programs_means_what_was_drawn() {
+fn the_text_for_other_programs_describes_the_picture() {
     let folder = folder("web-ui");
     let sample = |arguments: &str, out: &str| {
         let line = format!("sample --no-actor --model toy --steps 2 {arguments} -o {out}");
@@ -212,7 +212,7 @@ fn the_text_for_other_programs_means_what_was_drawn() {
 }
 
 #[test]
-fn pictures_of_a_batch_begin_like_single_ones_where_latents_are_no_multiple_of_16() {
+fn pictures_of_a_batch_start_from_the_same_noise_for_sizes_that_16_does_not_divide() {
     let folder = folder("odd-sizes");
     let model = common::fixture("narrow");
     // 3 x 5 latents of 4 channels: 60 values.
@@ -229,6 +229,6 @@ fn pictures_of_a_batch_begin_like_single_ones_where_latents_are_no_multiple_of_1
     let (three, one) = (latents("three"), latents("one"));
     assert_eq!(three.size(), [3, 4, 3, 5]);
     let gap = (three - one).abs().max().double_value(&[]);
-    // Rounding alone; another draw is as far off as the latents are large.
+    // Only rounding differs; other noise would differ by as much as the latents themselves.
     assert!(gap < 1e-4, "{gap}");
 }

@@ -1,4 +1,4 @@
-//! Tokenizers with words that textual inversion added, and text encoders that do not fit their tokenizer.
+//! Tokenizers with words from textual inversion, and text encoders that do not fit their tokenizer.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use tch::Tensor;
 
 use crate::{common, copy, folder, json as json_of, oneactor, text};
 
-/// The toy as a folder, and how many tokens it has.
+/// Writes the toy as a folder, and returns its number of tokens.
 fn toy(folder: &Path) -> (PathBuf, u64) {
     let model = folder.join("model");
     let toy = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/io/toy");
@@ -71,7 +71,7 @@ fn a_text_encoder_with_more_rows_than_tokens_gives_a_note() {
 }
 
 #[test]
-fn a_folder_without_a_tokenizer_is_told_which_files_are_one() {
+fn a_folder_without_a_tokenizer_is_refused_with_the_files_it_needs() {
     let folder = folder("no-tokenizer");
     let (model, _) = toy(&folder);
     fs::remove_file(model.join("tokenizer/vocab.json")).expect("it is there");

@@ -1,4 +1,4 @@
-//! Good input: the whole job, and what it leaves.
+//! Good input: the whole job, and the files that it writes.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::{BASE, folder, folder_with_actor, json, names, oneactor, pixels, program, text};
 
 #[test]
-fn generate_base_leaves_images_grid_tensors_and_config() {
+fn generate_base_writes_images_grid_tensors_and_config() {
     let folder = folder("base");
     let run = oneactor(&folder, &format!("{BASE} -o robot --seed 5")).exits_with(0);
     let expected = [
@@ -44,7 +44,7 @@ fn generate_base_leaves_images_grid_tensors_and_config() {
 }
 
 #[test]
-fn tune_leaves_an_actor_a_log_and_a_config() {
+fn tune_writes_an_actor_a_log_and_a_config() {
     let robot = folder_with_actor("tune").join("robot");
     let rows: Vec<Value> = text(&robot.join("tune.jsonl"))
         .lines()
@@ -68,7 +68,7 @@ fn tune_leaves_an_actor_a_log_and_a_config() {
 }
 
 #[test]
-fn target_auto_says_which_image_it_took() {
+fn target_auto_names_the_image_it_chose() {
     let folder = folder_with_actor("auto");
     oneactor(&folder, "tune robot --max-steps 1 --overwrite")
         .exits_with(0)
@@ -76,7 +76,7 @@ fn target_auto_says_which_image_it_took() {
 }
 
 #[test]
-fn sample_leaves_pictures_a_grid_and_a_manifest() {
+fn sample_writes_pictures_a_grid_and_a_manifest() {
     let folder = folder_with_actor("sample");
     let line = "sample robot -p 'a [b] at the beach' -p '[b] in the snow' --num-images 2 --seed 3 \
                 --steps 4 -o out --save-latents";
@@ -129,7 +129,7 @@ fn only_missing_pictures_are_drawn_again_and_they_are_the_same() {
 }
 
 #[test]
-fn other_settings_are_not_taken_for_finished_and_overwrite_redoes_them() {
+fn results_of_other_settings_are_refused_and_overwrite_redoes_them() {
     let folder = folder_with_actor("other-settings");
     oneactor(&folder, "sample robot -p [b] --steps 3 -o out").exits_with(0);
     oneactor(&folder, "sample robot -p [b] --steps 2 -o out")
@@ -246,7 +246,7 @@ fn batch_size_does_not_change_the_files() {
 }
 
 #[test]
-fn json_lines_tell_what_was_written() {
+fn json_lines_list_the_written_files() {
     let folder = folder_with_actor("json-lines");
     let run = oneactor(
         &folder,
@@ -274,7 +274,7 @@ fn a_dry_run_lists_files_and_writes_none() {
 }
 
 #[test]
-fn quiet_says_nothing_and_verbose_says_more() {
+fn quiet_prints_nothing_and_verbose_prints_more() {
     let folder = folder_with_actor("quiet");
     let run = oneactor(&folder, "sample robot -p [b] --steps 2 -o a --quiet").exits_with(0);
     assert_eq!(run.stderr, "");
@@ -285,7 +285,7 @@ fn quiet_says_nothing_and_verbose_says_more() {
 }
 
 #[test]
-fn help_version_and_doctor_are_results() {
+fn help_version_and_doctor_print_to_stdout() {
     let folder = folder("help");
     for line in [
         "--help",

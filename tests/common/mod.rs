@@ -1,5 +1,5 @@
-//! Shared by the parity tests: the fixtures of `scripts/parity/make_fixtures.py`, and comparison
-//! with the tensors that Python made.
+//! Shared by the parity tests: reading the fixtures of `scripts/parity/make_fixtures.py`, and
+//! comparing with the tensors that Python made.
 #![allow(dead_code, reason = "every test file uses another part")]
 
 use std::collections::BTreeMap;
@@ -14,7 +14,8 @@ use oneactor::schedulers::new_scheduler;
 use serde::de::DeserializeOwned;
 use tch::{Device, Kind, Tensor};
 
-/// The five checkpoints, see `scripts/parity/checkpoints.py`: three of SDXL's kind, then SD's.
+/// The five checkpoints, see `scripts/parity/checkpoints.py`: first three SDXL models, then two SD
+/// models.
 pub const SHAPES: [&str; 5] = ["narrow", "words", "convproj", "sd15", "sd21"];
 
 /// A file or folder of the fixtures: below `ONEACTOR_PARITY`, by default `target/parity`.
@@ -69,12 +70,12 @@ pub fn latents(
     .latents
 }
 
-/// One of the checkpoints, loaded as a user's folder is.
+/// One of the checkpoints, loaded like a user's folder.
 pub fn backbone(shape: &str) -> Backbone {
     backbone_as(shape, Kind::Float)
 }
 
-/// One of the checkpoints with fields of a JSON file changed, in a folder of this name.
+/// One of the checkpoints with changed fields in a JSON file, in a folder of this name.
 pub fn changed(shape: &str, name: &str, file: &str, fields: &serde_json::Value) -> Backbone {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _ = std::fs::remove_dir_all(&folder);
@@ -159,7 +160,7 @@ impl Expected {
             .shallow_clone()
     }
 
-    /// Whether there is such a tensor.
+    /// Whether there is a tensor of this name.
     pub fn has(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
     }
@@ -174,17 +175,18 @@ impl Expected {
     }
 }
 
-/// How far a tensor is from the expected one.
+/// The difference of a tensor from the expected one.
 pub struct Difference {
     /// Largest difference over the largest expected magnitude.
     pub max: f64,
     /// Norm of the difference over the norm of the expected tensor.
     pub l2: f64,
-    /// What to print: both figures, and where the largest difference is.
+    /// The text to print: both figures, and where the largest difference is.
     pub text: String,
 }
 
-/// Compares in f64. Shapes must be equal; an expected tensor of zeros is compared absolutely.
+/// Compares in f64. Shapes must be equal; if the expected tensor is zero, the differences are
+/// absolute.
 pub fn difference(found: &Tensor, expected: &Tensor) -> Difference {
     assert_eq!(found.size(), expected.size(), "shapes differ");
     let (found, expected) = (
@@ -211,8 +213,8 @@ pub fn difference(found: &Tensor, expected: &Tensor) -> Difference {
     Difference { max, l2, text }
 }
 
-/// Comparisons under one heading. All are made before any fails, and the worst is printed
-/// (`--nocapture` shows it when the test passes).
+/// Comparisons under one heading. All are made before any fails, and the worst one is printed (with
+/// `--nocapture` also if the test passes).
 pub struct Report {
     heading: String,
     failures: Vec<String>,
@@ -221,7 +223,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// No comparison yet.
+    /// Starts without comparisons.
     pub fn new(heading: &str) -> Report {
         Report {
             heading: heading.to_string(),
@@ -236,7 +238,8 @@ impl Report {
         self.compare(name, found, expected, (bar, bar));
     }
 
-    /// Only the norm of the difference counts: for tensors whose smallest values are rounding noise.
+    /// Compares only the norm of the difference: for tensors whose smallest values are rounding
+    /// noise.
     pub fn close_in_norm(&mut self, name: &str, found: &Tensor, expected: &Tensor, bar: f64) {
         self.compare(name, found, expected, (f64::INFINITY, bar));
     }
@@ -269,8 +272,9 @@ impl Report {
         }
     }
 
-    /// Pixel values of picture `i` as an encoder reads them, against those that were resized widths first, as here, and
-    /// by one call of Pillow; `wanted` gives them by these names. `level` is 1 / 255 in pixel values.
+    /// Compares the pixel values of picture `i` with those resized widths first, as here, and with
+    /// those resized by one call of Pillow; `wanted` returns both by these names. `level` is 1 /
+    /// 255 in pixel values.
     pub fn prepared(
         &mut self,
         i: usize,
@@ -287,17 +291,17 @@ impl Report {
             (found - wanted).abs().max().double_value(&[]) / level
         };
         let (widths_first, at_once) = (gap("pixel_values"), gap("at_once"));
-        // Equal levels, but for the rounding of f32.
+        // Equal levels, up to the rounding of f32.
         self.check(widths_first < 0.01, || {
             format!("picture {i}: {widths_first:.2} levels")
         });
-        // Another order of the passes, see the scripts.
+        // Pillow may resize heights first, see the scripts.
         self.check(at_once < 1.01, || {
             format!("picture {i} at once: {at_once:.2} levels")
         });
     }
 
-    /// Prints the figures and fails where a comparison did.
+    /// Prints the figures, and fails if a comparison failed.
     pub fn finish(self) {
         let Report {
             heading,

@@ -1,7 +1,7 @@
-"""Writes the inputs that fuzzing begins with, corpus/TARGET/*, and json.dict, the words of the JSON files: from the
-files of this repository, and from those of the parity fixtures where they are there (scripts/parity).
+"""Writes the first inputs for fuzzing, corpus/TARGET/*, and json.dict, the words of the JSON files. Both are made from
+the files of this repository and, if they exist, from the parity fixtures (scripts/parity).
 
-Needs Python 3.10 and nothing besides. Run it from anywhere: python tests/fuzz/seeds.py
+Needs Python 3.10 and no packages. Run it from anywhere: python tests/fuzz/seeds.py
 """
 
 import contextlib
@@ -14,7 +14,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 TOY = ROOT / "src/io/toy"
 PARITY = ROOT / "target/parity"
-MOST = 64 << 10  # bytes of a seed
+MOST = 64 << 10  # largest size of a seed, in bytes
 
 
 def write(target: str, name: str, content: bytes | str) -> None:
@@ -33,7 +33,7 @@ def header(path: pathlib.Path) -> dict:
 
 
 def safetensors(tensors: dict, metadata: dict) -> bytes:
-    """A file of zeros; a tensor is a kind, bytes a value, and a shape."""
+    """A file of zeros; each tensor is given by its kind, bytes a value, and shape."""
     table, end = {"__metadata__": metadata} if metadata else {}, 0
     for name, (kind, width, *shape) in tensors.items():
         size = width
@@ -47,7 +47,7 @@ def safetensors(tensors: dict, metadata: dict) -> bytes:
 
 
 def lines(path: pathlib.Path) -> str:
-    """The keys and shapes of a file, as the targets `lora` and `single_file` read them."""
+    """The keys and shapes of a file, in the form that the targets `lora` and `single_file` read."""
     table = header(path)
     table.pop("__metadata__", None)
     return "\n".join(" ".join([key, *map(str, value["shape"])]) for key, value in table.items())
@@ -72,7 +72,7 @@ def png(texts: list[bytes], depth: int = 8, colour: int = 2) -> bytes:
 
 
 def model_configs() -> None:
-    """The first byte is the place of the file in the list of the target `model_config`."""
+    """The first byte is the index of the file in the list of the target `model_config`."""
     kinds = {
         0: [TOY / "unet/config.json", *PARITY.glob("*/unet/config.json")],
         1: [TOY / "vae/config.json", *PARITY.glob("*/vae/config.json")],
@@ -134,7 +134,7 @@ def model_configs() -> None:
 
 
 def batches() -> None:
-    """The first byte is the subcommand of the target `batch`."""
+    """The first byte is the index of the subcommand in the target `batch`."""
     commands = ["generate-base", "tune", "sample", "sweep", "ablate", "evaluate", "story"]
     for path in sorted((ROOT / "configs").glob("*.json")):
         kind = next((i for i, command in enumerate(commands) if command in path.stem), None)
@@ -210,7 +210,7 @@ def keys() -> None:
         if not text:
             continue
         write("single_file", path.stem, text)
-        # Far smaller, so that mutations come deeper: all sides of 32 and more divided by 16.
+        # Much smaller, so that mutations reach later code: all sizes of 32 and more are divided by 16.
         words = [line.split(" ") for line in text.splitlines()]
         small = [[w if not w.isdigit() or int(w) < 32 else str(int(w) // 16) for w in line] for line in words]
         write("single_file", path.stem + "-small", "\n".join(map(" ".join, small)))

@@ -1,17 +1,17 @@
-//! An HTTP answer, one to a connection.
+//! An HTTP answer; each connection gets one.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-/// What an answer is written to.
+/// Where an answer is written to.
 pub struct Answer {
     pub stream: TcpStream,
-    /// Whether only the headers were asked for.
+    /// Whether the request asked only for the headers.
     pub head: bool,
 }
 
 impl Answer {
-    /// The headers; without a length the body ends with the connection.
+    /// Writes the headers; without a length, the end of the connection ends the body.
     pub fn head(
         &mut self,
         status: u16,
@@ -28,7 +28,7 @@ impl Answer {
         self.stream.write_all((text + "\r\n").as_bytes())
     }
 
-    /// A whole answer.
+    /// Writes a whole answer.
     pub fn body(
         &mut self,
         status: u16,
@@ -40,12 +40,12 @@ impl Answer {
             self.stream.write_all(body)?;
         }
         self.stream.flush()?;
-        // Wait for the caller to have read it all, or the rest is lost in a reset.
+        // Wait until the caller has read everything; a reset of the connection would lose the rest.
         self.stream.shutdown(std::net::Shutdown::Write)?;
         self.stream.read(&mut [0; 64]).map(|_| ())
     }
 
-    /// An answer without a body.
+    /// Writes an answer without a body.
     pub fn status(&mut self, status: u16, headers: &[(&str, &str)]) -> std::io::Result<()> {
         self.body(status, headers, b"")
     }

@@ -1,4 +1,4 @@
-//! Living from the cache, and sharing it with Python's `huggingface_hub`.
+//! Using the cache without a network, and sharing the cache with Python's `huggingface_hub`.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use super::server::COMMIT;
 use super::*;
 
 #[test]
-fn what_is_in_the_cache_is_used_though_the_network_is_gone() {
+fn cached_files_are_used_if_the_network_is_gone() {
     let (hub, unet) = pipeline();
     let scratch = Scratch::new();
     let settings = settings(&hub, &scratch);
@@ -21,7 +21,8 @@ fn what_is_in_the_cache_is_used_though_the_network_is_gone() {
     run().unwrap();
     hub.go_down();
     let files = run().unwrap();
-    // What is not there is told apart from what the repository does not have.
+    // The error distinguishes a file that is not cached from a file that the repository does not
+    // have.
     let said = message(files.text("text_encoder/config.json"));
     assert_says(
         &said,
@@ -71,7 +72,7 @@ fn offline_the_missing_file_is_named_with_repository_revision_and_cache() {
 }
 
 #[test]
-fn the_flag_alone_keeps_off_the_network() {
+fn the_flag_offline_alone_prevents_every_request() {
     let (hub, _) = pipeline();
     let scratch = Scratch::new();
     let options = ModelOptions {
@@ -84,7 +85,7 @@ fn the_flag_alone_keeps_off_the_network() {
 }
 
 #[test]
-fn an_old_name_that_the_cache_still_has_is_not_replaced() {
+fn a_cached_repository_is_used_under_its_old_name() {
     let hub = server::FakeHub::start();
     let scratch = Scratch::new();
     let gone = "runwayml/stable-diffusion-v1-5";
@@ -106,7 +107,7 @@ fn an_old_name_that_the_cache_still_has_is_not_replaced() {
 }
 
 #[test]
-fn a_link_to_nothing_is_fetched_anew() {
+fn a_link_to_nothing_is_fetched_again() {
     let (hub, unet) = pipeline();
     let scratch = Scratch::new();
     let settings = settings(&hub, &scratch);
@@ -121,7 +122,7 @@ fn a_link_to_nothing_is_fetched_anew() {
     assert_eq!(bytes(&weights()), unet);
 }
 
-/// Runs a script with the cache's folder as its argument.
+/// Runs a script with the cache folder as its argument.
 pub fn python(script: &str, settings: &HubSettings) -> String {
     python_with(script, settings, &[])
 }
@@ -211,14 +212,15 @@ except Exception:
     );
     assert_eq!(files.optional_text("unet/none.json").unwrap(), None);
     assert_eq!(hub.take_requests().len(), 0);
-    // That there is no index, which would count before the whole file, Python does not keep: the files are listed once.
+    // The missing index would have priority over the whole file. Python does not record that it is
+    // missing, so the files are listed once.
     assert_eq!(bytes(&files.weights("unet").unwrap()), unet);
     let asked = hub.take_requests();
     assert!(asked.len() == 1 && asked[0].path.starts_with("/api/"));
     let again = locate(&fp16(ID), &settings).unwrap();
     assert_eq!(bytes(&again.weights("unet").unwrap()), unet);
     assert_eq!(hub.take_requests().len(), 0);
-    // A further file joins Python's snapshot.
+    // Another file is added to Python's snapshot.
     files.weights("text_encoder").unwrap();
     assert!(is_in_snapshot(&settings, "text_encoder/model.safetensors"));
 }

@@ -1,4 +1,4 @@
-//! Fetching, with everything that can happen to a connection.
+//! Downloads, with all faults that a connection can have.
 
 use std::thread;
 use std::time::Duration;
@@ -26,7 +26,7 @@ fn only_the_files_that_are_asked_for_are_fetched_and_a_second_run_asks_nothing()
             None
         );
         assert_eq!(bytes(&files.weights("unet").unwrap()), unet);
-        // The text encoder has no fp16 variant: its plain weights come.
+        // The text encoder has no fp16 variant: its plain weights are fetched.
         assert_eq!(
             bytes(&files.weights("text_encoder").unwrap()),
             content(50_000, 3)
@@ -91,7 +91,7 @@ fn nothing_but_blobs_snapshots_refs_and_absences_stays_in_the_cache() {
 }
 
 #[test]
-fn a_connection_that_is_cut_is_taken_up_where_it_broke() {
+fn a_download_continues_where_the_connection_broke() {
     let (hub, unet) = pipeline();
     let scratch = Scratch::new();
     hub.fail(FP16, &[Fault::Cut(100_000), Fault::Cut(50_000)]);
@@ -106,7 +106,7 @@ fn a_connection_that_is_cut_is_taken_up_where_it_broke() {
 }
 
 #[test]
-fn a_download_given_up_is_not_in_the_snapshot_and_the_next_run_goes_on_from_there() {
+fn an_abandoned_download_is_not_in_the_snapshot_and_the_next_run_continues_it() {
     let (hub, unet) = pipeline();
     let scratch = Scratch::new();
     let settings = settings(&hub, &scratch);
@@ -138,7 +138,7 @@ fn a_download_given_up_is_not_in_the_snapshot_and_the_next_run_goes_on_from_ther
 }
 
 #[test]
-fn a_body_that_ends_early_without_notice_is_not_taken_for_the_file() {
+fn a_body_without_a_length_that_ends_early_is_not_taken_as_the_file() {
     let (hub, unet) = pipeline();
     let scratch = Scratch::new();
     hub.fail(FP16, &[Fault::CutUnnoticed(100_000)]);
@@ -147,7 +147,7 @@ fn a_body_that_ends_early_without_notice_is_not_taken_for_the_file() {
 }
 
 #[test]
-fn a_server_that_sends_everything_instead_of_the_rest_does_no_harm() {
+fn a_server_that_ignores_the_range_does_no_harm() {
     let (hub, unet) = pipeline();
     let scratch = Scratch::new();
     hub.fail(FP16, &[Fault::Cut(100_000), Fault::WholeFile]);
@@ -180,7 +180,7 @@ fn content_damaged_once_is_fetched_again() {
 }
 
 #[test]
-fn a_part_that_only_lacks_its_final_name_is_used_without_a_request() {
+fn a_complete_part_that_was_not_renamed_is_used_without_a_request() {
     let (hub, unet) = pipeline();
     let scratch = Scratch::new();
     let settings = settings(&hub, &scratch);
@@ -201,7 +201,7 @@ fn a_part_that_only_lacks_its_final_name_is_used_without_a_request() {
 }
 
 #[test]
-fn a_part_that_is_longer_than_the_file_is_fetched_anew() {
+fn a_part_that_is_longer_than_the_file_is_fetched_again() {
     let (hub, unet) = pipeline();
     let scratch = Scratch::new();
     let settings = settings(&hub, &scratch);
@@ -221,7 +221,7 @@ fn a_part_that_is_longer_than_the_file_is_fetched_anew() {
 }
 
 #[test]
-fn a_connection_on_which_nothing_comes_is_given_up() {
+fn a_silent_connection_is_given_up() {
     let (hub, _) = pipeline();
     let scratch = Scratch::new();
     let mut settings = settings(&hub, &scratch);
@@ -240,7 +240,7 @@ fn a_connection_on_which_nothing_comes_is_given_up() {
     );
 }
 
-/// Length of the unfinished files anywhere below `folder`.
+/// Total length of the unfinished files below `folder`.
 pub fn part_length(folder: &Path) -> u64 {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let length = |path: PathBuf| match path.is_dir() {
@@ -254,7 +254,7 @@ pub fn part_length(folder: &Path) -> u64 {
 }
 
 #[test]
-fn ctrl_c_ends_the_program_in_the_middle_of_a_download_and_keeps_what_has_come() {
+fn ctrl_c_ends_the_program_during_a_download_and_keeps_the_received_bytes() {
     let (hub, _) = pipeline();
     let scratch = Scratch::new();
     let index = content(400_000, 5);
@@ -291,11 +291,11 @@ fn ctrl_c_ends_the_program_in_the_middle_of_a_download_and_keeps_what_has_come()
     let said = String::from_utf8_lossy(&ended.stderr);
     assert_eq!(ended.status.code(), Some(130), "{said}");
     assert!(said.contains("stopped by Ctrl-C"), "{said}");
-    assert!(arrived() >= 100_000, "what has come stays");
+    assert!(arrived() >= 100_000, "the received bytes stay");
 }
 
 #[test]
-fn a_file_that_two_want_at_once_is_fetched_once() {
+fn a_file_requested_twice_at_once_is_fetched_once() {
     let (hub, unet) = pipeline();
     let scratch = Scratch::new();
     let settings = settings(&hub, &scratch);
@@ -311,7 +311,7 @@ fn a_file_that_two_want_at_once_is_fetched_once() {
 }
 
 #[test]
-fn a_file_held_by_a_process_that_makes_no_headway_is_said_to_be_held() {
+fn a_file_held_by_a_stalled_process_is_reported_as_held() {
     let (hub, unet) = pipeline();
     let scratch = Scratch::new();
     let mut settings = settings(&hub, &scratch);
@@ -364,7 +364,7 @@ fn the_shards_that_an_index_names_are_fetched() {
 }
 
 #[test]
-fn a_component_of_its_own_lies_at_the_top() {
+fn a_separate_component_has_its_files_at_the_top_level() {
     let hub = FakeHub::start();
     let scratch = Scratch::new();
     let vae = content(10_000, 6);

@@ -1,4 +1,4 @@
-//! `oneactor fetch`: what it brings, what it tells, and that the program then draws without a network.
+//! `oneactor fetch`: the files it brings, its messages, and drawing without a network afterwards.
 
 use std::process::{Command, Output};
 
@@ -12,7 +12,8 @@ const MODEL: &str = "org/small";
 pub const UNET: &str = "unet/diffusion_pytorch_model.safetensors";
 const FETCH: &str = "fetch org/small";
 
-/// A hub with the toy as a repository that has a card, a licence, and files that nothing reads.
+/// A hub with the toy as a repository that also has a card, a licence, and files that no network
+/// reads.
 pub fn hub() -> FakeHub {
     let hub = FakeHub::start();
     let mut files: Vec<(&str, Vec<u8>)> = toy::names()
@@ -39,14 +40,14 @@ pub fn oneactor(hub: &FakeHub, scratch: &Scratch, line: &str) -> Output {
     run(hub, scratch, line, &[])
 }
 
-/// The program with these variables besides.
+/// The program with these environment variables added.
 pub fn run(hub: &FakeHub, scratch: &Scratch, line: &str, variables: &[(&str, &str)]) -> Output {
     let mut command = command(hub, scratch, line);
     command.envs(variables.iter().copied());
     command.output().unwrap()
 }
 
-/// The program's command line, with blanks between the arguments.
+/// The program's command line, with spaces between the arguments.
 pub fn command(hub: &FakeHub, scratch: &Scratch, line: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_oneactor"));
     command
@@ -85,7 +86,7 @@ fn downloaded(hub: &FakeHub) -> Vec<String> {
 }
 
 #[test]
-fn what_was_fetched_is_drawn_without_a_network() {
+fn a_fetched_model_draws_without_a_network() {
     let (hub, scratch) = (hub(), Scratch::new());
     let fetched = exits_with(oneactor(&hub, &scratch, FETCH), 0);
     let paths = lines(&fetched);
@@ -111,7 +112,7 @@ fn what_was_fetched_is_drawn_without_a_network() {
     assert_says(&said, &[&link, "all are in the cache"]);
     assert_eq!(said.matches("licence of").count(), 1, "{said}");
 
-    // All is there: no request, and the same list.
+    // Everything is cached: no request, and the same list.
     let again = exits_with(oneactor(&hub, &scratch, FETCH), 0);
     assert_eq!(lines(&again), paths);
     assert_says(&told(&again), &["of them 0 B fetched now", "openrail++"]);
@@ -137,7 +138,7 @@ fn what_was_fetched_is_drawn_without_a_network() {
 }
 
 #[test]
-fn a_dry_run_lists_what_is_to_come_and_fetches_no_weights() {
+fn a_dry_run_lists_the_files_and_fetches_no_weights() {
     let (hub, scratch) = (hub(), Scratch::new());
     let line = "fetch org/small --dry-run --format json";
     let planned = objects(&exits_with(oneactor(&hub, &scratch, line), 0));
@@ -170,13 +171,13 @@ fn a_dry_run_lists_what_is_to_come_and_fetches_no_weights() {
             .filter(|file| file["status"] == of && file["kind"] == "file");
         files.map(|file| file["bytes"].as_u64().unwrap()).sum()
     };
-    // The small ones were fetched by the dry run.
+    // The dry run has fetched the small files.
     assert_eq!(fetched.last().unwrap()["fetched_bytes"], sum("planned"));
     assert_eq!(model["bytes"], sum("planned") + sum("present"));
 }
 
 #[test]
-fn a_broken_download_goes_on_where_it_stopped() {
+fn a_broken_download_continues_where_it_stopped() {
     let (hub, scratch) = (hub(), Scratch::new());
     let mut faults = vec![Fault::Cut(100_000)];
     faults.extend([Fault::Cut(0); 9]);
@@ -200,7 +201,7 @@ fn a_broken_download_goes_on_where_it_stopped() {
 }
 
 #[test]
-fn damaged_content_is_not_taken_and_the_others_are() {
+fn damaged_content_is_refused_and_the_other_files_are_fetched() {
     let (hub, scratch) = (hub(), Scratch::new());
     hub.fail(UNET, &[Fault::Damage; 9]);
     let damaged = exits_with(oneactor(&hub, &scratch, FETCH), 3);
@@ -213,7 +214,7 @@ fn damaged_content_is_not_taken_and_the_others_are() {
 }
 
 #[test]
-fn what_can_not_be_fetched_is_said_and_the_other_models_are_fetched() {
+fn a_model_that_cannot_be_fetched_is_reported_and_the_others_are_fetched() {
     let (hub, scratch) = (hub(), Scratch::new());
     let missing = exits_with(oneactor(&hub, &scratch, "fetch org/nothing"), 3);
     assert_says(
@@ -243,7 +244,7 @@ fn what_can_not_be_fetched_is_said_and_the_other_models_are_fetched() {
 }
 
 #[test]
-fn of_what_is_on_this_machine_there_is_nothing_to_fetch() {
+fn models_on_this_machine_need_no_fetch() {
     let (hub, scratch) = (hub(), Scratch::new());
     std::fs::create_dir(scratch.path().join("model")).unwrap();
     std::fs::write(
@@ -269,7 +270,8 @@ fn of_what_is_on_this_machine_there_is_nothing_to_fetch() {
     assert_says(&told(&several), &["found 2 models, expected one"]);
 }
 
-/// A hub with what other flags name, each file's weights being its own name.
+/// A hub with the repositories that other flags name. The content of each weight file is its own
+/// name.
 pub fn others(hub: &FakeHub) {
     let control = r#"{"_class_name": "ControlNetModel", "in_channels": 4, "block_out_channels": [32], "layers_per_block": 1, "attention_head_dim": 8, "down_block_types": ["DownBlock2D"], "cross_attention_dim": 8}"#;
     hub.add(
@@ -348,7 +350,7 @@ fn names_of(output: &Output) -> Vec<String> {
 }
 
 #[test]
-fn what_other_flags_name_is_fetched_as_they_will_look_for_it() {
+fn files_of_other_flags_are_fetched_as_those_flags_will_look_for_them() {
     let (hub, scratch) = (hub(), Scratch::new());
     others(&hub);
     let fetch = |line: &str| exits_with(oneactor(&hub, &scratch, &format!("fetch {line}")), 0);
@@ -366,7 +368,8 @@ fn what_other_flags_name_is_fetched_as_they_will_look_for_it() {
             "vocab.json"
         ]
     );
-    // Of two files that say the same, the one that is read: see tests/parity/tokenizer.rs and folders.rs.
+    // Of two files with the same settings, only the one that is read: see tests/parity/tokenizer.rs
+    // and folders.rs.
     assert_eq!(
         names_of(&fetch("org/clip5")),
         [
@@ -379,7 +382,7 @@ fn what_other_flags_name_is_fetched_as_they_will_look_for_it() {
             "tokenizer_config.json"
         ]
     );
-    // A ControlNet is looked for in the model's variant, a VAE never is.
+    // A ControlNet is searched in the variant of the model, a VAE never is.
     assert_eq!(
         names_of(&fetch("org/control --variant fp16")),
         ["config.json", "diffusion_pytorch_model.fp16.safetensors"]
@@ -412,7 +415,7 @@ fn what_other_flags_name_is_fetched_as_they_will_look_for_it() {
 }
 
 #[test]
-fn a_repository_that_no_command_reads_is_refused_with_the_way_out() {
+fn a_repository_that_no_command_reads_is_refused_with_what_to_do() {
     let (hub, scratch) = (hub(), Scratch::new());
     others(&hub);
     let fetch = |line: &str, code| told(&exits_with(oneactor(&hub, &scratch, line), code));
@@ -440,7 +443,7 @@ fn a_repository_that_no_command_reads_is_refused_with_the_way_out() {
 }
 
 #[test]
-fn a_dry_run_of_a_job_tells_how_much_is_to_be_fetched() {
+fn a_dry_run_of_a_job_says_how_much_would_be_fetched() {
     let (hub, scratch) = (hub(), Scratch::new());
     let line =
         "generate-base --model org/small -p robot --subject robot -o out --dry-run --format json";
@@ -459,7 +462,7 @@ fn a_dry_run_of_a_job_tells_how_much_is_to_be_fetched() {
         oneactor(&hub, &scratch, "fetch org/small --format json"),
         0,
     ));
-    // The card and the licence are no part of a job.
+    // A job fetches neither the card nor the licence.
     let is_of_card = |file: &&Value| {
         ["README.md", "LICENSE.md"]
             .iter()
@@ -474,7 +477,8 @@ fn a_dry_run_of_a_job_tells_how_much_is_to_be_fetched() {
     assert_eq!(before["download_bytes"], whole - card);
     let after = outlook(oneactor(&hub, &scratch, line));
     assert_eq!(after["download_bytes"], 0);
-    // Before, values of files without a variant are taken to be in f32; the headers say that the toy's are in fp16.
+    // Before the fetch, files without a variant are counted as f32; the headers then show that the
+    // toy's values are fp16.
     let memory = |outlook: &Value| outlook["memory_bytes"].as_u64().unwrap();
     assert!(memory(&after) > memory(&before), "{before} {after}");
     let offline = oneactor(&hub, &Scratch::new(), &format!("{line} --offline"));

@@ -1,4 +1,5 @@
-//! Flags of `oneactor fetch` beside each other, and what the environment says for other commands.
+//! Combinations of flags of `oneactor fetch`, and environment variables that are for other
+//! commands.
 
 use super::fetch::{UNET, exits_with, hub, lines, oneactor, others, run, told};
 use super::server::FakeHub;
@@ -14,7 +15,7 @@ fn hub_with_others() -> (FakeHub, Scratch) {
 }
 
 #[test]
-fn what_is_typed_and_does_nothing_is_refused_and_the_environment_is_not() {
+fn flags_without_effect_are_refused_and_variables_without_effect_are_not() {
     let (hub, scratch) = hub_with_others();
     let file = "fetch org/lora --file b.safetensors";
     for (line, message) in [
@@ -41,12 +42,12 @@ fn what_is_typed_and_does_nothing_is_refused_and_the_environment_is_not() {
     assert_eq!(lines(&fetched).len(), 1, "{:?}", lines(&fetched));
     let encoder = [("ONEACTOR_IMAGE_ENCODER", "org/clip")];
     exits_with(run(&hub, &scratch, "fetch org/small", &encoder), 0);
-    // What is typed is for the adapter that the environment names.
+    // A typed flag may refer to the adapter that a variable names.
     let typed = "fetch org/small --image-encoder org/clip";
     let adapter = [("ONEACTOR_IP_ADAPTER", "org/adapter")];
     let fetched = lines(&exits_with(run(&hub, &scratch, typed, &adapter), 0));
     assert!(fetched.iter().any(|path| path.ends_with(ADAPTER)));
-    // Another file than the environment's is typed as well as one that it conflicts with.
+    // A typed flag replaces the variable that it conflicts with: --variant replaces ONEACTOR_FILE.
     let variant = "fetch org/control --variant fp16";
     let variable = [("ONEACTOR_FILE", "a.safetensors")];
     exits_with(run(&hub, &scratch, variant, &variable), 0);
@@ -69,7 +70,7 @@ fn switches_and_scales_of_the_environment_are_read() {
 }
 
 #[test]
-fn an_adapter_is_for_the_models_that_draw_and_its_files_are_listed_once() {
+fn an_adapter_is_fetched_for_models_that_draw_and_its_files_are_listed_once() {
     let (hub, scratch) = hub_with_others();
     let line = "fetch org/small org/control toy --ip-adapter org/adapter";
     let fetched = lines(&exits_with(oneactor(&hub, &scratch, line), 0));
@@ -77,7 +78,7 @@ fn an_adapter_is_for_the_models_that_draw_and_its_files_are_listed_once() {
         let found = fetched.iter().filter(|path| path.ends_with(name)).count();
         assert_eq!(found, times, "{name}: {fetched:?}");
     }
-    // One that is not there takes the adapter from none of the others.
+    // A model that is missing does not prevent the adapter of the others.
     let line = "fetch org/nothing org/small --ip-adapter org/adapter";
     let fetched = lines(&exits_with(oneactor(&hub, &scratch, line), 5));
     assert!(fetched.iter().any(|path| path.ends_with(ADAPTER)));
@@ -97,7 +98,7 @@ fn an_adapter_that_no_model_can_use_is_refused_before_anything_is_fetched() {
             "that draws",
         ],
     );
-    // As SD 2.1, which reads a text of another width than SD 1.5.
+    // Like SD 2.1, whose text has another width than that of SD 1.5.
     let line = format!("fetch org/small --ip-adapter {REPOSITORY}");
     let refused = exits_with(oneactor(&hub, &scratch, &line), 3);
     assert_says(
@@ -107,7 +108,7 @@ fn an_adapter_that_no_model_can_use_is_refused_before_anything_is_fetched() {
     let asked = hub.take_downloads();
     let is_small = |path: &str| path.ends_with(".json");
     assert!(asked.iter().all(|asked| is_small(&asked.path)), "{asked:?}");
-    // The environment's may be for other models.
+    // The adapter in a variable may be meant for other models.
     for adapter in ["org/adapter", REPOSITORY] {
         let variable = [("ONEACTOR_IP_ADAPTER", adapter)];
         exits_with(run(&hub, &scratch, "fetch org/control", &variable), 0);
@@ -121,7 +122,7 @@ fn an_adapter_that_no_model_can_use_is_refused_before_anything_is_fetched() {
 }
 
 #[test]
-fn a_file_of_what_is_no_repository_is_refused() {
+fn a_file_of_a_model_that_is_not_a_repository_is_refused() {
     let (hub, scratch) = hub_with_others();
     std::fs::create_dir(scratch.path().join("model")).unwrap();
     std::fs::write(scratch.path().join("model/model_index.json"), "{}").unwrap();

@@ -1,4 +1,4 @@
-//! The files of an IP-Adapter, from a repository laid out as the authors'.
+//! The files of an IP-Adapter, from a repository with the authors' layout.
 
 use oneactor::io::ip_adapter::{
     Fingerprint, IpAdapterFiles, IpAdapterLayout, REPOSITORY, SDXL, STABLE_DIFFUSION,
@@ -7,7 +7,7 @@ use oneactor::io::ip_adapter::{
 use super::server::{COMMIT, FakeHub};
 use super::*;
 
-/// The files for both kinds of model, and others that nobody asked for.
+/// The files for both kinds of model, and others that must not be fetched.
 fn authors() -> FakeHub {
     let hub = FakeHub::start();
     let files = [
@@ -23,7 +23,7 @@ fn authors() -> FakeHub {
         "sdxl_models/image_encoder/config.json",
         "sdxl_models/image_encoder/model.safetensors",
     ];
-    // Every file's content is its own name.
+    // The content of every file is its own name.
     let files: Vec<(&str, &[u8])> = files.iter().map(|name| (*name, name.as_bytes())).collect();
     hub.add(REPOSITORY, &files);
     hub
@@ -62,7 +62,7 @@ fn each_kind_of_model_gets_its_adapter_and_encoder_and_nothing_else_is_fetched()
 }
 
 #[test]
-fn a_repository_without_the_adapter_is_refused_by_the_file_it_lacks() {
+fn a_repository_without_the_adapter_is_refused_with_the_missing_file() {
     let hub = authors();
     hub.add("org/other", &[("README.md", b"nothing")]);
     let scratch = Scratch::new();

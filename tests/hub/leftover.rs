@@ -1,4 +1,5 @@
-//! Downloads that Python's `huggingface_hub` left half-done in the shared cache, and those that are left here for it.
+//! Unfinished downloads of Python's `huggingface_hub` in the shared cache, and of this program for
+//! Python.
 
 use std::process::Stdio;
 use std::thread;
@@ -13,7 +14,7 @@ use super::*;
 const FP16: &str = "unet/diffusion_pytorch_model.fp16.safetensors";
 const CONFIG: &str = "unet/config.json";
 
-/// Writes what Python has of a content, as `blobs/<etag><ending>`, and returns its path.
+/// Writes Python's unfinished download as `blobs/<etag><ending>`, and returns its path.
 fn leave(settings: &HubSettings, etag: &str, ending: &str, content: &[u8]) -> PathBuf {
     let blobs = settings.cache.join("models--org--tiny-sdxl/blobs");
     std::fs::create_dir_all(&blobs).unwrap();
@@ -28,8 +29,8 @@ fn starts(hub: &FakeHub) -> Vec<Option<u64>> {
 }
 
 #[test]
-fn what_python_left_is_continued_and_stays_as_it_was() {
-    // Older versions give the file its one name, newer ones a name of the process.
+fn an_unfinished_download_of_python_is_continued_in_a_copy() {
+    // Older versions have one name for each file; newer ones add a name of the process.
     for ending in [".incomplete", ".0a1b2c3d.incomplete"] {
         let (hub, unet) = pipeline();
         let scratch = Scratch::new();
@@ -46,7 +47,7 @@ fn what_python_left_is_continued_and_stays_as_it_was() {
 }
 
 #[test]
-fn the_longest_of_several_is_continued_but_none_that_is_longer_than_the_file() {
+fn the_longest_part_that_is_not_longer_than_the_file_is_continued() {
     let (hub, unet) = pipeline();
     let scratch = Scratch::new();
     let settings = settings(&hub, &scratch);
@@ -61,9 +62,9 @@ fn the_longest_of_several_is_continued_but_none_that_is_longer_than_the_file() {
 }
 
 #[test]
-fn what_is_not_the_beginning_of_the_file_is_found_out_and_the_file_fetched_whole() {
+fn a_part_that_is_not_the_start_of_the_file_is_detected_and_fetched_whole() {
     let (_, unet) = pipeline();
-    // As a writer leaves it that fills a file in any order.
+    // A writer that fills a file in any order leaves such a file.
     let mut with_hole = unet[..250_000].to_vec();
     with_hole[60_000..180_000].fill(0);
     let mut whole = unet.clone();
@@ -84,7 +85,7 @@ fn what_is_not_the_beginning_of_the_file_is_found_out_and_the_file_fetched_whole
 }
 
 #[test]
-fn what_python_left_wrong_is_no_damage_of_what_the_hub_sends() {
+fn a_wrong_part_of_python_is_not_reported_as_damage_by_the_hub() {
     let (hub, unet) = pipeline();
     let scratch = Scratch::new();
     let settings = settings(&hub, &scratch);
@@ -96,11 +97,11 @@ fn what_python_left_wrong_is_no_damage_of_what_the_hub_sends() {
 }
 
 #[test]
-fn what_no_hash_can_prove_is_left_alone() {
+fn a_part_that_no_hash_can_verify_is_not_used() {
     let (hub, _) = pipeline();
     let scratch = Scratch::new();
     let settings = settings(&hub, &scratch);
-    // git's hash of a small file is not the hash of its bytes.
+    // git's hash of a small file is not the hash of its bytes alone.
     let etag = &sha256(b"{\"sample_size\": 8}")[..40];
     let left = leave(&settings, etag, ".incomplete", b"[\"sample");
     let files = locate(&fp16(ID), &settings).unwrap();
@@ -110,7 +111,7 @@ fn what_no_hash_can_prove_is_left_alone() {
 }
 
 #[test]
-fn what_was_fetched_here_comes_before_what_python_left() {
+fn an_own_unfinished_download_has_priority_over_that_of_python() {
     let (hub, unet) = pipeline();
     let scratch = Scratch::new();
     let settings = settings(&hub, &scratch);
@@ -126,7 +127,7 @@ fn what_was_fetched_here_comes_before_what_python_left() {
     assert_eq!(starts(&hub), [Some(80_000)]);
 }
 
-/// Fetches the file so that each piece that arrives is on the disk at once.
+/// Fetches the file and writes each received piece to disk at once.
 const SLOW_PYTHON: &str = r#"
 import sys
 from huggingface_hub import constants, file_download, hf_hub_download
@@ -143,7 +144,7 @@ hf_hub_download("org/tiny-sdxl", "unet/diffusion_pytorch_model.fp16.safetensors"
 "#;
 
 #[test]
-fn a_python_that_fetches_is_waited_for_and_one_that_was_killed_is_continued() {
+fn a_fetching_python_is_waited_for_and_a_killed_one_is_continued() {
     let (hub, unet) = pipeline();
     let scratch = Scratch::new();
     let mut settings = settings(&hub, &scratch);
@@ -192,7 +193,7 @@ print(len(scan.warnings), [file.size_on_disk for file in scan.incomplete_files])
 }
 
 #[test]
-fn what_is_half_done_here_is_no_hindrance_to_python_and_goes_when_python_has_the_file() {
+fn an_own_unfinished_download_does_not_block_python_and_is_removed_after_it() {
     let (hub, unet) = pipeline();
     let scratch = Scratch::new();
     let settings = settings(&hub, &scratch);

@@ -1,7 +1,7 @@
-//! Getting a model's files: from a hub on this machine that keeps to the real one's protocol and
-//! misbehaves on demand, from its cache, from a folder and from the binary.
+//! Getting the files of a model: from a hub on this machine, which follows the protocol of the real
+//! hub and makes faults on demand; from its cache; from a folder; and from the binary.
 
-// A test that fails says why by itself.
+// A failing test says why: unwrap needs no message.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod answer;
@@ -38,7 +38,7 @@ use server::FakeHub;
 /// The repository of most tests.
 const ID: &str = "org/tiny-sdxl";
 
-/// A folder of its own for a test, removed when it ends.
+/// A folder for one test, removed at its end.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -62,7 +62,7 @@ impl Drop for Scratch {
     }
 }
 
-/// Bytes that differ from place to place, so that a shifted piece shows.
+/// Bytes that differ from place to place, so that a shifted piece is detected.
 fn content(length: usize, seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(2).wrapping_add(1);
     let mut next = || {
@@ -74,7 +74,7 @@ fn content(length: usize, seed: u64) -> Vec<u8> {
     (0..length).map(|_| next()).collect()
 }
 
-/// A hub with a small pipeline: the U-Net in both variants, the text encoder only plain.
+/// A hub with a small pipeline: the U-Net in both variants, the text encoder in the plain one only.
 fn pipeline() -> (FakeHub, Vec<u8>) {
     let hub = FakeHub::start();
     let unet = content(300_000, 1);
@@ -96,7 +96,7 @@ fn pipeline() -> (FakeHub, Vec<u8>) {
     (hub, unet)
 }
 
-/// Settings for `hub` with the cache in `scratch`, and little patience.
+/// Settings for `hub` with the cache in `scratch`, and short time limits.
 fn settings(hub: &FakeHub, scratch: &Scratch) -> HubSettings {
     let mut settings = HubSettings::new(scratch.path().join("hub"));
     settings.endpoint = hub.endpoint.clone().into();
@@ -139,7 +139,7 @@ fn bytes(blobs: &[Blob]) -> Vec<u8> {
     std::fs::read(path).unwrap()
 }
 
-/// The one line of an error, which must be of the kind with exit code 3.
+/// The one-line message of an error, which must have exit code 3.
 fn message<T: std::fmt::Debug>(result: anyhow::Result<T>) -> String {
     let error = result.unwrap_err();
     let text = format!("{error:#}");
@@ -148,14 +148,14 @@ fn message<T: std::fmt::Debug>(result: anyhow::Result<T>) -> String {
     text
 }
 
-/// The message holds every one of the pieces.
+/// Checks that the message has every one of the pieces.
 fn assert_says(message: &str, pieces: &[&str]) {
     for piece in pieces {
         assert!(message.contains(piece), "`{piece}` is not in: {message}");
     }
 }
 
-/// Whether any link below `folder` leads to `name`'s content in a snapshot.
+/// Whether any link below `folder` makes `name` part of a snapshot.
 fn is_in_snapshot(settings: &HubSettings, name: &str) -> bool {
     let repo = settings.cache.join("models--org--tiny-sdxl/snapshots");
     repo.join(server::COMMIT).join(name).exists()

@@ -1,4 +1,4 @@
-//! Repositories that have moved, and what of SD's is fetched.
+//! Repositories that have moved, and the files of SD that are fetched.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +10,7 @@ use super::*;
 const GONE: &str = "runwayml/stable-diffusion-v1-5";
 const LIVING: &str = "stable-diffusion-v1-5/stable-diffusion-v1-5";
 
-/// Every file below `folder`, with slashes.
+/// Every file below `folder`, with slashes in its path.
 pub fn files_of(folder: &Path, prefix: &str, found: &mut Vec<(String, Vec<u8>)>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -23,7 +23,7 @@ pub fn files_of(folder: &Path, prefix: &str, found: &mut Vec<(String, Vec<u8>)>)
     }
 }
 
-/// A hub with the tiny SD 1.5 of the parity fixtures where SD 1.5 lives now.
+/// A hub with the tiny SD 1.5 of the parity fixtures at the present name of SD 1.5.
 fn hub_with_sd15() -> FakeHub {
     let mut files = Vec::new();
     files_of(&fixture("sd15"), "", &mut files);
@@ -94,7 +94,7 @@ fn sd_15_is_drawn_by_its_old_name_and_its_safety_checker_is_not_fetched() {
 }
 
 #[test]
-fn every_repository_that_is_gone_is_looked_for_where_it_lives_now() {
+fn every_repository_that_has_moved_is_searched_at_its_new_name() {
     for (gone, living) in [
         (GONE, LIVING),
         (
@@ -129,7 +129,7 @@ fn what_was_fetched_under_the_old_name_is_used_without_a_network() {
     let mut settings = settings(&hub, &scratch);
     let files = locate(&options(LIVING), &settings).unwrap();
     let unet = bytes(&files.weights("unet").unwrap());
-    // As a cache that was filled before the repository moved.
+    // Make it a cache that was filled before the repository moved.
     let folder = |id: &str| {
         settings
             .cache
@@ -140,7 +140,7 @@ fn what_was_fetched_under_the_old_name_is_used_without_a_network() {
     settings.offline = Some("--offline");
     let files = locate(&options(GONE), &settings).unwrap();
     assert_eq!(bytes(&files.weights("unet").unwrap()), unet);
-    // The other way round: what is cached under the living name answers to the old one.
+    // In reverse: files that are cached under the new name are found by the old name.
     std::fs::rename(folder(GONE), folder(LIVING)).unwrap();
     let files = locate(&options(GONE), &settings).unwrap();
     assert_eq!(bytes(&files.weights("unet").unwrap()), unet);

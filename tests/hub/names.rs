@@ -1,11 +1,12 @@
-//! Names that an address has to encode, and what is asked of the hub for them.
+//! Names that must be encoded in an address, and the requests that the hub gets for them.
 
 use super::fetch::{exits_with, told};
 use super::server::{COMMIT, FakeHub, Request};
 use super::*;
 
-/// File names, and the end of the address that `hf_hub_url` of Python's huggingface_hub 2.4.0 builds for them.
-/// `python_builds_the_same_addresses` compares the table with the installed one.
+/// File names, and the end of the address that `hf_hub_url` of Python's huggingface_hub 2.4.0
+/// builds for each. `python_builds_the_same_addresses` compares the table with the installed
+/// version.
 const FILES: [(&str, &str); 14] = [
     ("unet/config.json", "unet/config.json"),
     ("my lora#1.safetensors", "my%20lora%231.safetensors"),
@@ -56,11 +57,12 @@ fn asked_of_hub(requests: &[Request]) -> Vec<String> {
 }
 
 #[test]
-fn names_are_asked_for_as_python_asks_and_lie_in_the_cache_under_their_own_name() {
+fn files_are_requested_like_python_and_cached_under_their_own_names() {
     for raw_location in [false, true] {
         let (hub, scratch) = (FakeHub::start(), Scratch::new());
         odd_hub(&hub);
-        // `?`, `#` and `%` have their own meaning in an address that is not encoded; HTTP has ASCII in its headers.
+        // Unencoded, `?`, `#` and `%` have a meaning of their own in an address; HTTP headers are
+        // ASCII.
         let is_plain = |name: &str| name.is_ascii() && !name.contains(['?', '#', '%']);
         hub.change(ID, |repository| repository.raw_location = raw_location);
         let settings = settings(&hub, &scratch);
@@ -80,7 +82,7 @@ fn names_are_asked_for_as_python_asks_and_lie_in_the_cache_under_their_own_name(
 }
 
 #[test]
-fn revisions_are_asked_for_as_python_asks() {
+fn revisions_are_requested_like_python() {
     for (revision, address) in REVISIONS {
         let (hub, scratch) = (FakeHub::start(), Scratch::new());
         odd_hub(&hub);
@@ -124,7 +126,7 @@ print(json.dumps([[hf_hub_url("o/n", name, endpoint="http://h") for name in file
 }
 
 #[test]
-fn a_mirror_below_a_path_is_asked_below_it() {
+fn a_mirror_at_a_path_gets_its_requests_below_this_path() {
     let (hub, scratch) = (FakeHub::start_below("/mirror/hf"), Scratch::new());
     odd_hub(&hub);
     hub.rename("org/old-name", ID);
@@ -141,7 +143,7 @@ fn a_mirror_below_a_path_is_asked_below_it() {
     assert!(asked.iter().all(|path| path.starts_with("/mirror/hf/")));
 }
 
-/// `fetch` with arguments that hold blanks.
+/// `fetch` with arguments that contain spaces.
 fn fetch(hub: &FakeHub, scratch: &Scratch, arguments: &[&str]) -> std::process::Output {
     std::process::Command::new(env!("CARGO_BIN_EXE_oneactor"))
         .arg("fetch")
@@ -187,7 +189,7 @@ fn fetch_brings_a_file_of_any_name_and_prints_its_path() {
 }
 
 #[test]
-fn an_address_in_the_place_of_a_model_is_refused_with_what_to_type() {
+fn an_address_instead_of_a_model_is_refused_with_what_to_type() {
     let (hub, scratch) = (FakeHub::start(), Scratch::new());
     odd_hub(&hub);
     let page = "https://huggingface.co/org/name/blob/main/my%20lora%231.safetensors";

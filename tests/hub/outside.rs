@@ -1,10 +1,10 @@
-//! Names that a hostile repository may give to its files: nothing is ever written outside of the cache, nor read from
-//! outside of a folder.
+//! Names that a hostile repository may give to its files: nothing is ever written outside the
+//! cache, nor read from outside a folder.
 
 use super::server::COMMIT;
 use super::*;
 
-/// All that lies below a folder, links not followed, with what it holds.
+/// Everything below a folder with its content; links are not followed.
 fn everything(folder: &Path) -> Vec<(String, Vec<u8>)> {
     let mut found = Vec::new();
     let mut open = vec![folder.to_path_buf()];
@@ -47,7 +47,7 @@ fn a_listing_with_a_name_that_leads_outside_is_refused_whole() {
                 (name, b"evil"),
             ],
         );
-        // Where the names would lead to.
+        // The places that these names would lead to.
         std::fs::create_dir_all(scratch.path().join("hub/models--org--tiny-sdxl")).unwrap();
         let before = everything(scratch.path());
         let settings = settings(&hub, &scratch);
@@ -59,7 +59,7 @@ fn a_listing_with_a_name_that_leads_outside_is_refused_whole() {
 }
 
 #[test]
-fn a_name_that_no_address_can_hold_is_refused_before_anything_is_asked_and_spoils_no_other() {
+fn a_name_that_fits_no_address_is_refused_before_any_request_and_other_files_still_load() {
     for name in [
         "..\\..\\..\\other\\name\\resolve\\main\\a.json",
         "unet\\config.json",
@@ -90,7 +90,7 @@ fn a_name_that_leads_out_of_the_cache_reads_and_writes_nothing_there() {
     files.text("unet/config.json").unwrap();
     hub.take_requests();
     let before = everything(scratch.path());
-    // From hub/models--org--tiny-sdxl/snapshots/COMMIT it is four folders up.
+    // The name climbs four folders up from hub/models--org--tiny-sdxl/snapshots/COMMIT.
     let absolute = scratch.path().join("mine.json").display().to_string();
     for name in [
         NAMES[0],
@@ -123,7 +123,7 @@ fn a_commit_that_is_a_path_is_refused() {
 }
 
 #[test]
-fn an_etag_that_is_a_path_is_refused_and_nothing_is_written_by_it() {
+fn an_etag_that_is_a_path_is_refused_and_nothing_is_written() {
     for etag in [
         "../../../../outside",
         "/tmp/oneactor-outside",
@@ -154,7 +154,7 @@ fn an_etag_that_is_a_path_is_refused_and_nothing_is_written_by_it() {
 }
 
 #[test]
-fn shards_with_names_that_are_no_plain_file_are_refused_here_and_on_the_hub() {
+fn shards_whose_names_are_not_plain_file_names_are_refused_here_and_on_the_hub() {
     let index = "unet/diffusion_pytorch_model.safetensors.index.json";
     for name in [
         "../shard.safetensors",
@@ -186,7 +186,7 @@ fn shards_with_names_that_are_no_plain_file_are_refused_here_and_on_the_hub() {
 }
 
 #[test]
-fn a_link_in_the_cache_is_replaced_and_what_it_leads_to_is_left_alone() {
+fn a_link_in_the_cache_is_replaced_and_its_target_is_untouched() {
     let (hub, _) = pipeline();
     let scratch = Scratch::new();
     let settings = settings(&hub, &scratch);
@@ -197,7 +197,8 @@ fn a_link_in_the_cache_is_replaced_and_what_it_leads_to_is_left_alone() {
         .join("models--org--tiny-sdxl/snapshots")
         .join(COMMIT);
     std::fs::create_dir_all(snapshot.join("unet")).unwrap();
-    // To nothing, so that it is taken for missing, through a folder beside the cache.
+    // The link leads to a file that does not exist, through a folder beside the cache, so the
+    // cached file counts as missing.
     let link = snapshot.join("unet/config.json");
     std::os::unix::fs::symlink(scratch.path().join("created-by-link"), &link).unwrap();
     let files = locate(&options(ID), &settings).unwrap();
@@ -210,7 +211,7 @@ fn a_link_in_the_cache_is_replaced_and_what_it_leads_to_is_left_alone() {
 }
 
 #[test]
-fn an_answer_without_end_is_given_up_at_the_length_that_was_announced() {
+fn an_endless_answer_is_cut_at_the_announced_length() {
     let hub = FakeHub::start();
     let scratch = Scratch::new();
     hub.add(ID, &[("unet/config.json", &content(100_000, 1))]);

@@ -1,8 +1,10 @@
-//! Models that are no repository: folders, single files, the toy, and what is none of these.
+//! Models that are not repositories: folders, single files, the toy, and names that are none of
+//! these.
 
 use super::*;
 
-/// No settings: a model that is not on the hub must not ask for them.
+/// Locates a model without settings of the hub: a model that is not on the hub must not ask for
+/// them.
 fn local(options: &ModelOptions) -> anyhow::Result<ModelFiles> {
     ModelFiles::locate_with(options, &|| panic!("the hub was asked for"))
 }
@@ -43,7 +45,7 @@ fn a_folder_gives_its_texts_and_weights() {
 }
 
 #[test]
-fn what_a_folder_lacks_is_named_with_what_was_found_and_expected() {
+fn files_that_a_folder_lacks_are_named_with_what_was_found_and_expected() {
     let (_scratch, options) = folder(&[
         ("model_index.json", b"{}"),
         ("unet/config.json", b"{}"),
@@ -83,7 +85,7 @@ fn a_text_that_is_not_utf_8_is_named() {
 }
 
 #[test]
-fn a_pointer_of_git_lfs_is_told_from_weights() {
+fn a_pointer_of_git_lfs_is_not_taken_as_weights() {
     let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n";
     let (_scratch, options) = folder(&[
         ("model_index.json", b"{}"),
@@ -97,7 +99,7 @@ fn a_pointer_of_git_lfs_is_told_from_weights() {
 }
 
 #[test]
-fn a_folder_that_is_no_model_is_refused() {
+fn a_folder_that_is_not_a_model_is_refused() {
     let (_scratch, options) = folder(&[("notes.txt", b"x")]);
     assert_says(
         &message(local(&options)),
@@ -113,7 +115,7 @@ fn a_folder_that_is_no_model_is_refused() {
 }
 
 #[test]
-fn a_file_that_is_no_checkpoint_is_refused_with_the_way_out() {
+fn a_file_that_is_not_a_checkpoint_is_refused_with_what_to_do() {
     let (scratch, _) = folder(&[("m.safetensors", b"x"), ("m.ckpt", b"x"), ("m.txt", b"x")]);
     let path = |name: &str| options(scratch.path().join(name).to_str().unwrap());
     assert_says(
@@ -125,7 +127,7 @@ fn a_file_that_is_no_checkpoint_is_refused_with_the_way_out() {
 }
 
 #[test]
-fn what_looks_like_a_path_and_is_not_there_is_said_to_be_missing() {
+fn a_missing_path_is_reported_as_missing_and_not_searched_on_the_hub() {
     for name in [
         "./models/sdxl",
         "/nowhere/sdxl",
@@ -174,7 +176,7 @@ fn the_toy_model_is_in_the_binary() {
 }
 
 #[test]
-fn a_revision_for_what_is_no_repository_is_refused_as_a_wrong_flag() {
+fn a_revision_of_a_model_that_is_not_a_repository_is_refused_as_a_wrong_flag() {
     let options = ModelOptions {
         revision: Some("main".to_owned()),
         ..options("toy")

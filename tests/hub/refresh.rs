@@ -1,4 +1,5 @@
-//! `oneactor fetch --refresh`: a branch in the cache is asked for again, and moves only when all is there.
+//! `oneactor fetch --refresh`: the hub is asked again for a cached branch; the branch moves only
+//! once all its files are there.
 
 use std::process::Stdio;
 use std::thread;
@@ -16,7 +17,7 @@ fn newer() -> String {
     "b".repeat(40)
 }
 
-/// A hub and a cache that has the model, and a push to the hub since then that changed the U-Net's weights.
+/// A hub whose U-Net weights have changed since the cache was filled.
 fn moved_hub() -> (FakeHub, Scratch) {
     let (hub, scratch) = (hub(), Scratch::new());
     exits_with(oneactor(&hub, &scratch, "fetch org/small"), 0);
@@ -25,7 +26,7 @@ fn moved_hub() -> (FakeHub, Scratch) {
     (hub, scratch)
 }
 
-/// A new commit with another content of one file.
+/// Adds a commit with another content of one file.
 fn push(hub: &FakeHub, id: &str, name: &str, content: &[u8]) {
     hub.change(id, |repository| {
         repository.commit = newer();
@@ -46,7 +47,7 @@ fn small(scratch: &Scratch) -> String {
     main_of(scratch, "models--org--small")
 }
 
-/// The paths that `fetch --offline` finds, which must all be of this commit.
+/// The paths that `fetch --offline` finds; all must be of this commit.
 #[track_caller]
 fn assert_whole(hub: &FakeHub, scratch: &Scratch, commit: &str) -> Vec<String> {
     let found = lines(&exits_with(
@@ -69,7 +70,7 @@ fn lists(requests: &[Request]) -> Vec<&str> {
 }
 
 #[test]
-fn a_branch_that_has_moved_is_followed_when_asked_and_only_what_changed_is_fetched() {
+fn a_refresh_follows_a_moved_branch_and_fetches_only_changed_files() {
     let (hub, scratch) = moved_hub();
     exits_with(oneactor(&hub, &scratch, "fetch org/small"), 0);
     assert_eq!(hub.take_requests().len(), 0);
@@ -85,13 +86,13 @@ fn a_branch_that_has_moved_is_followed_when_asked_and_only_what_changed_is_fetch
     let found = assert_whole(&hub, &scratch, &newer());
     let unet = found.iter().find(|path| path.ends_with(UNET)).unwrap();
     assert_eq!(std::fs::read(unet).unwrap(), content(200_000, 9));
-    // Who names the old commit still has it.
+    // The old commit can still be named.
     let old = format!("fetch org/small --offline --revision {COMMIT}");
     exits_with(oneactor(&hub, &scratch, &old), 0);
 }
 
 #[test]
-fn a_branch_that_has_not_moved_costs_one_question_a_repository() {
+fn a_branch_that_has_not_moved_costs_one_request_for_each_repository() {
     let (hub, scratch) = (hub(), Scratch::new());
     others(&hub);
     let line =
@@ -114,7 +115,7 @@ fn a_branch_that_has_not_moved_costs_one_question_a_repository() {
 }
 
 #[test]
-fn a_dry_run_tells_what_a_refresh_would_fetch_and_moves_nothing() {
+fn a_dry_run_of_a_refresh_lists_its_files_and_moves_no_branch() {
     let (hub, scratch) = moved_hub();
     let line = format!("{REFRESH} --dry-run");
     let planned = exits_with(oneactor(&hub, &scratch, &line), 0);
@@ -130,7 +131,7 @@ fn a_dry_run_tells_what_a_refresh_would_fetch_and_moves_nothing() {
 }
 
 #[test]
-fn until_a_refresh_is_whole_the_old_state_is_used_and_the_next_one_continues() {
+fn an_interrupted_refresh_leaves_the_old_state_and_the_next_one_continues() {
     let (hub, scratch) = moved_hub();
     hub.fail(UNET, &[Fault::Silence(100_000)]);
     let mut program = command(&hub, &scratch, REFRESH)
@@ -158,7 +159,7 @@ fn until_a_refresh_is_whole_the_old_state_is_used_and_the_next_one_continues() {
 }
 
 #[test]
-fn a_file_that_is_gone_is_told_and_one_that_is_needed_keeps_the_old_state() {
+fn a_removed_file_is_reported_and_a_removed_needed_file_keeps_the_old_state() {
     let (hub, scratch) = moved_hub();
     hub.change(MODEL, |repository| {
         repository.files.remove("LICENSE.md");
@@ -181,7 +182,7 @@ fn a_file_that_is_gone_is_told_and_one_that_is_needed_keeps_the_old_state() {
 }
 
 #[test]
-fn all_that_the_cache_has_of_a_branch_is_renewed_though_one_file_is_named() {
+fn all_cached_files_of_a_branch_are_renewed_even_if_one_file_is_named() {
     let (hub, scratch) = (hub(), Scratch::new());
     others(&hub);
     for name in ["a", "b"] {
@@ -205,7 +206,7 @@ fn all_that_the_cache_has_of_a_branch_is_renewed_though_one_file_is_named() {
 }
 
 #[test]
-fn off_the_network_a_refresh_is_refused_by_name_and_without_one_it_fails() {
+fn a_refresh_with_offline_is_refused_and_without_a_network_fails() {
     let (hub, scratch) = moved_hub();
     let flag = exits_with(oneactor(&hub, &scratch, &format!("{REFRESH} --offline")), 2);
     assert_says(
@@ -226,7 +227,7 @@ fn off_the_network_a_refresh_is_refused_by_name_and_without_one_it_fails() {
 }
 
 #[test]
-fn a_commit_never_changes_and_a_tag_may() {
+fn a_commit_cannot_be_refreshed_and_a_tag_can() {
     let (hub, scratch) = moved_hub();
     let line = format!("{REFRESH} --revision {COMMIT}");
     let refused = exits_with(oneactor(&hub, &scratch, &line), 2);
@@ -240,7 +241,7 @@ fn a_commit_never_changes_and_a_tag_may() {
         &told(&fetched),
         &["v1/fp32 of org/small was not in the cache before"],
     );
-    // The other name stays where it was.
+    // The other branch stays where it was.
     assert_eq!(small(&scratch), COMMIT);
     exits_with(
         oneactor(

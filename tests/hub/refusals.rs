@@ -1,4 +1,4 @@
-//! What the user is told when the hub has not got it or does not give it.
+//! Messages for files that the hub does not have or does not give out.
 
 use super::server::{COMMIT, FakeHub, Fault};
 use super::*;
@@ -17,7 +17,7 @@ fn a_gated_repository_without_a_token_says_where_to_accept_and_what_to_set() {
 }
 
 #[test]
-fn a_token_that_is_refused_is_named_by_its_origin_and_never_shown() {
+fn a_refused_token_is_named_by_its_origin_and_never_shown() {
     let (hub, _) = pipeline();
     let scratch = Scratch::new();
     let settings = with_token(settings(&hub, &scratch), "hf_worn_out");
@@ -30,7 +30,7 @@ fn a_token_that_is_refused_is_named_by_its_origin_and_never_shown() {
 }
 
 #[test]
-fn a_repository_that_is_not_there_is_named_with_and_without_a_token() {
+fn a_missing_repository_is_named_with_and_without_a_token() {
     let hub = FakeHub::start();
     let scratch = Scratch::new();
     let settings = settings(&hub, &scratch);
@@ -56,7 +56,7 @@ fn a_repository_that_is_not_there_is_named_with_and_without_a_token() {
 }
 
 #[test]
-fn a_revision_that_is_not_there_is_named() {
+fn a_missing_revision_is_named() {
     let (hub, _) = pipeline();
     let scratch = Scratch::new();
     let options = ModelOptions {
@@ -68,7 +68,7 @@ fn a_revision_that_is_not_there_is_named() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_named_with_the_nearest() {
+fn a_missing_file_is_named_with_the_nearest_name() {
     let (hub, _) = pipeline();
     let scratch = Scratch::new();
     let files = locate(&options(ID), &settings(&hub, &scratch)).unwrap();
@@ -80,7 +80,7 @@ fn a_file_that_is_not_there_is_named_with_the_nearest() {
 }
 
 #[test]
-fn weights_that_exist_only_as_a_variant_say_which() {
+fn weights_that_exist_only_as_a_variant_are_named() {
     let hub = FakeHub::start();
     let scratch = Scratch::new();
     hub.add(
@@ -145,7 +145,7 @@ fn an_index_that_names_a_file_elsewhere_or_a_missing_one_is_refused() {
 }
 
 #[test]
-fn no_network_and_an_empty_cache_name_the_ways_out() {
+fn without_network_and_cache_the_message_says_what_to_do() {
     let (hub, _) = pipeline();
     let scratch = Scratch::new();
     hub.go_down();
@@ -162,15 +162,15 @@ fn no_network_and_an_empty_cache_name_the_ways_out() {
 }
 
 #[test]
-fn a_cache_that_can_not_be_written_is_said_to_be_so() {
+fn a_cache_that_cannot_be_written_is_named() {
     let (hub, _) = pipeline();
     let scratch = Scratch::new();
     let settings = settings(&hub, &scratch);
-    // Before the hub is asked for anything …
+    // First before any request to the hub …
     std::fs::write(&settings.cache, "a file where the folder should be").unwrap();
     let said = format!("{:#}", locate(&options(ID), &settings).unwrap_err());
     assert_says(&said, &["the cache of the hub, see HF_HOME", "is a file"]);
-    // … and where only the folder of this repository is in the way.
+    // … then with only the folder of this repository blocked.
     std::fs::remove_file(&settings.cache).unwrap();
     std::fs::create_dir(&settings.cache).unwrap();
     let repository = format!("models--{}", ID.replace('/', "--"));
@@ -194,7 +194,7 @@ fn the_signed_part_of_an_address_is_not_shown() {
 }
 
 #[test]
-fn a_revision_that_can_not_be_one_is_refused_as_a_wrong_flag() {
+fn an_invalid_revision_is_refused_as_a_wrong_flag() {
     let (hub, _) = pipeline();
     let scratch = Scratch::new();
     for revision in [

@@ -1,10 +1,10 @@
-//! Which repository and commit is meant, and who may see it.
+//! The choice of repository and commit, and where the token is sent.
 
 use super::server::COMMIT;
 use super::*;
 
 #[test]
-fn all_files_come_from_one_commit_though_the_branch_moves_on() {
+fn all_files_come_from_one_commit_even_if_the_branch_moves() {
     let (hub, unet) = pipeline();
     let scratch = Scratch::new();
     let settings = settings(&hub, &scratch);
@@ -23,7 +23,7 @@ fn all_files_come_from_one_commit_though_the_branch_moves_on() {
 }
 
 #[test]
-fn content_that_another_commit_has_too_is_not_fetched_again() {
+fn content_shared_by_two_commits_is_fetched_once() {
     let (hub, unet) = pipeline();
     let scratch = Scratch::new();
     let settings = settings(&hub, &scratch);
@@ -49,7 +49,7 @@ fn content_that_another_commit_has_too_is_not_fetched_again() {
     assert_eq!(
         std::fs::read_dir(refs).unwrap().count(),
         1,
-        "a commit is no name"
+        "a commit is not a branch"
     );
 }
 
@@ -67,11 +67,11 @@ fn a_renamed_repository_is_followed() {
 }
 
 #[test]
-fn a_token_opens_a_gated_repository_and_is_shown_to_no_other_host() {
+fn a_token_opens_a_gated_repository_and_is_sent_to_no_other_host() {
     let (hub, unet) = pipeline();
     let scratch = Scratch::new();
     hub.change(ID, |repository| repository.gated = true);
-    // Cut, so that the second host is asked twice.
+    // The connection is cut, so that the second host gets two requests.
     let large = "unet/diffusion_pytorch_model.fp16.safetensors";
     hub.fail(large, &[server::Fault::Cut(100_000)]);
     let settings = with_token(settings(&hub, &scratch), server::GOOD_TOKEN);
@@ -89,7 +89,7 @@ fn a_token_opens_a_gated_repository_and_is_shown_to_no_other_host() {
 }
 
 #[test]
-fn a_token_is_not_shown_to_the_content_network_for_what_is_open_to_everyone() {
+fn a_token_is_not_sent_to_the_content_network_for_public_files() {
     let (hub, unet) = pipeline();
     let scratch = Scratch::new();
     let settings = with_token(settings(&hub, &scratch), server::GOOD_TOKEN);

@@ -1,5 +1,6 @@
-//! A token is shown to the hub and to nobody else: the program is run with one that can be told from all else, where
-//! things go well and where they go wrong, and all that it says and writes is looked through.
+//! A token is sent to the hub and nowhere else. The program runs with a token that can be
+//! recognised, in runs that succeed and runs that fail, and all its output and files are searched
+//! for the token.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output};
@@ -8,7 +9,7 @@ use super::common::fixture;
 use super::server::{Fault, Request};
 use super::*;
 
-/// In every secret here, and nowhere else.
+/// Part of every secret here, and of nothing else.
 const MARK: &str = "hf_Zq7marked";
 
 /// The program with secrets in all places where users have them.
@@ -32,7 +33,7 @@ fn run(scratch: &Scratch, endpoint: &str, arguments: &[&str]) -> Output {
     command.output().unwrap()
 }
 
-/// Nothing that the program has said or written holds the mark, but the token's own file.
+/// Checks that no output and no file contains the mark, except the token's own file.
 fn assert_silent(scratch: &Scratch, output: &Output) -> String {
     let said = format!(
         "{}{}",
@@ -63,7 +64,7 @@ fn shows_secret(request: &&Request) -> bool {
     request.path.contains(MARK) || values.any(|value| value.contains(MARK))
 }
 
-/// A hub with the tiny SD 1.5 of the fixtures that opens to the tokens of this file.
+/// A hub with the tiny SD 1.5 of the fixtures, which accepts the tokens of this file.
 fn hub() -> FakeHub {
     let mut files = Vec::new();
     super::moved::files_of(&fixture("sd15"), "", &mut files);
@@ -100,7 +101,7 @@ const DRAW: [&str; 18] = [
 ];
 
 #[test]
-fn a_run_that_goes_well_leaves_no_token_in_what_it_says_and_writes() {
+fn a_successful_run_writes_no_token_to_output_or_files() {
     for (by_file, token) in [
         (false, format!("{MARK}_of_the_variable")),
         (true, format!("{MARK}_of_the_file")),
@@ -117,7 +118,7 @@ fn a_run_that_goes_well_leaves_no_token_in_what_it_says_and_writes() {
         assert!(requests.iter().any(|request| shows_secret(&request)));
         let mut elsewhere = requests.iter().filter(|request| request.cdn);
         assert!(!elsewhere.any(|request| shows_secret(&request)));
-        // What reads those files again.
+        // Commands that read those files again.
         for arguments in [
             &["inspect", "out/base/00.png", "out/base.safetensors"][..],
             &["inspect", "out/base/00.png", "--format", "json"],
@@ -153,7 +154,7 @@ fn a_run_that_goes_well_leaves_no_token_in_what_it_says_and_writes() {
 
 #[test]
 fn a_refusal_shows_no_token() {
-    // 401 for a token that is not known, 401 and 404 for what is not there.
+    // 401 for an unknown token; 401 and 404 for a missing file or repository.
     for model in [ID, "org/nothing", "org/tiny-sdxl/", "toy-that-is-not"] {
         let (hub, scratch) = (hub(), Scratch::new());
         let mut arguments = DRAW;
@@ -177,7 +178,7 @@ fn a_status_of_any_kind_shows_no_token() {
 }
 
 #[test]
-fn a_redirect_of_the_list_to_another_host_takes_no_token_with_it() {
+fn a_redirect_of_the_list_to_another_host_carries_no_token() {
     let (hub, scratch) = (hub(), Scratch::new());
     hub.accept(&format!("{MARK}_of_the_variable"));
     let elsewhere = format!("{}/blob/elsewhere?Signature=secret", hub.cdn);
@@ -198,7 +199,7 @@ fn a_damaged_download_and_a_cut_one_show_no_token() {
     for fault in [Fault::Damage, Fault::Cut(10), Fault::CutUnnoticed(10)] {
         let (hub, scratch) = (hub(), Scratch::new());
         hub.accept(&format!("{MARK}_of_the_variable"));
-        // Once: the program is patient with a hub that goes on failing.
+        // Once only: the program repeats requests to a hub that keeps failing, which takes time.
         hub.fail(name, &[fault]);
         let output = run(&scratch, &hub.endpoint, &DRAW);
         let said = assert_silent(&scratch, &output);
@@ -214,13 +215,14 @@ fn a_password_in_the_address_of_a_hub_or_a_proxy_is_not_shown() {
         .replace("http://", &format!("http://me:{MARK}@"));
     for endpoint in [
         with_password.clone(),
-        // Nobody listens there.
+        // No server listens there.
         format!("http://me:{MARK}@127.0.0.1:1"),
         format!("{}?token={MARK}", hub.endpoint),
         format!("me:{MARK}@127.0.0.1"),
     ] {
         for arguments in [&DRAW[..], &["doctor"]] {
-            // A host that is not there is asked again after some seconds; its list is asked for once.
+            // The program asks an unreachable host again after some seconds; its list is requested
+            // once.
             let output = run(&scratch, &endpoint, arguments);
             let said = assert_silent(&scratch, &output);
             let is_report = arguments[0] == "doctor";
@@ -241,7 +243,7 @@ fn a_password_in_the_address_of_a_hub_or_a_proxy_is_not_shown() {
 }
 
 #[test]
-fn a_token_that_can_not_be_one_is_named_by_its_origin_alone() {
+fn an_invalid_token_is_named_only_by_its_origin() {
     let scratch = Scratch::new();
     let output = Command::new(env!("CARGO_BIN_EXE_oneactor"))
         .args(DRAW)
@@ -258,10 +260,10 @@ fn a_token_that_can_not_be_one_is_named_by_its_origin_alone() {
     );
 }
 
-/// Whoever is on the machine sees the command lines of all processes: no flag takes a token, and no process is started
-/// that could be given one.
+/// Every user of the machine can see the command lines of all processes. So no flag takes a token,
+/// and no process is started that could be given one.
 #[test]
-fn no_token_stands_in_a_command_line() {
+fn no_token_is_part_of_a_command_line() {
     let help = |command: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_oneactor"))
             .args([command, &["--help"]].concat())
@@ -303,7 +305,7 @@ fn no_token_stands_in_a_command_line() {
                     "execv",
                     "posix_spawn",
                 ] {
-                    // clap's builder is called Command too, and takes a name that is no program's.
+                    // clap's builder is called Command too, and takes a name that is not a program.
                     let mut uses = text.match_indices(start);
                     assert!(
                         uses.all(|(at, _)| text[..at].ends_with("clap::")),

@@ -1,7 +1,7 @@
-//! A hub on this machine: the part of its protocol that a download needs, and ways to misbehave.
+//! A hub on this machine: the part of the protocol that a download needs, and faults on demand.
 //!
-//! Files kept outside git are answered with a redirect to a second host (127.0.0.2), as the hub
-//! sends its callers to a content network.
+//! Files kept outside git are answered with a redirect to a second host (127.0.0.2), as the real
+//! hub redirects to a content network.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -15,27 +15,27 @@ use sha2::{Digest, Sha256};
 
 use super::answer::Answer;
 
-/// The commit of a fresh repository.
+/// The commit of a new repository.
 pub const COMMIT: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
-/// A request as it came in.
+/// A received request.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub method: String,
     pub path: String,
     pub headers: BTreeMap<String, String>,
-    /// Whether the second host was asked.
+    /// Whether the second host got the request.
     pub cdn: bool,
 }
 
 impl Request {
-    /// The first byte of the range that was asked for.
+    /// The first byte of the requested range.
     pub fn range_start(&self) -> Option<u64> {
         let range = self.headers.get("range")?.strip_prefix("bytes=")?;
         range.split('-').next()?.parse().ok()
     }
 
-    /// Whether this was only a look at the headers.
+    /// Whether the request was for the headers only.
     fn is_probe(&self) -> bool {
         self.method == "HEAD"
             || self
@@ -45,20 +45,20 @@ impl Request {
     }
 }
 
-/// What goes wrong with the content of a file.
+/// A fault in the content of a file.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fault {
     /// The connection ends after so many bytes of the body.
     Cut(usize),
-    /// The same, without a Content-Length that would show it.
+    /// The same, without a Content-Length that would reveal the cut.
     CutUnnoticed(usize),
-    /// The range is not heeded: everything is sent.
+    /// The range is ignored: the whole file is sent.
     WholeFile,
-    /// One byte is another one.
+    /// One byte is wrong.
     Damage,
-    /// Nothing more comes after so many bytes, and the connection stays open.
+    /// After so many bytes nothing more is sent, and the connection stays open.
     Silence(usize),
-    /// Behind the body comes more and more, though its length was told.
+    /// More bytes follow without end after the body, although its length was announced.
     Endless,
 }
 
@@ -67,14 +67,14 @@ pub enum Fault {
 pub struct Repository {
     pub files: BTreeMap<String, Vec<u8>>,
     pub commit: String,
-    /// Names that the commit has beside `main`.
+    /// Names of the commit besides `main`.
     pub branches: Vec<String>,
-    /// Whether callers are sent on to an address in which nothing is encoded.
+    /// Whether requests are redirected to an address in which nothing is encoded.
     pub raw_location: bool,
     pub gated: bool,
-    /// As its card names it.
+    /// The licence that the card names.
     pub licence: Option<&'static str>,
-    /// In place of the right one, in the answers with content.
+    /// Sent instead of the right etag in answers with content.
     pub etag: Option<String>,
 }
 
@@ -83,12 +83,12 @@ struct State {
     repositories: BTreeMap<String, Repository>,
     renamed: BTreeMap<String, String>,
     requests: Vec<Request>,
-    /// Faults of the coming answers with a file's content, in order.
+    /// Faults of the next answers with a file's content, in order.
     faults: BTreeMap<String, Vec<Fault>>,
     down: bool,
-    /// Opens gated repositories besides [`GOOD_TOKEN`].
+    /// Also opens gated repositories, like [`GOOD_TOKEN`].
     accepted: Option<String>,
-    /// A status and an address for every request, whatever it asks for.
+    /// A status and an address that answer every request.
     only_answer: Option<(u16, Option<String>)>,
 }
 
@@ -96,7 +96,7 @@ struct State {
 #[derive(Clone)]
 pub struct FakeHub {
     state: Arc<Mutex<State>>,
-    /// What stands before every path of the hub, as a mirror may have it.
+    /// A prefix of every path of the hub, as a mirror may have it.
     prefix: &'static str,
     pub endpoint: String,
     pub cdn: String,
@@ -111,7 +111,7 @@ impl FakeHub {
         Self::start_below("")
     }
 
-    /// Starts one that answers only below the path `prefix`.
+    /// Starts a hub that answers only below the path `prefix`.
     pub fn start_below(prefix: &'static str) -> Self {
         let hub = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let cdn = TcpListener::bind("127.0.0.2:0").expect("a free port");
@@ -129,7 +129,7 @@ impl FakeHub {
             thread::spawn(move || {
                 for stream in listener.incoming().flatten() {
                     let this = this.clone();
-                    // A caller that hangs up is part of some tests.
+                    // In some tests the caller closes the connection.
                     thread::spawn(move || this.serve(stream, is_cdn).ok());
                 }
             });
@@ -143,7 +143,7 @@ impl FakeHub {
             .expect("no test panics while it holds this")
     }
 
-    /// Adds a repository, or takes the place of one.
+    /// Adds or replaces a repository.
     pub fn add(&self, id: &str, files: &[(&str, &[u8])]) {
         let files = files
             .iter()
@@ -171,22 +171,22 @@ impl FakeHub {
         self.state().renamed.insert(old.to_owned(), new.to_owned());
     }
 
-    /// Faults of the next answers with the content of `file`.
+    /// Sets the faults of the next answers with the content of `file`.
     pub fn fail(&self, file: &str, faults: &[Fault]) {
         self.state().faults.insert(file.to_owned(), faults.to_vec());
     }
 
-    /// Lets this token in too.
+    /// Accepts this token too.
     pub fn accept(&self, token: &str) {
         self.state().accepted = Some(token.to_owned());
     }
 
-    /// Answers every request with this status, and sends callers to this address.
+    /// Answers every request with this status, and redirects to this address.
     pub fn answer_all_with(&self, status: u16, location: Option<&str>) {
         self.state().only_answer = Some((status, location.map(str::to_owned)));
     }
 
-    /// Hangs up on everybody from now on.
+    /// From now on closes every connection at once.
     pub fn go_down(&self) {
         self.state().down = true;
     }
@@ -196,13 +196,13 @@ impl FakeHub {
         std::mem::take(&mut self.state().requests)
     }
 
-    /// The requests for content since the last call, without mere looks at headers.
+    /// The requests for content since the last call, without those for headers only.
     pub fn take_downloads(&self) -> Vec<Request> {
         let mut requests = self.take_requests();
         requests.retain(|request| {
             !request.is_probe() && (request.cdn || !request.path.starts_with("/api/"))
         });
-        // Of a redirected request only its end counts.
+        // A redirected request is counted once, at its final address.
         let ends: Vec<Request> = requests
             .iter()
             .filter(|request| request.cdn)
@@ -273,7 +273,7 @@ impl FakeHub {
             return answer.status(307, &[("location", &target)]);
         }
         let Some(repository) = self.state().repositories.get(&id).cloned() else {
-            // The hub hides from strangers what is there.
+            // The hub hides from strangers what exists.
             let status = if request.headers.contains_key("authorization") {
                 404
             } else {
@@ -339,7 +339,7 @@ impl FakeHub {
         )
     }
 
-    /// The content of `owner/name/file`, with the fault that is due.
+    /// Sends the content of `owner/name/file`, with the next fault.
     fn content(
         &self,
         answer: &mut Answer,
@@ -408,7 +408,7 @@ impl FakeHub {
                 Ok(())
             }
             Some(Fault::Endless) => {
-                // `Content-Range` tells the length.
+                // `Content-Range` has the length.
                 answer.head(status, &headers, None)?;
                 answer.stream.write_all(body)?;
                 while answer.stream.write_all(&[0; 65536]).is_ok() {}
@@ -423,14 +423,14 @@ fn decoded(text: &str) -> String {
     percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
-/// What an address of the second host encodes.
+/// Characters that are encoded in an address of the second host.
 const ODD: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'/')
     .remove(b'.')
     .remove(b'_')
     .remove(b'-');
 
-/// What the hub tells of a repository.
+/// The hub's JSON about a repository.
 fn listing(id: &str, repository: &Repository) -> serde_json::Value {
     let siblings: Vec<serde_json::Value> = repository
         .files

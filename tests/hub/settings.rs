@@ -1,4 +1,4 @@
-//! The environment's variables.
+//! Environment variables of the hub.
 
 use super::*;
 use oneactor::io::hub::{HubReport, PUBLIC_ENDPOINT};
@@ -15,7 +15,7 @@ fn cache(variables: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn the_cache_lies_where_python_has_it() {
+fn the_cache_is_in_the_same_place_as_python_s() {
     let home = ("HOME", "/home/me");
     assert_eq!(cache(&[home]), "/home/me/.cache/huggingface/hub");
     assert_eq!(
@@ -58,7 +58,7 @@ fn the_endpoint_is_the_public_one_unless_another_is_set() {
 }
 
 #[test]
-fn the_token_comes_from_the_variable_or_the_file_and_blank_ones_do_not_count() {
+fn the_token_comes_from_the_variable_or_the_file_and_blank_ones_are_ignored() {
     let scratch = Scratch::new();
     let folder = scratch.path().to_str().unwrap();
     let elsewhere = scratch.path().join("elsewhere");
@@ -91,7 +91,7 @@ fn the_token_comes_from_the_variable_or_the_file_and_blank_ones_do_not_count() {
 }
 
 #[test]
-fn a_report_of_the_settings_tells_that_there_is_a_token_but_not_which() {
+fn a_report_of_the_settings_says_where_the_token_is_from_and_does_not_show_it() {
     let variables = [
         ("HF_HOME", "/hf"),
         ("HF_TOKEN", "hf_secret"),
@@ -112,7 +112,7 @@ fn a_report_of_the_settings_tells_that_there_is_a_token_but_not_which() {
 }
 
 #[test]
-fn being_offline_is_asked_for_by_the_flag_or_either_variable() {
+fn offline_is_set_by_the_flag_or_by_either_variable() {
     let home = ("HOME", "/home/me");
     assert_eq!(read(&[home]).unwrap().offline, None);
     assert_eq!(

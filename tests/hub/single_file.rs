@@ -1,4 +1,5 @@
-//! The tokenizers of a checkpoint in one file: beside it, or in the program, and never from the hub.
+//! The tokenizers of a checkpoint in one file: beside the file, or in the program; never from the
+//! hub.
 
 use oneactor::io::tensors::TensorFile;
 use tch::{Device, Kind, Tensor};
@@ -6,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 use super::fetch::{exits_with, lines, oneactor, told};
 use super::*;
 
-/// The tensors that sizes are read from, of the smallest SDXL.
+/// The tensors that sizes are read from, in the smallest SDXL.
 const TENSORS: [(&str, &[i64]); 21] = [
     (
         "model.diffusion_model.input_blocks.0.0.weight",
@@ -90,7 +91,7 @@ fn checkpoint() -> (Scratch, ModelOptions) {
 }
 
 #[test]
-fn a_file_alone_needs_no_hub() {
+fn a_file_without_tokenizers_needs_no_hub() {
     let (_scratch, options) = checkpoint();
     let files = ModelFiles::locate_with(&options, &|| panic!("the hub was asked for")).unwrap();
     assert_eq!(files.revision(), None);
@@ -109,7 +110,7 @@ fn a_file_alone_needs_no_hub() {
     }
 }
 
-/// What the cache has of the repository that the vocabulary was once fetched from does not count.
+/// The vocabulary used to be fetched from a repository. Its files in the cache are ignored.
 #[test]
 fn the_vocabulary_in_the_program_is_taken_before_one_in_the_cache() {
     const BASE: &str = "stabilityai/stable-diffusion-xl-base-1.0";
@@ -147,7 +148,7 @@ fn tokenizers_beside_the_file_need_no_hub() {
 }
 
 #[test]
-fn there_is_nothing_to_fetch_of_a_checkpoint_in_one_file() {
+fn a_checkpoint_in_one_file_needs_no_fetch() {
     let hub = FakeHub::start();
     let (scratch, _) = checkpoint();
     for line in ["fetch m.safetensors --dry-run", "fetch m.safetensors"] {

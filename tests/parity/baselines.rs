@@ -1,5 +1,6 @@
-//! The baselines that are tuned against Python written from their papers around diffusers' U-Net, transformers' text
-//! encoders and PEFT's LoRA (`scripts/parity/expected_baselines.py`).
+//! The baselines with tuning, compared with Python that was written from their papers around
+//! diffusers' U-Net, transformers' text encoders and PEFT's LoRA
+//! (`scripts/parity/expected_baselines.py`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -19,18 +20,19 @@ use oneactor::method::templates;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
-/// Bar for one pass through text encoders and U-Net, forward and back: that of the port's networks.
+/// Bar for one pass through text encoders and U-Net, forward and back: the bar of the networks.
 const PASS: f64 = crate::bars::NETWORK;
-/// Bar for the gradient of one matrix of a LoRA. Those of queries and keys pass softmax, whose gradient subtracts
-/// numbers of nearly equal size: of 448 matrices of `narrow` the worst, whose values are 1e-5, is 1.4e-5 of itself off.
+/// Bar for the gradient of one matrix of a LoRA. The matrices of queries and keys come before
+/// softmax, whose gradient subtracts numbers of nearly equal size. The worst of the 448 matrices of
+/// `narrow` has values of 1e-5 and a relative error of 1.4e-5.
 const MATRIX: f64 = 1e-4;
-/// How far the parameters moved in five steps, as the norm over all values: AdamW moves every value by about the
-/// learning rate, whatever the size of its gradient, so that values whose gradient is rounding noise may move either
-/// way; of one small matrix (`sd15`) they make 2e-3. Without weight decay the movement of A is 2e-3 off. The bar of
-/// `method.rs`.
+/// Bar for the movement of the parameters in five steps, as the norm over all values. AdamW moves
+/// every value by about the learning rate, whatever the size of its gradient, so values whose
+/// gradient is rounding noise may move either way: in one small matrix (`sd15`) this makes 2e-3.
+/// Without weight decay the movement of A is off by 2e-3. The bar is that of `method.rs`.
 const MOVEMENT: f64 = 1e-3;
-/// Bar of whole runs, see `bars.rs`; here behind five steps of AdamW, whose movement may differ by
-/// 1e-3 of itself.
+/// Bar of whole runs, see `bars.rs`; here they follow five steps of AdamW, whose relative movement
+/// may differ by 1e-3.
 const LATENTS: f64 = crate::bars::LATENTS;
 
 #[derive(Deserialize)]
@@ -98,7 +100,7 @@ fn batch(expected: &Expected, k: usize) -> (usize, DiffusionRows) {
     (get("template").int64_value(&[]) as usize, rows)
 }
 
-/// Overwrites what is learnt.
+/// Overwrites the learnt parameters.
 fn set(parameters: &BTreeMap<String, Tensor>, values: &BTreeMap<String, Tensor>) {
     let names = |tensors: &BTreeMap<String, Tensor>| tensors.keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(parameters), names(values));
@@ -108,7 +110,7 @@ fn set(parameters: &BTreeMap<String, Tensor>, values: &BTreeMap<String, Tensor>)
     }
 }
 
-/// Writes bytes where this test alone reads them.
+/// Writes bytes to a file that only this test reads.
 fn temporary(name: &str, bytes: &[u8]) -> PathBuf {
     let name = format!("oneactor-baselines-{}-{name}", std::process::id());
     let path = std::env::temp_dir().join(name);
@@ -116,8 +118,8 @@ fn temporary(name: &str, bytes: &[u8]) -> PathBuf {
     path
 }
 
-/// The gradient of the first step, which the optimiser clears: found again from its first moment, `m = (1 - β1) g`,
-/// in the checkpoint.
+/// The gradient of the first step. The optimiser clears it, so it is computed from the first moment
+/// in the checkpoint, `m = (1 - β1) g`.
 fn first_gradients(learner: &dyn Learner, name: &str) -> BTreeMap<String, Tensor> {
     let path = temporary(name, &learner.checkpoint().expect("a checkpoint"));
     let tensors = Tensor::read_safetensors(&path).expect("a whole file");
@@ -128,7 +130,8 @@ fn first_gradients(learner: &dyn Learner, name: &str) -> BTreeMap<String, Tensor
         .collect()
 }
 
-/// Five steps from the fixture's first values on its batches; `learn` gives the rows' errors.
+/// Five steps from the fixture's first values on its batches; `learn` returns the error of each
+/// row.
 fn compare_steps<L: Learner>(
     (name, bar): (&str, f64),
     spec: &Tuning,
@@ -185,8 +188,8 @@ fn compare_steps<L: Learner>(
     report.finish();
 }
 
-/// The file of a learner whose parameters as they are now are the best, which the criterion did not look at: a
-/// checkpoint says so.
+/// The file of a learner whose best parameters are the current ones. The stopping criterion has not
+/// evaluated them, so the test writes this into a checkpoint.
 fn file_of_now(learner: &mut dyn Learner, base: &BaseSet, name: &str) -> PathBuf {
     let bytes = learner.checkpoint().expect("a checkpoint");
     let path = temporary(name, &bytes);
@@ -212,7 +215,7 @@ fn file_of_now(learner: &mut dyn Learner, base: &BaseSet, name: &str) -> PathBuf
 
 #[test]
 fn textual_inversion_learns_what_pytorch_learns_and_draws_the_same() {
-    // Of four rows: all at once, in parts, one by one.
+    // The batch of four rows: whole, in parts, row by row.
     for (shape, micro_batch) in SHAPES.into_iter().zip([4, 3, 1, 4, 2]) {
         let backbone = backbone(shape);
         let spec: Tuning = json(&format!("{shape}/expected/inversion.json"));
@@ -225,7 +228,7 @@ fn textual_inversion_learns_what_pytorch_learns_and_draws_the_same() {
         let base = spec.base(&backbone, &expected);
         let mut inversion =
             Inversion::new(&backbone, &base, &spec.lesson(micro_batch)).expect("it fits");
-        // What v begins with is the model's own embedding.
+        // The first value of v is the model's own embedding.
         let mut report = Report::new(&format!("inversion on {shape}: first values"));
         for (name, value) in inversion.parameters() {
             report.close(name, value, &expected.get(&format!("initial.{name}")), 0.0);
@@ -321,7 +324,7 @@ fn dreambooth_learns_what_peft_learns_and_its_file_draws_what_diffusers_draws() 
         );
         drop(tuner);
         let mut report = Report::new(&format!("dreambooth on {shape}: runs"));
-        // The prompt as a user writes it, marked as `sample` does.
+        // The prompt as a user writes it; the identifier is put in as `sample` does.
         let Run { height, width, .. } = spec.run;
         let prompt = spec.run.prompt.replace("sks ", "");
         let prompt = dreambooth_lora::marked(&prompt, &spec.base, "sks");
@@ -339,7 +342,7 @@ fn dreambooth_learns_what_peft_learns_and_its_file_draws_what_diffusers_draws() 
     }
 }
 
-/// An update does nothing before the first step, and A has PEFT's deviation.
+/// Before the first step a LoRA changes nothing, and A has the deviation of PEFT.
 fn check_first_values(shape: &str, tuner: &DreamBooth) {
     let (mut squares, mut count) = (0.0, 0);
     for (name, value) in tuner.parameters() {
@@ -357,7 +360,7 @@ fn check_first_values(shape: &str, tuner: &DreamBooth) {
     );
 }
 
-/// The checkpoint with a LoRA merged.
+/// The checkpoint with a LoRA merged into it.
 fn with_lora(shape: &str, path: &Path) -> Backbone {
     let model = fixture(shape).to_str().expect("plain names").to_owned();
     let mut files = ModelFiles::locate(&ModelOptions {
@@ -376,7 +379,7 @@ fn with_lora(shape: &str, path: &Path) -> Backbone {
 }
 
 #[test]
-fn the_unet_is_the_plain_one_again_when_dreambooth_has_ended() {
+fn dreambooth_leaves_the_unet_unchanged_at_its_end() {
     let backbone = backbone("narrow");
     let spec: Tuning = json("narrow/expected/dreambooth.json");
     let expected = Expected::read("narrow/expected/dreambooth.safetensors");

@@ -1,5 +1,5 @@
-//! ConsiStory's shared self-attention against an attention processor in Python written from the paper's
-//! formulas (`scripts/parity/expected_consistory.py`), and what must hold of it.
+//! ConsiStory's shared self-attention, compared with an attention processor in Python written from
+//! the paper's formulas (`scripts/parity/expected_consistory.py`), and properties that must hold.
 
 use crate::common::{Expected, Report, SHAPES, backbone, json};
 use oneactor::backbone::denoise::denoise;
@@ -14,10 +14,10 @@ use oneactor::schedulers::new_scheduler;
 use serde::Deserialize;
 use tch::{Kind, Tensor};
 
-/// Bar of the port's networks for one pass: sharing makes sums longer, not worse.
+/// Bar of the networks for one pass: sharing makes sums longer, but not less exact.
 const PASS: f64 = crate::bars::NETWORK;
 /// Bar for final latents: as for plain guided runs, see bars.rs. Maps differ by rounding, and a
-/// position on the threshold may change sides; none does in these runs.
+/// position near the threshold may fall on the other side; this happens nowhere in these runs.
 const LATENTS: f64 = crate::bars::LATENTS;
 
 /// The pass of the fixtures: two rows of three images.
@@ -46,7 +46,7 @@ impl Pass {
         }
     }
 
-    /// The prediction, and the queries that a vanilla pass has kept.
+    /// The prediction, and the queries that a vanilla pass has stored.
     fn predict(&self, sharing: Option<AttentionSharing>) -> (Tensor, Queries) {
         let get = |name: &str| self.expected.get(name);
         predict(
@@ -101,7 +101,7 @@ fn a_pass_shares_keys_and_blends_queries_as_the_formulas_say() {
 }
 
 #[test]
-fn with_nothing_to_share_a_pass_is_the_plain_one() {
+fn without_anything_to_share_a_pass_equals_the_plain_one() {
     for shape in SHAPES {
         let pass = Pass::of(shape);
         let mut report = Report::new(&format!("nothing shared on {shape}"));
@@ -109,7 +109,8 @@ fn with_nothing_to_share_a_pass_is_the_plain_one() {
         let (vanilla, kept) = pass.predict(Some(AttentionSharing::vanilla()));
         report.check(vanilla == plain, || "a vanilla pass differs".to_owned());
 
-        // Masks of zeros leave an image's own keys, and queries that are blended with themselves.
+        // With masks of zeros, an image sees only its own keys, and its queries are blended with
+        // themselves.
         let (subjects, kept_positions) = (pass.expected.get("subjects"), pass.expected.get("kept"));
         for (name, subjects, positions) in [
             (
@@ -137,7 +138,7 @@ fn with_nothing_to_share_a_pass_is_the_plain_one() {
         let (found, _) = pass.predict(Some(blended));
         report.close("blended with the same", &found, &plain, PASS);
 
-        // Something is shared otherwise, or the test would say nothing.
+        // With the fixture's masks the pass must differ; otherwise this test would check nothing.
         let (shared, _) = pass.predict(Some(pass.shared(None)));
         let gap = crate::common::difference(&shared, &plain).l2;
         report.check(gap > 1e-3, || format!("sharing changes {gap} only"));
@@ -196,7 +197,7 @@ fn latents(backbone: &Backbone, run: &Run, guidance: &SharedGuidance, seeds: &[i
 }
 
 #[test]
-fn pictures_see_two_anchors_and_nothing_else_of_their_batch() {
+fn pictures_depend_on_two_anchors_and_on_nothing_else_in_their_batch() {
     for shape in SHAPES {
         let backbone = backbone(shape);
         let expected = Expected::read(&format!("{shape}/expected/consistory.safetensors"));
@@ -207,7 +208,7 @@ fn pictures_see_two_anchors_and_nothing_else_of_their_batch() {
             let wanted = expected.get(&format!("{i}.latents"));
             let together = latents(&backbone, run, &guidance, &run.seeds);
             report.close(&format!("run {i}"), &together, &wanted, LATENTS);
-            // Alone, with what the guidance knows of the run before.
+            // One picture alone, with what the guidance stored in the run before.
             let last = run.seeds.len() - 1;
             let alone = latents(&backbone, run, &guidance, &run.seeds[last..]);
             let wanted = wanted.narrow(0, last as i64, 1);
@@ -218,7 +219,7 @@ fn pictures_see_two_anchors_and_nothing_else_of_their_batch() {
 }
 
 #[test]
-fn a_picture_that_is_the_only_anchor_sees_nothing_but_itself() {
+fn a_picture_that_is_the_only_anchor_depends_only_on_itself() {
     let mut pass = Pass::of("narrow");
     let one = |name: &str| pass.expected.get(name).narrow(0, 0, 1);
     let added = pass.conditioning.added.as_ref().expect("SDXL's kind");

@@ -1,5 +1,5 @@
-//! ControlNets against Python diffusers: the networks alone, the U-Net under their residuals, whole
-//! guided runs, and Eq. (19) with a ControlNet (`scripts/parity/expected_control.py`).
+//! ControlNets, compared with Python diffusers: the networks alone, the U-Net with their residuals,
+//! whole guided runs, and Eq. (19) with a ControlNet (`scripts/parity/expected_control.py`).
 
 use std::rc::Rc;
 
@@ -37,7 +37,7 @@ fn controlnet(folder: &str) -> ControlNetModel {
     model
 }
 
-/// The text's pooled embedding and the sizes, where the fixture has them.
+/// The pooled embedding of the text and the sizes, if the fixture has them.
 fn added(expected: &Expected) -> Option<AddedConditions> {
     expected.has("text_embeds").then(|| AddedConditions {
         text_embeds: expected.get("text_embeds"),
@@ -89,7 +89,7 @@ fn a_controlnet_gives_the_residuals_of_diffusers() {
 }
 
 #[test]
-fn the_unet_under_residuals_predicts_as_in_diffusers_and_h_is_not_moved() {
+fn the_unet_with_residuals_predicts_as_in_diffusers_and_h_stays_the_same() {
     for shape in SHAPES {
         let config =
             UNet2DConditionConfig::read(&config_file(&format!("{shape}/unet/config.json")))
@@ -121,7 +121,7 @@ fn the_unet_under_residuals_predicts_as_in_diffusers_and_h_is_not_moved() {
                 &expected.get("noise_pred"),
                 NETWORK,
             );
-            // Two that share the work add up.
+            // The residuals of two ControlNets at scales 0.25 and 0.75 add up to those of one.
             let (_, shared) = pass(&[whole.scaled(0.25, false), whole.scaled(0.75, false)]);
             report.close("two parts", &shared, &expected.get("noise_pred"), NETWORK);
             report.finish();
@@ -239,7 +239,7 @@ fn guided_runs_with_controlnets_end_in_the_latents_of_diffusers() {
 }
 
 #[test]
-fn a_batch_under_control_gives_what_its_images_give_alone() {
+fn a_batch_under_control_equals_its_images_drawn_alone() {
     let backbone = backbone("narrow");
     let runs: Vec<Run> = json("narrow/expected/control.json");
     let expected = Expected::read("narrow/expected/control.safetensors");
@@ -272,7 +272,7 @@ struct Eq19 {
 }
 
 #[test]
-fn cluster_guidance_under_control_is_equation_19_with_a_controlnet_row_for_each() {
+fn cluster_guidance_under_control_is_equation_19_with_residuals_for_each_row() {
     for shape in SHAPES {
         let backbone = backbone(shape);
         let given = Expected::read(&format!("{shape}/expected/offsets.safetensors"));

@@ -1,5 +1,5 @@
-//! The encoders and measures of `evaluate` against transformers and formulas in numpy, on tiny random
-//! checkpoints and the toy's CLIP, and against the packages lpips and dreamsim; see
+//! The encoders and measures of `evaluate`, compared with transformers and with formulas in numpy
+//! on tiny random checkpoints and the toy's CLIP, and with the packages lpips and dreamsim; see
 //! `scripts/parity/expected_evaluate.py` and `expected_distances.py`.
 
 use crate::common::{Expected, Report, fixture, json};
@@ -14,10 +14,10 @@ use oneactor::pictures::photo::{Transparency, read_picture};
 use oneactor::pictures::resize::{Filter, resize_by};
 use tch::{Device, Tensor};
 
-/// f32 of networks of a few layers; transformers' own f32 and f64 differ by 1e-6 and less.
+/// Bar for f32 in networks of a few layers: transformers' own f32 and f64 differ by at most 1e-6.
 const BAR: f64 = 1e-4;
 
-/// `toy` is the one in the program.
+/// `toy` is the model inside the program.
 const CLIPS: [&str; 3] = ["clip", "clip_gelu", "toy"];
 const VITS: [&str; 3] = ["dino", "dinov2", "dinov2_wide"];
 const PICTURES: usize = 6;
@@ -96,7 +96,7 @@ fn pictures_are_prepared_to_the_same_levels() {
         let encoder = encoder(name);
         let expected = Expected::read(&format!("evaluate/{name}/expected.safetensors"));
         let mut report = Report::new(&format!("pixel values of {name}"));
-        // A level is 1 / 255 over the deviation; 0.225 is the smallest of all files here.
+        // One level is 1 / 255 over the deviation, whose smallest value in these files is 0.225.
         let level = 1.0 / 255.0 / 0.225;
         for (i, picture) in pictures().iter().enumerate() {
             let found = encoder.processor().pixel_values(picture).squeeze_dim(0);
@@ -163,13 +163,16 @@ fn texts_and_their_scores_are_those_of_transformers() {
 }
 
 #[test]
-fn the_end_of_a_long_text_is_counted() {
+fn the_cut_tokens_of_a_long_text_are_counted() {
     let clip = clip("clip_gelu");
     let (_, cut_off) = clip.text_embeds("a red cat").expect("a text");
     assert_eq!(cut_off, 0);
     let words = "cat ".repeat(40);
     let (_, cut_off) = clip.text_embeds(&words).expect("a text");
-    assert_eq!(cut_off, 10, "40 tokens where 30 fit between start and end");
+    assert_eq!(
+        cut_off, 10,
+        "40 tokens, of which 30 fit between start and end"
+    );
 }
 
 #[test]
@@ -198,10 +201,10 @@ fn a_checkpoint_of_another_network_is_refused_with_what_was_found() {
     );
 }
 
-/// Those of the pictures that AlexNet can read.
+/// Those of the pictures that are large enough for AlexNet.
 const LARGE_ENOUGH: [usize; 5] = [0, 1, 2, 4, 5];
 
-/// All pairs of some pictures by `distance`, `[N, N]`.
+/// `distance` between all pairs of some pictures, `[N, N]`.
 fn pairs<T>(shown: &[T], distance: impl Fn(&T, &T) -> f64) -> Tensor {
     let rows: Vec<Tensor> = shown
         .iter()
@@ -237,7 +240,7 @@ fn lpips_is_that_of_its_package() {
     for &i in &LARGE_ENOUGH {
         let found = LpipsEncoder::pixel_values(&pictures[i]).squeeze_dim(0);
         let wanted = expected.get(&format!("pixel_values.{i}"));
-        // No picture is resized: only the rounding of f32 is left.
+        // No picture is resized, so only the rounding of f32 remains.
         report.close(
             &format!("pixel values of picture {i}"),
             &found,
@@ -264,7 +267,7 @@ fn lpips_is_that_of_its_package() {
         report.close(key, &found, &expected.get(key), BAR);
         let equal = found.diag(0).abs().max().double_value(&[]);
         report.check(equal == 0.0, || {
-            format!("{key}: a picture and itself are {equal} apart")
+            format!("{key}: the distance of a picture from itself is {equal}")
         });
     }
     report.finish();
@@ -277,7 +280,7 @@ fn dreamsim_is_that_of_its_package() {
     let dreamsim = loaded.expect("a converted folder");
     let (pictures, masks) = (pictures(), masks());
     let mut report = Report::new("dreamsim");
-    // As in the other test of preparation.
+    // One level as in the test of the encoders' pixel values.
     let level = 1.0 / 255.0 / 0.225;
     for (i, picture) in pictures.iter().enumerate() {
         let found = dreamsim.processor().pixel_values(picture).squeeze_dim(0);

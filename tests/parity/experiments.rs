@@ -1,5 +1,5 @@
-//! A photo as the target and semantic interpolation against Python written around diffusers'
-//! pipeline (`scripts/parity/expected_experiments.py`).
+//! A photo as the target, and semantic interpolation, compared with Python written around
+//! diffusers' pipeline (`scripts/parity/expected_experiments.py`).
 
 use crate::bars::{LATENTS, NETWORK};
 use crate::common::{Expected, Report, SHAPES, backbone, json, latents};

@@ -1,5 +1,6 @@
-//! Folders as users have them, against diffusers and transformers on the same folders: saved after textual inversion by
-//! transformers 5, whole weights beside shards, settings of processors; see `scripts/parity/expected_folders.py`.
+//! Model folders from other programs, compared with diffusers and transformers on the same folders:
+//! saved by transformers 5 after textual inversion, with whole weights beside shards, with settings
+//! of processors; see `scripts/parity/expected_folders.py`.
 
 use crate::bars::NETWORK;
 use crate::common::{Expected, Report, backbone, fixture, json, latents};
@@ -13,7 +14,7 @@ use oneactor::pictures::photo::{Transparency, read_picture};
 use serde::Deserialize;
 use tch::{Device, Kind};
 
-/// Bar of latents after six steps: no more than that of one network.
+/// Bar of latents after six steps: the bar of one network.
 const LATENTS: f64 = 1e-5;
 
 #[derive(Deserialize)]
@@ -27,7 +28,7 @@ struct Run {
     steps: usize,
 }
 
-/// Draws with the model in a folder what diffusers drew with it.
+/// Draws with the model in a folder, and compares with the picture of diffusers.
 fn draw(name: &str) {
     let run: Run = json(&format!("folders/{name}/run.json"));
     let expected = Expected::read(&format!("folders/{name}/expected.safetensors"));
@@ -60,7 +61,7 @@ fn a_pipeline_saved_after_textual_inversion_draws_the_learnt_word() {
 }
 
 #[test]
-fn of_whole_weights_and_shards_those_count_that_the_reference_takes() {
+fn beside_shards_the_same_weights_are_used_as_by_the_reference() {
     draw("both");
 }
 

@@ -1,6 +1,6 @@
-//! Eq. (19) against Python written from the paper around diffusers' U-Net: from given offsets, from those
-//! of two subjects that were tuned together, and with long and weighted prompts and masks at once
-//! (`scripts/parity/expected_method.py`, `expected_combined.py`).
+//! Eq. (19), compared with Python written from the paper around diffusers' U-Net: with given
+//! offsets, with the offsets of two subjects that were tuned together, and with long and weighted
+//! prompts together with masks (`scripts/parity/expected_method.py`, `expected_combined.py`).
 
 use crate::bars::LATENTS;
 use crate::common::{Expected, Report, SHAPES, backbone, json, latents};
@@ -84,7 +84,7 @@ fn offsets(given: &Expected, prefix: &str) -> Offsets {
 }
 
 #[test]
-fn two_subjects_tuned_together_are_drawn_by_equation_19_both_or_one_of_them() {
+fn one_or_both_of_two_subjects_tuned_together_are_drawn_by_equation_19() {
     for shape in SHAPES {
         let backbone = backbone(shape);
         let tuned = Expected::read(&format!("{shape}/expected/joint.safetensors"));
@@ -101,7 +101,7 @@ fn two_subjects_tuned_together_are_drawn_by_equation_19_both_or_one_of_them() {
     }
 }
 
-/// Two subjects, each under its mask, in a prompt of several chunks with weights.
+/// Two subjects, each inside its mask, in a prompt of several chunks with weights.
 #[derive(Deserialize)]
 struct Combined {
     prompt: String,

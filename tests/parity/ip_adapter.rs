@@ -1,5 +1,6 @@
-//! IP-Adapter (arXiv 2308.06721) against diffusers' loader and pipelines: image embeddings, tokens, the U-Net with
-//! another picture in every row, and whole guided runs (`scripts/parity/expected_ip_adapter.py`).
+//! IP-Adapter (arXiv 2308.06721), compared with diffusers' loader and pipelines: image embeddings,
+//! tokens, the U-Net with another picture in every row, and whole guided runs
+//! (`scripts/parity/expected_ip_adapter.py`).
 
 use std::rc::Rc;
 
@@ -23,7 +24,7 @@ use oneactor::schedulers::new_scheduler;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor, no_grad};
 
-/// λ of the fixture's call of the U-Net.
+/// λ in the fixture's call of the U-Net.
 const UNET_SCALE: f64 = 0.7;
 const STEPS: usize = 30;
 
@@ -46,7 +47,7 @@ fn find(name: &str) -> anyhow::Result<ModelFiles> {
     })
 }
 
-/// The adapter of a checkpoint, in a folder laid out as the authors' repository.
+/// The adapter of a checkpoint, in a folder with the layout of the authors' repository.
 fn files(shape: &str) -> IpAdapterFiles {
     let folder = fixture(&format!("{shape}/ip_adapter"));
     let layout = if shape.starts_with("sd") {
@@ -73,7 +74,7 @@ fn adapter(shape: &str, backbone: &Backbone, number: usize, scale: f64) -> IpAda
     IpAdapter::load(&source, backbone).expect("it was made for this model")
 }
 
-/// Rows of the fixture's call, from `first` on.
+/// Rows of the fixture's call, starting at `first`.
 fn rows(expected: &Expected, first: i64, count: i64) -> Conditioning {
     let get = |name: &str| expected.get(name).narrow(0, first, count);
     Conditioning {
@@ -149,8 +150,8 @@ fn the_unet_reads_another_picture_in_every_row_as_in_diffusers() {
             "one pass",
             UnetPass::new(&sample, &timesteps, &conditioning),
         );
-        // With the keys and values that layers keep for the next pass, twice. The rows of this call differ in more
-        // than what they read, unlike those of a picture.
+        // Twice with the keys and values that layers keep for the next pass. Unlike the rows of a
+        // picture, the rows of this call have different latents.
         let rows = StepRows::new(&conditioning, 1, &Rc::default());
         let mut pass = rows.pass(&sample, &timesteps);
         pass.text.shared_rows = None;
@@ -160,7 +161,7 @@ fn the_unet_reads_another_picture_in_every_row_as_in_diffusers() {
     }
 }
 
-/// The ControlNet that draws beside the U-Net, which reads no picture.
+/// A ControlNet draws beside the U-Net; it does not read the image prompt.
 fn control(shape: &str, backbone: &Backbone, picture: &Tensor) -> Control {
     let net = find(
         fixture(&format!("{shape}/controlnet"))

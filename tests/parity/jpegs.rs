@@ -1,5 +1,6 @@
-//! JPEGs, whole and damaged, against Pillow (`scripts/parity/expected_jpegs.py`): whole files are read, and what Pillow
-//! refuses is refused. Holes of zeros, which Pillow takes, are refused too.
+//! JPEGs, whole and damaged, compared with Pillow (`scripts/parity/expected_jpegs.py`): whole files
+//! are read, and every file that Pillow refuses is refused. Files with a stretch of zeros in their
+//! data are refused too, although Pillow reads them.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +15,7 @@ fn is_refused(bytes: &[u8]) -> bool {
     decode(Path::new("x.jpg"), bytes, Transparency::Dropped).is_err()
 }
 
-/// Bytes up to the end of the picture; behind it anything may stand.
+/// Bytes up to the end of the picture. Any bytes may follow.
 fn end_of_picture(bytes: &[u8]) -> usize {
     let marker = bytes.windows(2).rposition(|pair| pair == [0xff, 0xd9]);
     marker.expect("the picture has an end") + 2
@@ -44,7 +45,7 @@ fn files_that_are_cut_off_anywhere_are_refused() {
     for name in Expected::read("jpegs/pixels.safetensors").below("").keys() {
         let bytes = fs::read(fixture(&format!("jpegs/{name}"))).expect("fixtures are readable");
         let end = end_of_picture(&bytes);
-        // Every length near the end, where little is missing.
+        // Every length near the end, where only a few bytes are missing.
         for length in (0..end - 64).step_by(23).chain(end - 64..end) {
             assert!(
                 is_refused(&bytes[..length]),
@@ -57,7 +58,7 @@ fn files_that_are_cut_off_anywhere_are_refused() {
     println!("{cuts} files that are cut off");
 }
 
-/// A file with a piece replaced by another.
+/// A file with one piece replaced by another.
 #[derive(Deserialize)]
 struct Damaged {
     file: String,
@@ -69,7 +70,7 @@ struct Damaged {
 }
 
 #[test]
-fn damaged_files_are_refused_where_pillow_refuses_them_and_holes_everywhere() {
+fn files_that_pillow_refuses_and_files_with_stretches_of_zeros_are_refused() {
     let cases: Vec<Damaged> = json("jpegs/damaged.json");
     assert!(cases.len() > 1000, "found {} cases", cases.len());
     let (mut counts, mut wrong) = ([0; 4], Vec::new());

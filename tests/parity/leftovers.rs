@@ -1,5 +1,6 @@
-//! Checkpoints with tensors that no network reads (`scripts/parity/leftovers.py`): they have the weights that diffusers
-//! takes from them, and a note names what is left over. What is missing is still an error.
+//! Checkpoints with tensors that no network reads (`scripts/parity/leftovers.py`): the networks
+//! have the same weights as in diffusers, and a note names the unused tensors. A missing tensor is
+//! still an error.
 
 use std::path::{Path, PathBuf};
 
@@ -35,7 +36,7 @@ fn load(files: &ModelFiles) -> anyhow::Result<Backbone> {
     Backbone::load(files, &OPTIONS, &mut |_| ())
 }
 
-/// What all four networks make of a prompt and of noise.
+/// The outputs of all four networks for a prompt and noise.
 fn work(backbone: &Backbone) -> Vec<Tensor> {
     let prompt = backbone
         .encode_prompt("a red hobbit", 64, 48)
@@ -47,11 +48,12 @@ fn work(backbone: &Backbone) -> Vec<Tensor> {
     vec![prompt.prompt_embeds, noise_pred, picture]
 }
 
-/// On some processors the place of a tensor in memory decides the kernel, and so the last bits; the weights themselves
-/// are compared to the bit by the script, in diffusers.
+/// Bar for equal weights: on some processors the address of a tensor decides which kernel runs, and
+/// so the last bits. The script compares the weights themselves to the bit, in diffusers.
 const SAME_WEIGHTS: f64 = 1e-5;
 
-/// With leftovers, without, and which of the lists in `leftovers.json` names them.
+/// A checkpoint with unused tensors, the same without them, and the list in `leftovers.json` that
+/// names them.
 const CHECKPOINTS: [(&str, &str, &str); 4] = [
     ("leftovers/sdxl.safetensors", "single/folder", "sdxl"),
     ("leftovers/sd15.safetensors", "single/folder_sd15", "sd15"),
@@ -64,7 +66,7 @@ const CHECKPOINTS: [(&str, &str, &str); 4] = [
 ];
 
 #[test]
-fn what_no_network_reads_changes_nothing_and_is_told_once() {
+fn tensors_that_no_network_reads_change_nothing_and_are_named_once() {
     let leftovers: serde_json::Value = json("leftovers/leftovers.json");
     for (path, plain, list) in CHECKPOINTS {
         let path = fixture(path);
@@ -110,7 +112,7 @@ fn scratch(name: &str) -> PathBuf {
     folder
 }
 
-/// The message that the checkpoint with these changes is refused with.
+/// The error message for the checkpoint with these changes.
 fn refused(path: &Path, change: &dyn Fn(&mut TensorFile)) -> String {
     let name = path.file_name().expect("a file");
     let mut file = TensorFile::read(&fixture("single").join(name)).expect("whole");
@@ -133,9 +135,10 @@ fn with_tokenizers(folder: &Path) {
     }
 }
 
-/// Sizes are read from the tensors: a lost one must not make the network smaller and the rest of its layer a leftover.
+/// Sizes are read from the tensors. A lost tensor must not make the network smaller and leave the
+/// rest of its layer unused.
 #[test]
-fn a_lost_tensor_is_missing_wherever_a_size_is_read_from_it() {
+fn a_lost_tensor_is_reported_missing_even_if_sizes_are_read_from_it() {
     let folder = scratch("lost");
     with_tokenizers(&folder);
     let cases = [
@@ -201,7 +204,7 @@ fn a_lost_tensor_is_missing_wherever_a_size_is_read_from_it() {
 }
 
 #[test]
-fn markers_of_another_schedule_are_refused_by_name_whatever_else_is_there() {
+fn markers_of_another_schedule_are_refused_by_name_whatever_else_the_file_has() {
     let folder = scratch("markers");
     let path = folder.join("sdxl.safetensors");
     let markers = [
@@ -228,10 +231,11 @@ fn markers_of_another_schedule_are_refused_by_name_whatever_else_is_there() {
     }
 }
 
-/// Without tokenizers beside it a file has CLIP's own vocabulary, as the package open_clip_torch counts it
-/// (`scripts/parity/expected_vocabulary.py`), and texts have transformers' ids.
+/// Without tokenizers beside it, a file uses CLIP's own vocabulary, numbered as in the package
+/// open_clip_torch (`scripts/parity/expected_vocabulary.py`), and texts have the same ids as in
+/// transformers.
 #[test]
-fn a_file_alone_has_clip_s_vocabulary() {
+fn a_file_without_tokenizers_uses_clip_s_vocabulary() {
     #[derive(serde::Deserialize)]
     struct Ids {
         prompts: Vec<String>,

@@ -1,5 +1,5 @@
-//! LoRA files of every key style against diffusers' `load_lora_weights` and `fuse_lora` on the same
-//! files (`scripts/parity/loras.py`), and files that are refused.
+//! LoRA files of every key style, compared with diffusers' `load_lora_weights` and `fuse_lora` on
+//! the same files (`scripts/parity/loras.py`), and files that are refused.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -132,7 +132,7 @@ fn a_lora_changes_neither_the_fingerprint_nor_at_scale_zero_the_picture() {
     assert!(embeds(&plain) != embeds(&with));
 }
 
-/// A LoRA file with these tensors, changed from a good one where `start` names one.
+/// A LoRA file with these tensors. If `start` names a good file, its tensors are changed.
 fn changed(name: &str, start: &str, change: &dyn Fn(&mut BTreeMap<String, Tensor>)) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("lora");
     std::fs::create_dir_all(&folder).expect("writable");
@@ -166,7 +166,7 @@ fn zeros(shape: &[i64]) -> Tensor {
 }
 
 #[test]
-fn keys_that_can_not_be_used_are_refused_together() {
+fn keys_that_cannot_be_used_are_refused_in_one_error() {
     let path = changed("together", "peft", &|tensors| {
         let good = tensors.remove(&format!("{MID}.lora_A.weight"));
         let up = format!("{MID}.lora_B.weight");
@@ -272,7 +272,7 @@ fn damaged_and_pickled_files_are_refused() {
     says(&refused(&path), &["out.2.weight", "not a key of a LoRA"]);
 }
 
-/// What is merged into a single file is what is merged into its folder.
+/// Merging into a single file gives the same weights as merging into its folder.
 #[test]
 fn a_lora_fits_a_single_file_as_it_fits_the_folder() {
     let path = changed("single", "", &|tensors| {

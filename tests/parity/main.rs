@@ -1,5 +1,6 @@
-//! The port, the method and everything beside them against diffusers, transformers and formulas worked by hand: a file for
-//! each subject. The expected values come from `scripts/parity/make_fixtures.py`.
+//! The port, the method and the code around them, compared with diffusers, transformers and
+//! formulas; one file for each subject. `scripts/parity/make_fixtures.py` writes the expected
+//! values.
 
 #[path = "../common/mod.rs"]
 mod common;

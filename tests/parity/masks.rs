@@ -1,6 +1,7 @@
-//! Masked cross-attention and the independent variant of several subjects, against an attention
-//! processor in Python written from the description, and Otsu's threshold against scikit-image
-//! (`scripts/parity/expected_masks.py`). The boxes of subjects and faces that are made of both, too.
+//! Masked cross-attention and the independent variant of several subjects, compared with an
+//! attention processor in Python written from the description; Otsu's threshold, compared with
+//! scikit-image (`scripts/parity/expected_masks.py`); and the boxes of subjects and faces, which
+//! use both.
 
 use crate::bars::LATENTS;
 use crate::common::{Expected, Report, SHAPES, backbone, json};
@@ -19,7 +20,7 @@ use oneactor::schedulers::new_scheduler;
 use serde::Deserialize;
 use tch::Tensor;
 
-/// Bar of the port's networks for one pass; masks only take terms out of the same sums.
+/// Bar of the networks for one pass: masks only remove terms from the same sums.
 const PASS: f64 = crate::bars::NETWORK;
 
 #[test]
@@ -30,7 +31,7 @@ fn otsu_is_that_of_scikit_image() {
         let get = |name: &str| expected.get(&format!("{compared}.{name}"));
         let values = Vec::<f64>::try_from(get("values")).expect("a list of numbers");
         let (found, wanted) = (otsu_threshold(&values), get("threshold").double_value(&[]));
-        // The same bin; its centre may be rounded otherwise.
+        // The same bin; its centre may be rounded in another way.
         let difference = (found - wanted).abs() / wanted.abs().max(f64::MIN_POSITIVE);
         assert!(
             difference < 1e-14,
@@ -69,8 +70,8 @@ struct Boxes {
     is_face: bool,
 }
 
-/// Maps differ by rounding, and a position that lies on the threshold may change sides; none does
-/// in these pictures, so that boxes are the same to the pixel.
+/// Maps differ by rounding, and a position near the threshold may fall on the other side. This
+/// happens nowhere in these pictures, so the boxes are equal to the pixel.
 #[test]
 fn subjects_and_faces_are_where_attention_to_their_words_is() {
     let mut faces = 0;
@@ -98,8 +99,8 @@ fn subjects_and_faces_are_where_attention_to_their_words_is() {
     assert!(faces > 0, "the fixtures have no plausible face");
 }
 
-/// The pass of the fixtures with regions of its own: the words' tokens stand behind the text once
-/// more, with their offsets.
+/// The pass of the fixtures with its own regions: the words' tokens stand after the text a second
+/// time, with their offsets.
 fn masked(expected: &Expected, regions: &Tensor) -> (Conditioning, AttentionRequest) {
     let get = |name: &str| expected.get(name);
     let c = get("encoder_hidden_states");
@@ -143,7 +144,7 @@ fn predict(
 }
 
 #[test]
-fn offsets_act_inside_their_masks_and_attention_is_seen_as_it_is() {
+fn offsets_act_inside_their_masks_and_attention_maps_are_recorded() {
     for shape in SHAPES {
         let backbone = backbone(shape);
         let expected = Expected::read(&format!("{shape}/expected/masks.safetensors"));
@@ -159,7 +160,7 @@ fn offsets_act_inside_their_masks_and_attention_is_seen_as_it_is() {
         for (i, map) in maps.iter().enumerate() {
             let wanted = expected.get(&format!("map.{i}")).narrow(0, 1, 2); // [2, S, h, w]
             let plain = wanted.size()[1];
-            // A word's attention is that of its plain token and of the one with offset together.
+            // The attention of a word is the sum for its plain token and its token with the offset.
             let mut found = map.narrow(1, 0, plain);
             for (k, place) in [2, 3, 7, 5].into_iter().enumerate() {
                 let offset = map.narrow(1, plain + k as i64, 1);
@@ -172,7 +173,7 @@ fn offsets_act_inside_their_masks_and_attention_is_seen_as_it_is() {
 }
 
 #[test]
-fn a_mask_of_ones_is_the_offset_without_a_mask_and_one_of_zeros_the_plain_prompt() {
+fn a_mask_of_ones_equals_no_mask_and_a_mask_of_zeros_equals_no_offset() {
     for shape in SHAPES {
         let backbone = backbone(shape);
         let expected = Expected::read(&format!("{shape}/expected/masks.safetensors"));
@@ -216,7 +217,7 @@ struct Run {
     guidance_scale: f64,
 }
 
-/// Final latents and last masks of runs that differ in their seeds only, drawn together.
+/// Final latents and last masks of runs that differ only in their seeds, drawn together.
 fn sample(backbone: &Backbone, runs: &[&Run], given: &Expected) -> (Tensor, Tensor) {
     let run = runs[0];
     let settings = GuidanceSettings {

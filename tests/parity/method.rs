@@ -1,5 +1,5 @@
-//! Tuning against Python written from the paper around diffusers' U-Net: the gradient of the denoising
-//! loss, the tuner with one subject and with two, and the offsets of the actors
+//! Tuning, compared with Python written from the paper around diffusers' U-Net: the gradient of the
+//! denoising loss, the tuner with one subject and with two, and the offsets of the actors
 //! (`scripts/parity/expected_method.py`).
 
 use std::collections::BTreeMap;
@@ -20,14 +20,14 @@ use oneactor::method::tune::{TuneOptions, Tuner, TuningRows};
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
-/// Bar for one pass through projector, U-Net and losses, forward and back: the bar of the port's
-/// networks. The five BatchNorms subtract means of nearly equal size on the way back and still stay
-/// within 3e-6.
+/// Bar for one pass through projector, U-Net and losses, forward and back: the bar of the networks.
+/// The five BatchNorms subtract means of nearly equal size on the way back, and the error still
+/// stays within 3e-6.
 const PASS: f64 = crate::bars::NETWORK;
-/// How far each parameter moved in five steps, as the norm over its values: AdamW moves every value
-/// by about the learning rate, whatever the size of its gradient, so that single values whose
-/// gradient is rounding noise may move either way. Leaving out the weight decay changes the movement
-/// of the BatchNorm scales by 1e-2.
+/// Bar for the movement of each parameter in five steps, as the norm over its values. AdamW moves
+/// every value by about the learning rate, whatever the size of its gradient, so single values
+/// whose gradient is rounding noise may move either way. Leaving out the weight decay changes the
+/// movement of the BatchNorm scales by 1e-2.
 const MOVEMENT: f64 = 1e-3;
 
 #[derive(Deserialize)]
@@ -89,8 +89,8 @@ fn gradient_of_the_loss_with_respect_to_the_base_word() {
     }
 }
 
-/// Gradient of the loss with respect to the offset, against that of PyTorch in f32: the norm of the
-/// difference over the norm, with the loss scaled.
+/// Gradient of the loss with respect to the offset, with the loss scaled, compared with the
+/// gradient of PyTorch in f32: the norm of the difference over the norm.
 fn gradient_error(shape: &str, kind: Kind, scale: f64) -> f64 {
     let backbone = backbone_as(shape, kind);
     let spec: Tuning = json(&format!("{shape}/expected/tuner.json"));
@@ -123,12 +123,12 @@ fn gradient_in_half_precision_is_within_one_percent_of_f32() {
             100.0 * bf16
         );
         assert!(scaled < 0.01, "{shape}: fp16 is {scaled:.1e} off");
-        // bf16 has three bits less: it is offered, and not the default.
+        // bf16 has three bits less than fp16: it is supported, but not the default.
         assert!(bf16 < 0.1, "{shape}: bf16 is {bf16:.1e} off");
     }
 }
 
-/// The prompt of the gradient's check, as `scripts/parity/checkpoints.py` has it.
+/// The prompt of the gradient's check, the same as in `scripts/parity/checkpoints.py`.
 fn templates_prompt(shape: &str) -> String {
     match shape {
         "narrow" => "a photo of a hobbit",
@@ -141,7 +141,7 @@ fn templates_prompt(shape: &str) -> String {
     .to_string()
 }
 
-/// A tuner whose projector and base set are the fixture's.
+/// A tuner with the projector and base set of the fixture.
 fn tuner<'a>(
     backbone: &'a Backbone,
     spec: &Tuning,
@@ -213,8 +213,8 @@ fn batch(expected: &Expected, k: usize) -> TuningRows {
     }
 }
 
-/// The gradient of the first step, which the optimiser clears: found again from its first moment,
-/// `m = (1 - β1) g`, in the tuner's own checkpoint.
+/// The gradient of the first step. The optimiser clears it, so it is computed from the first moment
+/// in the tuner's checkpoint, `m = (1 - β1) g`.
 fn first_gradients(tuner: &Tuner, name: &str) -> BTreeMap<String, Tensor> {
     let path = std::env::temp_dir().join(format!(
         "oneactor-parity-{}-{name}.safetensors",
@@ -232,8 +232,8 @@ fn first_gradients(tuner: &Tuner, name: &str) -> BTreeMap<String, Tensor> {
 
 #[test]
 fn five_steps_of_the_tuner_are_those_of_pytorch() {
-    // Not sd15: there a value comes within 2e-6 of ReLU's kink on the second step. Changing the first
-    // parameters by 3e-7 moves PyTorch's own result by 1e-2, ten times the bar.
+    // Without sd15: there a value comes within 2e-6 of ReLU's kink on the second step. Changing the
+    // first parameters by 3e-7 moves PyTorch's own result by 1e-2, ten times the bar.
     compare_steps(
         "tuner",
         &[("narrow", 5), ("words", 5), ("convproj", 2), ("sd21", 3)],
@@ -254,8 +254,8 @@ fn five_steps_with_two_subjects_and_one_projector_are_those_of_pytorch() {
     );
 }
 
-/// Losses of five steps, the first gradient, and how far the parameters moved, on these checkpoints
-/// with so many rows at a time.
+/// Losses of five steps, the first gradient and the movement of the parameters, on these
+/// checkpoints and with so many rows at a time.
 fn compare_steps(fixture: &str, shapes: &[(&str, usize)]) {
     for &(shape, micro_batch) in shapes {
         let backbone = backbone(shape);
@@ -323,7 +323,7 @@ fn compare_steps(fixture: &str, shapes: &[(&str, usize)]) {
     }
 }
 
-/// The actor that the fixture's tuning has led to, with the prompt of its check.
+/// The actor that the fixture's tuning ends with, and the prompt of its check.
 fn actor(backbone: &Backbone, spec: &Tuning, expected: &Expected) -> (Actor, BaseWordPrompt) {
     let size = [spec.size; 2];
     let prompt = BaseWordPrompt::with_words(backbone, &spec.prompt, &spec.bases, size)
@@ -366,7 +366,7 @@ fn an_actor_gives_the_offsets_of_equations_16_and_17() {
             let mut report = Report::new(&format!("offsets of an actor, {fixture} on {shape}"));
             compare_offsets(&actor, &prompt, &expected, "", &mut report);
             if fixture == "joint" {
-                // A prompt that names the second word alone.
+                // A prompt that names only the second word.
                 let runs: Vec<Named> = json(&format!("{shape}/expected/joint_eq19.json"));
                 let Named { prompt, bases } = &runs[1];
                 let prompt = BaseWordPrompt::with_words(&backbone, prompt, bases, [spec.size; 2])

@@ -1,4 +1,4 @@
-//! Every network against Python diffusers and transformers, f32 on the CPU.
+//! Every network, compared with Python diffusers and transformers, in f32 on the CPU.
 
 use crate::bars::NETWORK;
 use crate::common::{Expected, Report, SHAPES, config_file, difference, fixture};
@@ -11,7 +11,7 @@ use oneactor::models::unet::unet_2d_condition::{
 };
 use tch::{Device, Kind, Tensor, no_grad};
 
-/// Reads one network strictly: nothing missing, nothing left over.
+/// Reads one network strictly: no tensor is missing, none is left over.
 fn network<T>(shape: &str, file: &str, new: impl FnOnce(&WeightPath) -> anyhow::Result<T>) -> T {
     let blob = Blob::File(fixture(&format!("{shape}/{file}")));
     let weights = Weights::open(&[blob], Device::Cpu, Kind::Float).expect("fixtures are whole");
@@ -141,7 +141,7 @@ fn vae_encodes_and_decodes() {
 }
 
 #[test]
-fn a_tiled_vae_is_that_of_diffusers_and_starts_at_the_same_size() {
+fn a_tiled_vae_equals_that_of_diffusers_and_tiles_from_the_same_size() {
     for shape in SHAPES {
         let config = AutoencoderKlConfig::read(&config_file(&format!("{shape}/vae/config.json")))
             .expect("known config");
@@ -167,7 +167,8 @@ fn a_tiled_vae_is_that_of_diffusers_and_starts_at_the_same_size() {
             &expected.get("small_decoded"),
             NETWORK,
         );
-        // Another picture than without tiles, or this test would compare nothing.
+        // The picture must differ from the one without tiles; otherwise this test would compare
+        // nothing.
         let plain = no_grad(|| whole.decode(&latents));
         let gap = difference(&plain, &expected.get(&format!("decoded.{own}"))).l2;
         report.check(gap > 10.0 * NETWORK, || {

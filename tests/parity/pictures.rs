@@ -1,5 +1,5 @@
-//! What prepares control images, against Pillow, diffusers and OpenCV: files read, pictures resized,
-//! edges found (`scripts/parity/expected_control.py`).
+//! Preparing control images, compared with Pillow, diffusers and OpenCV: files read, pictures
+//! resized, edges found (`scripts/parity/expected_control.py`).
 
 use crate::bars::JPEG;
 use crate::common::{Expected, fixture, json};
@@ -48,8 +48,8 @@ struct Resized {
     name: String,
 }
 
-/// How far Pillow 13, which sometimes takes the heights first, may be from widths first: the levels
-/// between the two passes are rounded and cut to 0 to 255, which shows at sharp corners.
+/// Bar for Pillow 13, which sometimes resizes the heights first; here widths come first. Between
+/// the two passes, levels are rounded and cut to 0 to 255, which shows at sharp corners.
 const OTHER_ORDER: u8 = 8;
 
 #[test]

@@ -1,5 +1,6 @@
-//! Whole guided runs of 30 steps against diffusers' `StableDiffusionXLPipeline` and
-//! `StableDiffusionPipeline` with the same CPU seed: prompt embeddings, first noise, final latents, h of the last step, and the picture.
+//! Whole guided runs of 30 steps, compared with diffusers' `StableDiffusionXLPipeline` and
+//! `StableDiffusionPipeline` with the same CPU seed: prompt embeddings, first noise, final latents,
+//! h of the last step, and the picture.
 
 use crate::bars::LATENTS;
 use crate::common::{Expected, Report, SHAPES, backbone, changed, json};
@@ -10,10 +11,10 @@ use oneactor::schedulers::{SchedulerKind, new_scheduler};
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
-/// Prompt embeddings come from the networks alone, which have a bar of 1e-5.
+/// Bar for prompt embeddings, which come from the text encoders alone: their bar is 1e-5.
 const EMBEDS: f64 = 1e-5;
-/// Pixels may differ by one where 255 x falls on either side of a half: with latents that differ
-/// by 1e-6, fewer than one in a thousand does.
+/// Pixels may differ by one level if 255 x lies near a half: with latents that differ by 1e-6,
+/// fewer than one pixel in a thousand does.
 const ROUNDED_OTHERWISE: f64 = 1e-3;
 
 #[derive(Deserialize)]
@@ -37,7 +38,7 @@ fn draw(backbone: &Backbone, i: usize, run: &Run, expected: &Expected, report: &
     let negative = backbone
         .encode_negative(run.negative_prompt.as_deref(), height, width)
         .expect("a short prompt");
-    // SDXL's runs, and theirs alone, come with pooled embeddings.
+    // Only SDXL's runs have pooled embeddings.
     let is_told = expected.has(&format!("{i}.pooled_prompt_embeds"));
     report.check(prompt.added.is_some() == is_told, || {
         format!("{i}: pooled embedding and sizes")
@@ -117,7 +118,7 @@ fn draw(backbone: &Backbone, i: usize, run: &Run, expected: &Expected, report: &
     );
 }
 
-/// Equal but for rounding.
+/// Equal up to rounding.
 fn picture_is_equal(name: &str, found: &Tensor, expected: &Tensor, report: &mut Report) {
     report.check(found.size() == expected.size(), || {
         format!("{name}: found {:?}", found.size())
@@ -152,7 +153,8 @@ fn guided_runs_end_in_the_latents_and_the_picture_of_diffusers() {
     }
 }
 
-/// The fields are those of `VAE_STATISTICS` in `expected_pipeline.py`. Also that pictures are encoded to what is decoded.
+/// The fields are those of `VAE_STATISTICS` in `expected_pipeline.py`. The test also encodes a
+/// picture, whose latents must be those that were decoded.
 #[test]
 fn a_vae_whose_latents_have_mean_and_deviation_gives_the_picture_of_diffusers() {
     let fields = serde_json::json!({
@@ -186,7 +188,7 @@ fn a_vae_whose_latents_have_mean_and_deviation_gives_the_picture_of_diffusers() 
     report.finish();
 }
 
-/// What `model_index.json` and the component's own file name.
+/// The classes that `model_index.json` and the component's own file name.
 #[derive(Deserialize)]
 struct Classes {
     own: String,
@@ -194,7 +196,7 @@ struct Classes {
 }
 
 #[test]
-fn a_class_in_the_index_counts_before_that_of_the_file() {
+fn the_class_in_the_index_has_priority_over_that_of_the_file() {
     let classes: Classes = json("narrow/expected/index.json");
     let fields = serde_json::json!({"scheduler": ["diffusers", "DDIMScheduler"]});
     let backbone = changed("narrow", "index-scheduler", "model_index.json", &fields);
@@ -204,7 +206,7 @@ fn a_class_in_the_index_counts_before_that_of_the_file() {
 }
 
 #[test]
-fn a_batch_gives_what_its_images_give_alone() {
+fn a_batch_equals_its_images_drawn_alone() {
     let backbone = backbone("narrow");
     let runs: Vec<Run> = json("narrow/expected/pipeline.json");
     let expected = Expected::read("narrow/expected/pipeline.safetensors");
@@ -249,7 +251,7 @@ fn a_batch_gives_what_its_images_give_alone() {
 }
 
 #[test]
-fn first_noise_of_every_size_is_that_of_torch_for_the_picture_alone() {
+fn first_noise_of_every_size_equals_that_of_torch_for_one_picture() {
     let expected = Expected::read("noise.safetensors").below("");
     assert_eq!(expected.len(), 35);
     for (name, wanted) in expected {

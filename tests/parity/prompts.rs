@@ -1,6 +1,6 @@
-//! Long and weighted prompts against Python written from the definition around transformers' text
-//! encoders (`scripts/parity/expected_prompts.py`): tokens, embeddings, the base word's places and
-//! offset, and what the U-Net makes of it.
+//! Long and weighted prompts, compared with Python written from the definition around transformers'
+//! text encoders (`scripts/parity/expected_prompts.py`): tokens, embeddings, the places and offset
+//! of the base word, and the U-Net's prediction from them.
 
 use crate::bars::NETWORK;
 use crate::common::{Expected, Report, SHAPES, backbone, json};
@@ -18,7 +18,7 @@ struct Case {
     long_prompts: bool,
     prompt_weights: bool,
     bases: Vec<String>,
-    /// For each base word and text encoder one list for each time the word stands in the prompt.
+    /// For each base word and text encoder: one list for each occurrence of the word in the prompt.
     positions: Vec<Vec<Vec<Vec<usize>>>>,
 }
 
@@ -41,7 +41,7 @@ impl Case {
     }
 }
 
-/// The ids of an encoder `[n, S]`.
+/// The ids of an encoder, `[n, S]`.
 fn ids(pair: &PromptPair, encoder: usize) -> Tensor {
     let chunks = pair.prompt.num_chunks() as i64;
     Tensor::from_slice(pair.prompt.ids(encoder)).view([chunks, -1])
@@ -84,7 +84,7 @@ fn compare(backbone: &Backbone, i: usize, case: &Case, expected: &Expected, repo
         ("moved", &moved),
         ("noise_pred", &noise_pred),
     ];
-    // SDXL's prompts, and theirs alone, come with pooled embeddings.
+    // Only SDXL's prompts have pooled embeddings.
     let is_told = expected.has(&format!("{i}.pooled_prompt_embeds"));
     report.check(conditioning.added.is_some() == is_told, || {
         format!("{i}: pooled embedding and sizes")
@@ -101,7 +101,7 @@ fn compare(backbone: &Backbone, i: usize, case: &Case, expected: &Expected, repo
 }
 
 #[test]
-fn long_and_weighted_prompts_are_read_as_written_from_the_definition() {
+fn long_and_weighted_prompts_are_encoded_as_defined() {
     for shape in SHAPES {
         let backbone = backbone(shape);
         let cases: Vec<Case> = json(&format!("{shape}/expected/prompts.json"));
@@ -120,8 +120,8 @@ struct Lpw {
 }
 
 #[test]
-fn every_row_that_the_community_pipeline_has_is_the_same() {
-    // The community pipeline of this rule is SDXL's.
+fn the_rows_of_the_community_pipeline_are_the_same() {
+    // The community pipeline with this rule exists for SDXL only.
     for shape in &SHAPES[..3] {
         let backbone = backbone(shape);
         let Lpw { prompt } = json(&format!("{shape}/expected/lpw.json"));
@@ -145,7 +145,7 @@ fn pooled(conditioning: &Conditioning) -> Option<&Tensor> {
 }
 
 #[test]
-fn where_the_options_change_nothing_the_embeddings_are_equal_to_the_bit() {
+fn options_that_change_nothing_leave_embeddings_equal_to_the_bit() {
     for shape in SHAPES {
         let backbone = backbone(shape);
         let read = |prompt: &str, long_prompts, prompt_weights| {
@@ -164,7 +164,7 @@ fn where_the_options_change_nothing_the_embeddings_are_equal_to_the_bit() {
                 assert_eq!(pooled(&found), pooled(&plain));
             }
         }
-        // Weights of 1 are none; without the option brackets are text.
+        // A weight of 1 changes nothing; without the option brackets are text.
         let plain = read("a cat, at night", false, false).prompt_embeds;
         let (a, b) = ("a (cat:1), at (night:1.0)", "a (cat), at night");
         assert_eq!(read(a, true, true).prompt_embeds, plain);
@@ -176,7 +176,7 @@ fn where_the_options_change_nothing_the_embeddings_are_equal_to_the_bit() {
 }
 
 #[test]
-fn a_weight_moves_the_tokens_in_it_and_no_others() {
+fn a_weight_changes_only_the_tokens_inside_its_brackets() {
     let backbone = backbone("narrow");
     let read = |prompt: &str| {
         let options = PromptOptions {

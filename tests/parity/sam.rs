@@ -1,5 +1,6 @@
-//! Segment Anything against transformers' `SamModel` and `SamImageProcessor`, and its automatic prompt against the
-//! same written in numpy, on tiny random checkpoints; see `scripts/parity/expected_sam.py`.
+//! Segment Anything, compared with transformers' `SamModel` and `SamImageProcessor`; its automatic
+//! prompt, compared with the same in numpy. On tiny random checkpoints; see
+//! `scripts/parity/expected_sam.py`.
 
 use crate::common::{Expected, Report, fixture};
 use image::RgbImage;
@@ -11,10 +12,10 @@ use oneactor::models::vision::sam::{SamConfig, SamModel, SamPrompts};
 use oneactor::pictures::photo::{Transparency, read_picture};
 use tch::{Device, Kind, Tensor};
 
-/// f32 of networks of a few layers; transformers' own f32 and f64 differ by 2e-6 and less.
+/// Bar for f32 in networks of a few layers: transformers' own f32 and f64 differ by at most 2e-6.
 const BAR: f64 = 1e-4;
 
-/// A pixel whose value lies within the rounding of 0 may fall on either side.
+/// A pixel whose value is within rounding of 0 may fall on either side.
 const OTHER_PIXELS: f64 = 1e-4;
 
 const CHECKPOINTS: [&str; 2] = ["padded", "fitting"];
@@ -80,7 +81,7 @@ fn pictures_are_prepared_to_the_same_levels() {
     for name in CHECKPOINTS {
         let (processor, expected) = (processor(name), expected(name));
         let mut report = Report::new(&format!("pixel values of SAM {name}"));
-        // A level is 1 / 255 over the deviation, of which 0.224 is the smallest.
+        // One level is 1 / 255 over the deviation, whose smallest value is 0.224.
         let level = 1.0 / 255.0 / 0.224;
         for (i, picture) in pictures().iter().enumerate() {
             let (found, place) = processor.pixel_values(picture);

@@ -1,5 +1,5 @@
-//! Every scheduler against Python diffusers: the whole trajectory on a fixed sequence of made-up
-//! model outputs, and the noising of the training side.
+//! Every scheduler, compared with Python diffusers: the whole trajectory on a fixed sequence of
+//! made-up model outputs, and the noising in training.
 
 use crate::common::{Expected, Report, json};
 use oneactor::io::config_file::{ConfigFile, Notes};
@@ -7,9 +7,10 @@ use oneactor::schedulers::{NoiseSchedule, SchedulerFile, SchedulerKind, new_sche
 use serde::Deserialize;
 use tch::{Kind, Tensor};
 
-/// Bar of the port. diffusers builds its tables in f32, we in f64: the sigmas differ by up to
-/// 1e-6 relative (a product of a thousand f32 factors). Euler, DDIM and PNDM latents differ by up to
-/// 4e-6, those of DPM-Solver++ by 7e-6: it divides by differences of logarithms.
+/// Bar of the port. diffusers builds its tables in f32, this program in f64: the sigmas differ by
+/// up to 1e-6 relative (a product of a thousand f32 factors). Latents of Euler, DDIM and PNDM
+/// differ by up to 4e-6, those of DPM-Solver++ by 7e-6, because it divides by differences of
+/// logarithms.
 const BAR: f64 = 1e-5;
 
 #[derive(Deserialize)]
@@ -26,7 +27,7 @@ fn file(config: &serde_json::Value) -> SchedulerFile {
     SchedulerFile::new(file.expect("it is an object"))
 }
 
-/// Latents before each step and after the last, and what the model would be given.
+/// Latents before each step and after the last, and the scaled input of the model.
 fn run(case: &Case, noise: &Tensor, outputs: &Tensor) -> (Vec<f64>, f64, Tensor, Tensor) {
     let mut scheduler = new_scheduler(case.kind, &file(&case.config), case.steps)
         .expect("diffusers takes this number of steps");
@@ -63,7 +64,8 @@ fn trajectories_of(kind: SchedulerKind) {
         report.check(sigma_is, || {
             format!("{name}: sigma {sigma}, expected {}", case.init_noise_sigma)
         });
-        // Whole numbers are exact; Karras timesteps are interpolated between the tables' entries.
+        // Whole numbers must be exact; Karras timesteps are interpolated between the entries of the
+        // table.
         let timesteps = Tensor::from_slice(&timesteps);
         report.close(
             &format!("{name}: timesteps"),
@@ -83,7 +85,7 @@ fn trajectories_of(kind: SchedulerKind) {
             &expected.get(&format!("{i}.inputs")),
             BAR,
         );
-        // The end by itself: early latents are large and would hide it.
+        // The last latents apart: early latents are large and would hide an error in them.
         let (end, known) = (
             trajectory.get(-1),
             expected.get(&format!("{i}.trajectory")).get(-1),
@@ -167,13 +169,14 @@ fn timesteps_are_those_of_diffusers_for_every_number_of_steps() {
         for (i, expected) in timesteps.iter().enumerate() {
             let scheduler = new_scheduler(kind, &parsed, i + 1).expect("up to 150 steps are fine");
             let found = scheduler.timesteps();
-            // numpy's arange has one entry too many for a few numbers of steps with trailing spacing,
-            // and diffusers then asks for timestep -1; here the number of steps is what was asked for.
+            // For a few numbers of steps with trailing spacing, numpy's arange has one entry too
+            // many, and diffusers then uses timestep -1. Here the number of steps is always as
+            // requested.
             let expected = expected.strip_suffix(&[-1.0]).unwrap_or(expected);
-            // Written with three digits behind the point; whole numbers must not be off by one.
+            // Written with three digits after the point; whole numbers must be exact.
             let differ = |(a, b): (&f64, &f64)| (a - b).abs() >= 2e-3;
             let at = found.iter().zip(expected).position(differ);
-            // PNDM makes its first step twice, where there is a second one to look ahead to.
+            // PNDM repeats its first step if there is a second step to look ahead to.
             let again = usize::from(kind == SchedulerKind::Pndm && i > 0);
             let number = found.len() == i + 1 + again && found.len() == expected.len();
             let last_step = scheduler.step_of(found.len() - 1);

@@ -1,4 +1,4 @@
-//! The approximations against Python written around diffusers' U-Net
+//! The approximations, compared with Python written around diffusers' U-Net
 //! (`scripts/parity/expected_shortcuts.py`).
 
 use crate::bars::LATENTS;
@@ -28,7 +28,7 @@ struct Run {
 }
 
 #[test]
-fn shortened_runs_are_those_of_python() {
+fn runs_with_approximations_equal_those_of_python() {
     for shape in SHAPES {
         let backbone = backbone(shape);
         let runs: Vec<Run> = json(&format!("{shape}/expected/shortcuts.json"));

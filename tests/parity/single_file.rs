@@ -1,5 +1,5 @@
-//! Checkpoints in one file against what diffusers' own converters and `from_single_file` make of
-//! the same files (`scripts/parity/single_files.py`), and files that are refused.
+//! Checkpoints in one file, compared with diffusers' own converters and `from_single_file` on the
+//! same files (`scripts/parity/single_files.py`), and files that are refused.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -19,8 +19,8 @@ use oneactor::models::unet::unet_2d_condition::{UNet2DConditionConfig, UNet2DCon
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
-/// Bar for two runs with weights that are equal to the bit (another test compares them): on some
-/// processors the place of a tensor in memory decides the kernel, and so the last bits.
+/// Bar for two runs with weights that are equal to the bit (another test compares the weights): on
+/// some processors the address of a tensor decides which kernel runs, and so the last bits.
 const SAME_WEIGHTS: f64 = 1e-5;
 
 fn locate(path: &Path) -> anyhow::Result<ModelFiles> {
@@ -70,7 +70,7 @@ fn every_tensor_is_found_under_diffusers_name_and_none_is_left() {
     }
 }
 
-/// What a folder has a config of; the last one SDXL alone.
+/// The components that have a config in the folder; only SDXL has the last one.
 const PARTS: [&str; 5] = ["unet", "vae", "text_encoder", "scheduler", "text_encoder_2"];
 
 /// The folder with the same model in diffusers' layout.
@@ -93,8 +93,8 @@ fn sizes_are_read_from_the_tensors() {
         let found: Value = json_of(&files, &name);
         let expected: Value = json(&format!("single/{}/{name}", folder_of(model)));
         for (key, value) in found.as_object().expect("an object") {
-            // The side of pictures is no size of a tensor: that of real SDXL is taken. Its schedule
-            // has fields that Euler does not know.
+            // No tensor tells the side of pictures: the config gets that of real SDXL. The folder's
+            // schedule has fields that Euler does not know.
             if key != "sample_size" && !expected[key].is_null() {
                 let same = value == &expected[key];
                 assert!(
@@ -114,7 +114,8 @@ fn sizes_are_read_from_the_tensors() {
     weights.finish().expect("the config fits the tensors");
 }
 
-/// The file's run, the folder's run, and diffusers' `from_single_file` on the same file.
+/// Compares the run of the file with that of the folder and with diffusers' `from_single_file` on
+/// the same file.
 #[test]
 fn a_single_file_draws_what_its_folder_and_diffusers_draw() {
     let draw = |path: &str| {
@@ -129,7 +130,7 @@ fn a_single_file_draws_what_its_folder_and_diffusers_draw() {
     for model in ["sdxl", "sd15"] {
         let file = draw(&format!("single/{model}.safetensors"));
         let folder = draw(&format!("single/{}", folder_of(model)));
-        assert_eq!(file.1, folder.1, "an actor fits both");
+        assert_eq!(file.1, folder.1, "both have the same fingerprint");
         let mut report = Report::new(&format!("single file of {model}"));
         report.close("folder", &file.0, &folder.0, SAME_WEIGHTS);
         report.close("latents", &file.0, &expected.get(model), LATENTS);
@@ -137,7 +138,7 @@ fn a_single_file_draws_what_its_folder_and_diffusers_draw() {
     }
 }
 
-/// A file of that many bytes with only a header; the rest is a hole on the disk.
+/// A file of that many bytes that has only a header; the rest is a hole on the disk.
 fn header_only(path: &Path, shapes: &BTreeMap<String, Vec<u64>>) {
     let mut at = 0;
     let entries = shapes.iter().map(|(key, shape)| {
@@ -159,7 +160,7 @@ fn header_only(path: &Path, shapes: &BTreeMap<String, Vec<u64>>) {
 
 /// Names and shapes of the real files, from diffusers' classes at full size.
 #[test]
-fn the_real_checkpoints_are_known_by_their_names_and_shapes() {
+fn the_real_checkpoints_are_recognised_by_their_names_and_shapes() {
     let shapes: BTreeMap<String, BTreeMap<String, Vec<u64>>> = json("single/full_size.json");
     let folder = scratch("full-size");
     for (name, expected) in [
@@ -220,7 +221,7 @@ fn file_of(path: &Path, tensors: &[(&str, &[i64])]) {
 }
 
 #[test]
-fn files_that_are_no_checkpoint_of_a_known_family_are_refused() {
+fn files_of_unknown_model_families_are_refused() {
     let path = scratch("families").join("m.safetensors");
     const CONV_IN: &str = "model.diffusion_model.input_blocks.0.0.weight";
     const VAE: (&str, &[i64]) = ("first_stage_model.encoder.conv_in.weight", &[8, 3, 3, 3]);

@@ -1,6 +1,7 @@
-//! Token ids against transformers' CLIPTokenizer on 2,400 prompts and ten tokenizers, and on the ways in which a
-//! tokenizer can lie in a folder (`scripts/parity/expected_tokenizer_files.py`); places of words against a tokenizer that
-//! `scripts/parity/clip_bpe.py` writes out.
+//! Token ids, compared with transformers' CLIPTokenizer on 2,400 prompts and ten tokenizers, and
+//! for all layouts that the files of a tokenizer can have in a folder
+//! (`scripts/parity/expected_tokenizer_files.py`); places of words, compared with a tokenizer that
+//! `scripts/parity/clip_bpe.py` implements.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -34,7 +35,7 @@ struct ExpectedIds {
 struct WordCase {
     word: String,
     prompt: String,
-    /// One list for each occurrence, null where the limit cuts it off.
+    /// One list for each occurrence; null if the limit cuts off the word.
     positions: Vec<Option<Vec<usize>>>,
 }
 
@@ -76,11 +77,11 @@ struct Case {
     tokens: i64,
 }
 
-/// Tokens of the toy, from whose files all cases are made.
+/// Tokens of the toy, whose files all cases are made from.
 const TOY_TOKENS: i64 = 1756;
 
 #[test]
-fn files_and_added_tokens_count_as_in_transformers() {
+fn tokenizer_files_and_added_tokens_are_used_as_in_transformers() {
     let cases: BTreeMap<String, Case> = json("tokenizer_files/expected.json");
     assert!(cases.len() > 15, "found only {} cases", cases.len());
     let mut failures = Vec::new();
@@ -116,7 +117,7 @@ fn files_and_added_tokens_count_as_in_transformers() {
 }
 
 #[test]
-fn all_vectors_of_a_learnt_word_have_its_place() {
+fn all_tokens_of_a_learnt_word_share_its_place() {
     let tokenizer = tokenizer_in(&fixture("tokenizer_files/vectors")).expect("it is whole");
     let tokens = read(&tokenizer, "a photo of <mychar> at night");
     assert_eq!(tokens.places("<mychar>"), Ok(vec![vec![vec![4, 5, 6]]]));

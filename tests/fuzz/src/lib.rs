@@ -1,20 +1,21 @@
-//! What several targets need.
+//! Functions that several targets need.
 
-/// The bytes as if they lived for ever, as those of a mapped file do.
+/// The bytes with an unlimited lifetime, as the bytes of a mapped file have it.
 ///
 /// # Safety
-/// Nothing that was made of them may outlive the input.
+/// Nothing made from the result may outlive the input.
 pub unsafe fn forever(bytes: &[u8]) -> &'static [u8] {
-    // SAFETY: the caller promises it.
+    // SAFETY: the caller promises this.
     unsafe { std::slice::from_raw_parts(bytes.as_ptr(), bytes.len()) }
 }
 
-/// Bytes of values in a file that [`safetensors`] makes; nobody writes to them, so that they cost nothing.
+/// The most bytes of values in a file that [`safetensors`] makes. Nothing writes to them, so they
+/// cost no memory.
 const MOST: usize = 16 << 20;
 
-/// A safetensors file with a tensor of zeros for each line `KEY SIZE …` of a text, and the rest behind a NUL as the
-/// metadata `lora_adapter_metadata`. So a mutation of a key or a size leaves the file whole. `None` where it would
-/// be too large.
+/// A safetensors file with a tensor of zeros for each line `KEY SIZE …` of a text; the text after a
+/// NUL becomes the metadata `lora_adapter_metadata`. A mutation of a key or a size so leaves the
+/// file whole. `None` if the file would be too large.
 pub fn safetensors(text: &str, dtype: &str, width: usize) -> Option<Vec<u8>> {
     let (lines, metadata) = text.split_once('\0').unwrap_or((text, ""));
     let mut header = serde_json::Map::new();
@@ -30,7 +31,7 @@ pub fn safetensors(text: &str, dtype: &str, width: usize) -> Option<Vec<u8>> {
         if header.contains_key(key) {
             continue;
         }
-        // A size of 0 makes room for any other.
+        // A size of 0 allows any other size beside it.
         let values = if shape.contains(&0) { 0 } else { shape.iter().try_fold(1usize, |n, &side| n.checked_mul(side))? };
         let bytes = values.checked_mul(width)?;
         let tensor = serde_json::json!({

@@ -1,4 +1,4 @@
-//! A batch file or a story behind a byte that says of which subcommand.
+//! A batch file or a story; the first byte chooses the subcommand.
 
 #![no_main]
 
@@ -33,7 +33,7 @@ fn story(text: &str) {
     let Ok(story) = story else {
         return;
     };
-    // Every folder that is written to lies in that of the results.
+    // Every folder that is written to lies inside the output folder.
     for character in &story.characters {
         if let oneactor::config::story::CharacterSource::Described(made) = &character.origin {
             for folder in [&made.base.output_dir, &made.tune.dir] {

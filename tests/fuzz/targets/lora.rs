@@ -1,4 +1,4 @@
-//! A LoRA of the keys and shapes in a text, merged into a few layers.
+//! A LoRA with the keys and shapes of a text, merged into a few layers.
 
 #![no_main]
 
@@ -12,7 +12,7 @@ use oneactor::io::weights::Weights;
 use oneactor_fuzz::{forever, safetensors};
 use tch::{Device, Kind};
 
-/// Layers of the model, by component: with a name of each kind that LoRAs give.
+/// Layers of the model by component, with a name of each style that LoRAs use.
 const LAYERS: [(&str, &[(&str, &[i64])]); 2] = [
     (
         "unet",

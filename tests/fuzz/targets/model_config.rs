@@ -1,5 +1,5 @@
-//! A small file of a model behind a byte that says which: the config, and the network or schedule made of it. No
-//! weights are there, so that every tensor is missing.
+//! A small file of a model; the first byte chooses which. The config is read, and the network or
+//! schedule is built from it. There are no weights, so every tensor is missing.
 
 #![no_main]
 
@@ -19,7 +19,7 @@ use oneactor::schedulers::{SchedulerFile, SchedulerKind, new_scheduler};
 use oneactor::tokenizer::{ClipTokenizer, TokenizerFiles};
 use tch::{Device, Kind};
 
-/// The network of a config.
+/// Builds the network of a config.
 fn build<C, T>(
     text: &str,
     read: impl Fn(&ConfigFile) -> anyhow::Result<C>,
@@ -55,7 +55,7 @@ fn schedule(text: &str) {
     }
 }
 
-/// The parts of a tokenizer, divided by NULs.
+/// The files of a tokenizer, separated by NULs.
 fn tokenizer(text: &str) {
     let parts: Vec<&str> = text.split('\0').collect();
     let [vocab, merges, map, config] = parts[..] else {

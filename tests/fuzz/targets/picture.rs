@@ -1,4 +1,5 @@
-//! A picture: a PNG's texts and the pixels of PNG or JPEG, and the record that `sample --from` and `inspect` read.
+//! A picture: the texts of a PNG, the pixels of a PNG or JPEG, and the record that `sample --from`
+//! and `inspect` read.
 
 #![no_main]
 
@@ -19,7 +20,8 @@ fuzz_target!(|bytes: &[u8]| {
             assert!(picture.width() > 0 && picture.height() > 0);
         }
     }
-    // A text that is no chunk of a PNG is taken for that of one: its checksum is out of a mutation's reach.
+    // A text that is not in a PNG chunk is read as if it were: mutations cannot make a valid
+    // checksum.
     if let Ok(text) = std::str::from_utf8(bytes) {
         let texts = vec![(KEYWORD.to_owned(), text.to_owned())];
         if let Ok(record) = PictureRecord::of_texts(texts, "fuzz.png") {

@@ -1,4 +1,4 @@
-//! Weights in a prompt, and a text made literal.
+//! Weights in a prompt, and a text whose brackets are escaped.
 
 #![no_main]
 
@@ -20,7 +20,7 @@ fuzz_target!(|prompt: &str| {
     let read = WeightedText::parse(&escape(prompt)).expect("an escaped text has no weights");
     assert_eq!(read.text, prompt);
     assert!(read.spans.iter().all(|(_, weight)| *weight == 1.0));
-    // What else is done with the text of a prompt before it is tokenized.
+    // The other functions that process the text of a prompt before it is tokenized.
     let (prompt, word) = prompt.split_once('\0').unwrap_or((prompt, "cat"));
     let _ = require_word(prompt, word);
     let phrase = subject_phrase(prompt, word);

@@ -1,4 +1,5 @@
-//! A safetensors file: its header as `inspect` reads it, as a small file of ours, as an actor, and as weights.
+//! A safetensors file: its header as `inspect` reads it, then as a small file of ours, as an actor,
+//! and as weights.
 
 #![no_main]
 

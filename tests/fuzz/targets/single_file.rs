@@ -1,5 +1,5 @@
-//! A checkpoint in one file of the keys and shapes in a text: the configs that are told by them, and the networks
-//! that are made of both.
+//! A checkpoint in one file with the keys and shapes of a text: the configs that are read from
+//! them, and the networks that are built from both.
 
 #![no_main]
 
@@ -14,7 +14,7 @@ use oneactor::models::unet::unet_2d_condition::UNet2DConditionModel;
 use oneactor_fuzz::{forever, safetensors};
 use tch::{Device, Kind};
 
-/// A network of the file.
+/// Builds a network of the file.
 fn build<C: serde::de::DeserializeOwned>(
     contents: &Contents,
     component: &str,

@@ -1,4 +1,5 @@
-//! A prompt and a base word, divided by a NUL, behind a byte that chooses: text to tokens, chunks and places.
+//! A prompt and a base word, separated by a NUL, after a byte that chooses options: text to tokens,
+//! chunks and places.
 
 #![no_main]
 
@@ -8,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 use oneactor::tokenizer::prompt_tokens::{PromptOptions, PromptTokens};
 use oneactor::tokenizer::{ClipTokenizer, TokenizerFiles, find_word};
 
-/// The toy's tokenizer, whose limit is 32, and one with this limit.
+/// One of the toy's two tokenizers with this limit; their own limit is 32.
 fn tokenizer(folder: usize, limit: usize) -> ClipTokenizer {
     let [vocab, merges, map] = [
         [

@@ -1,0 +1,132 @@
+//! Words that were private to this project stay out of its text: the usual word is in the second
+//! column of [`WORDS`].
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Folders, or patterns of `git ls-files`, without any of the words. Add a folder as soon as it is
+/// clean.
+const CLEAN: [&str; 5] = ["tests", "scripts", "prompts", "findings", "configs/*.json"];
+
+/// Files below these folders that still have such a word, because they quote a message of `src`
+/// or their tables are yet to be edited.
+const NOT_YET: [&str; 7] = [
+    "tests/cli/bad_input.rs",
+    "tests/cli/foreseen.rs",
+    "tests/cli/several.rs",
+    "tests/hub/refresh.rs",
+    "tests/hub/refusals.rs",
+    "tests/parity/single_file.rs",
+    "scripts/bench/RESULTS.md",
+];
+
+/// This file, which has to name the words.
+const OWN: &str = "tests/english.rs";
+
+/// Words that have one meaning only, in lower case, and what to write instead.
+const WORDS: [(&str, &str); 9] = [
+    ("can not", "cannot"),
+    ("goes on", "continues"),
+    ("go on with", "continue with"),
+    ("go on from", "continue from"),
+    ("worked out", "calculated"),
+    ("that is none", "that does not exist, or that is not one"),
+    ("told of", "reported"),
+    ("tells of", "describes, or reports"),
+    ("in vain", "without result"),
+];
+
+/// Endings of files that hold text. Other tracked files are pictures and weights.
+const TEXT: [&str; 12] = [
+    "cpp", "json", "md", "mjs", "py", "rs", "sbatch", "sh", "toml", "tsv", "txt", "yaml",
+];
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The tracked text files of the clean folders. Generated files are not tracked, so `target` and
+/// `.venv` are not read.
+fn tracked() -> Vec<String> {
+    let listed = Command::new("git")
+        .current_dir(root())
+        .args(["ls-files", "-z", "--"])
+        .args(CLEAN)
+        .output()
+        .expect("git lists the tracked files");
+    let names = String::from_utf8(listed.stdout).expect("names of files here are UTF-8");
+    let is_text = |name: &str| {
+        let ending = Path::new(name).extension();
+        ending.is_some_and(|ending| TEXT.iter().any(|text| ending == *text))
+    };
+    names
+        .split('\0')
+        .filter(|name| is_text(name) && *name != OWN && !NOT_YET.contains(name))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// A line in lower case without the marks of a comment, so that it continues the line before.
+/// Names of functions become words.
+fn plain(line: &str) -> String {
+    line.trim()
+        .trim_start_matches(['/', '#', '!', '*', '-', ' '])
+        .to_lowercase()
+        .replace('_', " ")
+}
+
+/// Whether `text` has the word between two characters that are not letters.
+fn has(text: &str, word: &str) -> bool {
+    text.match_indices(word).any(|(start, _)| {
+        let before = text[..start].chars().next_back();
+        let after = text[start + word.len()..].chars().next();
+        ![before, after].iter().flatten().any(|c| c.is_alphabetic())
+    })
+}
+
+/// One message for each line that has a word, or that begins a word which the next line ends.
+fn found(name: &str, text: &str) -> Vec<String> {
+    let lines: Vec<String> = text.lines().map(plain).collect();
+    let mut found = Vec::new();
+    for (i, line) in lines.iter().enumerate() {
+        let next = lines.get(i + 1).map_or("", String::as_str);
+        let both = format!("{line} {next}");
+        for (word, usual) in WORDS {
+            if has(line, word) || (has(&both, word) && !has(next, word)) {
+                found.push(format!("{name}:{}: \"{word}\", write: {usual}", i + 1));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn text_has_none_of_the_banned_words() {
+    if !root().join(".git").exists() {
+        eprintln!("this is not a git checkout: there is no list of tracked files");
+        return;
+    }
+    let names = tracked();
+    assert!(names.len() > 200, "only {} files are tracked", names.len());
+    let mut wrong = Vec::new();
+    for name in names {
+        let text = fs::read_to_string(root().join(&name));
+        // A tracked file may be removed in the working tree.
+        wrong.extend(found(&name, &text.unwrap_or_default()));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_banned_word_is_found_with_its_line_also_across_two_lines() {
+    let text = "// a file that can\n// not be read\nfn it_goes_on() {}\nscan notes\n# Goes on.\n";
+    assert_eq!(
+        found("a.rs", text),
+        [
+            "a.rs:1: \"can not\", write: cannot",
+            "a.rs:3: \"goes on\", write: continues",
+            "a.rs:5: \"goes on\", write: continues",
+        ]
+    );
+}
