@@ -431,7 +431,7 @@ fn damaged_jpegs_are_refused_and_pictures_that_are_no_png_are_named() {
         ("part.jpg", "JPEG"),
         ("x.webp", "WebP"),
     ] {
-        let said = format!("{name} is a {kind} picture: only a PNG that this program wrote");
+        let said = format!("{name} is a {kind} picture, expected a PNG that this program wrote");
         oneactor(&folder, &format!("inspect {name}"))
             .exits_with(2)
             .says(&said);

@@ -348,7 +348,7 @@ fn what_can_not_be_used_is_refused_before_the_model_is_loaded() {
         (
             2,
             "--controlnet net --control-image text.png".to_owned(),
-            "text.png is no picture of a known kind, expected a PNG or JPEG",
+            "text.png is not a picture of a known kind, expected a PNG or JPEG",
         ),
         (
             2,
