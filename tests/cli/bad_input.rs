@@ -157,7 +157,7 @@ fn a_base_word_behind_the_limit_is_refused_and_a_lost_end_is_told() {
     let line = format!("generate-base --model toy --subject robot -o x -p '{long} robot'");
     oneactor(&folder, &line)
         .exits_with(2)
-        .says("lies behind the limit of 32 tokens");
+        .says("comes after the limit of 32 tokens");
     let line = format!("{BASE} -o x --dry-run -p 'a robot, {long}'").replace("-p 'a robot' ", "");
     oneactor(&folder, &line)
         .exits_with(2)
@@ -265,7 +265,7 @@ fn a_model_that_is_not_there_is_exit_code_3() {
     let folder = folder("model");
     let base = BASE.replace("--model toy ", "");
     for (model, message) in [
-        ("nowhere", "`nowhere` is no folder here"),
+        ("nowhere", "`nowhere` is not a folder here"),
         ("./nowhere", "there is no file or folder ./nowhere"),
         ("nobody/nothing", "nobody/nothing"),
     ] {

@@ -368,7 +368,7 @@ fn what_can_not_be_used_is_refused_before_the_model_is_loaded() {
         (
             3,
             format!("--controlnet nowhere {image}"),
-            "`nowhere` is no folder here",
+            "`nowhere` is not a folder here",
         ),
         (
             3,

@@ -169,7 +169,7 @@ fn a_python_that_fetches_is_waited_for_and_one_that_was_killed_is_continued() {
     let files = locate(&fp16(ID), &settings).unwrap();
     assert_says(
         &message(files.weights("unet")),
-        &[FP16, "held by another process"],
+        &[FP16, "locked by another process"],
     );
     assert_eq!(hub.take_downloads().len(), 0);
 

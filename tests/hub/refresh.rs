@@ -219,7 +219,7 @@ fn off_the_network_a_refresh_is_refused_by_name_and_without_one_it_fails() {
     assert_eq!(hub.take_requests().len(), 0);
     hub.go_down();
     let cut = exits_with(oneactor(&hub, &scratch, REFRESH), 3);
-    assert_says(&told(&cut), &["can not reach", MODEL]);
+    assert_says(&told(&cut), &["cannot reach", MODEL]);
     assert_eq!(small(&scratch), COMMIT);
     assert_whole(&hub, &scratch, COMMIT);
     exits_with(oneactor(&hub, &scratch, "fetch org/small"), 0);

@@ -253,7 +253,7 @@ fn a_token_that_can_not_be_one_is_named_by_its_origin_alone() {
         .unwrap();
     let said = assert_silent(&scratch, &output);
     assert!(
-        said.contains("the token from HF_TOKEN holds a blank"),
+        said.contains("the token from HF_TOKEN contains a blank"),
         "{said}"
     );
 }
