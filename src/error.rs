@@ -1,25 +1,25 @@
 //! What can go wrong, and the exit code each kind of failure has.
 //!
 //! Every level reports through `anyhow`. Where the exit code depends on the reason, the innermost
-//! error is an [`Error`] with its [`ErrorKind`]; `main` finds it through the chain of contexts
-//! with [`kind_of`].
+//! error is an [`Error`] with an [`ErrorKind`]; `main` finds that error through the chain of
+//! contexts with [`kind_of`].
 
 use std::borrow::Cow;
 use std::fmt;
 
-/// The kinds of failure a caller of the program can tell apart. The value is the exit code.
+/// The kinds of failure that a caller of the program can tell apart. The value is the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum ErrorKind {
-    /// Anything that went wrong while running and has no kind of its own.
+    /// A failure while running that has no kind of its own.
     Runtime = 1,
     /// A flag, a prompt, a batch file or another input is wrong.
     Usage = 2,
-    /// The model is missing, damaged, gated or can not be downloaded.
+    /// The model is missing, damaged, gated or cannot be downloaded.
     Model = 3,
-    /// The device is missing or its memory is not enough.
+    /// The device is missing or has too little memory.
     Device = 4,
-    /// Some jobs of a batch were done and others failed.
+    /// Some jobs of a batch failed and others succeeded.
     Partial = 5,
     /// A quality gate was not passed.
     Quality = 6,
@@ -41,12 +41,12 @@ impl ErrorKind {
 pub struct Error {
     /// What kind of failure this is.
     pub kind: ErrorKind,
-    /// What was being done, what was found, what was expected and the way out.
+    /// What was being done, what was found, what was expected, and what to do.
     pub message: String,
 }
 
 impl Error {
-    /// An error of `kind`, to be returned as it is or wrapped in context.
+    /// An error of `kind`. Return it as it is, or wrap it in context.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self {
             kind,
@@ -63,8 +63,8 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// A text from elsewhere as a terminal may show it: control characters, which could move the cursor or change what
-/// stands on the screen, are spelled out; line ends and tabs stay.
+/// Makes text from outside the program safe to print on a terminal. Control characters could move
+/// the cursor or change what is on the screen, so they are escaped; line ends and tabs stay.
 pub fn printable(text: &str) -> Cow<'_, str> {
     let is_hidden = |c: char| c.is_control() && c != '\n' && c != '\t';
     if !text.contains(is_hidden) {
@@ -100,14 +100,14 @@ pub fn runtime(message: impl Into<String>) -> anyhow::Error {
     Error::new(ErrorKind::Runtime, message).into()
 }
 
-/// The kind of the innermost [`Error`] in the chain, or of one that was given as context;
-/// [`ErrorKind::Runtime`] where there is none.
+/// The kind of the innermost [`Error`] in the chain, or of an [`Error`] that was given as context;
+/// [`ErrorKind::Runtime`] if there is neither.
 pub fn kind_of(error: &anyhow::Error) -> ErrorKind {
     error
         .chain()
         .rev()
         .find_map(|cause| cause.downcast_ref::<Error>())
-        // The chain hides the type of what was given as context; `anyhow` itself still finds it.
+        // The chain hides the type of an error given as context; `anyhow` itself still finds it.
         .or_else(|| error.downcast_ref::<Error>())
         .map_or(ErrorKind::Runtime, |error| error.kind)
 }

@@ -1,11 +1,11 @@
-//! What libtorch has and the binding does not reach: TF32, the choice of attention kernels, the
-//! allocator's settings, peak memory of a GPU, and memory that the host's allocator keeps; in
-//! `linear`, oneDNN's product of matrices, in [`pinned()`], memory that a GPU fetches from, and beside them the
-//! generator of random numbers, [`seeded`]. Behind it is `libtorch/shim.cpp`, which the build script compiles
-//! (feature `shim`, on by default).
+//! The parts of libtorch that the Rust binding does not reach: TF32, the choice of attention
+//! kernels, the allocator's settings, a GPU's peak memory, and memory that the host's allocator
+//! keeps. `linear` holds oneDNN's matrix product, [`pinned()`] gives host memory that a GPU can
+//! read directly, and [`seeded`] guards the random number generator. The C++ side is
+//! `libtorch/shim.cpp`, which the build script compiles (feature `shim`, on by default).
 //!
-//! All that is set here is state of the whole process. No call needs a CUDA header; what a GPU does
-//! with the settings has not been seen yet.
+//! All settings here belong to the whole process. No call needs a CUDA header. What the settings do
+//! on a GPU has not been tested yet.
 
 mod attention;
 mod generator;
@@ -22,27 +22,27 @@ pub use attention::{
 pub use generator::{Seeded, noise, seed_in_use, seeded};
 pub use pinned::pinned;
 
-/// Where f32 is computed with TF32: 10 bits of mantissa in place of 23.
+/// Where f32 is computed with TF32: 10 bits of mantissa instead of 23.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tf32 {
-    /// In products of matrices.
+    /// In matrix products.
     pub products: bool,
     /// In convolutions.
     pub convolutions: bool,
 }
 
-/// libtorch's own choice.
+/// libtorch's default.
 const TF32_DEFAULT: Tf32 = Tf32 {
     products: false,
     convolutions: true,
 };
 
-/// Whether this build has the shim.
+/// Whether this build contains the shim.
 pub fn has_shim() -> bool {
     cfg!(libtorch_shim)
 }
 
-/// Refuses `flag` where the shim is missing.
+/// Returns an error that names `flag` in a build without the shim.
 ///
 /// # Errors
 /// In a build without the shim.
@@ -56,7 +56,7 @@ pub fn require(flag: &str) -> Result<()> {
     )))
 }
 
-/// Switches TF32 on or off everywhere; `None` is libtorch's own choice, convolutions alone.
+/// Switches TF32 on or off everywhere; `None` restores libtorch's default, convolutions alone.
 ///
 /// # Errors
 /// When libtorch refuses, or in a build without the shim.
@@ -79,17 +79,19 @@ pub fn tf32() -> Result<Tf32> {
     shim::tf32()
 }
 
-/// libtorch's switch, which it reads at the first tensor.
+/// The environment variable for huge pages, which libtorch reads when it allocates the first
+/// tensor.
 const HUGE_PAGES: &str = "THP_MEM_ALLOC_ENABLE";
 
-/// Asks libtorch to take huge pages for tensors of 2 MB and more, where Linux gives them on request. A
-/// large tensor is new memory each time, and to fault it in by small pages costs more than an addition:
-/// a twelfth of the time of decoding a picture of 512×512. What the user has set stays.
+/// Asks libtorch to use huge pages for tensors of 2 MB and more, where Linux gives huge pages on
+/// request. A large tensor is new memory each time, and mapping it in small pages takes longer than
+/// an addition: a twelfth of the time needed to decode a picture of 512×512. A value that the user
+/// has set is kept.
 ///
-/// To be called first of all, while there is one thread.
+/// Call it first of all, while the process has only one thread.
 pub fn ask_for_huge_pages() {
     if std::env::var_os(HUGE_PAGES).is_none() {
-        // SAFETY: no other thread reads or writes the environment yet.
+        // SAFETY: no other thread exists yet that could read or write the environment.
         #[allow(unsafe_code, reason = "libtorch has no other switch for this")]
         unsafe {
             std::env::set_var(HUGE_PAGES, "1");
@@ -97,15 +99,17 @@ pub fn ask_for_huge_pages() {
     }
 }
 
-/// Blocks of this size and more, in bytes, are mapped one by one: each holds at least one whole huge page.
+/// Blocks of this many bytes or more are mapped one by one: each holds at least one whole huge
+/// page.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const MAPPED_ALONE: i32 = 4 << 20;
 
-/// Lets memory that tensors have freed go back to the system at once. glibc learns from the first large block that is freed
-/// to keep blocks of up to 32 MB for later ones, into which the next ones, being larger, do not fit: a third of the toy's
-/// memory at 512 px. What the user has set by `GLIBC_TUNABLES` or glibc's older variables stays.
+/// Returns memory that tensors have freed to the system at once. When the first large block is
+/// freed, glibc starts to keep blocks of up to 32 MB for later ones. The next blocks are larger and
+/// do not fit, which wastes a third of the toy's memory at 512 px. A user's own setting in
+/// `GLIBC_TUNABLES` or in glibc's older variables is kept.
 ///
-/// To be called first of all, as above.
+/// Call it first of all, as [`ask_for_huge_pages`].
 pub fn keep_no_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
@@ -116,7 +120,8 @@ pub fn keep_no_freed_memory() {
             "MALLOC_TRIM_THRESHOLD_",
         ];
         if !settings.iter().any(is_set) {
-            // SAFETY: two settings of the allocator, each a number; it may refuse them, and then goes on as before.
+            // SAFETY: both calls pass plain numbers. If the allocator refuses a setting, nothing
+            // changes.
             #[allow(unsafe_code, reason = "glibc has no safe binding")]
             unsafe {
                 libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_ALONE);
@@ -126,11 +131,13 @@ pub fn keep_no_freed_memory() {
     }
 }
 
-/// Ends the process with this exit code, without the destructors of libtorch's libraries: those of a build for CUDA read
-/// 120 MB of their own files before they end, which was the peak of a small job and the longer part of a short one.
-/// Nothing of this program is left to be done: results are flushed as they are written (`streams`).
+/// Ends the process with this exit code, without running the destructors of libtorch's libraries.
+/// In a build for CUDA those destructors read 120 MB of the libraries' files, which was the peak
+/// memory of a small job and most of the time of a short one. Nothing is lost: results are flushed
+/// as they are written (`streams`).
 pub fn leave(exit_code: u8) -> ! {
-    // SAFETY: it takes a number and does not return; the system takes back what the process has.
+    // SAFETY: the function takes a number and does not return; the system frees the process's
+    // memory.
     #[allow(
         unsafe_code,
         reason = "the standard library has no exit without destructors"
@@ -140,11 +147,12 @@ pub fn leave(exit_code: u8) -> ! {
     }
 }
 
-/// Environment variables with settings of the allocator, the second one's name before torch 2.9.
+/// Environment variables with the allocator's settings; the second is the name before torch 2.9.
 const ALLOCATOR_VARIABLES: [&str; 2] = ["PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"];
 
-/// Lets the blocks of a GPU's allocator grow, so that memory which one stage has freed fits the next,
-/// unless the user has settings of his own for it. To be called before the GPU is used.
+/// Lets the blocks of a GPU's allocator grow, so that memory freed by one stage fits the next
+/// stage. Does nothing if the user has set the allocator's variables. Call it before the GPU is
+/// used.
 ///
 /// # Errors
 /// When libtorch refuses.
@@ -164,13 +172,13 @@ pub fn has_expandable_segments() -> Result<bool> {
     shim::has_expandable_segments()
 }
 
-/// The most bytes that tensors on this device have held at a time since [`reset_peak_memory`]; `None`
-/// on a CPU, in a build without the shim, and where the GPU has not been used.
+/// The largest number of bytes that tensors on this device have held at the same time since
+/// [`reset_peak_memory`]. `None` on a CPU, in a build without the shim, and before the GPU is used.
 pub fn peak_memory(device: Device) -> Option<i64> {
     shim::peak_memory(gpu(device)?).ok()
 }
 
-/// Begins to look for the peak anew. Where there is none to look for, nothing is done.
+/// Starts a new measurement of the peak; does nothing where [`peak_memory`] is `None`.
 pub fn reset_peak_memory(device: Device) {
     if let Some(gpu) = gpu(device) {
         // A GPU that has not been used has no peak yet.
@@ -178,20 +186,22 @@ pub fn reset_peak_memory(device: Device) {
     }
 }
 
-/// Gives memory of the host that was freed back to the system, as far as it can be. In a build without
-/// the shim that is left to the allocator.
+/// Returns freed memory of the host to the system, as far as possible. Does nothing in a build
+/// without the shim.
 pub fn trim_memory() {
     shim::trim_memory();
 }
 
-/// Bytes of this process that are in memory now, files that it has mapped included; `None` where the system does not tell.
+/// Bytes of this process that are in memory now, including mapped files; `None` where the system
+/// does not tell.
 pub fn resident_bytes() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = text.split_whitespace().nth(1)?.parse().ok()?;
     Some(pages * rustix::param::page_size() as u64)
 }
 
-/// The most bytes of this process that were in memory at a time so far; `None` where the system does not tell.
+/// The largest number of bytes of this process that were in memory at the same time; `None` where
+/// the system does not tell.
 pub fn peak_resident_bytes() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/status").ok()?;
     let peak = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -206,7 +216,7 @@ fn gpu(device: Device) -> Option<i8> {
     }
 }
 
-/// The message of a shim's function that has failed.
+/// The message of a shim function that has failed.
 #[cfg(libtorch_shim)]
 fn checked(message: *const std::ffi::c_char) -> Result<()> {
     if message.is_null() {
@@ -309,7 +319,7 @@ mod shim {
     }
 }
 
-/// The same without the shim: nothing can be asked or set.
+/// The same functions in a build without the shim: every call fails or does nothing.
 #[cfg(not(libtorch_shim))]
 mod shim {
     use std::ffi::CStr;
@@ -357,7 +367,7 @@ mod tests {
     use super::*;
     use tch::{Kind, Tensor};
 
-    // One test: the state is that of the process, and tests run side by side.
+    // One test, because the state belongs to the process and tests run in parallel.
     #[test]
     fn what_is_set_can_be_asked_for_and_is_taken_back() -> Result<()> {
         let at_first = tf32()?;
@@ -369,7 +379,7 @@ mod tests {
         set_tf32(None)?;
         assert_eq!(tf32()?, at_first);
 
-        // On a CPU the binding tells which kernel was chosen: 0 is mathematics, 1 flash.
+        // On a CPU the binding tells which kernel was chosen: 0 is math, 1 flash.
         let _drawing = seeded(0);
         let q = Tensor::randn([1, 2, 16, 8], (Kind::Float, Device::Cpu));
         let choice = || {
@@ -385,7 +395,7 @@ mod tests {
         drop(any);
         assert_eq!(attention()?, [AttentionImplementation::Math]);
         assert_eq!(choice(), 0);
-        // On a CPU flash computes whatever is asked here, and asking leaves no trace.
+        // On a CPU flash computes everything asked here, and asking changes no setting.
         for kind in [Kind::Float, Kind::BFloat16, Kind::Half] {
             for (head_dim, is_masked) in [(8, false), (40, true), (160, false), (512, true)] {
                 let asked = Asked {

@@ -1,8 +1,8 @@
-//! Ctrl-C and SIGTERM: noticed between steps, so that nothing is left half-written.
+//! Ctrl-C and SIGTERM are noticed between steps, so that nothing is left half-written.
 //!
-//! Their handlers run in a thread of their own. A signal that interrupts a product of matrices destroys
-//! memory: oneDNN's kernels for AVX-512 move the stack pointer into a buffer on the heap, and Linux writes the
-//! handler's frame, of some kilobytes, below it.
+//! The signal handlers run in a thread of their own. A signal that interrupts a matrix product
+//! corrupts memory: oneDNN's AVX-512 kernels move the stack pointer into a buffer on the heap, and
+//! Linux writes the handler's frame, which takes some kilobytes, below the stack pointer.
 
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,21 +15,23 @@ use signal_hook::flag;
 
 use crate::error::{Error, ErrorKind};
 
-/// From now on a write beyond the limit of a file's size (`ulimit -f`) fails like one on a full disk: what was written
-/// of the file is removed, and the user is told. The system's default is to kill the process there.
+/// After this call a write beyond the file size limit (`ulimit -f`) fails like a write to a full
+/// disk: the incomplete file is removed, and the user gets an error. By default the system kills
+/// the process.
 ///
 /// # Errors
 /// When the system refuses a handler.
 pub fn survive_file_size_limit() -> Result<()> {
-    // Whether it was received does not matter: the write itself reports it.
+    // The signal itself is ignored: the failed write reports the error.
     flag::register(SIGXFSZ, Arc::default()).context("listening for signals")?;
     Ok(())
 }
 
-/// What the process listens for, once it does.
+/// The signals that the process listens for; empty until [`Signals::listen`] is called.
 static LISTENING: OnceLock<Signals> = OnceLock::new();
 
-/// Whether the process has been asked to stop, for waits that no session reaches: downloads.
+/// Returns an error if the process has been asked to stop. For code without access to a
+/// [`Signals`], such as downloads.
 ///
 /// # Errors
 /// As [`Signals::check`].
@@ -37,7 +39,7 @@ pub fn check() -> Result<()> {
     LISTENING.get().map_or(Ok(()), Signals::check)
 }
 
-/// What has been received so far.
+/// The signals received so far.
 #[derive(Clone, Debug, Default)]
 pub struct Signals {
     interrupted: Arc<AtomicBool>,
@@ -45,7 +47,7 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Listens from now on. A second signal of the same kind ends the process at once.
+    /// Starts to listen. A second signal of the same kind ends the process at once.
     ///
     /// # Errors
     /// When the system refuses a handler.
@@ -64,14 +66,14 @@ impl Signals {
         Ok(LISTENING.get_or_init(|| signals).clone())
     }
 
-    /// To be called between steps.
+    /// Returns an error if a signal has been received. Call it between steps.
     ///
     /// # Errors
-    /// When a signal has been received; the kind says which.
+    /// When a signal has been received; the error's kind says which.
     pub fn check(&self) -> Result<()> {
         let stopped = |kind, by: &str| {
             let message = format!(
-                "stopped by {by}; what was finished is kept, and the same command goes on from there"
+                "stopped by {by}; what was finished is kept, and the same command continues from there"
             );
             Err(Error::new(kind, message).into())
         };
@@ -85,9 +87,10 @@ impl Signals {
     }
 }
 
-/// Begins a thread for the handlers, and keeps the signals from this thread and those that it begins from now on.
+/// Starts a thread for the handlers, and blocks the signals in this thread and in all threads that
+/// it starts later.
 fn leave_to_another_thread() -> io::Result<()> {
-    // It has the mask of this thread, in which nothing is blocked yet.
+    // The new thread inherits this thread's signal mask, in which nothing is blocked yet.
     thread::Builder::new()
         .name("signals".to_owned())
         .spawn(|| {
@@ -95,7 +98,7 @@ fn leave_to_another_thread() -> io::Result<()> {
                 thread::park();
             }
         })?;
-    // SAFETY: the set is made by the first call, and lives during the last one.
+    // SAFETY: the first call initialises the set, which lives until after the last call.
     #[allow(
         unsafe_code,
         reason = "C functions that fill and read a set of signals"

@@ -1,7 +1,8 @@
-//! Text to tokens: CLIP's byte-level BPE from the files of its folder, with the places of a word among the tokens.
+//! Turns text into tokens: CLIP's byte-level BPE from the files of a tokenizer's folder. Also finds
+//! the positions of a word among the tokens.
 //!
-//! What the files say is in `files`; the pipeline of transformers' `CLIPTokenizer` is put together here from the parts
-//! of the `tokenizers` crate.
+//! The files are read in `files`. The pipeline of transformers' `CLIPTokenizer` is built here from
+//! the parts of the `tokenizers` crate.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -31,37 +32,37 @@ pub mod weights;
 pub use fields::CLASS;
 pub use files::{TokenizerFiles, special_tokens};
 
-/// What CLIP treats as one piece before it looks for merges.
+/// The pieces that CLIP splits a text into before it applies merges.
 const PIECES: &str =
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
 
 /// A token of a text.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Token {
-    /// Its number in the vocabulary.
+    /// The token's number in the vocabulary.
     pub id: i64,
-    /// The bytes of the text behind it.
+    /// The bytes of the text that the token covers.
     pub bytes: Range<usize>,
 }
 
-/// Why a word has no place among a prompt's tokens.
+/// Why a word has no position among a prompt's tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WordError {
-    /// The prompt does not hold the word.
+    /// The prompt does not contain the word.
     Missing,
-    /// The prompt holds it only behind the limit, or it is longer than a chunk.
+    /// The word comes after the limit of tokens, or is longer than a chunk.
     CutOff,
-    /// A weight begins or ends inside it, so that its tokens may be others than those it was tuned
-    /// with.
+    /// A weight starts or ends inside the word, so that its tokens may differ from the tokens it
+    /// was tuned with.
     Torn,
 }
 
 impl fmt::Display for WordError {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(match self {
-            WordError::Missing => "the prompt does not hold the word",
-            WordError::CutOff => "the word lies behind the limit of tokens",
-            WordError::Torn => "a weight begins or ends inside the word",
+            WordError::Missing => "the prompt does not contain the word",
+            WordError::CutOff => "the word comes after the limit of tokens",
+            WordError::Torn => "a weight starts or ends inside the word",
         })
     }
 }
@@ -74,25 +75,26 @@ pub struct ClipTokenizer {
     bos: i64,
     eos: i64,
     pad: i64,
-    /// The largest number of a token.
+    /// The largest token number.
     largest: i64,
-    /// The numbers of tokens that are cut out of a text before anything else.
+    /// The numbers of added tokens, which are cut out of a text before anything else.
     added: HashMap<String, u32>,
     model_max_length: usize,
 }
 
-/// Errors of the `tokenizers` crate are boxed; this gives them a place.
+/// Adds context to the boxed errors of the `tokenizers` crate.
 fn in_crate(error: tokenizers::Error) -> anyhow::Error {
     anyhow!("{error}").context("building the tokenizer")
 }
 
 fn missing(token: &str) -> anyhow::Error {
     model(format!(
-        "the special token {token:?} is missing in the vocabulary"
+        "the special token {token:?} is not in the vocabulary"
     ))
 }
 
-/// Refuses two tokens that are the same once a text is normalized: which of them is found is chance.
+/// Refuses two added tokens that are equal once text is normalized: which token a text gives would
+/// be arbitrary.
 fn check_differ(tokenizer: &Tokenizer, added: &[AddedToken]) -> Result<()> {
     let mut known: HashMap<String, &str> = HashMap::new();
     for token in added.iter().filter(|token| token.normalized) {
@@ -103,7 +105,7 @@ fn check_differ(tokenizer: &Tokenizer, added: &[AddedToken]) -> Result<()> {
         match known.insert(text.get().to_owned(), &token.content) {
             Some(other) if other != token.content => {
                 return Err(model(format!(
-                    "the added tokens {other:?} and {:?} are the same in lower case, expected tokens that differ: rename \
+                    "the added tokens {other:?} and {:?} are the same in lower case, expected different tokens: rename \
                      one of them",
                     token.content
                 )));
@@ -114,18 +116,19 @@ fn check_differ(tokenizer: &Tokenizer, added: &[AddedToken]) -> Result<()> {
     Ok(())
 }
 
-/// The number that transformers gives a token is the next one behind the vocabulary, whatever its file says.
+/// transformers numbers a new token with the first number after the vocabulary, whatever its file
+/// says.
 fn other_number(token: &str, said: Option<u32>, number: Option<u32>) -> anyhow::Error {
     let shown = |number: Option<u32>| number.map_or_else(|| "none".to_owned(), |n| n.to_string());
     model(format!(
-        "the added token {token:?} has the number {} in its file, expected {}: the place that it has in the vocabulary, or \
-         the next behind it",
+        "the added token {token:?} has the number {} in its file, expected {}: its number in the vocabulary, or the first \
+         number after the vocabulary",
         shown(said),
         shown(number)
     ))
 }
 
-/// CLIP's way from a text to tokens, without added tokens.
+/// CLIP's tokenizer pipeline without added tokens.
 fn pipeline(
     vocab: HashMap<String, u32>,
     merges: Vec<(String, String)>,
@@ -159,16 +162,16 @@ fn pipeline(
 }
 
 impl ClipTokenizer {
-    /// Builds the tokenizer, as transformers does from the same files. The padding token differs between SDXL's two:
-    /// `<|endoftext|>` and `!`.
+    /// Builds the tokenizer as transformers does from the same files. SDXL's two tokenizers have
+    /// different padding tokens: `<|endoftext|>` and `!`.
     ///
     /// # Errors
-    /// When a file does not parse or asks for what is not computed here, when special tokens or numbers of tokens do not
-    /// fit the vocabulary.
+    /// When a file does not parse, asks for something that is not supported, or names special
+    /// tokens or token numbers that do not match the vocabulary.
     pub fn new(files: &TokenizerFiles) -> Result<Self> {
         let contents = TokenizerContents::read(files)?;
         let special = contents.special;
-        // Without its number the first unknown character of a prompt would fail.
+        // Without this check a prompt would fail at its first unknown character.
         if !contents.vocab.contains_key(&special.unk) {
             return Err(missing(&special.unk));
         }
@@ -206,15 +209,15 @@ impl ClipTokenizer {
         })
     }
 
-    /// The model's limit, start and end token included.
+    /// The model's limit in tokens, including the start and end tokens.
     pub fn model_max_length(&self) -> usize {
         self.model_max_length
     }
 
-    /// Refuses a text encoder that can not read all that this tokenizer writes.
+    /// Refuses a text encoder that cannot read all tokens of this tokenizer.
     ///
     /// # Errors
-    /// Names the numbers that do not fit.
+    /// When it cannot; the message names the numbers that do not fit.
     pub fn check_encoder(&self, vocab_size: i64, max_position_embeddings: i64) -> Result<()> {
         if self.largest >= vocab_size {
             return Err(model(format!(
@@ -231,12 +234,12 @@ impl ClipTokenizer {
         Ok(())
     }
 
-    /// What is to be told of a text encoder that has more embeddings than this tokenizer has tokens.
+    /// A note for a text encoder that has more embeddings than this tokenizer has tokens.
     pub fn unused_rows(&self, vocab_size: i64) -> Option<String> {
         let tokens = self.largest + 1;
         (vocab_size > tokens).then(|| {
             format!(
-                "{vocab_size} embeddings for the {tokens} tokens of its tokenizer, so that the last {} are never read; if \
+                "{vocab_size} embeddings for the {tokens} tokens of its tokenizer, so the last {} are never read; if \
                  they were learnt (textual inversion), a file of the tokenizer is missing: tokenizer.json, \
                  added_tokens.json, or added_tokens_decoder in tokenizer_config.json",
                 vocab_size - tokens
@@ -244,23 +247,24 @@ impl ClipTokenizer {
         })
     }
 
-    /// Whether words were added, as by textual inversion: tokens besides the start, the end and the padding.
+    /// Whether words were added, for example by textual inversion: any token besides start, end and
+    /// padding.
     pub fn has_added_words(&self) -> bool {
         let special = [self.bos, self.eos, self.pad];
         let mut added = self.added.values().map(|id| i64::from(*id));
         added.any(|id| !special.contains(&id))
     }
 
-    /// Tokens of a prompt, however many, as diffusers reads it: behind an added token those that are numbered after it,
-    /// `<cat>_1`, `<cat>_2` and so on behind `<cat>`, which are the further vectors of one that textual inversion learnt.
-    /// They have the bytes of the first.
+    /// All tokens of a prompt, as diffusers reads it. An added token such as `<cat>` is followed by
+    /// the tokens `<cat>_1`, `<cat>_2` and so on, if they exist: further vectors that textual
+    /// inversion learnt for one word. They cover the same bytes as the first token.
     ///
     /// # Errors
     /// As [`Self::tokens`].
     pub fn prompt_tokens(&self, text: &str) -> Result<Vec<Token>> {
         let mut found = Vec::new();
         for token in self.tokens(text)? {
-            // As it is spelled: diffusers compares before upper case is gone.
+            // The exact spelling: diffusers compares before the text is lower-cased.
             let spelled = &text[token.bytes.clone()];
             let is_added = self
                 .added
@@ -279,10 +283,10 @@ impl ClipTokenizer {
         Ok(found)
     }
 
-    /// Tokens of a text, however many.
+    /// All tokens of a text.
     ///
     /// # Errors
-    /// When the `tokenizers` crate fails, which it does for no text known to us.
+    /// When the `tokenizers` crate fails; no text is known for which it does.
     pub fn tokens(&self, text: &str) -> Result<Vec<Token>> {
         let encoding = self
             .tokenizer
@@ -297,8 +301,8 @@ impl ClipTokenizer {
         Ok(tokens.collect())
     }
 
-    /// What a text encoder reads: start token, at most [`Self::room`] tokens of a text, end token,
-    /// padding; as long as the model's limit.
+    /// The input of a text encoder: start token, at most [`Self::room`] tokens of a text, end token
+    /// and padding, as long as the model's limit.
     pub fn frame(&self, tokens: impl Iterator<Item = i64>) -> Vec<i64> {
         let text = tokens.take(self.room());
         let mut ids: Vec<i64> = std::iter::once(self.bos).chain(text).collect();
@@ -307,14 +311,14 @@ impl ClipTokenizer {
         ids
     }
 
-    /// How many tokens of a text fit between start and end token.
+    /// How many tokens of a text fit between the start and end tokens.
     pub fn room(&self) -> usize {
         self.model_max_length - 2
     }
 }
 
-/// Bytes of `text` at which `word` stands as a whole, whatever its case, the width of its spaces
-/// and the way its accents are written (both are compared in Unicode's composed form, NFC).
+/// The byte ranges of `text` where `word` occurs as a whole word. Case, the width of spaces and the
+/// encoding of accents are ignored (both texts are compared in Unicode's composed form, NFC).
 pub fn find_word(text: &str, word: &str) -> Vec<Range<usize>> {
     let composed = |text: &str| {
         let mut text = NormalizedString::from(text);
@@ -322,7 +326,7 @@ pub fn find_word(text: &str, word: &str) -> Vec<Range<usize>> {
         text
     };
     let (composed_text, word) = (composed(text), composed(word));
-    // The byte of `text` behind a place in its composed form, at which a character begins.
+    // The byte of `text` at which the character at this byte of the composed form begins.
     let original = |at: usize| {
         let next = composed_text.get()[at..].chars().next()?;
         let span = OffsetRange::Normalized(at..at + next.len_utf8());
@@ -364,7 +368,7 @@ fn find_composed(text: &str, word: &str) -> Vec<Range<usize>> {
     found
 }
 
-/// How many characters of `chars` spell `wanted`, where they do.
+/// The number of characters at the start of `chars` that spell `wanted`, if they do.
 fn match_at(chars: &[(usize, char)], wanted: &[String]) -> Option<usize> {
     let mut i = 0;
     for want in wanted {

@@ -375,7 +375,7 @@ fn a_damaged_file_of_a_tokenizer_is_refused_by_name() {
         (
             "tokenizer.json",
             model(r#"{"type": "WordPiece", "vocab": {}, "merges": []}"#),
-            "model: type: found WordPiece, expected BPE",
+            "model.type: found WordPiece, expected BPE",
         ),
         (
             "tokenizer.json",
@@ -396,7 +396,7 @@ fn a_damaged_file_of_a_tokenizer_is_refused_by_name() {
             "tokenizer.json",
             r#"{"model": {"vocab": {}, "merges": []}, "padding": {"direction": "Left"}}"#
                 .to_owned(),
-            "padding: direction: found Left, expected right",
+            "padding.direction: found Left, expected right",
         ),
         ("added_tokens.json", "[]".to_owned(), "added_tokens.json: "),
         (

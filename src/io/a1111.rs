@@ -1,22 +1,24 @@
-//! The generation text of stable-diffusion-webui: what its "PNG info" tab, and most viewers of
-//! generated pictures, read from the text chunk `parameters`. Pasted there it means what was drawn.
+//! The generation text of stable-diffusion-webui, which its "PNG info" tab and most viewers of
+//! generated pictures read from the text chunk `parameters`. Pasted into stable-diffusion-webui,
+//! the text has the same meaning as the prompt of the picture.
 
 use std::ops::Range;
 
 /// Keyword of the PNG text chunk.
 pub const KEYWORD: &str = "parameters";
 
-/// Words that are commands in its prompts, in capitals alone: one joins prompts, the other begins a chunk.
+/// Commands in the prompts of stable-diffusion-webui, recognised in capitals only: `AND` joins
+/// prompts, `BREAK` begins a chunk.
 const COMMANDS: [&str; 2] = ["AND", "BREAK"];
 
-/// What the text tells about a picture.
+/// The content of the generation text.
 #[derive(Clone, Debug, Default)]
 pub struct Parameters {
-    /// The prompt the picture was drawn from, as [`prompt`] writes it.
+    /// The prompt of the picture, as [`prompt`] writes it.
     pub prompt: String,
-    /// The negative prompt, left out where there is none.
+    /// The negative prompt; `None` if there is none.
     pub negative_prompt: Option<String>,
-    /// `Steps`, `Sampler`, … in the order they are written.
+    /// `Steps`, `Sampler`, … in the order in which they are written.
     pub fields: Vec<(&'static str, String)>,
 }
 
@@ -39,7 +41,7 @@ impl Parameters {
     }
 }
 
-/// A value that holds a separator is written as a JSON string.
+/// A value that contains a separator is written as a JSON string.
 fn quoted(value: &str) -> String {
     if value.contains([',', ':', '\n']) {
         serde_json::Value::from(value).to_string()
@@ -48,7 +50,7 @@ fn quoted(value: &str) -> String {
     }
 }
 
-/// A prompt on one line, of pieces of text with their weights.
+/// A prompt on one line, from pieces of text with their weights.
 pub fn prompt<'a>(pieces: impl IntoIterator<Item = (&'a str, f64)>) -> String {
     let mut written = String::new();
     for (text, weight) in pieces {
@@ -66,20 +68,21 @@ pub fn prompt<'a>(pieces: impl IntoIterator<Item = (&'a str, f64)>) -> String {
     }
 }
 
-/// The text that stands in a prompt for a LoRA of this name.
+/// The text in a prompt that stands for a LoRA of this name.
 pub fn lora(name: &str, scale: f64) -> String {
     let name = name.replace([':', '>', '\n'], "_");
     format!("<lora:{name}:{scale}>")
 }
 
-/// The first command in a prompt: a word of `COMMANDS`, or an extra network such as `<lora:name:1>`.
+/// The first command in a prompt: a word of `COMMANDS`, or an extra network such as
+/// `<lora:name:1>`.
 pub fn command(prompt: &str) -> Option<&str> {
     let network = extra_networks(prompt).next().map(|place| &prompt[place]);
     network.or_else(|| words(prompt).find(|word| COMMANDS.contains(word)))
 }
 
-/// Text that means nothing but itself there, and that CLIP's tokenizer, for which capitals and blanks are all the same,
-/// reads as before.
+/// Escapes text so that stable-diffusion-webui reads it literally. CLIP's tokenizer, which ignores
+/// case and kinds of white space, makes the same tokens of the result.
 fn literal(text: &str) -> String {
     let mut opened = text.to_owned();
     for place in extra_networks(text).collect::<Vec<_>>().into_iter().rev() {
@@ -104,7 +107,8 @@ fn literal(text: &str) -> String {
     written
 }
 
-/// Whether text ends like `16:9`, whose end is the weight of a whole prompt there.
+/// Whether text ends like `16:9`; stable-diffusion-webui reads such an end as the weight of the
+/// prompt.
 fn ends_in_number(text: &str) -> bool {
     let text = text.trim_end();
     let number =
@@ -120,7 +124,7 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c| !is_of_word(c))
 }
 
-/// The places of `<name:…>`.
+/// The byte ranges of `<name:…>`.
 fn extra_networks(text: &str) -> impl Iterator<Item = Range<usize>> {
     text.match_indices('<').filter_map(|(start, _)| {
         let inner = &text[start + 1..];

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-/// Writes a file as a whole or not at all: `write` fills a temporary file in the same folder,
-/// which is then flushed to the disk and renamed to `path`.
+/// Writes a file completely or not at all: `write` fills a temporary file in the same folder, which
+/// is then flushed to the disk and renamed to `path`.
 ///
 /// # Errors
-/// When the folder can not be written, the disk is full or `write` fails. The temporary file is
-/// removed and whatever stood at `path` before is untouched.
+/// When the folder cannot be written, the disk is full or `write` fails. The temporary file is
+/// removed, and an older file at `path` is not changed.
 pub fn write_atomically<T>(path: &Path, write: impl FnOnce(&mut File) -> Result<T>) -> Result<T> {
     let temporary = temporary_path(path)?;
     let value = fill(&temporary, write)
@@ -21,14 +21,15 @@ pub fn write_atomically<T>(path: &Path, write: impl FnOnce(&mut File) -> Result<
             Ok(value)
         })
         .inspect_err(|_| {
-            // The reason for the failure matters more than a leftover that could not be removed.
+            // The reason for the failure matters more than a temporary file that could not be
+            // removed.
             let _ = fs::remove_file(&temporary);
         })
         .with_context(|| format!("writing {}", path.display()))?;
     Ok(value)
 }
 
-/// Writes `bytes` as a whole or not at all, see [`write_atomically`].
+/// Writes `bytes` completely or not at all, see [`write_atomically`].
 ///
 /// # Errors
 /// As [`write_atomically`].
@@ -39,8 +40,8 @@ pub fn write_bytes_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     })
 }
 
-/// As [`write_bytes_atomically`], for a file that is soon replaced: a reader finds it whole, but after a crash of the
-/// machine it may be lost, for nothing waits for the disk.
+/// As [`write_bytes_atomically`], for a file that is soon replaced. A reader finds the file
+/// complete, but a crash of the machine may lose it, because nothing waits for the disk.
 ///
 /// # Errors
 /// As [`write_atomically`].
@@ -55,12 +56,12 @@ pub fn replace_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
         .with_context(|| format!("writing {}", path.display()))
 }
 
-/// After this time without a change a temporary file is one that a killed process has left.
+/// A temporary file that has not changed for this long was left by a killed process.
 const LEFT_AFTER: Duration = Duration::from_secs(3600);
 
-/// Removes the temporary files that killed processes have left in `folder`, so that they do not pile up. Whether
-/// a process still writes can not be told by its number, as it may run on another machine or in another container;
-/// but none takes an hour over a file.
+/// Removes the temporary files that killed processes have left in `folder`. The process number in
+/// the name does not tell whether the process still runs, because it may run on another machine or
+/// in another container. But no process takes an hour to write a file.
 pub fn remove_leftovers(folder: &Path) {
     let Ok(entries) = fs::read_dir(folder) else {
         return;
@@ -72,13 +73,13 @@ pub fn remove_leftovers(folder: &Path) {
         let changed = entry.metadata().and_then(|metadata| metadata.modified());
         let age = changed.ok().and_then(|changed| changed.elapsed().ok());
         if age.is_some_and(|age| age > LEFT_AFTER) {
-            // What can not be removed does no harm.
+            // A file that cannot be removed does no harm.
             let _ = fs::remove_file(entry.path());
         }
     }
 }
 
-/// Whether a file's name is one that [`temporary_path`] gives.
+/// Whether a file's name has the form that [`temporary_path`] gives.
 fn is_temporary(name: &str) -> bool {
     let inner = name
         .strip_prefix('.')
@@ -94,14 +95,15 @@ fn fill<T>(temporary: &Path, write: impl FnOnce(&mut File) -> Result<T>) -> Resu
     Ok(value)
 }
 
-/// A new file. One that a killed process of this number has left goes; what somebody else put there, a link to another
-/// file say, is not written to.
+/// Creates a new file. A file left by a killed process with the same number is removed first.
+/// Anything that somebody else put there, such as a link to another file, is not written to.
 pub(super) fn create(temporary: &Path) -> std::io::Result<File> {
     let _ = fs::remove_file(temporary);
     File::create_new(temporary)
 }
 
-/// A hidden name beside `path`; it holds the process number, so that two runs do not meet in it.
+/// A hidden name beside `path`. It contains the process number, so that two runs use different
+/// names.
 pub(super) fn temporary_path(path: &Path) -> Result<PathBuf> {
     let Some(name) = path.file_name() else {
         bail!("{} does not name a file", path.display());

@@ -1,4 +1,4 @@
-//! A file of a model: on disk, compiled into the binary, or a part of a file.
+//! A file of a model: on disk, compiled into the binary, or part of another file.
 
 use std::fs::File;
 use std::io::Read;
@@ -12,7 +12,8 @@ use super::mapped::map_file;
 use crate::error::model;
 use crate::io::text;
 
-/// Most bytes of a model's text file; the longest that is known, a vocabulary, has two million.
+/// The largest size in bytes of a model's text file; the longest known file, a vocabulary, has two
+/// million.
 const LONGEST_TEXT: u64 = 64 << 20;
 
 /// A file of a model.
@@ -20,9 +21,9 @@ const LONGEST_TEXT: u64 = 64 << 20;
 pub enum Blob {
     /// On disk.
     File(PathBuf),
-    /// On disk and mapped into memory, for the life of the process.
+    /// On disk, and mapped into memory for the life of the process.
     Mapped {
-        /// Where it lies.
+        /// Path of the file.
         path: PathBuf,
         /// Content.
         bytes: &'static [u8],
@@ -34,9 +35,9 @@ pub enum Blob {
         /// Content.
         bytes: &'static [u8],
     },
-    /// Of another file only what its header tells: the names, shapes and number formats of its tensors.
+    /// The header of another file alone: names, shapes and number formats of its tensors.
     Outline(Box<Blob>),
-    /// A file that is still to be fetched, of which nothing is known.
+    /// A file that has not been fetched, so nothing about it is known.
     Unfetched {
         /// Its path among the model's files.
         name: String,
@@ -47,7 +48,7 @@ pub enum Blob {
 }
 
 impl Blob {
-    /// The name that messages show.
+    /// The file's name in messages.
     pub fn name(&self) -> String {
         match self {
             Blob::File(path) | Blob::Mapped { path, .. } => path.display().to_string(),
@@ -58,10 +59,10 @@ impl Blob {
         }
     }
 
-    /// The same with the file mapped, so that it is there even if the file is replaced later.
+    /// The same file, mapped, so that its content is kept even if the file is replaced later.
     ///
     /// # Errors
-    /// When the file can not be read, or is empty.
+    /// When the file cannot be read, or is empty.
     pub fn mapped(self) -> Result<Blob> {
         match self {
             Blob::File(path) => {
@@ -72,10 +73,10 @@ impl Blob {
         }
     }
 
-    /// CRC-32 over the content of these files one after the other, eight hexadecimal digits.
+    /// CRC-32 over the content of these files in order, as eight hexadecimal digits.
     ///
     /// # Errors
-    /// When a file can not be read, or is empty.
+    /// When a file cannot be read, or is empty.
     pub fn crc32(blobs: &[Blob]) -> Result<String> {
         let mut hasher = crc32fast::Hasher::new();
         for blob in blobs {
@@ -83,17 +84,17 @@ impl Blob {
                 Blob::Embedded { bytes, .. } | Blob::Mapped { bytes, .. } => hasher.update(bytes),
                 Blob::Component(component) => hasher.update(component.bytes),
                 blob @ (Blob::File(_) | Blob::Outline(_) | Blob::Unfetched { .. }) => {
-                    anyhow::bail!("{} has no bytes to be read here", blob.name())
+                    anyhow::bail!("{} has no content that can be read", blob.name())
                 }
             }
         }
         Ok(format!("{:08x}", hasher.finalize()))
     }
 
-    /// The content as UTF-8.
+    /// The content as UTF-8 text.
     ///
     /// # Errors
-    /// When the file can not be read, is not UTF-8, or is far too long for a config or a vocabulary.
+    /// When the file cannot be read, is not UTF-8, or is too long for a config or a vocabulary.
     pub fn read_text(&self) -> Result<String> {
         match self {
             Blob::File(path) => {
@@ -115,7 +116,7 @@ impl Blob {
                 text::decode(bytes.to_vec()).with_context(|| format!("reading {}", self.name()))
             }
             Blob::Component(_) | Blob::Outline(_) | Blob::Unfetched { .. } => {
-                anyhow::bail!("{} holds weights, no text", self.name())
+                anyhow::bail!("{} holds weights, expected text", self.name())
             }
         }
     }

@@ -1,22 +1,23 @@
-//! CLIP's vocabulary, which all models of Stable Diffusion share and no checkpoint in one file holds: its merges are in
-//! the binary, and its tokens follow from them.
+//! CLIP's vocabulary. All models of Stable Diffusion share it, and no single-file checkpoint
+//! contains it. The merges are in the binary, and the tokens are derived from them.
 //!
 //! `scripts/clip_vocabulary.py` makes `clip/merges.txt`; `clip/LICENSE` is its licence.
 
 use serde_json::{Map, Value, json};
 
-/// `merges.txt`: a line of its version, then two parts in each line, the most frequent pair first.
+/// `merges.txt`: a line with the version, then two parts in each line, most frequent pair first.
 const MERGES: &str = include_str!("clip/merges.txt");
 
-/// Behind the last character of a word.
+/// Appended to the last character of a word.
 const END_OF_WORD: &str = "</w>";
 
-/// Begins a text.
+/// Token at the start of a text.
 const START: &str = "<|startoftext|>";
-/// Ends a text.
+/// Token at the end of a text.
 pub(super) const END: &str = "<|endoftext|>";
 
-/// The file of this name in the folder of a tokenizer that fills texts up with `pad`; `None` for one that it lacks.
+/// The file with this name in the folder of a tokenizer whose padding token is `pad`; `None` if the
+/// tokenizer has no such file.
 pub(super) fn file(name: &str, pad: &str) -> Option<String> {
     let special = |text: &str| json!({"content": text, "lstrip": false, "normalized": true, "rstrip": false, "single_word": false});
     let special_tokens = json!({
@@ -36,8 +37,8 @@ pub(super) fn file(name: &str, pad: &str) -> Option<String> {
     })
 }
 
-/// `vocab.json`: every byte, every byte at the end of a word, what each merge makes, and the two special tokens, by
-/// their numbers.
+/// `vocab.json`: every byte, every byte at the end of a word, the result of each merge, and the two
+/// special tokens, in the order of their numbers.
 fn vocabulary() -> Value {
     let bytes: Vec<String> = byte_characters().map(String::from).collect();
     let at_the_end = bytes.iter().map(|byte| format!("{byte}{END_OF_WORD}"));
@@ -49,8 +50,8 @@ fn vocabulary() -> Value {
     Value::Object(numbered.collect::<Map<_, _>>())
 }
 
-/// The character that stands for each byte, in the order of CLIP's vocabulary: first the bytes that Latin-1 shows, as
-/// themselves, then the others, as the characters from U+0100 on.
+/// The character that stands for each byte, in the order of CLIP's vocabulary: first the printable
+/// bytes of Latin-1, as themselves, then the other bytes, as the characters from U+0100 on.
 fn byte_characters() -> impl Iterator<Item = char> {
     let shown = ('!'..='~').chain('¡'..='¬').chain('®'..='ÿ');
     let hidden = 256 - shown.clone().count() as u32;
@@ -62,7 +63,7 @@ fn byte_characters() -> impl Iterator<Item = char> {
 mod tests {
     use super::*;
 
-    /// Numbers that models rely on: SDXL's padding, CLIP's two special tokens.
+    /// Token numbers that models rely on: SDXL's padding and CLIP's two special tokens.
     #[test]
     fn tokens_have_clip_s_numbers() {
         let vocabulary = vocabulary();

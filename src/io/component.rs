@@ -1,10 +1,11 @@
-//! A network inside a checkpoint of one file.
+//! A network inside a single-file checkpoint.
 
 use std::path::PathBuf;
 
 use super::ldm_names::LdmNames;
 
-/// A network inside a single file: its tensors begin with `prefix` and have the original's names.
+/// A network inside a single file. Its tensors have the original's names, which begin with
+/// `prefix`.
 #[derive(Debug)]
 pub(super) struct Component {
     pub(super) path: PathBuf,

@@ -1,8 +1,9 @@
-//! A JSON config file of a model, read so that no field is passed over in silence.
+//! A JSON config file of a model, read so that no field is ignored silently.
 //!
-//! diffusers and transformers build each class from the fields of such a file. Here every parameter of those
-//! constructors stands in a list, which says whether it is read, changes nothing that is drawn, or is computed for
-//! some values only. `tests/config_fields.rs` compares the lists with the constructors themselves.
+//! diffusers and transformers build each class from the fields of such a file. Here a list for each
+//! class names every parameter of its constructor. The list says whether the parameter is read, has
+//! no effect on pictures, or is supported for some values only. `tests/config_fields.rs` compares
+//! the lists with the constructors themselves.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -10,15 +11,16 @@ use std::rc::Rc;
 use anyhow::Result;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use serde_path_to_error::{Path, Segment};
 
 use crate::error::model;
 
-/// Remarks for the user that come up while files are read, each once.
+/// Notes for the user that come up while files are read. Each note is kept once.
 #[derive(Clone, Debug, Default)]
 pub struct Notes(Rc<RefCell<Vec<String>>>);
 
 impl Notes {
-    /// Adds a remark, unless it is there already.
+    /// Adds a note, unless it is there already.
     pub fn add(&self, remark: String) {
         let mut remarks = self.0.borrow_mut();
         if !remarks.contains(&remark) {
@@ -26,39 +28,40 @@ impl Notes {
         }
     }
 
-    /// The remarks that were made since they were last taken.
+    /// Takes the notes that were added since the last call.
     pub fn take(&self) -> Vec<String> {
         self.0.take()
     }
 }
 
-/// What is done with a parameter of a class.
+/// How a parameter of a class is treated.
 #[derive(Clone, Copy, Debug)]
 pub enum Field {
-    /// It is a field of the struct that the file is read into. `null` is refused: Python passes it on as `None`, which is
-    /// not the default of the class.
+    /// A field of the struct that the file is read into. `null` is refused: Python passes it on as
+    /// `None`, which differs from the default of the class.
     Read,
-    /// As [`Read`](Field::Read), and `null` is one of its values. The struct has an `Option` for it.
+    /// As [`Read`](Field::Read), but `null` is allowed. The struct has an `Option` for the field.
     ReadOrNull,
-    /// As [`Read`](Field::Read), of a field that Python only asks whether it holds: `null` is `false`.
+    /// As [`Read`](Field::Read), for a field that Python tests for truth only: `null` means
+    /// `false`.
     ReadAsFlag,
-    /// It changes nothing that is computed here, for this reason.
+    /// Has no effect on what is computed here, for this reason.
     Harmless(&'static str),
-    /// These values, as JSON, are computed; any other is refused.
+    /// These values, written as JSON, are supported; any other value is refused.
     Only(&'static [&'static str]),
 }
 
-/// Parameters, each with what is done with it.
+/// Parameters, each with how it is treated.
 pub type Fields = [(&'static str, Field)];
 
 /// A class of diffusers or transformers.
 #[derive(Clone, Copy, Debug)]
 pub struct Class {
-    /// Its name.
+    /// The name of the class.
     pub name: &'static str,
-    /// The parameters of its constructor; those of base classes in lists of their own.
+    /// The parameters of its constructor; those of base classes are in separate lists.
     pub fields: &'static [&'static Fields],
-    /// Keys that files have besides: of older versions, or of its kin.
+    /// Further keys of its files, written by older versions or related classes.
     pub besides: &'static [&'static Fields],
 }
 
@@ -79,22 +82,27 @@ pub struct ConfigFile {
 }
 
 impl ConfigFile {
-    /// Parses the text of the file that messages call `name`. Python writes numbers that JSON does not have.
+    /// Parses the text of the file that messages call `name`. `NaN` and `Infinity`, which Python
+    /// writes but JSON does not have, are accepted.
     ///
     /// # Errors
-    /// When it is no JSON object.
+    /// When the text is not a JSON object.
     pub fn parse(name: impl Into<String>, text: &str, notes: Notes) -> Result<Self> {
         let name = name.into();
-        let values = serde_json::from_str(&with_quoted_numbers(text))
-            .map_err(|error| model(format!("{name}: {error}")))?;
-        Ok(Self {
-            name,
-            values,
-            notes,
-        })
+        match from_json(&name, &with_quoted_numbers(text))? {
+            Value::Object(values) => Ok(Self {
+                name,
+                values,
+                notes,
+            }),
+            other => {
+                let found = shown(Some(&other));
+                Err(model(format!("{name}: found {found}, expected an object")))
+            }
+        }
     }
 
-    /// What messages call the file.
+    /// The file's name in messages.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -109,22 +117,22 @@ impl ConfigFile {
         self.values.keys().map(String::as_str)
     }
 
-    /// A key's value where that is a string.
+    /// A key's value if it is a string.
     pub fn text(&self, key: &str) -> Option<&str> {
         self.values.get(key)?.as_str()
     }
 
-    /// Puts a value in the place of the file's.
+    /// Replaces the value of a key.
     pub fn set(&mut self, key: &str, value: Value) {
         self.values.insert(key.to_owned(), value);
     }
 
-    /// Adds a value that the file leaves out.
+    /// Adds a value if the file does not have the key.
     pub fn set_default(&mut self, key: &str, value: Value) {
         self.values.entry(key).or_insert(value);
     }
 
-    /// An object inside the file; an empty one where the key is missing.
+    /// An object inside the file; an empty one if the key is missing.
     ///
     /// # Errors
     /// When the key's value is not an object.
@@ -142,7 +150,7 @@ impl ConfigFile {
         })
     }
 
-    /// The keys that begin with `component.`, without that.
+    /// The keys that begin with `component.`, without that prefix.
     pub fn component(&self, component: &str) -> Self {
         let own = self.values.iter().filter_map(|(key, value)| {
             let key = key.strip_prefix(component)?.strip_prefix('.')?;
@@ -155,17 +163,17 @@ impl ConfigFile {
         }
     }
 
-    /// Whether it has no key.
+    /// Whether the file has no keys.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }
 
-    /// A remark about the file.
+    /// Adds a note about the file.
     pub fn note(&self, remark: &str) {
         self.notes.add(format!("{}: {remark}", self.name));
     }
 
-    /// An error about a key's value.
+    /// An error about the value of a key.
     pub fn wrong(&self, key: &str, expected: &str) -> anyhow::Error {
         let found = shown(self.values.get(key));
         model(format!(
@@ -177,7 +185,7 @@ impl ConfigFile {
     /// Refuses a file that names another class of diffusers.
     ///
     /// # Errors
-    /// Names both.
+    /// When the classes differ; the message names both.
     pub fn expect_class(&self, name: &str) -> Result<()> {
         match self.text("_class_name") {
             Some(found) if found != name => Err(self.wrong("_class_name", name)),
@@ -185,17 +193,18 @@ impl ConfigFile {
         }
     }
 
-    /// Reads the fields of a class. `T` has exactly those that the class's lists call read, with the class's own
-    /// defaults. Keys that no list has are named in a note; keys that begin with `_` are those of the file itself.
+    /// Reads the fields of a class. `T` has exactly the fields that the class's lists mark as read,
+    /// with the class's own defaults. Keys that are in no list are named in a note. Keys that begin
+    /// with `_` belong to the file itself and are ignored.
     ///
     /// # Errors
-    /// When a field has a value that is not computed here, or one of another type.
+    /// When a field has an unsupported value, or a value of the wrong type.
     pub fn read<T: DeserializeOwned>(&self, class: &Class) -> Result<T> {
         self.read_with(class, &[])
     }
 
-    /// As [`read`](Self::read), of a file that was perhaps made for another class: `others` are keys that belong to
-    /// such classes and say nothing to this one.
+    /// As [`read`](Self::read), for a file that may have been written for another class: `others`
+    /// are keys of such classes, which this class ignores.
     ///
     /// # Errors
     /// As [`read`](Self::read).
@@ -205,7 +214,8 @@ impl ConfigFile {
         for (key, value) in &self.values {
             match class.find(key) {
                 Some(Field::Read) if value.is_null() => {
-                    let expected = "a value: null is not the default; leave the field out for that";
+                    let expected =
+                        "a value: null is not the default; to use the default, leave the field out";
                     return Err(self.wrong(key, expected));
                 }
                 Some(Field::ReadAsFlag) if value.is_null() => {
@@ -230,46 +240,72 @@ impl ConfigFile {
                 unknown.join(", ")
             ));
         }
-        serde_path_to_error::deserialize(Value::Object(read)).map_err(|error| {
-            let path = error.path().to_string();
-            let text = error.inner().to_string();
-            match (
-                text.starts_with("invalid "),
-                text.rsplit_once(", expected "),
-            ) {
-                (true, Some((_, expected))) => {
-                    let found = shown(self.at(&path));
-                    let expected = in_words(expected);
-                    model(format!(
-                        "{}: {path}: found {found}, expected {expected}",
-                        self.name
-                    ))
-                }
-                _ => model(format!("{}: {path}: {text}", self.name)),
-            }
-        })
-    }
-
-    /// The value at a path such as `size.height` or `block_out_channels[1]`, or the last one on the way to it.
-    fn at(&self, path: &str) -> Option<&Value> {
-        let mut steps = path
-            .split(['.', '['])
-            .map(|step| step.trim_end_matches(']'));
-        let first = self.values.get(steps.next()?)?;
-        Some(steps.fold(first, |value, step| {
-            let next = match value {
-                Value::Array(list) => step.parse().ok().and_then(|i: usize| list.get(i)),
-                value => value.get(step),
-            };
-            next.unwrap_or(value)
-        }))
+        from_value(&self.name, &Value::Object(read))
     }
 }
 
-/// How many characters of a value a message shows.
+/// Parses JSON that messages call `name`.
+///
+/// # Errors
+/// When the text is not JSON, or a value has the wrong type; the message names the key.
+pub fn from_json<T: DeserializeOwned>(name: &str, text: &str) -> Result<T> {
+    serde_json::from_str(text).map_err(|error: serde_json::Error| {
+        if !error.is_data() {
+            return model(format!("{name}: this is not valid JSON: {error}"));
+        }
+        // The parser does not name the key. Reading the text again, as a `Value`, finds it.
+        let found = serde_json::from_str::<Value>(text).ok();
+        found
+            .and_then(|value| from_value::<T>(name, &value).err())
+            .unwrap_or_else(|| model(format!("{name}: {error}")))
+    })
+}
+
+/// Reads JSON that messages call `name` into a Rust value.
+///
+/// # Errors
+/// When a value has the wrong type; the message names the key.
+pub fn from_value<T: DeserializeOwned>(name: &str, value: &Value) -> Result<T> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let path = error.path().to_string();
+        let text = error.inner().to_string();
+        let place = match path.as_str() {
+            "." => name.to_owned(),
+            path => format!("{name}: {path}"),
+        };
+        let is_of_a_value = text.starts_with("invalid ") || text.starts_with("unknown variant ");
+        let expected = match text.rsplit_once(", expected ") {
+            Some((_, expected)) if is_of_a_value => Some(in_words(expected)),
+            // The `expecting` of an untagged enum.
+            _ => text.strip_prefix("expected "),
+        };
+        model(match expected {
+            Some(expected) => {
+                let found = shown(Some(value_at(value, error.path())));
+                format!("{place}: found {found}, expected {expected}")
+            }
+            None => format!("{place}: {text}"),
+        })
+    })
+}
+
+/// The value at a path such as `size.height` or `block_out_channels[1]`, or the last one on the way
+/// to it.
+fn value_at<'a>(root: &'a Value, path: &Path) -> &'a Value {
+    path.iter().fold(root, |value, segment| {
+        let next = match segment {
+            Segment::Seq { index } => value.get(index),
+            Segment::Map { key } => value.get(key),
+            _ => None,
+        };
+        next.unwrap_or(value)
+    })
+}
+
+/// The largest number of characters of a value in a message.
 const SHOWN: usize = 60;
 
-/// A value in a message; the middle of a list of a thousand numbers helps nobody.
+/// A value as messages show it, cut after [`SHOWN`] characters.
 fn shown(value: Option<&Value>) -> String {
     let Some(value) = value else {
         return "no value".to_owned();
@@ -281,7 +317,7 @@ fn shown(value: Option<&Value>) -> String {
     }
 }
 
-/// What the parser expects, without Rust's names of types.
+/// The type that the parser expects, in words instead of Rust's type names.
 fn in_words(expected: &str) -> &str {
     match expected {
         "i64" | "i32" => "a whole number",
@@ -295,7 +331,7 @@ fn in_words(expected: &str) -> &str {
     }
 }
 
-/// Whether a value is the one that `only` spells as JSON; 1 and 1.0 are the same number.
+/// Whether a value equals the JSON text `only`; 1 and 1.0 are the same number.
 fn same(only: &str, value: &Value) -> bool {
     let only: Value = serde_json::from_str(only).expect("the lists hold JSON");
     match (&only, value) {
@@ -304,7 +340,7 @@ fn same(only: &str, value: &Value) -> bool {
     }
 }
 
-/// The text with Python's `NaN`, `Infinity` and `-Infinity` as strings.
+/// The text with Python's `NaN`, `Infinity` and `-Infinity` turned into strings.
 fn with_quoted_numbers(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -413,6 +449,10 @@ mod tests {
                 r#"{"is_wide": "no"}"#,
                 "is_wide: found \"no\", expected true or false",
             ),
+            (
+                r#"{"depths": 3}"#,
+                "config.json: depths: found 3, expected a list",
+            ),
         ] {
             let error = read(text).0.expect_err(text).to_string();
             assert!(error.contains(message), "{error}");
@@ -429,6 +469,28 @@ mod tests {
         let config = config.expect("null is false");
         assert!(!config.is_wide && config.depths.is_empty());
         assert!(read(r#"{"width": null}"#).0.is_err());
+    }
+
+    #[test]
+    fn a_parser_s_own_words_are_put_in_plain_ones() {
+        let said = |text: &str| {
+            let error = from_json::<Config>("some.json", text).expect_err(text);
+            error.to_string()
+        };
+        assert_eq!(
+            said(r#"{"width": [1]}"#),
+            "some.json: width: found [1], expected a whole number"
+        );
+        assert_eq!(said("7"), "some.json: found 7, expected an object");
+        assert_eq!(
+            said("{"),
+            "some.json: this is not valid JSON: EOF while parsing an object at line 1 column 1"
+        );
+        let list = ConfigFile::parse("config.json", "[1]", Notes::default());
+        assert_eq!(
+            list.expect_err("a list").to_string(),
+            "config.json: found [1], expected an object"
+        );
     }
 
     #[test]

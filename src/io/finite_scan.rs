@@ -1,5 +1,6 @@
-//! Looks at every value of a model's weights while the work that begins with them is under way: a
-//! model is there as soon as its files are mapped, and no result leaves before all of it was seen.
+//! Checks that every value of a model's weights is finite while the work with the model has already
+//! begun: a model can be used as soon as its files are mapped, and no result is written before all
+//! values were checked.
 
 use std::cell::{Cell, OnceCell};
 use std::fmt::Write as _;
@@ -12,18 +13,19 @@ use tch::Kind;
 use super::mapped::let_go;
 use crate::error::model;
 
-/// How many problems of one kind a report lists before it only counts them.
+/// The number of problems of one kind that a report lists; further problems are only counted.
 pub(super) const LISTED: usize = 12;
 
-/// The values of one tensor as they lie in a file.
+/// The values of one tensor as they are stored in a file.
 pub struct FloatBytes {
-    /// Key and file, for messages.
+    /// Key and file of the tensor, for messages.
     pub(super) name: String,
     pub(super) dtype: Dtype,
-    /// The precision that they are used in: what is finite in the file may not be in fp16.
+    /// The precision in which the values are used: a value that is finite in the file may overflow
+    /// in fp16.
     pub(super) kind: Kind,
     pub(super) data: &'static [u8],
-    /// Whether the bytes are still read when they have been looked at; else they need no longer be in memory.
+    /// Whether the bytes are used after the check. If not, they need not stay in memory.
     pub(super) stays: bool,
 }
 
@@ -40,7 +42,7 @@ impl FloatBytes {
                 let largest = largest::<u16, 2>(self.data, u16::from_le_bytes);
                 u32::from(largest) << 16 < (overflow as f32).to_bits()
             }
-            // 65504 is the largest in fp16, and in range of all other precisions.
+            // 65504 is the largest number in fp16, and all other precisions can hold it.
             _ => largest::<u16, 2>(self.data, u16::from_le_bytes) < 0x7c00,
         }
     }
@@ -59,7 +61,7 @@ fn overflow(kind: Kind) -> f64 {
     }
 }
 
-/// An unsigned integer with a sign bit on top, as floating-point numbers have it.
+/// The bits of a floating-point number as an unsigned integer; the top bit is the sign.
 trait FloatBits: Copy + Ord + Default {
     fn without_sign(self) -> Self;
 }
@@ -75,8 +77,8 @@ macro_rules! bits {
 }
 bits!(u16, u32, u64);
 
-/// The largest magnitude, as bits: those of floating-point numbers are in the order of the numbers,
-/// with infinity and NaN above all others.
+/// The largest magnitude, as bits. The bits of floating-point numbers are in the order of the
+/// numbers; infinity and NaN are larger than all others.
 fn largest<T: FloatBits, const N: usize>(data: &[u8], read: impl Fn([u8; N]) -> T) -> T {
     let (values, _) = data.as_chunks::<N>();
     values.iter().fold(T::default(), |most, &bytes| {
@@ -84,16 +86,16 @@ fn largest<T: FloatBits, const N: usize>(data: &[u8], read: impl Fn([u8; N]) -> 
     })
 }
 
-/// A look at all weights of a model, on a thread of its own. One is enough: it reads about as fast
-/// as memory gives, and the other cores have work to do.
+/// A check of all weights of a model in a separate thread. One thread is enough: it reads about as
+/// fast as memory allows, and the other cores have work to do.
 pub struct FiniteScan {
     thread: Cell<Option<JoinHandle<Vec<String>>>>,
-    /// Names of the tensors with a value that is not finite.
+    /// Names of the tensors that contain a value that is not finite.
     found: OnceCell<Vec<String>>,
 }
 
 impl FiniteScan {
-    /// Begins to look.
+    /// Starts the check.
     pub fn start(values: Vec<FloatBytes>) -> FiniteScan {
         let look = move || {
             let is_wrong = |values: &FloatBytes| {
@@ -112,10 +114,10 @@ impl FiniteScan {
         }
     }
 
-    /// Waits until everything was looked at.
+    /// Waits until all values were checked.
     ///
     /// # Errors
-    /// Names the tensors that hold a value which is not finite.
+    /// When a tensor contains a value that is not finite; the message names all such tensors.
     pub fn wait(&self) -> Result<()> {
         let found = self.found.get_or_init(|| {
             let thread = self.thread.take().expect("nobody else waits");
@@ -124,13 +126,13 @@ impl FiniteScan {
         if found.is_empty() {
             return Ok(());
         }
-        let mut report = "the weights can not be used".to_owned();
+        let mut report = "the weights cannot be used".to_owned();
         list(&mut report, "non-finite", found);
         Err(model(report))
     }
 }
 
-/// Adds the problems of one kind to a report, the first of them by name.
+/// Adds the problems of one kind to a report. The first few are named.
 pub(super) fn list(report: &mut String, kind: &str, problems: &[String]) {
     let _ = write!(report, "\n  {} {kind}:", problems.len());
     for problem in problems.iter().take(LISTED) {
@@ -147,7 +149,7 @@ mod tests {
     use super::*;
     use tch::Tensor;
 
-    /// Whether the scan takes a value of a file's `dtype` for one that is finite as `kind`.
+    /// Whether the scan accepts a value stored as `dtype` as finite in `kind`.
     fn is_taken(dtype: Dtype, bytes: Vec<u8>, kind: Kind) -> bool {
         let values = FloatBytes {
             name: "x".into(),
@@ -159,7 +161,7 @@ mod tests {
         FiniteScan::start(vec![values]).wait().is_ok()
     }
 
-    /// libtorch's own conversion is the reference, at the edges of every range.
+    /// The reference is libtorch's own conversion, at the limits of every range.
     #[test]
     fn what_is_finite_is_what_libtorch_makes_finite() {
         let edges = [
@@ -183,7 +185,8 @@ mod tests {
                 (Dtype::F16, Kind::Half),
                 (Dtype::BF16, Kind::BFloat16),
             ] {
-                // Among harmless values, so that one is enough and none is overlooked.
+                // Surrounded by ordinary values, so that one bad value is enough and none is
+                // overlooked.
                 let stored = Tensor::from_slice(&[1.0, value, -2.0]).to_kind(file);
                 let bytes = bytes(&stored).expect("numbers have bytes");
                 for kind in [Kind::Float, Kind::Half, Kind::BFloat16] {

@@ -1,8 +1,9 @@
-//! One process at a time works in a folder, or several that share its work.
+//! Makes sure that one process at a time works in a folder, or several that share its work.
 //!
-//! The lock is one of the operating system (`flock`) on a hidden file in the folder, so that it ends with its process
-//! however that ends. The file itself tells others who works there, is removed at the end, and means nothing without
-//! the lock: what a killed process has left is taken over by the next one.
+//! The lock is an operating system lock (`flock`) on a hidden file in the folder, so it ends with
+//! its process in any case. The file tells others which process works in the folder, and is removed
+//! at the end. Without the lock the file means nothing: one left by a killed process is reused by
+//! the next.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -14,45 +15,47 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, runtime};
 
-/// The file of all who work in a folder.
+/// The lock file for everybody who works in a folder.
 const NAME: &str = ".oneactor.lock";
 
-/// So often a file is tried that another process has just removed.
+/// How often opening the lock file is tried again if another process has just removed it.
 const MOST_TRIES: usize = 100;
 
 /// How a folder is shared.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Sharing<'a> {
-    /// By nobody.
+    /// Not shared.
     Alone,
-    /// With the other parts of a job; each part, here of this name, is done by one process.
+    /// Shared with the other parts of a job. Each part, here with this name, is done by one
+    /// process.
     Part(&'a str),
 }
 
-/// What a process does in a folder, as others are told.
+/// What other processes are told about the process that works in a folder.
 #[derive(Debug, Serialize, Deserialize)]
 struct Holder {
     command: String,
     process: u32,
-    /// The name of its machine, where that is known.
+    /// The name of its machine, if it is known.
     host: Option<String>,
 }
 
-/// A folder that is locked until this is dropped.
+/// A lock on a folder, held until it is dropped.
 #[derive(Debug)]
 pub struct FolderLock {
     files: Vec<LockFile>,
-    /// Folders that were created for it, the innermost first; those in which nothing came to be are removed again.
+    /// Folders that were created for the lock, innermost first. Those that are still empty at the
+    /// end are removed.
     created: Vec<PathBuf>,
     has_locks: bool,
 }
 
 impl FolderLock {
-    /// Locks `folder`, which is created where it is missing, for this process and its `command`. A folder in which
-    /// nothing can be written is not locked: whoever has something to write there meets that by itself.
+    /// Locks `folder` for this process and its `command`, and creates the folder if it is missing.
+    /// A folder that cannot be written to is not locked: writing there gives its own error.
     ///
     /// # Errors
-    /// When another process works there, or the folder can not be created.
+    /// When another process works there, or the folder cannot be created.
     pub fn take(folder: &Path, sharing: Sharing, command: &str) -> Result<Self> {
         Self::take_by(folder, sharing, command, |file, is_shared| {
             if is_shared {
@@ -63,7 +66,7 @@ impl FolderLock {
         })
     }
 
-    /// The same with the system's lock as an argument.
+    /// As [`take`](Self::take), with the system's lock function as an argument.
     fn take_by(
         folder: &Path,
         sharing: Sharing,
@@ -105,7 +108,7 @@ impl FolderLock {
         Ok(lock)
     }
 
-    /// Whether the file system knows locks.
+    /// Whether the file system supports locks.
     pub fn has_locks(&self) -> bool {
         self.has_locks
     }
@@ -113,12 +116,12 @@ impl FolderLock {
 
 impl Drop for FolderLock {
     fn drop(&mut self) {
-        // The file of all comes last.
+        // The lock file for everybody is released last.
         while let Some(file) = self.files.pop() {
             file.release();
         }
         for folder in &self.created {
-            // Those that hold anything stay.
+            // Folders that are not empty stay.
             let _ = fs::remove_dir(folder);
         }
     }
@@ -146,7 +149,7 @@ fn in_use(
         _ => "works in it".to_owned(),
     };
     runtime(format!(
-        "the folder {} is in use: {who} {what}; wait until that has ended, or choose another folder",
+        "the folder {} is in use: {who} {what}; wait until it has ended, or choose another folder",
         folder.display()
     ))
 }
@@ -159,7 +162,7 @@ struct LockFile {
     is_shared: bool,
 }
 
-/// What became of an attempt.
+/// The result of an attempt to lock.
 enum LockResult {
     Held(LockFile),
     ByAnother(Option<Holder>),
@@ -176,7 +179,7 @@ impl LockFile {
         for _ in 0..MOST_TRIES {
             let mut file = match open(path) {
                 Ok(file) => file,
-                // Another process has removed the folder, which it had created in vain.
+                // Another process created the folder, left it empty and has removed it.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) if is_no_permission(&error) => return Ok(LockResult::NotWritable),
                 Err(error) => {
@@ -199,13 +202,13 @@ impl LockFile {
                 file,
                 is_shared,
             };
-            // The one before may have removed the file after it was opened here.
+            // The previous holder may have removed the file after it was opened here.
             if taken.is_in_place() {
                 return Ok(LockResult::Held(taken));
             }
         }
         Err(runtime(format!(
-            "locking {}: other processes come and go in this folder: try again",
+            "locking {}: other processes keep starting and ending in this folder: try again",
             path.display()
         )))
     }
@@ -216,7 +219,8 @@ impl LockFile {
         here.is_some() && here == fs::symlink_metadata(&self.path).map(id).ok()
     }
 
-    /// Tells others who works here. What can not be written is not told: the lock holds all the same.
+    /// Writes who works here into the file, for others to read. A failure is ignored: the lock
+    /// holds anyway.
     fn tell(&mut self, command: &str) {
         let holder = Holder {
             command: command.to_owned(),
@@ -237,13 +241,14 @@ impl LockFile {
         let is_last = !self.is_shared
             || (self.file.unlock().is_ok() && self.file.try_lock().is_ok() && self.is_in_place());
         if is_last {
-            // What is left of it means nothing.
+            // A file that could not be removed means nothing without the lock.
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// Opens the file, which is created where it is missing; a link that somebody has put there is not followed.
+/// Opens the file and creates it if it is missing. A link that somebody has put there is not
+/// followed.
 fn open(path: &Path) -> io::Result<File> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
@@ -257,7 +262,7 @@ fn open(path: &Path) -> io::Result<File> {
         .truncate(false)
         .open(path);
     match written {
-        // Somebody else has left it, whose files one may read: that is enough for a lock.
+        // The file belongs to somebody else but is readable, which is enough for a lock.
         Err(error) if is_no_permission(&error) && path.exists() => options.open(path),
         written => written,
     }
@@ -268,7 +273,7 @@ fn is_no_permission(error: &io::Error) -> bool {
     matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem)
 }
 
-/// Who holds a lock: of several the one that came last.
+/// Who holds a lock; if several do, the last that came.
 fn read_holder(file: &mut File) -> Option<Holder> {
     let mut text = String::new();
     file.take(1 << 16).read_to_string(&mut text).ok()?;
@@ -276,7 +281,7 @@ fn read_holder(file: &mut File) -> Option<Holder> {
     serde_json::from_str(last).ok()
 }
 
-/// The name of this machine, where Linux tells it.
+/// The name of this machine, if Linux tells it.
 fn host() -> Option<String> {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
     Some(name.trim().to_owned()).filter(|name| !name.is_empty())

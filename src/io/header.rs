@@ -1,16 +1,16 @@
-//! What a safetensors file tells about itself, without its values.
+//! The header of a safetensors file: names, shapes and metadata, without the values.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use safetensors::tensor::Metadata;
 
 use super::model_layout::refuse_pickled;
 use crate::error::usage;
 
-/// A longer header is no file of weights; safetensors' own limit.
+/// The limit for a header's length in bytes, which is safetensors' own.
 const LONGEST: u64 = 100_000_000;
 
 /// The header of a file.
@@ -27,19 +27,20 @@ pub struct Header {
 pub struct TensorFacts {
     /// Its name.
     pub name: String,
-    /// As safetensors spells it: F32, BF16 …
+    /// The number format in safetensors' spelling: F32, BF16 …
     pub dtype: String,
     /// Its shape.
     pub shape: Vec<usize>,
-    /// Bytes in the file.
+    /// The tensor's size in the file, in bytes.
     pub bytes: usize,
 }
 
 impl Header {
-    /// Reads the header of the file at `path`, however long the file is.
+    /// Reads the header of the file at `path`; the length of the file does not matter.
     ///
     /// # Errors
-    /// When it can not be read, is no safetensors file, or is shorter or longer than its header says.
+    /// When the file cannot be read, is not a safetensors file, or is shorter or longer than its
+    /// header says.
     pub fn read(path: &Path) -> Result<Header> {
         let doing = || format!("reading {}", path.display());
         refuse_pickled(path)?;
@@ -47,11 +48,12 @@ impl Header {
         let whole = file.metadata().with_context(doing)?.len();
         Header::parse(file, whole).map_err(|error| {
             let shown = path.display();
-            usage(format!("{shown}: not a whole safetensors file ({error})"))
+            usage(format!("{shown}: {error}"))
         })
     }
 
-    /// As [`Header::read`], of the content of a file of `whole` bytes. No more is read than it has, whatever it says.
+    /// As [`Header::read`], from the content of a file of `whole` bytes. Never reads more bytes
+    /// than the content has, whatever the header says.
     ///
     /// # Errors
     /// As [`Header::read`].
@@ -59,21 +61,32 @@ impl Header {
         let mut bytes = Vec::new();
         content.by_ref().take(8).read_to_end(&mut bytes)?;
         let Ok(length) = <[u8; 8]>::try_from(&bytes[..]).map(u64::from_le_bytes) else {
-            bail!("{whole} bytes");
+            return Err(not_whole(&format!("found {whole} bytes")));
         };
-        if length > LONGEST.min(whole.saturating_sub(8)) {
-            bail!("a header of {length} bytes in a file of {whole}");
+        content.by_ref().take(1).read_to_end(&mut bytes)?;
+        if length > LONGEST || bytes.get(8).is_some_and(|first| *first != b'{') {
+            bail!("not a safetensors file (it does not begin with a header of names and shapes)");
         }
-        content.take(length).read_to_end(&mut bytes)?;
-        let header: Metadata = serde_json::from_slice(&bytes[8..])?;
+        if length > whole.saturating_sub(8) {
+            return Err(not_whole(&format!(
+                "found {whole} bytes, expected a header of {length} bytes and more"
+            )));
+        }
+        content
+            .take(length.saturating_sub(1))
+            .read_to_end(&mut bytes)?;
+        let header: Metadata =
+            serde_json::from_slice(&bytes[8..]).map_err(|_| not_whole("its header is damaged"))?;
         let expected = 8 + length + header.data_len() as u64;
         if expected != whole {
-            bail!("{whole} bytes, expected {expected}");
+            return Err(not_whole(&format!(
+                "found {whole} bytes, expected {expected}"
+            )));
         }
         Ok(Header::of(&header))
     }
 
-    /// The header of a whole file in memory; `None` where it is no safetensors file.
+    /// The header of a complete file in memory; `None` if it is not a safetensors file.
     pub fn of_bytes(bytes: &[u8]) -> Option<Header> {
         Header::parse(bytes, bytes.len() as u64).ok()
     }
@@ -95,6 +108,19 @@ impl Header {
         tensors.sort_by(|a, b| a.name.cmp(&b.name));
         Header { metadata, tensors }
     }
+}
+
+/// Why these bytes of a file, which the safetensors parser has refused, are not a safetensors file.
+pub(super) fn defect(bytes: &[u8]) -> anyhow::Error {
+    match Header::parse(bytes, bytes.len() as u64) {
+        Err(error) => error,
+        Ok(_) => not_whole("its header is damaged"),
+    }
+}
+
+/// The error for a safetensors file that is cut off or damaged.
+fn not_whole(found: &str) -> anyhow::Error {
+    anyhow!("not a whole safetensors file ({found})")
 }
 
 #[cfg(test)]
@@ -131,17 +157,25 @@ mod tests {
         );
         let mut longer = bytes.clone();
         longer.push(0);
-        let mut absurd = bytes.clone();
-        absurd[..8].copy_from_slice(&u64::MAX.to_le_bytes());
+        let mut damaged = bytes.clone();
+        damaged[10] = 0;
         for cut in [
             &bytes[..bytes.len() - 1],
             &bytes[..20],
             &bytes[..4],
             &longer,
-            &absurd,
+            &damaged,
         ] {
             let error = read(cut).expect_err("it is not whole").to_string();
             assert!(error.contains("not a whole safetensors file"), "{error}");
+            assert_eq!(error, format!("{}: {}", path.display(), defect(cut)));
+        }
+        for other in [
+            &b"\xff\xd8\xff\xe0\0\x10JFIF\0\x01"[..],
+            b"a text and no header",
+        ] {
+            let error = read(other).expect_err("another kind of file").to_string();
+            assert!(error.contains("not a safetensors file"), "{error}");
         }
         std::fs::remove_file(&path)?;
         Ok(())

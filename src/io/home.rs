@@ -1,9 +1,10 @@
-//! `~` at the start of a path, which a shell replaces, but not in a JSON file, in quotes or behind `--flag=`.
+//! Replaces `~` at the start of a path. A shell does so too, but not in a JSON file, in quotes or
+//! after `--flag=`.
 
 use std::borrow::Cow;
 use std::env;
 
-/// The path that a text names: `~` and what begins with `~/` lie in the home folder.
+/// The path that a text names: a leading `~` or `~/` stands for the home folder.
 ///
 /// # Errors
 /// When there is no home folder, or the text begins with `~` and another name.
@@ -20,14 +21,14 @@ fn expanded_in(text: &str, home: impl Fn() -> Option<String>) -> Result<Cow<'_, 
     };
     if !rest.is_empty() && !rest.starts_with('/') {
         return Err(format!(
-            "found \"{text}\", and only ~/ stands for a home folder: write the whole path, or ./{text} for a name that \
+            "found \"{text}\", but only ~/ stands for a home folder: write the whole path, or ./{text} for a name that \
              begins with ~"
         ));
     }
     match home() {
         Some(home) => Ok(Cow::Owned(format!("{}{rest}", home.trim_end_matches('/')))),
         None => Err(format!(
-            "found \"{text}\", and no home folder is known: set HOME, or write the whole path"
+            "found \"{text}\", but no home folder is known: set HOME, or write the whole path"
         )),
     }
 }

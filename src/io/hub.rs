@@ -1,9 +1,9 @@
-//! Repositories of the hub: which commit is meant, which files it has, and getting them.
+//! Repositories of the hub: finding the commit of a revision, listing its files and fetching them.
 //!
 //! The cache comes first. A revision that was resolved before keeps its commit until the cache is
-//! cleared or the revision renewed (see `renewal`), a file that is there is used as it is, and what a
-//! commit is known not to have is remembered: a second run asks the network nothing. All files of
-//! a run come from one commit, even if somebody pushes to the repository meanwhile.
+//! cleared or the revision is renewed (see `renewal`). A file in the cache is used as it is. Files
+//! that a commit is known not to have are remembered, so a second run needs no network. All files
+//! of a run come from one commit, even if somebody pushes to the repository meanwhile.
 
 mod address;
 mod cache;
@@ -48,10 +48,10 @@ pub use verify::human_size;
 use super::writable::check_folder;
 use crate::error::{model, usage};
 
-/// Longest wait for the list of a repository's files.
+/// The longest wait for the list of a repository's files.
 const LIST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Repositories that are gone from where documentation still points, and where they live now.
+/// Repositories that were removed although documentation still names them, and their new ids.
 const MOVED: [(&str, &str); 5] = [
     (
         "runwayml/stable-diffusion-v1-5",
@@ -87,12 +87,12 @@ pub(super) struct HubRepo {
 }
 
 impl HubRepo {
-    /// Finds out which commit `revision` (a branch, a tag or a commit; `main` when `None`) of the
-    /// repository `id` is. Asks the hub only where the cache does not know.
+    /// Finds the commit of `revision` (a branch, a tag or a commit; `main` if `None`) in the
+    /// repository `id`. Asks the hub only if the cache does not know the commit.
     ///
     /// # Errors
-    /// When the names can not be right, when the hub refuses or can not be reached, and off the
-    /// network when the cache does not know the revision.
+    /// When a name cannot be right, when the hub refuses or cannot be reached, and, off the
+    /// network, when the cache does not know the revision.
     pub(super) fn open(settings: &HubSettings, id: &str, revision: Option<&str>) -> Result<Self> {
         let revision = revision.unwrap_or("main");
         check_revision(revision)?;
@@ -142,7 +142,7 @@ impl HubRepo {
     /// The index of the first of `names` that the repository has.
     ///
     /// # Errors
-    /// When none is in the cache and the hub refuses or can not be reached.
+    /// When no name is in the cache and the hub refuses or cannot be reached.
     pub(super) fn find(&self, names: &[String]) -> Result<Option<usize>> {
         for (index, name) in names.iter().enumerate() {
             let file_name = checked(name)?;
@@ -163,10 +163,10 @@ impl HubRepo {
         Ok(None)
     }
 
-    /// The path of the file `name`, fetched if it is not in the cache.
+    /// The path of the file `name`. The file is fetched if it is not in the cache.
     ///
     /// # Errors
-    /// When the hub, the network or the disk refuse, or the repository has no such file.
+    /// When the hub, the network or the disk refuses, or the repository has no such file.
     pub(super) fn fetch(&self, name: &str) -> Result<PathBuf> {
         let file_name = checked(name)?;
         if let Some(path) = self.cache.file(&self.commit, file_name) {
@@ -194,11 +194,11 @@ impl HubRepo {
         Ok(path)
     }
 
-    /// The names of all files that are known: those of the repository, or those in the cache
-    /// where the hub can not be asked.
+    /// The names of all known files: those of the repository, or those in the cache if the hub
+    /// cannot be asked.
     ///
     /// # Errors
-    /// When the hub refuses or can not be reached and the cache has nothing.
+    /// When the hub refuses or cannot be reached and the cache has nothing.
     pub(super) fn names(&self) -> Result<Vec<String>> {
         Ok(self.listing()?.files.keys().cloned().collect())
     }
@@ -208,7 +208,7 @@ impl HubRepo {
         self.cache.files(&self.commit)
     }
 
-    /// Where the repository is and how far it can be seen, for messages.
+    /// The repository and revision for messages, and whether only the cached part is known.
     pub(super) fn place(&self) -> String {
         let place = format!("{} at revision {}", self.id, self.revision);
         match self
@@ -224,7 +224,7 @@ impl HubRepo {
         }
     }
 
-    /// Whether only the cache is known, for the hub was not asked or did not answer.
+    /// Whether only the cache is known, because the hub was not asked or did not answer.
     pub(super) fn is_seen_through_cache(&self) -> bool {
         self.listing
             .get()
@@ -245,7 +245,7 @@ impl HubRepo {
                         return Err(self.question().explain(&trouble));
                     }
                     self.settings.report.notice(&format!(
-                        "can not ask {} for the files of {} ({}): using those in the cache",
+                        "cannot ask {} for the files of {} ({}): using those in the cache",
                         self.settings.endpoint,
                         self.id,
                         trouble.cause()
@@ -257,7 +257,7 @@ impl HubRepo {
         Ok(self.listing.get_or_init(|| Arc::new(listing)))
     }
 
-    /// Asks the hub for the commit and the files of `revision`, again if it is only busy.
+    /// Asks the hub for the commit and the files of `revision`. Asks again if the hub is busy.
     fn ask(&self, revision: &str) -> Result<(String, Listing), Trouble> {
         let patience = self.settings.patience;
         for failures in 0..patience.tries {
@@ -295,7 +295,8 @@ impl HubRepo {
         }
     }
 
-    /// Off the network, and the cache knows nothing of the revision.
+    /// The error for a revision that the cache does not know while the program stays off the
+    /// network.
     fn not_cached(&self, who: &str) -> anyhow::Error {
         let known = self.cache.revisions();
         let found = if known.is_empty() {
@@ -331,7 +332,7 @@ impl HubRepo {
     }
 }
 
-/// The name of a file that somebody typed, or an error that says what is wrong with it.
+/// Checks the name of a file that the user typed. The error says what is wrong with it.
 fn checked(name: &str) -> Result<FileName<'_>> {
     FileName::checked(name).map_err(|reason| {
         usage(format!(
@@ -340,7 +341,8 @@ fn checked(name: &str) -> Result<FileName<'_>> {
     })
 }
 
-/// The id itself, or the one that took its place, unless the cache still has the old one.
+/// The id itself or, if the repository was replaced, the new id. The old id stays in use while the
+/// cache has it.
 fn living_id<'a>(settings: &HubSettings, id: &'a str) -> &'a str {
     let moved = MOVED.iter().find(|(old, _)| *old == id);
     match moved {
@@ -354,7 +356,7 @@ fn living_id<'a>(settings: &HubSettings, id: &'a str) -> &'a str {
     }
 }
 
-/// Whether `text` can be a repository's id, `owner/name`.
+/// Whether `text` can be the id of a repository, `owner/name`.
 pub(super) fn is_repository_id(text: &str) -> bool {
     let part = |part: &str| {
         !part.is_empty()

@@ -1,5 +1,5 @@
-//! Where an IP-Adapter and its image encoder lie: in a repository laid out as h94/IP-Adapter, a copy of one, a
-//! file, or the binary.
+//! Finds an IP-Adapter and its image encoder: in a repository with the layout of h94/IP-Adapter, in
+//! a copy of one, in a file, or in the binary.
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -13,12 +13,12 @@ use crate::error::{self, usage};
 /// The repository of the paper's authors.
 pub const REPOSITORY: &str = "h94/IP-Adapter";
 
-/// What of a repository serves which kind of model.
+/// The files in a repository for one kind of model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IpAdapterLayout {
     adapter: &'static str,
     encoder: &'static str,
-    /// The width of the text beside which the adapter's tokens stand.
+    /// Width of the text tokens beside which the adapter's tokens are read.
     text_width: i64,
 }
 
@@ -36,23 +36,23 @@ pub const STABLE_DIFFUSION: IpAdapterLayout = IpAdapterLayout {
     text_width: 768,
 };
 
-/// The toy's: its CLIP is the encoder.
+/// The toy's adapter; the toy's CLIP is the encoder.
 const OF_THE_TOY: IpAdapterLayout = IpAdapterLayout {
     adapter: "ip_adapter/ip-adapter.safetensors",
     encoder: "clip",
     text_width: 64,
 };
 
-/// An encoder's folder in a copy that holds nothing else.
+/// The folder of the encoder in a copy that has one encoder only.
 const ENCODER: &str = "image_encoder";
 
-/// The files that an image encoder is among, and its folder there.
+/// The files that contain an image encoder, and its folder among them.
 type FoundEncoder = (Rc<ModelFiles>, String);
 
-/// Finds files by what a flag names.
+/// Finds the files that a flag names.
 type Find<'a> = &'a dyn Fn(&str) -> Result<ModelFiles>;
 
-/// The adapter's file and the image encoder, found and not yet read.
+/// The adapter's file and the image encoder, found but not read yet.
 #[derive(Debug)]
 pub struct IpAdapterFiles {
     adapter: Adapter,
@@ -65,7 +65,7 @@ enum Adapter {
     Of(Rc<ModelFiles>, &'static str),
 }
 
-/// The adapter of this model where none is named.
+/// The default adapter for this model.
 pub fn default_adapter(model: &str) -> &'static str {
     match model {
         TOY => TOY,
@@ -73,11 +73,11 @@ pub fn default_adapter(model: &str) -> &'static str {
     }
 }
 
-/// Refuses the authors' adapters for a model that reads a text of another width, such as SD 2.1, before any file is looked
-/// for.
+/// Refuses the authors' adapters for a model whose text has another width, such as SD 2.1, before
+/// any file is looked for.
 ///
 /// # Errors
-/// When the authors have none for it.
+/// When the authors have no adapter for this width.
 pub fn check_width(
     adapter: Option<&str>,
     model: &str,
@@ -95,8 +95,9 @@ pub fn check_width(
 }
 
 impl IpAdapterFiles {
-    /// Finds both: what the flags `--ip-adapter` and `--image-encoder` name, by default the toy's own for the toy,
-    /// else the authors'. An encoder is looked for beside an adapter first.
+    /// Finds the files that the flags `--ip-adapter` and `--image-encoder` name. The default is the
+    /// toy's own for the toy, otherwise the authors'. An encoder is looked for beside the adapter
+    /// first.
     ///
     /// # Errors
     /// When there is no file or repository of that name.
@@ -124,10 +125,10 @@ impl IpAdapterFiles {
         Ok(IpAdapterFiles { adapter, encoder })
     }
 
-    /// The adapter's file, fetched if need be.
+    /// The adapter's file, fetched if necessary.
     ///
     /// # Errors
-    /// When it can not be fetched.
+    /// When it cannot be fetched.
     pub fn adapter(&self) -> Result<Blob> {
         match &self.adapter {
             Adapter::File(path) => Ok(Blob::File(path.clone())),
@@ -135,7 +136,7 @@ impl IpAdapterFiles {
         }
     }
 
-    /// The files that the adapter is among, and its path there; `None` for a file of its own.
+    /// The files that contain the adapter, and its path among them; `None` for a separate file.
     pub fn adapter_source(&self) -> Option<(&Rc<ModelFiles>, &'static str)> {
         match &self.adapter {
             Adapter::File(_) => None,
@@ -143,16 +144,16 @@ impl IpAdapterFiles {
         }
     }
 
-    /// The files that the image encoder is among, and the folder it lies in there.
+    /// The files that contain the image encoder, and its folder among them.
     pub fn encoder(&self) -> (&Rc<ModelFiles>, &str) {
         (&self.encoder.0, &self.encoder.1)
     }
 
-    /// What tells these files from others, of the adapter and of the encoder: the commit of a repository, the CRC-32
-    /// of files that lie here.
+    /// What identifies the files of the adapter and of the encoder: the commit of a repository, or
+    /// the CRC-32 of local files.
     ///
     /// # Errors
-    /// When a file can not be read.
+    /// When a file cannot be read.
     pub fn fingerprints(&self) -> Result<[Fingerprint; 2]> {
         let (files, folder) = self.encoder();
         let adapter = match &self.adapter {
@@ -170,7 +171,7 @@ impl IpAdapterFiles {
     }
 }
 
-/// By what files are known again.
+/// What identifies files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fingerprint {
     /// The commit of their repository.
@@ -179,7 +180,7 @@ pub enum Fingerprint {
     Crc32(String),
 }
 
-/// The adapter of this name, and the encoder that lies beside it, if one does.
+/// The adapter with this name, and the encoder beside it, if there is one.
 fn find_adapter(
     name: &str,
     layout: IpAdapterLayout,
@@ -194,12 +195,12 @@ fn find_adapter(
             .map(|folder| Ok((Rc::new(find(&folder.to_string_lossy())?), String::new())))
             .transpose()
     };
-    // The toy's own, also beside a folder of that name.
+    // `toy` means the toy's own adapter, even beside a folder of that name.
     let is_here = name != TOY;
     if is_here && path.is_file() {
         if !name.ends_with(".safetensors") {
             return Err(usage(format!(
-                "{name}: expected a .safetensors file: others may be pickled, and reading those runs code"
+                "{name}: expected a .safetensors file, because other files may be pickled, and reading pickle runs code"
             )));
         }
         let beside = encoder_in(&[path.with_file_name(ENCODER)])?;

@@ -1,28 +1,27 @@
 //! The names that the original code of Stable Diffusion (CompVis' LDM, Stability's SGM, OpenCLIP)
-//! gives to the tensors that diffusers and transformers call otherwise.
+//! gives to tensors, where diffusers and transformers use other names.
 //!
-//! Everything is asked in one direction, from diffusers' name to the original's; `None` stands for
-//! a tensor that the original does not have. Checked against the converters of diffusers'
-//! `loaders/single_file_utils.py`.
+//! All lookups go from diffusers' name to the original's; `None` means that the original has no
+//! such tensor. Checked against the converters of diffusers' `loaders/single_file_utils.py`.
 
 use tch::Tensor;
 
-/// What a tensor of diffusers is of the tensor of the file.
+/// Which part of the file's tensor is the tensor of diffusers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LdmPart {
     /// The tensor itself.
     Whole,
-    /// A third of its rows: query, key and value lie in one tensor in OpenCLIP.
+    /// A third of its rows: OpenCLIP has query, key and value in one tensor.
     Third(i64),
     /// Its transpose.
     Transposed,
-    /// A 1×1 convolution as the matrix that it is.
+    /// A 1×1 convolution, read as a matrix.
     Matrix,
 }
 
 impl LdmPart {
-    /// The shape that a tensor of the file must have, so that this part of it has `shape`.
-    /// `axes` is how many it has: a matrix may be one, or a convolution.
+    /// The shape of the file's tensor if this part of it has `shape`. `axes` is the file's number
+    /// of axes: a matrix may be stored as a matrix or as a convolution.
     pub(super) fn shape_in_file(self, shape: &[i64], axes: usize) -> Vec<i64> {
         let mut expected = shape.to_vec();
         match self {
@@ -34,7 +33,7 @@ impl LdmPart {
         expected
     }
 
-    /// The part with `shape` of a tensor of the shape above.
+    /// This part, with `shape`, of the file's tensor.
     pub(super) fn of(self, tensor: &Tensor, shape: &[i64]) -> Tensor {
         match self {
             LdmPart::Whole => tensor.shallow_clone(),
@@ -45,25 +44,26 @@ impl LdmPart {
     }
 }
 
-/// Where a tensor of diffusers lies in a file.
+/// Where a tensor of diffusers is in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct LdmPlace {
-    /// Its key, without the prefix of the network.
+    /// The tensor's key, without the prefix of the network.
     pub(super) key: String,
-    /// What of it.
+    /// Which part of it.
     pub(super) part: LdmPart,
 }
 
-/// What of a U-Net's shape its names depend on.
+/// The sizes of a U-Net on which its names depend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct UnetNames {
-    /// Residual blocks in each block on the way down; one more on the way up.
+    /// Residual blocks in each block on the way down; blocks on the way up have one more.
     pub(super) layers_per_block: usize,
     /// For each block on the way up, whether it has attention.
     pub(super) up_attention: Vec<bool>,
 }
 
-/// OpenCLIP's projection where it is a linear layer: the name is transformers' own.
+/// OpenCLIP's projection if it is stored as a linear layer; the name is the same as in
+/// transformers.
 pub(super) const OPEN_CLIP_PROJECTION: &str = "text_projection.weight";
 
 /// A network and its names.
@@ -71,19 +71,20 @@ pub(super) const OPEN_CLIP_PROJECTION: &str = "text_projection.weight";
 pub(super) enum LdmNames {
     /// `UNet2DConditionModel`.
     Unet(UnetNames),
-    /// `AutoencoderKL` with so many blocks.
+    /// `AutoencoderKL` with this number of blocks.
     Vae(usize),
-    /// `CLIPTextModel`: the original is transformers' own.
+    /// `CLIPTextModel`; the original uses transformers' names.
     Clip,
-    /// `CLIPTextModelWithProjection`: the original is OpenCLIP's text transformer.
+    /// `CLIPTextModelWithProjection`; the original is OpenCLIP's text transformer.
     OpenClip {
-        /// Whether the projection is a linear layer, as some tools save it, and not the bare matrix.
+        /// Whether the projection is stored as a linear layer, as some tools do, and not as a bare
+        /// matrix.
         has_linear_projection: bool,
     },
 }
 
 impl LdmNames {
-    /// The place of the tensor that diffusers calls `key`.
+    /// Where the tensor that diffusers calls `key` is.
     pub(super) fn find(&self, key: &str) -> Option<LdmPlace> {
         let whole = |key| LdmPlace {
             key,
@@ -105,14 +106,14 @@ fn split(key: &str) -> Vec<&str> {
     key.split('.').collect()
 }
 
-/// `start` and the rest of a key behind it.
+/// `start` followed by the rest of a key.
 fn join(start: impl Into<String>, rest: &[&str]) -> String {
     rest.iter()
         .fold(start.into(), |key, part| format!("{key}.{part}"))
 }
 
 impl UnetNames {
-    /// The shape of the U-Net that has these keys, in diffusers' names.
+    /// The sizes of the U-Net that has these keys, in diffusers' names.
     pub(super) fn of_diffusers<'a>(keys: impl Iterator<Item = &'a str> + Clone) -> Self {
         let has = |start: String| keys.clone().any(|key| key.starts_with(&start));
         let count = |of: &dyn Fn(usize) -> String| (0..).take_while(|&i| has(of(i))).count();
@@ -161,7 +162,7 @@ impl UnetNames {
                     "attentions" => join(format!("output_blocks.{at}.1"), rest),
                     "upsamplers" => {
                         let at = at + self.layers_per_block;
-                        // Behind the residual block, and the attention where there is one.
+                        // After the residual block, and after the attention if there is one.
                         let place = 1 + usize::from(*self.up_attention.get(block)?);
                         let conv = after_conv(rest)?;
                         join(format!("output_blocks.{at}.{place}.conv"), conv)
@@ -174,7 +175,7 @@ impl UnetNames {
     }
 }
 
-/// What stands behind `conv`.
+/// The key's part after `conv`.
 fn after_conv<'a, 'b>(rest: &'a [&'b str]) -> Option<&'a [&'b str]> {
     match rest {
         ["conv", rest @ ..] => Some(rest),
@@ -182,7 +183,7 @@ fn after_conv<'a, 'b>(rest: &'a [&'b str]) -> Option<&'a [&'b str]> {
     }
 }
 
-/// A residual block of the U-Net numbers its layers.
+/// The original numbers the layers of the U-Net's residual blocks.
 fn resnet<'a>(rest: &[&'a str]) -> Option<Vec<&'a str>> {
     let (layer, rest) = rest.split_first()?;
     let layer: &[&str] = match *layer {
@@ -247,7 +248,7 @@ fn vae_resnet<'a>(rest: &[&'a str]) -> Vec<&'a str> {
     rest.iter().map(rename).collect()
 }
 
-/// The four layers are 1×1 convolutions in the original.
+/// In the original the four layers are 1×1 convolutions.
 fn vae_attention(attention: &str, rest: &[&str]) -> Option<LdmPlace> {
     let (name, rest) = match rest {
         ["group_norm", rest @ ..] => ("norm", rest),
@@ -310,7 +311,7 @@ fn open_clip_layer(key: &[&str]) -> Option<(String, LdmPart)> {
 mod tests {
     use super::*;
 
-    /// SDXL's: three blocks of two layers, the outermost without attention.
+    /// SDXL's U-Net: three blocks of two layers, the outermost without attention.
     fn sdxl() -> UnetNames {
         UnetNames {
             layers_per_block: 2,

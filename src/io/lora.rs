@@ -2,9 +2,10 @@
 //! `W + scale · alpha / rank · up · down`, in f32.
 //!
 //! A file names a layer as diffusers and PEFT do (`unet.….to_q.lora_A.weight`), or as kohya's
-//! scripts do, with `_` for `.` (`lora_unet_…_to_q.lora_down.weight`) and in SDXL's U-Net also with
-//! the original's names (`lora_unet_input_blocks_4_1_…`). A network that reads a weight asks for it
-//! under each of its names; what nobody has asked for in the end belongs to another model.
+//! scripts do, with `_` for `.` (`lora_unet_…_to_q.lora_down.weight`). In SDXL's U-Net kohya's
+//! scripts also use the original's names (`lora_unet_input_blocks_4_1_…`). A network that reads a
+//! weight looks for LoRA layers under each of its names. Layers that no network has looked for
+//! belong to another model.
 
 mod keys;
 pub mod metadata;
@@ -31,21 +32,21 @@ use keys::{LoraLayer, Role};
 use metadata::Metadata;
 use name::Name;
 
-/// How many problems a report lists before it only counts them.
+/// The number of problems that a report lists; further problems are only counted.
 const LISTED: usize = 12;
 
-/// What is told of a LoRA: which file, and how much of it.
+/// The file of a LoRA, and the scale at which it is merged.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LoraFacts {
-    /// As the user named it.
+    /// The file as the user named it.
     pub file: String,
     /// CRC-32 of the file.
     pub crc32: String,
-    /// What the user wants of it; 1 is all.
+    /// The scale that the user gave; 1 is the full effect.
     pub scale: f64,
 }
 
-/// Whether two models have the same LoRAs merged, wherever the files lie and in whatever order.
+/// Whether two models have the same LoRAs merged; paths of the files and their order are ignored.
 pub fn are_same(here: &[LoraFacts], there: &[LoraFacts]) -> bool {
     let sorted = |loras: &[LoraFacts]| {
         let mut known: Vec<(String, u64)> = loras
@@ -58,7 +59,7 @@ pub fn are_same(here: &[LoraFacts], there: &[LoraFacts]) -> bool {
     sorted(here) == sorted(there)
 }
 
-/// CRC-32 of the files, in their order; `None` without any.
+/// CRC-32 of the files in their order; `None` without LoRAs.
 pub fn checksums(loras: &[LoraFacts]) -> Option<String> {
     let sums: Vec<&str> = loras.iter().map(|lora| lora.crc32.as_str()).collect();
     (!sums.is_empty()).then(|| sums.join(" "))
@@ -80,21 +81,22 @@ struct Lora {
     layers: BTreeMap<Name, LoraLayer>,
 }
 
-/// The LoRAs of a model, and what has become of their layers.
+/// The LoRAs of a model, and which of their layers were used.
 #[derive(Debug, Default)]
 pub struct LoraSet {
     loras: Vec<Lora>,
-    /// Layers that a network has read, by the place of their LoRA.
+    /// Layers that a network has read, with the index of their LoRA.
     used: RefCell<BTreeSet<(usize, Name)>>,
     problems: RefCell<Vec<String>>,
 }
 
 impl LoraSet {
-    /// Reads the files, each with its scale. `components` are those of the model; `notes` is told what is passed over.
+    /// Reads the files, each with its scale. `components` are those of the model; `notes` receives
+    /// notes about what is ignored.
     ///
     /// # Errors
-    /// When a file is missing or damaged, is another kind of adapter, or has a key that is not
-    /// understood, has no partner, is not finite, or is of a component that the model lacks; all
+    /// When a file is missing, damaged, or another kind of adapter. Also when a key is unknown, has
+    /// no partner, has values that are not finite, or is for a component that the model lacks; all
     /// such keys are named together.
     pub fn open(files: &[(&Path, f64)], components: &[&str], notes: &Notes) -> Result<LoraSet> {
         let mut set = LoraSet::default();
@@ -107,7 +109,7 @@ impl LoraSet {
         Ok(set)
     }
 
-    /// As [`LoraSet::open`], of the content of one file.
+    /// As [`LoraSet::open`], from the content of one file.
     ///
     /// # Errors
     /// As [`LoraSet::open`].
@@ -122,18 +124,19 @@ impl LoraSet {
         })
     }
 
-    /// What is told of each.
+    /// File and scale of each LoRA.
     pub fn facts(&self) -> Vec<LoraFacts> {
         self.loras.iter().map(|lora| lora.facts.clone()).collect()
     }
 
-    /// Whether any is merged into the network `component`.
+    /// Whether any LoRA is merged into the network `component`.
     pub fn reaches(&self, component: &str) -> bool {
         let mut names = self.loras.iter().flat_map(|lora| lora.layers.keys());
         names.any(|name| name.component == component)
     }
 
-    /// How many values of the network `component` are copied to be changed: those of every weight that a layer is for.
+    /// The number of values of the network `component` that are copied and changed: all values of
+    /// every weight that has a layer.
     pub fn merged_values(&self, component: &str) -> u64 {
         let layers = self.loras.iter().flat_map(|lora| &lora.layers);
         let reached = layers.filter(|(name, _)| name.component == component);
@@ -143,10 +146,11 @@ impl LoraSet {
         values.values().sum()
     }
 
-    /// Reports all that did not fit, when the networks have been read.
+    /// Reports all layers that did not fit, after the networks were read.
     ///
     /// # Errors
-    /// When a layer of a file has other sizes than the model's, or the model has no such layer.
+    /// When a layer of a file has other sizes than the model's layer, or the model has no such
+    /// layer.
     pub fn finish(&self) -> Result<()> {
         let mut problems = self.problems.take();
         let used = self.used.borrow();
@@ -164,13 +168,13 @@ impl LoraSet {
     }
 }
 
-/// One error of all problems.
+/// One error that lists all problems.
 fn report(problems: &[String]) -> Result<()> {
     if problems.is_empty() {
         return Ok(());
     }
     let mut report = format!(
-        "LoRA: {} of its keys can not be used: was it made for another model?",
+        "LoRA: {} of its keys cannot be used; it may have been made for another model:",
         problems.len()
     );
     for problem in problems.iter().take(LISTED) {
@@ -192,15 +196,15 @@ impl Lora {
         let shown = path.display().to_string();
         if is_pickled(&shown) {
             return Err(model(format!(
-                "--lora: {shown} is pickled: refused, for reading it runs code; give safetensors"
+                "--lora: {shown} is pickled: refused, because reading it runs code; give safetensors"
             )));
         }
         let bytes = std::fs::read(path)
-            .map_err(|error| usage(format!("--lora: can not read {shown}: {error}")))?;
+            .map_err(|error| usage(format!("--lora: cannot read {shown}: {error}")))?;
         Lora::read(shown, &bytes, scale, components, told)
     }
 
-    /// As [`Lora::open`], of the content of the file `shown`.
+    /// As [`Lora::open`], from the content of the file `shown`.
     fn read(
         shown: String,
         bytes: &[u8],
@@ -208,17 +212,14 @@ impl Lora {
         components: &[&str],
         told: (&mut Vec<String>, &Notes),
     ) -> Result<Lora> {
-        let file = TensorFile::from_bytes(bytes).map_err(|error| {
-            model(format!(
-                "--lora: {shown}: not a whole safetensors file of floats ({error:#})"
-            ))
-        })?;
+        let file = TensorFile::from_bytes(bytes)
+            .map_err(|error| model(format!("--lora: {shown}: {error:#}")))?;
         if let Some((key, kind)) = file.tensors.keys().find_map(|key| {
             let kind = keys::other_adapter(key)?;
             Some((key, kind))
         }) {
             return Err(model(format!(
-                "--lora: {shown}: {key}: this is {kind}, which is not built; only plain LoRA is (lora_down and lora_up, or lora_A and lora_B)"
+                "--lora: {shown}: {key}: this is {kind}, which is not supported; expected a plain LoRA (lora_down and lora_up, or lora_A and lora_B)"
             )));
         }
         let (problems, notes) = told;
@@ -254,7 +255,7 @@ impl Lora {
     }
 }
 
-/// The tensors of a file, sorted to their layers.
+/// The tensors of a file, grouped by layer.
 fn layers(
     file: &TensorFile,
     components: &[&str],
@@ -263,7 +264,7 @@ fn layers(
     let mut layers: BTreeMap<Name, LoraLayer> = BTreeMap::new();
     for (key, tensor) in &file.tensors {
         let Some((name, role)) = keys::parse(key) else {
-            problems.push(format!("{key}: not a key of a LoRA that is known here"));
+            problems.push(format!("{key}: not a known key of a LoRA"));
             continue;
         };
         if !components.contains(&name.component) {
@@ -296,7 +297,7 @@ fn layers(
         };
         if !is_new {
             problems.push(format!(
-                "{key}: the layer stands here twice ({})",
+                "{key}: the file has this layer twice ({})",
                 layer.key
             ));
         }
@@ -308,12 +309,12 @@ fn layers(
 pub(super) struct LorasOfNetwork {
     set: Rc<LoraSet>,
     component: &'static str,
-    /// For the names that the original gives to the U-Net's layers.
+    /// The sizes of the U-Net, on which the original's names of its layers depend.
     unet: UnetNames,
 }
 
 impl LorasOfNetwork {
-    /// `None` where no LoRA is for `component`.
+    /// `None` if no LoRA is for `component`.
     pub(super) fn new(set: &Rc<LoraSet>, component: &str, unet: UnetNames) -> Option<Self> {
         let component = *name::COMPONENTS.iter().find(|known| **known == component)?;
         set.reaches(component).then(|| Self {
@@ -323,7 +324,8 @@ impl LorasOfNetwork {
         })
     }
 
-    /// The weight `key` with all LoRAs merged, f32 on the CPU; `None` where none has it.
+    /// The weight `key` with all LoRAs merged, f32 on the CPU; `None` if no LoRA has a layer for
+    /// it.
     pub(super) fn merge(&self, key: &str, weight: &Tensor) -> Option<Tensor> {
         let mut merged: Option<Tensor> = None;
         for (layer, scale) in self.layers(key, &weight.size()) {
@@ -333,13 +335,13 @@ impl LorasOfNetwork {
         merged
     }
 
-    /// As [`LorasOfNetwork::merge`], of a weight of this shape whose values are not read.
+    /// As [`LorasOfNetwork::merge`], for a weight of this shape whose values are not read.
     pub(super) fn check(&self, key: &str, shape: &[i64]) {
         self.layers(key, shape);
     }
 
-    /// What each LoRA has for the weight `key` of this shape, with its scale; what does not fit is left out and
-    /// reported by [`LoraSet::finish`].
+    /// The layers of all LoRAs for the weight `key` of this shape, each with its scale. Layers that
+    /// do not fit are left out and reported by [`LoraSet::finish`].
     fn layers(&self, key: &str, shape: &[i64]) -> Vec<(&LoraLayer, f64)> {
         let Some(module) = key.strip_suffix(".weight") else {
             return Vec::new();
@@ -371,7 +373,7 @@ impl LorasOfNetwork {
         fitting
     }
 
-    /// All layers for this network count as used: what it looks like is not known.
+    /// Marks all layers for this network as used, because the network's layers are not known.
     pub(super) fn take_as_used(&self) {
         for (i, lora) in self.set.loras.iter().enumerate() {
             let own = lora.layers.keys();

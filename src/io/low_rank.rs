@@ -1,16 +1,17 @@
-//! Low-rank updates of linear layers that are being learnt (arXiv 2106.09685): `y = W x + b + B A x`, where W and b
-//! stay what they are. What was learnt is a file that [`super::lora`] merges.
+//! Low-rank updates of linear layers that are being learnt (arXiv 2106.09685): `y = W x + b + B A
+//! x`; W and b do not change. The learnt update is saved as a file that [`super::lora`] merges.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use tch::{Device, Kind, Tensor};
 
-/// Layers of a U-Net that get an update, by the end of their names: those of every attention, as in diffusers'
-/// `examples/dreambooth/train_dreambooth_lora_sdxl.py`.
+/// Layers of a U-Net that get an update, by the ends of their names: those of every attention, as
+/// in diffusers' `examples/dreambooth/train_dreambooth_lora_sdxl.py`.
 const LAYERS: [&str; 4] = [".to_q", ".to_k", ".to_v", ".to_out.0"];
 
-/// The update of one layer. Alpha is the rank, as in that script, so that the factor alpha / rank is 1.
+/// The update of one layer. Alpha equals the rank, as in that script, so the factor alpha / rank is
+/// 1.
 #[derive(Debug)]
 pub struct LowRank {
     /// A `[R, D_in]` f32.
@@ -28,7 +29,7 @@ impl LowRank {
     }
 }
 
-/// The updates of one network. They come into being when the network reads the layers.
+/// The updates of one network, which are created when the network reads its layers.
 #[derive(Debug)]
 pub struct LowRankSet {
     rank: i64,
@@ -37,8 +38,9 @@ pub struct LowRankSet {
 }
 
 impl LowRankSet {
-    /// Updates of this rank that do nothing yet: A is drawn from a normal distribution with deviation 1 / rank, in
-    /// the order in which layers are read, and B is zero, as PEFT's `gaussian` has it.
+    /// Updates of this rank that have no effect yet: A is drawn from a normal distribution with
+    /// deviation 1 / rank, in the order in which layers are read, and B is zero, as in PEFT's
+    /// `gaussian`.
     pub fn new(rank: i64, seed: i64) -> Self {
         LowRankSet {
             rank,
@@ -47,14 +49,15 @@ impl LowRankSet {
         }
     }
 
-    /// A and B of all layers that were read, `<layer>.lora_A.weight` and `<layer>.lora_B.weight`, with gradients.
+    /// A and B of all layers that were read, as `<layer>.lora_A.weight` and
+    /// `<layer>.lora_B.weight`, with gradients.
     pub fn parameters(&self) -> BTreeMap<String, Tensor> {
         let tensors = self.tensors.borrow();
         let shared = |(name, t): (&String, &Tensor)| (name.clone(), t.shallow_clone());
         tensors.iter().map(shared).collect()
     }
 
-    /// The update of a layer, made at the first reading; `None` for a layer that gets none.
+    /// The update of a layer, created when it is first read; `None` for a layer without an update.
     pub(super) fn of(&self, layer: &str, sizes: (i64, i64), device: Device) -> Option<LowRank> {
         LAYERS.iter().find(|end| layer.ends_with(*end))?;
         let (d_in, d_out) = sizes;

@@ -9,13 +9,13 @@ use memmap2::Mmap;
 
 use crate::error::model;
 
-/// The addresses of all files that are mapped.
+/// The address ranges of all mapped files.
 static MAPPED: Mutex<Vec<Range<usize>>> = Mutex::new(Vec::new());
 
 /// Maps a file for the life of the process.
 ///
 /// # Errors
-/// When it can not be read, or is empty.
+/// When the file cannot be read, or is empty.
 pub(super) fn map_file(path: &Path) -> Result<&'static [u8]> {
     let shown = path.display();
     let file = std::fs::File::open(path).with_context(|| format!("opening {shown}"))?;
@@ -24,8 +24,8 @@ pub(super) fn map_file(path: &Path) -> Result<&'static [u8]> {
             "{shown}: the file is empty, expected safetensors"
         )));
     }
-    // SAFETY: the mapping is private and only read. A file that somebody truncates while it is
-    // mapped would fault; checkpoints are written once under their final name.
+    // SAFETY: the mapping is private and only read. Truncating the file while it is mapped would
+    // cause a fault; checkpoints are written once under their final name.
     #[allow(unsafe_code)]
     let map = unsafe { Mmap::map(&file) }.with_context(|| format!("mapping {shown}"))?;
     let bytes: &'static [u8] = Box::leak(Box::new(map));
@@ -34,8 +34,8 @@ pub(super) fn map_file(path: &Path) -> Result<&'static [u8]> {
     Ok(bytes)
 }
 
-/// Takes bytes that have been read, and the rest of the pages that they are on, out of the process's memory. Who reads
-/// them again gets them from the file. Bytes that are not those of a mapped file stay.
+/// Removes bytes that have been read, and the rest of their pages, from the process's memory.
+/// Reading them again loads them from the file. Bytes that do not belong to a mapped file stay.
 pub(super) fn let_go(bytes: &[u8]) {
     let (own, page) = (addresses(bytes), rustix::param::page_size());
     let holds = |whole: &Range<usize>| whole.start <= own.start && own.end <= whole.end;
@@ -47,10 +47,11 @@ pub(super) fn let_go(bytes: &[u8]) {
         return;
     }
     let start = own.start / page * page;
-    // SAFETY: whole pages of a private mapping that nobody has written to: they hold what the file holds, now and later.
+    // SAFETY: these are whole pages of a private mapping that was never written to, so they have
+    // the content of the file before and after the call.
     #[allow(unsafe_code)]
     unsafe {
-        // Advice: where it is not taken, the pages stay.
+        // The call is advice: if it is not followed, the pages stay.
         libc::madvise(start as *mut _, own.end - start, libc::MADV_DONTNEED);
     }
 }
@@ -64,7 +65,7 @@ fn addresses(bytes: &[u8]) -> Range<usize> {
 mod tests {
     use super::*;
 
-    /// Kilobytes of the mapping at this address that are in memory, as Linux tells.
+    /// Kilobytes of the mapping at this address that are in memory, as Linux reports.
     #[cfg(target_os = "linux")]
     fn resident(bytes: &[u8]) -> usize {
         let maps = std::fs::read_to_string("/proc/self/smaps").expect("Linux has it");

@@ -1,8 +1,8 @@
-//! The files of a model, wherever they lie: in a folder, on the hub, in the binary (`toy`), or all
-//! in one file.
+//! The files of a model: in a folder, on the hub, in the binary (`toy`), or in a single file.
 //!
-//! All have, or are seen in, diffusers' layout: `model_index.json` and a folder for each component. Weights
-//! are safetensors; pickled ones are refused, for reading them runs code.
+//! All models have diffusers' layout or are presented in it: `model_index.json` and a folder for
+//! each component. Weights are safetensors; pickled weights are refused, because reading them runs
+//! code.
 
 mod needed;
 mod unused;
@@ -15,7 +15,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 
 use super::blob::Blob;
-use super::config_file::{ConfigFile, Notes};
+use super::config_file::{ConfigFile, Notes, from_json};
 use super::hub::{HubRepo, HubSettings, files_under, is_repository_id};
 use super::lora::LoraSet;
 use super::model_layout::{
@@ -31,12 +31,12 @@ pub use super::needed_file::NeededFile;
 pub use needed::Needs;
 use unused::UnusedKeys;
 
-/// Which model, and how to get at it.
+/// Which model to use, and how to get its files.
 #[derive(Clone, Debug, Default)]
 pub struct ModelOptions {
     /// A repository of the hub (`owner/name`), a folder, a checkpoint in one file, or `toy`.
     pub model: String,
-    /// Weights to prefer, such as `fp16`; a component that has none of them gives its plain ones.
+    /// Weights to prefer, such as `fp16`; a component without such weights uses its plain ones.
     pub variant: Option<String>,
     /// Branch, tag or commit of the repository; `main` when `None`.
     pub revision: Option<String>,
@@ -44,7 +44,7 @@ pub struct ModelOptions {
     pub offline: bool,
 }
 
-/// The files of one model. Files of the hub are fetched when they are asked for.
+/// The files of one model. Files of the hub are fetched when they are needed.
 #[derive(Clone, Debug)]
 pub struct ModelFiles {
     name: String,
@@ -68,16 +68,17 @@ impl ModelFiles {
     /// Finds the model, with the hub's settings from the environment.
     ///
     /// # Errors
-    /// As [`ModelFiles::locate_with`], and when the environment's settings can not be meant.
+    /// As [`ModelFiles::locate_with`], and when the environment's settings are not valid.
     pub fn locate(options: &ModelOptions) -> Result<Self> {
         Self::locate_with(options, &|| HubSettings::from_env(options.offline))
     }
 
-    /// Finds the model. The hub's settings are asked for only if it is a repository.
+    /// Finds the model. The hub's settings are only read for a repository.
     ///
     /// # Errors
-    /// When it is neither `toy` nor a folder nor can be a repository, when the folder is not a
-    /// model's, when an option does not fit, and where the repository's revision can not be found.
+    /// When the name is neither `toy` nor a folder nor possibly a repository, when the folder is
+    /// not a model's, when an option does not fit, and when the repository's revision cannot be
+    /// found.
     pub fn locate_with(
         options: &ModelOptions,
         settings: &dyn Fn() -> Result<HubSettings>,
@@ -112,7 +113,7 @@ impl ModelFiles {
         if let (Some(revision), false) = (&options.revision, matches!(source, ModelSource::Hub(_)))
         {
             return Err(usage(format!(
-                "revision `{revision}` was given for {name}, which is no repository of the hub: leave it out"
+                "revision `{revision}` was given for {name}, which is not a repository of the hub: leave the revision out"
             )));
         }
         let files = Self {
@@ -128,7 +129,7 @@ impl ModelFiles {
         Ok(files)
     }
 
-    /// Adds LoRA files, each with its scale, to be merged into the networks when these are read.
+    /// Adds LoRA files, each with its scale. They are merged into the networks when these are read.
     ///
     /// # Errors
     /// As [`LoraSet::open`].
@@ -144,8 +145,9 @@ impl ModelFiles {
         Ok(())
     }
 
-    /// The same files with weights that are looked at and not read, see [`Blob::Outline`]: a network that is made of them
-    /// computes nothing, and is refused where the real one would be. No weights are fetched.
+    /// The same files with the headers of the weights alone, see [`Blob::Outline`]. A network built
+    /// from them computes nothing, but is refused wherever the real network would be. No weights
+    /// are fetched.
     pub fn outlined(&self) -> Self {
         Self {
             is_outline: true,
@@ -158,19 +160,20 @@ impl ModelFiles {
         &self.loras
     }
 
-    /// Keeps what the user should know about these files, though it stops nothing.
+    /// Keeps a note for the user about these files.
     pub fn note(&self, note: String) {
         self.notes.add(note);
     }
 
-    /// The notes that were made since they were last taken, for the caller to show.
+    /// Takes the notes that were added since the last call; the caller shows them.
     pub fn take_notes(&self) -> Vec<String> {
         let mut notes = self.notes.take();
         notes.extend(self.unused.take_note(&self.name));
         notes
     }
 
-    /// Adds tensors that a network had no use for. There is one note of those of all networks that were read.
+    /// Adds tensors that a network did not need. One note names those of all networks that were
+    /// read.
     pub fn note_unused(&self, keys: &[String]) {
         let strangers = match &self.source {
             ModelSource::Single(file) => file.strangers(),
@@ -179,7 +182,7 @@ impl ModelFiles {
         self.unused.add(keys, strangers);
     }
 
-    /// Notes tensors that nothing reads of a file that belongs to these and has a name of its own.
+    /// Adds a note about unused tensors in a file of this model that has its own name.
     pub fn note_unused_of(&self, file: &str, keys: &[String]) {
         unused::note(file, keys)
             .into_iter()
@@ -202,7 +205,7 @@ impl ModelFiles {
     /// The content of a text file, such as `unet/config.json`.
     ///
     /// # Errors
-    /// When the model has no such file, or it can not be fetched or read, or is not UTF-8.
+    /// When the model has no such file, or the file cannot be fetched or read, or is not UTF-8.
     pub fn text(&self, path: &str) -> Result<String> {
         match self.optional_text(path)? {
             Some(text) => Ok(text),
@@ -213,16 +216,16 @@ impl ModelFiles {
     /// A config file of the model, such as `unet/config.json`.
     ///
     /// # Errors
-    /// As [`ModelFiles::text`], and when the file is no JSON object; the message names it.
+    /// As [`ModelFiles::text`], and when the file is not a JSON object; the message names it.
     pub fn config(&self, path: &str) -> Result<ConfigFile> {
         ConfigFile::parse(path, &self.text(path)?, self.notes.clone())
             .with_context(|| self.name.clone())
     }
 
-    /// As [`ModelFiles::text`], with `None` for a file that the model does not have.
+    /// As [`ModelFiles::text`], but `None` for a file that the model does not have.
     ///
     /// # Errors
-    /// When the file is there and can not be fetched or read, or is not UTF-8.
+    /// When the file exists and cannot be fetched or read, or is not UTF-8.
     pub fn optional_text(&self, path: &str) -> Result<Option<String>> {
         if let ModelSource::Single(file) = &self.source {
             return file.text(path);
@@ -235,13 +238,14 @@ impl ModelFiles {
             .map_err(|error| model(format!("{error:#} (model {})", self.name)))
     }
 
-    /// The safetensors files of a component (`unet`; `""` for a model that is a component
-    /// itself): one, or the shards that its index names.
+    /// The safetensors files of a component (`unet`; `""` for a model that is a single component):
+    /// one file, or the shards that its index names.
     ///
-    /// The wanted variant comes first, then the plain weights.
+    /// The wanted variant is preferred to the plain weights.
     ///
     /// # Errors
-    /// When there are none, or only pickled ones or another variant's, or they can not be fetched.
+    /// When there are no weights, when there are only pickled ones or another variant's, or when
+    /// they cannot be fetched.
     pub fn weights(&self, component: &str) -> Result<Vec<Blob>> {
         if let ModelSource::Single(file) = &self.source {
             let found = file.weights(component).map(|blob| vec![self.seen(blob)]);
@@ -269,8 +273,8 @@ impl ModelFiles {
         }
     }
 
-    /// The paths of the files that a component's weights are in, and before them that of their index where
-    /// there are several.
+    /// The paths of the files with a component's weights. If there are several files, the path of
+    /// their index comes first.
     fn weight_names(&self, component: &str) -> Result<(Option<String>, Vec<String>)> {
         let candidates = candidates(component, self.variant.as_deref());
         let Some(index) = self.find(&candidates)? else {
@@ -283,19 +287,19 @@ impl ModelFiles {
         Ok((Some(found.clone()), self.shards(component, found)?))
     }
 
-    /// A file of the model that is none of a component's weights, such as one adapter among several.
+    /// A file of the model other than a component's weights, such as one adapter among several.
     ///
     /// # Errors
-    /// When the model has no such file, or it can not be fetched.
+    /// When the model has no such file, or it cannot be fetched.
     pub fn file(&self, path: &str) -> Result<Blob> {
         self.require(path)?;
         self.weights_in(path)
     }
 
-    /// Refuses a model that has no such file; nothing is fetched.
+    /// Checks that the model has a file, without fetching it.
     ///
     /// # Errors
-    /// Names the file, and one of nearly that name.
+    /// When the model has no such file; the message names the file, and one with a similar name.
     pub fn require(&self, path: &str) -> Result<()> {
         match self.find(&[path.to_owned()])? {
             Some(_) => Ok(()),
@@ -303,7 +307,7 @@ impl ModelFiles {
         }
     }
 
-    /// The paths of the shards that an index names, each once.
+    /// The paths of the shards that an index names, without duplicates.
     fn shards(&self, component: &str, index: &str) -> Result<Vec<String>> {
         /// `*.safetensors.index.json`.
         #[derive(Deserialize)]
@@ -311,10 +315,10 @@ impl ModelFiles {
             weight_map: std::collections::BTreeMap<String, String>,
         }
         let index_text = self.text(index)?;
-        let parsed: Index = serde_json::from_str(&index_text).map_err(|error| {
+        let name = format!("{index} of {}", self.name);
+        let parsed: Index = from_json(&name, &index_text).map_err(|error| {
             model(format!(
-                "{index} of {}: {error}; expected `weight_map` from tensors to files",
-                self.name
+                "{error}; expected `weight_map` from tensors to files"
             ))
         })?;
         let names: BTreeSet<String> = parsed.weight_map.into_values().collect();
@@ -337,7 +341,7 @@ impl ModelFiles {
         for shard in &shards {
             if self.find(std::slice::from_ref(shard))?.is_none() {
                 return Err(model(format!(
-                    "{index} names {shard}, which {} does not have: the model is not complete",
+                    "{index} names {shard}, which {} does not have: the model is incomplete: fetch or copy it again",
                     self.place()
                 )));
             }
@@ -369,7 +373,7 @@ impl ModelFiles {
         }
     }
 
-    /// The names of all files that are known.
+    /// The names of all known files.
     fn names(&self) -> Result<Vec<String>> {
         match &self.source {
             ModelSource::Toy => Ok(toy::names().map(str::to_owned).collect()),
@@ -379,7 +383,7 @@ impl ModelFiles {
         }
     }
 
-    /// Where the model lies, for messages.
+    /// Where the model is, for messages.
     fn place(&self) -> String {
         match &self.source {
             ModelSource::Toy => "the toy model".to_owned(),
@@ -389,7 +393,7 @@ impl ModelFiles {
         }
     }
 
-    /// What may bring what is missing, where only the cache was looked at.
+    /// What the user can do about a missing file if only the cache was searched.
     fn way_out(&self) -> &'static str {
         match &self.source {
             ModelSource::Hub(repo) if repo.is_seen_through_cache() => "; run once with the network",
@@ -397,8 +401,8 @@ impl ModelFiles {
         }
     }
 
-    /// A pipeline that has not one file of the wanted variant was not what the user meant: without
-    /// this, twice the bytes would be fetched in silence. A lone component may lack it.
+    /// A pipeline without a single file of the wanted variant is not what the user meant: twice the
+    /// bytes would be fetched without a warning. A single component may lack the variant.
     fn check_variant_exists(&self) -> Result<()> {
         let Some(variant) = &self.variant else {
             return Ok(());
@@ -415,7 +419,7 @@ impl ModelFiles {
         }
         let others: BTreeSet<&str> = names.iter().filter_map(|name| variant_of(name)).collect();
         let others = if others.is_empty() {
-            "there is none".to_owned()
+            "found no variant".to_owned()
         } else {
             format!(
                 "found {}",
@@ -423,7 +427,7 @@ impl ModelFiles {
             )
         };
         Err(model(format!(
-            "no weights of variant `{variant}` in {}: {others}; give one of those or leave --variant out",
+            "no weights of variant `{variant}` in {}: {others}; give another variant or leave --variant out",
             self.place()
         )))
     }
@@ -435,7 +439,14 @@ impl ModelFiles {
             .map(|name| (strsim::jaro_winkler(name, path), name))
             .filter(|(likeness, _)| *likeness > 0.9)
             .max_by(|a, b| a.0.total_cmp(&b.0));
-        let hint = nearest.map_or_else(String::new, |(_, name)| format!("; the nearest is {name}"));
+        let hint = match nearest {
+            Some((_, name)) => format!("; the nearest is {name}"),
+            None if path == "config.json" && names.iter().any(|n| n == "model_index.json") => {
+                "; a model has one in the folder of each network, such as vae/config.json"
+                    .to_owned()
+            }
+            None => String::new(),
+        };
         model(format!(
             "no file {path} in {}{hint}{}",
             self.place(),
@@ -474,7 +485,7 @@ impl ModelFiles {
             .collect();
         if !pickled.is_empty() {
             return model(format!(
-                "{place} has the weights of {what} only pickled ({}): pickle is refused, for reading it runs code; use a repository or revision with safetensors, or save them as such with diffusers",
+                "{place} has the weights of {what} only pickled ({}): pickle is refused, because reading it runs code; use a repository or revision with safetensors, or save the weights as safetensors with diffusers",
                 pickled.join(", ")
             ));
         }
@@ -503,6 +514,6 @@ fn check_variant(variant: &str) -> Result<()> {
         return Ok(());
     }
     Err(usage(format!(
-        "variant `{variant}` can not be right: expected a word such as fp16"
+        "variant `{variant}` cannot be right: expected a word such as fp16"
     )))
 }

@@ -1,4 +1,4 @@
-//! What a model's folder looks like, and what is said of a folder or name that can not be one.
+//! The layout of a model's folder, and the errors for a folder or name that cannot be a model.
 
 use std::path::Path;
 
@@ -13,9 +13,9 @@ pub const TOY: &str = "toy";
 /// Endings of files that hold pickled weights.
 const PICKLED: [&str; 6] = [".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle"];
 
-/// Paths at which the weights of a component may lie, best first: those of the wanted variant before the plain ones. Of
-/// a whole file and an index of shards side by side, diffusers takes the index and transformers the whole file; the
-/// name tells whose network it is.
+/// Paths where the weights of a component may be, best first; the wanted variant comes before the
+/// plain weights. If a whole file and an index of shards both exist, diffusers uses the index and
+/// transformers the whole file; the file's name tells which library the network belongs to.
 pub(super) fn candidates(component: &str, variant: Option<&str>) -> Vec<String> {
     let of_diffusers = |variant: Option<&str>| {
         let stem = "diffusion_pytorch_model";
@@ -47,7 +47,7 @@ fn whole(stem: &str, variant: Option<&str>) -> String {
     }
 }
 
-/// The names that an index has, the newer one first.
+/// The names that an index may have, the newer one first.
 fn indices(stem: &str, variant: Option<&str>) -> Vec<String> {
     match variant {
         Some(variant) => vec![
@@ -67,7 +67,8 @@ pub(super) fn join(component: &str, name: &str) -> String {
     }
 }
 
-/// `fp16` for `unet/diffusion_pytorch_model.fp16.safetensors` and for its index and shards.
+/// The variant in a path: `fp16` for `unet/diffusion_pytorch_model.fp16.safetensors` and for its
+/// index and shards.
 pub(super) fn variant_of(path: &str) -> Option<&str> {
     let name = path.rsplit('/').next()?;
     let rest = ["diffusion_pytorch_model.", "model."]
@@ -90,19 +91,19 @@ pub(super) fn is_pickled(name: &str) -> bool {
     PICKLED.iter().any(|ending| name.ends_with(ending))
 }
 
-/// Refuses a file whose name says that it is pickled; what it holds is not looked at.
+/// Refuses a file whose name says that it is pickled, without reading it.
 pub(super) fn refuse_pickled(path: &Path) -> Result<()> {
     let shown = path.display().to_string();
     if is_pickled(&shown) {
         Err(usage(format!(
-            "{shown} is pickled: refused, for reading it runs code; expected a .safetensors file"
+            "{shown} is pickled: refused, because reading it runs code; expected a .safetensors file"
         )))
     } else {
         Ok(())
     }
 }
 
-/// The ending of a file of weights, if `name` has one.
+/// The ending of `name`, if it is that of a file of weights.
 pub(super) fn file_ending(name: &str) -> Option<&'static str> {
     [".safetensors", ".gguf", ".onnx"]
         .into_iter()
@@ -135,15 +136,15 @@ pub(super) fn check_folder(folder: &Path) -> Result<()> {
     }))
 }
 
-/// A clone without git-lfs has small text files in the place of weights.
+/// Refuses a git-lfs pointer: a clone made without git-lfs has small text files instead of weights.
 pub(super) fn check_not_a_pointer(path: &Path) -> Result<()> {
     const LONGEST: u64 = 1024;
     let unreadable =
-        |error: std::io::Error| model(format!("can not read {}: {error}", path.display()));
+        |error: std::io::Error| model(format!("cannot read {}: {error}", path.display()));
     let data = path.metadata().map_err(unreadable)?;
     if !data.is_file() {
         return Err(model(format!(
-            "{} is not a file, expected one",
+            "{} is not a file, expected a file of weights",
             path.display()
         )));
     }
@@ -153,7 +154,7 @@ pub(super) fn check_not_a_pointer(path: &Path) -> Result<()> {
     let start = std::fs::read(path).map_err(unreadable)?;
     if start.starts_with(b"version https://git-lfs.github.com/") {
         return Err(model(format!(
-            "{} is only git-lfs's pointer to the file: run `git lfs pull` in its folder",
+            "{} is only a git-lfs pointer to the file: run `git lfs pull` in its folder",
             path.display()
         )));
     }
@@ -163,7 +164,7 @@ pub(super) fn check_not_a_pointer(path: &Path) -> Result<()> {
 pub(super) fn no_model_file(name: &str) -> anyhow::Error {
     model(if is_pickled(name) {
         format!(
-            "{name} is pickled: refused, for reading it runs code; give a diffusers folder with safetensors"
+            "{name} is pickled: refused, because reading it runs code; give a diffusers folder with safetensors"
         )
     } else {
         format!(
@@ -172,7 +173,7 @@ pub(super) fn no_model_file(name: &str) -> anyhow::Error {
     })
 }
 
-/// For a message about a file that is not there: the way to get it, if the name says that it is one of the hub.
+/// How to get a missing file, for a message, if its name is that of a file of the hub.
 pub fn way_to_hub_file(name: &str) -> Option<String> {
     Typed::read(name).map(|typed| typed.way_out())
 }
@@ -193,7 +194,7 @@ pub(super) fn no_such_model(name: &str) -> anyhow::Error {
         || name.matches('/').count() > 1;
     if looks_like_a_path || file_ending(name).is_some() {
         let hint = if name.starts_with('~') {
-            " (the shell has not put your home folder in the place of ~)"
+            " (the shell has not replaced ~ with your home folder)"
         } else {
             ""
         };
@@ -203,6 +204,6 @@ pub(super) fn no_such_model(name: &str) -> anyhow::Error {
         ));
     }
     model(format!(
-        "`{name}` is no folder here and can not be a repository of the hub: expected owner/name, such as stabilityai/stable-diffusion-xl-base-1.0, a folder, or `{TOY}`"
+        "`{name}` is not a folder here and cannot be a repository of the hub: expected owner/name, such as stabilityai/stable-diffusion-xl-base-1.0, a folder, or `{TOY}`"
     ))
 }

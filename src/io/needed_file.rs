@@ -1,22 +1,23 @@
-//! A file that something is read from, on this machine or still on a hub.
+//! A file that a part of the program needs, on this machine or still on a hub.
 
 use std::path::PathBuf;
 
-/// A file that something is read from.
+/// A file that a part of the program needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NeededFile {
-    /// Its path among the model's files.
+    /// The file's path among the model's files.
     pub name: String,
-    /// Where it lies, or will lie; `None` for what is in the binary.
+    /// The file's path on this machine, now or after it is fetched; `None` for a file in the
+    /// binary.
     pub path: Option<PathBuf>,
-    /// Its length, where that is known.
+    /// The file's length in bytes, if it is known.
     pub bytes: Option<u64>,
-    /// How much of it is still to be fetched, where that is known.
+    /// The number of bytes still to be fetched, if it is known.
     pub missing: Option<u64>,
 }
 
 impl NeededFile {
-    /// Whether it can be read without being fetched.
+    /// Whether the file can be read without being fetched.
     pub fn is_here(&self) -> bool {
         self.path.as_ref().is_none_or(|path| path.is_file())
     }

@@ -1,15 +1,15 @@
-//! Where a path leads, whether there is anything yet or not: two spellings of one folder are known as one before it is
-//! created.
+//! Finds where a path leads, even if nothing exists there yet, so that two spellings of one folder
+//! are recognised before the folder is created.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
-/// As many links may follow each other as Linux allows.
+/// The number of links that may follow each other, as in Linux.
 const MOST_LINKS: usize = 40;
 
-/// The absolute path without links, `.` and `..`. What is not there yet counts as plain folders, as which it would be
-/// created.
+/// The absolute path without links, `.` and `..`. Parts that do not exist yet count as plain
+/// folders, because they would be created as such.
 pub fn real_path(path: &Path) -> PathBuf {
     // Without a working folder there is no other spelling to compare with.
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
@@ -17,7 +17,7 @@ pub fn real_path(path: &Path) -> PathBuf {
     follow(PathBuf::new(), &absolute, &mut links)
 }
 
-/// The folder that `file` lies in, `.` for a mere name.
+/// The folder of `file`: `.` for a bare name.
 pub fn folder_of(file: &Path) -> &Path {
     match file.parent() {
         Some(folder) if folder != Path::new("") => folder,
@@ -25,7 +25,7 @@ pub fn folder_of(file: &Path) -> &Path {
     }
 }
 
-/// `real`, which holds no link, followed by the parts of `path`.
+/// `real`, which contains no links, followed by the parts of `path`.
 fn follow(mut real: PathBuf, path: &Path, links: &mut usize) -> PathBuf {
     for part in path.components() {
         match part {
@@ -49,16 +49,16 @@ fn follow(mut real: PathBuf, path: &Path, links: &mut usize) -> PathBuf {
     real
 }
 
-/// A file or a folder that is there or may come to be, to be compared with others.
+/// A file or folder that exists or may be created, to be compared with others.
 #[derive(Clone, Debug)]
 pub struct RealPlace {
     path: PathBuf,
-    /// Device and inode of what is there.
+    /// Device and inode of the existing file or folder.
     found: Option<(u64, u64)>,
 }
 
 impl RealPlace {
-    /// What `path` leads to.
+    /// Where `path` leads.
     pub fn of(path: &Path) -> Self {
         let found = fs::metadata(path).ok();
         Self {
@@ -67,8 +67,9 @@ impl RealPlace {
         }
     }
 
-    /// Whether `other`, looked at just now, is this one: also where the file system takes capital letters for small ones,
-    /// or shows one folder in two places, once it is there. The number of a folder that was removed goes to the next one.
+    /// Whether `other`, which must have been made just now, is the same place. For a place that
+    /// exists, this also holds if the file system ignores case or shows one folder in two places.
+    /// Existence is checked again, because the inode of a removed folder is reused.
     pub fn is_same(&self, other: &RealPlace) -> bool {
         let is_one = self.found.is_some() && self.found == other.found;
         let is_there = || RealPlace::of(&self.path).found == self.found;
@@ -105,7 +106,7 @@ mod tests {
         let place = |path: &str| RealPlace::of(&root.join(path));
         assert!(place("link").is_same(&place("a/b")) && place("dangling").is_same(&place("later")));
         assert!(!place("a").is_same(&place("A")));
-        // As where capital letters are small ones, two names of one file.
+        // As on a file system that ignores case: two names of one file.
         fs::write(root.join("page"), "")?;
         fs::hard_link(root.join("page"), root.join("Page"))?;
         assert!(place("page").is_same(&place("Page")));

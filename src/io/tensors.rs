@@ -1,4 +1,4 @@
-//! Small safetensors files of our own: base sets, actors, offsets, latents.
+//! Small safetensors files that this program writes: base sets, actors, offsets, latents.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -9,11 +9,12 @@ use safetensors::{Dtype, SafeTensors, View};
 use serde::de::DeserializeOwned;
 use tch::{Device, Kind, Tensor};
 
+use super::header::defect;
 use super::model_layout::refuse_pickled;
 use super::values::{bytes, is_finite};
 use crate::error::usage;
 
-/// Named tensors with text metadata, as one safetensors file holds them.
+/// Named tensors with text metadata: the content of one safetensors file.
 #[derive(Debug, Default)]
 pub struct TensorFile {
     /// Tensors by name, on the CPU.
@@ -32,7 +33,7 @@ impl TensorFile {
     /// The file's bytes; equal contents give equal bytes.
     ///
     /// # Errors
-    /// When a tensor has a kind that this format does not know.
+    /// When a tensor has a number format that cannot be saved.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let views = self
             .tensors
@@ -44,19 +45,16 @@ impl TensorFile {
         with_sorted_header(bytes)
     }
 
-    /// Reads a whole file.
+    /// Reads a complete file.
     ///
     /// # Errors
-    /// When it can not be read, is no safetensors file, or holds a value that is not finite; the message names it.
+    /// When the file cannot be read, is not a safetensors file, or contains a value that is not
+    /// finite; the message names it.
     pub fn read(path: &Path) -> Result<TensorFile> {
         refuse_pickled(path)?;
         let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-        let file = TensorFile::from_bytes(&bytes).map_err(|e| {
-            usage(format!(
-                "{}: not a whole safetensors file ({e:#})",
-                path.display()
-            ))
-        })?;
+        let file = TensorFile::from_bytes(&bytes)
+            .map_err(|error| usage(format!("{}: {error:#}", path.display())))?;
         match file.tensors.iter().find(|(_, tensor)| !is_finite(tensor)) {
             None => Ok(file),
             Some((name, _)) => Err(usage(format!(
@@ -66,10 +64,10 @@ impl TensorFile {
         }
     }
 
-    /// Reads a file of this layout, which its metadata name as `format`.
+    /// Reads a file whose metadata give its layout as `format`.
     ///
     /// # Errors
-    /// As [`TensorFile::read`], and when the layout is another.
+    /// As [`TensorFile::read`], and when the file has another layout.
     pub fn read_format(path: &Path, format: &str) -> Result<TensorFile> {
         let file = TensorFile::read(path)?;
         match file
@@ -85,19 +83,19 @@ impl TensorFile {
         }
     }
 
-    /// A text of the metadata.
+    /// A text in the metadata.
     ///
     /// # Errors
-    /// When there is none; the message names `path`.
+    /// When the metadata lack the key; the message names `path`.
     pub fn text(&self, key: &str, path: &Path) -> Result<&str> {
         let found = self.metadata.get(key).map(String::as_str);
         found.ok_or_else(|| usage(format!("{}: the metadata lack {key:?}", path.display())))
     }
 
-    /// A number of the metadata.
+    /// A number in the metadata.
     ///
     /// # Errors
-    /// When there is none; the message names `path`.
+    /// When the metadata lack the key or its value is not a number; the message names `path`.
     pub fn number<T: FromStr>(&self, key: &str, path: &Path) -> Result<T> {
         let text = self.text(key, path)?;
         text.parse().map_err(|_| {
@@ -108,10 +106,10 @@ impl TensorFile {
         })
     }
 
-    /// A list of the metadata, in JSON; `None` where there is none of this name.
+    /// A list in the metadata, in JSON; `None` if the metadata lack the key.
     ///
     /// # Errors
-    /// When it is no list of the expected kind, or empty; the message names `path`.
+    /// When the value is not a list of the expected kind, or empty; the message names `path`.
     pub fn list<T: DeserializeOwned>(&self, key: &str, path: &Path) -> Result<Option<Vec<T>>> {
         let Some(text) = self.metadata.get(key) else {
             return Ok(None);
@@ -125,12 +123,12 @@ impl TensorFile {
         }
     }
 
-    /// As [`TensorFile::read`], of bytes.
+    /// As [`TensorFile::read`], from bytes.
     ///
     /// # Errors
-    /// When they are no safetensors file, or hold a kind or a size of tensor that is not used here.
+    /// When the bytes are not a safetensors file, or contain an unsupported number format or size.
     pub fn from_bytes(bytes: &[u8]) -> Result<TensorFile> {
-        let (_, header) = SafeTensors::read_metadata(bytes)?;
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|_| defect(bytes))?;
         let metadata = header
             .metadata()
             .clone()
@@ -138,10 +136,11 @@ impl TensorFile {
             .into_iter()
             .collect();
         let mut tensors = BTreeMap::new();
-        for (name, view) in SafeTensors::deserialize(bytes)?.iter() {
+        let whole = SafeTensors::deserialize(bytes).map_err(|_| defect(bytes))?;
+        for (name, view) in whole.iter() {
             let shape = shape_of(view.shape())
                 .with_context(|| format!("tensor {name} of shape {:?}", view.shape()))?;
-            let kind = kind_of(view.dtype())?;
+            let kind = kind_of(view.dtype()).with_context(|| format!("tensor {name}"))?;
             tensors.insert(
                 name.to_string(),
                 Tensor::f_from_data_size(view.data(), &shape, kind)?,
@@ -150,10 +149,10 @@ impl TensorFile {
         Ok(TensorFile { tensors, metadata })
     }
 
-    /// The tensor of this name.
+    /// The tensor with this name.
     ///
     /// # Errors
-    /// When the file has none; the message names `path`.
+    /// When the file has no such tensor; the message names `path`.
     pub fn get(&self, name: &str, path: &Path) -> Result<&Tensor> {
         self.tensors.get(name).ok_or_else(|| {
             let found: Vec<&str> = self.tensors.keys().map(String::as_str).collect();
@@ -166,8 +165,8 @@ impl TensorFile {
     }
 }
 
-/// The same file with the keys of its header in order: `safetensors` writes the metadata in that of
-/// a hash map, which is another in each run, and the checksum of an actor would be another too.
+/// The same file with the keys of its header sorted. `safetensors` writes the metadata in the order
+/// of a hash map, which differs in each run, so the checksum of an actor would differ too.
 fn with_sorted_header(mut bytes: Vec<u8>) -> Result<Vec<u8>> {
     let (length, rest) = bytes.split_at_mut(8);
     let length = u64::from_le_bytes(length.try_into()?) as usize;
@@ -184,8 +183,8 @@ fn with_sorted_header(mut bytes: Vec<u8>) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A shape as libtorch takes it. The size of a tensor without values is checked by nobody else: beside a 0 any
-/// number can stand in a file's header.
+/// A shape in the form that libtorch takes. The sizes are checked because nothing else bounds them
+/// for a tensor without values: beside a 0, a file's header may contain any number.
 pub(super) fn shape_of(shape: &[usize]) -> Result<Vec<i64>> {
     const LONGEST: i64 = i32::MAX as i64;
     let axis = |&n: &usize| i64::try_from(n).ok().filter(|n| *n <= LONGEST);
@@ -202,11 +201,13 @@ fn kind_of(dtype: Dtype) -> Result<Kind> {
         Dtype::I64 => Kind::Int64,
         Dtype::I32 => Kind::Int,
         Dtype::U8 => Kind::Uint8,
-        other => anyhow::bail!("tensors of kind {other:?} are not used here"),
+        other => anyhow::bail!(
+            "found the number format {other:?}, expected F16, BF16, F32, F64, I32, I64 or U8"
+        ),
     })
 }
 
-/// A tensor's bytes in the form the serialiser asks for.
+/// A tensor's bytes in the form that the serialiser takes.
 struct HeaderEntry {
     dtype: Dtype,
     shape: Vec<usize>,
@@ -223,7 +224,7 @@ impl HeaderEntry {
             Kind::Int64 => Dtype::I64,
             Kind::Int => Dtype::I32,
             Kind::Uint8 => Dtype::U8,
-            other => anyhow::bail!("tensors of kind {other:?} can not be saved"),
+            other => anyhow::bail!("tensors of kind {other:?} cannot be saved"),
         };
         let shape = tensor.size().iter().map(|&n| n as usize).collect();
         Ok(HeaderEntry {

@@ -1,4 +1,5 @@
-//! Text files: UTF-8, with or without the byte order mark that editors on Windows write before the text.
+//! Text files in UTF-8, with or without the byte order mark that editors on Windows write at the
+//! start.
 
 use std::io::{Error, ErrorKind, Result};
 use std::path::Path;
@@ -13,16 +14,16 @@ pub fn read(path: &Path) -> Result<String> {
     decode(std::fs::read(path)?)
 }
 
-/// The text that these bytes of a file are, without its byte order mark.
+/// Decodes the bytes of a file as text, without its byte order mark.
 ///
 /// # Errors
-/// When they are no UTF-8; the message names UTF-16 where they are that.
+/// When the bytes are not UTF-8; the message names UTF-16 if they look like it.
 pub fn decode(mut bytes: Vec<u8>) -> Result<String> {
     if bytes.starts_with(MARK) {
         bytes.drain(..MARK.len());
     }
     let wrong = |message: String| Error::new(ErrorKind::InvalidData, message);
-    // Its byte order mark, or a first character of ASCII.
+    // UTF-16's byte order mark, or an ASCII character in UTF-16.
     if let [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, 1..=255, ..] | [1..=255, 0, ..] = bytes[..] {
         return Err(wrong(
             "found UTF-16 text, expected UTF-8: save the file as UTF-8".to_owned(),

@@ -1,11 +1,11 @@
-//! The toy model that is compiled into the binary: a real, very small SDXL in diffusers' layout, and beside its
-//! components a small CLIP that measures its pictures (`oneactor evaluate --model toy`) and is the image encoder of
-//! an IP-Adapter (`sample --method ip-adapter`).
+//! The toy model that is compiled into the binary: a real, very small SDXL in diffusers' layout.
+//! Beside its components there is a small CLIP, which measures its pictures (`oneactor evaluate
+//! --model toy`) and is the image encoder of an IP-Adapter (`sample --method ip-adapter`).
 
 use super::blob::Blob;
 
-/// Bytes at an address that is a multiple of 64, as libtorch allocates its own memory, so that
-/// tensors can lie in the binary itself.
+/// Bytes aligned to 64, like memory that libtorch allocates, so that tensors can use the binary's
+/// bytes directly.
 #[repr(C, align(64))]
 struct Aligned<Bytes: ?Sized>(Bytes);
 
@@ -52,11 +52,12 @@ static FILES: &[(&str, &[u8])] = embedded![
     "vae/diffusion_pytorch_model.safetensors",
 ];
 
-/// The words of the captions that it was trained on, and function words, one a line and sorted; written by
-/// `scripts/toy/vocabulary.py`.
+/// The words of the captions that the toy was trained on, and function words, one on each line and
+/// sorted; written by `scripts/toy/vocabulary.py`.
 const WORDS: &str = include_str!("toy/words.txt");
 
-/// The words of a prompt that it has never seen, each once and in lower case. Numbers are not words.
+/// The words of a prompt that the toy has never seen, each once and in lower case. Numbers do not
+/// count as words.
 pub fn unknown_words(prompt: &str) -> Vec<String> {
     let mut unknown: Vec<String> = Vec::new();
     let lower = prompt.to_lowercase();
@@ -103,7 +104,7 @@ mod tests {
         ];
         for prompt in known {
             let unknown = unknown_words(prompt);
-            // No caption has a figure's parts.
+            // No caption names the parts of a figure.
             assert_eq!(
                 unknown,
                 if prompt.contains("eyes") {

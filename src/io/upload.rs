@@ -1,6 +1,7 @@
-//! Weights on their way from mapped files to a GPU. Threads copy a part of them, and meet its page faults, into memory
-//! that the GPU fetches from by itself, while the part before goes up: a copy straight from a mapped file waits for
-//! one page after the other. What that gains has not been measured, for want of a GPU.
+//! Copies weights from mapped files to a GPU. Threads copy one part, with its page faults, into
+//! memory that the GPU can read directly, while the part before is sent. A copy straight from a
+//! mapped file would wait for one page after the other. The gain has not been measured, because no
+//! GPU was available.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -12,33 +13,34 @@ use tch::{Device, Kind, Tensor};
 use super::mapped::let_go;
 use crate::libtorch;
 
-/// Bytes of a part. Two are in memory at a time; libtorch keeps them for the next network.
+/// Bytes of a part. Two parts are in memory at a time; libtorch keeps their memory for the next
+/// network.
 const PART: usize = 64 << 20;
 
-/// Bytes that a thread copies at a time.
+/// Number of bytes that a thread copies at a time.
 const PIECE: usize = 1 << 20;
 
-/// Threads, where there are as many cores.
+/// Number of threads, if there are as many cores.
 const READERS: usize = 8;
 
-/// What lies in a part begins at multiples of this, as libtorch's own tensors do.
+/// Each tensor in a part begins at a multiple of this, like libtorch's own tensors.
 const ALIGNMENT: usize = 64;
 
-/// A tensor as it lies in a file.
+/// A tensor as it is stored in a file.
 pub(super) struct UploadSource {
     pub(super) data: &'static [u8],
     pub(super) shape: Vec<i64>,
     pub(super) kind: Kind,
 }
 
-/// Bytes of a source, and where in a part they lie.
+/// Some bytes of a source, and their position in a part.
 struct Slice<'a> {
     source: &'a UploadSource,
     bytes: Range<usize>,
     at: usize,
 }
 
-/// Tensors on `device` as `kind`, in the order of their sources.
+/// Copies the tensors to `device` as `kind`, in the order of their sources.
 pub(super) fn upload(sources: &[UploadSource], device: Device, kind: Kind) -> Vec<Tensor> {
     upload_by(PART, sources, device, kind)
 }
@@ -78,7 +80,7 @@ fn upload_by(size: usize, sources: &[UploadSource], device: Device, kind: Kind) 
     tensors
 }
 
-/// All sources one behind the other, a part as soon as the one before has `size` bytes.
+/// Lays all sources out one after the other, and begins a new part when one has `size` bytes.
 fn parts(sources: &[UploadSource], size: usize) -> Vec<Vec<Slice<'_>>> {
     let mut parts: Vec<Vec<Slice>> = Vec::new();
     let mut at = size;
@@ -107,14 +109,15 @@ fn parts(sources: &[UploadSource], size: usize) -> Vec<Vec<Slice<'_>>> {
     parts
 }
 
-/// Memory of the host that is filled and sent by turns.
+/// Memory of the host that is filled and sent in turn.
 struct Staging(Tensor);
 
 impl Staging {
-    /// Of so many bytes, where the device can fetch from them.
+    /// Memory of `size` bytes, which `device` can read directly if possible.
     fn new(size: usize, device: Device) -> Self {
         let pinned = || {
-            // Before it has used a GPU, a process pins memory for the first one, and takes room there.
+            // Before a process has used a GPU, pinning memory would use the first GPU and take
+            // memory there.
             drop(Tensor::empty([1], (Kind::Uint8, device)));
             libtorch::pinned(size)
         };
@@ -128,10 +131,11 @@ impl Staging {
         )
     }
 
-    /// Lets threads copy a part in.
+    /// Starts threads that copy a part into the memory.
     fn fill<'s>(&'s mut self, scope: &'s Scope<'s, '_>, part: &[Slice]) {
         let (first, size) = (self.0.data_ptr().cast::<MaybeUninit<u8>>(), self.0.numel());
-        // SAFETY: a tensor's bytes, which live as long as it is borrowed and which nothing else reads or writes.
+        // SAFETY: these are a tensor's bytes. They live as long as the borrow, and nothing else
+        // reads or writes them.
         #[allow(unsafe_code)]
         let mut free = unsafe { slice::from_raw_parts_mut(first, size) };
         let mut pieces = Vec::new();
@@ -157,7 +161,8 @@ impl Staging {
         }
     }
 
-    /// Copies a slice to its place in the source's own tensor; when this returns it is there.
+    /// Copies a slice to its place in the source's own tensor, and returns when the copy is
+    /// complete.
     fn send(&self, slice: &Slice, tensor: &Tensor) {
         let kind = slice.source.kind;
         let values = |bytes: usize| (bytes / kind.elt_size_in_bytes()) as i64;
@@ -174,7 +179,7 @@ mod tests {
     use super::super::values::bytes;
     use super::*;
 
-    /// Sources of these numbers of f32 and their values.
+    /// Sources with these numbers of f32 values, and the values.
     fn sources(sizes: &[i64]) -> (Vec<UploadSource>, Vec<Tensor>) {
         let source = |(i, &n): (usize, &i64)| {
             let values = Tensor::arange(n, (Kind::Float, Device::Cpu)) + 1000.0 * i as f64;

@@ -1,12 +1,12 @@
-//! The values of a tensor: as bytes, and whether they are numbers.
+//! The values of a tensor: their bytes, and whether they are finite.
 
 use anyhow::Result;
 use tch::{Device, Tensor};
 
-/// All values in their order, as bytes of the host.
+/// All values in order, as bytes on the host.
 ///
 /// # Errors
-/// When libtorch can not give them.
+/// When libtorch cannot copy them.
 pub fn bytes(tensor: &Tensor) -> Result<Vec<u8>> {
     let values = tensor.to_device(Device::Cpu).contiguous();
     let mut bytes = vec![0; values.numel() * values.kind().elt_size_in_bytes()];
@@ -19,7 +19,7 @@ pub fn is_finite(tensor: &Tensor) -> bool {
     are_finite(std::slice::from_ref(tensor))
 }
 
-/// Whether every value of all is finite; a GPU is waited for once.
+/// Whether every value of all tensors is finite; waits for a GPU once.
 pub fn are_finite(tensors: &[Tensor]) -> bool {
     let finite: Vec<Tensor> = tensors.iter().map(|t| t.isfinite().all()).collect();
     finite.is_empty() || Tensor::stack(&finite, 0).all().int64_value(&[]) == 1

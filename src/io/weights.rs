@@ -1,9 +1,10 @@
-//! The only loader of weights: safetensors files, memory-mapped, checked both ways.
+//! The only loader of weights: safetensors files, memory-mapped, checked against the network and
+//! back.
 //!
-//! A network asks for each of its tensors by name and shape and never fails on the way. What went
-//! wrong is collected and reported together by [`Weights::finish`]: missing and misshapen tensors,
-//! each with its file and key. Tensors that no network reads stop nothing, as in diffusers, and are
-//! named. Whether all values are finite is seen by a [`FiniteScan`].
+//! A network asks for each of its tensors by name and shape, and never fails on the way. Problems
+//! are collected and reported together by [`Weights::finish`]: tensors that are missing, misshapen
+//! or in an unsupported number format, each with its file and key. Tensors that no network reads
+//! are named but do no harm, as in diffusers. A [`FiniteScan`] checks that all values are finite.
 //!
 //! [`FiniteScan`]: super::finite_scan::FiniteScan
 
@@ -20,6 +21,7 @@ use tch::{Device, Kind, Tensor};
 use super::blob::Blob;
 use super::component::Component;
 use super::finite_scan::{FloatBytes, list};
+use super::header::defect;
 use super::ldm_names::{LdmNames, LdmPart, LdmPlace, UnetNames};
 use super::lora::{LoraSet, LorasOfNetwork};
 use super::low_rank::{LowRank, LowRankSet};
@@ -29,8 +31,8 @@ use super::tensors::shape_of;
 use super::upload::{UploadSource, upload};
 use crate::error::model;
 
-/// The bytes of one file. A mapping is never unmapped: on a CPU in the file's own precision the
-/// tensors *are* the mapping, and a model lives as long as the process.
+/// The bytes of one file. A mapping is never unmapped: on a CPU, tensors in the file's own
+/// precision use the mapping directly, and a model lives as long as the process.
 fn bytes_of(blob: &Blob) -> Result<&'static [u8]> {
     match blob {
         Blob::Embedded { bytes, .. } | Blob::Mapped { bytes, .. } => Ok(bytes),
@@ -41,14 +43,15 @@ fn bytes_of(blob: &Blob) -> Result<&'static [u8]> {
     }
 }
 
-/// What is known of the tensors.
+/// How much is known about the tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Known {
-    /// All.
+    /// Everything.
     FloatBytes,
-    /// Names, shapes and number formats: every tensor is checked and a placeholder takes its place.
+    /// Names, shapes and number formats: every tensor is checked, and a placeholder is returned for
+    /// it.
     Outline,
-    /// Nothing: a placeholder stands for whatever is asked for.
+    /// Nothing: a placeholder is returned for every tensor.
     Nothing,
 }
 
@@ -70,11 +73,11 @@ struct Entry {
     data: &'static [u8],
 }
 
-/// What a network has read of its files.
+/// What a network has read from its files.
 pub struct Read {
-    /// The values that were read, for a look at them.
+    /// The values that were read, for a check that they are finite.
     pub values: Vec<FloatBytes>,
-    /// The keys that the network has no use for, as the file spells them.
+    /// The keys that the network does not need, as the file spells them.
     pub unused: Vec<String>,
 }
 
@@ -82,29 +85,30 @@ pub struct Read {
 struct Problems {
     missing: Vec<String>,
     misshapen: Vec<String>,
+    unsupported: Vec<String>,
     non_finite: Vec<String>,
 }
 
 /// The weights of one network.
 pub struct Weights {
     entries: BTreeMap<String, Entry>,
-    /// Where the entries have the names of a single file, what they are in diffusers'.
+    /// For a single file, which names its entries differently, the table of diffusers' names.
     component: Option<Arc<Component>>,
-    /// What is merged into the weights.
+    /// LoRAs that are merged into the weights.
     loras: Option<LorasOfNetwork>,
-    /// What is learnt beside the weights.
+    /// Updates that are learnt beside the weights.
     updates: Option<Rc<LowRankSet>>,
     files: Vec<Rc<str>>,
     used: RefCell<BTreeSet<String>>,
-    /// Tensors that need not be used.
+    /// Tensors that may be unused.
     left_out: RefCell<BTreeSet<String>>,
     read: RefCell<Vec<FloatBytes>>,
     problems: RefCell<Problems>,
     known: Known,
-    /// Whether all tensors go to the device together. On a CPU the files serve as they are; with LoRAs each goes by itself,
-    /// for they are merged on the CPU.
+    /// Whether all tensors are sent to the device together. On a CPU the mapped files are used
+    /// directly. With LoRAs each tensor is sent separately, because LoRAs are merged on the CPU.
     goes_together: bool,
-    /// Those that did, by key.
+    /// Tensors that were sent together, by key.
     uploaded: OnceCell<BTreeMap<String, Tensor>>,
     device: Device,
     kind: Kind,
@@ -114,8 +118,8 @@ impl Weights {
     /// Opens the files of one network. Its tensors will be placed on `device` as `kind`.
     ///
     /// # Errors
-    /// When a file can not be read, is no safetensors file or is cut off, or when two files hold
-    /// the same tensor.
+    /// When a file cannot be read, is not a safetensors file or is cut off, or when two files
+    /// contain the same tensor.
     pub fn open(blobs: &[Blob], device: Device, kind: Kind) -> Result<Weights> {
         let known = Known::of(blobs);
         let (blobs, device) = match known {
@@ -136,10 +140,10 @@ impl Weights {
         let prefix = component.as_ref().map_or("", |component| component.prefix);
         for blob in blobs {
             let file: Rc<str> = blob.name().into();
-            let tensors = SafeTensors::deserialize(bytes_of(blob)?).map_err(|e| {
-                model(format!(
-                    "{file}: not a whole safetensors file ({e}); fetch or copy it again"
-                ))
+            let bytes = bytes_of(blob)?;
+            let tensors = SafeTensors::deserialize(bytes).map_err(|_| {
+                let defect = defect(bytes);
+                model(format!("{file}: {defect}; fetch or copy it again"))
             })?;
             for (key, view) in tensors.iter() {
                 let Some(short) = key.strip_prefix(prefix) else {
@@ -184,7 +188,8 @@ impl Weights {
         })
     }
 
-    /// Merges what these LoRAs hold for the network `component` into its weights when they are read.
+    /// Merges the layers of these LoRAs for the network `component` into its weights when they are
+    /// read.
     #[must_use]
     pub fn with_loras(mut self, loras: &Rc<LoraSet>, component: &str) -> Weights {
         let unet = match self.component.as_ref().map(|c| &c.names) {
@@ -195,7 +200,7 @@ impl Weights {
         if self.known == Known::Nothing
             && let Some(loras) = self.loras.take()
         {
-            // Whether they fit is not known.
+            // Whether the layers fit is not known.
             loras.take_as_used();
         }
         self.goes_together &= self.loras.is_none();
@@ -209,7 +214,7 @@ impl Weights {
         self
     }
 
-    /// The place where a network's constructor begins to read.
+    /// The path at which a network's constructor begins to read.
     pub fn root(&self) -> WeightPath<'_> {
         WeightPath {
             weights: self,
@@ -217,7 +222,7 @@ impl Weights {
         }
     }
 
-    /// Marks tensors that a checkpoint may hold and no network needs, such as saved position
+    /// Marks tensors that a checkpoint may contain and no network needs, such as saved position
     /// indices.
     pub fn allow_unused(&self, suffix: &str) {
         let keys = self
@@ -228,7 +233,7 @@ impl Weights {
         self.left_out.borrow_mut().extend(keys);
     }
 
-    /// Marks all tensors below a module that is left out.
+    /// Marks all tensors below a module that is not read.
     pub fn allow_unused_below(&self, module: &str) {
         let is_below = |key: &&String| {
             key.strip_prefix(module)
@@ -238,15 +243,17 @@ impl Weights {
         self.left_out.borrow_mut().extend(keys);
     }
 
-    /// Reports all that did not fit, and hands back what was read.
+    /// Reports all problems, or returns what was read.
     ///
     /// # Errors
-    /// When any tensor was missing or misshapen, or is not finite with a LoRA in it.
+    /// When a tensor was missing, misshapen or in an unsupported number format, or is not finite
+    /// after a LoRA was merged.
     pub fn finish(self) -> Result<Read> {
         let problems = self.problems.borrow();
         let kinds = [
             ("missing", &problems.missing),
             ("misshapen", &problems.misshapen),
+            ("in an unsupported number format", &problems.unsupported),
             ("non-finite", &problems.non_finite),
         ];
         if kinds.iter().all(|(_, list)| list.is_empty()) {
@@ -260,7 +267,7 @@ impl Weights {
             self.files.join(", ")
         );
         let unused = self.unused();
-        // What is missing is often there under another name.
+        // A missing tensor is often present under another name.
         let kinds = kinds.into_iter().chain([("unused", &unused)]);
         for (kind, found) in kinds.filter(|(_, found)| !found.is_empty()) {
             list(&mut report, kind, found);
@@ -268,7 +275,7 @@ impl Weights {
         Err(model(report))
     }
 
-    /// The keys that were neither read nor left out.
+    /// The keys that were neither read nor marked as unneeded.
     fn unused(&self) -> Vec<String> {
         let (used, left_out) = (self.used.borrow(), self.left_out.borrow());
         let is_unused = |key: &&String| !used.contains(*key) && !left_out.contains(*key);
@@ -276,12 +283,13 @@ impl Weights {
         keys.map(|key| format!("{}{key}", self.prefix())).collect()
     }
 
-    /// Before the keys of this network in a single file.
+    /// The prefix of this network's keys in a single file.
     fn prefix(&self) -> &'static str {
         self.component.as_ref().map_or("", |c| c.prefix)
     }
 
-    /// The key among the entries of what diffusers calls `key`, and what of it.
+    /// The key among the entries of the tensor that diffusers calls `key`, and which part of it to
+    /// use.
     fn place_of(&self, key: &str) -> LdmPlace {
         let found = self.component.as_ref().and_then(|c| c.names.find(key));
         found.unwrap_or_else(|| LdmPlace {
@@ -290,10 +298,13 @@ impl Weights {
         })
     }
 
-    /// The entry on the device, where all go there together, with the first that is asked for while all have fitted.
+    /// The entry on the device if all entries are sent together. They are sent at the first call,
+    /// unless a problem was found before.
     fn uploaded(&self, key: &str) -> Option<Tensor> {
         let problems = self.problems.borrow();
-        let fits = problems.missing.is_empty() && problems.misshapen.is_empty();
+        let fits = problems.missing.is_empty()
+            && problems.misshapen.is_empty()
+            && problems.unsupported.is_empty();
         let all = match self.uploaded.get() {
             None if self.goes_together && fits => self.uploaded.get_or_init(|| self.upload()),
             all => all?,
@@ -301,8 +312,8 @@ impl Weights {
         all.get(key).map(Tensor::shallow_clone)
     }
 
-    /// All entries that can be weights, but for those left out, read in the order of their files. Of empty ones nothing
-    /// bounds the shape.
+    /// Sends all entries that can be weights, except for those marked as unneeded, in the order of
+    /// their files. Empty entries are left out, because nothing bounds their shape.
     fn upload(&self) -> BTreeMap<String, Tensor> {
         let left_out = self.left_out.borrow();
         let goes =
@@ -322,9 +333,9 @@ impl Weights {
         keys.into_iter().zip(tensors).collect()
     }
 
-    /// The tensor, with the LoRAs merged unless it is wanted as it is in the file.
+    /// The tensor. LoRAs are merged unless `with_loras` is false.
     fn load(&self, key: &str, shape: &[i64], with_loras: bool) -> Tensor {
-        // One number, however large the shape: nobody computes with it.
+        // A single number expanded to the shape, however large; no computation uses it.
         let placeholder = || {
             let zero = Tensor::zeros([0i64; 0], (self.kind, self.device));
             zero.expand(shape, false)
@@ -345,10 +356,10 @@ impl Weights {
         let is_first = self.used.borrow_mut().insert(place.key.clone());
         let Some(kind) = floating(entry.dtype) else {
             let text = format!(
-                "{full} ({}): found numbers of type {:?}, expected F16, BF16, F32 or F64: convert the file to fp16",
+                "{full} ({}): found {:?}, expected F16, BF16, F32 or F64: convert the file to fp16",
                 entry.file, entry.dtype
             );
-            self.problems.borrow_mut().misshapen.push(text);
+            self.problems.borrow_mut().unsupported.push(text);
             return placeholder();
         };
         let expected = place.part.shape_in_file(shape, entry.shape.len());
@@ -376,7 +387,7 @@ impl Weights {
         let tensor = match merged {
             Some(merged) => {
                 let merged = merged.to_device(self.device).to_kind(self.kind);
-                // One number decides: a sum is finite only when every addend is.
+                // Summing is enough for the check: a sum is finite only if every addend is.
                 if !merged.sum(Kind::Float).double_value(&[]).is_finite() {
                     self.problems.borrow_mut().non_finite.push(name.clone());
                 }
@@ -385,11 +396,13 @@ impl Weights {
             None => match self.uploaded(&place.key) {
                 Some(uploaded) => place.part.of(&uploaded, shape),
                 None if self.device == Device::Cpu => view().to_kind(self.kind),
-                // Copied to plain memory first: page faults inside a copy to the GPU serialise it.
+                // First copied to plain memory: page faults inside a copy to the GPU would make it
+                // serial.
                 None => view().copy().to_device(self.device).to_kind(self.kind),
             },
         };
-        // On a CPU a weight that is used as it is in the file is that part of the file; of all others there are copies now.
+        // On a CPU a weight in the file's own precision uses the mapped file. All other weights
+        // were copied.
         let stays = self.device == Device::Cpu && !is_merged && kind == self.kind;
         if self.device == Device::Cpu && !stays {
             let_go(entry.data);
@@ -407,7 +420,7 @@ impl Weights {
     }
 }
 
-/// The kind of a number that can be a weight.
+/// The kind of a number format that is supported for weights.
 fn floating(dtype: Dtype) -> Option<Kind> {
     match dtype {
         Dtype::F32 => Some(Kind::Float),
@@ -418,14 +431,14 @@ fn floating(dtype: Dtype) -> Option<Kind> {
     }
 }
 
-/// The tensor as it lies in the file, on the CPU.
+/// The tensor as it is stored in the file, on the CPU.
 fn view(entry: &Entry, kind: Kind) -> Tensor {
     let mut strides = vec![1; entry.shape.len()];
     for i in (1..entry.shape.len()).rev() {
         strides[i - 1] = strides[i] * entry.shape[i];
     }
-    // SAFETY: `data` holds exactly the bytes of `shape` and `kind` (checked by the parser), lives
-    // as long as the process (see `map_file`), and frozen weights are never written.
+    // SAFETY: `data` has exactly the bytes for `shape` and `kind` (checked by the parser), lives as
+    // long as the process (see `map_file`), and frozen weights are never written to.
     #[allow(unsafe_code)]
     unsafe {
         Tensor::from_blob(
@@ -438,7 +451,7 @@ fn view(entry: &Entry, kind: Kind) -> Tensor {
     }
 }
 
-/// A place inside a network's weights. `&path / "conv_in"` descends as the checkpoint's keys do.
+/// A path inside a network's weights. `&path / "conv_in"` descends like the checkpoint's keys.
 #[derive(Clone)]
 pub struct WeightPath<'a> {
     weights: &'a Weights,
@@ -446,37 +459,37 @@ pub struct WeightPath<'a> {
 }
 
 impl WeightPath<'_> {
-    /// The tensor `name` at this place, of exactly this shape. A tensor that does not fit is
+    /// The tensor `name` at this path, of exactly this shape. A tensor that does not fit is
     /// replaced by zeros, which take no memory, and reported by [`Weights::finish`].
     pub fn tensor(&self, name: &str, shape: &[i64]) -> Tensor {
         self.weights.load(&self.key(name), shape, true)
     }
 
-    /// As [`WeightPath::tensor`], as the checkpoint has it, without LoRAs.
+    /// As [`WeightPath::tensor`], but as in the checkpoint, without LoRAs.
     pub fn tensor_of_checkpoint(&self, name: &str, shape: &[i64]) -> Tensor {
         self.weights.load(&self.key(name), shape, false)
     }
 
-    /// The update that is learnt of the linear layer at this place; `None` where none is.
+    /// The update that is learnt for the linear layer at this path; `None` if it has no update.
     pub fn low_rank(&self, d_in: i64, d_out: i64) -> Option<LowRank> {
         let updates = self.weights.updates.as_ref()?;
         updates.of(&self.prefix, (d_in, d_out), self.weights.device)
     }
 
-    /// Whether the checkpoint has a tensor of this name here.
+    /// Whether the checkpoint has a tensor of this name at this path.
     pub fn contains(&self, name: &str) -> bool {
         let place = self.weights.place_of(&self.key(name));
         self.weights.entries.contains_key(&place.key)
     }
 
-    /// Shape of the checkpoint's tensor of this name, whatever was expected of it; `None` without one.
+    /// Shape of the checkpoint's tensor of this name; `None` if there is no such tensor.
     pub fn shape(&self, name: &str) -> Option<&[i64]> {
         let place = self.weights.place_of(&self.key(name));
         let entry = self.weights.entries.get(&place.key)?;
         Some(&entry.shape)
     }
 
-    /// This place as diffusers' keys spell it.
+    /// This path in the spelling of diffusers' keys.
     pub fn name(&self) -> &str {
         &self.prefix
     }
@@ -598,6 +611,21 @@ mod tests {
         let (thirds, turned) = found;
         assert_eq!(Tensor::cat(&thirds, 0), numbers([6, 2]));
         assert_eq!(turned, numbers([3, 4]).tr());
+    }
+
+    #[test]
+    fn an_unsupported_number_format_has_its_own_heading() {
+        let weights = weights(Kind::Float);
+        let _ = (&weights.root() / "joint").tensor("position_ids", &[4]);
+        let _ = (&weights.root() / "whole").tensor("weight", &[5, 3]);
+        let report = weights.finish().err().expect("two problems").to_string();
+        let format = "1 in an unsupported number format:\n    joint.position_ids";
+        assert!(report.contains(format), "{report}");
+        assert!(report.contains("found I64, expected F16"), "{report}");
+        assert!(
+            report.contains("1 misshapen:\n    whole.weight"),
+            "{report}"
+        );
     }
 
     #[test]

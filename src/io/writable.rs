@@ -1,4 +1,4 @@
-//! Whether files can be written, found out before anything is computed for them.
+//! Checks that files can be written before anything is computed for them.
 
 use std::collections::HashMap;
 use std::fs;
@@ -11,10 +11,10 @@ use anyhow::{Context, Result};
 use super::atomic::{create, temporary_path};
 use crate::error::{Error, ErrorKind as Kind, usage};
 
-/// Creates a folder and those above it.
+/// Creates a folder and all missing parent folders.
 ///
 /// # Errors
-/// When it can not be made.
+/// When the folder cannot be created.
 pub fn create_folder(path: &Path) -> Result<()> {
     fs::create_dir_all(path).with_context(|| {
         Error::new(
@@ -24,10 +24,11 @@ pub fn create_folder(path: &Path) -> Result<()> {
     })
 }
 
-/// Checks that a folder is there, or can be made. One that is there is not written to: perhaps nothing has to be.
+/// Checks that a folder exists or can be created. Nothing is written to a folder that exists,
+/// because the run may have nothing to write.
 ///
 /// # Errors
-/// When a file is in the way, a name is too long, or the nearest folder above it refuses new files.
+/// When a file is in the way, a name is too long, or the nearest existing parent refuses new files.
 pub fn check_folder(folder: &Path) -> Result<()> {
     let there = nearest(folder)?;
     if folder.is_dir() {
@@ -37,16 +38,16 @@ pub fn check_folder(folder: &Path) -> Result<()> {
     }
 }
 
-/// Checks that files can be written under these names, in folders that are there or can be made.
+/// Checks that files can be written under these names, in folders that exist or can be created.
 ///
 /// # Errors
-/// As [`check_folder`], and when a folder is in the way of a file.
+/// As [`check_folder`], and when a folder has the name of a file.
 pub fn check_files(files: &[PathBuf]) -> Result<()> {
     let mut known: HashMap<&Path, PathBuf> = HashMap::new();
     for file in files {
         if file.is_dir() && !file.is_symlink() {
             return Err(usage(format!(
-                "{} is a folder, and a file of that name is to be written: choose another name or folder",
+                "{} is a folder, but a file of that name is to be written: choose another name or folder",
                 file.display()
             )));
         }
@@ -56,7 +57,7 @@ pub fn check_files(files: &[PathBuf]) -> Result<()> {
             try_to_write(&there)?;
             known.insert(folder, there);
         }
-        // A file has a longer name until it is complete.
+        // An incomplete file has a longer, temporary name.
         let temporary = temporary_path(file)?;
         let name = temporary.file_name().unwrap_or_default();
         check_name(&temporary, &known[folder].join(name))?;
@@ -64,7 +65,7 @@ pub fn check_files(files: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
-/// Checks that new files can be written in a folder that is there or can be made.
+/// Checks that new files can be written in a folder that exists or can be created.
 ///
 /// # Errors
 /// As [`check_folder`].
@@ -72,7 +73,7 @@ pub fn check_new_files(folder: &Path) -> Result<()> {
     try_to_write(&nearest(folder)?)
 }
 
-/// Of a folder and those above it, the nearest that is there.
+/// The nearest existing folder among a folder and its parents.
 fn nearest(folder: &Path) -> Result<PathBuf> {
     let folder = if folder == Path::new("") {
         Path::new(".")
@@ -110,7 +111,7 @@ fn nearest(folder: &Path) -> Result<PathBuf> {
                     place.display()
                 )));
             }
-            // What stands in its place is found above it.
+            // A file in its place is found at its parent.
             Err(error)
                 if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
             Err(error) if error.kind() == ErrorKind::InvalidFilename => {
@@ -122,7 +123,7 @@ fn nearest(folder: &Path) -> Result<PathBuf> {
     Err(refused(folder, &ErrorKind::NotFound.into()))
 }
 
-/// Whether the system takes a name in a folder that is there; `shown` is what the message names.
+/// Checks that the system accepts a name in an existing folder; `shown` is the path in the message.
 fn check_name(shown: &Path, path: &Path) -> Result<()> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::InvalidFilename => Err(too_long(shown)),
@@ -137,8 +138,8 @@ fn too_long(path: &Path) -> anyhow::Error {
     ))
 }
 
-/// Writes an empty file into a folder that is there and removes it: permissions, read-only disks and quotas are the
-/// system's to know.
+/// Writes an empty file into an existing folder and removes it: only the system knows about
+/// permissions, read-only disks and quotas.
 fn try_to_write(folder: &Path) -> Result<()> {
     static TRIALS: AtomicUsize = AtomicUsize::new(0);
     let number = TRIALS.fetch_add(1, Ordering::Relaxed);
@@ -194,7 +195,7 @@ mod tests {
         let in_the_way = check_files(&[root.join("folder/inner")]);
         let error = in_the_way.expect_err("a folder").to_string();
         assert!(error.contains("is a folder"), "{error}");
-        // 255 bytes are what Linux takes, and the temporary name is longer.
+        // Linux allows 255 bytes, and the temporary name is longer.
         let page = root.join(format!("{}.html", "x".repeat(250)));
         let error = check_files(&[page]).expect_err("its temporary name");
         assert!(error.to_string().contains("too long"), "{error}");

@@ -1,5 +1,5 @@
-//! The kernels of scaled dot-product attention: which ones libtorch may choose from, and whether one can compute what is
-//! asked of it.
+//! The kernels of scaled dot-product attention: which ones libtorch may choose from, and whether a
+//! kernel can compute a given attention.
 
 use anyhow::Result;
 use serde::Serialize;
@@ -15,14 +15,14 @@ pub enum AttentionImplementation {
     Flash = 1,
     /// The memory-efficient kernel.
     Efficient = 2,
-    /// cuDNN's.
+    /// cuDNN's kernel.
     Cudnn = 4,
-    /// Products and softmax one after the other.
+    /// Separate operations: product, softmax, product.
     Math = 8,
 }
 
 impl AttentionImplementation {
-    /// All of them.
+    /// All kernels.
     pub const ALL: [AttentionImplementation; 4] = [
         AttentionImplementation::Flash,
         AttentionImplementation::Efficient,
@@ -30,7 +30,7 @@ impl AttentionImplementation {
         AttentionImplementation::Math,
     ];
 
-    /// Its name, as `--attention` has it.
+    /// The kernel's name as a value of `--attention`.
     pub fn name(self) -> &'static str {
         match self {
             AttentionImplementation::Flash => "flash",
@@ -40,8 +40,9 @@ impl AttentionImplementation {
         }
     }
 
-    /// Whether libtorch computes this with the kernel. It says so itself, of tensors with a few values on the device:
-    /// what a kernel takes depends on the device, on cuDNN and on how libtorch was built.
+    /// Whether libtorch can compute `asked` with this kernel. libtorch itself is asked, with
+    /// tensors of a few values on the device, because the answer depends on the device, on cuDNN
+    /// and on how libtorch was built.
     ///
     /// # Errors
     /// When the device cannot be used, or in a build without the shim.
@@ -69,7 +70,7 @@ impl AttentionImplementation {
         if computes(asked)? {
             return Ok(None);
         }
-        // Where a GPU has the kernel at all, it computes this.
+        // Every kernel that exists on this GPU can compute this.
         let easy = Asked {
             kind: Kind::Half,
             head_dim: 64,
@@ -97,20 +98,20 @@ impl AttentionImplementation {
     }
 }
 
-/// What attention is to compute.
+/// The attention to be computed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Asked {
-    /// Where.
+    /// The device of the tensors.
     pub device: Device,
     /// Number format of queries, keys and values.
     pub kind: Kind,
     /// Width of a head.
     pub head_dim: i64,
-    /// Whether a mask says which tokens answer.
+    /// Whether a mask says which tokens may attend to each other.
     pub is_masked: bool,
 }
 
-/// Why a kernel cannot compute something: the first of these that it refuses.
+/// Why a kernel cannot compute something: the first property that it refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The device, or the build, has no such kernel.
@@ -123,8 +124,8 @@ pub enum Refusal {
     Mask,
 }
 
-/// Leaves attention one kernel; `None` leaves it all of them. What none of those left can compute
-/// fails.
+/// Restricts attention to one kernel; `None` allows all kernels. Attention that no allowed kernel
+/// can compute fails.
 ///
 /// # Errors
 /// When libtorch refuses, or in a build without the shim.
@@ -135,7 +136,7 @@ pub fn set_attention(only: Option<AttentionImplementation>) -> Result<()> {
     shim::set_attention(only.map_or(all, |one| one as u32))
 }
 
-/// The kernels that attention may choose from.
+/// The kernels that attention may choose from now.
 ///
 /// # Errors
 /// In a build without the shim.
@@ -148,11 +149,11 @@ pub fn attention() -> Result<Vec<AttentionImplementation>> {
         .collect())
 }
 
-/// Other kernels are allowed while this lives; then the choice before is taken up again.
+/// Allows other kernels while it lives; dropping it restores the previous choice.
 pub struct Chosen(Option<u32>);
 
 impl Chosen {
-    /// Allows this one.
+    /// Allows this kernel alone.
     fn only(kernel: AttentionImplementation) -> Result<Chosen> {
         let before = shim::attention()?;
         set_attention(Some(kernel))?;
@@ -160,7 +161,7 @@ impl Chosen {
     }
 }
 
-/// Lifts the choice of [`set_attention`] for a network that not every kernel can compute.
+/// Lifts the choice of [`set_attention`] for a network that some kernels cannot compute.
 pub fn any_attention() -> Chosen {
     let chosen = shim::attention().ok();
     if chosen.is_some() {
@@ -181,8 +182,9 @@ impl Drop for Chosen {
 mod tests {
     use super::*;
 
-    /// The rules of libtorch 2.11 for dense tensors without dropout on a GPU of this compute capability, as
-    /// `aten/src/ATen/native/transformers/cuda/sdp_utils.cpp` has them; of cuDNN with heads of at most 128 values.
+    /// The rules of libtorch 2.11 for dense tensors without dropout on a GPU of this compute
+    /// capability, taken from `aten/src/ATen/native/transformers/cuda/sdp_utils.cpp`; cuDNN for
+    /// heads of at most 128 values.
     fn on_gpu(kernel: AttentionImplementation, major: i64, asked: Asked) -> bool {
         let is_half = asked.kind == Kind::Half || asked.kind == Kind::BFloat16 && major >= 8;
         let d = asked.head_dim;

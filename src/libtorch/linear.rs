@@ -1,13 +1,14 @@
-//! Products with frozen weights on a CPU, by oneDNN where this libtorch has it.
+//! Products with frozen weights on a CPU, computed by oneDNN where this libtorch has it.
 
 use tch::{Device, Kind, Tensor};
 
 /// `y = x Wᵀ + b`, `[.., D_in]` to `[.., D_out]`, with `weight [D_out, D_in]` and `bias [D_out]`.
 ///
-/// In f32 on a CPU it is oneDNN's product, which libtorch keeps for compiled graphs. Its ordinary one is MKL's,
-/// which uses half of AVX-512 on processors that are not Intel's: 107 against 240 GFLOP/s on one core of a
-/// Zen 5. Sums run in another order. Everywhere else, for a weight that is being learnt, and in a build without
-/// the shim, it is the ordinary one.
+/// In f32 on a CPU this is oneDNN's product, which libtorch uses for compiled graphs. libtorch's
+/// ordinary product is MKL's, which uses half of AVX-512 on processors that are not Intel's: 107
+/// against 240 GFLOP/s on one core of a Zen 5. The two add in a different order. Other devices,
+/// other number formats, weights that are being learnt and builds without the shim use the ordinary
+/// product.
 pub fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
     let has_product =
         |tensor: &Tensor| tensor.device() == Device::Cpu && tensor.kind() == Kind::Float;
@@ -19,7 +20,8 @@ pub fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
         .unwrap_or_else(|| xs.linear(weight, bias))
 }
 
-/// oneDNN's; none where this libtorch has none, or refuses: the ordinary one then tells why.
+/// oneDNN's product; `None` if this libtorch has none or refuses the arguments. The ordinary
+/// product then reports what is wrong with them.
 #[cfg(libtorch_shim)]
 #[allow(
     unsafe_code,
@@ -59,13 +61,13 @@ mod tests {
         Tensor::randn(shape, (Kind::Float, Device::Cpu))
     }
 
-    /// Norm of the difference over the norm, against f64.
+    /// Norm of the difference divided by the norm of the f64 result.
     fn error(found: &Tensor, exact: &Tensor) -> f64 {
         let found = found.to_kind(Kind::Double);
         ((found - exact).norm() / exact.norm()).double_value(&[])
     }
 
-    /// f32 keeps 24 bits: a sum of up to 640 products is off by some 1e-7 of the norm.
+    /// f32 keeps 24 bits: the error of a sum of up to 640 products is about 1e-7 of the norm.
     const BAR: f64 = 1e-6;
 
     #[test]

@@ -1,9 +1,9 @@
-//! Memory of the host that a GPU fetches from by itself.
+//! Host memory that a GPU can read directly.
 
 use tch::Tensor;
 
-/// So many bytes `[size]` u8 that stay at their place in memory; `None` where the system has no room for them, without a GPU
-/// that could fetch from there, and in a build without the shim.
+/// `[size]` u8 in page-locked memory. `None` if the system has no room for it, if there is no GPU,
+/// and in a build without the shim.
 #[cfg(libtorch_shim)]
 #[allow(
     unsafe_code,

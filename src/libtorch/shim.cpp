@@ -1,8 +1,9 @@
-// The part of libtorch that the Rust binding does not reach, as plain C functions for src/libtorch.rs.
-// No CUDA header is needed: a GPU's allocator is asked through libtorch's device-neutral interface.
+// The parts of libtorch that the Rust binding does not reach, as plain C functions for
+// src/libtorch.rs. No CUDA header is needed: a GPU's allocator is reached through libtorch's
+// device-neutral interface.
 //
-// A function that can fail returns null, or a message that stays valid until the next call on the
-// same thread. No exception passes into Rust.
+// A function that can fail returns null on success, or a message that stays valid until the next
+// call on the same thread. No exception passes into Rust.
 
 #include <ATen/Context.h>
 #include <ATen/core/dispatch/Dispatcher.h>
@@ -44,7 +45,8 @@ at::DeviceAllocator* gpu_allocator() {
 
 using MaybeTensor = std::optional<at::Tensor>;
 
-// oneDNN's product of f32 matrices, which libtorch keeps for compiled graphs; null where this libtorch has none.
+// oneDNN's product of f32 matrices, which libtorch uses for compiled graphs; null if this libtorch
+// was built without oneDNN.
 using Product = at::Tensor(const at::Tensor&, const at::Tensor&, const MaybeTensor&, std::string_view,
                            c10::List<std::optional<at::Scalar>>, std::optional<std::string_view>);
 
@@ -60,13 +62,14 @@ const c10::TypedOperatorHandle<Product>* find_product() {
   return found ? &*found : nullptr;
 }
 
-// y = x Wᵀ + b, without a graph. Where K is large the kernel's stack pointer is in the heap: src/signals.rs.
+// y = x Wᵀ + b, without a graph. For large K the kernel moves the stack pointer into the heap: see
+// src/signals.rs.
 at::Tensor product(const at::Tensor& xs, const at::Tensor& weight, const MaybeTensor& bias) {
   at::AutoDispatchBelowADInplaceOrView below;
   return find_product()->call(xs, weight, bias, "none", c10::List<std::optional<at::Scalar>>(), std::nullopt);
 }
 
-// The same with a gradient for x: dL/dx = dL/dy W. The weight is frozen.
+// The same product with a gradient for x: dL/dx = dL/dy W. The weight is frozen.
 struct FrozenLinear : torch::autograd::Function<FrozenLinear> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& xs, const at::Tensor& weight,
                             const MaybeTensor& bias) {
@@ -81,7 +84,7 @@ struct FrozenLinear : torch::autograd::Function<FrozenLinear> {
   }
 };
 
-// Sums over all pools stand first.
+// The first entry is the sum over all pools.
 constexpr size_t kAggregate = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
 
 }  // namespace
@@ -121,8 +124,9 @@ uint32_t oneactor_attention() {
       (context.userEnabledCuDNNSDP() ? 4u : 0u) | (context.userEnabledMathSDP() ? 8u : 0u);
 }
 
-// Whether one of the allowed kernels can compute attention of these queries under this mask, or none where it is null.
-// libtorch warns of each that cannot; who only asks shall hear nothing of it.
+// Whether one of the allowed kernels can compute attention of these queries under this mask; a null
+// mask means no mask. libtorch warns of each kernel that cannot; those warnings are suppressed
+// here.
 const char* oneactor_finds_attention(const at::Tensor* query, const at::Tensor* mask, bool* finds) {
   struct Silence : c10::WarningHandler {
     void process(const c10::Warning&) override {}
@@ -141,7 +145,7 @@ const char* oneactor_finds_attention(const at::Tensor* query, const at::Tensor* 
   });
 }
 
-// The allocator's settings, as PYTORCH_ALLOC_CONF has them.
+// The allocator's settings, in the format of PYTORCH_ALLOC_CONF.
 const char* oneactor_set_allocator(const char* settings) {
   return guarded([&] { c10::CachingAllocator::setAllocatorSettings(settings); });
 }
@@ -150,8 +154,8 @@ const char* oneactor_has_expandable_segments(bool* grows) {
   return guarded([&] { *grows = c10::CachingAllocator::AcceleratorAllocatorConfig::use_expandable_segments(); });
 }
 
-// y = x Wᵀ + b on a CPU in f32 by oneDNN: x [.., D_in], a frozen W [D_out, D_in], b [D_out] or null. `ys` stays
-// null where there is no such product.
+// y = x Wᵀ + b on a CPU in f32 by oneDNN: x [.., D_in], a frozen W [D_out, D_in], b [D_out] or
+// null. `ys` stays null if this libtorch has no such product.
 const char* oneactor_linear(at::Tensor** ys, const at::Tensor* xs, const at::Tensor* weight, const at::Tensor* bias) {
   return guarded([&] {
     if (find_product() == nullptr) {
@@ -163,20 +167,20 @@ const char* oneactor_linear(at::Tensor** ys, const at::Tensor* xs, const at::Ten
   });
 }
 
-// Bytes of the host at a fixed place, which a GPU fetches from by itself.
+// Host memory at a fixed address, which a GPU can read directly.
 const char* oneactor_pinned(at::Tensor** bytes, int64_t size) {
   return guarded([&] { *bytes = new at::Tensor(at::empty({size}, at::TensorOptions(at::kByte).pinned_memory(true))); });
 }
 
-// Gives the host's freed memory back to the system. glibc keeps what lies below something still in use,
-// which after a network was freed can be all of it.
+// Returns freed host memory to the system. glibc keeps every freed block that lies below a block
+// still in use; after a network was freed, that can be nearly all of its memory.
 void oneactor_trim_memory() {
 #ifdef __GLIBC__
   malloc_trim(0);
 #endif
 }
 
-// The most bytes that tensors on this GPU have held at a time since the peak was last reset.
+// The largest number of bytes that tensors on this GPU have held at once since the last reset.
 const char* oneactor_peak_memory(int8_t gpu, int64_t* bytes) {
   return guarded([&] { *bytes = gpu_allocator()->getDeviceStats(gpu).allocated_bytes[kAggregate].peak; });
 }

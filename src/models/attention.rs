@@ -11,15 +11,15 @@ use crate::models::unet::text_memory::LayerId;
 /// Sizes of one attention layer.
 #[derive(Clone, Copy, Debug)]
 pub struct AttentionConfig {
-    /// Width of the tokens that ask.
+    /// Width of the query tokens.
     pub query_dim: i64,
-    /// Width of the tokens that answer; equal to `query_dim` in self-attention.
+    /// Width of the key and value tokens; equal to `query_dim` in self-attention.
     pub cross_attention_dim: i64,
     /// Number of heads.
     pub heads: i64,
     /// Width of one head.
     pub dim_head: i64,
-    /// Whether the products run in f32 whatever the weights are.
+    /// Whether the products run in f32 whatever the precision of the weights is.
     pub upcast: bool,
 }
 
@@ -32,7 +32,7 @@ pub struct Attention {
     heads: i64,
     upcast: bool,
     id: LayerId,
-    /// Its path in the network, by which an image prompt knows it.
+    /// The layer's path in the network, which identifies it to an image prompt.
     name: String,
 }
 
@@ -52,16 +52,16 @@ impl Attention {
         }
     }
 
-    /// `hidden_states [B, S, query_dim]` ask `context [B, S', cross_attention_dim]`; the result has
-    /// the shape of `hidden_states`.
+    /// `hidden_states [B, S, query_dim]` attend to `context [B, S', cross_attention_dim]`. The
+    /// result has the shape of `hidden_states`.
     pub fn forward(&self, hidden_states: &Tensor, context: &Tensor) -> Tensor {
         let query = self.split(self.to_q.forward(hidden_states)); // [B, heads, S, d]
         let [key, value] = self.keys_and_values(context).map(|x| self.split(x));
         self.leave(&self.attend(&query, &key, &value, None))
     }
 
-    /// Attention of `hidden_states` to the text of `layer`: applies its mask and shows queries and keys to its
-    /// probe. The answer of an image prompt, where there is one, is added:
+    /// Attention of `hidden_states` to the text of `layer`. Applies the layer's mask and passes
+    /// queries and keys to its probe. With an image prompt, attention to the image is added:
     /// `Attention(q, k, v) + λ Attention(q, k', v')` (arXiv 2308.06721, Eq. 5).
     pub fn cross(&self, hidden_states: &Tensor, layer: &LayerText) -> Tensor {
         let text = &layer.text;
@@ -79,8 +79,8 @@ impl Attention {
         self.leave(&attended)
     }
 
-    /// Self-attention that images share: `softmax(Q* K⁺ᵀ / √d + log M⁺) V⁺` (arXiv 2402.03286, Sec. 3),
-    /// `[R n, S, query_dim]` to the same shape.
+    /// Self-attention shared between images: `softmax(Q* K⁺ᵀ / √d + log M⁺) V⁺` (arXiv 2402.03286,
+    /// Sec. 3), `[R n, S, query_dim]` to the same shape.
     fn shared(&self, hidden_states: &Tensor, sharing: &LayerSharing) -> Tensor {
         let query = sharing.queries(self.id, self.to_q.forward(hidden_states));
         let query = self.split(query); // [R n, heads, S, d]
@@ -89,7 +89,7 @@ impl Attention {
         self.leave(&self.attend(&query, &key, &value, sharing.mask.as_ref()))
     }
 
-    /// Of `[.., cross_attention_dim]`, each `[.., heads · d]`.
+    /// Keys and values of a `context [.., cross_attention_dim]`, each `[.., heads · d]`.
     fn keys_and_values(&self, context: &Tensor) -> [Tensor; 2] {
         [&self.to_k, &self.to_v].map(|proj| proj.forward(context))
     }
@@ -99,7 +99,7 @@ impl Attention {
         split_heads(&xs, self.heads)
     }
 
-    /// `[B, heads, S, d]`.
+    /// `softmax(q kᵀ / √d) v`, all `[B, heads, S, d]`.
     fn attend(
         &self,
         query: &Tensor,
@@ -118,7 +118,7 @@ impl Attention {
         }
     }
 
-    /// `[B, heads, S, d]` to `[B, S, query_dim]`.
+    /// The output projection: `[B, heads, S, d]` to `[B, S, query_dim]`.
     fn leave(&self, attended: &Tensor) -> Tensor {
         self.to_out.forward(&merge_heads(attended))
     }
@@ -157,7 +157,7 @@ struct FeedForward {
 }
 
 impl FeedForward {
-    /// The inner width is four times the outer, as in every checkpoint of this family.
+    /// The inner width is four times the outer width, as in all checkpoints of this family.
     fn new(path: &WeightPath, dim: i64) -> Self {
         let inner = 4 * dim;
         FeedForward {
@@ -203,8 +203,8 @@ impl BasicTransformerBlock {
         }
     }
 
-    /// `hidden_states [B, S, D]` under a text of `[B, S', D']`. Of rows that differ only in their text, the
-    /// first of each sort may come in; all rows go out.
+    /// `hidden_states [B, S, D]` with a text of `[B, S', D']`. If rows differ only in their text,
+    /// the input may hold one row for each group of equal rows; the output holds all rows.
     pub fn forward(&self, hidden_states: &Tensor, layer: &LayerText) -> Tensor {
         let mut normed = self.norm1.forward(hidden_states);
         let attended = match &layer.sharing {

@@ -37,7 +37,7 @@ struct VaeAttention {
 }
 
 impl VaeAttention {
-    /// Checkpoints from before diffusers 0.15 spell the four layers differently.
+    /// Checkpoints from before diffusers 0.15 use other names for the four layers.
     fn new(path: &WeightPath, groups: i64, channels: i64) -> Self {
         let [q, k, v, out] = if path.contains("query.weight") {
             ["query", "key", "value", "proj_attn"]
@@ -227,7 +227,7 @@ impl Decoder {
     }
 }
 
-/// The distribution that the encoder gives for each latent, unscaled `[B, C, H, W]`.
+/// The distribution of the latents that the encoder predicts, unscaled `[B, C, H, W]`.
 pub struct DiagonalGaussian {
     /// Mean.
     pub mean: Tensor,
@@ -244,7 +244,7 @@ pub struct AutoencoderKl {
     tiles: Option<Tiles>,
 }
 
-/// How pictures and latents are cut.
+/// How pictures and latents are cut into tiles.
 struct Tiles {
     pictures: Tiling,
     latents: Tiling,
@@ -267,9 +267,9 @@ impl AutoencoderKl {
         }
     }
 
-    /// With tiles of `size` pixels, `size / scale_factor` latents, for what is larger than one tile.
-    /// Each tile has its own statistics in the norms and in attention, so that the picture is another
-    /// than without, most of all where tiles meet.
+    /// Encodes and decodes in tiles of `size` pixels, or `size / scale_factor` latents, if the
+    /// input is larger than one tile. Norms and attention then see one tile at a time, so the
+    /// result differs from an untiled one, most visibly where tiles meet.
     #[must_use]
     pub fn with_tiles(mut self, size: i64, scale_factor: i64) -> Self {
         let latents = size / scale_factor;
@@ -281,7 +281,7 @@ impl AutoencoderKl {
     }
 
     /// Pictures `[B, 3, H, W]` in [-1, 1] to the distribution of their latents. The log-variance is
-    /// kept within [-30, 20] as in the reference.
+    /// clamped to [-30, 20] as in the reference.
     pub fn encode(&self, images: &Tensor) -> DiagonalGaussian {
         let moments = match &self.tiles {
             Some(tiles) if tiles.pictures.is_needed(images) => {
@@ -308,7 +308,7 @@ impl AutoencoderKl {
         }
     }
 
-    /// Mean and log-variance, one behind the other in the channels.
+    /// Mean and log-variance, concatenated along the channels.
     fn moments(&self, images: &Tensor) -> Tensor {
         let moments = self.encoder.forward(images);
         match &self.quant_conv {

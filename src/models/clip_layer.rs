@@ -1,4 +1,4 @@
-//! The transformer layer of CLIP (arXiv 2103.00020), alike in its text and its vision half:
+//! The transformer layer of CLIP (arXiv 2103.00020), the same in its text half and its vision half:
 //! `CLIPEncoderLayer` of transformers.
 
 use serde::Deserialize;
@@ -10,7 +10,7 @@ use crate::io::config_file::Field::{Harmless, Read};
 use crate::io::config_file::Fields;
 use crate::io::weights::WeightPath;
 
-/// Three functions are called GELU; CLIP checkpoints mean one of these two.
+/// Three functions are called GELU; CLIP checkpoints use one of these two.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
 #[serde(rename_all = "snake_case")]
 pub enum HiddenAct {
@@ -29,7 +29,7 @@ impl HiddenAct {
     }
 }
 
-/// Parameters that both halves have.
+/// Parameters that the text half and the vision half share.
 pub(super) const CLIP_LAYERS: &Fields = &[
     ("hidden_size", Read),
     ("intermediate_size", Read),
@@ -51,15 +51,15 @@ pub struct ClipLayerConfig {
     pub inner: i64,
     /// Number of heads.
     pub heads: i64,
-    /// Between the two linear layers of the feed-forward part.
+    /// The activation between the two linear layers of the feed-forward part.
     pub hidden_act: HiddenAct,
     /// Added to the variance in both norms.
     pub eps: f64,
-    /// Whether a token sees only those before it, as in the text half.
+    /// Whether a token attends only to itself and earlier tokens, as in the text half.
     pub is_causal: bool,
 }
 
-/// Attention and a feed-forward part, each behind its norm and around a residual.
+/// Attention and a feed-forward part, each with a norm before it and a residual around it.
 pub struct ClipLayer {
     layer_norm1: LayerNorm,
     q_proj: Linear,

@@ -17,7 +17,7 @@ use crate::io::weights::WeightPath;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClipTextConfig {
-    /// Class names; `CLIPTextModelWithProjection` has one layer more.
+    /// Class names; `CLIPTextModelWithProjection` has one more layer.
     architectures: Option<Vec<String>>,
     /// Width of a token.
     pub hidden_size: i64,
@@ -33,11 +33,11 @@ pub struct ClipTextConfig {
     pub layer_norm_eps: f64,
     /// Number of positions.
     pub max_position_embeddings: i64,
-    /// Number of tokens that exist.
+    /// Number of tokens in the vocabulary.
     pub vocab_size: i64,
     /// Width of the projected, pooled embedding.
     pub projection_dim: i64,
-    /// The token whose place is pooled. 2 is an old placeholder, see [`ClipTextModel::forward`].
+    /// The token whose position is pooled. 2 is an old placeholder, see [`ClipTextModel::forward`].
     pub eos_token_id: i64,
 }
 
@@ -59,14 +59,14 @@ impl Default for ClipTextConfig {
     }
 }
 
-/// Keys of older files, and one that transformers looks for though it is no parameter.
+/// Keys of older files, and a key that transformers looks for although it is not a parameter.
 const BEFORE_5: &Fields = &[
     ("dropout", Harmless("only in training")),
-    // Otherwise every token would see those after it.
+    // With another value every token would also attend to later tokens.
     ("is_causal", Only(&["true"])),
 ];
 
-/// What is done with each parameter of the class.
+/// How each parameter of the class is treated.
 pub const CLASS: Class = Class {
     name: "CLIPTextConfig",
     fields: &[
@@ -95,11 +95,11 @@ impl ClipTextConfig {
         }
     }
 
-    /// Reads and checks the file of a text encoder by itself.
+    /// Reads and checks the file of a separate text encoder.
     ///
     /// # Errors
-    /// When it is of another class, a size is one that no text encoder has, or a field has a value that is not
-    /// computed here.
+    /// When the file is of another class, a size is outside the range of any text encoder, or a
+    /// field has an unsupported value.
     pub fn read(file: &ConfigFile) -> Result<Self> {
         let config: Self = file.read(&CLASS)?;
         if !config.has_projection() && !config.is_a("CLIPTextModel") {
@@ -110,7 +110,7 @@ impl ClipTextConfig {
         Ok(config)
     }
 
-    /// Reads and checks the text half of a whole CLIP, which projects to `projection_dim`.
+    /// Reads and checks the text half of a complete CLIP, which projects to `projection_dim`.
     ///
     /// # Errors
     /// As [`read`](Self::read).
@@ -131,7 +131,7 @@ impl ClipTextConfig {
         self.is_a("CLIPTextModelWithProjection")
     }
 
-    /// Refuses what no text encoder has, and what would only fail inside libtorch.
+    /// Refuses sizes outside the range of any text encoder, and sizes on which libtorch would fail.
     fn check_sizes(&self) -> Result<()> {
         let file = "config.json of a text encoder";
         expect_sizes(
@@ -160,15 +160,15 @@ impl ClipTextConfig {
     }
 }
 
-/// What the encoder knows of a text.
+/// The outputs of the text encoder.
 pub struct ClipTextOutput {
-    /// The embeddings and then the output of every layer, without the final norm:
-    /// `num_hidden_layers + 1` tensors `[B, S, D]`. The last but one is what SDXL reads.
+    /// The embeddings, then the output of every layer without the final norm: `num_hidden_layers +
+    /// 1` tensors `[B, S, D]`. SDXL uses the last but one.
     pub hidden_states: Vec<Tensor>,
-    /// The last layer's output after the final norm `[B, S, D]`: what SD 1.5 and 2.1 read.
+    /// The last layer's output after the final norm `[B, S, D]`, which SD 1.5 and 2.1 use.
     pub last_hidden_state: Tensor,
-    /// The final state at the end-of-text token `[B, D]`, projected where the model has a
-    /// projection `[B, projection_dim]`.
+    /// The final state at the end-of-text token `[B, D]`, or `[B, projection_dim]` if the model has
+    /// a projection.
     pub pooled: Tensor,
 }
 
@@ -183,7 +183,7 @@ pub struct ClipTextModel {
 }
 
 impl ClipTextModel {
-    /// Reads the network. Newer files leave out the leading `text_model`.
+    /// Reads the network. Newer files omit the leading `text_model`.
     pub fn new(path: &WeightPath, config: &ClipTextConfig) -> Self {
         let with_projection = config.has_projection();
         let text_model = if path.contains("embeddings.token_embedding.weight") {
@@ -231,11 +231,12 @@ impl ClipTextModel {
         Tensor::embedding(&self.token_embedding, input_ids, -1, false, false)
     }
 
-    /// As [`forward`](Self::forward), of the embeddings `tokens [B, S, D]`, which may be others than those of the
-    /// ids. Differentiable in them.
+    /// As [`forward`](Self::forward), with given embeddings `tokens [B, S, D]`, which may differ
+    /// from those of the ids. Differentiable with respect to `tokens`.
     ///
-    /// The pooled place is the first end-of-text token. Configs of older checkpoints give its id
-    /// as 2, which no vocabulary means; then it is the largest id, as in transformers.
+    /// The pooled position is that of the first end-of-text token. Configs of older checkpoints
+    /// give its id as 2, which is the end-of-text token of no vocabulary; then the largest id is
+    /// used, as in transformers.
     pub fn forward_embeddings(&self, input_ids: &Tensor, tokens: Tensor) -> ClipTextOutput {
         let s = input_ids.size()[1];
         let mut hidden_states = vec![tokens + self.position_embedding.narrow(0, 0, s)]; // [B, S, D]

@@ -1,4 +1,4 @@
-//! Values of a `config.json` that come in more than one form.
+//! Values in a `config.json` that have more than one form.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -15,14 +15,14 @@ use crate::io::config_file::Fields;
 #[derive(Clone, Debug, Serialize, PartialEq)]
 #[serde(untagged)]
 pub enum PerBlock {
-    /// The same for every block.
+    /// The same number for every block.
     Same(i64),
     /// One for each block, from the outermost.
     Each(Vec<i64>),
 }
 
 impl<'de> Deserialize<'de> for PerBlock {
-    /// By hand, so that the error says what is allowed.
+    /// Written by hand, so that the error says what is allowed.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         deserializer.deserialize_any(PerBlockVisitor)
     }
@@ -59,7 +59,6 @@ impl<'de> Visitor<'de> for PerBlockVisitor {
 impl PerBlock {
     /// One number for each of `blocks` blocks.
     ///
-    /// # Errors
     /// When the list has another length; the message names `key`.
     pub fn expand(&self, blocks: usize, key: &str) -> Result<Vec<i64>> {
         match self {
@@ -73,7 +72,7 @@ impl PerBlock {
     }
 }
 
-/// Refuses a value that this port does not know, so that no option of a checkpoint is ignored.
+/// Refuses a value that is not supported, so that no option of a checkpoint is ignored.
 ///
 /// # Errors
 /// When `found` is not `expected`.
@@ -86,16 +85,17 @@ pub fn expect<T: PartialEq + std::fmt::Debug>(key: &str, found: &T, expected: &T
     )))
 }
 
-/// Layers that a network may have: several times as many as the largest that is known.
+/// Allowed numbers of layers: the limit is several times the largest known number.
 pub const LAYERS: RangeInclusive<i64> = 1..=256;
-/// Width of a token, channels of a map, side of a picture.
+/// Allowed widths of a token, channels of a map and sides of a picture.
 pub const WIDTHS: RangeInclusive<i64> = 1..=1 << 18;
 
-/// Refuses sizes that no network has: a config of a few bytes could ask for more layers than there is memory for.
-/// Whether the weights have them is seen when they are read. `sizes` are a key, what was found and what is allowed.
+/// Refuses sizes outside the given ranges, because a config of a few bytes could ask for more
+/// layers than fit in memory. Whether the weights have these sizes is checked when they are read.
+/// Each entry of `sizes` is a key, the value found and the allowed range.
 ///
 /// # Errors
-/// Names the first key that is outside.
+/// For the first size outside its range; the message names its key.
 pub fn expect_sizes(file: &str, sizes: &[(&str, i64, RangeInclusive<i64>)]) -> Result<()> {
     match sizes
         .iter()
@@ -110,7 +110,8 @@ pub fn expect_sizes(file: &str, sizes: &[(&str, i64, RangeInclusive<i64>)]) -> R
     }
 }
 
-/// Refuses numbers of layers that no U-Net has, `layers_per_block` and `transformer_layers_per_block` of so many blocks.
+/// Refuses numbers of layers outside the range of any U-Net: `layers_per_block` and
+/// `transformer_layers_per_block` of `blocks` blocks.
 ///
 /// # Errors
 /// As [`expect_sizes`], or when a list has another length.
@@ -130,8 +131,8 @@ pub fn expect_layers(
     Ok(())
 }
 
-/// Refuses widths of added conditions that no U-Net has, `addition_time_embed_dim` and
-/// `projection_class_embeddings_input_dim`, where there are any.
+/// Refuses widths of added conditions outside the range of any U-Net: `addition_time_embed_dim` and
+/// `projection_class_embeddings_input_dim`, where the config has them.
 ///
 /// # Errors
 /// As [`expect_sizes`].
@@ -144,7 +145,7 @@ pub fn expect_added(file: &str, (time, projection): (Option<i64>, Option<i64>)) 
     expect_sizes(file, &sizes)
 }
 
-/// Parameters that U-Net and ControlNet have in common.
+/// Parameters that U-Net and ControlNet share.
 pub(super) const UNET_AND_CONTROLNET: &Fields = &[
     ("in_channels", Read),
     ("block_out_channels", Read),
@@ -176,52 +177,61 @@ pub(super) const UNET_AND_CONTROLNET: &Fields = &[
     ("resnet_time_scale_shift", Only(&["\"default\""])),
 ];
 
-/// What diffusers looks at besides the parameters of a network's class.
+/// A key that diffusers reads besides the parameters of a network's class.
 pub(super) const NETWORKS_BESIDE: &Fields = &[("quantization_config", Only(&["null"]))];
 
-/// Parameters that every config of transformers has, and what its files have besides.
+/// Parameters that every config of transformers has, and further keys of its files.
 pub(super) const PRETRAINED: &Fields = &[
     ("architectures", Harmless("the model_type names the class")),
-    ("transformers_version", Harmless("who wrote the file")),
-    ("output_hidden_states", Harmless("what is handed out")),
-    ("return_dict", Harmless("what is handed out")),
+    (
+        "transformers_version",
+        Harmless("the version that wrote the file"),
+    ),
+    (
+        "output_hidden_states",
+        Harmless("only the form of the output"),
+    ),
+    ("return_dict", Harmless("only the form of the output")),
     ("dtype", Harmless("--dtype decides")),
     (
         "chunk_size_feed_forward",
-        Harmless("the same values in parts"),
+        Harmless("the same values in separate parts"),
     ),
-    ("is_encoder_decoder", Harmless("of text generation")),
-    ("id2label", Harmless("of classification")),
-    ("label2id", Harmless("of classification")),
-    ("problem_type", Harmless("of classification")),
+    ("is_encoder_decoder", Harmless("for text generation")),
+    ("id2label", Harmless("for classification")),
+    ("label2id", Harmless("for classification")),
+    ("problem_type", Harmless("for classification")),
 ];
 
-/// Keys that transformers before its version 5 wrote into every file.
+/// Keys that transformers wrote into every file before its version 5.
 pub(super) const PRETRAINED_BEFORE_5: &Fields = &[
     ("model_type", Harmless("the architectures name the class")),
     ("torch_dtype", Harmless("--dtype decides")),
-    ("output_attentions", Harmless("what is handed out")),
-    ("output_scores", Harmless("what is handed out")),
-    ("return_dict_in_generate", Harmless("what is handed out")),
-    // Weights would be numbers of another kind.
+    ("output_attentions", Harmless("only the form of the output")),
+    ("output_scores", Harmless("only the form of the output")),
+    (
+        "return_dict_in_generate",
+        Harmless("only the form of the output"),
+    ),
+    // A quantized checkpoint stores its weights in another form.
     ("quantization_config", Only(&["null"])),
     ("pruned_heads", Only(&["{}", "null"])),
-    ("torchscript", Harmless("how Python runs it")),
+    ("torchscript", Harmless("how Python runs the class")),
     ("use_bfloat16", Harmless("--dtype decides")),
     ("attn_implementation", Harmless("--attention decides")),
     (
         "tie_word_embeddings",
-        Harmless("of networks that write text"),
+        Harmless("for networks that write text"),
     ),
     (
         "tie_encoder_decoder",
-        Harmless("of networks that write text"),
+        Harmless("for networks that write text"),
     ),
     ("is_decoder", Only(&["false", "null"])),
     ("add_cross_attention", Only(&["false", "null"])),
     (
         "cross_attention_hidden_size",
-        Harmless("of networks that write text"),
+        Harmless("for networks that write text"),
     ),
     ("tf_legacy_loss", Harmless("only in training")),
     (
@@ -244,38 +254,38 @@ pub(super) const PRETRAINED_BEFORE_5: &Fields = &[
         "sep_token_id",
         Harmless("the tokenizer has files of its own"),
     ),
-    ("prefix", Harmless("of text generation")),
-    ("finetuning_task", Harmless("of classification")),
-    ("num_labels", Harmless("of classification")),
-    ("task_specific_params", Harmless("of text generation")),
-    ("decoder_start_token_id", Harmless("of text generation")),
-    ("max_length", Harmless("of text generation")),
-    ("min_length", Harmless("of text generation")),
-    ("do_sample", Harmless("of text generation")),
-    ("early_stopping", Harmless("of text generation")),
-    ("num_beams", Harmless("of text generation")),
-    ("num_beam_groups", Harmless("of text generation")),
-    ("diversity_penalty", Harmless("of text generation")),
-    ("temperature", Harmless("of text generation")),
-    ("top_k", Harmless("of text generation")),
-    ("top_p", Harmless("of text generation")),
-    ("typical_p", Harmless("of text generation")),
-    ("repetition_penalty", Harmless("of text generation")),
-    ("length_penalty", Harmless("of text generation")),
-    ("no_repeat_ngram_size", Harmless("of text generation")),
+    ("prefix", Harmless("for text generation")),
+    ("finetuning_task", Harmless("for classification")),
+    ("num_labels", Harmless("for classification")),
+    ("task_specific_params", Harmless("for text generation")),
+    ("decoder_start_token_id", Harmless("for text generation")),
+    ("max_length", Harmless("for text generation")),
+    ("min_length", Harmless("for text generation")),
+    ("do_sample", Harmless("for text generation")),
+    ("early_stopping", Harmless("for text generation")),
+    ("num_beams", Harmless("for text generation")),
+    ("num_beam_groups", Harmless("for text generation")),
+    ("diversity_penalty", Harmless("for text generation")),
+    ("temperature", Harmless("for text generation")),
+    ("top_k", Harmless("for text generation")),
+    ("top_p", Harmless("for text generation")),
+    ("typical_p", Harmless("for text generation")),
+    ("repetition_penalty", Harmless("for text generation")),
+    ("length_penalty", Harmless("for text generation")),
+    ("no_repeat_ngram_size", Harmless("for text generation")),
     (
         "encoder_no_repeat_ngram_size",
-        Harmless("of text generation"),
+        Harmless("for text generation"),
     ),
-    ("bad_words_ids", Harmless("of text generation")),
-    ("num_return_sequences", Harmless("of text generation")),
-    ("forced_bos_token_id", Harmless("of text generation")),
-    ("forced_eos_token_id", Harmless("of text generation")),
-    ("remove_invalid_values", Harmless("of text generation")),
+    ("bad_words_ids", Harmless("for text generation")),
+    ("num_return_sequences", Harmless("for text generation")),
+    ("forced_bos_token_id", Harmless("for text generation")),
+    ("forced_eos_token_id", Harmless("for text generation")),
+    ("remove_invalid_values", Harmless("for text generation")),
     (
         "exponential_decay_length_penalty",
-        Harmless("of text generation"),
+        Harmless("for text generation"),
     ),
-    ("suppress_tokens", Harmless("of text generation")),
-    ("begin_suppress_tokens", Harmless("of text generation")),
+    ("suppress_tokens", Harmless("for text generation")),
+    ("begin_suppress_tokens", Harmless("for text generation")),
 ];

@@ -6,12 +6,12 @@ use crate::io::low_rank::LowRank;
 use crate::io::weights::WeightPath;
 use crate::libtorch::linear::linear;
 
-/// `y = x Wᵀ + b`, and `+ (x Aᵀ) Bᵀ` while a low-rank update of W is learnt.
+/// `y = x Wᵀ + b`, and `+ (x Aᵀ) Bᵀ` while a low-rank update of W is being learnt.
 #[derive(Debug)]
 pub struct Linear {
     weight: Tensor,
     bias: Option<Tensor>,
-    /// Boxed, for most layers have none.
+    /// Boxed because most layers have no update.
     update: Option<Box<LowRank>>,
 }
 
@@ -53,7 +53,8 @@ pub struct Conv2d {
 }
 
 impl Conv2d {
-    /// Reads `weight [C_out, C_in, K, K]` and `bias [C_out]`; stride 1, padding that keeps the size.
+    /// Reads `weight [C_out, C_in, K, K]` and `bias [C_out]`. The stride is 1 and the padding keeps
+    /// the size.
     pub fn new(path: &WeightPath, c_in: i64, c_out: i64, kernel: i64) -> Self {
         Conv2d::strided(path, c_in, c_out, kernel, 1, kernel / 2)
     }
@@ -82,7 +83,8 @@ impl Conv2d {
     }
 }
 
-/// Group normalisation. libtorch computes its statistics in f32 whatever the weights are.
+/// Group normalisation. libtorch computes its statistics in f32 whatever the precision of the
+/// weights.
 pub struct GroupNorm {
     weight: Tensor,
     bias: Tensor,
@@ -113,8 +115,8 @@ impl GroupNorm {
     }
 }
 
-/// `x σ(x)` of a tensor that nobody else reads: in place, unless autograd needs x. New memory costs
-/// more time than the function.
+/// `x σ(x)` of a tensor that nothing else reads: computed in place, unless autograd needs x.
+/// Allocating new memory would take longer than the function.
 pub fn silu(mut xs: Tensor) -> Tensor {
     if xs.requires_grad() {
         xs.silu()
@@ -123,7 +125,7 @@ pub fn silu(mut xs: Tensor) -> Tensor {
     }
 }
 
-/// `xs ys`, in the memory of `xs` on the terms of [`silu`].
+/// `xs ys`, written into `xs` under the conditions of [`silu`].
 pub fn times(mut xs: Tensor, ys: &Tensor) -> Tensor {
     if xs.requires_grad() {
         xs * ys
@@ -132,8 +134,8 @@ pub fn times(mut xs: Tensor, ys: &Tensor) -> Tensor {
     }
 }
 
-/// `xs + ys` in the memory of `xs`, the output of a layer whose gradient does not need it: a linear
-/// layer or a convolution.
+/// `xs + ys`, written into `xs`. `xs` must be the output of a layer whose gradient does not need
+/// it: a linear layer or a convolution.
 pub fn plus(mut xs: Tensor, ys: &Tensor) -> Tensor {
     xs += ys;
     xs
@@ -167,7 +169,7 @@ impl LayerNorm {
         )
     }
 
-    /// `[B, C, H, W]` to the same shape, over C.
+    /// Normalises over C: `[B, C, H, W]` to the same shape.
     pub fn forward_channels(&self, xs: &Tensor) -> Tensor {
         let last = xs.permute([0, 2, 3, 1]); // [B, H, W, C]
         self.forward(&last).permute([0, 3, 1, 2])

@@ -1,5 +1,5 @@
-//! The frozen networks, from their checkpoint's own `config.json`, compared with Python diffusers
-//! and transformers.
+//! The frozen networks, built from their checkpoint's own `config.json` and compared with Python
+//! diffusers and transformers.
 //!
 //! Letters in shapes: B batch, C channels, H W size, S tokens, D width of a token. Images and
 //! latents are `[B, C, H, W]`, token sequences `[B, S, D]`.

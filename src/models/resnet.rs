@@ -8,9 +8,9 @@ use crate::io::weights::WeightPath;
 /// Sizes of a [`ResnetBlock2D`].
 #[derive(Clone, Copy, Debug)]
 pub struct ResnetConfig {
-    /// Channels that come in.
+    /// Number of input channels.
     pub in_channels: i64,
-    /// Channels that go out.
+    /// Number of output channels.
     pub out_channels: i64,
     /// Groups of both norms.
     pub groups: i64,
@@ -20,8 +20,8 @@ pub struct ResnetConfig {
     pub temb_channels: Option<i64>,
 }
 
-/// `x + conv2(silu(norm2(conv1(silu(norm1(x))) + W silu(temb))))`, with a 1×1 convolution on the
-/// first `x` where the number of channels changes.
+/// `x + conv2(silu(norm2(conv1(silu(norm1(x))) + W silu(temb))))`. Where the number of channels
+/// changes, the first `x` passes through a 1×1 convolution.
 pub struct ResnetBlock2D {
     norm1: GroupNorm,
     conv1: Conv2d,
@@ -53,8 +53,8 @@ impl ResnetBlock2D {
         }
     }
 
-    /// `xs [B, C_in, H, W]` to `[B, C_out, H, W]`; `silu_temb [B, D]` is the time embedding after
-    /// SiLU, the same for all blocks of a pass and therefore computed once by the caller.
+    /// `xs [B, C_in, H, W]` to `[B, C_out, H, W]`. `silu_temb [B, D]` is the time embedding after
+    /// SiLU. It is the same for all blocks of a pass, so the caller computes it once.
     pub fn forward(&self, xs: &Tensor, silu_temb: Option<&Tensor>) -> Tensor {
         let mut hidden = silu(self.norm1.forward(xs));
         hidden = self.conv1.forward(&hidden); // [B, C_out, H, W]
@@ -70,14 +70,14 @@ impl ResnetBlock2D {
     }
 }
 
-/// Half the resolution by a strided convolution.
+/// Halves the resolution with a strided convolution.
 pub struct Downsample2D {
     conv: Conv2d,
     pad_end: bool,
 }
 
 impl Downsample2D {
-    /// Pads `padding` on every side; 0 means one row and column at the end, as the VAE does.
+    /// Pads `padding` on every side. 0 means one row and one column at the end, as in the VAE.
     pub fn new(path: &WeightPath, channels: i64, padding: i64) -> Self {
         Downsample2D {
             conv: Conv2d::strided(&(path / "conv"), channels, channels, 3, 2, padding),
@@ -94,7 +94,7 @@ impl Downsample2D {
     }
 }
 
-/// A larger map by repetition of the nearest value, then a convolution.
+/// Enlarges a map by repeating the nearest value, then applies a convolution.
 pub struct Upsample2D {
     conv: Conv2d,
 }

@@ -1,27 +1,27 @@
-//! Overlapping tiles for maps that are too large to pass a network whole, blended linearly where they
-//! overlap, as `AutoencoderKL.enable_vae_tiling` of diffusers does it.
+//! Overlapping tiles for maps that are too large to pass through a network whole, blended linearly
+//! where they overlap, as in `AutoencoderKL.enable_vae_tiling` of diffusers.
 
 use tch::Tensor;
 
-/// Part of a tile that the next one covers too.
+/// Fraction of a tile that the next tile also covers.
 const OVERLAP: f64 = 0.25;
 
-/// How a map is cut: sizes in its own unit (`size`, `step`) and in that of what the network makes of
-/// it (`blend`, `keep`), which may be larger or smaller.
+/// How a map is cut into tiles. `size` and `step` are in units of the input map, `blend` and `keep`
+/// in units of the network's output map, which may be larger or smaller.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tiling {
     /// Side of a tile.
     size: i64,
-    /// From one tile to the next.
+    /// Distance from one tile to the next.
     step: i64,
-    /// Over how many rows and columns of its result two neighbours are blended.
+    /// Number of rows and columns of the output over which two neighbouring tiles are blended.
     blend: i64,
-    /// Rows and columns of a tile's result that are kept; the rest is its neighbours'.
+    /// Rows and columns of a tile's output that are kept; the rest comes from its neighbours.
     keep: i64,
 }
 
 impl Tiling {
-    /// Tiles of `size`, for a network that makes tiles of `result` from them.
+    /// Tiles of `size`, for a network that maps each tile to one of size `result`.
     pub fn new(size: i64, result: i64) -> Self {
         let part = |side: i64, factor: f64| (side as f64 * factor) as i64;
         let blend = part(result, OVERLAP);
@@ -38,8 +38,8 @@ impl Tiling {
         map.size()[2..].iter().any(|&side| side > self.size)
     }
 
-    /// `network` over all tiles of `map [B, C, H, W]`, row by row. A tile is blended with what its
-    /// upper and left neighbours have become, in this order.
+    /// Applies `network` to all tiles of `map [B, C, H, W]`, row by row. Each tile is blended first
+    /// with the result above it, then with the result to its left.
     pub fn apply(&self, map: &Tensor, network: impl Fn(&Tensor) -> Tensor) -> Tensor {
         let (_, _, height, width) = map.size4().expect("maps have four axes");
         let starts = |side: i64| (0..side).step_by(self.step as usize);
@@ -76,8 +76,8 @@ impl Tiling {
         Tensor::cat(&rows, 2)
     }
 
-    /// `tile` with its first rows (axis 2) or columns (axis 3) going over from the last ones of
-    /// `before`: `before (1 - i/n) + tile i/n`.
+    /// `tile` with its first rows (axis 2) or columns (axis 3) blended from the last rows or
+    /// columns of `before`: `before (1 - i/n) + tile i/n`.
     fn blended(&self, axis: i64, before: &Tensor, tile: Tensor) -> Tensor {
         let side = |t: &Tensor| t.size()[axis as usize];
         let (of_before, of_tile) = (side(before), side(&tile));
@@ -117,7 +117,7 @@ mod tests {
             calls.set(calls.get() + 1.0);
             tile + calls.get()
         });
-        // Three tiles a row, from columns 0, 6 and 12, and the same again from row 6.
+        // Three tiles in each row, from columns 0, 6 and 12, and the same from row 6.
         assert_eq!(calls.get(), 6.0);
         let row = Vec::<f32>::try_from(found.get(0).get(0).get(0)).expect("a row of numbers");
         let expected = [

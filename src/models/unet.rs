@@ -1,4 +1,4 @@
-//! The U-Net, what reads prompts and pictures in it, and the ControlNets that steer it.
+//! The U-Net, the parts that read prompts and pictures in it, and the ControlNets that steer it.
 
 pub mod controlnet;
 pub mod cross_attention;

@@ -1,4 +1,4 @@
-//! Networks that look at finished pictures: encoders of images, distances, and masks.
+//! Networks that read finished pictures: image encoders, distances and masks.
 
 pub mod clip_image_encoder;
 pub mod clip_model;

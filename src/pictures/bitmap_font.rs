@@ -2,13 +2,13 @@
 
 use image::{Rgb, RgbImage};
 
-/// Dots a glyph is wide, and high.
+/// Width and height of a glyph in dots.
 pub const GLYPH: (u32, u32) = (5, 7);
 
-/// Dots from one glyph to the next.
+/// Dots from the left edge of one glyph to the left edge of the next.
 const ADVANCE: u32 = GLYPH.0 + 1;
 
-/// Rows from top to bottom, the leftmost dot in the highest of five bits.
+/// Rows from top to bottom; the leftmost dot is the highest of five bits.
 #[rustfmt::skip]
 const GLYPHS: [(char, [u8; 7]); 39] = [
     ('0', [0o16, 0o21, 0o23, 0o25, 0o31, 0o21, 0o16]),
@@ -52,14 +52,14 @@ const GLYPHS: [(char, [u8; 7]); 39] = [
     ('=', [0o00, 0o00, 0o37, 0o00, 0o37, 0o00, 0o00]),
 ];
 
-/// Width of `text` in pixels when a dot is `dot` pixels wide.
+/// Width of `text` in pixels if a dot is `dot` pixels wide.
 pub fn text_width(text: &str, dot: u32) -> u32 {
     let glyphs = text.chars().count() as u32;
     (glyphs * ADVANCE).saturating_sub(1) * dot
 }
 
-/// Draws `text` in black with its upper left corner at (`x`, `y`). Letters are drawn as capitals,
-/// characters the font does not have as a gap; what lies outside the picture is left out.
+/// Draws `text` in black with its upper left corner at (`x`, `y`). Letters are drawn as capitals.
+/// Characters that the font lacks are drawn as a gap. Parts outside the picture are left out.
 pub fn draw_text(picture: &mut RgbImage, text: &str, x: u32, y: u32, dot: u32) {
     for (index, character) in text.chars().enumerate() {
         let character = character.to_ascii_uppercase();

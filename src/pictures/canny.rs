@@ -1,13 +1,14 @@
-//! Edges of a picture by Canny's method (IEEE PAMI 8, 1986) as OpenCV computes it, which is what
-//! ControlNets for edges were trained on: no blur, Sobel 3×3, the sum of absolute slopes, and of the
-//! three colours the one with the steepest slope. Equal to `cv2.Canny(rgb, low, high)` to the pixel.
+//! Edges of a picture by Canny's method (IEEE PAMI 8, 1986) as OpenCV computes it, because
+//! ControlNets for edges were trained on OpenCV's edges: no blur, Sobel 3×3, the sum of absolute
+//! gradients, and the gradient of the colour channel where it is steepest. Every pixel equals
+//! `cv2.Canny(rgb, low, high)`.
 
 use image::{Rgb, RgbImage};
 
-/// tan 22.5° with 15 bits behind the point.
+/// tan 22.5° in fixed point with 15 fractional bits.
 const TAN_22: i32 = 13573;
 
-/// Slopes of one pixel, and how steep it is.
+/// The gradient at one pixel, and its steepness.
 #[derive(Clone, Copy)]
 struct Slope {
     x: i32,
@@ -19,14 +20,14 @@ struct Slope {
 #[derive(Clone, Copy, PartialEq)]
 enum Mark {
     None,
-    /// An edge if it touches one.
+    /// An edge if it touches another edge.
     Weak,
     Edge,
 }
 
-/// White lines on black. A line begins where the slope is steeper than `high` and goes on where it
-/// is steeper than `low`; 100 and 200 are usual, for slopes of up to 2040. The order of the two
-/// does not matter.
+/// White lines on black. A line starts where the gradient is steeper than `high` and continues
+/// where it is steeper than `low`. Usual values are 100 and 200; gradients go up to 2040. The order
+/// of the two values does not matter.
 pub fn canny(picture: &RgbImage, low: f64, high: f64) -> RgbImage {
     let (width, height) = picture.dimensions();
     let [low, high] = [low.min(high), low.max(high)].map(|threshold| threshold.floor() as i32);
@@ -37,7 +38,7 @@ pub fn canny(picture: &RgbImage, low: f64, high: f64) -> RgbImage {
         let inside = (0..width as i32).contains(&x) && (0..height as i32).contains(&y);
         inside.then(|| y as usize * width as usize + x as usize)
     };
-    // Outside the picture nothing slopes.
+    // Outside the picture the gradient is zero.
     let steepness = |x: i32, y: i32| at(x, y).map_or(0, |i| slopes[i].steepness);
 
     let mut marks = vec![Mark::None; slopes.len()];
@@ -73,7 +74,8 @@ pub fn canny(picture: &RgbImage, low: f64, high: f64) -> RgbImage {
     })
 }
 
-/// Sobel's slopes at a pixel, of the colour that slopes most; the picture's border is repeated.
+/// Sobel's gradient at a pixel, of the colour channel where it is steepest; border pixels are
+/// repeated.
 fn slope(picture: &RgbImage, x: i32, y: i32) -> Slope {
     let (width, height) = picture.dimensions();
     let pixel = |dx: i32, dy: i32| {
@@ -96,8 +98,8 @@ fn slope(picture: &RgbImage, x: i32, y: i32) -> Slope {
     rest.into_iter().fold(first, steeper)
 }
 
-/// Whether a pixel is steeper than its two neighbours across the edge. Of two that are equally
-/// steep, one counts: in the two straight directions the first.
+/// Whether a pixel is steeper than its two neighbours across the edge. Of two equally steep pixels
+/// one counts: in the two straight directions the first.
 fn is_ridge(own: Slope, x: i32, y: i32, steepness: impl Fn(i32, i32) -> i32) -> bool {
     let across = own.x.abs() * TAN_22;
     let up = own.y.abs() << 15;

@@ -1,4 +1,4 @@
-//! Contact sheets: many pictures on one, each with its number.
+//! Contact sheets: many numbered pictures on one picture.
 
 use anyhow::{Result, ensure};
 use image::imageops::{self, FilterType};
@@ -11,46 +11,48 @@ const WHITE: Rgb<u8> = Rgb([255, 255, 255]);
 /// Pixels between two cells.
 const GAP: u32 = 8;
 
-/// A cell is at least this wide, so that its number can be read …
+/// The smallest width of a cell, so that its number can be read.
 const SMALLEST_CELL: u32 = 160;
 
-/// … and at most this wide, so that eleven pictures of 1024 pixels fit a screen.
+/// The largest width of a cell, so that eleven pictures of 1024 pixels fit on a screen.
 const LARGEST_CELL: u32 = 512;
 
-/// A sheet is at most this wide or high; with very many pictures the cells shrink below
+/// The largest width or height of a sheet. With very many pictures the cells shrink below
 /// [`SMALLEST_CELL`] to keep to it.
 const LARGEST_SHEET: u32 = 8192;
 
-/// Texts at the edge of a sheet; there may be none.
+/// Labels at the edges of a sheet; both lists may be empty.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Labels<'a> {
-    /// On the left of each row.
+    /// To the left of each row.
     pub rows: &'a [String],
     /// Above each column.
     pub columns: &'a [String],
 }
 
-/// A sheet being filled, on white. Cells are numbered from the upper left, row by row.
+/// A white sheet that is filled cell by cell. Cells are numbered from the upper left, row by row.
 pub struct ContactSheet {
     sheet: RgbImage,
     columns: u32,
     cell: (u32, u32),
     dot: u32,
-    /// Room for labels, on the left and above.
+    /// Space for labels on the left and above.
     margin: (u32, u32),
 }
 
 impl ContactSheet {
-    /// A sheet for `count` pictures of `size` = (width, height), with `columns` in a row, or nearly
-    /// square where that is `None`: `round(sqrt(count))` rows, as stable-diffusion-webui has it.
+    /// A sheet for `count` pictures of `size` = (width, height), with `columns` pictures in a row.
+    /// If `columns` is `None` the sheet is nearly square: `round(sqrt(count))` rows, as in
+    /// stable-diffusion-webui.
     ///
     /// # Errors
-    /// When there is no picture, or one without pixels, or so many that no cell would be left.
+    /// When there is no picture, or a picture has no pixels, or there are so many pictures that a
+    /// cell would have no pixels.
     pub fn new(count: usize, size: (u32, u32), columns: Option<usize>) -> Result<Self> {
         Self::with_labels(count, size, columns, Labels::default())
     }
 
-    /// As [`ContactSheet::new`], with labels of rows and columns, as many as there are.
+    /// As [`ContactSheet::new`], with a label for each row and column.
     ///
     /// # Errors
     /// As [`ContactSheet::new`].
@@ -105,13 +107,13 @@ impl ContactSheet {
     }
 
     /// Puts a picture in cell `index`, shrunk or enlarged to fit, with `label` in its upper left
-    /// corner (none where it is empty).
+    /// corner (no label if it is empty).
     pub fn place(&mut self, index: usize, picture: &RgbImage, label: &str) {
         let index = index as u32;
         let left = self.margin.0 + index % self.columns * (self.cell.0 + GAP);
         let top = self.margin.1 + index / self.columns * (self.cell.1 + GAP);
         let (width, height) = fit(picture.dimensions(), self.cell);
-        // Pixel art stays sharp when enlarged; a shrunk picture needs its neighbours averaged.
+        // Nearest-neighbour keeps enlarged pixels sharp; shrinking needs an average of neighbours.
         let filter = if width >= picture.width() {
             FilterType::Nearest
         } else {
@@ -126,17 +128,17 @@ impl ContactSheet {
         }
     }
 
-    /// The sheet as it is now.
+    /// The sheet as filled so far.
     pub fn so_far(&self) -> &RgbImage {
         &self.sheet
     }
 
-    /// The sheet; cells without a picture are white.
+    /// The finished sheet; cells without a picture are white.
     pub fn finish(self) -> RgbImage {
         self.sheet
     }
 
-    /// A white plate with the label in black.
+    /// Draws the label in black on a white rectangle.
     fn number(&mut self, left: u32, top: u32, label: &str) {
         let border = 2 * self.dot;
         let plate = RgbImage::from_pixel(
@@ -155,13 +157,14 @@ impl ContactSheet {
     }
 }
 
-/// The largest dot up to `dot` with which every heading fits a column; `None` without headings.
+/// The largest dot size up to `dot` at which every heading fits its column; `None` without
+/// headings.
 fn heading_dot(headings: &[String], width: u32, dot: u32) -> Option<u32> {
     let longest = headings.iter().map(|text| text_width(text, 1)).max()?;
     Some((width / longest.max(1)).clamp(1, dot))
 }
 
-/// Columns and rows for `count` pictures.
+/// Number of columns and rows for `count` pictures.
 fn layout(count: usize, columns: Option<usize>) -> (u32, u32) {
     let columns = columns.map_or_else(
         || {
@@ -173,7 +176,7 @@ fn layout(count: usize, columns: Option<usize>) -> (u32, u32) {
     (columns as u32, count.div_ceil(columns) as u32)
 }
 
-/// Size of a cell for pictures of `size`, within the bounds of a cell and of the sheet.
+/// Size of a cell for pictures of `size`, within the limits for a cell and for the sheet.
 fn cell_size(size: (u32, u32), columns: u32, rows: u32) -> (u32, u32) {
     let (width, height) = size;
     let larger = width.max(height);
@@ -286,7 +289,7 @@ mod tests {
         let picture = RgbImage::from_pixel(64, 64, Rgb([90, 90, 90]));
         (0..4).for_each(|index| sheet.place(index, &picture, ""));
         let sheet = sheet.finish();
-        // 19 characters of 6 dots less one are 113 dots: one pixel each in 192.
+        // 19 characters of 6 dots, less the last gap, are 113 dots: 1 pixel each in 192.
         assert_eq!(sheet.dimensions(), (392, 392 + 7 + 2 * GAP));
         let ink = |from: u32, to: u32| {
             let dark = |x| (0..7 + 2 * GAP).any(|y| sheet.get_pixel(x, y).0 == [0, 0, 0]);

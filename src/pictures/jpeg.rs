@@ -1,30 +1,34 @@
-//! Whether a JPEG is whole, after ITU-T T.81. The decoder of `image` fills up what is missing of a damaged file and says
-//! nothing, and tells nobody how far it read, so the file is walked through here first: every code of every scan, without
-//! making a pixel of them. Damage shows where a code is none, or where the codes end before or behind the picture.
+//! Checks that a JPEG file is complete (ITU-T T.81). The decoder of the `image` crate fills in the
+//! missing part of a damaged file without a warning. The file is therefore walked through here
+//! first: every code of every scan is read, but no pixel is computed. A file is damaged if a code
+//! is invalid, or if the codes end before or after the end of the picture.
 
 mod scan;
 
 use scan::{JpegComponent, Scan, ScanPass};
 
-/// Bytes of zeros behind the last code that are no damage: some cameras fill a picture up to a round size.
+/// Up to this many zero bytes after the last code are accepted: some cameras pad files to a round
+/// size.
 const PADDING: usize = 16;
 
-/// Most scans of a picture, as for the decoder: a few bytes of one can ask for a walk through the whole picture.
+/// The largest number of scans, as in the decoder. A scan of a few bytes can ask for a walk through
+/// the whole picture.
 const MOST_SCANS: usize = 100;
 
-/// Checks that the data of a JPEG are those of the whole picture; what stands behind its end is not looked at.
+/// Checks that the data of a JPEG are complete. Data after the end of the picture are not checked.
 ///
 /// # Errors
-/// When the file ends before its picture, or holds data that no encoder writes; the message says where.
+/// When the file ends before its picture, or holds data that no encoder writes; the message names
+/// the byte.
 pub fn check_whole(bytes: &[u8]) -> Result<(), String> {
-    let mut file = File { bytes, at: 2 }; // behind the marker of the start
+    let mut file = File { bytes, at: 2 }; // after the start marker
     let mut tables = Tables::default();
     let mut frame = None;
     let mut scans = 0;
     loop {
         let marker = file.next_marker(scans == 0)?;
         if matches!(marker, 0x01 | 0xd0..=0xd7) {
-            continue; // these have no content
+            continue; // these markers have no content
         }
         let begin = file.at;
         let damaged = || damage(bytes, begin);
@@ -48,7 +52,7 @@ pub fn check_whole(bytes: &[u8]) -> Result<(), String> {
                     .map(|b| u16::from_be_bytes(*b))
                     .ok_or_else(damaged)?;
             }
-            // A second frame, a picture without one, too many scans, or a marker that is none.
+            // A second frame, a scan before any frame, too many scans, or an invalid marker.
             (0xc0..=0xc2 | 0xd8..=0xda | 0x02..=0xbf, _) => return Err(damaged()),
             _ => drop(file.segment()?),
         }
@@ -70,15 +74,15 @@ fn damage(bytes: &[u8], at: usize) -> String {
     )
 }
 
-/// The bytes with the place of the reader.
+/// The bytes of the file and the reader's position.
 struct File<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
 impl<'a> File<'a> {
-    /// The next marker. Bytes before it are passed over where `is_lax`: some cameras write any between the segments
-    /// that come before the picture.
+    /// Reads the next marker. If `is_lax`, other bytes before it are skipped: some cameras write
+    /// extra bytes between the segments that come before the picture.
     fn next_marker(&mut self, is_lax: bool) -> Result<u8, String> {
         loop {
             let rest = self.bytes.get(self.at..).unwrap_or_default();
@@ -88,14 +92,14 @@ impl<'a> File<'a> {
                     self.at += 2;
                     return Ok(*marker);
                 }
-                [0xff, 0xff, ..] => self.at += 1, // a marker may be filled up
+                [0xff, 0xff, ..] => self.at += 1, // a marker may be preceded by fill bytes
                 _ if is_lax => self.at += 1,
                 _ => return Err(damage(self.bytes, self.at)),
             }
         }
     }
 
-    /// What belongs to the marker before.
+    /// The content of the marker that was just read.
     fn segment(&mut self) -> Result<&'a [u8], String> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         let length = rest.first_chunk::<2>().ok_or_else(|| cut_off(self.bytes))?;
@@ -106,13 +110,13 @@ impl<'a> File<'a> {
     }
 }
 
-/// What scans refer to.
+/// Tables that scans refer to.
 #[derive(Default)]
 struct Tables {
-    /// Four for the first coefficients, four for the others.
+    /// Four tables for DC coefficients and four for AC coefficients.
     codes: [[Option<Codes>; 4]; 2],
     has_quantisers: [bool; 4],
-    /// MCUs between two restart markers; 0: there are none.
+    /// MCUs between two restart markers; 0 means no restart markers.
     restart_interval: u16,
 }
 
@@ -146,10 +150,11 @@ impl Tables {
     }
 }
 
-/// A Huffman code (T.81, Annex C): codes of one length follow each other.
+/// A Huffman code (T.81, Annex C): codes of the same length are consecutive numbers.
 #[derive(Clone)]
 struct Codes {
-    /// Of each length from 1 bit: the first code, the number of codes, the place of the first one's value.
+    /// For each code length from 1 bit: the first code, the number of codes, and the index of the
+    /// first code's value.
     lengths: [(u32, u32, usize); 16],
     values: Vec<u8>,
 }
@@ -163,7 +168,7 @@ impl Codes {
             code += u32::from(*count);
             place += usize::from(*count);
             if code > 1 << bits {
-                return None; // more codes than there are numbers of so many bits
+                return None; // more codes than there are numbers with this many bits
             }
             code <<= 1;
         }
@@ -173,7 +178,7 @@ impl Codes {
         })
     }
 
-    /// The value of the code that `next`, 16 bits, begins with, and how many bits it has.
+    /// The value of the code at the start of `next` (16 bits), and the code's length in bits.
     fn value(&self, next: u32) -> Option<(u8, u32)> {
         (1..)
             .zip(&self.lengths)
@@ -219,7 +224,7 @@ impl Frame {
                 id: part[0],
                 quantisers: usize::from(part[2]),
                 factors: [h, v],
-                // Alone in a scan, a component has no blocks beyond the picture.
+                // A component that is alone in a scan has no blocks beyond the edge of the picture.
                 blocks: [
                     (width * h).div_ceil(8 * most_h),
                     (height * v).div_ceil(8 * most_v),
@@ -237,12 +242,12 @@ impl Frame {
         })
     }
 
-    /// Whether every component was in a scan.
+    /// Whether every component has appeared in a scan.
     fn is_drawn(&self) -> bool {
         self.components.iter().all(|component| component.is_drawn)
     }
 
-    /// The scan of this header.
+    /// The scan described by this header.
     fn scan<'a>(&'a mut self, header: &[u8], tables: &'a Tables) -> Option<Scan<'a>> {
         let (count, rest) = header.split_first()?;
         let (parts, rest) = rest.split_at_checked(2 * usize::from(*count))?;
@@ -251,7 +256,7 @@ impl Frame {
         };
         let (high, low) = (bits >> 4, bits & 15);
         if self.is_progressive && high != 0 && high != low + 1 {
-            return None; // each pass is about the bit below that of the pass before
+            return None; // each refinement pass adds the bit below that of the previous pass
         }
         let pass = match (self.is_progressive, first, last, high) {
             (false, ..) => ScanPass::Sequential,
@@ -271,7 +276,7 @@ impl Frame {
                 chosen.push((component, part[1]));
             }
         }
-        // They stand in a scan in the order of the frame (T.81, B.2.3).
+        // A scan lists its components in the order of the frame (T.81, B.2.3).
         if chosen.is_empty() || chosen.len() != usize::from(*count) {
             return None;
         }

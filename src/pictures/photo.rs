@@ -1,5 +1,5 @@
-//! Pictures from elsewhere, photos and control images: PNG and JPEG of any size; photos are brought to
-//! the size of a base set.
+//! Pictures that the user provides: photos and control images, as PNG or JPEG of any size. Photos
+//! are resized to the size of a base set.
 
 use std::fs;
 use std::io::Cursor;
@@ -14,35 +14,36 @@ use super::jpeg;
 use crate::error::{Error, ErrorKind, usage};
 use crate::io::checksum::crc32;
 
-/// Most bytes of a picture's file, and of its pixels once decoded: 178 megapixels in 8-bit RGB. The
-/// header is looked at before room for the pixels is made.
+/// The largest size in bytes of a picture's file and of its decoded pixels: 178 megapixels in 8-bit
+/// RGB. The header is checked before memory for the pixels is allocated.
 const LARGEST: u64 = 512 << 20;
 
-/// A photo is enlarged by at most this factor: beyond it there is more filter than photo.
+/// The largest factor by which a photo is enlarged. Beyond it the filter adds more than the photo.
 const MOST_ENLARGED: f64 = 4.0;
 
-/// What becomes of the transparent parts of a picture.
+/// How transparent parts of a picture are treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transparency {
-    /// They lie on white, as a viewer shows them: for photos.
+    /// They are blended with white, as a viewer shows them: for photos.
     OnWhite,
-    /// They are as opaque as the rest, as in diffusers' `load_image`: for control images.
+    /// Transparency is dropped and the colours are kept, as in diffusers' `load_image`: for control
+    /// images.
     Dropped,
 }
 
-/// A picture as it is shown, with what tells it from another.
+/// A picture as it is displayed, with its name and checksum.
 #[derive(Clone, Debug)]
 pub struct GivenPicture {
     /// Its pixels, upright, without transparency.
     pub picture: RgbImage,
-    /// Name of its file, without the folder.
+    /// The file's name without its folder.
     pub name: String,
-    /// CRC-32 of its file, eight hexadecimal digits.
+    /// CRC-32 of the file in eight hexadecimal digits.
     pub crc32: String,
 }
 
-/// Reads a PNG or JPEG. It is turned as its EXIF orientation says and brought to 8-bit RGB; a colour
-/// profile is not looked at.
+/// Reads a PNG or JPEG. The picture is rotated as its EXIF orientation says and converted to 8-bit
+/// RGB. A colour profile is ignored.
 ///
 /// # Errors
 /// When the file is missing, too large, damaged, or neither PNG nor JPEG; the message names it.
@@ -56,10 +57,10 @@ pub fn read_picture(path: &Path, transparency: Transparency) -> Result<GivenPict
     })
 }
 
-/// Width and height of what [`read_picture`] reads, from the picture's header alone.
+/// Width and height of the picture that [`read_picture`] would return, read from the header alone.
 ///
 /// # Errors
-/// As [`read_picture`], but for damage behind the header.
+/// As [`read_picture`], except for damage after the header.
 pub fn picture_size(path: &Path) -> Result<(u32, u32)> {
     let bytes = read_bytes(path)?;
     let mut decoder = decoder(path, &bytes)?;
@@ -83,7 +84,9 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     let opening = || Error::new(ErrorKind::Usage, format!("opening the picture {shown}"));
     let metadata = fs::metadata(path).with_context(opening)?;
     if !metadata.is_file() {
-        return Err(usage(format!("{shown} is no file, expected a PNG or JPEG")));
+        return Err(usage(format!(
+            "{shown} is not a file, expected a PNG or JPEG"
+        )));
     }
     if metadata.len() > LARGEST {
         return Err(too_large(path, &format!("{} bytes", metadata.len())));
@@ -104,7 +107,7 @@ fn damaged(path: &Path) -> Error {
     Error::new(ErrorKind::Usage, format!("decoding {}", path.display()))
 }
 
-/// What a picture's first bytes say that it is; `None` where they are none of a picture.
+/// The kind of picture that the first bytes of a file indicate; `None` if they indicate none.
 pub fn picture_kind(bytes: &[u8]) -> Option<&'static str> {
     match image::guess_format(bytes) {
         Ok(ImageFormat::Png) => Some("PNG"),
@@ -121,7 +124,7 @@ pub fn picture_kind(bytes: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// A decoder that has read the header of a PNG or JPEG of a size that is read.
+/// A decoder that has read the header of a PNG or JPEG whose size is within the limit.
 fn decoder<'a>(path: &Path, bytes: &'a [u8]) -> Result<impl ImageDecoder + 'a> {
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
     match picture_kind(bytes) {
@@ -134,7 +137,7 @@ fn decoder<'a>(path: &Path, bytes: &'a [u8]) -> Result<impl ImageDecoder + 'a> {
         }
         None => {
             return Err(usage(format!(
-                "{} is no picture of a known kind, expected a PNG or JPEG",
+                "{} is not a picture of a known kind, expected a PNG or JPEG",
                 path.display()
             )));
         }
@@ -148,7 +151,7 @@ fn decoder<'a>(path: &Path, bytes: &'a [u8]) -> Result<impl ImageDecoder + 'a> {
     }
 }
 
-/// As [`read_picture`], of the content of the file at `path`: its pixels alone.
+/// As [`read_picture`], but returns only the pixels, from the content of the file at `path`.
 ///
 /// # Errors
 /// As [`read_picture`].
@@ -167,21 +170,21 @@ pub fn decode(path: &Path, bytes: &[u8], transparency: Transparency) -> Result<R
     })
 }
 
-/// The picture without its transparency, on a white ground.
+/// The picture blended with a white background.
 fn on_white(picture: &DynamicImage) -> RgbImage {
     let picture = picture.to_rgba8();
     RgbImage::from_fn(picture.width(), picture.height(), |x, y| {
         let [r, g, b, alpha] = picture.get_pixel(x, y).0;
         let alpha = u32::from(alpha);
-        // Both products lie below 255², so the rounded quotient lies within a byte.
+        // Both products are below 255², so the rounded quotient fits a byte.
         Rgb([r, g, b]
             .map(|value| ((u32::from(value) * alpha + 255 * (255 - alpha) + 127) / 255) as u8))
     })
 }
 
-/// The middle of a picture with the proportions of `width` x `height`, brought to that size with a
-/// Lanczos filter of three lobes on the sRGB values; a picture of that very size stays as it is.
-/// Also returns the factor by which it was enlarged, below 1 where it was shrunk.
+/// The centre of a picture with the proportions of `width` x `height`, resized to that size with a
+/// Lanczos filter of three lobes on the sRGB values. A picture of exactly that size is unchanged.
+/// Also returns the factor by which it was enlarged; a factor below 1 means that it was shrunk.
 ///
 /// # Errors
 /// When the picture would be enlarged more than four times.
@@ -208,7 +211,7 @@ pub fn fit_to(picture: &RgbImage, width: u32, height: u32) -> Result<(RgbImage, 
     ))
 }
 
-/// The part `[x, y, w, h]` of a picture, brought to `width` x `height` as by [`fit_to`].
+/// The part `[x, y, w, h]` of a picture, resized to `width` x `height` as by [`fit_to`].
 pub fn cut(picture: &RgbImage, part: [u32; 4], width: u32, height: u32) -> RgbImage {
     let [x, y, w, h] = part;
     let part = imageops::crop_imm(picture, x, y, w, h).to_image();
@@ -220,7 +223,7 @@ mod tests {
     use super::*;
     use image::{ExtendedColorType, ImageEncoder, RgbaImage};
 
-    /// Where on the picture a tester's colours lie: left half red, right half blue.
+    /// A test picture: left half red, right half blue.
     fn halves(width: u32, height: u32) -> RgbImage {
         RgbImage::from_fn(width, height, |x, _| {
             if x < width / 2 {
@@ -280,7 +283,7 @@ mod tests {
         Ok(())
     }
 
-    /// An EXIF block with nothing but the tag of the orientation.
+    /// An EXIF block with the orientation tag alone.
     fn exif(orientation: u8) -> Vec<u8> {
         let mut block = b"MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".to_vec();
         block.extend([orientation, 0, 0, 0, 0, 0, 0]);
@@ -294,7 +297,7 @@ mod tests {
         encoder.set_exif_metadata(exif(6)).expect("JPEG has EXIF");
         encoder.write_image(&halves(32, 16), 32, 16, ExtendedColorType::Rgb8)?;
         let upright = decoded(&bytes)?;
-        // 6: what is stored as the left side is the top.
+        // Orientation 6: the stored left side is the top of the picture.
         assert_eq!(upright.dimensions(), (16, 32));
         let (top, bottom) = (upright.get_pixel(8, 4).0, upright.get_pixel(8, 28).0);
         assert!(top[0] > 200 && top[2] < 50, "{top:?}");
@@ -304,7 +307,7 @@ mod tests {
 
     #[test]
     fn a_huge_picture_is_refused_by_its_header_alone() {
-        // A PNG that says it has 60000 x 60000 pixels, and as good as no pixel.
+        // A PNG whose header says 60000 x 60000 pixels, with almost no data.
         let mut bytes = Vec::new();
         let mut encoder = png::Encoder::new(&mut bytes, 60_000, 60_000);
         encoder.set_color(png::ColorType::Rgb);

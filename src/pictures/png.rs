@@ -1,4 +1,4 @@
-//! PNG pictures with text chunks: written complete or not at all, and read back.
+//! PNG pictures with text chunks: written completely or not at all, and read back.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Seek, Write};
@@ -11,14 +11,15 @@ use super::photo::picture_kind;
 use crate::error::usage;
 use crate::io::atomic::write_atomically;
 
-/// Most bytes of a picture's compressed texts: a file of a few kilobytes can hold gigabytes of them.
+/// The largest total size in bytes of a picture's text chunks: a file of a few kilobytes can
+/// decompress to gigabytes of text.
 const LONGEST_TEXTS: usize = 16 << 20;
 
-/// Writes an 8-bit RGB picture with one text chunk for each `(keyword, text)`: tEXt where the text
-/// is Latin-1, iTXt (UTF-8) where it is not, as Pillow does.
+/// Writes an 8-bit RGB picture with one text chunk for each `(keyword, text)`: tEXt if the text is
+/// Latin-1, otherwise iTXt (UTF-8), as Pillow does.
 ///
 /// # Errors
-/// When the file can not be written.
+/// When the file cannot be written.
 pub fn save_png(path: &Path, picture: &RgbImage, texts: &[(&str, &str)]) -> Result<()> {
     write_atomically(path, |file| {
         let mut buffer = BufWriter::new(file);
@@ -28,7 +29,7 @@ pub fn save_png(path: &Path, picture: &RgbImage, texts: &[(&str, &str)]) -> Resu
     })
 }
 
-/// A picture as the bytes of a PNG without texts.
+/// The bytes of a picture as a PNG without text chunks.
 ///
 /// # Errors
 /// When it has no pixel.
@@ -38,7 +39,7 @@ pub fn png_bytes(picture: &RgbImage) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The same with texts as in [`save_png`], larger and in a fraction of the time.
+/// The bytes of a PNG with text chunks as in [`save_png`]; compressed less and much faster.
 ///
 /// # Errors
 /// As [`png_bytes`].
@@ -80,26 +81,26 @@ fn encode_as(
 /// The text chunks of a PNG as `(keyword, text)`, in the order tEXt, zTXt, iTXt.
 ///
 /// # Errors
-/// When the file can not be read or is not a PNG.
+/// When the file cannot be read or is not a PNG.
 pub fn read_png_text(path: &Path) -> Result<Vec<(String, String)>> {
     let doing = || format!("reading {}", path.display());
     let mut file = BufReader::new(File::open(path).with_context(doing)?);
     match picture_kind(file.fill_buf().with_context(doing)?) {
         None | Some("PNG") => png_text(file).with_context(doing),
         Some(other) => Err(usage(format!(
-            "{} is a {other} picture: only a PNG that this program wrote tells how it was drawn",
+            "{} is a {other} picture, expected a PNG that this program wrote: only such a PNG tells how it was drawn",
             path.display()
         ))),
     }
 }
 
-/// As [`read_png_text`], of the file's content.
+/// As [`read_png_text`], from the file's content.
 ///
 /// # Errors
-/// When it is not a PNG, or its texts are longer than any that is meant to be read.
+/// When it is not a PNG, or its texts are longer than the limit.
 pub fn png_text(content: impl BufRead + Seek) -> Result<Vec<(String, String)>> {
     let mut reader = png::Decoder::new(content).read_info()?;
-    // Text may also stand behind the picture data.
+    // Text chunks may also come after the picture data.
     reader.finish()?;
     let info = reader.info();
     let mut texts = Vec::new();
@@ -125,7 +126,7 @@ pub fn png_text(content: impl BufRead + Seek) -> Result<Vec<(String, String)>> {
 /// A PNG as an 8-bit RGB picture.
 ///
 /// # Errors
-/// When the file can not be read or is not a PNG.
+/// When the file cannot be read or is not a PNG.
 pub fn open_png(path: &Path) -> Result<RgbImage> {
     let picture = image::ImageReader::open(path)
         .map_err(anyhow::Error::from)

@@ -1,15 +1,15 @@
-//! Pictures of another size, as Pillow's filters make them, to the bit: diffusers resizes what it is
-//! given with `LANCZOS`, the image processors of transformers mostly with `BICUBIC`. Two passes of
-//! whole-number arithmetic, the widths first.
+//! Resizes pictures exactly as Pillow's filters do, to the bit: diffusers resizes its input with
+//! `LANCZOS`, the image processors of transformers mostly with `BICUBIC`. Two passes of integer
+//! arithmetic, first over the width, then over the height.
 
 use std::f64::consts::PI;
 
 use image::RgbImage;
 
-/// Bits behind the point in the weights: 32, less 8 for a level and 2 for sign and overshoot.
+/// Fractional bits of the weights: 32, less 8 for a level and 2 for sign and overshoot.
 const PRECISION: u32 = 22;
 
-/// Pillow's filters that checkpoints name.
+/// The Pillow filters that checkpoints name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filter {
     /// A triangle over two pixels.
@@ -21,7 +21,7 @@ pub enum Filter {
 }
 
 impl Filter {
-    /// Half its width in pixels.
+    /// Half the filter's width in pixels.
     fn support(self) -> f64 {
         match self {
             Filter::Bilinear => 1.0,
@@ -30,7 +30,7 @@ impl Filter {
         }
     }
 
-    /// Its value at `x` pixels from its middle.
+    /// The filter's value at `x` pixels from its centre.
     fn at(self, x: f64) -> f64 {
         match self {
             Filter::Bilinear => (1.0 - x.abs()).max(0.0),
@@ -40,18 +40,18 @@ impl Filter {
     }
 }
 
-/// What one pixel is made of: pixels from `first` on, each with its weight.
+/// The source pixels of one new pixel: those from `first` on, each with its weight.
 struct Taps {
     first: usize,
     weights: Vec<i64>,
 }
 
-/// The picture at `width` x `height` pixels, of any other shape, by Pillow's `LANCZOS`.
+/// The picture resized to `width` x `height` pixels, of any proportions, by Pillow's `LANCZOS`.
 pub fn resize(picture: &RgbImage, width: u32, height: u32) -> RgbImage {
     resize_by(Filter::Lanczos, picture, width, height)
 }
 
-/// The picture at `width` x `height` pixels, of any other shape.
+/// The picture resized to `width` x `height` pixels, of any proportions.
 pub fn resize_by(filter: Filter, picture: &RgbImage, width: u32, height: u32) -> RgbImage {
     let (old_width, old_height) = picture.dimensions();
     let wide = if old_width == width {
@@ -72,7 +72,7 @@ pub fn resize_by(filter: Filter, picture: &RgbImage, width: u32, height: u32) ->
 }
 
 fn weighted<'a>(taps: &Taps, pixel: impl Fn(u32) -> &'a image::Rgb<u8>) -> image::Rgb<u8> {
-    let mut sums = [1 << (PRECISION - 1); 3]; // one half: the shift below then rounds
+    let mut sums = [1 << (PRECISION - 1); 3]; // one half, so that the shift below rounds
     for (i, weight) in taps.weights.iter().enumerate() {
         let levels = pixel((taps.first + i) as u32).0;
         for (sum, level) in sums.iter_mut().zip(levels) {
@@ -82,15 +82,15 @@ fn weighted<'a>(taps: &Taps, pixel: impl Fn(u32) -> &'a image::Rgb<u8>) -> image
     image::Rgb(sums.map(|sum| (sum >> PRECISION).clamp(0, 255) as u8))
 }
 
-/// The taps of each of `to` pixels over `from` old ones. Where pixels become fewer, the filter is
-/// stretched so that every old one counts.
+/// The taps of each of `to` pixels over `from` old pixels. When the picture shrinks, the filter is
+/// stretched so that every old pixel counts.
 fn taps(filter: Filter, from: usize, to: usize) -> Vec<Taps> {
     let scale = from as f64 / to as f64;
     let stretch = scale.max(1.0);
     let support = filter.support() * stretch;
     let one = |i: usize| {
         let center = (i as f64 + 0.5) * scale;
-        // Casts cut towards zero, so that the half rounds.
+        // Casts truncate towards zero, so adding one half rounds.
         let first = (center - support + 0.5).max(0.0) as usize;
         let end = ((center + support + 0.5) as usize).min(from);
         let raw: Vec<f64> = (first..end)

@@ -1,5 +1,5 @@
-//! `scheduler/scheduler_config.json`, read as `from_config` of diffusers reads it for one of the samplers here, whichever
-//! class the file names.
+//! `scheduler/scheduler_config.json`, read as diffusers' `from_config` reads the file for one of
+//! the samplers here, whichever class the file names.
 
 use std::ops::RangeInclusive;
 
@@ -11,7 +11,7 @@ use super::fields;
 use crate::error::model;
 use crate::io::config_file::{Class, ConfigFile};
 
-/// What the network predicts.
+/// The quantity that the network predicts.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum PredictionType {
@@ -27,7 +27,7 @@ pub enum PredictionType {
 #[serde(rename_all = "snake_case")]
 #[allow(
     missing_docs,
-    reason = "the names say all there is; the samplers give the formulas"
+    reason = "the names are diffusers'; the samplers give the formulas"
 )]
 pub enum TimestepSpacing {
     Leading,
@@ -44,7 +44,7 @@ pub(super) enum BetaSchedule {
     ScaledLinear,
 }
 
-/// The sigma that the last step ends at.
+/// The sigma at the end of the last step.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum FinalSigmas {
@@ -53,7 +53,7 @@ pub(super) enum FinalSigmas {
     SigmaMin,
 }
 
-/// Samplers that can be chosen.
+/// The samplers that can be chosen.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
 pub enum SchedulerKind {
     /// Euler steps on the probability flow (arXiv 2206.00364).
@@ -65,13 +65,13 @@ pub enum SchedulerKind {
     /// DDIM with η = 0 (arXiv 2010.02502).
     #[serde(rename = "ddim")]
     Ddim,
-    /// PLMS, PNDM without Runge-Kutta steps (arXiv 2202.09778).
+    /// PLMS: PNDM without Runge-Kutta steps (arXiv 2202.09778).
     #[serde(rename = "pndm")]
     Pndm,
 }
 
 impl SchedulerKind {
-    /// All of them.
+    /// All samplers.
     pub const ALL: [SchedulerKind; 4] = [
         SchedulerKind::Euler,
         SchedulerKind::DpmSolverMultistep,
@@ -79,7 +79,7 @@ impl SchedulerKind {
         SchedulerKind::Pndm,
     ];
 
-    /// What is done with each parameter of its class in diffusers.
+    /// The sampler's class in diffusers, with how each parameter is treated.
     pub fn class(self) -> &'static Class {
         match self {
             SchedulerKind::Euler => &fields::EULER_DISCRETE,
@@ -89,7 +89,7 @@ impl SchedulerKind {
         }
     }
 
-    /// The name that flags, files and metadata use.
+    /// The name used in flags, files and metadata.
     pub fn name(self) -> &'static str {
         match self {
             SchedulerKind::Euler => "euler",
@@ -100,26 +100,26 @@ impl SchedulerKind {
     }
 }
 
-/// The schedule as one sampler reads it. What the file does not say is the default of the sampler's class.
+/// The schedule as one sampler reads it. Missing fields have the defaults of the sampler's class.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SchedulerConfig {
     /// Length of the schedule.
     pub num_train_timesteps: usize,
-    /// What the network predicts.
+    /// The quantity that the network predicts.
     pub prediction_type: PredictionType,
-    /// How the steps are spread; samplers have different defaults.
+    /// How the steps are spread; the default depends on the sampler.
     pub(super) timestep_spacing: Option<TimestepSpacing>,
-    /// Added to every timestep with leading spacing.
+    /// With leading spacing, added to every timestep.
     pub(super) steps_offset: i64,
-    /// Sigmas as arXiv 2206.00364 spreads them.
+    /// Whether sigmas are spread as in arXiv 2206.00364.
     pub(super) use_karras_sigmas: Option<bool>,
-    /// DDIM and PNDM: whether the last step ends at ᾱ = 1 rather than at the schedule's first ᾱ.
-    /// Without it DDIM does, PNDM does not.
+    /// DDIM and PNDM: whether the last step ends at ᾱ = 1 instead of the schedule's first ᾱ. The
+    /// default is true for DDIM and false for PNDM.
     pub(super) set_alpha_to_one: Option<bool>,
-    /// DDIM: whether diffusers would clip z_0 to ±1; without it, it would.
+    /// DDIM: whether diffusers would clip z_0 to ±1; the default is true.
     clip_sample: Option<bool>,
-    /// PNDM: whether it begins without Runge-Kutta steps.
+    /// PNDM: whether the Runge-Kutta steps at the start are left out.
     pub(super) skip_prk_steps: bool,
     pub(super) beta_start: f64,
     pub(super) beta_end: f64,
@@ -157,23 +157,24 @@ impl SchedulerConfig {
     }
 }
 
-/// Length of a schedule; all known models have 1000.
+/// Allowed lengths of a schedule; all known models have 1000.
 const TRAIN_TIMESTEPS: RangeInclusive<usize> = 2..=100_000;
 
-/// The checkpoint's file. Its fields mean something only to a sampler, see [`read_for`](Self::read_for).
+/// The checkpoint's file. Which fields matter depends on the sampler, see
+/// [`read_for`](Self::read_for).
 #[derive(Clone, Debug)]
 pub struct SchedulerFile {
     file: ConfigFile,
 }
 
 impl SchedulerFile {
-    /// The file with these values.
+    /// A file with these values.
     pub fn new(file: ConfigFile) -> Self {
         Self { file }
     }
 
-    /// As the pipeline of SD corrects it: it raises `steps_offset` to 1 where a file says otherwise or nothing, and
-    /// samples are never clipped.
+    /// Corrects the file as diffusers' SD pipeline does: `steps_offset` is set to 1 and
+    /// `clip_sample` to false.
     pub fn corrected(mut self) -> Self {
         self.file.set("steps_offset", json!(1));
         self.file.set("clip_sample", json!(false));
@@ -183,17 +184,22 @@ impl SchedulerFile {
     /// The sampler that the file names.
     ///
     /// # Errors
-    /// When it is not one of the four.
+    /// When the file names none of the four samplers.
     pub fn own_kind(&self) -> Result<SchedulerKind> {
         let found = self.file.text("_class_name").unwrap_or("no _class_name");
         let mut kinds = SchedulerKind::ALL.into_iter();
         let kind = kinds.find(|kind| kind.class().name == found);
         kind.ok_or_else(|| {
-            self.with_way_out(&self.file.wrong("_class_name", "a sampler that is here"))
+            self.with_way_out(
+                &self
+                    .file
+                    .wrong("_class_name", "the class of a supported sampler"),
+            )
         })
     }
 
-    /// An error about the file's sampler, with the samplers that can draw on its schedule all the same.
+    /// Adds to an error about the file's sampler the names of the samplers that can use this
+    /// schedule.
     fn with_way_out(&self, error: &anyhow::Error) -> anyhow::Error {
         let fits = |kind: &SchedulerKind| self.read(*kind).is_ok();
         let kinds: Vec<&str> = SchedulerKind::ALL
@@ -211,7 +217,7 @@ impl SchedulerFile {
         })
     }
 
-    /// The file as a sampler of this kind reads it.
+    /// Reads the file for a sampler of this kind.
     ///
     /// # Errors
     /// When a field does not parse, or asks for something that the sampler does not compute.
@@ -220,7 +226,7 @@ impl SchedulerFile {
         if kind == SchedulerKind::Ddim && config.clip_sample != Some(false) {
             self.file.note(
                 "clip_sample is true or absent: diffusers' DDIM then clips each step to values between -1 and 1, which spoils \
-                 pictures of latents; here nothing is clipped",
+                 latents; this program does not clip",
             );
         }
         Ok(config)
@@ -229,7 +235,7 @@ impl SchedulerFile {
     fn read(&self, kind: SchedulerKind) -> Result<SchedulerConfig> {
         let config = self.file.read_with(kind.class(), &fields::OTHERS)?;
         self.check(&config)?;
-        // PNDM is known here without its Runge-Kutta steps only.
+        // PNDM is implemented without its Runge-Kutta steps.
         if kind == SchedulerKind::Pndm && !config.skip_prk_steps {
             return Err(self.file.wrong("skip_prk_steps", "true"));
         }
@@ -239,7 +245,8 @@ impl SchedulerFile {
     /// The forward process, which does not depend on the sampler.
     ///
     /// # Errors
-    /// As [`read_for`](Self::read_for), and where the file leaves a value to the default of a class that is not here.
+    /// As [`read_for`](Self::read_for), and when the file omits a value whose default depends on a
+    /// class that is not supported.
     pub fn noise_schedule(&self) -> Result<SchedulerConfig> {
         for key in ["beta_start", "beta_end", "beta_schedule"] {
             if self.file.get(key).is_none() && self.own_kind().is_err() {
@@ -255,7 +262,7 @@ impl SchedulerFile {
         Ok(config)
     }
 
-    /// The error of a `steps_offset` that moves the first of `n` steps beyond the schedule.
+    /// The error for a `steps_offset` that moves the first of `n` steps beyond the schedule.
     pub(super) fn wrong_offset(&self, last: i64, n: usize) -> anyhow::Error {
         let steps = if n == 1 { "step" } else { "steps" };
         let expected = format!("0 to {last} with {n} {steps}");

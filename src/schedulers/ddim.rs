@@ -15,7 +15,7 @@ pub(super) struct Ddim {
 }
 
 impl Ddim {
-    /// No timestep may lie beyond the schedule, see [`last_offset`](super::timesteps::last_offset).
+    /// No timestep may be beyond the schedule, see [`last_offset`](super::timesteps::last_offset).
     pub(super) fn new(config: &SchedulerConfig, n: usize) -> Self {
         let train = config.num_train_timesteps;
         let timesteps = evenly_spread(config, n);

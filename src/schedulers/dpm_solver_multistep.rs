@@ -1,7 +1,7 @@
 //! DPM-Solver++ 2M (arXiv 2211.01095, algorithm 2): `DPMSolverMultistepScheduler`.
 //!
-//! With α = 1/√(σ²+1), σ_t = σ α and λ = ln(α/σ_t), the latents are advanced by the last two
-//! predictions of z_0.
+//! With α = 1/√(σ²+1), σ_t = σ α and λ = ln(α/σ_t), each step computes the new latents from the
+//! last two predictions of z_0.
 
 use tch::Tensor;
 
@@ -11,12 +11,12 @@ use super::noise_schedule::NoiseSchedule;
 use super::sigmas::{interpolate, karras, sigma_table, sigma_to_timestep};
 use super::timesteps::{linspace, trailing};
 
-/// Fewer steps than this end with a first-order step, if the config says `lower_order_final`.
+/// With fewer steps than this, and `lower_order_final` in the config, the last step is first-order.
 const FEW_STEPS: usize = 15;
 
 pub(super) struct DpmSolverMultistep {
     timesteps: Vec<f64>,
-    /// One more than there are steps.
+    /// One more entry than there are steps.
     sigmas: Vec<f64>,
     prediction_type: PredictionType,
     last_step_is_first_order: bool,

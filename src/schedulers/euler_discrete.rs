@@ -9,10 +9,10 @@ use super::noise_schedule::NoiseSchedule;
 use super::sigmas::{interpolate, karras, sigma_table, sigma_to_timestep};
 use super::timesteps::{linspace, trailing};
 
-/// The sampler of SDXL's checkpoint.
+/// The sampler that SDXL's checkpoint names.
 pub(super) struct EulerDiscrete {
     timesteps: Vec<f64>,
-    /// One more than there are steps.
+    /// One more entry than there are steps.
     sigmas: Vec<f64>,
     init_noise_sigma: f64,
     prediction_type: PredictionType,

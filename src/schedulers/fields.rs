@@ -1,10 +1,10 @@
-//! What each sampler does with the parameters of its class in diffusers.
+//! How each sampler treats the parameters of its class in diffusers.
 
 use crate::io::config_file::{Class, Field, Fields};
 
 use Field::{Harmless, Only, Read, ReadAsFlag};
 
-/// The forward process: the same in all classes.
+/// The forward process: the same parameters in all classes.
 const SCHEDULE: &Fields = &[
     ("num_train_timesteps", Read),
     ("beta_start", Read),
@@ -14,13 +14,13 @@ const SCHEDULE: &Fields = &[
     ("prediction_type", Read),
 ];
 
-/// A last ᾱ of 0 in the forward process: another schedule.
+/// Changes the schedule so that its last ᾱ is 0, which is not supported.
 const ZERO_SNR: &Fields = &[("rescale_betas_zero_snr", Only(&["false", "null"]))];
 
-/// How the steps are spread: the same in all four.
+/// How the steps are spread: the same parameters in all four classes.
 const STEPS: &Fields = &[("timestep_spacing", Read), ("steps_offset", Read)];
 
-/// Choices of sigmas.
+/// Parameters that choose the sigmas.
 const SIGMAS: &Fields = &[
     ("use_karras_sigmas", Read),
     ("use_exponential_sigmas", Only(&["false", "null"])),
@@ -28,7 +28,7 @@ const SIGMAS: &Fields = &[
     ("final_sigmas_type", Read),
 ];
 
-/// Limits of z_0: of pixels, not of latents.
+/// Limits of z_0, which are for pixels and not for latents.
 const THRESHOLDING: &Fields = &[
     ("thresholding", Only(&["false", "null"])),
     (
@@ -56,7 +56,8 @@ pub(super) const EULER_DISCRETE: Class = Class {
     besides: &[],
 };
 
-/// `DPMSolverMultistepScheduler`. It takes the algorithms and solvers of its kin in diffusers for its own.
+/// `DPMSolverMultistepScheduler`. As in diffusers, the algorithms and solvers of related classes
+/// are read as its own.
 pub(super) const DPM_SOLVER_MULTISTEP: Class = Class {
     name: "DPMSolverMultistepScheduler",
     fields: &[
@@ -126,19 +127,21 @@ pub(super) const PNDM: Class = Class {
             ("set_alpha_to_one", ReadAsFlag),
         ],
     ],
-    // diffusers' own leaves it out, and draws on another schedule than the model was trained on.
+    // diffusers' PNDM ignores this field, and then samples on a different schedule from the
+    // training one.
     besides: &[ZERO_SNR],
 };
 
-/// What the forward process alone needs of a file of any class.
+/// The fields of the forward process alone, for a file of any class.
 pub(super) const NOISE_SCHEDULE: Class = Class {
     name: "the noise schedule",
     fields: &[SCHEDULE, ZERO_SNR],
     besides: &[],
 };
 
-/// All parameters of all samplers in diffusers. A file may have those of one class and be read for another, as
-/// `from_config` does, which then leaves them out.
+/// All parameters of all samplers in diffusers. A file may have been written for one class and be
+/// read for another; like `from_config`, the reader then ignores the parameters that are not the
+/// class's own.
 pub const OTHERS: [&str; 104] = [
     "algorithm_type",
     "alpha_cum_end",

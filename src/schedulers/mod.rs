@@ -1,5 +1,5 @@
-//! Noise schedules and samplers, one file per published algorithm. Tables are built in f64 once; a
-//! step is addressed by its index. The reference is Python diffusers.
+//! Noise schedules and samplers, one file per published algorithm. Tables are built once in f64,
+//! and a step is addressed by its index. The reference is Python diffusers.
 
 mod config;
 mod ddim;
@@ -20,35 +20,35 @@ use tch::Tensor;
 
 use crate::error::usage;
 
-/// A sampler for a number of steps. Passes of the network are counted from 0, one a step in all
-/// samplers but PNDM; latents and arithmetic are f32.
+/// A sampler for a fixed number of steps. Passes of the network are counted from 0; there is one
+/// pass a step in all samplers but PNDM. Latents and arithmetic are f32.
 pub trait Scheduler {
-    /// The timestep that the network is told at each step; fractional with Karras sigmas. One more
-    /// than there are steps where the first step takes two passes, see
+    /// The timestep given to the network at each pass; fractional with Karras sigmas. There is one
+    /// entry more than there are steps if the first step takes two passes, see
     /// [`step_of`](Self::step_of).
     fn timesteps(&self) -> &[f64];
 
-    /// The step, counted from 1, that pass `i` of the network, counted from 0, belongs to.
+    /// The step, counted from 1, that pass `i`, counted from 0, belongs to.
     fn step_of(&self, i: usize) -> usize {
         i + 1
     }
 
-    /// Standard deviation of the latents that sampling begins with.
+    /// Standard deviation of the initial latents.
     fn init_noise_sigma(&self) -> f64;
 
-    /// What the network is shown instead of the latents at pass `i`.
+    /// The network's input at pass `i`, scaled from the latents.
     fn scale_model_input(&self, latents: &Tensor, i: usize) -> Tensor;
 
-    /// Latents after pass `i`, from the network's prediction and the latents before it. Passes must
-    /// come in order: a multistep sampler remembers those before.
+    /// The latents after pass `i`, from the network's prediction and the latents before the pass.
+    /// Passes must come in order, because a multistep sampler keeps earlier outputs.
     fn step(&mut self, noise_pred: &Tensor, i: usize, latents: &Tensor) -> Tensor;
 }
 
 /// A sampler of this kind, built on the checkpoint's schedule.
 ///
 /// # Errors
-/// When there are no steps or more than the schedule has, and where the checkpoint asks for a variant
-/// of the sampler that is not here; see [`SchedulerFile::read_for`].
+/// When the number of steps is 0 or exceeds the length of the schedule, or when the checkpoint asks
+/// for a variant of the sampler that is not supported; see [`SchedulerFile::read_for`].
 pub fn new_scheduler(
     kind: SchedulerKind,
     file: &SchedulerFile,
@@ -111,7 +111,7 @@ mod tests {
         }
     }
 
-    /// The latents of seven steps on made-up outputs are those of diffusers 0.42.1.
+    /// The latents after seven steps on made-up outputs equal those of diffusers 0.42.1.
     #[test]
     fn null_is_false_for_ddim_and_refused_where_diffusers_refuses_it() -> Result<()> {
         let scheduler = |kind, key: &str, value: &str| {

@@ -4,13 +4,13 @@ use super::SchedulerKind;
 
 /// A sampler with its names.
 pub struct SamplerNames {
-    /// The sampler.
+    /// The sampler here.
     pub kind: SchedulerKind,
     /// Its class in diffusers.
     pub diffusers: &'static str,
-    /// In stable-diffusion-webui (AUTOMATIC1111).
+    /// Its name in stable-diffusion-webui (AUTOMATIC1111).
     pub webui: &'static str,
-    /// In ComfyUI; empty where it has no such sampler.
+    /// Its name in ComfyUI; empty if ComfyUI has no such sampler.
     pub comfyui: &'static str,
 }
 
@@ -43,8 +43,8 @@ pub const SAMPLERS: [SamplerNames; 4] = [
 ];
 
 impl SchedulerKind {
-    /// The sampler of this name, here or in another program. Case, spaces, hyphens and underscores do not
-    /// matter, and a class of diffusers may stand without `Scheduler`.
+    /// The sampler with this name, here or in another program. Case, spaces, hyphens and
+    /// underscores are ignored, and the name of a diffusers class may omit `Scheduler`.
     pub fn from_name(name: &str) -> Option<SchedulerKind> {
         let plain = |name: &str| -> String {
             let name = name.to_lowercase();

@@ -13,7 +13,7 @@ pub struct NoiseSchedule {
     /// ᾱ for each timestep, falling.
     pub alphas_cumprod: Vec<f64>,
     prediction_type: PredictionType,
-    /// ᾱ where the timesteps are `[n]` f64, from the first that were asked for.
+    /// ᾱ as a tensor `[n]` f64 on the device of the timesteps; made on first use.
     table: OnceCell<Rc<Tensor>>,
 }
 
@@ -70,8 +70,9 @@ impl NoiseSchedule {
         z_0 * signal + eps * noise
     }
 
-    /// z_0 of latents `z_t [B, C, H, W]`, as Eq. (1) mixes them, where the network predicts `prediction` of the same shape
-    /// at `timestep`: what the picture would be if the prediction were right. Between timesteps the nearest counts.
+    /// z_0 of the latents `z_t [B, C, H, W]` of Eq. (1), where the network predicts `prediction` of
+    /// the same shape at `timestep`: the picture if the prediction were exact. A fractional
+    /// timestep is rounded to the nearest.
     pub fn z_0(&self, z_t: &Tensor, prediction: &Tensor, timestep: f64) -> Tensor {
         let last = self.alphas_cumprod.len() - 1;
         let alpha = self.alphas_cumprod[(timestep.max(0.0).round() as usize).min(last)];
@@ -82,7 +83,7 @@ impl NoiseSchedule {
         }
     }
 
-    /// What the network should predict for [`add_noise`](Self::add_noise) of the same arguments.
+    /// The exact prediction for [`add_noise`](Self::add_noise) with the same arguments.
     pub fn target(&self, z_0: &Tensor, eps: &Tensor, timesteps: &Tensor) -> Tensor {
         match self.prediction_type {
             PredictionType::Epsilon => eps.shallow_clone(),
@@ -116,7 +117,7 @@ mod tests {
                 let z_t = schedule.add_noise(&z_0, &eps, &timesteps);
                 let right = schedule.target(&z_0, &eps, &timesteps);
                 let gap = schedule.z_0(&z_t, &right, told) - &z_0;
-                // Rounding of f32, enlarged by 1/√ᾱ, at most 5.
+                // Rounding of f32, multiplied by 1/√ᾱ, which is at most 5.
                 assert!(gap.abs().max().double_value(&[]) < 1e-5);
             }
         }

@@ -1,10 +1,10 @@
-//! PLMS, pseudo linear multistep steps (arXiv 2202.09778, Eqs. (9) and (12)): `PNDMScheduler` of
-//! diffusers with `skip_prk_steps`, which SD 1.5's file names.
+//! PLMS, pseudo linear multistep steps (arXiv 2202.09778, Eqs. (9) and (12)): diffusers'
+//! `PNDMScheduler` with `skip_prk_steps`, which SD 1.5's file names.
 //!
-//! There is no past to begin with. In place of the Runge-Kutta steps of the paper, the first step
-//! is made twice, as in the latent-diffusion code: by the network's first output, and again from
-//! the same latents by the mean of that one and the output at the step's end. `n` steps therefore
-//! take `n + 1` outputs.
+//! At the start there are no earlier outputs. Instead of the paper's Runge-Kutta steps, the first
+//! step is taken twice, as in the latent-diffusion code: first with the network's first output,
+//! then from the same latents with the mean of that output and the output at the end of the step.
+//! `n` steps therefore take `n + 1` outputs.
 
 use std::collections::VecDeque;
 
@@ -15,22 +15,23 @@ use super::config::{PredictionType, SchedulerConfig};
 use super::noise_schedule::NoiseSchedule;
 use super::timesteps::evenly_spread;
 
-/// Outputs that a step of full order is made of.
+/// Number of outputs that a step of full order combines.
 const ORDER: usize = 4;
 
 pub(super) struct Pndm {
-    /// One for each output of the network.
+    /// One timestep for each output of the network.
     timesteps: Vec<f64>,
-    /// ᾱ before and after each of them.
+    /// ᾱ before and after each output.
     alphas: Vec<(f64, f64)>,
     prediction_type: PredictionType,
-    /// The last outputs, newest last; without the second one, which only corrects the first step.
+    /// The last outputs, newest last. The second output is left out, because it only corrects the
+    /// first step.
     outputs: VecDeque<Tensor>,
     first_latents: Option<Tensor>,
 }
 
 impl Pndm {
-    /// No timestep may lie beyond the schedule, see [`last_offset`](super::timesteps::last_offset).
+    /// No timestep may be beyond the schedule, see [`last_offset`](super::timesteps::last_offset).
     pub(super) fn new(config: &SchedulerConfig, n: usize) -> Self {
         let mut timesteps = evenly_spread(config, n);
         if n > 1 {
@@ -62,7 +63,7 @@ impl Pndm {
         }
     }
 
-    /// Eq. (12), and the formulas of lower order where there are fewer outputs.
+    /// Eq. (12), or the formula of lower order if there are fewer outputs.
     fn combined(&self) -> Tensor {
         let newest: Vec<&Tensor> = self.outputs.iter().rev().collect();
         match newest[..] {
@@ -74,7 +75,7 @@ impl Pndm {
         }
     }
 
-    /// Eq. (9): latents at the step's end.
+    /// Eq. (9): the latents at the end of the step.
     fn transfer(&self, latents: &Tensor, output: &Tensor, i: usize) -> Tensor {
         let (alpha, next) = self.alphas[i];
         let eps = match self.prediction_type {

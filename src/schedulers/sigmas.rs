@@ -1,8 +1,8 @@
-//! Sigmas, `σ = √((1-ᾱ)/ᾱ)`: the noise of a timestep in units of the picture.
+//! Sigmas, `σ = √((1-ᾱ)/ᾱ)`: the noise of a timestep relative to the picture.
 
 use super::noise_schedule::NoiseSchedule;
 
-/// Exponent of the spread of sigmas in arXiv 2206.00364, Eq. (5).
+/// Exponent ρ of the spread of sigmas in arXiv 2206.00364, Eq. (5).
 const RHO: f64 = 7.0;
 
 /// σ for each timestep of a schedule, rising.
@@ -14,7 +14,7 @@ pub(super) fn sigma_table(schedule: &NoiseSchedule) -> Vec<f64> {
         .collect()
 }
 
-/// σ at a timestep between two of the table, linearly.
+/// σ at a fractional timestep, interpolated linearly in the table.
 pub(super) fn interpolate(table: &[f64], timestep: f64) -> f64 {
     let last = table.len() - 1;
     let t = timestep.clamp(0.0, last as f64);
@@ -23,7 +23,7 @@ pub(super) fn interpolate(table: &[f64], timestep: f64) -> f64 {
     table[low] * (1.0 - part) + table[low + 1] * part
 }
 
-/// The timestep of a σ between two of the table, linearly in log σ.
+/// The fractional timestep of a σ, interpolated linearly in log σ.
 pub(super) fn sigma_to_timestep(table: &[f64], sigma: f64) -> f64 {
     let log_sigma = sigma.max(1e-10).ln();
     let at_or_below = table.iter().take_while(|s| s.ln() <= log_sigma).count();

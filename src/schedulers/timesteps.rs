@@ -1,10 +1,10 @@
-//! Timesteps spread over a schedule, in the very arithmetic of numpy: where a timestep falls between
-//! two whole numbers, the last bit decides which one it is rounded to.
+//! Timesteps spread over a schedule with exactly numpy's arithmetic: if a timestep is halfway
+//! between two whole numbers, the last bit decides how it is rounded.
 
 use super::config::{SchedulerConfig, TimestepSpacing};
 
-/// `n` falling timesteps, all of them whole numbers, as DDIM and PNDM spread them; leading spacing
-/// where the config names none.
+/// `n` falling timesteps, all whole numbers, spread as in DDIM and PNDM; leading spacing if the
+/// config names no spacing.
 pub(super) fn evenly_spread(config: &SchedulerConfig, n: usize) -> Vec<f64> {
     let train = config.num_train_timesteps;
     let total = train as f64;
@@ -18,8 +18,9 @@ pub(super) fn evenly_spread(config: &SchedulerConfig, n: usize) -> Vec<f64> {
     (0..n).map(entry).collect()
 }
 
-/// The largest `steps_offset` with which no timestep of [`evenly_spread`] lies beyond the schedule; only leading spacing
-/// adds it. diffusers ends with an IndexError beyond.
+/// The largest `steps_offset` with which every timestep of [`evenly_spread`] is within the
+/// schedule. Only leading spacing adds the offset. With a larger one diffusers ends with an
+/// IndexError.
 pub(super) fn last_offset(config: &SchedulerConfig, n: usize) -> i64 {
     let train = config.num_train_timesteps;
     match config.timestep_spacing {
@@ -28,13 +29,14 @@ pub(super) fn last_offset(config: &SchedulerConfig, n: usize) -> i64 {
     }
 }
 
-/// Entry `i` of `n` with trailing spacing, numpy's `arange(total, 0, -total / n)` rounded, less one.
+/// Entry `i` of `n` with trailing spacing: numpy's `arange(total, 0, -total / n)`, rounded, less
+/// one.
 pub(super) fn trailing(total: f64, n: usize, i: usize) -> f64 {
     let step = (total - total / n as f64) - total;
     (total + i as f64 * step).round_ties_even() - 1.0
 }
 
-/// Entry `k` of `intervals + 1`, numpy's `linspace(0, last, intervals + 1)`, not rounded.
+/// Entry `k` of `intervals + 1`: numpy's `linspace(0, last, intervals + 1)`, not rounded.
 pub(super) fn linspace(last: f64, intervals: usize, k: usize) -> f64 {
     if k == intervals {
         last

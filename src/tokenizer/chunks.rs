@@ -1,15 +1,15 @@
-//! Where a prompt that is longer than a text encoder reads is cut in chunks.
+//! Where a prompt that is longer than a text encoder's limit is cut into chunks.
 //!
-//! Every text encoder gets the same text in the same chunk, though their tokenizers may make
-//! different numbers of tokens of it. A chunk holds as much as fits, and the cut is
+//! Every text encoder gets the same text in the same chunk, although tokenizers may make different
+//! numbers of tokens of the text. A chunk holds as much as fits. The cut is
 //!
-//! 1. behind the last `,`, `;` or `.` with white space behind it, if that leaves no more than 20 of
-//!    75 places empty, as in stable-diffusion-webui;
-//! 2. else before the last word that does not fit as a whole;
-//! 3. else, in a word that is longer than a chunk or a script without white space, before the first
+//! 1. after the last `,`, `;` or `.` followed by white space, if this leaves at most 20 of 75 places
+//!    empty, as in stable-diffusion-webui;
+//! 2. otherwise before the last word that does not fit as a whole;
+//! 3. otherwise, if a word is longer than a chunk or the script has no white space, before the first
 //!    token that does not fit.
 //!
-//! Words named by the caller are never cut, even where they hold white space, unless one of them
+//! Words named by the caller are never cut, even if they contain white space, unless such a word
 //! alone is longer than a chunk.
 
 use std::ops::Range;
@@ -17,16 +17,16 @@ use std::ops::Range;
 /// Ends of phrases.
 const PHRASE_ENDS: [char; 3] = [',', ';', '.'];
 
-/// Places that a cut behind a phrase may leave empty, of a chunk with `room` of them: the 20 of 75
-/// that stable-diffusion-webui looks back for a comma.
+/// Places that a cut after a phrase may leave empty in a chunk with `room` places: 20 of 75, the
+/// distance over which stable-diffusion-webui looks back for a comma.
 fn most_left_empty(room: usize) -> usize {
     room * 20 / 75
 }
 
-/// Bytes of `text` at which a chunk begins, but for the first one.
+/// The bytes of `text` at which each chunk but the first begins.
 ///
-/// `starts` holds for each text encoder the bytes at which its tokens begin, in ascending order;
-/// `room` is how many of them a chunk takes; `whole` are the bytes that must not be cut.
+/// `starts` holds, for each text encoder, the bytes at which its tokens begin, in ascending order.
+/// `room` is the number of tokens in a chunk. `whole` are byte ranges that must not be cut.
 pub fn cuts(text: &str, starts: &[Vec<usize>], room: usize, whole: &[Range<usize>]) -> Vec<usize> {
     let words = word_starts(text);
     let mut cuts = Vec::new();
@@ -44,7 +44,7 @@ pub fn cuts(text: &str, starts: &[Vec<usize>], room: usize, whole: &[Range<usize
         begin = if *limit > first {
             cut(&words, &rest, (first, room, *limit), whole)
         } else {
-            // One character makes more tokens than a chunk takes: those behind are cut off.
+            // A single character makes more tokens than a chunk holds: the rest is cut off.
             let behind = rest.iter().copied().flatten().filter(|s| **s > first);
             let Some(next) = behind.min() else {
                 return cuts;
@@ -55,8 +55,8 @@ pub fn cuts(text: &str, starts: &[Vec<usize>], room: usize, whole: &[Range<usize
     }
 }
 
-/// The end of the chunk that begins with the tokens `rest`, the first of them at `first`, and the first that does
-/// not fit behind it, at `limit`.
+/// The end of the chunk that begins with the tokens `rest`. `first` is the byte of the first token;
+/// `limit` is the byte of the first token that does not fit.
 fn cut(
     words: &[(usize, bool)],
     rest: &[&[usize]],
@@ -85,7 +85,7 @@ fn cut(
     }
 }
 
-/// Bytes at which something stands behind white space, and whether a phrase ends before it.
+/// The bytes after white space, each with whether a phrase ends before it.
 fn word_starts(text: &str) -> Vec<(usize, bool)> {
     let mut found = Vec::new();
     let (mut last, mut behind_space) = (' ', false);
@@ -106,8 +106,8 @@ fn word_starts(text: &str) -> Vec<(usize, bool)> {
 mod tests {
     use super::*;
 
-    /// The chunks of `text` for tokenizers that make a token of every `each` characters of a word
-    /// and one of each mark.
+    /// The chunks of `text` for tokenizers that make a token of every `each` characters of a word,
+    /// and a token of each punctuation mark.
     fn chunks(text: &str, each: &[usize], room: usize, whole: &[&str]) -> Vec<String> {
         let tokenize = |each: &usize| {
             let mut starts = Vec::new();
@@ -156,14 +156,14 @@ mod tests {
 
     #[test]
     fn a_phrase_is_kept_where_little_is_lost_by_it() {
-        // Of 15 places, 4 may stay empty.
+        // Up to 4 of 15 places may stay empty.
         let text = "a b c d e f g h i j, k l m n o p";
         let kept = ["a b c d e f g h i j,", "k l m n o p"];
         assert_eq!(chunks(text, &[9], 15, &[]), kept);
         let text = "a b c d e f g h i, j k l m n o p";
         let cut = ["a b c d e f g h i, j k l m n", "o p"];
         assert_eq!(chunks(text, &[9], 15, &[]), cut);
-        // A comma in a number ends no phrase.
+        // A comma inside a number does not end a phrase.
         let text = "a b c d e f g h i 1,000 k l m n o p";
         let cut = ["a b c d e f g h i 1,000 k l m", "n o p"];
         assert_eq!(chunks(text, &[9], 15, &[]), cut);
@@ -174,7 +174,7 @@ mod tests {
         let both = chunks("ab cd ef gh ij", &[2, 1], 5, &[]);
         assert_eq!(both, ["ab cd", "ef gh", "ij"]);
         assert_eq!(both, chunks("ab cd ef gh ij", &[1, 2], 5, &[]));
-        // The phrase takes 11 of 15 places for one and 6 for the other.
+        // The phrase takes 11 of 15 places for one encoder and 6 for the other.
         let text = "ab cd ef gh ij, kl mn op";
         let kept = ["ab cd ef gh ij,", "kl mn op"];
         assert_eq!(chunks(text, &[2, 1], 15, &[]), kept);
@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(whole, ["a b c d", "pencil box e"]);
         let text = "abcdefghijk";
         assert_eq!(chunks(text, &[1], 4, &["defg"]), ["abc", "defg", "hijk"]);
-        // One that is longer than a chunk is cut like any other text.
+        // A named word that is longer than a chunk is cut like any other text.
         let text = "a pencil box";
         assert_eq!(
             chunks(text, &[1], 5, &["pencil box"]),

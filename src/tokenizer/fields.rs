@@ -1,11 +1,11 @@
-//! What is done with each field of `tokenizer_config.json` and `special_tokens_map.json`.
+//! How each field of `tokenizer_config.json` and `special_tokens_map.json` is treated.
 
 use serde_json::Value;
 
 use crate::io::config_file::Field::{Harmless, Only, Read, ReadOrNull};
 use crate::io::config_file::{Class, Fields};
 
-/// Special tokens that have names, in the order in which transformers adds them.
+/// Special tokens with fixed names, in the order in which transformers adds them.
 pub(super) const NAMED: [&str; 7] = [
     "bos_token",
     "eos_token",
@@ -15,27 +15,27 @@ pub(super) const NAMED: [&str; 7] = [
     "cls_token",
     "mask_token",
 ];
-/// Special tokens without names, or with names of their own.
+/// Special tokens without names, or with custom names.
 pub(super) const EXTRA: &str = "extra_special_tokens";
 /// The older name of [`EXTRA`].
 pub(super) const ADDITIONAL: &str = "additional_special_tokens";
-/// Special tokens with names of their own.
+/// Special tokens with custom names.
 pub(super) const NAMES: &str = "model_specific_special_tokens";
 
-/// Whether a field is a special token with a name of its own, such as `image_token`.
+/// Whether a field is a special token with a custom name, such as `image_token`.
 pub(super) fn is_own_name(key: &str, value: Option<&Value>) -> bool {
     let is_token = value.is_some_and(|value| value.is_string() || value.is_object());
     is_token && key.ends_with("_token") && !NAMED.contains(&key)
 }
 
-/// transformers' class.
+/// The class in transformers.
 pub const CLASS: Class = Class {
     name: "CLIPTokenizer",
     fields: &[&[
-        // The files of the folder count; a vocabulary in the config would take their place.
+        // The vocabulary comes from the folder's files; one in the config would replace it.
         ("vocab", Only(&["null"])),
         ("merges", Only(&["null"])),
-        // Where `null` would be the value of one, it is refused with the others that are no token.
+        // `null` is refused together with all other values that are not tokens.
         ("unk_token", ReadOrNull),
         ("bos_token", ReadOrNull),
         ("eos_token", ReadOrNull),
@@ -44,7 +44,7 @@ pub const CLASS: Class = Class {
     besides: &[TOKENS, BASE, PLACES, CHATS],
 };
 
-/// What adds tokens or changes their numbers, of the classes above it.
+/// Parameters of base classes that add tokens or change token numbers.
 const TOKENS: &Fields = &[
     ("sep_token", ReadOrNull),
     ("cls_token", ReadOrNull),
@@ -72,7 +72,7 @@ const TOKENS: &Fields = &[
     ("backend", Only(&["\"tokenizers\"", "null"])),
 ];
 
-/// What the class does not look at, or not when it turns a text into numbers.
+/// Parameters that the class ignores, at least when it turns a text into token numbers.
 const BASE: &Fields = &[
     ("add_prefix_space", Harmless(OWN)),
     ("do_lower_case", Harmless(OWN)),
@@ -93,22 +93,22 @@ const BASE: &Fields = &[
     ),
     (
         "model_input_names",
-        Harmless("the numbers are always handed out"),
+        Harmless("token numbers are always returned"),
     ),
     ("max_length", Harmless(CALL)),
     ("stride", Harmless(CALL)),
     ("truncation_strategy", Harmless(CALL)),
     ("pad_to_multiple_of", Harmless(CALL)),
     ("pad_token_type_id", Harmless("CLIP has no types of tokens")),
-    ("verbose", Harmless("what Python tells")),
-    ("use_fast", Harmless("how Python runs it")),
+    ("verbose", Harmless("log output of Python")),
+    ("use_fast", Harmless("how Python runs the class")),
 ];
 
 const OWN: &str = "the class builds its normalizer and pre-tokenizer itself";
-const BACK: &str = "only where numbers are turned into a text";
-const CALL: &str = "diffusers says it at every call";
+const BACK: &str = "only when token numbers are turned into text";
+const CALL: &str = "diffusers passes the value at every call";
 
-/// Where the files lay, and for whom they are.
+/// Where the files were saved, and what else reads them.
 const PLACES: &Fields = &[
     ("name_or_path", Harmless(LAY)),
     ("vocab_file", Harmless(LAY)),
@@ -119,12 +119,12 @@ const PLACES: &Fields = &[
     ("is_local", Harmless(LAY)),
     ("local_files_only", Harmless(LAY)),
     ("from_slow", Harmless(LAY)),
-    ("processor_class", Harmless("who else reads the folder")),
-    ("auto_map", Harmless("who else reads the folder")),
-    ("device_map", Harmless("how Python runs it")),
+    ("processor_class", Harmless("which class reads the folder")),
+    ("auto_map", Harmless("which class reads the folder")),
+    ("device_map", Harmless("how Python runs the class")),
 ];
 
-const LAY: &str = "where the files lay when they were saved";
+const LAY: &str = "where the files were when they were saved";
 
 /// Fields of tokenizers for chats.
 const CHATS: &Fields = &[

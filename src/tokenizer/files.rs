@@ -1,34 +1,33 @@
 //! The files of a CLIP tokenizer, read as transformers' `CLIPTokenizer.from_pretrained` reads them.
 //!
-//! Vocabulary and merges are those of `tokenizer.json`; without it those of `vocab.json` and `merges.txt`. Of
-//! `tokenizer.json` only the added tokens count besides: the class builds normalizer, pre-tokenizer and post-processor
-//! itself, whatever the file says of them.
+//! The vocabulary and merges come from `tokenizer.json`, or without it from `vocab.json` and
+//! `merges.txt`. From `tokenizer.json` only the added tokens are used besides: the class builds
+//! normalizer, pre-tokenizer and post-processor itself, whatever the file says about them.
 //!
-//! Added tokens are those of `added_tokens_decoder` in `tokenizer_config.json`. Only without it are
-//! `special_tokens_map.json`, whose values overrule those of `tokenizer_config.json`, `added_tokens.json` and the
-//! `added_tokens` of `tokenizer.json` read.
+//! Added tokens come from `added_tokens_decoder` in `tokenizer_config.json`. Only without this
+//! field are three other sources read: `special_tokens_map.json`, whose values override those of
+//! `tokenizer_config.json`; `added_tokens.json`; and the `added_tokens` of `tokenizer.json`.
 
 use std::collections::{BTreeMap, HashMap};
 
 use anyhow::Result;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 
 use super::fields::{CLASS, is_own_name};
 use super::special::{AddedRecord, SpecialTokens};
 use crate::error::model;
-use crate::io::config_file::{ConfigFile, Notes};
+use crate::io::config_file::{ConfigFile, Notes, from_json, from_value};
 
-/// The files of a tokenizer's folder that are there, as text.
+/// The text of the files in a tokenizer's folder; `None` for a file that is missing.
 #[derive(Clone, Default)]
 pub struct TokenizerFiles<'a> {
     /// `tokenizer.json`.
     pub tokenizer: Option<&'a str>,
-    /// `vocab.json`; not read beside `tokenizer.json`.
+    /// `vocab.json`; ignored if `tokenizer.json` exists.
     pub vocab: Option<&'a str>,
-    /// `merges.txt`; not read beside `tokenizer.json`.
+    /// `merges.txt`; ignored if `tokenizer.json` exists.
     pub merges: Option<&'a str>,
     /// `special_tokens_map.json`.
     pub special_tokens_map: Option<&'a str>,
@@ -36,21 +35,21 @@ pub struct TokenizerFiles<'a> {
     pub tokenizer_config: Option<&'a str>,
     /// `added_tokens.json`.
     pub added_tokens: Option<&'a str>,
-    /// Where remarks for the user go.
+    /// Receives notes for the user.
     pub notes: Notes,
 }
 
-/// What the files say.
+/// The content of the files.
 pub(super) struct TokenizerContents {
     pub(super) vocab: HashMap<String, u32>,
     pub(super) merges: Vec<(String, String)>,
     pub(super) special: SpecialTokens,
-    /// Tokens that are cut out of a text before anything else, in the order in which they are added, each with the
-    /// number that a file gives it.
+    /// Tokens that are cut out of a text before anything else, in the order in which they are
+    /// added, each with the number that a file gives it.
     pub(super) added: Vec<(AddedToken, Option<u32>)>,
-    /// Whether special tokens that a prompt spells are read as text.
+    /// Whether special tokens that are spelled out in a prompt are read as plain text.
     pub(super) split_special_tokens: bool,
-    /// The model's limit, start and end token included.
+    /// The model's limit in tokens, including the start and end tokens.
     pub(super) model_max_length: usize,
 }
 
@@ -63,9 +62,8 @@ impl TokenizerContents {
         let (special, numbered) = match config.remove("added_tokens_decoder") {
             Some(decoder) => {
                 let special = SpecialTokens::read(config, Map::new())?;
-                let decoder: BTreeMap<u32, AddedRecord> = serde_json::from_value(decoder)
-                    .map_err(|error| model(format!("{CONFIG}: added_tokens_decoder: {error}")))?;
-                (special, decoder)
+                let name = format!("{CONFIG}: added_tokens_decoder");
+                (special, from_value(&name, &decoder)?)
             }
             None => {
                 let map =
@@ -73,7 +71,7 @@ impl TokenizerContents {
                 let special = SpecialTokens::read(config, map)?;
                 let mut numbered = BTreeMap::new();
                 let added: BTreeMap<String, u32> = match files.added_tokens {
-                    Some(text) => parsed("added_tokens.json", text)?,
+                    Some(text) => from_json("added_tokens.json", text)?,
                     None => BTreeMap::new(),
                 };
                 for (content, number) in added {
@@ -102,13 +100,13 @@ impl TokenizerContents {
 }
 
 impl TokenizerFiles<'_> {
-    /// One of the files, without values where there is none.
+    /// Parses one of the files; a missing file has no fields.
     fn parse(&self, name: &str, text: Option<&str>) -> Result<ConfigFile> {
         ConfigFile::parse(name, text.unwrap_or("{}"), self.notes.clone())
     }
 }
 
-/// The fields of a file that are read, and special tokens with names of their own.
+/// The fields of a file that are read, including special tokens with custom names.
 fn fields(file: &ConfigFile) -> Result<Map<String, Value>> {
     let own: Vec<&str> = file
         .keys()
@@ -121,10 +119,10 @@ fn fields(file: &ConfigFile) -> Result<Map<String, Value>> {
     Ok(fields)
 }
 
-/// The start, end, unknown and padding token that a `tokenizer_config.json` says by itself.
+/// The start, end, unknown and padding tokens that a `tokenizer_config.json` names by itself.
 ///
 /// # Errors
-/// When a field has a value that is not computed here.
+/// When a field has a value that is not supported.
 pub fn special_tokens(config: &ConfigFile) -> Result<[String; 4]> {
     let special = SpecialTokens::read(fields(config)?, Map::new())?;
     Ok([special.bos, special.eos, special.unk, special.pad])
@@ -132,15 +130,18 @@ pub fn special_tokens(config: &ConfigFile) -> Result<[String; 4]> {
 
 const CONFIG: &str = "tokenizer_config.json";
 
-/// CLIP's length, where the file does not say it: transformers then has no limit, and diffusers cannot draw.
+/// CLIP's limit, used when the file does not name one. transformers then has no limit, and
+/// diffusers fails.
 const CLIP_LENGTH: usize = 77;
 
-/// Numbers of tokens are below it, as those of [`ClipTextConfig`](crate::models::clip_text_model::ClipTextConfig).
+/// Token numbers are below this, as in
+/// [`ClipTextConfig`](crate::models::clip_text_model::ClipTextConfig).
 const NUMBERS: u32 = 1 << 24;
 
 const RIGHT: &str = "right";
 
-/// `model_max_length`, or its older name; a float where "no limit" is written as 1e30.
+/// `model_max_length`, or the same under its older name. The value is a float if "no limit" is
+/// written as 1e30.
 fn model_max_length(config: &ConfigFile) -> Result<usize> {
     let newer = config.get("model_max_length").map(|_| "model_max_length");
     let key = newer.unwrap_or("max_len");
@@ -153,13 +154,13 @@ fn model_max_length(config: &ConfigFile) -> Result<usize> {
     }
 }
 
-/// Vocabulary and merges, and what else of `tokenizer.json` counts.
+/// Vocabulary and merges, and the other parts of `tokenizer.json` that are used.
 #[derive(Default)]
 struct Vocabulary {
     vocab: HashMap<String, u32>,
     merges: Vec<(String, String)>,
     added_tokens: Vec<NumberedRecord>,
-    /// Sides on which `tokenizer.json` pads and truncates.
+    /// The sides on which `tokenizer.json` pads and truncates.
     padding: Option<Side>,
     truncation: Option<Side>,
 }
@@ -176,7 +177,7 @@ struct TokenizerJson {
 
 #[derive(Deserialize)]
 struct BpeJson {
-    /// A file may leave it out, and `null` is no kind.
+    /// A file may leave the field out; `null` is refused.
     #[serde(default = "bpe")]
     r#type: String,
     vocab: HashMap<String, u32>,
@@ -188,7 +189,10 @@ fn bpe() -> String {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "expected two parts, such as \"a b\" or [\"a\", \"b\"]"
+)]
 enum Merge {
     Text(String),
     Pair(String, String),
@@ -209,9 +213,9 @@ struct Side {
 impl Vocabulary {
     fn read(files: &TokenizerFiles) -> Result<Vocabulary> {
         let vocabulary = match (files.tokenizer, files.vocab, files.merges) {
-            (Some(text), ..) => Vocabulary::of_tokenizer_json(parsed(TOKENIZER, text)?)?,
+            (Some(text), ..) => Vocabulary::of_tokenizer_json(from_json(TOKENIZER, text)?)?,
             (None, Some(vocab), Some(merges)) => Vocabulary {
-                vocab: parsed("vocab.json", vocab)?,
+                vocab: from_json("vocab.json", vocab)?,
                 merges: lines_of_merges(merges)?,
                 ..Vocabulary::default()
             },
@@ -234,16 +238,18 @@ impl Vocabulary {
         let kind = json.model.r#type;
         if kind != "BPE" {
             return Err(model(format!(
-                "{TOKENIZER}: model: type: found {kind}, expected BPE"
+                "{TOKENIZER}: model.type: found {kind}, expected BPE"
             )));
         }
-        let merge = |merge: Merge| match merge {
+        let merge = |merge: Merge| {
+            match merge {
             Merge::Pair(a, b) => Ok((a, b)),
             Merge::Text(text) => two_parts(&text).ok_or_else(|| {
                 model(format!(
-                    "{TOKENIZER}: model: merges: found {text:?}, expected two parts"
+                    "{TOKENIZER}: model.merges: found {text:?}, expected two parts separated by a space"
                 ))
             }),
+        }
         };
         Ok(Vocabulary {
             vocab: json.model.vocab,
@@ -259,7 +265,8 @@ impl Vocabulary {
         })
     }
 
-    /// Refuses another side, which `tokenizer.json` decides where the config does not say it.
+    /// Refuses padding or truncation on the left, which `tokenizer.json` decides if the config does
+    /// not.
     fn check_sides(&self, config: &ConfigFile) -> Result<()> {
         let sides = [
             ("padding", "padding_side", &self.padding),
@@ -270,7 +277,7 @@ impl Vocabulary {
                 && !direction.eq_ignore_ascii_case(RIGHT)
             {
                 return Err(model(format!(
-                    "{TOKENIZER}: {field}: direction: found {direction}, expected {RIGHT}"
+                    "{TOKENIZER}: {field}.direction: found {direction}, expected {RIGHT}"
                 )));
             }
         }
@@ -294,13 +301,9 @@ fn lines_of_merges(text: &str) -> Result<Vec<(String, String)>> {
             two_parts(line).ok_or_else(|| {
                 let line_number = i + 1;
                 model(format!(
-                    "merges.txt:{line_number}: found {line:?}, expected two parts"
+                    "merges.txt:{line_number}: found {line:?}, expected two parts separated by a space"
                 ))
             })
         })
         .collect()
-}
-
-fn parsed<T: DeserializeOwned>(file: &str, text: &str) -> Result<T> {
-    serde_json::from_str(text).map_err(|error| model(format!("{file}: {error}")))
 }

@@ -1,4 +1,4 @@
-//! The folder of a tokenizer among a model's files.
+//! A tokenizer's folder among a model's files.
 
 use anyhow::{Context, Result};
 
@@ -6,12 +6,12 @@ use super::{ClipTokenizer, TokenizerFiles};
 use crate::io::config_file::Notes;
 use crate::io::model_files::{ModelFiles, Needs};
 
-/// Vocabulary and merges in one, which transformers 5 saves and prefers.
+/// Vocabulary and merges in one file, which transformers 5 writes and prefers.
 const IN_ONE: &str = "tokenizer.json";
-/// The same in the files that older folders have.
+/// The same in two files, as in older folders.
 const APART: [&str; 2] = ["vocab.json", "merges.txt"];
 const EITHER: &str = "a tokenizer has tokenizer.json, or vocab.json and merges.txt";
-/// What may lie beside either.
+/// Further files that are read if they exist.
 const BESIDE: [&str; 3] = [
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -25,7 +25,7 @@ fn path_in(folder: &str, name: &str) -> String {
     }
 }
 
-/// Reads the tokenizer in `folder`; `""` where the files are one encoder's.
+/// Reads the tokenizer in `folder`; `""` if the files belong to a single encoder.
 ///
 /// # Errors
 /// When a file is missing, or as [`ClipTokenizer::new`].
@@ -65,10 +65,10 @@ pub fn read(files: &ModelFiles, folder: &str) -> Result<ClipTokenizer> {
     Ok(tokenizer)
 }
 
-/// Adds the files that the tokenizer in `folder` is read from.
+/// Adds the files that the tokenizer in `folder` needs.
 ///
 /// # Errors
-/// When one is missing, or the hub cannot be asked.
+/// When a file is missing, or the hub cannot be asked.
 pub fn require(needs: &mut Needs, folder: &str) -> Result<()> {
     if !take(needs, folder)? {
         for name in APART {
@@ -78,7 +78,8 @@ pub fn require(needs: &mut Needs, folder: &str) -> Result<()> {
     Ok(())
 }
 
-/// As [`require`], for a folder that may have no tokenizer; whether it has all that one needs.
+/// As [`require`], for a folder that may have no tokenizer. Returns whether it has all files that a
+/// tokenizer needs.
 ///
 /// # Errors
 /// When the hub cannot be asked.

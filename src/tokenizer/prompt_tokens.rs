@@ -1,5 +1,5 @@
-//! A prompt as the text encoders read it: cut at the model's limit or in chunks, with weights or
-//! without, and where a word stands in what comes out.
+//! A prompt as the text encoders read it: cut at the model's limit or split into chunks, with or
+//! without weights. Also the positions of a word among the tokens.
 
 use std::ops::Range;
 
@@ -11,14 +11,14 @@ use super::weights::{WeightedText, escape};
 use super::{ClipTokenizer, Token, WordError, find_word};
 use crate::error::{model, usage};
 
-/// Most chunks of a prompt: far more than a model makes sense of, and few enough that a text given
-/// by mistake is refused and not computed.
+/// The largest number of chunks: far more than a model can use, and few enough that a text given by
+/// mistake is refused and not computed.
 const MOST_CHUNKS: usize = 64;
 
-/// How prompts are read. Neither is on by default, and then they are read as by diffusers.
+/// How prompts are read. Both options are off by default; prompts are then read as in diffusers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PromptOptions {
-    /// Whether what lies behind the model's limit is read in further chunks instead of cut off.
+    /// Whether text after the model's limit is read in further chunks instead of being cut off.
     pub long_prompts: bool,
     /// Whether brackets are weights, see [`super::weights`].
     pub prompt_weights: bool,
@@ -33,15 +33,15 @@ impl PromptOptions {
         }
     }
 
-    /// The prompt without the marks of weights.
+    /// The prompt without the characters that mark weights.
     ///
     /// # Errors
-    /// When the weights can not be read.
+    /// When the weights cannot be read.
     pub fn plain_text(self, prompt: &str) -> Result<String> {
         Ok(self.read(prompt)?.text)
     }
 
-    /// How a text is written in a prompt so that all of it is read as text.
+    /// Escapes a text so that a prompt contains it literally.
     pub fn literal(self, text: &str) -> String {
         if self.prompt_weights {
             escape(text)
@@ -51,41 +51,41 @@ impl PromptOptions {
     }
 }
 
-/// A prompt as the text encoders read it. All of them get the same text in the same chunk.
+/// A prompt as the text encoders read it. All encoders get the same text in the same chunk.
 #[derive(Clone, Debug)]
 pub struct PromptTokens {
-    /// As it was written.
+    /// The prompt as it was written.
     prompt: String,
     weighted: WeightedText,
     options: PromptOptions,
-    /// Length of a chunk, start and end token included.
+    /// Length of a chunk, including the start and end tokens.
     limit: usize,
     /// Byte of the text at which each chunk but the first begins.
     cuts: Vec<usize>,
     encoders: Vec<EncoderTokens>,
 }
 
-/// What one text encoder reads.
+/// The input of one text encoder.
 #[derive(Clone, Debug, Default)]
 struct EncoderTokens {
-    /// Chunk after chunk.
+    /// The token numbers, chunk after chunk.
     ids: Vec<i64>,
-    /// One for each of `ids`; 1 for start, end and padding.
+    /// The weight of each of `ids`; 1 for start, end and padding.
     weights: Vec<f32>,
-    /// Place of the end token in each chunk.
+    /// Position of the end token in each chunk.
     ends: Vec<i64>,
-    /// All tokens of the text with their places among `ids`; `None` for those cut off.
+    /// All tokens of the text with their positions among `ids`; `None` for tokens that are cut off.
     places: Vec<(Range<usize>, Option<usize>)>,
-    /// A chunk without text.
+    /// The ids of a chunk without text.
     empty: Vec<i64>,
 }
 
 impl PromptTokens {
-    /// Reads `prompt` with one tokenizer for each text encoder. Words of `whole` are not divided
+    /// Reads `prompt` with one tokenizer for each text encoder. The words in `whole` are not split
     /// between two chunks.
     ///
     /// # Errors
-    /// When weights can not be read, or the prompt is absurdly long.
+    /// When weights cannot be read, or the prompt has more than 64 chunks.
     pub fn new(
         tokenizers: &[ClipTokenizer],
         prompt: &str,
@@ -131,17 +131,17 @@ impl PromptTokens {
         })
     }
 
-    /// The prompt as it was written, marks and all.
+    /// The prompt as it was written, including the characters that mark weights.
     pub fn prompt(&self) -> &str {
         &self.prompt
     }
 
-    /// How many chunks there are.
+    /// The number of chunks.
     pub fn num_chunks(&self) -> usize {
         self.encoders[0].ends.len()
     }
 
-    /// Adds chunks without text until there are `chunks` of them.
+    /// Adds chunks without text until there are `chunks` chunks.
     pub fn pad_to(&mut self, chunks: usize) {
         for encoder in &mut self.encoders {
             while encoder.ends.len() < chunks {
@@ -152,28 +152,28 @@ impl PromptTokens {
         }
     }
 
-    /// Ids that a text encoder reads, chunk after chunk, each as long as the model's limit.
+    /// The ids that a text encoder reads, chunk after chunk, each as long as the model's limit.
     pub fn ids(&self, encoder: usize) -> &[i64] {
         &self.encoders[encoder].ids
     }
 
-    /// The weight of each of [`Self::ids`], where any is not 1.
+    /// The weight of each of [`Self::ids`], or `None` if all weights are 1.
     pub fn weights(&self, encoder: usize) -> Option<&[f32]> {
         let weights = &self.encoders[encoder].weights;
         weights.iter().any(|w| *w != 1.0).then_some(weights)
     }
 
-    /// Whether any text encoder has a weight that is not 1.
+    /// Whether any weight of any text encoder differs from 1.
     pub fn is_weighted(&self) -> bool {
         (0..self.encoders.len()).any(|encoder| self.weights(encoder).is_some())
     }
 
-    /// Place of the end token in each chunk.
+    /// Position of the end token in each chunk.
     pub fn ends(&self, encoder: usize) -> &[i64] {
         &self.encoders[encoder].ends
     }
 
-    /// The same tokens, all of weight 1.
+    /// The same tokens with all weights 1.
     pub fn without_weights(&self) -> PromptTokens {
         let mut tokens = self.clone();
         for encoder in &mut tokens.encoders {
@@ -190,7 +190,7 @@ impl PromptTokens {
         begins.zip(ends).map(|(a, b)| text[a..b].trim()).collect()
     }
 
-    /// The end of the text that the limit cuts off, if it does.
+    /// The end of the text that the limit cuts off, or `None` if nothing is cut off.
     pub fn lost_text(&self) -> Option<&str> {
         let lost = |encoder: &EncoderTokens| {
             let mut places = encoder.places.iter();
@@ -201,19 +201,20 @@ impl PromptTokens {
         self.weighted.text.get(lost(&self.encoders[0])?..)
     }
 
-    /// For each text encoder, how many tokens the prompt has, those that are cut off too.
+    /// For each text encoder, the prompt's number of tokens, including tokens that are cut off.
     pub fn token_counts(&self) -> Vec<usize> {
         let counts = self.encoders.iter().map(|encoder| encoder.places.len());
         counts.collect()
     }
 
-    /// Places of `word` among the ids of each text encoder: one list for each time the prompt holds
-    /// the word as a whole, whatever its case, W places each. Times behind the limit are left out,
-    /// for all encoders if for one. Encoders may have different places: behind a "!", which SDXL's
-    /// second tokenizer uses for padding and therefore never joins with its neighbours.
+    /// The positions of `word` among the ids of each text encoder: one list for each occurrence of
+    /// the word as a whole word in any case, with W positions each. Occurrences after the limit are
+    /// left out; one that is cut off for a single encoder is left out for all. Positions may differ
+    /// between encoders, for example after a "!", which SDXL's second tokenizer uses for padding
+    /// and therefore never merges with its neighbours.
     ///
     /// # Errors
-    /// [`WordError`] when there is no place.
+    /// [`WordError`] when there is no position.
     pub fn places(&self, word: &str) -> Result<Vec<Vec<Vec<usize>>>, WordError> {
         let spans = find_word(&self.weighted.text, word);
         if spans.is_empty() {
@@ -245,27 +246,29 @@ impl PromptTokens {
         Ok(places)
     }
 
-    /// [`Self::places`], refused with messages for the user and, at times, for the makers of a
-    /// model.
+    /// As [`Self::places`], with an error message for the user, or for the makers of the model if
+    /// the tokenizers disagree.
     ///
     /// # Errors
-    /// When there is no place; the message names prompt and word.
+    /// When there is no position; the message names the prompt and the word.
     pub fn word_positions(&self, word: &str) -> Result<Vec<Vec<Vec<usize>>>> {
         let (prompt, room) = (&self.prompt, self.limit - 2);
         let places = self.places(word).map_err(|e| {
             let what = match e {
-                WordError::Missing => "is not in it".to_owned(),
+                WordError::Missing => "is missing from the prompt".to_owned(),
                 WordError::CutOff if self.options.long_prompts => {
-                    format!("has more tokens than the {room} of a chunk")
+                    format!("has more tokens than a chunk, which holds {room}")
                 }
                 WordError::CutOff => format!(
-                    "lies behind the limit of {} tokens; move it forward, shorten the prompt, or \
-                     have it read in chunks with --long-prompts",
+                    "comes after the limit of {} tokens; move it forward, shorten the prompt, or \
+                     read the prompt in chunks with --long-prompts",
                     self.limit
                 ),
-                WordError::Torn => "is divided by a weight that begins or ends inside it; put all \
-                                    of it in the brackets"
-                    .to_owned(),
+                WordError::Torn => {
+                    "is split by a weight that starts or ends inside it; put the whole \
+                                    word in the brackets"
+                        .to_owned()
+                }
             };
             usage(format!("prompt {prompt:?}: the base word {word:?} {what}"))
         })?;
@@ -275,7 +278,7 @@ impl PromptTokens {
             .find(|other| tokens(other) != tokens(&places[0]))
         {
             return Err(model(format!(
-                "the two tokenizers make {} and {} tokens of {word:?}; choose another base word",
+                "the two tokenizers make {} and {} tokens of {word:?}, expected the same number; choose another base word",
                 tokens(&places[0]),
                 tokens(other)
             )));
@@ -285,7 +288,7 @@ impl PromptTokens {
 }
 
 impl EncoderTokens {
-    /// Places of the tokens that these bytes of the text have a part in; `None` if one is cut off.
+    /// The positions of all tokens that overlap these bytes of the text; `None` if one is cut off.
     fn places_of(&self, span: &Range<usize>) -> Option<Vec<usize>> {
         let overlaps = |o: &Range<usize>| o.start < span.end && span.start < o.end;
         let tokens = self.places.iter().filter(|(bytes, _)| overlaps(bytes));
@@ -293,8 +296,8 @@ impl EncoderTokens {
     }
 }
 
-/// Tokens of each span by itself, as the web interface and diffusers' community pipelines do it;
-/// their bytes are those of the whole text.
+/// Tokenizes each span separately, as stable-diffusion-webui and diffusers' community pipelines do.
+/// The tokens' byte ranges refer to the whole text.
 fn tokens_of_spans(
     tokenizer: &ClipTokenizer,
     weighted: &WeightedText,
@@ -310,7 +313,7 @@ fn tokens_of_spans(
     Ok(found)
 }
 
-/// Puts the tokens in chunks; what does not fit in the last one is cut off.
+/// Puts the tokens into chunks; tokens that do not fit in the last chunk are cut off.
 fn encoder_tokens(
     tokenizer: &ClipTokenizer,
     tokens: &[(Token, f64)],

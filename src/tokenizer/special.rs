@@ -1,4 +1,4 @@
-//! Special and added tokens of a tokenizer's files, as transformers reads them.
+//! The special and added tokens in a tokenizer's files, as transformers reads them.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use tokenizers::AddedToken;
 use super::fields::{ADDITIONAL, EXTRA, NAMED, NAMES, is_own_name};
 use crate::error::model;
 
-/// A token with its flags. Those that a file leaves out have the defaults of the `tokenizers` package.
+/// A token with its flags. Missing flags have the defaults of the `tokenizers` package.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AddedRecord {
@@ -22,13 +22,13 @@ pub(super) struct AddedRecord {
     lstrip: bool,
     #[serde(default)]
     rstrip: bool,
-    /// Whether it is looked for in the normalized text; without it, where it is not special. `null` is no such value, as
-    /// in the `tokenizers` package.
+    /// Whether the token is searched for in the normalized text. The default is true for tokens
+    /// that are not special. `null` is refused, as in the `tokenizers` package.
     #[serde(default, deserialize_with = "some")]
     normalized: Option<bool>,
     #[serde(default)]
     special: bool,
-    /// What kind of record this is; the config's are of no other.
+    /// The kind of record; the config has only this kind.
     #[serde(rename = "__type")]
     _type: Option<AddedTokenType>,
 }
@@ -43,7 +43,7 @@ enum AddedTokenType {
 }
 
 impl AddedRecord {
-    /// A token that is only a text.
+    /// A token given by its text alone.
     fn of_text(content: String) -> AddedRecord {
         AddedRecord {
             content,
@@ -56,7 +56,7 @@ impl AddedRecord {
         }
     }
 
-    /// A token of `added_tokens.json`.
+    /// A token from `added_tokens.json`.
     pub(super) fn of_file(content: String, is_special: bool) -> AddedRecord {
         AddedRecord {
             special: is_special,
@@ -74,7 +74,7 @@ impl AddedRecord {
     }
 }
 
-/// A token in a config: its text, or a record around its text.
+/// A token in a config: its text, or a record that contains the text.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum SpecialToken {
@@ -91,22 +91,23 @@ impl SpecialToken {
     }
 }
 
-/// The special tokens that the files name.
+/// The special tokens named in the files.
 pub(super) struct SpecialTokens {
     pub(super) bos: String,
     pub(super) eos: String,
     pub(super) unk: String,
     pub(super) pad: String,
-    /// Those with names, in the order in which they are added.
+    /// Tokens with names, in the order in which they are added.
     named: Vec<AddedRecord>,
-    /// Those without.
+    /// Tokens without names.
     extra: Vec<AddedRecord>,
-    /// The texts that the files say, the class's own defaults and names of other tokens left out.
+    /// The texts of all tokens that the files name, without the class's defaults.
     said: Vec<String>,
 }
 
 impl SpecialTokens {
-    /// Those of `tokenizer_config.json`, which those of `special_tokens_map.json` overrule where that file counts.
+    /// The tokens of `tokenizer_config.json`, overridden by those of `special_tokens_map.json`
+    /// where that file is used.
     pub(super) fn read(mut config: Map<String, Value>, map: Map<String, Value>) -> Result<Self> {
         additional_as_extra(&mut config);
         for (key, value) in map {
@@ -196,8 +197,8 @@ impl SpecialTokens {
         self.said.iter().any(|said| said == content)
     }
 
-    /// All tokens to add, in the order in which those that the vocabulary lacks get their numbers: those that a file
-    /// numbers, then those that it only names.
+    /// All tokens to add, in the order in which new tokens are numbered: first tokens with a number
+    /// in a file, then tokens that are only named.
     pub(super) fn added(
         &self,
         numbered: BTreeMap<u32, AddedRecord>,
@@ -230,7 +231,7 @@ impl SpecialTokens {
     }
 }
 
-/// What `extra_special_tokens` is.
+/// The two forms of `extra_special_tokens`.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Extra {
@@ -238,7 +239,7 @@ enum Extra {
     Names(BTreeMap<String, SpecialToken>),
 }
 
-/// Gives the older name's tokens the newer name, where that has none.
+/// Moves tokens under the older key to the newer key if the newer key has none.
 fn additional_as_extra(config: &mut Map<String, Value>) {
     let is_empty = |value: &Value| match value {
         Value::Null => true,

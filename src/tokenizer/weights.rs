@@ -5,12 +5,13 @@
 //! | `(word)` | 1.1 |
 //! | `[word]` | 1 / 1.1 |
 //! | `(some words:1.3)` | 1.3 |
-//! | `((word))`, `(a (word:1.3))` | those of all brackets around it, multiplied |
+//! | `((word))`, `(a (word:1.3))` | the weights of all brackets around the word, multiplied |
 //! | `\(`, `\)`, `\[`, `\]`, `\:`, `\|`, `\\` | none: the character itself |
 //!
-//! The web interface takes anything; here brackets that do not close are refused, and so is what means
-//! another thing there than a weight: a number or `|` in square brackets (words that change at a step or take turns),
-//! `AND`, `BREAK` and `<lora:name:1>`. The placeholder `[b]` is filled in before weights are read, so that it is never a weight.
+//! stable-diffusion-webui accepts any text. Here brackets that do not close are refused. So is
+//! everything that means something other than a weight there: a number or `|` in square brackets
+//! (words that change at a step or alternate), `AND`, `BREAK` and `<lora:name:1>`. The placeholder
+//! `[b]` is replaced before weights are read, so it is never a weight.
 
 use std::ops::{Range, RangeInclusive};
 
@@ -19,25 +20,26 @@ use anyhow::Result;
 use crate::error::usage;
 use crate::io::a1111;
 
-/// The weight of round brackets without a number; square ones divide by it.
+/// The weight of round brackets without a number; square brackets divide by it.
 const STEP: f64 = 1.1;
-/// What a weight may be, and the product of nested ones. Zero does not take a word away: what it
-/// leaves of a token is the end token's state, which tells of the whole prompt.
+/// Allowed weights, also for the product of nested weights. A weight of zero would not remove a
+/// word: what remains of a token is the end token's state, which describes the whole prompt.
 const WEIGHTS: RangeInclusive<f64> = 0.01..=10.0;
-/// Characters with a meaning, which a backslash takes away.
+/// Characters with a special meaning, which a backslash removes.
 const MARKS: [char; 7] = ['(', ')', '[', ']', ':', '|', '\\'];
 
-/// A prompt without its marks, and what they say.
+/// A prompt without its marks, and the weights that they gave.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WeightedText {
     /// The prompt without brackets, numbers and backslashes.
     pub text: String,
-    /// Bytes of `text` with their weight: in order, without gaps, neighbours of different weights.
+    /// Byte ranges of `text` with their weights: in order, without gaps; neighbours have different
+    /// weights.
     pub spans: Vec<(Range<usize>, f64)>,
 }
 
 impl WeightedText {
-    /// A prompt that is all text, brackets too.
+    /// A prompt read as plain text, including its brackets.
     pub fn plain(prompt: &str) -> WeightedText {
         WeightedText {
             text: prompt.to_owned(),
@@ -48,8 +50,8 @@ impl WeightedText {
     /// Reads the weights of `prompt`.
     ///
     /// # Errors
-    /// Brackets that do not match and weights out of range, with the place of the character,
-    /// counted from 1.
+    /// For brackets that do not match and weights out of range; the message gives the character's
+    /// position, counted from 1.
     pub fn parse(prompt: &str) -> Result<WeightedText> {
         let weighted = refuse_commands(prompt)
             .and_then(|()| Marked::read(prompt))
@@ -67,7 +69,7 @@ impl WeightedText {
     }
 }
 
-/// `text` so that [`WeightedText::parse`] gives it back.
+/// Escapes `text` so that [`WeightedText::parse`] returns it unchanged.
 pub fn escape(text: &str) -> String {
     text.chars().fold(String::new(), |mut escaped, c| {
         if MARKS.contains(&c) {
@@ -78,16 +80,16 @@ pub fn escape(text: &str) -> String {
     })
 }
 
-/// Refuses what the web interface would do, and what is not done here.
+/// Refuses commands of stable-diffusion-webui that are not supported here.
 fn refuse_commands(prompt: &str) -> Result<(), String> {
     Err(match a1111::command(prompt) {
         None => return Ok(()),
         Some(word @ ("AND" | "BREAK")) => format!(
-            "the command {word} of the web interface is not known here; write \"{}\" for the word itself",
+            "the command {word} of stable-diffusion-webui is not supported; write \"{}\" for the word itself",
             word.to_lowercase()
         ),
         Some(network) => format!(
-            "{network} is not read in a prompt; name a LoRA by --lora FILE.safetensors:SCALE and leave it out here"
+            "{network} in a prompt is not supported; remove it and give the LoRA with --lora FILE.safetensors:SCALE"
         ),
     })
 }
@@ -96,7 +98,7 @@ fn refuse_commands(prompt: &str) -> Result<(), String> {
 #[derive(Clone, Copy)]
 enum Piece {
     Char(char),
-    /// The bracket of this number in `Marked::weights`.
+    /// The opening bracket with this number in `Marked::weights`.
     Open(usize),
     Close,
 }
@@ -104,17 +106,17 @@ enum Piece {
 /// A prompt whose brackets match.
 struct Marked {
     pieces: Vec<Piece>,
-    /// The weight of each pair of brackets, and the place of its first.
+    /// The weight of each pair of brackets, and the position of its opening bracket.
     weights: Vec<(f64, usize)>,
 }
 
 /// A bracket that is not closed yet.
 struct Bracket {
     mark: char,
-    /// Its place in the prompt, in characters from 1.
+    /// Its position in the prompt, in characters from 1.
     place: usize,
     number: usize,
-    /// Where the last `:` stands among the pieces, if only text follows it.
+    /// The index of the last `:` among the pieces, if only text follows it.
     colon: Option<usize>,
 }
 
@@ -151,7 +153,7 @@ impl Marked {
                 ')' | ']' => marked.close(open.pop(), mark, place)?,
                 '|' if open.last().is_some_and(|bracket| bracket.mark == '[') => {
                     return Err(format!(
-                        "\"|\" at character {place}: words in square brackets can not take turns here; write \\| for the \
+                        "\"|\" at character {place}: alternating words in square brackets are not supported; write \\| for the \
                          character itself"
                     ));
                 }
@@ -199,8 +201,8 @@ impl Marked {
             (_, Ok(None | Some(None))) => 1.0 / STEP,
             (_, Ok(Some(Some(_))) | Err(_)) => {
                 return Err(format!(
-                    "the brackets at character {}: square brackets take no number, for words can not change at a step \
-                     here; write (…:0.9) for a weight, or \\: for a colon",
+                    "the brackets at character {}: square brackets take no number, because changing a word at a step is \
+                     not supported; write (…:0.9) for a weight, or \\: for a colon",
                     bracket.place
                 ));
             }
@@ -210,7 +212,7 @@ impl Marked {
         Ok(())
     }
 
-    /// The weight behind a colon, or `None` where text follows it.
+    /// The weight after a colon, or `None` if text follows the colon.
     fn number_behind(&self, colon: usize) -> Result<Option<f64>, String> {
         let behind = self.pieces[colon + 1..].iter().map(|piece| match piece {
             Piece::Char(c) => *c,
@@ -219,7 +221,7 @@ impl Marked {
         let behind: String = behind.collect();
         let text = behind.trim();
         let expected = format!(
-            "expected a number from {} to {} behind the colon; write \\: for a colon",
+            "expected a number from {} to {} after the colon; write \\: for a colon",
             WEIGHTS.start(),
             WEIGHTS.end()
         );
@@ -232,7 +234,7 @@ impl Marked {
         }
     }
 
-    /// The text, each character with the weights of all brackets around it multiplied.
+    /// The text, each character with the product of the weights of all brackets around it.
     fn multiplied(&self) -> Result<WeightedText, String> {
         let mut weighted = WeightedText {
             text: String::new(),
@@ -302,7 +304,8 @@ mod tests {
             ("(some words:1.3)", &[("some words", 1.3)]),
             ("(word: 1.3 )x", &[("word", 1.3), ("x", 1.0)]),
             ("(unnecessary)(parens)", &[("unnecessaryparens", 1.1)]),
-            // The example in the documentation of the web interface's own parser, brackets closed.
+            // The example in the documentation of stable-diffusion-webui's parser, with closed
+            // brackets.
             (
                 "a (((house:1.3)) [on] a (hill:0.5), sun, (((sky))).)",
                 &[
@@ -391,20 +394,26 @@ mod tests {
             ("[cat::0]", "square brackets take no number"),
             (
                 "a [cat|dog]",
-                "\"|\" at character 7: words in square brackets",
+                "\"|\" at character 7: alternating words in square brackets",
             ),
-            ("[a|b|c:2]", "can not take turns here; write \\|"),
+            (
+                "[a|b|c:2]",
+                "alternating words in square brackets are not supported; write \\|",
+            ),
             ("([a|b])", "\"|\" at character 4"),
             (
                 "a cat AND a dog",
-                "the command AND of the web interface is not known",
+                "the command AND of stable-diffusion-webui is not supported",
             ),
             ("a cat BREAK a dog", "write \"break\" for the word"),
             (
                 "a <lora:x:1> cat",
-                "<lora:x:1> is not read in a prompt; name a LoRA by --lora",
+                "<lora:x:1> in a prompt is not supported; remove it and give the LoRA with --lora",
             ),
-            ("<hypernet:x:1>", "<hypernet:x:1> is not read"),
+            (
+                "<hypernet:x:1>",
+                "<hypernet:x:1> in a prompt is not supported",
+            ),
             (
                 "((cat:4):4)",
                 "at character 2 and those around them multiply to 16.000",

@@ -157,7 +157,7 @@ fn a_base_word_after_the_token_limit_is_refused_and_a_cut_end_is_reported() {
     let line = format!("generate-base --model toy --subject robot -o x -p '{long} robot'");
     oneactor(&folder, &line)
         .exits_with(2)
-        .says("lies behind the limit of 32 tokens");
+        .says("comes after the limit of 32 tokens");
     let line = format!("{BASE} -o x --dry-run -p 'a robot, {long}'").replace("-p 'a robot' ", "");
     oneactor(&folder, &line)
         .exits_with(2)
@@ -265,7 +265,7 @@ fn a_missing_model_is_exit_code_3() {
     let folder = folder("model");
     let base = BASE.replace("--model toy ", "");
     for (model, message) in [
-        ("nowhere", "`nowhere` is no folder here"),
+        ("nowhere", "`nowhere` is not a folder here"),
         ("./nowhere", "there is no file or folder ./nowhere"),
         ("nobody/nothing", "nobody/nothing"),
     ] {
@@ -431,7 +431,7 @@ fn damaged_jpegs_are_refused_and_pictures_of_other_formats_are_named() {
         ("part.jpg", "JPEG"),
         ("x.webp", "WebP"),
     ] {
-        let said = format!("{name} is a {kind} picture: only a PNG that this program wrote");
+        let said = format!("{name} is a {kind} picture, expected a PNG that this program wrote");
         oneactor(&folder, &format!("inspect {name}"))
             .exits_with(2)
             .says(&said);

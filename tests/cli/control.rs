@@ -349,7 +349,7 @@ fn controlnets_that_cannot_be_used_are_refused_before_the_model_is_loaded() {
         (
             2,
             "--controlnet net --control-image text.png".to_owned(),
-            "text.png is no picture of a known kind, expected a PNG or JPEG",
+            "text.png is not a picture of a known kind, expected a PNG or JPEG",
         ),
         (
             2,
@@ -369,7 +369,7 @@ fn controlnets_that_cannot_be_used_are_refused_before_the_model_is_loaded() {
         (
             3,
             format!("--controlnet nowhere {image}"),
-            "`nowhere` is no folder here",
+            "`nowhere` is not a folder here",
         ),
         (
             3,

@@ -194,7 +194,7 @@ fn networks_that_cannot_be_read_are_refused_before_the_first_is_loaded() {
     };
     let damages: [Damage; 7] = [
         (VAE, "not a whole safetensors file", &cut),
-        (UNET, "not a whole safetensors file", &|path| {
+        (UNET, "not a safetensors file", &|path| {
             fs::write(path, "no header").expect("writable")
         }),
         (VAE, "the file is empty", &|path| {
@@ -241,7 +241,7 @@ fn loras_and_measuring_networks_that_do_not_fit_are_refused_before_anything_is_l
     let bytes = lora.to_bytes().expect("floats");
     fs::write(folder.join("lora.safetensors"), bytes).expect("the folder is writable");
     let line = "sample robot -p robot --steps 1 -o x --lora lora.safetensors";
-    is_foreseen(&folder, line, 3, "1 of its keys can not be used");
+    is_foreseen(&folder, line, 3, "1 of its keys cannot be used");
 
     oneactor(&folder, "sample robot -p robot --steps 1 -o out").exits_with(0);
     write_controlnet(&folder, "net", 0.0);

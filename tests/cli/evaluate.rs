@@ -249,7 +249,7 @@ fn wrong_pictures_and_models_are_refused_with_what_to_do() {
         (
             "evaluate text.png",
             2,
-            "text.png is no picture of a known kind",
+            "text.png is not a picture of a known kind",
         ),
         (
             "evaluate foreign.png --model toy",
@@ -279,7 +279,7 @@ fn wrong_pictures_and_models_are_refused_with_what_to_do() {
         (
             "evaluate foreign.png --model toy --metrics clip_i --target text.png",
             2,
-            "text.png is no picture of a known kind",
+            "text.png is not a picture of a known kind",
         ),
         (
             "evaluate foreign.png lost/foreign.png --model toy --metrics clip_i --masks masks",

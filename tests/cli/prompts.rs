@@ -44,8 +44,8 @@ fn a_long_prompt_is_cut_with_a_warning_or_read_in_chunks() {
     let line = format!("sample robot -p '{LONG} [b]' --steps 3 -o out");
     oneactor(&folder, &line)
         .exits_with(2)
-        .says("lies behind the limit of 32 tokens")
-        .says("or have it read in chunks with --long-prompts")
+        .says("comes after the limit of 32 tokens")
+        .says("or read the prompt in chunks with --long-prompts")
         .writes_nothing();
     oneactor(&folder, &format!("{line} --long-prompts --verbose"))
         .exits_with(0)
@@ -138,7 +138,7 @@ fn weights_that_cannot_be_read_are_refused_before_anything_is_loaded() {
         ("-p 'a ([b]:99)'", "found \"99\""),
         (
             "-p 'a (ro:1.2)bot'",
-            "prompt \"a (ro:1.2)bot\": the base word \"robot\" is divided by a weight",
+            "prompt \"a (ro:1.2)bot\": the base word \"robot\" is split by a weight",
         ),
         (
             "-p '(a cat:1.2)'",
@@ -244,7 +244,7 @@ fn long_prompts_and_prompt_weights_are_keys_of_a_batch() {
         "sample --config jobs.json --long-prompts=false --overwrite",
     )
     .exits_with(2)
-    .says("lies behind the limit");
+    .says("comes after the limit");
 }
 
 #[test]

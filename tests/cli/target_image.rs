@@ -104,9 +104,9 @@ fn a_photo_that_cannot_be_used_is_refused_before_anything_is_loaded() {
     write("half.png", &whole[..whole.len() / 2]);
     let cases = [
         ("none.png", "opening the picture none.png"),
-        ("robot", "robot is no file, expected a PNG or JPEG"),
-        ("text.png", "text.png is no picture of a known kind"),
-        ("empty.jpg", "empty.jpg is no picture of a known kind"),
+        ("robot", "robot is not a file, expected a PNG or JPEG"),
+        ("text.png", "text.png is not a picture of a known kind"),
+        ("empty.jpg", "empty.jpg is not a picture of a known kind"),
         ("half.png", "decoding half.png"),
         (
             "tiny.png",

@@ -136,7 +136,7 @@ fn a_tilde_at_the_start_of_a_path_means_the_home_folder() {
     );
     at_home(&folder, "sample --config other.json")
         .exits_with(2)
-        .says("batch file other.json: key `output_dir`: found \"~bob/out\", and only ~/ stands for a home folder")
+        .says("batch file other.json: key `output_dir`: found \"~bob/out\", but only ~/ stands for a home folder")
         .writes_nothing();
     write(
         "lora.json",
@@ -147,7 +147,7 @@ fn a_tilde_at_the_start_of_a_path_means_the_home_folder() {
         .says("home/no.safetensors");
     at_home(&folder, "sample ~bob/robot -p [b]")
         .exits_with(2)
-        .says("found \"~bob/robot\", and only ~/ stands for a home folder");
+        .says("found \"~bob/robot\", but only ~/ stands for a home folder");
 }
 
 #[test]

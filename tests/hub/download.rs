@@ -323,7 +323,7 @@ fn a_file_held_by_a_stalled_process_is_reported_as_held() {
     let files = locate(&fp16(ID), &settings).unwrap();
     assert_says(
         &message(files.weights("unet")),
-        &[FP16, "held by another process"],
+        &[FP16, "locked by another process"],
     );
     assert_eq!(hub.take_downloads().len(), 0);
 }

@@ -170,7 +170,7 @@ fn a_fetching_python_is_waited_for_and_a_killed_one_is_continued() {
     let files = locate(&fp16(ID), &settings).unwrap();
     assert_says(
         &message(files.weights("unet")),
-        &[FP16, "held by another process"],
+        &[FP16, "locked by another process"],
     );
     assert_eq!(hub.take_downloads().len(), 0);
 

@@ -220,7 +220,7 @@ fn a_refresh_with_offline_is_refused_and_without_a_network_fails() {
     assert_eq!(hub.take_requests().len(), 0);
     hub.go_down();
     let cut = exits_with(oneactor(&hub, &scratch, REFRESH), 3);
-    assert_says(&told(&cut), &["can not reach", MODEL]);
+    assert_says(&told(&cut), &["cannot reach", MODEL]);
     assert_eq!(small(&scratch), COMMIT);
     assert_whole(&hub, &scratch, COMMIT);
     exits_with(oneactor(&hub, &scratch, "fetch org/small"), 0);

@@ -152,13 +152,13 @@ fn without_network_and_cache_the_message_says_what_to_do() {
     let said = message(locate(&options(ID), &settings(&hub, &scratch)));
     assert_says(
         &said,
-        &["can not reach", &hub.endpoint, ID, "folder", "--offline"],
+        &["cannot reach", &hub.endpoint, ID, "folder", "--offline"],
     );
 
     let mut unreachable = settings(&hub, &scratch);
     unreachable.endpoint = "http://127.0.0.1:1".to_owned().into();
     let said = message(locate(&options(ID), &unreachable));
-    assert_says(&said, &["can not reach http://127.0.0.1:1", "refused"]);
+    assert_says(&said, &["cannot reach http://127.0.0.1:1", "refused"]);
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn a_cache_that_cannot_be_written_is_named() {
     std::fs::write(settings.cache.join(repository), "a file").unwrap();
     let files = locate(&options(ID), &settings).unwrap();
     let said = message(files.text("unet/config.json"));
-    assert_says(&said, &["can not write unet/config.json to the cache"]);
+    assert_says(&said, &["cannot write unet/config.json to the cache"]);
 }
 
 #[test]

@@ -255,7 +255,7 @@ fn an_invalid_token_is_named_only_by_its_origin() {
         .unwrap();
     let said = assert_silent(&scratch, &output);
     assert!(
-        said.contains("the token from HF_TOKEN holds a blank"),
+        said.contains("the token from HF_TOKEN contains a blank"),
         "{said}"
     );
 }

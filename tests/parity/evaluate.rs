@@ -196,7 +196,7 @@ fn a_checkpoint_of_another_network_is_refused_with_what_was_found() {
     );
     let as_lpips = error(LpipsEncoder::load(&files("dino"), Device::Cpu).map(drop));
     assert!(
-        as_lpips.contains("config.json: model_type: unknown variant `vit`, expected `lpips`"),
+        as_lpips.contains("config.json: model_type: found \"vit\", expected `lpips`"),
         "{as_lpips}"
     );
 }

@@ -202,7 +202,7 @@ fn keys_that_cannot_be_used_are_refused_in_one_error() {
     says(
         &refused(&path),
         &[
-            "was it made for another model?",
+            "it may have been made for another model",
             &format!(
                 "layers.safetensors: {MID}.lora_A.weight: found down [4, 7] and up [96, 4] for a weight of [96, 96], expected [4, 96] and [96, 4]"
             ),
@@ -244,7 +244,7 @@ fn other_adapters_are_refused_by_name() {
         });
         says(
             &refused(&path),
-            &["other.safetensors", ending, name, "not built"],
+            &["other.safetensors", ending, name, "not supported"],
         );
     }
 }

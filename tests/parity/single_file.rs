@@ -227,7 +227,7 @@ fn files_of_unknown_model_families_are_refused() {
     const VAE: (&str, &[i64]) = ("first_stage_model.encoder.conv_in.weight", &[8, 3, 3, 3]);
     const CLIP: (&str, &[i64]) = ("cond_stage_model.transformer.text_model.x", &[1]);
     type Tensors<'a> = &'a [(&'a str, &'a [i64])];
-    let cases: [(Tensors, &[&str]); 12] = [
+    let cases: [(Tensors, &[&str]); 15] = [
         (
             &[("decoder.up.0.block.0.conv1.weight", &[8, 8, 3, 3])],
             &["VAE alone", "scaling factor"],
@@ -271,8 +271,20 @@ fn files_of_unknown_model_families_are_refused() {
             &["ControlNet"],
         ),
         (
+            &[("model.diffusion_model.joint_blocks.0.x.weight", &[4, 4])],
+            &["Stable Diffusion 3", "SDXL or SD 1.5"],
+        ),
+        (
+            &[("model.diffusion_model.double_blocks.0.x.weight", &[4, 4])],
+            &["FLUX", "SDXL or SD 1.5"],
+        ),
+        (
+            &[("double_blocks.0.img_attn.qkv.weight", &[4, 4])],
+            &["FLUX", "SDXL or SD 1.5"],
+        ),
+        (
             &[("model.layers.0.weight", &[4, 4])],
-            &["no whole checkpoint", "model.layers.0.weight"],
+            &["not a whole checkpoint", "model.layers.0.weight"],
         ),
         (
             &[(CONV_IN, &[8, 4, 3, 3]), VAE, CLIP, ("v_pred", &[1])],
@@ -293,7 +305,7 @@ fn files_of_unknown_model_families_are_refused() {
     file_of(&path, &[(CONV_IN, &[8, 4, 3, 3]), VAE, CLIP]);
     says(
         &refused(locate(&path)),
-        &["m.safetensors", "can not tell", "input_blocks"],
+        &["m.safetensors", "cannot be determined", "input_blocks"],
     );
 }
 

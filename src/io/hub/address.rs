@@ -1,28 +1,30 @@
-//! The addresses of a hub's files, lists and pages, and the names that may stand in them.
+//! The addresses of a hub's files, lists and pages, and the names that may be part of them.
 //!
-//! The same addresses as `hf_hub_url` and `HfApi.model_info` of Python's `huggingface_hub` build.
+//! The addresses are those that `hf_hub_url` and `HfApi.model_info` of Python's `huggingface_hub`
+//! build.
 
 use std::fmt;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// What Python's `quote(text, safe="")` encodes.
+/// The characters that Python's `quote(text, safe="")` encodes.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
 
-/// What Python's `quote(text)` encodes.
+/// The characters that Python's `quote(text)` encodes.
 const PATH: &AsciiSet = &SEGMENT.remove(b'/');
 
-/// The name of a file in a repository, with slashes: below whichever folder it is put, it stays there, and an address
-/// with it leads nowhere else.
+/// The name of a file in a repository, with slashes. Appended to a folder, it names a file inside
+/// that folder, and an address with it leads to that file alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileName<'a>(&'a str);
 
 impl<'a> FileName<'a> {
-    /// The name, or what is wrong with it. Encoded forms, such as `%2e%2e`, are plain names: they are encoded once more.
+    /// The name, or what is wrong with it. Encoded forms such as `%2e%2e` are plain names, because
+    /// they are encoded once more.
     pub(super) fn checked(name: &'a str) -> Result<Self, &'static str> {
         if name.split('/').any(str::is_empty) {
             return Err("a part between slashes is empty");
@@ -30,7 +32,7 @@ impl<'a> FileName<'a> {
         if name.split('/').any(|part| part == "." || part == "..") {
             return Err("it has a part `.` or `..`");
         }
-        // Addresses take `\` for `/`, so that `a\..\b` would leave the repository.
+        // URLs treat `\` like `/`, so `a\..\b` would leave the repository.
         if name.contains('\\') {
             return Err("it has a backslash");
         }
@@ -40,7 +42,7 @@ impl<'a> FileName<'a> {
         Ok(Self(name))
     }
 
-    /// As it was given.
+    /// The name as it was given.
     pub(super) fn as_str(self) -> &'a str {
         self.0
     }
@@ -52,9 +54,9 @@ impl fmt::Display for FileName<'_> {
     }
 }
 
-/// The name of a branch, a tag or a commit, by the rules of `git check-ref-format`.
+/// Whether `text` can name a branch, a tag or a commit, by the rules of `git check-ref-format`.
 ///
-/// A leading `-` is refused too, because it is a flag that lost its place.
+/// A leading `-` is refused too, because it is a misplaced flag.
 pub(super) fn is_revision(text: &str) -> bool {
     let is_allowed = |c: char| !c.is_control() && !" ~^:?*[\\".contains(c);
     let is_part =
@@ -68,7 +70,7 @@ pub(super) fn is_revision(text: &str) -> bool {
         && text != "@"
 }
 
-/// Where the content of a file is asked for. `endpoint` has no slash at its end.
+/// The address of a file's content. `endpoint` does not end with a slash.
 pub(super) fn of_file(endpoint: &str, id: &str, revision: &str, name: FileName) -> String {
     format!(
         "{endpoint}/{id}/resolve/{}/{}",
@@ -77,7 +79,7 @@ pub(super) fn of_file(endpoint: &str, id: &str, revision: &str, name: FileName) 
     )
 }
 
-/// Where the list of a repository's files is asked for.
+/// The address of the list of a repository's files.
 pub(super) fn of_list(endpoint: &str, id: &str, revision: &str) -> String {
     format!(
         "{endpoint}/api/models/{id}/revision/{}",
@@ -85,7 +87,7 @@ pub(super) fn of_list(endpoint: &str, id: &str, revision: &str) -> String {
     )
 }
 
-/// The page of a revision, `kind` being `tree`, or with a file that of the file, being `blob`, for messages.
+/// The page of a revision (`kind` is `tree`) or of a file in it (`kind` is `blob`), for messages.
 pub(super) fn of_page(page: &str, kind: &str, revision: &str, file: Option<FileName>) -> String {
     let revision = utf8_percent_encode(revision, SEGMENT);
     let file = file.map_or_else(String::new, |name| {

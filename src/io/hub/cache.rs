@@ -3,8 +3,8 @@
 //! `.no_exist/<commit>/<file>` for files that a commit is known not to have, and
 //! `.locks/models--org--name/<etag>.lock` beside the repositories.
 //!
-//! What is under way lies in `models--org--name/.partial/<etag>/`, a folder that Python does not
-//! look at. A file enters `blobs` and `snapshots` only when it is complete and checked.
+//! Unfinished downloads are in `models--org--name/.partial/<etag>/`, a folder that Python ignores.
+//! A file enters `blobs` and `snapshots` only when it is complete and checked.
 
 use std::fs::{self, File};
 use std::io;
@@ -14,7 +14,7 @@ use hf_hub::Repo;
 
 use super::address::FileName;
 
-/// One repository in the cache. Nothing here touches the network.
+/// One repository in the cache. Nothing here uses the network.
 #[derive(Clone, Debug)]
 pub(super) struct CachedRepo {
     root: PathBuf,
@@ -30,19 +30,19 @@ impl CachedRepo {
         }
     }
 
-    /// Whether any snapshot of the repository is there.
+    /// Whether any snapshot of the repository is in the cache.
     pub(super) fn is_present(&self) -> bool {
         fs::read_dir(self.root.join("snapshots")).is_ok_and(|mut entries| entries.next().is_some())
     }
 
-    /// The commit that `revision` meant when it was last asked for.
+    /// The commit of `revision` when the hub was last asked.
     pub(super) fn commit_of(&self, revision: &str) -> Option<String> {
         let text = fs::read_to_string(self.root.join("refs").join(revision)).ok()?;
         let commit = text.trim();
         is_commit(commit).then(|| commit.to_owned())
     }
 
-    /// Remembers the commit that `revision` means.
+    /// Remembers the commit of `revision`.
     pub(super) fn set_commit_of(&self, revision: &str, commit: &str) -> io::Result<()> {
         if is_commit(revision) || self.commit_of(revision).as_deref() == Some(commit) {
             return Ok(());
@@ -59,13 +59,13 @@ impl CachedRepo {
         files_under(&self.root.join("refs"))
     }
 
-    /// The complete file `name` of `commit`.
+    /// The path of the complete file `name` of `commit`.
     pub(super) fn file(&self, commit: &str, name: FileName) -> Option<PathBuf> {
         let path = self.place_of(commit, name);
         path.is_file().then_some(path)
     }
 
-    /// Where the file `name` of `commit` lies once it is complete.
+    /// The path at which the file `name` of `commit` appears when it is complete.
     pub(super) fn place_of(&self, commit: &str, name: FileName) -> PathBuf {
         self.snapshot(commit).join(name.as_str())
     }
@@ -80,7 +80,8 @@ impl CachedRepo {
         self.absence(commit, name).is_file()
     }
 
-    /// Remembers that `commit` has no file `name`. Best effort: it only saves a question.
+    /// Remembers that `commit` has no file `name`. A failure is ignored: it only costs another
+    /// request.
     pub(super) fn set_absent(&self, commit: &str, name: FileName) {
         let path = self.absence(commit, name);
         if create_parent(&path).is_ok() {
@@ -88,23 +89,23 @@ impl CachedRepo {
         }
     }
 
-    /// Where the content with the given etag belongs.
+    /// The path for the content with this etag.
     pub(super) fn blob(&self, etag: &str) -> PathBuf {
         self.root.join("blobs").join(etag)
     }
 
-    /// The folder of what is under way for `etag`.
+    /// The folder of the unfinished download for `etag`.
     pub(super) fn staging(&self, etag: &str) -> PathBuf {
         self.root.join(".partial").join(etag)
     }
 
-    /// Drops what was under way for `etag`.
+    /// Removes the unfinished download for `etag`.
     pub(super) fn clear_staging(&self, etag: &str) {
         fs::remove_dir_all(self.staging(etag)).ok();
         fs::remove_dir(self.root.join(".partial")).ok();
     }
 
-    /// The lock that Python takes too before it fetches the content with this etag.
+    /// The lock that Python also takes before it fetches the content with this etag.
     pub(super) fn open_lock(&self, etag: &str) -> io::Result<File> {
         let path = self.locks.join(format!("{etag}.lock"));
         create_parent(&path)?;
@@ -115,15 +116,15 @@ impl CachedRepo {
             .open(path)
     }
 
-    /// Moves a complete file to its place among the blobs.
+    /// Moves a complete file to its path among the blobs.
     pub(super) fn store(&self, complete: &Path, etag: &str) -> io::Result<()> {
         let blob = self.blob(etag);
         create_parent(&blob)?;
         fs::rename(complete, blob)
     }
 
-    /// Makes the blob `etag` the file `name` of `commit`; where links can not be made, the blob
-    /// itself becomes the file, as in Python.
+    /// Links the blob `etag` as the file `name` of `commit`. If links are not possible, the blob
+    /// itself is moved to that path, as in Python.
     pub(super) fn link(&self, commit: &str, name: FileName, etag: &str) -> io::Result<PathBuf> {
         let path = self.place_of(commit, name);
         create_parent(&path)?;
@@ -139,13 +140,13 @@ impl CachedRepo {
         Ok(path)
     }
 
-    /// Bytes that any process, Python's too, has of the unfinished content `etag`.
+    /// Bytes that any process, including Python's, has of the unfinished content `etag`.
     pub(super) fn bytes_under_way(&self, etag: &str) -> u64 {
         let theirs = self.leftovers(etag).into_iter().map(|(_, length)| length);
         self.bytes_staged(etag) + theirs.sum::<u64>()
     }
 
-    /// Bytes of the unfinished content `etag` that were fetched here.
+    /// Bytes of the unfinished content `etag` that this program fetched.
     pub(super) fn bytes_staged(&self, etag: &str) -> u64 {
         let folder = self.staging(etag);
         let names = files_under(&folder).into_iter();
@@ -154,7 +155,7 @@ impl CachedRepo {
             .sum()
     }
 
-    /// What Python has of the unfinished content `etag`, with its length.
+    /// Unfinished files of Python for the content `etag`, with their lengths.
     pub(super) fn leftovers(&self, etag: &str) -> Vec<(PathBuf, u64)> {
         let blobs = self.root.join("blobs");
         let started = format!("{etag}.");
@@ -204,10 +205,11 @@ fn create_parent(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), fs::create_dir_all)
 }
 
-/// How deep a model's folders are followed; links to folders could otherwise lead in a circle.
+/// How deep a model's folders are followed. Without a limit, links to folders could lead in a
+/// circle.
 const DEPTH: usize = 4;
 
-/// The files below `folder`, relative and with slashes, sorted; links to nothing are left out.
+/// The files below `folder` as sorted relative paths with slashes. Broken links are left out.
 pub(in crate::io) fn files_under(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut open = vec![(folder.to_path_buf(), String::new())];

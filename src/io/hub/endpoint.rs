@@ -1,4 +1,5 @@
-//! The address of a hub. A mirror's may hold a user's name and password, which are for the mirror alone.
+//! The address of a hub. A mirror's address may contain a user's name and password, which must be
+//! sent to the mirror alone.
 
 use std::fmt;
 
@@ -9,21 +10,23 @@ use crate::error::usage;
 /// The public hub.
 pub const PUBLIC_ENDPOINT: &str = "https://huggingface.co";
 
-/// The address of a hub, without a slash at the end. Neither `Debug` nor `Display` shows what stands before an `@`.
+/// The address of a hub, without a slash at the end. `Debug` and `Display` hide the part before an
+/// `@`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Endpoint(String);
 
 impl Endpoint {
-    /// The address in the variable HF_ENDPOINT.
+    /// Checks the address in the variable HF_ENDPOINT.
     ///
     /// # Errors
-    /// When it can not be that of a hub.
+    /// When it cannot be the address of a hub.
     pub(super) fn checked(text: &str) -> Result<Self> {
         let text = text.trim().trim_end_matches('/');
         let rest = ["https://", "http://"]
             .iter()
             .find_map(|scheme| text.strip_prefix(scheme));
-        // Behind `?` or `#` nothing could be added; a token does not belong there either, it would be in every log.
+        // Nothing could be appended after `?` or `#`. A token does not belong there either, because
+        // every log would contain it.
         let is_plain = |c: char| !c.is_whitespace() && !c.is_control() && c != '?' && c != '#';
         let is_address = |rest: &str| {
             !rest.is_empty() && rest.chars().all(is_plain) && !has_slash_in_password(rest)
@@ -39,7 +42,7 @@ impl Endpoint {
         )))
     }
 
-    /// The address as requests have it.
+    /// The full address for requests.
     pub(super) fn address(&self) -> &str {
         &self.0
     }
@@ -66,7 +69,7 @@ impl fmt::Debug for Endpoint {
 /// `https://host/path` of `https://user:password@host/path`.
 pub(in crate::io) fn without_user(address: &str) -> String {
     let Some((scheme, rest)) = address.split_once("://") else {
-        // No address at all: there is no telling what it is.
+        // This is not an address, so nothing of it is shown.
         return if address.contains('@') {
             "…".to_owned()
         } else {
@@ -81,8 +84,9 @@ pub(in crate::io) fn without_user(address: &str) -> String {
     format!("{scheme}://{}", &rest[start..])
 }
 
-/// Whether `rest`, an address behind its scheme, may be a name and a password with a slash in it, which would have to
-/// be `%2F`: what stands before the slash has no port of digits, and an `@` comes later.
+/// Whether `rest`, an address after its scheme, may contain a name and a password with a slash,
+/// which should be written as `%2F`: the part before the slash does not end in a port number, and
+/// an `@` comes later.
 fn has_slash_in_password(rest: &str) -> bool {
     let Some((host, path)) = rest.split_once('/') else {
         return false;

@@ -1,6 +1,6 @@
-//! The content of one file over HTTP, from wherever the hub says that it lies.
+//! Fetches the content of one file over HTTP, from the address that the hub gives.
 //!
-//! Redirects are followed one by one, and the token goes to no host but the hub.
+//! Redirects are followed one by one, and the token is sent to the hub alone.
 
 use std::fs::{self, OpenOptions};
 use std::io::{Error as IoError, ErrorKind, Read, Write};
@@ -10,31 +10,31 @@ use ureq::{Agent, AgentBuilder, Response};
 
 use super::trouble::Trouble;
 
-/// Most redirects that are followed.
+/// The largest number of redirects that are followed.
 const MOST_REDIRECTS: usize = 10;
 
-/// Bytes that are read at once.
+/// The number of bytes that are read at once.
 const BUFFER: usize = 64 << 10;
 
-/// Where a file lies, and who asks.
+/// The address of a file and the token for it.
 pub(super) struct Download {
-    /// Its address on the hub.
+    /// The file's address on the hub.
     pub(super) url: String,
-    /// Shown to the hub alone.
+    /// The token, which is sent to the hub alone.
     pub(super) token: Option<String>,
 }
 
-/// What is told of a transfer while it runs.
+/// Receives the progress of a transfer.
 pub(super) trait TransferProgress {
-    /// The length of the whole file and of what is there already, in bytes.
+    /// The length in bytes of the whole file and of the part that is there already.
     fn begin(&mut self, size: u64, so_far: u64);
-    /// So many bytes more have arrived.
+    /// This many more bytes have arrived.
     fn arrived(&mut self, bytes: u64);
-    /// Whether nobody waits for the rest any more: then nothing more may be written.
+    /// Whether nobody waits for the transfer any more. Nothing more may then be written.
     fn is_abandoned(&self) -> bool;
 }
 
-/// An agent that takes the proxy from the environment and says who asks.
+/// An HTTP agent that takes the proxy from the environment and names this program.
 pub(super) fn agent() -> AgentBuilder {
     ureq::builder()
         .try_proxy_from_env(true)
@@ -42,11 +42,12 @@ pub(super) fn agent() -> AgentBuilder {
 }
 
 impl Download {
-    /// Appends what is missing to the `.part` in `blobs`, or begins one, and takes the ending off
-    /// when the answer is at its end. The file is named by the etag that the hub gives.
+    /// Appends the missing part to the `.part` in `blobs`, or begins one. When the file is
+    /// complete, the ending is removed from its name. The name is the etag that the hub gives.
     ///
     /// # Errors
-    /// When the hub or the disk refuse, the connection breaks off, or the `.part` is of another file.
+    /// When the hub or the disk refuses, the connection breaks, or the `.part` belongs to another
+    /// file.
     pub(super) fn fetch(
         &self,
         blobs: &Path,
@@ -65,7 +66,7 @@ impl Download {
         }
         let size = whole_size(&response)?;
         fs::create_dir_all(blobs)?;
-        // An answer that does not heed the range begins with the first byte.
+        // An answer that ignores the requested range begins with the first byte.
         let start = if is_part_from(&response, start)? {
             start
         } else {
@@ -86,7 +87,7 @@ impl Download {
                 return Err(IoError::from(ErrorKind::Interrupted).into());
             }
             so_far += count as u64;
-            // Else an answer without end would fill the disk.
+            // Without this check an endless answer would fill the disk.
             if so_far > size {
                 return Err(Trouble::Useless);
             }
@@ -100,7 +101,7 @@ impl Download {
         Ok(())
     }
 
-    /// The answer with the content from byte `start` on, and the etag of the whole.
+    /// The answer with the content from byte `start` on, and the etag of the whole file.
     fn answer(&self, start: u64) -> Result<(Response, String), Trouble> {
         let agent = agent().redirects(0).build();
         let hub = Host::of(&agent, &self.url)?;
@@ -125,7 +126,7 @@ impl Download {
             let here = agent.get(&url).request_url()?;
             let next = here.as_url().join(location);
             let next = next.map_err(|_| invalid("location"))?;
-            // What was asked for in secret is not fetched in the open.
+            // A request over HTTPS is not redirected to plain HTTP.
             if here.scheme() == "https" && next.scheme() != "https" {
                 return Err(invalid("location"));
             }
@@ -143,7 +144,7 @@ fn invalid(header: &str) -> Trouble {
     Trouble::Strange(format!("header {header} is invalid"))
 }
 
-/// Scheme, name and port: who sees what is sent.
+/// Scheme, host name and port, which together decide whether the token is sent.
 #[derive(PartialEq)]
 struct Host(String, String, Option<u16>);
 
@@ -158,8 +159,8 @@ impl Host {
     }
 }
 
-/// The file's own etag: of a file that lies elsewhere `x-linked-etag`. Redirects within the hub, as
-/// from a repository's old name, tell none. It becomes the name of a file.
+/// The file's own etag; for a file at another address this is `x-linked-etag`. Redirects inside the
+/// hub, for example from a repository's old name, give none. The etag becomes the name of a file.
 fn etag_of(response: &Response, is_redirect: bool) -> Result<Option<String>, Trouble> {
     let own = || response.header("etag").filter(|_| !is_redirect);
     let Some(etag) = response.header("x-linked-etag").or_else(own) else {
@@ -187,7 +188,7 @@ fn is_part_from(response: &Response, start: u64) -> Result<bool, Trouble> {
     }
 }
 
-/// Length of the whole file: behind the slash of `Content-Range`.
+/// Length of the whole file: the number after the slash in `Content-Range`.
 fn whole_size(response: &Response) -> Result<u64, Trouble> {
     const NAME: &str = "content-range";
     let range = response.header(NAME).map(str::to_owned);
@@ -200,7 +201,7 @@ fn whole_size(response: &Response) -> Result<u64, Trouble> {
     length.ok_or_else(|| missing(NAME))
 }
 
-/// The unfinished file, of which there is at most one.
+/// The unfinished file; there is at most one.
 fn part_in(blobs: &Path) -> Option<PathBuf> {
     let entries = fs::read_dir(blobs).ok()?.flatten();
     let mut paths = entries.map(|entry| entry.path());

@@ -1,4 +1,4 @@
-//! What is known of a repository's files before they are fetched, and under which licence they are.
+//! Facts about a repository's files before they are fetched, and their licence.
 
 use std::path::PathBuf;
 
@@ -10,15 +10,15 @@ use crate::io::needed_file::NeededFile;
 use crate::io::text;
 
 impl HubRepo {
-    /// Its id, `owner/name`.
+    /// The repository's id, `owner/name`.
     pub(in crate::io) fn id(&self) -> &str {
         &self.id
     }
 
-    /// What is known of the file `name`. The hub is asked only where the cache does not have it.
+    /// Facts about the file `name`. The hub is asked only if the file is not in the cache.
     ///
     /// # Errors
-    /// When the hub refuses or can not be reached.
+    /// When the hub refuses or cannot be reached.
     pub(in crate::io) fn know(&self, name: &str) -> anyhow::Result<NeededFile> {
         let file_name = checked(name)?;
         let path = self.cache.place_of(&self.commit, file_name);
@@ -36,7 +36,7 @@ impl HubRepo {
             return Err(self.lacks(name, listing));
         };
         let arrived = leftover::head_start(&self.cache, file);
-        // The same content may lie in the cache for another commit.
+        // The cache may have the same content for another commit.
         let stored = file.etag.as_deref().map(|etag| self.cache.blob(etag));
         let missing = if stored.is_some_and(|blob| blob.is_file()) {
             Some(0)
@@ -51,12 +51,12 @@ impl HubRepo {
         })
     }
 
-    /// The folder of its files in the cache.
+    /// The folder of the repository's files in the cache.
     pub(in crate::io) fn folder(&self) -> PathBuf {
         self.cache.snapshot(&self.commit)
     }
 
-    /// Names of the files that hold the licence's text, as far as files are known.
+    /// Names of the known files that contain the text of the licence.
     pub(in crate::io) fn licence_files(&self) -> Vec<String> {
         let names = match self.listing.get() {
             Some(listing) => listing.files.keys().cloned().collect(),
@@ -73,7 +73,8 @@ impl HubRepo {
         names
     }
 
-    /// Its licence: as the hub tells it if it was asked, else by the head of the README in the cache.
+    /// The repository's licence, from the hub if it was asked, otherwise from the README in the
+    /// cache.
     pub(in crate::io) fn licence(&self) -> Licence {
         let told = self.listing.get().and_then(|listing| listing.licence());
         let fields = told.unwrap_or_else(|| {

@@ -1,9 +1,11 @@
-//! Downloads that Python's `huggingface_hub` left half-done: `blobs/<etag>.incomplete` of its older versions, which
-//! continue that file, and `blobs/<etag>.<8 hexadecimal digits>.incomplete` of a process that was killed.
+//! Unfinished downloads of Python's `huggingface_hub`: `blobs/<etag>.incomplete` of older versions,
+//! which continue that file, and `blobs/<etag>.<8 hexadecimal digits>.incomplete` of a killed
+//! process.
 //!
-//! They are copied and stay as they are: an older version may still continue its own, and where a file system grants
-//! every lock to everyone, Python may be writing at this moment. A copy of what is being written is a beginning too.
-//! Not every one is the file's beginning, because Python's other ways of fetching write the parts in any order.
+//! The files are copied and not changed: an older version may still continue its file. On a file
+//! system that grants every lock to everyone, Python may even be writing at this moment; a copy of
+//! what is written so far is still useful. Some of these files are not the beginning of the
+//! content, because Python's other ways of fetching write the parts in any order.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,13 +13,14 @@ use std::path::{Path, PathBuf};
 use super::cache::CachedRepo;
 use super::listing::RemoteFile;
 
-/// Copies the longest one of the content `etag`, which is `size` long, into the folder `blobs`, as what was fetched
-/// so far. Returns its length. Where the copy fails, the file is fetched whole.
+/// Copies the longest of these files for the content `etag`, whose length is `size`, into the
+/// folder `blobs` as the part fetched so far. Returns its length. If the copy fails, the whole file
+/// is fetched.
 pub(super) fn copy_longest(cache: &CachedRepo, etag: &str, size: u64, blobs: &Path) -> Option<u64> {
     let (leftover, _) = longest(cache, etag, size)?;
     let part = blobs.join(format!("{etag}.part"));
     let copied = fs::create_dir_all(blobs).and_then(|()| fs::copy(leftover, &part));
-    // It may have grown meanwhile, or there is no space for it.
+    // The file may have grown meanwhile, or there is no space for the copy.
     match copied {
         Ok(length) if length <= size => Some(length),
         _ => {
@@ -27,7 +30,8 @@ pub(super) fn copy_longest(cache: &CachedRepo, etag: &str, size: u64, blobs: &Pa
     }
 }
 
-/// Bytes of the file that need not be fetched: those fetched here before, or else those that Python left.
+/// Bytes of the file that need not be fetched: those fetched here before, otherwise those that
+/// Python left.
 pub(super) fn head_start(cache: &CachedRepo, file: &RemoteFile) -> u64 {
     let Some(etag) = &file.etag else {
         return 0;

@@ -1,19 +1,19 @@
-//! The licence of a repository, as its card has it: `license`, `license_name` and `license_link` at the head of
-//! README.md, which the hub also gives with the list of files.
+//! The licence of a repository, as its card gives it: `license`, `license_name` and `license_link`
+//! at the start of README.md, which the hub also returns with the list of files.
 
 use serde::Deserialize;
 use serde_json::Value;
 
-/// Under which licence a repository's files are.
+/// The licence of a repository's files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Licence {
-    /// As the card calls it, such as `openrail++`; `None` where it says nothing.
+    /// The name in the card, such as `openrail++`; `None` if the card names none.
     pub name: Option<String>,
-    /// Where it stands in full: its text, or else the repository's page.
+    /// Where the full text is: the licence's own file, or otherwise the repository's page.
     pub link: String,
 }
 
-/// The fields of a card that are about it.
+/// The fields of a card about the licence.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub(super) struct LicenceFields {
     license: Option<Value>,
@@ -21,11 +21,11 @@ pub(super) struct LicenceFields {
     license_link: Option<Value>,
 }
 
-/// Longest name that is shown.
+/// The longest name that is shown.
 const LONGEST: usize = 200;
 
 impl LicenceFields {
-    /// The fields at the head of a README, between two lines of three hyphens.
+    /// The fields at the start of a README, between two lines of three hyphens.
     pub(super) fn of_readme(text: &str) -> Self {
         let mut lines = text.lines();
         if lines.next().map(str::trim_end) != Some("---") {
@@ -56,16 +56,16 @@ impl LicenceFields {
         }
     }
 
-    /// Whether nothing is said.
+    /// Whether the card says nothing about the licence.
     pub(super) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// The licence, with the text's address where the repository has a file of it.
+    /// The licence. `text` is the address of its text if the repository has a file with it.
     pub(super) fn licence(&self, text: Option<String>, page: &str) -> Licence {
         let own_name = shown(&self.license_name);
         let name = match (shown(&self.license), own_name) {
-            // A licence that is on the hub's list has its own name there.
+            // A licence on the hub's list goes by its name on that list.
             (Some(id), Some(own)) if id == "other" => Some(own),
             (id, own) => id.or(own),
         };
@@ -79,7 +79,7 @@ impl LicenceFields {
     }
 }
 
-/// One text, or several with commas between them, without what a terminal would take for a command.
+/// One text, or several separated by commas, without control characters.
 fn shown(value: &Option<Value>) -> Option<String> {
     let text = match value.as_ref()? {
         Value::String(text) => text.clone(),

@@ -1,4 +1,4 @@
-//! The hub's answer to which files a repository has at a revision.
+//! The hub's answer to the request for a repository's files at a revision.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -15,27 +15,27 @@ use super::verify::is_sha256;
 #[derive(Clone, Debug)]
 pub(super) struct Listing {
     pub(super) files: BTreeMap<String, RemoteFile>,
-    /// Whether anyone may fetch them.
+    /// Whether anyone may fetch the files.
     pub(super) open: bool,
-    /// What the repository's card says of its licence.
+    /// The licence fields in the repository's card.
     card: LicenceFields,
-    /// Why this is only what the cache has, where the hub could not be asked.
+    /// Why only the files in the cache are known, if the hub could not be asked.
     pub(super) unasked: Option<String>,
 }
 
-/// What the hub tells of a file.
+/// Facts about a file from the hub.
 #[derive(Clone, Debug, Default)]
 pub(super) struct RemoteFile {
     /// Length in bytes.
     pub(super) size: Option<u64>,
     /// SHA-256 in hexadecimal, for files kept outside git.
     pub(super) sha256: Option<String>,
-    /// The name that the file's content has among the blobs.
+    /// The name of the file's content among the blobs.
     pub(super) etag: Option<String>,
 }
 
 impl Listing {
-    /// What the cache has, where the hub was not asked for `reason`.
+    /// The files in the cache, if the hub was not asked for `reason`.
     pub(super) fn of_cache(names: Vec<String>, reason: String) -> Self {
         let files = names.into_iter().map(|name| (name, RemoteFile::default()));
         Self {
@@ -50,9 +50,9 @@ impl Listing {
     pub(super) fn read(answer: impl Read) -> Result<(String, Self), Trouble> {
         let info: Info = serde_json::from_reader(answer.take(LARGEST)).map_err(|error| {
             match error.io_error_kind() {
-                // The connection broke off, and may not do so again.
+                // The connection broke; another try may succeed.
                 Some(_) => Trouble::Cut(error.to_string()),
-                None => Trouble::Strange(format!("not the list of its files: {error}")),
+                None => Trouble::Strange(format!("the list of its files cannot be read: {error}")),
             }
         })?;
         if !is_commit(&info.sha) {
@@ -68,7 +68,8 @@ impl Listing {
                 "a file named `{name}`, which would lie outside of its folder"
             )));
         }
-        // What else git allows and no address or path can hold, such as a backslash, is out of reach.
+        // Other names that git allows but no address or path can hold, such as one with a
+        // backslash, are left out.
         let usable = info.siblings.into_iter();
         let usable = usable.filter(|file| FileName::checked(&file.rfilename).is_ok());
         let listing = Self {
@@ -80,16 +81,17 @@ impl Listing {
         Ok((info.sha, listing))
     }
 
-    /// What the hub has told of the licence, if anything.
+    /// What the hub said about the licence, if anything.
     pub(super) fn licence(&self) -> Option<LicenceFields> {
         (!self.card.is_empty()).then(|| self.card.clone())
     }
 }
 
-/// Most bytes of the answer: a million files.
+/// The largest size of the answer in bytes, enough for a million files.
 const LARGEST: u64 = 256 << 20;
 
-/// Whether a file of this name, with slashes, would not lie below the folder of its commit. No git has such a name.
+/// Whether a file with this name would be outside the folder of its commit. git allows no such
+/// name.
 fn leads_elsewhere(name: &str) -> bool {
     name.split('/').any(|part| matches!(part, "" | "." | ".."))
 }
@@ -108,7 +110,7 @@ pub(super) struct Info {
 
 /// `false`, or the way access is granted (`auto`, `manual`).
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected `gated` to be true, false or a word")]
 enum Gated {
     Flag(bool),
     #[allow(dead_code, reason = "any word means that it is gated")]

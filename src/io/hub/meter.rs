@@ -1,4 +1,4 @@
-//! What is seen of a transfer while it runs.
+//! Shows the progress of a transfer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::fetch::TransferProgress;
 use super::settings::HubReport;
 
-/// Counts what arrives, and draws the bar on a terminal.
+/// Counts the bytes that arrive, and draws the bar on a terminal.
 pub(super) struct Meter {
     pub(super) received: Arc<AtomicU64>,
     pub(super) announced: Arc<AtomicU64>,

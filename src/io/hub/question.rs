@@ -1,4 +1,4 @@
-//! What was asked of the hub, and what the user is told where that goes wrong.
+//! What the hub was asked for, and the messages for the user if a request fails.
 
 use std::io::{Error as IoError, ErrorKind as Io};
 
@@ -7,7 +7,7 @@ use super::settings::HubSettings;
 use super::trouble::Trouble;
 use crate::error::model;
 
-/// What was asked for when the trouble came.
+/// What the hub was asked for when the request failed.
 #[derive(Clone, Copy)]
 pub(super) struct Question<'a> {
     pub(super) settings: &'a HubSettings,
@@ -18,7 +18,7 @@ pub(super) struct Question<'a> {
 }
 
 impl Question<'_> {
-    /// The line the user reads, with the way out.
+    /// The message for the user, with what to do.
     pub(super) fn explain(self, trouble: &Trouble) -> anyhow::Error {
         let Question { settings, id, .. } = self;
         let page = format!("{}/{id}", settings.endpoint);
@@ -30,16 +30,16 @@ impl Question<'_> {
                 return self.explain_refusal(*status, code.as_deref(), &page);
             }
             Trouble::Cut(cause) => format!(
-                "can not reach {} for {what}: {cause}; check the network (and HTTPS_PROXY), give a local folder as the model, or use --offline with a filled cache",
+                "cannot reach {} for {what}: {cause}; check the network (and HTTPS_PROXY), give a local folder as the model, use --offline with a filled cache, or try --model toy, which needs no download",
                 settings.endpoint
             ),
             Trouble::Held => format!(
-                "{what} is held by another process that makes no headway: wait for it or end it, then run the same command again (cache {})",
+                "{what} is locked by another process that makes no progress: wait for it or end it, then run the same command again (cache {})",
                 settings.cache.display()
             ),
             Trouble::Disk(error) => return self.explain_disk(error),
             Trouble::Useless | Trouble::Strange(_) => format!(
-                "{} gave a strange answer for {what}: {}; is it a hub (HF_ENDPOINT), or is a proxy or a login page of the network in between?",
+                "{} gave a strange answer for {what}: {}; check that HF_ENDPOINT names a hub, and that no proxy or login page of the network is in between",
                 settings.endpoint,
                 trouble.cause()
             ),
@@ -62,12 +62,12 @@ impl Question<'_> {
                 "{id} is gated and {given}: accept its licence at {page}, then set HF_TOKEN to a token of that account that may read gated repositories"
             ),
             (401, None, Some(token)) => format!(
-                "the token from {} is refused by {} (status 401) for {id}: renew it, or unset it if the repository is public; a gated one also needs its licence accepted at {page}",
+                "the token from {} is refused by {} (status 401) for {id}: renew it, or unset it if the repository is public; a gated repository also needs its licence accepted at {page}",
                 token.origin(),
                 settings.endpoint
             ),
             (401 | 403, _, _) => format!(
-                "{id} is no folder here and not open on the hub (status {status}; {given}): either there is no repository of this name, or it is private or gated; check the spelling, or accept its licence at {page} and set HF_TOKEN"
+                "{id} is not a folder here and not open on the hub (status {status}; {given}): either there is no repository of this name, or it is private or gated; check the spelling, or accept its licence at {page} and set HF_TOKEN"
             ),
             (404, Some("RevisionNotFound"), _) => format!(
                 "{id} has no revision `{revision}`: see {page}/commits/main, or leave --revision out"
@@ -82,11 +82,11 @@ impl Question<'_> {
                 settings.endpoint
             ),
             (429, _, _) => format!(
-                "{} answers that there were too many requests (status 429; {given}): wait some minutes and run the same command again; a token (HF_TOKEN) raises the limit",
+                "{} refused because there were too many requests (status 429; {given}): wait some minutes and run the same command again; a token (HF_TOKEN) raises the limit",
                 settings.endpoint
             ),
             _ => format!(
-                "{} answered with status {status} for {id}{}: run the same command again later; what was fetched stays",
+                "{} answered with status {status} for {id}{}: run the same command again later; what was fetched is kept",
                 settings.endpoint,
                 self.file
                     .map_or_else(String::new, |file| format!(", {file}"))
@@ -94,18 +94,18 @@ impl Question<'_> {
         })
     }
 
-    /// A failure of reading or writing the cache.
+    /// The error for a failure to read or write the cache.
     pub(super) fn explain_disk(self, error: &IoError) -> anyhow::Error {
         let what = self.file.unwrap_or(self.id);
         let cache = self.settings.cache.display();
         model(match error.kind() {
             Io::StorageFull | Io::QuotaExceeded => format!(
-                "no space left for {what} in the cache {cache}: free some, or set HF_HOME to a larger disk, and run the same command again; what was fetched stays"
+                "no space left for {what} in the cache {cache}: free some space, or set HF_HOME to a larger disk, and run the same command again; what was fetched is kept"
             ),
             Io::PermissionDenied | Io::ReadOnlyFilesystem => format!(
-                "can not write {what} to the cache {cache}: {error}; set HF_HOME to a folder that you may write to"
+                "cannot write {what} to the cache {cache}: {error}; set HF_HOME to a folder that you may write to"
             ),
-            _ => format!("can not write {what} to the cache {cache}: {error}"),
+            _ => format!("cannot write {what} to the cache {cache}: {error}"),
         })
     }
 }

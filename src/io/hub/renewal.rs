@@ -1,5 +1,6 @@
-//! Renewing a branch that is in the cache: the hub is asked where it stands now, what has changed is fetched, and only
-//! when all is there does the cache's name of the branch move. Until then the old state is what every run uses.
+//! Renews a branch that is in the cache: asks the hub for its newest commit, fetches the files that
+//! have changed, and only then updates the branch in the cache. Until then every run uses the old
+//! commit.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,32 +16,33 @@ use crate::io::needed_file::NeededFile;
 /// A commit and its files.
 type FoundListing = (String, Arc<Listing>);
 
-/// Where the branches stand, each asked for once, so that all files of a run come from one commit.
+/// The newest commits of branches. Each branch is asked for once, so that all files of a run come
+/// from one commit.
 #[derive(Clone, Debug, Default)]
 pub struct Renewal(Arc<Mutex<BTreeMap<String, FoundListing>>>);
 
-/// What a renewal comes to beside the files that a command reads.
+/// The effect of a renewal besides the files that a command needs.
 #[derive(Clone, Debug, Default)]
 pub struct Renewed {
     /// The branch or tag.
     pub revision: String,
-    /// The commit that the cache has for it so far, if any.
+    /// The commit of the revision in the cache so far, if any.
     pub previous: Option<String>,
-    /// Further files that the cache has of that commit and the new one has too.
+    /// Further files that the cache has of the old commit and that the new commit also has.
     pub others: Vec<NeededFile>,
-    /// Names of those that the new commit has no more.
+    /// Names of the files that the new commit no longer has.
     pub gone: Vec<String>,
 }
 
 impl HubSettings {
-    /// The same, but branches and tags in the cache are asked for again.
+    /// The same settings, except that branches and tags in the cache are asked for again.
     ///
     /// # Errors
-    /// Off the network.
+    /// When the program stays off the network.
     pub fn renewing(mut self) -> Result<Self> {
         if let Some(who) = self.offline {
             return Err(usage(format!(
-                "--refresh asks the hub what has changed, and {who} keeps off the network: leave one of the two out"
+                "--refresh asks the hub what has changed, but {who} keeps the program off the network: leave one of the two out"
             )));
         }
         self.renewal = Some(Renewal::default());
@@ -49,7 +51,8 @@ impl HubSettings {
 }
 
 impl HubRepo {
-    /// Asks the hub for the commit and the files of the revision, or takes what it answered before in this run.
+    /// Asks the hub for the commit and the files of the revision, or reuses its earlier answer in
+    /// this run.
     pub(super) fn find_again(&self, renewal: &Renewal) -> Result<FoundListing> {
         let key = format!("{} {}", self.id, self.revision);
         let mut known = renewal.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -63,8 +66,9 @@ impl HubRepo {
         Ok(found)
     }
 
-    /// What the renewal comes to, where `needed` is fetched anyway; `None` where none was asked for. All that the cache
-    /// has of the branch is renewed, or runs off the network would lose what the command does not name.
+    /// The effect of the renewal besides the files in `needed`; `None` if no renewal was asked for.
+    /// All files of the branch in the cache are renewed: otherwise a run off the network would lose
+    /// the files that the command does not name.
     ///
     /// # Errors
     /// When the hub refuses or cannot be reached.
@@ -92,7 +96,7 @@ impl HubRepo {
         Ok(Some(renewed))
     }
 
-    /// Makes the commit the one that the revision means from now on.
+    /// Makes this commit the one that the revision stands for from now on.
     ///
     /// # Errors
     /// When the cache cannot be written.

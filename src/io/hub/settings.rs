@@ -1,8 +1,9 @@
-//! Where the hub is, where its files are kept, who asks, and how patiently.
+//! Settings for the hub: its address, the cache, the token, and how long to wait and retry.
 //!
-//! The variables are the ones that Python's `huggingface_hub` reads, with the same precedence, so
-//! that both share one cache and one token. The proxy alone is ureq's doing: it takes the first of
-//! `ALL_PROXY`, `HTTPS_PROXY` and `HTTP_PROXY` (or their lower-case forms) and knows no `NO_PROXY`.
+//! The environment variables are those that Python's `huggingface_hub` reads, with the same
+//! precedence, so that both share one cache and one token. The proxy is the exception, because ureq
+//! chooses it: it takes the first of `ALL_PROXY`, `HTTPS_PROXY` and `HTTP_PROXY` (or their
+//! lower-case forms) and does not support `NO_PROXY`.
 
 use std::cell::RefCell;
 use std::env::VarError;
@@ -19,7 +20,7 @@ use crate::error::usage;
 use crate::io::text;
 use crate::streams::tell;
 
-/// A token of the hub. Neither `Debug` nor a message shows its value.
+/// A token of the hub. `Debug` and messages do not show its value.
 #[derive(Clone)]
 pub struct HubToken {
     value: String,
@@ -27,7 +28,8 @@ pub struct HubToken {
 }
 
 impl HubToken {
-    /// The token `value`, read from `origin` (a variable's name or a file's path).
+    /// The token `value`, which was read from `origin` (the name of a variable or the path of a
+    /// file).
     pub fn new(value: impl Into<String>, origin: impl Into<String>) -> Self {
         Self {
             value: value.into(),
@@ -35,12 +37,12 @@ impl HubToken {
         }
     }
 
-    /// The secret itself.
+    /// The token's secret value.
     pub(super) fn value(&self) -> &str {
         &self.value
     }
 
-    /// Where it was read.
+    /// Where the token was read.
     pub fn origin(&self) -> &str {
         &self.origin
     }
@@ -52,14 +54,14 @@ impl fmt::Debug for HubToken {
     }
 }
 
-/// What is shown on stderr while files are fetched.
+/// The output on stderr while files are fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HubReport {
     /// Nothing.
     Quiet,
-    /// A line a file.
+    /// One line for each file.
     Lines,
-    /// A line and a moving bar a file.
+    /// A line and a moving bar for each file.
     Bars,
 }
 
@@ -75,13 +77,13 @@ impl HubReport {
 /// How often and how long a download is tried.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
-    /// Failures in a row, none of which brought a byte, before a file is given up.
+    /// The number of failures in a row, without a byte arriving, after which a file is given up.
     pub tries: u32,
-    /// Wait after the first failure; it doubles with each further one.
+    /// Wait after the first failure; it doubles with each further failure.
     pub wait: Duration,
-    /// Longest silence of an open connection.
+    /// The longest time without data on an open connection.
     pub stall: Duration,
-    /// Longest wait for another process that holds a file and makes no headway with it.
+    /// The longest wait for another process that has locked a file and makes no progress.
     pub lock: Duration,
 }
 
@@ -96,27 +98,27 @@ impl Default for Patience {
     }
 }
 
-/// All that access to the hub depends on.
+/// All settings for access to the hub.
 #[derive(Clone, Debug)]
 pub struct HubSettings {
-    /// Folder of the cache, shared with Python (`models--org--name/…` lie in it).
+    /// Folder of the cache, shared with Python (it contains `models--org--name/…`).
     pub cache: PathBuf,
     /// Address of the hub.
     pub endpoint: Endpoint,
-    /// Token, where there is one.
+    /// The token, if there is one.
     pub token: Option<HubToken>,
-    /// Who asked to stay off the network (`--offline` or a variable's name), if anyone.
+    /// What asked to stay off the network (`--offline` or a variable's name), if anything.
     pub offline: Option<&'static str>,
-    /// What is shown while files are fetched.
+    /// The output while files are fetched.
     pub report: HubReport,
     /// How often and how long a download is tried.
     pub patience: Patience,
-    /// Set where branches and tags in the cache are asked for again.
+    /// Set if branches and tags in the cache are asked for again.
     pub renewal: Option<Renewal>,
 }
 
 impl HubSettings {
-    /// The public hub, anonymously and silently, with its cache in the folder `cache`.
+    /// The public hub without a token and without output, with its cache in the folder `cache`.
     pub fn new(cache: impl AsRef<Path>) -> Self {
         let cache = cache.as_ref();
         Self {
@@ -133,7 +135,7 @@ impl HubSettings {
     /// Reads the environment of this process. `offline` is the flag.
     ///
     /// # Errors
-    /// When a variable holds what can not be meant, or no home folder is known.
+    /// When a variable has an invalid value, or no home folder is known.
     pub fn from_env(offline: bool) -> Result<Self> {
         let unreadable = RefCell::new(None);
         let lookup = |name: &str| match std::env::var(name) {
@@ -146,15 +148,15 @@ impl HubSettings {
         let settings = Self::from_lookup(offline, std::io::stderr().is_terminal(), &lookup)?;
         match unreadable.into_inner() {
             None => Ok(settings),
-            // The value is not shown: it may be a token.
+            // The value is not shown, because it may be a token.
             Some(name) => Err(usage(format!(
                 "{name}: found bytes that are not UTF-8, expected text"
             ))),
         }
     }
 
-    /// As [`HubSettings::from_env`], with the variables read through `lookup` and `terminal`
-    /// telling whether stderr is one.
+    /// As [`HubSettings::from_env`], but variables are read through `lookup`, and `terminal` says
+    /// whether stderr is a terminal.
     ///
     /// # Errors
     /// As [`HubSettings::from_env`].
@@ -209,13 +211,13 @@ impl HubSettings {
         Ok(settings)
     }
 
-    /// The same, showing nothing.
+    /// The same settings without output.
     pub fn quiet(mut self) -> Self {
         self.report = HubReport::Quiet;
         self
     }
 
-    /// The settings as pairs of name and value, for a report. The token itself is not in it.
+    /// The settings as pairs of name and value, for a report. The token's value is not included.
     pub fn describe(&self) -> Vec<(&'static str, String)> {
         let token = self.token.as_ref();
         vec![
@@ -253,7 +255,7 @@ fn expand_home(text: &str, home: Option<&str>) -> PathBuf {
     }
 }
 
-/// The variable first, then the file. Blank ones count as absent.
+/// The token from the variable, otherwise from the file. A blank token counts as none.
 fn find_token(variable: Option<String>, file: Option<&Path>) -> Result<Option<HubToken>> {
     let (text, origin) = match (variable, file) {
         (Some(text), _) => (text, "HF_TOKEN".to_owned()),
@@ -269,7 +271,7 @@ fn find_token(variable: Option<String>, file: Option<&Path>) -> Result<Option<Hu
     }
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(usage(format!(
-            "the token from {origin} holds a blank or a character that no token has: copy it again"
+            "the token from {origin} contains a blank or a character that no token has: copy it again"
         )));
     }
     Ok(Some(HubToken::new(text, origin)))

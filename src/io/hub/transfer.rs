@@ -1,12 +1,13 @@
-//! Fetching one file so that it is either complete, checked and in the cache, or not there.
+//! Fetches one file so that it ends up complete and checked in the cache, or not at all.
 //!
-//! [`Download`] does one transfer, into a staging folder, and is not trusted with the cache itself:
-//! - a connection that breaks off is taken up here, at the length of the `.part` file;
-//! - what it brings may still be another file, so size and SHA-256 are checked here before the file is
+//! [`Download`] makes a single transfer into a staging folder and never touches the cache itself:
+//! - a broken connection is continued here, at the length of the `.part` file;
+//! - the content may belong to another file, so size and SHA-256 are checked here before the file is
 //!   linked into the snapshot;
-//! - a `.part` that is already complete would be refused for ever (status 416), so that is caught;
-//! - there is no read timeout, so it runs in a thread of its own, and its silence is measured;
-//! - what is open to everyone is fetched without the token.
+//! - a `.part` that is already complete would be refused for ever (status 416), so this is handled;
+//! - there is no read timeout, so each transfer runs in a thread of its own, and the time without
+//!   data is measured;
+//! - files that anyone may fetch are fetched without the token.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,12 +29,12 @@ use crate::error::model;
 use crate::signals;
 use anyhow::Result;
 
-/// How often a wait looks up.
+/// Time between two checks of a waiting loop.
 const GLANCE: Duration = Duration::from_millis(100);
-/// How often damaged content is thrown away and fetched anew.
+/// How often damaged content is thrown away and fetched again.
 const DAMAGED: u32 = 2;
 
-/// A file to be fetched, and what is known of it beforehand.
+/// A file to be fetched, and what is known about it.
 pub(super) struct Order<'a> {
     pub(super) settings: &'a HubSettings,
     pub(super) cache: &'a CachedRepo,
@@ -46,7 +47,7 @@ pub(super) struct Order<'a> {
     pub(super) sha256: Option<&'a str>,
     /// Name among the blobs: the SHA-256 or git's own hash.
     pub(super) etag: Option<&'a str>,
-    /// Whether the repository is open to everyone.
+    /// Whether anyone may fetch from the repository.
     pub(super) open: bool,
 }
 
@@ -54,9 +55,9 @@ impl Order<'_> {
     /// Fetches the file, unless another process has done so meanwhile, and returns its path.
     ///
     /// # Errors
-    /// When the hub, the network or the disk refuse; see [`Question::explain`].
+    /// When the hub, the network or the disk refuses; see [`Question::explain`].
     pub(super) fn fetch(&self) -> Result<PathBuf> {
-        // A hub that tells no hashes: any name that is this file's alone will do.
+        // If a hub gives no hashes, any name that belongs to this file alone will do.
         let key = self.etag.map_or_else(
             || format!("{}-{}", self.commit, self.name.as_str().replace('/', "--")),
             str::to_owned,
@@ -68,13 +69,13 @@ impl Order<'_> {
         if let Some(etag) = self.etag {
             let blob = self.cache.blob(etag);
             if blob.is_file() && verify::check(&blob, self.size, None).is_ok() {
-                // Another program has finished it meanwhile.
+                // Another program has finished the file meanwhile.
                 self.cache.clear_staging(&key);
                 return self.link(etag);
             }
         }
         let complete = self.transfer(&key)?;
-        // The file is named by the etag that the hub gave with it.
+        // The file's name is the etag that the hub gave with it.
         let etag = complete
             .file_stem()
             .and_then(|name| name.to_str())
@@ -88,7 +89,7 @@ impl Order<'_> {
         Ok(path)
     }
 
-    /// Tries until a complete and checked file lies in the staging folder, and returns its path.
+    /// Tries until a complete and checked file is in the staging folder, and returns its path.
     fn transfer(&self, key: &str) -> Result<PathBuf> {
         let patience = self.settings.patience;
         let staging = self.cache.staging(key);
@@ -101,7 +102,7 @@ impl Order<'_> {
             damaged: 0,
         };
         self.announce(&blobs);
-        // No range can be asked of nothing.
+        // An empty file has no byte range that could be asked for.
         if size == Some(0) {
             self.create_empty(&blobs, key)?;
         }
@@ -154,8 +155,9 @@ impl Order<'_> {
             .map_err(|error| self.question().explain_disk(&error))
     }
 
-    /// Begins with what Python's huggingface_hub has of the file. The SHA-256 at the end shows whether that was the
-    /// file's beginning, so without one nothing is taken, nor in the place of what was fetched here.
+    /// Begins with an unfinished file of Python's huggingface_hub. Only the SHA-256 at the end
+    /// shows whether it was the beginning of the content, so without a SHA-256 nothing is taken.
+    /// Nor does it replace a part that was fetched here.
     fn take_up_leftover(&self, blobs: &Path, key: &str) -> bool {
         let (Some(size), Some(_), 0) = (self.size, self.sha256, length_so_far(blobs)) else {
             return false;
@@ -171,7 +173,7 @@ impl Order<'_> {
         true
     }
 
-    /// Throws away what was fetched so far, and tells whether another try is worth it.
+    /// Throws away what was fetched so far, and returns whether another try is worthwhile.
     fn discard(&self, staging: &Path, found: &str, discards: &mut Discards) -> bool {
         fs::remove_dir_all(staging).ok();
         if std::mem::take(&mut discards.is_leftover) {
@@ -204,7 +206,7 @@ impl Order<'_> {
         let blobs = blobs.to_owned();
         let (done, result) = mpsc::channel::<Result<(), Trouble>>();
         thread::spawn(move || {
-            // Nobody listens any more after a stall; then the answer does not matter.
+            // After a stall nobody receives the result any more, and it does not matter.
             done.send(source.fetch(&blobs, &mut meter)).ok();
         });
         let mut last = (0, Instant::now());
@@ -235,8 +237,8 @@ impl Order<'_> {
         outcome
     }
 
-    /// A complete and right file in the staging folder: either under its final name, or under
-    /// that of a part that only lacks the renaming. `Err` tells what is wrong with one.
+    /// The complete and correct file in the staging folder, under its final name, or under that of
+    /// a part that only has to be renamed. `Err` says what is wrong with a file.
     fn complete_in(&self, blobs: &Path, size: Option<u64>) -> Result<Option<PathBuf>, String> {
         for name in files_under(blobs) {
             let path = blobs.join(&name);
@@ -252,7 +254,7 @@ impl Order<'_> {
         Ok(None)
     }
 
-    /// Waits for other processes, as long as they make headway, and keeps them off afterwards.
+    /// Waits for other processes while they make progress, then locks the file.
     fn lock(&self, key: &str) -> Result<Option<fs::File>> {
         let file = self
             .cache
@@ -264,7 +266,7 @@ impl Order<'_> {
             match file.try_lock() {
                 Ok(()) => return Ok(Some(file)),
                 Err(fs::TryLockError::WouldBlock) => {}
-                // A file system without locks: go on without, as Python does.
+                // The file system has no locks: continue without a lock, as Python does.
                 Err(fs::TryLockError::Error(_)) => return Ok(None),
             }
             if !told {
@@ -322,7 +324,7 @@ impl Order<'_> {
     fn given_up(&self, trouble: &Trouble, so_far: u64, failures: u32) -> anyhow::Error {
         match trouble {
             Trouble::Cut(cause) if so_far > 0 => model(format!(
-                "the download of {} of {} broke off at {} and {failures} tries brought no more: {cause}; run the same command again to go on from there",
+                "the download of {} of {} broke off at {}, and {failures} tries brought no more: {cause}; run the same command again to continue from there",
                 self.name,
                 self.id,
                 self.progress_text(so_far)
@@ -333,7 +335,7 @@ impl Order<'_> {
 
     fn stalled(&self, blobs: &Path) -> anyhow::Error {
         model(format!(
-            "the download of {} of {} stands still at {}, nothing came for {} s; run the same command again to go on from there",
+            "the download of {} of {} has stopped at {}, nothing came for {} s; run the same command again to continue from there",
             self.name,
             self.id,
             self.progress_text(length_so_far(blobs)),
@@ -343,7 +345,7 @@ impl Order<'_> {
 
     fn damaged(&self, found: &str, times: u32) -> anyhow::Error {
         model(format!(
-            "{} of {} arrived damaged {times} times: {found}; does a proxy or mirror in between ({}) change what it passes on?",
+            "{} of {} arrived damaged {times} times: {found}; check whether a proxy or mirror in between ({}) changes files",
             self.name, self.id, self.settings.endpoint
         ))
     }
@@ -351,16 +353,17 @@ impl Order<'_> {
 
 /// What was thrown away of a file so far.
 struct Discards {
-    /// Whether what lies in the staging folder begins with what Python left: that is no damage of what the hub sends.
+    /// Whether the content in the staging folder begins with a file that Python left. An error in
+    /// it is then not the hub's.
     is_leftover: bool,
     damaged: u32,
 }
 
-/// Why an attempt ended without a file.
+/// Why a try ended without a file.
 enum Silence {
     Broken(Trouble),
     Stalled,
-    /// A signal asked to stop; what has arrived stays.
+    /// A signal asked to stop; the part that has arrived is kept.
     Stopped(anyhow::Error),
 }
 
@@ -377,7 +380,7 @@ fn pause(time: Duration) -> Result<()> {
     }
 }
 
-/// Bytes of the unfinished file in the staging folder of blobs.
+/// Bytes of the unfinished file in the staging folder `blobs`.
 fn length_so_far(blobs: &Path) -> u64 {
     files_under(blobs)
         .into_iter()

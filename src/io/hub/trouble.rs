@@ -1,21 +1,21 @@
-//! What goes wrong with the hub and the cache, sorted by what can be done about it.
+//! The kinds of failure with the hub and the cache, sorted by what can be done about them.
 
 use std::io::{Error as IoError, ErrorKind as Io};
 
-/// What went wrong, sorted by what can be done about it.
+/// A failure, sorted by what can be done about it.
 #[derive(Debug)]
 pub(super) enum Trouble {
-    /// The connection could not be made or broke off: worth another try.
+    /// The connection could not be made or broke: worth another try.
     Cut(String),
-    /// The hub answered with a status that is not success, and perhaps its `X-Error-Code`.
+    /// The hub answered with an error status, and perhaps an `X-Error-Code`.
     Refused(u16, Option<String>),
-    /// What lies on disk from an earlier try is of no use.
+    /// What an earlier try left on disk cannot be used.
     Useless,
-    /// Another process holds the file.
+    /// Another process has locked the file.
     Held,
     /// Reading or writing the cache failed.
     Disk(IoError),
-    /// The answer is not that of a hub.
+    /// The answer is not one that a hub gives.
     Strange(String),
 }
 
@@ -27,7 +27,7 @@ impl From<ureq::Error> for Trouble {
                 response.status(),
                 response.header("x-error-code").map(str::to_owned),
             ),
-            // The text opens with the address, which may be signed: that part stays here.
+            // The text begins with the address, which may be signed, so that part is removed.
             None => Trouble::Cut(
                 text.split_once(": ")
                     .map_or(text.as_str(), |(_, cause)| cause)
@@ -47,7 +47,8 @@ impl From<IoError> for Trouble {
     }
 }
 
-/// Socket and disk give one kind of error. A socket that breaks has one of these kinds, a disk has not.
+/// Sockets and disks report the same type of error. Broken sockets give one of these kinds, disks
+/// do not.
 fn is_of_the_network(error: &IoError) -> bool {
     matches!(
         error.kind(),
@@ -83,8 +84,8 @@ impl Trouble {
         match self {
             Trouble::Cut(cause) | Trouble::Strange(cause) => cause.clone(),
             Trouble::Refused(status, _) => format!("the hub answered with status {status}"),
-            Trouble::Useless => "what was fetched before is of no use".to_owned(),
-            Trouble::Held => "another process holds the file".to_owned(),
+            Trouble::Useless => "what was fetched before cannot be used".to_owned(),
+            Trouble::Held => "another process has locked the file".to_owned(),
             Trouble::Disk(error) => error.to_string(),
         }
     }

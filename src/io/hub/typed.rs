@@ -1,15 +1,16 @@
-//! What somebody means who typed the address of a page of the hub, or a file's path behind a repository's id, where a
-//! repository, folder or file is expected. Nothing is fetched from such an address; the message says what to type.
+//! Understands what a user means who types the address of a page of the hub, or a repository's id
+//! with a file's path, where a repository, folder or file is expected. Nothing is fetched from such
+//! an address; the message says what to type.
 
 use percent_encoding::percent_decode_str;
 
 use super::address::FileName;
 use super::is_repository_id;
 
-/// Names under which the public hub is known.
+/// Names of the public hub.
 const HOSTS: [&str; 3] = ["huggingface.co", "www.huggingface.co", "hf.co"];
 
-/// A repository, and perhaps a revision and a file of it.
+/// A repository, perhaps with a revision and a file.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::io) struct Typed {
     id: String,
@@ -18,7 +19,7 @@ pub(in crate::io) struct Typed {
 }
 
 impl Typed {
-    /// Understands `https://huggingface.co/owner/name[/blob/REVISION/FILE]`, the same without `https://`,
+    /// Reads `https://huggingface.co/owner/name[/blob/REVISION/FILE]`, the same without `https://`,
     /// `hf://owner/name[@REVISION][/FILE]`, and `owner/name/FILE.safetensors`.
     pub(in crate::io) fn read(text: &str) -> Option<Self> {
         if let Some(rest) = text.strip_prefix("hf://") {
@@ -29,7 +30,7 @@ impl Typed {
         let (host, path) = rest.unwrap_or(text).split_once('/')?;
         match HOSTS.contains(&host) {
             true => Self::of_page(path.split(['?', '#']).next()?),
-            // Any other path may be one on this machine.
+            // Any other path may be a path on this machine.
             false if rest.is_none() && text.ends_with(".safetensors") => {
                 Self::of_path(text).filter(|typed| typed.file.is_some())
             }
@@ -75,7 +76,7 @@ impl Typed {
         })
     }
 
-    /// What to type instead: for a repository its id, for a file the command that fetches it.
+    /// What to type instead: the id of a repository, or the command that fetches a file.
     pub(in crate::io) fn way_out(&self) -> String {
         let revision = self.revision.as_ref();
         let revision = revision.map_or_else(String::new, |name| format!(" --revision {name}"));
@@ -130,7 +131,8 @@ mod tests {
                 "org/name/sub/a#1.safetensors",
                 file("org/name", "'sub/a#1.safetensors'"),
             ),
-            // Of other hosts, other kinds, and what leads out of a repository nothing is known.
+            // Other hosts, other kinds of repository and paths that lead out of a repository are
+            // not understood.
             (
                 "https://mirror.example/org/name/blob/main/a.safetensors",
                 None,

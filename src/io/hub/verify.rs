@@ -1,4 +1,4 @@
-//! Whether a fetched file is the one that was meant.
+//! Checks that a fetched file is the expected one.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -6,13 +6,13 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-/// Bytes hashed at a time.
+/// The number of bytes that are hashed at a time.
 const CHUNK: usize = 1 << 20;
 
-/// Compares the length and the SHA-256 of a file with what is expected, as far as that is known.
+/// Compares the length and the SHA-256 of a file with the expected ones, if they are known.
 ///
 /// # Errors
-/// What was found and what was expected.
+/// When they differ; the text says what was found and what was expected.
 pub(super) fn check(path: &Path, size: Option<u64>, sha256: Option<&str>) -> Result<(), String> {
     let length = path.metadata().map_err(|error| error.to_string())?.len();
     if let Some(size) = size.filter(|&size| size != length) {
@@ -27,7 +27,7 @@ pub(super) fn check(path: &Path, size: Option<u64>, sha256: Option<&str>) -> Res
     Ok(())
 }
 
-/// Whether `text` is a SHA-256 in hexadecimal. The hub's etag is one for files kept outside git.
+/// Whether `text` is a SHA-256 in hexadecimal. For files kept outside git the hub's etag is one.
 pub(super) fn is_sha256(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }

@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 use super::metadata::Metadata;
 use super::name::{COMPONENTS, Name};
 
-/// Before the layer in kohya's keys.
+/// The start of kohya's keys, before the layer.
 const KOHYA: [(&str, &str); 4] = [
     ("lora_unet_", "unet"),
     ("lora_te1_", "text_encoder"),
@@ -13,7 +13,8 @@ const KOHYA: [(&str, &str); 4] = [
     ("lora_te_", "text_encoder"),
 ];
 
-/// What stands behind the layer in diffusers' keys, from the oldest on, and what it is.
+/// The end of diffusers' keys, after the layer, from the oldest form on, with the role of the
+/// tensor.
 const ENDINGS: [(&str, Role); 8] = [
     (".lora_A.weight", Role::Down),
     (".lora_B.weight", Role::Up),
@@ -25,7 +26,7 @@ const ENDINGS: [(&str, Role); 8] = [
     ("_lora.up.weight", Role::Up),
 ];
 
-/// Parts of keys by which other adapters are known.
+/// Parts of keys that identify other kinds of adapter.
 const OTHERS: [(&str, &str); 10] = [
     ("dora_scale", "DoRA"),
     ("lora_magnitude_vector", "DoRA"),
@@ -39,7 +40,7 @@ const OTHERS: [(&str, &str); 10] = [
     ("lora_controlnet", "a ControlNet as a LoRA"),
 ];
 
-/// The kind of adapter that a key tells of, if it is not a plain LoRA.
+/// The kind of adapter that a key belongs to, if it is not a plain LoRA.
 pub(super) fn other_adapter(key: &str) -> Option<&'static str> {
     if key.ends_with(".diff") || key.ends_with(".diff_b") {
         return Some("a difference of whole weights");
@@ -48,7 +49,7 @@ pub(super) fn other_adapter(key: &str) -> Option<&'static str> {
     found.map(|(_, kind)| *kind)
 }
 
-/// What a tensor is for its layer.
+/// The role of a tensor in its layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     Down,
@@ -56,7 +57,7 @@ pub(super) enum Role {
     Alpha,
 }
 
-/// The layer of a key and what the tensor is for it; `None` for a key that is not known.
+/// The layer of a key and the tensor's role in it; `None` for an unknown key.
 pub(super) fn parse(key: &str) -> Option<(Name, Role)> {
     let kohya = KOHYA.iter().find_map(|(prefix, component)| {
         let rest = key.strip_prefix(prefix)?;
@@ -91,7 +92,7 @@ fn without_start(component: &str, module: &str, start: &str) -> String {
     rest.flatten().unwrap_or(module).to_owned()
 }
 
-/// diffusers' first form named only attention layers: `to_q_lora` and so on, in all networks.
+/// The first form of diffusers named only attention layers: `to_q_lora` and so on, in all networks.
 fn old_name(component: &str, module: &str) -> Option<String> {
     let (start, layer) = module.rsplit_once('.')?;
     let layer = match (component, layer) {
@@ -109,13 +110,13 @@ fn old_name(component: &str, module: &str) -> Option<String> {
 /// The two matrices of a layer.
 #[derive(Debug)]
 pub(super) struct LoraLayer {
-    /// One of its keys, for messages.
+    /// One of the layer's keys, for messages.
     pub(super) key: String,
     /// `[R, I]`, or `[R, I, K, K]` for a convolution.
     pub(super) down: Option<Tensor>,
     /// `[O, R]`, or `[O, R, 1, 1]`.
     pub(super) up: Option<Tensor>,
-    /// The rank R where the file says nothing.
+    /// The rank R if the file does not give alpha.
     pub(super) alpha: Option<f64>,
 }
 
@@ -129,7 +130,7 @@ impl LoraLayer {
         }
     }
 
-    /// Checks that both matrices are there and agree, and fills in what PEFT's metadata say.
+    /// Checks that both matrices are present and agree, and fills in values from PEFT's metadata.
     pub(super) fn complete(&mut self, name: &Name, metadata: &Metadata) -> Result<(), String> {
         let (Some(down), Some(up)) = (&self.down, &self.up) else {
             let lost = if self.up.is_none() {
@@ -154,7 +155,7 @@ impl LoraLayer {
         match self.alpha {
             Some(alpha) if !metadata.is_empty() => {
                 return Err(format!(
-                    "found an alpha of {alpha} beside the metadata lora_adapter_metadata, expected one of them"
+                    "found an alpha of {alpha} and the metadata lora_adapter_metadata, expected one of the two"
                 ));
             }
             Some(_) => {}
@@ -166,7 +167,7 @@ impl LoraLayer {
         Ok(())
     }
 
-    /// Values of the weight that it changes.
+    /// Number of values of the weight that the layer changes.
     pub(super) fn merged_values(&self) -> u64 {
         let [Some(down), Some(up)] = [&self.down, &self.up] else {
             return 0;
@@ -175,7 +176,7 @@ impl LoraLayer {
         (down.numel() as i64 / rank * (up.numel() as i64 / rank)) as u64
     }
 
-    /// Whether it fits a weight of this shape; the error says what it has and should have.
+    /// Whether the layer fits a weight of this shape; the error says what was found and expected.
     pub(super) fn check(&self, shape: &[i64]) -> Result<(), String> {
         let (Some(down), Some(up)) = (&self.down, &self.up) else {
             return Err("a matrix is missing".to_owned());
@@ -197,7 +198,8 @@ impl LoraLayer {
         Ok(())
     }
 
-    /// What it adds to a weight of this shape, which it fits: `alpha / R · up · down`, f32 on the CPU.
+    /// The change to a weight of this shape, which the layer must fit: `alpha / R · up · down`, f32
+    /// on the CPU.
     pub(super) fn delta(&self, shape: &[i64]) -> Tensor {
         let [down, up] = [&self.down, &self.up].map(|matrix| {
             let matrix = matrix.as_ref().expect("a layer that fits has both");

@@ -1,5 +1,5 @@
-//! What PEFT writes beside the tensors of a LoRA: `lora_adapter_metadata`, a flat JSON object with the `LoraConfig` of
-//! each component (`unet.lora_alpha`, …). It is read as PEFT 0.21 reads it.
+//! The metadata that PEFT writes into a LoRA file: `lora_adapter_metadata`, a flat JSON object with
+//! the `LoraConfig` of each component (`unet.lora_alpha`, …). It is read as PEFT 0.21 reads it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,12 +15,12 @@ use crate::io::config_file::{Class, ConfigFile, Notes};
 /// The key in the file's own metadata.
 const KEY: &str = "lora_adapter_metadata";
 
-const TENSORS: &str = "the tensors say which layers there are";
+const TENSORS: &str = "the tensors show which layers exist";
 const TRAINING: &str = "only in training";
 const BEFORE: &str = "only with that init_lora_weights";
 
-/// What is done with each parameter of PEFT's class. Those that are refused change the result, stop PEFT, or belong to
-/// another kind of adapter.
+/// How each parameter of PEFT's class is treated. Refused parameters change the result, make PEFT
+/// fail, or belong to another kind of adapter.
 pub const CLASS: Class = Class {
     name: "LoraConfig",
     fields: &[
@@ -45,13 +45,16 @@ pub const CLASS: Class = Class {
             ("loftq_config", Harmless(BEFORE)),
             ("megatron_core", Harmless("only with megatron_config")),
             ("qalora_group_size", Harmless("only with use_qalora")),
-            ("ensure_weight_tying", Harmless("of embeddings")),
-            ("runtime_config", Harmless("how Python runs it")),
-            ("task_type", Harmless("of other heads")),
-            ("auto_mapping", Harmless("where it was made")),
-            ("peft_version", Harmless("where it was made")),
-            ("base_model_name_or_path", Harmless("where it was made")),
-            ("revision", Harmless("where it was made")),
+            ("ensure_weight_tying", Harmless("only for embeddings")),
+            ("runtime_config", Harmless("how Python runs the class")),
+            ("task_type", Harmless("only for other heads")),
+            ("auto_mapping", Harmless("where the file was made")),
+            ("peft_version", Harmless("where the file was made")),
+            (
+                "base_model_name_or_path",
+                Harmless("where the file was made"),
+            ),
+            ("revision", Harmless("where the file was made")),
         ],
         &[
             ("peft_type", Only(&["\"LORA\"", "null"])),
@@ -70,7 +73,8 @@ pub const CLASS: Class = Class {
             ("arrow_config", Only(&["null"])),
             ("kasa_config", Only(&["null"])),
             ("monteclora_config", Only(&["null"])),
-            // The others change the model's own weights when PEFT adds the adapter, or stop it.
+            // The other values change the model's own weights when PEFT adds the adapter, or make
+            // PEFT fail.
             (
                 "init_lora_weights",
                 Only(&[
@@ -95,7 +99,7 @@ pub const CLASS: Class = Class {
 pub struct LoraConfig {
     r: i64,
     lora_alpha: f64,
-    /// Whether α is divided by √r in place of r.
+    /// Whether α is divided by √r instead of r.
     use_rslora: bool,
     alpha_pattern: BTreeMap<String, f64>,
     rank_pattern: BTreeMap<String, i64>,
@@ -117,7 +121,7 @@ impl LoraConfig {
     /// Reads the fields of one component.
     ///
     /// # Errors
-    /// When a field has a value that is not computed here, or one of another type.
+    /// When a field has an unsupported value, or a value of the wrong type.
     pub fn read(file: &ConfigFile) -> anyhow::Result<Self> {
         let config: Self = file.read(&CLASS)?;
         let alphas = config
@@ -128,8 +132,8 @@ impl LoraConfig {
         for (field, pattern) in alphas.chain(ranks) {
             if Pattern::new(pattern).is_none() {
                 return Err(model(format!(
-                    "{}: {field}: found the pattern {pattern:?}, expected a module's name, with no other sign of a regular \
-                     expression than a dot, and ^ and $ at the ends",
+                    "{}: {field}: found the pattern {pattern:?}, expected a module's name; of a regular expression only \
+                     a dot, and ^ and $ at the ends, are supported",
                     file.name()
                 )));
             }
@@ -138,16 +142,16 @@ impl LoraConfig {
     }
 }
 
-/// A key of a pattern: PEFT asks whether `(.*\.)?(KEY)$` matches the module's name, with `KEY` as a regular expression.
-/// Of these only names are read, in which a dot stands for any sign.
+/// A key of a pattern. PEFT asks whether `(.*\.)?(KEY)$` matches the module's name, with `KEY` as a
+/// regular expression. Here only names are supported, in which a dot stands for any character.
 struct Pattern {
     name: Vec<char>,
-    /// With `^` before it, the name is the whole module's.
+    /// Whether the name must match the whole module's name, as with a leading `^`.
     is_whole: bool,
 }
 
 impl Pattern {
-    /// `None` for another regular expression.
+    /// `None` for any other regular expression.
     fn new(key: &str) -> Option<Self> {
         let name = key.strip_prefix('^').unwrap_or(key);
         let is_whole = name.len() < key.len();
@@ -171,7 +175,7 @@ impl Pattern {
     }
 }
 
-/// Values by pattern, in the order of the file: the first that matches counts.
+/// Values by pattern, in the order of the file; the first pattern that matches is used.
 struct Patterns<T>(Vec<(Pattern, T)>);
 
 impl<T: Copy> Patterns<T> {
@@ -188,7 +192,7 @@ impl<T: Copy> Patterns<T> {
     }
 }
 
-/// The keys of an object in the order of the file; none of any other value.
+/// The keys of a JSON object in the order of the file; empty for any other value.
 #[derive(Default)]
 struct JsonKeys(Vec<String>);
 
@@ -207,7 +211,7 @@ impl<'de> Visitor<'de> for KeysVisitor {
         out.write_str("a JSON value")
     }
 
-    /// A key that stands twice keeps its first place, as in Python.
+    /// A key that occurs twice keeps its first place, as in Python.
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<JsonKeys, A::Error> {
         let mut keys = Vec::new();
         while let Some((key, IgnoredAny)) = map.next_entry::<String, IgnoredAny>()? {
@@ -251,11 +255,11 @@ impl<'de> Visitor<'de> for KeysVisitor {
 /// The metadata of a file.
 #[derive(Default)]
 pub(super) struct Metadata {
-    /// Empty in a file without metadata.
+    /// Empty for a file without metadata.
     components: BTreeMap<&'static str, AdapterComponent>,
 }
 
-/// What is said of one component.
+/// The metadata of one component.
 struct AdapterComponent {
     config: LoraConfig,
     alphas: Patterns<f64>,
@@ -277,8 +281,8 @@ impl Metadata {
         };
         let name = format!("{file}: metadata {KEY}");
         let whole = ConfigFile::parse(name.as_str(), text, notes.clone())?;
-        let order: BTreeMap<String, JsonKeys> =
-            serde_json::from_str(text).map_err(|error| model(format!("{name}: {error}")))?;
+        let order: BTreeMap<String, JsonKeys> = serde_json::from_str(text)
+            .map_err(|error| model(format!("{name}: this is not valid JSON: {error}")))?;
         let mut components = BTreeMap::new();
         for component in COMPONENTS {
             let config = LoraConfig::read(&whole.component(component))?;
@@ -301,13 +305,14 @@ impl Metadata {
         Ok(Metadata { components })
     }
 
-    /// Whether the file says anything; then a layer's own alpha would say it a second time.
+    /// Whether the file has no metadata. If it has metadata, a layer must not have an alpha of its
+    /// own.
     pub(super) fn is_empty(&self) -> bool {
         self.components.is_empty()
     }
 
-    /// The alpha of a layer of this rank, as PEFT finds it; times √rank where it divides by that. `is_kohya` tells that
-    /// the module's name has `_` for `.`.
+    /// The alpha of a layer of this rank as PEFT determines it, times √rank if `use_rslora` is set.
+    /// `is_kohya` says that the module's name has `_` for `.`.
     pub(super) fn alpha(
         &self,
         name: &Name,
@@ -320,17 +325,18 @@ impl Metadata {
         let component = name.component;
         if is_kohya && !(said.alphas.0.is_empty() && said.ranks.0.is_empty()) {
             return Err(format!(
-                "metadata {KEY}: {component}.alpha_pattern or rank_pattern beside names with `_` for `.`, expected names of diffusers"
+                "metadata {KEY}: {component}.alpha_pattern or rank_pattern cannot be used with module names that have `_` for `.`; expected names of diffusers"
             ));
         }
         let of = |module: &str| (said.alphas.find(module), said.ranks.find(module));
-        // Newer versions of transformers leave `text_model` out of one kind of text encoder, that of SDXL's first and SD's.
+        // Newer versions of transformers omit `text_model` in SDXL's first text encoder and SD's
+        // text encoder.
         let full = format!("text_model.{}", name.module);
         let (alpha, expected) = match component {
             "text_encoder" if of(&full) != of(&name.module) => {
                 return Err(format!(
-                    "metadata {KEY}: {component}.alpha_pattern or rank_pattern: found `text_model` in a pattern, which older versions \
-                     of transformers have in the module's name and newer ones have not; expected patterns without it"
+                    "metadata {KEY}: {component}.alpha_pattern or rank_pattern: found `text_model` in a pattern, which only older versions \
+                     of transformers have in the module's name; expected patterns without it"
                 ));
             }
             "text_encoder_2" if name.module != "text_projection" => of(&full),

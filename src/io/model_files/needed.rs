@@ -1,4 +1,4 @@
-//! The files that a part of a model is read from, with what is known of them before any is fetched.
+//! The files that a part of a model needs, with what is known about them before they are fetched.
 
 use std::path::PathBuf;
 
@@ -11,15 +11,15 @@ use crate::io::hub::{Licence, Renewed};
 use crate::io::single_file::is_no_weight;
 use crate::io::toy;
 
-/// Files of a model, gathered one by one.
+/// A list of files of a model that is built up step by step.
 pub struct Needs<'a> {
     files: &'a ModelFiles,
-    /// What was gathered.
+    /// The files in the list.
     pub found: Vec<NeededFile>,
 }
 
 impl<'a> Needs<'a> {
-    /// None yet.
+    /// An empty list.
     pub fn of(files: &'a ModelFiles) -> Self {
         Self {
             files,
@@ -27,19 +27,19 @@ impl<'a> Needs<'a> {
         }
     }
 
-    /// A file that must be there.
+    /// Adds a file that must exist.
     ///
     /// # Errors
-    /// When it is not, or the hub can not be asked.
+    /// When the file does not exist, or the hub cannot be asked.
     pub fn require(&mut self, path: &str) -> Result<()> {
         self.files.require(path)?;
         self.add(path)
     }
 
-    /// A file that may be there; whether it is.
+    /// Adds a file if it exists, and returns whether it does.
     ///
     /// # Errors
-    /// When the hub can not be asked.
+    /// When the hub cannot be asked.
     pub fn take(&mut self, path: &str) -> Result<bool> {
         let is_there = self.files.find(&[path.to_owned()])?.is_some();
         if is_there {
@@ -48,10 +48,11 @@ impl<'a> Needs<'a> {
         Ok(is_there)
     }
 
-    /// The weights of a component, in the variant that is wanted; of weights in shards the index is fetched.
+    /// Adds the weights of a component in the wanted variant. If the weights are in shards, their
+    /// index is fetched.
     ///
     /// # Errors
-    /// As [`ModelFiles::weights`], but that no weights are fetched.
+    /// As [`ModelFiles::weights`], but no weights are fetched.
     pub fn weights(&mut self, component: &str) -> Result<()> {
         let (index, names) = self.files.weight_names(component)?;
         for name in index.iter().chain(&names) {
@@ -92,19 +93,19 @@ impl ModelFiles {
         })
     }
 
-    /// Whether nothing of a file is to be fetched.
+    /// Whether a file is complete on this machine.
     ///
     /// # Errors
-    /// When the model has no such file, or the hub can not be asked.
+    /// When the model has no such file, or the hub cannot be asked.
     pub(super) fn is_here(&self, name: &str) -> Result<bool> {
         let known = self.know(name)?;
         Ok(known.path.is_none_or(|path| path.is_file()))
     }
 
-    /// The path of a file on disk, fetched if it is not there.
+    /// The path of a file on disk, fetched if necessary.
     ///
     /// # Errors
-    /// When it can not be fetched, or the model lies in no folder.
+    /// When the file cannot be fetched, or the model is not in a folder.
     pub fn path_of(&self, name: &str) -> Result<PathBuf> {
         match &self.source {
             ModelSource::Hub(repo) => repo.fetch(name),
@@ -113,7 +114,7 @@ impl ModelFiles {
         }
     }
 
-    /// Of a repository of the hub: its id, which may be another than the name that was given.
+    /// For a repository of the hub, its id, which may differ from the name that was given.
     pub fn repository(&self) -> Option<&str> {
         match &self.source {
             ModelSource::Hub(repo) => Some(repo.id()),
@@ -121,7 +122,7 @@ impl ModelFiles {
         }
     }
 
-    /// Of a repository of the hub: the folder of its files in the cache.
+    /// For a repository of the hub, the folder of its files in the cache.
     pub fn cache_folder(&self) -> Option<PathBuf> {
         match &self.source {
             ModelSource::Hub(repo) => Some(repo.folder()),
@@ -129,7 +130,8 @@ impl ModelFiles {
         }
     }
 
-    /// Of a repository of the hub whose revision is renewed: what that comes to beside the files in `needed`.
+    /// For a repository of the hub whose revision is renewed, the effect of the renewal besides the
+    /// files in `needed`.
     ///
     /// # Errors
     /// When the hub refuses or cannot be reached.
@@ -140,7 +142,8 @@ impl ModelFiles {
         }
     }
 
-    /// Of a repository of the hub: makes its commit the one that its revision means from now on.
+    /// For a repository of the hub, makes its commit the one that its revision stands for from now
+    /// on.
     ///
     /// # Errors
     /// When the cache cannot be written.
@@ -151,7 +154,8 @@ impl ModelFiles {
         }
     }
 
-    /// Of a repository of the hub: the names of the files with the licence's text, and the licence.
+    /// For a repository of the hub, the names of the files with the licence's text, and the
+    /// licence.
     pub fn licence(&self) -> Option<(Vec<String>, Licence)> {
         match &self.source {
             ModelSource::Hub(repo) => Some((repo.licence_files(), repo.licence())),
@@ -159,7 +163,7 @@ impl ModelFiles {
         }
     }
 
-    /// The file of a checkpoint in one file.
+    /// The file of a single-file checkpoint.
     pub fn single_file(&self) -> Option<NeededFile> {
         let ModelSource::Single(file) = &self.source else {
             return None;
@@ -173,7 +177,8 @@ impl ModelFiles {
         })
     }
 
-    /// The tensors of a network in a checkpoint in one file, under the file's names; none of another model.
+    /// The tensors of a network in a single-file checkpoint, under the file's names; empty for
+    /// other models.
     ///
     /// # Errors
     /// When the file is damaged.
@@ -191,10 +196,11 @@ impl ModelFiles {
         Ok(tensors)
     }
 
-    /// What the header of one of its files of weights tells; `None` for a file that is still to be fetched.
+    /// The header of one of the model's files of weights; `None` for a file that has not been
+    /// fetched.
     ///
     /// # Errors
-    /// When it is damaged.
+    /// When the file is damaged.
     pub fn header(&self, file: &NeededFile) -> Result<Option<Header>> {
         match (&file.path, toy::file(&file.name)) {
             (Some(path), _) if path.is_file() => Header::read(path).map(Some),

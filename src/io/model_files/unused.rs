@@ -1,32 +1,32 @@
-//! The tensors of a model that no network reads, and the one note that is made of them.
+//! The tensors of a model that no network reads, and the note about them.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-/// So many are named in the note.
+/// The number of tensors that the note names.
 const SHOWN: usize = 3;
 
-/// Keys that were left over; `None` until a network was read.
+/// Keys that no network has read; `None` until a network was read.
 #[derive(Clone, Debug, Default)]
 pub(super) struct UnusedKeys(Rc<RefCell<Option<BTreeSet<String>>>>);
 
 impl UnusedKeys {
-    /// Adds what one network left over. `strangers` belong to no network at all.
+    /// Adds the keys that one network did not read. `strangers` belong to no network at all.
     pub(super) fn add(&self, keys: &[String], strangers: &[String]) {
         let mut unused = self.0.borrow_mut();
         let unused = unused.get_or_insert_with(|| strangers.iter().cloned().collect());
         unused.extend(keys.iter().cloned());
     }
 
-    /// What the user is told of those of the model `name`, if there are any.
+    /// Takes the note about unused tensors of the model `name`, if there are any.
     pub(super) fn take_note(&self, name: &str) -> Option<String> {
         let unused: Vec<String> = self.0.take()?.into_iter().collect();
         note(name, &unused)
     }
 }
 
-/// What the user is told of tensors of `name` that nothing reads; `None` where there are none.
+/// A note about unused tensors of `name`; `None` if there are none.
 pub(super) fn note(name: &str, unused: &[String]) -> Option<String> {
     let (shown, more) = unused.split_at(unused.len().min(SHOWN));
     let shown = shown.join(", ");

@@ -1,4 +1,4 @@
-//! The `config.json` of each network of a single file, from the shapes of its tensors.
+//! Derives the `config.json` of each network in a single file from the shapes of its tensors.
 
 use std::collections::BTreeMap;
 
@@ -13,17 +13,17 @@ use crate::io::ldm_names::{LdmNames, OPEN_CLIP_PROJECTION, UnetNames};
 pub(super) const UNET: &str = "model.diffusion_model.";
 /// Prefix of the VAE's keys.
 pub(super) const VAE: &str = "first_stage_model.";
-/// Prefix of the keys of SDXL's first text encoder …
+/// Prefix of the keys of SDXL's first text encoder.
 pub(super) const CLIP_OF_SDXL: &str = "conditioner.embedders.0.transformer.";
-/// … of its second …
+/// Prefix of the keys of SDXL's second text encoder.
 pub(super) const OPEN_CLIP: &str = "conditioner.embedders.1.model.";
-/// … and of SD 1.5's only one.
+/// Prefix of the keys of SD 1.5's text encoder.
 pub(super) const CLIP_OF_SD15: &str = "cond_stage_model.transformer.";
 
-/// Width of an attention head in SDXL's U-Net and in all CLIP text encoders; in SD 1.5's U-Net it
-/// is the number of heads that is fixed.
+/// Width of an attention head in SDXL's U-Net and in all CLIP text encoders. In SD 1.5's U-Net the
+/// number of heads is fixed instead.
 const HEAD_WIDTH: i64 = 64;
-/// Heads in every block of SD 1.5's U-Net.
+/// Number of heads in every block of SD 1.5's U-Net.
 const HEADS_OF_SD15: i64 = 8;
 
 /// Shapes of a file's tensors by key.
@@ -34,30 +34,31 @@ impl Shapes {
         self.0.get(&format!("{prefix}{key}")).map(Vec::as_slice)
     }
 
-    /// One side of a tensor that must be there.
+    /// The size of one axis of a tensor that must exist.
     fn side(&self, prefix: &str, key: &str, axis: usize) -> Result<i64> {
         let found = self.find(prefix, key).and_then(|shape| shape.get(axis));
         found.copied().ok_or_else(|| {
             model(format!(
-                "no tensor {prefix}{key} with {} axes or more",
+                "found no tensor {prefix}{key} with {} axes or more",
                 axis + 1
             ))
         })
     }
 
-    /// What stands behind `start` in the keys that begin with it.
+    /// The rest of each key that begins with `start`.
     fn rests<'a>(&'a self, start: &'a str) -> impl Iterator<Item = &'a str> {
         let keys = self.0.range(start.to_owned()..).map(|(key, _)| key);
         keys.map_while(move |key| key.strip_prefix(start))
     }
 
-    /// Whether there are tensors below this place.
+    /// Whether there are tensors below this path.
     fn has(&self, prefix: &str, place: &str) -> bool {
         self.rests(&format!("{prefix}{place}.")).next().is_some()
     }
 
-    /// One more than the highest number below `place`, whatever lies there: a tensor that is missing is to be
-    /// missed, and not to make the network smaller. No network has more than 255 of anything.
+    /// One more than the highest number below `place`. Gaps are counted too: a missing tensor
+    /// should be reported as missing, and not make the network smaller. No network has more than
+    /// 255 of anything.
     fn count(&self, prefix: &str, place: &str) -> usize {
         let start = format!("{prefix}{place}.");
         let number = |rest: &str| rest.split('.').next()?.parse::<u8>().ok();
@@ -69,10 +70,11 @@ impl Shapes {
 /// Names of the networks, in the order of [`Family::components`], and the small files.
 type Inferred = (Vec<LdmNames>, BTreeMap<&'static str, String>);
 
-/// What the shapes tell, and where they tell nothing, what the family began with.
+/// Derives the sizes from the shapes, or from the family's first model where shapes do not show
+/// them.
 ///
 /// # Errors
-/// When a tensor that a size is read from is missing, or the sizes do not agree.
+/// When a tensor that shows a size is missing, or the sizes do not agree.
 pub(super) fn infer(shapes: &Shapes, family: Family) -> Result<Inferred> {
     let (unet_names, unet) = unet(shapes, family)?;
     let (blocks, vae) = vae(shapes, family)?;
@@ -106,7 +108,7 @@ pub(super) fn infer(shapes: &Shapes, family: Family) -> Result<Inferred> {
     Ok((names, texts.collect()))
 }
 
-/// What the tensors tell of the U-Net's blocks.
+/// The sizes of the U-Net's blocks.
 struct UnetBlocks {
     names: UnetNames,
     channels: Vec<i64>,
@@ -117,7 +119,8 @@ struct UnetBlocks {
 
 impl UnetBlocks {
     fn read(shapes: &Shapes) -> Result<Self> {
-        // The first layer that halves the size stands behind the residual blocks of the first block.
+        // The first layer that halves the resolution comes after the residual blocks of the first
+        // block.
         let places = shapes.count(UNET, "input_blocks");
         let halves = |at: &usize| shapes.has(UNET, &format!("input_blocks.{at}.0.op"));
         let step = (1..places).find(halves).unwrap_or(0);
@@ -135,7 +138,7 @@ impl UnetBlocks {
             let conv2 = format!("{first}.0.out_layers.3.weight");
             channels.push(shapes.side(UNET, &conv2, 0)?);
             let (kind, count) = match depth(&format!("{first}.1")) {
-                // Without attention the number counts for the middle block alone.
+                // For a block without attention the number is used by the middle block alone.
                 0 if b + 1 == blocks => ("DownBlock2D", depth("middle_block.1")),
                 0 => ("DownBlock2D", 1),
                 count => ("CrossAttnDownBlock2D", count),
@@ -210,14 +213,15 @@ fn unet(shapes: &Shapes, family: Family) -> Result<(UnetNames, Value)> {
     Ok((blocks.names, config))
 }
 
-/// Width of one embedded size of SDXL, and of the pooled text and six of them side by side.
+/// Width of one embedded size of SDXL, and width of the pooled text and six embedded sizes
+/// together.
 fn embedded_sizes(shapes: &Shapes) -> Result<(i64, i64)> {
     let width = shapes.side(UNET, "label_emb.0.0.weight", 1)?;
     let pooled = projected_width(shapes)?;
     let sizes = width - pooled;
     if sizes <= 0 || sizes % 6 != 0 {
         return Err(model(format!(
-            "{UNET}label_emb.0.0.weight takes {width} values and {OPEN_CLIP}text_projection gives {pooled}: the rest is not six sizes"
+            "{UNET}label_emb.0.0.weight takes {width} values and {OPEN_CLIP}text_projection gives {pooled}: expected the difference to be six sizes of equal width"
         )));
     }
     Ok((sizes / 6, width))
@@ -232,7 +236,7 @@ fn heads(channels: i64, what: &str) -> Result<i64> {
     )))
 }
 
-/// Also gives the number of blocks.
+/// The VAE's number of blocks and its config.
 fn vae(shapes: &Shapes, family: Family) -> Result<(usize, Value)> {
     let side = |key: &str, axis| shapes.side(VAE, key, axis);
     let halves = ["encoder.down", "decoder.up"].map(|half| shapes.count(VAE, half));
@@ -264,7 +268,7 @@ fn vae(shapes: &Shapes, family: Family) -> Result<(usize, Value)> {
     Ok((blocks, config))
 }
 
-/// A text encoder with transformers' names. Newer files leave out the leading `text_model`.
+/// A text encoder with transformers' names. Newer files omit the leading `text_model`.
 fn clip(shapes: &Shapes, prefix: &str) -> Result<Value> {
     let is_bare = shapes
         .find(prefix, "embeddings.token_embedding.weight")
@@ -301,7 +305,7 @@ fn has_linear_projection(shapes: &Shapes) -> bool {
     shapes.find(OPEN_CLIP, OPEN_CLIP_PROJECTION).is_some()
 }
 
-/// Width of SDXL's pooled text. A linear layer holds its matrix the other way round.
+/// Width of SDXL's pooled text. A linear layer stores its matrix transposed.
 fn projected_width(shapes: &Shapes) -> Result<i64> {
     if has_linear_projection(shapes) {
         shapes.side(OPEN_CLIP, OPEN_CLIP_PROJECTION, 0)
@@ -310,7 +314,7 @@ fn projected_width(shapes: &Shapes) -> Result<i64> {
     }
 }
 
-/// Where the sizes of a text encoder are read.
+/// The keys that show the sizes of a text encoder.
 struct TextSizes<'a> {
     /// Key of the token embeddings, and the prefix of all keys.
     tokens: (String, &'a str),
@@ -374,7 +378,7 @@ fn scheduler_of_sdxl() -> Value {
 }
 
 /// `model_index.json` of stable-diffusion-v1-5/stable-diffusion-v1-5, without the safety checker,
-/// which no single file holds.
+/// which single files do not contain.
 fn index_of_sd15() -> Value {
     json!({
         "_class_name": "StableDiffusionPipeline",

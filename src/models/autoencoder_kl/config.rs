@@ -13,9 +13,9 @@ use crate::io::config_file::{Class, ConfigFile};
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AutoencoderKlConfig {
-    /// Channels of a picture that comes in.
+    /// Channels of an input picture.
     pub in_channels: i64,
-    /// Channels of a picture that goes out.
+    /// Channels of an output picture.
     pub out_channels: i64,
     /// Channels of the latents.
     pub latent_channels: i64,
@@ -23,17 +23,17 @@ pub struct AutoencoderKlConfig {
     up_block_types: Vec<DecoderBlockType>,
     /// Channels of each block, from the outermost.
     pub block_out_channels: Vec<i64>,
-    /// Residual blocks in each block; one more in the decoder.
+    /// Residual blocks in each block; the decoder's blocks have one more.
     pub layers_per_block: i64,
     /// Groups of every norm.
     pub norm_num_groups: i64,
-    /// Side in pixels of the pictures that it was trained on: with tiling, that of a tile.
+    /// Side in pixels of the training pictures, which is also the side of a tile.
     pub sample_size: i64,
-    /// Standard deviation of the VAE's latents is about 1 over this.
+    /// The standard deviation of the VAE's latents is about 1 / `scaling_factor`.
     scaling_factor: f64,
-    /// Mean of the VAE's latents, for each channel.
+    /// Mean of the VAE's latents for each channel.
     latents_mean: Option<Vec<f32>>,
-    /// Their standard deviation times `scaling_factor`, for each channel.
+    /// Standard deviation of the latents times `scaling_factor`, for each channel.
     latents_std: Option<Vec<f32>>,
     /// Whether the VAE overflows in fp16 and must run in f32.
     pub force_upcast: bool,
@@ -45,13 +45,13 @@ pub struct AutoencoderKlConfig {
     pub mid_block_add_attention: bool,
 }
 
-/// The one kind of block on the way down.
+/// The only supported kind of encoder block.
 #[derive(Clone, Copy, Debug, Deserialize)]
 enum EncoderBlockType {
     DownEncoderBlock2D,
 }
 
-/// The one kind of block on the way up.
+/// The only supported kind of decoder block.
 #[derive(Clone, Copy, Debug, Deserialize)]
 enum DecoderBlockType {
     UpDecoderBlock2D,
@@ -80,7 +80,7 @@ impl Default for AutoencoderKlConfig {
     }
 }
 
-/// What is done with each parameter of the class.
+/// How each parameter of the class is treated.
 pub const CLASS: Class = Class {
     name: "AutoencoderKL",
     fields: &[&[
@@ -110,7 +110,7 @@ impl AutoencoderKlConfig {
     /// Reads and checks the file.
     ///
     /// # Errors
-    /// When a field has a value that is not computed here, or a size is one that no VAE has.
+    /// When a field has an unsupported value, or a size is outside the range of any VAE.
     pub fn read(file: &ConfigFile) -> Result<Self> {
         file.expect_class(CLASS.name)?;
         let config: Self = file.read(&CLASS)?;
@@ -119,17 +119,17 @@ impl AutoencoderKlConfig {
         Ok(config)
     }
 
-    /// How many pixels one latent is wide.
+    /// Width in pixels of one latent.
     pub fn scale_factor(&self) -> i64 {
         1 << (self.block_out_channels.len() - 1)
     }
 
-    /// Whether the latents have a mean and a standard deviation for each channel.
+    /// Whether the config has a mean and a standard deviation for each channel of the latents.
     pub fn has_latent_statistics(&self) -> bool {
         self.latents_mean.is_some()
     }
 
-    /// The VAE's latents of those that the U-Net works on, `[B, C, H, W]`.
+    /// Converts latents of the U-Net to latents of the VAE, `[B, C, H, W]`.
     pub fn to_vae(&self, latents: &Tensor) -> Tensor {
         match self.statistics(latents.device()) {
             Some((mean, std)) => latents * std / self.scaling_factor + mean,
@@ -137,7 +137,7 @@ impl AutoencoderKlConfig {
         }
     }
 
-    /// The latents that the U-Net works on of the VAE's, `[B, C, H, W]`.
+    /// Converts latents of the VAE to latents of the U-Net, `[B, C, H, W]`.
     pub fn from_vae(&self, z: &Tensor) -> Tensor {
         match self.statistics(z.device()) {
             Some((mean, std)) => (z - mean) * self.scaling_factor / std,
@@ -145,7 +145,7 @@ impl AutoencoderKlConfig {
         }
     }
 
-    /// Mean and standard deviation, `[1, C, 1, 1]`.
+    /// Mean and standard deviation of the latents, `[1, C, 1, 1]`.
     fn statistics(&self, device: Device) -> Option<(Tensor, Tensor)> {
         let channels = |values: &Vec<f32>| {
             let values = Tensor::from_slice(values).view([1, -1, 1, 1]);

@@ -1,5 +1,5 @@
-//! `ControlNetModel` of diffusers (arXiv 2302.05543): a copy of the U-Net's first half that also sees
-//! a picture, and gives what is added to the U-Net's skips and middle block.
+//! `ControlNetModel` of diffusers (arXiv 2302.05543): a copy of the U-Net's first half that also
+//! reads a picture. Its outputs are added to the U-Net's skips and middle block.
 
 mod config;
 
@@ -14,7 +14,7 @@ use crate::models::layers::{Conv2d, plus, silu};
 use crate::models::resnet::{ResnetBlock2D, ResnetConfig};
 pub use config::{CLASS, ControlNetConfig, MidBlockType};
 
-/// `ControlNetConditioningEmbedding`: the picture at the latents' resolution.
+/// `ControlNetConditioningEmbedding`: reduces the picture to the latents' resolution.
 struct ConditioningEmbedding {
     conv_in: Conv2d,
     blocks: Vec<Conv2d>,
@@ -87,18 +87,18 @@ impl Middle {
     }
 }
 
-/// What a pass of a ControlNet adds to the U-Net's.
+/// The tensors that a pass of a ControlNet adds to the U-Net's pass.
 #[derive(Debug)]
 pub struct Residuals {
-    /// One for each of the U-Net's skips, from the outermost `[B, C, H, W]`.
+    /// One for each skip of the U-Net, from the outermost `[B, C, H, W]`.
     pub skips: Vec<Tensor>,
     /// For the output of the U-Net's middle block `[B, C, H/2ⁿ, W/2ⁿ]`.
     pub middle: Tensor,
 }
 
 impl Residuals {
-    /// All of them times `scale`. In guess mode the outer ones count less: from a tenth at the input
-    /// to the whole at the middle, in equal ratios (diffusers' `logspace(-1, 0)`).
+    /// All residuals times `scale`. In guess mode they also get factors from 0.1 at the input to 1
+    /// at the middle block, in equal ratios (diffusers' `logspace(-1, 0)`).
     pub fn scaled(&self, scale: f64, guess_mode: bool) -> Residuals {
         let last = self.skips.len() as f64;
         let factor = |i: usize| {
@@ -115,7 +115,8 @@ impl Residuals {
         }
     }
 
-    /// The same below `rows` rows of zeros: for a pass whose first rows are not to be controlled.
+    /// The same residuals below `rows` rows of zeros, for a pass whose first rows are not
+    /// controlled.
     pub fn below_zeros(&self, rows: i64) -> Residuals {
         let below = |residual: &Tensor| {
             let mut size = residual.size();
@@ -150,7 +151,7 @@ impl ControlNetModel {
     /// Reads the network.
     ///
     /// # Errors
-    /// When the config's lists do not fit each other.
+    /// When the lists in the config have different lengths.
     pub fn new(path: &WeightPath, config: &ControlNetConfig) -> Result<Self> {
         let blocks = config.blocks()?;
         let channels = config.block_out_channels[0];
@@ -200,18 +201,18 @@ impl ControlNetModel {
         })
     }
 
-    /// The picture's embedding, the same at every step: `controlnet_cond [B, 3, F H, F W]` in [0, 1]
-    /// to `[B, C, H, W]`.
+    /// The picture's embedding, which is the same at every step: `controlnet_cond [B, 3, F H, F W]`
+    /// in [0, 1] to `[B, C, H, W]`.
     pub fn embed(&self, controlnet_cond: &Tensor) -> Tensor {
         self.controlnet_cond_embedding.forward(controlnet_cond)
     }
 
-    /// `sample [B, C, H, W]` at `timesteps [B]` under the text `[B, S, D]`, with the picture's embedding
-    /// `cond [B or 1, C, H, W]`, 1 where only one row passes until the text is read. Stages are numbered as
-    /// in diffusers. The residuals are not scaled yet.
+    /// `sample [B, C, H, W]` at `timesteps [B]` with the text `[B, S, D]` and the picture's
+    /// embedding `cond [B or 1, C, H, W]`; 1 if rows are shared until the text is read. Stages are
+    /// numbered as in diffusers. The residuals are not scaled yet.
     ///
-    /// Of what the text carries, image prompt, probe and sharing are for the U-Net's own layers and are
-    /// left out.
+    /// The image prompt, probe and sharing of `text` are ignored, because they are for the U-Net's
+    /// own layers.
     pub fn forward<'a>(
         &self,
         sample: &Tensor,
@@ -245,7 +246,7 @@ impl ControlNetModel {
         }
         // 4. middle
         let hidden = self.mid_block.forward(&hidden, &condition);
-        // 5. the convolutions that training starts at zero
+        // 5. the convolutions whose weights are zero before training
         let skips = skips.iter().zip(&self.controlnet_down_blocks);
         Residuals {
             skips: skips

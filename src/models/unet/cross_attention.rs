@@ -1,7 +1,6 @@
-//! The text as cross-attention reads it, and what a pass changes or records of its attention: a mask
-//! says which tokens answer which position of the picture, a probe records attention maps, and sharing
-//! lets images attend to each other. Each is an optional input of the pass and costs nothing where it
-//! is absent.
+//! The text as cross-attention reads it, and the optional inputs that change or record a pass's
+//! attention. A mask says which tokens each position of the picture may attend to. A probe records
+//! attention maps. Sharing lets images attend to each other. An input that is absent costs nothing.
 
 use std::cell::RefCell;
 
@@ -13,23 +12,23 @@ use super::shared_rows::SharedRows;
 use super::text_memory::{LayerId, TextMemory};
 use super::token_mask::TokenMask;
 
-/// The text that a pass reads, and all that decides how the attention layers read it.
+/// The text of a pass, and everything that decides how the attention layers read it.
 #[derive(Clone, Copy)]
 pub struct Text<'a> {
-    /// `[B, S, D]`.
+    /// The states of the text's tokens `[B, S, D]`.
     pub encoder_hidden_states: &'a Tensor,
     /// An image prompt, which is read beside the text.
     pub image: Option<&'a ImagePrompt>,
-    /// Keys and values that earlier passes have computed. `None` where the text is differentiated:
-    /// then each pass computes its own.
+    /// Keys and values computed by earlier passes. `None` if the text is differentiated: then each
+    /// pass computes its own.
     pub memory: Option<&'a TextMemory>,
-    /// Rows that differ in nothing but their text; `None`: every row is computed from the start.
+    /// Rows that differ only in their text; `None`: every row is computed from the start.
     pub shared_rows: Option<&'a SharedRows>,
-    /// Which tokens answer which position; `None`: every token answers every position.
+    /// Which tokens each position attends to; `None`: all tokens.
     pub mask: Option<&'a TokenMask>,
-    /// Records attention maps of the pass.
+    /// Records attention maps of the pass, if present.
     pub probe: Option<&'a AttentionProbe>,
-    /// What the decoder's self-attention shares between images.
+    /// How self-attention in the decoder is shared between images, if it is.
     pub sharing: Option<&'a AttentionSharing>,
 }
 
@@ -47,28 +46,30 @@ impl<'a> From<&'a Tensor> for Text<'a> {
     }
 }
 
-/// What one pass changes and records of attention; by default nothing. A pass consumes its request.
+/// The changes to one pass's attention and the recordings of it; by default there are none. A
+/// request is used up by its pass.
 #[derive(Debug, Default)]
 pub struct AttentionRequest {
-    /// Which tokens answer which position; `None`: every token answers every position.
+    /// Which tokens each position attends to; `None`: all tokens.
     pub mask: Option<TokenMask>,
-    /// Whose attention maps the pass returns; `None`: no maps.
+    /// The tokens whose attention maps the pass returns; `None`: no maps.
     pub probe: Option<AttentionProbe>,
-    /// What the decoder's self-attention shares between images; `None`: nothing.
+    /// How self-attention in the decoder is shared between images; `None`: not at all.
     pub sharing: Option<AttentionSharing>,
 }
 
-/// What a pass returns of its attention.
+/// What a pass returns about its attention.
 #[derive(Debug)]
 pub struct AttentionOutput {
-    /// The maps of the request's probe, see [`AttentionProbe::into_maps`]; `None` without a probe.
+    /// The maps recorded by the request's probe, see [`AttentionProbe::into_maps`]; `None` without
+    /// a probe.
     pub maps: Option<Vec<Tensor>>,
-    /// The queries that the request's sharing has kept; empty where it keeps none.
+    /// The queries recorded by the request's sharing; empty if it records none.
     pub queries: Queries,
 }
 
 impl AttentionRequest {
-    /// What the pass that was given this request has recorded.
+    /// The recordings of the pass that was given this request.
     pub fn into_output(self) -> AttentionOutput {
         AttentionOutput {
             maps: self.probe.map(AttentionProbe::into_maps),
@@ -80,18 +81,18 @@ impl AttentionRequest {
     }
 }
 
-/// Records the attention maps of some tokens in some rows of one pass.
+/// Records the attention maps of some tokens for some rows of one pass.
 #[derive(Debug)]
 pub struct AttentionProbe {
     first_row: i64,
     rows: i64,
-    /// Places of the tokens `[T]`.
+    /// Positions of the tokens `[T]`.
     tokens: Tensor,
     maps: RefCell<Vec<Tensor>>,
 }
 
 impl AttentionProbe {
-    /// Records `rows` rows from `first_row` on, for the tokens at these places `[T]`.
+    /// Records `rows` rows from `first_row` on, for the tokens at the positions `tokens [T]`.
     pub fn new(first_row: i64, rows: i64, tokens: &Tensor) -> Self {
         AttentionProbe {
             first_row,
@@ -101,13 +102,14 @@ impl AttentionProbe {
         }
     }
 
-    /// One tensor for each cross-attention layer, in the order of the pass: the part of every position's
-    /// attention that went to each token, averaged over the heads `[rows, T, h, w]` f32.
+    /// One tensor for each cross-attention layer, in the order of the pass: for each position of
+    /// the picture the fraction of its attention on each token, averaged over the heads, `[rows, T,
+    /// h, w]` f32.
     pub fn into_maps(self) -> Vec<Tensor> {
         self.maps.into_inner()
     }
 
-    /// `softmax(q kᵀ / √d)` of queries and keys `[B, heads, HW or S, d]`.
+    /// Records `softmax(q kᵀ / √d)` of queries and keys `[B, heads, HW or S, d]`.
     fn record(&self, layer: &LayerText, query: &Tensor, key: &Tensor) {
         let rows = |x: &Tensor| x.narrow(0, self.first_row, self.rows);
         let (query, key) = (
@@ -133,16 +135,17 @@ impl AttentionProbe {
 pub struct LayerText<'a> {
     /// The text of the pass.
     pub text: Text<'a>,
-    /// Whether a token answers a position `[B, 1, HW, S]`; `None`: every token answers every position.
+    /// Whether a position attends to a token `[B, 1, HW, S]`; `None`: every position attends to
+    /// every token.
     pub mask: Option<Tensor>,
-    /// What self-attention shares between images; `None`: nothing.
+    /// How self-attention is shared between images; `None`: not at all.
     pub sharing: Option<LayerSharing<'a>>,
     height: i64,
     width: i64,
 }
 
 impl<'a> Text<'a> {
-    /// The same text under the mask, probe and sharing of a request.
+    /// The same text with the mask, probe and sharing of a request.
     pub fn attending(self, request: &'a AttentionRequest) -> Text<'a> {
         Text {
             mask: request.mask.as_ref(),
@@ -152,19 +155,20 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// Of all rows `[B, ..]` those that pass until the first layer reads the text `[B', ..]`.
+    /// Selects from all rows `[B, ..]` the rows `[B', ..]` that are computed before a layer reads
+    /// the text.
     pub fn rows_without_text(&self, rows: &Tensor) -> Tensor {
         self.shared_rows
             .map_or_else(|| rows.shallow_clone(), |shared| shared.one_of_each(rows))
     }
 
-    /// All rows `[B, ..]`, of those that pass without text or of all.
+    /// Expands rows computed before the text was read to all rows `[B, ..]`.
     pub fn all_rows(&self, rows: &Tensor) -> Tensor {
         self.shared_rows
             .map_or_else(|| rows.shallow_clone(), |shared| shared.all(rows))
     }
 
-    /// For layers of this height and width.
+    /// The text for layers with feature maps of this height and width.
     pub fn at(&self, height: i64, width: i64) -> LayerText<'a> {
         LayerText {
             text: *self,
@@ -175,9 +179,9 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// Keys and values of the text in a layer: `project` makes `[.., S, D']` each of tokens `[.., S, D]`,
-    /// and `split` what the heads read of `[B, S, D']`. The memory, where there is one, returns what the
-    /// layer has computed before.
+    /// Keys and values of the text in a layer. `project` maps tokens `[.., S, D]` to keys and
+    /// values `[.., S, D']`. `split` turns `[B, S, D']` into the form that the heads read. With a
+    /// memory, results that the layer has computed before are reused.
     pub fn keys_and_values(
         &self,
         layer: LayerId,
@@ -190,7 +194,7 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// Keys and values of the image prompt: what `project` makes, or has made before.
+    /// Keys and values of the image prompt, from `project` or from an earlier call.
     pub fn image_keys_and_values(
         &self,
         layer: LayerId,
@@ -204,7 +208,7 @@ impl<'a> Text<'a> {
 }
 
 impl LayerText<'_> {
-    /// Shows queries and keys `[B, heads, HW or S, d]` of a layer to the probe, if there is one.
+    /// Passes queries and keys `[B, heads, HW or S, d]` of a layer to the probe, if there is one.
     pub fn record(&self, query: &Tensor, key: &Tensor) {
         if let Some(probe) = self.text.probe {
             probe.record(self, query, key);

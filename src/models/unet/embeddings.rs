@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 use crate::io::weights::WeightPath;
 use crate::models::layers::{Linear, silu};
 
-/// Sinusoids of a position (`Timesteps` in diffusers; arXiv 1706.03762, arXiv 2006.11239).
+/// Sinusoidal embeddings (`Timesteps` in diffusers; arXiv 1706.03762, arXiv 2006.11239).
 pub struct Timesteps {
     num_channels: i64,
     flip_sin_to_cos: bool,
@@ -13,7 +13,8 @@ pub struct Timesteps {
 }
 
 impl Timesteps {
-    /// `num_channels` values, half of them sines, half cosines; cosines first if flipped.
+    /// `num_channels` values, half sines and half cosines; with `flip_sin_to_cos` the cosines come
+    /// first.
     pub fn new(num_channels: i64, flip_sin_to_cos: bool, freq_shift: f64) -> Self {
         Timesteps {
             num_channels,

@@ -1,5 +1,5 @@
-//! The networks of IP-Adapter (arXiv 2308.06721): a picture becomes a few tokens, which every cross-attention
-//! layer reads beside the text, with keys and values of its own.
+//! The networks of IP-Adapter (arXiv 2308.06721): a picture becomes a few tokens. Every
+//! cross-attention layer reads these tokens beside the text, with separate keys and values.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -9,7 +9,7 @@ use tch::Tensor;
 use crate::io::weights::WeightPath;
 use crate::models::layers::{LayerNorm, Linear};
 
-/// Tokens that a picture becomes; the file does not say it, and diffusers has the same constant.
+/// Number of tokens for a picture. The file does not contain it; diffusers uses the same constant.
 pub const TOKENS: i64 = 4;
 
 /// `ImageProjection` of diffusers, `ImageProjModel` of the paper's authors: one linear layer and a norm.
@@ -44,14 +44,14 @@ impl ImageProjection {
 /// `to_k_ip` and `to_v_ip` of every cross-attention layer of a U-Net.
 #[derive(Debug)]
 pub struct ImageAttention {
-    /// By the layer's path in the U-Net.
+    /// The two layers, by the path of the attention layer in the U-Net.
     layers: HashMap<String, [Linear; 2]>,
 }
 
 impl ImageAttention {
-    /// Reads those of `layers`, paths in the U-Net with the widths inside the layer, in the order of diffusers'
-    /// `attn_processors`. The file counts self-attention layers too, which have nothing in it, so that its
-    /// numbers are 1, 3, 5, …
+    /// Reads the projections for `layers`, which are paths in the U-Net with the widths inside the
+    /// layers, in the order of diffusers' `attn_processors`. The file's numbering includes
+    /// self-attention layers, which have no tensors in the file, so the numbers are 1, 3, 5, …
     pub fn new(path: &WeightPath, layers: &[(String, i64)], cross_attention_dim: i64) -> Self {
         let layer = |(place, (name, width)): (usize, &(String, i64))| {
             let path = path / (2 * place + 1);
@@ -66,19 +66,19 @@ impl ImageAttention {
     }
 }
 
-/// A picture beside the prompt of every row.
+/// A picture that is read beside the prompt of every row.
 #[derive(Debug)]
 pub struct ImagePrompt {
-    /// `[R, 4, D]`.
+    /// The picture's tokens `[R, 4, D]`.
     pub tokens: Tensor,
-    /// What reads them.
+    /// The layers that read the tokens.
     pub attention: Rc<ImageAttention>,
-    /// λ, the weight of what they answer.
+    /// λ, the weight of the attention to the picture.
     pub scale: f64,
 }
 
 impl ImagePrompt {
-    /// The same with `map` of the tokens.
+    /// The same image prompt with its tokens changed by `map`.
     pub fn map(&self, map: impl FnOnce(&Tensor) -> Tensor) -> ImagePrompt {
         ImagePrompt {
             tokens: map(&self.tokens),

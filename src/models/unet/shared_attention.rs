@@ -1,6 +1,6 @@
-//! Self-attention of the decoder that images share: positions of some images answer those of all images
-//! of a pass, and queries may come in part from another pass (ConsiStory, arXiv 2402.03286, Sec. 3). It
-//! is an optional input of a pass and costs nothing where it is absent.
+//! Self-attention in the decoder that is shared between images (ConsiStory, arXiv 2402.03286, Sec.
+//! 3). All images of a pass attend to positions of some of the images, the sources. Queries may be
+//! mixed with those of another pass. Sharing is optional and costs nothing if it is absent.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -12,28 +12,29 @@ use super::text_memory::LayerId;
 /// The queries of every self-attention layer of the decoder in one pass, `[R n, HW, D]` each.
 pub type Queries = HashMap<LayerId, Tensor>;
 
-/// What self-attention in the decoder does in one pass beyond attending to an image's own positions.
+/// What self-attention in the decoder does in one pass besides attending to the image's own
+/// positions.
 #[derive(Debug)]
 pub enum AttentionSharing {
-    /// Nothing, as in a pass without sharing; the pass keeps its queries and returns them.
+    /// Nothing is shared; the pass records its queries and returns them.
     Vanilla(RefCell<Queries>),
-    /// Positions of the sources answer all images.
+    /// All images attend to positions of the source images.
     Shared {
-        /// Which positions.
+        /// The positions that are shared.
         positions: SharedPositions,
-        /// The queries of a vanilla pass of the same rows, and ν, for `(1 - ν) Q + ν Q_vanilla`; `None`:
-        /// Q.
+        /// The queries of a vanilla pass over the same rows, and ν: the layers use `(1 - ν) Q + ν
+        /// Q_vanilla`. `None`: the layers use Q.
         vanilla: Option<(Queries, f64)>,
     },
 }
 
 impl AttentionSharing {
-    /// A vanilla pass, whose queries are kept.
+    /// A vanilla pass, which records its queries.
     pub fn vanilla() -> AttentionSharing {
         AttentionSharing::Vanilla(RefCell::default())
     }
 
-    /// The queries that the pass has kept; none unless it was a vanilla pass.
+    /// The recorded queries; empty unless this was a vanilla pass.
     pub fn into_queries(self) -> Queries {
         match self {
             AttentionSharing::Vanilla(kept) => kept.into_inner(),
@@ -41,7 +42,7 @@ impl AttentionSharing {
         }
     }
 
-    /// For layers of this height and width.
+    /// The sharing for layers with feature maps of this height and width.
     pub(super) fn at(&self, height: i64, width: i64) -> LayerSharing<'_> {
         LayerSharing {
             sharing: self,
@@ -53,16 +54,16 @@ impl AttentionSharing {
     }
 }
 
-/// A pass's sharing as the layers of one resolution see it.
+/// A pass's sharing as the layers of one resolution use it.
 pub struct LayerSharing<'a> {
     sharing: &'a AttentionSharing,
-    /// Which of an image's own positions and the sources' answer it `[R n, 1, 1, (1 + A) HW]`;
-    /// `None`: its own.
+    /// Which positions, an image's own and the sources', it attends to `[R n, 1, 1, (1 + A) HW]`;
+    /// `None`: its own positions alone.
     pub mask: Option<Tensor>,
 }
 
 impl LayerSharing<'_> {
-    /// The queries that a layer asks with, from its own `[R n, HW, D]`.
+    /// The queries that a layer uses, from its own queries `[R n, HW, D]`.
     pub fn queries(&self, layer: LayerId, own: Tensor) -> Tensor {
         match self.sharing {
             AttentionSharing::Vanilla(kept) => {
@@ -77,8 +78,8 @@ impl LayerSharing<'_> {
         }
     }
 
-    /// K⁺ or V⁺ of a layer's keys or values `[R n, heads, HW, d]`: behind an image's own those of the
-    /// sources in the same row, `[R n, heads, (1 + A) HW, d]`.
+    /// K⁺ or V⁺ from a layer's keys or values `[R n, heads, HW, d]`: each image's own, followed by
+    /// those of the sources in the same row, `[R n, heads, (1 + A) HW, d]`.
     pub fn with_sources(&self, own: Tensor) -> Tensor {
         match self.sharing {
             AttentionSharing::Vanilla(_) => own,
@@ -87,25 +88,25 @@ impl LayerSharing<'_> {
     }
 }
 
-/// Positions of A source images that answer all n images of each of R rows, the same for all layers.
-/// The sources are the last A of the images.
+/// Positions of A source images that all n images of each of R rows attend to, the same for all
+/// layers. The sources are the last A images.
 #[derive(Debug)]
 pub struct SharedPositions {
-    /// Ones where a source's positions may answer others, at any resolution `[A, H, W]` f32.
+    /// 1 for each position of a source that may be shared, at any resolution `[A, H, W]` f32.
     subjects: Tensor,
-    /// Ones where they do answer each image `[n, A, H, W]` f32.
+    /// 1 for each source position that an image attends to `[n, A, H, W]` f32.
     kept: Tensor,
     rows: i64,
-    /// Masks that were asked for, by height and width.
+    /// Masks that were computed before, by height and width.
     at_sizes: RefCell<Vec<((i64, i64), Tensor)>>,
 }
 
 impl SharedPositions {
-    /// Positions inside the sources' `subjects [A, H, W]`, of which each of n images sees those that
-    /// are `kept [n, A, H, W]`, in all of `rows` rows; ones and zeros.
+    /// Shares the positions inside the sources' `subjects [A, H, W]`. Each of n images sees those
+    /// that are 1 in `kept [n, A, H, W]`, in all of `rows` rows. Both tensors hold ones and zeros.
     ///
     /// # Panics
-    /// When the two do not agree.
+    /// When the two shapes do not match.
     pub fn new(subjects: &Tensor, kept: &Tensor, rows: i64) -> SharedPositions {
         assert_eq!(subjects.size(), kept.size()[1..], "of the same sources");
         SharedPositions {
@@ -120,9 +121,10 @@ impl SharedPositions {
         (self.kept.size()[0], self.kept.size()[1])
     }
 
-    /// M⁺ for layers of this height and width `[R n, 1, 1, (1 + A) HW]`. A position of a coarser layer
-    /// is of the subject when at least half of its area is; whether it is kept is said by the position
-    /// at its upper left corner, so that each position of each layer is kept as likely as any other.
+    /// M⁺ for layers of this height and width `[R n, 1, 1, (1 + A) HW]`. A position of a coarser
+    /// layer belongs to the subject if at least half of its area does. Whether it is kept is read
+    /// from the position at its upper left corner, so that every position of every layer is kept
+    /// with the same probability.
     fn at(&self, height: i64, width: i64) -> Tensor {
         let size = (height, width);
         if let Some((_, mask)) = self.at_sizes.borrow().iter().find(|(at, _)| *at == size) {
@@ -165,7 +167,7 @@ mod tests {
 
     #[test]
     fn an_image_sees_itself_and_what_is_kept_of_the_sources_subjects() {
-        // One picture, two sources of 1 x 4 positions; of the first source half is the subject.
+        // One picture and two sources of 1 x 4 positions; half of the first source is the subject.
         let subjects = Tensor::from_slice(&[1f32, 1.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0]);
         let subjects = subjects.view([2, 1, 4]);
         let kept = Tensor::from_slice(&[
@@ -189,7 +191,8 @@ mod tests {
                 [1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0],
             ]
         );
-        // At half the width the left position counts: kept are 1 and 1, 0 and 1 for the picture.
+        // At half the width the left position decides: 1 and 1 are kept, then 0 and 1 for the
+        // picture.
         assert_eq!(
             mask(1, 2),
             [[1, 1, 1, 0, 0, 1], [1, 1, 0, 0, 1, 1], [1, 1, 1, 0, 0, 0]]
@@ -200,7 +203,7 @@ mod tests {
     fn keys_of_the_sources_stand_behind_an_images_own_in_each_row() {
         let kept = Tensor::ones([3, 2, 1, 1], (Kind::Float, Device::Cpu));
         let shared = SharedPositions::new(&kept.get(0), &kept, 2);
-        // Two rows of three images with one position each, of which the last two are sources.
+        // Two rows of three images with one position each; the last two images are sources.
         let own = Tensor::from_slice(&[0i64, 1, 2, 10, 11, 12]).view([6, 1, 1, 1]);
         let keys = shared.with_sources(&own).view([6, 3]);
         let row = |i| Vec::<i64>::try_from(keys.get(i)).expect("a row of numbers");

@@ -1,20 +1,20 @@
-//! Rows of a pass that differ in nothing but their text.
+//! Rows of a pass that differ only in their text.
 
 use tch::{Device, Tensor};
 
-/// Rows with the same latents, timestep and added conditions, such as target and average of Eq. (19).
-/// They are the same until a layer reads their text, and pass as one row until then.
+/// Rows with the same latents, timestep and added conditions, such as target and average of Eq.
+/// (19). They are equal until a layer reads their text, so they are computed as one row until then.
 #[derive(Debug)]
 pub struct SharedRows {
-    /// The first row of each sort `[R']`.
+    /// The first row of each group of equal rows `[R']`.
     firsts: Tensor,
-    /// The sort of each row `[R]`.
+    /// The group of each row `[R]`.
     sorts: Tensor,
 }
 
 impl SharedRows {
-    /// For rows that are each like row `like[i]`, the first of their sort, and `images` of each, side
-    /// by side; `None` where no two are alike.
+    /// Row `i` equals row `like[i]`, the first row of its group; each row stands for `images`
+    /// adjacent rows. `None` if no two rows are equal.
     pub fn new(like: &[usize], images: i64, device: Device) -> Option<SharedRows> {
         let firsts: Vec<usize> = (0..like.len()).filter(|&row| like[row] == row).collect();
         let sort = |row: &usize| firsts.iter().position(|first| first == row);
@@ -30,12 +30,13 @@ impl SharedRows {
         })
     }
 
-    /// One row of each sort `[R', ..]`, of all rows `[R, ..]`.
+    /// One row of each group `[R', ..]`, from all rows `[R, ..]`.
     pub fn one_of_each(&self, rows: &Tensor) -> Tensor {
         rows.index_select(0, &self.firsts)
     }
 
-    /// All rows `[R, ..]`, of one row of each sort; what has all rows stays as it is.
+    /// All rows `[R, ..]`, from one row of each group. A tensor that has all rows already is
+    /// returned unchanged.
     pub fn all(&self, rows: &Tensor) -> Tensor {
         if rows.size()[0] == self.sorts.size()[0] {
             rows.shallow_clone()

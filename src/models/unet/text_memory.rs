@@ -1,6 +1,6 @@
-//! Keys and values of texts that many passes read. A layer projects each token by itself, so that a token is projected
-//! once however many rows, images and steps have it: those of a prompt with and without an offset differ in the base
-//! word's alone.
+//! Keys and values of texts that many passes read. A layer projects each token independently, so
+//! each token is projected once, however many rows, images and steps contain it. For example, a
+//! prompt with and without an offset differs in the base word's tokens alone.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -11,12 +11,12 @@ use tch::Tensor;
 
 use crate::io::values::bytes;
 
-/// Tells one attention layer from all others, of whatever network.
+/// Identifies one attention layer among those of all networks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LayerId(usize);
 
 impl LayerId {
-    /// One that no layer has yet.
+    /// An id that no other layer has.
     pub fn unique() -> LayerId {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         LayerId(NEXT.fetch_add(1, Ordering::Relaxed))
@@ -26,20 +26,21 @@ impl LayerId {
 /// Keys and values by layer.
 type Kept = RefCell<HashMap<LayerId, [Tensor; 2]>>;
 
-/// Every token of the texts that a run has read, with its key and value in each layer that has read it.
+/// All tokens of the texts that a run has read, with their keys and values in each layer that has
+/// read them.
 #[derive(Debug, Default)]
 pub struct KnownTokens {
-    /// The place of a token among all, by the bytes of its state.
+    /// The index of each token, by the bytes of its state.
     places: RefCell<HashMap<Vec<u8>, i64>>,
-    /// Their states `[N, D]`.
+    /// The tokens' states `[N, D]`.
     states: RefCell<Option<Tensor>>,
-    /// `[n, D']` each, of the first n of them.
+    /// Keys and values by layer, `[n, D']` each, of the first n tokens.
     layers: Kept,
 }
 
 impl KnownTokens {
-    /// What passes over this text `[R, S, D]` have to remember, each of whose rows is there for `images` images, side by
-    /// side.
+    /// The memory for passes over this text `[R, S, D]`. Each of its rows stands for `images`
+    /// adjacent rows.
     pub fn memory_of(self: &Rc<Self>, text: &Tensor, images: i64) -> TextMemory {
         let (rows, s, width) = text.size3().expect("a text has three axes");
         let tokens = text.contiguous().view([rows * s, width]);
@@ -76,7 +77,8 @@ impl KnownTokens {
         }
     }
 
-    /// Keys and values of all tokens `[N, D']` in a layer, of which `project` makes those that it has not seen yet.
+    /// Keys and values of all tokens `[N, D']` in a layer. `project` computes them for tokens that
+    /// are new to the layer.
     fn keys_and_values(
         &self,
         layer: LayerId,
@@ -103,19 +105,20 @@ impl KnownTokens {
     }
 }
 
-/// Keys and values of one text in every layer that has read it, and of the image prompt beside it.
+/// Keys and values of one text, and of the image prompt beside it, in every layer that has read
+/// them.
 #[derive(Debug)]
 pub struct TextMemory {
     tokens: Rc<KnownTokens>,
-    /// Of the text's tokens among all `[B, S]`.
+    /// The index of each token of the text among all tokens `[B, S]`.
     places: Tensor,
     layers: Kept,
     image_layers: Kept,
 }
 
 impl TextMemory {
-    /// Keys and values in a layer, which makes `[N, D']` each of tokens `[N, D]` by `project`, and of `[B, S, D']` by `split`
-    /// what its heads read.
+    /// Keys and values of the text in a layer. `project` maps tokens `[N, D]` to keys and values
+    /// `[N, D']`. `split` turns `[B, S, D']` into the form that the heads read.
     pub(super) fn keys_and_values(
         &self,
         layer: LayerId,
@@ -134,7 +137,7 @@ impl TextMemory {
         once(&self.layers, layer, compute)
     }
 
-    /// Those of the image prompt: what `project` makes of it, or made before.
+    /// Keys and values of the image prompt, from `project` or from an earlier call.
     pub(super) fn image_keys_and_values(
         &self,
         layer: LayerId,
@@ -144,7 +147,7 @@ impl TextMemory {
     }
 }
 
-/// What `compute` gives, or gave this layer before.
+/// The result of `compute`, or of an earlier call for this layer.
 fn once(kept: &Kept, layer: LayerId, compute: impl FnOnce() -> [Tensor; 2]) -> [Tensor; 2] {
     let mut layers = kept.borrow_mut();
     let known = layers.entry(layer).or_insert_with(compute);
@@ -155,7 +158,7 @@ fn once(kept: &Kept, layer: LayerId, compute: impl FnOnce() -> [Tensor; 2]) -> [
 mod tests {
     use super::*;
 
-    /// Twice and three times the token, and how many were asked for.
+    /// Twice and three times the token. `asked` records the number of tokens in each call.
     fn project(asked: &RefCell<Vec<i64>>) -> impl Fn(&Tensor) -> [Tensor; 2] {
         |tokens| {
             asked.borrow_mut().push(tokens.size()[0]);
@@ -172,13 +175,13 @@ mod tests {
             let [keys, values] = memory.keys_and_values(layer, project(&asked), |x| x);
             assert_eq!((keys, values), (text * 2, text * 3));
         };
-        // Two rows of three tokens; the first and the last are the same in both.
+        // Two rows of three tokens; the first and the last token are the same in both.
         let text = Tensor::from_slice(&[1f32, 2.0, 3.0, 1.0, 9.0, 3.0]).view([2, 3, 1]);
         let memory = tokens.memory_of(&text, 1);
         for layer in [layer, layer, other] {
             check(&memory, layer, &text);
         }
-        // Of another text one token is new; one layer has not read the first.
+        // One token of the other text is new; one layer has not read the first text.
         let longer = Tensor::from_slice(&[2f32, 9.0, 1.0, 7.0]).view([1, 4, 1]);
         let memory = tokens.memory_of(&longer, 1);
         let third = LayerId::unique();
@@ -187,7 +190,7 @@ mod tests {
         }
         let same = tokens.memory_of(&text, 1);
         check(&same, layer, &text);
-        // Of images side by side.
+        // Adjacent rows for several images.
         let images = text.repeat_interleave_self_int(2, 0, None);
         check(&tokens.memory_of(&text, 2), layer, &images);
         assert_eq!(asked.into_inner(), [4, 4, 1, 5]);

@@ -1,5 +1,5 @@
-//! What a U-Net or a ControlNet is told of time, and SDXL's besides: `time_embedding` and
-//! `add_embedding` of diffusers (arXiv 2307.01952, Sec. 2.2).
+//! How a U-Net or ControlNet is given the timestep and, for SDXL, further conditions:
+//! `time_embedding` and `add_embedding` of diffusers (arXiv 2307.01952, Sec. 2.2).
 
 use tch::{Kind, Tensor};
 
@@ -7,18 +7,18 @@ use super::embeddings::{TimestepEmbedding, Timesteps};
 use crate::io::weights::WeightPath;
 use crate::models::layers::silu;
 
-/// What SDXL is told besides the prompt's tokens.
+/// The conditions of SDXL besides the prompt's tokens.
 #[derive(Debug)]
 pub struct AddedConditions {
     /// The pooled prompt embedding `[B, D]`.
     pub text_embeds: Tensor,
-    /// Original height and width, top and left of the crop, target height and width, in pixels
+    /// Original height and width, top and left of the crop, and target height and width, in pixels
     /// `[B, 6]`.
     pub time_ids: Tensor,
 }
 
 impl AddedConditions {
-    /// The same change made to both.
+    /// Applies the same change to both tensors.
     pub fn map(&self, change: impl Fn(&Tensor) -> Tensor) -> AddedConditions {
         AddedConditions {
             text_embeds: change(&self.text_embeds),
@@ -29,19 +29,19 @@ impl AddedConditions {
 
 /// Sizes of the embeddings.
 pub(super) struct TimeConfig {
-    /// Width of the embedded timestep; that of the result is four times as much.
+    /// Width of the embedded timestep; the result is four times as wide.
     pub channels: i64,
-    /// Cosines first.
+    /// Whether cosines come first.
     pub flip_sin_to_cos: bool,
     /// Shift of the frequencies.
     pub freq_shift: f64,
-    /// Width of one embedded size, for a network that is told of pooled text and sizes.
+    /// Width of one embedded size, for a network that takes pooled text and sizes.
     pub addition_time_embed_dim: Option<i64>,
-    /// Width of pooled text and six embedded sizes together.
+    /// Width of the pooled text and six embedded sizes together.
     pub projection_class_embeddings_input_dim: Option<i64>,
 }
 
-/// Timestep, pooled text and sizes as one vector.
+/// Turns timestep, pooled text and sizes into one vector.
 pub(super) struct TimeConditions {
     time_proj: Timesteps,
     time_embedding: TimestepEmbedding,

@@ -1,42 +1,43 @@
-//! Which tokens of the text answer which position of the picture.
+//! Which tokens of the text each position of the picture attends to.
 
 use std::cell::RefCell;
 
 use tch::{Kind, Tensor};
 
-/// When a token answers a position.
+/// Where positions attend to a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answers {
     /// At every position.
     Everywhere,
-    /// At positions of one region.
+    /// At the positions of one region.
     Inside(usize),
-    /// At positions that are in none of these regions (bit g for region g).
+    /// At positions outside all of these regions (bit g for region g).
     OutsideOf(u32),
-    /// At none.
+    /// Nowhere.
     Nowhere,
 }
 
-/// Which tokens answer which position of the picture, the same for all layers. Cross-attention has
-/// no order of tokens, so that a token may be given twice, with one state for the inside of a region
-/// and another for its outside.
+/// Which tokens each position of the picture attends to, the same for all layers. Cross-attention
+/// ignores the order of tokens. A token can therefore be given twice, with one state for the inside
+/// of a region and another for its outside.
 #[derive(Debug)]
 pub struct TokenMask {
     /// 1 inside a region and 0 outside `[B, G, H, W]` f32, at any resolution.
     regions: Tensor,
-    /// What forbids token s of row b: `always [B, 1, S]` and, for each region that the position is
-    /// in, `within [B, G, S]`; a token answers where the sum is below one half.
+    /// What forbids token s of row b: `always [B, 1, S]`, plus `within [B, G, S]` for each region
+    /// that the position is in. A position attends to a token if the sum is below one half.
     always: Tensor,
     within: Tensor,
-    /// Masks that were asked for, by height and width.
+    /// Masks that were computed before, by height and width.
     at_sizes: RefCell<Vec<((i64, i64), Tensor)>>,
 }
 
 impl TokenMask {
-    /// For rows with these regions `[B, G, H, W]` (ones and zeros) and one list of S rules each.
+    /// A mask for rows with these regions `[B, G, H, W]` (ones and zeros) and a list of S rules for
+    /// each row.
     ///
     /// # Panics
-    /// When a row's rules are missing or rows have different numbers of them.
+    /// When a row's rules are missing or rows have different numbers of rules.
     pub fn new(regions: &Tensor, rules: &[Vec<Answers>]) -> TokenMask {
         let (b, g, _, _) = regions.size4().expect("regions have four axes");
         let s = rules[0].len();
@@ -72,7 +73,7 @@ impl TokenMask {
         }
     }
 
-    /// The same for `count` rows from `first` on.
+    /// The mask for `count` rows from `first` on.
     pub fn narrow(&self, first: i64, count: i64) -> TokenMask {
         let rows = |t: &Tensor| t.narrow(0, first, count);
         TokenMask {
@@ -83,8 +84,8 @@ impl TokenMask {
         }
     }
 
-    /// Whether token s answers the position `[B, 1, HW, S]` of a layer of this height and width. A
-    /// position of a coarser layer is in a region when at least half of its area is.
+    /// Whether a position attends to token s, `[B, 1, HW, S]`, for a layer of this height and
+    /// width. A position of a coarser layer is in a region if at least half of its area is.
     pub(super) fn at(&self, height: i64, width: i64) -> Tensor {
         let size = (height, width);
         if let Some((_, mask)) = self
@@ -125,7 +126,7 @@ mod tests {
 
     #[test]
     fn tokens_answer_where_their_rule_says() {
-        // Two regions on two positions: the first position is in region 0, the second in both.
+        // Two regions on two positions: the first position is in region 0, the second is in both.
         let regions = Tensor::from_slice(&[1f32, 1.0, 0.0, 1.0]).view([1, 2, 1, 2]);
         let rules = vec![vec![
             Answers::Everywhere,
@@ -149,7 +150,7 @@ mod tests {
             Tensor::from_slice(&[1f32, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0]).view([1, 1, 2, 4]);
         let rules = vec![vec![Answers::Inside(0), Answers::OutsideOf(1)]];
         let mask = TokenMask::new(&regions, &rules);
-        // Left half: three of four; right half: one of four.
+        // Left half: three of four positions; right half: one of four.
         let columns = answers(&mask, 1, 2);
         assert_eq!(columns, [[true, false], [false, true]]);
         let regions = Tensor::ones([1, 1, 5, 7], (Kind::Float, Device::Cpu));

@@ -7,8 +7,8 @@ use crate::io::weights::WeightPath;
 use crate::models::attention::{AttentionConfig, BasicTransformerBlock};
 use crate::models::layers::{Conv2d, GroupNorm, Linear, plus};
 
-/// How channels become token width and back: newer checkpoints use linear layers, older ones
-/// 1×1 convolutions, around the same reshaping.
+/// How channels become token width and back: newer checkpoints use linear layers, older ones 1×1
+/// convolutions, around the same reshaping.
 enum Projection {
     Linear(Linear),
     Conv(Conv2d),
@@ -31,9 +31,9 @@ pub struct Transformer2DConfig {
     pub attention: AttentionConfig,
     /// Number of transformer blocks.
     pub layers: i64,
-    /// Groups of the norm in front.
+    /// Groups of the first norm.
     pub norm_num_groups: i64,
-    /// Linear layers rather than 1×1 convolutions.
+    /// Whether linear layers, not 1×1 convolutions, are used.
     pub use_linear_projection: bool,
 }
 
@@ -60,7 +60,8 @@ impl Transformer2DModel {
         }
     }
 
-    /// `hidden_states [B, C, H, W]` under a text of `[B, S, D]`; rows as in [`BasicTransformerBlock`].
+    /// `hidden_states [B, C, H, W]` with a text of `[B, S, D]`; rows as in
+    /// [`BasicTransformerBlock`].
     pub fn forward(&self, hidden_states: &Tensor, text: &Text) -> Tensor {
         let (_, c, h, w) = hidden_states.size4().expect("feature maps have four axes");
         let to_tokens = |x: &Tensor| x.flatten(2, 3).transpose(1, 2).contiguous();
@@ -81,7 +82,7 @@ impl Transformer2DModel {
             Projection::Linear(linear) => to_map(&linear.forward(&tokens)),
             Projection::Conv(conv) => conv.forward(&to_map(&tokens)),
         }; // [B, C, H, W]
-        // Of rows that pass as one there is one still, where no block has read their text.
+        // Shared rows are still shared here if no block has read their text.
         plus(text.all_rows(&out), &text.all_rows(hidden_states))
     }
 }

@@ -26,12 +26,12 @@ pub enum UpBlockType {
     CrossAttnUpBlock2D,
 }
 
-/// What one block is made of.
+/// The sizes of one block.
 #[derive(Clone, Copy, Debug)]
 pub struct BlockConfig {
-    /// Channels that come in from the block before.
+    /// Channels of the input, from the block before.
     pub in_channels: i64,
-    /// Channels inside and out.
+    /// Channels inside the block and of its output.
     pub out_channels: i64,
     /// Number of residual blocks.
     pub layers: i64,
@@ -41,22 +41,22 @@ pub struct BlockConfig {
     pub groups: i64,
     /// Added to the variance in the residual blocks' norms.
     pub eps: f64,
-    /// Transformers beside the residual blocks, where the block has them.
+    /// The transformers beside the residual blocks, if the block has any.
     pub attention: Option<BlockAttention>,
 }
 
 /// The transformers of one block.
 #[derive(Clone, Copy, Debug)]
 pub struct BlockAttention {
-    /// Transformer blocks in each.
+    /// Transformer blocks in each transformer.
     pub transformer_layers: i64,
     /// Number of heads.
     pub heads: i64,
     /// Width of the text's tokens.
     pub cross_attention_dim: i64,
-    /// Linear layers rather than 1×1 convolutions around the tokens.
+    /// Whether linear layers, not 1×1 convolutions, surround the tokens.
     pub use_linear_projection: bool,
-    /// Attention products in f32.
+    /// Whether attention products run in f32.
     pub upcast: bool,
 }
 
@@ -71,7 +71,7 @@ impl BlockConfig {
         }
     }
 
-    /// `count` transformers, or none where the block has no attention.
+    /// `count` transformers, or none if the block has no attention.
     fn attentions(&self, path: &WeightPath, count: i64) -> Vec<Transformer2DModel> {
         let Some(attention) = self.attention else {
             return Vec::new();
@@ -95,17 +95,18 @@ impl BlockConfig {
     }
 }
 
-/// What every block is told besides the feature map.
+/// The inputs of every block besides the feature map.
 pub struct Condition<'a> {
-    /// The time embedding after SiLU `[B, D_t]`, of all rows or of those that pass without text.
+    /// The time embedding after SiLU `[B, D_t]`, of all rows or of the rows computed before text is
+    /// read.
     pub silu_temb: &'a Tensor,
-    /// The text of `[B, S, D]`.
+    /// The text, `[B, S, D]`.
     pub text: Text<'a>,
 }
 
 impl Condition<'_> {
-    /// The time embedding of the rows of a feature map: as many as it has before the first layer
-    /// that reads the text, or all.
+    /// The time embedding for the rows of a feature map: the shared rows before the first layer
+    /// that reads the text, all rows after it.
     pub fn silu_temb(&self, map: &Tensor) -> Tensor {
         if map.size()[0] == self.silu_temb.size()[0] {
             self.silu_temb.shallow_clone()
@@ -143,7 +144,7 @@ impl DownBlock {
         }
     }
 
-    /// The last feature map; every map on the way is pushed on `skips`.
+    /// Returns the last feature map and pushes every map on the way to `skips`.
     pub fn forward(&self, xs: Tensor, condition: &Condition, skips: &mut Vec<Tensor>) -> Tensor {
         let mut hidden = self.same_size(xs, condition, skips);
         if let Some(downsampler) = &self.downsampler {
@@ -153,7 +154,7 @@ impl DownBlock {
         hidden
     }
 
-    /// The same up to the change of resolution.
+    /// The same, without the final change of resolution.
     pub fn same_size(&self, xs: Tensor, condition: &Condition, skips: &mut Vec<Tensor>) -> Tensor {
         let mut hidden = xs;
         for (i, resnet) in self.resnets.iter().enumerate() {
@@ -202,7 +203,8 @@ pub struct UpBlock {
 }
 
 impl UpBlock {
-    /// `skip_channels` are those of the maps that this block takes back, in the order it does.
+    /// `skip_channels` are the channels of the skips that this block takes, in the order in which
+    /// it takes them.
     pub fn new(
         path: &WeightPath,
         config: &BlockConfig,
@@ -229,12 +231,12 @@ impl UpBlock {
         }
     }
 
-    /// Takes its skips from the end of `skips`; enlarges to the size of the next one.
+    /// Takes its skips from the end of `skips`, and enlarges the map to the size of the next skip.
     pub fn forward(&self, xs: Tensor, condition: &Condition, skips: &mut Vec<Tensor>) -> Tensor {
         let mut hidden = xs;
         for (i, resnet) in self.resnets.iter().enumerate() {
             let skip = skips.pop().expect("as many skips as residual blocks");
-            hidden = Tensor::cat(&[hidden, skip], 1); // both parts go, for this is where maps are largest
+            hidden = Tensor::cat(&[hidden, skip], 1); // both parts are freed, because maps are largest here
             hidden = resnet.forward(&hidden, Some(&condition.silu_temb(&hidden)));
             if let Some(attention) = self.attentions.get(i) {
                 hidden = attention.forward(&hidden, &condition.text);

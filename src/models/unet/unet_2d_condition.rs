@@ -1,5 +1,5 @@
 //! `UNet2DConditionModel` of diffusers (arXiv 2112.10752 for SD, arXiv 2307.01952 for SDXL), split
-//! into encode and decode: what encode returns as `h` is the map that the paper calls h.
+//! into encode and decode. The output `h` of encode is the map that the paper calls h.
 
 mod config;
 
@@ -20,19 +20,19 @@ use crate::models::layers::{Conv2d, GroupNorm, silu};
 pub use super::time_conditions::AddedConditions;
 pub use config::{CLASS, UNet2DConditionConfig};
 
-/// The first half of a pass: what [`UNet2DConditionModel::decode`] continues from.
+/// The first half of a pass, from which [`UNet2DConditionModel::decode`] continues.
 pub struct Encoded {
     /// The encoder's output, Eq. (7) `[B, C, H/2ⁿ, W/2ⁿ]`.
     pub h: Tensor,
     skips: Vec<Tensor>,
-    /// What is added to the middle block's output, if anything.
+    /// Added to the middle block's output, if present.
     middle: Option<Tensor>,
     silu_temb: Tensor,
 }
 
 impl Encoded {
-    /// Adds a ControlNet's residuals (arXiv 2302.05543) to the maps that the up path takes back and
-    /// to what the middle block will give. `h`, which goes into the middle block, stays what it is.
+    /// Adds a ControlNet's residuals (arXiv 2302.05543) to the skips and to the future output of
+    /// the middle block. `h`, the input of the middle block, does not change.
     ///
     /// `residuals` have the rows of this pass.
     pub fn add(&mut self, residuals: &Residuals) {
@@ -47,7 +47,7 @@ impl Encoded {
     }
 }
 
-/// The text of layers in which no image attends to another: all those before the up path.
+/// The text for layers before the up path, in which images do not attend to each other.
 fn without_sharing(text: Text) -> Text {
     Text {
         sharing: None,
@@ -70,7 +70,7 @@ impl UNet2DConditionModel {
     /// Reads the network.
     ///
     /// # Errors
-    /// When the config describes an architecture that this port does not know.
+    /// When the config describes an unsupported architecture.
     pub fn new(path: &WeightPath, config: &UNet2DConditionConfig) -> Result<Self> {
         let channels = &config.block_out_channels;
         let blocks = channels.len();
@@ -175,9 +175,9 @@ impl UNet2DConditionModel {
 
     /// Steps 1 to 3 of a pass: time, input convolution, down path.
     ///
-    /// `sample [B, C, H, W]` at `timesteps [B]` under a text of `[B, S, D]`: its
-    /// `encoder_hidden_states`, or a [`Text`] with more inputs of attention. Sharing is left out: it is for
-    /// the decoder.
+    /// `sample [B, C, H, W]` at `timesteps [B]` with a text: `encoder_hidden_states [B, S, D]`, or
+    /// a [`Text`] with further inputs of attention. Sharing is ignored, because it is for the
+    /// decoder.
     pub fn encode<'a>(
         &self,
         sample: &Tensor,
@@ -204,8 +204,8 @@ impl UNet2DConditionModel {
         }
     }
 
-    /// Steps 1 and 2, `[B', C_0, H, W]` and `silu(temb) [B', D_t]`: of rows that share everything but
-    /// their text, only one.
+    /// Steps 1 and 2, `[B', C_0, H, W]` and `silu(temb) [B', D_t]`. Rows that differ only in their
+    /// text are computed once.
     fn enter(
         &self,
         sample: &Tensor,
@@ -229,8 +229,8 @@ impl UNet2DConditionModel {
         self.decode_keeping(encoded, text, false).0
     }
 
-    /// The same; with `keep` also the input of the last up block, from which
-    /// [`shallow`](Self::shallow) passes continue.
+    /// As [`decode`](Self::decode). With `keep` it also returns the input of the last up block,
+    /// from which [`shallow`](Self::shallow) passes continue.
     pub fn decode_keeping<'a>(
         &self,
         encoded: Encoded,
@@ -271,9 +271,9 @@ impl UNet2DConditionModel {
             .forward(&silu(self.conv_norm_out.forward(hidden)))
     }
 
-    /// A pass through the outermost block on either side alone, which continues from what a whole pass
-    /// at another timestep gave to the last up block (DeepCache, arXiv 2312.00858). An approximation;
-    /// sharing is left out.
+    /// A pass through the outermost block on either side alone. It continues from the input of the
+    /// last up block in a whole pass at another timestep (DeepCache, arXiv 2312.00858). This is an
+    /// approximation; sharing is ignored.
     pub fn shallow<'a>(
         &self,
         sample: &Tensor,
@@ -289,7 +289,7 @@ impl UNet2DConditionModel {
             silu_temb: &silu_temb,
             text,
         };
-        // Its last map is the last of the skips.
+        // The block's last map is also the last skip.
         let _ = self.down_blocks[0].same_size(hidden, &condition, &mut skips);
         let mut skips = skips.iter().map(|skip| text.all_rows(skip)).collect();
         let condition = Condition {

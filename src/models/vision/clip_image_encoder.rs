@@ -1,4 +1,5 @@
-//! The vision half of a CLIP by itself, with its preparation of pictures: what an image prompt is seen with.
+//! The vision half of a CLIP with its image processor, which encodes the picture of an image
+//! prompt.
 
 use anyhow::{Context, Result};
 use image::RgbImage;
@@ -10,13 +11,13 @@ use super::encoder_folder::{EncoderFolder, Unused};
 use super::image_processor::ImageProcessor;
 use crate::io::config_file::ConfigFile;
 
-/// What a whole CLIP has besides its vision half, and saved position indices.
+/// Tensors of a whole CLIP outside its vision half, and saved position indices.
 const UNUSED: Unused = Unused {
     endings: &["logit_scale", "position_ids"],
     modules: &["text_model", "text_projection"],
 };
 
-/// A CLIP's eyes.
+/// A CLIP image encoder.
 pub struct ClipImageEncoder {
     network: ClipVisionModel,
     processor: ImageProcessor,
@@ -25,11 +26,11 @@ pub struct ClipImageEncoder {
 }
 
 impl ClipImageEncoder {
-    /// Loads a `CLIPVisionModelWithProjection`, or the vision half of a `CLIPModel`. Where the folder does not say how
-    /// pictures are prepared, it is as CLIP's authors prepare them, which is what diffusers takes.
+    /// Loads a `CLIPVisionModelWithProjection`, or the vision half of a `CLIPModel`. If the folder
+    /// has no image processor settings, those of CLIP's authors are used, as in diffusers.
     ///
     /// # Errors
-    /// When a file is missing or damaged, or is that of another network.
+    /// When a file is missing, damaged, or belongs to another network.
     pub fn load(folder: &EncoderFolder, placement: (Device, Kind)) -> Result<Self> {
         let config = read_config(&folder.config("config.json")?)
             .with_context(|| folder.files.name().to_owned())?;
@@ -54,7 +55,8 @@ impl ClipImageEncoder {
         self.projection_dim
     }
 
-    /// The embedding `[1, E]` of a picture, not of unit length, in the network's precision.
+    /// The embedding `[1, E]` of a picture in the network's precision; its length is not
+    /// normalised.
     pub fn image_embeds(&self, picture: &RgbImage) -> Tensor {
         let (device, kind) = self.placement;
         let pixels = self.processor.pixel_values(picture);
@@ -65,7 +67,7 @@ impl ClipImageEncoder {
     }
 }
 
-/// The fields of a vision half by itself, or of that of a whole CLIP.
+/// The fields of a separate vision half, or of the vision half of a whole CLIP.
 fn read_config(file: &ConfigFile) -> Result<ClipVisionConfig> {
     if file.get("vision_config").is_some() {
         let whole = ClipConfig::read(file)?;

@@ -1,4 +1,5 @@
-//! CLIP whole (arXiv 2103.00020): texts and pictures in one space, `CLIPModel` of transformers.
+//! The whole CLIP (arXiv 2103.00020), which embeds texts and pictures in one space: `CLIPModel` of
+//! transformers.
 
 use anyhow::Result;
 use serde::Deserialize;
@@ -19,11 +20,11 @@ pub struct ClipConfig {
     pub text: ClipTextConfig,
     /// The vision half.
     pub vision: ClipVisionConfig,
-    /// Width of the common space; overrules that of the halves.
+    /// Width of the common space; replaces the value in the two halves.
     pub projection_dim: i64,
 }
 
-/// The file's own fields; the halves are read by themselves.
+/// The file's own fields; the two halves are read separately.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ClipFields {
@@ -35,14 +36,14 @@ fn projection_dim() -> i64 {
     512
 }
 
-/// What is done with each parameter of the class.
+/// How each parameter of the class is treated.
 pub const CLASS: Class = Class {
     name: "CLIPConfig",
     fields: &[
         &[
             ("projection_dim", Read),
-            ("text_config", Harmless("read by itself")),
-            ("vision_config", Harmless("read by itself")),
+            ("text_config", Harmless("read separately")),
+            ("vision_config", Harmless("read separately")),
             ("logit_scale_init_value", Harmless("only before training")),
             ("initializer_factor", Harmless("only before training")),
         ],
@@ -51,8 +52,8 @@ pub const CLASS: Class = Class {
     besides: &[
         PRETRAINED_BEFORE_5,
         &[
-            ("text_config_dict", Harmless("read by itself")),
-            ("vision_config_dict", Harmless("read by itself")),
+            ("text_config_dict", Harmless("read separately")),
+            ("vision_config_dict", Harmless("read separately")),
         ],
     ],
 };
@@ -61,7 +62,7 @@ impl ClipConfig {
     /// Reads and checks the file.
     ///
     /// # Errors
-    /// When it is of another class, or a field has a value that is not computed here.
+    /// When the file is of another class, or a field has an unsupported value.
     pub fn read(file: &ConfigFile) -> Result<Self> {
         let classes = file.get("architectures").and_then(Value::as_array);
         if !classes.is_some_and(|classes| classes.contains(&"CLIPModel".into())) {
@@ -77,8 +78,8 @@ impl ClipConfig {
     }
 }
 
-/// The fields of one half. Older files may have them a second time with `_dict` behind the key, which then count alone,
-/// as in transformers.
+/// The fields of one half. Older files may repeat them under the key with `_dict` appended; as in
+/// transformers, only these are then used.
 pub(super) fn half(file: &ConfigFile, key: &str) -> Result<ConfigFile> {
     let old = file.part(&format!("{key}_dict"))?;
     if old.is_empty() {
@@ -98,7 +99,7 @@ impl ClipModel {
     /// Reads both halves.
     ///
     /// # Errors
-    /// When sizes of the config can not go together.
+    /// When sizes in the config do not fit together.
     pub fn new(path: &WeightPath, config: &ClipConfig) -> Result<Self> {
         Ok(ClipModel {
             text: ClipTextModel::new(path, &config.text),
@@ -106,17 +107,17 @@ impl ClipModel {
         })
     }
 
-    /// The side of the pictures that it reads, in pixels.
+    /// The side in pixels of the pictures that the network reads.
     pub fn image_size(&self) -> i64 {
         self.vision.image_size()
     }
 
-    /// Text embeddings `[B, projection_dim]` of `input_ids [B, S]`, not of unit length.
+    /// Text embeddings `[B, projection_dim]` of `input_ids [B, S]`; their length is not normalised.
     pub fn text_embeds(&self, input_ids: &Tensor) -> Tensor {
         self.text.forward(input_ids).pooled
     }
 
-    /// Image embeddings `[B, projection_dim]` of prepared pictures, not of unit length.
+    /// Image embeddings `[B, projection_dim]` of prepared pictures; their length is not normalised.
     pub fn image_embeds(&self, pixel_values: &Tensor) -> Tensor {
         self.vision.forward(pixel_values)
     }

@@ -14,14 +14,14 @@ use crate::models::clip_layer::{CLIP_LAYERS, ClipLayer, ClipLayerConfig, HiddenA
 use crate::models::config::{LAYERS, PRETRAINED, PRETRAINED_BEFORE_5, WIDTHS, expect_sizes};
 use crate::models::layers::{LayerNorm, Linear};
 
-/// `vision_config` of `config.json`. What is missing there has the value of transformers'
-/// `CLIPVisionConfig`, which leaves out what is its default.
+/// `vision_config` in `config.json`. Missing fields have the defaults of transformers'
+/// `CLIPVisionConfig`, which does not write default values.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClipVisionConfig {
-    /// Class names, of a vision half by itself.
+    /// Class names, for a separate vision half.
     pub(super) architectures: Option<Vec<String>>,
-    /// Width of an embedding, of a vision half by itself; a whole CLIP has its own.
+    /// Width of an embedding, for a separate vision half; a whole CLIP has its own field.
     pub(super) projection_dim: i64,
     /// Width of a token.
     pub hidden_size: i64,
@@ -58,7 +58,7 @@ impl Default for ClipVisionConfig {
     }
 }
 
-/// What is done with each parameter of the class.
+/// How each parameter of the class is treated.
 pub const CLASS: Class = Class {
     name: "CLIPVisionConfig",
     fields: &[
@@ -94,7 +94,7 @@ impl ClipVisionModel {
     /// Reads `vision_model` and `visual_projection`, which maps to `projection_dim`.
     ///
     /// # Errors
-    /// When sizes of the config can not go together.
+    /// When sizes in the config do not fit together.
     pub fn new(path: &WeightPath, config: &ClipVisionConfig, projection_dim: i64) -> Result<Self> {
         let (dim, eps) = (config.hidden_size, config.layer_norm_eps);
         check_sizes(
@@ -135,7 +135,7 @@ impl ClipVisionModel {
             ),
             position_embedding: (&embeddings / "position_embedding")
                 .tensor("weight", &[grid * grid + 1, dim]),
-            // The checkpoints spell it so.
+            // The misspelling is the checkpoints' own.
             pre_layrnorm: LayerNorm::new(&(&vision_model / "pre_layrnorm"), dim, eps),
             layers: (0..config.num_hidden_layers)
                 .map(|i| ClipLayer::new(&(&layers / i), &layer))
@@ -150,13 +150,14 @@ impl ClipVisionModel {
         })
     }
 
-    /// The side of the pictures that it reads, in pixels.
+    /// The side in pixels of the pictures that the network reads.
     pub fn image_size(&self) -> i64 {
         self.image_size
     }
 
-    /// Image embeddings `[B, projection_dim]` of prepared pictures `[B, 3, image_size, image_size]`:
-    /// the class token of the last layer, normalised and projected; not of unit length yet.
+    /// Image embeddings `[B, projection_dim]` of prepared pictures `[B, 3, image_size,
+    /// image_size]`: the class token of the last layer, normalised and projected; the length is not
+    /// normalised.
     pub fn forward(&self, pixel_values: &Tensor) -> Tensor {
         let patches = self.patch_embedding.forward(pixel_values); // [B, S, D]
         let (b, dim) = (patches.size()[0], patches.size()[2]);
@@ -171,10 +172,11 @@ impl ClipVisionModel {
     }
 }
 
-/// Refuses sizes that would only fail inside libtorch.
+/// Refuses sizes on which libtorch would fail.
 ///
 /// # Errors
-/// When heads do not divide the width, or a patch does not divide the picture, or no network is so wide.
+/// When heads do not divide the width, a patch does not divide the picture, or a size is out of
+/// range.
 pub fn check_sizes(dim: i64, heads: i64, image_size: i64, patch_size: i64) -> Result<()> {
     let sizes = [
         ("hidden_size", dim, WIDTHS),

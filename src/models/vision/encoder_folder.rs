@@ -1,5 +1,5 @@
-//! A folder in Hugging Face's layout that holds one encoder of pictures: `config.json`, `preprocessor_config.json` or
-//! `processor_config.json`, `model.safetensors`.
+//! A folder in Hugging Face's layout with one image encoder: `config.json`,
+//! `preprocessor_config.json` or `processor_config.json`, and `model.safetensors`.
 
 use anyhow::{Context, Result};
 use tch::{Device, Kind};
@@ -10,19 +10,19 @@ use crate::io::model_files::{ModelFiles, NeededFile, Needs};
 use crate::io::weights::{WeightPath, Weights};
 use crate::tokenizer;
 
-/// The folder among a model's files.
+/// An encoder's folder among a model's files.
 #[derive(Clone, Copy, Debug)]
 pub struct EncoderFolder<'a> {
-    /// All files.
+    /// All files of the model.
     pub files: &'a ModelFiles,
-    /// Its path among them; empty where the files are the encoder's alone.
+    /// The folder's path among them; empty if the files belong to the encoder alone.
     pub path: &'a str,
 }
 
-/// Tensors of a checkpoint that are left out.
+/// Tensors of a checkpoint that are not read.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Unused<'a> {
-    /// Ends of keys.
+    /// Endings of their keys.
     pub endings: &'a [&'a str],
     /// Whole modules.
     pub modules: &'a [&'a str],
@@ -39,15 +39,15 @@ impl EncoderFolder<'_> {
     /// A config file.
     ///
     /// # Errors
-    /// When it is missing, or no JSON object.
+    /// When the file is missing or not a JSON object.
     pub fn config(&self, name: &str) -> Result<ConfigFile> {
         self.files.config(&self.path_of(name))
     }
 
-    /// The files that it is read from, those of a tokenizer too where it has one.
+    /// The files that the encoder needs, including those of a tokenizer if it has one.
     ///
     /// # Errors
-    /// When one is missing, or the hub can not be asked.
+    /// When a file is missing, or the hub cannot be asked.
     pub fn needed(&self) -> Result<Vec<NeededFile>> {
         let mut needs = Needs::of(self.files);
         needs.require(&self.path_of("config.json"))?;
@@ -59,10 +59,10 @@ impl EncoderFolder<'_> {
         Ok(needs.found)
     }
 
-    /// The network that `new` makes of the weights, all of whose values have been looked at.
+    /// Builds the network with `new` from the weights, after all values were checked to be finite.
     ///
     /// # Errors
-    /// When the weights are missing, damaged, do not fit, or hold a value that is not finite.
+    /// When the weights are missing, damaged, do not fit, or contain a value that is not finite.
     pub fn network<T>(
         &self,
         (device, kind): (Device, Kind),
@@ -85,13 +85,13 @@ impl EncoderFolder<'_> {
         Ok(network)
     }
 
-    /// How pictures are prepared, which `read` makes of the settings; `None` where the folder does not say it.
+    /// The image processor that `read` makes of the settings; `None` if the folder has no settings.
     ///
-    /// As in transformers, the settings are those in the `image_processor` of `processor_config.json`, in which
-    /// transformers 5 saves them; without that, those of `preprocessor_config.json`.
+    /// As in transformers, the settings are the `image_processor` of `processor_config.json`, where
+    /// transformers 5 saves them, or otherwise those of `preprocessor_config.json`.
     ///
     /// # Errors
-    /// When a file is damaged, or asks for what is not computed here.
+    /// When a file is damaged, or asks for something that is not supported.
     pub fn processor<T>(&self, read: impl Fn(&ConfigFile) -> Result<T>) -> Result<Option<T>> {
         let optional = |name: &str| {
             let is_there = self.files.optional_text(&self.path_of(name))?.is_some();
@@ -107,24 +107,25 @@ impl EncoderFolder<'_> {
         processor.transpose()
     }
 
-    /// The same where the folder must say it.
+    /// As [`processor`](Self::processor), for a folder that must have settings.
     ///
     /// # Errors
-    /// As above, and when the settings are missing.
+    /// As [`processor`](Self::processor), and when the settings are missing.
     pub fn required_processor<T>(&self, read: impl Fn(&ConfigFile) -> Result<T>) -> Result<T> {
         if let Some(processor) = self.processor(read)? {
             return Ok(processor);
         }
         let missing = self.files.require(&self.path_of(PREPROCESSOR));
-        let missing =
-            missing.context("how pictures are prepared stands in it or in processor_config.json");
+        let missing = missing.context(
+            "the settings of the image processor are in this file or in processor_config.json",
+        );
         Err(missing.expect_err("it is read where it is there"))
     }
 }
 
-/// The settings of a processor's parts in one, from transformers 5 on.
+/// The settings of all parts of a processor in one file, from transformers 5 on.
 const PROCESSOR: &str = "processor_config.json";
-/// Those of pictures in it.
+/// The key in this file with the settings for pictures.
 const INSIDE: &str = "image_processor";
-/// The settings of pictures alone.
+/// The file with the settings for pictures alone.
 const PREPROCESSOR: &str = "preprocessor_config.json";

@@ -1,6 +1,7 @@
-//! Pictures as an image encoder reads them: the settings that [`EncoderFolder`](super::encoder_folder::EncoderFolder)
-//! finds, as the image processors of transformers read them with Pillow (`CLIPImageProcessor`, `BitImageProcessor`,
-//! `ViTImageProcessor`, and under their older names as feature extractors).
+//! Prepares pictures for an image encoder. The settings, which
+//! [`EncoderFolder`](super::encoder_folder::EncoderFolder) finds, are read as the image processors
+//! of transformers read them with Pillow (`CLIPImageProcessor`, `BitImageProcessor`,
+//! `ViTImageProcessor`, and the older names of these classes, feature extractors).
 
 use anyhow::Result;
 use image::{RgbImage, imageops};
@@ -13,7 +14,7 @@ use crate::io::config_file::Field::{Harmless, Only, Read, ReadAsFlag, ReadOrNull
 use crate::io::config_file::{Class, ConfigFile, Fields};
 use crate::pictures::resize::{Filter, resize_by};
 
-/// The parameters of transformers' image processors. Each class has all of them.
+/// The parameters that all of transformers' image processors share.
 pub(super) const IMAGES: &Fields = &[
     ("image_processor_type", ReadOrNull),
     ("do_resize", ReadAsFlag),
@@ -24,24 +25,24 @@ pub(super) const IMAGES: &Fields = &[
     ("do_normalize", ReadAsFlag),
     ("image_mean", ReadOrNull),
     ("image_std", ReadOrNull),
-    ("do_convert_rgb", Harmless("pictures come as RGB")),
+    ("do_convert_rgb", Harmless("pictures are always RGB")),
     ("data_format", Only(&["\"channels_first\"", "null"])),
     (
         "input_data_format",
-        Harmless("pictures are given in no file's order"),
+        Harmless("the order of axes does not depend on a file"),
     ),
-    ("device", Harmless("how Python runs it")),
-    ("disable_grouping", Harmless("how Python runs it")),
-    ("return_tensors", Harmless("how Python runs it")),
+    ("device", Harmless("how Python runs the class")),
+    ("disable_grouping", Harmless("how Python runs the class")),
+    ("return_tensors", Harmless("how Python runs the class")),
     (
         "image_seq_length",
-        Harmless("for texts with pictures in them"),
+        Harmless("for texts that contain pictures"),
     ),
-    ("processor_class", Harmless("who else reads the folder")),
-    ("auto_map", Harmless("who else reads the folder")),
+    ("processor_class", Harmless("which class reads the folder")),
+    ("auto_map", Harmless("which class reads the folder")),
 ];
 
-/// The classes that are read here; they differ in their defaults.
+/// The parameters of the supported classes, which differ in their defaults.
 const CLASS: Class = Class {
     name: "CLIPImageProcessor",
     fields: &[
@@ -60,14 +61,14 @@ const CLASS: Class = Class {
     ]],
 };
 
-/// The fields that are read; those that a file leaves out are set by [`set_defaults`].
+/// The fields that are read; [`set_defaults`] fills in fields that a file omits.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PreprocessorFile {
-    /// Looked at before, because the class has the defaults.
+    /// Read before the other fields, because the defaults depend on the class.
     #[serde(rename = "image_processor_type")]
     _image_processor_type: Option<String>,
-    /// Its older name, which a file may have beside the new one.
+    /// The older name of the field, which a file may have beside the new one.
     #[serde(rename = "feature_extractor_type")]
     _feature_extractor_type: Option<String>,
     do_resize: bool,
@@ -83,10 +84,10 @@ struct PreprocessorFile {
     image_std: Option<[f64; 3]>,
 }
 
-/// The size that a picture is brought to.
+/// The size to which a picture is resized.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Size {
-    /// The shorter side, with the picture's proportions.
+    /// The length of the shorter side; the proportions are kept.
     ShortestEdge(u32),
     /// Width and height.
     Exactly(u32, u32),
@@ -97,24 +98,25 @@ enum Size {
 pub struct ImageProcessor {
     size: Size,
     filter: Filter,
-    /// Width and height of the middle that is kept.
+    /// Width and height of the central part that is kept.
     crop: Option<(u32, u32)>,
     mean: [f64; 3],
     std: [f64; 3],
 }
 
-/// Mean and deviation of a channel in CLIP's training data (arXiv 2103.00020, in the authors' code).
+/// Mean and deviation of each channel in CLIP's training data (arXiv 2103.00020, the authors'
+/// code).
 const CLIP_MEAN: [f64; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
 const CLIP_STD: [f64; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
 
-/// Largest side that a file may ask for, in pixels.
+/// The largest side in pixels that a file may ask for.
 pub(super) const LARGEST: u32 = 4096;
 
 impl ImageProcessor {
     /// Reads the settings.
     ///
     /// # Errors
-    /// When they are those of another class, or ask for what is not computed here.
+    /// When the settings are of another class, or ask for something that is not supported.
     pub fn read(file: &ConfigFile) -> Result<Self> {
         let class = (file.text("image_processor_type")).or(file.text("feature_extractor_type"));
         let is_vit = is_vit(class.ok_or_else(|| {
@@ -129,7 +131,7 @@ impl ImageProcessor {
             }
         }
         if (raw.rescale_factor * 255.0 - 1.0).abs() > 1e-6 {
-            return Err(file.wrong("rescale_factor", "1 / 255, the only scale known here"));
+            return Err(file.wrong("rescale_factor", "1 / 255, the only supported scale"));
         }
         let size = read_size(&raw.size, raw.default_to_square).ok_or_else(|| {
             let expected =
@@ -163,8 +165,8 @@ impl ImageProcessor {
         })
     }
 
-    /// As CLIP's authors prepare pictures for an encoder that reads `side` x `side` pixels: the defaults of
-    /// transformers' `CLIPImageProcessor`.
+    /// Prepares pictures as CLIP's authors do for an encoder that reads `side` x `side` pixels: the
+    /// defaults of transformers' `CLIPImageProcessor`.
     pub fn of_clip(side: u32) -> Self {
         ImageProcessor {
             size: Size::ShortestEdge(side),
@@ -175,43 +177,44 @@ impl ImageProcessor {
         }
     }
 
-    /// Refuses an encoder that reads pictures of another size.
+    /// Refuses an encoder that reads pictures of another size than these settings make.
     ///
     /// # Errors
-    /// Names both sizes.
+    /// When the sizes differ; the message names both.
     pub fn check_side(&self, side: i64, name: &str) -> Result<()> {
         let (width, height) = self.sized(&RgbImage::new(64, 48)).dimensions();
         if (i64::from(width), i64::from(height)) == (side, side) {
             return Ok(());
         }
         Err(model(format!(
-            "{name}: its image processor makes pictures of {width} x {height}, expected {side} x {side} as in config.json"
+            "{name}: its image processor makes pictures of {width} x {height} pixels, expected {side} x {side} as in config.json"
         )))
     }
 
-    /// Refuses pictures that are not square, for a network that transformers gives only such.
+    /// Refuses settings that make pictures that are not square, for a network that needs square
+    /// pictures.
     ///
     /// # Errors
-    /// Names the size that a picture would have.
+    /// When pictures would not be square; the message names a size that a picture would have.
     pub fn check_square(&self, name: &str) -> Result<()> {
         let (width, height) = self.sized(&RgbImage::new(64, 48)).dimensions();
         if width == height {
             Ok(())
         } else {
             Err(model(format!(
-                "{name}: its image processor makes pictures of {width} x {height} of one of 64 x 48, expected square ones: give \
+                "{name}: its image processor makes a picture of {width} x {height} from one of 64 x 48, expected a square: give \
                  its preprocessor_config.json a size of {{\"height\", \"width\"}}"
             )))
         }
     }
 
-    /// The level of each channel that is 0 once normalised: the encoder's neutral colour.
+    /// The level of each channel that becomes 0 after normalisation: the encoder's neutral colour.
     pub fn mean_colour(&self) -> [u8; 3] {
         self.mean
             .map(|mean| (mean * 255.0).round().clamp(0.0, 255.0) as u8)
     }
 
-    /// The picture resized and cropped, still in levels.
+    /// The picture resized and cropped, with levels from 0 to 255.
     pub fn sized(&self, picture: &RgbImage) -> RgbImage {
         let (width, height) = picture.dimensions();
         let resized = match self.size {
@@ -248,7 +251,7 @@ impl ImageProcessor {
     }
 }
 
-/// Whether the class is that of a ViT, whose defaults are others than those of CLIP and BiT.
+/// Whether the class is that of a ViT, whose defaults differ from those of CLIP and BiT.
 fn is_vit(class: &str) -> Result<bool> {
     let is = |name: &str| {
         let endings = [
@@ -271,7 +274,7 @@ fn is_vit(class: &str) -> Result<bool> {
     }
 }
 
-/// Pillow's number of a filter.
+/// The filter with this number in Pillow.
 pub(super) fn filter(resample: i64) -> Result<Filter> {
     match resample {
         1 => Ok(Filter::Lanczos),
@@ -283,7 +286,8 @@ pub(super) fn filter(resample: i64) -> Result<Filter> {
     }
 }
 
-/// What a file leaves out has the default of its class. `null` is left: it is none of the defaults.
+/// Sets omitted fields to the defaults of the class. `null` is kept, because it is no class's
+/// default.
 fn set_defaults(file: &mut ConfigFile, is_vit: bool) {
     let (size, resample) = if is_vit {
         (json!({"height": 224, "width": 224}), 2)
@@ -312,8 +316,8 @@ fn set_defaults(file: &mut ConfigFile, is_vit: bool) {
     }
 }
 
-/// A mere number is both sides, which it is for a ViT, or the shorter one. `None` is what transformers does not take,
-/// and `longest_edge`, which would bound the longer side.
+/// A single number means both sides for a ViT, otherwise the shorter side. `None` if transformers
+/// refuses the value, or for `longest_edge`, which would limit the longer side.
 fn read_size(size: &Value, is_square: bool) -> Option<Size> {
     let side = |size: &Value| u32::try_from(size.as_u64()?).ok();
     let Value::Object(sides) = size else {
@@ -339,7 +343,7 @@ fn read_size(size: &Value, is_square: bool) -> Option<Size> {
     }
 }
 
-/// Without this a crop could be larger than the picture, which transformers pads.
+/// Refuses a crop that is larger than the picture, which transformers would pad.
 fn check_sizes(size: Size, crop: Option<(u32, u32)>) -> Result<()> {
     let (width, height) = match size {
         Size::ShortestEdge(edge) => (edge, edge),
@@ -449,7 +453,8 @@ mod tests {
         }
     }
 
-    /// What transformers' processors did with each `null` (5.23.0): flags are off, sizes and means are missed.
+    /// The treatment of each `null` by transformers' processors (5.23.0): flags are off, sizes and
+    /// means raise errors.
     #[test]
     fn null_is_what_python_makes_of_it_and_not_the_default() -> Result<()> {
         let with = |class: &str, key: &str, value: Value| {
@@ -546,7 +551,7 @@ mod tests {
             json!({"height": 64, "width": 60}),
         ] {
             let said = with(size).expect_err("not square").to_string();
-            assert!(said.contains("expected square ones"), "{said}");
+            assert!(said.contains("expected a square"), "{said}");
         }
         Ok(())
     }

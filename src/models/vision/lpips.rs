@@ -1,5 +1,6 @@
-//! LPIPS on AlexNet (arXiv 1801.03924): the convolutions of torchvision's `alexnet`, compared channel by channel
-//! and weighted by the linear heads of version 0.1 of its authors' package.
+//! LPIPS on AlexNet (arXiv 1801.03924): compares the outputs of the convolutions of torchvision's
+//! `alexnet` channel by channel, weighted by the linear heads of version 0.1 of the authors'
+//! package.
 
 use anyhow::Result;
 use serde::Deserialize;
@@ -11,7 +12,7 @@ use crate::io::config_file::Field::Read;
 use crate::io::weights::WeightPath;
 use crate::models::layers::Conv2d;
 
-/// `config.json`, as `scripts/convert_encoder.py` writes it: the checkpoints themselves have none.
+/// `config.json`, as written by `scripts/convert_encoder.py`: the original checkpoints have none.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(
@@ -34,7 +35,7 @@ pub const CLASS: Class = Class {
     besides: &[],
 };
 
-/// The only kind of model.
+/// The only supported kind of model.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum LpipsKind {
@@ -42,7 +43,7 @@ pub enum LpipsKind {
     Lpips,
 }
 
-/// The network below the heads.
+/// The network below the linear heads.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum Trunk {
@@ -50,7 +51,7 @@ pub enum Trunk {
     Alex,
 }
 
-/// Version of the heads. That before this did not scale pictures.
+/// Version of the heads. Earlier versions did not scale pictures.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 pub enum Version {
     /// With the paper's scaling.
@@ -58,8 +59,8 @@ pub enum Version {
     V01,
 }
 
-/// AlexNet's convolutions: place in torchvision's `features`; channels in and out; kernel, stride and padding;
-/// whether a 3 x 3 maximum with stride 2 comes first.
+/// AlexNet's convolutions: index in torchvision's `features`; input and output channels; kernel,
+/// stride and padding; whether a 3 x 3 max pooling with stride 2 comes first.
 const LAYERS: [(i64, [i64; 2], [i64; 3], bool); 5] = [
     (0, [3, 64], [11, 4, 2], false),
     (3, [64, 192], [5, 1, 2], true),
@@ -68,16 +69,16 @@ const LAYERS: [(i64, [i64; 2], [i64; 3], bool); 5] = [
     (10, [256, 256], [3, 1, 1], false),
 ];
 
-/// A convolution with its head.
+/// A convolution with its linear head.
 struct Layer {
     conv: Conv2d,
     is_pooled: bool,
-    /// `[1, C, 1, 1]`: one weight a channel.
+    /// One weight for each channel `[1, C, 1, 1]`.
     lin: Tensor,
 }
 
-/// What LPIPS compares of one picture: a map `[1, C, h, w]` behind each of the five convolutions, every place of
-/// it of unit length.
+/// The features of one picture that LPIPS compares: a map `[1, C, h, w]` after each of the five
+/// convolutions, normalised to unit length over the channels of each position.
 pub struct LpipsFeatures(Vec<Tensor>);
 
 /// LPIPS on AlexNet.
@@ -86,15 +87,15 @@ pub struct Lpips {
 }
 
 impl Lpips {
-    /// Pixels of a side of the smallest picture of which all layers leave something.
+    /// Side in pixels of the smallest picture from which all layers give an output.
     pub const SMALLEST: u32 = 31;
 
-    /// Bytes that the features of a picture take for each of its pixels: 64 channels at a 16th of the places, 192
-    /// at a 64th, 384 + 256 + 256 at a 256th, 4 bytes each.
+    /// Bytes that the features of a picture take for each of its pixels: 64 channels at 1/16 of the
+    /// positions, 192 at 1/64, 384 + 256 + 256 at 1/256, 4 bytes each.
     pub const BYTES_A_PIXEL: usize = 42;
 
-    /// Reads `features.N` of torchvision's AlexNet and `linN` of the heads. There is only one shape, so that
-    /// the config has nothing to say once it was read.
+    /// Reads `features.N` of torchvision's AlexNet and `linN` of the heads. All sizes are fixed, so
+    /// the config is not needed after it was read.
     pub fn new(path: &WeightPath, _config: &LpipsConfig) -> Self {
         let mut layers = Vec::new();
         for (i, &(index, [c_in, c_out], [kernel, stride, padding], is_pooled)) in
@@ -111,8 +112,9 @@ impl Lpips {
         Lpips { layers }
     }
 
-    /// Features of a prepared picture `[1, 3, H, W]`, at least [`Lpips::SMALLEST`] pixels a side: behind each ReLU
-    /// f / (|f| + 1e-10), |f| the length over the channels of one place.
+    /// Features of a prepared picture `[1, 3, H, W]` with sides of at least [`Lpips::SMALLEST`]
+    /// pixels: after each ReLU f / (|f| + 1e-10), where |f| is the length over the channels of one
+    /// position.
     pub fn forward(&self, pixel_values: &Tensor) -> LpipsFeatures {
         let mut xs = pixel_values.shallow_clone();
         let mut features = Vec::new();
@@ -129,13 +131,14 @@ impl Lpips {
         LpipsFeatures(features)
     }
 
-    /// d(x, y) = Σ_l mean over places of Σ_c w_lc (f_lc(x) - f_lc(y))²: Eq. (1) of the paper. 0 for equal pictures.
+    /// d(x, y) = Σ_l mean over positions of Σ_c w_lc (f_lc(x) - f_lc(y))²: Eq. (1) of the paper. 0
+    /// for equal pictures.
     ///
     /// # Errors
-    /// When it is not finite.
+    /// When the distance is not finite.
     ///
     /// # Panics
-    /// When the pictures had not the same size.
+    /// When the pictures have different sizes.
     pub fn distance(&self, a: &LpipsFeatures, b: &LpipsFeatures) -> Result<f64> {
         let of_layer = |(layer, (a, b)): (&Layer, (&Tensor, &Tensor))| {
             assert_eq!(a.size(), b.size(), "pictures of one size are compared");

@@ -1,10 +1,11 @@
-//! Pictures as tokens: the beginning of every vision transformer (arXiv 2010.11929).
+//! Turns pictures into tokens, the first step of every vision transformer (arXiv 2010.11929).
 
 use tch::Tensor;
 
 use crate::io::weights::WeightPath;
 
-/// Cuts a picture in squares and maps each to a token: a convolution whose stride is its kernel.
+/// Cuts a picture into squares and maps each square to a token: a convolution whose stride is its
+/// kernel.
 pub struct PatchEmbedding {
     weight: Tensor,
     bias: Option<Tensor>,
@@ -21,7 +22,8 @@ impl PatchEmbedding {
         }
     }
 
-    /// `[B, 3, H, W]` to `[B, (H / P) (W / P), D]`, row by row; what is left of a patch is cut off.
+    /// `[B, 3, H, W]` to `[B, (H / P) (W / P), D]`, row by row; incomplete patches at the edges are
+    /// cut off.
     pub fn forward(&self, pixel_values: &Tensor) -> Tensor {
         let stride = [self.patch_size; 2];
         let patches =
@@ -31,8 +33,8 @@ impl PatchEmbedding {
 }
 
 /// Position embeddings `[1, 1 + n², D]` of a class token and an n x n grid, for a grid of another
-/// shape: the grid's part is resized by torch's bicubic filter, as `interpolate_pos_encoding` of
-/// transformers does it. The same grid stays as it is.
+/// shape. The embeddings of the grid are resized with torch's bicubic filter, as in
+/// `interpolate_pos_encoding` of transformers. For an n x n grid they are unchanged.
 pub fn interpolated_positions(positions: &Tensor, rows: i64, columns: i64) -> Tensor {
     let (count, dim) = (positions.size()[1] - 1, positions.size()[2]);
     let side = (count as f64).sqrt().round() as i64;

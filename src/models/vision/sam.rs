@@ -1,8 +1,8 @@
-//! Segment Anything (arXiv 2304.02643): `SamModel` of transformers. A picture is encoded once; points and
-//! boxes then ask for masks.
+//! Segment Anything (arXiv 2304.02643): `SamModel` of transformers. A picture is encoded once;
+//! points and boxes then ask for masks.
 //!
-//! Letters beside those of [`crate::models`]: N prompts, P points of a prompt, T tokens of a prompt, M masks
-//! of a prompt.
+//! Letters in addition to those of [`crate::models`]: N prompts, P points of a prompt, T tokens of
+//! a prompt, M masks of a prompt.
 
 mod mask_decoder;
 mod mask_decoder_config;
@@ -39,45 +39,46 @@ pub struct SamConfig {
     mask_decoder_config: SamMaskDecoderConfig,
 }
 
-/// The file has no field of its own; the parts are read by themselves.
+/// The file has no fields of its own; its parts are read separately.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SamFields {}
 
-/// What is done with each parameter of the class.
+/// How each parameter of the class is treated.
 pub const CLASS: Class = Class {
     name: "SamConfig",
     fields: &[
         PRETRAINED,
         &[
-            ("vision_config", Harmless("read by itself")),
-            ("prompt_encoder_config", Harmless("read by itself")),
-            ("mask_decoder_config", Harmless("read by itself")),
+            ("vision_config", Harmless("read separately")),
+            ("prompt_encoder_config", Harmless("read separately")),
+            ("mask_decoder_config", Harmless("read separately")),
             ("initializer_range", Harmless("only before training")),
             (
                 "tie_word_embeddings",
-                Harmless("of networks that write text"),
+                Harmless("for networks that write text"),
             ),
         ],
     ],
     besides: &[PRETRAINED_BEFORE_5],
 };
 
-/// What is asked for, in pixels of the prepared picture: N prompts with P points each.
+/// Prompts in pixels of the prepared picture: N prompts with P points each.
 pub struct SamPrompts {
     /// x and y of the points, `[N, P, 2]`.
     pub points: Tensor,
-    /// 1 where a point lies on what is sought, 0 where it lies beside it, `[N, P]`, i64.
+    /// 1 for a point on the object, 0 for a point beside it, `[N, P]`, i64.
     pub labels: Tensor,
-    /// Left, top, right and bottom of a box around what is sought, `[N, 4]`.
+    /// Left, top, right and bottom of a box around the object, `[N, 4]`.
     pub boxes: Option<Tensor>,
 }
 
-/// What comes out: M masks for each prompt, from a part to the whole of what is there.
+/// M masks for each prompt, from a part of the object to the whole.
 pub struct SamMasks {
-    /// Above 0 inside, `[N, M, S / 4, S / 4]` for patches of 16 pixels and a picture's side S.
+    /// Above 0 inside the mask, `[N, M, S / 4, S / 4]` for patches of 16 pixels and a picture of
+    /// side S.
     pub low_res_masks: Tensor,
-    /// How well each mask is expected to fit, as intersection over union, `[N, M]`.
+    /// The predicted quality of each mask as intersection over union, `[N, M]`.
     pub iou_predictions: Tensor,
 }
 
@@ -90,11 +91,12 @@ pub struct SamModel {
 }
 
 impl SamModel {
-    /// Reads the network. Tensors that only masks as prompts would need are no part of it, see
+    /// Reads the network. Tensors that are only needed for masks as prompts are not read, see
     /// [`SamModel::UNUSED`].
     ///
     /// # Errors
-    /// When the config has a field that changes the architecture, or sizes that can not go together.
+    /// When the config has a field that changes the architecture, or sizes that do not fit
+    /// together.
     pub fn new(path: &WeightPath, config: &SamConfig) -> Result<Self> {
         config.check()?;
         let vision = &config.vision_config;
@@ -109,7 +111,7 @@ impl SamModel {
         })
     }
 
-    /// Tensors of checkpoints that points and boxes do not need.
+    /// Tensors of checkpoints that are not needed for points and boxes.
     pub const UNUSED: [&str; 10] = [
         "mask_embed.conv1.weight",
         "mask_embed.conv1.bias",
@@ -123,17 +125,17 @@ impl SamModel {
         "mask_embed.layer_norm2.bias",
     ];
 
-    /// The side of the pictures that it reads, in pixels.
+    /// The side in pixels of the pictures that the network reads.
     pub fn image_size(&self) -> i64 {
         self.image_size
     }
 
-    /// `[B, 3, image_size, image_size]` to `[B, D, H, W]`, a place for each patch.
+    /// `[B, 3, image_size, image_size]` to `[B, D, H, W]`, one position for each patch.
     pub fn image_embeddings(&self, pixel_values: &Tensor) -> Tensor {
         self.vision_encoder.forward(pixel_values)
     }
 
-    /// The masks of several prompts on one picture, whose `image_embeddings` are `[1, D, H, W]`.
+    /// The masks for several prompts on one picture with `image_embeddings [1, D, H, W]`.
     pub fn masks(&self, image_embeddings: &Tensor, prompts: &SamPrompts) -> SamMasks {
         let size = self.image_size as f64;
         let sparse = self.prompt_encoder.embed(prompts, size); // [N, T, D]
@@ -147,9 +149,9 @@ impl SamConfig {
     /// Reads the file.
     ///
     /// # Errors
-    /// When it is of another class, or a field has a value that is not computed here.
+    /// When the file is of another class, or a field has an unsupported value.
     pub fn read(file: &ConfigFile) -> Result<Self> {
-        // The weights of other families have other names.
+        // Other families of models use other names for their weights.
         if file.text("model_type") != Some("sam") {
             return Err(file.wrong("model_type", "sam"));
         }
@@ -161,7 +163,7 @@ impl SamConfig {
         })
     }
 
-    /// Refuses sizes that would only fail inside libtorch.
+    /// Refuses sizes on which libtorch would fail.
     fn check(&self) -> Result<()> {
         let (vision, _, _) = self.parts();
         check_sizes(
@@ -230,7 +232,7 @@ impl SamConfig {
         )
     }
 
-    /// What two of the networks have must be the same in both.
+    /// Sizes that two of the networks share must be equal in both.
     fn check_equal(&self) -> Result<()> {
         let (vision, prompts, decoder) = self.parts();
         let dim = prompts.hidden_size;
@@ -255,14 +257,14 @@ impl SamConfig {
         ] {
             if found != expected {
                 return Err(model(format!(
-                    "config.json: {what}: found {found}, expected {expected} as in the rest"
+                    "config.json: {what}: found {found}, expected {expected} as in the other parts"
                 )));
             }
         }
         Ok(())
     }
 
-    /// Widths that are divided: among heads, by the last attention, and by 8 in upscaling.
+    /// Checks widths that are divided: among heads, by the last attention, and by 8 in upscaling.
     fn check_divisible(&self) -> Result<()> {
         let (_, prompts, decoder) = self.parts();
         let dim = prompts.hidden_size;

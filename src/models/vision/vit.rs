@@ -1,6 +1,7 @@
-//! The vision transformers of DINO (arXiv 2104.14294, `ViTModel` of transformers), DINOv2 (arXiv 2304.07193,
-//! `Dinov2Model`) and DreamSim's single branch on DINO (arXiv 2306.09344). They differ in names, DINOv2 scales what
-//! each half of a layer adds, and DreamSim takes the class token before the last norm.
+//! The vision transformers of DINO (arXiv 2104.14294, `ViTModel` of transformers), DINOv2 (arXiv
+//! 2304.07193, `Dinov2Model`) and DreamSim's single branch on DINO (arXiv 2306.09344). They use
+//! different names. DINOv2 scales the output of each half of a layer, and DreamSim takes the class
+//! token before the last norm.
 
 use anyhow::Result;
 use serde::Deserialize;
@@ -35,9 +36,9 @@ struct VitFields {
     num_attention_heads: i64,
     /// Inner width of the feed-forward part, in `vit` and `dreamsim`.
     intermediate_size: i64,
-    /// The same over `hidden_size`, in `dinov2`.
+    /// Inner width over `hidden_size`, in `dinov2`.
     mlp_ratio: i64,
-    /// Pixels of a side of the pictures that the position embeddings are for.
+    /// Side in pixels of the pictures for which the position embeddings were made.
     image_size: i64,
     /// Pixels of a patch's side.
     patch_size: i64,
@@ -67,12 +68,13 @@ pub enum VitKind {
     Vit,
     /// `Dinov2Model`: DINOv2.
     Dinov2,
-    /// As `vit`, without a last norm: DINO with DreamSim's LoRA merged, see `scripts/convert_encoder.py`.
+    /// As `vit`, without the last norm: DINO with DreamSim's LoRA merged, see
+    /// `scripts/convert_encoder.py`.
     Dreamsim,
 }
 
 impl VitKind {
-    /// As `model_type` of `config.json` spells it.
+    /// The name in `model_type` of `config.json`.
     pub fn name(self) -> &'static str {
         match self {
             VitKind::Vit => "vit",
@@ -105,10 +107,10 @@ const BOTH: &config_file::Fields = &[
     ("initializer_range", Harmless("only before training")),
 ];
 
-/// A key that is no parameter.
-const BESIDE: &config_file::Fields = &[("head_dim", Harmless("compared by itself"))];
+/// A key that is not a parameter.
+const BESIDE: &config_file::Fields = &[("head_dim", Harmless("checked separately"))];
 
-/// What is done with each parameter of `ViTConfig`.
+/// How each parameter of `ViTConfig` is treated.
 pub const VIT: Class = Class {
     name: "ViTConfig",
     fields: &[
@@ -116,7 +118,7 @@ pub const VIT: Class = Class {
         BOTH,
         &[
             ("intermediate_size", Read),
-            ("encoder_stride", Harmless("of another head")),
+            ("encoder_stride", Harmless("for another head")),
             (
                 "pooler_output_size",
                 Harmless("the class token is not pooled"),
@@ -127,7 +129,7 @@ pub const VIT: Class = Class {
     besides: &[PRETRAINED_BEFORE_5, BESIDE],
 };
 
-/// What is done with each parameter of `Dinov2Config`.
+/// How each parameter of `Dinov2Config` is treated.
 pub const DINOV2: Class = Class {
     name: "Dinov2Config",
     fields: &[
@@ -138,13 +140,10 @@ pub const DINOV2: Class = Class {
             ("layerscale_value", Harmless("only before training")),
             ("drop_path_rate", Harmless("only in training")),
             ("use_swiglu_ffn", Only(&["false"])),
-            ("_out_features", Harmless("of a backbone for other heads")),
-            ("_out_indices", Harmless("of a backbone for other heads")),
-            ("apply_layernorm", Harmless("of a backbone for other heads")),
-            (
-                "reshape_hidden_states",
-                Harmless("of a backbone for other heads"),
-            ),
+            ("_out_features", Harmless("for other heads")),
+            ("_out_indices", Harmless("for other heads")),
+            ("apply_layernorm", Harmless("for other heads")),
+            ("reshape_hidden_states", Harmless("for other heads")),
             ("use_mask_token", Harmless("only in training")),
         ],
     ],
@@ -153,9 +152,9 @@ pub const DINOV2: Class = Class {
         BESIDE,
         &[
             ("num_register_tokens", Only(&["0"])),
-            ("out_features", Harmless("of a backbone for other heads")),
-            ("out_indices", Harmless("of a backbone for other heads")),
-            ("stage_names", Harmless("of a backbone for other heads")),
+            ("out_features", Harmless("for other heads")),
+            ("out_indices", Harmless("for other heads")),
+            ("stage_names", Harmless("for other heads")),
         ],
     ],
 };
@@ -164,7 +163,7 @@ impl VitConfig {
     /// Reads the file of a network of this kind.
     ///
     /// # Errors
-    /// When it is of another kind, or a field has a value that is not computed here.
+    /// When the file is of another kind, or a field has an unsupported value.
     pub fn read(file: &ConfigFile, kind: VitKind) -> Result<Self> {
         if file.text("model_type") != Some(kind.name()) {
             return Err(file.wrong("model_type", kind.name()));
@@ -175,7 +174,7 @@ impl VitConfig {
             file.set_default("layer_norm_eps", json!(1e-6));
         }
         let fields: VitFields = file.read(kind.class())?;
-        // transformers looks for it though it is no parameter.
+        // transformers looks for this key although it is not a parameter.
         let width = fields.hidden_size.checked_div(fields.num_attention_heads);
         if let Some(head_dim) = file.get("head_dim")
             && head_dim.as_i64() != width
@@ -197,7 +196,7 @@ impl VitConfig {
     }
 }
 
-/// Attention and a feed-forward part, each behind its norm and around a residual.
+/// Attention and a feed-forward part, each with a norm before it and a residual around it.
 struct VitLayer {
     norm1: LayerNorm,
     query: Linear,
@@ -271,11 +270,12 @@ pub struct VitModel {
 }
 
 impl VitModel {
-    /// Reads the network. A saved pooling layer or mask token is no part of it, see
+    /// Reads the network. A saved pooling layer or mask token is not read, see
     /// [`VitModel::UNUSED`].
     ///
     /// # Errors
-    /// When the config has a field that changes the architecture, or sizes that can not go together.
+    /// When the config has a field that changes the architecture, or sizes that do not fit
+    /// together.
     pub fn new(path: &WeightPath, config: &VitConfig) -> Result<Self> {
         let fields = &config.fields;
         let (dim, patch_size, inner) = (fields.hidden_size, fields.patch_size, config.inner());
@@ -311,15 +311,16 @@ impl VitModel {
         })
     }
 
-    /// Tensors of checkpoints that no embedding needs.
+    /// Tensors of checkpoints that are not needed for embeddings.
     pub const UNUSED: [&str; 3] = [
         "pooler.dense.weight",
         "pooler.dense.bias",
         "embeddings.mask_token",
     ];
 
-    /// The class token behind the last norm, where there is one, `[B, D]`, of prepared pictures `[B, 3, H, W]` of any size
-    /// that is at least one patch: position embeddings are interpolated.
+    /// The class token `[B, D]` of prepared pictures `[B, 3, H, W]`, after the last norm if there
+    /// is one. Pictures may have any size of at least one patch: position embeddings are
+    /// interpolated.
     pub fn forward(&self, pixel_values: &Tensor) -> Tensor {
         let (_, _, h, w) = pixel_values.size4().expect("pictures have four axes");
         let patches = self.patch_embeddings.forward(pixel_values); // [B, S, D]

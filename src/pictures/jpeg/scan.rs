@@ -1,4 +1,5 @@
-//! The entropy-coded data of one scan: walked through block by block, to see that they end where the scan does.
+//! The entropy-coded data of one scan. The data are read block by block to check that they end
+//! where the scan ends.
 
 use std::ops::RangeInclusive;
 
@@ -12,16 +13,16 @@ pub(super) struct JpegComponent {
     pub factors: [usize; 2],
     /// Blocks across and down.
     pub blocks: [usize; 2],
-    /// The same with those that fill the last MCUs.
+    /// The same, including the blocks that pad the last MCUs.
     pub padded: [usize; 2],
-    /// Whether it was in a scan.
+    /// Whether the component has appeared in a scan.
     pub is_drawn: bool,
-    /// Progressive pictures: which coefficients of each block are not zero, a bit each.
+    /// Progressive pictures: a bit for each coefficient of a block; 1 if it is not zero.
     pub set: Vec<u64>,
 }
 
-/// What a scan tells of a block's coefficients: all, or of a progressive picture (T.81, Annex G) the first or a band of
-/// the others, their higher bits or one lower bit more.
+/// The coefficients that a scan holds: all of them, or in a progressive picture (T.81, Annex G) the
+/// DC coefficient or a band of AC coefficients, either their higher bits or one more lower bit.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum ScanPass {
     Sequential,
@@ -31,30 +32,31 @@ pub(super) enum ScanPass {
     OthersRefined,
 }
 
-/// A scan to be walked through.
+/// A scan whose data are to be checked.
 pub(super) struct Scan<'a> {
     /// MCUs of the picture, across and down.
     pub mcus: [usize; 2],
-    /// Each with the numbers of its tables.
+    /// Each component with the numbers of its tables.
     pub components: Vec<(&'a mut JpegComponent, u8)>,
     pub tables: &'a Tables,
     pub pass: ScanPass,
-    /// The coefficients that it is about.
+    /// The band of coefficients in this scan.
     pub band: RangeInclusive<usize>,
 }
 
-/// So many zero bits on end, the last of them of a coefficient that is not zero, are a hole in the file: only one code is
-/// all zeros, and no picture has a block of nothing but its coefficient.
+/// This many zero bits in a row, the last of them in the value of a nonzero coefficient, mean a
+/// hole in the file: only one code is all zeros, and no picture has a block with that coefficient
+/// alone.
 const HOLE: u32 = 96;
 
-/// The data are none that an encoder writes, or there are no more of them.
+/// The data are invalid, or they end too early.
 struct Damaged;
 
 impl Scan<'_> {
-    /// Walks through the data that begin at byte `start` of the file; returns where they end.
+    /// Reads the data from byte `start` of the file and returns the position where they end.
     ///
     /// # Errors
-    /// When they do not end where the scan does, or hold a code that is none.
+    /// When they do not end where the scan ends, or hold an invalid code.
     pub fn walk(mut self, file: &[u8], start: usize) -> Result<usize, String> {
         let mut bits = BitReader {
             file,
@@ -107,7 +109,7 @@ impl Scan<'_> {
         bits.end(run)
     }
 
-    /// One block; `run` counts blocks that have nothing more in this band.
+    /// Reads one block; `run` counts the blocks that have no more coefficients in this band.
     fn block(
         &mut self,
         i: usize,
@@ -145,7 +147,7 @@ impl Scan<'_> {
     }
 }
 
-/// The coefficients behind the first.
+/// Reads the AC coefficients.
 fn sequential(codes: &Codes, bits: &mut BitReader) -> Result<(), Damaged> {
     let mut k = 1;
     while k <= 63 {
@@ -166,7 +168,7 @@ fn sequential(codes: &Codes, bits: &mut BitReader) -> Result<(), Damaged> {
     if k <= 64 { Ok(()) } else { Err(Damaged) }
 }
 
-/// The higher bits of a band (T.81, Figure G.3).
+/// Reads the higher bits of a band (T.81, Figure G.3).
 fn others(
     codes: &Codes,
     band: RangeInclusive<usize>,
@@ -203,8 +205,8 @@ fn others(
     }
 }
 
-/// A lower bit of a band (T.81, Figure G.7): one for each coefficient that is set, between the codes of those that
-/// become it.
+/// Reads one lower bit of a band (T.81, Figure G.7): a bit for each coefficient that is already
+/// nonzero, between the codes of those that become nonzero.
 fn refined(
     codes: &Codes,
     band: RangeInclusive<usize>,
@@ -252,15 +254,15 @@ fn refined(
     Ok(())
 }
 
-/// The data of a scan, bit by bit; a marker ends them.
+/// The data of a scan, read bit by bit up to the next marker.
 struct BitReader<'a> {
     file: &'a [u8],
     /// The next byte.
     at: usize,
-    /// Bits that were read and not yet taken: the lowest `count`.
+    /// Bits that were read from the file and not yet used: the lowest `count`.
     held: u64,
     count: u32,
-    /// Zeros on end among those that were taken last.
+    /// Number of zero bits at the end of the bits used so far.
     zeros: u32,
 }
 
@@ -281,7 +283,7 @@ impl BitReader<'_> {
         }
     }
 
-    /// The value of the code that comes next.
+    /// The value of the next code.
     fn value(&mut self, codes: &Codes) -> Result<u8, Damaged> {
         if self.count < 16 {
             self.fill();
@@ -310,7 +312,8 @@ impl BitReader<'_> {
         Ok(number)
     }
 
-    /// Checks that the data end here, but for the bits that fill the last byte, and that blocks without more do, too.
+    /// Checks that the data end here, apart from padding bits in the last byte, and that no run of
+    /// empty blocks is left.
     fn end(&mut self, run: usize) -> Result<(), Damaged> {
         self.fill();
         let whole = self.count / 8;
@@ -330,11 +333,11 @@ impl BitReader<'_> {
         }
     }
 
-    /// Checks that the data end here, and goes on behind the restart marker of this number.
+    /// Checks that the data end here, and continues after the restart marker with this number.
     fn restart(&mut self, run: usize, number: usize) -> Result<(), Damaged> {
         self.end(run)?;
         while let Some([0xff, 0xff, ..]) = self.file.get(self.at..) {
-            self.at += 1; // a marker may be filled up
+            self.at += 1; // a marker may be preceded by fill bytes
         }
         match self.file.get(self.at..) {
             Some([0xff, marker, ..]) if usize::from(*marker) == 0xd0 + number % 8 => {

@@ -18,15 +18,15 @@ use crate::models::unet::unet_2d_blocks::{BlockAttention, BlockConfig, DownBlock
 pub enum MidBlockType {
     #[default]
     UNetMidBlock2DCrossAttn,
-    /// Here always with one residual block and no attention: the small distilled ControlNets.
+    /// Used here with one residual block and no attention, as in the small distilled ControlNets.
     UNetMidBlock2D,
 }
 
-/// `config.json` of a ControlNet. Defaults are diffusers' own.
+/// `config.json` of a ControlNet, with the defaults of diffusers.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ControlNetConfig {
-    /// Channels of the latents that come in.
+    /// Channels of the input latents.
     pub in_channels: i64,
     /// Channels of each block, from the outermost.
     pub block_out_channels: Vec<i64>,
@@ -38,18 +38,18 @@ pub struct ControlNetConfig {
     pub layers_per_block: PerBlock,
     /// Transformer blocks in each attention.
     pub transformer_layers_per_block: PerBlock,
-    /// Counts heads, in spite of its name: a historic misnaming in diffusers.
+    /// Counts heads despite its name, which is a historical mistake in diffusers.
     #[serde(rename = "attention_head_dim")]
     pub heads_by_old_name: PerBlock,
-    /// Number of heads, where the config gives it under its own name.
+    /// Number of heads, if the config gives it under its own name.
     pub num_attention_heads: Option<PerBlock>,
     /// Width of the text's tokens.
     pub cross_attention_dim: i64,
-    /// Linear layers rather than 1×1 convolutions around the transformers.
+    /// Whether linear layers, not 1×1 convolutions, surround the transformers.
     pub use_linear_projection: bool,
-    /// Attention products in f32.
+    /// Whether attention products run in f32.
     pub upcast_attention: Option<bool>,
-    /// Cosines first in the time embedding.
+    /// Whether cosines come first in the time embedding.
     pub flip_sin_to_cos: bool,
     /// Shift of the time embedding's frequencies.
     pub freq_shift: f64,
@@ -59,13 +59,13 @@ pub struct ControlNetConfig {
     pub norm_eps: f64,
     /// Padding of the strided convolutions between the blocks.
     pub downsample_padding: i64,
-    /// `text_time` where pooled text and sizes are added to the time embedding.
+    /// `text_time` if pooled text and sizes are added to the time embedding.
     pub addition_embed_type: Option<String>,
     /// Width of one embedded size.
     pub addition_time_embed_dim: Option<i64>,
-    /// Width of pooled text and six embedded sizes together.
+    /// Width of the pooled text and six embedded sizes together.
     pub projection_class_embeddings_input_dim: Option<i64>,
-    /// Channels of the picture's embedding; each but the first halves the resolution.
+    /// Channels of the picture's embedding; each layer but the first halves the resolution.
     pub conditioning_embedding_out_channels: Vec<i64>,
 }
 
@@ -97,7 +97,7 @@ impl Default for ControlNetConfig {
     }
 }
 
-/// What is done with each parameter of the class.
+/// How each parameter of the class is treated.
 pub const CLASS: Class = Class {
     name: "ControlNetModel",
     fields: &[
@@ -119,16 +119,17 @@ pub const CLASS: Class = Class {
 const FILE: &str = "config.json";
 
 impl ControlNetConfig {
-    /// Reads and checks the file. What is no ControlNet, or one of another architecture, is refused by its class name
-    /// before its fields are looked at.
+    /// Reads and checks the file. A file of another class or architecture is refused before its
+    /// fields are read.
     ///
     /// # Errors
-    /// When it is one of those, or describes what is not computed here.
+    /// When the file is of another class or architecture, or asks for something that is not
+    /// supported.
     pub fn read(file: &ConfigFile) -> Result<Self> {
         let class = file.text("_class_name").unwrap_or("no _class_name");
         if file.get("num_control_type").is_some() || class.contains("Union") {
             return Err(model(format!(
-                "{FILE}: found {class}, a union of several kinds of control, which has another architecture; expected ControlNetModel, one kind of control in one network"
+                "{FILE}: found {class}, a union of several kinds of control; expected ControlNetModel, which has one kind of control"
             )));
         }
         if class != CLASS.name {
@@ -139,7 +140,7 @@ impl ControlNetConfig {
         Ok(config)
     }
 
-    /// Refuses what this port would compute wrongly.
+    /// Refuses configs that this port would compute wrongly.
     ///
     /// # Errors
     /// When lists have different lengths, or a field has a value that changes the architecture.
@@ -155,7 +156,7 @@ impl ControlNetConfig {
             (None, _) => {}
             (Some(kind), None) => {
                 return Err(model(format!(
-                    "{FILE}: {kind} without addition_time_embed_dim"
+                    "{FILE}: found addition_embed_type {kind} without addition_time_embed_dim, expected both or neither"
                 )));
             }
             (Some(kind), Some(_)) => {
@@ -166,7 +167,7 @@ impl ControlNetConfig {
         for (channels, heads) in self.block_out_channels.iter().zip(self.heads()?) {
             if heads < 1 || channels % heads != 0 || channels % self.norm_num_groups != 0 {
                 return Err(model(format!(
-                    "{FILE}: {channels} channels are not divisible by {heads} heads and {} groups",
+                    "{FILE}: block_out_channels: {channels} channels are not divisible by {heads} heads and {} groups",
                     self.norm_num_groups
                 )));
             }
@@ -174,7 +175,7 @@ impl ControlNetConfig {
         Ok(())
     }
 
-    /// Refuses what no ControlNet has; the bounds are those of the U-Net.
+    /// Refuses sizes outside the range of any ControlNet; the ranges are those of the U-Net.
     fn check_sizes(&self) -> Result<()> {
         let blocks = self.block_out_channels.len();
         let halvings = self.conditioning_embedding_out_channels.len() as i64;
@@ -207,7 +208,7 @@ impl ControlNetConfig {
         Ok(())
     }
 
-    /// How many pixels of the picture become one latent.
+    /// Width in pixels of the part of the picture that becomes one latent.
     pub fn scale_factor(&self) -> i64 {
         1 << (self.conditioning_embedding_out_channels.len() - 1)
     }
@@ -223,7 +224,7 @@ impl ControlNetConfig {
         )
     }
 
-    /// What each block is made of, from the outermost.
+    /// The config of each block, from the outermost.
     pub(super) fn blocks(&self) -> Result<Vec<BlockConfig>> {
         let channels = &self.block_out_channels;
         let each =
@@ -258,7 +259,7 @@ mod tests {
     use super::*;
     use crate::io::config_file::Notes;
 
-    /// An SD 1.5 ControlNet's config with one field changed.
+    /// The config of an SD 1.5 ControlNet with one field changed.
     fn parse(key: &str, value: &str) -> Result<ControlNetConfig> {
         let mut config = serde_json::json!({
             "_class_name": "ControlNetModel",
@@ -342,7 +343,11 @@ mod tests {
                 "7",
                 "320 channels are not divisible by 7 heads",
             ),
-            ("mid_block_type", "\"None\"", "unknown variant"),
+            (
+                "mid_block_type",
+                "\"None\"",
+                "mid_block_type: found \"None\", expected",
+            ),
             (
                 "conditioning_embedding_out_channels",
                 "[]",

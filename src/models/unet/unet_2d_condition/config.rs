@@ -14,15 +14,15 @@ use crate::models::config::{
     expect_sizes,
 };
 
-/// `unet/config.json`, the fields that describe this architecture, with the defaults of diffusers.
+/// `unet/config.json`: the fields that describe this architecture, with the defaults of diffusers.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct UNet2DConditionConfig {
-    /// Channels of the latents that come in.
+    /// Channels of the input latents.
     pub in_channels: i64,
     /// Channels of the prediction.
     pub out_channels: i64,
-    /// Side of the latents that the checkpoint was trained on.
+    /// Side of the training latents.
     pub sample_size: Option<i64>,
     /// Channels of each block, from the outermost.
     pub block_out_channels: Vec<i64>,
@@ -30,20 +30,20 @@ pub struct UNet2DConditionConfig {
     pub down_block_types: Vec<DownBlockType>,
     /// Kind of each block on the way up.
     pub up_block_types: Vec<UpBlockType>,
-    /// Residual blocks in each block; one more on the way up.
+    /// Residual blocks in each block; blocks on the way up have one more.
     pub layers_per_block: PerBlock,
     /// Transformer blocks in each attention.
     pub transformer_layers_per_block: PerBlock,
-    /// Counts heads, in spite of its name: a historic misnaming in diffusers.
+    /// Counts heads despite its name, which is a historical mistake in diffusers.
     #[serde(rename = "attention_head_dim")]
     pub num_attention_heads: PerBlock,
     /// Width of the text's tokens.
     pub cross_attention_dim: i64,
-    /// Linear layers rather than 1×1 convolutions around the transformers.
+    /// Whether linear layers, not 1×1 convolutions, surround the transformers.
     pub use_linear_projection: bool,
-    /// Attention products in f32.
+    /// Whether attention products run in f32.
     pub upcast_attention: Option<bool>,
-    /// Cosines first in the time embedding.
+    /// Whether cosines come first in the time embedding.
     pub flip_sin_to_cos: bool,
     /// Shift of the time embedding's frequencies.
     pub freq_shift: f64,
@@ -53,11 +53,11 @@ pub struct UNet2DConditionConfig {
     pub norm_eps: f64,
     /// Padding of the strided convolutions.
     pub downsample_padding: i64,
-    /// `text_time` where pooled text and sizes are added to the time embedding.
+    /// `text_time` if pooled text and sizes are added to the time embedding.
     pub addition_embed_type: Option<String>,
     /// Width of one embedded size.
     pub addition_time_embed_dim: Option<i64>,
-    /// Width of pooled text and six embedded sizes together.
+    /// Width of the pooled text and six embedded sizes together.
     pub projection_class_embeddings_input_dim: Option<i64>,
 }
 
@@ -90,7 +90,7 @@ impl Default for UNet2DConditionConfig {
     }
 }
 
-/// What is done with each parameter of the class.
+/// How each parameter of the class is treated.
 pub const CLASS: Class = Class {
     name: "UNet2DConditionModel",
     fields: &[
@@ -107,7 +107,7 @@ pub const CLASS: Class = Class {
                 Harmless("only in training, and this network is frozen"),
             ),
             ("reverse_transformer_layers_per_block", Only(&["null"])),
-            // diffusers refuses it too: older files mean `attention_head_dim` by it.
+            // diffusers refuses this field too: older files use it for `attention_head_dim`.
             ("num_attention_heads", Only(&["null"])),
             ("dual_cross_attention", Only(&["false", "null"])),
             ("resnet_skip_time_act", Only(&["false", "null"])),
@@ -132,8 +132,8 @@ impl UNet2DConditionConfig {
     /// Reads and checks the file.
     ///
     /// # Errors
-    /// When lists have different lengths, a size is one that no U-Net has, or a field has a value that is not
-    /// computed here.
+    /// When lists have different lengths, a size is outside the range of any U-Net, or a field has
+    /// an unsupported value.
     pub fn read(file: &ConfigFile) -> Result<Self> {
         file.expect_class(CLASS.name)?;
         let config: Self = file.read(&CLASS)?;
@@ -164,7 +164,7 @@ impl UNet2DConditionConfig {
         for (channels, heads) in self.block_out_channels.iter().zip(self.heads()?) {
             if heads < 1 || channels % heads != 0 || channels % self.norm_num_groups != 0 {
                 return Err(model(format!(
-                    "unet/config.json: {channels} channels are not divisible by {heads} heads and {} groups",
+                    "unet/config.json: block_out_channels: {channels} channels are not divisible by {heads} heads and {} groups",
                     self.norm_num_groups
                 )));
             }
@@ -172,8 +172,8 @@ impl UNet2DConditionConfig {
         Ok(())
     }
 
-    /// Refuses what no U-Net has. More than eight halvings, attentions or transformers side by side are several
-    /// times what SDXL has, but for the ten transformers of its innermost block.
+    /// Refuses sizes outside the range of any U-Net. The limits are 8 blocks, 8 attentions in a block
+    /// and 32 transformer blocks in an attention; SDXL has 3, 2 and at most 10.
     fn check_sizes(&self) -> Result<()> {
         let file = "unet/config.json";
         let blocks = self.block_out_channels.len();
@@ -202,16 +202,16 @@ impl UNet2DConditionConfig {
         Ok(())
     }
 
-    /// Width of the pooled prompt, for a network that is told of it.
+    /// Width of the pooled prompt, for a network that takes it.
     pub fn pooled_width(&self) -> Option<i64> {
         Some(self.projection_class_embeddings_input_dim? - 6 * self.addition_time_embed_dim?)
     }
 
-    /// Paths of all cross-attention layers, each with the width inside it, in the order of diffusers'
-    /// `attn_processors`: down, up, middle.
+    /// Paths of all cross-attention layers, each with the layer's inner width, in the order of
+    /// diffusers' `attn_processors`: down, up, middle.
     ///
     /// # Errors
-    /// When a list of the config has another length than there are blocks.
+    /// When a list in the config does not have one entry for each block.
     pub fn cross_attention_layers(&self) -> Result<Vec<(String, i64)>> {
         let channels = &self.block_out_channels;
         let (blocks, last) = (channels.len(), channels.len() - 1);
@@ -247,10 +247,10 @@ impl UNet2DConditionConfig {
         Ok(layers)
     }
 
-    /// Widths of the heads of its attention, those of each block once.
+    /// The distinct head widths of all blocks.
     ///
     /// # Errors
-    /// When there are not as many numbers of heads as blocks.
+    /// When the number of head counts differs from the number of blocks.
     pub fn head_dims(&self) -> Result<BTreeSet<i64>> {
         let has_attention = |i: usize| {
             let is_last = i + 1 == self.block_out_channels.len();
@@ -264,10 +264,10 @@ impl UNet2DConditionConfig {
             .collect())
     }
 
-    /// Heads of each block, from the outermost.
+    /// Number of heads of each block, from the outermost.
     ///
     /// # Errors
-    /// When there are not as many as blocks.
+    /// When the number of head counts differs from the number of blocks.
     pub(crate) fn heads(&self) -> Result<Vec<i64>> {
         self.num_attention_heads.expand(
             self.block_out_channels.len(),

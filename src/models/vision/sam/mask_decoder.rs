@@ -1,4 +1,5 @@
-//! SAM's mask decoder: a token a mask becomes the weights of a product with the picture's embeddings.
+//! SAM's mask decoder: each mask has a token that becomes the weights of a product with the
+//! picture's embeddings.
 
 use tch::Tensor;
 
@@ -14,7 +15,7 @@ struct SamFeedForward {
 }
 
 impl SamFeedForward {
-    /// Reads `proj_in`, `layers` and `proj_out`: `depth` of them.
+    /// Reads `proj_in`, `layers` and `proj_out`: `depth` layers.
     fn new(path: &WeightPath, widths: [i64; 3], depth: i64) -> Self {
         let [d_in, inner, d_out] = widths;
         let between = path / "layers";
@@ -34,7 +35,7 @@ impl SamFeedForward {
     }
 }
 
-/// A transposed convolution that doubles the sides.
+/// A transposed convolution that doubles both sides.
 struct Upscale {
     weight: Tensor,
     bias: Tensor,
@@ -55,7 +56,7 @@ impl Upscale {
     }
 }
 
-/// Epsilon of the norm between the two upscalings.
+/// Added to the variance in the norm between the two upscalings.
 const EPS_OF_UPSCALE: f64 = 1e-6;
 
 /// The mask decoder.
@@ -71,10 +72,10 @@ pub struct SamMaskDecoder {
 }
 
 impl SamMaskDecoder {
-    /// Reads all of it.
+    /// Reads the network.
     pub fn new(path: &WeightPath, config: &SamMaskDecoderConfig) -> Self {
         let dim = config.hidden_size;
-        // The first is for one mask alone, which is not asked for here.
+        // The first mask is for prompts that ask for a single mask, which this program does not do.
         let tokens = config.num_multimask_outputs + 1;
         let mlps = path / "output_hypernetworks_mlps";
         SamMaskDecoder {
@@ -100,7 +101,7 @@ impl SamMaskDecoder {
     }
 
     /// The masks for prompts `sparse [N, T, D]` on one picture, `image [1, D, H, W]` with its
-    /// `positions [1, H W, D]`: `[N, M, 4 H, 4 W]`, and how well they fit `[N, M]`.
+    /// `positions [1, H W, D]`: masks `[N, M, 4 H, 4 W]` and their predicted quality `[N, M]`.
     pub fn forward(&self, image: &Tensor, positions: &Tensor, sparse: &Tensor) -> SamMasks {
         let (_, dim, height, width) = image.size4().expect("embeddings have four axes");
         let n = sparse.size()[0];

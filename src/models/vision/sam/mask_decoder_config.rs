@@ -18,11 +18,11 @@ pub struct SamMaskDecoderConfig {
     pub num_hidden_layers: i64,
     /// Number of heads.
     pub num_attention_heads: i64,
-    /// The width over that of the last attention from tokens to picture.
+    /// The width divided by the width of the last attention from tokens to picture.
     pub attention_downsample_rate: i64,
-    /// Masks for a prompt.
+    /// Number of masks for a prompt.
     pub num_multimask_outputs: i64,
-    /// Linear layers of the head that predicts how well a mask fits.
+    /// Number of linear layers of the head that predicts the quality of a mask.
     pub iou_head_depth: i64,
     /// Inner width of that head.
     pub iou_head_hidden_dim: i64,
@@ -30,7 +30,7 @@ pub struct SamMaskDecoderConfig {
     pub layer_norm_eps: f64,
 }
 
-/// What is done with each parameter of the class.
+/// How each parameter of the class is treated.
 pub const CLASS: Class = Class {
     name: "SamMaskDecoderConfig",
     fields: &[

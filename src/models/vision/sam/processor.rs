@@ -1,5 +1,5 @@
-//! Pictures as SAM reads them, and its masks at the picture's own size: settings of class `SamImageProcessor`, as
-//! transformers reads them with Pillow.
+//! Prepares pictures for SAM, and resizes its masks to the picture's own size. The settings are
+//! those of the class `SamImageProcessor`, read as transformers reads them with Pillow.
 
 use anyhow::Result;
 use image::RgbImage;
@@ -20,11 +20,14 @@ const CLASS: Class = Class {
         &[
             ("do_pad", ReadAsFlag),
             ("pad_size", Read),
-            ("mask_size", Harmless("of masks as prompts")),
-            ("mask_pad_size", Harmless("of masks as prompts")),
+            ("mask_size", Harmless("only for masks as prompts")),
+            ("mask_pad_size", Harmless("only for masks as prompts")),
             ("do_center_crop", Only(&["false", "null"])),
             ("crop_size", Harmless("only with do_center_crop")),
-            ("default_to_square", Harmless("its size is no mere number")),
+            (
+                "default_to_square",
+                Harmless("its size is not a single number"),
+            ),
         ],
     ],
     besides: &[],
@@ -70,12 +73,12 @@ pub struct SamProcessor {
     std: [f64; 3],
 }
 
-/// Where a picture lies in what was made of it.
+/// The position of a picture inside the prepared picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SamPlace {
-    /// Width and height of the picture.
+    /// Width and height of the original picture.
     pub original: (u32, u32),
-    /// The same once resized, before zeros were put on the right and below.
+    /// Width and height after resizing, before zeros were added on the right and below.
     pub reshaped: (u32, u32),
 }
 
@@ -83,7 +86,7 @@ impl SamProcessor {
     /// Reads the settings.
     ///
     /// # Errors
-    /// When they are those of another class, or ask for what is not computed here.
+    /// When the settings are of another class, or ask for something that is not supported.
     pub fn read(file: &ConfigFile) -> Result<Self> {
         let mut file = file.clone();
         for (key, value) in [
@@ -124,7 +127,7 @@ impl SamProcessor {
             }
         }
         if (raw.rescale_factor * 255.0 - 1.0).abs() > 1e-6 {
-            return Err(file.wrong("rescale_factor", "1 / 255, the only scale known here"));
+            return Err(file.wrong("rescale_factor", "1 / 255, the only supported scale"));
         }
         let longest_edge = raw.size.longest_edge;
         let (height, width) = (raw.pad_size.height, raw.pad_size.width);
@@ -153,13 +156,14 @@ impl SamProcessor {
         })
     }
 
-    /// The side of what it makes, in pixels.
+    /// The side in pixels of the prepared pictures.
     pub fn side(&self) -> i64 {
         i64::from(self.pad_size)
     }
 
-    /// Pixel values `[1, 3, side, side]`, f32: the picture with `longest_edge` as its longer side,
-    /// `(level / 255 - mean) / std`, and zeros on the right or below; and where the picture lies in them.
+    /// Pixel values `[1, 3, side, side]`, f32: the picture resized so that its longer side is
+    /// `longest_edge`, as `(level / 255 - mean) / std`, with zeros on the right or below. Also
+    /// returns where the picture is inside the result.
     pub fn pixel_values(&self, picture: &RgbImage) -> (Tensor, SamPlace) {
         let (width, height) = picture.dimensions();
         let scale = f64::from(self.longest_edge) / f64::from(width.max(height));
@@ -182,8 +186,8 @@ impl SamProcessor {
         )
     }
 
-    /// Low-resolution masks `[N, M, h, w]` without the padding and at the picture's own size: both times
-    /// bilinear, half-pixel places, no antialias.
+    /// Low-resolution masks `[N, M, h, w]` without the padding, at the picture's own size. Both
+    /// resizings are bilinear with half-pixel positions and no antialiasing.
     pub fn at_picture_size(&self, low_res_masks: &Tensor, place: SamPlace) -> Tensor {
         let bilinear = |xs: &Tensor, (width, height): (u32, u32)| {
             let size = [i64::from(height), i64::from(width)];

@@ -1,5 +1,5 @@
-//! SAM's prompts as tokens: places by random Fourier features (arXiv 2006.10739), and what is at each place
-//! by a learned embedding.
+//! SAM's prompts as tokens: positions become random Fourier features (arXiv 2006.10739), and the
+//! kind of each point has a learned embedding.
 
 use std::f64::consts::PI;
 
@@ -24,7 +24,7 @@ pub struct SamPromptEncoderConfig {
     pub patch_size: i64,
 }
 
-/// What is done with each parameter of the class.
+/// How each parameter of the class is treated.
 pub const CLASS: Class = Class {
     name: "SamPromptEncoderConfig",
     fields: &[
@@ -52,21 +52,22 @@ impl Default for SamPromptEncoderConfig {
     }
 }
 
-/// Name of the random features.
+/// Name of the random Fourier features in the file.
 const POSITIONS: &str = "positional_embedding";
 
 /// The prompt encoder, for points and boxes.
 pub struct SamPromptEncoder {
     positional_embedding: Tensor,
     no_mask_embed: Tensor,
-    /// Of points beside and on what is sought, of a box's first and second corner.
+    /// For points beside the object, points on it, and a box's first and second corner.
     point_embed: [Tensor; 4],
     not_a_point_embed: Tensor,
     grid: i64,
 }
 
 impl SamPromptEncoder {
-    /// Reads `shared_image_embedding` and `prompt_encoder`; `grid` is the picture's side in patches.
+    /// Reads `shared_image_embedding` and `prompt_encoder`; `grid` is the picture's side in
+    /// patches.
     pub fn new(path: &WeightPath, num_pos_feats: i64, grid: i64) -> Self {
         let dim = 2 * num_pos_feats;
         let prompts = path / "prompt_encoder";
@@ -88,10 +89,10 @@ impl SamPromptEncoder {
         }
     }
 
-    /// Tokens `[N, T, D]`: one a point, then two corners a box, or one that says there is no box. `size` is
-    /// the picture's side in pixels.
+    /// Tokens `[N, T, D]`: one for each point, then two for the corners of a box, or one that means
+    /// no box. `size` is the picture's side in pixels.
     pub fn embed(&self, prompts: &SamPrompts, size: f64) -> Tensor {
-        // A pixel's place is its middle.
+        // A pixel's position is its centre.
         let places = |pixels: &Tensor| self.positions(&((pixels + 0.5) / size));
         let n = prompts.points.size()[0];
         let [beside, on, first, second] = &self.point_embed;
@@ -104,12 +105,12 @@ impl SamPromptEncoder {
         Tensor::cat(&[points, rest], 1)
     }
 
-    /// What is added to every place of the picture's embeddings where no mask is given, `[1, D, 1, 1]`.
+    /// Added to every position of the picture's embeddings if no mask is given, `[1, D, 1, 1]`.
     pub fn no_mask(&self) -> Tensor {
         self.no_mask_embed.view([1, -1, 1, 1])
     }
 
-    /// Embeddings of the middles of all patches, `[1, H W, D]`, row by row.
+    /// Embeddings of the centres of all patches, `[1, H W, D]`, row by row.
     pub fn image_positions(&self) -> Tensor {
         let device = self.positional_embedding.device();
         let middles = (Tensor::arange(self.grid, (Kind::Float, device)) + 0.5) / self.grid;
@@ -119,7 +120,7 @@ impl SamPromptEncoder {
         self.positions(&places).view([1, n * n, -1])
     }
 
-    /// `[sin 2π(2p - 1)B, cos 2π(2p - 1)B]` of places p from 0 to 1, `[.., 2]` to `[.., D]`.
+    /// `[sin 2π(2p - 1)B, cos 2π(2p - 1)B]` of positions p from 0 to 1, `[.., 2]` to `[.., D]`.
     fn positions(&self, places: &Tensor) -> Tensor {
         let angles = (places * 2.0 - 1.0).matmul(&self.positional_embedding) * (2.0 * PI);
         Tensor::cat(&[angles.sin(), angles.cos()], -1)

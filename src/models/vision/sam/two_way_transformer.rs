@@ -1,4 +1,5 @@
-//! The transformer of SAM's mask decoder: tokens ask the picture, and the picture asks the tokens.
+//! The transformer of SAM's mask decoder: tokens attend to the picture, and the picture attends to
+//! the tokens.
 
 use tch::Tensor;
 
@@ -7,10 +8,11 @@ use crate::io::weights::WeightPath;
 use crate::models::attention::{merge_heads, scaled_dot_product, split_heads};
 use crate::models::layers::{LayerNorm, Linear};
 
-/// Outer over inner width in the layers, whatever the config says: transformers reads it for the last look only.
+/// Outer width over inner width in the layers. The config's value is used for the final attention
+/// alone, as in transformers.
 const RATE_OF_LAYERS: i64 = 2;
 
-/// Multi-head attention whose inner width may be a part of the outer one.
+/// Multi-head attention whose inner width may be smaller than the outer width.
 struct SamAttention {
     q_proj: Linear,
     k_proj: Linear,
@@ -32,7 +34,8 @@ impl SamAttention {
         }
     }
 
-    /// `[N, S, D]` ask `[N, S', D]`; the result has the shape of `query`.
+    /// `query [N, S, D]` attends to `key` and `value [N, S', D]`; the result has the shape of
+    /// `query`.
     fn forward(&self, query: &Tensor, key: &Tensor, value: &Tensor) -> Tensor {
         let query = split_heads(&self.q_proj.forward(query), self.heads); // [N, heads, S, d]
         let key = split_heads(&self.k_proj.forward(key), self.heads);
@@ -42,7 +45,8 @@ impl SamAttention {
     }
 }
 
-/// One layer: among tokens, tokens to picture, feed-forward, picture to tokens; norms come last.
+/// One layer: self-attention of tokens, tokens to picture, feed-forward, picture to tokens; each is
+/// followed by its norm.
 struct SamTwoWayAttentionBlock {
     self_attn: SamAttention,
     layer_norm1: LayerNorm,
@@ -75,8 +79,8 @@ impl SamTwoWayAttentionBlock {
         }
     }
 
-    /// `queries [N, T, D]` and `keys [N, S, D]` to the same shapes; `tokens` and `positions` are added
-    /// where they ask or are asked.
+    /// `queries [N, T, D]` and `keys [N, S, D]` to the same shapes. `tokens` and `positions` are
+    /// added to the queries and keys of attention.
     fn forward(
         &self,
         queries: &Tensor,
@@ -84,7 +88,7 @@ impl SamTwoWayAttentionBlock {
         tokens: &Tensor,
         positions: &Tensor,
     ) -> (Tensor, Tensor) {
-        // The first layer's queries are the tokens themselves, and it has no residual.
+        // In the first layer the queries are the tokens themselves, and there is no residual.
         let queries = if self.is_first {
             self.self_attn.forward(queries, queries, queries)
         } else {
@@ -106,14 +110,14 @@ impl SamTwoWayAttentionBlock {
     }
 }
 
-/// The layers, and a last look of the tokens at the picture.
+/// All layers, and a final attention of the tokens to the picture.
 pub struct SamTwoWayTransformer {
     layers: Vec<SamTwoWayAttentionBlock>,
     final_attn_token_to_image: SamAttention,
     layer_norm_final_attn: LayerNorm,
 }
 
-/// Epsilon of the last norm, whatever the config says of the others.
+/// Added to the variance in the last norm, whatever the config says about the other norms.
 const EPS_OF_FINAL_NORM: f64 = 1e-5;
 
 impl SamTwoWayTransformer {
@@ -137,8 +141,8 @@ impl SamTwoWayTransformer {
         }
     }
 
-    /// `tokens [N, T, D]` and the picture's `image [N, S, D]` with its `positions [1, S, D]`, to the tokens
-    /// and the picture as each has seen the other.
+    /// `tokens [N, T, D]` and the picture's `image [N, S, D]` with its `positions [1, S, D]`, to
+    /// tokens and picture after each has attended to the other.
     pub fn forward(&self, tokens: &Tensor, image: Tensor, positions: &Tensor) -> (Tensor, Tensor) {
         let (mut queries, mut keys) = (tokens.shallow_clone(), image);
         for layer in &self.layers {

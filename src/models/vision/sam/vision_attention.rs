@@ -1,4 +1,4 @@
-//! Attention among the patches of a picture or window, with positions relative to each other (arXiv 2112.01526).
+//! Attention among the patches of a picture or window, with relative positions (arXiv 2112.01526).
 
 use tch::{Device, Kind, Tensor};
 
@@ -6,19 +6,19 @@ use crate::io::weights::WeightPath;
 use crate::models::attention::merge_heads;
 use crate::models::layers::Linear;
 
-/// `softmax(q kᵀ / √d + q · r_h + q · r_w) v`: r_h and r_w are embeddings of how many rows and columns lie
-/// between two patches.
+/// `softmax(q kᵀ / √d + q · r_h + q · r_w) v`: r_h and r_w are embeddings of the number of rows and
+/// of columns between two patches.
 pub struct SamVisionAttention {
     qkv: Linear,
     proj: Linear,
-    /// r_h and r_w of all pairs of rows or columns, `[side, side, d]`.
+    /// r_h and r_w for all pairs of rows or columns, `[side, side, d]`.
     relative: [Tensor; 2],
     heads: i64,
 }
 
 impl SamVisionAttention {
-    /// Reads `qkv`, `proj`, `rel_pos_h` and `rel_pos_w`; `side` is that of a window or of the whole picture,
-    /// in patches.
+    /// Reads `qkv`, `proj`, `rel_pos_h` and `rel_pos_w`; `side` is the side of a window or of the
+    /// whole picture, in patches.
     pub fn new(path: &WeightPath, dim: i64, heads: i64, side: i64) -> Self {
         let relative = |name: &str| {
             let table = path.tensor(name, &[2 * side - 1, dim / heads]);

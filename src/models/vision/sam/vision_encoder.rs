@@ -1,4 +1,5 @@
-//! SAM's picture encoder: a plain ViT whose layers mostly look at windows only (arXiv 2203.16527).
+//! SAM's picture encoder: a plain ViT, most of whose layers attend inside windows only (arXiv
+//! 2203.16527).
 
 use serde::Deserialize;
 use tch::Tensor;
@@ -16,7 +17,7 @@ use crate::models::layers::{LayerNorm, Linear};
 pub struct SamVisionConfig {
     /// Width of a token.
     pub hidden_size: i64,
-    /// Channels of what comes out.
+    /// Channels of the output.
     pub output_channels: i64,
     /// Number of layers.
     pub num_hidden_layers: i64,
@@ -30,17 +31,17 @@ pub struct SamVisionConfig {
     pub layer_norm_eps: f64,
     /// Inner width of the feed-forward part.
     pub mlp_dim: Option<i64>,
-    /// The same over `hidden_size`, where `mlp_dim` is not given.
+    /// Inner width over `hidden_size`, used if `mlp_dim` is absent.
     pub mlp_ratio: f64,
     /// Patches of a window's side.
     pub window_size: i64,
-    /// Layers that look at the whole picture, counted from 0.
+    /// Layers that attend to the whole picture, counted from 0.
     pub global_attn_indexes: Vec<i64>,
-    /// Half the width of a position's embedding.
+    /// Half the width of a position embedding.
     pub num_pos_feats: i64,
 }
 
-/// What is done with each parameter of the class.
+/// How each parameter of the class is treated.
 pub const CLASS: Class = Class {
     name: "SamVisionConfig",
     fields: &[
@@ -102,17 +103,17 @@ impl SamVisionConfig {
     }
 }
 
-/// Epsilon of the neck's norms, whatever the config says of the layers'.
+/// Added to the variance in the neck's norms, whatever the config says about the layers' norms.
 const EPS_OF_NECK: f64 = 1e-6;
 
-/// Attention and a feed-forward part, each behind its norm and around a residual.
+/// Attention and a feed-forward part, each with a norm before it and a residual around it.
 struct SamVisionLayer {
     layer_norm1: LayerNorm,
     attn: SamVisionAttention,
     layer_norm2: LayerNorm,
     lin1: Linear,
     lin2: Linear,
-    /// Patches of a window's side; `None` where all patches see each other.
+    /// Patches of a window's side; `None` if all patches attend to each other.
     window: Option<i64>,
 }
 
@@ -150,8 +151,8 @@ impl SamVisionLayer {
     }
 }
 
-/// `[B, H, W, D]` cut into windows `[B · windows, side, side, D]`, with zeros below and on the right where
-/// they do not fill the last ones.
+/// Cuts `[B, H, W, D]` into windows `[B · windows, side, side, D]`. Incomplete windows are filled
+/// with zeros below and on the right.
 fn partition(xs: &Tensor, side: i64) -> Tensor {
     let (b, height, width, dim) = xs.size4().expect("patches have four axes");
     let (rows, columns) = (windows(height, side), windows(width, side));
@@ -242,7 +243,8 @@ mod tests {
         let xs = Tensor::arange(2 * 5 * 7 * 3, (Kind::Float, Device::Cpu)).view([2, 5, 7, 3]);
         let cut = partition(&xs, 3);
         assert_eq!(cut.size(), [2 * 2 * 3, 3, 3, 3]);
-        // The second window begins in the fourth column; the last holds one row and column of two and one.
+        // The second window begins in the fourth column; the last window holds two rows and one
+        // column.
         assert_eq!(cut.get(1).get(0).get(0), xs.get(0).get(0).get(3));
         assert_eq!(
             cut.get(11).sum(Kind::Float),
