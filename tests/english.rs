@@ -61,7 +61,10 @@ fn text_files(path: &Path, names: &mut Vec<String>) {
     }
     if full.is_dir() {
         for entry in fs::read_dir(&full).expect("the folder can be read") {
-            text_files(&path.join(entry.expect("the folder can be read").file_name()), names);
+            text_files(
+                &path.join(entry.expect("the folder can be read").file_name()),
+                names,
+            );
         }
         return;
     }
@@ -110,7 +113,9 @@ fn found(name: &str, text: &str) -> Vec<String> {
 #[test]
 fn text_has_none_of_the_banned_words() {
     let mut names = Vec::new();
-    CLEAN.iter().for_each(|path| text_files(Path::new(path), &mut names));
+    CLEAN
+        .iter()
+        .for_each(|path| text_files(Path::new(path), &mut names));
     assert!(names.len() > 200, "only {} files", names.len());
     let mut wrong = Vec::new();
     for name in names {
