@@ -115,8 +115,8 @@ struct Failures {
 }
 
 impl Failures {
-    /// Records a failed job. With several jobs its error is printed at once; the error of an only job is left to `main`,
-    /// so that it is printed once.
+    /// Records a failed job. With several jobs its error is printed at once; the error of an only job is left to
+    /// `main`, so that it is printed once.
     fn add(
         &mut self,
         session: &Session,

@@ -162,7 +162,7 @@ fn a_base_word_behind_the_limit_is_refused_and_a_lost_end_is_told() {
     oneactor(&folder, &line)
         .exits_with(2)
         .says("will not see the end of this one")
-        .says("1 of 1 prompts would be cut");
+        .says("1 of 1 prompt would be cut");
 }
 
 #[test]

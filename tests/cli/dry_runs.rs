@@ -67,10 +67,10 @@ fn a_dry_run_tells_how_a_prompt_is_read_and_how_much_is_to_be_done() {
     .exits_with(0)
     .says("prompt \"a robot\": ")
     .says("; robot at 2")
-    .says("work: 8 U-Net passes (24 rows), 3 decodes, for 3 pictures")
-    .says("download: 0 B, all is on this machine")
-    .says("at the peak of the process: estimated, ")
-    .says("time: not known");
+    .says("work: 8 U-Net passes (24 rows), 3 pictures decoded")
+    .says("download: 0 B, every file is on this machine")
+    .says("at the peak of the process (an estimate; ")
+    .says("time: not known, because");
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn a_prompt_that_would_be_cut_fails_a_dry_run_with_the_way_out() {
     fs::write(folder.join("batch.json"), batch.to_string()).expect("the folder is writable");
     oneactor(&folder, "sample --config batch.json --dry-run")
         .exits_with(5)
-        .says("error: job 2 of batch.json: 1 of 1 prompts would be cut")
+        .says("error: job 2 of batch.json: 1 of 1 prompt would be cut")
         .says("error: 1 of 2 jobs failed");
 }
 

@@ -99,7 +99,7 @@ fn folders_inside_folders_of_other_jobs_are_told_apart() {
     symlink("cat", folder.join("book/characters/dog")).expect("links are known");
     oneactor(&folder, "story story.json -o book")
         .exits_with(2)
-        .says("book/characters/dog and book/characters/cat are one folder")
+        .says("book/characters/dog and book/characters/cat are the same folder")
         .writes_nothing();
 }
 
@@ -212,7 +212,7 @@ fn what_lay_beside_a_picture_that_is_overwritten_goes_with_it() {
     fs::write(out.join("0000-0.txt"), "notes").expect("the folder is writable");
     oneactor(&folder, &format!("{line} --eta-2 0 --overwrite"))
         .exits_with(0)
-        .says("comparison.png is removed");
+        .says("comparison.png, because it showed pictures that have changed since");
     assert_eq!(
         names(&out),
         [

@@ -238,7 +238,7 @@ fn a_fifth_subject_is_warned_of_with_the_limit_of_the_paper() {
     assert!(!run.stderr.contains("App. D"), "{}", run.stderr);
     oneactor(&folder, &format!("{line} -p '{four}, a frog'"))
         .exits_with(0)
-        .says("a frog\" has 5 subjects; more than 4 are a limit of the method that the paper names (App. D)");
+        .says("has 5 subjects; the paper says that the method is limited to 4 (App. D)");
 }
 
 #[test]

@@ -160,7 +160,10 @@ fn slurm_tells_each_task_its_part() {
     .expect("the program runs");
     let message = String::from_utf8_lossy(&story.stderr).into_owned();
     assert_eq!(story.status.code(), Some(2));
-    assert!(message.contains("sweep is done as a whole"), "{message}");
+    assert!(
+        message.contains("sweep cannot be divided into parts"),
+        "{message}"
+    );
 }
 
 #[test]
