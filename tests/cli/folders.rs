@@ -347,7 +347,7 @@ fn the_actor_before_an_interrupted_tuning_is_not_taken_for_the_new_one() {
     oneactor(&folder, "sample kept -p robot --steps 1 -o kept/out").exits_with(0);
     oneactor(&folder, tune)
         .exits_with(0)
-        .says("going on after step");
+        .says("continuing after step");
     oneactor(&folder, sample).exits_with(0);
 }
 

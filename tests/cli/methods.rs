@@ -204,7 +204,7 @@ fn an_end_of_the_base_prompt_that_a_baseline_does_not_read_is_told_of() {
     let end = ", very tall".repeat(40);
     let base = "generate-base --model toy --subject robot --num-images 2 --steps 1 --long-prompts -o robot -p";
     oneactor(&folder, &format!("{base} 'a robot{end}'")).exits_with(0);
-    let told = "has the prompt of the base images, of which the model reads";
+    let told = "uses the prompt of the base images, but only its first";
     for (line, whose) in [
         (
             "tune robot --method dreambooth-lora",

@@ -24,7 +24,7 @@ fn what_is_typed_and_does_nothing_is_refused_and_the_environment_is_not() {
         ),
         (
             "fetch org/small --image-encoder org/clip",
-            "--image-encoder does nothing without --ip-adapter",
+            "--image-encoder has no effect without --ip-adapter",
         ),
     ] {
         let refused = exits_with(oneactor(&hub, &scratch, line), 2);

@@ -76,7 +76,7 @@ fn a_branch_that_has_moved_is_followed_when_asked_and_only_what_changed_is_fetch
     assert_eq!(small(&scratch), COMMIT);
 
     let renewed = exits_with(oneactor(&hub, &scratch, REFRESH), 0);
-    let said = format!("main of org/small is renewed from {COMMIT} to {}", newer());
+    let said = format!("main of org/small was renewed from {COMMIT} to {}", newer());
     assert_says(&told(&renewed), &[&said, "of them 200 kB fetched now"]);
     let asked = hub.take_downloads();
     assert_eq!(asked.len(), 1, "{asked:?}");
@@ -194,7 +194,7 @@ fn all_that_the_cache_has_of_a_branch_is_renewed_though_one_file_is_named() {
     assert_eq!(lines(&renewed).len(), 1);
     assert_says(
         &told(&renewed),
-        &["other files of it in the cache that are renewed too: 1, 3 B fetched"],
+        &["the cache has 1 other file of this branch, renewed too: 3 B fetched"],
     );
     assert_eq!(main_of(&scratch, "models--org--lora"), newer());
     for (name, content) in [("a", "a"), ("b", "new")] {
