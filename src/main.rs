@@ -1,4 +1,4 @@
-//! Start, report, exit code.
+//! Runs the command line, prints errors and sets the exit code.
 #![deny(clippy::print_stdout, clippy::print_stderr, reason = "see `streams`")]
 
 use anyhow::Result;

@@ -1,5 +1,5 @@
-//! What is being done, on stderr: a bar on a terminal, plain lines elsewhere, nothing with
-//! `--quiet`. Warnings and errors are always shown.
+//! Progress and messages on stderr: a progress bar on a terminal, plain lines elsewhere, no progress with `--quiet`.
+//! Warnings and errors are always shown. Also the wording that messages share: [`counted`] and [`excerpt`].
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -10,13 +10,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::streams::tell;
 
-/// Where progress goes.
+/// Prints progress and messages.
 #[derive(Debug)]
 pub struct Reporter {
     mode: Mode,
     verbose: bool,
     current: RefCell<Option<Task>>,
-    /// Warnings that were given.
+    /// Warnings that were shown already; each is shown once.
     warnings: RefCell<HashSet<String>>,
 }
 
@@ -33,14 +33,14 @@ struct Task {
     name: String,
     steps: u64,
     done: u64,
-    /// Whether it may end before all steps are done.
+    /// Whether the task may end before all steps are done.
     is_limit: bool,
     bar: Option<ProgressBar>,
     started: Instant,
     told: Instant,
 }
 
-/// Without a terminal a long task tells how far it is this often.
+/// Without a terminal, a long task prints its progress this often.
 const TELL_EVERY: Duration = Duration::from_secs(30);
 
 impl Reporter {
@@ -64,40 +64,40 @@ impl Reporter {
         self.mode == Mode::Quiet
     }
 
-    /// A line about what is being done or was found.
+    /// Prints a line about what is being done or was found; not with `--quiet`.
     pub fn note(&self, line: &str) {
         if self.mode != Mode::Quiet {
             self.print(line);
         }
     }
 
-    /// A line for `--verbose` only.
+    /// Prints a line with `--verbose` only.
     pub fn detail(&self, line: &str) {
         if self.verbose {
             self.print(line);
         }
     }
 
-    /// Something the user should know, though it stops nothing.
+    /// Prints a warning: something that the user should know and that does not stop the run.
     pub fn warn(&self, line: &str) {
-        // Jobs, and the columns of an ablation, are checked one by one and share prompts and actors.
+        // Several jobs, or columns of an ablation, may share a prompt or an actor and give the same warning.
         if !self.warnings.borrow_mut().insert(line.to_owned()) {
             return;
         }
         self.print(&format!("warning: {line}"));
     }
 
-    /// Something that went wrong while others go on.
+    /// Prints the error of a job that failed while other jobs continue.
     pub fn error(&self, line: &str) {
         self.print(&format!("error: {line}"));
     }
 
-    /// Starts a task of so many steps; it replaces the one before.
+    /// Starts a task of `steps` steps and ends the previous task.
     pub fn start(&self, name: &str, steps: usize) {
         self.begin(name, steps, false);
     }
 
-    /// The same for a task that may end before all steps are done.
+    /// Starts a task of at most `steps` steps and ends the previous task.
     pub fn start_at_most(&self, name: &str, steps: usize) {
         self.begin(name, steps, true);
     }
@@ -119,7 +119,7 @@ impl Reporter {
         });
     }
 
-    /// Counts one more step of the task; `message` stands behind the bar.
+    /// Counts one more step of the task; `message` is shown after the bar.
     pub fn advance(&self, message: &str) {
         let mut current = self.current.borrow_mut();
         let Some(task) = current.as_mut() else {
@@ -135,7 +135,7 @@ impl Reporter {
         }
     }
 
-    /// Ends the task and says how long it took.
+    /// Ends the task and prints how long it took.
     pub fn finish(&self) {
         let Some(task) = self.current.borrow_mut().take() else {
             return;
@@ -152,7 +152,7 @@ impl Reporter {
         }
     }
 
-    /// Does something that prints, with the bar out of the way.
+    /// Calls `print` with the bar hidden.
     pub fn suspend(&self, print: impl FnOnce()) {
         match self
             .current
@@ -171,7 +171,7 @@ impl Reporter {
 }
 
 impl Task {
-    /// How far it is and how long the rest takes if it goes on as fast as so far.
+    /// The progress so far, and the remaining time at the present speed.
     fn line(&self, message: &str) -> String {
         let each = self.started.elapsed().as_secs_f64() / self.done.max(1) as f64;
         let left = shown_seconds(each * self.steps.saturating_sub(self.done) as f64);
@@ -184,7 +184,7 @@ impl Task {
     }
 }
 
-/// A message as it stands behind something else.
+/// A message with a comma before it, or nothing if it is empty.
 fn behind(message: &str) -> String {
     if message.is_empty() {
         String::new()
@@ -197,7 +197,24 @@ fn about(is_limit: bool) -> &'static str {
     if is_limit { "at most" } else { "about" }
 }
 
-/// `40 s`, `12 min`, `3 h 5 min`.
+/// A number with its noun: `counted(1, "pass", "passes")` is "1 pass", `counted(2, "pass", "passes")` "2 passes".
+pub fn counted(number: usize, one: &str, several: &str) -> String {
+    let noun = if number == 1 { one } else { several };
+    format!("{number} {noun}")
+}
+
+/// The most characters of a prompt that a message quotes.
+const MOST_QUOTED: usize = 80;
+
+/// The beginning of a prompt for a message: at most 80 characters, with `…` if the prompt is longer.
+pub fn excerpt(prompt: &str) -> String {
+    match prompt.char_indices().nth(MOST_QUOTED) {
+        Some((end, _)) => format!("{}…", prompt[..end].trim_end()),
+        None => prompt.to_owned(),
+    }
+}
+
+/// A time such as `40 s`, `12 min` or `3 h 5 min`.
 fn shown_seconds(seconds: f64) -> String {
     let minutes = (seconds / 60.0).round() as u64;
     match (seconds < 90.0, minutes < 60) {
@@ -242,6 +259,15 @@ mod tests {
         assert_eq!(line, expected);
         (task.done, task.is_limit) = (800, false);
         assert_eq!(task.line(""), "tuning: 800 of 1000, about 10 s left");
+    }
+
+    #[test]
+    fn numbers_agree_with_their_nouns_and_long_prompts_are_cut() {
+        assert_eq!(counted(1, "pass", "passes"), "1 pass");
+        assert_eq!(counted(0, "pass", "passes"), "0 passes");
+        assert_eq!(excerpt("a cat"), "a cat");
+        assert_eq!(excerpt(&"é".repeat(80)), "é".repeat(80));
+        assert_eq!(excerpt(&"é".repeat(81)), "é".repeat(80) + "…");
     }
 
     #[test]

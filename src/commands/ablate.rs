@@ -1,4 +1,4 @@
-//! `ablate`: the same pictures without the method, with parts of it, and with all of it (Fig. 11).
+//! `ablate`: the same pictures without the method, with parts of the method, and with the whole method (Fig. 11).
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -10,6 +10,7 @@ use super::sample::{self, Sampling, draw_missing, restore_rows};
 use super::tune::{self, Tuning};
 use crate::cli::{AblateFlags, CommandLine};
 use crate::config::shard::Shard;
+use crate::config::shell::quoted;
 use crate::config::{AblateJob, plan};
 use crate::error::usage;
 use crate::records::SceneFolder;
@@ -38,12 +39,12 @@ pub fn run(line: &CommandLine<AblateFlags>) -> Result<()> {
 struct Ablation {
     job: AblateJob,
     tunings: Vec<Tuning>,
-    /// The pictures that are not there yet, as far as it can be told before tuning.
+    /// The pictures that are missing, as far as they are known before tuning.
     planned: Vec<PathBuf>,
     settings: Value,
-    /// The drawings as they can be told before tuning.
+    /// The drawings, as far as they are known before tuning.
     drawings: Vec<Sampling>,
-    /// What it loads: that of the tuning which is there.
+    /// The model of the finished actor.
     model: Rc<LocatedModel>,
 }
 
@@ -92,13 +93,14 @@ impl Prepared for Ablation {
     }
 }
 
-/// The actor with all losses must be there, and be that of the base images as they are now.
+/// Checks the job. The actor with all losses must be finished and must have been tuned on the present base images.
 fn prepare(session: &Session, job: AblateJob) -> Result<Ablation> {
     let full = tune::prepare(session, job.full.clone())?;
     if !full.is_finished {
         let dir = job.full.dir.display();
         return Err(usage(format!(
-            "there is no finished actor in {dir}: run `oneactor tune {dir}` first"
+            "there is no finished actor in {dir}: run `oneactor tune {}` first",
+            quoted(&dir.to_string())
         )));
     }
     let mut tunings = Vec::new();
@@ -120,7 +122,7 @@ fn prepare(session: &Session, job: AblateJob) -> Result<Ablation> {
             );
             drawings.push(sampling);
         } else {
-            // Drawn with the actor that is there, only to check the prompts and to name the files.
+            // Prepared with the finished actor, only to check the prompts and to list the files.
             let mut job = column.drawing.clone();
             job.drawing.overwrite = true;
             let sampling = sample::prepare(session, job)?;
@@ -175,7 +177,7 @@ fn execute(session: &Session, ablation: Ablation) -> Result<()> {
     grid(&job, &columns).keep(session, "grid", is_drawing)
 }
 
-/// A row for each picture, a column for each variant.
+/// The contact sheet: a row for each picture, a column for each variant.
 fn grid(job: &AblateJob, columns: &[Sampling]) -> Sheet {
     let rows = 0..columns[0].pictures.len();
     let pictures: Vec<&Path> = rows

@@ -12,7 +12,7 @@ use crate::streams;
 /// Prints the report.
 ///
 /// # Errors
-/// Never; what is wrong stands in the report.
+/// Never; problems are lines of the report.
 pub fn run(flags: &DoctorFlags) -> Result<()> {
     let lines = report();
     let text = match flags.format {
@@ -55,7 +55,7 @@ fn report() -> Vec<(String, String)> {
     );
     add(
         "cuda version",
-        // A libtorch without CUDA does not answer 0, it throws.
+        // A libtorch without CUDA throws here instead of returning 0.
         match has_cuda.then(tch::utils::version_cudart) {
             Some(version) if version > 0 => format!("{}.{}", version / 1000, version % 1000 / 10),
             _ => "none".to_owned(),
@@ -79,11 +79,11 @@ fn report() -> Vec<(String, String)> {
     lines
 }
 
-/// What is set of libtorch through the shim, as it is at the start of every run.
+/// The settings of libtorch that only the shim can read, with their values at the start of every run.
 fn kernels() -> Vec<(&'static str, String)> {
     if !libtorch::has_shim() {
-        let without = "no: --tf32 and --attention are refused, the peak of GPU memory is not told, \
-                       a CPU computes and a GPU loads more slowly; \
+        let without = "no: --tf32 and --attention are refused, the peak of GPU memory is not known, \
+                       and computing on a CPU and loading onto a GPU are slower; \
                        build with the cargo feature \"shim\" and libtorch's headers";
         return vec![("shim", without.to_owned())];
     }

@@ -1,4 +1,4 @@
-//! `evaluate`: how alike pictures are to the target, to each other and to their prompts.
+//! `evaluate`: how similar pictures are to the target, to each other and to their prompts.
 
 mod foregrounds;
 mod measuring;
@@ -33,7 +33,7 @@ use crate::run::session::Session;
 /// Does the jobs of `evaluate`.
 ///
 /// # Errors
-/// See `work_off`; of kind `Quality` where a gate failed.
+/// See `work_off`; of kind `Quality` if a gate failed.
 pub fn run(line: &EvaluateLine) -> Result<()> {
     let session = Session::start("evaluate", &line.run.run())?;
     let config = line.run.config.as_deref();
@@ -41,7 +41,8 @@ pub fn run(line: &EvaluateLine) -> Result<()> {
     let format = line.run.format;
     if format == TableFormat::Csv && jobs.len() > 1 {
         return Err(usage(format!(
-            "--format csv: found {} jobs, expected one, for each has a table of its own: use --format json, or a file a job",
+            "--format csv: found {} jobs, expected one, because each job has its own table: use --format json, or a \
+             batch file for each job",
             jobs.len()
         )));
     }
@@ -57,7 +58,7 @@ pub fn run(line: &EvaluateLine) -> Result<()> {
     })
 }
 
-/// The page of one job would be lost behind that of another.
+/// Refuses two jobs with the same `--report`: the second page would overwrite the first.
 fn refuse_same_report(jobs: &[Planned<EvaluateJob>]) -> Result<()> {
     let mut places: Vec<RealPlace> = Vec::new();
     for job in jobs.iter().filter_map(|planned| planned.job.as_ref().ok()) {
@@ -67,7 +68,7 @@ fn refuse_same_report(jobs: &[Planned<EvaluateJob>]) -> Result<()> {
         let place = RealPlace::of(path);
         if places.iter().any(|known| known.is_same(&place)) {
             return Err(usage(format!(
-                "--report: found {} in two jobs, expected a file for each",
+                "--report: found {} in two jobs, expected a different file for each",
                 path.display()
             )));
         }
@@ -76,7 +77,7 @@ fn refuse_same_report(jobs: &[Planned<EvaluateJob>]) -> Result<()> {
     Ok(())
 }
 
-/// A job with its number.
+/// A job with its number, counted from 1.
 impl Writes for (usize, EvaluateJob) {
     fn own_folders(&self) -> Vec<PathBuf> {
         self.1.save_masks.iter().cloned().collect()
@@ -86,15 +87,15 @@ impl Writes for (usize, EvaluateJob) {
 /// A job with its pictures and the files of its networks.
 struct Evaluation {
     job: EvaluateJob,
-    /// Which of its batch it is, from 1.
+    /// The number of the job in its batch, counted from 1.
     number: usize,
     pictures: Vec<Picture>,
-    /// Read before anything is measured, so that a bad file does not cost the work.
+    /// Read before anything is measured, so that a bad file stops the job at once.
     target: Option<Target>,
     models: Vec<(Network, Rc<ModelFiles>)>,
-    /// Where LPIPS is measured.
+    /// The size at which LPIPS compares pictures, if LPIPS is measured.
     lpips_size: Option<CommonSize>,
-    /// Those of Segment Anything, where it makes the masks.
+    /// The files of Segment Anything, if it finds the masks.
     sam: Option<ModelFiles>,
     device: Device,
 }
@@ -104,7 +105,7 @@ impl Prepared for Evaluation {
         true
     }
 
-    /// The masks that it would write, else the pictures that it would read.
+    /// The masks that the job would write or, without `--save-masks`, the pictures that it would read.
     fn files(&self) -> Vec<PathBuf> {
         match &self.job.save_masks {
             Some(folder) => foregrounds::files(self, folder),
@@ -170,7 +171,7 @@ fn prepare(session: &Session, (number, job): (usize, EvaluateJob)) -> Result<Eva
 /// The target with its mask.
 ///
 /// # Errors
-/// When one of them cannot be read.
+/// When the target or its mask cannot be read.
 fn target(job: &EvaluateJob) -> Result<Option<Target>> {
     let Some(path) = &job.target else {
         return Ok(None);
@@ -182,7 +183,7 @@ fn target(job: &EvaluateJob) -> Result<Option<Target>> {
     }))
 }
 
-/// Says what of the pictures is not compared as it is.
+/// Notes which pictures are left out of comparisons, and which are resized first.
 fn note_what_is_left_out(
     session: &Session,
     job: &EvaluateJob,
@@ -191,7 +192,7 @@ fn note_what_is_left_out(
 ) {
     if let Some(target) = pictures.iter().find(|picture| picture.row.is_target) {
         session.reporter.note(&format!(
-            "{} is --target itself: it is compared with no picture and counts in no mean",
+            "{} is --target itself: it is not compared with other pictures and does not count in means",
             target.row.path.display()
         ));
     }
@@ -204,7 +205,7 @@ fn note_what_is_left_out(
     }
     if let Some(size) = lpips_size.filter(|size| size.is_mixed) {
         session.reporter.note(&format!(
-            "lpips: pictures or target have several sizes, all are compared at {} x {} pixels",
+            "lpips: pictures and target have different sizes; all are compared at {} x {} pixels",
             size.width, size.height
         ));
     }
@@ -242,7 +243,7 @@ fn execute(session: &Session, evaluation: &Evaluation, format: TableFormat) -> R
     }
 }
 
-/// What is wrong where a gate is not passed.
+/// The message of a gate that is not passed; `None` if it is passed.
 fn failure(gate: &Gate, table: &Table) -> Option<String> {
     let (name, bound) = (&gate.column, gate.bound);
     match table.overall(name) {
@@ -257,7 +258,7 @@ fn failure(gate: &Gate, table: &Table) -> Option<String> {
     }
 }
 
-/// Writes the page of a job, as a whole or not at all.
+/// Writes the page of a job, complete or not at all.
 ///
 /// # Errors
 /// When a picture cannot be read or the page cannot be written.
@@ -282,7 +283,7 @@ fn write_report(
     write_bytes_atomically(&report.path, page.to_html()?.as_bytes())
 }
 
-/// The columns of the plot: the first measure of texts, and the first of pictures.
+/// The two axes of the plot: the first measure that compares with prompts, and the first that compares pictures.
 fn axes<'a>(job: &EvaluateJob, table: &'a Table) -> Option<(&'a Column, &'a Column)> {
     let columns = job.columns();
     let first = |is_of_text: bool| {

@@ -1,4 +1,4 @@
-//! `fetch`: what the commands would read of a model, in the cache before it is needed.
+//! `fetch`: downloads into the cache the files of a model that the other commands would read.
 
 mod parts;
 mod refresh;
@@ -14,6 +14,7 @@ use crate::error::usage;
 use crate::io::hub::{HubSettings, human_size};
 use crate::io::model_files::{ModelFiles, NeededFile, TOY};
 use crate::io::writable::check_new_files;
+use crate::progress::counted;
 use crate::run::jobs::work_off;
 use crate::run::prepared::Prepared;
 use crate::run::session::Session;
@@ -27,18 +28,22 @@ pub fn run(flags: &FetchFlags) -> Result<()> {
     let session = Session::start("fetch", &flags.run.run())?;
     if let (Some(revision), [_, _, ..]) = (&flags.revision, &flags.models[..]) {
         return Err(usage(format!(
-            "--revision {revision}: found {} models, expected one, for a revision is of one repository",
+            "--revision {revision}: found {} models, expected one, because a revision belongs to one repository: fetch \
+             each model alone",
             flags.models.len()
         )));
     }
     if !flags.file.is_empty() && flags.models.len() > 1 {
         return Err(usage(format!(
-            "--file: found {} models, expected one, for a file is of one repository",
+            "--file: found {} models, expected one, because a file belongs to one repository: fetch the files of each \
+             model alone",
             flags.models.len()
         )));
     }
     if flags.ip_adapter.is_none() && flags.is_typed("image_encoder") {
-        return Err(usage("--image-encoder does nothing without --ip-adapter"));
+        return Err(usage(
+            "--image-encoder has no effect without --ip-adapter: add --ip-adapter, or leave it out",
+        ));
     }
     let quiet = session.reporter.is_quiet();
     let finder = Finder {
@@ -71,14 +76,14 @@ fn renewing(flags: &FetchFlags, quiet: bool) -> Result<Option<HubSettings>> {
     settings.renewing().map(Some)
 }
 
-/// The cache is made for several writers.
+/// Writes into no folder of its own: the cache of the hub allows several writers.
 impl Writes for RepoFlag<'_> {
     fn own_folders(&self) -> Vec<PathBuf> {
         Vec::new()
     }
 }
 
-/// What one flag's name comes to.
+/// The repositories and files that one name on the command line stands for.
 struct Fetching {
     parts: Vec<RepoPart>,
 }
@@ -113,7 +118,7 @@ impl Prepared for Fetching {
             let missing = sum(&part.needed, |file| file.missing);
             let large = match missing {
                 0 => "all are in the cache".to_owned(),
-                bytes => format!("{} to be fetched", human_size(bytes)),
+                bytes => format!("{} still to be fetched", human_size(bytes)),
             };
             session
                 .reporter
@@ -130,11 +135,11 @@ fn sum(files: &[NeededFile], bytes: impl Fn(&NeededFile) -> Option<u64>) -> u64 
 }
 
 impl RepoPart {
-    /// Refuses a cache that takes no new files, where there are any to come.
+    /// Refuses a cache in which no files can be created, if files are still to be fetched.
     fn check_cache(&self) -> Result<()> {
         match self.files.cache_folder() {
             Some(folder) if sum(&self.needed, |file| file.missing) > 0 => {
-                check_new_files(&folder).context("the cache of the hub, see HF_HOME")
+                check_new_files(&folder).context("the cache of the hub (HF_HOME sets its place)")
             }
             _ => Ok(()),
         }
@@ -156,14 +161,14 @@ impl RepoPart {
 
     fn summary(&self, repository: &str) -> String {
         format!(
-            "{repository} at {}: {} files, {}",
+            "{repository} at {}: {}, {}",
             self.files.revision().unwrap_or_default(),
-            self.needed.len(),
+            counted(self.needed.len(), "file", "files"),
             human_size(sum(&self.needed, |file| file.bytes))
         )
     }
 
-    /// The licence as a note, or with all that is known of the model as an object.
+    /// Reports the licence as a note and, with `--format json`, all facts about the model as an object.
     fn tell_licence(&self, session: &Session, repository: &str, status: &str, fetched: u64) {
         let Some((texts, licence)) = self.files.licence() else {
             return;
@@ -174,15 +179,15 @@ impl RepoPart {
         let here = text
             .filter(|path| path.is_file())
             .map_or_else(String::new, |path| {
-                format!(", and here as {}", path.display())
+                format!(", and in the file {}", path.display())
             });
         session.reporter.note(&match name {
             Some(name) => format!(
-                "licence of {repository}: {name}; it stands in full at {}{here}",
+                "licence of {repository}: {name}; the full text is at {}{here}",
                 licence.link
             ),
             None => format!(
-                "the licence of {repository} is not told here, look at {}{here}",
+                "the repository {repository} does not name its licence: look at {}{here}",
                 licence.link
             ),
         });
@@ -231,14 +236,14 @@ fn execute(session: &Session, fetching: Fetching) -> Result<()> {
             part.list(session, repository, file, status);
         }
         session.reporter.note(&format!(
-            "{}, of them {} fetched now; all are in the cache",
+            "{}, of which {} were fetched now; all are in the cache",
             part.summary(repository),
             human_size(fetched)
         ));
         fetched += part.fetch_others(session)?;
         part.tell_licence(session, repository, "fetched", fetched);
     }
-    // Until all is there, the old state is the one that is used.
+    // A renewed branch points to the new commit only after all files are fetched: until then the old files are used.
     for part in &fetching.parts {
         if let (Some(repository), Some(_)) = (part.files.repository(), &part.renewed) {
             part.files.settle()?;

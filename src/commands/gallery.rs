@@ -13,15 +13,16 @@ use crate::error::usage;
 use crate::io::atomic::write_bytes_atomically;
 use crate::io::writable::create_folder;
 use crate::pages::gallery::{self, Folder, GalleryPage, Readable};
+use crate::progress::counted;
 use crate::records::{BaseFolder, SceneFolder};
 use crate::run::session::Session;
 
 use scope::Scope;
 
-/// Writes the page; in a dry run only reads what would be on it. What can not be read is told and left out.
+/// Writes the page; a dry run only reads the pictures. What cannot be read is warned of and left out.
 ///
 /// # Errors
-/// When the folders hold no picture of this program that can be read, or the page can not be written.
+/// When the folders hold no readable picture of this program, or the page cannot be written.
 pub fn run(flags: &GalleryFlags) -> Result<()> {
     let session = Session::start("gallery", &flags.run.run())?;
     let job = GalleryJob::check(flags)?;
@@ -51,9 +52,10 @@ pub fn run(flags: &GalleryFlags) -> Result<()> {
     }
     let facts = json!({"pictures": pictures, "bytes": html.len()});
     if session.dry_run {
-        session
-            .reporter
-            .note(&format!("{pictures} pictures would be on the page"));
+        session.reporter.note(&format!(
+            "the page would have {}",
+            counted(pictures, "picture", "pictures")
+        ));
         session.list(&job.page, "page", "planned", facts);
         return Ok(());
     }
@@ -70,7 +72,7 @@ fn read_folders(job: &GalleryJob, scope: &Scope) -> Vec<Folder> {
     let mut folders = Vec::new();
     for path in &job.folders {
         for found in folder::below(path, scope) {
-            // One may be named twice, or lie below another that is named.
+            // A folder may be named twice, or lie below another folder that is named.
             if folders.iter().all(|other: &Folder| !other.is_at(&found)) {
                 folders.extend(Folder::read(&found, scope));
             }

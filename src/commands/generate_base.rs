@@ -1,4 +1,4 @@
-//! `generate-base`: N base images of a subject by the plain model.
+//! `generate-base`: N base images of a subject, drawn by the plain model.
 
 mod dry_run;
 mod painter;
@@ -16,7 +16,9 @@ use crate::cli::{CommandLine, GenerateBaseFlags};
 use crate::config::batch::Settings;
 use crate::config::model::DEFAULT_MODEL;
 use crate::config::prompts::looks_like_syntax;
+use crate::config::shell::quoted;
 use crate::config::{GenerateBaseJob, plan};
+use crate::error::{ErrorKind, kind_of, model};
 use crate::io::atomic::{remove_leftovers, write_bytes_atomically};
 use crate::io::text;
 use crate::io::writable::create_folder;
@@ -54,9 +56,9 @@ pub fn run(line: &CommandLine<GenerateBaseFlags>) -> Result<()> {
             execute(session, prepared)?;
             if !is_finished {
                 session.reporter.note(&format!(
-                    "now look at {} and tune on the image you like: oneactor tune {} --target N",
+                    "next: look at {} and tune on the image N that you like: oneactor tune {} --target N",
                     BaseFolder(&folder).grid().display(),
-                    folder.display()
+                    quoted(&folder.display().to_string())
                 ));
             }
             Ok(())
@@ -70,26 +72,26 @@ pub(super) struct BaseJob {
     model: Rc<LocatedModel>,
     drawing: ResolvedDrawing,
     control: Option<LocatedControl>,
-    /// What the images follow from; the same settings give the same images.
+    /// The settings that determine the images: the same settings give the same images.
     settings: Settings,
     /// CRC-32 of the files that the settings only name.
     sources: Settings,
-    /// Whether all is there already.
+    /// Whether all files are there already.
     pub(super) is_finished: bool,
 }
 
 impl BaseJob {
-    /// N.
+    /// The number of base images, N.
     pub(super) fn num_images(&self) -> usize {
         self.job.num_images
     }
 
-    /// The model that draws it.
+    /// The model that draws the images.
     pub(super) fn model(&self) -> &Rc<LocatedModel> {
         &self.model
     }
 
-    /// Its base words.
+    /// The base words.
     pub(super) fn words(&self) -> &[String] {
         &self.job.subjects
     }
@@ -101,14 +103,14 @@ impl BaseJob {
             .collect()
     }
 
-    /// What finished parts follow from, as it stands beside them.
+    /// The settings and sources of finished parts, as the text of the file beside them.
     fn parts_settings(&self) -> Result<String> {
         let mut settings = self.settings.clone();
         settings.extend(self.sources.clone());
         Ok(serde_json::to_string(&settings)?)
     }
 
-    /// Whether parts of an earlier run with the same settings are kept.
+    /// Whether the finished parts of an earlier run are kept, because that run had the same settings.
     fn keeps_parts(&self, layout: &BaseFolder, settings: &str) -> bool {
         let there = text::read(&layout.parts_settings());
         let is_same = there.is_ok_and(|there| there == settings);
@@ -116,10 +118,10 @@ impl BaseJob {
     }
 }
 
-/// Draws the numbered sheet of a base folder again where it is missing or another, if the images are there.
+/// Draws the numbered sheet of a base folder again if it is missing or out of date and all images exist.
 ///
 /// # Errors
-/// When it can not be written.
+/// When the sheet cannot be written.
 pub(super) fn restore_sheet(session: &Session, folder: &Path, num_images: usize) -> Result<()> {
     let layout = BaseFolder(folder);
     if (0..num_images).all(|index| layout.image(index).is_file()) {
@@ -129,7 +131,7 @@ pub(super) fn restore_sheet(session: &Session, folder: &Path, num_images: usize)
     }
 }
 
-/// The numbered sheet of so many images.
+/// The numbered contact sheet of `num_images` images.
 fn numbered_sheet(layout: &BaseFolder, num_images: usize) -> Sheet {
     let images: Vec<PathBuf> = (0..num_images).map(|index| layout.image(index)).collect();
     Sheet::numbered(layout.grid(), &images, None)
@@ -173,15 +175,17 @@ impl Prepared for BaseJob {
     }
 }
 
-/// Checks a job against its model and against what is there.
+/// Checks a job against its model and its folder.
 ///
 /// # Errors
-/// When the prompt does not suit the model, or the folder holds images of other settings.
+/// When the model cannot read the prompt, or the folder holds images of other settings.
 pub(super) fn prepare(session: &Session, mut job: GenerateBaseJob) -> Result<BaseJob> {
     job.model
         .model
         .get_or_insert_with(|| DEFAULT_MODEL.to_owned());
-    let model = session.locate(&job.model)?;
+    let model = session
+        .locate(&job.model)
+        .map_err(|error| suggest_toy(error, job.model.model.as_deref()))?;
     let words = &job.subjects;
     let pair = prompt_pair(&job.drawing, &model.tokenizers, &job.prompt, words)?;
     let options = job.drawing.prompt_options;
@@ -234,10 +238,21 @@ pub(super) fn prepare(session: &Session, mut job: GenerateBaseJob) -> Result<Bas
     })
 }
 
-/// Draws what is missing.
+/// Adds to an error about the default model that the toy model needs no download.
+fn suggest_toy(error: anyhow::Error, name: Option<&str>) -> anyhow::Error {
+    if kind_of(&error) == ErrorKind::Model && name == Some(DEFAULT_MODEL) {
+        model(format!(
+            "{error:#}; to try the program without a download, give --model toy"
+        ))
+    } else {
+        error
+    }
+}
+
+/// Draws the missing images.
 ///
 /// # Errors
-/// When a signal asks to stop, or a file can not be written.
+/// When a signal asks the program to stop, or a file cannot be written.
 pub(super) fn execute(session: &Session, prepared: BaseJob) -> Result<()> {
     let BaseJob { job, .. } = &prepared;
     let folder = &job.output_dir;
@@ -247,10 +262,10 @@ pub(super) fn execute(session: &Session, prepared: BaseJob) -> Result<()> {
     if prepared.is_finished {
         let count = job.num_images;
         session.reporter.note(&format!(
-            "{}: all {count} images are there",
+            "{}: {count} of {count} images are there already",
             folder.display()
         ));
-        // A process that was killed at its very end has left these.
+        // The parts are still there if a process was killed after it wrote its last result.
         let _ = fs::remove_dir_all(layout.parts());
         return numbered_sheet(&layout, count).keep(session, "grid", false);
     }
@@ -283,7 +298,7 @@ pub(super) fn execute(session: &Session, prepared: BaseJob) -> Result<()> {
     Ok(())
 }
 
-/// Joins the parts to the base set, and the images to the numbered sheet.
+/// Joins the parts into the base set, and draws the numbered sheet of the images.
 fn save_set(session: &Session, layout: &BaseFolder, num_images: usize) -> Result<()> {
     let parts: Vec<BaseSet> = (0..num_images)
         .map(|index| BaseSet::read(&layout.part(index)))
@@ -294,16 +309,16 @@ fn save_set(session: &Session, layout: &BaseFolder, num_images: usize) -> Result
     numbered_sheet(layout, num_images).keep(session, "grid", true)
 }
 
-/// Makes the folder of parts ready: parts of an earlier run with the same settings are kept.
+/// Prepares the folder of parts. Parts of an earlier run with the same settings are kept.
 fn start_parts(session: &Session, layout: &BaseFolder, prepared: &BaseJob) -> Result<()> {
     let text = prepared.parts_settings()?;
     if !prepared.keeps_parts(layout, &text) {
         if layout.is_unfinished() {
-            session
-                .reporter
-                .note("starting anew: the interrupted run had other settings");
+            session.reporter.note(
+                "starting again with image 0, because the interrupted run had other settings",
+            );
         }
-        // Parts are drawn anew, and until that is done the old base set is no longer whole.
+        // The record is removed, because the folder is incomplete until all parts are drawn again.
         let _ = fs::remove_dir_all(layout.parts());
         create_folder(&layout.parts())?;
         let _ = fs::remove_file(layout.record());
@@ -313,7 +328,7 @@ fn start_parts(session: &Session, layout: &BaseFolder, prepared: &BaseJob) -> Re
     Ok(())
 }
 
-/// Removes images of a larger set that stood in the folder before.
+/// Removes the images from number `first` on, which an earlier, larger set has left.
 fn remove_images_from(layout: &BaseFolder, first: usize) {
     let mut index = first;
     while fs::remove_file(layout.image(index)).is_ok() {
@@ -321,13 +336,13 @@ fn remove_images_from(layout: &BaseFolder, first: usize) {
     }
 }
 
-/// What a process has drawn of a base set, and how long it took, loading and saving included.
+/// How many images this process has drawn, and its time with loading and saving.
 struct Cost {
     images_drawn: usize,
     seconds: f64,
 }
 
-/// Writes the record: the resolved settings, and facts for the reader.
+/// Writes the record `base.json`: the resolved settings, and facts about the run.
 fn save_record(
     session: &Session,
     prepared: &BaseJob,

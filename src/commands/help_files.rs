@@ -1,4 +1,4 @@
-//! `schema`, `completions` and `man`: what the declarations of the flags give to editors, shells and `man`.
+//! `schema`, `completions` and `man`: files for editors, shells and `man`, made from the declarations of the flags.
 
 use anyhow::Result;
 use clap::builder::PossibleValuesParser;
@@ -15,7 +15,7 @@ use crate::streams;
 /// Prints the JSON Schema of a command's batch files.
 ///
 /// # Errors
-/// When the command takes none.
+/// When the command takes no batch files.
 pub fn schema(flags: &SchemaFlags) -> Result<()> {
     let schema = schema::schema(&flags.of).ok_or_else(|| {
         usage(format!(
@@ -59,7 +59,7 @@ fn with_values(command: clap::Command) -> clap::Command {
 /// Writes a page for the program and one for each command.
 ///
 /// # Errors
-/// When a file can not be written.
+/// When a file cannot be written.
 pub fn man(flags: &ManFlags) -> Result<()> {
     check_folder(&flags.dir)?;
     create_folder(&flags.dir)?;

@@ -1,4 +1,4 @@
-//! `inspect`: what an actor, base set, picture or any safetensors file tells about itself.
+//! `inspect`: what an actor, base set, picture or any safetensors file records about itself.
 
 use std::fs::File;
 use std::io::Read;
@@ -14,10 +14,10 @@ use crate::pictures::photo::picture_kind;
 use crate::records::{ActorFolder, PictureRecord};
 use crate::streams::{self, path_line};
 
-/// Prints what the files tell.
+/// Prints what the files record.
 ///
 /// # Errors
-/// When a file can not be read, or tells nothing.
+/// When a file cannot be read, or has no record.
 pub fn run(flags: &InspectFlags) -> Result<()> {
     for path in &flags.files {
         let path = file_at(path)?;
@@ -73,7 +73,7 @@ fn tensors(path: &Path, with_tensors: bool) -> Result<Map<String, Value>> {
     let header = Header::read(path)?;
     let mut facts = Map::new();
     for (key, text) in header.metadata {
-        // Lists and numbers are text in a safetensors header.
+        // A safetensors header stores lists and numbers as text.
         let value = serde_json::from_str(&text).unwrap_or(Value::String(text));
         facts.insert(key, value);
     }
@@ -100,7 +100,7 @@ fn about(path: &Path, kind: &str) -> Map<String, Value> {
     ])
 }
 
-/// Below the path: a line for each fact; the facts of a group stand below its name.
+/// A line for each fact, except the path. The facts of a group follow the name of the group, indented.
 fn lines(facts: &Map<String, Value>) -> String {
     let shown = |value: &Value| match value {
         Value::String(text) => text.clone(),

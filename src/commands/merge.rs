@@ -1,4 +1,5 @@
-//! `merge`: the parts of a run that several processes have shared become what one would have left.
+//! `merge`: joins the parts of a run that several processes have shared (`--shard`) into what one process would have
+//! written.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,6 +17,7 @@ use crate::io::checksum::crc32;
 use crate::io::real_path::RealPlace;
 use crate::io::text;
 use crate::io::writable::check_files;
+use crate::progress::counted;
 use crate::records::SceneFolder;
 use crate::run::claims::lock_folder;
 use crate::run::manifest::{Manifest, is_below, row_of, take_num_images};
@@ -24,7 +26,7 @@ use crate::run::session::Session;
 /// Joins manifests and draws the contact sheets of the folders.
 ///
 /// # Errors
-/// When a folder has no parts, lacks one, or a picture of a part is gone.
+/// When a folder has no parts, a part is missing, or a picture of a part is gone.
 pub fn run(flags: &MergeFlags) -> Result<()> {
     let session = Session::start("merge", &flags.run.run())?;
     let mut places: Vec<RealPlace> = Vec::new();
@@ -36,7 +38,7 @@ pub fn run(flags: &MergeFlags) -> Result<()> {
             folders.push(folder);
         }
     }
-    // All are checked before the first is merged.
+    // All folders are checked before the first is merged.
     for folder in &folders {
         alone(&session, folder, || parts(folder))?;
     }
@@ -49,7 +51,7 @@ pub fn run(flags: &MergeFlags) -> Result<()> {
     Ok(())
 }
 
-/// Does something in a folder in which no other process works, without what earlier ones have left.
+/// Calls `action` while the folder is locked, after removing what an interrupted run or merge has left.
 fn alone<T>(session: &Session, folder: &Path, action: impl FnOnce() -> Result<T>) -> Result<T> {
     if session.dry_run || !folder.is_dir() {
         return action();
@@ -60,14 +62,14 @@ fn alone<T>(session: &Session, folder: &Path, action: impl FnOnce() -> Result<T>
     action()
 }
 
-/// The manifests of all parts of a folder, without those that are merged already.
+/// The manifests of all parts of a folder, except parts that are merged already.
 fn parts(folder: &Path) -> Result<Vec<PathBuf>> {
     let shown = folder.display();
     if !folder.is_dir() {
         return Err(usage(format!("there is no folder {shown}")));
     }
     let entries = fs::read_dir(folder).with_context(|| format!("reading {shown}"))?;
-    // A dry run has not removed these.
+    // A dry run has not removed the parts that are merged already.
     let merged = merged(folder)?;
     let mut found: BTreeMap<usize, BTreeMap<usize, PathBuf>> = BTreeMap::new();
     for entry in entries {
@@ -80,30 +82,40 @@ fn parts(folder: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     match found.len() {
-        // As a merge leaves it, also one that was killed at its very end.
+        // The folder is merged already, also if that merge was killed after its last result.
         0 if SceneFolder(folder).manifest(Shard::WHOLE).is_file() => Ok(Vec::new()),
         0 => Err(usage(format!(
-            "{shown} has no manifest-i-of-n.jsonl: expected a folder that processes with --shard i/n have drawn in"
+            "{shown} has no lists of parts (manifest-1-of-2.jsonl and so on): expected a folder in which processes \
+             with --shard have drawn"
         ))),
         1 => {
             let (count, parts) = found.into_iter().next().expect("there is one");
-            let missing: Vec<String> = (1..=count)
+            let missing: Vec<usize> = (1..=count)
                 .filter(|index| !parts.contains_key(index))
-                .map(|index| index.to_string())
                 .collect();
-            if missing.is_empty() {
-                Ok(parts.into_values().collect())
-            } else {
-                Err(runtime(format!(
-                    "{shown}: part {} of {count} is missing: draw it with --shard i/{count} first",
-                    missing.join(", ")
-                )))
+            let list = |prefix: &str, suffix: &str| {
+                let shown = missing
+                    .iter()
+                    .map(|index| format!("{prefix}{index}{suffix}"));
+                shown.collect::<Vec<_>>().join(", ")
+            };
+            match missing[..] {
+                [] => Ok(parts.into_values().collect()),
+                [part] => Err(runtime(format!(
+                    "{shown}: part {part} of {count} is missing: draw it with --shard {part}/{count} first"
+                ))),
+                _ => Err(runtime(format!(
+                    "{shown}: parts {} of {count} are missing: draw them with {} first",
+                    list("", ""),
+                    list("--shard ", &format!("/{count}"))
+                ))),
             }
         }
         _ => {
             let counts: Vec<String> = found.keys().map(usize::to_string).collect();
             Err(usage(format!(
-                "{shown} has parts of {} each: remove the manifests of those that do not count",
+                "{shown} has lists of parts from different runs, of {} parts: remove the manifest-….jsonl files of the \
+                 run that you do not want to merge",
                 counts.join(" and of ")
             )))
         }
@@ -114,7 +126,7 @@ fn merge(session: &Session, folder: &Path, parts: &[PathBuf]) -> Result<()> {
     if parts.is_empty() {
         let shown = folder.display();
         session.reporter.note(&format!(
-            "{shown} has a {} and no parts: nothing to merge",
+            "{shown}: nothing to merge, because it has a {} and no lists of parts",
             SceneFolder::MANIFEST
         ));
         return Ok(());
@@ -128,22 +140,30 @@ fn merge(session: &Session, folder: &Path, parts: &[PathBuf]) -> Result<()> {
         let name = part.file_name().unwrap_or_default().to_string_lossy();
         merged.insert(name.into_owned(), crc32(&bytes));
         let text = text::decode(bytes).with_context(reading)?;
-        for line in text.lines() {
-            let mut row: Value = serde_json::from_str(line)
-                .map_err(|error| usage(format!("{}: {error}", part.display())))?;
+        for (number, line) in (1..).zip(text.lines()) {
+            let mut row = serde_json::from_str(line)
+                .ok()
+                .filter(Value::is_object)
+                .ok_or_else(|| {
+                    usage(format!(
+                        "{}, line {number}: found no JSON object, expected the row of a picture: correct the line, or \
+                         draw this part again",
+                        part.display()
+                    ))
+                })?;
             num_images = take_num_images(&mut row).or(num_images);
             let name = row["path"].as_str().unwrap_or_default().to_owned();
             let name = name.as_str();
             if !is_below(name) {
                 return Err(usage(format!(
-                    "{}: found the path \"{name}\", expected the name of a picture below {}",
+                    "{}, line {number}: found the path \"{name}\", expected the name of a picture below {}",
                     part.display(),
                     folder.display()
                 )));
             }
             if !folder.join(name).is_file() {
                 return Err(runtime(format!(
-                    "{}: its picture \"{name}\" is gone: draw that part again",
+                    "{}, line {number}: the picture \"{name}\" does not exist: draw this part again",
                     part.display()
                 )));
             }
@@ -156,8 +176,9 @@ fn merge(session: &Session, folder: &Path, parts: &[PathBuf]) -> Result<()> {
     let pictures = manifest.rows().count();
     let lists: Vec<&str> = merged.keys().map(String::as_str).collect();
     session.reporter.detail(&format!(
-        "{}: {pictures} pictures from {}",
+        "{}: {} from {}",
         folder.display(),
+        counted(pictures, "picture", "pictures"),
         lists.join(", ")
     ));
     let planned = planned(folder, &manifest);
@@ -187,15 +208,19 @@ fn planned(folder: &Path, manifest: &Manifest) -> Vec<PathBuf> {
     files
 }
 
-/// The manifests of parts that a merge has taken in, without those that were written anew since. The merge has recorded
-/// each with its CRC-32, so that one that is killed between two removals continues with the next.
+/// The manifests of parts that are merged already, except those that were written again since. The merge records the
+/// CRC-32 of each, so that after a kill between two removals the next merge removes the rest.
 fn merged(folder: &Path) -> Result<Vec<PathBuf>> {
     let path = SceneFolder(folder).merged();
     let Ok(text) = text::read(&path) else {
         return Ok(Vec::new());
     };
-    let sums: BTreeMap<String, String> =
-        serde_json::from_str(&text).with_context(|| format!("reading {}", path.display()))?;
+    let sums: BTreeMap<String, String> = serde_json::from_str(&text).map_err(|_| {
+        usage(format!(
+            "{}: expected the list of merged parts that merge has written: remove this file and merge again",
+            path.display()
+        ))
+    })?;
     let parts = sums.into_iter().filter_map(|(name, sum)| {
         SceneFolder::part_of_manifest(&name)?;
         let part = folder.join(name);
@@ -205,7 +230,7 @@ fn merged(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(parts.collect())
 }
 
-/// Removes the lists that a merge has taken in.
+/// Removes the manifests of parts that are merged already.
 fn remove_merged(folder: &Path) -> Result<()> {
     for part in merged(folder)? {
         fs::remove_file(&part).with_context(|| format!("removing {}", part.display()))?;

@@ -1,4 +1,4 @@
-//! The subcommands, one a file: jobs in, files out. What they share is in `src/run`.
+//! The subcommands, one file each: jobs in, files out. `src/run` has what they share.
 
 mod ablate;
 mod doctor;
@@ -18,10 +18,10 @@ use anyhow::Result;
 
 use crate::cli::{Cli, Command};
 
-/// Does what the command line says.
+/// Runs the subcommand of the command line.
 ///
 /// # Errors
-/// With the kind that decides the exit code.
+/// With the [`crate::error::ErrorKind`] that decides the exit code.
 pub fn run(cli: &Cli) -> Result<()> {
     match &cli.command {
         Command::GenerateBase(line) => generate_base::run(line),

@@ -1,4 +1,4 @@
-//! `sample`: the subject in new scenes, or the same prompts with the plain model.
+//! `sample`: draws the subject in new scenes, or the same prompts with the plain model.
 
 mod actors;
 mod dry_run;
@@ -52,22 +52,22 @@ pub fn run(line: &CommandLine<SampleFlags>) -> Result<()> {
     work_off(&session, jobs, prepare, execute)
 }
 
-/// A job with its model and all that it is to draw.
+/// A job with its model and the list of its pictures.
 pub(super) struct Sampling {
     pub job: SampleJob,
     model: Rc<LocatedModel>,
     drawing: ResolvedDrawing,
     control: Option<Rc<LocatedControl>>,
     image_prompt: Option<Rc<LocatedImagePrompt>>,
-    /// CRC-32 of the actors' files as they were when the pictures were listed.
+    /// CRC-32 of each actor's file at the time when the pictures were listed.
     actor_checksums: Vec<(PathBuf, String)>,
-    /// What the guided pictures, or with `--no-actor` the plain ones, have in common.
+    /// The settings that all guided pictures have in common, or all plain pictures with `--no-actor`.
     settings: Settings,
-    /// The pictures that were asked for.
+    /// The pictures that the job asks for.
     pub pictures: Vec<Picture>,
-    /// With `--compare`: the same ones by the plain model.
+    /// With `--compare`: the same pictures by the plain model.
     plain_pictures: Vec<Picture>,
-    /// Which part of the job's pictures these are.
+    /// The part of the work (`--shard`) that these pictures are.
     shard: Shard,
 }
 
@@ -76,7 +76,7 @@ impl Sampling {
         self.pictures.iter().chain(&self.plain_pictures)
     }
 
-    /// The folder that it writes into.
+    /// The output folder.
     fn folder(&self) -> SceneFolder<'_> {
         SceneFolder(&self.job.output_dir)
     }
@@ -153,7 +153,8 @@ impl Prepared for Sampling {
 /// # Errors
 /// As [`Plan::look_up`] and [`Plan::sampling`].
 pub(super) fn prepare(session: &Session, job: SampleJob) -> Result<Sampling> {
-    // First of all: a job that fails here only must not shift the shares of those behind it.
+    // Counted before anything can fail: a job that fails in one process only must not change which pictures of the
+    // later jobs belong to which part.
     let is_own = session.units(job.prompts.len() * job.num_images);
     let mut sampling = Plan::look_up(session, &job)?.sampling(job)?;
     let own = |pictures: Vec<Picture>| {
@@ -164,7 +165,7 @@ pub(super) fn prepare(session: &Session, job: SampleJob) -> Result<Sampling> {
     sampling.pictures = own(sampling.pictures);
     sampling.plain_pictures = own(sampling.plain_pictures);
     sampling.shard = session.shard();
-    // One picture stands for all that the folder keeps: most often one run has drawn them.
+    // Only the first finished picture is checked, because usually one run has drawn all of them.
     if let Some(kept) = sampling.all_pictures().find(|picture| picture.is_finished) {
         let version = PictureRecord::read(&kept.path)?.version;
         changes::tell(session, &kept.path, &version, &sampling.model);
@@ -172,10 +173,10 @@ pub(super) fn prepare(session: &Session, job: SampleJob) -> Result<Sampling> {
     Ok(sampling)
 }
 
-/// Draws what is missing.
+/// Draws the missing pictures.
 ///
 /// # Errors
-/// When a signal asks to stop, or a file can not be written.
+/// When a signal asks the program to stop, or a file cannot be written.
 pub(super) fn execute(session: &Session, sampling: Sampling) -> Result<()> {
     let folder = &sampling.job.output_dir;
     let missing = sampling.missing().len();
@@ -213,8 +214,8 @@ pub(super) fn execute(session: &Session, sampling: Sampling) -> Result<()> {
     }
 }
 
-/// Lists all pictures of a part before the first is drawn, so that `merge` sees what is missing of it, and a part
-/// without any is there too. What is known of a picture that is there already is kept.
+/// Lists all pictures of a part in its manifest before the first is drawn. `merge` then sees which pictures are
+/// missing, and a part without pictures has a manifest too. Rows of finished pictures keep their facts.
 fn announce(sampling: &Sampling, manifest: &mut Manifest) -> Result<()> {
     let folder = &sampling.job.output_dir;
     let merged = Manifest::open(folder);
@@ -229,20 +230,21 @@ fn announce(sampling: &Sampling, manifest: &mut Manifest) -> Result<()> {
     manifest.write()
 }
 
-/// The folders that pictures lie in, each once.
+/// The folders of the pictures, each once.
 fn folders_of<'a>(pictures: impl Iterator<Item = &'a Picture>) -> impl Iterator<Item = &'a Path> {
     let folders = pictures.filter_map(|picture| picture.path.parent());
     folders.collect::<BTreeSet<_>>().into_iter()
 }
 
-/// Prompts that are encoded ahead at most; each holds some megabytes until it is drawn.
+/// The most prompts that are encoded before their pictures are drawn. Each encoded prompt holds some megabytes until
+/// then.
 const ENCODED_AHEAD: usize = 64;
 
-/// Draws the pictures that are not there yet, each with its row in the manifest. When the prompts
-/// after `is_last` are encoded, the text encoders are let go.
+/// Draws the missing pictures, each with its row in the manifest. If the job `is_last`, the text encoders are released
+/// once all of its prompts are encoded.
 ///
 /// # Errors
-/// When the model can not be loaded, a file not be written, or a value is not finite.
+/// When the model cannot be loaded, a file cannot be written, or a value is not finite.
 pub(super) fn draw_missing(
     session: &Session,
     sampling: &Sampling,
@@ -277,7 +279,7 @@ pub(super) fn draw_missing(
     Ok(())
 }
 
-/// Gives finished pictures their rows again where the manifest was lost, or tells of those that they have replaced;
+/// Writes rows for finished pictures that have no row, or whose row describes a picture that was replaced. Returns
 /// whether there were any.
 pub(super) fn restore_rows(sampling: &Sampling, manifest: &mut Manifest) -> Result<bool> {
     let mut is_changed = false;
@@ -291,7 +293,7 @@ pub(super) fn restore_rows(sampling: &Sampling, manifest: &mut Manifest) -> Resu
 }
 
 impl Sampling {
-    /// The sheets of its pictures, each with what it is.
+    /// The sheets of the pictures, each with its kind.
     fn sheets(&self) -> Vec<(Sheet, &'static str)> {
         let job = &self.job;
         let paths = |pictures: &[Picture]| -> Vec<PathBuf> {
@@ -311,7 +313,7 @@ impl Sampling {
     }
 }
 
-/// Draws the sheets where pictures `are_new`, or they are missing or show others.
+/// Draws the sheets if the pictures `are_new`, or if a sheet is missing or out of date.
 fn save_sheets(session: &Session, sampling: &Sampling, are_new: bool) -> Result<()> {
     for (sheet, kind) in sampling.sheets() {
         sheet.keep(session, kind, are_new)?;
@@ -323,7 +325,7 @@ fn save_sheets(session: &Session, sampling: &Sampling, are_new: bool) -> Result<
     }
 }
 
-/// The same for the pictures of a manifest, whoever has drawn them, with `num_images` of each prompt.
+/// Draws the sheets for all pictures of a manifest, with `num_images` pictures of each prompt.
 pub(super) fn save_sheets_of(
     session: &Session,
     folder: &Path,
@@ -338,7 +340,8 @@ pub(super) fn save_sheets_of(
             .map(|row| folder.join(name(row)))
             .collect::<Vec<_>>()
     };
-    // Lists of an earlier version do not tell; the pictures of a prompt follow each other, as many of each.
+    // Manifests of an earlier version do not have this number. The pictures of a prompt follow each other, and all
+    // prompts have equally many.
     let of_first = || guided.chunk_by(|a, b| a["prompt"] == b["prompt"]).next();
     let num_images = num_images.unwrap_or_else(|| of_first().map_or(1, <[_]>::len));
     let pictures = paths(&guided);

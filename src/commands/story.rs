@@ -1,7 +1,7 @@
-//! `story`: characters, scenes and a page to look at, from one file.
+//! `story`: makes characters, scenes and a page to look at from one file.
 //!
-//! The jobs are those of `generate-base`, `tune` and `sample`; all of it is kept that is there, so
-//! that an interrupted story goes on where it stopped.
+//! Its jobs are those of `generate-base`, `tune` and `sample`. Finished results are kept, so that an interrupted story
+//! continues where it stopped.
 
 mod dry_run;
 
@@ -38,7 +38,7 @@ use crate::run::session::Session;
 use crate::run::stale::refuse_stale;
 use story_scenes::StoryPicture;
 
-/// Does the stories.
+/// Does the jobs of `story`.
 ///
 /// # Errors
 /// See `work_off`.
@@ -50,7 +50,7 @@ pub fn run(line: &CommandLine<StoryFlags>) -> Result<()> {
     work_off(&session, jobs, prepare, execute)
 }
 
-/// A story with its model and all that is known of its characters.
+/// A story with its model and the jobs of its characters.
 struct StoryPlan {
     job: StoryJob,
     model: Rc<LocatedModel>,
@@ -58,22 +58,22 @@ struct StoryPlan {
     drawing: ResolvedDrawing,
     /// The base words of each scene's cast.
     words: Vec<Vec<String>>,
-    /// What makes each character, in the order of the job's.
+    /// How each character is made, in the order of the job's characters.
     makings: Vec<Making>,
     scenes: Vec<StoryPicture>,
-    /// The pictures, where all characters are there already.
+    /// The pictures, if all characters are finished.
     sampling: Option<Sampling>,
 }
 
-/// What makes a character.
+/// How a character is made.
 enum Making {
-    /// Nothing: it was tuned before. What it was made from.
+    /// The character is an actor that was tuned before, with these facts.
     Given(Box<BaseFacts>),
-    /// Base images, then tuning on one of them.
+    /// Base images are drawn, then the actor is tuned on one of them.
     Described {
         base: Box<BaseJob>,
         tune: Box<TuneJob>,
-        /// Where the base images are there already.
+        /// The tuning, if the base images are finished.
         tuning: Option<Box<Tuning>>,
     },
 }
@@ -184,7 +184,7 @@ impl Prepared for StoryPlan {
 fn prepare(session: &Session, mut job: StoryJob) -> Result<StoryPlan> {
     for name in &job.unused {
         session.reporter.warn(&format!(
-            "no scene has the character [{name}], it is left out"
+            "no scene names the character [{name}], which is left out"
         ));
     }
     let facts = job.characters.iter().map(given_facts);
@@ -252,7 +252,7 @@ fn prepare(session: &Session, mut job: StoryJob) -> Result<StoryPlan> {
     })
 }
 
-/// What a given actor was made from; nothing for a description.
+/// The facts of a character that is an actor; `None` for a character with a description.
 fn given_facts(character: &Character) -> Result<Option<BaseFacts>> {
     let CharacterSource::Actor(path) = &character.origin else {
         return Ok(None);
@@ -262,14 +262,14 @@ fn given_facts(character: &Character) -> Result<Option<BaseFacts>> {
     refuse_stale(path, Method::Oneactor).with_context(|| character.title())?;
     if character.is_style && actor.kind != templates::SubjectKind::Style {
         return Err(usage(format!(
-            "the style: {} was tuned with another --kind, expected --kind style",
+            "the style: {} was tuned with another --kind, expected an actor that was tuned with --kind style",
             path.display()
         )));
     }
     Ok(Some(actor.facts))
 }
 
-/// What `[name]` stands for.
+/// The base word that `[name]` stands for.
 fn base_word<'a>(character: &'a Character, facts: Option<&'a BaseFacts>) -> Result<&'a str> {
     let words = match (&character.origin, facts) {
         (CharacterSource::Described(made), _) => &made.base.subjects,
@@ -279,7 +279,7 @@ fn base_word<'a>(character: &'a Character, facts: Option<&'a BaseFacts>) -> Resu
     match &words[..] {
         [word] => Ok(word),
         words => Err(usage(format!(
-            "{}: its actor was tuned on several subjects together ({}), expected one, for [{}] \
+            "{}: its actor was tuned on several subjects together ({}), expected one subject, because [{}] \
              stands for one base word",
             character.title(),
             words.join(", "),
@@ -291,7 +291,7 @@ fn base_word<'a>(character: &'a Character, facts: Option<&'a BaseFacts>) -> Resu
 /// The scenes with the base words of their casts in place of the names.
 ///
 /// # Errors
-/// When two of a scene can not be told apart.
+/// When two base words of a scene cannot be told apart.
 fn filled_scenes(job: &StoryJob, words: &[&str]) -> Result<Vec<StoryPicture>> {
     let word = |name: &str| {
         let place = job.characters.iter().position(|other| other.name == name);
@@ -302,8 +302,8 @@ fn filled_scenes(job: &StoryJob, words: &[&str]) -> Result<Vec<StoryPicture>> {
         if let Some((first, second)) = overlapping_words(&own) {
             let name = |j: usize| &job.characters[scene.cast[j]].name;
             return Err(usage(format!(
-                "scene {}: found [{}] and [{}], whose base words \"{}\" and \"{}\" a prompt can not \
-                 tell apart: leave one of them out",
+                "scene {}: found [{}] and [{}], whose base words \"{}\" and \"{}\" cannot be told apart in a prompt: \
+                 leave one of the two out",
                 i + 1,
                 name(first),
                 name(second),
@@ -320,7 +320,7 @@ fn filled_scenes(job: &StoryJob, words: &[&str]) -> Result<Vec<StoryPicture>> {
     job.scenes.iter().enumerate().map(filled).collect()
 }
 
-/// The jobs of a description, with the story's model.
+/// The jobs of a character with a description, with the story's model.
 fn making(session: &Session, made: &Description, model: &Option<String>) -> Result<Making> {
     let mut tune = Box::new(made.tune.clone());
     let mut base = made.base.clone();
@@ -337,7 +337,7 @@ fn making(session: &Session, made: &Description, model: &Option<String>) -> Resu
 
 fn execute(session: &Session, book: StoryPlan) -> Result<()> {
     if !book.files_before_page().is_empty() {
-        // An actor of another model is told of before hours are spent on the others.
+        // An actor of another model is refused before hours are spent on the other characters.
         let backbone = session.load(&book.model)?;
         for (character, making) in book.job.characters.iter().zip(&book.makings) {
             if let Making::Given(facts) = making {
@@ -389,7 +389,7 @@ fn execute(session: &Session, book: StoryPlan) -> Result<()> {
     Ok(())
 }
 
-/// Draws and tunes what is missing of a character.
+/// Draws the missing base images of a character and tunes it, unless it is finished.
 fn make(session: &Session, making: Making) -> Result<()> {
     let Making::Described { base, tune, tuning } = making else {
         return Ok(());
@@ -407,7 +407,7 @@ fn make(session: &Session, making: Making) -> Result<()> {
     tune::execute(session, tuning)
 }
 
-/// The pictures with what stands below them.
+/// The pictures with their captions.
 fn cards<'a>(
     job: &'a StoryJob,
     scenes: &[StoryPicture],
@@ -429,7 +429,7 @@ fn cards<'a>(
     scenes.iter().enumerate().map(card).collect()
 }
 
-/// A character or the style, with its target image where that lies beside the actor.
+/// A character or the style for the page, with its target image if that lies beside the actor.
 fn portrait<'a>(name: &'a str, path: &Path) -> Result<Portrait<'a>> {
     let actor = Actor::read(path, Device::Cpu)?;
     let picture = BaseFolder::beside(path).image(actor.target);

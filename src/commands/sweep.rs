@@ -1,4 +1,5 @@
-//! `sweep`: the same prompt and seeds with other values, on a labelled grid (Figs. 3, 12, 13).
+//! `sweep`: the same prompt and seeds with different values of one or two settings, on a labelled grid (Figs. 3, 12,
+//! 13).
 
 use std::path::{Path, PathBuf};
 
@@ -32,7 +33,7 @@ pub fn run(line: &CommandLine<SweepFlags>) -> Result<()> {
 /// A job with the pictures of every cell.
 struct Sweep {
     job: SweepJob,
-    /// Row by row.
+    /// The cells of the grid, row by row.
     cells: Vec<Sampling>,
 }
 
@@ -85,7 +86,7 @@ fn prepare(session: &Session, mut job: SweepJob) -> Result<Sweep> {
 }
 
 impl Sweep {
-    /// With one axis a grid with a row for each seed; with two a grid for each seed.
+    /// With one axis, one grid with a row for each seed; with two axes, one grid for each seed.
     fn grids(&self) -> Vec<Sheet> {
         let folder = SceneFolder(&self.job.output_dir);
         let columns = || self.job.columns.labels.clone();

@@ -1,4 +1,4 @@
-//! `tune`: an actor from base images, or what a baseline learns from them.
+//! `tune`: tunes an actor on base images, or runs the training of a baseline.
 
 mod choice;
 mod crop;
@@ -21,6 +21,7 @@ use super::generate_base;
 use crate::backbone::Backbone;
 use crate::cli::{CommandLine, Crop, Method, TuneFlags};
 use crate::config::batch::Settings;
+use crate::config::shell::quoted;
 use crate::config::{TuneJob, plan};
 use crate::error::usage;
 use crate::io::atomic::{remove_leftovers, write_bytes_atomically};
@@ -67,30 +68,31 @@ pub fn run(line: &CommandLine<TuneFlags>) -> Result<()> {
 pub(super) struct Tuning {
     job: TuneJob,
     base: BaseSet,
-    /// The target where it is none of the base images.
+    /// The photo of `--target-image`, if the target is no base image.
     photo: Option<TargetPhoto>,
     target: usize,
-    /// K; 0 for a baseline, which has none.
+    /// K, the number of auxiliary images; 0 for a baseline, which has none.
     num_auxiliary: usize,
     model: Rc<LocatedModel>,
-    /// What the result follows from.
+    /// The settings that determine the result.
     settings: Settings,
-    /// Whether the result is there already.
+    /// Whether the result is finished.
     pub(super) is_finished: bool,
 }
 
 impl Tuning {
-    /// The model that is tuned with.
+    /// The model that computes the losses.
     pub(super) fn model(&self) -> &Rc<LocatedModel> {
         &self.model
     }
 
-    /// Where its results go.
+    /// The output folder.
     pub(super) fn folder(&self) -> &Path {
         &self.job.output_dir
     }
 
-    /// The same as it is now, unless it is to be done whatever is there: another job of the run may have done it.
+    /// Prepares an unfinished tuning again, because another job of the run may have finished it. With `--overwrite` the
+    /// tuning is returned as it is.
     ///
     /// # Errors
     /// As [`prepare`].
@@ -141,24 +143,25 @@ impl Prepared for Tuning {
     }
 }
 
-/// Checks a job against its base images, their model and what is there.
+/// Checks a job against its base images, their model and its output folder.
 ///
 /// # Errors
-/// When there are no base images, or the folder holds an actor of other settings.
+/// When there are no base images, or the folder holds an actor with other settings.
 pub(super) fn prepare(session: &Session, job: TuneJob) -> Result<Tuning> {
     let base_folder = job.base();
     if !base_folder.has_set() {
         return Err(usage(format!(
             "there is no base set {}: run `oneactor generate-base … -o {}` first",
             base_folder.set().display(),
-            job.dir.display()
+            quoted(&job.dir.display().to_string())
         )));
     }
     if base_folder.is_unfinished() {
         let dir = job.dir.display();
         return Err(usage(format!(
             "the base images in {dir} are not complete: generate-base is running or was interrupted; run the same \
-             `oneactor generate-base … -o {dir}` again"
+             `oneactor generate-base … -o {}` again",
+            quoted(&dir.to_string())
         )));
     }
     let base = BaseSet::read(&base_folder.set())?;
@@ -215,7 +218,7 @@ pub(super) fn prepare(session: &Session, job: TuneJob) -> Result<Tuning> {
     })
 }
 
-/// What the result of any method follows from. The base set is known by its CRC-32.
+/// The settings that determine the result of any method. The base set is identified by its CRC-32.
 fn settings(
     job: &TuneJob,
     base: &BaseFacts,
@@ -247,16 +250,16 @@ fn settings(
     Ok(settings)
 }
 
-/// Tunes, from where an interrupted run has stopped.
+/// Tunes, starting where an interrupted run has stopped.
 ///
 /// # Errors
-/// When a signal asks to stop, or a file can not be written.
+/// When a signal asks the program to stop, or a file cannot be written.
 pub(super) fn execute(session: &Session, tuning: Tuning) -> Result<()> {
     let job = &tuning.job;
     let results = job.results();
     remove_leftovers(&job.output_dir);
     if job.output_dir == job.dir {
-        // The target is chosen by its numbers.
+        // The user chooses the target by the numbers on this sheet.
         generate_base::restore_sheet(session, &job.dir, tuning.base.num_base_images())?;
     }
     if tuning.is_finished {
@@ -272,7 +275,7 @@ pub(super) fn execute(session: &Session, tuning: Tuning) -> Result<()> {
     if job.overwrite && results.record().is_file() {
         remove_checkpoint(results);
     }
-    // Until the new result is there, the old one is none of these settings.
+    // Without its record, the old result does not count as finished if this run is interrupted.
     let _ = fs::remove_file(results.record());
     session.reporter.note("encoding prompts and target");
     let joined;
@@ -286,7 +289,7 @@ pub(super) fn execute(session: &Session, tuning: Tuning) -> Result<()> {
     };
     let crop = crop::resolve(session, job.crop, &backbone, base, tuning.target)?;
     let mut learner = method::learner(&tuning, &crop, &backbone, base)?;
-    // Target and, but for textual inversion, prompts are encoded: from here on only the U-Net runs.
+    // The target is encoded, and except with textual inversion the prompts too: from here on only the U-Net runs.
     if job.method != Method::TextualInversion {
         backbone.release_text_encoders();
     }
@@ -297,7 +300,7 @@ pub(super) fn execute(session: &Session, tuning: Tuning) -> Result<()> {
 
     let summary = summary(session, &tuning, learner.as_ref());
     let mut facts = tuning.base.facts.clone();
-    // Those of the base images may be others.
+    // The base images may have been drawn with other LoRAs.
     facts.model.loras = backbone.facts.loras.clone();
     let origin = Origin {
         facts,
@@ -320,7 +323,7 @@ pub(super) fn execute(session: &Session, tuning: Tuning) -> Result<()> {
     Ok(())
 }
 
-/// Writes the record: the resolved settings, and facts for the reader.
+/// Writes the record of the tuning: the resolved settings, and facts about the run.
 fn save_record(
     session: &Session,
     tuning: &Tuning,

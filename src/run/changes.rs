@@ -1,17 +1,17 @@
-//! Pictures that an older version of this program drew otherwise, see `configs/CHANGES.md`.
+//! Notes on pictures that an older version of this program drew differently, see `configs/CHANGES.md`.
 
 use std::path::Path;
 
 use super::located::LocatedModel;
 use super::session::Session;
 
-/// Something that a version draws otherwise than those before it.
+/// A change of the program after which the same settings give another picture.
 struct Change {
-    /// The first version that draws as today.
+    /// The first version with the change.
     since: [u64; 3],
-    /// Whether it shows with this model.
+    /// Whether the change affects pictures of this model.
     concerns: fn(&LocatedModel) -> bool,
-    /// What the versions before did.
+    /// What the earlier versions did, as the end of a sentence that begins with the version.
     before: &'static str,
 }
 
@@ -28,7 +28,7 @@ const CHANGES: [Change; 2] = [
     },
 ];
 
-/// Says of a picture that is drawn again or kept why this version would draw another one.
+/// Notes, for a picture that is drawn again or kept, why this version would draw another one.
 pub fn tell(session: &Session, picture: &Path, version: &str, model: &LocatedModel) {
     let concerning = concerning(version, |change| (change.concerns)(model));
     for before in concerning {
@@ -40,7 +40,7 @@ pub fn tell(session: &Session, picture: &Path, version: &str, model: &LocatedMod
     }
 }
 
-/// What `version` did otherwise, of the changes that are looked for.
+/// The `before` of each change that `looked_for` accepts and that `version` does not have yet.
 fn concerning(version: &str, looked_for: impl Fn(&Change) -> bool) -> Vec<&'static str> {
     let numbers: Vec<u64> = version
         .split('.')

@@ -1,4 +1,4 @@
-//! The ControlNets of a job: found, checked against the model, loaded, their pictures prepared.
+//! The ControlNets of a job: finds them, checks them against the model, prepares their pictures and loads them.
 
 use std::path::Path;
 use std::rc::Rc;
@@ -21,10 +21,10 @@ use crate::pictures::canny::canny;
 use crate::pictures::photo::{Transparency, read_picture};
 use crate::pictures::resize::resize;
 
-/// How much wider or flatter a picture may become before it is said.
+/// A control image whose width : height ratio changes by more than this factor is warned of.
 const SAME_SHAPE: f64 = 1.02;
 
-/// The ControlNets of a job, with all that can be known before weights are read.
+/// The ControlNets of a job with their files and pictures; no weights are read yet.
 pub struct LocatedControl {
     job: ControlJob,
     parts: Vec<LocatedPart>,
@@ -32,9 +32,9 @@ pub struct LocatedControl {
 
 struct LocatedPart {
     files: Rc<ModelFiles>,
-    /// What the ControlNet sees, at the size of the drawing.
+    /// The control image as the ControlNet reads it, at the size of the drawing.
     picture: RgbImage,
-    /// CRC-32 of the picture's file.
+    /// CRC-32 of the control image's file.
     image_crc32: String,
 }
 
@@ -84,12 +84,12 @@ impl LocatedControl {
         self.parts.iter().map(|part| &part.files)
     }
 
-    /// The settings of `sample` that belong to it.
+    /// The settings of `sample` that describe the ControlNets.
     pub fn settings(&self) -> Settings {
         self.job.settings()
     }
 
-    /// What the settings only name: CRC-32 of the pictures, commits of the repositories.
+    /// What identifies the files that the settings only name: CRC-32 of the pictures, commits of the repositories.
     pub fn sources(&self) -> Settings {
         let mut sources = Settings::new();
         let sums = self.parts.iter().map(|part| part.image_crc32.as_str());
@@ -105,7 +105,7 @@ impl LocatedControl {
         sources
     }
 
-    /// Loads the networks, or takes those that an earlier job has loaded.
+    /// Loads the networks, or reuses those that an earlier job has loaded.
     ///
     /// # Errors
     /// When a file is missing or damaged.
@@ -137,7 +137,7 @@ fn warn_of_another_shape(
     if !(1.0 / SAME_SHAPE..=SAME_SHAPE).contains(&change) {
         session.reporter.warn(&format!(
             "the control image {} is {width} x {height} and will be stretched to {} x {}: \
-             --width and --height can keep its shape",
+             set --width and --height to its proportions to keep its shape",
             path.display(),
             drawing.width,
             drawing.height
@@ -145,8 +145,8 @@ fn warn_of_another_shape(
     }
 }
 
-/// The picture at the size of the drawing, and then, if so wished, its edges: lines one pixel wide
-/// are what ControlNets for edges have learnt.
+/// The control image at the size of the drawing or, with the preprocessor `canny`, its edges. Edges are found after
+/// resizing, because ControlNets for edges were trained on lines one pixel wide.
 fn prepared(
     image: &RgbImage,
     net: &ControlNetJob,
@@ -160,7 +160,7 @@ fn prepared(
     }
 }
 
-/// `[1, 3, H, W]` in [0, 1].
+/// The picture as `[1, 3, H, W]`, values in [0, 1].
 fn to_tensor(picture: &RgbImage) -> Tensor {
     let (width, height) = picture.dimensions();
     Tensor::from_slice(picture.as_raw())

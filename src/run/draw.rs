@@ -1,4 +1,4 @@
-//! Drawing pictures that share a guidance, as `generate-base` and `sample` both do.
+//! Draws pictures that share one guidance; `generate-base` and `sample` both use this.
 
 use anyhow::Result;
 use tch::Tensor;
@@ -15,11 +15,11 @@ use crate::backbone::prompt_pair::PromptPair;
 use crate::config::DrawingJob;
 use crate::schedulers::new_scheduler;
 
-/// A prompt and the job's negative prompt. Each base word stays in one chunk with its actor and
-/// without, so that both draw the same prompt.
+/// A prompt and the job's negative prompt as tokens. A long prompt is never split inside a base word. Pictures with
+/// the actor and without it pass the same base words, so that both read the prompt in the same chunks.
 ///
 /// # Errors
-/// When weights can not be read, or a prompt is absurdly long.
+/// When the weights in a prompt cannot be parsed, or a prompt has more chunks than are allowed.
 pub fn prompt_pair(
     drawing: &DrawingJob,
     tokenizers: &Tokenizers,
@@ -31,21 +31,21 @@ pub fn prompt_pair(
     PromptPair::new(tokenizers, prompt, negative, drawing.prompt_options, &whole)
 }
 
-/// What pictures of one prompt are drawn with.
+/// What the pictures of one prompt share.
 pub struct Inputs<'a> {
-    /// What guides them.
+    /// How predictions are combined.
     pub guidance: &'a dyn Guidance,
-    /// The pictures that they keep to.
+    /// The ControlNets with their control images.
     pub control: Option<&'a Control>,
-    /// Where they are shown meanwhile, with what is written beside each.
+    /// The preview sheet, with a label for each picture.
     pub preview: Option<(&'a Preview, &'a [String])>,
 }
 
-/// Draws one picture for each seed, all at once, as `job` says and the model resolves it: the result of
-/// denoising, and the pictures in [0, 1] `[B, 3, H, W]`. Progress counts a step of every picture.
+/// Draws one picture for each seed, all in one batch. Returns the result of denoising, and the pictures `[B, 3, H, W]`
+/// in [0, 1]. Each step advances the progress bar once for every picture.
 ///
 /// # Errors
-/// When a signal asks to stop, or a value is not finite.
+/// When a signal asks the program to stop, or a value is not finite.
 pub fn draw(
     session: &Session,
     backbone: &Backbone,

@@ -1,4 +1,4 @@
-//! The settings that a picture is drawn with, as its record and its row in the manifest list them.
+//! The settings that a picture was drawn with, as its record and its row in the manifest list them.
 
 use std::path::PathBuf;
 
@@ -11,8 +11,8 @@ use crate::config::DrawingJob;
 use crate::config::batch::Settings;
 use crate::config::recorded::recorded;
 
-/// The settings of `sample` that decide what the plain model draws, without prompt and seed. Settings that change no
-/// pixel, such as the device and the batch size, are left out.
+/// The settings of `sample` that decide what the plain model draws, except prompt and seed. Settings that change no
+/// pixel, such as the device and the batch size, are not included.
 ///
 /// # Errors
 /// Never for a checked job.
@@ -42,7 +42,7 @@ pub fn drawing_settings(
     Ok(settings)
 }
 
-/// The LoRAs as `--lora` spells them, each `FILE:SCALE`; null where there are none.
+/// The LoRAs in the form of `--lora`, each `FILE:SCALE`; null if there are none.
 pub fn lora_settings(model: &LocatedModel) -> Value {
     let of_flag = |(path, scale): &(PathBuf, f64)| format!("{}:{scale}", path.display());
     match model.job.loras.as_slice() {
@@ -51,7 +51,7 @@ pub fn lora_settings(model: &LocatedModel) -> Value {
     }
 }
 
-/// The settings of one picture: those of its job, with its own prompt and seed.
+/// The settings of one picture: the settings of its job, with its own prompt and seed.
 pub fn picture_settings(job: &Settings, prompt: &str, seed: i64) -> Settings {
     let mut settings = job.clone();
     settings.insert("prompt".to_owned(), json!(prompt));

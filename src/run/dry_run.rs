@@ -1,5 +1,5 @@
-//! What a dry run tells of a job besides its files: how each prompt is read, how much is to be fetched and
-//! computed, how much memory that takes, and, where something like it was measured, how long.
+//! What a dry run reports about a job besides its files: the tokens of each prompt, the size of the download, the
+//! amount of computation and the peak of memory, and the time if similar work was measured before.
 
 mod memory;
 mod prompts;
@@ -23,45 +23,47 @@ use crate::error::runtime;
 use crate::io::hub::{HubSettings, human_size};
 use crate::io::model_files::{ModelFiles, NeededFile};
 use crate::io::writable::check_new_files;
+use crate::progress::counted;
 use crate::tokenizer::prompt_tokens::PromptTokens;
 use memory::Memory;
 use prompts::{Prompt, check_cuts};
 use sizes::free_bytes;
 pub use work::{UnetRows, Work};
 
-/// Seconds that work like this took before.
+/// An estimate of the time, from similar work that was measured before.
 pub struct Measured {
-    /// For all of the job.
+    /// Estimated seconds for the whole job.
     pub seconds: f64,
-    /// Where it was measured.
+    /// Which measurement the estimate comes from, for the user.
     pub source: String,
 }
 
-/// What is known of a job beforehand.
+/// What can be estimated about a job before it runs.
 pub struct Forecast {
     model: Rc<LocatedModel>,
     prompts: Vec<Prompt>,
-    /// ControlNets, adapters and image encoders.
+    /// ControlNets, adapters and image encoders, each with the files that it needs.
     beside: Vec<(Rc<ModelFiles>, Vec<NeededFile>)>,
     controlnets: usize,
-    /// How much is to be computed.
+    /// The amount of computation.
     pub work: Work,
-    /// Whether prompts are encoded while pictures are drawn, for there are too many to be encoded ahead.
+    /// Whether the text encoders stay loaded while pictures are drawn, because there are too many prompts to encode
+    /// all of them first.
     pub keeps_text: bool,
-    /// Bytes of the actors' files, each of which is read and then copied to a projector.
+    /// Bytes of the actors' files. Each file is read and then copied to a projector.
     pub actor_bytes: u64,
     drawing: Activations,
     tuning: Activations,
-    /// Of the target before the first step, and of whatever stays from step to step.
+    /// Activations that prepare the target before the first step, and those that stay from step to step.
     target: Activations,
-    /// Of the pictures, three for a pixel.
+    /// Most bytes of the pictures on disk: three for each pixel.
     picture_bytes: u64,
-    /// How long it took before.
+    /// An estimate of the time.
     pub measured: Option<Measured>,
 }
 
 impl Forecast {
-    /// Of a job with this model that does nothing yet.
+    /// The forecast of an empty job with this model.
     pub fn of(model: &Rc<LocatedModel>) -> Self {
         Self {
             model: Rc::clone(model),
@@ -79,7 +81,7 @@ impl Forecast {
         }
     }
 
-    /// Adds a prompt, and the negative one where it holds anything.
+    /// Adds a prompt, and the negative prompt unless it is empty.
     pub fn add_pair(&mut self, pair: PromptPair, words: &[String]) {
         self.add("prompt", pair.prompt, words);
         if !pair.negative.prompt().is_empty() {
@@ -87,7 +89,7 @@ impl Forecast {
         }
     }
 
-    /// Adds a text, unless it is there already.
+    /// Adds a text with its role, unless the forecast already has it.
     pub fn add(&mut self, role: &'static str, tokens: PromptTokens, words: &[String]) {
         let is_same =
             |known: &Prompt| known.role == role && known.tokens.prompt() == tokens.prompt();
@@ -101,7 +103,7 @@ impl Forecast {
         }
     }
 
-    /// Adds what of the prompts, networks and work of another job with the same model is not there yet.
+    /// Adds another job with the same model. Prompts and networks that both jobs have count once.
     pub fn join(&mut self, other: Forecast) {
         for Prompt {
             tokens,
@@ -132,7 +134,7 @@ impl Forecast {
     /// Adds ControlNets and adapters.
     ///
     /// # Errors
-    /// When a file of theirs is missing, or the hub can not be asked.
+    /// When one of their files is missing, or the hub cannot be reached.
     pub fn add_beside(
         &mut self,
         control: Option<&LocatedControl>,
@@ -149,10 +151,11 @@ impl Forecast {
         Ok(())
     }
 
-    /// Adds pictures of this size, `batch` of which are drawn at once at most, in these rows.
+    /// Adds the drawing of pictures of this size, at most `batch` of them at once. `rows` are the most rows of one
+    /// U-Net pass.
     ///
     /// # Errors
-    /// When the U-Net's config does not fit itself.
+    /// When the U-Net's config contradicts itself.
     pub fn add_drawing(
         &mut self,
         drawing: ResolvedDrawing,
@@ -183,11 +186,11 @@ impl Forecast {
         Ok(())
     }
 
-    /// Adds a tuning of at most so many steps of `rows` rows, `at_once` of which pass the U-Net at once, on pictures of
-    /// this size. It learns so many `parameters`.
+    /// Adds a tuning on pictures of this size: at most `steps` steps of `rows` rows each, of which `at_once` pass the
+    /// U-Net together. `parameters` is the number of values that are learnt.
     ///
     /// # Errors
-    /// When the U-Net's config does not fit itself.
+    /// When the U-Net's config contradicts itself.
     pub fn add_tuning(
         &mut self,
         (width, height): (i64, i64),
@@ -203,7 +206,8 @@ impl Forecast {
         };
         let size = model.kind.elt_size_in_bytes();
         let step = Activations::of_tuning(&model.unet, &pass, size)?;
-        // In f32: themselves, their gradients, AdamW's two moments, the best so far, and one more of each on its way.
+        // Six copies in f32: the parameters, their gradients, AdamW's two moments, the best parameters so far, and a
+        // temporary copy.
         let learnt = 6 * 4 * parameters as u64;
         self.tuning = self.tuning.or(Activations(step.0 + learnt));
         self.target = self.target.or(self.decoding((width, height), 1));
@@ -215,7 +219,7 @@ impl Forecast {
         Ok(())
     }
 
-    /// A pass for pictures of this size.
+    /// The size of a U-Net pass for pictures of this size.
     fn pass(&self, width: i64, height: i64) -> PassSize {
         let factor = self.model.scale_factor;
         let tokens = self.prompts.iter().map(|prompt| prompt.tokens.ids(0).len());
@@ -226,7 +230,7 @@ impl Forecast {
         }
     }
 
-    /// Tokens of which the layers keep keys and values: those of a picture's own prompts.
+    /// Tokens whose keys and values the layers keep: those of a picture's prompt and negative prompt.
     fn known_tokens(&self) -> usize {
         2 * self.pass(0, 0).tokens
     }
@@ -244,10 +248,10 @@ impl Forecast {
         )
     }
 
-    /// Tells it all, and the files that the job would write.
+    /// Reports the forecast, and the files that the job would write.
     ///
     /// # Errors
-    /// When a prompt would be cut, or there is no room for what would be fetched or written.
+    /// When a prompt would be cut, or a disk has too little room for the download or the pictures.
     pub fn tell(self, session: &Session, files: &[PathBuf], folder: &Path) -> Result<()> {
         session.list_planned(files);
         if files.is_empty() {
@@ -279,22 +283,27 @@ impl Forecast {
         if pictures > 0 {
             let least = if is_least { "at least " } else { "" };
             note(format!(
-                "work: {least}{passes} U-Net passes ({rows} rows), {pictures} decodes, for {pictures} pictures"
+                "work: {least}{} ({}), {} decoded",
+                counted(passes, "U-Net pass", "U-Net passes"),
+                counted(rows, "row", "rows"),
+                counted(pictures, "picture", "pictures")
             ));
         }
         if tuning_steps > 0 {
             note(format!(
-                "work: at most {tuning_steps} tuning steps of {tuning_rows} rows, each forward and backward through the U-Net"
+                "work: at most {} of {}, each forward and backward through the U-Net",
+                counted(tuning_steps, "tuning step", "tuning steps"),
+                counted(tuning_rows, "row", "rows")
             ));
         }
         note(match missing {
-            0 => "download: 0 B, all is on this machine".to_owned(),
+            0 => "download: 0 B, every file is on this machine".to_owned(),
             bytes => format!("download: {}", human_size(bytes)),
         });
         let of = match memory.program {
-            None => "the GPU: estimated, and never measured there".to_owned(),
+            None => "the GPU (an estimate that was never checked on a GPU)".to_owned(),
             Some(bytes) => format!(
-                "the process: estimated, {} of it for the program and libtorch",
+                "the process (an estimate; {} are the program and libtorch)",
                 human_size(bytes)
             ),
         };
@@ -304,9 +313,9 @@ impl Forecast {
         ));
         note(match &self.measured {
             Some(Measured { seconds, source }) => {
-                format!("time: about {seconds:.0} s, by {source}")
+                format!("time: about {seconds:.0} s, estimated from {source}")
             }
-            None => "time: not known, for nothing like it was measured before".to_owned(),
+            None => "time: not known, because no similar work was measured before".to_owned(),
         });
         let measured = self.measured.as_ref();
         session.list_object(
@@ -331,18 +340,20 @@ impl Forecast {
         );
     }
 
-    /// Refuses what would fill a disk. A picture takes three bytes a pixel at most.
+    /// Refuses a job that would fill the disk of the cache or of the pictures. A picture takes at most three bytes a
+    /// pixel.
     fn check_room(&self, missing: u64, folder: &Path) -> Result<()> {
         let cache = HubSettings::from_env(self.model.job.offline).map(|settings| settings.cache);
         if let (Ok(cache), true) = (&cache, missing > 0) {
-            check_new_files(cache).context("the cache of the hub, see HF_HOME")?;
+            check_new_files(cache).context("the cache of the hub (HF_HOME sets its place)")?;
         }
         if let Ok(cache) = cache
             && let Some(free) = free_bytes(&cache)
             && free < missing
         {
             return Err(runtime(format!(
-                "{} are to be fetched and {} are free in the cache {}: make room, or set HF_HOME to a larger disk",
+                "the download needs {}, but only {} are free in the cache {}: make room, or set HF_HOME to a larger \
+                 disk",
                 human_size(missing),
                 human_size(free),
                 cache.display()
@@ -351,7 +362,7 @@ impl Forecast {
         let wanted = self.picture_bytes;
         match free_bytes(folder).filter(|free| *free < wanted) {
             Some(free) => Err(runtime(format!(
-                "the pictures may take {} and {} are free for {}: make room, or choose another folder",
+                "the pictures may take {}, but only {} are free for {}: make room, or choose another folder",
                 human_size(wanted),
                 human_size(free),
                 folder.display()

@@ -1,4 +1,4 @@
-//! The image prompt of a job: which base image it is, and the adapter and image encoder that read it.
+//! The image prompt of a job: a base image, and the IP-Adapter and image encoder that read it.
 
 use std::path::Path;
 use std::rc::Rc;
@@ -19,18 +19,18 @@ use crate::io::real_path::folder_of;
 use crate::pictures::photo::{GivenPicture, Transparency, read_picture};
 use crate::records::BaseFolder;
 
-/// The image prompt of a job, with all that can be known before weights are read.
+/// The image prompt of a job with its picture and files; no weights are read yet.
 pub struct LocatedImagePrompt {
     job: ImagePromptJob,
     found: Rc<FoundIpAdapter>,
-    /// The adapter as the flags or the default name it.
+    /// The name of the adapter, from the flags or the default.
     name: String,
     picture: RgbImage,
     picture_crc32: String,
 }
 
 impl LocatedImagePrompt {
-    /// Reads the picture of base image `target` beside `base`, and finds the adapter and its image encoder.
+    /// Reads the picture of base image `target` in the folder of `base`, and finds the adapter and its image encoder.
     ///
     /// # Errors
     /// When there is no such base image, adapter or encoder.
@@ -53,7 +53,7 @@ impl LocatedImagePrompt {
         })
     }
 
-    /// The settings of `sample` that belong to it.
+    /// The settings of `sample` that describe the image prompt.
     pub fn settings(&self) -> Settings {
         let mut settings = Settings::new();
         let mut set = |key: &str, value: Value| settings.insert(key.to_owned(), value);
@@ -65,7 +65,7 @@ impl LocatedImagePrompt {
         settings
     }
 
-    /// What the settings only name: the picture, the adapter and the encoder.
+    /// What identifies the files that the settings only name: CRC-32 or commit of picture, adapter and encoder.
     pub fn sources(&self) -> Settings {
         let mut sources = Settings::new();
         sources.insert("image_prompt_crc32".to_owned(), json!(self.picture_crc32));
@@ -85,12 +85,12 @@ impl LocatedImagePrompt {
     /// The files of the adapter and of the image encoder.
     ///
     /// # Errors
-    /// When one is missing, or the hub can not be asked.
+    /// When a file is missing, or the hub cannot be reached.
     pub fn needed(&self) -> Result<Vec<(Rc<ModelFiles>, Vec<NeededFile>)>> {
         needed_files(&self.found.files)
     }
 
-    /// For the baseline to load.
+    /// What the IP-Adapter baseline loads.
     pub fn source(&self) -> ImageSource<'_> {
         ImageSource {
             files: &self.found.files,

@@ -1,5 +1,5 @@
-//! Jobs one after the other: each is prepared, which checks all that can be checked without loading weights, and only
-//! then is the first one done.
+//! Runs jobs one after the other. First every job is prepared, which checks all that can be checked without loading
+//! weights; only then does the first job start.
 
 use anyhow::Result;
 
@@ -14,12 +14,12 @@ use crate::io::hub::human_size;
 use crate::io::writable::check_files;
 use crate::libtorch::peak_resident_bytes;
 
-/// Prepares all jobs, then does them one after the other, in the order in which the least is loaded. A job that fails
+/// Prepares all jobs, then runs them one after the other, in the order that loads models least often. A job that fails
 /// does not stop the others; a signal does.
 ///
 /// # Errors
-/// That of the only job; with several jobs, one that tells how many failed, of kind `Partial`
-/// when others were done.
+/// With one job, the error of that job. With several jobs, an error that says how many failed; its kind is `Partial` if
+/// other jobs succeeded.
 pub fn work_off<J: Writes, P: Prepared>(
     session: &Session,
     planned: Vec<Planned<J>>,
@@ -27,13 +27,16 @@ pub fn work_off<J: Writes, P: Prepared>(
     execute: impl Fn(&Session, P) -> Result<()>,
 ) -> Result<()> {
     let jobs = planned.len();
-    let mut failures = Failures::default();
+    let mut failures = Failures {
+        jobs,
+        errors: Vec::new(),
+    };
     let mut ready: Vec<Ready<P>> = Vec::new();
     let claims = Claims::default();
     for Planned { job, place } in apart(planned) {
         session.signals.check()?;
         let prepared = job.and_then(|job| {
-            guarded(|| {
+            guarded(session.command(), || {
                 let folders = job.locked_folders();
                 let mut claim = claims.take(session, &job)?;
                 let prepared = prepare(session, job)?;
@@ -60,7 +63,7 @@ pub fn work_off<J: Writes, P: Prepared>(
         session
             .reporter
             .detail(&format!("settings: {}", job.settings()));
-        let result = guarded(|| {
+        let result = guarded(session.command(), || {
             let mut claim = claim;
             claims.renew(session, &mut claim)?;
             if session.dry_run {
@@ -73,11 +76,11 @@ pub fn work_off<J: Writes, P: Prepared>(
         match (session.peak_memory(), peak_resident_bytes()) {
             (Some(bytes), _) => {
                 let gigabytes = bytes as f64 / 1e9;
-                let line = format!("most memory of the GPU in use: {gigabytes:.2} GB");
+                let line = format!("peak of the GPU's memory in this job: {gigabytes:.2} GB");
                 session.reporter.detail(&line);
             }
             (None, Some(bytes)) if !session.dry_run => {
-                let line = format!("most memory of the process so far: {}", human_size(bytes));
+                let line = format!("peak of the process's memory so far: {}", human_size(bytes));
                 session.reporter.detail(&line);
             }
             _ => {}
@@ -86,13 +89,13 @@ pub fn work_off<J: Writes, P: Prepared>(
             failures.add(session, error, place)?;
         }
     }
-    failures.into_result(jobs)
+    failures.into_result()
 }
 
-/// Finds out what would stop the job later, unless nothing is left to do.
+/// Checks that the files of a job can be written and its networks can be loaded, unless the job is done already.
 ///
 /// # Errors
-/// When a file could not be written, or a network not be loaded.
+/// When a file cannot be written, or a network cannot be loaded.
 fn check_work<P: Prepared>(prepared: &P) -> Result<()> {
     let files = prepared.files();
     if files.is_empty() {
@@ -104,14 +107,16 @@ fn check_work<P: Prepared>(prepared: &P) -> Result<()> {
     prepared.check_networks()
 }
 
-/// The errors of a batch.
-#[derive(Default)]
+/// The errors of a run.
 struct Failures {
+    /// How many jobs the run has.
+    jobs: usize,
     errors: Vec<anyhow::Error>,
 }
 
 impl Failures {
-    /// Takes note of a failed job, and reports it at once where it is one of a batch file's.
+    /// Records a failed job. With several jobs its error is printed at once; the error of an only job is left to
+    /// `main`, so that it is printed once.
     fn add(
         &mut self,
         session: &Session,
@@ -124,7 +129,9 @@ impl Failures {
         let error = match place {
             Some(place) => {
                 let error = error.context(place);
-                session.reporter.error(&format!("{error:#}"));
+                if self.jobs > 1 {
+                    session.reporter.error(&format!("{error:#}"));
+                }
                 error
             }
             None => error,
@@ -133,8 +140,8 @@ impl Failures {
         Ok(())
     }
 
-    fn into_result(mut self, jobs: usize) -> Result<()> {
-        let failed = self.errors.len();
+    fn into_result(mut self) -> Result<()> {
+        let (jobs, failed) = (self.jobs, self.errors.len());
         if failed == 0 {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! What `--tf32` and `--attention` ask of the device and of this build.
+//! Checks `--tf32` and `--attention` against the device and this build.
 
 use anyhow::Result;
 use tch::Device;
@@ -7,16 +7,16 @@ use crate::config::ModelJob;
 use crate::error::usage;
 use crate::libtorch::{self, AttentionImplementation};
 
-/// Refuses what the device cannot do, and what this build cannot ask libtorch for.
+/// Refuses the flags if the device cannot do what they ask for, or if this build has no shim to set libtorch with.
 ///
 /// # Errors
-/// Names the flag and the way out.
+/// With the flag and what to do.
 pub fn check_flags(job: &ModelJob, device: Device) -> Result<()> {
     match (job.tf32, device.is_cuda()) {
         (Some(true), false) => {
             return Err(usage(
                 "--tf32: the networks run on the CPU, which has no TF32, expected a GPU: leave the flag \
-                 out or say --tf32=false, or name a GPU with --device",
+                 out or give --tf32=false, or name a GPU with --device",
             ));
         }
         (Some(_), true) => libtorch::require("--tf32")?,

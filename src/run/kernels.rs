@@ -1,4 +1,4 @@
-//! Whether the kernel of `--attention` computes a model's attention, found out before any weights are read.
+//! Checks, before any weights are read, whether the kernel of `--attention` can compute a model's attention.
 
 use std::collections::BTreeSet;
 
@@ -10,11 +10,11 @@ use crate::error::usage;
 use crate::libtorch::{Asked, AttentionImplementation, Refusal};
 
 impl LocatedModel {
-    /// Refuses a kernel of attention that cannot compute this model's attention, or not under masks where something
-    /// needs them, which `masks` names.
+    /// Refuses the kernel of `--attention` if it cannot compute this model's attention. `masks` names what needs masked
+    /// attention, if anything does; then the kernel must support masks too.
     ///
     /// # Errors
-    /// Names kernel, reason and the kernels that can.
+    /// With the kernel, the reason and the kernels that can.
     pub fn check_attention(&self, masks: Option<&str>) -> Result<()> {
         let Some(kernel) = self.job.attention else {
             return Ok(());
@@ -46,7 +46,7 @@ impl LocatedModel {
         Ok(())
     }
 
-    /// The number format and the width of each kind of head.
+    /// The number format and the head width (values per head) of every kind of attention in the model.
     fn heads(&self) -> Result<Vec<(Kind, i64)>> {
         let of_unet = match self.unet.upcast_attention {
             Some(true) => Kind::Float,
@@ -66,19 +66,20 @@ impl LocatedModel {
         match refusal {
             Refusal::Device => "this GPU, or this libtorch, has no such kernel".to_owned(),
             Refusal::Kind if asked.kind == self.kind => format!(
-                "it computes no {} on this GPU, perhaps another --dtype",
+                "this kernel does not support {} on this GPU (perhaps it does support another --dtype)",
                 self.dtype()
             ),
             Refusal::Kind => format!(
-                "it computes no fp32 on this GPU, in which {} has its attention (upcast_attention)",
+                "this kernel does not support fp32 on this GPU, and {} computes its attention in fp32 \
+                 (upcast_attention)",
                 self.files.name()
             ),
             Refusal::HeadDim => format!(
-                "it computes no heads of {} values, which {} has",
+                "this kernel does not support heads of {} values, which {} has",
                 asked.head_dim,
                 self.files.name()
             ),
-            Refusal::Mask => format!("it computes no masks, which {masks} needs"),
+            Refusal::Mask => format!("this kernel does not support masks, which {masks} needs"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A model whose files are known, and what its small files tell: all that jobs are checked against
+//! A model whose files are found and whose small files (configs, tokenizers) are read. Jobs are checked against it
 //! before any weights are read.
 
 use std::cell::OnceCell;
@@ -22,24 +22,24 @@ use crate::io::model_files::{ModelFiles, ModelOptions};
 use crate::method::base_set::BaseFacts;
 use crate::models::autoencoder_kl::AutoencoderKlConfig;
 use crate::models::unet::unet_2d_condition::UNet2DConditionConfig;
-use crate::progress::Reporter;
+use crate::progress::{Reporter, excerpt};
 use crate::schedulers::{SchedulerFile, SchedulerKind, new_scheduler};
 use crate::tokenizer::prompt_tokens::PromptTokens;
 
-/// Subjects in one picture up to which the paper's method holds (App. D).
+/// The most subjects in one picture for which the paper says that its method works (App. D).
 const MOST_SUBJECTS: usize = 4;
 
-/// A model whose files are known.
+/// A model whose files are found and whose small files are read.
 pub struct LocatedModel {
     /// Its files.
     pub files: ModelFiles,
-    /// The files of another VAE.
+    /// The files of the VAE that `--vae` names.
     pub vae: Option<ModelFiles>,
-    /// Where it runs.
+    /// The device that it runs on.
     pub device: Device,
     /// Its precision.
     pub kind: Kind,
-    /// What the flags say.
+    /// The flags that describe the model.
     pub job: ModelJob,
     /// Its tokenizers.
     pub tokenizers: Tokenizers,
@@ -48,17 +48,17 @@ pub struct LocatedModel {
     scheduler_file: SchedulerFile,
     /// The VAE's config.
     pub vae_config: AutoencoderKlConfig,
-    /// Side of the VAE's tiles in pixels, where it works in tiles.
+    /// Side of the VAE's tiles in pixels, if it works in tiles.
     pub vae_tile_size: Option<i64>,
-    /// Pixels that one latent is wide.
+    /// Width in pixels of the square that one latent stands for.
     pub scale_factor: i64,
     /// The U-Net's config.
     pub unet: UNet2DConditionConfig,
-    /// The networks without their values, once they have been looked at.
+    /// The networks without their values, once [`LocatedModel::check_networks`] has built them.
     outline: OnceCell<Backbone>,
 }
 
-/// How a picture is drawn, with all that the model decides.
+/// How a picture is drawn, with the model's defaults filled in.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ResolvedDrawing {
     /// Pixels.
@@ -119,8 +119,8 @@ impl LocatedModel {
         Ok(located)
     }
 
-    /// Refuses networks that could not be loaded: damaged files, tensors that are missing or do not fit, LoRAs of another
-    /// model. No values are read, and of what is still to be fetched nothing is known.
+    /// Refuses networks that cannot be loaded: damaged files, tensors that are missing or do not fit, LoRAs of another
+    /// model. No values are read, and files that are not downloaded yet are not checked.
     ///
     /// # Errors
     /// As [`Backbone::load`] and, for the ControlNets `beside` the model, [`ControlNet::load`].
@@ -148,7 +148,7 @@ impl LocatedModel {
         Ok(())
     }
 
-    /// Where its networks go, and how.
+    /// The options with which its networks are loaded.
     pub fn load_options(&self) -> LoadOptions<'_> {
         LoadOptions {
             device: self.device,
@@ -161,7 +161,7 @@ impl LocatedModel {
         }
     }
 
-    /// What tells it from others: models with the same key are loaded once.
+    /// A text that identifies the model: models with the same key are loaded once.
     pub fn key(&self) -> String {
         format!("{:?}", self.job)
     }
@@ -169,7 +169,7 @@ impl LocatedModel {
     /// Fills in what the model decides: the size of a picture and the sampler.
     ///
     /// # Errors
-    /// When the size or the number of steps does not suit the model.
+    /// When the model cannot draw pictures of this size or in this number of steps.
     pub fn resolve(&self, drawing: &DrawingJob) -> Result<ResolvedDrawing> {
         let factor = self.scale_factor;
         let side = |flag: &str, pixels: Option<i64>| match pixels {
@@ -195,28 +195,28 @@ impl LocatedModel {
         })
     }
 
-    /// For each pass of the U-Net that a picture takes, the step that it belongs to, from 1.
+    /// For each U-Net pass of a picture, the step that the pass belongs to, counted from 1.
     ///
     /// # Errors
-    /// When the sampler does not suit the model.
+    /// When the sampler cannot be used with the model.
     pub fn passes(&self, scheduler: SchedulerKind, steps: usize) -> Result<Vec<usize>> {
         let scheduler = new_scheduler(scheduler, &self.scheduler_file, steps)?;
         let passes = 0..scheduler.timesteps().len();
         Ok(passes.map(|pass| scheduler.step_of(pass)).collect())
     }
 
-    /// Side of the tiles in which the VAE works on pictures of this size; `None` where it takes them
-    /// whole.
+    /// Side in pixels of the tiles in which the VAE works on pictures of this size; `None` if it works on whole
+    /// pictures.
     pub fn tiles_of(&self, width: i64, height: i64) -> Option<i64> {
         self.vae_tile_size.filter(|&tile| width.max(height) > tile)
     }
 
-    /// Tells where tiling changes nothing, for pictures of this size.
+    /// Warns if `--vae-tiling` has no effect on pictures of this size.
     pub fn check_tiles(&self, width: i64, height: i64, reporter: &Reporter) {
         if let (Some(tile), None) = (self.vae_tile_size, self.tiles_of(width, height)) {
             reporter.warn(&format!(
-                "--vae-tiling saves nothing here: a picture of {width} x {height} is no larger than \
-                 one tile of {tile} pixels; --vae-tile-size makes tiles smaller"
+                "--vae-tiling saves no memory here, because a picture of {width} x {height} fits into one tile of \
+                 {tile} x {tile} pixels: choose smaller tiles with --vae-tile-size"
             ));
         }
     }
@@ -228,24 +228,23 @@ impl LocatedModel {
         loras
     }
 
-    /// CRC-32 of the LoRA files that the settings only name, in their order; `None` without any.
+    /// CRC-32 of the LoRA files that the settings only name, in their order; `None` if there are no LoRAs.
     pub fn lora_crc32(&self) -> Option<String> {
         lora::checksums(&self.named_loras())
     }
 
-    /// Tells where other LoRAs are merged than when `what` was made.
+    /// Warns if the LoRAs that are merged now differ from the LoRAs with which `what` was made.
     pub fn check_loras(&self, made_with: &BaseFacts, what: &str, reporter: &Reporter) {
         if let Some(warning) = made_with.other_loras(&self.named_loras(), what) {
             reporter.warn(&warning);
         }
     }
 
-    /// Refuses a prompt without one of the base words among the tokens that are read, and tells of a
-    /// prompt whose end is cut off, of one that is read in several chunks, and of one with more
-    /// subjects than the method is good for.
+    /// Refuses a prompt that lacks one of the base words among the tokens that the model reads. Warns if the end of the
+    /// prompt is cut off, or if the prompt has more subjects than the method works for.
     ///
     /// # Errors
-    /// Names prompt and word.
+    /// With the prompt and the word.
     pub fn check_prompt(
         &self,
         tokens: &PromptTokens,
@@ -257,18 +256,18 @@ impl LocatedModel {
         }
         if words.len() > MOST_SUBJECTS {
             reporter.warn(&format!(
-                "the prompt \"{}\" has {} subjects; more than {MOST_SUBJECTS} are a limit of \
-                 the method that the paper names (App. D): they may take each other's looks",
-                tokens.prompt(),
+                "the prompt \"{}\" has {} subjects; the paper says that the method is limited to {MOST_SUBJECTS} \
+                 (App. D): with more, the subjects may take each other's looks",
+                excerpt(tokens.prompt()),
                 words.len()
             ));
         }
         if let Some(lost) = tokens.lost_text() {
             reporter.warn(&format!(
                 "the model reads {} tokens of a prompt and will not see the end of this one: \
-                 \"{}\"; --long-prompts has it read in chunks",
+                 \"{}\": shorten it, or have it read in chunks with --long-prompts",
                 self.tokenizers.model_max_length() - 2,
-                lost.trim()
+                excerpt(lost.trim())
             ));
         }
         let chunks = tokens.chunk_texts();
@@ -278,32 +277,32 @@ impl LocatedModel {
         Ok(())
     }
 
-    /// Tells of the end of base images' own prompt that `whose` is drawn from without it.
+    /// Warns if `whose` reads the prompt of the base images without its end.
     ///
     /// # Errors
-    /// When the prompt is absurdly long.
+    /// When the prompt has more tokens than are allowed.
     pub fn check_base_prompt(&self, prompt: &str, whose: &str, reporter: &Reporter) -> Result<()> {
         let tokens = self.tokenizers.plain_tokens(prompt)?;
         if let Some(lost) = tokens.lost_text() {
             reporter.warn(&format!(
-                "{whose} has the prompt of the base images, of which the model reads {} tokens here, whether or not \
-                 they were drawn with --long-prompts, and not the end: \"{}\"",
+                "{whose} uses the prompt of the base images, but only its first {} tokens, even if the base images \
+                 were drawn with --long-prompts; the end is not read: \"{}\"",
                 self.tokenizers.model_max_length() - 2,
-                lost.trim()
+                excerpt(lost.trim())
             ));
         }
         Ok(())
     }
 
-    /// The width of the text that the U-Net reads.
+    /// The width of a text embedding that the U-Net reads.
     pub fn text_width(&self) -> i64 {
         self.unet.cross_attention_dim
     }
 
-    /// The files of `name`, a ControlNet or an adapter, of the model's variant where it has that.
+    /// The files of the ControlNet or adapter `name`, in the model's variant if it has that variant.
     ///
     /// # Errors
-    /// When there is none of that name.
+    /// When nothing of that name is found.
     pub fn find_beside(&self, name: &str, quiet: bool) -> Result<ModelFiles> {
         let options = ModelOptions {
             model: name.to_owned(),
@@ -314,7 +313,7 @@ impl LocatedModel {
         find(&options, quiet)
     }
 
-    /// Which of the adapters in a repository was made for this kind of model.
+    /// Where a repository of IP-Adapters has the adapter for this kind of model.
     pub fn ip_adapter_layout(&self) -> ip_adapter::IpAdapterLayout {
         match self.pipeline {
             Pipeline::StableDiffusionXl => ip_adapter::SDXL,
@@ -322,7 +321,7 @@ impl LocatedModel {
         }
     }
 
-    /// What a ControlNet has to fit.
+    /// The properties of the model that a ControlNet must match.
     pub fn side(&self) -> ModelSide<'_> {
         ModelSide {
             name: self.files.name(),
@@ -331,7 +330,7 @@ impl LocatedModel {
         }
     }
 
-    /// Name of the precision, as `--dtype` has it.
+    /// Name of the precision, as `--dtype` takes it.
     pub fn dtype(&self) -> &'static str {
         match self.kind {
             Kind::Half => "fp16",
@@ -341,7 +340,7 @@ impl LocatedModel {
     }
 }
 
-/// Side of the VAE's tiles in pixels. Overlaps are a quarter of a tile, in whole latents.
+/// Side of the VAE's tiles in pixels. Tiles overlap by a quarter, which must be a whole number of latents.
 fn vae_tile_size(job: &ModelJob, config: &AutoencoderKlConfig) -> Result<Option<i64>> {
     if !job.vae_tiling {
         return Ok(None);
@@ -351,7 +350,7 @@ fn vae_tile_size(job: &ModelJob, config: &AutoencoderKlConfig) -> Result<Option<
     if size % unit != 0 {
         let whose = match job.vae_tile_size {
             Some(_) => "",
-            None => " the VAE's own size,",
+            None => " which is the VAE's own size,",
         };
         return Err(usage(format!(
             "--vae-tile-size: found {size},{whose} expected a multiple of {unit}"
@@ -360,7 +359,7 @@ fn vae_tile_size(job: &ModelJob, config: &AutoencoderKlConfig) -> Result<Option<
     Ok(Some(size))
 }
 
-/// Finds files with the hub's settings from the environment.
+/// Finds the files of a model, with the settings of the hub from the environment.
 ///
 /// # Errors
 /// As [`ModelFiles::locate_with`].

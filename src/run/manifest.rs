@@ -1,4 +1,4 @@
-//! `manifest.jsonl`: a row for each picture of a folder.
+//! `manifest.jsonl`: one row for each picture of a folder.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -12,23 +12,23 @@ use crate::io::atomic::write_bytes_atomically;
 use crate::io::text;
 use crate::records::{PictureRecord, SceneFolder};
 
-/// The rows of a folder by file name; they are written anew with each picture, so that the file is
-/// complete at any time.
+/// The rows of a folder by file name. The whole file is rewritten after each picture, so that it is complete at any
+/// time.
 pub struct Manifest {
     path: PathBuf,
     rows: BTreeMap<Natural, Value>,
-    /// In the list of a part: how many images each prompt has, for the sheet that `merge` draws.
+    /// In the list of a part (`--shard`): how many images each prompt has. `merge` needs it for the contact sheet.
     num_images: Option<usize>,
 }
 
-/// The key under which the rows of a part have it.
+/// The key of this number in the rows of a part.
 const NUM_IMAGES: &str = "num_images";
 
-/// What a row says beside the settings.
+/// Keys of a row that are no settings.
 const OF_A_ROW: [&str; 4] = ["path", "seconds", "peak_gpu_memory", NUM_IMAGES];
 
-/// A name in parts that are numbers or text, so that `10000-0.png` stands behind `9999-0.png`; the name itself tells
-/// apart those that read alike.
+/// A name split into numbers and text, so that `10000-0.png` is sorted after `9999-0.png`. The name itself
+/// distinguishes names with equal parts, such as `1.png` and `01.png`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Natural {
     parts: Vec<NamePart>,
@@ -41,10 +41,10 @@ enum NamePart {
     Text(String),
 }
 
-/// Digits of a number that surely fits; of a longer one the rest counts as another.
+/// Digits that always fit into a `u128`. The remaining digits of a longer number count as another number.
 const MOST_DIGITS: usize = 38;
 
-/// The place of a name among others.
+/// The key by which names are sorted.
 pub fn natural(name: &str) -> Natural {
     let mut parts = Vec::new();
     let mut rest = name;
@@ -77,12 +77,12 @@ pub fn natural(name: &str) -> Natural {
 }
 
 impl Manifest {
-    /// The manifest of `folder`; rows of pictures that are gone are left out.
+    /// Reads the manifest of `folder`. Rows whose pictures are gone are dropped, and so are lines that cannot be read.
     pub fn open(folder: &Path) -> Self {
         Self::open_part(folder, Shard::WHOLE)
     }
 
-    /// The manifest of one of the processes that share a folder.
+    /// Reads the manifest of one of the processes that share a folder.
     pub fn open_part(folder: &Path, shard: Shard) -> Self {
         let path = SceneFolder(folder).manifest(shard);
         let text = text::read(&path).unwrap_or_default();
@@ -100,18 +100,18 @@ impl Manifest {
         }
     }
 
-    /// The list of a part, whose rows tell `merge` how many images each prompt has.
+    /// Adds to each row how many images a prompt has; for the list of a part.
     pub fn with_num_images(mut self, num_images: usize) -> Self {
         self.num_images = Some(num_images);
         self
     }
 
-    /// Its own file.
+    /// The path of the manifest.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether the picture `name` has a row, and one that tells of these settings and no others.
+    /// Whether the picture `name` has a row with exactly these settings.
     pub fn tells_of(&self, name: &str, settings: &Settings) -> bool {
         let row = self.row(name).and_then(Value::as_object);
         row.is_some_and(|row| has_settings(row, settings))
@@ -122,12 +122,12 @@ impl Manifest {
         self.rows.get(&natural(name))
     }
 
-    /// Its rows, in the order of their pictures' names.
+    /// The rows, sorted by the names of their pictures.
     pub fn rows(&self) -> impl Iterator<Item = &Value> {
         self.rows.values()
     }
 
-    /// Takes a row over, which names its picture as `path`; see [`Manifest::write`].
+    /// Adds a row, whose `path` is the name of its picture, without writing the file.
     pub fn add(&mut self, row: Value) {
         let name = row["path"].as_str().unwrap_or_default();
         self.rows.insert(natural(name), row);
@@ -136,7 +136,7 @@ impl Manifest {
     /// Sets the row of the picture `name` and writes the file.
     ///
     /// # Errors
-    /// When the file can not be written.
+    /// When the file cannot be written.
     pub fn set(&mut self, name: &str, settings: &Settings, seconds: Option<f64>) -> Result<()> {
         self.add(new_row(name, settings, seconds));
         self.write()
@@ -145,7 +145,7 @@ impl Manifest {
     /// Writes the file.
     ///
     /// # Errors
-    /// When that can not be done.
+    /// When the file cannot be written.
     pub fn write(&self) -> Result<()> {
         let line = |row: &Value| match self.num_images {
             Some(num_images) => {
@@ -160,29 +160,30 @@ impl Manifest {
     }
 }
 
-/// Takes what the row of a part tells `merge` alone out of it; `None` where a part of an earlier version does not tell.
+/// Removes the number of images a prompt from the row of a part and returns it; `None` if an earlier version wrote the
+/// row without it.
 pub fn take_num_images(row: &mut Value) -> Option<usize> {
     let told = row.as_object_mut()?.remove(NUM_IMAGES)?;
     usize::try_from(told.as_u64()?).ok()
 }
 
-/// Whether the file that a manifest calls `name` lies below the manifest's folder.
+/// Whether a path in a manifest stays below the manifest's folder: it is relative and has no `..`.
 pub fn is_below(name: impl AsRef<Path>) -> bool {
     let mut parts = name.as_ref().components().peekable();
     parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))
 }
 
-/// Whether a key is a row's own, and no setting.
+/// Whether a key of a row is no setting.
 pub fn is_of_a_row(key: &str) -> bool {
     OF_A_ROW.contains(&key)
 }
 
-/// Whether a key tells of a file that the settings only name.
+/// Whether a key identifies a file that the settings only name.
 fn is_source(key: &str) -> bool {
     key.ends_with("_crc32") || key.ends_with("_revision")
 }
 
-/// Whether a row has these settings, and no others beside what it says of the picture's file, time and sources.
+/// Whether the settings in a row are exactly these. Keys for the picture's file, time and sources do not count.
 fn has_settings(row: &Settings, settings: &Settings) -> bool {
     let is_fact = |key: &str| is_of_a_row(key) || is_source(key);
     let mut others = row.keys().filter(|key| !is_fact(key));
@@ -192,8 +193,9 @@ fn has_settings(row: &Settings, settings: &Settings) -> bool {
         && others.all(|key| settings.contains_key(key))
 }
 
-/// The row that tells of a picture as it is: its own, unless a process that drew it again was killed before it wrote the
-/// row, or wrote into another list. Then what the picture itself tells.
+/// The row that describes a picture as it is now. That is `row`, unless the record inside the picture has other
+/// settings: then a process drew the picture again and was killed before it wrote the row, or wrote the row into
+/// another list, and the new row comes from the picture.
 pub fn row_of(picture: &Path, row: Settings) -> Settings {
     let Ok(PictureRecord {
         parameters, facts, ..
@@ -215,7 +217,7 @@ pub fn row_of(picture: &Path, row: Settings) -> Settings {
     told
 }
 
-/// A picture's row.
+/// A new row for the picture `name`.
 pub fn new_row(name: &str, settings: &Settings, seconds: Option<f64>) -> Value {
     let mut row = Settings::new();
     row.insert("path".to_owned(), json!(name));

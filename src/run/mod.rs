@@ -1,5 +1,5 @@
-//! What the commands share: the session, jobs one after the other, located models and files, what a dry run tells of
-//! a job, and the records of what was drawn.
+//! What the commands share: the session, the loop over jobs, located models and files, dry runs, and the records of
+//! what was drawn.
 
 pub(crate) mod changes;
 pub(crate) mod claims;

@@ -1,5 +1,5 @@
-//! In which order the jobs of a batch are done: those that share what is loaded follow each other. No
-//! picture depends on it, for each follows from its own job and seed.
+//! The order of the jobs of a batch: jobs that load the same models and actors follow each other. The order changes no
+//! picture, because each picture depends only on its own job and seed.
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -9,17 +9,17 @@ use super::prepared::{Loads, Prepared};
 use super::session::Session;
 use crate::io::real_path::real_path;
 
-/// A job that is ready.
+/// A prepared job that waits for its turn.
 pub(crate) struct Ready<P> {
     pub job: P,
     /// Its place in the batch file.
     pub place: Option<String>,
-    /// The folders that are kept for it.
+    /// The locks on its folders.
     pub claim: Claim,
 }
 
-/// The jobs in the order in which the least is loaded; those that are alike in this stay as they were. Where one
-/// reads what another will write, all stay as they were.
+/// Sorts the jobs so that as little as possible is loaded twice; jobs that load the same keep their order. If any job
+/// reads a file that another job writes, all jobs keep their order.
 pub(crate) fn ordered<P: Prepared>(session: &Session, ready: Vec<Ready<P>>) -> Vec<Ready<P>> {
     let loads: Vec<Loads> = ready.iter().map(|ready| ready.job.loads()).collect();
     let ranks = ranks(&loads);
@@ -35,18 +35,19 @@ pub(crate) fn ordered<P: Prepared>(session: &Session, ready: Vec<Ready<P>>) -> V
     if reads.any(|path| written.contains(&real_path(path))) {
         session
             .reporter
-            .detail("jobs are done in their order, for some read what others write");
+            .detail("jobs keep their order, because some read files that others write");
         return ready;
     }
     let mut ranked: Vec<_> = ranks.into_iter().zip(ready).collect();
     ranked.sort_by(|(a, _), (b, _)| a.cmp(b));
     session
         .reporter
-        .note("jobs that share models and actors are done one after the other, not in the order of the file");
+        .note("jobs are not done in the order of the file: those with the same model and actors follow each other");
     ranked.into_iter().map(|(_, job)| job).collect()
 }
 
-/// For each job, of each thing that it loads, the first job that has loaded the same up to there.
+/// For each job a list of indices: for each prefix of what the job loads, the first job with the same prefix. Sorting
+/// by these lists puts jobs with the same model together, and among them jobs with the same actors.
 fn ranks(loads: &[Loads]) -> Vec<Vec<usize>> {
     let mut first: HashMap<&[String], usize> = HashMap::new();
     let mut ranks = Vec::new();

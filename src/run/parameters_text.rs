@@ -1,4 +1,5 @@
-//! A picture's settings in the words of stable-diffusion-webui, for other programs; ours stand behind the model.
+//! A picture's settings in the format of stable-diffusion-webui, for other programs. Settings that only this program
+//! has follow the model's name.
 
 use std::path::Path;
 
@@ -9,7 +10,7 @@ use crate::io::a1111::{self, Parameters};
 use crate::schedulers::SchedulerKind;
 use crate::tokenizer::weights::WeightedText;
 
-/// The text of the chunk `parameters`.
+/// The text of the PNG chunk `parameters`.
 pub(crate) fn parameters_text(settings: &Settings, facts: &Settings) -> String {
     let written = |key: &str| {
         let text = settings.get(key).and_then(Value::as_str)?;
@@ -33,10 +34,10 @@ pub(crate) fn parameters_text(settings: &Settings, facts: &Settings) -> String {
     .to_text()
 }
 
-/// A prompt as the web interface reads it, whose brackets are weights, or text.
+/// A prompt as the web interface reads it: weights become its brackets, and brackets that are text are escaped.
 fn prompt(text: &str, has_weights: bool) -> String {
     let weighted = if has_weights {
-        // It was read before it was drawn.
+        // The prompt was parsed before the picture was drawn, so that this cannot fail for our own pictures.
         WeightedText::parse(text).unwrap_or_else(|_| WeightedText::plain(text))
     } else {
         WeightedText::plain(text)
@@ -86,15 +87,14 @@ fn fields(settings: &Settings, facts: &Settings) -> Vec<(&'static str, String)> 
     fields
 }
 
-/// The name by which others know a model, an adapter or a VAE: the last part of its path or of its repository, as the
-/// web interface has it.
+/// The name of a model, LoRA or VAE as the web interface writes it: the last part of its path or repository.
 fn file_name(path: &str) -> String {
     let name = Path::new(path).file_name();
     let name = name.map_or(path.into(), |name| name.to_string_lossy());
     name.trim_end_matches(".safetensors").to_owned()
 }
 
-/// The texts of a list, or of one.
+/// The texts of a list, or a single text as a list.
 fn texts(value: Option<&Value>) -> Vec<&str> {
     match value {
         Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).collect(),

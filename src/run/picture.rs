@@ -1,4 +1,4 @@
-//! Writing a picture with its text chunks.
+//! Writes a picture with its text chunks.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use crate::pictures::png::save_png;
 use crate::records::picture_record::{KEYWORD, PictureRecord};
 use crate::records::subject;
 
-/// Facts that stand beside the settings in a picture: the model, and the base word or words.
+/// Facts that a picture records beside its settings: the model, and the base word or words.
 pub fn picture_facts(model: &ModelFacts, subjects: &[String]) -> Settings {
     let mut facts = Settings::new();
     facts.insert("model".to_owned(), json!(model.name));

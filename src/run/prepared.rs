@@ -1,4 +1,4 @@
-//! A job that is ready to be done: what it writes, loads and tells beforehand.
+//! A job that was checked and can be done: what it writes, what it loads and what a dry run says about it.
 
 use std::path::PathBuf;
 
@@ -6,37 +6,37 @@ use anyhow::Result;
 
 use super::session::Session;
 
-/// A job that is ready to be done.
+/// A job that was checked and can be done.
 pub trait Prepared {
-    /// Whether its files are those that it reads.
+    /// Whether [`Prepared::files`] lists files that the job reads, instead of files that it writes.
     fn only_reads(&self) -> bool {
         false
     }
 
-    /// The files that it would write, those that are there and finished left out; of a job that writes
-    /// none, those that it reads.
+    /// The files that the job would write, without those that are finished. For a job that writes no files, the files
+    /// that it reads.
     fn files(&self) -> Vec<PathBuf>;
 
-    /// Refuses networks that could not be loaded.
+    /// Refuses networks that cannot be loaded.
     ///
     /// # Errors
-    /// Names file and tensor.
+    /// With the file and the tensor.
     fn check_networks(&self) -> Result<()> {
         Ok(())
     }
 
-    /// Its resolved settings, for `--dry-run` and `--verbose`.
+    /// The resolved settings of the job, for `--dry-run` and `--verbose`.
     fn settings(&self) -> serde_json::Value;
 
-    /// What it loads, so that jobs which load the same are done one after the other.
+    /// What the job loads, so that jobs that load the same follow each other.
     fn loads(&self) -> Loads {
         Loads::default()
     }
 
-    /// What `--dry-run` tells: what would be written.
+    /// Prints what `--dry-run` shows; by default the files that would be written.
     ///
     /// # Errors
-    /// When something is found that would go wrong, or not as it is meant.
+    /// When the job would fail, or when it would cut a prompt.
     fn dry_run(&self, session: &Session) -> Result<()> {
         session.list_planned(&self.files());
         Ok(())
@@ -46,9 +46,9 @@ pub trait Prepared {
 /// What a job loads and reads.
 #[derive(Default)]
 pub(crate) struct Loads {
-    /// What is loaded for it, the dearest first: the model with its LoRAs, what stands beside it, the actors. Equal
-    /// texts are equal things.
+    /// What is loaded for the job, the most expensive first: the model with its LoRAs, then ControlNets and adapters,
+    /// then the actors. Equal texts stand for equal things.
     pub shared: Vec<String>,
-    /// Files that it reads when its turn comes.
+    /// Files that the job reads when it runs.
     pub reads: Vec<PathBuf>,
 }

@@ -1,4 +1,5 @@
-//! `--preview-every`: what is being drawn, and what is finished, on one sheet that is written again and again.
+//! `--preview-every`: one sheet with the pictures that are being drawn and those that are finished. The sheet is
+//! rewritten every few steps.
 
 use std::cell::RefCell;
 use std::fs;
@@ -19,15 +20,15 @@ use crate::pictures::pixels::to_rgb;
 use crate::pictures::png::{quick_png_bytes, read_png_text};
 use crate::schedulers::NoiseSchedule;
 
-/// Most pictures on the sheet, but for a batch that is larger: then it begins anew. So it takes no longer to write in a
-/// run of thousands than in one of a few.
+/// The most pictures on the sheet, unless one batch is larger. A full sheet starts again with the next pictures, so
+/// that writing it takes no longer in a run of thousands than in a run of a few.
 const MOST: usize = 16;
 
-/// Keyword of a text chunk that tells a sheet of this program, which a killed run may have left, from a file of somebody
-/// else; the text is the version.
+/// Keyword of a text chunk that marks previews of this program; its text is the version. Without the mark, a preview
+/// that a killed run has left could not be told from the user's own file.
 const MARK: &str = "oneactor preview";
 
-/// The sheet, which is there while pictures are drawn.
+/// The preview sheet. Its file exists only while pictures are drawn.
 pub struct Preview {
     path: PathBuf,
     every: usize,
@@ -42,13 +43,13 @@ struct State {
     colours: LatentColours,
     sheet: Option<ContactSheet>,
     is_written: bool,
-    /// Where the pictures that are drawn now begin.
+    /// The cell of the first picture of the current batch.
     first: usize,
 }
 
 impl Preview {
-    /// For `count` pictures, on a sheet at `path`; `None` where the job asks for none, nothing is to be drawn, or another
-    /// file has that name.
+    /// A preview of `count` pictures in the file `path`. `None` if the job asks for no preview, if there is nothing to
+    /// draw, or if `path` is a file that this program did not write.
     pub fn begin(
         session: &Session,
         backbone: &Backbone,
@@ -59,7 +60,7 @@ impl Preview {
         let every = drawing.preview_every?;
         let is_left = is_preview(&path);
         if is_left {
-            // A killed run has left it. Where it can not be removed it is replaced.
+            // A killed run has left this file. If it cannot be removed now, the first write replaces it.
             let _ = fs::remove_file(&path);
         }
         if count == 0 {
@@ -67,7 +68,8 @@ impl Preview {
         }
         if !is_left && path.symlink_metadata().is_ok() {
             session.reporter.warn(&format!(
-                "{} is no preview of this program: it is left as it is, and --preview-every shows nothing",
+                "{} is no preview of this program, so --preview-every will not overwrite it and shows nothing: move \
+                 that file away",
                 path.display()
             ));
             return None;
@@ -88,10 +90,10 @@ impl Preview {
         })
     }
 
-    /// Shows pictures after a step, where it is the turn of one.
+    /// Shows unfinished pictures, if a preview is due after this step.
     ///
     /// # Errors
-    /// When the sheet can not be written.
+    /// When the sheet cannot be written.
     pub fn show_running(&self, labels: &[String], taken: &StepTaken) -> Result<()> {
         if !taken.step.is_multiple_of(self.every) {
             return Ok(());
@@ -104,10 +106,10 @@ impl Preview {
         self.show(&mut state, labels.collect(), &pictures)
     }
 
-    /// Shows finished pictures `[B, 3, H, W]`, and learns from their latents what colours such have.
+    /// Shows finished pictures `[B, 3, H, W]`. Their latents and colours improve the colours of later previews.
     ///
     /// # Errors
-    /// When the sheet can not be written.
+    /// When the sheet cannot be written.
     pub fn show_finished(
         &self,
         labels: &[String],
@@ -146,10 +148,10 @@ fn is_preview(path: &Path) -> bool {
 }
 
 impl Drop for Preview {
-    /// The finished pictures and their sheet take its place.
+    /// Removes the sheet: the finished pictures and their contact sheet replace it.
     fn drop(&mut self) {
         if self.state.get_mut().is_written {
-            // What is left of it does no harm.
+            // A preview that cannot be removed does no harm.
             let _ = fs::remove_file(&self.path);
         }
     }

@@ -1,4 +1,4 @@
-//! What all jobs of a run share: where messages and results go, signals, and the loaded model.
+//! What all jobs of a run share: the reporter, the output of results, signals, and the loaded model.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -28,7 +28,7 @@ pub struct Session {
     pub reporter: Reporter,
     /// Ctrl-C and SIGTERM.
     pub signals: Signals,
-    /// Whether only to say what would be done.
+    /// Whether the run only says what it would do (`--dry-run`).
     pub dry_run: bool,
     command: &'static str,
     format: Format,
@@ -36,19 +36,19 @@ pub struct Session {
     loaded: RefCell<Option<(Rc<LocatedModel>, Rc<Backbone>)>>,
     controlnets: RefCell<Vec<FoundControlNet>>,
     ip_adapters: RefCell<Vec<NamedIpAdapter>>,
-    /// The notes on models' files that were shown.
+    /// The notes that were shown already; each is shown once.
     told: RefCell<BTreeSet<String>>,
     tf32: Cell<Option<bool>>,
     attention: Cell<Option<AttentionImplementation>>,
     shard: Shard,
-    /// Units of work that were listed so far, those of other parts too.
+    /// Units of work that were counted so far, including the units of other parts (`--shard`).
     units: Cell<usize>,
-    /// Whether no further job follows.
+    /// Whether the current job is the last.
     pub is_last_job: Cell<bool>,
 }
 
-/// The files of a ControlNet, found once for all jobs that name it with the same model, and the
-/// network while consecutive jobs use it.
+/// The files of a ControlNet, found once for all jobs that use it with the same model, and the loaded network while
+/// consecutive jobs use it.
 struct FoundControlNet {
     name: String,
     model: ModelJob,
@@ -56,14 +56,14 @@ struct FoundControlNet {
     loaded: Option<Rc<ControlNet>>,
 }
 
-/// An adapter with the model and the names of adapter and image encoder that it was found by.
+/// An adapter, with the model and the two names (adapter and image encoder) for which it was found.
 type NamedIpAdapter = (ModelJob, [Option<String>; 2], Rc<FoundIpAdapter>);
 
 impl Session {
     /// Starts a run of `command`.
     ///
     /// # Errors
-    /// When the system refuses signal handlers, or `--shard` or Slurm's environment names no part.
+    /// When the system refuses signal handlers, or `--shard` or Slurm's environment is no valid part.
     pub fn start(command: &'static str, run: &RunFlags) -> Result<Self> {
         let shard = Shard::resolve(run.shard.as_deref(), |name| std::env::var(name).ok())?;
         let reporter = Reporter::new(run.quiet, run.verbose);
@@ -71,7 +71,8 @@ impl Session {
             (true, _) => {}
             (false, Some(_)) => reporter.note(&format!("part {shard} of the work")),
             (false, None) => reporter.warn(&format!(
-                "part {shard} of the work, as Slurm's environment says: --shard 1/1 does all of it"
+                "part {shard} of the work, because the environment variables of Slurm say so: give --shard 1/1 to do \
+                 all of it"
             )),
         }
         Ok(Self {
@@ -93,7 +94,7 @@ impl Session {
         })
     }
 
-    /// The subcommand.
+    /// The name of the subcommand.
     pub fn command(&self) -> &'static str {
         self.command
     }
@@ -103,15 +104,15 @@ impl Session {
         self.shard
     }
 
-    /// Of `count` further units of work, for each whether it is of this process's part.
+    /// Counts `count` further units of work. Returns for each whether it belongs to this process's part.
     pub fn units(&self, count: usize) -> Vec<bool> {
         let first = self.units.replace(self.units.get() + count);
         let units = first..first + count;
         units.map(|unit| self.shard.has(unit)).collect()
     }
 
-    /// Those jobs that are of this process's part. A single job that no batch file names is left whole, unless
-    /// `--shard` says otherwise: tasks of an array may each have a job of their own.
+    /// The jobs that belong to this process's part. Without a batch file, only `--shard` divides the work and Slurm's
+    /// environment does not: each task of a Slurm array may have its own job.
     pub fn own<T>(&self, units: Vec<T>, run: &RunFlags) -> Vec<T> {
         if run.config.is_none() && run.shard.is_none() {
             return units;
@@ -122,34 +123,35 @@ impl Session {
         own.map(|(unit, _)| unit).collect()
     }
 
-    /// Refuses to do a part of what can not be parted.
+    /// Refuses `--shard` for a command whose work cannot be divided.
     ///
     /// # Errors
-    /// When this process is to do a part.
+    /// When this process is to do a part of the work.
     pub fn refuse_shard(&self) -> Result<()> {
         if self.shard.is_whole() {
             Ok(())
         } else {
             Err(usage(format!(
-                "part {} of the work: {} is done as a whole; in a job of Slurm say --shard 1/1",
+                "found part {} of the work, but {} cannot be divided into parts: leave --shard out, or give --shard \
+                 1/1 in a job of Slurm",
                 self.shard, self.command
             )))
         }
     }
 
-    /// Tells where a job's `last` seed, its largest, draws what a smaller one draws.
+    /// Warns if the largest seed of a job, `last`, gives the same random numbers as a smaller seed.
     pub fn tell_of_seed(&self, last: i64) {
         let in_use = libtorch::seed_in_use(last);
         if i64::from(in_use) != last {
             self.reporter.warn(&format!(
-                "seed {last} draws the same as seed {in_use}: the random numbers depend on the lowest 32 bits of a seed; \
-                 seeds from 0 to {} are all different",
+                "seed {last} gives the same random numbers as seed {in_use}, because only the lowest 32 bits of a seed \
+                 count: choose seeds from 0 to {}, which are all different",
                 u32::MAX
             ));
         }
     }
 
-    /// The files of a model, found once for all jobs that name it alike. `model.model` is set.
+    /// The files of a model, found once for all jobs with the same model flags. `model.model` must be set.
     ///
     /// # Errors
     /// As [`LocatedModel::locate`].
@@ -170,7 +172,7 @@ impl Session {
         Ok(found)
     }
 
-    /// The model, loaded once for consecutive jobs that name it alike.
+    /// The model, loaded once for consecutive jobs that use it.
     ///
     /// # Errors
     /// When a file is missing or damaged, see [`Backbone::load`].
@@ -180,7 +182,7 @@ impl Session {
         {
             return Ok(Rc::clone(backbone));
         }
-        // The old model goes first: there may be no room for two.
+        // The old model is released first, because there may be no room for two.
         *self.loaded.borrow_mut() = None;
         self.controlnets
             .borrow_mut()
@@ -206,7 +208,7 @@ impl Session {
         Ok(backbone)
     }
 
-    /// Shows the notes that looking at the files of all models has left.
+    /// Shows the notes that were collected while the files of models and ControlNets were read.
     pub fn tell_all_notes(&self) {
         for (_, model) in self.located.borrow().iter() {
             self.tell_notes_of(model);
@@ -221,7 +223,7 @@ impl Session {
         located.vae.iter().for_each(|vae| self.tell_notes(vae));
     }
 
-    /// Shows the notes that reading a model's files has left, each once a run.
+    /// Shows the notes that were collected while these files were read, each once a run.
     pub fn tell_notes(&self, files: &ModelFiles) {
         files
             .take_notes()
@@ -236,11 +238,11 @@ impl Session {
         }
     }
 
-    /// Makes libtorch compute as this model's job says.
+    /// Sets libtorch's allocator, and `--tf32` and `--attention` as this model's job has them.
     fn prepare_libtorch(&self, located: &LocatedModel) -> Result<()> {
         libtorch::prepare_allocator(located.device)?;
         let job = &located.job;
-        // Untouched while no job says anything: libtorch has variables of its own for it.
+        // Not set while no job has the flags, so that libtorch's own environment variables keep their effect.
         if self.tf32.get() != job.tf32 {
             libtorch::set_tf32(job.tf32)?;
             self.tf32.set(job.tf32);
@@ -252,24 +254,24 @@ impl Session {
         Ok(())
     }
 
-    /// Begins to look for the peak of the GPU's memory anew.
+    /// Resets the peak of the GPU's memory.
     pub fn reset_peak_memory(&self) {
         if let Some((located, _)) = self.loaded.borrow().as_ref() {
             libtorch::reset_peak_memory(located.device);
         }
     }
 
-    /// The most bytes that tensors of this job have held on the GPU at a time, where that is known:
-    /// with a GPU and the shim.
+    /// The most bytes that tensors of this job have held on the GPU at a time; `None` without a GPU or without the
+    /// shim.
     pub fn peak_memory(&self) -> Option<i64> {
         let loaded = self.loaded.borrow();
         libtorch::peak_memory(loaded.as_ref()?.0.device)
     }
 
-    /// The files of a ControlNet, found once for all jobs that name it and the same model.
+    /// The files of a ControlNet, found once for all jobs that use it with the same model.
     ///
     /// # Errors
-    /// When there is none of that name.
+    /// When no ControlNet of that name is found.
     pub fn locate_controlnet(&self, model: &LocatedModel, name: &str) -> Result<Rc<ModelFiles>> {
         let mut controlnets = self.controlnets.borrow_mut();
         let known = controlnets
@@ -288,10 +290,10 @@ impl Session {
         Ok(files)
     }
 
-    /// The files of an adapter and its image encoder, found once for all jobs that name them and the same model.
+    /// The files of an IP-Adapter and its image encoder, found once for all jobs that use them with the same model.
     ///
     /// # Errors
-    /// When there are none of those names.
+    /// When no adapter or encoder of these names is found.
     pub fn locate_ip_adapter(
         &self,
         model: &LocatedModel,
@@ -311,7 +313,7 @@ impl Session {
         Ok(found)
     }
 
-    /// The ControlNets of these files, loaded once for consecutive jobs; all others are let go.
+    /// The ControlNets of these files, loaded once for consecutive jobs. All other ControlNets are released.
     ///
     /// # Errors
     /// When a file is missing or damaged.
@@ -344,7 +346,7 @@ impl Session {
         wanted.iter().map(|files| load(files)).collect()
     }
 
-    /// Lists a written file on stdout; `facts` are more about it for `--format json`.
+    /// Lists a written file on stdout. `--format json` adds the fields of `facts`.
     pub fn wrote(&self, path: &Path, kind: &str, facts: Value) {
         self.list(path, kind, "written", facts);
     }
@@ -353,7 +355,7 @@ impl Session {
     pub fn list_planned(&self, paths: &[PathBuf]) {
         if paths.is_empty() {
             self.reporter
-                .note("nothing to do: everything is there already");
+                .note("nothing to do: every file is there already");
         }
         for path in paths {
             self.list(path, "file", "planned", Value::Null);
@@ -365,12 +367,12 @@ impl Session {
         self.reporter.suspend(|| streams::print(results));
     }
 
-    /// Lists a file on stdout with what has become of it.
+    /// Lists a file on stdout. `status` says what was done with it.
     pub fn list(&self, path: &Path, kind: &str, status: &str, facts: Value) {
         match self.format {
             Format::Text => self.print(path_line(path)),
             Format::Json => {
-                // That of a flag is UTF-8, see `config::paths`.
+                // Paths from flags are UTF-8, see `config::paths`.
                 let mut of_file = json!({"path": path.to_string_lossy()});
                 extend(&mut of_file, facts);
                 self.list_object(kind, status, of_file);
@@ -378,7 +380,7 @@ impl Session {
         }
     }
 
-    /// Lists what is no file, for `--format json` alone.
+    /// Lists an object that is no file; only with `--format json`.
     pub fn list_object(&self, kind: &str, status: &str, facts: Value) {
         if self.format == Format::Text {
             return;

@@ -1,7 +1,7 @@
 //! Sheets of pictures: contact sheets, comparisons, tables.
 //!
-//! A sheet tells in a text chunk which pictures it shows, and how, so that one that is missing, was replaced by another
-//! command or shows pictures that were drawn anew since is made again, without the model.
+//! A text chunk of each sheet lists the pictures that it shows and their places. A sheet that is missing, that another
+//! command has replaced, or whose pictures have changed since is drawn again, without loading the model.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,18 +14,18 @@ use crate::io::checksum::crc32_of;
 use crate::pictures::contact_sheet::{ContactSheet, Labels};
 use crate::pictures::png::{open_png, read_png_text, save_png};
 
-/// Keyword of the text chunk.
+/// Keyword of this text chunk.
 const KEYWORD: &str = "oneactor sheet";
 
-/// Most columns of a comparison; more pictures go on in further rows.
+/// The most columns of a comparison; more pictures continue in further rows.
 const COMPARISON_COLUMNS: usize = 8;
 
 /// A sheet of pictures on disk.
 pub(crate) struct Sheet {
     path: PathBuf,
-    /// Each with its place and its label.
+    /// The pictures, each with its place (counted row by row) and its label.
     cells: Vec<(usize, PathBuf, String)>,
-    /// Nearly square where it is `None`.
+    /// `None` makes the sheet nearly square.
     columns: Option<usize>,
     row_labels: Vec<String>,
     column_labels: Vec<String>,
@@ -45,7 +45,7 @@ impl Sheet {
         }
     }
 
-    /// Rows of plain pictures and, below each, those that `method` has guided.
+    /// Rows of plain pictures and, below each row, the same pictures guided by `method`.
     pub fn comparison<P: AsRef<Path>>(
         path: PathBuf,
         plain: &[P],
@@ -72,7 +72,7 @@ impl Sheet {
         }
     }
 
-    /// Row by row, with a label for each row and each column.
+    /// A table of pictures, given row by row, with a label for each row and each column.
     pub fn table<P: AsRef<Path>>(
         path: PathBuf,
         pictures: &[P],
@@ -90,21 +90,21 @@ impl Sheet {
         }
     }
 
-    /// Its file.
+    /// The path of the sheet.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether the file is there and shows these pictures as they are now.
+    /// Whether the file exists and shows these pictures as they are now.
     pub fn is_current(&self) -> bool {
         let text = self.text().ok();
         text.is_some() && text == text_of(&self.path)
     }
 
-    /// Draws the sheet where pictures `are_new` or it is not current, and lists it.
+    /// Draws the sheet and lists it, if its pictures `are_new` or the file is not current.
     ///
     /// # Errors
-    /// When a picture can not be read or the sheet can not be written.
+    /// When a picture cannot be read or the sheet cannot be written.
     pub fn keep(&self, session: &Session, kind: &str, are_new: bool) -> Result<()> {
         if self.cells.is_empty() {
             return Ok(());
@@ -118,7 +118,7 @@ impl Sheet {
         Ok(())
     }
 
-    /// Pictures are read one at a time.
+    /// Draws the sheet. Pictures are read one at a time, so that they need not fit into memory together.
     fn save(&self, text: &str) -> Result<()> {
         let Some(last) = self.cells.iter().map(|(index, ..)| *index).max() else {
             return Ok(());
@@ -146,7 +146,7 @@ impl Sheet {
         save_png(&self.path, &sheet.finish(), &[(KEYWORD, text)])
     }
 
-    /// What the text chunk says: each picture with its place, its label and the CRC-32 of its file.
+    /// The text chunk: each picture with its place, its label and the CRC-32 of its file.
     fn text(&self) -> Result<String> {
         let folder = self.path.parent().unwrap_or(Path::new(""));
         let cell = |(index, picture, label): &(usize, PathBuf, String)| -> Result<Value> {
@@ -169,10 +169,10 @@ impl Sheet {
     }
 }
 
-/// Removes a sheet of this program whose pictures were drawn anew since, or are gone, where it is not made again.
+/// Removes a sheet of this program that will not be drawn again and whose pictures have changed or are gone.
 ///
 /// # Errors
-/// When it can not be removed.
+/// When the sheet cannot be removed.
 pub(crate) fn remove_outdated(session: &Session, path: &Path) -> Result<()> {
     let told = text_of(path).and_then(|text| serde_json::from_str::<Value>(&text).ok());
     let Some(told) = told else {
@@ -193,13 +193,13 @@ pub(crate) fn remove_outdated(session: &Session, path: &Path) -> Result<()> {
     }
     fs::remove_file(path).with_context(|| format!("removing {}", path.display()))?;
     session.reporter.note(&format!(
-        "{} is removed: it showed pictures that were drawn anew",
+        "removed {}, because it showed pictures that have changed since",
         path.display()
     ));
     Ok(())
 }
 
-/// What the sheet at `path` says of itself; `None` where there is none of this program.
+/// The text chunk of the sheet at `path`; `None` if there is no sheet of this program.
 fn text_of(path: &Path) -> Option<String> {
     let texts = read_png_text(path).ok()?;
     let own = texts.into_iter().find(|(keyword, _)| keyword == KEYWORD);

@@ -1,8 +1,8 @@
-//! Whether what was tuned is still that of the folder which it lies in.
+//! Checks whether a tuned file is up to date in its folder.
 //!
-//! A file that lies elsewhere, by itself, is whole and can be drawn with. In a folder with base images it must have been
-//! tuned on these, and by the tuning that the folder tells of: otherwise an overwritten subject, or one whose tuning was
-//! interrupted, would be drawn as it was before, and nobody would notice.
+//! A tuned file alone in another folder is complete and can be used. A tuned file in a folder with base images must
+//! have been tuned on these images, by the last tuning of the folder. Otherwise a subject that was overwritten, or
+//! whose tuning was interrupted, would be drawn in its old form, and nobody would notice.
 
 use std::path::{Path, PathBuf};
 
@@ -10,17 +10,18 @@ use anyhow::Result;
 
 use crate::cli::Method;
 use crate::config::ablate::ABLATION;
+use crate::config::shell::quoted;
 use crate::error::usage;
 use crate::io::header::Header;
 use crate::io::real_path::{folder_of, real_path};
 use crate::method::origin::BASE_CRC32;
 use crate::records::{ActorFolder, BaseFolder, TuneRecord};
 
-/// Refuses the file `path`, which `method` draws with, where its folder tells that it is of other base images or of a
-/// tuning that another was to replace.
+/// Refuses the file `path`, which `method` draws with, if it was tuned on other base images than its folder has now, or
+/// if a newer tuning in its folder is not finished.
 ///
 /// # Errors
-/// With the file, what is known of it, and the ways out.
+/// With the file, the reason and what to do.
 pub(crate) fn refuse_stale(path: &Path, method: Method) -> Result<()> {
     let folder = folder_of(path);
     let base = base_folder(folder);
@@ -28,10 +29,10 @@ pub(crate) fn refuse_stale(path: &Path, method: Method) -> Result<()> {
         .as_deref()
         .filter(|base| BaseFolder(base).is_unfinished())
     {
-        let base = base.display();
+        let (shown, quoted) = (base.display(), quoted(&base.display().to_string()));
         return Err(usage(format!(
-            "the base images in {base} are not complete: generate-base is running or was interrupted; run the same \
-             `oneactor generate-base … -o {base}` again{}",
+            "the base images in {shown} are not complete: generate-base is running or was interrupted; run the same \
+             `oneactor generate-base … -o {quoted}` again{}",
             or_copy(path, method)
         )));
     }
@@ -76,7 +77,8 @@ fn or_copy(path: &Path, method: Method) -> String {
     }
 }
 
-/// The folder of the base images beside a tuned file, or of those that an ablation's is of.
+/// The folder with the base images of the tuned files in `folder`: `folder` itself or, for a column of an ablation, the
+/// folder that the ablation belongs to.
 fn base_folder(folder: &Path) -> Option<PathBuf> {
     let has_set = |folder: &&Path| BaseFolder(folder).has_set();
     if has_set(&folder) {
@@ -87,16 +89,16 @@ fn base_folder(folder: &Path) -> Option<PathBuf> {
     ablation.parent().filter(has_set).map(Path::to_owned)
 }
 
-/// The target of an unfinished tuning in a folder, in the words of a message: empty where the target is not known, `None`
-/// where no tuning is unfinished.
+/// The target of an unfinished tuning in a folder, as the text of a message. The text is empty if the target is
+/// unknown; `None` if no tuning is unfinished.
 fn unfinished_target(actor: ActorFolder) -> Option<String> {
     let target = actor.checkpoint_target();
     let shown = target.map_or_else(String::new, |target| format!(" (target {target})"));
     actor.is_unfinished().then_some(shown)
 }
 
-/// CRC-32 of the base set that a file was tuned on, by the file itself, or, where a version before 0.2 made it, by the
-/// record beside it.
+/// CRC-32 of the base set that a file was tuned on. The file itself records it or, if a version before 0.2 made the
+/// file, the record beside it.
 fn tuned_on(path: &Path, actor: ActorFolder) -> Result<Option<String>> {
     let metadata = Header::read(path)?.metadata;
     let told = metadata.into_iter().find(|(key, _)| key == BASE_CRC32);

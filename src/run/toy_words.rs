@@ -3,11 +3,15 @@
 use super::located::LocatedModel;
 use crate::io::model_files::TOY;
 use crate::io::toy::unknown_words;
-use crate::progress::Reporter;
+use crate::progress::{Reporter, excerpt};
 use crate::tokenizer::prompt_tokens::PromptTokens;
 
+/// The most words that the warning lists.
+const MOST_LISTED: usize = 10;
+
 impl LocatedModel {
-    /// Warns of words that the toy does not know. Base words in `tuned` have got their meaning from an actor.
+    /// Warns of words that the toy model does not know. The base words in `tuned` are known, because an actor was tuned
+    /// on them.
     pub fn check_words(&self, tokens: &PromptTokens, tuned: &[String], reporter: &Reporter) {
         if self.files.name() != TOY {
             return;
@@ -18,12 +22,20 @@ impl LocatedModel {
         let (list, them) = match &unknown[..] {
             [] => return,
             [word] => (format!("\"{word}\""), "this word"),
-            words => (format!("\"{}\"", words.join("\", \"")), "these words"),
+            words => {
+                let listed = &words[..words.len().min(MOST_LISTED)];
+                let rest = match words.len() - listed.len() {
+                    0 => String::new(),
+                    rest => format!(" and {rest} more"),
+                };
+                let listed = listed.join("\", \"");
+                (format!("\"{listed}\"{rest}"), "these words")
+            }
         };
         reporter.warn(&format!(
             "the toy model does not know {them} of the prompt \"{}\": {list}; configs/GUIDE.md lists the words that it \
              was trained on",
-            tokens.prompt()
+            excerpt(tokens.prompt())
         ));
     }
 }

@@ -105,7 +105,7 @@ fn values_of_tune_and_sample_are_refused_with_the_range() {
         ("sample -p [b]", "an actor is missing"),
         (
             "sample robot robot -p 'a robot' -o x",
-            "base words that a prompt can not tell apart, \"robot\" and \"robot\"",
+            "base words that cannot be told apart in a prompt, \"robot\" and \"robot\"",
         ),
         (
             "sample robot robot -p 'a robot'",
@@ -162,7 +162,7 @@ fn a_base_word_after_the_token_limit_is_refused_and_a_cut_end_is_reported() {
     oneactor(&folder, &line)
         .exits_with(2)
         .says("will not see the end of this one")
-        .says("1 of 1 prompts would be cut");
+        .says("1 of 1 prompt would be cut");
 }
 
 #[test]
@@ -446,4 +446,35 @@ fn damaged_jpegs_are_refused_and_pictures_of_other_formats_are_named() {
     )
     .exits_with(2)
     .says("x.webp is a WebP picture, expected a PNG or JPEG: save it as PNG first");
+}
+
+#[test]
+fn without_the_default_model_the_toy_is_suggested() {
+    let folder = folder("no-model");
+    oneactor(
+        &folder,
+        "generate-base -p 'a robot' --subject robot --offline -o base",
+    )
+    .exits_with(3)
+    .says("to try the program without a download, give --model toy");
+}
+
+#[test]
+fn a_command_to_be_copied_is_quoted_for_the_shell() {
+    let folder = folder("quoted-hint");
+    oneactor(&folder, "tune 'my robot'")
+        .exits_with(2)
+        .says("run `oneactor generate-base … -o 'my robot'` first");
+}
+
+#[test]
+fn long_prompts_are_shortened_in_messages() {
+    let folder = folder("long-message");
+    let prompt = format!("a robot {}", "in the snow ".repeat(100));
+    let line = format!("generate-base --model toy -p '{prompt}' --subject robot --dry-run -o base");
+    let run = oneactor(&folder, &line)
+        .exits_with(2)
+        .says("1 of 1 prompt would be cut");
+    let longest = run.stderr.lines().map(|line| line.chars().count()).max();
+    assert!(longest < Some(400), "{}", run.stderr);
 }

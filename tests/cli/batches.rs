@@ -309,3 +309,16 @@ fn a_job_of_the_plain_model_ignores_defaults_that_are_for_actors() {
         .exits_with(2)
         .says("--eta-2 has no effect with --no-actor");
 }
+
+#[test]
+fn the_error_of_an_only_job_is_told_once() {
+    let folder = folder("once");
+    write(
+        &folder,
+        &format!(r#"{{{DEFAULTS}, "jobs": [{{"output_dir": "a", "prompt": "a cat"}}]}}"#),
+    );
+    let run = oneactor(&folder, "generate-base --config batch.json")
+        .exits_with(2)
+        .says("error: job 1 of batch.json: ");
+    assert_eq!(run.stderr.matches("error:").count(), 1, "{}", run.stderr);
+}

@@ -169,7 +169,7 @@ fn a_folder_that_was_tuned_to_a_photo_needs_a_target_with_a_seed() {
     fs::write(&path, tuned).expect("the folder is writable");
     oneactor(&folder, &format!("{DRAW} --dry-run -o out"))
         .exits_with(2)
-        .says("the target of tune was the photo")
+        .says("tune was run with the photo")
         .says("--target N");
     oneactor(&folder, &format!("{DRAW} --dry-run --target 0 -o out")).exits_with(0);
 

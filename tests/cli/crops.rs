@@ -113,7 +113,7 @@ fn the_subject_is_found_in_a_photo_and_its_box_can_be_named_again() {
 
     // The captions of the toy's training data mention no faces.
     tune("face").exits_with(0).says(&format!(
-        "--crop face: the subject is at {part}, for attention shows no plausible face in it"
+        "--crop face: the subject is at {part}, because attention shows no plausible face in it"
     ));
     assert_eq!(
         json(&folder.join("robot/tune.json"))["crop_shows"],

@@ -45,10 +45,10 @@ fn tuning_warns_that_a_replaced_base_picture_is_not_what_it_learns() {
     let folder = folder_with_actor("damaged-base-picture");
     let base = folder.join("robot/base");
     let line = "tune robot --target 1 --max-steps 1 --overwrite";
-    let warned = "robot: base/01.png is not as generate-base left it: tune learns the latents in base.safetensors";
+    let warned = "robot: base/01.png has changed since generate-base, which has no effect, because tune learns the latents in base.safetensors";
     let run = oneactor(&folder, line).exits_with(0);
     assert!(
-        !run.stderr.contains("as generate-base left"),
+        !run.stderr.contains("changed since generate-base"),
         "{}",
         run.stderr
     );
@@ -58,7 +58,7 @@ fn tuning_warns_that_a_replaced_base_picture_is_not_what_it_learns() {
     fs::remove_file(base.join("01.png")).expect("it was there");
     let run = oneactor(&folder, line).exits_with(0);
     assert!(
-        !run.stderr.contains("as generate-base left"),
+        !run.stderr.contains("changed since generate-base"),
         "{}",
         run.stderr
     );

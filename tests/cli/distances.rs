@@ -33,9 +33,9 @@ fn distances_from_the_target_and_of_pairs_are_those_of_the_packages() {
         picture(0),
         models()
     );
-    let run = oneactor(&folder, &line)
-        .exits_with(0)
-        .says("lpips: pictures or target have several sizes, all are compared at 56 x 57 pixels");
+    let run = oneactor(&folder, &line).exits_with(0).says(
+        "lpips: pictures and target have different sizes; all are compared at 56 x 57 pixels",
+    );
     let rows = rows(&run);
     let overall = &of_kind(&rows, "overall")[0]["scores"];
     let all = [0, 1, 2, 3, 4];

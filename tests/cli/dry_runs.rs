@@ -67,10 +67,10 @@ fn a_dry_run_shows_the_tokens_of_a_prompt_and_the_amount_of_work() {
     .exits_with(0)
     .says("prompt \"a robot\": ")
     .says("; robot at 2")
-    .says("work: 8 U-Net passes (24 rows), 3 decodes, for 3 pictures")
-    .says("download: 0 B, all is on this machine")
-    .says("at the peak of the process: estimated, ")
-    .says("time: not known");
+    .says("work: 8 U-Net passes (24 rows), 3 pictures decoded")
+    .says("download: 0 B, every file is on this machine")
+    .says("at the peak of the process (an estimate; ")
+    .says("time: not known, because");
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn a_prompt_that_would_be_cut_fails_a_dry_run_which_says_what_to_do() {
     fs::write(folder.join("batch.json"), batch.to_string()).expect("the folder is writable");
     oneactor(&folder, "sample --config batch.json --dry-run")
         .exits_with(5)
-        .says("error: job 2 of batch.json: 1 of 1 prompts would be cut")
+        .says("error: job 2 of batch.json: 1 of 1 prompt would be cut")
         .says("error: 1 of 2 jobs failed");
 }
 

@@ -254,7 +254,7 @@ fn wrong_pictures_and_models_are_refused_with_what_to_do() {
         (
             "evaluate foreign.png --model toy",
             2,
-            "foreign.png does not tell its prompt",
+            "foreign.png has no recorded prompt",
         ),
         (
             "evaluate foreign.png ./foreign.png --model toy -p a",
@@ -342,7 +342,7 @@ fn an_unused_prompt_and_unmerged_parts_are_reported() {
     oneactor(&folder, line).exits_with(0);
     oneactor(&folder, "evaluate out --model toy --prompt 'a cat'")
         .exits_with(0)
-        .says("--prompt: every picture tells its own prompt, and this one is not used");
+        .says("--prompt has no effect, because every picture has its own prompt");
     for name in ["a.png", "b.png"] {
         let picture = RgbImage::from_fn(64, 64, |x, y| {
             image::Rgb([x as u8, y as u8, name.len() as u8])
@@ -360,5 +360,5 @@ fn an_unused_prompt_and_unmerged_parts_are_reported() {
     oneactor(&folder, &line.replace("-o out", "-o parts --shard 1/2")).exits_with(0);
     oneactor(&folder, "evaluate parts --model toy")
         .exits_with(2)
-        .says("parts has no manifest.jsonl but the lists of parts: join them first, `oneactor merge parts`");
+        .says("parts has no manifest.jsonl, because the parts of a run with --shard are not merged: run `oneactor merge parts` first");
 }

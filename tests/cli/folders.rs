@@ -99,7 +99,7 @@ fn a_folder_inside_the_folder_of_another_job_is_a_different_folder() {
     symlink("cat", folder.join("book/characters/dog")).expect("links are known");
     oneactor(&folder, "story story.json -o book")
         .exits_with(2)
-        .says("book/characters/dog and book/characters/cat are one folder")
+        .says("book/characters/dog and book/characters/cat are the same folder")
         .writes_nothing();
 }
 
@@ -212,7 +212,7 @@ fn overwriting_a_picture_removes_the_files_that_belonged_to_it() {
     fs::write(out.join("0000-0.txt"), "notes").expect("the folder is writable");
     oneactor(&folder, &format!("{line} --eta-2 0 --overwrite"))
         .exits_with(0)
-        .says("comparison.png is removed");
+        .says("comparison.png, because it showed pictures that have changed since");
     assert_eq!(
         names(&out),
         [
@@ -347,7 +347,7 @@ fn the_actor_before_an_interrupted_tuning_is_not_taken_for_the_new_one() {
     oneactor(&folder, "sample kept -p robot --steps 1 -o kept/out").exits_with(0);
     oneactor(&folder, tune)
         .exits_with(0)
-        .says("going on after step");
+        .says("continuing after step");
     oneactor(&folder, sample).exits_with(0);
 }
 

@@ -292,7 +292,7 @@ fn large_pictures_are_scaled_down_and_differing_values_stand_below_them() {
     }
     let run = oneactor(&folder, "gallery sweep")
         .exits_with(0)
-        .says("sweep: 1 of 3 pictures are not there");
+        .says("sweep: 1 of 3 pictures do not exist");
     assert_eq!(run.paths(), ["sweep/gallery.html"]);
     let elements = parse(&text(&folder.join("sweep/gallery.html")));
     needs_nothing_else(&elements);
@@ -321,7 +321,7 @@ fn a_dry_run_reads_everything_and_writes_nothing() {
     oneactor(&folder, &format!("{BASE} -o cat")).exits_with(0);
     let told = oneactor(&folder, "gallery cat --dry-run --verbose")
         .exits_with(0)
-        .says("3 pictures would be on the page");
+        .says("the page would have 3 pictures");
     assert_eq!(told.stdout, "cat/gallery.html\n");
     assert!(!folder.join("cat/gallery.html").exists());
     fs::write(folder.join("cat/base/00.png"), b"no picture").expect("the folder is writable");

@@ -76,7 +76,7 @@ fn interrupt_a_tuning(method: &str) {
     );
     oneactor(&folder, line)
         .exits_with(0)
-        .says("going on after step");
+        .says("continuing after step");
     let losses = |path: &Path| -> Vec<String> {
         let row =
             |line: &str| serde_json::from_str::<serde_json::Value>(line).expect("a row is JSON");
@@ -114,7 +114,7 @@ fn a_tuning_that_stopped_at_max_steps_continues_to_the_same_result() {
     run.says("the same command without --overwrite and with --max-steps 20 continues from here");
     let run = tune("robot", 10, "").says("is there already");
     assert!(run.paths().is_empty());
-    let run = tune("robot", 30, "").says("going on after step 10");
+    let run = tune("robot", 30, "").says("continuing after step 10");
     assert_eq!(run.paths().len(), 3);
     let rows = |dir: &str| {
         let values = text(&folder.join(dir).join("tune.jsonl"));

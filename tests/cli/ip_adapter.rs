@@ -284,6 +284,6 @@ fn a_photo_that_tune_had_as_target_is_not_an_image_prompt() {
     fs::write(&path, tuned.to_string()).expect("the folder is writable");
     oneactor(&folder, &format!("{SAMPLE} -o out"))
         .exits_with(2)
-        .says("the target of tune was the photo \"me.jpg\"");
+        .says("tune was run with the photo \"me.jpg\" as target");
     oneactor(&folder, &format!("{SAMPLE} --target 0 -o out")).exits_with(0);
 }

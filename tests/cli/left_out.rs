@@ -15,7 +15,7 @@ fn the_target_among_the_pictures_counts_in_no_mean() {
     let line = "evaluate out --model toy --metrics clip_i,clip_t --format json --target";
     let run = oneactor(&folder, &format!("{line} out/../out/0001-1.png"))
         .exits_with(0)
-        .says("out/0001-1.png is --target itself: it is compared with no picture and counts in no mean");
+        .says("out/0001-1.png is --target itself: it is not compared with other pictures and does not count in means");
     let rows = rows(&run);
     let target = of_kind(&rows, "picture")[1];
     assert_eq!(target["path"], "out/0001-1.png");
@@ -35,7 +35,7 @@ fn the_target_among_the_pictures_counts_in_no_mean() {
         "evaluate out/0001-1.png --target out/0001-1.png --model toy",
     )
     .exits_with(2)
-    .says("--target: found out/0001-1.png, which is also the only picture, expected others to compare with it")
+    .says("--target: found out/0001-1.png, which is also the only picture: add pictures to compare with it")
     .writes_nothing();
 }
 
@@ -67,7 +67,9 @@ fn foreground_and_background_are_measured_where_pictures_have_masks() {
     fs::remove_file(folder.join("out/0002-2-mask-robot.png")).expect("it was there");
     oneactor(&folder, line)
         .exits_with(2)
-        .says("there is no 0000-0-mask-….png beside out/0000-0.png, nor one for any other picture")
+        .says(
+            "there is no 0000-0-mask-….png beside out/0000-0.png and no mask of any other picture",
+        )
         .writes_nothing();
 }
 

@@ -85,7 +85,7 @@ fn masks_by_sam_give_the_same_scores_as_the_same_masks_read_from_a_folder() {
 
     oneactor(&folder, &line)
         .exits_with(2)
-        .says("--save-masks: seen/00.png is there already: give a new folder, or measure with these masks by --masks seen")
+        .says("--save-masks: seen/00.png exists already: give a new folder, or measure with these masks: --masks seen")
         .writes_nothing();
 }
 

@@ -59,7 +59,7 @@ fn a_tile_as_large_as_the_picture_is_reported_as_useless() {
     oneactor(&folder, &format!("{BASE} -o whole")).exits_with(0);
     oneactor(&folder, &format!("{BASE} -o tiles --vae-tiling"))
         .exits_with(0)
-        .says("--vae-tiling saves nothing here: a picture of 64 x 64 is no larger than one tile of 64");
+        .says("--vae-tiling saves no memory here, because a picture of 64 x 64 fits into one tile of 64 x 64");
     let [whole, tiles] = ["whole", "tiles"].map(|name| folder.join(name));
     assert_eq!(
         pixels(&whole.join("base/00.png")),

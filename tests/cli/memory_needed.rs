@@ -23,7 +23,7 @@ fn is_foreseen(folder: &Path, line: &str) {
 
     let run = oneactor(folder, &format!("{line} --verbose")).exits_with(0);
     let peak = run.stderr.lines().find_map(|line| {
-        let (_, peak) = line.split_once("most memory of the process so far: ")?;
+        let (_, peak) = line.split_once("peak of the process's memory so far: ")?;
         peak.strip_suffix(" MB")?.parse::<f64>().ok()
     });
     let needed = peak.unwrap_or_else(|| panic!("no peak of some megabytes in {}", run.stderr));

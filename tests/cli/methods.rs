@@ -204,7 +204,7 @@ fn a_cut_base_prompt_of_a_baseline_is_reported() {
     let end = ", very tall".repeat(40);
     let base = "generate-base --model toy --subject robot --num-images 2 --steps 1 --long-prompts -o robot -p";
     oneactor(&folder, &format!("{base} 'a robot{end}'")).exits_with(0);
-    let told = "has the prompt of the base images, of which the model reads";
+    let told = "uses the prompt of the base images, but only its first";
     for (line, whose) in [
         (
             "tune robot --method dreambooth-lora",

@@ -66,7 +66,7 @@ fn a_long_prompt_is_cut_with_a_warning_or_read_in_chunks() {
     oneactor(&folder, &format!("{line} -o cut"))
         .exits_with(0)
         .says("will not see the end of this one")
-        .says("--long-prompts has it read in chunks");
+        .says("shorten it, or have it read in chunks with --long-prompts");
     let run = oneactor(
         &folder,
         &format!("{line} -o whole --long-prompts --compare"),

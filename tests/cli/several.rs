@@ -204,7 +204,7 @@ fn actors_that_cannot_be_combined_are_refused_by_name() {
         ),
         (
             "robot box -p 'a robot cat'",
-            "robot/actor.safetensors and box/actor.safetensors have base words that a prompt can not tell apart, \"robot\" and \"robot cat\"",
+            "robot/actor.safetensors and box/actor.safetensors have base words that cannot be told apart in a prompt, \"robot\" and \"robot cat\"",
         ),
         ("robot dog -p 'a robot'", "somebody/other"),
         ("robot dog -p 'a robot'", "not with toy"),
@@ -238,7 +238,7 @@ fn a_fifth_subject_gives_a_warning_with_the_limit_of_the_paper() {
     assert!(!run.stderr.contains("App. D"), "{}", run.stderr);
     oneactor(&folder, &format!("{line} -p '{four}, a frog'"))
         .exits_with(0)
-        .says("a frog\" has 5 subjects; more than 4 are a limit of the method that the paper names (App. D)");
+        .says("has 5 subjects; the paper says that the method is limited to 4 (App. D)");
 }
 
 #[test]
@@ -369,7 +369,7 @@ fn subjects_of_a_base_set_are_checked_together() {
         &format!("generate-base --model toy {five} -o x --dry-run"),
     )
     .exits_with(0)
-    .says("has 5 subjects; more than 4 are a limit");
+    .says("has 5 subjects; the paper says that the method is limited to 4");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::{folder_with_actor, names, oneactor, pixels, program, text};
+use crate::{folder, folder_with_actor, names, oneactor, pixels, program, text};
 
 const JOB: &str = "sample robot -p 'a robot' -p 'a robot in the snow' -p 'a robot at the beach' --num-images 2 \
                    --steps 2 --seed 3 --compare";
@@ -67,7 +67,7 @@ fn parts_together_are_the_whole() {
         .writes_nothing();
     oneactor(&folder, "merge robot")
         .exits_with(2)
-        .says("has no manifest-i-of-n.jsonl");
+        .says("has no lists of parts (manifest-1-of-2.jsonl and so on)");
     // A single process finds everything finished.
     let whole = oneactor(&folder, &format!("{JOB} -o parts")).exits_with(0);
     whole
@@ -89,7 +89,7 @@ fn a_part_without_pictures_is_merged_and_one_that_was_killed_is_not() {
     fs::remove_file(&picture).expect("the folder is writable");
     oneactor(&folder, "merge out")
         .exits_with(1)
-        .says("its picture \"0001-1.png\" is gone")
+        .says("the picture \"0001-1.png\" does not exist")
         .writes_nothing();
     fs::write(&picture, drawn).expect("the folder is writable");
     oneactor(&folder, "merge out").exits_with(0);
@@ -162,7 +162,10 @@ fn slurm_tells_each_task_its_part() {
     .expect("the program runs");
     let message = String::from_utf8_lossy(&story.stderr).into_owned();
     assert_eq!(story.status.code(), Some(2));
-    assert!(message.contains("sweep is done as a whole"), "{message}");
+    assert!(
+        message.contains("sweep cannot be divided into parts"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -237,6 +240,26 @@ fn a_merge_that_was_killed_while_removing_files_continues() {
     fs::write(out.join(lists[1]), &texts[1]).expect("the folder is writable");
     oneactor(&folder, "merge out")
         .exits_with(1)
-        .says("part 1, 2 of 3 is missing");
+        .says("parts 1, 2 of 3 are missing: draw them with --shard 1/3, --shard 2/3 first");
     assert!(out.join(lists[1]).is_file() && !out.join(".merged.json").exists());
+}
+
+#[test]
+fn a_damaged_list_of_a_part_is_named_with_its_line() {
+    let folder = folder("damaged-list");
+    let out = folder.join("out");
+    fs::create_dir(&out).expect("the folder is writable");
+    for (name, text) in [
+        ("manifest-1-of-2.jsonl", ""),
+        ("manifest-2-of-2.jsonl", "<<<<<<< HEAD\n"),
+    ] {
+        fs::write(out.join(name), text).expect("the folder is writable");
+    }
+    oneactor(&folder, "merge out").exits_with(2).says(
+        "out/manifest-2-of-2.jsonl, line 1: found no JSON object, expected the row of a picture",
+    );
+    fs::write(out.join(".merged.json"), "[]").expect("the folder is writable");
+    oneactor(&folder, "merge out")
+        .exits_with(2)
+        .says("out/.merged.json: expected the list of merged parts");
 }

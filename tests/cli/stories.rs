@@ -211,7 +211,7 @@ fn a_given_actor_is_used_where_it_is_named_and_text_is_never_read_as_a_tag() {
     assert!(!folder.join("out").exists());
     oneactor(&folder, line)
         .exits_with(0)
-        .says("warning: no scene has the character [minka], it is left out");
+        .says("warning: no scene names the character [minka], which is left out");
     let out = folder.join("out");
     let page = text(&out.join("index.html"));
     assert_eq!(pictures_on(&page).len(), 3 + 1);

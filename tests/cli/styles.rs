@@ -39,7 +39,7 @@ fn a_style_is_tuned_with_its_own_prompts_and_combines_with_a_character() {
     // One character and a style need no masks: both act everywhere.
     draw(beside, "robot ink", "both")
         .exits_with(0)
-        .says("there are no masks of their pictures");
+        .says("their pictures have no masks to save");
     draw(beside, "robot", "robot-alone").exits_with(0);
     let picture = |out: &str| pixels(&folder.join(out).join("0000-4.png"));
     assert_ne!(picture("both"), picture("alone"));
@@ -128,7 +128,7 @@ fn the_style_of_a_story_is_in_every_scene() {
     let refused = [
         (
             json!({"actor": "out/characters/tom"}),
-            "was tuned with another --kind, expected --kind style",
+            "was tuned with another --kind, expected an actor that was tuned with --kind style",
         ),
         (
             json!({"prompt": "a style", "subject": "style", "kind": "object"}),

@@ -166,7 +166,7 @@ fn seeds_beyond_32_bits_give_a_warning() {
     assert!(!known.contains("32 bits"), "{known}");
     let (told, large) = draw(4_294_967_301);
     assert!(
-        told.contains("seed 4294967301 draws the same as seed 5"),
+        told.contains("seed 4294967301 gives the same random numbers as seed 5"),
         "{told}"
     );
     assert_eq!(large, draw(5).1);
@@ -177,7 +177,7 @@ fn seeds_beyond_32_bits_give_a_warning() {
         &format!("{line} --seed 4294967295 --dry-run -o cat"),
     )
     .exits_with(0)
-    .says("seed 4294967296 draws the same as seed 0");
+    .says("seed 4294967296 gives the same random numbers as seed 0");
 }
 
 #[test]

@@ -88,7 +88,7 @@ fn a_learnt_word_of_two_vectors_is_a_base_word_in_every_command() {
         "generate-base --model model -p 'a photo of <figure>' --subject '<figure>' --num-images 2";
     oneactor(&folder, &format!("{base} {small} -o robot --dry-run"))
         .exits_with(0)
-        .says("prompt \"a photo of <figure>\": 8 tokens")
+        .says("prompt \"a photo of <figure>\": 8 of at most ")
         .says("<figure> at 7-8");
     oneactor(&folder, &format!("{base} {small} -o robot")).exits_with(0);
     oneactor(

@@ -25,7 +25,7 @@ fn flags_without_effect_are_refused_and_variables_without_effect_are_not() {
         ),
         (
             "fetch org/small --image-encoder org/clip",
-            "--image-encoder does nothing without --ip-adapter",
+            "--image-encoder has no effect without --ip-adapter",
         ),
     ] {
         let refused = exits_with(oneactor(&hub, &scratch, line), 2);

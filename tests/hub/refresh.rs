@@ -77,7 +77,7 @@ fn a_refresh_follows_a_moved_branch_and_fetches_only_changed_files() {
     assert_eq!(small(&scratch), COMMIT);
 
     let renewed = exits_with(oneactor(&hub, &scratch, REFRESH), 0);
-    let said = format!("main of org/small is renewed from {COMMIT} to {}", newer());
+    let said = format!("main of org/small was renewed from {COMMIT} to {}", newer());
     assert_says(&told(&renewed), &[&said, "of them 200 kB fetched now"]);
     let asked = hub.take_downloads();
     assert_eq!(asked.len(), 1, "{asked:?}");
@@ -195,7 +195,7 @@ fn all_cached_files_of_a_branch_are_renewed_even_if_one_file_is_named() {
     assert_eq!(lines(&renewed).len(), 1);
     assert_says(
         &told(&renewed),
-        &["other files of it in the cache that are renewed too: 1, 3 B fetched"],
+        &["the cache has 1 other file of this branch, renewed too: 3 B fetched"],
     );
     assert_eq!(main_of(&scratch, "models--org--lora"), newer());
     for (name, content) in [("a", "a"), ("b", "new")] {

@@ -1,4 +1,4 @@
-//! Masks by Segment Anything, for pictures and target, and where they are saved.
+//! Finds masks of pictures and target by Segment Anything, and saves them.
 
 use std::collections::BTreeSet;
 use std::io::Cursor;
@@ -8,17 +8,20 @@ use anyhow::{Context, Result};
 use image::{GrayImage, ImageFormat, RgbImage};
 
 use super::Evaluation;
+use crate::config::shell::quoted;
 use crate::error::usage;
 use crate::io::atomic::write_bytes_atomically;
 use crate::io::writable::create_folder;
 use crate::measures::foreground::{Foreground, ForegroundFinder};
 use crate::measures::picture::read_measurable;
+use crate::progress::counted;
 use crate::run::session::Session;
 
-/// The target's mask among the saved ones.
+/// File name of the target's mask in the folder of `--save-masks`.
 const TARGET: &str = "target.png";
 
-/// Segment Anything's own bar for masks that nobody looks at (arXiv 2304.02643, App. B).
+/// The least predicted intersection over union of a mask that is not warned of. Segment Anything keeps automatic masks
+/// from this value on (arXiv 2304.02643, App. B).
 const LEAST_IOU: f64 = 0.88;
 
 /// The masks that a job would write into `folder`.
@@ -31,10 +34,10 @@ pub(super) fn files(evaluation: &Evaluation, folder: &Path) -> Vec<PathBuf> {
     of_pictures.chain(of_target).collect()
 }
 
-/// Refuses masks that would take the place of another file or lie elsewhere.
+/// Refuses masks that would overwrite another file or lie outside the folder of `--save-masks`.
 ///
 /// # Errors
-/// With the file.
+/// With the file and what to do.
 pub(super) fn check_places(evaluation: &Evaluation) -> Result<()> {
     let Some(folder) = &evaluation.job.save_masks else {
         return Ok(());
@@ -43,7 +46,8 @@ pub(super) fn check_places(evaluation: &Evaluation) -> Result<()> {
         let mut parts = picture.name.components();
         if !parts.all(|part| matches!(part, Component::Normal(_))) {
             return Err(usage(format!(
-                "--save-masks: the mask of {} would lie outside of {}, expected a manifest with names of files below it",
+                "--save-masks: the mask of {} would lie outside {}, because the manifest names a picture outside its \
+                 folder: expected a manifest with relative paths without `..`",
                 picture.row.path.display(),
                 folder.display()
             )));
@@ -54,24 +58,24 @@ pub(super) fn check_places(evaluation: &Evaluation) -> Result<()> {
         let shown = path.display().to_string();
         if path.exists() {
             return Err(usage(format!(
-                "--save-masks: {shown} is there already: give a new folder, or measure with these masks by --masks {}",
-                folder.display()
+                "--save-masks: {shown} exists already: give a new folder, or measure with these masks: --masks {}",
+                quoted(&folder.display().to_string())
             )));
         }
         if !seen.insert(path) {
             return Err(usage(format!(
-                "--save-masks: two pictures would have the mask {shown}: expected one folder of pictures a job, and none \
-                 named {TARGET} beside a --target"
+                "--save-masks: two pictures would have the mask {shown}: give each job one folder of pictures, and \
+                 with --target no picture named {TARGET}"
             )));
         }
     }
     Ok(())
 }
 
-/// Finds the masks, where a job wants them from Segment Anything.
+/// Finds the masks by Segment Anything, if the job asks for that.
 ///
 /// # Errors
-/// When it can not be loaded, a picture can not be read or shows no subject, or a mask can not be written.
+/// When Segment Anything cannot be loaded, a picture cannot be read or shows no subject, or a mask cannot be written.
 pub(super) fn find(session: &Session, evaluation: &mut Evaluation) -> Result<()> {
     let Some(files) = &evaluation.sam else {
         return Ok(());
@@ -127,11 +131,12 @@ pub(super) fn find(session: &Session, evaluation: &mut Evaluation) -> Result<()>
     session.reporter.finish();
     if doubtful > 0 {
         let look = match saved {
-            Some(folder) => format!("look at them in {}", folder.display()),
-            None => "look at them with --save-masks FOLDER".to_owned(),
+            Some(folder) => format!("look at the masks in {}", folder.display()),
+            None => "save the masks with --save-masks FOLDER and look at them".to_owned(),
         };
         session.reporter.warn(&format!(
-            "Segment Anything doubts {doubtful} of its masks (predicted intersection over union below {LEAST_IOU}): {look}"
+            "Segment Anything is unsure of {} (predicted intersection over union below {LEAST_IOU}): {look}",
+            counted(doubtful, "mask", "masks")
         ));
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! The columns of a job: each network is loaded, sees all pictures, and is released.
+//! Measures the columns of a job: each network is loaded, sees all pictures, and is released.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use crate::run::session::Session;
 /// All columns of a job, in their order.
 ///
 /// # Errors
-/// When a network or picture can not be read, a value is not finite, or a signal asks to stop.
+/// When a network or picture cannot be read, a value is not finite, or a signal asks the program to stop.
 pub(super) fn measure(session: &Session, evaluation: &Evaluation) -> Result<Vec<Column>> {
     let columns = evaluation.job.columns();
     let comparison = Comparison {
@@ -61,10 +61,10 @@ pub(super) fn measure(session: &Session, evaluation: &Evaluation) -> Result<Vec<
     Ok(columns.into_iter().map(column).collect())
 }
 
-/// Refuses networks that could not be loaded; no values are read.
+/// Refuses networks that cannot be loaded, without reading their values.
 ///
 /// # Errors
-/// As loading them.
+/// When a file is missing or damaged.
 pub(super) fn check_networks(evaluation: &Evaluation) -> Result<()> {
     for (network, files) in &evaluation.models {
         let files = &files.outlined();

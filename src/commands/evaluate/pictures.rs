@@ -1,4 +1,4 @@
-//! The pictures of a job: what each tells about itself, and its masks.
+//! Lists the pictures of a job, each with its recorded prompt, seed and actors and with its masks.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use crate::config::EvaluateJob;
 use crate::config::batch::Settings;
 use crate::config::evaluate::Masks;
 use crate::config::shard::Shard;
+use crate::config::shell::quoted;
 use crate::error::{Error, ErrorKind, usage};
 use crate::io::text;
 use crate::measures::picture::Picture;
@@ -22,10 +23,13 @@ use crate::records::{PictureFiles, SceneFolder};
 use crate::run::manifest::row_of;
 use crate::tokenizer::weights::WeightedText;
 
+/// What is wrong with a line of a manifest that cannot be read.
+const NO_ROW: &str = "found no JSON object, expected the row of a picture";
+
 /// All pictures of a job, in the order of its folders and files.
 ///
 /// # Errors
-/// When a folder has no manifest, a picture is named twice or lacks a prompt or a mask that is needed.
+/// When a folder has no manifest, a picture is named twice, or a picture lacks a prompt or mask that is needed.
 pub(super) fn list(job: &EvaluateJob, reporter: &Reporter) -> Result<Vec<Picture>> {
     let mut pictures = Vec::new();
     for path in &job.pictures {
@@ -40,10 +44,10 @@ pub(super) fn list(job: &EvaluateJob, reporter: &Reporter) -> Result<Vec<Picture
         let all_tell = pictures.iter().all(|picture| picture.row.prompt.is_some());
         match (all_tell, compares_texts) {
             (true, _) => reporter
-                .warn("--prompt: every picture tells its own prompt, and this one is not used"),
+                .warn("--prompt has no effect, because every picture has its own prompt: remove it"),
             (false, false) => reporter.warn(
-                "--prompt: nothing in --metrics compares pictures with it; it only names the group of those that tell \
-                 none",
+                "--prompt is not measured, because nothing in --metrics compares pictures with a prompt: it only names \
+                 the group of pictures that have no prompt of their own",
             ),
             (false, true) => {}
         }
@@ -55,7 +59,8 @@ pub(super) fn list(job: &EvaluateJob, reporter: &Reporter) -> Result<Vec<Picture
         }
         if picture.row.prompt.is_none() && compares_texts {
             return Err(usage(format!(
-                "{name} does not tell its prompt, which clip_t and clip_score compare it with: give --prompt, or other --metrics"
+                "{name} has no recorded prompt, and clip_t and clip_score compare pictures with their prompts: give \
+                 --prompt, or leave these two out of --metrics"
             )));
         }
         if let Some(masks) = &job.masks {
@@ -75,7 +80,7 @@ pub(super) fn list(job: &EvaluateJob, reporter: &Reporter) -> Result<Vec<Picture
     Ok(pictures)
 }
 
-/// The target's own likeness to itself says nothing about an actor.
+/// Marks the target among the pictures: its similarity to itself says nothing about an actor.
 fn mark_target(pictures: &mut [Picture], target: &Path) -> Result<()> {
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let target = real(target);
@@ -84,7 +89,7 @@ fn mark_target(pictures: &mut [Picture], target: &Path) -> Result<()> {
     }
     if pictures.iter().all(|picture| picture.row.is_target) {
         Err(usage(format!(
-            "--target: found {}, which is also the only picture, expected others to compare with it",
+            "--target: found {}, which is also the only picture: add pictures to compare with it",
             pictures[0].row.path.display()
         )))
     } else {
@@ -92,27 +97,27 @@ fn mark_target(pictures: &mut [Picture], target: &Path) -> Result<()> {
     }
 }
 
-/// Scenes with one subject have no masks, and plain pictures never have; without any there are no parts.
+/// Refuses `--masks attention` if no picture has masks. Pictures with one subject and plain pictures have none.
 fn refuse_without_masks(pictures: &[Picture]) -> Result<()> {
     if pictures.iter().any(|picture| !picture.masks.is_empty()) {
         return Ok(());
     }
     let path = &pictures[0].row.path;
     Err(usage(format!(
-        "--masks attention: there is no {}-mask-….png beside {}, nor one for any other picture: sample --save-masks \
-         writes them for scenes with several subjects, never for plain pictures; give a folder with masks",
+        "--masks attention: there is no {}-mask-….png beside {} and no mask of any other picture: draw pictures with \
+         several subjects with sample --save-masks, or give a folder with masks",
         path.file_stem().unwrap_or_default().display(),
         path.display()
     )))
 }
 
-/// Pictures of several folders may have one name, and would be given one mask.
+/// Refuses pictures of several folders that have the same name and would be given the same mask.
 fn refuse_shared_masks(pictures: &[Picture]) -> Result<()> {
     let mut of_masks: BTreeMap<&[PathBuf], &Picture> = BTreeMap::new();
     for picture in pictures {
         if let Some(other) = of_masks.insert(&picture.masks, picture) {
             return Err(usage(format!(
-                "--masks: {} and {} would both have the mask {}: expected one folder of pictures a job",
+                "--masks: {} and {} would both have the mask {}: give each job one folder of pictures",
                 other.row.path.display(),
                 picture.row.path.display(),
                 picture.masks[0].display()
@@ -136,7 +141,7 @@ fn refuse_twice(pictures: &[Picture]) -> Result<()> {
     paths.sort();
     match paths.windows(2).find(|pair| pair[0] == pair[1]) {
         Some(pair) => Err(usage(format!(
-            "{} is named twice: it would count as a picture that is equal to another",
+            "{} is named twice and would be compared with itself: name it once",
             pair[0].display()
         ))),
         None => Ok(()),
@@ -150,13 +155,14 @@ fn of_folder(folder: &Path) -> Result<Vec<Picture>> {
     if !path.is_file() && SceneFolder(folder).has_parts()? {
         let folder = folder.display();
         return Err(usage(format!(
-            "{folder} has no {} but the lists of parts: join them first, `oneactor merge {folder}`",
-            SceneFolder::MANIFEST
+            "{folder} has no {}, because the parts of a run with --shard are not merged: run `oneactor merge {}` first",
+            SceneFolder::MANIFEST,
+            quoted(&folder.to_string())
         )));
     }
     if !path.is_file() {
         return Err(usage(format!(
-            "{} has no {}: expected a folder that sample wrote; pictures of other folders are named one by one",
+            "{} has no {}: expected a folder that sample wrote; name pictures of other folders one by one",
             folder.display(),
             SceneFolder::MANIFEST
         )));
@@ -166,8 +172,7 @@ fn of_folder(folder: &Path) -> Result<Vec<Picture>> {
     let mut pictures = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
         let wrong = |what: &str| usage(format!("{shown}, line {number}: {what}"));
-        let row: Settings =
-            serde_json::from_str(line).map_err(|error| wrong(&error.to_string()))?;
+        let row: Settings = serde_json::from_str(line).map_err(|_| wrong(NO_ROW))?;
         let Some(name) = row.get("path").and_then(Value::as_str) else {
             return Err(wrong("found no `path`, expected the name of a picture"));
         };
@@ -182,18 +187,18 @@ fn of_folder(folder: &Path) -> Result<Vec<Picture>> {
     }
     if pictures.is_empty() {
         Err(usage(format!(
-            "{shown} names no picture, expected a row for each"
+            "{shown} names no picture, expected a row for each picture"
         )))
     } else {
         Ok(pictures)
     }
 }
 
-/// A picture that is named itself; those of other programs tell nothing.
+/// A picture that the user names itself. Pictures of other programs have no record.
 fn of_file(path: &Path) -> Result<Picture> {
     let texts = read_png_text(path).unwrap_or_default();
     if !texts.iter().any(|(keyword, _)| keyword == KEYWORD) {
-        read_picture(path, Transparency::Dropped)?; // neither PNG nor JPEG: said before anything is loaded
+        read_picture(path, Transparency::Dropped)?; // a file that is no PNG or JPEG is refused before loading
         return described(path.to_owned(), &Settings::new());
     }
     described(path.to_owned(), &PictureRecord::read(path)?.parameters)
@@ -248,9 +253,9 @@ fn find_masks(picture: &Picture, masks: &Masks) -> Result<Vec<PathBuf>> {
                 )))
             }
         }
-        // `NAME-mask-….png`, perhaps none.
+        // The files `NAME-mask-….png`, which may be none.
         Masks::Attention => PictureFiles(&picture.row.path).masks_there(),
-        // Found when the pictures are read.
+        // Masks by Segment Anything are found later, when the pictures are read.
         Masks::Sam => Ok(Vec::new()),
     }
 }

@@ -1,4 +1,4 @@
-//! What the flags of `fetch` name, and which files that comes to.
+//! The repositories that the flags of `fetch` name, and the files of each that the commands need.
 
 use std::rc::Rc;
 
@@ -17,17 +17,17 @@ use crate::io::model_files::{ModelFiles, ModelOptions, NeededFile, Needs};
 use crate::models::vision::encoder_folder::EncoderFolder;
 use crate::run::located::find;
 
-/// What a flag names.
+/// A name on the command line, and what kind of thing it names.
 pub(super) enum RepoFlag<'a> {
     Model(&'a str),
     Files(&'a str),
     Vae(&'a str),
     ControlNet(&'a str),
-    /// The adapter for these models.
+    /// An IP-Adapter, with the models that it is for.
     IpAdapter(&'a str, Vec<Adapted<'a>>),
 }
 
-/// A model that draws, and which of the adapters in a repository is for it.
+/// The name of a model that draws, and where a repository of IP-Adapters has the adapter for it.
 pub(super) type Adapted<'a> = (&'a str, IpAdapterLayout);
 
 impl RepoFlag<'_> {
@@ -41,7 +41,7 @@ impl RepoFlag<'_> {
     }
 }
 
-/// What the flags name, the adapter for the models that it is for.
+/// All that the flags name; `adapted` are the models that the IP-Adapter is for.
 pub(super) fn wanted<'a>(flags: &'a FetchFlags, adapted: Vec<Adapted<'a>>) -> Vec<RepoFlag<'a>> {
     let names = || flags.models.iter().map(String::as_str);
     if !flags.file.is_empty() {
@@ -65,11 +65,11 @@ pub(super) fn wanted<'a>(flags: &'a FetchFlags, adapted: Vec<Adapted<'a>>) -> Ve
 pub(super) struct RepoPart {
     pub(super) files: Rc<ModelFiles>,
     pub(super) needed: Vec<NeededFile>,
-    /// With `--refresh`: what else is renewed.
+    /// With `--refresh`: the branch that is renewed, and the other files of it in the cache.
     pub(super) renewed: Option<Renewed>,
 }
 
-/// Finds out which files a name comes to. Of a repository the small files that tell it are fetched.
+/// Finds out which files a name stands for. This downloads the small files of a repository that say so.
 pub(super) struct Finder<'a> {
     pub(super) flags: &'a FetchFlags,
     pub(super) quiet: bool,
@@ -78,12 +78,12 @@ pub(super) struct Finder<'a> {
 }
 
 impl<'a> Finder<'a> {
-    /// The models that `--ip-adapter` is for. One that can not be found is left to tell so by itself, if another one
-    /// draws.
+    /// The models that `--ip-adapter` is for. A model that cannot be found is skipped here if another model draws; its
+    /// own job reports the error.
     ///
     /// # Errors
-    /// When the flag was typed and none of the models draws, or one reads texts of a width that the authors have no
-    /// adapter for, as `sample` refuses it.
+    /// When the flag was typed and none of the models draws, or when the authors have no adapter for the text width
+    /// of a model; `sample` refuses the same.
     pub(super) fn adapted(&self) -> Result<Vec<Adapted<'a>>> {
         let (Some(adapter), true) = (&self.flags.ip_adapter, self.flags.file.is_empty()) else {
             return Ok(Vec::new());
@@ -107,13 +107,15 @@ impl<'a> Finder<'a> {
             (false, _) => Ok(adapted),
             (true, Some(error)) => Err(error),
             (true, None) => Err(usage(format!(
-                "--ip-adapter {adapter}: found {}, expected a model that draws beside it: name the one that it is for",
+                "--ip-adapter {adapter}: found {}, expected a model that draws: also name the model that the adapter \
+                 is for",
                 self.flags.models.join(", ")
             ))),
         }
     }
 
-    /// Of a model that draws: which of the adapters in a repository is for it, and how wide the text is that it reads.
+    /// For a model that draws, where a repository of IP-Adapters has the adapter for it, and the width of a text
+    /// embedding. `None` for a model that does not draw.
     fn layout_and_width(&self, name: &str) -> Result<Option<(IpAdapterLayout, i64)>> {
         let (variant, revision) = (self.flags.variant.as_ref(), self.flags.revision.as_ref());
         let files = self.locate(name, variant, revision)?;
@@ -129,7 +131,7 @@ impl<'a> Finder<'a> {
         Ok(Some((layout, width)))
     }
 
-    /// The files of what a flag names, with the licence's.
+    /// The files that a name stands for, including README and licence.
     ///
     /// # Errors
     /// When there is no such repository, or a file is missing.
@@ -144,14 +146,14 @@ impl<'a> Finder<'a> {
     fn needed(&self, wanted: &RepoFlag) -> Result<Vec<RepoPart>> {
         let mut parts = match wanted {
             RepoFlag::Model(name) => vec![self.model(name)?],
-            // What was asked for is listed alone, so that the shell can hand the path on.
+            // Only the requested files are listed, without README and licence, so that a script can use the paths.
             RepoFlag::Files(name) => return Ok(vec![self.files(name)?]),
             RepoFlag::Vae(name) => {
                 let files = self.locate(name, None, None)?;
                 vec![RepoPart::new(files, vae_files)?]
             }
             RepoFlag::ControlNet(text) => {
-                // The other commands' flag has a scale behind the name.
+                // `--controlnet` of the other commands may have a scale after the name.
                 let (name, _) = name_and_scale(text);
                 let files = self.locate(name, self.flags.variant.as_ref(), None)?;
                 controlnet_config(&files)?;
@@ -185,8 +187,7 @@ impl<'a> Finder<'a> {
         let files = self.locate(name, None, self.flags.revision.as_ref())?;
         if files.repository().is_none() {
             return Err(usage(format!(
-                "--file: found {name}, expected a repository of Hugging Face: of what is on this machine nothing is to \
-                 be fetched"
+                "--file: found {name}, expected a repository of Hugging Face: files on this machine need not be fetched"
             )));
         }
         RepoPart::new(files, |files| {
@@ -204,11 +205,11 @@ impl<'a> Finder<'a> {
         let kind = kind_of(&files)?;
         if let (Some(revision), false) = (revision, kind == RepoKind::Pipeline) {
             return Err(usage(format!(
-                "--revision {revision}: {name} is no model that draws, and no flag takes another revision of it: leave \
-                 it out"
+                "--revision {revision}: {name} is no model that draws, and the other commands always use its default \
+                 revision: leave --revision out"
             )));
         }
-        // As the commands look for them that read it: `--vae` and the encoders of evaluate without a variant.
+        // Other commands read `--vae` and the encoders of `evaluate` without a variant, so this does too.
         let files = match kind {
             RepoKind::Vae | RepoKind::Encoder if variant.is_some() => {
                 self.locate(name, None, None)?
@@ -226,7 +227,7 @@ impl<'a> Finder<'a> {
         })
     }
 
-    /// Adapters and image encoders for the kinds of these models, each file once.
+    /// The files of the adapter and image encoder for each of these models; each file is listed once.
     fn ip_adapter(&self, adapter: &str, models: &[Adapted]) -> Result<Vec<RepoPart>> {
         let variant = self.flags.variant.as_ref();
         let encoder = self.flags.image_encoder.as_deref();
@@ -255,7 +256,7 @@ impl RepoPart {
         files: ModelFiles,
         needed: impl Fn(&ModelFiles) -> Result<Vec<NeededFile>>,
     ) -> Result<Self> {
-        // Of what lies here nothing is to be fetched.
+        // A folder or file on this machine needs no download.
         let needed = match files.repository() {
             Some(_) => needed(&files)?,
             None => Vec::new(),
@@ -267,7 +268,7 @@ impl RepoPart {
         })
     }
 
-    /// Adds those files that it does not have yet.
+    /// Adds files that are not in the list yet.
     fn add(&mut self, needed: Vec<NeededFile>) {
         for file in needed {
             if self.needed.iter().all(|known| known.name != file.name) {
@@ -276,7 +277,7 @@ impl RepoPart {
         }
     }
 
-    /// README and licence are fetched too: whoever has the model has its licence.
+    /// Adds README and licence, so that whoever has the model has its licence.
     fn add_licence(&mut self) -> Result<()> {
         if self.files.repository().is_none() {
             return Ok(());
@@ -287,24 +288,24 @@ impl RepoPart {
         for text in texts {
             needs.take(&text)?;
         }
-        // An empty file has no range that could be asked for, and tells nothing.
+        // Empty files are left out: they say nothing, and a request for a range of an empty file fails.
         needs.found.retain(|file| file.bytes != Some(0));
         self.needed.extend(needs.found);
         Ok(())
     }
 }
 
-/// What a repository is.
+/// The kind of network in a repository.
 #[derive(Clone, Copy, PartialEq)]
 enum RepoKind {
     Pipeline,
     Vae,
     ControlNet,
-    /// One of those that measure or see.
+    /// A network that reads pictures: for measures, masks or image prompts.
     Encoder,
 }
 
-/// Names of the encoders in `config.json`, as `model_type`.
+/// The values of `model_type` in `config.json` of these networks.
 const ENCODERS: [&str; 5] = ["clip", "clip_vision_model", "vit", "dinov2", "sam"];
 
 fn kind_of(files: &ModelFiles) -> Result<RepoKind> {
@@ -315,8 +316,8 @@ fn kind_of(files: &ModelFiles) -> Result<RepoKind> {
     let name = files.name();
     if files.optional_text("config.json")?.is_none() {
         return Err(model(format!(
-            "{name} has neither model_index.json nor config.json: name the files that are wanted of it with --file, \
-             or an IP-Adapter with --ip-adapter beside the model that it is for"
+            "{name} has neither model_index.json nor config.json: name single files of it with --file, or give an \
+             IP-Adapter with --ip-adapter together with its model"
         )));
     }
     let config = files.config("config.json")?;
@@ -328,7 +329,7 @@ fn kind_of(files: &ModelFiles) -> Result<RepoKind> {
         (_, kind) if ENCODERS.contains(&kind) => Ok(RepoKind::Encoder),
         _ => Err(model(format!(
             "{name}: config.json: found _class_name \"{class}\" and model_type \"{kind}\", expected AutoencoderKL, \
-             ControlNetModel or one of {}: no command reads this network; --file fetches single files",
+             ControlNetModel or one of {}: no command reads this network; fetch single files with --file",
             ENCODERS.join(", ")
         ))),
     }

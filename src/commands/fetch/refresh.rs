@@ -1,22 +1,23 @@
-//! `fetch --refresh`: what is renewed beside the files that commands read, and what the user is told of it.
+//! `fetch --refresh`: renews the other files of a branch in the cache, and reports what has changed.
 
 use anyhow::Result;
 
 use super::parts::RepoPart;
 use crate::io::hub::{Renewed, human_size};
 use crate::io::model_files::NeededFile;
+use crate::progress::counted;
 use crate::run::session::Session;
 
 impl RepoPart {
-    /// Files that are fetched without being listed: those that the cache has of the branch beside the listed ones.
+    /// Other files of the branch that the cache has. They are fetched too, but not listed.
     fn others(&self) -> &[NeededFile] {
         self.renewed.as_ref().map_or(&[], |renewed| &renewed.others)
     }
 
-    /// Fetches them. Returns how many bytes came.
+    /// Fetches the other files of the branch. Returns the number of bytes that were fetched.
     ///
     /// # Errors
-    /// When the hub, the network or the disk refuse, or a signal asks to stop.
+    /// When the hub, the network or the disk fails, or a signal asks the program to stop.
     pub(super) fn fetch_others(&self, session: &Session) -> Result<u64> {
         let mut fetched = 0;
         for file in self.others() {
@@ -27,12 +28,12 @@ impl RepoPart {
         Ok(fetched)
     }
 
-    /// The commit that the cache had before, of a part that is renewed.
+    /// The commit that the cache had before the renewal.
     pub(super) fn previous(&self) -> Option<&str> {
         self.renewed.as_ref()?.previous.as_deref()
     }
 
-    /// Tells where the branch stands; `done` is false in a dry run.
+    /// Reports the commit of the branch and whether it has changed; `done` is false in a dry run.
     pub(super) fn tell_renewal(&self, session: &Session, repository: &str, done: bool) {
         let Some(renewed) = &self.renewed else {
             return;
@@ -44,9 +45,9 @@ impl RepoPart {
         let branch = format!("{revision} of {repository}");
         let reporter = &session.reporter;
         reporter.note(&match previous.as_deref() {
-            None => format!("{branch} was not in the cache before, it is at {commit}"),
+            None => format!("{branch} was not in the cache before; it is at {commit}"),
             Some(previous) if previous == commit => format!("{branch} is still at {commit}"),
-            Some(previous) if done => format!("{branch} is renewed from {previous} to {commit}"),
+            Some(previous) if done => format!("{branch} was renewed from {previous} to {commit}"),
             Some(previous) => format!("{branch} has moved from {previous} to {commit}"),
         });
         if previous.as_deref() == Some(commit) {
@@ -56,7 +57,8 @@ impl RepoPart {
         match self.others().len() {
             0 => {}
             count => reporter.note(&format!(
-                "other files of it in the cache that are renewed too: {count}, {} {}",
+                "the cache has {} of this branch, renewed too: {} {}",
+                counted(count, "other file", "other files"),
                 human_size(missing),
                 if done { "fetched" } else { "to be fetched" }
             )),

@@ -1,4 +1,4 @@
-//! Who is in pictures: actors with their targets, and what was tuned on base images.
+//! The actors in pictures with their targets, and the tunings in a folder with base images.
 
 use std::path::Path;
 
@@ -12,13 +12,13 @@ use crate::records::job_record::{Details, JobRecord};
 use crate::records::tune_record::TuneDetails;
 use crate::records::{ActorFolder, BaseFolder, TuneRecord};
 
-/// Whether a tuning on the base set with this CRC-32 was done on the base images that are there now. Numbers of images
-/// mean nothing for others.
+/// Whether a tuning on the base set with this CRC-32 was done on the present base images. Otherwise the number of its
+/// target refers to other images.
 fn is_of_base(crc32: Option<&str>, folder: &Path) -> bool {
     crc32.is_none_or(|crc32| BaseFolder(folder).has_set_with(crc32).unwrap_or(true))
 }
 
-/// What was tuned in a folder.
+/// The tunings in a folder, by any method.
 pub(super) fn tuned_in(folder: &Path, scope: &Scope) -> Vec<TuningFacts> {
     let mut found = Vec::new();
     for actor in ActorFolder::of_all_methods(folder) {
@@ -41,12 +41,12 @@ pub(super) fn tuned_in(folder: &Path, scope: &Scope) -> Vec<TuningFacts> {
     found
 }
 
-/// Whether a key tells by whom a picture was drawn.
+/// Whether a key says by whom a picture was drawn.
 pub(super) fn is_who(key: &str) -> bool {
     matches!(key, "actors" | "method" | "target")
 }
 
-/// By whom a picture was drawn: the method where it is a baseline, and the folders of the actors.
+/// By whom a picture was drawn: the folders of the actors, after the method if that is a baseline.
 pub(super) fn who(settings: &Settings) -> String {
     let names: Vec<&str> = actors(settings).map(name).collect();
     match (
@@ -68,13 +68,13 @@ fn actors(settings: &Settings) -> impl Iterator<Item = &str> {
     list.iter().filter_map(Value::as_str)
 }
 
-/// The folder that an actor lies in, else its file.
+/// The name of the folder that an actor lies in or, without a folder, of its file.
 fn name(path: &str) -> &str {
     let folder = Path::new(path).parent().and_then(Path::file_name);
     folder.and_then(|name| name.to_str()).unwrap_or(path)
 }
 
-/// All who are in pictures of these settings, in the order in which they come.
+/// A card for each actor in pictures with these settings, in the order of their first pictures.
 pub(super) fn cards<'a>(
     pictures: impl Iterator<Item = &'a Settings>,
     scope: &Scope,
@@ -92,8 +92,8 @@ pub(super) fn cards<'a>(
     cards
 }
 
-/// What lies beside the file of an actor; `target` is the base image where nothing is tuned. Of one that lies
-/// elsewhere the name alone is known.
+/// The card of an actor, from the files in its folder; `target` is the base image of a baseline without tuning. The
+/// card of an actor outside the named folders has only a name.
 fn card(path: &str, mut target: Option<usize>, scope: &Scope) -> ActorCard {
     let file = Path::new(path);
     let base = BaseFolder::beside(file);
@@ -123,7 +123,7 @@ fn card(path: &str, mut target: Option<usize>, scope: &Scope) -> ActorCard {
     }
 }
 
-/// The record in a file that may stand on the page.
+/// The record in the file `path`, if the file lies in `scope` and can be read.
 fn visible<D: Details>(path: &Path, scope: &Scope) -> Option<JobRecord<D>> {
     let record = scope.has(path).then(|| JobRecord::read(path));
     record.and_then(|record| scope.readable(record))

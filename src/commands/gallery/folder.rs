@@ -1,4 +1,4 @@
-//! A folder that the program has drawn in, as its manifest or its `base.json` tells of it.
+//! A folder with pictures of this program, described by its manifest or its `base.json`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,6 +11,7 @@ use super::actors;
 use super::scope::Scope;
 use crate::config::batch::Settings;
 use crate::config::recorded::is_of_picture;
+use crate::config::shell::quoted;
 use crate::error::usage;
 use crate::io::text;
 use crate::pages::gallery::{Folder, Shown, TuningFacts};
@@ -18,20 +19,20 @@ use crate::records::base_record::BaseImage;
 use crate::records::{BaseFolder, BaseRecord, SceneFolder};
 use crate::run::manifest::{Natural, is_below, is_of_a_row, natural, row_of};
 
-/// Folders so far below one that is named are looked for: a story has `characters/NAME`.
+/// How many levels below a named folder are searched: a story has `characters/NAME`.
 const DEEPEST: usize = 3;
 
-/// Whether a key tells how pictures were drawn, and may be what several have in common.
+/// Whether a key is a setting that several pictures may have in common.
 fn is_setting(key: &str) -> bool {
     let is_own = is_of_a_row(key) || is_of_picture(key);
     !is_own && key != "no_actor" && !key.ends_with("_crc32")
 }
 
-/// Settings of one picture, in their order.
+/// The settings of one picture that differ from the others, in their order.
 type Own = Vec<(String, Value)>;
 
-/// The folders at and below `path` that the program has drawn in, in the order of their names. Links are not followed,
-/// so that none is met twice.
+/// The folders at and below `path` in which the program has drawn, in the order of their names. Links are not followed,
+/// so that no folder is found twice.
 pub(super) fn below(path: &Path, scope: &Scope) -> Vec<PathBuf> {
     let mut found = Vec::new();
     walk(path, 0, scope, &mut found);
@@ -69,7 +70,7 @@ fn look_into(path: &Path) -> Result<(Vec<PathBuf>, bool)> {
     Ok((folders, is_drawn_in))
 }
 
-/// A picture as a manifest tells of it.
+/// A picture as a manifest describes it.
 struct Row {
     path: PathBuf,
     settings: Settings,
@@ -83,8 +84,7 @@ impl Folder {
         real(&self.path) == real(path)
     }
 
-    /// What is in the folder: base images and what was tuned on them, and the pictures of its manifests; `None` where
-    /// all pictures are gone.
+    /// The contents of the folder: base images, tunings and the pictures of its manifests. `None` if no picture exists.
     pub(super) fn read(path: &Path, scope: &Scope) -> Option<Self> {
         let mut notes = Vec::new();
         let tuned = actors::tuned_in(path, scope);
@@ -95,7 +95,7 @@ impl Folder {
         if rows.len() < listed {
             let missing = listed - rows.len();
             notes.push(format!(
-                "{missing} of {listed} pictures are not there, drawn no more or not yet"
+                "{missing} of {listed} pictures do not exist: they were removed, or are not drawn yet"
             ));
         }
         if rows.is_empty() {
@@ -125,7 +125,7 @@ impl Folder {
     }
 }
 
-/// The base images that the record of a base folder lists; none where there is no record.
+/// The base images that the record of a base folder lists; none if there is no record.
 fn base_images(folder: &Path, tuned: &[TuningFacts], scope: &Scope) -> Vec<Row> {
     let path = BaseFolder(folder).record();
     let record = path.is_file().then(|| BaseRecord::read(&path));
@@ -155,7 +155,7 @@ fn base_images(folder: &Path, tuned: &[TuningFacts], scope: &Scope) -> Vec<Row> 
     scope.all_readable(images.enumerate().map(row))
 }
 
-/// The pictures of the manifest and of parts that are not merged, each once.
+/// The pictures of the manifest and of the lists of parts that are not merged; each picture once.
 fn drawn(folder: &Path, scope: &Scope, notes: &mut Vec<String>) -> Vec<Row> {
     let manifests = scope
         .readable(SceneFolder(folder).manifests())
@@ -164,9 +164,9 @@ fn drawn(folder: &Path, scope: &Scope, notes: &mut Vec<String>) -> Vec<Row> {
         .iter()
         .any(|name| SceneFolder::part_of_manifest(name).is_some())
     {
-        let shown = folder.display();
         notes.push(format!(
-            "its parts are not merged: `oneactor merge {shown}` when all are done"
+            "its parts are not merged: run `oneactor merge {}` when all parts are done",
+            quoted(&folder.display().to_string())
         ));
     }
     let mut rows = BTreeMap::new();
@@ -184,9 +184,10 @@ fn drawn(folder: &Path, scope: &Scope, notes: &mut Vec<String>) -> Vec<Row> {
     rows.into_values().collect()
 }
 
-/// The picture that a line of a manifest tells of.
+/// The picture that a line of a manifest describes, with its place among the others.
 fn listed(folder: &Path, line: &str) -> Result<(Natural, Row)> {
-    let settings: Settings = serde_json::from_str(line)?;
+    let settings: Settings = serde_json::from_str(line)
+        .map_err(|_| usage("found no JSON object, expected the row of a picture"))?;
     let name = settings.get("path").and_then(Value::as_str);
     let name = name.unwrap_or_default();
     let place = natural(name);
@@ -200,7 +201,7 @@ fn listed(folder: &Path, line: &str) -> Result<(Natural, Row)> {
     Ok((place, row))
 }
 
-/// The file `name` in `folder`, which a manifest may not leave: see [`Scope::has`].
+/// The path of the picture `name` in `folder`. A manifest may not name files outside its folder: see [`Scope::has`].
 fn inside(folder: &Path, name: &str) -> Result<PathBuf> {
     if is_below(name) {
         Ok(folder.join(name))
@@ -211,7 +212,8 @@ fn inside(folder: &Path, name: &str) -> Result<PathBuf> {
     }
 }
 
-/// What pictures with the same keys have in common, below a heading; and for each picture the rest.
+/// The settings that pictures with the same keys have in common, each group with a heading; and for each picture its
+/// other settings.
 fn in_common(rows: &[Row]) -> (Vec<(String, Settings)>, Vec<Own>) {
     let mut kinds: BTreeMap<BTreeSet<&String>, Vec<usize>> = BTreeMap::new();
     for (i, row) in rows.iter().enumerate() {
@@ -247,7 +249,7 @@ fn in_common(rows: &[Row]) -> (Vec<(String, Settings)>, Vec<Own>) {
         };
         groups.push((members[0], heading, common));
     }
-    // In the order in which the pictures stand.
+    // Groups in the order of their first pictures.
     groups.sort_by_key(|(first, ..)| *first);
     let groups = groups
         .into_iter()

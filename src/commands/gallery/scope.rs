@@ -1,4 +1,4 @@
-//! What may stand on a page, and what is said of the rest.
+//! Which files may be shown on a page, and the warnings about files that are left out.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::progress::Reporter;
 
-/// The folders that were named, and where to tell of what is left out.
+/// The folders that the user named, and the reporter for warnings about files that are left out.
 pub(super) struct Scope<'a> {
     named: Vec<PathBuf>,
     reporter: &'a Reporter,
@@ -21,19 +21,19 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// Whether a file is there and lies below one of the folders. A page is made to be given away: what lies elsewhere
-    /// has no place on it, whatever a manifest says.
+    /// Whether a file exists and lies below one of the named folders. A page is made to be given away, so it shows no
+    /// file from elsewhere, whatever a manifest says.
     pub fn has(&self, path: &Path) -> bool {
         let is_below = |real: PathBuf| self.named.iter().any(|folder| real.starts_with(folder));
         path.canonicalize().is_ok_and(is_below)
     }
 
-    /// Tells of what can not be read: the page goes on without it.
+    /// The value of a result; an error is warned of, and the page continues without the value.
     pub fn readable<T>(&self, result: Result<T>) -> Option<T> {
         self.all_readable([result].into_iter()).pop()
     }
 
-    /// The same of many of one file, of which the first is told and the others are counted.
+    /// The values of many results from one file. The warning has the first error and the number of the others.
     pub fn all_readable<T>(&self, results: impl Iterator<Item = Result<T>>) -> Vec<T> {
         let (mut found, mut errors) = (Vec::new(), Vec::new());
         for result in results {
@@ -45,7 +45,7 @@ impl<'a> Scope<'a> {
         if let [first, others @ ..] = &errors[..] {
             let others = match others.len() {
                 0 => String::new(),
-                others => format!("; and {others} more of the same file"),
+                others => format!("; and {others} more in the same file"),
             };
             self.reporter.warn(&format!("left out: {first:#}{others}"));
         }

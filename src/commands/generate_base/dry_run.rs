@@ -1,4 +1,4 @@
-//! What is known of base images before they are drawn.
+//! What a dry run of `generate-base` reports.
 
 use anyhow::Result;
 
@@ -10,7 +10,7 @@ use crate::run::draw::prompt_pair;
 use crate::run::dry_run::{Forecast, Measured, UnetRows, Work};
 
 impl BaseJob {
-    /// How its prompt is read, and what drawing takes.
+    /// The forecast of the job: how its prompt is read, and what drawing needs.
     ///
     /// # Errors
     /// When a file of the model is missing.
@@ -53,7 +53,7 @@ impl BaseJob {
     }
 }
 
-/// Expected seconds for `pictures` images, from the time that the last run took for images of the same settings.
+/// Estimated seconds for `pictures` images, from the time of the last run with the same settings.
 fn earlier_images(layout: &BaseFolder, settings: &Settings, pictures: usize) -> Option<Measured> {
     let path = layout.record();
     let record = BaseRecord::read(&path).ok()?;

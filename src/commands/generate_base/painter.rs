@@ -1,4 +1,4 @@
-//! Drawing base images, each with its part of the base set.
+//! Draws base images, each with its part of the base set.
 
 use std::path::Path;
 use std::rc::Rc;
@@ -54,7 +54,7 @@ impl<'a> BasePainter<'a> {
         })
     }
 
-    /// Draws the images `missing`, and shows them meanwhile where the job asks for it.
+    /// Draws the images `missing`, with a preview if the job asks for one.
     pub(super) fn draw_all(
         &self,
         session: &Session,
@@ -78,7 +78,7 @@ impl<'a> BasePainter<'a> {
         Ok(())
     }
 
-    /// Draws the images `indices` at once and writes each with its part.
+    /// Draws the images `indices` in one batch and writes each with its part.
     fn draw(
         &self,
         session: &Session,
@@ -133,7 +133,7 @@ impl<'a> BasePainter<'a> {
     fn facts(&self) -> Result<BaseFacts> {
         let job = &self.prepared.job;
         Ok(BaseFacts {
-            // `sample` takes the phrase of the subject from it, with weights or without.
+            // Stored without weights, because `sample` takes the phrase of the subject from this text.
             prompt: job.drawing.prompt_options.plain_text(&job.prompt)?,
             base_words: job.subjects.clone(),
             width: self.prepared.drawing.width,

@@ -1,4 +1,4 @@
-//! The actors of a job, and which of them each prompt names.
+//! The actors of a job, and the actors that each prompt names.
 
 use std::path::{Path, PathBuf};
 
@@ -21,15 +21,15 @@ use crate::io::checksum::crc32_of;
 use crate::method::actor::Actor;
 use crate::method::base_set::BaseFacts;
 use crate::method::templates::SubjectKind;
-use crate::progress::Reporter;
+use crate::progress::{Reporter, excerpt};
 use crate::run::draw::prompt_pair;
 use crate::run::located::LocatedModel;
 use crate::tokenizer::find_word;
 
-/// Most base words in one prompt.
+/// The most base words in one prompt.
 const MOST_WORDS: usize = 32;
 
-/// The actors of a job, as far as prompts are checked against them.
+/// The actors of a job, with what is needed to check prompts.
 pub(super) struct Actors(Vec<Member>);
 
 /// One actor.
@@ -38,30 +38,30 @@ struct Member {
     facts: BaseFacts,
     kind: SubjectKind,
     crc32: String,
-    /// What stands before the base word where the model was tuned to it.
+    /// The identifier before the base word, if the model was tuned to it (DreamBooth-LoRA).
     identifier: Option<String>,
 }
 
-/// A prompt with what it names.
+/// A prompt with the actors that it names.
 #[derive(Clone)]
 pub(in crate::commands) struct Scene {
-    /// `[b]` is filled in.
+    /// The prompt with `[b]` filled in.
     pub prompt: String,
-    /// The base words that it holds, in the order of the actors; where a plain picture is drawn
-    /// again, those that it was drawn with. A long prompt keeps each in one chunk.
+    /// The base words in the prompt, in the order of the actors. For a plain picture that is drawn again, the base
+    /// words that it was drawn with. A long prompt is never split inside one of these words.
     pub words: Vec<String>,
     /// For each word, whether its subject has a place in the picture: a style has none.
     pub placed: Vec<bool>,
-    /// Whose they are, as places among the actors, in ascending order; none for the plain model.
+    /// The indices of the actors that the prompt names, in ascending order; empty for the plain model.
     pub acting: Vec<usize>,
     has_masks: bool,
-    /// What guided pictures read before each base word.
+    /// The identifier that guided pictures read before the base word.
     identifier: Option<String>,
 }
 
 impl Scene {
-    /// The prompt and the job's negative prompt as the text encoders read them, for guided pictures with the identifier
-    /// where there is one.
+    /// The prompt and the job's negative prompt as the text encoders read them. For guided pictures the prompt has the
+    /// identifier, if there is one.
     ///
     /// # Errors
     /// See [`prompt_pair`].
@@ -82,7 +82,7 @@ impl Scene {
         prompt_pair(drawing, tokenizers, prompt, &self.words)
     }
 
-    /// The words whose offsets guide; none for the plain model.
+    /// The words whose tokens get offsets; none for the plain model.
     pub fn guided_words(&self) -> &[String] {
         if self.acting.is_empty() {
             &[]
@@ -91,14 +91,14 @@ impl Scene {
         }
     }
 
-    /// Whether each subject's offset is confined to its mask: unless the job says otherwise, with several
-    /// actors that have a place in the picture. The offsets of one actor then act everywhere, those of several
-    /// subjects that were tuned together too, and those of a style always.
+    /// Whether each subject's offset acts only inside its mask. By default this is so if several actors have a place in
+    /// the picture. Otherwise offsets act everywhere, also those of several subjects that were tuned together. The
+    /// offset of a style always acts everywhere.
     pub fn has_masks(&self) -> bool {
         self.has_masks
     }
 
-    /// The words whose subjects have a mask where there are masks, in their order.
+    /// The words whose subjects have a place in the picture, in their order. If there are masks, each of them has one.
     pub fn placed_words(&self) -> impl Iterator<Item = &String> {
         let words = self.words.iter().zip(&self.placed);
         words.filter(|(_, placed)| **placed).map(|(word, _)| word)
@@ -106,21 +106,21 @@ impl Scene {
 }
 
 impl Actors {
-    /// Reads what the actors were made from, all of which a prompt may name.
+    /// Reads the facts of actors that may all be named in one prompt.
     ///
     /// # Errors
-    /// When a file can not be read, two actors are of different models, or have base words that can
-    /// not be told apart.
+    /// When a file cannot be read, or two actors belong to different models or have base words that cannot be told
+    /// apart.
     pub fn read(paths: &[PathBuf], method: Method) -> Result<Self> {
         let cast = Self::read_apart(paths, method)?;
         cast.refuse_overlaps()?;
         Ok(cast)
     }
 
-    /// Reads what the actors were made from, where each scene says who is in it.
+    /// Reads the facts of actors, if each scene lists its actors (in a story).
     ///
     /// # Errors
-    /// When a file can not be read, or two actors are of different models.
+    /// When a file cannot be read, or two actors belong to different models.
     pub fn read_apart(paths: &[PathBuf], method: Method) -> Result<Self> {
         let member = |path: &PathBuf| -> Result<Member> {
             let (facts, kind) = match method {
@@ -154,7 +154,7 @@ impl Actors {
                 .check_model(&members[0].facts.model, &what)
                 .with_context(|| {
                     let first = members[0].path.display();
-                    format!("actors in one picture must be of one model, that of {first} here")
+                    format!("actors in one picture must belong to the same model, here to that of {first}")
                 })?;
         }
         Ok(Self(members))
@@ -171,22 +171,22 @@ impl Actors {
         let (words, paths): (Vec<_>, Vec<_>) = self.0.iter().flat_map(owned).unzip();
         if let Some((first, second)) = overlapping_words(&words) {
             return Err(usage(format!(
-                "{} and {} have base words that a prompt can not tell apart, \"{}\" and \"{}\": \
-                 leave one of them out",
+                "{} and {} have base words that cannot be told apart in a prompt, \"{}\" and \"{}\": \
+                 leave one of the two actors out",
                 paths[first], paths[second], words[first], words[second]
             )));
         }
         Ok(())
     }
 
-    /// A prompt in which these actors act, as places among all of them, and no others.
+    /// The scene of a prompt in which exactly the actors with the indices `acting` act.
     pub fn scene_of(&self, job: &SampleJob, prompt: String, acting: Vec<usize>) -> Scene {
         let words = acting.iter().flat_map(|&i| &self.0[i].facts.base_words);
         let words = words.cloned().collect();
         self.scene_with(job, prompt, words, acting)
     }
 
-    /// A prompt with these words of the actors that act.
+    /// The scene of a prompt with these base words of the actors `acting`.
     fn scene_with(
         &self,
         job: &SampleJob,
@@ -217,7 +217,7 @@ impl Actors {
         }
     }
 
-    /// Warns of actors that were tuned with other LoRAs than those that are merged now.
+    /// Warns of actors that were tuned with other LoRAs than the ones that are merged now.
     pub fn check_loras(&self, model: &LocatedModel, reporter: &Reporter) {
         for member in &self.0 {
             let what = format!("the actor {}", member.path.display());
@@ -225,13 +225,13 @@ impl Actors {
         }
     }
 
-    /// CRC-32 of each file as it was read here.
+    /// CRC-32 of each actor's file when it was read.
     pub fn checksums(&self) -> Vec<(PathBuf, String)> {
         let of_member = |member: &Member| (member.path.clone(), member.crc32.clone());
         self.0.iter().map(of_member).collect()
     }
 
-    /// The prompt of the first one's base images.
+    /// The prompt of the first actor's base images.
     pub fn base_prompt(&self) -> Option<&str> {
         self.0.first().map(|member| &*member.facts.prompt)
     }
@@ -241,14 +241,14 @@ impl Actors {
         self.0.first().map(|member| &*member.facts.model.name)
     }
 
-    /// The file that is merged into the model, where a method tunes the model itself.
+    /// The file that is merged into the model, if the method tunes the model itself.
     pub fn tuned_lora(&self) -> Option<PathBuf> {
         let mut members = self.0.iter();
         let tuned = members.find(|member| member.identifier.is_some());
         tuned.map(|member| member.path.clone())
     }
 
-    /// All base words.
+    /// The base words of all actors.
     fn words(&self) -> Vec<&String> {
         self.0
             .iter()
@@ -259,7 +259,7 @@ impl Actors {
     /// The job's prompts with `[b]` filled in, each with the actors that it names.
     ///
     /// # Errors
-    /// When an actor is to guide and a prompt names none.
+    /// When actors are to guide and a prompt names none of them.
     pub fn scenes(&self, job: &SampleJob) -> Result<Vec<Scene>> {
         let prompts = job.prompts.iter();
         prompts.map(|prompt| self.scene(prompt, job)).collect()
@@ -272,7 +272,7 @@ impl Actors {
         if let ([word], false) = (&words[..], job.guidance.no_actor) {
             require_word(&text, word)?;
         }
-        // Of a single actor's only word the tokenizer says what is wrong with it, if anything.
+        // A single base word counts as named: if the prompt lacks it, the tokenizer's error says what is wrong.
         let names = |word: &String| words.len() == 1 || !find_word(&text, word).is_empty();
         let known = if words.is_empty() {
             job.recorded_subjects.iter().collect()
@@ -290,14 +290,16 @@ impl Actors {
             if acting.is_empty() {
                 let words: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
                 return Err(usage(format!(
-                    "the prompt \"{prompt}\" names none of the subjects: write at least one of the \
+                    "the prompt \"{}\" names none of the subjects: write at least one of the \
                      base words {}",
+                    excerpt(&prompt),
                     words.join(", ")
                 )));
             }
             if named.len() > MOST_WORDS {
                 return Err(usage(format!(
-                    "the prompt \"{prompt}\" names {} subjects, expected at most {MOST_WORDS}",
+                    "the prompt \"{}\" names {} subjects, expected at most {MOST_WORDS}",
+                    excerpt(&prompt),
                     named.len()
                 )));
             }
@@ -305,7 +307,7 @@ impl Actors {
         Ok(self.scene_with(job, prompt, named, acting))
     }
 
-    /// The prompt with `[b]` filled in, which must be of a single base word.
+    /// The prompt with `[b]` filled in. A prompt may have `[b]` only if the job has one actor with one base word.
     fn filled(&self, prompt: &str, job: &SampleJob) -> Result<String> {
         if !prompt.contains(PLACEHOLDER) {
             return Ok(prompt.to_owned());
@@ -320,19 +322,21 @@ impl Actors {
                 Ok(fill_in(prompt, &literal))
             }
             ([], _) => Err(usage(format!(
-                "the prompt \"{prompt}\" has {PLACEHOLDER}, which stands for the base word of \
-                 an actor: name the actor, or write the word itself"
+                "the prompt \"{}\" has {PLACEHOLDER}, which stands for the base word of \
+                 an actor, but there is no actor: name the actor, or write the word itself",
+                excerpt(prompt)
             ))),
             (_, words) => Err(usage(format!(
-                "the prompt \"{prompt}\" has {PLACEHOLDER}, which stands for one base word, and \
-                 there are {}: write the words themselves",
+                "the prompt \"{}\" has {PLACEHOLDER}, which stands for one base word, but \
+                 the actors have {}: write the words themselves",
+                excerpt(prompt),
                 words.len()
             ))),
         }
     }
 
-    /// What guided pictures of this scene are told about their actors: the files among the settings,
-    /// their CRC-32 among the sources.
+    /// Records the actors of guided pictures of this scene: their files in the settings, the CRC-32 of these in the
+    /// sources.
     pub fn record(&self, scene: &Scene, settings: &mut Settings, sources: &mut Settings) {
         let acting: Vec<&Member> = scene.acting.iter().map(|&i| &self.0[i]).collect();
         let paths: Vec<&Path> = acting.iter().map(|member| &*member.path).collect();

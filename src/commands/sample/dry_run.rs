@@ -1,4 +1,4 @@
-//! What is known of a job's pictures before they are drawn.
+//! What a dry run of `sample` reports.
 
 use std::fs;
 
@@ -15,10 +15,10 @@ use crate::run::dry_run::{Forecast, Measured, UnetRows, Work};
 use crate::run::manifest::Manifest;
 
 impl Sampling {
-    /// How the prompts of missing pictures are read, and what drawing these takes.
+    /// The forecast of the missing pictures: how their prompts are read, and what drawing them needs.
     ///
     /// # Errors
-    /// When a prompt can not be read, or a file of the model is missing.
+    /// When a prompt cannot be read, or a file of the model is missing.
     pub(in super::super) fn forecast(&self) -> Result<Forecast> {
         let mut forecast = Forecast::of(&self.model);
         let missing = self.missing();
@@ -73,7 +73,7 @@ impl Sampling {
         Ok(forecast)
     }
 
-    /// Seconds by the pictures of the folder that follow from the same settings.
+    /// Estimated seconds, from the pictures in the folder with the same settings.
     fn by_manifest(&self, missing: &[&Picture]) -> Option<Measured> {
         let manifest = Manifest::open_part(&self.job.output_dir, self.shard);
         let mut seconds = 0.0;
@@ -93,8 +93,8 @@ impl Sampling {
         })
     }
 
-    /// Seconds by the base images of the first actor, where they are of this model and size: their time for a row of the
-    /// U-Net, in which loading is included.
+    /// Estimated seconds, from the base images of the first actor if they have the same model, size and device: their
+    /// time for each row of the U-Net, with loading.
     fn by_base_images(&self, work: Work) -> Option<Measured> {
         let path = BaseFolder::beside(self.job.actors.first()?).record();
         let base = BaseRecord::read(&path).ok()?;
@@ -114,14 +114,14 @@ impl Sampling {
         Some(Measured {
             seconds: base.run.seconds? / rows * work.rows as f64,
             source: format!(
-                "the time that {} has for each row, loading included",
+                "the time of each row in {}, loading included",
                 path.display()
             ),
         })
     }
 }
 
-/// What decides how many rows a picture takes, besides its job.
+/// The properties of a picture, besides its job, that determine its rows in the U-Net.
 pub(in super::super) struct Shape {
     /// Whether an actor or a baseline guides.
     pub is_guided: bool,
@@ -130,11 +130,11 @@ pub(in super::super) struct Shape {
 }
 
 impl Shape {
-    /// Passes of pictures that are drawn at once, rows of one of them in all, and in one pass at most. `steps` has the
-    /// step that each pass belongs to.
+    /// For pictures that are drawn in one batch: the number of U-Net passes, the rows of one picture in all passes
+    /// together, and its most rows in one pass. `steps` has for each pass the step that it belongs to.
     pub fn passes(&self, job: &SampleJob, steps: &[usize]) -> (usize, usize, usize) {
         let rows: Vec<usize> = steps.iter().map(|&step| self.rows(job, step)).collect();
-        // A look at the picture before the first step tells where the subjects are.
+        // One more pass before the first step finds out where the subjects are.
         let first_look = usize::from(self.has_masks);
         (
             rows.len() + first_look,
@@ -143,8 +143,8 @@ impl Shape {
         )
     }
 
-    /// Of so many images, each in `most` rows: target and average differ in their text alone, and of masks the rows of the
-    /// target's prompt are looked at.
+    /// The rows of one pass for `images` pictures, each with `most` rows. The rows of target and average differ only in
+    /// their text. With masks, the attention maps of one row a picture are recorded.
     pub fn at_once(&self, most: usize, images: usize) -> UnetRows {
         UnetRows {
             at_once: most * images,
@@ -153,7 +153,7 @@ impl Shape {
         }
     }
 
-    /// Rows of a picture at this step, from 1.
+    /// Rows of a picture at this step; steps are counted from 1.
     fn rows(&self, job: &SampleJob, step: usize) -> usize {
         let interval = job.shortcuts.guidance_interval;
         if interval.is_some_and(|(first, last)| !(first..=last).contains(&step)) {

@@ -1,4 +1,4 @@
-//! Drawing the pictures of a job, with the actor or without.
+//! Draws the pictures of a job, with actors or without.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -38,18 +38,18 @@ use crate::run::picture::{picture_facts, save_picture};
 use crate::run::preview::Preview;
 use crate::run::session::Session;
 
-/// The tensor in the file of `--save-latents`.
+/// Name of the tensor in a file of `--save-latents`.
 const LATENTS: &str = "latents";
 
-/// Draws pictures with a loaded model and actor.
+/// Draws pictures with a loaded model and loaded actors.
 pub(super) struct ScenePainter<'a> {
     backbone: &'a Backbone,
     sampling: &'a Sampling,
-    /// In the order of the job; none for the plain model.
+    /// The actors in the order of the job; none for the plain model and for baselines.
     actors: Vec<Actor>,
-    /// In place of the actors.
+    /// The method that guides instead of the actors.
     baseline: Option<Box<dyn Baseline>>,
-    /// Offsets of a file, in place of the projector's.
+    /// Offsets from the file of `--offsets`, instead of the projector's.
     offsets: Option<Offsets>,
     control: Option<Control>,
     preview: Option<Preview>,
@@ -61,7 +61,7 @@ pub(super) enum Guide {
     Plain(Box<PlainGuidance>),
     /// The actors that the prompt names.
     Cluster(Box<ClusterGuidance>),
-    /// A method to compare with.
+    /// A baseline.
     Baseline(Box<dyn Guidance>),
 }
 
@@ -138,7 +138,7 @@ impl<'a> ScenePainter<'a> {
         })
     }
 
-    /// Draws pictures of one prompt and guidance at once and writes each.
+    /// Draws pictures with the same prompt and guidance in one batch and writes each.
     pub(super) fn draw(
         &self,
         session: &Session,
@@ -190,7 +190,7 @@ impl<'a> ScenePainter<'a> {
         Ok(())
     }
 
-    /// Writes latents first: a picture that is there is a finished one.
+    /// Writes the latents and then the picture: if the picture exists, all of its files are complete.
     fn save(
         &self,
         session: &Session,
@@ -209,8 +209,8 @@ impl<'a> ScenePainter<'a> {
         save_picture(&picture.path, image, &picture.settings, &facts)
     }
 
-    /// Writes the masks `[G, H, W]` of a picture's subjects at the picture's size, white inside; as
-    /// the latents, before the picture itself.
+    /// Writes the masks `[G, H, W]` of a picture's subjects at the picture's size, white inside. Call this before
+    /// [`Self::save`], so that the picture is written last.
     fn save_masks(&self, session: &Session, picture: &Picture, masks: &Tensor) -> Result<()> {
         let ResolvedDrawing { width, height, .. } = self.sampling.drawing;
         let words = picture.scene.placed_words();
@@ -223,7 +223,7 @@ impl<'a> ScenePainter<'a> {
         Ok(())
     }
 
-    /// Eq. (19) with the actors that the picture's prompt names, plain guidance without.
+    /// Eq. (19) with the actors that the picture's prompt names; plain guidance if it names none.
     pub(super) fn guide(&self, picture: &Picture) -> Result<Guide> {
         let scene = &picture.scene;
         let ResolvedDrawing { width, height, .. } = self.sampling.drawing;
@@ -278,7 +278,7 @@ impl<'a> ScenePainter<'a> {
     }
 }
 
-/// Masks that lie beside a picture which is drawn again may be of other subjects.
+/// Removes the masks beside a picture that is drawn again, because they may show other subjects.
 fn remove_old_masks(picture: &Picture) -> Result<()> {
     if picture.masks.is_empty() && !picture.path.exists() {
         return Ok(());
@@ -289,7 +289,7 @@ fn remove_old_masks(picture: &Picture) -> Result<()> {
     Ok(())
 }
 
-/// The same of latents, where none are written anew.
+/// Removes the latents beside a picture that is drawn again without `--save-latents`.
 fn remove_old_latents(picture: &Picture) -> Result<()> {
     let path = PictureFiles(&picture.path).latents();
     let is_of_old = |path: &Path| {
@@ -302,7 +302,8 @@ fn remove_old_latents(picture: &Picture) -> Result<()> {
     Ok(())
 }
 
-/// A tuning may have ended between the listing of the pictures, which tell of their actors' files, and the reading here.
+/// Refuses actors whose files have changed since the pictures were listed, because a tuning has ended since: the
+/// pictures would record the wrong files.
 fn refuse_changed(checksums: &[(PathBuf, String)]) -> Result<()> {
     for (path, crc32) in checksums {
         if crc32_of(path)? != *crc32 {
@@ -315,7 +316,7 @@ fn refuse_changed(checksums: &[(PathBuf, String)]) -> Result<()> {
     Ok(())
 }
 
-/// The offsets of a file, for experiments.
+/// Reads the offsets of `--offsets`, for experiments.
 pub(super) fn read_offsets(path: &Path) -> Result<Offsets> {
     let file = TensorFile::read(path)?;
     let offset = |name: &str| -> Result<Tensor> {

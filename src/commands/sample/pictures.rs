@@ -1,4 +1,4 @@
-//! The pictures of a job: their names, the settings that each follows from, and whether it is there.
+//! The pictures of a job: for each its name, the settings that determine it, and whether it is finished.
 
 use std::path::PathBuf;
 
@@ -20,26 +20,26 @@ pub(in super::super) struct Picture {
     pub(super) scene: Scene,
     pub seed: i64,
     pub(super) is_guided: bool,
-    /// All that it follows from.
+    /// All settings that determine the picture.
     pub(super) settings: Settings,
     /// CRC-32 of the files that the settings only name.
     pub(super) sources: Settings,
-    /// Path below the folder of the results.
+    /// Path below the output folder.
     pub(super) name: String,
     pub path: PathBuf,
     pub(super) latents: Option<PathBuf>,
-    /// With `--save-masks`: one for each of several subjects.
+    /// With `--save-masks`: one file for each of several subjects.
     pub(super) masks: Vec<PathBuf>,
     pub(super) is_finished: bool,
 }
 
 impl Picture {
-    /// Its name without the ending, as a preview tells of it.
+    /// The name without its ending, as the label on a preview.
     pub(super) fn label(&self) -> String {
         SceneFolder::label(&self.name)
     }
 
-    /// Its row in the manifest: settings and sources.
+    /// The row in the manifest: settings and sources.
     pub(super) fn row(&self) -> Settings {
         let mut row = self.settings.clone();
         row.extend(self.sources.clone());
@@ -47,7 +47,8 @@ impl Picture {
     }
 }
 
-/// The settings that guided, or plain, pictures of the job share: what has an effect on them.
+/// The settings that all guided pictures of the job share, or all plain pictures. Settings without effect on them are
+/// left out.
 ///
 /// # Errors
 /// Never for a checked job.
@@ -70,23 +71,23 @@ pub(super) fn job_settings(job: &SampleJob, found: Settings, is_guided: bool) ->
     Ok(settings)
 }
 
-/// Pictures of all prompts that are drawn in the same way.
+/// The guided or the plain pictures of all prompts of a job.
 pub(super) struct PictureList<'a> {
     pub job: &'a SampleJob,
     pub cast: &'a Actors,
-    /// Before the file names: empty or a folder with a slash.
+    /// A prefix of the file names: empty, or a folder that ends with a slash.
     pub folder: String,
     pub settings: Settings,
-    /// CRC-32 of LoRAs and control images, which plain pictures follow from too.
+    /// CRC-32 of LoRAs and control images, which determine plain pictures too.
     pub sources: Settings,
     pub is_guided: bool,
 }
 
 impl PictureList<'_> {
-    /// All pictures, each with what is to become of it.
+    /// All pictures; each says whether it is finished or has to be drawn.
     ///
     /// # Errors
-    /// When a file of that name was drawn with other settings and is not to be overwritten.
+    /// When a file of the same name was drawn with other settings and the job has no `--overwrite`.
     pub fn pictures(&self, scenes: &[Scene]) -> Result<Vec<Picture>> {
         let count = scenes.len() * self.job.num_images;
         let seed = |index| self.job.drawing.seed + index as i64;
@@ -95,7 +96,7 @@ impl PictureList<'_> {
         (0..count).map(picture).collect()
     }
 
-    /// The picture of this number.
+    /// The picture with the number `index`.
     ///
     /// # Errors
     /// See [`PictureList::pictures`].
@@ -106,7 +107,8 @@ impl PictureList<'_> {
         let mut settings = picture_settings(&self.settings, &scene.prompt, seed);
         let mut sources = self.sources.clone();
         if self.is_guided {
-            // Only those who act: an actor that is added later changes no picture without it.
+            // Only the actors in this picture are recorded, so that adding an actor to the job leaves the pictures
+            // without that actor unchanged.
             self.cast.record(scene, &mut settings, &mut sources);
             if let Some(path) = &self.job.guidance.offsets {
                 sources.insert("offsets_crc32".to_owned(), json!(crc32_of(path)?));

@@ -1,4 +1,4 @@
-//! What a job needs before its pictures are listed: model, size, actors, ControlNets.
+//! Looks up what a job needs before its pictures are listed: model, size, actors, ControlNets.
 
 use std::rc::Rc;
 
@@ -26,14 +26,14 @@ use crate::run::located::{LocatedModel, ResolvedDrawing};
 use crate::run::session::Session;
 use crate::run::stale::refuse_stale;
 
-/// What is the same for all jobs with one model, the same actors, ControlNets, prompts and size.
+/// What all jobs with the same model, actors, ControlNets, prompts and size share, such as the cells of a sweep.
 pub(in super::super) struct Plan {
     model: Rc<LocatedModel>,
     drawing: ResolvedDrawing,
     control: Option<Rc<LocatedControl>>,
     image_prompt: Option<Rc<LocatedImagePrompt>>,
     cast: Actors,
-    /// The base image that a baseline goes by.
+    /// The number of the base image that a baseline uses.
     target: Option<usize>,
     scenes: Vec<Scene>,
     /// CRC-32 of LoRAs and control images.
@@ -44,7 +44,7 @@ impl Plan {
     /// Reads the small files that `job` names and checks its prompts.
     ///
     /// # Errors
-    /// When a file can not be used, or a prompt lacks the base word.
+    /// When a file cannot be used, or a prompt lacks the base word.
     pub fn look_up(session: &Session, job: &SampleJob) -> Result<Self> {
         // The plain model needs the actors only for `[b]` and for the name of the model.
         let cast = Actors::read(&job.actors, job.method)?;
@@ -121,10 +121,10 @@ impl Plan {
         })
     }
 
-    /// The pictures of a job on this stage, each with what is to become of it.
+    /// The pictures of one of these jobs; each says whether it is finished or has to be drawn.
     ///
     /// # Errors
-    /// When a file of that name was drawn with other settings and is not to be overwritten.
+    /// When a file of the same name was drawn with other settings and the job has no `--overwrite`.
     pub fn sampling(&self, mut job: SampleJob) -> Result<Sampling> {
         job.target = self.target.map(|image| Target::Index(image as i64));
         let mut plain = drawing_settings(&job.drawing, self.drawing, &self.model)?;
@@ -168,7 +168,7 @@ impl Plan {
     }
 }
 
-/// What lays masks over attention; `None`: nothing.
+/// What needs masked attention, as the text of a message; `None` if nothing does.
 fn masks_of(job: &SampleJob, scenes: &[Scene]) -> Option<&'static str> {
     match (job.method, job.subject_masks) {
         (Method::Consistory, _) => Some("--method consistory"),
@@ -178,7 +178,7 @@ fn masks_of(job: &SampleJob, scenes: &[Scene]) -> Option<&'static str> {
     }
 }
 
-/// CRC-32 of the LoRAs that the settings only name, where there are any.
+/// CRC-32 of the LoRAs that the settings only name, if there are LoRAs.
 pub(super) fn lora_sources(model: &LocatedModel) -> Settings {
     let sums = model.lora_crc32().into_iter();
     sums.map(|sums| ("lora_crc32".to_owned(), json!(sums)))
@@ -190,7 +190,7 @@ fn tell_of_missing_masks(session: &Session, scenes: &[Scene]) {
     if without_masks > 0 {
         session.reporter.note(&format!(
             "{without_masks} of {} prompts name fewer than two actors that have a place in the \
-             picture, and offsets act everywhere: there are no masks of their pictures",
+             picture: their pictures have no masks to save, because offsets act everywhere",
             scenes.len()
         ));
     }

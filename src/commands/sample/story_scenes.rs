@@ -1,4 +1,4 @@
-//! The pictures of a story: each prompt has a cast and a seed of its own.
+//! The pictures of a story: each prompt has its own cast and seed.
 
 use anyhow::Result;
 
@@ -15,20 +15,19 @@ use crate::run::stale::refuse_stale;
 
 /// One picture of a story.
 pub struct StoryPicture {
-    /// What to draw, with the base words of its cast in it.
+    /// The prompt with the base words of its cast.
     pub prompt: String,
-    /// Who is in it, as places among the job's actors, in ascending order; nobody for the plain
-    /// model.
+    /// The indices of the actors in the picture among the job's actors, in ascending order; empty for the plain model.
     pub cast: Vec<usize>,
     /// Seed of the picture.
     pub seed: i64,
 }
 
-/// The pictures of `scenes`, with the actors of `job`, which are all there, and the job's model,
-/// which is set. The prompts have been checked.
+/// The pictures of `scenes`. All actors of `job` must exist, its model must be set, and the prompts must have been
+/// checked.
 ///
 /// # Errors
-/// When an actor can not be read, or a picture is there that was drawn with other settings.
+/// When an actor cannot be read, or a file of the same name was drawn with other settings.
 pub fn prepare(session: &Session, job: SampleJob, scenes: &[StoryPicture]) -> Result<Sampling> {
     let cast = Actors::read_apart(&job.actors, job.method)?;
     job.actors

@@ -1,4 +1,4 @@
-//! Which base image is the subject, for a baseline that goes by one.
+//! Chooses the base image that shows the subject, for a baseline that uses one base image.
 
 use std::path::Path;
 
@@ -16,8 +16,8 @@ use crate::method::base_set::BaseSet;
 use crate::records::{ActorFolder, BaseFolder, TuneRecord};
 use crate::run::session::Session;
 
-/// The number of that base image: the one that the job names, or that the folder was tuned to, or the
-/// most typical. `None` where the method needs none.
+/// The number of this base image: the one that the job names, else the one that the folder was tuned to, else the most
+/// typical. `None` if the method uses no base image.
 ///
 /// # Errors
 /// When there is no such image, it has no seed, or the images show several subjects.
@@ -40,8 +40,8 @@ pub(super) fn target(session: &Session, job: &SampleJob) -> Result<Option<usize>
     Ok(Some(target))
 }
 
-/// The target that a base set was tuned to, if it was tuned as it is now: by the paper's method, else by a baseline that
-/// learnt a base image.
+/// The target that the present base set was tuned to, by the paper's method or else by a baseline that learnt a base
+/// image; `None` if there is no such tuning.
 fn tuned_to(base: &Path, images: usize) -> Result<Option<Target>> {
     for actor in ActorFolder::of_all_methods(BaseFolder::beside(base).0) {
         let record = actor.record();
@@ -49,7 +49,8 @@ fn tuned_to(base: &Path, images: usize) -> Result<Option<Target>> {
             Some(TunedTarget::Image(number)) => return Ok(Some(Target::Index(number as i64))),
             Some(TunedTarget::Photo(photo)) if actor.method() == Method::Oneactor => {
                 return Err(usage(format!(
-                    "{}: the target of tune was the photo {}, which is no base image: name one with --target N",
+                    "{}: tune was run with the photo {} as target, but this method needs a base image: name one with \
+                     --target N",
                     record.display(),
                     json!(photo)
                 )));
@@ -64,11 +65,11 @@ fn tuned_to(base: &Path, images: usize) -> Result<Option<Target>> {
 enum TunedTarget {
     /// A base image, by its number.
     Image(usize),
-    /// A photo, by its file name where that is known.
+    /// A photo, by its file name if that is known.
     Photo(Option<String>),
 }
 
-/// The target in the record `path` of a tuning, if there is a record and the tuning was done on this very base set.
+/// The target in the record `path` of a tuning; `None` without a record, or if the tuning was done on another base set.
 fn target_in(path: &Path, base: &Path, images: usize) -> Result<Option<TunedTarget>> {
     let Ok(text) = text::read(path) else {
         return Ok(None);

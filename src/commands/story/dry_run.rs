@@ -1,4 +1,4 @@
-//! What is known of a story before it is drawn.
+//! What a dry run of `story` reports.
 
 use anyhow::Result;
 
@@ -10,7 +10,7 @@ use crate::run::dry_run::{Forecast, UnetRows, Work};
 use crate::run::located::ResolvedDrawing;
 
 impl StoryPlan {
-    /// How its prompts are read, and what characters and scenes take.
+    /// The forecast of the story: how its prompts are read, and what characters and scenes need.
     ///
     /// # Errors
     /// When a file of the model is missing.
@@ -26,8 +26,8 @@ impl StoryPlan {
         Ok(forecast)
     }
 
-    /// The scenes as they can be told before their actors are there: each is drawn by itself, and with several
-    /// characters under masks.
+    /// Adds the scenes before their actors exist. Each scene is drawn alone, and with masks if it has several
+    /// characters.
     fn add_scenes(&self, forecast: &mut Forecast) -> Result<()> {
         let sample = &self.job.sample;
         let steps = self
@@ -63,7 +63,8 @@ impl StoryPlan {
 }
 
 impl Making {
-    /// Adds what is known of what is missing of it; its pictures have the size of `drawing` unless they are there.
+    /// Adds what is still to be done for a character. Its base images are assumed to have the size of `drawing`, unless
+    /// they exist.
     fn add_to(&self, forecast: &mut Forecast, drawing: &ResolvedDrawing) -> Result<()> {
         match self {
             Making::Given(_) => {}

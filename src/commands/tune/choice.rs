@@ -1,4 +1,4 @@
-//! What a job chooses among the base images, checked against those that are there.
+//! Resolves the choices of a job among the base images: the target, and the number of auxiliary images.
 
 use std::path::Path;
 
@@ -9,9 +9,10 @@ use crate::config::TuneJob;
 use crate::error::usage;
 use crate::method::base_set::BaseSet;
 use crate::method::target::most_typical;
+use crate::progress::counted;
 use crate::run::session::Session;
 
-/// The target among the base images; a photo stands behind them.
+/// The index of the target. A photo gets the index after the last base image.
 pub(super) fn target(job: &TuneJob, base: &BaseSet) -> Result<usize> {
     if job.target_image.is_some() {
         return Ok(base.num_base_images());
@@ -19,10 +20,10 @@ pub(super) fn target(job: &TuneJob, base: &BaseSet) -> Result<usize> {
     base_image(job.target, base, &job.dir)
 }
 
-/// The number of a base image among those of `base`, which lies at `path`.
+/// The index of the chosen base image in `base`, the base set at `path`.
 ///
 /// # Errors
-/// When there is none of that number.
+/// When there is no base image with that number.
 pub(in super::super) fn base_image(choice: Target, base: &BaseSet, path: &Path) -> Result<usize> {
     let images = base.num_base_images();
     match choice {
@@ -32,23 +33,23 @@ pub(in super::super) fn base_image(choice: Target, base: &BaseSet, path: &Path) 
             .filter(|index| *index < images)
             .ok_or_else(|| {
                 usage(format!(
-                    "--target: found {index}, expected 0 to {} ({} holds {images} base images) \
-                     or auto",
+                    "--target: found {index}, expected 0 to {} ({} holds {}) or auto",
                     images - 1,
-                    path.display()
+                    path.display(),
+                    counted(images, "base image", "base images")
                 ))
             }),
     }
 }
 
-/// Says which base image is the target, where the program has chosen it.
+/// Reports which base image is the target, if the program has chosen it.
 pub(super) fn describe_target(job: &TuneJob, base: &BaseSet, target: usize, session: &Session) {
     if job.target == Target::Auto && job.target_image.is_none() {
         describe_auto(&job.dir, base, target, session);
     }
 }
 
-/// The same where it is known that the program has chosen.
+/// Reports the base image that the program has chosen as the target.
 pub(in super::super) fn describe_auto(
     dir: &Path,
     base: &BaseSet,
@@ -58,20 +59,21 @@ pub(in super::super) fn describe_auto(
     session.reporter.note(&format!(
         "{}: the target is image {target}, the most typical of {}; choose another with --target N",
         dir.display(),
-        base.num_base_images()
+        counted(base.num_base_images(), "image", "images")
     ));
 }
 
 /// The paper's K (Sec. 4).
 pub(super) const NUM_AUXILIARY: usize = 3;
 
-/// K: the paper's 3 where the flags name none, or all there are.
+/// K, the number of auxiliary images. The default is the paper's 3, or all images if there are fewer.
 pub(super) fn num_auxiliary(job: &TuneJob, base: &BaseSet) -> Result<usize> {
     let images = base.num_base_images();
     if images < 2 {
         return Err(usage(format!(
-            "{} holds {images} base image, expected at least 2",
-            job.dir.display()
+            "{} holds {}, expected at least 2",
+            job.dir.display(),
+            counted(images, "base image", "base images")
         )));
     }
     let most = match job.target_image {
@@ -82,7 +84,7 @@ pub(super) fn num_auxiliary(job: &TuneJob, base: &BaseSet) -> Result<usize> {
         None => Ok(most.min(NUM_AUXILIARY)),
         Some(count) if count <= most => Ok(count),
         Some(count) => Err(usage(format!(
-            "--num-auxiliary: found {count}, expected at most {most}, for there are {images} base \
+            "--num-auxiliary: found {count}, expected at most {most}, because there are {images} base \
              images{}",
             if most < images {
                 " and one of them is the target"

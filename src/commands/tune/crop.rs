@@ -1,4 +1,4 @@
-//! The target's crop: a box that the job names, or one that is found once the model is loaded.
+//! The target's crop: a box that the job names, or a box that is found once the model is loaded.
 
 use anyhow::{Context, Result};
 
@@ -11,7 +11,7 @@ use crate::method::base_set::{BaseFacts, BaseSet};
 use crate::method::crop::CropBox;
 use crate::run::session::Session;
 
-/// Checks a job's crop against the base images, as far as it can be without the model.
+/// Checks a job's crop against the base images, as far as this is possible without loading the model.
 ///
 /// # Errors
 /// When a box does not fit the pictures, a face is to be found among several subjects, or a prompt
@@ -42,14 +42,14 @@ pub(super) fn check(crop: Crop, base: &BaseFacts, model: &LocatedModel) -> Resul
     Ok(())
 }
 
-/// The box must lie within the base images and be large enough to be enlarged.
+/// Checks that the box lies within the base images and need not be enlarged more than `MOST_ENLARGED` times.
 fn check_box(part: CropBox, base: &BaseFacts) -> Result<()> {
     let [x, y, w, h] = part;
     let (width, height) = (base.width, base.height);
     let is_inside = |start: i64, length: i64, side: i64| {
         (0..side).contains(&start) && (1..=side - start).contains(&length)
     };
-    // Within the picture first: a product of numbers that are too large would overflow.
+    // The box is checked to be inside the picture first, so that the products below cannot overflow.
     if is_inside(x, w, width)
         && is_inside(y, h, height)
         && (w * MOST_ENLARGED >= width || h * MOST_ENLARGED >= height)
@@ -64,16 +64,16 @@ fn check_box(part: CropBox, base: &BaseFacts) -> Result<()> {
     )))
 }
 
-/// The box that is enlarged, and what the record says of how it was found.
+/// The box that is enlarged, and what the record says about it.
 pub(super) struct Resolved {
     pub part: Option<CropBox>,
-    /// The box that was found, or `none`; `None` where the job names the box itself.
+    /// The box that was found, or the text `none`; `None` if the job names the box itself or asks for no crop.
     pub crop_box: Option<String>,
-    /// What is in it: `face` or `subject`.
+    /// What the box shows: `face` or `subject`.
     pub crop_shows: Option<String>,
 }
 
-/// Finds the box in the picture of `target`, and says what was found.
+/// Finds the box in the base image `target`, and reports what was found.
 ///
 /// # Errors
 /// When the network fails.
@@ -122,7 +122,9 @@ pub(super) fn resolve(
     let [x, y, w, h] = found.part;
     let text = format!("{x},{y},{w},{h}");
     let instead = match (wanted, found.what) {
-        (BoxTarget::Face, BoxTarget::Subject) => ", for attention shows no plausible face in it",
+        (BoxTarget::Face, BoxTarget::Subject) => {
+            ", because attention shows no plausible face in it"
+        }
         _ => "",
     };
     session
@@ -135,7 +137,7 @@ pub(super) fn resolve(
     })
 }
 
-/// Why there is no crop.
+/// The message that says why there is no crop.
 fn nothing(found: Option<FoundBox>, base: &BaseSet) -> String {
     let subject = base.facts.base_words.join(", ");
     match found {
@@ -143,12 +145,11 @@ fn nothing(found: Option<FoundBox>, base: &BaseSet) -> String {
             part: [x, y, w, h], ..
         }) => format!(
             "the box of the {subject}, {x},{y},{w},{h}, is nearly the whole picture of {} x {} \
-             pixels: there is nothing to enlarge, and the target goes without a crop",
+             pixels: there is nothing to enlarge, and the target is not cropped",
             base.facts.width, base.facts.height
         ),
         None => format!(
-            "the model's attention to \"{subject}\" is the same everywhere: the target goes without \
-             a crop"
+            "the model's attention to \"{subject}\" is the same everywhere: the target is not cropped"
         ),
     }
 }

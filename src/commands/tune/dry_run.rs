@@ -1,4 +1,4 @@
-//! What is known of a tuning before it is done.
+//! What a dry run of `tune` reports.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ use crate::run::dry_run::{Forecast, Measured};
 use crate::run::located::LocatedModel;
 
 impl Tuning {
-    /// Its sentences, steps and memory.
+    /// The forecast of the tuning: its sentences, steps and memory.
     ///
     /// # Errors
     /// When a file of the model is missing.
@@ -45,7 +45,7 @@ impl Tuning {
         Ok(forecast)
     }
 
-    /// Whether it continues from a checkpoint: `--overwrite` redoes a tuning that has ended.
+    /// Whether the tuning continues from a checkpoint. With `--overwrite`, a finished tuning starts again.
     fn continues(&self) -> bool {
         let results = self.job.results();
         let is_redone = self.job.overwrite && results.record().is_file();
@@ -53,10 +53,10 @@ impl Tuning {
     }
 }
 
-/// Values of what is learnt for these base words.
+/// The number of values that are learnt for these base words.
 ///
 /// # Errors
-/// When a sentence does not hold a word.
+/// When a sentence lacks a base word.
 pub(in super::super) fn learnt(
     job: &TuneJob,
     model: &LocatedModel,
@@ -85,14 +85,14 @@ pub(in super::super) fn learnt(
     })
 }
 
-/// Rows of a step, and how many pass the U-Net at once, where the base images are not there yet but how many they
-/// will be is known.
+/// Rows of a step, and how many of them pass the U-Net at once, for base images that are not drawn yet. `images` is
+/// their number.
 pub(in super::super) fn rows_before(job: &TuneJob, images: usize) -> (usize, usize) {
     let auxiliary = job.num_auxiliary.unwrap_or(choice::NUM_AUXILIARY);
     method::rows(job, auxiliary.min(images - 1))
 }
 
-/// Steps in the log of an earlier run, and the seconds of one in the middle of these.
+/// The number of steps in the log of an earlier run, and their median seconds.
 fn earlier_steps(log: &Path) -> (usize, Option<f64>) {
     let text = text::read(log).unwrap_or_default();
     let rows = text

@@ -1,4 +1,4 @@
-//! The methods that are tuned: what each records of its settings, and what takes its steps.
+//! The methods that can be tuned: the settings that each records, and the learner that takes its steps.
 
 use anyhow::Result;
 use serde_json::json;
@@ -19,11 +19,12 @@ use crate::method::learner::{Course, Learner};
 use crate::method::loss::LossWeights;
 use crate::method::projector::Head;
 use crate::method::tune::{TuneOptions, Tuner};
+use crate::progress::counted;
 
-/// Refuses base images that a baseline can not be tuned on.
+/// Refuses base images on which a baseline cannot be tuned.
 ///
 /// # Errors
-/// When they show several subjects, or are too few.
+/// When the base images show several subjects, or are too few.
 pub(super) fn check(job: &TuneJob, base: &BaseSet) -> Result<()> {
     let (name, dir) = (job.method.name(), job.dir.display());
     let words = &base.facts.base_words;
@@ -37,13 +38,14 @@ pub(super) fn check(job: &TuneJob, base: &BaseSet) -> Result<()> {
     let images = base.num_base_images();
     if job.method == Method::DreamboothLora && job.target_image.is_none() && images < 2 {
         return Err(usage(format!(
-            "--method {name}: {dir} holds {images} base image, expected at least 2: those beside the target are the prior"
+            "--method {name}: {dir} holds {}, expected at least 2, because all but the target are the prior",
+            counted(images, "base image", "base images")
         )));
     }
     Ok(())
 }
 
-/// The settings that a method has for itself.
+/// The settings that only this method has.
 pub(super) fn settings(job: &TuneJob, num_auxiliary: usize) -> Settings {
     let value = match job.method {
         Method::Oneactor => json!({
@@ -72,7 +74,7 @@ pub(super) fn rows(job: &TuneJob, num_auxiliary: usize) -> (usize, usize) {
     (rows, job.micro_batch.unwrap_or(rows))
 }
 
-/// An image of the subject and one of the prior.
+/// Rows of a DreamBooth step: an image of the subject and an image of the prior.
 const DREAMBOOTH_ROWS: usize = 2;
 
 /// The projector's last layer.
@@ -83,10 +85,10 @@ pub(super) fn head(preset: Preset) -> Head {
     }
 }
 
-/// What is learnt, before its first step.
+/// The learner of the job's method before its first step.
 ///
 /// # Errors
-/// When base images and model do not fit.
+/// When the base images do not fit the model.
 pub(super) fn learner<'a>(
     tuning: &Tuning,
     crop: &Resolved,

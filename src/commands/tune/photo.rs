@@ -1,4 +1,4 @@
-//! A photo of one's own as the target (`--target-image`).
+//! A photo as the target (`--target-image`).
 
 use std::path::Path;
 
@@ -20,13 +20,13 @@ use crate::records::{BaseFolder, BaseRecord};
 use crate::run::session::Session;
 use crate::schedulers::{SchedulerKind, new_scheduler};
 
-/// A photo at the size of the base images, and how those were denoised.
+/// A photo at the size of the base images, and the schedule with which these were drawn.
 pub(super) struct TargetPhoto {
     /// Name and checksum of its file.
     pub facts: TargetImage,
-    /// Width and height before it was fitted …
+    /// Width and height in pixels before the photo was fitted to the base images.
     size: (u32, u32),
-    /// … and how much it was enlarged by that.
+    /// The factor by which fitting has enlarged the photo.
     factor: f64,
     picture: RgbImage,
     scheduler: SchedulerKind,
@@ -37,7 +37,7 @@ impl TargetPhoto {
     /// Reads the photo and the schedule of the base images.
     ///
     /// # Errors
-    /// When the photo can not be used, or the base images do not tell how they were drawn.
+    /// When the photo cannot be used, or the record of the base images is missing or damaged.
     pub(super) fn read(
         path: &Path,
         folder: BaseFolder,
@@ -63,41 +63,41 @@ impl TargetPhoto {
         })
     }
 
-    /// Says what was done to the photo.
+    /// Reports how the photo was fitted.
     pub(super) fn describe(&self, session: &Session) {
         let name = &self.facts.name;
         let ((full_width, full_height), (width, height)) = (self.size, self.picture.dimensions());
         session.reporter.note(&format!(
-            "{name}: {full_width} x {full_height} pixels, the middle of it at {width} x {height}"
+            "{name}: {full_width} x {full_height} pixels; its centre is used, at {width} x {height}"
         ));
         if self.factor > 1.0 {
             session.reporter.warn(&format!(
-                "{name} is enlarged {:.1} times: a larger photo has more to learn from",
+                "{name} is small and has to be enlarged {:.1} times: a larger photo shows more detail to learn",
                 self.factor
             ));
         }
     }
 
-    /// The base set with the photo behind its images.
+    /// The base set with the photo added after its images.
     ///
     /// # Errors
     /// See [`with_photo`].
     pub(super) fn join(&self, backbone: &Backbone, base: &BaseSet, seed: i64) -> Result<BaseSet> {
         let scheduler = new_scheduler(self.scheduler, &backbone.scheduler_file, self.steps)?;
-        // Fractional with Karras sigmas, but for its last, which is that of a whole timestep.
+        // With Karras sigmas timesteps are fractional, except the last, which is a whole number.
         let last = scheduler.timesteps().last().map_or(0.0, |t| t.round());
         with_photo(backbone, base, &from_rgb(&self.picture), last as i64, seed)
     }
 }
 
-/// How the base images were drawn, by their record.
+/// How the base images were drawn, according to their record.
 fn drawing_of_base(base: BaseFolder) -> Result<DrawingJob> {
     let path = base.record();
     let shown = path.display().to_string();
     let text = text::read(&path).map_err(|error| {
         usage(format!(
-            "reading {shown}: {error}; --target-image needs the steps and the scheduler of the \
-             base images from it"
+            "reading {shown}: {error}; --target-image needs this file, because it has the steps and the scheduler of \
+             the base images"
         ))
     })?;
     let record = BaseRecord::parse(&text, &shown)?;

@@ -1,4 +1,4 @@
-//! Whether the base pictures that a user sees are those that tuning learns.
+//! Checks that the base pictures that the user sees are the pictures that tuning learns.
 
 use std::path::Path;
 
@@ -8,8 +8,8 @@ use crate::method::base_set::BaseSet;
 use crate::records::{BaseFolder, PictureRecord};
 use crate::run::session::Session;
 
-/// Warns of base pictures in `folder` that another picture has replaced: tuning learns the latents that were drawn, not the
-/// files. One that is gone is no mistake.
+/// Warns of base pictures in `folder` that were replaced by other pictures: tuning learns the saved latents, not the
+/// PNG files. A picture that was removed is not warned of.
 pub(super) fn warn_of_replaced(session: &Session, folder: &Path, base: &BaseSet) {
     let is_replaced = |(index, seed): (usize, &i64)| {
         let name = BaseFolder::image_name(index);
@@ -31,14 +31,13 @@ pub(super) fn warn_of_replaced(session: &Session, folder: &Path, base: &BaseSet)
         .collect();
     if !replaced.is_empty() {
         session.reporter.warn(&format!(
-            "{}: {} not as generate-base left {}: tune learns the latents in {}, not the PNG files; give a picture of your \
-             own with --target-image",
+            "{}: {} changed since generate-base, which has no effect, because tune learns the latents in {} and not \
+             the PNG files: to learn a picture of your own, give it with --target-image",
             folder.display(),
             match &replaced[..] {
-                [one] => format!("{one} is"),
-                several => format!("{} are", several.join(", ")),
+                [one] => format!("{one} has"),
+                several => format!("{} have", several.join(", ")),
             },
-            if replaced.len() == 1 { "it" } else { "them" },
             BaseFolder::SET,
         ));
     }

@@ -1,4 +1,4 @@
-//! Going on where a run stopped, interrupted or at `--max-steps`: its checkpoint and its log.
+//! Continues a run that was interrupted or stopped at `--max-steps`: its checkpoint and its log.
 
 use std::fs::{self, File, OpenOptions};
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::method::learner::Learner;
 use crate::records::ActorFolder;
 use crate::run::session::Session;
 
-/// Goes on from the checkpoint of a run with the same settings, or with fewer steps at most.
+/// Continues from the checkpoint of a run with the same settings, except that its `--max-steps` may have been smaller.
 pub(super) fn resume(
     session: &Session,
     results: ActorFolder,
@@ -25,7 +25,7 @@ pub(super) fn resume(
     };
     if !obstacles.is_empty() {
         session.reporter.note(&format!(
-            "starting anew: the interrupted run had other settings ({})",
+            "starting again with step 1, because the interrupted run had other settings ({})",
             obstacles.join("; ")
         ));
         return Ok(());
@@ -33,18 +33,19 @@ pub(super) fn resume(
     learner.restore(&results.checkpoint())?;
     session
         .reporter
-        .note(&format!("going on after step {}", learner.steps_taken()));
+        .note(&format!("continuing after step {}", learner.steps_taken()));
     Ok(())
 }
 
-/// Removes the checkpoint. The settings go first: a checkpoint without settings is never read.
+/// Removes the checkpoint. The settings are removed first, because a checkpoint without settings is never read.
 pub(super) fn remove_checkpoint(results: ActorFolder) {
     for path in [results.checkpoint_settings(), results.checkpoint()] {
         let _ = fs::remove_file(path);
     }
 }
 
-/// The settings go first and come last: a checkpoint without settings is never read.
+/// Writes the checkpoint. Old settings are removed first and the new settings are written last, because a checkpoint
+/// without settings is never read.
 pub(super) fn save_checkpoint(
     results: ActorFolder,
     settings: &Settings,
@@ -59,7 +60,7 @@ pub(super) fn save_checkpoint(
     write_bytes_atomically(&config, text.as_bytes())
 }
 
-/// The log with the rows up to step `steps`, open for more.
+/// Opens the log for appending, after dropping the rows after step `steps`.
 pub(super) fn open_log(path: &Path, steps: usize) -> Result<File> {
     let text = text::read(path).unwrap_or_default();
     let is_kept = |line: &&str| {

@@ -1,4 +1,4 @@
-//! The steps of a tuning: each a row of the log, with progress and checkpoints, and what is said at the end.
+//! The steps of a tuning, with a row in the log for each, progress, checkpoints and the summary at the end.
 
 use std::io::Write;
 use std::time::Instant;
@@ -10,13 +10,15 @@ use super::Tuning;
 use super::resume::{open_log, save_checkpoint};
 use crate::method::convergence::Convergence;
 use crate::method::learner::{Learner, StepReport};
+use crate::progress::counted;
 use crate::records::tune_record::TuneResult;
 use crate::run::session::Session;
 
-/// A checkpoint is written after so many steps, and after the last.
+/// A checkpoint is written after every so many steps, and after the last step.
 const CHECKPOINT_EVERY: usize = 50;
 
-/// Takes steps until the criterion or the limit ends them. `untrained` is the loss on the fixed pairs before the first.
+/// Takes steps until the tuning converges or reaches `--max-steps`. `untrained` is the validation loss, on the fixed
+/// pairs, before the first step.
 pub(super) fn learn(
     session: &Session,
     tuning: &Tuning,
@@ -32,7 +34,7 @@ pub(super) fn learn(
         let report = learner.step()?;
         let row = row(&report, started.elapsed().as_secs_f64());
         writeln!(log, "{row}").with_context(|| format!("writing {}", results.log().display()))?;
-        // The loss of a single step jumps, for each draws its own noise.
+        // The validation loss is shown, because the loss of single steps jumps: each step draws its own noise.
         let best = learner.convergence().best;
         let message = format!("validation loss {untrained:.4} → {best:.4}");
         session.reporter.advance(&message);
@@ -60,13 +62,13 @@ fn row(report: &StepReport, seconds: f64) -> Value {
     row
 }
 
-/// Whether the same command with more steps continues from here. Not in `ablate`, whose columns are tuned alike, nor in
-/// `story`, whose pictures would be of the actor before.
+/// Whether the same command with more steps continues from here. `ablate` does not continue, because all of its columns
+/// must be tuned equally, and `story` does not, because its pictures would still show the earlier actor.
 pub(super) fn can_continue(session: &Session, learner: &dyn Learner) -> bool {
     !learner.convergence().is_reached() && session.command() == "tune"
 }
 
-/// How the tuning has ended, told and returned.
+/// Reports how the tuning has ended, and returns it for the record.
 pub(super) fn summary(session: &Session, tuning: &Tuning, learner: &dyn Learner) -> TuneResult {
     let steps = learner.steps_taken();
     let convergence = learner.convergence();
@@ -93,9 +95,9 @@ pub(super) fn summary(session: &Session, tuning: &Tuning, learner: &dyn Learner)
 
 fn ending(steps: usize, convergence: &Convergence) -> String {
     let best = convergence.best_step;
-    let plural = if steps == 1 { "" } else { "s" };
     if convergence.is_reached() {
-        format!("converged after {steps} step{plural} (best: step {best})")
+        let steps = counted(steps, "step", "steps");
+        format!("converged after {steps} (best: step {best})")
     } else {
         format!(
             "stopped at --max-steps {steps} before converging (best: step {best}): more steps usually give a closer \

@@ -1,4 +1,4 @@
-//! How much memory a job takes, by its stages and the networks that each still has.
+//! Estimates the memory of a job from its stages and the networks that are loaded in each stage.
 
 use anyhow::Result;
 use tch::Kind;
@@ -16,7 +16,7 @@ use crate::libtorch::resident_bytes;
 /// The most memory that a job needs at a time, in bytes.
 pub(super) struct Memory {
     pub peak: u64,
-    /// What of it the program and libtorch hold before anything is loaded; `None` of a GPU's memory.
+    /// The share of the program and libtorch before anything is loaded; `None` for the memory of a GPU.
     pub program: Option<u64>,
 }
 
@@ -60,7 +60,7 @@ impl Forecast {
         }
     }
 
-    /// The networks' sizes, and the bytes that are still to be fetched.
+    /// The sizes of the networks, and the bytes that are still to be downloaded.
     pub(super) fn networks(&self) -> Result<(Vec<(ModelPart, NetworkSize)>, u64)> {
         let model = &self.model;
         let has_other_vae = model.vae.is_some();

@@ -1,10 +1,11 @@
-//! How prompts will be read: tokens, places of the base words, and what would be cut.
+//! Reports how prompts will be read: number of tokens, places of the base words, and text that would be cut.
 
 use anyhow::Result;
 use serde_json::{Map, json};
 
 use super::super::session::Session;
 use crate::error::usage;
+use crate::progress::{counted, excerpt};
 use crate::tokenizer::prompt_tokens::PromptTokens;
 
 /// A prompt as it will be read.
@@ -16,10 +17,10 @@ pub(super) struct Prompt {
 }
 
 impl Prompt {
-    /// As a note, and as an object.
+    /// Reports the prompt as a note and, with `--format json`, as an object.
     ///
     /// # Errors
-    /// When a base word has no place.
+    /// When a base word is missing from the tokens.
     pub(super) fn tell(&self, session: &Session) -> Result<()> {
         let tokens = &self.tokens;
         let counts = tokens.token_counts();
@@ -42,19 +43,19 @@ impl Prompt {
                 .join(" and ")
         };
         let mut line = format!(
-            "{} \"{}\": {count} tokens, {room} are read",
+            "{} \"{}\": {count} of at most {room} tokens",
             self.role,
-            tokens.prompt()
+            excerpt(tokens.prompt())
         );
         if tokens.num_chunks() > 1 {
             line += &format!(" in each of {} chunks", tokens.num_chunks());
         }
         shown.iter().for_each(|word| line += &format!("; {word}"));
         if let Some(lost) = lost {
-            line += &format!("; cut off is \"{lost}\"");
+            line += &format!("; the end is cut off: \"{}\"", excerpt(lost));
         }
         match self.role {
-            // There are dozens of them, and nobody has written them.
+            // The dozens of sentences come from templates, not from the user.
             "sentence" => session.reporter.detail(&line),
             _ => session.reporter.note(&line),
         }
@@ -74,7 +75,7 @@ impl Prompt {
     }
 }
 
-/// `2`, `2-3`, `2 and 7`; of text encoders with other places `2 | 3`.
+/// The places of a word: `2`, `2-3`, `2 and 7`; `2 | 3` if the text encoders have it at different places.
 fn shown_places(encoders: &[Vec<Vec<usize>>]) -> String {
     let span = |places: &Vec<usize>| match &places[..] {
         [only] => only.to_string(),
@@ -90,10 +91,10 @@ fn shown_places(encoders: &[Vec<Vec<usize>>]) -> String {
     shown.join(" | ")
 }
 
-/// Refuses prompts whose end the model will not see.
+/// Refuses prompts whose end the model will not read.
 ///
 /// # Errors
-/// Names the first.
+/// With the first such prompt.
 pub(super) fn check_cuts(prompts: &[Prompt]) -> Result<()> {
     let cut = |prompt: &Prompt| {
         let lost = prompt.tokens.lost_text()?.trim().to_owned();
@@ -103,10 +104,12 @@ pub(super) fn check_cuts(prompts: &[Prompt]) -> Result<()> {
     match &cuts[..] {
         [] => Ok(()),
         [(prompt, lost), ..] => Err(usage(format!(
-            "{} of {} prompts would be cut; of \"{prompt}\" the model will not see \"{lost}\": shorten it, or have it \
-                 read in chunks with --long-prompts",
+            "{} of {} would be cut: the model will not see the end of \"{}\", which is \"{}\": shorten it, or have it \
+             read in chunks with --long-prompts",
             cuts.len(),
-            prompts.len()
+            counted(prompts.len(), "prompt", "prompts"),
+            excerpt(prompt),
+            excerpt(lost)
         ))),
     }
 }

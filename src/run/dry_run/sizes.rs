@@ -1,4 +1,4 @@
-//! How large networks and disks are.
+//! Sizes of networks, and free space on disks.
 
 use std::path::Path;
 
@@ -9,8 +9,8 @@ use crate::backbone::memory::{ModelPart, NetworkSize};
 use crate::io::header::TensorFacts;
 use crate::io::model_files::{ModelFiles, NeededFile};
 
-/// What the headers tell of a network's weights. Of files that are still to be fetched the names: `fp16` has two bytes
-/// a value, and others are taken to have four.
+/// The size of a network, from the headers of its weight files. For files that are not downloaded yet, the name
+/// decides: `.fp16.` means two bytes a value, and all others are assumed to have four.
 ///
 /// # Errors
 /// When a file is damaged.
@@ -44,7 +44,7 @@ pub(super) fn network_size(
     Ok(network)
 }
 
-/// The largest weight is at most one part in so many of a file whose header is not known yet: the token embedding of
+/// In a file whose header is not known yet, the largest tensor is assumed to be one tenth: the token embedding of
 /// OpenCLIP bigG has 63 of 695 million values.
 const LARGEST: u64 = 10;
 
@@ -57,7 +57,7 @@ fn add(network: &mut NetworkSize, size: NetworkSize) {
     network.is_embedded |= size.is_embedded;
 }
 
-/// The same of weights inside the program, which are never released.
+/// The size of a network whose weights are inside the program; they are never released.
 fn embedded(tensors: &[TensorFacts], kind: Kind) -> NetworkSize {
     NetworkSize {
         file_bytes: tensors.iter().map(|tensor| tensor.bytes as u64).sum(),
@@ -67,7 +67,8 @@ fn embedded(tensors: &[TensorFacts], kind: Kind) -> NetworkSize {
     }
 }
 
-/// The same of the tensors of a network. Those that are not of floats, such as saved positions, are not read.
+/// The size of a network with these tensors. Tensors that are not floats, such as saved positions, are not read and do
+/// not count.
 pub(super) fn size_of_tensors(tensors: &[TensorFacts], kind: Kind) -> NetworkSize {
     let mut network = NetworkSize::default();
     for tensor in tensors {
@@ -81,7 +82,7 @@ pub(super) fn size_of_tensors(tensors: &[TensorFacts], kind: Kind) -> NetworkSiz
     network
 }
 
-/// The part of a model that lies in this folder.
+/// The part of a model whose files are in this folder.
 pub(super) fn part_of(folder: &str) -> ModelPart {
     match folder {
         "unet" => ModelPart::Unet,
@@ -90,7 +91,7 @@ pub(super) fn part_of(folder: &str) -> ModelPart {
     }
 }
 
-/// What `io/weights.rs` takes for weights.
+/// The types that `io/weights.rs` reads.
 const FLOATS: [(&str, Kind); 4] = [
     ("F16", Kind::Half),
     ("BF16", Kind::BFloat16),
@@ -98,7 +99,7 @@ const FLOATS: [(&str, Kind); 4] = [
     ("F64", Kind::Double),
 ];
 
-/// So many bytes of a mapped file in the precision `there`, used in the precision `kind`.
+/// The size of `bytes` bytes of a mapped file that has the precision `there` and is used in the precision `kind`.
 fn size_of_values(bytes: u64, there: Kind, kind: Kind) -> NetworkSize {
     if there == kind {
         return NetworkSize {
@@ -117,7 +118,7 @@ fn size_of_values(bytes: u64, there: Kind, kind: Kind) -> NetworkSize {
     }
 }
 
-/// Bytes that are free where a path lies or would lie; `None` where the system does not tell.
+/// Free bytes on the disk where a path is or would be; `None` if the system does not say.
 pub(super) fn free_bytes(path: &Path) -> Option<u64> {
     let path = std::path::absolute(path).ok()?;
     let there = path.ancestors().find(|path| path.exists())?;

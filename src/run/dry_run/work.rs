@@ -1,18 +1,18 @@
-//! How much a job computes.
+//! The amount of computation of a job.
 
-/// Rows of the U-Net, as a job has them at most at a time.
+/// The most rows that a job has in one U-Net pass.
 #[derive(Clone, Copy, Default)]
 pub struct UnetRows {
-    /// All of them.
+    /// All rows.
     pub at_once: usize,
-    /// Those that differ in more than their text.
+    /// Rows that differ in more than their text.
     pub without_text: usize,
-    /// Those whose attention is looked at.
+    /// Rows whose attention maps are recorded.
     pub watched: usize,
 }
 
 impl UnetRows {
-    /// The larger number of each.
+    /// The maximum of each number.
     #[must_use]
     pub fn or(self, other: UnetRows) -> UnetRows {
         UnetRows {
@@ -23,20 +23,20 @@ impl UnetRows {
     }
 }
 
-/// How much is to be computed.
+/// The amount of computation.
 #[derive(Clone, Copy, Default)]
 pub struct Work {
-    /// Pictures.
+    /// Pictures to draw.
     pub pictures: usize,
-    /// Runs of the U-Net while drawing.
+    /// U-Net passes while drawing.
     pub passes: usize,
-    /// Its rows in these.
+    /// Rows of these passes together.
     pub rows: usize,
-    /// Whether a method runs it more often than is counted here.
+    /// Whether the method has more U-Net passes than are counted here.
     pub is_least: bool,
-    /// Most steps of tuning.
+    /// The most steps of tuning.
     pub tuning_steps: usize,
-    /// Rows of each.
+    /// Rows of each tuning step.
     pub tuning_rows: usize,
 }
 
@@ -46,7 +46,7 @@ impl Work {
         self.pictures == 0 && self.tuning_steps == 0
     }
 
-    /// Both.
+    /// The work of both jobs.
     pub fn and(self, other: Work) -> Work {
         Work {
             pictures: self.pictures + other.pictures,
