@@ -233,7 +233,7 @@ fn a_connection_on_which_nothing_comes_is_given_up() {
         &said,
         &[
             FP16,
-            "stands still",
+            "has stopped",
             "of 300 kB",
             "run the same command again",
         ],
