@@ -233,7 +233,7 @@ fn a_silent_connection_is_given_up() {
         &said,
         &[
             FP16,
-            "stands still",
+            "has stopped",
             "of 300 kB",
             "run the same command again",
         ],
