@@ -354,7 +354,7 @@ fn an_unused_prompt_and_unmerged_parts_are_reported() {
     let foreign = "evaluate a.png b.png --model toy --prompt 'a cat'";
     oneactor(&folder, &format!("{foreign} --metrics clip_i"))
         .exits_with(0)
-        .says("--prompt: nothing in --metrics compares pictures with it");
+        .says("--prompt is not measured, because nothing in --metrics compares pictures with a prompt");
     let used = oneactor(&folder, foreign).exits_with(0);
     assert!(!used.stderr.contains("--prompt"), "{}", used.stderr);
     oneactor(&folder, &line.replace("-o out", "-o parts --shard 1/2")).exits_with(0);

@@ -337,7 +337,7 @@ fn unmerged_parts_are_shown_as_far_as_they_are_drawn() {
     oneactor(&folder, &format!("{line} 2/2")).exits_with(0);
     let run = oneactor(&folder, "gallery out")
         .exits_with(0)
-        .says("out: its parts are not merged: `oneactor merge out`");
+        .says("out: its parts are not merged: run `oneactor merge out`");
     assert_eq!(run.paths(), ["out/gallery.html"]);
     assert!(text(&folder.join("out/gallery.html")).contains("<title>out: 1 picture</title>"));
     oneactor(&folder, &format!("{line} 1/2")).exits_with(0);
@@ -380,7 +380,7 @@ fn files_that_cannot_be_read_are_reported_and_left_out() {
     let run = run
         .exits_with(0)
         .says("warning: left out: runs/manifest.jsonl, line 3: `path`: found \"../c.png\"")
-        .says("; and 1 more of the same file")
+        .says("; and 1 more in the same file")
         .says("runs/b.png")
         .says("warning: left out: runs/foreign/manifest.jsonl, line 1")
         .says("runs/half/b.png")

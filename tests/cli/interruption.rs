@@ -137,7 +137,7 @@ fn a_tuning_that_stopped_at_max_steps_continues_to_the_same_result() {
             .says("was tuned with other settings");
     }
     let run = tune("robot", 31, "--overwrite");
-    assert!(!run.stderr.contains("going on"), "{}", run.stderr);
+    assert!(!run.stderr.contains("continuing after"), "{}", run.stderr);
 }
 
 #[test]

@@ -28,7 +28,7 @@ fn with_a_photo_as_target_all_base_images_are_auxiliary() {
     let line = "tune robot --target-image me.jpg --max-steps 2 --overwrite";
     oneactor(&folder, line)
         .exits_with(0)
-        .says("me.jpg: 90 x 70 pixels, the middle of it at 64 x 64");
+        .says("me.jpg: 90 x 70 pixels; its centre is used, at 64 x 64");
     let actor = TensorFile::read(&folder.join("robot/actor.safetensors")).expect("it is readable");
     assert_eq!(actor.tensors["encoder_features"].size()[0], 4);
     assert_eq!(actor.metadata["target"], "3");
@@ -152,5 +152,5 @@ fn a_photo_with_transparency_and_a_small_one_are_taken() {
         "tune robot --target-image cut.png --max-steps 1 --overwrite",
     )
     .exits_with(0)
-    .says("warning: cut.png is enlarged 2.0 times");
+    .says("warning: cut.png is small and has to be enlarged 2.0 times");
 }

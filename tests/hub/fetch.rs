@@ -106,7 +106,7 @@ fn a_fetched_model_draws_without_a_network() {
     }
     let said = told(&fetched);
     let link = format!(
-        "openrail++; it stands in full at {}/{MODEL}/blob/{COMMIT}/LICENSE.md",
+        "openrail++; the full text is at {}/{MODEL}/blob/{COMMIT}/LICENSE.md",
         hub.endpoint
     );
     assert_says(&said, &[&link, "all are in the cache"]);
@@ -115,7 +115,7 @@ fn a_fetched_model_draws_without_a_network() {
     // Everything is cached: no request, and the same list.
     let again = exits_with(oneactor(&hub, &scratch, FETCH), 0);
     assert_eq!(lines(&again), paths);
-    assert_says(&told(&again), &["of them 0 B fetched now", "openrail++"]);
+    assert_says(&told(&again), &["of which 0 B were fetched now", "openrail++"]);
     assert_eq!(hub.take_requests().len(), 0);
     exits_with(oneactor(&hub, &scratch, "fetch org/small --offline"), 0);
 

@@ -78,7 +78,7 @@ fn a_refresh_follows_a_moved_branch_and_fetches_only_changed_files() {
 
     let renewed = exits_with(oneactor(&hub, &scratch, REFRESH), 0);
     let said = format!("main of org/small was renewed from {COMMIT} to {}", newer());
-    assert_says(&told(&renewed), &[&said, "of them 200 kB fetched now"]);
+    assert_says(&told(&renewed), &[&said, "of which 200 kB were fetched now"]);
     let asked = hub.take_downloads();
     assert_eq!(asked.len(), 1, "{asked:?}");
     assert!(asked[0].path.contains(UNET));
@@ -104,7 +104,7 @@ fn a_branch_that_has_not_moved_costs_one_request_for_each_repository() {
     let again = exits_with(oneactor(&hub, &scratch, &format!("{line} --refresh")), 0);
     assert_eq!(lines(&again), first);
     let still = format!("main of org/small is still at {COMMIT}");
-    assert_says(&told(&again), &[&still, "of them 0 B fetched now"]);
+    assert_says(&told(&again), &[&still, "of which 0 B were fetched now"]);
     let asked = hub.take_requests();
     let mut asked = lists(&asked);
     asked.sort_unstable();
@@ -120,7 +120,7 @@ fn a_dry_run_of_a_refresh_lists_its_files_and_moves_no_branch() {
     let line = format!("{REFRESH} --dry-run");
     let planned = exits_with(oneactor(&hub, &scratch, &line), 0);
     let said = format!("main of org/small has moved from {COMMIT} to {}", newer());
-    assert_says(&told(&planned), &[&said, "200 kB to be fetched"]);
+    assert_says(&told(&planned), &[&said, "200 kB still to be fetched"]);
     assert_eq!(small(&scratch), COMMIT);
     assert_whole(&hub, &scratch, COMMIT);
     let line = format!("{REFRESH} --dry-run --format json");
