@@ -173,7 +173,7 @@ fn loras_that_cannot_be_used_are_refused() {
         (
             "robot/base.safetensors",
             3,
-            "robot/base.safetensors: latents: not a key of a LoRA",
+            "robot/base.safetensors: latents: not a known key of a LoRA",
         ),
         (
             "other.safetensors",

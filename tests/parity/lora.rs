@@ -178,9 +178,9 @@ fn keys_that_cannot_be_used_are_refused_in_one_error() {
     says(
         &refused(&path),
         &[
-            "together.safetensors: something.else: not a key",
+            "together.safetensors: something.else: not a known key",
             "unet.conv_in.lora_A.weight: holds a value that is not finite",
-            "unet.conv_out.lora_B.bias: not a key",
+            "unet.conv_out.lora_B.bias: not a known key",
             "down (A) matrix is missing",
         ],
     );
@@ -269,7 +269,7 @@ fn damaged_and_pickled_files_are_refused() {
     let path = changed("checkpoint", "", &|tensors| {
         tensors.insert("model.diffusion_model.out.2.weight".into(), zeros(&[4, 4]));
     });
-    says(&refused(&path), &["out.2.weight", "not a key of a LoRA"]);
+    says(&refused(&path), &["out.2.weight", "not a known key of a LoRA"]);
 }
 
 /// Merging into a single file gives the same weights as merging into its folder.
