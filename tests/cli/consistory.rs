@@ -110,11 +110,11 @@ fn what_does_not_go_with_shared_attention_is_refused_by_name() {
         ),
         (
             "--guidance-interval 1-2",
-            "--guidance-interval leaves out rows that are shared",
+            "--guidance-interval leaves out rows whose attention is shared",
         ),
         (
             "--feature-reuse 2",
-            "--feature-reuse leaves out layers that are shared",
+            "--feature-reuse leaves out layers whose attention is shared",
         ),
         ("--long-prompts", "--long-prompts makes prompts longer"),
         (
@@ -136,7 +136,7 @@ fn what_does_not_go_with_shared_attention_is_refused_by_name() {
         .says("\"robot\"");
     oneactor(&folder, "sample robot -p 'a robot' --target 1 -o out")
         .exits_with(2)
-        .says("--target does nothing without --method consistory or ip-adapter");
+        .says("--target is only for --method consistory and ip-adapter");
     oneactor(&folder, &DRAW.replace("sample robot", "sample elsewhere"))
         .exits_with(2)
         .says("elsewhere");
