@@ -175,7 +175,7 @@ fn prompt_files_that_hold_no_usable_text_are_refused() {
     write("latin.txt", b"a robot\na caf\xe9 robot\n");
     write("huge.txt", &vec![b'a'; (1 << 20) + 1]);
     let cases = [
-        ("empty.txt", "empty.txt holds no prompt"),
+        ("empty.txt", "empty.txt contains no prompt"),
         (
             "latin.txt",
             "latin.txt: line 2: found bytes that are not UTF-8",

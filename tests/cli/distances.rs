@@ -103,7 +103,7 @@ fn a_folder_of_weights_is_needed_and_must_be_the_right_one() {
         (
             "evaluate small.png --metrics dreamsim",
             2,
-            "found no --dreamsim-model, expected a folder",
+            "--metrics dreamsim needs --dreamsim-model with a folder",
         ),
         (
             &format!("evaluate small.png --metrics lpips {of_lpips}"),

@@ -259,10 +259,7 @@ fn an_ablation_needs_a_finished_actor_with_all_losses() {
     for (flags, message) in [
         ("", "--prompt or --prompts-file is missing"),
         ("-p cat", "the base word \"robot\" is missing"),
-        (
-            "-p [b] --no-actor",
-            "--no-actor: an ablation draws plain pictures",
-        ),
+        ("-p [b] --no-actor", "--no-actor cannot be used with ablate"),
         ("-p [b] --target-image x.png", "expected no photo"),
         ("-p [b] --tune-batch-size 0", "--batch-size: found 0"),
     ] {

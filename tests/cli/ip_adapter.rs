@@ -266,12 +266,12 @@ fn flags_of_ip_adapter_do_nothing_for_other_methods_and_say_so() {
         let name = flag.split(' ').next().expect("a flag");
         oneactor(&folder, &format!("sample robot -p 'a robot' -o out {flag}"))
             .exits_with(2)
-            .says(&format!("{name} does nothing without --method ip-adapter"));
+            .says(&format!("{name} is only for --method ip-adapter"));
     }
     let line = format!("{SAMPLE} --eta-2 0 -o out");
     oneactor(&folder, &line)
         .exits_with(2)
-        .says("found --eta-2 with --method ip-adapter");
+        .says("--eta-2 is only for --method oneactor");
 }
 
 #[test]

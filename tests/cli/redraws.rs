@@ -72,7 +72,7 @@ fn the_target_of_tune_in_the_environment_is_no_other_commands() {
         ("ONEACTOR_SAMPLE_TARGET", "2"),
     )
     .exits_with(2)
-    .says("--target does nothing without --method consistory or ip-adapter");
+    .says("--target is only for --method consistory and ip-adapter");
     run(
         "evaluate out --model toy",
         ("ONEACTOR_EVALUATE_TARGET", "robot/base/02.png"),

@@ -18,7 +18,7 @@ fn a_style_is_tuned_in_sentences_of_its_own_and_acts_beside_a_character() {
         "tune ink --kind style --target 1 --max-steps 3 --crop subject",
     )
     .exits_with(2)
-    .says("found --crop subject and --kind style")
+    .says("--crop subject cannot be used with --kind style")
     .writes_nothing();
     oneactor(&folder, "tune ink --kind style --target 1 --max-steps 3").exits_with(0);
     let tuned = json_file(&folder.join("ink/tune.json"));
@@ -145,7 +145,7 @@ fn the_style_of_a_story_is_in_every_scene() {
         (json!("ink"), "key `style`: found the string \"ink\""),
         (
             json!({"prompt": "a style", "subject": "style", "crop": "face"}),
-            "found --crop face and --kind style",
+            "--crop face cannot be used with --kind style",
         ),
     ];
     for (style, message) in refused {
