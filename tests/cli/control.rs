@@ -235,7 +235,7 @@ fn a_controlled_picture_is_drawn_again_from_its_own_metadata() {
         &format!("{} -o out", line.replace("net:0.7", "net:0.6")),
     )
     .exits_with(2)
-    .says("controlnet: [\"net:0.7\"] there, [\"net:0.6\"] here");
+    .says("controlnet: was [\"net:0.7\"], is now [\"net:0.6\"]");
 }
 
 #[test]

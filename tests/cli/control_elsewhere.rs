@@ -100,7 +100,7 @@ fn all_columns_of_an_ablation_are_drawn_under_control_and_tuning_knows_none_of_i
     // The variants are tuned already; without control the pictures are others.
     oneactor(&folder, "ablate robot -p [b] --steps 2")
         .exits_with(2)
-        .says("controlnet: [\"net:0.7\"] there, none here")
+        .says("controlnet: was [\"net:0.7\"], is now none")
         .writes_nothing();
 }
 

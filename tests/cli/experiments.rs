@@ -194,7 +194,7 @@ fn a_loss_that_is_left_out_is_the_same_as_no_weight() {
         .writes_nothing();
     oneactor(&folder, line)
         .exits_with(2)
-        .says("lambda_1: 0.0 there, 0.5 here");
+        .says("lambda_1: was 0.0, is now 0.5");
 }
 
 #[test]

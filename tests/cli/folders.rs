@@ -308,7 +308,10 @@ fn an_actor_of_an_earlier_version_is_known_by_the_file_beside_it() {
     refuses(
         &folder,
         "tune robot --target 1 --max-steps 3",
-        &["is there, and no robot/tune.json", "--overwrite"],
+        &[
+            "exists, but robot/tune.json, the record of its settings, does not",
+            "--overwrite",
+        ],
     );
     oneactor(&folder, "tune robot --target 1 --max-steps 3 --overwrite").exits_with(0);
 }

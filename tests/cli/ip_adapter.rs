@@ -125,7 +125,7 @@ fn a_rerun_with_another_picture_adapter_or_scale_is_refused() {
         .says("1 of 1 images are there already");
     oneactor(&folder, &format!("{line} --ip-adapter-scale 1"))
         .exits_with(2)
-        .says("ip_adapter_scale: 0.6 there, 1.0 here");
+        .says("ip_adapter_scale: was 0.6, is now 1.0");
     oneactor(&folder, &format!("{line} --target 0"))
         .exits_with(2)
         .says("image_prompt has changed since");
@@ -134,7 +134,7 @@ fn a_rerun_with_another_picture_adapter_or_scale_is_refused() {
         "sample robot -p 'a robot in the snow' --steps 3 -o out",
     )
     .exits_with(2)
-    .says("method: \"ip-adapter\" there, none here");
+    .says("method: was \"ip-adapter\", is now none");
     // The same name, another file.
     let mut tensors: Vec<(String, Tensor)> =
         Tensor::read_safetensors(&adapter).expect("it is whole");
@@ -204,7 +204,7 @@ fn what_can_not_be_an_adapter_for_this_model_is_refused_with_its_reason() {
     );
     refused(
         "--ip-adapter plus.safetensors",
-        "only the plain IP-Adapter is computed here",
+        "only the plain IP-Adapter is supported",
     )
     .exits_with(3);
     write_adapter(&folder.join("no.safetensors"), &[("a", &[1])]);
@@ -223,7 +223,7 @@ fn what_can_not_be_an_adapter_for_this_model_is_refused_with_its_reason() {
         (
             "eyes",
             of(4 * 192, 1280),
-            "reads image embeddings of 1280 numbers, and the image encoder toy gives 128",
+            "needs image embeddings of width 1280, but those of the image encoder toy have width 128",
         ),
     ] {
         let file = format!("{name}.safetensors");

@@ -137,7 +137,7 @@ fn a_picture_without_a_subject_is_named_and_what_was_saved_before_stays() {
     );
     oneactor(&folder, &line)
         .exits_with(1)
-        .says("robot/base/00.png: Segment Anything finds nothing in the middle of the picture")
+        .says("robot/base/00.png: Segment Anything finds no subject in the middle of the picture")
         .says("give --masks a folder")
         .writes_nothing();
     assert!(!folder.join("seen").exists());

@@ -177,7 +177,7 @@ fn the_story_that_ships_becomes_a_book() {
     write(&folder, "toy.json", &story);
     oneactor(&folder, line)
         .exits_with(2)
-        .says("character `cat`: book/characters/cat holds base images drawn with other settings")
+        .says("character `cat`: book/characters/cat has base images drawn with other settings")
         .writes_nothing();
 }
 
@@ -244,7 +244,7 @@ fn a_given_actor_acts_where_it_is_named_and_nothing_is_taken_for_a_tag() {
     oneactor(&folder, "story a.json -o out --steps 1")
         .exits_with(2)
         .says("out/pictures/0000-5.png was drawn with other settings (")
-        .says("steps: 2 there, 1 here");
+        .says("steps: was 2, is now 1");
 }
 
 #[test]

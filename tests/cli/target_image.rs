@@ -68,7 +68,7 @@ fn a_changed_photo_is_another_target() {
         .says("robot/actor.safetensors was tuned with other settings (target_image_crc32");
     oneactor(&folder, "tune robot --target 1 --max-steps 2")
         .exits_with(2)
-        .says("target: 3 there, 1 here");
+        .says("target: was 3, is now 1");
 }
 
 #[test]
