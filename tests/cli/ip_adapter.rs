@@ -218,7 +218,7 @@ fn what_can_not_be_an_adapter_for_this_model_is_refused_with_its_reason() {
         (
             "wide",
             of(4 * 2048, 1280),
-            "makes tokens of 2048 numbers, and those of the model toy have 192",
+            "its tokens have width 2048, expected 192 for the model toy",
         ),
         (
             "eyes",
