@@ -70,7 +70,8 @@ pub fn command_line(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli
     Ok(cli)
 }
 
-/// Names the variable in an error about a value that is not typed. What is typed was read before without an error.
+/// Names the variable in an error about a value that is not typed. The typed arguments were already read
+/// without an error.
 fn name_variable(error: clap::Error, command: &mut clap::Command, subcommand: &str) -> clap::Error {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.as_str()),

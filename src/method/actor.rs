@@ -103,7 +103,7 @@ impl Actor {
     /// The file's bytes.
     ///
     /// # Errors
-    /// When a tensor can not be saved.
+    /// When a tensor cannot be saved.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let origin = Origin {
             facts: self.facts.clone(),

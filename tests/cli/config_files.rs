@@ -204,7 +204,7 @@ fn where_two_files_name_a_class_the_index_counts_and_a_note_says_so() {
     toy_with(&folder, SCHEDULER, &json!({"_class_name": "DDIMScheduler"}));
     oneactor(&folder, &format!("{DRAW} -o out"))
         .exits_with(0)
-        .says("DDIMScheduler is written here, but EulerDiscreteScheduler in model_index.json, which counts");
+        .says("DDIMScheduler is written here, but model_index.json has EulerDiscreteScheduler, which is used");
     let manifest = crate::text(&folder.join("out/manifest.jsonl"));
     assert!(manifest.contains("\"scheduler\":\"euler\""), "{manifest}");
 }

@@ -393,7 +393,7 @@ fn what_can_not_be_used_is_refused_before_the_model_is_loaded() {
         (
             2,
             format!("--controlnet wide {image}"),
-            "the ControlNet wide does not fit the model toy: cross_attention_dim is 768 there and 192 here",
+            "the ControlNet wide does not fit the model toy: cross_attention_dim is 768 in the ControlNet and 192 in the model",
         ),
         (
             2,
