@@ -160,7 +160,9 @@ mod tests {
     #[test]
     fn text_that_looks_like_syntax_is_told_of() {
         let told = |prompt, has_weights| looks_like_syntax(prompt, has_weights).unwrap_or_default();
-        assert!(told("a [robot] and [b]", false).contains("has [robot], which is read as text"));
+        assert!(
+            told("a [robot] and [b]", false).contains("has [robot], which is read as plain text")
+        );
         assert_eq!(told("a [b], [two words] and [", false), "");
         assert_eq!(told("a [robot] and a (cat:1.2)", true), "");
         for prompt in ["a (robot)1.2", "a (robot):1.2 here"] {

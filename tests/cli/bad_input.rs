@@ -113,7 +113,7 @@ fn values_of_tune_and_sample_are_refused_with_the_range() {
         ),
         (
             "sample robot -p [b] --save-masks",
-            "--save-masks: only several actors have masks",
+            "--save-masks: a single actor acts on the whole picture and has no mask",
         ),
         (
             "sample robot -p [b] --no-actor --compare",
@@ -224,7 +224,7 @@ fn missing_folders_and_files_are_named_with_the_way_out() {
         ),
         (
             "sample nowhere -p [b]",
-            "there is no folder or actor nowhere",
+            "there is no folder or file nowhere, expected an actor",
         ),
         (
             "sample empty -p [b]",

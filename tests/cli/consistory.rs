@@ -117,10 +117,7 @@ fn what_does_not_go_with_shared_attention_is_refused_by_name() {
             "--feature-reuse leaves out layers whose attention is shared",
         ),
         ("--long-prompts", "--long-prompts makes prompts longer"),
-        (
-            "--eta-2 0",
-            "found --eta-2 with --method consistory, which has none",
-        ),
+        ("--eta-2 0", "--eta-2 is only for --method oneactor"),
         ("--save-masks", "--save-masks"),
     ] {
         oneactor(&folder, &format!("{DRAW} {more} -o out"))

@@ -81,7 +81,7 @@ fn a_distance_is_bounded_from_above() {
         .says("overall, expected at most 0");
     oneactor(&folder, &format!("{line} --fail-below lpips=0.5"))
         .exits_with(2)
-        .says("--fail-below: found lpips, which is a distance and better the lower it is, expected --fail-above lpips=0.5")
+        .says("--fail-below: found lpips, a distance, which is better when it is lower: use --fail-above lpips=0.5")
         .writes_nothing();
 }
 

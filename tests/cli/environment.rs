@@ -224,7 +224,7 @@ fn masks_that_are_saved_are_of_one_command() {
     run(&folder, draw, &[found]).exits_with(0);
     run(&folder, draw, &[("ONEACTOR_SAMPLE_SAVE_MASKS", "1")])
         .exits_with(2)
-        .says("--save-masks: only several actors have masks");
+        .says("--save-masks: a single actor acts on the whole picture and has no mask");
     let measure = "evaluate out --model toy";
     run(&folder, measure, &[("ONEACTOR_SAMPLE_SAVE_MASKS", "1")]).exits_with(0);
     run(&folder, measure, &[found])

@@ -190,7 +190,7 @@ fn a_loss_that_is_left_out_is_the_same_as_no_weight() {
         .says("is there already");
     oneactor(&folder, &format!("{line} --without-aver --lambda-2 0.2"))
         .exits_with(2)
-        .says("found --lambda-2 0.2 and --without-aver, expected one of them")
+        .says("found --lambda-2 0.2 and --without-aver, expected only one of them")
         .writes_nothing();
     oneactor(&folder, line)
         .exits_with(2)

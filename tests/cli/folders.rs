@@ -382,7 +382,7 @@ fn base_images_of_two_sets_are_not_tuned_on() {
     refuses(
         &folder,
         &format!("{BASE} -o robot"),
-        &["no base.json that tells how it was drawn", "--overwrite"],
+        &["no base.json that records its settings", "--overwrite"],
     );
 }
 

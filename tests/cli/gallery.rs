@@ -443,7 +443,7 @@ fn folders_without_pictures_and_manifests_that_point_elsewhere_are_refused() {
         ("gallery empty file -o a.html", "file is no folder"),
         (
             "gallery empty hostile",
-            "--output is missing: with 2 folders",
+            "--output is missing: it is needed with 2 folders",
         ),
         (
             "gallery empty -o a.png",

@@ -128,7 +128,7 @@ fn rows_at_once_have_two_names_and_give_the_same_actor() {
     }
     oneactor(&folder, "tune robot --micro-batch 1 --batch-size 2")
         .exits_with(2)
-        .says("found --micro-batch 1 and --batch-size 2, expected one of them");
+        .says("found --micro-batch 1 and --batch-size 2, expected only one of them");
 }
 
 #[test]

@@ -72,7 +72,7 @@ fn a_picture_says_how_it_was_drawn_and_not_where_files_lie() {
             oneactor(&folder.join("inner"), line)
                 .exits_with(2)
                 .says(&format!(
-                    "--from evil.png: the picture has the setting `{key}`"
+                    "--from evil.png: the picture records the setting `{key}`"
                 ))
                 .writes_nothing();
         }

@@ -326,7 +326,7 @@ fn a_story_that_can_not_be_is_refused_before_anything_is_loaded() {
         (
             json!({"cat": {"actor": "nowhere"}}),
             scene.clone(),
-            "character `cat`: there is no folder or actor nowhere",
+            "character `cat`: there is no folder or file nowhere, expected an actor",
         ),
         (
             with("actor", json!("robot")),

@@ -136,11 +136,11 @@ fn the_style_of_a_story_is_in_every_scene() {
         ),
         (
             json!({"actor": "out/style", "phrase": "in ink"}),
-            "key `phrase`: found \"in ink\", expected [style] in it once",
+            "key `phrase`: found \"in ink\", expected a text with [style] in it once",
         ),
         (
             json!({"actor": "out/style", "phrase": "[style] of [tom]"}),
-            "expected [style] in it once, and no other name",
+            "expected a text with [style] in it once and no other name",
         ),
         (json!("ink"), "key `style`: found the string \"ink\""),
         (

@@ -114,7 +114,7 @@ fn a_photo_that_can_not_be_used_is_refused_before_anything_is_loaded() {
         ),
         (
             "whole.png --target 1",
-            "found --target 1 and --target-image whole.png, expected one of them",
+            "found --target 1 and --target-image whole.png, expected only one of them",
         ),
         (
             "whole.png --num-auxiliary 4",
