@@ -242,7 +242,7 @@ pub struct SingleRunFlags {
 }
 
 impl SingleRunFlags {
-    /// The same as [`RunFlags`], as a session takes them.
+    /// These flags as [`RunFlags`], which a session takes.
     pub fn run(&self) -> RunFlags {
         RunFlags {
             format: self.format,

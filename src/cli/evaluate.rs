@@ -200,7 +200,8 @@ pub struct EvaluateRunFlags {
 }
 
 impl EvaluateRunFlags {
-    /// The same as [`RunFlags`]. A session lists files only in a dry run, where CSV lists them as text does.
+    /// These flags as [`RunFlags`], which a session takes. A session lists files only in a dry run, where CSV
+    /// lists them as text does.
     pub fn run(&self) -> RunFlags {
         RunFlags {
             config: self.config.clone(),

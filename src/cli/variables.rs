@@ -43,7 +43,7 @@ pub fn command() -> clap::Command {
 
 /// The command line without environment variables.
 pub fn typed() -> clap::Command {
-    Cli::command().mut_subcommands(|subcommand| subcommand.mut_args(|flag| with_plain_errors(flag)))
+    Cli::command().mut_subcommands(|subcommand| subcommand.mut_args(with_plain_errors))
 }
 
 /// The flag with errors about its number that say what is expected, in place of the words of Rust's parsers.
