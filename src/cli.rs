@@ -1,9 +1,9 @@
 //! The command line: flags, their help texts and their short forms.
 //!
-//! The doc comment on a field is its help text. The fields are also the keys of a batch file, so
-//! each flag struct can be read from JSON; nothing is checked here beyond the type, see
-//! [`crate::config`]. Every flag can be given in the environment too, as `ONEACTOR_` and its name
-//! in capitals, see [`command`].
+//! The doc comment on a field is its help text. The fields are also the keys of a batch file, so each flag
+//! struct can be read from JSON. Only the types of the values are checked here; their ranges are checked by
+//! [`crate::config`]. Every flag can also be set by an environment variable, `ONEACTOR_` and the flag's name in
+//! capitals, see [`command`].
 
 use std::any::TypeId;
 use std::path::PathBuf;
@@ -54,7 +54,7 @@ pub use story::StoryFlags;
 pub use sweep::SweepFlags;
 pub use target::Target;
 pub use tune::TuneFlags;
-pub use variables::command;
+pub use variables::{command, typed};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -78,7 +78,7 @@ Draws the same subject again and again with SDXL, SD 1.5 or SD 2.1: the method o
 
 Add --model toy to try it on a CPU, with the small model inside this program.";
 
-/// What stands below the flags in the help of the program.
+/// The end of `oneactor --help`: samplers, exit codes, output and environment.
 fn after_help() -> String {
     format!(
         "Samplers (--scheduler) and their names in other programs:\n{}\n{AFTER_HELP}",
@@ -91,81 +91,82 @@ Exit codes:
     0  done
     1  failed while running
     2  wrong flags or input
-    3  the model or a download
-    4  the device or its memory
-    5  a part of a batch failed
+    3  a model or a download failed
+    4  the device failed, or its memory ran out
+    5  some jobs or images of a batch failed
     6  a quality gate failed
   130  interrupted (Ctrl-C)
   143  terminated (SIGTERM)
 
-The paths of written files are printed on stdout, one a line; evaluate prints its table there. Messages go to stderr.
+The paths of written files are printed on stdout, one per line; evaluate prints its table there. Messages go to stderr.
 
-Every flag can also be set in the environment, for instance ONEACTOR_STEPS=20. The variables of --target and \
---save-masks have the command's name in them: ONEACTOR_SAMPLE_TARGET, ONEACTOR_EVALUATE_SAVE_MASKS. Flags that are not \
-marked \"of the run\" can also be set in a batch file (--config). A flag wins over the environment, and the \
-environment over a batch file.";
+Every flag can also be set by an environment variable, for instance ONEACTOR_STEPS=20. For --target and --save-masks \
+the variable also names the command: ONEACTOR_SAMPLE_TARGET, ONEACTOR_EVALUATE_SAVE_MASKS. Flags that are not marked \
+\"of the run\" can also be set in a batch file (--config). A flag overrides the environment, and the environment \
+overrides a batch file.";
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Draw base images of a subject with the plain model
     ///
-    /// Each image keeps its seed, its final latents and its encoder features; pick one of them as
-    /// the target for `tune` on the contact sheet grid.png.
+    /// Saves the seed, the final latents and the encoder features of each image. Pick one image on the contact
+    /// sheet grid.png; `tune` learns it as the target.
     GenerateBase(CommandLine<GenerateBaseFlags>),
     /// Learn the look of one base image
     ///
     /// Trains the small projector of the paper (Algorithm 1) on the base images alone and writes
-    /// actor.safetensors into their folder. An interrupted run continues where it stopped. With
-    /// --method a baseline learns from the same images, to be compared with.
+    /// actor.safetensors into their folder. An interrupted run continues where it stopped. With --method, a
+    /// baseline learns from the same images for comparison.
     Tune(CommandLine<TuneFlags>),
     /// Draw the subject in new scenes
     ///
     /// Cluster-guided sampling with a tuned actor (Eq. 19 of the paper), or a baseline (--method).
     Sample(CommandLine<SampleFlags>),
-    /// Draw a whole book: characters, scenes and a page to look at
+    /// Draw a whole story: its characters, its scenes and a page that shows them
     ///
-    /// Makes the characters that a story file describes (as `generate-base` and `tune` do), draws
-    /// its scenes with them (as `sample` does) and puts the pictures with their captions on
-    /// index.html, which needs no other file. An interrupted run continues where it stopped.
+    /// Makes the characters of a story file (as `generate-base` and `tune` do), draws its scenes (as `sample`
+    /// does) and writes the pictures with their captions to index.html, a page that needs no other file. An
+    /// interrupted run continues where it stopped.
     Story(CommandLine<StoryFlags>),
     /// Draw one prompt with many values on a labelled grid
     ///
-    /// One list, or two, of semantic scales, etas, guided steps, guidance scales or semantic
-    /// interpolations span the columns and rows (Figs. 3, 12 and 13 of the paper). Every picture is
-    /// kept under a name that tells its values.
+    /// One or two lists of semantic scales, etas, guided steps, guidance scales or semantic interpolations make
+    /// the columns and rows (Figs. 3, 12 and 13 of the paper). The file name of every picture contains its
+    /// values.
     Sweep(CommandLine<SweepFlags>),
-    /// Show what each part of the method does, in a row of pictures
+    /// Show what each loss of the method contributes, in a row of pictures
     ///
-    /// Tunes two more actors with everything else equal, one without the average loss and one
-    /// without the auxiliary loss either, and draws the same prompts and seeds with the plain model
-    /// and all three (Fig. 11 of the paper).
+    /// Tunes two more actors with the same settings: one without the average loss, one without the average and
+    /// the auxiliary loss. Then draws the same prompts and seeds with the plain model and with all three actors
+    /// (Fig. 11 of the paper).
     Ablate(CommandLine<AblateFlags>),
-    /// Measure how alike pictures are to the target, to each other and to their prompts
+    /// Measure how similar pictures are to the target, to each other and to their prompts
     ///
-    /// CLIP-I, CLIP-T, CLIP-score, DINO, DINOv2, LPIPS and DreamSim (Sec. 4.3 and App. A.5 of the
-    /// paper) for each picture, prompt and actor and overall, with standard deviations. The table goes
-    /// to stdout; no file is written but the masks of `--save-masks` and the page of `--report`.
+    /// CLIP-I, CLIP-T, CLIP-score, DINO, DINOv2, LPIPS and DreamSim (Sec. 4.3 and App. A.5 of the paper) for
+    /// each picture, prompt and actor and overall, with standard deviations. The table goes to stdout. Files
+    /// are written only with `--save-masks` (masks) and `--report` (a page).
     Evaluate(EvaluateLine),
-    /// Join what several processes have drawn with --shard
+    /// Join the results of several processes that drew with --shard
     ///
-    /// Their lists of pictures become manifest.jsonl, with grid.png (scenes.png among base images), as one process would
-    /// have left them.
+    /// Joins their picture lists to manifest.jsonl and draws grid.png (scenes.png in a folder of base images).
+    /// The result is the same as that of a single process.
     Merge(MergeFlags),
-    /// Fetch models, so that this machine can draw without a network
+    /// Download models, so that this machine can draw without a network
     ///
-    /// All files that the commands would read of them go into the cache, an interrupted download goes on where it
-    /// stopped, and what has arrived is compared with the hub's SHA-256. Lists the files, and tells each licence.
-    /// In a dry run only the small files that name the others are fetched.
+    /// Downloads all files that the other commands read into the cache. An interrupted download continues where
+    /// it stopped, and every file is compared with the hub's SHA-256. Lists the files and the licence of each
+    /// model. A dry run downloads only the small files that name the others.
     Fetch(FetchFlags),
     /// Make a page of the pictures in folders, with prompts, seeds and settings
     ///
-    /// One HTML file that needs no other and no network: small pictures of all folders below those given that
-    /// this program has drawn in, each with the command that draws it again, and what the actors were made from.
+    /// Writes one HTML file that needs no other file and no network. It shows all pictures that this program
+    /// drew in the given folders and the folders below them, reduced in size, each with the command that draws
+    /// it again, and the images that the actors were made from.
     Gallery(GalleryFlags),
-    /// Show versions, devices, cache and token state
+    /// Show versions, devices, the model cache and whether a token is set
     Doctor(DoctorFlags),
-    /// Show what pictures, actors, base sets and other safetensors files tell about themselves
+    /// Show the settings and contents recorded in pictures, actors, base sets and other safetensors files
     Inspect(InspectFlags),
     /// Print the JSON Schema of a command's batch files
     Schema(SchemaFlags),
@@ -175,13 +176,13 @@ pub enum Command {
     Man(ManFlags),
 }
 
-/// The flags of a command with those that every command has.
+/// The flags of a command, and the flags of the run that every command has.
 #[derive(Clone, Debug, Args)]
 pub struct CommandLine<F: Args> {
-    /// The flags of the command and its batch keys.
+    /// The flags of the command; each is also a batch key.
     #[command(flatten)]
     pub flags: F,
-    /// Flags of the whole run, which are no batch keys.
+    /// Flags of the whole run, which are not batch keys.
     #[command(flatten)]
     pub run: RunFlags,
 }
@@ -190,17 +191,18 @@ pub struct CommandLine<F: Args> {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Run")]
 pub struct RunFlags {
-    /// Batch file with many jobs: {"defaults": {…}, "jobs": [{…}, …]}, keys as the flags in
-    /// snake_case (of the run)
+    /// Batch file with many jobs: {"defaults": {…}, "jobs": [{…}, …]}; the keys are the flags in snake_case (of
+    /// the run)
     #[arg(long, value_name = "FILE.json")]
     pub config: Option<PathBuf>,
 
-    /// How results are listed on stdout: paths, or one JSON object a line (of the run)
+    /// How results are listed on stdout: paths, or one JSON object per line (of the run)
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
     pub format: Format,
 
-    /// Do one part of n, counted from 1: every n-th picture of sample, every n-th job of generate-base and
-    /// tune; `merge` joins the parts (of the run) [default: what Slurm's environment says, else all]
+    /// Do only part I of N, counted from 1: every N-th picture of sample, or every N-th job of generate-base
+    /// and tune; `merge` joins the parts (of the run) [default: from Slurm's environment variables, or else
+    /// everything]
     #[arg(long, value_name = "I/N")]
     pub shard: Option<String>,
 
@@ -212,17 +214,17 @@ pub struct RunFlags {
     #[arg(short, long)]
     pub verbose: bool,
 
-    /// Check everything and list the files that would be written, tell how each prompt is read, how much is to be
-    /// fetched and computed, and how much memory that takes, then stop; fails where a prompt would be cut or a
+    /// Check everything, then stop: list the files that would be written, show how each prompt is split into
+    /// tokens, and estimate the downloads, the computation and the memory. Fails if a prompt is too long or a
     /// disk is too small (of the run)
     #[arg(long)]
     pub dry_run: bool,
 }
 
-/// Flags of a run that reads no batch file and is never shared with other processes.
+/// Flags of a run that reads no batch file and cannot be split into parts.
 #[derive(Clone, Debug, Default, Args)]
 pub struct SingleRunFlags {
-    /// How files are listed on stdout: paths, or one JSON object a line
+    /// How files are listed on stdout: paths, or one JSON object per line
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
     pub format: Format,
 
@@ -230,7 +232,7 @@ pub struct SingleRunFlags {
     #[arg(short, long)]
     pub quiet: bool,
 
-    /// Also show what is read
+    /// Also show which files are read
     #[arg(short, long)]
     pub verbose: bool,
 
@@ -240,7 +242,7 @@ pub struct SingleRunFlags {
 }
 
 impl SingleRunFlags {
-    /// For a session.
+    /// These flags as [`RunFlags`], which a session takes.
     pub fn run(&self) -> RunFlags {
         RunFlags {
             format: self.format,
@@ -256,7 +258,7 @@ impl SingleRunFlags {
 /// Flags of `doctor`.
 #[derive(Clone, Debug, Default, Args)]
 pub struct DoctorFlags {
-    /// Form of the report: lines, or one JSON object
+    /// Format of the report: text lines, or one JSON object
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
     pub format: Format,
 }
@@ -264,10 +266,10 @@ pub struct DoctorFlags {
 /// How results are listed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// One path a line.
+    /// One path per line.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -285,18 +287,18 @@ const SETTINGS: [(&str, Declarations); 7] = [
     ("evaluate", EvaluateFlags::settings),
 ];
 
-/// The settings of a subcommand; none where it takes no batch files.
+/// The settings of a subcommand; empty for a subcommand that takes no batch files.
 pub fn settings_of(subcommand: &str) -> Vec<Setting> {
     let of_it = SETTINGS.iter().find(|(name, _)| *name == subcommand);
     of_it.map_or_else(Vec::new, |(_, settings)| settings())
 }
 
-/// The settings of all subcommands; what several have stands there as often.
+/// The settings of all subcommands; a setting that several subcommands have is repeated.
 pub fn all_settings() -> impl Iterator<Item = Setting> {
     SETTINGS.iter().flat_map(|(_, settings)| settings())
 }
 
-/// The batch keys of a subcommand with the aliases of each: the flags without those of the run.
+/// The batch keys of a subcommand with the aliases of each: all its flags except those of the run.
 pub fn batch_keys(subcommand: &str) -> Vec<(String, Vec<String>)> {
     let of_the_run = keys_of::<RunFlags>();
     let command = Cli::command();
@@ -308,12 +310,12 @@ pub fn batch_keys(subcommand: &str) -> Vec<(String, Vec<String>)> {
     keys
 }
 
-/// The keys that flags are in a file, with the aliases of each.
+/// The keys of a flag struct in a file, with the aliases of each.
 pub fn keys_of<F: Args>() -> Vec<(String, Vec<String>)> {
     keys_in(&F::augment_args(clap::Command::new("keys")))
 }
 
-/// The keys whose values are paths, or may be, in files of any command; `actor` stands in stories.
+/// The keys whose values are or may be paths, in the files of all commands; `actor` is a key of story files.
 pub fn path_keys() -> Vec<String> {
     let cli = Cli::command();
     let flags = cli.get_subcommands().flat_map(clap::Command::get_arguments);

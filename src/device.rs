@@ -26,7 +26,7 @@ impl FromStr for DeviceName {
     type Err = Error;
 
     /// # Errors
-    /// When the text names no device.
+    /// When the text is not the name of a device.
     fn from_str(text: &str) -> Result<Self> {
         let number = |digits: &str| {
             let all_digits = digits.chars().all(|c| c.is_ascii_digit());
@@ -85,11 +85,16 @@ impl DeviceName {
         };
         match gpus {
             0 => Err(device(format!(
-                "--device {self}: libtorch sees no GPU here; run on the CPU with --device cpu, or ask `oneactor doctor` why"
+                "--device {self}: libtorch finds no GPU on this machine. Use --device cpu, or run `oneactor \
+                doctor` to see why"
             ))),
-            1 if index > 0 => Err(device(format!("--device {self}: there is 1 GPU, number 0"))),
+            1 if index > 0 => Err(device(format!(
+                "--device {self}: this machine has 1 GPU, expected cuda or \
+                cuda:0"
+            ))),
             _ if index as i64 >= gpus => Err(device(format!(
-                "--device {self}: there are {gpus} GPUs, numbered from 0"
+                "--device {self}: this machine has {gpus} GPUs, expected cuda:0 to cuda:{}",
+                gpus - 1
             ))),
             _ => Ok(Device::Cuda(index)),
         }
@@ -112,8 +117,8 @@ pub enum Dtype {
 }
 
 impl Dtype {
-    /// The precision on this device. On a GPU `auto` is fp16 rather than bf16, because tuning needs only the
-    /// gradient of the text embedding, whose error is 0.6 % in fp16 with a scaled loss and 4.7 % in bf16.
+    /// The precision on this device. On a GPU, `auto` is fp16 instead of bf16: tuning needs only the gradient
+    /// of the text embedding, and its error is 0.6 % in fp16 with a scaled loss and 4.7 % in bf16.
     pub fn resolve(self, device: Device) -> Kind {
         match self {
             Dtype::Auto if device.is_cuda() => Kind::Half,

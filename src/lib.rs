@@ -1,7 +1,7 @@
 //! Consistent characters with SDXL, SD 1.5 and SD 2.1: the paper *OneActor: Consistent Subject Generation via
 //! Cluster-Conditioned Guidance* (NeurIPS 2024) on libtorch.
 //!
-//! `src/README.md` shows the levels of the sources.
+//! `src/README.md` explains the levels of the sources.
 #![deny(clippy::print_stdout, clippy::print_stderr, reason = "see `streams`")]
 
 pub mod backbone;

@@ -5,8 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Folders and files without any of the words. Add a folder as soon as it is clean.
-const CLEAN: [&str; 7] = [
+const CLEAN: [&str; 8] = [
     "README.md",
+    "src",
     "configs/GUIDE.md",
     "configs/HOWTO.md",
     "tests",
@@ -17,15 +18,7 @@ const CLEAN: [&str; 7] = [
 
 /// Files below these folders that still have such a word, because they quote a message of `src`
 /// or their tables are yet to be edited.
-const NOT_YET: [&str; 7] = [
-    "tests/cli/bad_input.rs",
-    "tests/cli/dry_run_checks.rs",
-    "tests/cli/several.rs",
-    "tests/hub/refresh.rs",
-    "tests/hub/refusals.rs",
-    "tests/parity/single_file.rs",
-    "scripts/bench/RESULTS.md",
-];
+const NOT_YET: [&str; 1] = ["scripts/bench/RESULTS.md"];
 
 /// This file, which has to name the words.
 const OWN: &str = "tests/english.rs";

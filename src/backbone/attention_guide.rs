@@ -1,5 +1,5 @@
-//! Guides of attention: they mask cross-attention or share self-attention between images, according to
-//! the attention maps of earlier passes.
+//! Attention guides, which mask cross-attention or share self-attention between images, depending on the
+//! attention maps of earlier passes.
 
 use tch::Tensor;
 
@@ -7,10 +7,10 @@ use super::unet_pass::UnetPass;
 use super::{Backbone, Conditioning};
 use crate::models::unet::cross_attention::{AttentionOutput, AttentionProbe, AttentionRequest};
 
-/// What changes and records attention in one run of the denoising loop.
+/// Changes and records attention in one run of the denoising loop.
 pub trait AttentionGuide {
-    /// What the pass changes and records of attention. Called right before the pass; a guide may first
-    /// make passes of its own, for their attention alone.
+    /// The request for the next pass: how attention is changed and recorded. Called right before the pass. The
+    /// guide may first make additional passes only for their attention.
     fn request(&mut self, pass: &StepPass) -> AttentionRequest;
 
     /// Takes the maps of the request's probe after a pass of `step`: one tensor `[n, T, h, w]` f32 for
@@ -18,39 +18,38 @@ pub trait AttentionGuide {
     fn observe(&mut self, step: usize, maps: &[Tensor], latent_size: [i64; 2]);
 }
 
-/// The next pass of the loop.
+/// The next pass of the denoising loop.
 pub struct StepPass<'a> {
-    /// Its step, counted from 1.
+    /// The step of the pass, counted from 1.
     pub step: usize,
     /// The number of steps of the run.
     pub steps: usize,
-    /// Whether it is the first pass of the run.
+    /// Whether this is the first pass of the run.
     pub is_first: bool,
-    /// The initial latents of all images `[B, C, H, W]`, companions last, as they are before the sampler
-    /// scales them.
+    /// The initial latents of all images `[B, C, H, W]`, companions last, before the sampler scales them.
     pub initial_latents: &'a Tensor,
     pub(super) backbone: &'a Backbone,
     /// R B rows, all images of a row together.
     pub(super) unet: UnetPass<'a>,
-    /// First and number of the rows whose maps are recorded.
+    /// First row and number of rows whose maps are recorded.
     pub(super) probed: (i64, i64),
 }
 
 impl StepPass<'_> {
-    /// Records the attention to the tokens at these places `[T]` in the conditional row, of the companions
-    /// where there are any and of all images otherwise.
+    /// Records the attention to the tokens at these positions `[T]` in the conditional row: of the companions,
+    /// if there are any, and otherwise of all images.
     pub fn probe(&self, tokens: &Tensor) -> AttentionProbe {
         let (first, count) = self.probed;
         AttentionProbe::new(first, count, tokens)
     }
 
-    /// Makes the same pass for its attention alone.
+    /// Makes the same pass only for its attention.
     pub fn attend(&self, request: AttentionRequest) -> AttentionOutput {
         self.backbone.predict_attending(self.unet, request).1
     }
 
     /// Makes a pass of one row `[1, S, D]` for each of the B images, at the same latents and timestep, and
-    /// returns its maps of the tokens at these places `[T]`.
+    /// returns its maps of the tokens at these positions `[T]`.
     pub fn maps_of_row(&self, row: &Conditioning, tokens: &Tensor) -> Vec<Tensor> {
         let images = self.initial_latents.size()[0];
         let conditioning = row.repeat(images);

@@ -1,4 +1,4 @@
-//! What the rows of a U-Net pass are conditioned on: prompt, pooled prompt and sizes, image prompt.
+//! The conditions of the rows of a U-Net pass: prompt, pooled prompt and sizes, image prompt.
 
 use tch::Tensor;
 
@@ -10,14 +10,14 @@ use crate::models::unet::unet_2d_condition::AddedConditions;
 pub struct Conditioning {
     /// The prompt `[R, S, D]`.
     pub prompt_embeds: Tensor,
-    /// Pooled prompt and sizes, for a model that is told them: SDXL, not SD 1.5 and 2.1.
+    /// Pooled prompt and sizes, for a model that uses them: SDXL, but not SD 1.5 and 2.1.
     pub added: Option<AddedConditions>,
-    /// A picture that is read beside the prompt; `None`: none.
+    /// An image prompt in addition to the prompt, if there is one.
     pub image: Option<ImagePrompt>,
 }
 
 impl Conditioning {
-    /// The rows of all parts, one below the other. The parts are of one model.
+    /// The rows of all parts, one after the other. All parts belong to one model.
     pub fn cat(parts: &[&Conditioning]) -> Conditioning {
         let join = |tensors: Vec<&Tensor>| Tensor::cat(&tensors, 0);
         let added: Option<Vec<&AddedConditions>> =
@@ -40,7 +40,7 @@ impl Conditioning {
         }
     }
 
-    /// Every row `n` times, copies side by side: rows of one branch for `n` images.
+    /// Every row `n` times, with the copies next to each other: the rows of one branch for `n` images.
     pub fn repeat(&self, n: i64) -> Conditioning {
         let each = |t: &Tensor| t.repeat_interleave_self_int(n, 0, None);
         Conditioning {
@@ -50,8 +50,7 @@ impl Conditioning {
         }
     }
 
-    /// For `n` images of these rows and, behind them in each row, `m` images of `others`, which are as
-    /// many rows.
+    /// These rows for `n` images, followed in each row by `m` images of `others`, which has the same number of rows.
     pub fn beside(&self, n: i64, others: &Conditioning, m: i64) -> Conditioning {
         let rows = self.rows();
         assert_eq!(rows, others.rows(), "rows of both");
@@ -65,7 +64,7 @@ impl Conditioning {
         self.prompt_embeds.size()[0]
     }
 
-    /// For each row, the first row with the same conditions but for the text.
+    /// For each row, the first row whose conditions are the same except for the text.
     pub fn first_rows_alike(&self) -> Vec<usize> {
         let alike = |i: usize, j: usize| {
             self.added.as_ref().is_none_or(|added| {
@@ -78,7 +77,7 @@ impl Conditioning {
         (0..self.rows() as usize).map(first).collect()
     }
 
-    /// `count` rows from `first` on.
+    /// The `count` rows that begin with row `first`.
     pub fn narrow(&self, first: i64, count: i64) -> Conditioning {
         let part = |t: &Tensor| t.narrow(0, first, count);
         Conditioning {
@@ -88,7 +87,7 @@ impl Conditioning {
         }
     }
 
-    /// The same with a picture beside the prompt.
+    /// The same rows with an image prompt.
     pub fn with_image(&self, image: ImagePrompt) -> Conditioning {
         Conditioning {
             image: Some(image),
@@ -96,7 +95,7 @@ impl Conditioning {
         }
     }
 
-    /// The same with other prompt embeddings; what is added stays, and so does a picture.
+    /// The same rows with other prompt embeddings; pooled prompt, sizes and image prompt stay.
     pub fn with_prompt_embeds(&self, prompt_embeds: Tensor) -> Conditioning {
         let added = self.added.as_ref();
         Conditioning {

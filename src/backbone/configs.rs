@@ -1,4 +1,4 @@
-//! What a model's small files tell: all that can be checked before any weights are read.
+//! The small files of a model, which are read and checked before any weights.
 
 use anyhow::{Context, Result};
 
@@ -14,27 +14,27 @@ use crate::schedulers::SchedulerFile;
 
 /// The small files of a model, read and checked against each other.
 pub struct ModelConfigs {
-    /// Its architecture.
+    /// The architecture of the model.
     pub pipeline: Pipeline,
-    /// What the pipeline is told.
+    /// The parameters of the pipeline.
     pub index: ModelIndex,
     /// The checkpoint's schedule.
     pub scheduler_file: SchedulerFile,
-    /// Its tokenizers.
+    /// The tokenizers.
     pub tokenizers: Tokenizers,
-    /// Of each text encoder.
+    /// The config of each text encoder.
     pub text: Vec<ClipTextConfig>,
-    /// Of the U-Net.
+    /// The config of the U-Net.
     pub unet: UNet2DConditionConfig,
-    /// Of the VAE.
+    /// The config of the VAE.
     pub vae: AutoencoderKlConfig,
 }
 
 impl ModelConfigs {
-    /// Reads the small files of a model, and of another VAE in the place of its own.
+    /// Reads the small files of a model, and those of another VAE in place of its own.
     ///
     /// # Errors
-    /// When one is missing or damaged, asks for what is not computed here, or does not fit the others.
+    /// When a file is missing or damaged, needs an unsupported feature, or does not fit the others.
     pub fn read(files: &ModelFiles, vae: Option<&ModelFiles>) -> Result<Self> {
         let vae_files = vae.unwrap_or(files);
         let pipeline = Pipeline::of(files)?;
@@ -64,7 +64,7 @@ impl ModelConfigs {
         Ok(configs)
     }
 
-    /// Refuses networks that do not go together.
+    /// Refuses networks that do not fit together.
     fn fit(&self, files: &ModelFiles, vae_files: &ModelFiles) -> Result<()> {
         expect(
             || format!("{}: latent channels of the VAE", vae_files.name()),

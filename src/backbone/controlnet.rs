@@ -1,8 +1,8 @@
-//! ControlNets beside the U-Net (arXiv 2302.05543): pictures that the denoising loop keeps to.
+//! ControlNets (arXiv 2302.05543): networks that make the denoising loop follow control images.
 //!
-//! A ControlNet's row gets the text, pooled text and sizes of the U-Net row that it is added to, as in
-//! diffusers' pipelines. With an actor that is the base word moved by the row's own offset: the
-//! ControlNet is a copy of the U-Net's encoder, and the two read the same.
+//! A row of a ControlNet gets the text, pooled text and sizes of the U-Net row to which it is added, as in
+//! diffusers' pipelines. With an actor, the text includes the row's offset of the base word, because a
+//! ControlNet is a copy of the U-Net's encoder and reads the same text.
 
 use std::rc::Rc;
 
@@ -23,25 +23,25 @@ use crate::models::unet::unet_2d_condition::{Encoded, UNet2DConditionConfig};
 /// The config of the ControlNet among these files.
 ///
 /// # Errors
-/// When there is none, or it is of an architecture that this program does not know.
+/// When there is no config, or the architecture is not supported.
 pub fn controlnet_config(files: &ModelFiles) -> Result<ControlNetConfig> {
     ControlNetConfig::read(&files.config("config.json")?).with_context(|| files.name().to_string())
 }
 
-/// What of a model a ControlNet has to fit.
+/// The properties of a model that a ControlNet must fit.
 pub struct ModelSide<'a> {
     /// The model's name, for messages.
     pub name: &'a str,
-    /// Its U-Net.
+    /// The config of the model's U-Net.
     pub unet: &'a UNet2DConditionConfig,
-    /// Pixels that one of its latents is wide.
+    /// Width of a latent in pixels.
     pub scale_factor: i64,
 }
 
 /// Refuses a ControlNet that was made for another kind of model.
 ///
 /// # Errors
-/// Names both, and the field in which they differ.
+/// Names the ControlNet, the model and the field in which they differ.
 pub fn check_fit(name: &str, config: &ControlNetConfig, model: &ModelSide) -> Result<()> {
     let unet = model.unet;
     let blocks = unet.block_out_channels.len();
@@ -92,8 +92,8 @@ pub fn check_fit(name: &str, config: &ControlNetConfig, model: &ModelSide) -> Re
     match facts.iter().find(|(_, there, here)| there != here) {
         None => Ok(()),
         Some((key, there, here)) => Err(usage(format!(
-            "the ControlNet {name} does not fit the model {}: {key} is {there} there and {here} here; \
-             take one that was made for this kind of model",
+            "the ControlNet {name} does not fit the model {}: {key} is {there} in the ControlNet and {here} in \
+            the model. Use a ControlNet for this kind of model",
             model.name
         ))),
     }
@@ -107,10 +107,10 @@ pub struct ControlNet {
 }
 
 impl ControlNet {
-    /// Loads it from a diffusers folder or the hub, where and as precise as the backbone is.
+    /// Loads a ControlNet from a diffusers folder or the hub, to the device and in the precision of the backbone.
     ///
     /// # Errors
-    /// When a file is missing or does not fit; the message names file and tensor.
+    /// When a file is missing or does not fit. The message names file and tensor.
     pub fn load(files: &ModelFiles, backbone: &Backbone) -> Result<Self> {
         let _frozen = tch::no_grad_guard();
         let (device, kind) = (backbone.device(), backbone.kind());
@@ -131,34 +131,34 @@ impl ControlNet {
     }
 }
 
-/// A ControlNet with what it is to do.
+/// A ControlNet with its control image and scale.
 struct SteeringNet {
     net: Rc<ControlNet>,
-    /// The picture's embedding `[1, C, H, W]`, the same at every step.
+    /// The embedding of the control image `[1, C, H, W]`, the same at every step.
     cond: Tensor,
     /// diffusers' `controlnet_conditioning_scale`.
     scale: f64,
 }
 
-/// How ControlNets take part in a run; the same for all of them.
+/// How ControlNets act in a run, the same for all of them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ControlSettings {
-    /// Rows with the prompt alone are controlled, and the outer skips less than the inner.
+    /// Whether only rows with the prompt are controlled, and the outer skips less than the inner ones.
     pub guess_mode: bool,
-    /// The first step's place among all, as a fraction (diffusers' `control_guidance_start`).
+    /// Start of the control as a fraction of the steps (diffusers' `control_guidance_start`).
     pub start: f64,
-    /// The last step's (diffusers' `control_guidance_end`).
+    /// End of the control as a fraction of the steps (diffusers' `control_guidance_end`).
     pub end: f64,
 }
 
-/// One ControlNet or several, with their pictures. Of several, the residuals are added.
+/// One or several ControlNets with their control images. The residuals of several are added.
 pub struct Control {
     parts: Vec<SteeringNet>,
     settings: ControlSettings,
 }
 
 impl Control {
-    /// Without any ControlNet yet.
+    /// Starts without a ControlNet.
     pub fn new(settings: ControlSettings) -> Self {
         Control {
             parts: Vec::new(),
@@ -166,22 +166,22 @@ impl Control {
         }
     }
 
-    /// Adds a ControlNet with its picture `[1, 3, F H, F W]` in [0, 1] and its scale.
+    /// Adds a ControlNet with its control image `[1, 3, F H, F W]` in [0, 1] and its scale.
     pub fn add(&mut self, net: Rc<ControlNet>, picture: &Tensor, scale: f64) {
         let picture = picture.to_device(net.device).to_kind(net.kind);
         let cond = tch::no_grad(|| net.model.embed(&picture));
         self.parts.push(SteeringNet { net, cond, scale });
     }
 
-    /// Whether the ControlNets take part in `step`, counted from 1, of `steps`: whether the whole
-    /// step lies between start and end.
+    /// Whether the ControlNets act in `step`, counted from 1, of `steps`: the whole step must lie between start
+    /// and end.
     pub fn is_active(&self, step: usize, steps: usize) -> bool {
         let fraction = |step: usize| step as f64 / steps as f64;
         fraction(step - 1) >= self.settings.start && fraction(step) <= self.settings.end
     }
 
-    /// Adds the residuals of all ControlNets to the U-Net's pass, in guess mode only to its rows from
-    /// `conditional` on, which have the prompt.
+    /// Adds the residuals of all ControlNets to the U-Net's pass. In guess mode they are added only to the rows
+    /// from `conditional` on, which have the prompt.
     pub(super) fn steer(
         &self,
         backbone: &Backbone,

@@ -11,20 +11,20 @@ use crate::schedulers::{NoiseSchedule, Scheduler};
 
 /// A step that was just taken.
 pub struct StepTaken<'a> {
-    /// Its number, counted from 1.
+    /// The number of the step, counted from 1.
     pub step: usize,
-    /// The timestep of its last pass.
+    /// The timestep of the step's last pass.
     timestep: f64,
     /// The input of that pass `[B, C, H, W]`, companions last.
     z_t: &'a Tensor,
-    /// Its prediction after guidance, of the same shape.
+    /// The prediction after guidance, of the same shape.
     noise_pred: &'a Tensor,
-    /// Images without companions.
+    /// Number of images, without companions.
     asked_for: i64,
 }
 
 impl StepTaken<'_> {
-    /// The latents without noise `[B, C, H, W]` if the prediction were right, without companions.
+    /// The estimate of the latents without noise `[B, C, H, W]`, computed from the prediction, without companions.
     pub fn z_0(&self, schedule: &NoiseSchedule) -> Tensor {
         let z_0 = schedule.z_0(self.z_t, self.noise_pred, self.timestep);
         z_0.narrow(0, 0, self.asked_for)
@@ -39,12 +39,12 @@ pub struct Denoised {
     pub encoder_features: Tensor,
 }
 
-/// Draws B pictures that share prompt and guidance from their initial latents `[B, C, H, W]`, under the
-/// ControlNets of `control` where there are any, beside the guidance's companions. `progress` is called
-/// after each step; an error from it ends the loop.
+/// Draws B pictures that share prompt and guidance from their initial latents `[B, C, H, W]`, with the
+/// ControlNets of `control`, if any, and together with the guidance's companions. `progress` is called after
+/// each step; an error from it ends the loop.
 ///
 /// # Errors
-/// When `progress` returns one, or weights or latents hold a value that is not finite.
+/// When `progress` returns an error, or weights or latents contain a value that is not finite.
 pub fn denoise(
     backbone: &Backbone,
     scheduler: &mut dyn Scheduler,

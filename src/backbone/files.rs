@@ -1,5 +1,5 @@
-//! The files that a backbone and what stands beside it are read from: those that [`Backbone::load`](super::Backbone)
-//! asks for, listed without reading weights.
+//! Lists the files of a backbone and of its additional networks, those that [`Backbone::load`](super::Backbone)
+//! reads, without reading weights.
 
 use anyhow::Result;
 
@@ -11,11 +11,11 @@ use crate::tokenizer;
 /// The files of a component, by its folder's name.
 pub type Parts = Vec<(&'static str, Vec<NeededFile>)>;
 
-/// All files that a model is drawn with, by component; the folder of what belongs to no component is empty. With
-/// another VAE the model's own is not read. A checkpoint in one file is a single one.
+/// All files that are needed to draw with a model, by component. Files of no component have an empty folder
+/// name. With another VAE the model's own is not read. A single-file checkpoint gives one file.
 ///
 /// # Errors
-/// When one is missing, or the hub can not be asked.
+/// When a file is missing, or the hub cannot be reached.
 pub fn pipeline_files(files: &ModelFiles, has_other_vae: bool) -> Result<Parts> {
     if let Some(file) = files.single_file() {
         return Ok(vec![("", vec![file])]);
@@ -37,8 +37,8 @@ pub fn pipeline_files(files: &ModelFiles, has_other_vae: bool) -> Result<Parts> 
     Ok(parts)
 }
 
-/// The networks of a checkpoint in one file, by the names of their folders, with the tensors of each; none of another
-/// model. With another VAE the model's own is not read.
+/// The networks of a single-file checkpoint, by the names of their folders, with the tensors of each; empty for
+/// other models. With another VAE the model's own is not read.
 ///
 /// # Errors
 /// When the file is damaged.
@@ -59,15 +59,16 @@ pub fn networks_in_one_file(
 /// The files of a VAE: that of a whole model, or one alone.
 ///
 /// # Errors
-/// When one is missing, or the hub can not be asked.
+/// When a file is missing, or the hub cannot be reached.
 pub fn vae_files(files: &ModelFiles) -> Result<Vec<NeededFile>> {
     network_files(files, vae_folder(files)?)
 }
 
-/// The config and the weights of a network in a folder; `""` for one that is alone, such as a ControlNet.
+/// The config and the weights of a network in a folder; `""` for a network in its own repository, such as a
+/// ControlNet.
 ///
 /// # Errors
-/// When one is missing, or the hub can not be asked.
+/// When a file is missing, or the hub cannot be reached.
 pub fn network_files(files: &ModelFiles, folder: &str) -> Result<Vec<NeededFile>> {
     let mut needs = Needs::of(files);
     needs.require(&match folder {

@@ -1,11 +1,11 @@
-//! Guidance: which rows each step predicts, and the equation that makes one prediction of theirs.
+//! Guidance: the rows that each step predicts, and the equation that combines their predictions to one.
 
 use tch::Tensor;
 
 use super::Conditioning;
 use super::attention_guide::AttentionGuide;
 
-/// How one picture is guided. Steps are counted from 1, as in the paper.
+/// The guidance of a picture. Steps are counted from 1, as in the paper.
 pub trait Guidance {
     /// The U-Net rows of this step, the conditional one last among those of the plain prompt.
     fn conditioning(&self, step: usize) -> &Conditioning;
@@ -14,31 +14,31 @@ pub trait Guidance {
     /// it with a prompt.
     fn conditional_row(&self, step: usize) -> usize;
 
-    /// One prediction from the rows' predictions, each `[B, C, H, W]` f32.
+    /// Combines the rows' predictions, each `[B, C, H, W]` f32, to one prediction.
     fn combine(&self, step: usize, rows: &[Tensor]) -> Tensor;
 
-    /// One pass in so many is whole; those between continue from its features. An approximation where
-    /// it is more than 1.
+    /// Only every N-th pass is whole, where N is this number; the passes between reuse its features. With more
+    /// than 1 this is an approximation.
     fn feature_reuse(&self) -> usize {
         1
     }
 
-    /// A new guide of attention for one run; `None`: attention is neither changed nor recorded.
+    /// A new attention guide for one run; with `None` attention is neither changed nor recorded.
     fn attention(&self) -> Option<Box<dyn AttentionGuide + '_>> {
         None
     }
 
-    /// Images that are drawn along with those that were asked for, and are not returned.
+    /// Images that are drawn together with the requested images and are not returned.
     fn companions(&self) -> Option<&Companions> {
         None
     }
 }
 
-/// Images of another prompt beside those that were asked for, the same in every run.
+/// Images of another prompt that are drawn together with the requested images, the same in every run.
 pub struct Companions {
-    /// Their initial latents `[A, C, H, W]`, of the size of the others.
+    /// Their initial latents `[A, C, H, W]`, with the size of the other images.
     pub latents: Tensor,
-    /// As many rows as the guidance has at every step, for one of them.
+    /// The rows of one companion, as many as the guidance has at every step.
     pub conditioning: Conditioning,
 }
 
@@ -50,7 +50,7 @@ pub struct PlainGuidance {
 }
 
 impl PlainGuidance {
-    /// Guidance from the negative branch to the prompt's.
+    /// Guidance from the negative branch towards the prompt's branch.
     pub fn new(negative: &Conditioning, prompt: &Conditioning, guidance_scale: f64) -> Self {
         if guidance_scale <= 1.0 {
             return PlainGuidance {
@@ -82,12 +82,12 @@ impl Guidance for PlainGuidance {
     }
 }
 
-/// A guidance whose predictions are scaled back to the deviation of the conditional row (arXiv 2305.08891,
-/// Sec. 3.4).
+/// A guidance whose predictions are rescaled to the standard deviation of the conditional row (arXiv
+/// 2305.08891, Sec. 3.4).
 pub struct RescaledGuidance<'a> {
     /// The guidance.
     pub guidance: &'a dyn Guidance,
-    /// φ from 0 (nothing) to 1.
+    /// φ from 0 (no rescaling) to 1.
     pub phi: f64,
 }
 

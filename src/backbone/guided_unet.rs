@@ -1,5 +1,5 @@
-//! The U-Net as the denoising loop calls it: the predictions of all rows of a guidance at one step, with
-//! the guidance's companions and its guide of attention, ControlNets and feature reuse.
+//! The U-Net for the denoising loop: predicts all rows of a guidance at one step, with the guidance's
+//! companions and attention guide, with ControlNets and with feature reuse.
 
 use tch::{Kind, Tensor};
 
@@ -12,33 +12,33 @@ use super::unet_pass::UnetPass;
 use crate::models::unet::cross_attention::AttentionRequest;
 use crate::schedulers::Scheduler;
 
-/// The U-Net under a guidance, for one run.
+/// The U-Net with a guidance, for one run.
 pub(super) struct GuidedUnet<'a> {
     guidance: &'a dyn Guidance,
     guide: Option<Box<dyn AttentionGuide + 'a>>,
     rows: RunRows<'a>,
     unet: ReusingUnet<'a>,
-    /// Of all images `[B, C, H, W]`, companions last.
+    /// The initial latents of all images `[B, C, H, W]`, companions last.
     initial_latents: Tensor,
-    /// Images without companions.
+    /// Number of images, without companions.
     asked_for: i64,
-    /// The timestep of every pass `[P]`, on the device. They are uploaded together, because an upload waits
-    /// until the GPU has finished the work before it.
+    /// The timestep of every pass `[P]`, on the device. They are uploaded together, because each upload waits
+    /// until the GPU has finished its earlier work.
     timesteps: Tensor,
     steps: usize,
 }
 
-/// What the rows of one pass predict.
+/// The predictions of the rows of one pass.
 pub(super) struct RowPredictions {
-    /// Of each row `[B, C, H, W]` f32.
+    /// The prediction of each row `[B, C, H, W]` f32.
     pub rows: Vec<Tensor>,
-    /// After the last pass: Eq. (7), the encoder's output for the conditional row of the images that
-    /// were asked for `[B, C', h, w]` f32.
+    /// After the last pass: Eq. (7), the encoder's output for the conditional row of the images without
+    /// companions, `[B, C', h, w]` f32.
     pub encoder_features: Option<Tensor>,
 }
 
 impl<'a> GuidedUnet<'a> {
-    /// For the passes of a sampler, and the images of these initial latents `[B, C, H, W]`.
+    /// Prepares the passes of a sampler for images with these initial latents `[B, C, H, W]`.
     ///
     /// # Panics
     /// When there are ControlNets and the guidance has companions or reuses features.
@@ -53,7 +53,7 @@ impl<'a> GuidedUnet<'a> {
         let feature_reuse = guidance.feature_reuse();
         assert!(
             control.is_none() || (feature_reuse == 1 && companions.is_none()),
-            "a ControlNet needs whole passes, and pictures of its own"
+            "a ControlNet needs whole passes and a guidance without companions"
         );
         let asked_for = initial_latents.size()[0];
         let passes = scheduler.timesteps().len();
@@ -125,13 +125,13 @@ impl<'a> GuidedUnet<'a> {
     }
 }
 
-/// The U-Net and its ControlNets. Only one pass in `feature_reuse` is whole; the others continue from the
-/// features of the last whole one (arXiv 2312.00858).
+/// The U-Net and its ControlNets. Only every `feature_reuse`-th pass is whole; the others reuse the features of
+/// the last whole pass (arXiv 2312.00858).
 struct ReusingUnet<'a> {
     backbone: &'a Backbone,
     control: Option<&'a Control>,
     feature_reuse: usize,
-    /// Passes of the run.
+    /// Number of passes in the run.
     passes: usize,
     /// Features of the last whole pass, see [`Backbone::unet_decode`]; `None` without feature reuse.
     deep: Option<Tensor>,

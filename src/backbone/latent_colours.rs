@@ -1,34 +1,36 @@
-//! Colours of latents without the VAE: a linear map from the channels of a latent to red, green and blue, for previews of
-//! a picture that is being drawn.
+//! Colours of latents without the VAE: a linear map from the channels of a latent to red, green and blue, for
+//! previews of unfinished pictures.
 //!
-//! The map is fitted to the model's own VAE, so that there is no table for each family of models: a few pictures of
-//! coloured squares are encoded, and least squares over their latents find the map, `rgb ≈ Wᵀ [z; 1]`. Each
-//! finished picture adds its own latents and colours to the sums.
+//! The map is fitted to the model's own VAE, so no table for each family of models is needed. A few pictures of
+//! coloured squares are encoded, and the map `rgb ≈ Wᵀ [z; 1]` is found by least squares over their latents.
+//! Each finished picture adds its latents and colours to the sums.
 
 use tch::{Device, Kind, Tensor};
 
 use super::Backbone;
 
-/// Sides of the squares in latents, a picture for each.
+/// Sides of the squares in latents. Each side has one picture.
 const SQUARES: [i64; 4] = [1, 2, 4, 8];
 
 /// Side of those pictures in latents.
 const SIDE: i64 = 16;
 
-/// Steps of the R₃ sequence, powers of the root of x⁴ = x + 1 (Roberts, "The unreasonable effectiveness of quasirandom
-/// sequences", 2018): colours spread evenly over all, the same in every run, and no generator of random numbers is touched.
+/// Steps of the R₃ sequence, powers of the root of x⁴ = x + 1 (Roberts, "The unreasonable effectiveness of
+/// quasirandom sequences", 2018): colours that are spread evenly and are the same in every run, without using a
+/// random number generator.
 const COLOUR_STEPS: [f64; 3] = [
     0.819_172_513_396_164,
     0.671_043_606_703_789,
     0.549_700_477_901_97,
 ];
 
-/// Added to the sums' diagonal, relative to its mean: a VAE with a channel that never moves has a map too.
+/// Added to the sums' diagonal, relative to its mean: so that there is a map even if a channel of the VAE is
+/// constant.
 const RIDGE: f64 = 1e-6;
 
 /// Sums of least squares over latents and colours.
 pub struct LatentColours {
-    /// Pixels that a latent is wide.
+    /// Width of a latent in pixels.
     scale_factor: i64,
     /// Σ [z; 1] [z; 1]ᵀ `[C + 1, C + 1]` f64.
     moments: Tensor,
@@ -64,7 +66,7 @@ impl LatentColours {
         self.products += z.tr().matmul(&rows(&colours));
     }
 
-    /// What latents `[B, C, h, w]` look like, a pixel each: `[B, 3, h, w]` in [0, 1].
+    /// The colours of latents `[B, C, h, w]`, one pixel per latent: `[B, 3, h, w]` in [0, 1].
     pub fn pictures(&self, latents: &Tensor) -> Tensor {
         let (b, _, h, w) = latents.size4().expect("latents have four axes");
         let width = self.moments.size()[0];
@@ -88,14 +90,14 @@ fn rows(maps: &Tensor) -> Tensor {
     maps.permute([0, 2, 3, 1]).reshape([-1, channels])
 }
 
-/// The same with a one behind the channels.
+/// The same with a 1 appended to the channels.
 fn rows_of(latents: &Tensor) -> Tensor {
     let z = rows(latents);
     let ones = Tensor::ones([z.size()[0], 1], (Kind::Double, Device::Cpu));
     Tensor::cat(&[z, ones], 1)
 }
 
-/// A picture `[1, 3, H, W]` of squares that are `square` latents wide, each of its own colour.
+/// A picture `[1, 3, H, W]` of squares that are `square` latents wide, each with a different colour.
 fn squares(square: i64, f: i64) -> Tensor {
     let n = SIDE / square;
     let colours: Vec<f32> = COLOUR_STEPS

@@ -1,4 +1,4 @@
-//! Loading a backbone: its files, one component after the other, to networks on a device.
+//! Loads a backbone: reads its files, one component after the other, and builds the networks on a device.
 
 use anyhow::Result;
 use tch::{Device, Kind};
@@ -16,26 +16,26 @@ use crate::models::clip_text_model::{ClipTextConfig, ClipTextModel};
 use crate::models::unet::unet_2d_condition::{UNet2DConditionConfig, UNet2DConditionModel};
 use crate::schedulers::NoiseSchedule;
 
-/// Where the networks go and in which precision.
+/// The device and the precision of the networks.
 pub struct LoadOptions<'a> {
     /// The device.
     pub device: Device,
     /// Precision of U-Net and text encoders; of the VAE too, unless it overflows in half precision,
     /// see [`Pipeline::vae_kind`].
     pub kind: Kind,
-    /// A VAE from elsewhere, in place of the model's own.
+    /// Another VAE, in place of the model's own.
     pub vae: Option<&'a ModelFiles>,
-    /// How memory is saved.
+    /// Settings that save memory.
     pub memory: MemoryOptions,
 }
 
-/// How memory is saved, at the cost of time.
+/// Settings that save memory and cost time.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct MemoryOptions {
     /// Side in pixels of the VAE's tiles, see [`AutoencoderKl::with_tiles`]; `None` for none.
     pub vae_tile_size: Option<i64>,
-    /// Whether only the network that runs is in the device's memory: the text encoders, the U-Net or
-    /// the VAE. Each is made again from its mapped files when its turn comes.
+    /// Whether only the running network is in the device's memory: the text encoders, the U-Net or the VAE.
+    /// Each is loaded again from its mapped files before it runs.
     pub cpu_offload: bool,
 }
 
@@ -58,12 +58,12 @@ fn text_encoders(
 }
 
 impl Backbone {
-    /// Loads a model from a diffusers folder, the hub or the binary itself. `progress` is told the
-    /// name of each component before it is read.
+    /// Loads a model from a diffusers folder, the hub or the binary itself. `progress` is called with the name
+    /// of each component before it is read.
     ///
     /// # Errors
-    /// When a file is missing or does not fit; the message names file and tensor. Values that are not
-    /// finite are reported later, see [`Backbone::weights_are_finite`].
+    /// When a file is missing or does not fit. The message names file and tensor. Values that are not finite
+    /// are reported later, see [`Backbone::weights_are_finite`].
     pub fn load(
         files: &ModelFiles,
         options: &LoadOptions,
@@ -149,7 +149,7 @@ impl Backbone {
     }
 }
 
-/// In fp16 whatever the precision is, so that a model has one fingerprint.
+/// Computes the fingerprint. It always uses fp16, so that it does not depend on the precision of the files.
 fn fingerprint_of(files: &ModelFiles, config: &UNet2DConditionConfig) -> Result<String> {
     let weights = Weights::open(&files.weights("unet")?, Device::Cpu, Kind::Half)?;
     let path = weights.root();

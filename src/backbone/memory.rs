@@ -1,22 +1,24 @@
-//! How much memory drawing and tuning will take, estimated from the networks' sizes before anything is loaded.
+//! Estimates the memory of drawing and tuning from the networks' sizes, before anything is loaded.
 //!
 //! On a CPU the peak of the process is
 //!
 //! `P + K + Σ_n (M_n + k T_n) + max over stages (Σ_n C_n + 5/4 A)`
 //!
-//! - P: what this process holds before it loads anything. The dry run is the same program with the same libtorch, so that it
-//!   looks at itself (`libtorch::resident_bytes`); a libtorch for CUDA brings 200 MB more than one for the CPU alone.
+//! - P: memory of this process before it loads anything. The dry run is the same program with the same
+//!   libtorch, so it measures itself (`libtorch::resident_bytes`); a libtorch for CUDA takes 200 MB more than
+//!   one for the CPU only.
 //! - K: libtorch's kernels, see `KERNELS`; k for each of the T_n tensors of network n, see `OF_A_TENSOR`.
-//! - M_n: bytes of network n that are used as they lie in its files, which are mapped: mapped pages stay.
-//! - C_n: bytes of its parameters that are copies, since they are used in another precision than the files have, or have
-//!   LoRAs merged into them. A stage counts the networks that it has not let go.
-//! - A: values of the stage's activations, as `ledger` counts them through the layers.
-//! - A quarter of A lies in gaps: see `GAPS`.
+//! - M_n: bytes of network n that are used directly from its mapped files; mapped pages stay in memory.
+//! - C_n: bytes of its parameters that are copies, because they have another precision than in the files or
+//!   because LoRAs are merged. A stage counts only networks that are still loaded.
+//! - A: bytes of the stage's activations, which `ledger` counts through the layers.
+//! - Gaps take a quarter of A: see `GAPS`.
 //!
-//! On a GPU it is `Σ_n (parameters of n) + max A`, without the driver's context. With `--cpu-offload` the largest network alone
-//! takes the place of the sum of what was copied.
+//! On a GPU it is `Σ_n (parameters of n) + max A`, without the driver's context. With `--cpu-offload` only the
+//! largest network is counted instead of the sum of the copies.
 //!
-//! `scripts/bench/memory.py` measures it on a CPU; on a GPU it has not been measured.
+//! `scripts/bench/memory.py` compares the estimate with measurements on a CPU. On a GPU the estimate was never
+//! measured.
 
 mod ledger;
 mod unet;
@@ -28,22 +30,24 @@ use crate::models::autoencoder_kl::AutoencoderKlConfig;
 use crate::models::unet::unet_2d_condition::UNet2DConditionConfig;
 pub use unet::{PassSize, low_rank_widths};
 
-/// The program before it loads anything, in bytes, where the system does not tell.
+/// Memory of the program before it loads anything, in bytes, if the system does not report it.
 pub const PROGRAM: u64 = 380_000_000;
 
-/// What computing adds to the program whatever is computed, in bytes. Measured on a CPU with AVX-512, by `/proc/self/smaps` and
-/// by counting what is allocated: 45 MB are pages of libtorch's kernels that nothing had read before, 10 MB MKL's buffers.
+/// Memory that any computation adds to the program, in bytes. Measured on a CPU with AVX-512, by
+/// `/proc/self/smaps` and by counting what is allocated: 45 MB are pages of libtorch's kernels that nothing had
+/// read before, 10 MB MKL's buffers.
 const KERNELS: u64 = 64_000_000;
 
-/// What a tensor of a network adds, in bytes: what oneDNN keeps of each layer's shape, and small blocks that glibc keeps.
-/// Measured: 25 MB on the toy with 600 tensors, 55 MB on a U-Net with SDXL's 1,680.
+/// Memory that each tensor of a network adds, in bytes: oneDNN's data about each layer's shape, and small
+/// blocks that glibc keeps. Measured: 25 MB on the toy with 600 tensors, 55 MB on a U-Net with SDXL's 1,680.
 const OF_A_TENSOR: u64 = 40_000;
 
-/// One part in so many of the activations is freed memory that glibc keeps: gaps between blocks of less than 4 MB, into which
-/// the next ones do not fit (`libtorch::keep_no_freed_memory`). Measured: 40 MB of 145 where all blocks are that small.
+/// Freed memory that glibc keeps is the activations divided by this number: gaps between blocks of less than 4
+/// MB, into which the next blocks do not fit (`libtorch::keep_no_freed_memory`). Measured: 40 MB of 145 where
+/// all blocks are that small.
 const GAPS: u64 = 4;
 
-/// A part of the model, or what stands beside it.
+/// A part of the model, or an additional network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ModelPart {
     /// A text encoder.
@@ -59,14 +63,14 @@ pub enum ModelPart {
 /// The weights of one network.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct NetworkSize {
-    /// Tensors, where the header of its files is there.
+    /// Number of tensors, if the headers of the files are on this machine.
     pub tensors: u64,
-    /// Bytes of its files that stay in memory. Files inside the program stay as a whole. Of a mapped file the
-    /// weights stay that are used as they lie in it; the others are released once they are converted.
+    /// Bytes of its files that stay in memory. Files inside the program stay as a whole. Of a mapped file, only
+    /// weights that are used directly stay; the others are released after conversion.
     pub file_bytes: u64,
     /// Bytes of its parameters as they are used.
     pub used_bytes: u64,
-    /// Bytes of those among them that are not used as they lie in the file.
+    /// Bytes of the parameters that are not used directly from the file.
     pub converted_bytes: u64,
     /// Bytes of the largest weight in a mapped file that is converted: it is in memory while it is read.
     pub largest_read: u64,
@@ -75,7 +79,7 @@ pub struct NetworkSize {
 }
 
 impl NetworkSize {
-    /// The same with LoRAs merged into weights of so many bytes as they are used.
+    /// The same with LoRAs merged into weights that take this many bytes in use.
     #[must_use]
     pub fn merged(self, bytes: u64) -> Self {
         let converted_bytes = self.used_bytes.min(self.converted_bytes + bytes);
@@ -97,12 +101,12 @@ impl NetworkSize {
 pub struct Activations(pub u64);
 
 impl Activations {
-    /// The larger one.
+    /// The larger of two.
     pub fn or(self, other: Activations) -> Activations {
         Activations(self.0.max(other.0))
     }
 
-    /// Of a pass through the U-Net while drawing, with values of `size` bytes.
+    /// Activations of a pass through the U-Net while drawing, with values of `size` bytes.
     ///
     /// # Errors
     /// When the config's lists do not fit each other.
@@ -110,8 +114,8 @@ impl Activations {
         Ok(Activations(unet::drawing(unet, pass)? as u64 * size as u64))
     }
 
-    /// Of decoding pictures one at a time, each or each tile of this height and width. What is there of all `pictures`, of so
-    /// many pixels each, are three f32 a pixel, twice when they are joined.
+    /// Activations of decoding pictures one at a time; each picture or tile has this height and width. All
+    /// `pictures` together take three f32 per pixel, and twice that when they are joined.
     pub fn of_decoding(
         vae: &AutoencoderKlConfig,
         tile: (i64, i64),
@@ -122,7 +126,7 @@ impl Activations {
         Activations(vae::decoding(vae, tile) as u64 * size as u64 + joined)
     }
 
-    /// Of a tuning step's rows that go through the U-Net at once.
+    /// Activations of the rows of a tuning step that pass through the U-Net together.
     ///
     /// # Errors
     /// When the config's lists do not fit each other.
@@ -131,16 +135,16 @@ impl Activations {
     }
 }
 
-/// A stage of a job: the networks that it still has, and its activations.
+/// A stage of a job: the networks that are still loaded, and the activations.
 #[derive(Clone, Copy, Debug)]
 pub struct MemoryStage {
-    /// Parts that were let go before it.
+    /// Parts that were unloaded before this stage.
     pub without: &'static [ModelPart],
-    /// What it computes.
+    /// The activations of its computation.
     pub activations: Activations,
 }
 
-/// The most memory of the process on a CPU, in bytes, of which `program` is there before anything is loaded.
+/// The peak memory of the process on a CPU, in bytes, including `program`, the memory before anything is loaded.
 pub fn peak_of_process(
     program: u64,
     networks: &[(ModelPart, NetworkSize)],
@@ -168,7 +172,7 @@ pub fn peak_of_process(
     program + KERNELS + files + most
 }
 
-/// The most memory of a GPU, in bytes.
+/// The peak memory of a GPU, in bytes.
 pub fn peak_of_gpu(
     networks: &[(ModelPart, NetworkSize)],
     stages: &[MemoryStage],

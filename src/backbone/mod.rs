@@ -1,6 +1,6 @@
-//! The frozen backbone as one object: text encoders, U-Net, VAE, and the schedule they were trained
-//! on. It is SDXL (arXiv 2307.01952), with two text encoders, or SD 1.5 or 2.1 (arXiv 2112.10752),
-//! with one; see [`Pipeline`]. It knows no projector and no η.
+//! The frozen backbone as one object: text encoders, U-Net, VAE, and the schedule that they were trained with.
+//! It is SDXL (arXiv 2307.01952), with two text encoders, or SD 1.5 or 2.1 (arXiv 2112.10752), with one; see
+//! [`Pipeline`]. The backbone knows neither the projector nor η.
 
 pub mod attention_guide;
 mod conditioning;
@@ -44,15 +44,15 @@ use network::Reloadable;
 pub use pipeline::Pipeline;
 use prompt::Tokenizers;
 
-/// What tells one model from another and what an actor has to fit.
+/// The identity of a model, which an actor must match.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelFacts {
-    /// As the user named it.
+    /// The name that the user gave.
     pub name: String,
-    /// CRC-32 over the U-Net's first and last convolution in fp16, so that the fp16 and the fp32
-    /// files of one model have the same.
+    /// CRC-32 of the U-Net's first and last convolution in fp16, so that the fp16 and the fp32 files of one
+    /// model have the same fingerprint.
     pub fingerprint: String,
-    /// The LoRAs that are merged into it.
+    /// The LoRAs that are merged into the model.
     pub loras: Vec<LoraFacts>,
 }
 
@@ -92,28 +92,27 @@ impl Backbone {
         self.kind
     }
 
-    /// Waits until every value of every weight was looked at, which began when the model was loaded.
-    /// [`denoise`](denoise::denoise) and [`Backbone::decode`] do so before they give a result.
+    /// Waits for the check that all weights are finite, which starts when the model is loaded.
+    /// [`denoise`](denoise::denoise) and [`Backbone::decode`] wait before they return a result.
     ///
     /// # Errors
-    /// Names file and tensor of each that holds a value which is not finite.
+    /// Names file and tensor of all weights with a value that is not finite.
     pub fn weights_are_finite(&self) -> Result<()> {
         let scanned = self.scan.wait();
         scanned.with_context(|| format!("checking the weights of {}", self.facts.name))
     }
 
-    /// Frees the text encoders. The next prompt makes them again.
+    /// Unloads the text encoders. The next prompt loads them again.
     pub fn release_text_encoders(&self) {
         self.text_encoders.iter().for_each(Reloadable::release);
     }
 
-    /// Frees the VAE. The next picture makes it again.
+    /// Unloads the VAE. The next picture loads it again.
     pub fn release_vae(&self) {
         self.vae.release();
     }
 
-    /// Makes the U-Net again with low-rank updates of its attention layers, which have parameters from then on;
-    /// with `None` without any.
+    /// Loads the U-Net again with trainable low-rank updates of its attention layers; with `None` without updates.
     pub fn update_unet(&self, updates: Option<&Rc<LowRankSet>>) {
         self.unet.set_updates(updates.cloned());
         if updates.is_some() {
@@ -121,7 +120,7 @@ impl Backbone {
         }
     }
 
-    /// The text encoders in order; with `cpu_offload` nothing else stays in memory.
+    /// The text encoders in order. With `cpu_offload` the other networks are unloaded.
     fn text_encoders(&self) -> Vec<Rc<ClipTextModel>> {
         if self.cpu_offload {
             self.unet.release();
@@ -130,7 +129,7 @@ impl Backbone {
         self.text_encoders.iter().map(Reloadable::get).collect()
     }
 
-    /// The U-Net, as above.
+    /// The U-Net. With `cpu_offload` the other networks are unloaded.
     fn unet(&self) -> Rc<UNet2DConditionModel> {
         if self.cpu_offload {
             self.release_text_encoders();
@@ -139,7 +138,7 @@ impl Backbone {
         self.unet.get()
     }
 
-    /// The VAE, as above.
+    /// The VAE. With `cpu_offload` the other networks are unloaded.
     fn vae(&self) -> Rc<AutoencoderKl> {
         if self.cpu_offload {
             self.release_text_encoders();
@@ -153,25 +152,25 @@ impl Backbone {
         &self.unet_config
     }
 
-    /// How many pixels one latent is wide; sizes of pictures are multiples of it.
+    /// Width of a latent in pixels. The sides of pictures are multiples of this width.
     pub fn vae_scale_factor(&self) -> i64 {
         self.vae_config.scale_factor()
     }
 
-    /// Latents that sampling begins with, before the sampler scales them `[1, C, H/f, W/f]`: drawn
-    /// on the CPU in f32 from the picture's own seed, so that neither device, precision nor batch
-    /// changes them. Equal to what diffusers draws from `Generator("cpu").manual_seed(seed)`.
+    /// Initial latents before the sampler scales them `[1, C, H/f, W/f]`. They are drawn on the CPU in f32 from
+    /// the picture's own seed, so that they do not depend on device, precision and batch. They are equal to
+    /// those of diffusers with `Generator("cpu").manual_seed(seed)`.
     pub fn initial_latents(&self, seed: i64, height: i64, width: i64) -> Tensor {
         let f = self.vae_scale_factor();
         let size = [1, self.unet_config.in_channels, height / f, width / f];
         libtorch::noise(seed, &size).to_device(self.device)
     }
 
-    /// Pictures of final latents `[B, C, H, W]`, in [0, 1], `[B, 3, H', W']` f32, decoded one at a
-    /// time, which bounds the memory.
+    /// Decodes final latents `[B, C, H, W]` to pictures in [0, 1], `[B, 3, H', W']` f32, one at a time to limit
+    /// memory.
     ///
     /// # Errors
-    /// When weights, latents or picture hold a value that is not finite.
+    /// When weights, latents or picture contain a value that is not finite.
     pub fn decode(&self, latents: &Tensor) -> Result<Tensor> {
         self.weights_are_finite()?;
         finite(latents, "the final latents", "try --dtype fp32 or bf16")?;
@@ -181,7 +180,7 @@ impl Backbone {
             .to_device(self.device)
             .to_kind(self.vae_kind);
         let vae = self.vae();
-        // Its one head is as wide as its channels, which few kernels can compute.
+        // The VAE's single attention head is as wide as its channels, which few kernels support.
         let _any = libtorch::any_attention();
         let images = tch::no_grad(|| {
             let one = |i| {
@@ -218,13 +217,13 @@ impl Backbone {
     }
 }
 
-/// A black picture helps nobody: says which stage went wrong instead.
+/// Refuses values that are not finite, which would give a black picture, and names the stage that made them.
 ///
 /// # Errors
-/// When any value is not finite.
+/// When a value is not finite.
 pub fn finite(tensor: &Tensor, stage: &str, way_out: &str) -> Result<()> {
     if is_finite(tensor) {
         return Ok(());
     }
-    anyhow::bail!("{stage} hold a value that is not finite (NaN or infinite); {way_out}")
+    anyhow::bail!("{stage}: found a value that is not finite (NaN or infinite): {way_out}")
 }

@@ -1,4 +1,4 @@
-//! `model_index.json`: which classes a model's parts are of, and what its pipeline is told.
+//! `model_index.json`: the classes of a model's parts, and the parameters of its pipeline.
 
 use anyhow::Result;
 use serde::Deserialize;
@@ -7,11 +7,11 @@ use super::pipeline::Pipeline;
 use crate::io::config_file::Field::{Harmless, Read};
 use crate::io::config_file::{Class, ConfigFile, Fields};
 
-/// What the pipeline is told.
+/// The parameters of the pipeline.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelIndex {
-    /// Whether no negative prompt means zeros. SD encodes the empty text, and has no such field.
+    /// Whether a missing negative prompt means zeros. SD encodes the empty text and has no such field.
     pub force_zeros_for_empty_prompt: bool,
 }
 
@@ -23,7 +23,7 @@ impl Default for ModelIndex {
     }
 }
 
-/// Parts of both pipelines. What draws has its class looked at where its own file is read.
+/// Parts of both pipelines. The classes of parts that draw are checked when their own files are read.
 const PARTS: &Fields = &[
     ("vae", Harmless("a part")),
     ("text_encoder", Harmless("a part")),
@@ -40,7 +40,7 @@ const PARTS: &Fields = &[
     ),
 ];
 
-/// What is done with each parameter of SDXL's pipeline.
+/// How each parameter of SDXL's pipeline is treated.
 pub const STABLE_DIFFUSION_XL: Class = Class {
     name: "StableDiffusionXLPipeline",
     fields: &[
@@ -55,7 +55,7 @@ pub const STABLE_DIFFUSION_XL: Class = Class {
     besides: &[],
 };
 
-/// What is done with each parameter of SD's pipeline.
+/// How each parameter of SD's pipeline is treated.
 pub const STABLE_DIFFUSION: Class = Class {
     name: "StableDiffusionPipeline",
     fields: &[
@@ -72,7 +72,7 @@ impl ModelIndex {
     /// Reads the file of a model of this architecture.
     ///
     /// # Errors
-    /// When a field is of another type.
+    /// When a field has the wrong type.
     pub fn read(file: &ConfigFile, pipeline: Pipeline) -> Result<Self> {
         match pipeline {
             Pipeline::StableDiffusionXl => file.read(&STABLE_DIFFUSION_XL),
@@ -86,11 +86,12 @@ impl ModelIndex {
     }
 }
 
-/// Refuses an index in which a part that draws is missing or of another library, and tokenizers of another class: diffusers
-/// takes all of these from here, and never from the part's own file. `other_vae` stands in the place of the model's own.
+/// Refuses an index in which a part that draws is missing or belongs to another library, or in which a
+/// tokenizer has another class. diffusers reads these from the index and never from the part's own file. With
+/// `other_vae` the model's own VAE is not checked.
 ///
 /// # Errors
-/// Names the part, what was found and what is computed here.
+/// Names the part, the value found and the supported value.
 pub(super) fn check_parts(file: &ConfigFile, pipeline: Pipeline, other_vae: bool) -> Result<()> {
     let of_diffusers = ["unet", "vae", "scheduler"].map(|name| (name, "diffusers"));
     let texts = [pipeline.text_encoders(), pipeline.tokenizers()].concat();
@@ -118,5 +119,5 @@ pub(super) fn check_parts(file: &ConfigFile, pipeline: Pipeline, other_vae: bool
     Ok(())
 }
 
-/// Classes of transformers that are one tokenizer.
+/// Classes of transformers for the same tokenizer.
 const TOKENIZERS: [&str; 2] = ["CLIPTokenizer", "CLIPTokenizerFast"];

@@ -1,5 +1,5 @@
-//! A network that can be let go, which frees its memory, and is made again from its files when it is
-//! needed: the files stay mapped, so that what the network is made of stays with the system.
+//! A network that can be unloaded to free its memory, and is loaded again from its files when it is needed. The
+//! files stay mapped, so that the system can keep their contents in its cache.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -15,7 +15,7 @@ use crate::io::model_files::ModelFiles;
 use crate::io::weights::{Read, WeightPath, Weights};
 use crate::libtorch;
 
-/// Where a network comes from and where it goes.
+/// The files, the device and the precision of a network.
 struct WeightsSource {
     blobs: Vec<Blob>,
     loras: Rc<LoraSet>,
@@ -24,7 +24,7 @@ struct WeightsSource {
     placement: Placement,
 }
 
-/// Where a network goes, and in which precision.
+/// The device and the precision of a network.
 #[derive(Clone, Copy)]
 pub(super) struct Placement {
     /// The device.
@@ -36,7 +36,7 @@ pub(super) struct Placement {
 /// A network's constructor.
 type Build<T> = dyn Fn(&WeightPath) -> Result<T>;
 
-/// A frozen network of type `T`, in memory or not.
+/// A frozen network of type `T`, loaded or unloaded.
 pub(super) struct Reloadable<T> {
     origin: WeightsSource,
     build: Box<Build<T>>,
@@ -44,8 +44,8 @@ pub(super) struct Reloadable<T> {
 }
 
 impl<T: 'static> Reloadable<T> {
-    /// Opens a component's weights, builds its network, and checks that both fit. The values that
-    /// were read are added to `values`.
+    /// Opens a component's weights, builds its network, and checks that both fit. The weights that were read
+    /// are added to `values`.
     ///
     /// # Errors
     /// When a file is missing or does not fit.
@@ -77,7 +77,7 @@ impl<T: 'static> Reloadable<T> {
         load().with_context(|| format!("loading {component} of {}", files.name()))
     }
 
-    /// The network, made again if it was let go.
+    /// The network, loaded again if it was unloaded.
     pub(super) fn get(&self) -> Rc<T> {
         let mut built = self.built.borrow_mut();
         let network = built.get_or_insert_with(|| {
@@ -87,20 +87,20 @@ impl<T: 'static> Reloadable<T> {
         Rc::clone(network)
     }
 
-    /// Makes the network again with updates beside its layers, or without any.
+    /// Loads the network again, with or without updates of its layers.
     pub(super) fn set_updates(&self, updates: Option<Rc<LowRankSet>>) {
         self.origin.updates.replace(updates);
         self.release();
     }
 
-    /// Lets the network go.
+    /// Unloads the network.
     pub(super) fn release(&self) {
         if self.built.take().is_some() {
             libtorch::trim_memory();
         }
     }
 
-    /// Whether the network is in memory.
+    /// Whether the network is loaded.
     #[cfg(test)]
     pub(super) fn is_built(&self) -> bool {
         self.built.borrow().is_some()

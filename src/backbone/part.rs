@@ -1,4 +1,4 @@
-//! The config of a part of a model, of the class that `model_index.json` names.
+//! The config of a part of a model, with the class that `model_index.json` names.
 
 use anyhow::Result;
 use serde_json::json;
@@ -6,8 +6,8 @@ use serde_json::json;
 use crate::io::config_file::ConfigFile;
 use crate::io::model_files::ModelFiles;
 
-/// The config of a part with the class that the index names under `key`, where it counts before the file's own, as in
-/// diffusers.
+/// The config of a part, with its class under `key` replaced by the class in the index, which has priority over
+/// the file's own, as in diffusers.
 ///
 /// # Errors
 /// When the index is damaged.
@@ -24,7 +24,7 @@ pub(super) fn part(
     if let Some(class) = index.get(name).and_then(|pair| pair.get(1)?.as_str()) {
         if let Some(own) = file.text(key).filter(|own| *own != class) {
             file.note(&format!(
-                "{own} is written here, but {class} in model_index.json, which counts"
+                "{own} is written here, but model_index.json has {class}, which is used"
             ));
         }
         let value = match key {
@@ -36,10 +36,10 @@ pub(super) fn part(
     Ok(file)
 }
 
-/// As [`part`], of a network of diffusers.
+/// Like [`part`], for a network of diffusers.
 ///
 /// # Errors
-/// As there, and when its file is missing or damaged.
+/// The same as for [`part`], and when the file is missing or damaged.
 pub(super) fn network(files: &ModelFiles, name: &str) -> Result<ConfigFile> {
     let file = files.config(&format!("{name}/config.json"))?;
     part(files, name, file, "_class_name")

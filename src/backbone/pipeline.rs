@@ -1,6 +1,5 @@
-//! The architectures that the backbone can be, by the names of their pipelines in diffusers, and
-//! what each makes of a checkpoint's small files. Where the files leave something open, the
-//! pipeline of diffusers decides.
+//! The supported architectures, named after their pipelines in diffusers, and how each reads a checkpoint's
+//! small files. Missing values are those of the diffusers pipeline.
 
 use anyhow::{Context, Result};
 use tch::Kind;
@@ -14,12 +13,12 @@ use crate::models::clip_text_model::ClipTextConfig;
 use crate::models::unet::unet_2d_condition::UNet2DConditionConfig;
 use crate::schedulers::SchedulerFile;
 
-/// An architecture. Components that draw nothing, such as a safety checker, are never asked for.
+/// An architecture. Components that do not draw, such as a safety checker, are not loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pipeline {
-    /// SDXL: two text encoders, and pooled prompt and sizes beside the prompt's tokens.
+    /// SDXL: two text encoders; conditioned on the prompt's tokens, the pooled prompt and sizes.
     StableDiffusionXl,
-    /// SD 1.x and 2.x: one text encoder and nothing besides.
+    /// SD 1.x and 2.x: one text encoder; conditioned only on the prompt's tokens.
     StableDiffusion,
 }
 
@@ -27,7 +26,7 @@ impl Pipeline {
     /// The pipeline that `model_index.json` names.
     ///
     /// # Errors
-    /// When it is another one, or the file is missing or damaged.
+    /// When the file names another pipeline, or is missing or damaged.
     pub fn of(files: &ModelFiles) -> Result<Pipeline> {
         let index = files.config("model_index.json")?;
         match index.text("_class_name") {
@@ -67,18 +66,20 @@ impl Pipeline {
     /// The checked config of the U-Net.
     ///
     /// # Errors
-    /// When it is missing or damaged, or does not describe a U-Net of this pipeline.
+    /// When the config is missing or damaged, or does not describe a U-Net of this pipeline.
     pub fn unet_config(self, files: &ModelFiles) -> Result<UNet2DConditionConfig> {
         let named = || files.name().to_owned();
         let file = network(files, "unet")?;
         let mut config = UNet2DConditionConfig::read(&file).with_context(named)?;
         if self == Pipeline::StableDiffusion && is_before_0_9(&file) {
-            // The first versions wrote 32 for all of SD; diffusers' pipeline takes 64 for anything smaller.
+            // The first versions of diffusers wrote 32 for all SD models; its pipeline uses 64 in place of
+            // smaller values.
             config.sample_size = config.sample_size.map(|side| side.max(64));
         }
         if config.in_channels != config.out_channels {
             return Err(model(format!(
-                "{}: unet/config.json: in_channels: found {}, expected {} as in out_channels: a model that is given a picture too, as for inpainting, can not draw from a prompt alone",
+                "{}: unet/config.json: in_channels: found {}, expected {} as in out_channels: a model that \
+                needs a picture as input, such as one for inpainting, cannot draw from a prompt alone",
                 files.name(),
                 config.in_channels,
                 config.out_channels
@@ -98,10 +99,10 @@ impl Pipeline {
         Ok(config)
     }
 
-    /// The checkpoint's schedule, as the pipeline corrects it.
+    /// The checkpoint's schedule, with the pipeline's corrections.
     ///
     /// # Errors
-    /// When the file is missing, damaged, or describes a forward process that is not computed here.
+    /// When the file is missing or damaged, or describes an unsupported forward process.
     pub fn scheduler_file(self, files: &ModelFiles) -> Result<SchedulerFile> {
         let named = || files.name().to_owned();
         let file = files.config("scheduler/scheduler_config.json")?;
@@ -117,10 +118,10 @@ impl Pipeline {
     /// The checked config of a text encoder.
     ///
     /// # Errors
-    /// When it is missing or damaged, or describes what is not computed here.
+    /// When the config is missing or damaged, or describes an unsupported network.
     pub fn text_config(self, files: &ModelFiles, name: &str) -> Result<ClipTextConfig> {
         let mut file = files.config(&format!("{name}/config.json"))?;
-        // transformers reads a text encoder out of the file of a whole CLIP, too.
+        // transformers also reads a text encoder from the file of a whole CLIP model.
         if file.text("model_type") == Some("clip") {
             file = file.part("text_config")?;
         }
@@ -131,7 +132,7 @@ impl Pipeline {
     /// The checked config of the VAE among these files, which may be another model's.
     ///
     /// # Errors
-    /// When it is missing or damaged, or describes what is not computed here.
+    /// When the config is missing or damaged, or describes an unsupported network.
     pub fn vae_config(self, files: &ModelFiles) -> Result<AutoencoderKlConfig> {
         let named = || files.name().to_owned();
         let file = match vae_folder(files)? {
@@ -140,14 +141,14 @@ impl Pipeline {
         };
         let config = AutoencoderKlConfig::read(&file).with_context(named)?;
         if self == Pipeline::StableDiffusion && config.has_latent_statistics() {
-            // diffusers' pipeline of SD passes the fields over in silence.
+            // The SD pipeline of diffusers ignores these fields without a warning.
             let wrong = file.wrong("latents_mean", "none: only SDXL's pipeline reads it");
             return Err(wrong.context(named()));
         }
         Ok(config)
     }
 
-    /// Side of the latents that pictures have where the U-Net's file names none.
+    /// Side of the latents if the U-Net's file does not give one.
     pub fn default_sample_size(self) -> i64 {
         match self {
             Pipeline::StableDiffusionXl => 128,
@@ -155,9 +156,9 @@ impl Pipeline {
         }
     }
 
-    /// The VAE's precision where the other networks have `kind`. Only SDXL's pipeline acts on
-    /// `force_upcast`: the field means that SDXL's VAE overflows in fp16. Those of SD 1.5 and 2.1 do
-    /// not, and their files lack the field, whose default is true all the same.
+    /// The VAE's precision if the other networks have `kind`. Only SDXL's pipeline uses `force_upcast`, because
+    /// SDXL's VAE overflows in fp16. The VAEs of SD 1.5 and 2.1 do not; their files lack the field, although
+    /// its default is true.
     pub fn vae_kind(self, config: &AutoencoderKlConfig, kind: Kind) -> Kind {
         match self {
             Pipeline::StableDiffusionXl if config.force_upcast => Kind::Float,
@@ -173,11 +174,10 @@ fn is_before_0_9(file: &ConfigFile) -> bool {
     matches!(numbers.collect::<Vec<u32>>()[..], [0, minor, ..] if minor < 9)
 }
 
-/// The folder of the VAE among these files: `vae` in a whole model, none (`""`) in a repository that
-/// holds a VAE alone.
+/// The folder of the VAE among these files: `vae` in a whole model, `""` in a repository that contains only a VAE.
 ///
 /// # Errors
-/// When the files can not be listed.
+/// When the files cannot be listed.
 pub fn vae_folder(files: &ModelFiles) -> Result<&'static str> {
     let is_whole = files.optional_text("vae/config.json")?.is_some();
     Ok(if is_whole { "vae" } else { "" })

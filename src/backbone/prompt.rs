@@ -1,4 +1,4 @@
-//! Prompts: text to tokens to what the U-Net reads.
+//! Prompts: from text to tokens to the conditions of the U-Net.
 
 use std::rc::Rc;
 
@@ -14,25 +14,25 @@ use crate::models::unet::unet_2d_condition::AddedConditions;
 use crate::tokenizer::prompt_tokens::{PromptOptions, PromptTokens};
 use crate::tokenizer::{ClipTokenizer, folder};
 
-/// Embeddings of a text encoder's tokens in place of its own.
+/// Embeddings that replace those of some of a text encoder's tokens.
 pub struct Replaced {
-    /// Which of its ids `[n]`, counted over all chunks.
+    /// Indices of the replaced tokens `[n]`, counted over all chunks.
     pub places: Tensor,
-    /// What stands there `[n, D]`.
+    /// Their new embeddings `[n, D]`.
     pub embeddings: Tensor,
 }
 
-/// The tokenizers of all text encoders, one or two. They can be loaded without the networks, to check prompts
-/// before anything large is read.
+/// The tokenizers of all text encoders, one or two. They can be loaded without the networks, so that prompts
+/// are checked before large files are read.
 pub struct Tokenizers {
     tokenizers: Vec<ClipTokenizer>,
 }
 
 impl Tokenizers {
-    /// Reads `tokenizer`, and `tokenizer_2` where the pipeline has it.
+    /// Reads `tokenizer`, and `tokenizer_2` if the pipeline has it.
     ///
     /// # Errors
-    /// When a file is missing or does not parse.
+    /// When a file is missing or cannot be parsed.
     pub fn load(files: &ModelFiles, pipeline: Pipeline) -> Result<Tokenizers> {
         let folders = pipeline.tokenizers().iter();
         let tokenizers: Vec<ClipTokenizer> = folders
@@ -41,20 +41,20 @@ impl Tokenizers {
         let limit = tokenizers[0].model_max_length();
         if tokenizers.iter().any(|t| t.model_max_length() != limit) {
             return Err(model(format!(
-                "{}: its two tokenizers have different limits",
+                "{}: the two tokenizers have different token limits, expected the same",
                 files.name()
             )));
         }
         Ok(Tokenizers { tokenizers })
     }
 
-    /// Whether words were added to any of them, as by textual inversion.
+    /// Whether words were added to any of the tokenizers, as by textual inversion.
     pub fn have_added_words(&self) -> bool {
         self.tokenizers.iter().any(ClipTokenizer::has_added_words)
     }
 
-    /// Refuses the text encoder of tokenizer `i` where it can not read all that this writes, and tells what is to be
-    /// told of it.
+    /// Refuses the text encoder of tokenizer `i` if it cannot read all tokens of the tokenizer, and returns a
+    /// note for the user if there is one.
     ///
     /// # Errors
     /// Names the numbers that do not fit.
@@ -64,15 +64,15 @@ impl Tokenizers {
         Ok(tokenizer.unused_rows(config.vocab_size))
     }
 
-    /// The model's limit, start and end token included.
+    /// The model's token limit, including start and end token.
     pub fn model_max_length(&self) -> usize {
         self.tokenizers[0].model_max_length()
     }
 
-    /// The prompt as the text encoders read it; words of `whole` stay in one chunk.
+    /// Tokenizes the prompt for the text encoders; each word in `whole` stays in one chunk.
     ///
     /// # Errors
-    /// When its weights can not be read, or it is absurdly long.
+    /// When the weights in the prompt cannot be read, or the prompt has too many chunks.
     pub fn tokens(
         &self,
         prompt: &str,
@@ -82,7 +82,7 @@ impl Tokenizers {
         PromptTokens::new(&self.tokenizers, prompt, options, whole)
     }
 
-    /// A prompt without weights, cut off at the limit: as diffusers reads it.
+    /// Tokenizes a prompt without weights and cuts it off at the limit, as in diffusers.
     ///
     /// # Errors
     /// When the tokenizer fails.
@@ -92,7 +92,7 @@ impl Tokenizers {
 }
 
 impl Backbone {
-    /// What the U-Net reads of one prompt as diffusers reads it, see [`Self::encode_tokens`].
+    /// The conditions of one prompt that is read as in diffusers, see [`Self::encode_tokens`].
     ///
     /// # Errors
     /// When the tokenizer fails.
@@ -101,17 +101,16 @@ impl Backbone {
         Ok(self.encode_tokens(&tokens, height, width))
     }
 
-    /// What the U-Net reads of one prompt, for a picture of this size, one chunk behind the other.
-    /// SDXL: penultimate hidden states of both encoders side by side `[1, S, D]`, the second one's
-    /// projected pooled state, the sizes. The pooled state is that of the first chunk, without
-    /// weights, as in stable-diffusion-webui and ComfyUI. SD: the last hidden state of its encoder
-    /// behind the final norm, and nothing besides.
+    /// The conditions of one prompt, for a picture of this size, with the chunks one after the other. SDXL: the
+    /// penultimate hidden states of both encoders side by side `[1, S, D]`, the projected pooled state of the
+    /// second encoder, and the sizes. The pooled state is that of the first chunk, without weights, as in
+    /// stable-diffusion-webui and ComfyUI. SD: only the last hidden state of its encoder after the final norm.
     pub fn encode_tokens(&self, tokens: &PromptTokens, height: i64, width: i64) -> Conditioning {
         tch::no_grad(|| self.encode_replaced(tokens, &[], [height, width]))
     }
 
-    /// The same with other embeddings for some tokens, one [`Replaced`] for each text encoder or none. Differentiable
-    /// in them, through the text encoders.
+    /// The same with other embeddings for some tokens: one [`Replaced`] for each text encoder, or none.
+    /// Differentiable in these embeddings, through the text encoders.
     pub fn encode_replaced(
         &self,
         tokens: &PromptTokens,
@@ -165,7 +164,7 @@ impl Backbone {
         }
     }
 
-    /// The embeddings that a text encoder has for these of its tokens, without their places `[n, D]` f32.
+    /// The token embeddings of a text encoder for these tokens, without position embeddings `[n, D]` f32.
     pub fn token_embeddings(&self, encoder: usize, ids: &[i64]) -> Tensor {
         let ids = Tensor::from_slice(ids).unsqueeze(0).to_device(self.device);
         let encoder = &self.text_encoders()[encoder];
@@ -177,9 +176,8 @@ impl Backbone {
         })
     }
 
-    /// The branch without a prompt, ∅ in the paper's equations: zeros where no negative prompt is
-    /// given and the checkpoint says `force_zeros_for_empty_prompt`; else the negative prompt, or
-    /// the empty one.
+    /// The branch without a prompt, ∅ in the paper's equations: zeros if no negative prompt is given and the
+    /// checkpoint has `force_zeros_for_empty_prompt`; otherwise the negative prompt, or the empty prompt.
     ///
     /// # Errors
     /// When the tokenizer fails.
@@ -193,7 +191,7 @@ impl Backbone {
         Ok(self.encode_negative_tokens(&tokens, negative.is_some(), height, width))
     }
 
-    /// The same of tokens, which are those of the empty prompt where none `is_given`.
+    /// The same from tokens, which are those of the empty prompt unless a negative prompt `is_given`.
     pub fn encode_negative_tokens(
         &self,
         tokens: &PromptTokens,
@@ -225,7 +223,7 @@ impl Backbone {
             .to_device(self.device)
     }
 
-    /// Widths of the text encoders' tokens; their sum is the width of a prompt embedding.
+    /// Width of each text encoder's tokens; the sum is the width of a prompt embedding.
     pub fn token_widths(&self) -> &[i64] {
         &self.token_widths
     }

@@ -1,4 +1,4 @@
-//! The prompt and the negative prompt of a picture: rows of one batch, and therefore of one length.
+//! The prompt and the negative prompt of a picture. They are rows of one batch, so they must have the same length.
 
 use anyhow::Result;
 
@@ -6,7 +6,7 @@ use super::prompt::Tokenizers;
 use super::{Backbone, Conditioning};
 use crate::tokenizer::prompt_tokens::{PromptOptions, PromptTokens};
 
-/// Prompt and negative prompt, brought to the same number of chunks with chunks without text.
+/// Prompt and negative prompt. The shorter one is padded with empty chunks to the same number of chunks.
 #[derive(Clone, Debug)]
 pub struct PromptPair {
     /// The prompt.
@@ -17,10 +17,10 @@ pub struct PromptPair {
 }
 
 impl PromptPair {
-    /// Reads both prompts; words of `whole` stay in one chunk.
+    /// Tokenizes both prompts; each word in `whole` stays in one chunk.
     ///
     /// # Errors
-    /// When weights can not be read, or a prompt is absurdly long.
+    /// When weights cannot be read, or a prompt has too many chunks.
     pub fn new(
         tokenizers: &Tokenizers,
         prompt: &str,

@@ -1,16 +1,16 @@
-//! Weights applied to what a text encoder gives.
+//! Prompt weights, applied to the output of a text encoder.
 
 use tch::{Kind, Tensor};
 
 use crate::tokenizer::prompt_tokens::PromptTokens;
 
-/// The hidden states `[n, S, D]` of the n chunks of a prompt, weighted, one chunk behind the other
-/// `[1, n S, D]`.
+/// Applies weights to the hidden states `[n, S, D]` of the n chunks of a prompt. Returns the chunks one after
+/// the other `[1, n S, D]`.
 ///
-/// The rule is that of diffusers' `examples/community/lpw_stable_diffusion_xl.py`: a token's state x
-/// with weight w becomes `e + w (x - e)`, where e is the state of the end token of its chunk. States
-/// of weight 1 stay as they are, to the bit. stable-diffusion-webui multiplies x itself instead and
-/// brings the mean of all states back to what it was, so that every token changes with each weight.
+/// The rule is that of diffusers' `examples/community/lpw_stable_diffusion_xl.py`: a token's state x with
+/// weight w becomes `e + w (x - e)`, where e is the state of the end token of its chunk. States with weight 1
+/// are unchanged to the bit. stable-diffusion-webui instead multiplies x itself and restores the mean of all
+/// states, so that each weight changes every token.
 pub(super) fn weighted(states: &Tensor, tokens: &PromptTokens, encoder: usize) -> Tensor {
     let d = states.size()[2];
     let Some(weights) = tokens.weights(encoder) else {

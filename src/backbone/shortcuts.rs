@@ -1,5 +1,5 @@
-//! Approximations that save passes through the U-Net, or parts of them. They change pictures, so
-//! nothing takes them unasked.
+//! Approximations that save passes through the U-Net, or parts of passes. They change pictures, so they are
+//! used only when the user asks for them.
 
 use serde::Serialize;
 use tch::Tensor;
@@ -7,14 +7,14 @@ use tch::Tensor;
 use super::Conditioning;
 use super::guidance::Guidance;
 
-/// Which approximations are taken; by default none.
+/// The approximations of a run; by default none.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Shortcuts {
-    /// First and last step, counted from 1, that are guided at all; all others follow the row of the
-    /// prompt alone, which halves or thirds their cost (arXiv 2404.07724).
+    /// First and last guided step, counted from 1. The other steps compute only the prompt's row, which takes
+    /// half or a third of the time (arXiv 2404.07724).
     pub guidance_interval: Option<(usize, usize)>,
-    /// Every so many-th pass is whole; those between run the outermost blocks alone and take all else
-    /// from the last whole one (arXiv 2312.00858). 1: all are whole.
+    /// Only every N-th pass is whole, where N is this number. The passes between run only the outermost blocks
+    /// and reuse the other features of the last whole pass (arXiv 2312.00858). With 1 all passes are whole.
     pub feature_reuse: usize,
 }
 
@@ -31,12 +31,12 @@ impl Default for Shortcuts {
 pub struct ShortenedGuidance<'a> {
     whole: &'a dyn Guidance,
     shortcuts: Shortcuts,
-    /// The row of the prompt alone, for each of the conditionings of unguided steps.
+    /// The prompt's row alone, for each conditioning of the unguided steps.
     alone: Vec<(&'a Conditioning, Conditioning)>,
 }
 
 impl<'a> ShortenedGuidance<'a> {
-    /// Shortens a guidance that neither looks at attention nor masks it, for that many steps.
+    /// Wraps a guidance that neither records nor masks attention, for a run of this many steps.
     pub fn new(whole: &'a dyn Guidance, shortcuts: Shortcuts, steps: usize) -> Self {
         assert!(whole.attention().is_none(), "masks need whole passes");
         let mut shortened = ShortenedGuidance {

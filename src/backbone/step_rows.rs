@@ -1,6 +1,6 @@
-//! The rows of a run's passes, in which all rows of an image have the same latents and timestep. Two
-//! things are therefore computed once: each layer's keys and values of a token, and, for rows that differ
-//! in nothing but their text, everything before the first layer that reads the text.
+//! The rows of a run's passes. All rows of an image have the same latents and timestep, so two things are
+//! computed only once: each layer's keys and values of a token, and, for rows that differ only in their text,
+//! everything before the first layer that reads the text.
 
 use std::rc::Rc;
 
@@ -17,12 +17,12 @@ use crate::models::unet::text_memory::{KnownTokens, TextMemory};
 pub struct StepRows {
     conditioning: Conditioning,
     memory: TextMemory,
-    /// `None` where no two rows of an image differ in their text alone, and beside companions.
+    /// `None` if no two rows of an image differ only in their text, and if there are companions.
     shared: Option<SharedRows>,
 }
 
 impl StepRows {
-    /// For `n` images. Layers take the keys and values of `tokens` that they have computed already.
+    /// Rows for `n` images. Layers reuse the keys and values of `tokens` that they have already computed.
     pub fn new(rows: &Conditioning, n: i64, tokens: &Rc<KnownTokens>) -> Self {
         StepRows {
             conditioning: rows.repeat(n),
@@ -31,7 +31,7 @@ impl StepRows {
         }
     }
 
-    /// For `n` images and, behind them in each row, `m` companions with rows of their own.
+    /// Rows for `n` images, followed in each row by `m` companions that have their own conditions.
     fn beside(
         rows: &Conditioning,
         n: i64,
@@ -63,15 +63,15 @@ impl StepRows {
 /// The rows of each step of a run.
 pub(super) struct RunRows<'a> {
     guidance: &'a dyn Guidance,
-    /// Images without the guidance's companions.
+    /// Number of images, without the guidance's companions.
     images: i64,
     tokens: Rc<KnownTokens>,
-    /// The rows of the step before, and the guidance's conditioning that they were made from.
+    /// The rows of the previous step, and the conditioning from which they were made.
     last: Option<(&'a Conditioning, StepRows)>,
 }
 
 impl<'a> RunRows<'a> {
-    /// For this many images and the guidance's companions.
+    /// Rows for this many images and the guidance's companions.
     pub(super) fn new(guidance: &'a dyn Guidance, images: i64) -> Self {
         RunRows {
             guidance,
@@ -81,7 +81,7 @@ impl<'a> RunRows<'a> {
         }
     }
 
-    /// The rows of a step: those of the step before where the guidance has the same conditioning.
+    /// The rows of a step. The rows of the previous step are reused if the guidance has the same conditioning.
     pub(super) fn at(&mut self, step: usize) -> &StepRows {
         let rows = self.guidance.conditioning(step);
         let last = self.last.take().filter(|(of, _)| std::ptr::eq(*of, rows));

@@ -1,4 +1,4 @@
-//! One pass of the U-Net: its inputs, and the halves and the whole of it.
+//! One pass through the U-Net: its inputs, its two halves, and the whole pass.
 
 use tch::{Kind, Tensor};
 
@@ -11,16 +11,16 @@ use crate::models::unet::unet_2d_condition::{AddedConditions, Encoded};
 pub struct UnetPass<'a> {
     /// Scaled latents `[R, C, H, W]`.
     pub model_input: &'a Tensor,
-    /// `[R]`.
+    /// Timesteps `[R]`.
     pub timesteps: &'a Tensor,
-    /// The text of R rows, and what decides how attention reads it.
+    /// The text of R rows, and how attention reads it.
     pub text: Text<'a>,
-    /// Pooled prompts and sizes, for a model that takes them.
+    /// Pooled prompts and sizes, for a model that uses them.
     pub added: Option<&'a AddedConditions>,
 }
 
 impl<'a> UnetPass<'a> {
-    /// A pass that changes and records nothing of attention.
+    /// A pass that neither changes nor records attention.
     pub fn new(
         model_input: &'a Tensor,
         timesteps: &'a Tensor,
@@ -37,7 +37,7 @@ impl<'a> UnetPass<'a> {
         }
     }
 
-    /// The same pass under the mask, probe and sharing of a request.
+    /// The same pass with the mask, probe and sharing of a request.
     pub fn attending(self, request: &'a AttentionRequest) -> Self {
         UnetPass {
             text: self.text.attending(request),
@@ -59,8 +59,8 @@ impl Backbone {
             .encode(&model_input, pass.timesteps, pass.text, pass.added)
     }
 
-    /// The U-Net's second half: the prediction `[R, C, H, W]` f32. With `keep` also what
-    /// [`unet_shallow`](Self::unet_shallow) continues from.
+    /// The U-Net's second half: the prediction `[R, C, H, W]` f32. With `keep` also the features from which
+    /// [`unet_shallow`](Self::unet_shallow) continues.
     pub fn unet_decode(
         &self,
         encoded: Encoded,
@@ -71,7 +71,7 @@ impl Backbone {
         (noise_pred.to_kind(Kind::Float), deep)
     }
 
-    /// A pass through the U-Net's outermost blocks alone: the prediction `[R, C, H, W]` f32. See
+    /// A pass through only the U-Net's outermost blocks: the prediction `[R, C, H, W]` f32. See
     /// [`UNet2DConditionModel::shallow`].
     ///
     /// [`UNet2DConditionModel::shallow`]: crate::models::unet::unet_2d_condition::UNet2DConditionModel::shallow
@@ -82,8 +82,8 @@ impl Backbone {
             .to_kind(Kind::Float)
     }
 
-    /// The prediction `[R, C, H, W]` f32 of a whole pass: `model_input [R, C, H, W]` at `timesteps [R]`
-    /// under R rows of conditions.
+    /// The prediction `[R, C, H, W]` f32 of a whole pass: `model_input [R, C, H, W]` at `timesteps [R]` with R
+    /// rows of conditions.
     pub fn predict(
         &self,
         model_input: &Tensor,
@@ -93,8 +93,7 @@ impl Backbone {
         self.whole(&UnetPass::new(model_input, timesteps, conditioning))
     }
 
-    /// A whole pass under a request: the prediction `[R, C, H, W]` f32, and what the pass has recorded of
-    /// its attention.
+    /// A whole pass with a request: the prediction `[R, C, H, W]` f32, and the recorded attention.
     pub fn predict_attending(
         &self,
         pass: UnetPass,

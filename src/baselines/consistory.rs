@@ -1,5 +1,5 @@
-//! ConsiStory (arXiv 2402.03286): images drawn together share self-attention where their subject is.
-//! A reimplementation from the paper. Nothing is tuned.
+//! ConsiStory (arXiv 2402.03286): images that are drawn together share self-attention in the regions of their
+//! subject. Reimplemented from the paper; nothing is tuned.
 //!
 //! Every step, in the self-attention of the decoder (Sec. 3.1, subject-driven self-attention, SDSA):
 //!
@@ -9,22 +9,23 @@
 //! h_i = softmax(Q_i K⁺ᵀ / √d + log M_i⁺) V⁺
 //! ```
 //!
-//! with M_j the mask of image j's subject: its base word's cross-attention, averaged over layers and over all
-//! passes so far, parted by Otsu's threshold. Against copies of one layout (Sec. 3.2) each image sees a part of
-//! the others' masks only, drawn anew for every step, and the queries of the first steps are blended with those
-//! of a pass in which nothing is shared, `Q* = (1 - ν) Q + ν Q_vanilla`.
+//! where M_j is the mask of image j's subject: the cross-attention of its base word, averaged over layers and
+//! over all passes so far, split by Otsu's threshold. To keep layouts different (Sec. 3.2), each image sees
+//! only a random part of the others' masks, drawn again for every step, and the queries of the first steps are
+//! blended with those of a pass in which nothing is shared, `Q* = (1 - ν) Q + ν Q_vanilla`.
 //!
-//! It is the paper's variant with anchors: two images of the target prompt share with one another, and every
-//! picture sees itself and them. So no picture depends on what else is drawn. The anchors are drawn along with
-//! each batch of pictures; to keep their keys and values of all layers and steps for the next batch would take
-//! gigabytes at SDXL's size. A batch of B pictures costs what B + 2 do, and the blended steps twice that.
+//! This is the paper's variant with anchors: two images of the target prompt share attention with each other,
+//! and every picture sees only itself and the anchors. So no picture depends on the other pictures. The anchors
+//! are drawn again with each batch of pictures, because keeping their keys and values of all layers and steps
+//! would take gigabytes at SDXL's size. A batch of B pictures takes as long as B + 2 pictures, and its blended
+//! steps twice as long.
 //!
-//! What differs from the paper:
-//! - Feature injection by correspondences (Sec. 3.3) is left out, and with it the second run that it needs.
-//! - The anchors' seeds are those of the target and of the base image that is most like it, so that their subject
-//!   is one the user has seen; the paper draws any.
-//! - Step 1 shares too: its masks come from the pass in which nothing is shared.
-//! - Both rows of classifier-free guidance share, each with the same row of the anchors.
+//! Differences from the paper:
+//! - Feature injection by correspondences (Sec. 3.3) is left out, and with it the second run.
+//! - The anchors use the seeds of the target and of the most similar base image, so that the user has seen
+//!   their subject; the paper uses random seeds.
+//! - Attention is shared in step 1 too, with masks from the pass in which nothing is shared.
+//! - Both rows of classifier-free guidance share attention, each with the same row of the anchors.
 
 use std::path::Path;
 
@@ -44,32 +45,31 @@ use crate::method::target::most_like;
 use crate::models::unet::cross_attention::AttentionRequest;
 use crate::models::unet::shared_attention::{AttentionSharing, SharedPositions};
 
-/// How likely a position of another image's subject is not seen in a step (Sec. 3.2, self-attention dropout).
+/// Probability that a position of another image's subject is hidden in a step (Sec. 3.2, self-attention dropout).
 pub const DROPOUT: f64 = 0.5;
-/// ν at the first and at the last of the blended steps, between which it falls in a line (Sec. 3.2, vanilla
-/// queries).
+/// ν at the first and at the last blended step; it falls linearly in between (Sec. 3.2, vanilla queries).
 pub const VANILLA_QUERIES: [f64; 2] = [0.9, 0.8];
-/// One step in so many is blended, the first ones: 5 of the paper's 50.
+/// The first 1 / 10 of the steps are blended: 5 of the paper's 50.
 pub const STEPS_FOR_ONE_BLENDED: usize = 10;
 
-/// The base images of a subject, of which two are drawn again as anchors.
+/// The base images of a subject, two of which are drawn again as anchors.
 pub struct Consistory {
     base: BaseSet,
 }
 
 impl Consistory {
-    /// From `base.safetensors`.
+    /// Reads `base.safetensors`.
     ///
     /// # Errors
-    /// When the file cannot be used, or as [`Self::new`].
+    /// When the file cannot be used, and the same as for [`Self::new`].
     pub fn read(path: &Path) -> Result<Self> {
         Self::new(BaseSet::read(path)?, path)
     }
 
-    /// Of the base images that lie at `path`.
+    /// Takes the base images of the file at `path`.
     ///
     /// # Errors
-    /// When they show several subjects.
+    /// When the base images show several subjects.
     pub fn new(base: BaseSet, path: &Path) -> Result<Self> {
         match &base.facts.base_words[..] {
             [_] => Ok(Consistory { base }),
@@ -81,15 +81,16 @@ impl Consistory {
         }
     }
 
-    /// The seeds of the anchors: that of the target, and of the base image most like it if there is another.
+    /// The seeds of the anchors: the seed of the target, and that of the most similar base image, if there is
+    /// another.
     ///
     /// # Errors
     /// When the target is a photo.
     pub fn anchor_seeds(&self, target: usize) -> Result<Vec<i64>> {
         let seed = |image: usize| match self.base.seeds[image] {
             -1 => Err(usage(format!(
-                "--method consistory draws its anchors from seeds, and image {image} is a photo: name \
-                 another with --target N"
+                "--method consistory draws its anchors from the seeds of base images, but image {image} is a \
+                photo: choose a base image with --target N"
             ))),
             seed => Ok(seed),
         };
@@ -101,7 +102,7 @@ impl Consistory {
             .collect()
     }
 
-    /// The anchors beside pictures of the scene's size, against the same negative prompt.
+    /// The anchors for pictures of the scene's size, with the same negative prompt.
     fn anchors(&self, scene: &Scene, target: usize) -> Result<Anchors> {
         let (facts, [height, width]) = (&self.base.facts, scene.size);
         let prompt = BaseWordPrompt::with_words(
@@ -135,20 +136,20 @@ impl Baseline for Consistory {
 pub struct Anchors {
     /// Initial latents `[A, C, H, W]`.
     pub latents: Tensor,
-    /// Their prompt, in which the base word says where the subject is.
+    /// Their prompt. The attention of its base word shows the subject's region.
     pub prompt: BaseWordPrompt,
 }
 
-/// Classifier-free guidance of pictures that see the anchors' subject.
+/// Classifier-free guidance of pictures whose attention includes the anchors' subject.
 pub struct SharedGuidance {
     plain: PlainGuidance,
     anchors: Companions,
-    /// Places of the base word in the anchors' prompt `[T]`.
+    /// Positions of the base word's tokens in the anchors' prompt `[T]`.
     tokens: Tensor,
 }
 
 impl SharedGuidance {
-    /// For pictures of `prompt` against `negative`, the branch ∅, beside `anchors`.
+    /// Guidance for pictures of `prompt` against `negative`, the branch ∅, together with `anchors`.
     pub fn new(
         negative: &Conditioning,
         prompt: &Conditioning,
@@ -196,10 +197,10 @@ impl Guidance for SharedGuidance {
     }
 }
 
-/// The attention of one run: where the anchors' subject is, and what every image sees of it.
+/// The attention of one run: the anchors' subject masks, and the parts of them that each image sees.
 struct SubjectSharing<'a> {
     guidance: &'a SharedGuidance,
-    /// A number of each image's own `[n]`, from its initial latents.
+    /// A number for each image `[n]`, derived from its initial latents.
     image_numbers: Vec<u32>,
     /// Sum of the base word's maps over all passes so far `[A, 1, H, W]`.
     maps: Option<Tensor>,
@@ -244,7 +245,7 @@ impl AttentionGuide for SubjectSharing<'_> {
 }
 
 impl SubjectSharing<'_> {
-    /// What the images see of the anchors at a step.
+    /// The positions of the anchors that the images see at a step.
     fn positions(&self, step: usize) -> SharedPositions {
         let rows = self.guidance.plain.conditioning(step).rows();
         let sum = self.maps.as_ref().expect("a pass has been observed");
@@ -254,8 +255,8 @@ impl SubjectSharing<'_> {
     }
 }
 
-/// ν of a step, counted from 1, of `steps`: from 0.9 in the first to 0.8 in the last of the first tenth of them,
-/// of which there is always one.
+/// ν of a step, counted from 1, of `steps`. It falls from 0.9 to 0.8 over the first tenth of the steps, which
+/// is at least one step.
 fn vanilla_queries(step: usize, steps: usize) -> Option<f64> {
     let blended = steps.div_ceil(STEPS_FOR_ONE_BLENDED);
     let [first, last] = VANILLA_QUERIES;
@@ -263,8 +264,8 @@ fn vanilla_queries(step: usize, steps: usize) -> Option<f64> {
     (step <= blended).then_some(first + (last - first) * way)
 }
 
-/// A number for each image `[n, C, H, W]`, the CRC-32 of its initial latents: dropout follows from it and from
-/// nothing else of the batch.
+/// A number for each image `[n, C, H, W]`: the CRC-32 of its initial latents. Dropout depends on this number
+/// and on nothing else in the batch.
 fn image_numbers(initial_latents: &Tensor) -> Vec<u32> {
     let number = |i: i64| {
         let latents = initial_latents.get(i).to_device(Device::Cpu);
@@ -276,8 +277,8 @@ fn image_numbers(initial_latents: &Tensor) -> Vec<u32> {
     (0..initial_latents.size()[0]).map(number).collect()
 }
 
-/// Which positions of the A anchors each of n images may see in a step `[n, A, H, W]`: those that dropout keeps. An
-/// anchor, one of the last A images, does not see itself once more.
+/// The positions of the A anchors that each of n images may see in a step `[n, A, H, W]`, after dropout. An
+/// anchor, one of the last A images, does not see itself a second time.
 fn kept(image_numbers: &[u32], step: usize, subjects: &Tensor) -> Tensor {
     let anchors = subjects.size()[0];
     let first_anchor = image_numbers.len() as i64 - anchors;
@@ -319,7 +320,7 @@ mod tests {
         let kept = kept_at(1);
         for (image, anchor) in [(0, 0), (0, 1), (1, 1), (2, 0)] {
             let share = share(&kept, image, anchor);
-            // Three deviations of 600 throws of a coin.
+            // Three standard deviations of 600 coin tosses.
             assert!((share - 0.5).abs() < 0.062, "{image} {anchor}: {share}");
         }
         assert_eq!(share(&kept, 1, 0), 0.0);

@@ -1,12 +1,12 @@
 //! DreamBooth (arXiv 2208.12242) with low-rank updates (LoRA, arXiv 2106.09685), written from the papers: the
-//! U-Net learns what "sks cat" looks like, and keeps in mind what "cat" looked like.
+//! U-Net learns what "sks cat" looks like, without forgetting what "cat" looks like.
 //!
-//! `E ‖ε - ε_θ(z_t, t, c)‖² + λ E ‖ε' - ε_θ(z'_t', t', c_pr)‖²`, Eq. (2) of DreamBooth, in which z is the target or
-//! its mirror image under a template with the identifier before the base word, and z' one of the other base images
-//! under the prompt that the plain model drew it from: the paper's own prior set. λ is 1 (Sec. 4). θ is `W + B A` of
-//! rank 4 in every attention layer of the U-Net, as in diffusers'
-//! `examples/dreambooth/train_dreambooth_lora_sdxl.py`, which is commonly run with the learning rate 1e-4; the text
-//! encoders stay as they are.
+//! `E ‖ε - ε_θ(z_t, t, c)‖² + λ E ‖ε' - ε_θ(z'_t', t', c_pr)‖²`, Eq. (2) of DreamBooth, in which z is the
+//! target or its mirror image, with a template that has the identifier before the base word, and z' is one of
+//! the other base images, with the prompt from which the plain model drew it, as in the paper's prior set. λ is
+//! 1 (Sec. 4). θ is `W + B A` of rank 4 in every attention layer of the U-Net, as in diffusers'
+//! `examples/dreambooth/train_dreambooth_lora_sdxl.py`, which is commonly run with the learning rate 1e-4; the
+//! text encoders are frozen.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -35,11 +35,11 @@ const FORMAT: &str = "oneactor.dreambooth-lora/v1";
 pub const RANK: i64 = 4;
 /// λ, the weight of the prior's loss (Sec. 4 of DreamBooth).
 const PRIOR_WEIGHT: f64 = 1.0;
-/// The rare word that marks the subject. The paper picks a rare token of its model's vocabulary (Sec. 3.2); this one is
-/// what users of Stable Diffusion have taken from the beginning.
+/// The rare word that marks the subject. The paper picks a rare token of its model's vocabulary (Sec. 3.2);
+/// this one is the usual choice for Stable Diffusion.
 pub const IDENTIFIER: &str = "sks";
 
-/// The prompt with an identifier before the base word, wherever that stands.
+/// The prompt with an identifier before every occurrence of the base word.
 pub fn marked(prompt: &str, base_word: &str, identifier: &str) -> String {
     let mut text = prompt.to_owned();
     for span in find_word(prompt, base_word).into_iter().rev() {
@@ -57,14 +57,14 @@ pub fn identifier(path: &Path) -> Result<String> {
     file.text("identifier", path).map(str::to_owned)
 }
 
-/// The tuned model: its updates are merged when it is loaded, and its prompts have the identifier already.
+/// The tuned model. Its updates are merged when the model is loaded, and its prompts already contain the identifier.
 pub struct TunedNetworks(());
 
 impl TunedNetworks {
     /// Checks that `backbone` has the updates of this file.
     ///
     /// # Errors
-    /// When it has not.
+    /// When the updates are not merged.
     pub fn new(path: &Path, backbone: &Backbone) -> Result<Self> {
         let file = path.display().to_string();
         if backbone.facts.loras.iter().any(|lora| lora.file == file) {
@@ -85,13 +85,13 @@ impl Baseline for TunedNetworks {
 
 /// One batch.
 pub struct LessonRows {
-    /// Which of the templates the target is under.
+    /// Index of the target's template.
     pub template: usize,
     /// A variant of the target and a picture of the prior.
     pub rows: DiffusionRows,
 }
 
-/// The U-Net being tuned.
+/// A running tuning of the U-Net.
 pub struct DreamBooth<'a> {
     backbone: &'a Backbone,
     /// The templates with identifier and base word.
@@ -106,16 +106,17 @@ pub struct DreamBooth<'a> {
 }
 
 impl<'a> DreamBooth<'a> {
-    /// Encodes prompts and the target's variants, and gives the U-Net its updates, which it has until this is dropped.
+    /// Encodes the prompts and the target's variants, and adds the updates to the U-Net until this value is dropped.
     ///
     /// # Errors
-    /// When the base images are of another model or there are none beside the target.
+    /// When the base images were drawn by another model, or when there is no base image besides the target.
     pub fn new(backbone: &'a Backbone, base: &BaseSet, lesson: &Lesson) -> Result<Self> {
         let base_word = lesson.base_word(backbone, base)?;
         let others = lesson.others(base);
         if others.is_empty() {
             return Err(usage(
-                "the base set holds 1 image, expected at least 2: the others are the prior",
+                "the base set has 1 image, expected at least 2, because the images other than the target are \
+                the prior",
             ));
         }
         let (height, width) = (base.facts.height, base.facts.width);
@@ -158,19 +159,19 @@ impl<'a> DreamBooth<'a> {
         }
     }
 
-    /// Both rows' errors, or those of one of them.
+    /// The errors of both rows, or of one of them.
     fn errors(&self, batch: &LessonRows, first: i64, count: i64) -> Tensor {
         let text = Conditioning::cat(&[&self.templates[batch.template], &self.class_prompt]);
         let rows = batch.rows.narrow(first, count);
         rows.errors(self.backbone, &text.narrow(first, count))
     }
 
-    /// The rows in parts that fit in memory.
+    /// Splits the rows into parts that fit in memory.
     fn micro_batches(&self, batch: &LessonRows) -> impl Iterator<Item = (i64, i64)> {
         parts(batch.rows.count(), self.progress.course().micro_batch)
     }
 
-    /// One optimiser step on this batch; returns both rows' errors before it.
+    /// Takes one optimiser step on this batch. Returns the errors of both rows before the step.
     ///
     /// # Errors
     /// When an error is not finite.

@@ -1,9 +1,10 @@
-//! IP-Adapter (arXiv 2308.06721), plain: the target picture is an image prompt beside the text.
+//! The plain IP-Adapter (arXiv 2308.06721): the target picture is an image prompt in addition to the text.
 //!
-//! `Z = Attention(Q, K, V) + λ Attention(Q, K', V')` in every cross-attention layer, with keys and values of four
-//! tokens that a CLIP image embedding becomes (Eq. 5). In the branch without the prompt the embedding is zeros, and
-//! the tokens are what the projection makes of those. Written from the paper; the names in the file and the order of
-//! the layers are those of diffusers' loader. The variants with a resampler ("plus"), faces and face identities are not computed.
+//! `Z = Attention(Q, K, V) + λ Attention(Q, K', V')` in every cross-attention layer, with keys K' and values V'
+//! of four tokens, which a projection makes of a CLIP image embedding (Eq. 5). In the branch without the
+//! prompt, the embedding is zeros, and the tokens are the projection of zeros. Written from the paper; the
+//! names in the file and the order of the layers are those of diffusers' loader. The variants with a resampler
+//! ("plus"), for faces and for face identities are not supported.
 
 use std::rc::Rc;
 
@@ -23,7 +24,7 @@ use crate::models::unet::ip_adapter::{ImageAttention, ImageProjection, ImageProm
 use crate::models::vision::clip_image_encoder::ClipImageEncoder;
 use crate::models::vision::encoder_folder::EncoderFolder;
 
-/// What the image prompt is made of.
+/// The inputs of an image prompt.
 pub struct ImageSource<'a> {
     /// Adapter and image encoder.
     pub files: &'a IpAdapterFiles,
@@ -35,17 +36,18 @@ pub struct ImageSource<'a> {
 
 /// An image prompt for any number of pictures.
 pub struct IpAdapter {
-    /// Of the picture: one row.
+    /// Tokens of the picture, one row.
     with_picture: ImagePrompt,
-    /// Of zeros in the place of its embedding.
+    /// Tokens of zeros in place of the picture's embedding.
     without: ImagePrompt,
 }
 
 impl IpAdapter {
-    /// Looks at the picture, and reads the adapter. The image encoder is let go again.
+    /// Encodes the picture and loads the adapter. The image encoder is freed afterwards.
     ///
     /// # Errors
-    /// When a file is missing, damaged, of another kind of adapter, or fits neither the model nor the encoder.
+    /// When a file is missing or damaged, belongs to another kind of adapter, or does not fit the model or the
+    /// encoder.
     pub fn load(source: &ImageSource, backbone: &Backbone) -> Result<Self> {
         let _frozen = tch::no_grad_guard();
         let (files, path) = source.files.encoder();
@@ -85,12 +87,12 @@ impl IpAdapter {
         })
     }
 
-    /// Rows of prompts `[R, S, D]` with the picture beside each.
+    /// Rows of prompts `[R, S, D]`, each with the picture.
     pub fn with_picture(&self, prompts: &Conditioning) -> Conditioning {
         beside(prompts, &self.with_picture)
     }
 
-    /// Rows without the prompt, which have no picture either.
+    /// Rows without the prompt, which have no picture.
     pub fn without_picture(&self, rows: &Conditioning) -> Conditioning {
         beside(rows, &self.without)
     }
@@ -115,7 +117,7 @@ impl Baseline for IpAdapter {
     }
 }
 
-/// Refuses the other kinds of adapters, each by a key that only it has.
+/// Refuses the other kinds of adapters. Each kind is recognised by a key that only it has.
 fn check_kind(root: &WeightPath) -> Result<()> {
     if root.contains("image_proj.proj.weight") {
         return Ok(());
@@ -123,7 +125,7 @@ fn check_kind(root: &WeightPath) -> Result<()> {
     let kinds = [
         (
             "image_proj.latents",
-            "with a resampler (\"plus\"): take one without `plus` in its name",
+            "with a resampler (\"plus\"): use one without `plus` in its name",
         ),
         (
             "image_proj.perceiver_resampler.proj_in.weight",
@@ -141,42 +143,43 @@ fn check_kind(root: &WeightPath) -> Result<()> {
     let found = kinds.iter().find(|(key, _)| root.contains(key));
     Err(model(match found {
         Some((key, kind)) => format!(
-            "found {key}, expected image_proj.proj.weight: only the plain IP-Adapter is computed here, and this is one {kind}"
+            "found {key}, expected image_proj.proj.weight: only the plain IP-Adapter is supported, and this is \
+            an adapter {kind}"
         ),
         None => "found no image_proj.proj.weight: expected an IP-Adapter with `image_proj` and `ip_adapter` in one file"
             .to_owned(),
     }))
 }
 
-/// Refuses an adapter for another image encoder or another kind of model, whose widths it tells.
+/// Refuses an adapter for another image encoder or another kind of model, by the widths of its tensors.
 fn check_fit(
     root: &WeightPath,
     (encoder, width): (&str, i64),
     (model_name, dim): (&str, i64),
 ) -> Result<()> {
     let Some(&[rows, reads]) = root.shape("image_proj.proj.weight") else {
-        return Ok(()); // the loader says what is wrong with it
+        return Ok(()); // the loader reports the error
     };
     if rows != TOKENS * dim {
         return Err(usage(format!(
-            "it makes tokens of {} numbers, and those of the model {model_name} have {dim}: take one that was made for this \
-             kind of model",
+            "its tokens have width {}, expected {dim} for the model {model_name}: use an adapter for this kind \
+            of model",
             rows / TOKENS
         )));
     }
     if reads != width {
         return Err(usage(format!(
-            "it reads image embeddings of {reads} numbers, and the image encoder {encoder} gives {width}: name the encoder \
-             that it was trained with (--image-encoder)"
+            "it needs image embeddings of width {reads}, but those of the image encoder {encoder} have width \
+            {width}: give the encoder that it was trained with (--image-encoder)"
         )));
     }
     Ok(())
 }
 
-/// The files that adapter and image encoder are read from, together where they lie in one repository.
+/// The files of adapter and image encoder, which are found together if they are in one repository.
 ///
 /// # Errors
-/// When one is missing, or the hub can not be asked.
+/// When a file is missing, or the hub cannot be reached.
 pub fn needed_files(found: &IpAdapterFiles) -> Result<Vec<(Rc<ModelFiles>, Vec<NeededFile>)>> {
     let (encoder, path) = found.encoder();
     let mut of_encoder = EncoderFolder {

@@ -1,5 +1,5 @@
-//! The methods that the paper compares with, written from their papers and on the same backbone, so that a
-//! comparison tells of methods and not of programs.
+//! The methods that the paper compares with, written from their papers on the same backbone, so that a
+//! comparison shows differences of methods and not of programs.
 
 pub mod consistory;
 pub mod dreambooth_lora;
@@ -21,11 +21,11 @@ use crate::method::learner::Course;
 use crate::method::templates;
 use crate::tokenizer::prompt_tokens::PromptTokens;
 
-/// What a picture is drawn from.
+/// The inputs of a picture.
 pub struct Scene<'a> {
     /// The model.
     pub backbone: &'a Backbone,
-    /// The prompt, which holds the base words.
+    /// The prompt, which contains the base words.
     pub prompt: &'a PromptTokens,
     /// The branch without the prompt.
     pub negative: &'a Conditioning,
@@ -33,14 +33,14 @@ pub struct Scene<'a> {
     pub size: [i64; 2],
     /// Scale of classifier-free guidance.
     pub guidance_scale: f64,
-    /// The base image that is the subject, for methods that go by one.
+    /// The number of the base image whose subject is drawn, for methods that use one.
     pub target: Option<usize>,
 }
 
-/// What a baseline has of its subject, from the file that the flags name; IP-Adapter has it from `image`.
+/// Loads a baseline's data about its subject from the file that the flags name; for IP-Adapter from `image`.
 ///
 /// # Errors
-/// When the file can not be used.
+/// When the file cannot be used.
 pub fn load(
     name: &str,
     path: &Path,
@@ -58,26 +58,26 @@ pub fn load(
 
 /// A method that keeps one subject the same.
 pub trait Baseline {
-    /// What guides the pictures of a prompt.
+    /// The guidance for the pictures of a prompt.
     ///
     /// # Errors
-    /// When the prompt does not hold the base word, or the method does not fit the model.
+    /// When the prompt does not contain the base word, or the method does not fit the model.
     fn guidance(&self, scene: &Scene) -> Result<Box<dyn Guidance>>;
 }
 
-/// What a baseline that is tuned learns from a base set.
+/// The settings with which a baseline is tuned on a base set.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lesson {
     /// The target among the base images.
     pub target: usize,
-    /// What the subject is; decides the templates.
+    /// The kind of the subject, which decides the templates.
     pub kind: templates::SubjectKind,
-    /// Steps, rate, seed.
+    /// Steps, learning rate and seed.
     pub course: Course,
 }
 
 impl Lesson {
-    /// The only base word of a base set that fits the model and holds the target.
+    /// The only base word of the base set. Also checks that the base set fits the model and contains the target.
     fn base_word<'b>(&self, backbone: &Backbone, base: &'b BaseSet) -> Result<&'b str> {
         base.facts.check_model(&backbone.facts, "the base set")?;
         let n = base.num_base_images();
@@ -104,7 +104,7 @@ impl Lesson {
         target.to_device(backbone.device())
     }
 
-    /// The other images, as places among the base images.
+    /// The other images, as indices of base images.
     fn others(&self, base: &BaseSet) -> Vec<i64> {
         let others = (0..base.num_base_images()).filter(|&i| i != self.target);
         others.map(|i| i as i64).collect()

@@ -1,10 +1,10 @@
-//! Textual inversion (arXiv 2208.01618), written from the paper: a learnt embedding v* in the place of the base
-//! word, and everything else stays as it is.
+//! Textual inversion (arXiv 2208.01618), written from the paper: an embedding v* is learnt in place of the base
+//! word, and everything else is frozen.
 //!
-//! `v* = argmin_v E_{z, t, ε} ‖ε - ε_θ(z_t, t, c_v)‖²`, Eq. (2) there, where `c_v` is what the text encoders make
-//! of a template with v where the base word stands. z is the target or its mirror image. The paper learns one
-//! vector; here there is one for each text encoder and each of the W tokens of the base word, which they
-//! begin with.
+//! `v* = argmin_v E_{z, t, ε} ‖ε - ε_θ(z_t, t, c_v)‖²`, Eq. (2) there, where `c_v` is the encoding of a
+//! template with v in place of the base word. z is the target or its mirror image. The paper learns one vector;
+//! here there is one for each text encoder and each of the W tokens of the base word, and the vectors start
+//! from the embeddings of these tokens.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -29,9 +29,9 @@ use crate::tokenizer::prompt_tokens::PromptTokens;
 
 /// Version of the file's layout.
 const FORMAT: &str = "oneactor.textual-inversion/v1";
-/// Pictures of a step: the paper's batch size.
+/// Number of pictures in a step: the paper's batch size.
 pub const ROWS: i64 = 4;
-/// The vectors of each text encoder in the file.
+/// The names of each text encoder's vectors in the file.
 const NAMES: [&str; 2] = ["text_encoder", "text_encoder_2"];
 
 /// A base word with its learnt embedding.
@@ -41,16 +41,16 @@ pub struct LearntWord {
     vectors: BTreeMap<String, Tensor>,
 }
 
-/// Refuses a file that is none of this method's, before anything is loaded.
+/// Refuses a file that was not made by this method, before anything is loaded.
 ///
 /// # Errors
-/// When it is not.
+/// When the file was made by another method.
 pub fn check_file(path: &Path) -> Result<()> {
     TensorFile::read_format(path, FORMAT).map(drop)
 }
 
 impl LearntWord {
-    /// The word as the model knows it, as it stands in `tokens`: what v begins with.
+    /// The model's own embeddings of the word in `tokens`, with which v starts.
     ///
     /// # Errors
     /// When the word is not among the tokens.
@@ -70,7 +70,7 @@ impl LearntWord {
     /// Reads `textual-inversion.safetensors` for this model.
     ///
     /// # Errors
-    /// When the file is missing, damaged or of another format, or its vectors do not suit the model.
+    /// When the file is missing, damaged or of another format, or its vectors do not fit the model.
     pub fn read(path: &Path, backbone: &Backbone) -> Result<Self> {
         let file = TensorFile::read_format(path, FORMAT)?;
         let facts = BaseFacts::from_file(&file, path)?;
@@ -105,10 +105,10 @@ impl LearntWord {
         &self.vectors
     }
 
-    /// c_v: a prompt with v wherever the base word stands; differentiable in v.
+    /// c_v: a prompt with v in place of every occurrence of the base word; differentiable in v.
     ///
     /// # Errors
-    /// When the prompt does not hold the word, or with another number of tokens.
+    /// When the prompt does not contain the word, or contains it with a different number of tokens.
     pub fn encode(
         &self,
         backbone: &Backbone,
@@ -121,7 +121,7 @@ impl LearntWord {
             let count = vectors.size()[0] as usize;
             if times[0].len() != count {
                 return Err(usage(format!(
-                    "the base word {:?} is {} tokens here and was tuned as {count}",
+                    "the base word {:?} has {} tokens here, expected {count} as in the tuning",
                     self.base_word,
                     times[0].len()
                 )));
@@ -147,13 +147,13 @@ impl Baseline for LearntWord {
 
 /// One batch.
 pub struct LessonRows {
-    /// Which of the templates, for all rows.
+    /// Index of the template, the same for all rows.
     pub template: usize,
     /// The target's variants that were drawn.
     pub rows: DiffusionRows,
 }
 
-/// v being learnt.
+/// A running tuning of v.
 pub struct Inversion<'a> {
     backbone: &'a Backbone,
     word: LearntWord,
@@ -167,7 +167,7 @@ impl<'a> Inversion<'a> {
     /// Reads the templates and encodes the target's variants.
     ///
     /// # Errors
-    /// When the base images are of another model, or a template can not be read.
+    /// When the base images were drawn by another model, or a template cannot be read.
     pub fn new(backbone: &'a Backbone, base: &BaseSet, lesson: &Lesson) -> Result<Self> {
         let base_word = lesson.base_word(backbone, base)?;
         let prompts = lesson.kind.prompts(&[base_word]);
@@ -206,7 +206,7 @@ impl<'a> Inversion<'a> {
         }
     }
 
-    /// One optimiser step on this batch; returns every row's error before it.
+    /// Takes one optimiser step on this batch. Returns the error of every row before the step.
     ///
     /// # Errors
     /// When an error is not finite.
@@ -217,8 +217,8 @@ impl<'a> Inversion<'a> {
         Ok(errors)
     }
 
-    /// Forward and backward: v is left with the gradient of the mean error, times the loss's scale. The text is
-    /// encoded and differentiated once, the rows may pass the U-Net in parts.
+    /// Forward and backward pass. Afterwards v has the gradient of the mean error, multiplied by the loss's
+    /// scale. The text is encoded and differentiated once; the rows may pass through the U-Net in parts.
     fn differentiate(&self, batch: &LessonRows) -> Result<Tensor> {
         let text = self.encode(batch)?;
         let leaf = |t: &Tensor| t.detach().set_requires_grad(true);

@@ -1,4 +1,4 @@
-//! Settings of which `sweep` takes lists, and `sample` and `ablate` one value.
+//! Settings that take a list in `sweep` and a single value in `sample` and `ablate`.
 
 use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer};
@@ -12,8 +12,9 @@ use crate::method::guidance::GuidanceSettings;
 /// The method's own defaults.
 const PAPER: GuidanceSettings = GuidanceSettings::PAPER;
 
-/// A table of settings that are declared once and held twice: a value of each, and a list. A row has the help text, the
-/// key with its type and the value's name, clap's attributes of the single value, and the setting.
+/// Declares each setting once and makes two structs of the table: one with a single value of each setting, one
+/// with a list of values. A row holds the help text, the key with its type and value name, clap's attributes
+/// for the single value, and the [`Setting`](super::Setting).
 macro_rules! axes {
     (
         $(#[$of_flags:meta])* pub struct $Flags:ident;
@@ -49,12 +50,12 @@ macro_rules! axes {
 }
 
 axes! {
-    /// A value of each. Those of the actor are Eqs. 15 to 19.
+    /// One value of each setting. The actor's guidance is Eqs. 15 to 19.
     #[command(next_help_heading = "Guidance by the actor")]
     pub struct AxisFlags;
 
-    /// A list of each, which is an axis of the grid where it has several values.
-    #[command(next_help_heading = "Values: a list is an axis of the grid, at most two lists")]
+    /// A list of values of each setting; a list of several values is an axis of the grid.
+    #[command(next_help_heading = "Values: a list makes an axis of the grid, at most two lists")]
     pub struct AxisLists;
 
     /// How much of the target's offset is added to the base word: v in Eq. 15
@@ -63,25 +64,25 @@ axes! {
         number(-10.0, 10.0, Some(PAPER.semantic_scale)).acts(WithActor).recorded(Always).axis("v").other("0.3")
             .says("v, Eq. 15 (Sec. 4)"),
 
-    /// Pull towards the target: the first eta in Eq. 19 [default: guidance scale + eta_2, so 8.5
-    /// (paper, Sec. 4)]
+    /// Strength of the pull towards the target: the first eta in Eq. 19 [default: guidance scale + eta_2, so
+    /// 8.5 (paper, Sec. 4)]
     pub eta_1: f64, "SCALE", (allow_negative_numbers = true) =
         number(0.0, 200.0, None).acts(WithActor).recorded(Always).axis("eta1").other("4")
             .by_default("`guidance_scale` + `eta_2`: 8.5")
             .says("η1, Eq. 19 (Sec. 4); the paper keeps η1 - η2 at 7.5 when η2 varies"),
 
-    /// Push away from the average of the auxiliary samples: the second eta in Eq. 19; 0 saves a
+    /// Strength of the push away from the average of the auxiliary samples: the second eta in Eq. 19; 0 saves a
     /// third of the time [default: 1 (paper, Sec. 4)]
     pub eta_2: f64, "SCALE", (allow_negative_numbers = true) =
         number(0.0, 200.0, Some(PAPER.eta_2)).acts(WithActor).recorded(Always).axis("eta2").other("0.5")
             .says("η2, Eq. 19 (Sec. 4); with 0 a step has two rows instead of three"),
 
-    /// Steps that the actor guides, first-last, counted from 1; the others are guided plainly
-    /// [default: 1-20 (paper, Sec. 4), or to the last step where there are fewer]
+    /// Steps that the actor guides, first-last, counted from 1; the other steps use plain guidance [default:
+    /// 1-20 (paper, Sec. 4), or all if there are fewer than 20]
     pub guided_steps: String, "A-B", (allow_hyphen_values = true) =
         steps().acts(WithActor).recorded(Always).axis("steps").other(r#""2-2""#)
-            .by_default("`\"1-20\"`, ending at `steps` where that is less")
-            .says("Sec. 4; the other steps are guided plainly"),
+            .by_default("`\"1-20\"`, or to `steps` if that is less")
+            .says("Sec. 4; the other steps use plain guidance"),
 
     /// Scale of plain classifier-free guidance (Eq. 3) [default: 7.5 (paper, Sec. 4)]
     #[arg(visible_alias = "cfg-scale")]
@@ -89,17 +90,17 @@ axes! {
         number(0.0, 100.0, Some(PAPER.guidance_scale)).recorded(Always).axis("s").other("3")
             .says("Sec. 4; plain guidance, Eq. 3"),
 
-    /// With --no-actor: how far the prompt's embedding goes from the empty prompt (0) to the prompt
-    /// (1) and beyond, c' = c_empty + g (c - c_empty) (Fig. 3) [default: 1]
+    /// With --no-actor: interpolates the prompt's embedding between the empty prompt (0) and the prompt (1), or
+    /// extrapolates beyond them: c' = c_empty + g (c - c_empty) (Fig. 3) [default: 1]
     pub semantic_interpolation: f64, "G", (allow_negative_numbers = true) =
         number(-10.0, 10.0, None).acts(With("no_actor")).recorded(Always).axis("g").other("0.5").replaces_actor()
             .by_default("none, as 1")
-            .says("only with `no_actor`: c' = c_empty + g (c - c_empty) (Fig. 3), from the encoded empty prompt (0) \
-                to the prompt (1) and beyond. The pooled embedding moves likewise, so that 0 is the empty prompt \
-                altogether; the paper does not speak of it"),
+            .says("only with `no_actor`: c' = c_empty + g (c - c_empty) (Fig. 3), from the encoded empty \
+                prompt (0) to the prompt (1) and beyond. The pooled embedding, which the paper does not \
+                mention, is interpolated in the same way, so that 0 draws exactly the empty prompt"),
 }
 
-/// A batch file may give a list or a single value.
+/// Reads a list or a single value, because a batch file may give either.
 pub(super) fn one_or_many<'de, T, D>(deserializer: D) -> Result<Option<Vec<T>>, D::Error>
 where
     T: DeserializeOwned + 'static,

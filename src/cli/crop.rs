@@ -1,4 +1,4 @@
-//! The part of the target that is shown large: a word for where it is, or a box in pixels.
+//! The part of the target that is also learnt enlarged: a word that says where it is, or a box in pixels.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,15 +11,15 @@ use serde::{Deserialize, Serialize};
 pub enum Crop {
     /// No crop.
     None,
-    /// The face, where the model's attention to the word finds one.
+    /// The face, found by the model's attention to the word "face".
     Face,
-    /// The subject, where the model's attention to its base word is.
+    /// The subject, found by the model's attention to its base word.
     Subject,
-    /// Left, top, width and height in pixels of the base image; may still lie outside.
+    /// Left, top, width and height in pixels of the base image; may still lie outside the image.
     Box([i64; 4]),
 }
 
-const EXPECTED: &str = "face, subject, none or a box in pixels, left,top,width,height";
+const EXPECTED: &str = "face, subject, none or a box in pixels: left,top,width,height";
 
 impl FromStr for Crop {
     type Err = String;

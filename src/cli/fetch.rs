@@ -8,49 +8,50 @@ use super::SingleRunFlags;
 /// Flags of `fetch`.
 #[derive(Clone, Debug, Default, Args)]
 pub struct FetchFlags {
-    /// Repositories of Hugging Face: models that draw, and those that the flags of other commands name, such
-    /// as ControlNets, VAEs and the encoders of evaluate
+    /// Hugging Face repositories: models that draw, or repositories for the flags of other commands, such as
+    /// ControlNets, VAEs and the encoders of evaluate
     #[arg(value_name = "MODEL", required = true)]
     pub models: Vec<String>,
 
-    /// Fetch nothing but this file of the one MODEL, such as a LoRA; may be given several times
+    /// Fetch only this file of a single MODEL, for instance a LoRA; may be given several times
     #[arg(long, value_name = "NAME")]
     pub file: Vec<String>,
 
-    /// Weight files to prefer, for instance fp16: name.fp16.safetensors; say it here as in the commands that will
-    /// draw [default: the plain files]
+    /// Weight files to prefer, for instance fp16 for name.fp16.safetensors; give the same value here and to the
+    /// commands that draw [default: the plain files]
     #[arg(long, value_name = "NAME")]
     pub variant: Option<String>,
 
-    /// Branch, tag or commit of the one MODEL [default: main]
+    /// Branch, tag or commit of a single MODEL [default: main]
     #[arg(long, value_name = "REVISION")]
     pub revision: Option<String>,
 
-    /// The VAE that --vae of other commands will name; the models' own are not fetched then
+    /// VAE that you will use with --vae in other commands; the models' own VAEs are then not fetched
     #[arg(long, value_name = "ID")]
     pub vae: Option<String>,
 
-    /// A ControlNet that --controlnet will name beside these models, in their variant; may be given several times
+    /// ControlNet that you will use with --controlnet and these models, in their variant; may be given several times
     #[arg(long, value_name = "ID")]
     pub controlnet: Vec<String>,
 
-    /// The IP-Adapter that sample --method ip-adapter will use with those of these models that draw, such as
-    /// h94/IP-Adapter, and its image encoder
+    /// IP-Adapter that you will use with sample --method ip-adapter and these models, for instance
+    /// h94/IP-Adapter; its image encoder is fetched too
     #[arg(long, value_name = "ID")]
     pub ip_adapter: Option<String>,
 
-    /// Another image encoder for --ip-adapter
+    /// Image encoder to fetch in place of the one of --ip-adapter
     #[arg(long, value_name = "ID")]
     pub image_encoder: Option<String>,
 
-    /// Ask the hub where the branch or tag of each MODEL stands now, fetch what has changed of all that the cache has of
-    /// it, and use that from then on; a branch in the cache is never asked for again otherwise [default: false]
+    /// Ask the hub for the current commit of each MODEL's branch or tag, fetch the changed files among those in
+    /// the cache, and use that commit from then on. Without this flag, a branch that is in the cache is never
+    /// looked up again [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", value_parser = BoolishValueParser::new(),
           hide_possible_values = true)]
     pub refresh: Option<bool>,
 
-    /// Fetch nothing; fail unless all is on this machine [default: false]
+    /// Fetch nothing, and fail if a file is not on this machine [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", value_parser = BoolishValueParser::new(),
           hide_possible_values = true)]
@@ -60,7 +61,8 @@ pub struct FetchFlags {
     #[command(flatten)]
     pub run: SingleRunFlags,
 
-    /// Names of the flags that were typed: what the environment says for other commands may do nothing here.
+    /// Names of the flags that were typed. A variable that is set for other commands may have no effect here,
+    /// but a typed flag must have one.
     #[arg(skip)]
     pub typed: Vec<String>,
 }

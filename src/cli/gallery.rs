@@ -9,12 +9,11 @@ use super::SingleRunFlags;
 /// Flags of `gallery`.
 #[derive(Clone, Debug, Default, Args)]
 pub struct GalleryFlags {
-    /// Folders of generate-base, tune, sample, story, sweep or ablate, or folders that hold such
+    /// Folders written by generate-base, tune, sample, story, sweep or ablate, or folders that contain such folders
     #[arg(value_name = "DIR", required = true)]
     pub folders: Vec<PathBuf>,
 
-    /// The page, which is written anew where it is there [default: gallery.html in DIR; with several
-    /// folders it must be named]
+    /// The page; an existing one is overwritten [default: gallery.html in DIR; must be given with several folders]
     #[arg(short, long, value_name = "FILE.html")]
     pub output: Option<PathBuf>,
 

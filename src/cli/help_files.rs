@@ -1,4 +1,4 @@
-//! Flags of the commands that tell about files and about the program: `inspect`, `schema`, `completions`, `man`.
+//! Flags of the commands that describe files and the program: `inspect`, `schema`, `completions`, `man`.
 
 use std::path::PathBuf;
 
@@ -17,7 +17,7 @@ pub struct InspectFlags {
     #[arg(long)]
     pub tensors: bool,
 
-    /// Form of the answer: lines, or one JSON object a file
+    /// Format of the output: text lines, or one JSON object per file
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
     pub format: Format,
 }
@@ -25,7 +25,7 @@ pub struct InspectFlags {
 /// Flags of `schema`.
 #[derive(Clone, Debug, Default, Args)]
 pub struct SchemaFlags {
-    /// Command whose batch files are described, such as sample
+    /// Command whose batch files the schema describes, for instance sample
     #[arg(value_name = "COMMAND")]
     pub of: String,
 }
@@ -41,7 +41,7 @@ pub struct CompletionsFlags {
 /// Flags of `man`.
 #[derive(Clone, Debug, Default, Args)]
 pub struct ManFlags {
-    /// Folder for oneactor.1 and a page for each command
+    /// Folder for the man pages: oneactor.1 and one page per command
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
 }

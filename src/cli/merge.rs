@@ -9,7 +9,7 @@ use super::SingleRunFlags;
 /// Flags of `merge`.
 #[derive(Clone, Debug, Default, Args)]
 pub struct MergeFlags {
-    /// Folders that `sample --shard` has drawn in
+    /// Folders that `sample --shard` wrote
     #[arg(value_name = "OUT", required = true)]
     pub folders: Vec<PathBuf>,
 

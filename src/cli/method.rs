@@ -7,22 +7,22 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
-    /// Cluster-conditioned guidance, with a tuned actor
+    /// The paper's method: cluster-conditioned guidance with a tuned actor
     #[default]
     Oneactor,
-    /// A learnt embedding in the place of the base word (arXiv 2208.01618)
+    /// A learnt embedding in place of the base word (arXiv 2208.01618)
     TextualInversion,
     /// A U-Net tuned by low-rank updates with prior preservation (arXiv 2208.12242, 2106.09685)
     DreamboothLora,
     /// Attention to an image prompt (arXiv 2308.06721)
     IpAdapter,
-    /// ConsiStory (arXiv 2402.03286): self-attention shared with two pictures of the subject that are drawn
-    /// along, which takes 3.3 times as long for one picture; without the paper's feature injection
+    /// ConsiStory (arXiv 2402.03286): self-attention shared with two pictures of the subject that are drawn at
+    /// the same time. One picture takes 3.3 times as long. The paper's feature injection is left out
     Consistory,
 }
 
 impl Method {
-    /// All of them.
+    /// All methods.
     pub const ALL: [Method; 5] = [
         Method::Oneactor,
         Method::TextualInversion,
@@ -31,7 +31,7 @@ impl Method {
         Method::Consistory,
     ];
 
-    /// As flags and settings spell it.
+    /// The method's name in flags and settings.
     pub fn name(self) -> &'static str {
         match self {
             Method::Oneactor => "oneactor",
@@ -42,7 +42,7 @@ impl Method {
         }
     }
 
-    /// Whether it is tuned on the base images.
+    /// Whether the method is tuned on the base images.
     pub fn is_tuned(self) -> bool {
         !matches!(self, Method::IpAdapter | Method::Consistory)
     }

@@ -20,7 +20,7 @@ pub enum Preset {
     /// eta_1 8.5, eta_2 1, the model's own scheduler.
     #[default]
     Paper,
-    /// eta_1 7.5, eta_2 0, dpm++2m: as in the code the authors released.
+    /// eta_1 7.5, eta_2 0, dpm++2m, as in the authors' released code.
     Release,
 }
 
@@ -39,12 +39,12 @@ pub enum SubjectAs {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SubjectMasks {
-    /// Where a prompt names several actors.
+    /// If a prompt names several actors.
     #[default]
     Auto,
-    /// Where it names any subject, also those of an actor that was tuned on several together.
+    /// Always: also for a single subject, and for subjects that were tuned together.
     On,
-    /// Nowhere.
+    /// Never.
     Off,
 }
 
@@ -55,44 +55,45 @@ settings! {
         reason = "help text: [b] is the placeholder, not a link"
     )]
     pub struct SampleFlags {
-        /// Actor: an actor.safetensors, or the folder it lies in; several for several subjects in one
-        /// picture, of whom each prompt shows those that it names
+        /// Actor: an actor.safetensors file or its folder. Give several actors to draw several subjects; each
+        /// prompt uses the actors it names
         #[arg(value_name = "DIR|actor.safetensors")]
         #[serde(default, deserialize_with = "one_or_many")]
         pub actors: Option<Vec<PathBuf>> = any().recorded(AsFound).other(r#""other""#)
             .takes("folder or file, or a list of them")
-            .by_default("needed, but for `no_actor`")
-            .says("what `tune` has written; with several, a prompt shows those whose base words it holds"),
+            .by_default("needed, except with `no_actor`")
+            .says("actors written by `tune`; each prompt uses the actors whose base words it contains"),
 
-        /// What to draw, with the actor's base word or [b] for it (with several actors, the base words
-        /// of those that are to be in it); may be given several times
+        /// What to draw; contains the actor's base word, or [b] in its place (with several actors, the base
+        /// words of those to draw). May be given several times
         #[arg(short, long, value_name = "TEXT")]
         #[serde(default, deserialize_with = "one_or_many")]
         pub prompt: Option<Vec<String>> = any().recorded(OfPicture).instead_of("prompts_file")
             .other(r#""a robot""#)
             .takes("text, or a list of texts")
-            .by_default("this or `prompts_file` is needed")
-            .says("the base word stands in each, or `[b]` for it; of several subjects at least one, and no `[b]`"),
+            .by_default("needed, unless `prompts_file` is given")
+            .says("each contains the base word, or `[b]` in its place; with several subjects, at least one of \
+                their base words and no `[b]`"),
 
-        /// Text file with prompts, one a line, or - for standard input
+        /// Text file with one prompt per line, or - for standard input
         #[arg(long, value_name = "FILE|-")]
         pub prompts_file: Option<PathBuf> = any().other(r#""prompts.txt""#)
             .takes("file, or `-`")
             .by_default("none")
-            .says("prompts, one a line, UTF-8, at most 1 MiB; come after those of `prompt`"),
+            .says("one prompt per line, UTF-8, at most 1 MiB; they follow those of `prompt`"),
 
-        /// Folder for 0000-SEED.png …, grid.png (scenes.png among base images) and manifest.jsonl
-        /// [default: the folder samples beside the actor; with several actors it must be named]
+        /// Folder for 0000-SEED.png …, grid.png (scenes.png among base images) and manifest.jsonl [default: the
+        /// folder samples beside the actor; must be given with several actors]
         #[arg(short, long, value_name = "OUT")]
         pub output_dir: Option<PathBuf> = any().other(r#""elsewhere""#)
             .takes("folder")
-            .by_default("`samples` beside the actor; with several actors needed")
-            .says("gets `0000-<seed>.png` …, `grid.png`, `manifest.jsonl`"),
+            .by_default("`samples` beside the actor; needed with several actors")
+            .says("folder for `0000-<seed>.png` …, `grid.png`, `manifest.jsonl`"),
 
-        /// Images of each prompt [default: 1]
+        /// Number of images per prompt [default: 1]
         #[arg(long, value_name = "N", allow_negative_numbers = true)]
         pub num_images: Option<i64> = whole(1, 100_000, Some(1)).other("2")
-            .says("images of each prompt"),
+            .says("number of images per prompt"),
 
         /// What [b] stands for: the base word, or the target prompt up to its first comma
         /// [default: word]
@@ -100,15 +101,17 @@ settings! {
         pub subject_as: Option<SubjectAs> = words("word").other(r#""phrase""#)
             .says("what `[b]` stands for: the base word, or the target prompt up to its first comma"),
 
-        /// A picture made by this program, to draw again; other flags change what they name
+        /// Draw a picture of this program again, with its recorded settings; other flags replace settings of
+        /// that picture
         #[arg(long, value_name = "IMAGE.png")]
         pub from: Option<PathBuf> = any().other(r#""from.png""#)
             .takes("picture")
             .by_default("none")
-            .says("settings of a picture made by this program, below those of job, flags and environment; they are \
-                checked as flags are, and give one picture. A picture says how it was drawn, with which model, LoRAs, \
-                actors and control images by their names, and a model of the hub that it names is fetched; folders, \
-                numbers of pictures, device, `overwrite`, `offline` and the like in it are refused"),
+            .says("draws one picture with the settings recorded in a picture of this program; settings of the \
+                job, flags and the environment override them. The recorded settings are checked as flags are. \
+                They name the model, the LoRAs, the actors and the control images; a model of the hub is \
+                fetched. Recorded folders, numbers of pictures, `device`, `overwrite`, `offline` and similar \
+                keys are refused"),
 
         /// Also write the final latents of each image as 0000-SEED.safetensors [default: false]
         #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
@@ -117,52 +120,55 @@ settings! {
         pub save_latents: Option<bool> = switch().other("true")
             .says("`<image>.safetensors` with `latents`"),
 
-        /// Whether each subject's offset acts only where attention finds the subject: auto (as in the paper, with
-        /// several actors; subjects tuned together act everywhere), on (those too, and a single one), off
+        /// Whether each subject's offset acts only where attention finds the subject: auto (with several
+        /// actors, as in the paper; subjects that were tuned together act everywhere), on (always), off (never)
         /// [default: auto]
         #[arg(long, value_name = "WHEN", value_enum)]
         pub subject_masks: Option<SubjectMasks> = words("auto").recorded(UnlessDefault).acts(WithActor).other(r#""on""#)
-            .says("whether each subject's offset acts only where attention finds the subject: `auto` with several actors \
-                (the paper's independent variant), `on` also for subjects that were tuned together, and for a single one, \
-                `off` never"),
+            .says("whether each subject's offset acts only where attention finds the subject: `auto` with \
+                several actors (the paper's independent variant), `on` also for subjects that were tuned \
+                together and for a single subject, `off` never"),
 
-        /// With several actors or --subject-masks on: also write where each subject's offset acted in the last
-        /// guided step, in white, as 0000-SEED-mask-WORD.png [default: false]
+        /// With several actors or --subject-masks on: also write a mask for each subject,
+        /// 0000-SEED-mask-WORD.png, white where the subject's offset acted in the last guided step [default:
+        /// false]
         #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
               default_missing_value = "true", value_parser = BoolishValueParser::new(),
               hide_possible_values = true)]
         pub save_masks: Option<bool> = switch().acts(WithActor).of_one_command().other("true")
-            .says("with several actors that have a place in the picture (a style has none), or `subject_masks` on: \
+            .says("with several actors (not counting a style, which acts everywhere) or `subject_masks` on: \
                 `<image>-mask-<word>.png`, white where the subject's offset acted in the last guided step"),
 
-        /// Draw with the plain model too, into the folder plain, and put both side by side on
-        /// comparison.png [default: false]
+        /// Also draw the same pictures with the plain model, into the folder plain, and put both side by side
+        /// on comparison.png [default: false]
         #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
               default_missing_value = "true", value_parser = BoolishValueParser::new(),
               hide_possible_values = true)]
         pub compare: Option<bool> = switch().instead_of("no_actor").other("true")
-            .says("the same pictures by the plain model too, in `plain/`, and both side by side on `comparison.png`"),
+            .says("also draws the same pictures with the plain model, in `plain/`, and puts both side by side \
+                on `comparison.png`"),
 
-        /// The method that keeps the subject the same: the paper's, or a baseline to compare with, which takes the
-        /// folder of the base images [default: oneactor]
+        /// The method that keeps the subject the same: the paper's, or a baseline for comparison. A baseline
+        /// takes the folder of the base images as DIR [default: oneactor]
         #[arg(long, value_name = "METHOD", value_enum)]
         pub method: Option<Method> = words("oneactor").recorded(UnlessDefault).other(r#""consistory""#)
-            .says("what keeps the subject the same: the paper's method, or a baseline, which takes one folder as \
-                `actors`, is guided plainly (Eq. 3) and refuses the keys of an actor's guidance, `preset`, `no_actor`, \
-                `subject_masks` and `save_masks`; see below. `dreambooth-lora` draws with a model of its own, so that `compare` is refused \
-                too; pictures keep the prompt as it was written"),
+            .says("the method that keeps the subject the same: the paper's, or a baseline, see below. A \
+                baseline takes one folder as `actors` and uses plain guidance (Eq. 3). It refuses the keys of \
+                an actor's guidance, `preset`, `no_actor`, `subject_masks` and `save_masks`. `dreambooth-lora` \
+                changes the model, so it refuses `compare` too. Pictures record the prompt as it was written"),
 
-        /// With --method consistory or ip-adapter: the base image whose subject is drawn, by its number on
-        /// grid.png, or auto for the most typical one [default: the one that DIR was tuned to, or auto]
+        /// With --method consistory or ip-adapter: the base image whose subject is drawn. Its number on
+        /// grid.png, or auto for the most typical image [default: the target that tune used in DIR, or else
+        /// auto]
         #[arg(long, value_name = "N|auto", allow_negative_numbers = true)]
         pub target: Option<Target> = any().acts(WithMethod(&[Method::Consistory, Method::IpAdapter])).recorded(Always)
             .of_one_command().other("2")
             .takes("number from 0, or `\"auto\"`")
-            .by_default("the image that the folder was tuned to by `oneactor` (tune.json), else `\"auto\"`")
-            .says("only with `method` `consistory` and `ip-adapter`: the base image that is the subject; `auto` as in \
-                `tune`; recorded with every picture"),
+            .by_default("the target that `tune` used in the folder (tune.json), or else `\"auto\"`")
+            .says("only with `method` `consistory` and `ip-adapter`: the base image whose subject is drawn; \
+                `auto` as in `tune`; recorded with every picture"),
 
-        /// By how much the actor guides.
+        /// How strongly the actor guides.
         #[command(flatten)]
         #[serde(flatten)]
         pub axes: AxisFlags,
@@ -172,7 +178,7 @@ settings! {
         #[serde(flatten)]
         pub guidance: GuidanceFlags,
 
-        /// What IP-Adapter looks at.
+        /// The image prompt of IP-Adapter.
         #[command(flatten)]
         #[serde(flatten)]
         pub image_prompt: ImagePromptFlags,
@@ -182,12 +188,12 @@ settings! {
         #[serde(flatten)]
         pub drawing: DrawingFlags,
 
-        /// What the drawing leaves out.
+        /// Approximations that save computation.
         #[command(flatten)]
         #[serde(flatten)]
         pub shortcuts: ShortcutFlags,
 
-        /// Pictures that the drawing keeps to.
+        /// Control images of the drawing.
         #[command(flatten)]
         #[serde(flatten)]
         pub control: ControlFlags,
@@ -203,61 +209,63 @@ settings! {
     /// How the actor guides (Eqs. 15 to 19).
     #[command(next_help_heading = "Guidance by the actor")]
     pub struct GuidanceFlags {
-        /// Defaults to start from: paper, or release (eta_1 7.5, eta_2 0, dpm++2m, as in the authors'
-        /// code) [default: paper]
+        /// Set of default values: paper, or release (eta_1 7.5, eta_2 0, dpm++2m, as in the authors' code)
+        /// [default: paper]
         #[arg(long, value_name = "PRESET", value_enum)]
         pub preset: Option<Preset> = words("paper").acts(WithoutBaseline).other(r#""release""#)
-            .says("other defaults: `release` has `eta_1` 7.5, `eta_2` 0 and `scheduler` `dpm++2m`, as the authors' code"),
+            .says("set of default values: `release` has `eta_1` 7.5, `eta_2` 0 and `scheduler` `dpm++2m`, as \
+                in the authors' code"),
 
-        /// How much of the average offset is added in the branch of eta_2; the semantic scale here
-        /// would treat both offsets alike [default: 1 (Eq. 19 as printed)]
+        /// Scale of the average offset, which is added in the branch of eta_2. With the value of
+        /// --semantic-scale both offsets have the same scale [default: 1 (Eq. 19 as printed)]
         #[arg(long, value_name = "SCALE", allow_negative_numbers = true)]
         pub average_scale: Option<f64> =
             number(-10.0, 10.0, Some(GuidanceSettings::PAPER.average_scale)).acts(WithActor).recorded(Always).other("0.4")
-            .says("scale of the average offset; Eq. 19 as printed has none"),
+            .says("scale of the average offset; Eq. 19 as printed has no such scale, as with 1"),
 
-        /// The plain model, without the actor: the same prompts and seeds to compare with
-        /// [default: false]
+        /// Draw the same prompts and seeds with the plain model, without the actor, for comparison [default:
+        /// false]
         #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
               default_missing_value = "true", value_parser = BoolishValueParser::new(),
               hide_possible_values = true)]
         pub no_actor: Option<bool> = switch().acts(WithoutBaseline).recorded(UnlessDefault).replaces_actor()
             .other("true")
-            .says("the plain model, for comparison; the keys of the actor's guidance are refused beside it"),
+            .says("draws with the plain model, for comparison; the keys of the actor's guidance are then refused"),
 
-        /// Offsets to use in place of the projector's, for experiments with one actor: target_offset
-        /// and average_offset, f32 [W, D] each
+        /// Offsets to use in place of the projector's, for experiments with one actor: target_offset and
+        /// average_offset, each f32 [W, D]
         #[arg(long, value_name = "FILE.safetensors")]
         pub offsets: Option<PathBuf> = any().acts(WithActor).recorded(Always).replaces_actor()
             .other(r#""offsets.safetensors""#)
             .takes("safetensors file")
             .by_default("none")
-            .says("`target_offset` and `average_offset` `[W, D]` f32 in place of the projector's; with one actor only"),
+            .says("`target_offset` and `average_offset` (f32 `[W, D]`) in place of the projector's; only with \
+                one actor"),
     }
 }
 
 settings! {
-    /// Approximations: faster, and other pictures.
-    #[command(next_help_heading = "Approximations (faster, and other pictures)")]
+    /// Approximations: faster, and the pictures change.
+    #[command(next_help_heading = "Approximations (faster, and the pictures change)")]
     pub struct ShortcutFlags {
-        /// Steps that are guided at all, first-last, counted from 1; the others follow the prompt's row
-        /// alone, which costs half or a third (arXiv 2404.07724) [default: all]
+        /// Steps that use guidance, first-last, counted from 1; the other steps compute only the prompt's row,
+        /// which takes half or a third of the time (arXiv 2404.07724) [default: all]
         #[arg(long, value_name = "A-B", allow_hyphen_values = true)]
         pub guidance_interval: Option<String> = steps().recorded(Always).other(r#""2-3""#)
-            .not_with(Method::Consistory, "leaves out rows that are shared")
+            .not_with(Method::Consistory, "leaves out rows whose attention is shared")
             .by_default("all steps")
-            .says("**an approximation** (arXiv 2404.07724): the other steps follow the prompt's row alone, Eq. 3 with s = \
-                1 and Eq. 19 with η1 = 1, η2 = 0; neither with several actors, masks of subjects, a ControlNet nor \
-                `method` `consistory`"),
+            .says("**an approximation** (arXiv 2404.07724): the other steps compute only the prompt's row: Eq. \
+                3 with s = 1, Eq. 19 with η1 = 1 and η2 = 0. Refused with several actors, masks of subjects, a \
+                ControlNet and `method` `consistory`"),
 
-        /// Run the whole U-Net at every N-th step only, and its outermost blocks alone at those between,
-        /// which go on from the features of the last whole one (arXiv 2312.00858) [default: 1, all whole]
+        /// Run the whole U-Net only at every N-th step. The steps between run its outermost blocks and reuse
+        /// the inner features of the last whole step (arXiv 2312.00858) [default: 1, all steps whole]
         #[arg(long, value_name = "N", allow_negative_numbers = true)]
         pub feature_reuse: Option<i64> = whole(1, 100, Some(1)).recorded(UnlessDefault).other("2")
-            .not_with(Method::Consistory, "leaves out layers that are shared")
-            .says("**an approximation** (arXiv 2312.00858): every so many-th pass is whole; those between run the \
-                outermost block on either side and take all else from the last whole one. The first pass, the last, and \
-                one whose rows differ from those before are whole; neither with several actors, masks of subjects, a \
-                ControlNet nor `method` `consistory`"),
+            .not_with(Method::Consistory, "leaves out layers whose attention is shared")
+            .says("**an approximation** (arXiv 2312.00858): only every N-th pass is whole; the passes between \
+                run the outermost block on either side and reuse the inner features of the last whole pass. \
+                The first pass, the last pass and any pass with other rows than the one before are whole. \
+                Refused with several actors, masks of subjects, a ControlNet and `method` `consistory`"),
     }
 }

@@ -1,5 +1,5 @@
-//! JSON Schema of the batch files, from the declarations of the flags, so that an editor checks what the
-//! program will check.
+//! JSON Schema of the batch files, made from the declarations of the flags, so that an editor can check a batch
+//! file as the program will.
 
 use std::any::TypeId;
 
@@ -25,7 +25,7 @@ pub fn schema(command: &str) -> Option<Value> {
     let cli = Cli::command();
     let flags = cli.find_subcommand(command)?;
     let mut keys = Map::new();
-    // Other names of a flag are none of its key.
+    // Visible aliases of a flag are not keys.
     for (key, _) in batch_keys(command) {
         let arg = flags.get_arguments().find(|arg| arg.get_id() == &key)?;
         keys.insert(key, value_of(arg));
@@ -35,7 +35,7 @@ pub fn schema(command: &str) -> Option<Value> {
         "title": format!("batch file of oneactor {command}"),
         "type": "object",
         "properties": {
-            "defaults": {"$ref": "#/$defs/job", "description": "what every job has that does not say otherwise"},
+            "defaults": {"$ref": "#/$defs/job", "description": "settings of every job that does not set them itself"},
             "jobs": {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/job"}},
         },
         "required": ["jobs"],
@@ -44,7 +44,7 @@ pub fn schema(command: &str) -> Option<Value> {
     }))
 }
 
-/// What a key may be; null takes a default of the file back.
+/// The allowed values of a key; null undoes a value from the file's `defaults`.
 fn value_of(arg: &Arg) -> Value {
     let (one, none) = (one_value(arg), json!({"type": "null"}));
     let mut value = if is_list(arg) {
@@ -109,7 +109,7 @@ mod tests {
         serde_json::from_value::<F>(json!({ key: value })).is_ok()
     }
 
-    /// Whether it takes this file for a batch of this command.
+    /// Whether the program's own reader takes this file as a batch of this command.
     fn reads_batch<F: DeserializeOwned>(command: &str, file: &Value) -> bool {
         batch::parse::<F>(&file.to_string(), "the file", command).is_ok()
     }

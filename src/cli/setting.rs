@@ -1,91 +1,96 @@
-//! One declaration for each setting: flag, batch key and all that follows from them.
+//! One declaration for each setting: its flag, its batch key and everything that is derived from them.
 //!
-//! The macro `settings!` reads a flag struct as a table. A row has the help text, clap's attributes, the key with its type and,
-//! behind `=`, a [`Setting`]: range and default, what it has an effect with, how pictures record it, and what the page
-//! `configs/README.md` says of it. A row without one is a group of flags that has a table of its own.
+//! The macro `settings!` reads a flag struct as a table. A row has the help text, clap's attributes, the key
+//! with its type and, after `=`, a [`Setting`]: range and default, the other settings it needs, how pictures
+//! record it, and its row in `configs/README.md`. A row without a [`Setting`] is a group of flags with its own
+//! table.
 
 use serde_json::{Value, json};
 
 use super::Method;
 
-/// What is declared of a setting beside its flag.
+/// The declaration of a setting, besides its flag.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Setting {
     /// The batch key, which is the flag in snake_case.
     pub key: &'static str,
-    /// What it may be, and is by default.
+    /// The allowed values and the default.
     pub values: AllowedValues,
-    /// What it has an effect with.
+    /// The other settings that this one needs to have an effect.
     pub acts: Acts,
-    /// How the picture that is drawn with it tells of it.
+    /// How pictures record the setting.
     pub recorded: Recorded,
-    /// What `sweep` calls it on a grid, where a list of it makes an axis.
+    /// The label of the setting on the grid of `sweep`, if a list of values makes an axis.
     pub axis: Option<&'static str>,
-    /// The setting that it takes the place of, and that takes its place: the one in the higher layer counts.
+    /// A setting that excludes this one; of the two, the one in the higher layer counts.
     pub instead_of: Option<&'static str>,
-    /// A method that it cannot be combined with, and why.
+    /// A method that the setting cannot be combined with, and the reason.
     pub not_with: Option<(Method, &'static str)>,
-    /// Whether it draws with something else than the actor's own guidance: stories and ablations refuse it.
+    /// Whether the setting replaces the actor's own guidance; stories and ablations refuse such settings.
     pub replaces_actor: bool,
-    /// Whether it means another thing in other commands, so that its variable has the command's name.
+    /// Whether the setting has another meaning in other commands, so that its environment variable contains the
+    /// command's name.
     pub of_one_command: bool,
-    /// Another valid value, as JSON; files in it are those of `tests/cli/settings.rs`.
+    /// A valid value other than the default, as JSON, for tests; the files it names are made by
+    /// `tests/cli/settings.rs`.
     pub other: &'static str,
-    /// Its values, default and meaning in `configs/README.md`; empty where they follow from the rest.
+    /// The cells for values, default and meaning in `configs/README.md`; an empty cell is filled from the rest
+    /// of the declaration.
     pub page: [&'static str; 3],
 }
 
-/// Which values a setting has.
+/// The allowed values of a setting.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum AllowedValues {
-    /// Those of its type.
+    /// All values of its type.
     Any,
-    /// Words, of which this is the default.
+    /// One of several words; this is the default.
     Words(&'static str),
-    /// True or false; by default false.
+    /// True or false; the default is false.
     Switch,
-    /// Numbers from the first to the second; and the default, where it is always the same.
+    /// Numbers from the first to the second; the third is the default, if it is always the same.
     Number(f64, f64, Option<f64>),
-    /// Whole numbers, likewise.
+    /// Whole numbers, with the same three fields.
     Whole(i64, i64, Option<i64>),
     /// First and last step, `first-last`.
     Steps,
 }
 
-/// What a setting has an effect with.
+/// The other settings that a setting needs to have an effect.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Acts {
-    /// With anything.
+    /// None: it always has an effect.
     Always,
-    /// With an actor of the paper's method.
+    /// An actor of the paper's method.
     WithActor,
-    /// With the paper's method and with the plain model, but no baseline.
+    /// The paper's method or the plain model, but not a baseline.
     WithoutBaseline,
-    /// With one of these methods.
+    /// One of these methods.
     WithMethod(&'static [Method]),
-    /// While this other setting is given.
+    /// This other setting, with any value.
     With(&'static str),
-    /// While this other setting has this value among its own.
+    /// This other setting, with this value, or with a list that contains it.
     WithValue(&'static str, &'static str),
 }
 
-/// How a picture tells of a setting.
+/// How a picture records a setting.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Recorded {
-    /// Not at all: it changes no picture.
+    /// Not recorded, because it does not change pictures.
     Never,
-    /// In every picture that it has an effect on.
+    /// Recorded in every picture on which it has an effect.
     Always,
-    /// The same, unless it has its default.
+    /// Recorded like `Always`, but only if the value is not the default.
     UnlessDefault,
-    /// As what was found for it, by the part that finds it: the size that the model has, the files of a network.
+    /// Recorded by the code that resolves the setting, with the resolved value: the model's own size, the files
+    /// of a network.
     AsFound,
-    /// As what is that picture's own.
+    /// Recorded with the value of the single picture, such as its seed.
     OfPicture,
 }
 
 impl AllowedValues {
-    /// The default as JSON; null where there is none, or it depends on others.
+    /// The default as JSON; null if there is no default, or if it depends on other settings.
     pub fn default(self) -> Value {
         match self {
             AllowedValues::Any | AllowedValues::Steps => Value::Null,
@@ -98,7 +103,7 @@ impl AllowedValues {
 }
 
 impl Setting {
-    /// A setting of these values, for `settings!`, which names it.
+    /// A setting with these values. Its key is filled in by `settings!`.
     const fn new(values: AllowedValues) -> Self {
         Self {
             key: "",
@@ -137,7 +142,7 @@ impl Setting {
         }
     }
 
-    /// `why` continues a sentence that begins with the flag.
+    /// `why` continues a sentence whose first word is the flag.
     pub(super) const fn not_with(self, method: Method, why: &'static str) -> Self {
         Self {
             not_with: Some((method, why)),
@@ -166,7 +171,7 @@ impl Setting {
         }
     }
 
-    /// Its meaning on the page.
+    /// Sets the meaning in `configs/README.md`.
     pub(super) const fn says(self, meaning: &'static str) -> Self {
         let [values, default, _] = self.page;
         Self {
@@ -175,7 +180,7 @@ impl Setting {
         }
     }
 
-    /// Its values on the page.
+    /// Sets the allowed values in `configs/README.md`.
     pub(super) const fn takes(self, values: &'static str) -> Self {
         let [_, default, meaning] = self.page;
         Self {
@@ -184,7 +189,7 @@ impl Setting {
         }
     }
 
-    /// Its default on the page.
+    /// Sets the default in `configs/README.md`.
     pub(super) const fn by_default(self, default: &'static str) -> Self {
         let [values, _, meaning] = self.page;
         Self {
@@ -193,18 +198,18 @@ impl Setting {
         }
     }
 
-    /// Its flag.
+    /// The flag, such as `--num-images`.
     pub fn flag(&self) -> String {
         format!("--{}", self.key.replace('_', "-"))
     }
 
-    /// Whether pictures tell of it.
+    /// Whether pictures record the setting.
     pub fn is_recorded(&self) -> bool {
         self.recorded != Recorded::Never
     }
 }
 
-/// A setting of any value of its type.
+/// A setting with any value of its type.
 pub(super) const fn any() -> Setting {
     Setting::new(AllowedValues::Any)
 }
@@ -236,11 +241,11 @@ pub(super) const fn steps() -> Setting {
 
 /// Flags whose settings are declared.
 pub trait Declared: clap::Args {
-    /// The settings in the order of the flags, those of groups among them.
+    /// The settings in the order of the flags, including those of groups.
     fn settings() -> Vec<Setting>;
 }
 
-/// A table of settings: the flag struct, the declaration of each as the function of its name, and [`Declared`].
+/// Expands a table of settings to the flag struct, a function with the declaration of each setting, and [`Declared`].
 macro_rules! settings {
     (
         $(#[$of_flags:meta])*
@@ -265,7 +270,7 @@ macro_rules! settings {
         }
     };
     (@function $key:ident = $setting:expr) => {
-        /// How the setting of this name is declared.
+        /// The declaration of the setting with this name.
         pub const fn $key() -> $crate::cli::setting::Setting {
             $crate::cli::setting::Setting { key: stringify!($key), ..$setting }
         }

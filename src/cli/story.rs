@@ -6,7 +6,7 @@ use super::setting::{any, settings};
 use super::{AxisFlags, DrawingFlags, GenerateBaseFlags, ModelFlags, TuneFlags};
 
 settings! {
-    /// Flags of `story`, and its batch keys. What the story file itself may hold is in
+    /// Flags of `story`, and its batch keys. The contents of the story file are described in
     /// [`crate::config::story`].
     #[allow(
         rustdoc::broken_intra_doc_links,
@@ -14,8 +14,7 @@ settings! {
     )]
     pub struct StoryFlags {
         /// Story file: {"title": …, "characters": {"NAME": {"prompt": …, "subject": …} or {"actor": …}},
-        /// "scenes": [{"prompt": "a [NAME] at the beach", "caption": …}, …]}; all keys are in
-        /// configs/README.md
+        /// "scenes": [{"prompt": "a [NAME] at the beach", "caption": …}, …]}; configs/README.md lists all keys
         #[arg(value_name = "STORY.json")]
         pub story: Option<PathBuf> = any(),
 
@@ -24,11 +23,11 @@ settings! {
         #[arg(short, long, value_name = "OUT")]
         pub output_dir: Option<PathBuf> = any(),
 
-        /// Base images of each character that is described [default: 11 (paper, Sec. 4)]
+        /// Number of base images for each character that the file describes [default: 11 (paper, Sec. 4)]
         #[arg(long, value_name = "N", allow_negative_numbers = true)]
         pub num_images: Option<i64> = GenerateBaseFlags::num_images(),
 
-        /// Most steps that each character is tuned for [default: 1000]
+        /// Maximum number of tuning steps for each character [default: 1000]
         #[arg(long, value_name = "N", allow_negative_numbers = true)]
         pub max_steps: Option<i64> = TuneFlags::max_steps(),
 
@@ -42,7 +41,7 @@ settings! {
         )]
         pub guidance_scale: Option<f64> = AxisFlags::guidance_scale(),
 
-        /// How base images and scenes are drawn; the seed is that of the first scene.
+        /// How base images and scenes are drawn; the seed belongs to the first scene.
         #[command(flatten)]
         #[serde(flatten)]
         pub drawing: DrawingFlags,

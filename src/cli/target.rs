@@ -8,9 +8,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 /// Which base image is the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// The most typical base image, found by its encoder features.
+    /// The most typical base image, chosen by the encoder features.
     Auto,
-    /// The base image with this number, from 0; may still be out of range.
+    /// The base image with this number, counted from 0; the number may still be out of range.
     Index(i64),
 }
 

@@ -2,6 +2,7 @@
 
 use std::any::TypeId;
 use std::borrow::Cow;
+use std::num::{IntErrorKind, ParseIntError};
 use std::path::PathBuf;
 
 use clap::builder::{BoolishValueParser, PathBufValueParser, StringValueParser, TypedValueParser};
@@ -10,9 +11,9 @@ use clap::{Arg, ArgAction, CommandFactory};
 use super::{Cli, is_path, settings_of};
 use crate::io::home;
 
-/// The command line with an environment variable for every flag; [`crate::config::command_line`] reads it.
+/// The command line with an environment variable for every flag. It is read by [`crate::config::command_line`].
 pub fn command() -> clap::Command {
-    Cli::command().mut_subcommands(|subcommand| {
+    typed().mut_subcommands(|subcommand| {
         let command = subcommand.get_name().to_owned();
         let settings = settings_of(&command);
         subcommand.mut_args(|argument| {
@@ -32,7 +33,7 @@ pub fn command() -> clap::Command {
             };
             let argument = argument.env(name).hide_env(true);
             match argument.get_action() {
-                // In the environment 1, yes and on are as good as true, as for the flags that take a value.
+                // A variable accepts 1, yes and on as well as true, like the flags that take a value.
                 ArgAction::SetTrue => argument.value_parser(BoolishValueParser::new()),
                 _ => argument,
             }
@@ -40,7 +41,34 @@ pub fn command() -> clap::Command {
     })
 }
 
-/// The flag with `~/` at the start of its path replaced, which a shell does not do in quotes and behind `--flag=`.
+/// The command line without environment variables.
+pub fn typed() -> clap::Command {
+    Cli::command().mut_subcommands(|subcommand| subcommand.mut_args(with_plain_errors))
+}
+
+/// The flag with errors about its number that say what is expected, in place of the words of Rust's parsers.
+fn with_plain_errors(flag: Arg) -> Arg {
+    let parser = flag.get_value_parser().type_id();
+    if parser == TypeId::of::<i64>() {
+        flag.value_parser(whole_number)
+    } else if parser == TypeId::of::<f64>() {
+        flag.value_parser(|text: &str| text.parse::<f64>().map_err(|_| "expected a number"))
+    } else {
+        flag
+    }
+}
+
+fn whole_number(text: &str) -> Result<i64, String> {
+    text.parse()
+        .map_err(|error: ParseIntError| match error.kind() {
+            IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => {
+                format!("expected a whole number from {} to {}", i64::MIN, i64::MAX)
+            }
+            _ => "expected a whole number".to_owned(),
+        })
+}
+
+/// Makes the flag replace `~/` at the start of its path. A shell does not do so in quotes and after `--flag=`.
 fn at_home(flag: Arg) -> Arg {
     let parser = flag.get_value_parser().type_id();
     if !is_path(&flag) {
@@ -64,7 +92,7 @@ mod tests {
 
     use super::*;
 
-    /// What a value may be: its type, and the names that it has to be among.
+    /// The kind of an argument's value: its type, and the allowed names if there is a list of them.
     fn kind(argument: &clap::Arg) -> (String, Vec<String>) {
         let names = argument.get_possible_values();
         let names: Vec<String> = names.iter().map(|n| n.get_name().to_owned()).collect();
@@ -89,7 +117,7 @@ mod tests {
                 let entry = known.entry(variable.clone());
                 let (first, expected) = entry.or_insert((command.clone(), found.clone()));
                 let others = |a: &[String], b: &[String]| a.iter().any(|name| !b.contains(name));
-                // One command may have more names than another.
+                // One command may allow more names than another.
                 let is_other = expected.0 != found.0
                     || others(&expected.1, &found.1) && others(&found.1, &expected.1);
                 assert!(

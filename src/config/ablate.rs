@@ -1,4 +1,4 @@
-//! A checked job of `ablate`: the tunings and the pictures of Fig. 11.
+//! A checked job of `ablate`: the tunings and pictures of Fig. 11.
 
 use std::path::{Path, PathBuf};
 
@@ -6,16 +6,17 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::batch::Settings;
+use super::shell::quoted;
 use super::{SampleJob, TuneJob, check, layers};
 use crate::cli::{AblateFlags, Declared, Method, ModelFlags, SampleFlags, Setting};
 use crate::error::usage;
 use crate::io::text;
 use crate::records::{ActorFolder, TuneRecord};
 
-/// The folder of the tunings and, unless another is named, of the pictures, in that of the actor.
+/// The folder of the tunings in the actor's folder; also the default folder of the pictures.
 pub const ABLATION: &str = "ablation";
 
-/// Tunings without a loss: name, heading on the grid, and the weights that are 0.
+/// The tunings without some losses: name, heading on the grid, and the weights that are set to 0.
 const VARIANTS: [(&str, &str, &[&str]); 2] = [
     ("without-aux-aver", "-aux -aver", &["lambda_1", "lambda_2"]),
     ("without-aver", "-aver", &["lambda_2"]),
@@ -26,30 +27,30 @@ const VARIANTS: [(&str, &str, &[&str]); 2] = [
 pub struct AblateJob {
     /// Folder of the pictures.
     pub output_dir: PathBuf,
-    /// How the actor was tuned that is there.
+    /// The job that tuned the existing actor.
     pub full: TuneJob,
-    /// The columns from left to right: nothing of the method, without two losses, without one, all.
+    /// The columns from left to right: the plain model, without two losses, without one loss, the full method.
     pub columns: Vec<Variant>,
 }
 
 /// A column of the grid.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Variant {
-    /// What the grid shows above it.
+    /// The heading above the column.
     pub heading: String,
-    /// How its actor is tuned; `None` where that is there, or none is needed.
+    /// The job that tunes the column's actor; `None` if the actor exists or the column needs no actor.
     pub tuning: Option<TuneJob>,
-    /// What is drawn. Its actor may not be tuned yet, and the job names that of the folder then.
+    /// The job that draws the column. While the column's actor is not tuned, the job names the folder's own actor.
     pub drawing: SampleJob,
 }
 
 impl AblateJob {
-    /// Checks the flags and reads how the actor was tuned.
+    /// Checks the flags and reads the record of the actor's tuning.
     ///
     /// # Errors
-    /// With the flag or file, what was found and what was expected.
+    /// Names the flag or file, the value found and the value expected.
     pub fn check(flags: &AblateFlags) -> Result<Self> {
-        let dir = check::required("DIR", "the folder that tune has worked in", &flags.dir)?;
+        let dir = check::required("DIR", "the folder of an actor made by tune", &flags.dir)?;
         refuse_other_guidance(flags)?;
         let recorded = recorded_tuning(&dir, flags)?;
         let tune = |without: &[&str], folder: Option<&str>| -> Result<TuneJob> {
@@ -66,14 +67,14 @@ impl AblateJob {
         for (key, value) in [("lambda_1", full.lambda_1), ("lambda_2", full.lambda_2)] {
             if value == 0.0 {
                 return Err(usage(format!(
-                    "{}: the actor was tuned with {key} 0, expected one with all losses: an \
-                     ablation takes them away one after the other",
+                    "{}: the actor was tuned with {key} 0, expected an actor tuned with all losses, because an \
+                    ablation removes them one after the other",
                     full.results().record().display()
                 )));
             }
         }
         let draw = |name: &str, is_plain: bool| -> Result<SampleJob> {
-            // The actor's guidance is nothing to the plain column.
+            // The plain column ignores the settings of the actor's guidance.
             let top = [("actors", json!([dir])), ("no_actor", json!(is_plain))];
             let top = Settings::from_iter(top.map(|(key, value)| (key.to_owned(), value)));
             let mut settings = layers::layered(&[&top, &drawing_settings(flags, &recorded)?]);
@@ -105,7 +106,7 @@ impl AblateJob {
 }
 
 impl Variant {
-    /// What is drawn once the column's own actor is tuned.
+    /// The job that draws the column after its actor is tuned.
     pub fn tuned(&self) -> SampleJob {
         let mut job = self.drawing.clone();
         if let Some(tuning) = &self.tuning {
@@ -115,7 +116,7 @@ impl Variant {
     }
 }
 
-/// Flags of `sample`'s guidance that would draw something else than an ablation shows.
+/// Refuses guidance flags of `sample` that replace the actor, because an ablation compares actors.
 fn refuse_other_guidance(flags: &AblateFlags) -> Result<()> {
     let given = layers::settings(flags)?;
     let is_given = |setting: &&Setting| given.get(setting.key).is_some_and(|value| *value != false);
@@ -124,14 +125,14 @@ fn refuse_other_guidance(flags: &AblateFlags) -> Result<()> {
     match others.find(is_given) {
         None => Ok(()),
         Some(setting) => Err(usage(format!(
-            "{}: an ablation draws plain pictures and those of three actors, expected no such flag",
+            "{} cannot be used with ablate, which draws with the plain model and with three actors: leave it out",
             setting.flag()
         ))),
     }
 }
 
-/// The settings of `sample` among the flags, on the model that the actor was tuned with: what changes what is computed,
-/// not where.
+/// The settings of `sample` among the flags, and the recorded settings of the model that the actor was tuned
+/// with. Settings that only say where the model runs are not taken from the record.
 fn drawing_settings(flags: &AblateFlags, recorded: &Settings) -> Result<Settings> {
     let of_sample = SampleFlags::settings();
     let mut settings = layers::settings(flags)?;
@@ -147,21 +148,21 @@ fn drawing_settings(flags: &AblateFlags, recorded: &Settings) -> Result<Settings
     Ok(layers::layered(&[&settings, &model]))
 }
 
-/// How the actor in `dir` was tuned, as settings of `tune` for this machine.
+/// The settings of `tune` that the actor in `dir` was tuned with, with the device settings of this run.
 fn recorded_tuning(dir: &Path, flags: &AblateFlags) -> Result<Settings> {
     let path = ActorFolder::new(dir, Method::Oneactor).record();
     let shown = path.display();
     if !path.is_file() {
         return Err(usage(format!(
-            "there is no tuned actor {shown}: run `oneactor tune {}` first",
-            dir.display()
+            "{shown} does not exist, expected a tuned actor in the folder: run `oneactor tune {}` first",
+            quoted(&dir.display().to_string())
         )));
     }
     let text = text::read(&path).with_context(|| format!("reading {shown}"))?;
     let record = TuneRecord::parse(&text, &shown.to_string())?;
     let is_photo = record.is_of_photo();
     let mut settings = record.parameters;
-    // Checksums are facts, no flags of `tune`.
+    // Checksums are facts of the record, not flags of `tune`.
     settings.retain(|key, _| !key.ends_with("_crc32"));
     match (&flags.target_image, is_photo) {
         (Some(image), true) => {
@@ -170,15 +171,15 @@ fn recorded_tuning(dir: &Path, flags: &AblateFlags) -> Result<Settings> {
         }
         (None, true) => {
             return Err(usage(format!(
-                "{shown}: the actor was made from the photo {}, which its variants need too: name \
-                 it with --target-image",
+                "{shown}: the actor was made from the photo {}, which the variants need too: give it with \
+                --target-image",
                 json!(record.details.target_image)
             )));
         }
         (Some(_), false) => {
             return Err(usage(format!(
-                "--target-image: {shown} says that the actor was made from a base image, expected \
-                 no photo"
+                "--target-image: the actor was made from a base image ({shown}), expected no photo: leave out \
+                --target-image"
             )));
         }
         (None, false) => {}

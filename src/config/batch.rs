@@ -14,13 +14,13 @@ use crate::cli::{self, RunFlags};
 use crate::error::{Error, ErrorKind, usage};
 use crate::io::{home, text};
 
-/// The settings of a job as they stand in the file.
+/// The settings of a job as in the file.
 pub type Settings = Map<String, Value>;
 
-/// A batch file with known keys and values of the right type, not yet checked beyond that.
+/// A batch file. Its keys are known and its values have the right type; nothing else is checked yet.
 #[derive(Debug)]
 pub struct BatchFile {
-    /// Settings of every job that does not say otherwise.
+    /// Settings of every job that does not set them itself.
     pub defaults: Settings,
     /// The jobs, at least one.
     pub jobs: Vec<Settings>,
@@ -34,17 +34,17 @@ const EXPECTED: &str = "{\"defaults\": {…}, \"jobs\": [{…}, …]}";
 /// Reads the batch file of `subcommand`, whose flags are `F`.
 ///
 /// # Errors
-/// With the file and line, or job and key: broken JSON, an unknown or repeated key, a value of the
-/// wrong type, no jobs.
+/// On broken JSON, an unknown or repeated key, a value of the wrong type, or no jobs. Names the file, and the
+/// line or the job and key.
 pub fn read<F: for<'de> Deserialize<'de>>(path: &Path, subcommand: &str) -> Result<BatchFile> {
     let name = format!("batch file {}", path.display());
     parse::<F>(&read_text(path, &name)?, &name, subcommand)
 }
 
-/// As [`read`], of the text of the file that messages call `name`.
+/// Like [`read`], for the text of a file that messages call `name`.
 ///
 /// # Errors
-/// As [`read`].
+/// The same as [`read`].
 pub fn parse<F: for<'de> Deserialize<'de>>(
     text: &str,
     name: &str,
@@ -54,10 +54,10 @@ pub fn parse<F: for<'de> Deserialize<'de>>(
     batch_of::<F>(root, subcommand).with_context(|| name.to_owned())
 }
 
-/// The JSON of a file; `what` names its sort in messages.
+/// The JSON of a file; `what` says in messages what kind of file it is.
 ///
 /// # Errors
-/// When it can not be read, is too large, is no JSON or repeats a key.
+/// When the file cannot be read, is too large, is not JSON or repeats a key.
 pub(super) fn read_json(path: &Path, what: &str) -> Result<Value> {
     let name = format!("{what} {}", path.display());
     parse_json(&read_text(path, &name)?, &name)
@@ -66,7 +66,7 @@ pub(super) fn read_json(path: &Path, what: &str) -> Result<Value> {
 /// The JSON of a text; messages call its file `name`.
 ///
 /// # Errors
-/// When it is no JSON or repeats a key.
+/// When the text is not JSON or repeats a key.
 pub fn parse_json(text: &str, name: &str) -> Result<Value> {
     let Unique(mut root) = serde_json::from_str(text)
         .map_err(|error| usage(format!("{name}: {}", syntax_message(&error))))?;
@@ -74,7 +74,7 @@ pub fn parse_json(text: &str, name: &str) -> Result<Value> {
     Ok(root)
 }
 
-/// Replaces `~/` at the start of each path in a file, wherever its key stands.
+/// Replaces `~/` at the start of each path in a file, at every depth.
 fn expand_paths(value: &mut Value, keys: &[String]) -> Result<()> {
     match value {
         Value::Object(entries) => entries.iter_mut().try_for_each(|(key, value)| {
@@ -90,11 +90,12 @@ fn expand_paths(value: &mut Value, keys: &[String]) -> Result<()> {
     }
 }
 
-/// The same in a path or a list of them.
+/// Replaces `~/` in a path or a list of paths.
 fn expand_path(key: &str, value: &mut Value) -> Result<()> {
     match value {
         Value::String(path) if path.is_empty() => Err(usage(format!(
-            "key `{key}`: found an empty path: name a file or folder, `.` for the current folder, or leave the key out"
+            "key `{key}`: found an empty path, expected a file or folder; write `.` for the current folder, or \
+            leave out the key"
         ))),
         Value::String(path) => {
             let expanded = home::expanded(path);
@@ -166,7 +167,7 @@ fn batch_of<F: for<'de> Deserialize<'de>>(root: Value, subcommand: &str) -> Resu
     })
 }
 
-/// The file as text, within bounds.
+/// The file as text, at most [`LARGEST`] bytes.
 fn read_text(path: &Path, name: &str) -> Result<String> {
     let refused = || Error::new(ErrorKind::Usage, format!("opening {name}"));
     let file = File::open(path).with_context(refused)?;
@@ -176,7 +177,9 @@ fn read_text(path: &Path, name: &str) -> Result<String> {
         .with_context(refused)?;
     if bytes.len() as u64 > LARGEST {
         let limit = LARGEST >> 20;
-        return Err(usage(format!("{name} is larger than {limit} MiB")));
+        return Err(usage(format!(
+            "{name} is too large, expected at most {limit} MiB"
+        )));
     }
     text::decode(bytes).map_err(|error| usage(format!("{name}: {error}")))
 }
@@ -190,25 +193,28 @@ pub(crate) fn check_settings<F: for<'de> Deserialize<'de>>(
         if !keys.iter().any(|(known, _)| known == key) {
             return Err(unknown_key(key, keys));
         }
-        // Alone in an object, so that an error can only be about this key.
+        // Reads each key alone, so that an error can only be about this key.
         let alone = Settings::from_iter([(key.clone(), value.clone())]);
         if let Err(error) = F::deserialize(Value::Object(alone)) {
-            let (found, expected) = (describe(value), expected(&error));
-            return Err(usage(format!(
-                "key `{key}`: found {found}, expected {expected}"
-            )));
+            return Err(wrong_type(key, value, &error));
         }
     }
     Ok(())
 }
 
-/// The message about a key that is not known, with the nearest one that is.
+/// The message about a key whose value has the wrong type.
+pub(super) fn wrong_type(key: &str, value: &Value, error: &serde_json::Error) -> anyhow::Error {
+    let (found, expected) = (describe(value), expected(error));
+    usage(format!("key `{key}`: found {found}, expected {expected}"))
+}
+
+/// The message about an unknown key, with the nearest known key.
 fn unknown_key(key: &str, known: &[(String, Vec<String>)]) -> anyhow::Error {
     let of_the_run = cli::keys_of::<RunFlags>();
     if of_the_run.iter().any(|(known, _)| known == key) {
         let flag = key.replace('_', "-");
         return usage(format!(
-            "key `{key}` is no setting of a job: give --{flag} on the command line"
+            "key `{key}` is not a setting of a job: give --{flag} on the command line"
         ));
     }
     let spelled = key.replace('-', "_").to_lowercase();
@@ -233,7 +239,7 @@ fn unknown_key(key: &str, known: &[(String, Vec<String>)]) -> anyhow::Error {
     }
 }
 
-/// A value in words, cut to one short line.
+/// Describes a value in one short line.
 pub(crate) fn describe(value: &Value) -> String {
     match value {
         Value::Null => "null".to_owned(),
@@ -249,7 +255,7 @@ pub(crate) fn describe(value: &Value) -> String {
     }
 }
 
-/// What serde expected, in the words of the help text.
+/// The type that serde expected, in the words of the help text.
 fn expected(error: &serde_json::Error) -> String {
     let message = error.to_string();
     let expected = message
@@ -273,7 +279,7 @@ fn expected(error: &serde_json::Error) -> String {
     }
 }
 
-/// A syntax error in words, with its place.
+/// A syntax error with its line and column.
 fn syntax_message(error: &serde_json::Error) -> String {
     let message = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
@@ -281,7 +287,7 @@ fn syntax_message(error: &serde_json::Error) -> String {
     format!("line {}, column {}: {what}", error.line(), error.column())
 }
 
-/// A JSON value in which no object has the same key twice (plain `serde_json` keeps the last).
+/// A JSON value in which no object repeats a key; plain `serde_json` would keep the last value.
 struct Unique(Value);
 
 impl<'de> Deserialize<'de> for Unique {
@@ -335,7 +341,9 @@ impl<'de> de::Visitor<'de> for UniqueVisitor {
         let mut map = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
             if map.contains_key(&key) {
-                return Err(de::Error::custom(format!("key `{key}` stands here twice")));
+                return Err(de::Error::custom(format!(
+                    "key `{key}` is given twice, expected once"
+                )));
             }
             let Unique(value) = entries.next_value()?;
             map.insert(key, value);
@@ -390,7 +398,7 @@ mod tests {
             ),
             (
                 r#"{"defaults": {"quiet": true}, "jobs": [{}]}"#,
-                "`defaults`: key `quiet` is no setting of a job",
+                "`defaults`: key `quiet` is not a setting of a job",
             ),
             (
                 r#"{"jobs": [{"zzz": 1}]}"#,
@@ -452,7 +460,7 @@ mod tests {
     #[test]
     fn broken_json_names_line_and_column() {
         assert!(message("{\n  \"jobs\": [}").starts_with("line 2, column 12: "));
-        assert!(message("{\"a\": 1, \"a\": 2}").contains("key `a` stands here twice"));
+        assert!(message("{\"a\": 1, \"a\": 2}").contains("key `a` is given twice"));
         assert!(message("").starts_with("line 1, column 0: "));
     }
 }

@@ -1,4 +1,4 @@
-//! Ranges: what was found, and what is allowed.
+//! Checks values against their allowed ranges.
 
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::io::writable::{check_files, check_folder};
 /// A whole number within `range`.
 ///
 /// # Errors
-/// With the flag, what was found and the valid range.
+/// Names the flag, the value found and the valid range.
 pub fn whole(flag: &str, value: i64, range: RangeInclusive<i64>) -> Result<i64> {
     if range.contains(&value) {
         return Ok(value);
@@ -30,7 +30,7 @@ pub fn count(flag: &str, value: i64, range: RangeInclusive<i64>) -> Result<usize
     usize::try_from(value).map_err(|_| usage(format!("{flag}: found {value}, expected a count")))
 }
 
-/// A declared count: what is given, within the range of its declaration, or else the default.
+/// A declared count: the given value, which must lie in the declared range, or else the default.
 ///
 /// # Errors
 /// See [`whole`].
@@ -53,7 +53,7 @@ pub fn count_if_given(setting: Setting, given: Option<i64>) -> Result<Option<usi
     given.map(count).transpose()
 }
 
-/// As [`declared_count`], of a number.
+/// Like [`declared_count`], for a number.
 ///
 /// # Errors
 /// See [`number`].
@@ -67,10 +67,11 @@ pub fn declared_number(setting: Setting, given: Option<f64>) -> Result<f64> {
     number(&setting.flag(), value, first..=last)
 }
 
-/// The name of a page that is to be written.
+/// Checks the name of a page that will be written.
 ///
 /// # Errors
-/// When it is none: another may be that of a picture, which would be lost. When it cannot be written.
+/// When the name does not end in .html, because the page could then overwrite a picture; and when the file
+/// cannot be written.
 pub fn page(flag: &str, path: &Path) -> Result<()> {
     let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
     if !path.is_dir() && (ending == "html" || ending == "htm") {
@@ -83,7 +84,7 @@ pub fn page(flag: &str, path: &Path) -> Result<()> {
     }
 }
 
-/// The folder of results: one that is there, or that can be made.
+/// Checks the folder of the results: it exists, or it can be made.
 ///
 /// # Errors
 /// See [`check_folder`].
@@ -91,10 +92,10 @@ pub fn folder(flag: &str, path: &Path) -> Result<()> {
     check_folder(path).context(flag.to_owned())
 }
 
-/// A number within `range`; NaN and infinities are not.
+/// A number within `range`; NaN and infinities lie outside.
 ///
 /// # Errors
-/// With the flag, what was found and the valid range.
+/// Names the flag, the value found and the valid range.
 pub fn number(flag: &str, value: f64, range: RangeInclusive<f64>) -> Result<f64> {
     if range.contains(&value) {
         return Ok(value);
@@ -105,10 +106,10 @@ pub fn number(flag: &str, value: f64, range: RangeInclusive<f64>) -> Result<f64>
     )))
 }
 
-/// A side of a picture: pixels, a multiple of 8.
+/// A side of a picture in pixels, a multiple of 8.
 ///
 /// # Errors
-/// With the flag, what was found and the valid range.
+/// Names the flag, the value found and the valid range.
 pub fn side(flag: &str, value: i64) -> Result<i64> {
     const LARGEST: i64 = 8192;
     if (8..=LARGEST).contains(&value) && value % 8 == 0 {
@@ -132,7 +133,7 @@ pub fn seed(value: i64, images: usize) -> Result<i64> {
 /// A value that must be given.
 ///
 /// # Errors
-/// With the flag and what it is for.
+/// Names the flag and its meaning.
 pub fn required<T: Clone>(flag: &str, what: &str, value: &Option<T>) -> Result<T> {
     value
         .clone()

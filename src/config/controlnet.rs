@@ -1,4 +1,4 @@
-//! ControlNets and their pictures, checked.
+//! The checked ControlNets with their control images.
 
 use std::path::{Path, PathBuf};
 
@@ -11,37 +11,37 @@ use super::{check, effect};
 use crate::cli::controlnet::{ControlFlags, Preprocess};
 use crate::error::usage;
 
-/// How a drawing is controlled. That the ControlNets fit the model is checked where both are known.
+/// How a drawing is controlled. Whether the ControlNets fit the model is checked when both are loaded.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ControlJob {
-    /// At least one.
+    /// The ControlNets, at least one.
     pub nets: Vec<ControlNetJob>,
     /// Canny's thresholds, low and high.
     pub canny: (f64, f64),
-    /// Whether only rows with a prompt are controlled, and the outer layers less.
+    /// Whether only the prompt's rows are controlled, and the outer layers less than the inner ones.
     pub guess_mode: bool,
-    /// Where in the steps control begins and ends, as fractions.
+    /// Start and end of the control, as fractions of the steps.
     pub window: (f64, f64),
 }
 
-/// One ControlNet with its picture.
+/// One ControlNet with its control image.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ControlNetJob {
     /// Repository or folder.
     pub name: String,
     /// Weight of its residuals.
     pub scale: f64,
-    /// What it sees.
+    /// Its control image.
     pub image: PathBuf,
-    /// What is made of the image first.
+    /// How the image is prepared.
     pub preprocess: Preprocess,
 }
 
 impl ControlJob {
-    /// Checks the flags and fills in the defaults; `None` where they name no ControlNet.
+    /// Checks the flags and fills in the defaults; `None` if they name no ControlNet.
     ///
     /// # Errors
-    /// With the flag, what was found and what was expected.
+    /// Names the flag, the value found and the value expected.
     pub fn check(flags: &ControlFlags) -> Result<Option<Self>> {
         effect::check(flags)?;
         let names = flags.controlnet.as_deref().unwrap_or_default();
@@ -76,7 +76,7 @@ impl ControlJob {
         }))
     }
 
-    /// The settings of `sample` that it can be read from again.
+    /// The settings of `sample` that give this job again.
     pub fn settings(&self) -> Settings {
         let each = |of: &dyn Fn(&ControlNetJob) -> serde_json::Value| -> serde_json::Value {
             self.nets.iter().map(of).collect()
@@ -104,7 +104,7 @@ impl ControlJob {
     }
 }
 
-/// One method for each ControlNet: none is named, one for all, or one for each.
+/// The preprocessing of each ControlNet. The flags give none, one for all, or one for each.
 fn each_preprocess(flags: &ControlFlags, nets: usize) -> Result<Vec<Preprocess>> {
     match flags.control_preprocess.as_deref().unwrap_or_default() {
         [] => Ok(vec![Preprocess::None; nets]),
@@ -121,7 +121,7 @@ fn net(text: &str, image: &Path, preprocess: Preprocess) -> Result<ControlNetJob
     let (name, scale) = name_and_scale(text);
     if name.trim().is_empty() {
         return Err(usage(format!(
-            "--controlnet: found \"{text}\", expected a repository or folder, and perhaps a colon and a number"
+            "--controlnet: found \"{text}\", expected a repository or folder, optionally with a colon and a scale"
         )));
     }
     if !image.is_file() {
@@ -142,7 +142,7 @@ fn net(text: &str, image: &Path, preprocess: Preprocess) -> Result<ControlNetJob
     })
 }
 
-/// `name:0.5` is a name and a scale, unless there is a folder of that whole name.
+/// `name:0.5` is a name and a scale, unless a folder has exactly this name.
 pub fn name_and_scale(text: &str) -> (&str, f64) {
     if Path::new(text).is_dir() {
         return (text, 1.0);

@@ -1,4 +1,4 @@
-//! How a picture is drawn by the frozen model, checked.
+//! The checked settings with which the frozen model draws a picture.
 
 use anyhow::Result;
 use serde::Serialize;
@@ -9,11 +9,11 @@ use crate::error::usage;
 use crate::schedulers::SchedulerKind;
 use crate::tokenizer::prompt_tokens::PromptOptions;
 
-/// How a picture is drawn by the frozen model.
+/// The settings with which the frozen model draws a picture.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DrawingJob {
-    /// What must not be shown; `None` means zeros or an encoded empty text, as the model has it, `""` the
-    /// encoded empty text.
+    /// What the picture should not show. `None` means zeros or an encoded empty text, depending on the model;
+    /// `""` means the encoded empty text.
     pub negative_prompt: Option<String>,
     /// How prompts are read.
     #[serde(flatten)]
@@ -24,29 +24,29 @@ pub struct DrawingJob {
     pub steps: usize,
     /// Scale of plain classifier-free guidance.
     pub guidance_scale: f64,
-    /// φ of arXiv 2305.08891, Eq. 16; 0: the guided prediction is not rescaled.
+    /// φ of arXiv 2305.08891, Eq. 16; with 0 the guided prediction is not rescaled.
     pub guidance_rescale: f64,
-    /// Pixels; `None` means the model's own width.
+    /// Width in pixels; `None` means the model's own.
     pub width: Option<i64>,
-    /// Pixels; `None` means the model's own height.
+    /// Height in pixels; `None` means the model's own.
     pub height: Option<i64>,
     /// The sampler; `None` means the checkpoint's own.
     pub scheduler: Option<SchedulerKind>,
-    /// Images drawn at once.
+    /// Number of images drawn together.
     pub batch_size: usize,
-    /// Steps between previews of what is being drawn; `None`: there are none.
+    /// Number of steps between previews; `None` means no previews.
     #[serde(skip)]
     pub preview_every: Option<usize>,
-    /// Whether to redo what is there.
+    /// Whether to draw again what already exists.
     pub overwrite: bool,
 }
 
 impl DrawingJob {
-    /// Checks the flags and fills in the defaults. `images` are drawn with consecutive seeds, guided
-    /// plainly with `guidance_scale`.
+    /// Checks the flags and fills in the defaults. `images` is the number of images, whose seeds are
+    /// consecutive; `guidance_scale` is that of plain guidance.
     ///
     /// # Errors
-    /// With the flag, what was found and the valid range.
+    /// Names the flag, the value found and the valid range.
     pub fn check(flags: &DrawingFlags, guidance_scale: Option<f64>, images: usize) -> Result<Self> {
         let side =
             |flag, value: Option<i64>| value.map(|value| check::side(flag, value)).transpose();
@@ -73,7 +73,7 @@ impl DrawingJob {
     }
 }
 
-/// How the flags say that prompts are read.
+/// How prompts are read, according to the flags.
 pub fn prompt_options(flags: &DrawingFlags) -> PromptOptions {
     PromptOptions {
         long_prompts: flags.long_prompts.unwrap_or(false),
@@ -81,7 +81,7 @@ pub fn prompt_options(flags: &DrawingFlags) -> PromptOptions {
     }
 }
 
-/// The scheduler of this name, here or in other programs.
+/// The scheduler with this name, here or in another program.
 fn scheduler(name: &str) -> Result<SchedulerKind> {
     SchedulerKind::from_name(name).ok_or_else(|| {
         let names = SchedulerKind::ALL.map(SchedulerKind::name).join(", ");

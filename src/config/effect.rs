@@ -1,4 +1,4 @@
-//! A setting that has no effect beside the others is refused, by its declaration.
+//! Refuses settings that have no effect together with the other settings, as their declarations say.
 
 use anyhow::Result;
 use serde::Serialize;
@@ -10,11 +10,11 @@ use crate::cli::setting::{Acts, AllowedValues};
 use crate::cli::{Declared, Method, Setting};
 use crate::error::usage;
 
-/// Refuses flags that change nothing beside the others, which is a mistake, and flags that the method cannot be
-/// combined with.
+/// Refuses flags that have no effect together with the others, because giving them is a mistake, and flags that
+/// cannot be combined with the method.
 ///
 /// # Errors
-/// With the flag, and what it does nothing with or without, or why it does not fit the method.
+/// Names the flag, and the flag that it needs or excludes.
 pub(super) fn check<F: Declared + Serialize>(flags: &F) -> Result<()> {
     let given = layers::settings(flags)?;
     let all = F::settings();
@@ -27,7 +27,7 @@ pub(super) fn check<F: Declared + Serialize>(flags: &F) -> Result<()> {
     message.map_or(Ok(()), |message| Err(usage(message)))
 }
 
-/// Why a setting cannot be combined with the method that is given.
+/// The reason why a setting cannot be combined with the given method.
 fn conflict(setting: &Setting, given: &Settings) -> Option<String> {
     let (method, why) = setting.not_with?;
     let is_changed = given.get(setting.key) != Some(&setting.values.default());
@@ -40,20 +40,20 @@ fn conflict(setting: &Setting, given: &Settings) -> Option<String> {
     })
 }
 
-/// Whether a setting among `all` changes something beside `given`.
+/// Whether a setting among `all` has an effect together with `given`.
 pub fn has_effect(setting: &Setting, given: &Settings, all: &[Setting]) -> bool {
     hindrance("", setting.acts, given, all).is_none()
 }
 
-/// Why a flag that acts so does nothing, in words.
+/// The reason why a flag with these `acts` has no effect, as a message.
 fn hindrance(flag: &str, acts: Acts, given: &Settings, all: &[Setting]) -> Option<String> {
     let method = given.get("method").and_then(Value::as_str);
     let method = method.unwrap_or(Method::default().name());
     let with_baseline = (method != Method::default().name()).then(|| {
-        format!("found {flag} with --method {method}, which has none: leave one of them out")
+        format!("{flag} is only for --method oneactor: leave it out with --method {method}")
     });
     let without = |needed: &str| Some(format!("{flag} does nothing without {needed}"));
-    // What it acts with may itself do nothing.
+    // The other setting may itself have no effect.
     let outer = |key: &str| {
         let of_key = all.iter().find(|setting| setting.key == key)?;
         hindrance(flag, of_key.acts, given, all)
@@ -62,16 +62,19 @@ fn hindrance(flag: &str, acts: Acts, given: &Settings, all: &[Setting]) -> Optio
         Acts::Always => None,
         Acts::WithoutBaseline => with_baseline,
         Acts::WithActor if is_given(given, "no_actor") => Some(format!(
-            "{flag} has no effect with --no-actor, which draws without an actor: leave one of them out"
+            "{flag} has no effect with --no-actor, which draws without an actor: leave out one of them"
         )),
         Acts::WithActor => with_baseline,
         Acts::WithMethod(methods) => {
             let names: Vec<&str> = methods.iter().map(|method| method.name()).collect();
-            if names.contains(&method) {
-                None
+            let of_tune = flag == "--target" && method == Method::default().name();
+            let why = if of_tune {
+                "; with oneactor the target was chosen by tune"
             } else {
-                without(&format!("--method {}", names.join(" or ")))
-            }
+                ""
+            };
+            let is_other = !names.contains(&method);
+            is_other.then(|| format!("{flag} is only for --method {}{why}", names.join(" and ")))
         }
         Acts::With(key) => outer(key).or_else(|| {
             if is_given(given, key) {
@@ -88,7 +91,7 @@ fn hindrance(flag: &str, acts: Acts, given: &Settings, all: &[Setting]) -> Optio
     }
 }
 
-/// Whether a key says more than that it is off or empty.
+/// Whether a key has a value that is not null, false or an empty list.
 fn is_given(given: &Settings, key: &str) -> bool {
     match given.get(key) {
         None | Some(Value::Null | Value::Bool(false)) => false,
@@ -97,7 +100,7 @@ fn is_given(given: &Settings, key: &str) -> bool {
     }
 }
 
-/// Whether a choice is that of nothing, as a switch that is off.
+/// Whether a setting with the default `none` has that value, which is the same as not giving it.
 fn is_none(setting: &Setting, given: &Settings) -> bool {
     setting.values == AllowedValues::Words("none") && given[setting.key] == "none"
 }
@@ -150,12 +153,12 @@ mod tests {
         };
         assert_eq!(message(&flags), "");
         flags.guidance.no_actor = Some(true);
-        let plain = "--eta-1 has no effect with --no-actor, which draws without an actor: leave one of them out";
+        let plain = "--eta-1 has no effect with --no-actor, which draws without an actor: leave out one of them";
         assert_eq!(message(&flags), plain);
         flags.guidance.no_actor = None;
         flags.method = Some(Method::Consistory);
         let baseline =
-            "found --eta-1 with --method consistory, which has none: leave one of them out";
+            "--eta-1 is only for --method oneactor: leave it out with --method consistory";
         assert_eq!(message(&flags), baseline);
     }
 }

@@ -1,25 +1,26 @@
-//! The command line over the environment: what is typed is one layer, and the variables of [`cli::command`] are the
-//! next one below.
+//! Combines the command line with the environment: typed flags are one layer, and the variables of
+//! [`cli::command`] are the next lower layer.
 
+use std::error::Error;
 use std::ffi::OsString;
 
 use clap::builder::Resettable;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches};
+use clap::{Arg, ArgMatches, FromArgMatches};
 
 use super::layers::{EXCLUSIVE, silenced};
 use super::paths;
 use crate::cli::{self, Cli, Command};
 
-/// What the names of this program's variables begin with.
+/// The start of the names of this program's variables.
 const PREFIX: &str = "ONEACTOR_";
 
-/// The flags of a line of arguments, the program's name first, and below them what the environment says. A variable is
-/// left out where what it sets is replaced by a flag that is typed.
+/// The flags of a command line, whose first argument is the program's name, and the environment variables for
+/// flags that are not typed. A variable is ignored if a typed flag replaces the setting.
 ///
 /// # Errors
-/// In clap's words, help texts among them.
+/// As clap reports them; a request for help is such an error too.
 pub fn command_line(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let mut typed_alone = without_environment();
@@ -40,8 +41,11 @@ pub fn command_line(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli
     };
     let mut command = cli::command().mut_subcommands(|command| command.mut_args(give_way));
     let matches = command.try_get_matches_from_mut(&arguments);
-    let matches =
-        matches.map_err(|error| paths::name_unreadable(error, &mut command, &arguments))?;
+    let matches = matches.map_err(|error| {
+        let error = paths::name_unreadable(error, &mut command, &arguments);
+        let name = alone.subcommand_name().unwrap_or_default();
+        name_variable(error, &mut command, name)
+    })?;
     if let Some((name, flags)) = matches.subcommand()
         && let Some(subcommand) = command.find_subcommand_mut(name)
     {
@@ -53,7 +57,7 @@ pub fn command_line(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli
     {
         return Err(command.error(
             ErrorKind::ArgumentConflict,
-            "ONEACTOR_QUIET and ONEACTOR_VERBOSE are both on, expected one of them",
+            "ONEACTOR_QUIET and ONEACTOR_VERBOSE are both on, expected at most one: unset one of them",
         ));
     }
     refuse_unknown(&mut command)?;
@@ -66,7 +70,69 @@ pub fn command_line(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli
     Ok(cli)
 }
 
-/// Variables of this project's scripts and tests, which are none of the program's.
+/// Names the variable in an error about a value that is not typed. The typed arguments were already read
+/// without an error.
+fn name_variable(error: clap::Error, command: &mut clap::Command, subcommand: &str) -> clap::Error {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    let (Some(argument), Some(value)) = (
+        text(ContextKind::InvalidArg),
+        text(ContextKind::InvalidValue),
+    ) else {
+        return error;
+    };
+    let flag = argument.split([' ', '=', '[']).next().unwrap_or_default();
+    let Some(variable) = variable_of(command, subcommand, flag) else {
+        return error;
+    };
+    let why = match (error.source(), error.get(ContextKind::ValidValue)) {
+        (Some(source), _) => source.to_string(),
+        (None, Some(ContextValue::Strings(names))) => {
+            format!("expected one of {}", names.join(", "))
+        }
+        (None, _) => return error,
+    };
+    let message = format!("{variable} in the environment: found \"{value}\", {why}");
+    command.error(error.kind(), message)
+}
+
+/// The variable of a flag, such as `--steps`.
+fn variable_of(command: &clap::Command, subcommand: &str, flag: &str) -> Option<String> {
+    let name = flag.strip_prefix("--")?;
+    let mut arguments = command.find_subcommand(subcommand)?.get_arguments();
+    let argument = arguments.find(|argument| argument.get_long() == Some(name))?;
+    Some(argument.get_env()?.to_str()?.to_owned())
+}
+
+/// Adds the variable to an error that begins with a flag, if the flag was not typed and its value is from the
+/// environment. `arguments` are those of the program.
+pub(super) fn blame_variable(
+    error: anyhow::Error,
+    arguments: impl IntoIterator<Item = OsString>,
+) -> anyhow::Error {
+    let message = error.to_string();
+    let end = |c: char| !c.is_ascii_alphanumeric() && c != '-';
+    let flag = message.split(end).next().unwrap_or_default();
+    let Ok(matches) = without_environment().try_get_matches_from(arguments) else {
+        return error;
+    };
+    let Some((subcommand, typed)) = matches.subcommand() else {
+        return error;
+    };
+    let key = flag.trim_start_matches('-').replace('-', "_");
+    let variable = variable_of(&cli::command(), subcommand, flag);
+    match variable.and_then(|name| Some((std::env::var_os(&name)?, name))) {
+        Some((value, name)) if !is_typed(typed, &key) => {
+            let value = value.to_string_lossy();
+            error.context(format!("{name}={value} in the environment"))
+        }
+        _ => error,
+    }
+}
+
+/// Variables that this project's scripts and tests read, and the program does not.
 const OF_SCRIPTS: [&str; 6] = [
     "ONEACTOR_ADVISORY_DB",
     "ONEACTOR_NEEDS_ADVISORIES",
@@ -76,10 +142,11 @@ const OF_SCRIPTS: [&str; 6] = [
     "ONEACTOR_VENV",
 ];
 
-/// Refuses variables that look like one of ours and set nothing: a misspelt one would be passed over in silence.
+/// Refuses variables that begin with our prefix but belong to no flag, because a misspelt variable would have
+/// no effect without a word.
 ///
 /// # Errors
-/// Names the variable and the nearest one that is known.
+/// Names the variable and the nearest known variable.
 fn refuse_unknown(command: &mut clap::Command) -> Result<(), clap::Error> {
     let all = cli::command();
     let flags = all.get_subcommands().flat_map(clap::Command::get_arguments);
@@ -103,19 +170,20 @@ fn refuse_unknown(command: &mut clap::Command) -> Result<(), clap::Error> {
         None => "unset it".to_owned(),
     };
     let message =
-        format!("{name} is set in the environment, and no command has such a flag: {way_out}");
+        format!("{name} is set in the environment, but no command has such a flag: {way_out}");
     Err(command.error(ErrorKind::UnknownArgument, message))
 }
 
-/// Whether Kubernetes sets a variable of this name in every container, for a service whose name begins with ours.
+/// Whether the variable is of the kind that Kubernetes sets in every container for a service whose name begins
+/// with "oneactor".
 fn is_of_a_service(name: &str) -> bool {
     name.ends_with("_SERVICE_HOST") || name.split('_').any(|part| part == "PORT")
 }
 
-/// For what is typed alone: two that exclude each other are refused there, and nothing that the environment says for all
-/// commands is.
+/// Reads only typed arguments. Two typed flags that exclude each other are refused; variables are not, because
+/// they are set for all commands.
 fn without_environment() -> clap::Command {
-    Cli::command().mut_subcommands(|subcommand| {
+    cli::typed().mut_subcommands(|subcommand| {
         subcommand.mut_args(|argument| {
             let of_it = EXCLUSIVE.iter().filter(|[one, _]| argument.get_id() == one);
             let others: Vec<&str> = of_it.map(|[_, other]| *other).collect();
@@ -129,7 +197,7 @@ fn is_typed(flags: &ArgMatches, key: &str) -> bool {
     has_it && flags.value_source(key) == Some(ValueSource::CommandLine)
 }
 
-/// Whether this is a flag that is on or off, and has this value.
+/// Whether `key` is a switch and has this value.
 fn is(flags: &ArgMatches, key: &str, value: bool) -> bool {
     matches!(flags.try_get_one::<bool>(key), Ok(Some(found)) if *found == value)
 }

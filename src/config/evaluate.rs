@@ -1,4 +1,4 @@
-//! A checked job of `evaluate`: what is measured on which pictures.
+//! A checked job of `evaluate`: the pictures and the measures.
 
 mod gate;
 mod report;
@@ -20,7 +20,7 @@ use crate::measures::{Measure, Network};
 pub use gate::{Bound, Gate};
 pub use report::Report;
 
-/// The networks where none are named; no repository has the last two as safetensors.
+/// The default networks. The last two have no default, because no repository has them as safetensors.
 const DEFAULT_MODELS: [(Network, Option<&str>); 5] = [
     (Network::Clip, Some("openai/clip-vit-large-patch14")),
     (Network::Dino, Some("facebook/dino-vitb16")),
@@ -29,33 +29,33 @@ const DEFAULT_MODELS: [(Network, Option<&str>); 5] = [
     (Network::Dreamsim, None),
 ];
 
-/// Segment Anything where no other is named.
+/// The default Segment Anything model.
 const DEFAULT_SAM: &str = "facebook/sam-vit-base";
 
 /// A checked job of `evaluate`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EvaluateJob {
-    /// Folders and pictures, in the order given; each exists.
+    /// Folders and pictures, in the order of the flags; all of them exist.
     pub pictures: Vec<PathBuf>,
-    /// What to compare with.
+    /// The picture to compare with.
     pub target: Option<PathBuf>,
-    /// What is measured, each once.
+    /// The measures, without repetition.
     pub measures: Vec<Measure>,
-    /// Where the masks are.
+    /// The source of the masks.
     pub masks: Option<Masks>,
     /// Mask of the target.
     pub target_mask: Option<PathBuf>,
     /// Prompt of pictures without a record.
     pub prompt: Option<String>,
-    /// Bounds of overall means.
+    /// Bounds for the overall means of columns.
     pub gates: Vec<Gate>,
-    /// Name of the network that finds the subjects, where masks come from it.
+    /// Name of the Segment Anything model, if it finds the masks.
     pub sam_model: Option<String>,
-    /// Folder for the masks that it finds.
+    /// Folder for the masks that this model finds.
     pub save_masks: Option<PathBuf>,
     /// The page to write.
     pub report: Option<Report>,
-    /// The networks that are needed, with their names.
+    /// The networks that the measures need, with their names.
     pub models: Vec<(Network, String)>,
     /// `auto`, `cpu`, `cuda` or `cuda:N`.
     pub device: DeviceName,
@@ -63,12 +63,12 @@ pub struct EvaluateJob {
     pub offline: bool,
 }
 
-/// Where the masks of pictures are.
+/// The source of the masks of pictures.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Masks {
     /// Beside each picture, as `sample --save-masks` writes them.
     Attention,
-    /// Nowhere: Segment Anything finds the subjects of pictures and target.
+    /// Segment Anything finds the subjects of pictures and target.
     Sam,
     /// `NAME.png` in a folder for each picture `NAME`.
     Folder(PathBuf),
@@ -78,14 +78,14 @@ impl EvaluateJob {
     /// Checks the flags and fills in the defaults.
     ///
     /// # Errors
-    /// With the flag, what was found and what was expected.
+    /// Names the flag, the value found and the value expected.
     pub fn check(flags: &EvaluateFlags) -> Result<Self> {
         let what = "a folder that sample wrote, or pictures";
         let pictures = check::required("OUT", what, &flags.pictures)?;
         for path in &pictures {
             if !path.exists() {
                 return Err(usage(format!(
-                    "there is no {}: expected {what}",
+                    "{} does not exist, expected {what}",
                     path.display()
                 )));
             }
@@ -110,18 +110,19 @@ impl EvaluateJob {
         }
         if job.target_mask.is_some() && (job.target.is_none() || job.masks.is_none()) {
             return Err(usage(
-                "--target-mask: found it without --target and --masks, expected all three: it is \
-                 compared with the parts that the masks show",
+                "--target-mask needs --target and --masks too: the target's parts are compared with the parts \
+                that the masks show",
             ));
         }
         if job.measures.iter().all(|measure| measure.is_of_text()) {
-            for (flag, is_given) in [
-                ("--target", job.target.is_some()),
-                ("--masks", job.masks.is_some()),
+            let metrics = job.metrics();
+            for (flag, is_given, what) in [
+                ("--target", job.target.is_some(), "pictures"),
+                ("--masks", job.masks.is_some(), "regions"),
             ] {
                 if is_given {
                     return Err(usage(format!(
-                        "{flag}: found it, which nothing in --metrics uses, expected no such flag"
+                        "{flag} has no effect with --metrics {metrics}: remove it, or add a metric that compares {what}"
                     )));
                 }
             }
@@ -138,7 +139,13 @@ impl EvaluateJob {
         })
     }
 
-    /// Whether the target has a mask, given or found.
+    /// The value of `--metrics` for these measures.
+    fn metrics(&self) -> String {
+        let names: Vec<&str> = self.measures.iter().map(|measure| measure.name()).collect();
+        names.join(",")
+    }
+
+    /// Whether the target has a mask, from the user or from Segment Anything.
     fn has_target_mask(&self) -> bool {
         self.target_mask.is_some() || (self.target.is_some() && self.masks == Some(Masks::Sam))
     }
@@ -176,10 +183,10 @@ impl EvaluateJob {
         columns
     }
 
-    /// All that decides the figures, for `--dry-run` and `--verbose`.
+    /// All settings that affect the measured values, for `--dry-run` and `--verbose`.
     pub fn settings(&self) -> Value {
         let names: Vec<String> = self.columns().into_iter().map(Quantity::name).collect();
-        // They may be none of UTF-8 where nothing is recorded, see `config::paths`.
+        // The paths need not be UTF-8 if they are not recorded, see `config::paths`.
         let shown = |path: &PathBuf| path.to_string_lossy().into_owned();
         let models = self.models.iter().map(|(_, name)| name);
         let gates = |flag: &str| {
@@ -208,7 +215,7 @@ impl EvaluateJob {
         })
     }
 
-    /// The network that finds the subjects.
+    /// The name of the Segment Anything model, if one is needed.
     fn sam_model(&self, flags: &EvaluateFlags) -> Result<Option<String>> {
         if self.masks != Some(Masks::Sam) {
             for (flag, is_given) in [
@@ -217,7 +224,7 @@ impl EvaluateJob {
             ] {
                 if is_given {
                     return Err(usage(format!(
-                        "{flag}: found it without --masks sam, expected both or neither"
+                        "{flag} has no effect without --masks sam: add --masks sam, or leave out {flag}"
                     )));
                 }
             }
@@ -225,7 +232,7 @@ impl EvaluateJob {
         }
         match flags.sam_model.as_deref().unwrap_or(DEFAULT_SAM) {
             TOY => Err(usage(format!(
-                "--sam-model: found {TOY}, which has a CLIP only, expected a repository or folder"
+                "--sam-model: found {TOY}, which contains only a CLIP model, expected a repository or folder"
             ))),
             name if name.trim().is_empty() => {
                 Err(usage("--sam-model: found an empty text, expected a name"))
@@ -234,7 +241,7 @@ impl EvaluateJob {
         }
     }
 
-    /// The networks that the measures need.
+    /// The networks that the measures need, with their names.
     fn models(&self, flags: &EvaluateFlags) -> Result<Vec<(Network, String)>> {
         let mut models = Vec::new();
         for (network, default) in DEFAULT_MODELS {
@@ -250,15 +257,18 @@ impl EvaluateJob {
                 .iter()
                 .find(|measure| measure.network() == network);
             match (of_it, given) {
-                (None, Some(name)) => {
+                (None, Some(_)) => {
+                    let metrics = self.metrics();
                     return Err(usage(format!(
-                        "{flag}: found {name}, which nothing in --metrics uses, expected no such flag"
+                        "{flag} has no effect with --metrics {metrics}: leave out {flag}, or add a metric that \
+                        uses the model"
                     )));
                 }
                 (None, None) => {}
                 (Some(measure), Some(name)) if name == TOY && network != Network::Clip => {
                     return Err(usage(format!(
-                        "{flag}: found {TOY}, which has a CLIP only, expected a repository or folder, or no {} in --metrics",
+                        "{flag}: found {TOY}, which contains only a CLIP model, expected a repository or \
+                        folder; or leave {} out of --metrics",
                         measure.name()
                     )));
                 }
@@ -277,16 +287,16 @@ impl EvaluateJob {
     }
 }
 
-/// What to do for a measure whose weights are published pickled only.
+/// The error about a measure whose weights are published only in pickled form.
 fn needs_folder(flag: &str, measure: Measure) -> anyhow::Error {
     let (name, source) = match measure {
         Measure::Lpips => ("lpips", "alexnet-owt-7be5be79.pth"),
         _ => ("dreamsim", "CACHE_OF_THE_DREAMSIM_PACKAGE"),
     };
     usage(format!(
-        "--metrics {name}: found no {flag}, expected a folder: its weights are published pickled only, and \
-         `python scripts/convert_encoder.py {source} --as {name} --out models/{name}` makes safetensors of \
-         them, see configs/README.md#evaluate"
+        "--metrics {name} needs {flag} with a folder. Its weights are published only in pickled form; make the \
+        folder with `python scripts/convert_encoder.py {source} --as {name} --out models/{name}`, see \
+        configs/README.md#evaluate"
     ))
 }
 
@@ -306,7 +316,7 @@ fn masks(path: &Path) -> Result<Masks> {
         _ if path == Path::new("sam") => Ok(Masks::Sam),
         _ if path.is_dir() => Ok(Masks::Folder(path.to_owned())),
         _ => Err(usage(format!(
-            "--masks: there is no folder {}: expected a folder with masks, attention or sam",
+            "--masks: there is no folder {}, expected a folder with masks, attention or sam",
             path.display()
         ))),
     }
@@ -321,7 +331,7 @@ fn prompt(prompt: &Option<String>) -> Result<Option<String>> {
     }
 }
 
-/// The measures by name, each once.
+/// The measures with these names, without repetition.
 fn measures(names: Option<&[String]>) -> Result<Vec<Measure>> {
     let Some(names) = names else {
         return Ok(vec![Measure::ClipI, Measure::ClipT]);
@@ -434,7 +444,7 @@ mod tests {
                 },
             ),
             (
-                "which has a CLIP only",
+                "which contains only a CLIP model",
                 EvaluateFlags {
                     metrics: Some(vec!["dino".to_owned()]),
                     dino_model: Some(TOY.to_owned()),
@@ -442,8 +452,8 @@ mod tests {
                 },
             ),
             (
-                "--fail-below: found lpips_pairwise, which is a distance and better the lower it is, \
-                 expected --fail-above lpips_pairwise=0.3",
+                "--fail-below: found lpips_pairwise, a distance, which is better when it is lower: \
+                 use --fail-above lpips_pairwise=0.3",
                 EvaluateFlags {
                     metrics: Some(vec!["lpips".to_owned()]),
                     fail_below: Some(vec!["lpips_pairwise=0.3".to_owned()]),
@@ -451,21 +461,21 @@ mod tests {
                 },
             ),
             (
-                "--metrics lpips: found no --lpips-model, expected a folder",
+                "--metrics lpips needs --lpips-model with a folder",
                 EvaluateFlags {
                     metrics: Some(vec!["lpips".to_owned()]),
                     ..flags()
                 },
             ),
             (
-                "--metrics dreamsim: found no --dreamsim-model, expected a folder",
+                "--metrics dreamsim needs --dreamsim-model with a folder",
                 EvaluateFlags {
                     metrics: Some(vec!["dreamsim".to_owned()]),
                     ..flags()
                 },
             ),
             (
-                "found some/dinov2, which nothing in --metrics uses",
+                "--dinov2-model has no effect with --metrics clip_i,clip_t",
                 EvaluateFlags {
                     dinov2_model: Some("some/dinov2".to_owned()),
                     ..flags()

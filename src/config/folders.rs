@@ -1,4 +1,4 @@
-//! Into which folders a job writes.
+//! The folders that a job writes into.
 
 use std::path::PathBuf;
 
@@ -8,15 +8,15 @@ use crate::records::{BaseFolder, SceneFolder, StoryFolder};
 
 /// A job that writes into folders.
 pub trait Writes {
-    /// The folders that no other job of the run may write into: the files have the same names.
+    /// The folders that no other job of the run may write into, because the files would have the same names.
     fn own_folders(&self) -> Vec<PathBuf>;
 
-    /// The folders in which no other process may work meanwhile.
+    /// The folders that no other process may use while the job runs.
     fn locked_folders(&self) -> Vec<PathBuf> {
         self.own_folders().into_iter().take(1).collect()
     }
 
-    /// Whether the parts of such a job, each done by a process of its own, write into one folder.
+    /// Whether several processes that each do a part of this job (`--shard`) write into the same folder.
     fn shares_its_folder(&self) -> bool {
         false
     }
@@ -82,7 +82,7 @@ impl AblateJob {
 }
 
 impl Writes for AblateJob {
-    /// Ablations of one actor share its tunings, unless they do them again.
+    /// Ablations of one actor share the folders of its tunings, unless they tune again.
     fn own_folders(&self) -> Vec<PathBuf> {
         let redone = self.tunings().filter(|tuning| tuning.overwrite);
         let redone = redone.map(|tuning| tuning.output_dir.clone());

@@ -8,13 +8,13 @@ use super::check;
 use crate::cli::GalleryFlags;
 use crate::error::usage;
 
-/// The page where no other is named.
+/// The default name of the page.
 const PAGE: &str = "gallery.html";
 
 /// A checked job of `gallery`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GalleryJob {
-    /// Folders that are there.
+    /// Folders that exist.
     pub folders: Vec<PathBuf>,
     /// The page.
     pub page: PathBuf,
@@ -24,17 +24,17 @@ impl GalleryJob {
     /// Checks the flags and fills in the page's name.
     ///
     /// # Errors
-    /// With the flag or folder, what was found and what was expected.
+    /// Names the flag or folder, the value found and the value expected.
     pub fn check(flags: &GalleryFlags) -> Result<Self> {
         for folder in &flags.folders {
             if !folder.is_dir() {
                 let found = if folder.exists() {
-                    "is no folder"
+                    "is not a folder"
                 } else {
-                    "is not there"
+                    "does not exist"
                 };
                 return Err(usage(format!(
-                    "{} {found}: expected a folder with pictures of this program",
+                    "{} {found}, expected a folder with pictures of this program",
                     folder.display()
                 )));
             }
@@ -44,7 +44,7 @@ impl GalleryJob {
             (None, [folder]) => folder.join(PAGE),
             (None, folders) => {
                 return Err(usage(format!(
-                    "--output is missing: with {} folders the page must be named, for instance --output {PAGE}",
+                    "--output is missing: it is needed with {} folders, for instance --output {PAGE}",
                     folders.len()
                 )));
             }

@@ -16,16 +16,16 @@ use crate::error::usage;
 pub struct GenerateBaseJob {
     /// Target prompt, with the base word in it.
     pub prompt: String,
-    /// Base words: one, or those of several subjects that become one actor.
+    /// Base words: one, or several for subjects that become one actor together.
     pub subjects: Vec<String>,
     /// Folder of the results.
     pub output_dir: PathBuf,
-    /// Base images: N.
+    /// Number of base images, N.
     pub num_images: usize,
     /// How the images are drawn.
     #[serde(flatten)]
     pub drawing: DrawingJob,
-    /// Pictures that the drawing keeps to.
+    /// Control images of the drawing.
     pub control: Option<ControlJob>,
     /// Which model draws.
     #[serde(flatten)]
@@ -36,7 +36,7 @@ impl GenerateBaseJob {
     /// Checks the flags and fills in the defaults.
     ///
     /// # Errors
-    /// With the flag, what was found and what was expected.
+    /// Names the flag, the value found and the value expected.
     pub fn check(flags: &GenerateBaseFlags) -> Result<Self> {
         let prompt = check::required("--prompt", "what is to be drawn", &flags.prompt)?;
         let subjects = subjects(flags)?;
@@ -45,8 +45,7 @@ impl GenerateBaseJob {
             [subject] => fill_in(&prompt, &options.literal(subject)),
             _ if prompt.contains(PLACEHOLDER) => {
                 return Err(usage(format!(
-                    "--prompt: {PLACEHOLDER} stands for one base word, and there are {}: write \
-                     the words themselves",
+                    "--prompt: {PLACEHOLDER} stands for one base word, but there are {}: write the words themselves",
                     subjects.len()
                 )));
             }
@@ -75,7 +74,7 @@ impl GenerateBaseJob {
     }
 }
 
-/// The base words, without blanks around them.
+/// The base words, without spaces around them.
 fn subjects(flags: &GenerateBaseFlags) -> Result<Vec<String>> {
     let given = check::required(
         "--subject",
@@ -85,12 +84,12 @@ fn subjects(flags: &GenerateBaseFlags) -> Result<Vec<String>> {
     let subjects: Vec<String> = given.iter().map(|word| word.trim().to_owned()).collect();
     if subjects.is_empty() || subjects.iter().any(String::is_empty) {
         return Err(usage(
-            "--subject: found an empty text, expected a word of the prompt",
+            "--subject: found an empty text, expected a word in the prompt",
         ));
     }
     if let Some((first, second)) = overlapping_words(&subjects) {
         return Err(usage(format!(
-            "--subject: found \"{}\" and \"{}\", expected words of which none holds another",
+            "--subject: found \"{}\" and \"{}\", expected words that do not contain each other",
             subjects[first], subjects[second]
         )));
     }

@@ -1,4 +1,4 @@
-//! What IP-Adapter looks at, checked.
+//! The checked image prompt of IP-Adapter.
 
 use anyhow::Result;
 use serde::Serialize;
@@ -8,14 +8,14 @@ use crate::cli::Method;
 use crate::cli::image_prompt::ImagePromptFlags;
 use crate::error::usage;
 
-/// The image prompt of a job. That the files fit the model is checked where both are known.
+/// The image prompt of a job. Whether the files fit the model is checked when both are loaded.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ImagePromptJob {
-    /// The adapter, where the flags name one.
+    /// The adapter, if the flags name one.
     pub ip_adapter: Option<String>,
-    /// Its image encoder, where the flags name one.
+    /// Its image encoder, if the flags name one.
     pub image_encoder: Option<String>,
-    /// λ.
+    /// Weight of the image prompt, λ.
     pub scale: f64,
 }
 
@@ -23,7 +23,7 @@ impl ImagePromptJob {
     /// Checks the flags and fills in the defaults; `None` for other methods, which have no image prompt.
     ///
     /// # Errors
-    /// With the flag, what was found and what was expected.
+    /// Names the flag, the value found and the value expected.
     pub fn check(flags: &ImagePromptFlags, method: Method) -> Result<Option<Self>> {
         if method != Method::IpAdapter {
             return Ok(None);

@@ -1,4 +1,5 @@
-//! Flags over environment over job over defaults.
+//! Merges the layers of settings: flags override the environment, which overrides the job of a batch file,
+//! which overrides the file's defaults.
 
 use std::path::Path;
 
@@ -8,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::batch::{self, BatchFile, Settings};
+use super::environment::blame_variable;
 use crate::cli;
 use crate::cli::setting::Acts;
 use crate::error::usage;
@@ -15,14 +17,14 @@ use crate::error::usage;
 /// A job with its place in the batch file.
 #[derive(Debug)]
 pub struct Planned<J> {
-    /// The job, or what is wrong with it.
+    /// The job, or the error in its settings.
     pub job: Result<J>,
     /// "job 2 of batch.json"; `None` for the only job of a run without a batch file.
     pub place: Option<String>,
 }
 
-/// Flags that are no batch keys and of which one replaces the other: those of a run, and those of `fetch`. Two that are
-/// typed together are refused.
+/// Pairs of flags that exclude each other and are not batch keys: flags of a run, and flags of `fetch`. If both
+/// of a pair are typed, they are refused.
 pub(super) const EXCLUSIVE: [[&str; 2]; 6] = [
     ["quiet", "verbose"],
     ["file", "variant"],
@@ -32,12 +34,12 @@ pub(super) const EXCLUSIVE: [[&str; 2]; 6] = [
     ["file", "image_encoder"],
 ];
 
-/// Every job of a run: of the batch file where there is one, else of the flags alone, each
-/// checked by `check`. The flags already hold what the environment gives, see [`super::command_line`].
+/// The jobs of a run, each checked by `check`: those of the batch file, or a single job from the flags alone.
+/// The flags already contain the values of environment variables, see [`super::command_line`].
 ///
 /// # Errors
-/// When the batch file can not be used. A job whose values are wrong is no error here: the others
-/// can still be done.
+/// When the batch file cannot be used. A job with wrong values is not an error here, because the other jobs can
+/// still run.
 pub fn plan<F, J>(
     flags: &F,
     config: Option<&Path>,
@@ -48,17 +50,22 @@ where
     F: Serialize + DeserializeOwned,
 {
     let Some(path) = config else {
-        let job = check(flags);
+        let job = check(flags).map_err(blame);
         return Ok(vec![Planned { job, place: None }]);
     };
     let batch = batch::read::<F>(path, subcommand)?;
     plan_batch(flags, &batch, path, check)
 }
 
-/// As [`plan`], of a batch that was read from the file at `path`.
+/// Names the environment variable that an error is about, see [`blame_variable`].
+fn blame(error: anyhow::Error) -> anyhow::Error {
+    blame_variable(error, std::env::args_os())
+}
+
+/// Like [`plan`], for a batch that was read from the file at `path`.
 ///
 /// # Errors
-/// Never for the flag structs of this program.
+/// Never fails for the flag structs of this program.
 pub fn plan_batch<F, J>(
     flags: &F,
     batch: &BatchFile,
@@ -72,7 +79,7 @@ where
     let jobs = (1..).zip(&batch.jobs).map(|(number, settings)| {
         let layered = layered(&[&top, settings, &batch.defaults]);
         Planned {
-            job: read::<F>(layered).and_then(|flags| check(&flags)),
+            job: read::<F>(layered).and_then(|flags| check(&flags).map_err(blame)),
             place: Some(format!("job {number} of {}", path.display())),
         }
     });
@@ -82,7 +89,7 @@ where
 /// The flags that are set, as settings.
 ///
 /// # Errors
-/// Never for the flag structs of this program.
+/// Never fails for the flag structs of this program.
 pub fn settings<F: Serialize>(flags: &F) -> Result<Settings> {
     match serde_json::to_value(flags)? {
         Value::Object(mut settings) => {
@@ -93,15 +100,25 @@ pub fn settings<F: Serialize>(flags: &F) -> Result<Settings> {
     }
 }
 
-/// Settings as flags again.
+/// Reads settings back as flags.
 ///
 /// # Errors
-/// When a value has the wrong type.
+/// When a value has the wrong type. Names the key, the value found and the type expected.
 pub fn read<F: DeserializeOwned>(settings: Settings) -> Result<F> {
-    serde_json::from_value(Value::Object(settings)).map_err(|error| usage(error.to_string()))
+    let read = |settings: &Settings| serde_json::from_value(Value::Object(settings.clone()));
+    read(&settings).map_err(|error| {
+        let alone = |(key, value): (&String, &Value)| {
+            let one = Settings::from_iter([(key.clone(), value.clone())]);
+            let wrong = read(&one).map(|_: F| ()).err()?;
+            Some(batch::wrong_type(key, value, &wrong))
+        };
+        let wrong = settings.iter().find_map(alone);
+        wrong.unwrap_or_else(|| usage(error.to_string()))
+    })
 }
 
-/// The layers merged, the first on top. A null in a layer takes a setting of the lower ones back.
+/// Merges the layers, of which the first has the highest priority. A null in a layer undoes the setting of the
+/// lower layers.
 pub fn layered(layers: &[&Settings]) -> Settings {
     let mut merged = Settings::new();
     for layer in layers {
@@ -115,12 +132,12 @@ pub fn layered(layers: &[&Settings]) -> Settings {
     merged
 }
 
-/// Keys whose lower-priority values are overridden, by what the settings declare: the other of two that replace each
-/// other, and those that do nothing beside what the higher layers say. The environment is such a layer below what is
-/// typed, see [`super::environment`]. `is_on` tells of a key that the higher layers name whether it is anything but
-/// switched off.
+/// Keys whose lower-priority values are overridden, according to the declarations of the settings: both keys of
+/// a pair that replace each other, and keys that have no effect together with the higher layers. The
+/// environment is such a lower layer below typed flags, see [`super::environment`]. `is_on` is `None` for a key
+/// that the higher layers do not name, and otherwise says whether the key is switched on.
 pub(super) fn silenced(is_on: impl Fn(&str) -> Option<bool>) -> Vec<&'static str> {
-    // A flag that is switched off names nothing.
+    // A switch that is off replaces nothing.
     let is_named = |key: &&str| is_on(key) == Some(true);
     let mut silent = Vec::new();
     for setting in cli::all_settings() {

@@ -1,10 +1,10 @@
-//! From flags and batch files to jobs that can not be wrong.
+//! Turns flags and batch files into checked jobs, whose values are all valid.
 //!
-//! [`batch`] reads a batch file and refuses what it does not know; `environment` puts what is typed over the
-//! environment, and [`layers`] both over job and defaults; then each command's flags are checked
-//! once, by `check` of [`GenerateBaseJob`], [`TuneJob`], [`SampleJob`], [`StoryJob`], [`SweepJob`],
-//! [`AblateJob`] and [`EvaluateJob`], which also fill in the defaults. What depends on the model or on an actor is
-//! checked later, where those are known.
+//! [`batch`] reads a batch file and refuses unknown keys. `environment` lets typed flags override environment
+//! variables, and [`layers`] lets both override a job of the batch file and its defaults. Then the flags of
+//! each command are checked once, by `check` of [`GenerateBaseJob`], [`TuneJob`], [`SampleJob`], [`StoryJob`],
+//! [`SweepJob`], [`AblateJob`] and [`EvaluateJob`], which also fills in the defaults. Values that depend on the
+//! model or on an actor are checked later, when the model and the actor are known.
 
 pub mod ablate;
 pub mod batch;

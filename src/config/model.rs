@@ -1,4 +1,4 @@
-//! Which model, and where it runs, checked.
+//! The checked model, and where it runs.
 
 use std::path::{Path, PathBuf};
 
@@ -13,13 +13,13 @@ use crate::error::usage;
 use crate::io::model_files::way_to_hub_file;
 use crate::libtorch::AttentionImplementation;
 
-/// The model where none is named.
+/// The model if none is named.
 pub const DEFAULT_MODEL: &str = "stabilityai/stable-diffusion-xl-base-1.0";
 
-/// Which model, and where it runs. Jobs that agree in all of it share one loaded model.
+/// The model, and where it runs. Jobs for which all these values are equal share one loaded model.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ModelJob {
-    /// Repository, folder or `toy`; `None` where the flags name none.
+    /// Repository, folder or `toy`; `None` if the flags name no model.
     pub model: Option<String>,
     /// Weight files to prefer.
     pub variant: Option<String>,
@@ -27,9 +27,9 @@ pub struct ModelJob {
     pub revision: Option<String>,
     /// Another VAE: repository or folder.
     pub vae: Option<String>,
-    /// LoRA files, each with its scale, in the order in which they were named.
+    /// LoRA files, each with its scale, in the order of the flags.
     pub loras: Vec<(PathBuf, f64)>,
-    /// A LoRA that is what a method has tuned, behind those.
+    /// A LoRA that a method has tuned, applied after `loras`.
     #[serde(skip)]
     pub tuned_lora: Option<PathBuf>,
     /// Where the networks run.
@@ -38,13 +38,13 @@ pub struct ModelJob {
     pub dtype: Dtype,
     /// TF32 everywhere or nowhere; `None` means in convolutions only.
     pub tf32: Option<bool>,
-    /// The only kernel of attention; `None` means any.
+    /// The only attention kernel that is allowed; `None` allows all.
     pub attention: Option<AttentionImplementation>,
     /// Whether the VAE works in tiles.
     pub vae_tiling: bool,
     /// Side of a tile in pixels; `None` means the VAE's own size.
     pub vae_tile_size: Option<i64>,
-    /// Whether only the network that runs is in the device's memory.
+    /// Whether only the running network is in the device's memory.
     pub cpu_offload: bool,
     /// Whether the network must not be used.
     pub offline: bool,
@@ -54,7 +54,7 @@ impl ModelJob {
     /// Checks the flags and fills in the defaults.
     ///
     /// # Errors
-    /// With the flag, what was found and what was expected.
+    /// Names the flag, the value found and the value expected.
     pub fn check(flags: &ModelFlags) -> Result<Self> {
         let named = |flag: &str, value: &Option<String>| match value {
             Some(text) if text.trim().is_empty() => Err(usage(format!(
@@ -87,7 +87,7 @@ impl ModelJob {
     }
 }
 
-/// Range of a LoRA's scale; a negative one takes away what it has learned.
+/// Range of a LoRA's scale. A negative scale subtracts what the LoRA has learnt.
 const SCALES: std::ops::RangeInclusive<f64> = -10.0..=10.0;
 
 /// `FILE` or `FILE:SCALE`.
@@ -107,7 +107,7 @@ fn lora(text: &str) -> Result<(PathBuf, f64)> {
     };
     let number = scale.trim().parse().map_err(|_| {
         usage(format!(
-            "--lora: found the scale \"{scale}\" behind {file}, expected a number, as in {file}:0.8"
+            "--lora: found the scale \"{scale}\" after {file}, expected a number, as in {file}:0.8"
         ))
     })?;
     Ok((
@@ -126,13 +126,13 @@ fn attention(kernel: AttentionKernel) -> Option<AttentionImplementation> {
     }
 }
 
-/// What it has to be a multiple of is known with the VAE.
+/// The size of a tile. Whether it is a valid multiple is checked when the VAE is known.
 fn vae_tile_size(flags: &ModelFlags) -> Result<Option<i64>> {
     let size = check::count_if_given(ModelFlags::vae_tile_size(), flags.vae_tile_size)?;
     Ok(size.map(|size| size as i64))
 }
 
-/// The device of the flag, or the default. Whether the machine has it is not checked.
+/// The device of the flag, or the default. Whether the machine has this device is checked later.
 ///
 /// # Errors
 /// When the text names no device.

@@ -1,5 +1,5 @@
-//! Paths of the command line that are not UTF-8: refused where they would stand in JSON or on a page, which hold no
-//! others. Elsewhere a path may have any name that the system allows.
+//! Paths of the command line that are not UTF-8. They are refused if they would be written to JSON or to a
+//! page, which can only hold UTF-8. Otherwise a path may have any name that the system allows.
 
 use std::ffi::{OsStr, OsString};
 
@@ -8,33 +8,33 @@ use clap::{Arg, ArgMatches, Command};
 
 use crate::cli::{Setting, settings_of};
 
-/// Whether a command records the paths that it is given, as settings in pictures and beside them, or on a page.
+/// Whether a command records its paths: as settings in pictures, in files beside them, or on a page.
 fn records(command: &str) -> bool {
     let settings = settings_of(command);
     command == "gallery" || settings.iter().any(Setting::is_recorded)
 }
 
-/// Refuses paths that could not be recorded or listed. `flags` are those of `subcommand`.
+/// Refuses paths that cannot be recorded or listed. `flags` are those of `subcommand`.
 ///
 /// # Errors
-/// Names the flag and what was found.
+/// Names the flag and the path.
 pub(super) fn check(subcommand: &mut Command, flags: &ArgMatches) -> Result<(), clap::Error> {
     let given = |id: &str| flags.try_get_raw(id).ok().flatten().into_iter().flatten();
     let lists_json = given("format").any(|format| format == "json");
-    // A batch is layered, and a report repeats its command.
+    // Settings pass through JSON when a batch file is read, and a report contains the command line.
     let keeps_text = ["config", "report"].map(|id| given(id).next().is_some());
     let (why, way_out) = match subcommand.get_name() {
         name if records(name) || keeps_text.contains(&true) => {
             ("settings are recorded as UTF-8 text", "rename it")
         }
         _ if lists_json => (
-            "JSON holds nothing else",
+            "JSON cannot hold other text",
             "rename it, or leave out --format json",
         ),
         _ => return Ok(()),
     };
     let arguments = subcommand.get_arguments();
-    // The batch file's own path is recorded nowhere.
+    // The path of the batch file itself is not recorded.
     let recorded = arguments.filter(|argument| argument.get_id() != "config");
     let messages = recorded.filter_map(|argument| {
         let value = given(argument.get_id().as_str()).find(|value| value.to_str().is_none())?;
@@ -57,7 +57,7 @@ fn name_of(argument: &Arg) -> String {
     }
 }
 
-/// What is said where an argument or variable that must be text is not UTF-8: which ones are not.
+/// Rewrites clap's error about text that is not UTF-8, so that it lists the arguments and variables in question.
 pub(super) fn name_unreadable(
     error: clap::Error,
     command: &mut Command,

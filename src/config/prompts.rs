@@ -1,4 +1,4 @@
-//! Prompts: files of them, and the placeholder `[b]`.
+//! Prompt files, and the placeholder `[b]` in prompts.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -16,10 +16,10 @@ pub const PLACEHOLDER: &str = "[b]";
 /// Largest file of prompts, in bytes.
 pub const LARGEST: u64 = 1 << 20;
 
-/// The prompts of a text file, one a line; `-` is standard input. Empty lines are skipped.
+/// The prompts of a text file, one per line; `-` is standard input. Empty lines are skipped.
 ///
 /// # Errors
-/// When the file can not be read, is larger than [`LARGEST`], is not UTF-8 or holds no prompt.
+/// When the file cannot be read, is larger than [`LARGEST`], is not UTF-8 or contains no prompt.
 pub fn read_prompts(path: &Path) -> Result<Vec<String>> {
     if path == Path::new("-") {
         return parse_prompts("standard input", io::stdin().lock());
@@ -39,7 +39,7 @@ fn parse_prompts(name: &str, input: impl Read) -> Result<Vec<String>> {
     if bytes.len() as u64 > LARGEST {
         let limit = LARGEST >> 20;
         return Err(usage(format!(
-            "{name} is larger than {limit} MiB, expected a text file with one prompt a line"
+            "{name} is larger than {limit} MiB, expected a text file with one prompt per line"
         )));
     }
     let text = text::decode(bytes).map_err(|error| usage(format!("{name}: {error}")))?;
@@ -47,7 +47,7 @@ fn parse_prompts(name: &str, input: impl Read) -> Result<Vec<String>> {
     let prompts: Vec<String> = lines.map(str::to_owned).collect();
     if prompts.is_empty() {
         return Err(usage(format!(
-            "{name} holds no prompt, expected at least one line of text"
+            "{name} contains no prompt, expected at least one line of text"
         )));
     }
     Ok(prompts)
@@ -58,7 +58,7 @@ pub fn fill_in(prompt: &str, subject: &str) -> String {
     prompt.replace(PLACEHOLDER, subject)
 }
 
-/// The `[name]`s in a prompt: the byte at which each begins, and the name.
+/// The `[name]`s in a prompt: the byte offset of each, and the name.
 pub(super) fn placeholders(prompt: &str) -> Vec<(usize, &str)> {
     let opened = prompt.match_indices('[');
     let closed = opened.filter_map(|(at, _)| {
@@ -69,7 +69,8 @@ pub(super) fn placeholders(prompt: &str) -> Vec<(usize, &str)> {
     closed.collect()
 }
 
-/// What is read as text in a prompt, brackets filled in or not, and looks as if it were more.
+/// A warning about a part of a prompt that is read as plain text but looks like syntax. `has_weights` says
+/// whether brackets are weights.
 pub fn looks_like_syntax(prompt: &str, has_weights: bool) -> Option<String> {
     if has_weights {
         let behind = prompt.split(')').skip(1);
@@ -83,8 +84,8 @@ pub fn looks_like_syntax(prompt: &str, has_weights: bool) -> Option<String> {
             .map(number)
             .find(|number| number.parse::<f64>().is_ok())?;
         return Some(format!(
-            "the prompt \"{prompt}\" has {number} behind a bracket, where it is read as text: a weight stands inside, \
-             (word:{number})"
+            "the prompt \"{prompt}\" has {number} after a bracket, where it is read as plain text: to make it \
+            a weight, write (word:{number})"
         ));
     }
     let is_name = |name: &str| {
@@ -96,14 +97,14 @@ pub fn looks_like_syntax(prompt: &str, has_weights: bool) -> Option<String> {
     let mut named = placeholders(prompt).into_iter().map(|(_, name)| name);
     let name = named.find(|name| is_name(name) && format!("[{name}]") != PLACEHOLDER)?;
     Some(format!(
-        "the prompt \"{prompt}\" has [{name}], which is read as text: {PLACEHOLDER} stands for the base word of an actor, \
-         and names in brackets for the characters of a story"
+        "the prompt \"{prompt}\" has [{name}], which is read as plain text: here only {PLACEHOLDER} stands for \
+        an actor's base word; other names in brackets work in story files"
     ))
 }
 
-/// The part of a target prompt that describes the subject: up to the first comma behind the base
-/// word, without a full stop at its end. "A wise elder with a kind face, pastel portrait." gives
-/// "A wise elder with a kind face".
+/// The part of a target prompt that describes the subject: up to the first comma after the base word, without a
+/// full stop at the end. "A wise elder with a kind face, pastel portrait." gives "A wise elder with a kind
+/// face".
 pub fn subject_phrase<'a>(target_prompt: &'a str, base_word: &str) -> &'a str {
     let word = find_ignoring_case(target_prompt, base_word).unwrap_or(0);
     let end = target_prompt[word..]
@@ -112,8 +113,8 @@ pub fn subject_phrase<'a>(target_prompt: &'a str, base_word: &str) -> &'a str {
     target_prompt[..end].trim().trim_end_matches('.')
 }
 
-/// Refuses a prompt in which the base word does not occur at all. Whether it stands there as a
-/// word of its own, and within the tokenizer's limit, is checked with the tokenizer.
+/// Refuses a prompt that does not contain the base word as a whole word. Whether the word is within the
+/// tokenizer's limit is checked later, with the tokenizer.
 ///
 /// # Errors
 /// Names the prompt and the word.
@@ -124,17 +125,22 @@ pub fn require_word(prompt: &str, word: &str) -> Result<()> {
             .join(" ")
             .to_lowercase()
     };
-    if normal(prompt).contains(&normal(word)) {
+    if !find_word(prompt, word).is_empty() {
         return Ok(());
     }
+    let words = prompt.split(|c: char| !c.is_alphanumeric());
+    let mut longer = words.filter(|longer| normal(longer).contains(&normal(word)));
+    let but = longer.next().map_or_else(String::new, |longer| {
+        format!(", where \"{longer}\" is another word")
+    });
     Err(usage(format!(
-        "the base word \"{word}\" is missing from the prompt \"{prompt}\": \
-         write it there, or {PLACEHOLDER} in its place"
+        "the base word \"{word}\" is missing from the prompt \"{prompt}\"{but}: \
+         write \"{word}\" there, or {PLACEHOLDER} in its place"
     )))
 }
 
-/// Places of two base words of which one holds the other or is the same: in a prompt they could not
-/// be told apart.
+/// The indices of two base words that are equal, or of which one contains the other, so that a prompt cannot
+/// tell them apart.
 pub fn overlapping_words(words: &[impl AsRef<str>]) -> Option<(usize, usize)> {
     let holds = |i: usize, j: usize| !find_word(words[i].as_ref(), words[j].as_ref()).is_empty();
     (0..words.len())
@@ -142,7 +148,7 @@ pub fn overlapping_words(words: &[impl AsRef<str>]) -> Option<(usize, usize)> {
         .find(|&(i, j)| holds(i, j) || holds(j, i))
 }
 
-/// Byte offset of `needle` in `text`, upper and lower case of ASCII letters alike.
+/// Byte offset of `needle` in `text`, ignoring the case of ASCII letters.
 fn find_ignoring_case(text: &str, needle: &str) -> Option<usize> {
     text.to_ascii_lowercase().find(&needle.to_ascii_lowercase())
 }
@@ -154,7 +160,9 @@ mod tests {
     #[test]
     fn text_that_looks_like_syntax_is_told_of() {
         let told = |prompt, has_weights| looks_like_syntax(prompt, has_weights).unwrap_or_default();
-        assert!(told("a [robot] and [b]", false).contains("has [robot], which is read as text"));
+        assert!(
+            told("a [robot] and [b]", false).contains("has [robot], which is read as plain text")
+        );
         assert_eq!(told("a [b], [two words] and [", false), "");
         assert_eq!(told("a [robot] and a (cat:1.2)", true), "");
         for prompt in ["a (robot)1.2", "a (robot):1.2 here"] {
@@ -177,7 +185,7 @@ mod tests {
             let error = parse_prompts("prompts file x.txt", bytes).expect_err("it is unusable");
             format!("{error:#}")
         };
-        assert!(message(b" \n\n").contains("x.txt holds no prompt"));
+        assert!(message(b" \n\n").contains("x.txt contains no prompt"));
         assert!(message(b"a cat\n\xff\xfe").contains("x.txt: line 2: found bytes"));
         let huge = vec![b'a'; LARGEST as usize + 1];
         assert!(message(&huge).contains("larger than 1 MiB"));
@@ -227,5 +235,19 @@ mod tests {
                 .to_string()
                 .contains("\"cat\" is missing from the prompt \"a dog\"")
         );
+    }
+
+    #[test]
+    fn a_base_word_is_not_a_part_of_a_longer_word() {
+        let error = require_word("two cats", "cat").expect_err("it is another word");
+        let expected = "the base word \"cat\" is missing from the prompt \"two cats\", where \"cats\" is another word: \
+                        write \"cat\" there, or [b] in its place";
+        assert_eq!(error.to_string(), expected);
+    }
+
+    #[test]
+    fn a_base_word_may_be_composed_otherwise_than_in_the_prompt() {
+        assert!(require_word("un cafe\u{301} noir", "caf\u{e9}").is_ok());
+        assert!(require_word("un caf\u{e9} noir", "cafe\u{301}").is_ok());
     }
 }

@@ -1,4 +1,4 @@
-//! Which settings of a job a picture's record holds.
+//! Chooses the settings of a job that a picture records.
 
 use anyhow::Result;
 use serde::Serialize;
@@ -9,11 +9,11 @@ use super::layers;
 use crate::cli::setting::{AllowedValues, Recorded};
 use crate::cli::{Declared, SampleFlags, Setting};
 
-/// The values of those `settings` that pictures record, taken from the fields of `job` with the same names. Settings
-/// that are found later, and those of one picture such as its seed, are left out.
+/// The values of those `settings` that pictures record, taken from the fields of `job` with the same names.
+/// Left out are settings that are resolved later, and settings of a single picture such as its seed.
 ///
 /// # Errors
-/// Never for the jobs of this program.
+/// Never fails for the jobs of this program.
 pub fn recorded<J: Serialize>(job: &J, settings: &[Setting]) -> Result<Settings> {
     let mut values = layers::settings(job)?;
     let mut recorded = Settings::new();

@@ -1,4 +1,4 @@
-//! `sample --from`: which recorded settings count beside the flags.
+//! `sample --from`: the recorded settings that are used together with the flags.
 
 use std::path::Path;
 
@@ -11,9 +11,9 @@ use crate::cli::{Declared, Method, SampleFlags};
 use crate::error::usage;
 use crate::records::PictureRecord;
 
-/// Refuses a record that no picture of this program has: one of another setting, or of more than one picture. Where
-/// files are written, how many are, and which device computes is said by the user alone, and never by a picture from
-/// elsewhere.
+/// Refuses a record that this program cannot have written: with an unknown setting, or for more than one
+/// picture. Folders, numbers of files and the device are set only by the user, never by a picture from another
+/// source.
 ///
 /// # Errors
 /// Names the setting.
@@ -21,14 +21,14 @@ pub(super) fn check_recorded(record: &PictureRecord) -> Result<()> {
     let settings = &record.parameters;
     if let Some(key) = settings.keys().find(|key| !is_recorded(key)) {
         return Err(usage(format!(
-            "the picture has the setting `{key}`, which this program records in no picture, so somebody has changed it: \
-             type what it was drawn with yourself, without --from"
+            "the picture records the setting `{key}`, which this program never records, so its metadata was \
+            changed: give the settings as flags, without --from"
         )));
     }
     match settings.get("prompt") {
         None | Some(Value::String(_)) => Ok(()),
         Some(other) => Err(usage(format!(
-            "key `prompt`: found {}, expected a string, the prompt of one picture",
+            "key `prompt`: found {}, expected a string with one prompt",
             describe(other)
         ))),
     }
@@ -41,7 +41,8 @@ fn is_recorded(key: &str) -> bool {
         .any(|setting| setting.key == key && setting.is_recorded())
 }
 
-/// Leaves out what says how an actor or a baseline draws, and means nothing, or something else, without that.
+/// Removes the settings of an actor's or a baseline's method, which have no meaning, or another meaning, with
+/// another method.
 fn forget_method(settings: &mut Settings) {
     let chooses = |key: &str| matches!(key, "method" | "no_actor");
     for setting in SampleFlags::settings() {
@@ -56,9 +57,9 @@ fn forget_method(settings: &mut Settings) {
     }
 }
 
-/// The recorded settings, less those of a method that the flags replace by another, by the plain model, or a plain
-/// picture's by an actor: nobody gave them for that. Another method is for the subject of the picture, with what lies
-/// in the same folder.
+/// The recorded settings. If the flags replace the recorded method by another method or by the plain model, or
+/// the plain model by an actor, the settings of the recorded method are left out. Another method draws the same
+/// subject, with the files in the same folder.
 pub(super) fn recorded_for(flags: &SampleFlags, record: &PictureRecord) -> Settings {
     let mut settings = record.parameters.clone();
     let recorded = settings.get("method").cloned();
@@ -69,7 +70,8 @@ pub(super) fn recorded_for(flags: &SampleFlags, record: &PictureRecord) -> Setti
         (Some(true), _) if !is_plain => {
             forget_method(&mut settings);
             if recorded != json!(Method::default()) {
-                // A baseline's file is no actor; the model and the prompt are recorded without it.
+                // The file of a baseline is not an actor. The plain model does not need it, because model and
+                // prompt are recorded separately.
                 settings.remove("actors");
             }
         }
@@ -87,7 +89,7 @@ pub(super) fn recorded_for(flags: &SampleFlags, record: &PictureRecord) -> Setti
     settings
 }
 
-/// The folders of files, each of which another method has a file of its own in.
+/// Replaces files by their folders, in which another method has its own file.
 fn to_folders(actors: &mut Value) {
     let list = match actors {
         Value::Array(list) => list.as_mut_slice(),

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::redraw::{check_recorded, recorded_for};
+use super::shell::quoted;
 use super::{ControlJob, DrawingJob, ImagePromptJob, ModelJob, check, effect, layers, prompts};
 use crate::backbone::shortcuts::Shortcuts;
 use crate::cli::sample::{GuidanceFlags, Preset, ShortcutFlags, SubjectAs, SubjectMasks};
@@ -17,27 +18,28 @@ use crate::records::{ActorFolder, PictureRecord};
 /// A checked job of `sample`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SampleJob {
-    /// What keeps the subject the same.
+    /// The method that keeps the subject the same.
     pub method: Method,
-    /// The actors' files, or the one of a baseline, see [`ActorFolder::result`]; none only where the plain model draws.
+    /// The files of the actors, or the single file of a baseline, see [`ActorFolder::result`]. Empty only if
+    /// the plain model draws.
     pub actors: Vec<PathBuf>,
-    /// The base image that a baseline goes by; `None`: as the folder says.
+    /// The base image that a baseline uses; `None` means the target recorded in the folder.
     pub target: Option<Target>,
-    /// What to draw, `[b]` not yet filled in.
+    /// The prompts, in which `[b]` is not yet replaced.
     pub prompts: Vec<String>,
     /// What `[b]` stands for.
     pub subject_as: SubjectAs,
-    /// The base words of the picture that is drawn again, which its long prompt kept in one chunk
-    /// each.
+    /// The base words of a picture that is drawn again. Its long prompt was split so that each word stayed in
+    /// one chunk.
     pub recorded_subjects: Vec<String>,
-    /// The picture that is drawn again, and the version of this program that drew it.
+    /// The picture that is drawn again, and the version of the program that drew the original.
     pub redrawn: Option<(PathBuf, String)>,
     /// Folder of the results.
     pub output_dir: PathBuf,
-    /// What the names of the pictures begin with; empty but in a sweep.
+    /// The start of the names of the pictures; empty except in a sweep and an ablation.
     #[serde(skip)]
     pub file_prefix: String,
-    /// Images of each prompt.
+    /// Number of images per prompt.
     pub num_images: usize,
     /// Whether to write final latents.
     pub save_latents: bool,
@@ -45,7 +47,7 @@ pub struct SampleJob {
     pub subject_masks: SubjectMasks,
     /// Whether to write the masks of several subjects.
     pub save_masks: bool,
-    /// Whether to draw with the plain model too.
+    /// Whether to draw the same pictures with the plain model too.
     pub compare: bool,
     /// How the actor guides.
     #[serde(flatten)]
@@ -53,12 +55,12 @@ pub struct SampleJob {
     /// How the images are drawn.
     #[serde(flatten)]
     pub drawing: DrawingJob,
-    /// What the drawing leaves out.
+    /// Approximations that save computation.
     #[serde(flatten)]
     pub shortcuts: Shortcuts,
-    /// Pictures that the drawing keeps to.
+    /// Control images of the drawing.
     pub control: Option<ControlJob>,
-    /// What IP-Adapter looks at, where that is the method.
+    /// The image prompt, if the method is IP-Adapter.
     #[serde(flatten)]
     pub image_prompt: Option<ImagePromptJob>,
     /// Which model draws.
@@ -69,9 +71,9 @@ pub struct SampleJob {
 /// How the actor guides (Eqs. 15 to 19).
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct GuidanceJob {
-    /// Whether the plain model draws, and only `semantic_interpolation` counts.
+    /// Whether the plain model draws; then only `semantic_interpolation` of the fields below has an effect.
     pub no_actor: bool,
-    /// By how much, and at which steps.
+    /// The scales, and the steps that are guided.
     #[serde(flatten)]
     pub settings: GuidanceSettings,
     /// Offsets in place of the projector's.
@@ -85,7 +87,7 @@ impl SampleJob {
     /// settings of the picture.
     ///
     /// # Errors
-    /// With the flag or file, what was found and what was expected.
+    /// Names the flag or file, the value found and the value expected.
     pub fn check(flags: &SampleFlags) -> Result<Self> {
         let Some(picture) = &flags.from else {
             return Self::check_flags(flags);
@@ -111,14 +113,14 @@ impl SampleJob {
         }
         if method == Method::DreamboothLora && flags.compare == Some(true) {
             return Err(usage(
-                "found --compare with --method dreambooth-lora, which draws with a model of its own: draw the plain \
-                 pictures by themselves, with --no-actor and without --method",
+                "--compare cannot be used with --method dreambooth-lora, which changes the model: draw the \
+                plain pictures in a separate run, with --no-actor and without --method",
             ));
         }
         Self::check_with(flags, || actors(given, method, no_actor))
     }
 
-    /// The same with actors that may not be there yet.
+    /// The same, with actors that may not exist yet.
     pub(super) fn check_with(
         flags: &SampleFlags,
         actors: impl FnOnce() -> Result<Vec<PathBuf>>,
@@ -128,8 +130,8 @@ impl SampleJob {
         let compare = flags.compare.unwrap_or(false);
         if compare && no_actor {
             return Err(usage(
-                "--compare draws with the actor and without: leave out --no-actor, which only \
-                 draws without",
+                "--compare draws with and without the actor, so it cannot be used with --no-actor: leave out \
+                one of them",
             ));
         }
         let actors = actors()?;
@@ -142,14 +144,13 @@ impl SampleJob {
         let save_masks = flags.save_masks.unwrap_or(false);
         if save_masks && !has_masks {
             return Err(usage(
-                "--save-masks: only several actors have masks, one acts everywhere: name more \
-                 actors, add --subject-masks on, or leave it out",
+                "--save-masks: a single actor acts on the whole picture and has no mask. Give more actors, add \
+                --subject-masks on, or leave out --save-masks",
             ));
         }
         if flags.guidance.offsets.is_some() && actors.len() > 1 {
             return Err(usage(format!(
-                "--offsets takes the place of one actor's projector, and there are {} actors: name \
-                 one",
+                "--offsets replaces the projector of one actor, but there are {} actors: give only one",
                 actors.len()
             )));
         }
@@ -175,12 +176,12 @@ impl SampleJob {
                 None => "--feature-reuse",
             };
             let whose = match (has_masks, subject_masks) {
-                (true, SubjectMasks::On) => "--subject-masks on, where masks",
-                (true, _) => "several actors, whose masks",
-                (false, _) => "a ControlNet, whose residuals",
+                (true, SubjectMasks::On) => "--subject-masks on, because masks",
+                (true, _) => "several actors, because their masks",
+                (false, _) => "a ControlNet, because its residuals",
             };
             return Err(usage(format!(
-                "{flag}: found it with {whose} need every row of every pass: leave it out"
+                "{flag} cannot be used with {whose} need every row of every pass: leave out {flag}"
             )));
         }
         Ok(Self {
@@ -228,7 +229,7 @@ impl GuidanceJob {
     }
 }
 
-/// The method's settings; what the flags leave open is the paper's, or that of the preset.
+/// The method's settings. Values that the flags do not set are those of the paper or of the preset.
 fn guidance_settings(
     axes: &AxisFlags,
     flags: &GuidanceFlags,
@@ -259,11 +260,11 @@ fn guidance_settings(
     })
 }
 
-/// A baseline draws one subject.
+/// Refuses several subjects for a baseline.
 fn check_baseline(method: Method, given: &[PathBuf]) -> Result<()> {
     if given.len() > 1 {
         return Err(usage(format!(
-            "--method {} draws one subject: found {} folders, expected one",
+            "--method {} draws one subject: found {} folders, expected one folder",
             method.name(),
             given.len()
         )));
@@ -271,18 +272,18 @@ fn check_baseline(method: Method, given: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
-/// The actors' files; none is needed where the plain model draws.
+/// The files of the actors. The plain model needs none.
 fn actors(actors: &[PathBuf], method: Method, no_actor: bool) -> Result<Vec<PathBuf>> {
     if actors.is_empty() && !no_actor {
         return Err(usage(
-            "an actor is missing: name the folder that tune has worked in or an \
-             actor.safetensors, or draw with the plain model (--no-actor)",
+            "an actor is missing: give the folder of an actor or its actor.safetensors, or draw with the plain \
+            model (--no-actor)",
         ));
     }
     actors.iter().map(|path| actor(path, method)).collect()
 }
 
-/// The file that a method has of the subject at `path`, which may be its folder.
+/// The file of a method for the subject at `path`, which is the file itself or its folder.
 pub(super) fn actor(path: &Path, method: Method) -> Result<PathBuf> {
     let file = if path.is_dir() {
         ActorFolder::new(path, method).result()
@@ -292,9 +293,9 @@ pub(super) fn actor(path: &Path, method: Method) -> Result<PathBuf> {
     if file.is_file() {
         return Ok(file);
     }
-    let (shown, folder) = (file.display(), path.display());
+    let (shown, folder) = (file.display(), quoted(&path.display().to_string()));
     Err(usage(match (path.is_dir(), method) {
-        (false, _) => format!("there is no folder or actor {shown}"),
+        (false, _) => format!("there is no folder or file {shown}, expected an actor"),
         (true, Method::Oneactor) => {
             format!("there is no actor {shown}: run `oneactor tune {folder}` first")
         }
@@ -316,13 +317,13 @@ fn prompts_of(flags: &SampleFlags) -> Result<Vec<String>> {
     }
     if found.is_empty() {
         return Err(usage(
-            "--prompt or --prompts-file is missing: what is to be drawn",
+            "--prompt or --prompts-file is missing: it says what to draw",
         ));
     }
     if let Some(position) = found.iter().position(|prompt| prompt.trim().is_empty()) {
         let number = position + 1;
         return Err(usage(format!(
-            "--prompt: prompt {number} is empty, expected some text"
+            "--prompt: prompt {number} is empty, expected a text"
         )));
     }
     Ok(found)
@@ -334,13 +335,13 @@ fn output_dir(given: Option<&Path>, actors: &[PathBuf]) -> Result<PathBuf> {
         (Some(folder), _) => Ok(folder.to_owned()),
         (None, [actor]) => Ok(actor.with_file_name("samples")),
         (None, [_, _, ..]) => Err(usage(
-            "--output-dir is missing: with several actors the folder for the results must be named",
+            "--output-dir is missing: with several actors the folder for the results must be given",
         )),
         (None, []) => Err(usage("--output-dir is missing: the folder for the results")),
     }
 }
 
-/// First and last step: `text` as `a-b`, within 1 and `steps`.
+/// First and last step from `text`, which is `a-b` within 1 to `steps`.
 fn steps_within(flag: &str, text: &str, steps: usize) -> Result<(usize, usize)> {
     let range = text
         .split_once('-')
@@ -362,7 +363,7 @@ fn shortcuts(flags: &ShortcutFlags, steps: usize) -> Result<Shortcuts> {
         .map(|text| steps_within("--guidance-interval", text, steps))
         .transpose()?;
     Ok(Shortcuts {
-        // All steps are no approximation.
+        // Guidance at all steps is not an approximation.
         guidance_interval: interval.filter(|interval| *interval != (1, steps)),
         feature_reuse: check::declared_count(ShortcutFlags::feature_reuse(), flags.feature_reuse)?,
     })

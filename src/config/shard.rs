@@ -1,6 +1,6 @@
-//! A part of a run's work, so that several processes share it: the unit is one picture, or one job of
-//! `generate-base` and `tune`. Unit k belongs to part k mod n, whatever the machine, so that no picture depends on
-//! how many share the work.
+//! A part of a run's work, so that several processes can share it. The unit of work is one picture, or one job
+//! of `generate-base` and `tune`. Unit k belongs to part k mod n on every machine, so that no picture depends
+//! on the number of processes.
 
 use std::fmt;
 
@@ -11,23 +11,23 @@ use crate::error::usage;
 /// Part `index` of `count`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shard {
-    /// From 0.
+    /// The part, counted from 0.
     index: usize,
-    /// At least 1.
+    /// The number of parts, at least 1.
     count: usize,
 }
 
-/// Most parts.
+/// Maximum number of parts.
 const MOST: usize = 100_000;
 
 impl Shard {
-    /// All of the work.
+    /// The whole work.
     pub const WHOLE: Shard = Shard { index: 0, count: 1 };
 
-    /// What the flag says, or else Slurm's environment.
+    /// The part that the flag names, or else the part in Slurm's environment variables.
     ///
     /// # Errors
-    /// When either says something that is no part.
+    /// When the value is not a part.
     pub fn resolve(
         flag: Option<&str>,
         environment: impl Fn(&str) -> Option<String>,
@@ -55,11 +55,11 @@ impl Shard {
         }
     }
 
-    /// The place of this process among the tasks of a job array (SLURM_ARRAY_TASK_ID, _MIN, _STEP and _COUNT), and
-    /// in each of those among the tasks of a step (SLURM_PROCID and SLURM_STEP_NUM_TASKS); all of the work outside of
-    /// Slurm. The step counts only where SLURM_STEP_ID says that `srun` has started this process: a batch script
-    /// itself runs once, with SLURM_PROCID 0 and the job's SLURM_NTASKS. SLURM_STEP_NUM_TASKS is that of the step,
-    /// which may have fewer tasks than the job.
+    /// The part of this process under Slurm, or the whole work without Slurm. A job array divides the work by
+    /// SLURM_ARRAY_TASK_ID, _MIN, _STEP and _COUNT; a step divides each of these parts by SLURM_PROCID and
+    /// SLURM_STEP_NUM_TASKS. The step is used only if SLURM_STEP_ID shows that `srun` started this process,
+    /// because a batch script itself runs once, with SLURM_PROCID 0 and the job's SLURM_NTASKS.
+    /// SLURM_STEP_NUM_TASKS is the number of tasks of the step, which may be lower than that of the job.
     fn of_slurm(environment: impl Fn(&str) -> Option<String>) -> Result<Shard> {
         let number = |name: &str| -> Result<Option<usize>> {
             let Some(text) = environment(name).filter(|text| !text.is_empty()) else {
@@ -67,7 +67,7 @@ impl Shard {
             };
             let number = text.parse().map_err(|_| {
                 usage(format!(
-                    "{name}: found \"{text}\", expected a number; --shard 1/1 does all of the work"
+                    "{name}: found \"{text}\", expected a whole number; to do the whole work, use --shard 1/1"
                 ))
             })?;
             Ok(Some(number))
@@ -101,8 +101,8 @@ impl Shard {
         let whole = self.count.saturating_mul(count);
         if index >= count || whole > MOST {
             return Err(usage(format!(
-                "{what}: found task {index} of {count}, expected a task of an array without gaps; say which part \
-                 this is by --shard i/n"
+                "{what}: found task {index} of {count}, expected a task of an array without gaps: give the \
+                part with --shard i/n"
             )));
         }
         Ok(Shard {
@@ -111,17 +111,17 @@ impl Shard {
         })
     }
 
-    /// Whether this is all of the work.
+    /// Whether this is the whole work.
     pub fn is_whole(self) -> bool {
         self.count == 1
     }
 
-    /// Whether a unit of work is of this part.
+    /// Whether a unit of work belongs to this part.
     pub fn has(self, unit: usize) -> bool {
         unit % self.count == self.index
     }
 
-    /// As file names have it: `2-of-4`.
+    /// The part in file names: `2-of-4`.
     pub fn label(self) -> String {
         format!("{}-of-{}", self.index + 1, self.count)
     }

@@ -1,9 +1,8 @@
-//! A checked story: characters, and scenes that they are in.
+//! A checked story: characters, and the scenes in which they appear.
 //!
-//! A story file is checked as a whole before anything is done, as far as it can be without the
-//! model and without the actors that it names.
+//! The whole story file is checked before anything is drawn, except what depends on the model or on existing actors.
 
-/// An object of the file: what is read of it, and its keys.
+/// Declares an object of the story file: a struct that is read from it, and the list of its keys.
 macro_rules! object {
     ($(#[$of_object:meta])* struct $Object:ident { $($key:ident: $type:ty,)* }) => {
         $(#[$of_object])*
@@ -49,37 +48,37 @@ pub use scenes::{StoryScene, fill_in_names};
 /// A checked story.
 #[derive(Debug)]
 pub struct StoryJob {
-    /// The file, as it was named.
+    /// The story file, as named by the user.
     pub file: PathBuf,
-    /// The heading of its page.
+    /// The heading of the story's page.
     pub title: String,
     /// The language of title and captions, BCP 47.
     pub language: String,
-    /// Those that are in a scene, in the order in which they enter; behind them the style that acts
-    /// in every scene, where there is one.
+    /// The characters that appear in a scene, in the order of their first scenes; then the style, if there is
+    /// one, which acts in every scene.
     pub characters: Vec<Character>,
-    /// Names of those that are in none.
+    /// Names of the characters that appear in no scene.
     pub unused: Vec<String>,
     /// The scenes, at least one.
     pub scenes: Vec<StoryScene>,
-    /// How the scenes are drawn. Its actors are those of `characters` and may not be there yet, its
-    /// prompts have the characters' names in place of their base words.
+    /// How the scenes are drawn. The actors are those of `characters` and may not exist yet. The prompts
+    /// contain the characters' names in place of their base words.
     pub sample: SampleJob,
 }
 
-/// Somebody or something that looks the same in every scene.
+/// A person or thing that looks the same in every scene.
 #[derive(Debug)]
 pub struct Character {
-    /// What scenes call it.
+    /// The character's name in the prompts of scenes.
     pub name: String,
-    /// Where its actor comes from.
+    /// The source of the character's actor.
     pub origin: CharacterSource,
-    /// Whether it is the story's style, which is nobody.
+    /// Whether this is the story's style instead of a character.
     pub is_style: bool,
 }
 
 impl Character {
-    /// As messages name it.
+    /// The character's name in messages.
     pub fn title(&self) -> String {
         if self.is_style {
             "the style".to_owned()
@@ -88,7 +87,7 @@ impl Character {
         }
     }
 
-    /// Its actor, in the folder of the story's results where it is made for the story.
+    /// The actor's file. An actor that is made for the story lies in the folder of the results.
     fn actor(&self) -> PathBuf {
         match &self.origin {
             CharacterSource::Actor(path) => path.clone(),
@@ -97,12 +96,12 @@ impl Character {
     }
 }
 
-/// Where the actor of a character comes from.
+/// The source of a character's actor.
 #[derive(Debug)]
 pub enum CharacterSource {
-    /// It was tuned before: its file.
+    /// The file of an actor that was tuned before.
     Actor(PathBuf),
-    /// It is drawn and tuned for the story.
+    /// An actor that is drawn and tuned for the story.
     Described(Box<Description>),
 }
 
@@ -116,7 +115,7 @@ pub struct Description {
 }
 
 object! {
-    /// The file, beside the keys of the model.
+    /// The keys of a story file, without those of the model.
     struct StoryObject {
         title: Option<String>,
         language: Option<String>,
@@ -134,14 +133,14 @@ object! {
     }
 }
 
-/// Keys with their aliases, as `batch` wants them.
+/// Keys with their aliases, in the form that `batch` takes.
 type Keys = Vec<(String, Vec<String>)>;
 
 impl StoryJob {
     /// Reads the story file and checks it and the flags.
     ///
     /// # Errors
-    /// With the flag, or the file and the place in it, what was found and what was expected.
+    /// Names the flag or the place in the file, the value found and the value expected.
     pub fn check(flags: &StoryFlags) -> Result<Self> {
         let file = check::required("STORY.json", "the file of the story", &flags.story)?;
         let output_dir = check::required(
@@ -150,7 +149,7 @@ impl StoryJob {
             &flags.output_dir,
         )?;
         check::folder("--output-dir", &output_dir)?;
-        // What is wrong with the flags themselves is not the file's fault.
+        // Errors in the flags are found first, because they are not errors of the file.
         DrawingJob::check(&flags.drawing, flags.guidance_scale, MOST_SCENES)?;
         ModelJob::check(&flags.model)?;
         let root = batch::read_json(&file, "story file")?;
@@ -158,16 +157,16 @@ impl StoryJob {
             .with_context(|| format!("story file {}", file.display()))
     }
 
-    /// The seed of scene `i`: its own, or that of the first picture and its place.
+    /// The seed of scene `i`: the scene's own seed, or else the first seed plus `i`.
     pub fn seed(&self, i: usize) -> i64 {
         let following = self.sample.drawing.seed + i as i64;
         self.scenes[i].seed.unwrap_or(following)
     }
 
-    /// The story in the JSON of `file`, whose results are to be in `output_dir`.
+    /// The story in the JSON of `file`, with its results in `output_dir`.
     ///
     /// # Errors
-    /// With the place in the file, what was found and what was expected.
+    /// Names the place in the file, the value found and the value expected.
     pub fn parse(root: Value, flags: &StoryFlags, file: &Path, output_dir: &Path) -> Result<Self> {
         let Value::Object(root) = root else {
             let found = describe(&root);
@@ -217,7 +216,7 @@ impl StoryJob {
                 .check(name, &described[name], folder)
                 .with_context(place)
         };
-        // Who is in no scene is checked all the same, and then left out.
+        // Characters that appear in no scene are checked too, and then left out.
         let (mut characters, mut unused) = (Vec::new(), Vec::new());
         for (i, name) in names.iter().enumerate() {
             let character = check(name)?;
@@ -247,7 +246,7 @@ impl StoryJob {
     }
 }
 
-/// Puts the settings of flags, file and character together.
+/// Combines the settings of flags, file and character.
 struct Maker<'a> {
     flags: &'a StoryFlags,
     output_dir: &'a Path,
@@ -257,7 +256,7 @@ struct Maker<'a> {
 }
 
 impl Maker<'_> {
-    /// A character that is made in `folder`, unless it is there already.
+    /// A character. If the file describes it, its actor is made in `folder`.
     fn check(&self, name: &str, value: &Value, folder: PathBuf) -> Result<Character> {
         let character = |origin| Character {
             name: name.to_owned(),
@@ -276,7 +275,7 @@ impl Maker<'_> {
         if let Some(path) = tuned.actor {
             if let Some(key) = settings.keys().find(|key| *key != "actor") {
                 return Err(usage(format!(
-                    "found `actor` and `{key}`: an actor is tuned already, leave one of them out"
+                    "found `actor` and `{key}`, expected one of them: an existing actor has its own settings"
                 )));
             }
             return Ok(character(CharacterSource::Actor(actor(
@@ -297,20 +296,20 @@ impl Maker<'_> {
         check_settings::<GenerateBaseFlags>(settings, &description_keys())?;
         check_settings::<TuneFlags>(settings, &description_keys())?;
         let mut flags = layers::settings(self.flags)?;
-        // The seed of flags and drawing is that of the first scene.
+        // The seed in the flags and in `drawing` belongs to the first scene.
         let mut drawing = only(&self.drawing, &drawing_keys());
         flags.remove("seed");
         drawing.remove("seed");
         let top = Settings::from_iter([("output_dir".to_owned(), json!(folder))]);
-        // Two names of one thing in tuning, where base images know only the second.
+        // `micro_batch` and `batch_size` are two names of one setting of `tune`; `generate-base` has only
+        // `batch_size`.
         let mut of_base = settings.clone();
         of_base.remove("micro_batch");
         let base = layers::layered(&[&top, &flags, &of_base, &drawing, &self.model]);
         let base = GenerateBaseJob::check(&layers::read(base)?)?;
         if base.subjects.len() != 1 {
             return Err(usage(format!(
-                "key `subject`: found {} base words, expected one: give each subject a character of \
-                 its own",
+                "key `subject`: found {} base words, expected one: make each subject a separate character",
                 base.subjects.len()
             )));
         }
@@ -326,7 +325,7 @@ impl Maker<'_> {
         let tune = TuneJob::check(&layers::read(tune)?)?;
         if tune.method != Method::Oneactor {
             return Err(usage(format!(
-                "key `method`: found {}, expected oneactor: a story is drawn with actors",
+                "key `method`: found {}, expected oneactor, because a story is drawn with actors",
                 tune.method.name()
             )));
         }
@@ -349,7 +348,8 @@ impl Maker<'_> {
     }
 }
 
-/// Scenes have no ControlNets: each would need a picture of its own. Base images may have them.
+/// Refuses the keys of ControlNets for scenes, because each scene would need its own control image. Base images
+/// may have ControlNets.
 fn refuse_control(settings: &Settings) -> Result<()> {
     let keys = keys_of::<ControlFlags>();
     match settings
@@ -357,41 +357,40 @@ fn refuse_control(settings: &Settings) -> Result<()> {
         .find(|key| keys.iter().any(|(known, _)| known == *key))
     {
         Some(key) => Err(usage(format!(
-            "key `{key}`: the scenes of a story are drawn without ControlNets: leave it out, and draw \
-             such a picture by `oneactor sample` with the story's actors, each in its folder \
-             characters/NAME"
+            "key `{key}`: scenes of a story cannot use ControlNets. Leave out the key, and draw such a picture \
+            with `oneactor sample` and the story's actors, which are in the folders characters/NAME"
         ))),
         None => Ok(()),
     }
 }
 
-/// What `tune` would only find out when the base images are drawn.
+/// Checks the counts that `tune` would check only after the base images are drawn.
 fn check_counts(tune: &TuneJob, num_images: usize) -> Result<()> {
     if let Target::Index(index) = tune.target {
         let last = num_images as i64 - 1;
         check::whole("--target", index, 0..=last).context(format!(
-            "there are to be {num_images} base images (`num_images`)"
+            "the story draws {num_images} base images (`num_images`)"
         ))?;
     }
     match tune.num_auxiliary {
         Some(count) if count >= num_images => Err(usage(format!(
-            "--num-auxiliary: found {count}, expected at most {}, for there are to be {num_images} \
-             base images (`num_images`) and one of them is the target",
+            "--num-auxiliary: found {count}, expected at most {}, because one of the {num_images} base images \
+            (`num_images`) is the target",
             num_images - 1
         ))),
         _ => Ok(()),
     }
 }
 
-/// The keys of drawing, with the guidance scale.
+/// The keys of drawing and the guidance scale.
 fn drawing_keys() -> Keys {
     let of_command = keys_of::<GenerateBaseFlags>().into_iter();
     let scale = of_command.filter(|(key, _)| key == "guidance_scale");
     keys_of::<DrawingFlags>().into_iter().chain(scale).collect()
 }
 
-/// The keys of a character that is drawn and tuned: those of `generate-base` and of `tune`, but for
-/// folder and model, which are the story's.
+/// The keys of a character that is drawn and tuned: those of `generate-base` and `tune`, except folder and
+/// model, which the story sets.
 fn description_keys() -> Keys {
     let mut keys = keys_of::<GenerateBaseFlags>();
     for key in keys_of::<TuneFlags>() {
@@ -404,7 +403,7 @@ fn description_keys() -> Keys {
     without(keys, &["output_dir", "dir", "overwrite"])
 }
 
-/// The text of a key that must be there.
+/// The text of a required key.
 fn text(key: &str, value: Option<String>) -> Result<String> {
     let found = match value {
         None => "nothing",
@@ -416,7 +415,7 @@ fn text(key: &str, value: Option<String>) -> Result<String> {
     )))
 }
 
-/// A language tag, by which readers' programs pronounce and hyphenate; English where none is named.
+/// The language tag of the page, which screen readers and hyphenation use; English by default.
 fn language(tag: Option<String>) -> Result<String> {
     let Some(tag) = tag else {
         return Ok("en".to_owned());

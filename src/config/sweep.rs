@@ -11,7 +11,7 @@ use super::{SampleJob, check, effect, layers};
 use crate::cli::{AxisLists, Declared, Setting, SweepFlags};
 use crate::error::usage;
 
-/// Most cells of a grid.
+/// Maximum number of cells in a grid.
 const MOST_CELLS: usize = 1000;
 
 /// A checked job of `sweep`.
@@ -19,15 +19,15 @@ const MOST_CELLS: usize = 1000;
 pub struct SweepJob {
     /// Folder of the results.
     pub output_dir: PathBuf,
-    /// What varies from row to row; `None` where only one value varies, and the rows are seeds.
+    /// The setting that varies from row to row; `None` if only one setting varies, and the rows are seeds.
     pub rows: Option<SweepAxis>,
-    /// What varies from column to column.
+    /// The setting that varies from column to column.
     pub columns: SweepAxis,
-    /// A job for each cell, row by row; all write to the same folder, under names of their own.
+    /// A job for each cell, row by row; all jobs write to the same folder, under different names.
     pub cells: Vec<SampleJob>,
 }
 
-/// A value that varies.
+/// A setting that varies.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SweepAxis {
     /// The key.
@@ -65,7 +65,7 @@ fn flag(key: &str) -> String {
     format!("--{}", key.replace('_', "-"))
 }
 
-/// A number as briefly as it can be written, a text without quotes.
+/// A value as text: a number in its shortest form, a string without quotes and spaces.
 fn plain(value: &Value) -> String {
     match (value.as_f64(), value.as_str()) {
         (Some(number), _) => number.to_string(),
@@ -78,7 +78,7 @@ impl SweepJob {
     /// Checks the flags, finds the axes and checks the job of every cell.
     ///
     /// # Errors
-    /// With the flag, what was found and what was expected.
+    /// Names the flag, the value found and the value expected.
     pub fn check(flags: &SweepFlags) -> Result<Self> {
         check::required("--prompt", "what is to be drawn", &flags.prompt)?;
         effect::check(flags)?;
@@ -88,8 +88,8 @@ impl SweepJob {
             let flags: Vec<String> = AxisLists::settings().iter().map(Setting::flag).collect();
             let flags = flags.join(", ");
             usage(format!(
-                "there is nothing to sweep: give one or two lists, for instance \
-                 --semantic-scale 0,0.4,0.8 (lists are taken by {flags})"
+                "there is nothing to sweep: give one or two lists, for instance --semantic-scale 0,0.4,0.8 \
+                (flags that take lists: {flags})"
             ))
         })?;
         let rows = axes.pop();
@@ -101,7 +101,7 @@ impl SweepJob {
                 .map(|axis| flag(&axis.key))
                 .collect();
             return Err(usage(format!(
-                "found lists for {}, expected at most two: a grid has rows and columns",
+                "found lists for {}, expected at most two, because a grid has only rows and columns",
                 found.join(", ")
             )));
         }
@@ -115,10 +115,10 @@ impl SweepJob {
     }
 }
 
-/// Takes the lists out of the settings; a list of one value becomes that value.
+/// Removes the lists from the settings and returns them as axes. A list of one value becomes that value.
 fn axes(settings: &mut Settings) -> Result<Vec<SweepAxis>> {
     let mut axes = Vec::new();
-    // The first of two is that of the rows.
+    // The caller uses the first of two lists for the rows.
     for setting in AxisLists::settings() {
         let key = setting.key;
         let Some(Value::Array(values)) = settings.remove(key) else {

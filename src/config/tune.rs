@@ -12,58 +12,58 @@ use crate::error::usage;
 use crate::method::templates::SubjectKind;
 use crate::records::{ActorFolder, BaseFolder};
 
-/// A checked job of `tune`. Target and auxiliary count are checked against the base set when it
-/// is read.
+/// A checked job of `tune`. The target and the number of auxiliary samples are checked against the base set
+/// when it is read.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TuneJob {
     /// Folder of the base images.
     pub dir: PathBuf,
-    /// Folder of the results; that of the base images but in an ablation.
+    /// Folder of the results: the folder of the base images, except in an ablation.
     #[serde(skip)]
     pub output_dir: PathBuf,
-    /// What is tuned.
+    /// The method that is tuned.
     pub method: Method,
     /// Which base image is the target.
     pub target: Target,
     /// A photo that is the target in place of a base image.
     pub target_image: Option<PathBuf>,
-    /// The part that is learnt enlarged too.
+    /// The part of the target that is also learnt enlarged.
     pub crop: Crop,
-    /// What the subject is.
+    /// The kind of the subject.
     pub kind: SubjectKind,
-    /// Most steps to take.
+    /// Maximum number of steps.
     pub max_steps: usize,
-    /// Auxiliary samples in a step: K; `None` means the paper's 3, or all where there are fewer.
+    /// Auxiliary samples per step, K; `None` means the paper's 3, or all if there are fewer.
     pub num_auxiliary: Option<usize>,
     /// Weight of the auxiliary loss.
     pub lambda_1: f64,
     /// Weight of the average loss.
     pub lambda_2: f64,
-    /// Step size of AdamW.
+    /// Learning rate of AdamW.
     pub learning_rate: f64,
     /// Weight decay of AdamW.
     pub weight_decay: f64,
     /// The projector's last layer.
     pub preset: Preset,
-    /// Seed of all that is drawn while tuning.
+    /// Seed of all random draws while tuning.
     pub seed: i64,
-    /// Rows that go through the U-Net at once; `None` means all.
+    /// Rows that pass through the U-Net together; `None` means all.
     pub micro_batch: Option<usize>,
-    /// Whether to tune again where an actor is.
+    /// Whether to tune again if the folder already has an actor.
     #[serde(skip)]
     pub overwrite: bool,
-    /// Which model the base images came from.
+    /// The model that drew the base images.
     #[serde(flatten)]
     pub model: ModelJob,
 }
 
 impl TuneJob {
-    /// The files that it writes.
+    /// The files that the job writes.
     pub fn results(&self) -> ActorFolder<'_> {
         ActorFolder::new(&self.output_dir, self.method)
     }
 
-    /// The base images that it reads.
+    /// The base images that the job reads.
     pub fn base(&self) -> BaseFolder<'_> {
         BaseFolder(&self.dir)
     }
@@ -71,17 +71,13 @@ impl TuneJob {
     /// Checks the flags and fills in the defaults.
     ///
     /// # Errors
-    /// With the flag, what was found and the valid range.
+    /// Names the flag, the value found and the valid range.
     pub fn check(flags: &TuneFlags) -> Result<Self> {
-        let dir = check::required(
-            "DIR",
-            "the folder that generate-base has written",
-            &flags.dir,
-        )?;
+        let dir = check::required("DIR", "the folder written by generate-base", &flags.dir)?;
         if let (Some(target), Some(image)) = (flags.target, &flags.target_image) {
             return Err(usage(format!(
-                "found --target {target} and --target-image {}, expected one of them: the target is \
-                 a base image or a photo",
+                "found --target {target} and --target-image {}, expected only one of them: the target is \
+                either a base image or a photo",
                 image.display()
             )));
         }
@@ -127,9 +123,10 @@ impl TuneJob {
     }
 }
 
-/// Most steps and learning rate, where the flags say nothing: of the paper; of textual inversion (arXiv 2208.01618,
-/// Sec. 4), whose base rate this is; of DreamBooth (arXiv 2208.12242, Sec. 4) and, since LoRA needs a larger rate than
-/// whole weights, of diffusers' `train_dreambooth_lora_sdxl.py`.
+/// The default maximum of steps and learning rate of each method. Sources: the paper; textual inversion (arXiv
+/// 2208.01618, Sec. 4, its base learning rate); DreamBooth (arXiv 2208.12242, Sec. 4) for the steps and
+/// diffusers' `train_dreambooth_lora_sdxl.py` for the rate, because LoRA needs a larger learning rate than
+/// whole weights.
 fn defaults(method: Method) -> (i64, f64) {
     match method {
         Method::TextualInversion => (5000, 5e-3),
@@ -137,48 +134,48 @@ fn defaults(method: Method) -> (i64, f64) {
     }
 }
 
-/// A baseline learns from one picture and has no clusters.
+/// Refuses what a baseline cannot do.
 fn check_baseline(method: Method, flags: &TuneFlags) -> Result<()> {
     let name = method.name();
     if !method.is_tuned() {
         return Err(usage(format!(
-            "--method {name}: there is nothing to tune: `oneactor sample DIR --method {name}` takes the folder of the \
-             base images"
+            "--method {name} needs no tuning: draw with `oneactor sample DIR --method {name}`, where DIR is \
+            the folder of the base images"
         )));
     }
     if method == Method::TextualInversion && flags.model.cpu_offload == Some(true) {
         return Err(usage(format!(
-            "found --cpu-offload with --method {name}, whose every step needs text encoders and U-Net: leave one of \
-             them out"
+            "--cpu-offload cannot be used with --method {name}, because every step needs the text encoders and \
+            the U-Net: leave out one of them"
         )));
     }
     Ok(())
 }
 
-/// A box is checked against the size of the base images once that is known.
+/// Checks the crop. A box is checked against the size of the base images when the size is known.
 fn crop(crop: Crop, kind: SubjectKind) -> Result<Crop> {
     match (crop, kind) {
         (Crop::Face | Crop::Subject, SubjectKind::Style) => Err(usage(format!(
-            "found --crop {crop} and --kind style, expected none or a box in pixels, \
-             left,top,width,height: a style is everywhere in its picture"
+            "--crop {crop} cannot be used with --kind style, because a style fills the whole picture; expected \
+            none or a box in pixels, left,top,width,height"
         ))),
         _ => Ok(crop),
     }
 }
 
-/// Rows at once, by either of the flag's names.
+/// The rows that pass through the U-Net together, from either of the two flags.
 fn micro_batch(flags: &TuneFlags) -> Result<Option<usize>> {
     match (flags.micro_batch, flags.batch_size) {
         (Some(rows), Some(others)) => Err(usage(format!(
-            "found --micro-batch {rows} and --batch-size {others}, expected one of them: in tune they \
-             are names of the same"
+            "found --micro-batch {rows} and --batch-size {others}, expected only one of them: in tune they are \
+            two names of one setting"
         ))),
         (rows @ Some(_), None) => check::count_if_given(TuneFlags::micro_batch(), rows),
         (None, rows) => check::count_if_given(TuneFlags::batch_size(), rows),
     }
 }
 
-/// The weight of a loss, and the flag that leaves the loss out, each with its value.
+/// The weight of a loss, from the flag of the weight or from the flag that leaves out the loss.
 fn weight(
     (weight, value): (Setting, Option<f64>),
     (without, is_out): (Setting, Option<bool>),
@@ -186,14 +183,14 @@ fn weight(
     let (flag, without) = (weight.flag(), without.flag());
     match (value, is_out) {
         (Some(value), Some(true)) => Err(usage(format!(
-            "found {flag} {value} and {without}, expected one of them: {without} is {flag} 0"
+            "found {flag} {value} and {without}, expected only one of them: {without} is the same as {flag} 0"
         ))),
         (_, Some(true)) => Ok(0.0),
         _ => check::declared_number(weight, value),
     }
 }
 
-/// The number is checked against the number of base images once that is known.
+/// Checks the target's number. Whether there is such a base image is checked when the base set is read.
 fn target(target: Target) -> Result<Target> {
     if let Target::Index(index) = target {
         check::whole("--target", index, 0..=999)?;
@@ -280,7 +277,7 @@ mod tests {
             assert!(
                 error
                     .to_string()
-                    .contains(&format!("found --crop {crop} and --kind style"))
+                    .contains(&format!("--crop {crop} cannot be used with --kind style"))
             );
         }
         let named = TuneJob::check(&flags(Crop::Box([0, 0, 32, 32])))?;
@@ -342,11 +339,11 @@ mod tests {
         ] {
             let message = refused(&wrong);
             assert!(
-                message.starts_with(&format!("found {flag} with --method")),
+                message.starts_with(&format!("{flag} is only for --method oneactor")),
                 "{message}"
             );
         }
-        assert!(refused(&flags(Method::IpAdapter)).contains("nothing to tune"));
+        assert!(refused(&flags(Method::IpAdapter)).contains("needs no tuning"));
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! A measured quantity over many pictures: one value for each picture or each pair, and what they come to.
+//! A measured quantity over many pictures: one value for each picture or each pair, and their mean and spread.
 
 use std::collections::HashSet;
 
@@ -9,12 +9,12 @@ pub struct Summary {
     pub mean: f64,
     /// Sample standard deviation (divisor n - 1); `None` for a single value.
     pub sd: Option<f64>,
-    /// How many there are.
+    /// Number of values.
     pub count: usize,
 }
 
 impl Summary {
-    /// `None` without any value.
+    /// The summary of the values; `None` if there are none.
     pub fn of(values: &[f64]) -> Option<Summary> {
         let count = values.len();
         if count == 0 {
@@ -33,24 +33,25 @@ impl Summary {
 /// The values of a column.
 #[derive(Clone, Debug)]
 pub enum ColumnValues {
-    /// One for each picture, `None` where it has none.
+    /// One value for each picture; `None` for a picture without a value.
     Pictures(Vec<Option<f64>>),
-    /// One for each pair of pictures, with their numbers.
+    /// One value for each pair of pictures, with the numbers of both.
     Pairs(Vec<(usize, usize, f64)>),
 }
 
 /// One measured quantity.
 #[derive(Clone, Debug)]
 pub struct Column {
-    /// As results spell it, such as `clip_i_pairwise`.
+    /// The name in results, such as `clip_i_pairwise`.
     pub name: String,
     values: ColumnValues,
-    /// Of each picture; there are as many pairs as the square of pictures, so they are looked at once.
+    /// The value of each picture. The means of pairs are computed once, because the number of pairs grows with
+    /// the square of the pictures.
     of_pictures: Vec<Option<f64>>,
 }
 
 impl Column {
-    /// A column of what was measured.
+    /// The column of these values.
     pub fn new(name: String, values: ColumnValues) -> Self {
         let of_pictures = match &values {
             ColumnValues::Pictures(values) => values.clone(),
@@ -63,12 +64,13 @@ impl Column {
         }
     }
 
-    /// The value of one picture; of pairs, the mean over all that it is in. `None` where there is none.
+    /// The value of one picture; for pairs, the mean over all pairs with this picture. `None` if there is no value.
     pub fn of_picture(&self, picture: usize) -> Option<f64> {
         self.of_pictures.get(picture).copied().flatten()
     }
 
-    /// Over those of a group of pictures that have a value; of pairs, over those with both in it.
+    /// The summary over the pictures of a group that have a value; for pairs, over the pairs with both pictures
+    /// in the group.
     pub fn over(&self, group: &[usize]) -> Option<Summary> {
         let values: Vec<f64> = match &self.values {
             ColumnValues::Pictures(values) => group.iter().filter_map(|&i| values[i]).collect(),
@@ -84,7 +86,7 @@ impl Column {
     }
 }
 
-/// For each picture the mean over the pairs that it is in.
+/// For each picture, the mean over all pairs that contain it.
 fn means_of_pairs(pairs: &[(usize, usize, f64)]) -> Vec<Option<f64>> {
     let last = pairs.iter().map(|(i, j, _)| *i.max(j)).max();
     let mut sums = vec![(0.0, 0usize); last.map_or(0, |last| last + 1)];
@@ -114,12 +116,12 @@ mod tests {
         );
         let started = Instant::now();
         for i in 0..n {
-            // The others' numbers come to n (n - 1) / 2 - i, and its own to i for each of the n - 1.
+            // The numbers of the others add up to n (n - 1) / 2 - i, and its own number counts n - 1 times.
             let sum = (n * (n - 1) / 2 - i + (n - 1) * i) as f64;
             let mean = column.of_picture(i).expect("it is in pairs");
             assert!((mean - sum / (n - 1) as f64).abs() < 1e-9, "{i}");
         }
-        // To look through all two million pairs for each takes a thousand times as long.
+        // Searching all two million pairs for each picture would take a thousand times as long.
         assert!(started.elapsed().as_secs_f64() < 1.0);
     }
 

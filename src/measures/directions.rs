@@ -1,4 +1,4 @@
-//! Measures that compare the directions of embeddings: all but LPIPS.
+//! Measures that compare the directions of embeddings: all except LPIPS.
 
 use std::collections::BTreeMap;
 
@@ -14,10 +14,10 @@ use super::region::Region;
 use super::similarity::{cosine, of_cosine, unit};
 use super::{Comparison, Measure};
 
-/// Pictures that an encoder sees at once.
+/// Number of pictures that an encoder processes together.
 const AT_ONCE: usize = 8;
 
-/// The values of some quantities of one encoder. `clip` is that encoder where it embeds texts too.
+/// The values of some quantities of one encoder. `clip` is the same encoder if it also embeds texts.
 ///
 /// # Errors
 /// When a picture cannot be read, an embedding is not finite, or the observer stops the work.
@@ -43,7 +43,7 @@ pub fn measure(
     values.collect()
 }
 
-/// Unit embeddings `[D]` of one part of the pictures, and of the target, where they have it.
+/// Unit embeddings `[D]` of one region of the pictures and of the target, for those that have the region.
 struct Embedded {
     pictures: Vec<Option<Tensor>>,
     target: Option<Tensor>,
@@ -97,7 +97,7 @@ fn embed(
     Ok(embedded)
 }
 
-/// Each picture but the target with the target.
+/// Compares each picture, except the target itself, with the target.
 fn against_target(pictures: &[Picture], embedded: &Embedded, measure: Measure) -> ColumnValues {
     let target = embedded.target.as_ref();
     let target = target.expect("a column against the target has one");
@@ -109,7 +109,7 @@ fn against_target(pictures: &[Picture], embedded: &Embedded, measure: Measure) -
     ColumnValues::Pictures(both.map(value).collect())
 }
 
-/// Each picture with its own prompt.
+/// Compares each picture with its own prompt.
 fn against_prompts(
     comparison: &Comparison,
     clip: &ClipEncoder,
@@ -128,7 +128,8 @@ fn against_prompts(
             let (embedding, cut_off) = clip.text_embeds(prompt)?;
             if cut_off > 0 {
                 comparison.observer.warn(&format!(
-                    "{}: the last {cut_off} tokens of the prompt \"{prompt}\" lie behind CLIP's limit and are not compared",
+                    "{}: the prompt \"{prompt}\" is longer than CLIP's limit, so its last {cut_off} tokens are \
+                    not compared",
                     measure.name()
                 ));
             }
@@ -140,7 +141,7 @@ fn against_prompts(
     Ok(ColumnValues::Pictures(values))
 }
 
-/// All pairs of pictures with the same actor, without the target.
+/// Compares all pairs of pictures with the same actor, without the target.
 fn pairs(pictures: &[Picture], embedded: &Embedded, measure: Measure) -> ColumnValues {
     let mut pairs = Vec::new();
     for group in of_one_actor(pictures) {

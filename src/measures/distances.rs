@@ -1,5 +1,5 @@
-//! LPIPS. Its features of a picture are ten times as large as the picture, too large to hold those of all pictures, so
-//! that pictures are compared a block at a time.
+//! LPIPS. The features of a picture are ten times as large as the picture. Those of all pictures would not fit
+//! in memory, so pictures are compared in blocks.
 
 use std::path::Path;
 
@@ -17,24 +17,25 @@ use crate::models::vision::lpips::{Lpips, LpipsFeatures};
 use crate::pictures::photo::picture_size;
 use crate::pictures::resize::{Filter, resize_by};
 
-/// Bytes of features that are held at once: those of 25 pictures of 1024 x 1024 pixels.
+/// Bytes of features that are held in memory at the same time: those of 25 pictures of 1024 x 1024 pixels.
 const HELD: usize = 1 << 30;
 
-/// The size at which all are compared: that of every picture, or the least width and height where there are several.
+/// The size at which all pictures are compared: their common size, or the smallest width and height among
+/// several sizes.
 pub struct CommonSize {
     /// Width in pixels.
     pub width: u32,
     /// Height in pixels.
     pub height: u32,
-    /// Whether the pictures, or they and the target, have several.
+    /// Whether pictures and target have several sizes.
     pub is_mixed: bool,
 }
 
 impl CommonSize {
-    /// Of the pictures and the target.
+    /// The common size of the pictures and the target.
     ///
     /// # Errors
-    /// When one can not be read, or is too small for AlexNet.
+    /// When a picture cannot be read, or is too small for AlexNet.
     pub fn of(pictures: &[Picture], target: Option<&Path>) -> Result<Self> {
         let mut common: Option<CommonSize> = None;
         let paths = pictures.iter().map(|picture| picture.row.path.as_path());
@@ -43,8 +44,8 @@ impl CommonSize {
             let least = Lpips::SMALLEST;
             if width.min(height) < least {
                 return Err(usage(format!(
-                    "{}: found {width} x {height} pixels, expected at least {least} x {least}: AlexNet, which lpips \
-                     needs, leaves nothing of a smaller picture",
+                    "{}: found {width} x {height} pixels, expected at least {least} x {least}, because \
+                    AlexNet, the network of lpips, reduces smaller pictures to nothing",
                     path.display()
                 )));
             }
@@ -64,19 +65,19 @@ impl CommonSize {
         Ok(common.expect("there is a picture"))
     }
 
-    /// The picture at this size.
+    /// The picture, resized to this size.
     fn of_picture(&self, picture: &RgbImage) -> RgbImage {
         resize_by(Filter::Bicubic, picture, self.width, self.height)
     }
 
-    /// How many pictures' features are held at once.
+    /// Number of pictures whose features are held in memory.
     fn at_once(&self) -> usize {
         let pixels = self.width as usize * self.height as usize;
         (HELD / (Lpips::BYTES_A_PIXEL * pixels)).max(1)
     }
 }
 
-/// The values of some quantities of LPIPS, of pictures at this size.
+/// The values of some quantities of LPIPS, for pictures at this size.
 ///
 /// # Errors
 /// When a picture cannot be read, a distance is not finite, or the observer stops the work.
@@ -106,7 +107,7 @@ pub fn measure(
 /// A pair of pictures with its distance.
 type Pair = (usize, usize, f64);
 
-/// Distances of the pictures from the target and from each other, all of them by one part.
+/// Distances of the pictures from the target and from each other, in one region.
 fn of_region(
     comparison: &Comparison,
     encoder: &LpipsEncoder,
@@ -150,8 +151,8 @@ fn of_region(
     Ok((against_target, pairs))
 }
 
-/// The distances of all pairs of a group, with the features of `at_once` members held and those behind them read
-/// once for each such block.
+/// The distances of all pairs of a group. The features of a block of `at_once` members are held in memory, and
+/// the members after the block are read once for each block.
 fn all_pairs<F>(
     group: &[usize],
     at_once: usize,

@@ -1,6 +1,6 @@
-//! The networks that measure, each with its preparation of pictures, from a folder in Hugging Face's layout:
-//! `config.json`, `preprocessor_config.json` or `processor_config.json` (but for LPIPS), `model.safetensors`, and for
-//! CLIP its tokenizer.
+//! The networks of the measures, each with its preparation of pictures, from a folder in Hugging Face's layout:
+//! `config.json`, `preprocessor_config.json` or `processor_config.json` (not for LPIPS), `model.safetensors`,
+//! and for CLIP its tokenizer.
 
 use anyhow::{Context, Result};
 use image::RgbImage;
@@ -14,13 +14,14 @@ use crate::models::vision::lpips::{self, Lpips, LpipsConfig, LpipsFeatures};
 use crate::models::vision::vit::{VitConfig, VitKind, VitModel};
 use crate::tokenizer::{self, ClipTokenizer};
 
-/// Tensors of a CLIP that no embedding needs: the scale of its training loss, and saved position indices.
+/// Tensors of a CLIP model that are not needed for embeddings: the scale of its training loss, and saved
+/// position indices.
 const UNUSED_OF_CLIP: Unused = Unused {
     endings: &["logit_scale", "position_ids"],
     modules: &[],
 };
 
-/// CLIP's two encoders.
+/// The two encoders of CLIP.
 pub struct ClipEncoder {
     network: ClipModel,
     tokenizer: ClipTokenizer,
@@ -28,7 +29,7 @@ pub struct ClipEncoder {
     device: Device,
 }
 
-/// A DINO, DINOv2 or DreamSim.
+/// A DINO, DINOv2 or DreamSim encoder.
 pub struct VitEncoder {
     network: VitModel,
     kind: VitKind,
@@ -36,15 +37,15 @@ pub struct VitEncoder {
     device: Device,
 }
 
-/// LPIPS: no directions, but maps of features that are compared by a distance of their own.
+/// LPIPS, which compares maps of features by its own distance instead of directions.
 pub struct LpipsEncoder {
     network: Lpips,
     device: Device,
 }
 
-/// Turns pictures into directions.
+/// Computes embeddings of pictures, whose directions are compared.
 pub trait ImageEncoder {
-    /// How it prepares pictures.
+    /// How pictures are prepared.
     fn processor(&self) -> &ImageProcessor;
 
     /// Embeddings `[N, D]` of pictures, f32.
@@ -52,10 +53,10 @@ pub trait ImageEncoder {
 }
 
 impl ClipEncoder {
-    /// Loads it in f32.
+    /// Loads the network in f32.
     ///
     /// # Errors
-    /// When a file is missing or damaged, or is that of another network.
+    /// When a file is missing, damaged or belongs to another network.
     pub fn load(files: &ModelFiles, device: Device) -> Result<Self> {
         let folder = folder(files);
         let config = ClipConfig::read(&folder.config("config.json")?)
@@ -81,7 +82,7 @@ impl ClipEncoder {
         })
     }
 
-    /// The embedding `[1, D]` of a text, f32, and how many of its tokens lie behind the limit and are not read.
+    /// The embedding `[1, D]` of a text, f32, and the number of tokens beyond the limit, which are not read.
     ///
     /// # Errors
     /// When the tokenizer fails.
@@ -106,10 +107,10 @@ impl ImageEncoder for ClipEncoder {
 }
 
 impl VitEncoder {
-    /// Loads one of this kind in f32.
+    /// Loads a network of this kind in f32.
     ///
     /// # Errors
-    /// When a file is missing or damaged, or is that of another network.
+    /// When a file is missing, damaged or belongs to another network.
     pub fn load(files: &ModelFiles, kind: VitKind, device: Device) -> Result<Self> {
         let folder = folder(files);
         let config = VitConfig::read(&folder.config("config.json")?, kind)
@@ -139,7 +140,7 @@ impl ImageEncoder for VitEncoder {
     }
 
     fn image_embeds(&self, pictures: &[RgbImage]) -> Tensor {
-        // One by one: where the middle is not cut out they differ in shape.
+        // One by one, because the shapes differ if the pictures are not cropped.
         let one = |picture: &RgbImage| {
             let pixels = prepared(&self.processor, std::slice::from_ref(picture), self.device);
             no_grad(|| self.network.forward(&pixels))
@@ -147,21 +148,21 @@ impl ImageEncoder for VitEncoder {
         let embeds = Tensor::cat(&pictures.iter().map(one).collect::<Vec<_>>(), 0); // [N, D]
         match self.kind {
             VitKind::Vit | VitKind::Dinov2 => embeds,
-            // `normalize_embeds` of its authors' package, which is their default.
+            // `normalize_embeds` in its authors' package, which is on by default.
             VitKind::Dreamsim => &embeds - embeds.mean_dim([-1i64].as_slice(), true, Kind::Float),
         }
     }
 }
 
 impl LpipsEncoder {
-    /// Of the package's `ScalingLayer`, for values from -1 to 1.
+    /// The constants of the package's `ScalingLayer`, for values from -1 to 1.
     const SHIFT: [f32; 3] = [-0.030, -0.088, -0.188];
     const SCALE: [f32; 3] = [0.458, 0.448, 0.450];
 
-    /// Loads it in f32.
+    /// Loads the network in f32.
     ///
     /// # Errors
-    /// When a file is missing or damaged, or is that of another network.
+    /// When a file is missing, damaged or belongs to another network.
     pub fn load(files: &ModelFiles, device: Device) -> Result<Self> {
         let folder = folder(files);
         let config: LpipsConfig = folder.config("config.json")?.read(&lpips::CLASS)?;
@@ -171,12 +172,13 @@ impl LpipsEncoder {
         Ok(LpipsEncoder { network, device })
     }
 
-    /// The level of each channel that is 0 once prepared.
+    /// The level of each channel that becomes 0 when a picture is prepared.
     pub fn mean_colour() -> [u8; 3] {
         Self::SHIFT.map(|shift| ((shift + 1.0) * 127.5).round() as u8)
     }
 
-    /// Pixel values `[1, 3, H, W]`, f32, of a picture at its own size: `(level / 127.5 - 1 - shift) / scale`.
+    /// Prepared pixel values `[1, 3, H, W]`, f32, of a picture at its own size: `(level / 127.5 - 1 - shift) /
+    /// scale`.
     pub fn pixel_values(picture: &RgbImage) -> Tensor {
         let (width, height) = (i64::from(picture.width()), i64::from(picture.height()));
         let levels = Tensor::from_slice(picture.as_raw()).view([1, height, width, 3]);
@@ -185,16 +187,16 @@ impl LpipsEncoder {
         values.permute([0, 3, 1, 2]).contiguous()
     }
 
-    /// What is compared of a picture, at least `Lpips::SMALLEST` pixels a side.
+    /// The features of a picture, whose sides are at least `Lpips::SMALLEST` pixels.
     pub fn features(&self, picture: &RgbImage) -> LpipsFeatures {
         let pixels = Self::pixel_values(picture).to_device(self.device);
         no_grad(|| self.network.forward(&pixels))
     }
 
-    /// The distance of two pictures of one size.
+    /// The distance between two pictures of the same size.
     ///
     /// # Errors
-    /// When it is not finite.
+    /// When the distance is not finite.
     pub fn distance(&self, a: &LpipsFeatures, b: &LpipsFeatures) -> Result<f64> {
         no_grad(|| self.network.distance(a, b))
     }
@@ -209,7 +211,7 @@ fn prepared(processor: &ImageProcessor, pictures: &[RgbImage], device: Device) -
     Tensor::cat(&values, 0).to_device(device)
 }
 
-/// The toy's CLIP is a folder of the toy model; all others are models of their own.
+/// The toy's CLIP is a folder inside the toy model; all others are separate models.
 fn folder(files: &ModelFiles) -> EncoderFolder<'_> {
     let path = if files.name() == TOY { "clip" } else { "" };
     EncoderFolder { files, path }

@@ -1,24 +1,24 @@
-//! The subject of a picture without anybody pointing at it: Segment Anything with an automatic prompt.
+//! Finds the subject of a picture with Segment Anything and automatic prompts.
 //!
-//! SAM answers points and boxes with three masks each, from a part of a thing to the whole of it, and says how
-//! well each is likely to fit. It does not know what the subject is; that pictures of one subject mostly have
-//! it in the middle does. So twelve prompts ask for what is there:
+//! SAM answers a prompt of points and boxes with three masks, from a part of a thing to the whole thing, and
+//! predicts how well each mask fits. SAM does not know which thing is the subject, but pictures of one subject
+//! mostly have it in the middle. So twelve prompts ask for things around the middle:
 //!
-//! - nine points, at 35, 50 and 65 % of each side: a subject beside the middle, or one with a gap in the middle,
-//!   is met by some of them;
+//! - nine points, at 35, 50 and 65 % of each side: some of them hit a subject beside the middle, or a subject
+//!   with a gap in the middle;
 //! - three boxes, 5, 15 and 25 % of each side away from the border, with the middle as a point: a box asks for
-//!   the whole of what fills it, where a point alone may get a sleeve;
-//! - with each, two points in the upper corners that say "not this". The lower corners have none: in a portrait
-//!   the shoulders reach them.
+//!   the whole thing that fills it, while a point alone may give only a sleeve;
+//! - with each prompt, two background points in the upper corners. The lower corners have none, because in a
+//!   portrait the shoulders reach them.
 //!
-//! Of their 36 masks the one with the largest `q r` is taken: q is SAM's predicted intersection over union, held
-//! between 0 and 1, and r the correlation of the mask with a Gaussian around the middle whose deviation is a
-//! quarter of each side. r is near 0 for a small part wherever it lies, falls again for a mask that fills the
-//! picture, and is negative for the background. A mask with r of 0 or less is never taken. One thing is taken: of
-//! several subjects side by side the others are background.
+//! Of the 36 masks, the one with the largest `q r` is taken. q is SAM's predicted intersection over union,
+//! clamped to 0 to 1. r is the correlation of the mask with a Gaussian around the middle, whose standard
+//! deviation is a quarter of each side. r is near 0 for a small part anywhere, falls for a mask that fills the
+//! picture, and is negative for the background. A mask with r of 0 or less is never taken. Only one thing is
+//! taken: of several subjects side by side, the others count as background.
 //!
-//! The paper names Segment Anything for its masks and not how it asked; all numbers above are choices made
-//! here, and could not be tuned on real pictures.
+//! The paper uses Segment Anything for its masks but does not give the prompts. All numbers above were chosen
+//! here and were not tuned on real pictures.
 
 use anyhow::{Context, Result};
 use image::{GrayImage, RgbImage};
@@ -31,19 +31,19 @@ use crate::models::vision::encoder_folder::{EncoderFolder, Unused};
 use crate::models::vision::sam::processor::{SamPlace, SamProcessor};
 use crate::models::vision::sam::{SamConfig, SamMasks, SamModel, SamPrompts};
 
-/// Where the points lie, as shares of a side.
+/// Positions of the points, as fractions of a side.
 const POINTS: [f64; 3] = [0.35, 0.5, 0.65];
 
-/// How far the boxes lie from the border, as shares of a side.
+/// Distances of the boxes from the border, as fractions of a side.
 const MARGINS: [f64; 3] = [0.05, 0.15, 0.25];
 
-/// How far the points of the upper corners lie from them, as a share of a side.
+/// Distance of the corner points from the upper corners, as a fraction of a side.
 const CORNER: f64 = 0.02;
 
-/// Deviation of the Gaussian, as a share of a side.
+/// Standard deviation of the Gaussian, as a fraction of a side.
 const DEVIATION: f64 = 0.25;
 
-/// Segment Anything, and the preparation of its pictures.
+/// Segment Anything with its preparation of pictures.
 pub struct ForegroundFinder {
     network: SamModel,
     processor: SamProcessor,
@@ -53,9 +53,9 @@ pub struct ForegroundFinder {
 /// The subject of a picture.
 #[derive(Debug)]
 pub struct Foreground {
-    /// 255 where it is and 0 elsewhere, as large as the picture.
+    /// 255 where the subject is and 0 elsewhere, with the size of the picture.
     pub mask: GrayImage,
-    /// How well the mask fits, by SAM's own guess: the predicted intersection over union.
+    /// SAM's prediction of how well the mask fits: the intersection over union.
     pub predicted_iou: f64,
 }
 
@@ -95,7 +95,7 @@ impl ForegroundFinder {
     /// The subject of a picture.
     ///
     /// # Errors
-    /// When no mask shows anything around the middle, or all of the picture.
+    /// When no mask shows anything around the middle, or when the mask covers the whole picture.
     pub fn find(&self, picture: &RgbImage) -> Result<Foreground> {
         no_grad(|| {
             let (pixel_values, place) = self.processor.pixel_values(picture);
@@ -109,8 +109,8 @@ impl ForegroundFinder {
             let best = found.into_iter().flatten();
             let best = best.max_by(|a, b| a.score.total_cmp(&b.score)).ok_or_else(|| {
                 runtime(
-                    "Segment Anything finds nothing in the middle of the picture that is not all of it: \
-                     leave the picture out, or give --masks a folder with a mask for each",
+                    "Segment Anything finds no subject in the middle of the picture: leave the picture out, or \
+                    give --masks a folder with a mask for each picture",
                 )
             })?;
             let logits = self.processor.at_picture_size(&best.low_res_mask, place);
@@ -124,14 +124,14 @@ impl ForegroundFinder {
             } else {
                 Err(runtime(format!(
                     "Segment Anything's mask covers {:.0} % of the picture: leave the picture out, or give \
-                     --masks a folder with a mask for each",
+                    --masks a folder with a mask for each picture",
                     100.0 * share
                 )))
             }
         })
     }
 
-    /// Rows and columns of low-resolution masks that the picture fills: the rest lies over padding.
+    /// Rows and columns of low-resolution masks that the picture fills; the rest is padding.
     fn side_in(&self, masks: &SamMasks, place: SamPlace) -> [i64; 2] {
         let low = masks.low_res_masks.size()[3] as f64 / self.processor.side() as f64;
         let (width, height) = place.reshaped;
@@ -139,12 +139,12 @@ impl ForegroundFinder {
     }
 }
 
-/// The place of a share of a side of `pixels`: pixels are counted from the middle of the first.
+/// The position at a fraction of a side of `pixels`. Pixel positions are counted from the centre of the first pixel.
 fn place_at(share: f64, pixels: f64) -> f64 {
     share * pixels - 0.5
 }
 
-/// Points alone, and boxes with a point, in pixels of the prepared picture.
+/// The prompts: points, and boxes with a point, in pixels of the prepared picture.
 fn prompts(place: SamPlace, device: Device) -> [SamPrompts; 2] {
     let (width, height) = (f64::from(place.reshaped.0), f64::from(place.reshaped.1));
     let tensor = |values: Vec<f64>, shape: &[i64]| {
@@ -187,7 +187,7 @@ fn prompts(place: SamPlace, device: Device) -> [SamPrompts; 2] {
     ]
 }
 
-/// A mask that may be the subject's.
+/// A mask that may show the subject.
 struct Candidate {
     score: f64,
     predicted_iou: f64,
@@ -195,7 +195,7 @@ struct Candidate {
     low_res_mask: Tensor,
 }
 
-/// The best of some masks, `None` where none lies around the middle. The picture fills `rows` and `columns`.
+/// The best of several masks; `None` if no mask lies around the middle. The picture fills `rows` and `columns`.
 fn best(masks: &SamMasks, [rows, columns]: [i64; 2]) -> Option<Candidate> {
     let flat = masks.low_res_masks.flatten(0, 1); // [N M, h, w]
     let inside = flat.narrow(1, 0, rows).narrow(2, 0, columns).gt(0.0);
@@ -206,7 +206,7 @@ fn best(masks: &SamMasks, [rows, columns]: [i64; 2]) -> Option<Candidate> {
         let score = predicted_iou.clamp(0.0, 1.0) * r;
         (i as i64, score, predicted_iou)
     });
-    // Not a number where a mask is all or none of the picture: that is not above 0.
+    // NaN for a mask that is full or empty; NaN is not above 0.
     let (i, score, predicted_iou) = candidates
         .filter(|(_, score, _)| *score > 0.0)
         .max_by(|a, b| a.1.total_cmp(&b.1))?;
@@ -217,8 +217,8 @@ fn best(masks: &SamMasks, [rows, columns]: [i64; 2]) -> Option<Candidate> {
     })
 }
 
-/// Pearson's correlation of each mask `[C, H, W]` with `exp(-(x² + y²) / 2σ²)`: x and y are the distances from the
-/// middle over the sides and σ is [`DEVIATION`].
+/// Pearson's correlation of each mask `[C, H, W]` with `exp(-(x² + y²) / 2σ²)`: x and y are the distances from
+/// the middle divided by the sides, and σ is [`DEVIATION`].
 fn middle_correlations(masks: &Tensor) -> Vec<f64> {
     let (_, rows, columns) = masks.size3().expect("masks have three axes");
     let bell = |n: i64| {
@@ -242,7 +242,7 @@ fn middle_correlations(masks: &Tensor) -> Vec<f64> {
         .collect()
 }
 
-/// `[1, 1, H, W]` of yes and no as levels.
+/// A boolean mask `[1, 1, H, W]` as levels.
 fn as_picture(mask: &Tensor, (width, height): (u32, u32)) -> GrayImage {
     let levels = (mask.to_kind(Kind::Uint8) * 255i64).to_device(Device::Cpu);
     let levels = Vec::<u8>::try_from(levels.contiguous().view([-1])).expect("bytes are bytes");
@@ -288,7 +288,7 @@ mod tests {
     fn the_whole_subject_is_taken_not_a_part_nor_nearly_all() {
         let all = [WHOLE, SHIRT, NEARLY_ALL, PERSON, CORNER];
         assert_eq!(chosen(&all, &[1.0, 0.9, 0.9, 0.9, 1.0]), Some(3));
-        // What SAM itself doubts is left.
+        // A mask with a low prediction by SAM loses.
         assert_eq!(chosen(&all, &[1.0, 0.9, 0.2, 0.2, 1.0]), Some(1));
         assert_eq!(chosen(&[WHOLE, CORNER], &[1.0, 1.0]), None);
         assert_eq!(chosen(&[PERSON], &[f32::NAN]), None);
@@ -296,7 +296,7 @@ mod tests {
 
     #[test]
     fn a_mask_that_lies_over_the_padding_counts_only_where_the_picture_is() {
-        // Of the 60 columns the picture fills 30: the right half of the second mask is nothing.
+        // The picture fills 30 of the 60 columns: the right half of the second mask is padding.
         let all = masks(&[[0, 0, 8, 40], [10, 5, 60, 35]], &[0.9, 0.9]);
         let best = best(&all, [40, 30]).expect("one lies in the middle");
         assert_eq!(

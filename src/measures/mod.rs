@@ -1,4 +1,4 @@
-//! Measures of how alike pictures are to each other and to their texts (Sec. 4.3 and App. A.5 of the paper).
+//! Measures of the similarity of pictures to each other and to their texts (Sec. 4.3 and App. A.5 of the paper).
 //!
 //! Let e(x) be the embedding of a picture x, e(p) that of its prompt p, and cos(a, b) = a · b / (|a| |b|).
 //!
@@ -7,17 +7,18 @@
 //! | `clip_i` | cos(e(x), e(y)) | projected class token of CLIP's vision half (arXiv 2103.00020) |
 //! | `clip_t` | cos(e(x), e(p)) | the same, and the projected end-of-text state of the text half |
 //! | `clip_score` | 100 max(cos(e(x), e(p)), 0) | arXiv 2104.08718, with torchmetrics' weight 100 for its 2.5 |
-//! | `dino` | cos(e(x), e(y)) | class token of DINO behind the last norm (arXiv 2104.14294) |
-//! | `dinov2` | cos(e(x), e(y)) | class token of DINOv2 behind the last norm (arXiv 2304.07193) |
+//! | `dino` | cos(e(x), e(y)) | class token of DINO after the last norm (arXiv 2104.14294) |
+//! | `dinov2` | cos(e(x), e(y)) | class token of DINOv2 after the last norm (arXiv 2304.07193) |
 //! | `lpips` | Σ_l mean_p Σ_c w_lc (f_lcp(x) - f_lcp(y))² | f: AlexNet's five maps l, of unit length over the channels c at each place p; w: heads 0.1 (arXiv 1801.03924) |
 //! | `dreamsim` | 1 - cos(e(x), e(y)) | class token of a tuned DINO ViT-B/16 before the last norm, less its own mean (arXiv 2306.09344, the single branch, not the ensemble) |
 //!
-//! `lpips` and `dreamsim` are distances: 0 is equal, and lower is more alike.
-//! y is the target for all but `clip_t` and `clip_score`; with the ending `_pairwise` it is another picture of the
-//! same actor. `_foreground` and `_background` measure a part of both pictures, see [`region`]. A picture is
-//! resized, cropped and normalised as the encoder's `preprocessor_config.json` or `processor_config.json` says, see
-//! [`crate::models::vision::image_processor`]; LPIPS takes it at its own size, with the levels from -1 to 1 shifted and scaled as
-//! in its authors' package, and pictures of several sizes at the least width and height among them. Products are taken in f64 on the CPU.
+//! `lpips` and `dreamsim` are distances: 0 means equal, and lower means more similar. y is the target for all
+//! but `clip_t` and `clip_score`; with the ending `_pairwise` it is another picture of the same actor.
+//! `_foreground` and `_background` measure a part of both pictures, see [`region`]. A picture is resized,
+//! cropped and normalised as the encoder's `preprocessor_config.json` or `processor_config.json` says, see
+//! [`crate::models::vision::image_processor`]; LPIPS takes it at its own size, with the levels from -1 to 1
+//! shifted and scaled as in its authors' package, and pictures of several sizes at the least width and height
+//! among them. Products are taken in f64 on the CPU.
 
 pub(crate) mod column;
 pub(crate) mod directions;
@@ -34,44 +35,44 @@ use anyhow::Result;
 
 use picture::{Picture, Target};
 
-/// What is compared.
+/// The inputs of a comparison.
 #[derive(Clone, Copy)]
 pub(crate) struct Comparison<'a> {
-    /// The pictures, with each other and with their prompts.
+    /// The pictures, which are compared with each other and with their prompts.
     pub pictures: &'a [Picture],
-    /// What they are compared with beside that.
+    /// The target with which they are compared too.
     pub target: Option<&'a Target>,
-    /// Who is told of the progress.
+    /// Receives the progress.
     pub observer: &'a dyn Observer,
 }
 
-/// Is told of the progress of a comparison.
+/// Receives the progress of a comparison.
 pub(crate) trait Observer {
-    /// A pass over so many pictures begins.
+    /// A pass over this many pictures begins.
     fn begin(&self, pictures: usize);
     /// One picture has been measured.
     fn advance(&self);
     /// The pass has ended.
     fn finish(&self);
     /// # Errors
-    /// When the work is to stop.
+    /// When the work should stop.
     fn check(&self) -> Result<()>;
-    /// Something that the user should know.
+    /// A note for the user.
     fn warn(&self, warning: &str);
 }
 
-/// What can be measured.
+/// The measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Measure {
-    /// Likeness of pictures by CLIP.
+    /// Similarity of pictures by CLIP.
     ClipI,
-    /// Likeness of picture and prompt by CLIP.
+    /// Similarity of picture and prompt by CLIP.
     ClipT,
     /// The same as a score from 0 to 100.
     ClipScore,
-    /// Likeness of pictures by DINO.
+    /// Similarity of pictures by DINO.
     Dino,
-    /// Likeness of pictures by DINOv2.
+    /// Similarity of pictures by DINOv2.
     Dinov2,
     /// Distance of pictures by LPIPS.
     Lpips,
@@ -79,10 +80,10 @@ pub enum Measure {
     Dreamsim,
 }
 
-/// The networks that measure.
+/// The networks of the measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Network {
-    /// CLIP, both halves.
+    /// Both encoders of CLIP.
     Clip,
     /// DINO.
     Dino,
@@ -95,7 +96,7 @@ pub enum Network {
 }
 
 impl Measure {
-    /// All of them.
+    /// All measures.
     pub const ALL: [Measure; 7] = [
         Measure::ClipI,
         Measure::ClipT,
@@ -106,7 +107,7 @@ impl Measure {
         Measure::Dreamsim,
     ];
 
-    /// As flags and results spell it.
+    /// The name in flags and results.
     pub fn name(self) -> &'static str {
         match self {
             Measure::ClipI => "clip_i",
@@ -119,7 +120,7 @@ impl Measure {
         }
     }
 
-    /// What it needs.
+    /// The network that the measure needs.
     pub fn network(self) -> Network {
         match self {
             Measure::ClipI | Measure::ClipT | Measure::ClipScore => Network::Clip,
@@ -130,12 +131,12 @@ impl Measure {
         }
     }
 
-    /// Whether it compares a picture with its prompt, not with another picture.
+    /// Whether the measure compares a picture with its prompt instead of another picture.
     pub fn is_of_text(self) -> bool {
         matches!(self, Measure::ClipT | Measure::ClipScore)
     }
 
-    /// Whether lower is more alike, and 0 is equal.
+    /// Whether lower values mean more similar pictures, and 0 equal ones.
     pub fn is_distance(self) -> bool {
         matches!(self, Measure::Lpips | Measure::Dreamsim)
     }

@@ -14,11 +14,12 @@ use crate::pictures::photo::{Transparency, read_picture};
 
 /// A picture that is measured.
 pub struct Picture {
-    /// What the table says of it.
+    /// The facts of the picture in the table.
     pub row: PictureRow,
-    /// Its path below the folder of its manifest, else the name of its file. Its mask has the same name.
+    /// The picture's path below the folder of its manifest, or else its file name. Its mask has the same name.
     pub name: PathBuf,
-    /// Files of its masks; white in any of them is the subject. Empty where no mask is used or found.
+    /// Files of its masks; a position is the subject if it is white in any of them. Empty if no mask is used or
+    /// found.
     pub masks: Vec<PathBuf>,
     /// The mask that Segment Anything found, as a PNG, because a table may have thousands.
     pub found_mask: Option<Vec<u8>>,
@@ -26,19 +27,19 @@ pub struct Picture {
 
 /// The picture that others are compared with.
 pub struct Target {
-    /// Its pixels.
+    /// The pixels of the target.
     pub picture: RgbImage,
-    /// Its mask; white is the subject.
+    /// The mask of the target; white is the subject.
     pub mask: Option<GrayImage>,
 }
 
 impl Picture {
-    /// Whether its foreground and background can be told apart.
+    /// Whether there is a mask to separate foreground and background.
     pub fn has_mask(&self) -> bool {
         !self.masks.is_empty() || self.found_mask.is_some()
     }
 
-    /// The mask that was found, else the union of its masks; `None` without any.
+    /// The mask that Segment Anything found, or else the union of the mask files; `None` without masks.
     ///
     /// # Errors
     /// When a mask cannot be read, has another size than the others, or is all white or all black.
@@ -73,11 +74,11 @@ impl Picture {
         Ok(union)
     }
 
-    /// Its part in each region, with everything else in the colour `fill`; `None` for foreground and background of a
-    /// picture without a mask.
+    /// The part of the picture in each region, with everything else in the colour `fill`; `None` for foreground
+    /// and background of a picture without a mask.
     ///
     /// # Errors
-    /// When picture or mask cannot be read.
+    /// When the picture or the mask cannot be read.
     pub fn parts(&self, regions: &[Region], fill: [u8; 3]) -> Result<Vec<Option<RgbImage>>> {
         let whole = read_measurable(&self.row.path)?;
         let mask = self.mask()?;
@@ -90,7 +91,7 @@ impl Picture {
 }
 
 impl Target {
-    /// Its part in a region, as [`Picture::parts`].
+    /// The part of the target in a region, as in [`Picture::parts`].
     pub fn part(&self, region: Region, fill: [u8; 3]) -> Option<RgbImage> {
         let mask = self.mask.as_ref();
         let is_there = region == Region::Whole || mask.is_some();
@@ -113,7 +114,7 @@ fn read_levels(path: &Path) -> Result<GrayImage> {
     Ok(image::DynamicImage::ImageRgb8(picture).into_luma8())
 }
 
-/// Refuses a mask that leaves foreground or background without a pixel.
+/// Refuses a mask without any pixel of the foreground or of the background.
 fn check_mask(mask: &GrayImage, path: &Path) -> Result<()> {
     let share = share(mask);
     if share > 0.0 && share < 1.0 {
@@ -130,14 +131,14 @@ fn check_mask(mask: &GrayImage, path: &Path) -> Result<()> {
     )))
 }
 
-/// How many times longer than wide a picture may be. An encoder's preprocessor makes the shorter side as long as
-/// the encoder needs, whatever memory the longer side then takes, and keeps only the middle.
+/// Maximum ratio of a picture's sides. A preprocessor scales the shorter side to the encoder's size and keeps
+/// only the middle, so a very long picture would need much memory.
 const MOST_OBLONG: u32 = 32;
 
 /// A picture that an encoder can read.
 ///
 /// # Errors
-/// When it is neither PNG nor JPEG, damaged, or far longer than wide.
+/// When the file is neither PNG nor JPEG or is damaged, or when the picture is too long.
 pub fn read_measurable(path: &Path) -> Result<RgbImage> {
     let picture = read_picture(path, Transparency::Dropped)?.picture;
     let (width, height) = picture.dimensions();
@@ -151,7 +152,7 @@ pub fn read_measurable(path: &Path) -> Result<RgbImage> {
     }
 }
 
-/// The regions of some quantities, each once.
+/// The regions of some quantities, without repetition.
 pub fn regions(quantities: &[Quantity]) -> Vec<Region> {
     [Region::Whole, Region::Foreground, Region::Background]
         .into_iter()
@@ -159,7 +160,7 @@ pub fn regions(quantities: &[Quantity]) -> Vec<Region> {
         .collect()
 }
 
-/// The places of the pictures of each actor, without the target.
+/// The indices of the pictures of each actor, without the target.
 pub fn of_one_actor(pictures: &[Picture]) -> Vec<Vec<usize>> {
     let mut groups: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     let others = pictures.iter().enumerate();

@@ -1,24 +1,24 @@
-//! Parts of a picture: the subject alone, or all but the subject.
+//! Regions of a picture: only the subject, or everything except the subject.
 //!
-//! What does not belong to the part is filled, at the picture's own size, with the encoder's mean colour,
-//! which is 0 once normalised. The paper does not say how it masks; this choice adds no edge that is
-//! darker or brighter than the encoder's average picture, and leaves the place of the subject as it is.
+//! The rest of the picture is filled with the encoder's mean colour, which becomes 0 by normalisation; the size
+//! stays the same. The paper does not say how it masks. This choice adds no edge that is darker or brighter
+//! than the encoder's average picture, and keeps the position of the subject.
 
 use image::{GrayImage, Rgb, RgbImage};
 
 /// A part of a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Region {
-    /// All of it.
+    /// The whole picture.
     Whole,
-    /// Where the mask is at least half white.
+    /// The positions at which the mask is at least half white.
     Foreground,
-    /// Everywhere else.
+    /// All other positions.
     Background,
 }
 
 impl Region {
-    /// Behind the name of a measure.
+    /// The suffix after the name of a measure.
     pub fn ending(self) -> &'static str {
         match self {
             Region::Whole => "",
@@ -27,11 +27,11 @@ impl Region {
         }
     }
 
-    /// The picture with all that is not in this part in `fill`. A mask of another size is stretched over the
-    /// picture without smoothing.
+    /// The picture with everything outside this region filled with `fill`. A mask of another size is stretched
+    /// over the picture without smoothing.
     ///
     /// # Panics
-    /// When a part is asked for and there is no mask.
+    /// When foreground or background is asked for without a mask.
     pub fn of(self, picture: &RgbImage, mask: Option<&GrayImage>, fill: [u8; 3]) -> RgbImage {
         if self == Region::Whole {
             return picture.clone();
@@ -49,7 +49,7 @@ impl Region {
     }
 }
 
-/// The mask's level at a place of a picture of this size.
+/// The mask's level at a position of a picture of this size.
 fn level(mask: &GrayImage, (x, y): (u32, u32), (width, height): (u32, u32)) -> u8 {
     let at = |place: u32, of: u32, side: u32| {
         (u64::from(place) * u64::from(side) / u64::from(of)) as u32
@@ -58,7 +58,7 @@ fn level(mask: &GrayImage, (x, y): (u32, u32), (width, height): (u32, u32)) -> u
         .0[0]
 }
 
-/// How much of a mask is white, from 0 to 1.
+/// The white fraction of a mask, from 0 to 1.
 pub fn share(mask: &GrayImage) -> f64 {
     let white = mask.pixels().filter(|level| level.0[0] >= 128).count();
     white as f64 / f64::from(mask.width() * mask.height())

@@ -1,4 +1,4 @@
-//! Cosine, and what measures make of it.
+//! Cosines of embeddings, and the measures that are computed from them.
 
 use anyhow::Result;
 use tch::{Kind, Tensor};
@@ -6,10 +6,10 @@ use tch::{Kind, Tensor};
 use super::Measure;
 use crate::error::runtime;
 
-/// Embeddings `[N, D]` of unit length, f64 on the CPU: their products are cosines.
+/// Embeddings `[N, D]` of unit length, f64 on the CPU: their dot products are cosines.
 ///
 /// # Errors
-/// When a value is not finite, or an embedding has no length; the message names `what`.
+/// When a value is not finite, or an embedding is zero. The message names `what`.
 pub fn unit(embeddings: &Tensor, what: &str) -> Result<Tensor> {
     let embeddings = embeddings.to_device(tch::Device::Cpu).to_kind(Kind::Double);
     let length = embeddings
@@ -38,7 +38,7 @@ pub fn clip_score(cosine: f64) -> f64 {
 /// The value of a measure that compares directions.
 ///
 /// # Panics
-/// For LPIPS, which has none.
+/// For LPIPS, which does not compare directions.
 pub fn of_cosine(measure: Measure, cosine: f64) -> f64 {
     match measure {
         Measure::ClipI | Measure::ClipT | Measure::Dino | Measure::Dinov2 => cosine,

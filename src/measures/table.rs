@@ -8,37 +8,37 @@ use serde_json::{Map, Value, json};
 
 use super::column::{Column, Summary};
 
-/// The actor of a picture that the plain model has drawn.
+/// The name of the actor for pictures that the plain model drew.
 pub const PLAIN: &str = "plain";
 
 /// The measured pictures and their values.
 pub struct Table {
-    /// One row each.
+    /// The pictures, one row each.
     pub pictures: Vec<PictureRow>,
-    /// One for each measured quantity.
+    /// The columns, one for each measured quantity.
     pub columns: Vec<Column>,
-    /// One row each, below the pictures.
+    /// The groups, one row each, below the pictures.
     pub groups: Vec<Group>,
     /// Number of the job in its batch, counted from 1.
     job: usize,
 }
 
-/// What the table says of a picture beside its values.
+/// The facts of a picture in the table, besides its values.
 #[derive(Clone, Debug)]
 pub struct PictureRow {
-    /// Its file.
+    /// The picture's file.
     pub path: PathBuf,
-    /// Its prompt without weights, or the prompt of the flags.
+    /// The picture's prompt without weights, or the prompt of the flags.
     pub prompt: Option<String>,
-    /// The seed that it records.
+    /// The seed that the picture records.
     pub seed: Option<i64>,
-    /// The actors that it was drawn with, joined by " + "; [`PLAIN`] without any.
+    /// The actors of the picture, joined by " + "; [`PLAIN`] without actors.
     pub actor: String,
-    /// Whether it is the picture that the others are compared with.
+    /// Whether this is the target.
     pub is_target: bool,
 }
 
-/// What the pictures of a group have in common.
+/// The property that the pictures of a group share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GroupKind {
     /// The prompt.
@@ -50,7 +50,7 @@ pub enum GroupKind {
 }
 
 impl GroupKind {
-    /// As results spell it.
+    /// The name in results.
     pub const fn name(self) -> &'static str {
         match self {
             GroupKind::Prompt => "prompt",
@@ -60,19 +60,19 @@ impl GroupKind {
     }
 }
 
-/// Pictures with a common mean.
+/// A group of pictures, for which means are computed.
 pub struct Group {
-    /// What they have in common.
+    /// The property that the pictures share.
     pub kind: GroupKind,
     /// The prompt or the actor; empty for all pictures.
     pub name: String,
-    /// Places of the pictures in [`Table::pictures`].
+    /// Indices of the pictures in [`Table::pictures`].
     pub members: Vec<usize>,
 }
 
 impl Table {
-    /// Groups the pictures. Where some pictures have an actor, the plain ones are a group of their own and
-    /// do not count overall, because the overall mean measures the actors. The target is in no group.
+    /// Groups the pictures. If some pictures have an actor, the plain pictures form a separate group and are
+    /// left out of the overall mean, which measures the actors. The target is in no group.
     pub fn new(pictures: Vec<PictureRow>, columns: Vec<Column>, job: usize) -> Self {
         let is_guided = |picture: &PictureRow| picture.actor != PLAIN && !picture.is_target;
         let has_guided = pictures.iter().any(is_guided);
@@ -123,14 +123,14 @@ impl Table {
         }
     }
 
-    /// The mean of this column over all pictures; `None` where nothing was compared.
+    /// The mean of this column over all pictures; `None` if nothing was compared.
     pub fn overall(&self, column: &str) -> Option<Summary> {
         let column = self.columns.iter().find(|of| of.name == column)?;
         let all = self.groups.last().expect("the last group is all pictures");
         column.over(&all.members)
     }
 
-    /// As aligned text: the pictures, then each kind of group as mean ± standard deviation.
+    /// The table as aligned text: the pictures, then each kind of group as mean ± standard deviation.
     pub fn text(&self) -> String {
         let mut parts =
             vec![self.block("picture", |i| self.pictures[i].path.display().to_string())];
@@ -181,7 +181,7 @@ impl Table {
         aligned(&rows)
     }
 
-    /// One JSON object a line: pictures, then groups. A missing value is null.
+    /// The table as one JSON object per line: pictures, then groups. A missing value is null.
     pub fn json(&self) -> String {
         let mut lines = String::new();
         for (i, picture) in self.pictures.iter().enumerate() {
@@ -223,12 +223,12 @@ impl Table {
         lines
     }
 
-    /// As CSV (RFC 4180): a heading, a row for each picture, then a row for each group, with the standard
-    /// deviation of each column behind its value. A missing value is empty. Paths keep their own bytes, which
-    /// need not be UTF-8.
+    /// The table as CSV (RFC 4180): a header line, a row for each picture, then a row for each group. The
+    /// standard deviation of each column follows its value. A missing value is empty. Paths keep their bytes,
+    /// which need not be UTF-8.
     ///
     /// # Errors
-    /// Never: the rows are written into memory, and all have as many cells.
+    /// Never fails, because the rows are written into memory and all have the same number of cells.
     pub fn csv(&self) -> Result<Vec<u8>> {
         let mut rows = csv::Writer::from_writer(Vec::new());
         let heading = ["kind", "path", "prompt", "actor", "seed", "pictures"].map(str::to_owned);
@@ -278,7 +278,7 @@ impl Table {
     }
 }
 
-/// Rows with their cells aligned: the first column to the left, the others to the right.
+/// Rows with aligned cells: the first column to the left, the others to the right.
 fn aligned(rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
         rows.iter()

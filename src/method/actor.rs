@@ -1,4 +1,4 @@
-//! An actor: all that drawing a tuned subject needs, in one file.
+//! An actor: everything that is needed to draw a tuned subject, in one file.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,36 +17,36 @@ use crate::io::tensors::TensorFile;
 
 /// Version of the file's layout.
 const FORMAT: &str = "oneactor.actor/v1";
-/// Before the projector's parameters among the file's tensors.
+/// Prefix of the projector's parameters in the file.
 const PROJECTOR: &str = "projector.";
 
-/// A projector with the features that it was tuned on.
+/// A projector and the features that it was tuned on.
 pub struct Actor {
-    /// What the base images show.
+    /// The facts of the base images.
     pub facts: BaseFacts,
-    /// What the subject is.
+    /// The kind of the subject.
     pub kind: templates::SubjectKind,
     /// The target among the base images.
     pub target: usize,
-    /// The photo that is the target, where it is none of the base images.
+    /// The photo, if the target is a photo.
     pub target_image: Option<TargetImage>,
-    /// CRC-32 of the file of the base set; files of earlier versions do not tell.
+    /// CRC-32 of the file of the base set; files of earlier versions do not record it.
     pub base_crc32: Option<String>,
     /// φ.
     pub projector: Projector,
-    /// h of all base images `[N, C, h, w]` f32, and of the photo behind them.
+    /// h of all base images `[N, C, h, w]` f32, followed by h of the photo, if there is one.
     pub encoder_features: Tensor,
-    /// How many tokens each base word is made of; their sum is W.
+    /// Number of tokens of each base word; the sum is W.
     pub tokens_of_words: Vec<i64>,
 }
 
 impl Actor {
-    /// Eqs. (16) and (17): the target's offset, and the mean of the others', for those of the
-    /// prompt's words that are this actor's, in the prompt's order and as they stand there. A word
-    /// of the actor that the prompt was not made for gets none; φ moves each token by itself.
+    /// Eqs. (16) and (17): the target's offset, and the mean of the others' offsets, for the prompt's words
+    /// that belong to this actor, in the order and spelling of the prompt. A word of the actor that is not in
+    /// the prompt gets no offset, which is possible because φ treats each token separately.
     ///
     /// # Errors
-    /// When a word has another number of tokens in this prompt than it was tuned with.
+    /// When a word has a different number of tokens in this prompt than in the tuning.
     pub fn offsets(&self, prompt: &BaseWordPrompt) -> Result<Offsets> {
         let (c_b, rows) = self.base_embedding(prompt)?;
         let c_delta = tch::no_grad(|| self.projector.forward(&self.encoder_features, &c_b))
@@ -65,8 +65,8 @@ impl Actor {
         })
     }
 
-    /// c_b of all this actor's words `[W, D]`, zeros for those that the prompt was not made for; and
-    /// the rows of those that it was, in the prompt's order.
+    /// c_b of all this actor's words `[W, D]`, with zeros for the words that are not in the prompt; and the row
+    /// indices of the words that are, in the prompt's order.
     fn base_embedding(&self, prompt: &BaseWordPrompt) -> Result<(Tensor, Vec<i64>)> {
         let config = &self.projector.config;
         let here = prompt.base_embedding();
@@ -89,7 +89,7 @@ impl Actor {
             let tokens = self.tokens_of_words[own];
             if of_words[i].size() != [tokens, config.token_width] {
                 return Err(usage(format!(
-                    "the base word {word:?} is {:?} tokens here and was tuned as {tokens} of width {}",
+                    "the base word {word:?} has {:?} tokens here, expected {tokens} of width {} as in the tuning",
                     of_words[i].size(),
                     config.token_width
                 )));
@@ -103,7 +103,7 @@ impl Actor {
     /// The file's bytes.
     ///
     /// # Errors
-    /// When a tensor can not be saved.
+    /// When a tensor cannot be saved.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let origin = Origin {
             facts: self.facts.clone(),
@@ -144,10 +144,10 @@ impl Actor {
         Actor::from_file(&file, path, device).with_context(|| format!("reading {}", path.display()))
     }
 
-    /// The actor in a file that was read from `path`.
+    /// The actor in the contents of the file at `path`.
     ///
     /// # Errors
-    /// When something of it is missing or does not go together.
+    /// When a part is missing, or when parts do not fit together.
     pub fn from_file(file: &TensorFile, path: &Path, device: Device) -> Result<Actor> {
         let encoder_features = file
             .get("encoder_features", path)?
@@ -158,7 +158,7 @@ impl Actor {
             .map_err(|e| usage(format!("encoder_features: {e}")))?;
         if [c, h, w].contains(&0) {
             return Err(usage(format!(
-                "encoder_features: found [{n}, {c}, {h}, {w}], expected maps that are not empty"
+                "encoder_features: found [{n}, {c}, {h}, {w}], expected no dimension to be 0"
             )));
         }
         let config = projector_config(file, path, [c, h, w])?;
@@ -197,7 +197,7 @@ impl Actor {
     }
 }
 
-/// The projector that a file's metadata describes, for features `[C', h, w]`.
+/// The configuration of the projector in a file's metadata, for features `[C', h, w]`.
 fn projector_config(
     file: &TensorFile,
     path: &Path,
@@ -220,7 +220,7 @@ fn projector_config(
     })
 }
 
-/// How many tokens each base word has. Files with one word may lack the list.
+/// The number of tokens of each base word. Files with one word may lack the list.
 fn tokens_of_words(
     file: &TensorFile,
     path: &Path,
@@ -242,13 +242,13 @@ fn tokens_of_words(
     Ok(found)
 }
 
-/// The enum whose one word a file's metadata has.
+/// Reads an enum from its one word in a file's metadata.
 fn word<T: serde::de::DeserializeOwned>(file: &TensorFile, path: &Path, key: &str) -> Result<T> {
     let value = file.text(key, path).map(serde_json::Value::from)?;
     serde_json::from_value(value).map_err(|e| usage(e.to_string()))
 }
 
-/// The one word that an enum is in JSON.
+/// The one word that stands for an enum in JSON.
 fn text_of<T: serde::Serialize>(value: &T) -> Result<String> {
     Ok(serde_json::to_value(value)?
         .as_str()

@@ -1,5 +1,5 @@
-//! AdamW (arXiv 1711.05101, algorithm 2). The binding has one, whose state can be neither saved nor
-//! restored; a tuning that was interrupted goes on where it stopped, so its moments are kept here.
+//! AdamW (arXiv 1711.05101, algorithm 2). The state of the binding's own AdamW cannot be saved and restored. An
+//! interrupted tuning must continue with the same moments, so they are kept here.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +31,7 @@ impl AdamW {
         }
     }
 
-    /// One step along the gradients of `parameters`, which are cleared.
+    /// Takes one step along the gradients of `parameters` and clears them.
     pub fn step(&mut self, parameters: &BTreeMap<String, Tensor>) {
         let _frozen = tch::no_grad_guard();
         self.steps += 1;
@@ -61,7 +61,7 @@ impl AdamW {
         }
     }
 
-    /// Steps taken and moments, to be saved: `m.<name>` and `v.<name>`.
+    /// The number of steps, and the moments `m.<name>` and `v.<name>`, for saving.
     pub fn state(&self) -> (i64, BTreeMap<String, Tensor>) {
         let mut tensors = BTreeMap::new();
         for (name, (m, v)) in &self.moments {
@@ -71,7 +71,7 @@ impl AdamW {
         (self.steps, tensors)
     }
 
-    /// Goes on from a saved state; `tensors` lie on the parameters' device.
+    /// Continues from a saved state; `tensors` are on the parameters' device.
     pub fn restore(&mut self, steps: i64, tensors: &BTreeMap<String, Tensor>) {
         self.steps = steps;
         self.moments = tensors

@@ -1,6 +1,5 @@
-//! Where the subject of a picture, or its face, is: a box from the model's own cross-attention, for
-//! the target's crop (Sec. 3.2). No detector is at work here: the box is where the network looks
-//! for the word.
+//! Finds the subject of a picture, or its face, as a box for the target's crop (Sec. 3.2). The box comes from
+//! the model's own cross-attention to the word; no trained detector is used.
 
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
@@ -16,53 +15,54 @@ use crate::backbone::unet_pass::UnetPass;
 use crate::libtorch::noise;
 use crate::models::unet::cross_attention::{AttentionProbe, AttentionRequest};
 
-/// A crop is enlarged at most so many times: beyond it there is nothing to learn from it.
+/// Maximum enlargement of a crop. A smaller crop has too little detail to learn from.
 pub const MOST_ENLARGED: i64 = 4;
-/// How noisy the picture is when it is looked at, in tenths of the schedule. Up to the middle of it
-/// the toy's boxes hold a figure wherever it stands; at more noise the network guesses the place.
+/// The noise levels at which attention is measured, in tenths of the schedule. Up to the middle of the
+/// schedule, the toy model's boxes contain the figure wherever it stands; with more noise the network guesses
+/// the position.
 const NOISE_LEVELS: [i64; 3] = [1, 3, 5];
-/// The noise is the same for every picture and seed, so that a picture has one box.
+/// Seed of the noise. It is the same for every picture and seed, so that a picture always has the same box.
 const NOISE_SEED: i64 = 0;
-/// Room on every side of a box, as a part of its own size: attention misses ears and feet.
+/// Margin on every side of a box, as a fraction of its size, because attention misses ears and feet.
 const MARGIN: i64 = 20;
-/// The word whose attention is that of a face.
+/// The word whose attention finds a face.
 const FACE: &str = "face";
 
-/// What a box is looked for around.
+/// What a box should contain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BoxTarget {
-    /// The base words' subjects, all of them.
+    /// The subjects of all base words.
     Subject,
-    /// The face of the one subject.
+    /// The face of the only subject.
     Face,
 }
 
-/// What was found.
+/// A box that was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FoundBox {
-    /// The box in pixels, grown to the picture's proportions.
+    /// The box in pixels, extended to the picture's proportions.
     pub part: CropBox,
-    /// What is in it: where there is no plausible face, the subject.
+    /// What the box contains: the subject, if no plausible face was found.
     pub what: BoxTarget,
 }
 
 impl FoundBox {
-    /// Whether there is nothing to enlarge: the box is nine tenths of the picture of this width or
-    /// more, and so high too, for it has the picture's proportions.
+    /// Whether the box is too large to be enlarged: at least nine tenths of the picture's width, and of its
+    /// height too, because the box has the picture's proportions.
     pub fn is_nearly_everything(&self, width: i64) -> bool {
         self.part[2] * 10 >= width * 9
     }
 }
 
-/// A prompt, and the words of it that are looked at.
+/// A prompt, and the words in it whose attention is measured.
 pub struct Look {
     /// "a picture of a cat".
     pub prompt: String,
-    /// Their attention is what counts.
+    /// The words whose attention is measured.
     pub words: Vec<String>,
 }
 
-/// What finding a box reads: first the subjects, then, where it is wanted, the face.
+/// The prompts for finding a box: first the one of the subjects, then, if a face is wanted, the one of the face.
 pub fn looks(base_words: &[String], wanted: BoxTarget) -> Vec<Look> {
     let phrase = |word: &String| format!("{} {word}", article(word));
     let phrases: Vec<String> = base_words.iter().map(phrase).collect();
@@ -81,18 +81,18 @@ pub fn looks(base_words: &[String], wanted: BoxTarget) -> Vec<Look> {
     }
 }
 
-/// The box of what is wanted in the picture whose latents are `z_0 [1, C, H, W]`; `None` where the
-/// attention is the same everywhere.
+/// The wanted box in the picture whose latents are `z_0 [1, C, H, W]`; `None` if the attention is the same
+/// everywhere.
 ///
-/// The latents are noised to three levels; at each the cross-attention of the word's tokens is
-/// averaged over heads and layers at the latents' size, and the levels are averaged too. Otsu's
-/// threshold parts the map, and the box is that of the largest connected part.
+/// The latents are noised to three levels. At each level the cross-attention of the word's tokens is averaged
+/// over heads and layers, at the latents' size; then the levels are averaged. Otsu's threshold splits the map,
+/// and the box surrounds the largest connected part.
 ///
-/// A face is looked for inside of its subject's box. It is plausible when at least half of its mask
-/// lies there, and the box of that is at most half as large as the subject's.
+/// A face is searched inside the subject's box. It is plausible if at least half of its mask lies there, and if
+/// the box around that part is at most half as large as the subject's box.
 ///
 /// # Errors
-/// When a word is no part of the prompt within the limit of tokens.
+/// When a word is not in the prompt within the token limit.
 pub fn find_box(
     backbone: &Backbone,
     z_0: &Tensor,
@@ -125,7 +125,7 @@ pub fn find_box(
     }))
 }
 
-/// The masks of a look's words in one picture, row by row.
+/// The masks of the words of a prompt in one picture, row by row.
 fn masks(backbone: &Backbone, z_0: &Tensor, look: &Look) -> Result<Vec<Vec<bool>>> {
     let _frozen = tch::no_grad_guard();
     let (_, _, height, width) = z_0.size4()?;
@@ -160,7 +160,7 @@ fn masks(backbone: &Backbone, z_0: &Tensor, look: &Look) -> Result<Vec<Vec<bool>
         .collect()
 }
 
-/// The box around the largest part of every mask.
+/// The box around the largest connected part of each mask.
 fn box_of_subjects(masks: &[Vec<bool>], columns: usize) -> Option<PositionBox> {
     let parts: Vec<Vec<bool>> = masks
         .iter()
@@ -170,7 +170,7 @@ fn box_of_subjects(masks: &[Vec<bool>], columns: usize) -> Option<PositionBox> {
     bounding_box(&any.collect::<Vec<_>>(), columns)
 }
 
-/// The box of a face inside of the subject's; `None` where it is not plausible.
+/// The box of a face inside the subject's box; `None` if the face is not plausible.
 fn box_of_face(mask: &[bool], columns: usize, subject: PositionBox) -> Option<PositionBox> {
     let count = |mask: &[bool]| mask.iter().filter(|&&is_set| is_set).count();
     let inside = within(mask, columns, subject);
@@ -182,8 +182,8 @@ fn box_of_face(mask: &[bool], columns: usize, subject: PositionBox) -> Option<Po
     (area(face) * 2 <= area(subject)).then_some(face)
 }
 
-/// A box of latent positions, each `factor` pixels wide, as a box of a picture of `width` x `height`
-/// pixels: with its margin, not smaller than what may be enlarged, and grown to the picture's
+/// Converts a box of latent positions, each `factor` pixels wide, to a box in a picture of `width` x `height`
+/// pixels: adds the margin, enlarges it to the smallest allowed size, and extends it to the picture's
 /// proportions.
 fn in_pixels(part: PositionBox, factor: i64, width: i64, height: i64) -> CropBox {
     let side = |start: i64, length: i64, most: i64| {
@@ -193,7 +193,7 @@ fn in_pixels(part: PositionBox, factor: i64, width: i64, height: i64) -> CropBox
         let grown = (length + 2 * margin).max(least);
         let first = start - (grown - length) / 2;
         let (first, end) = (first.max(0), (first + grown).min(most));
-        // What would lie outside is cut off, unless too little is left.
+        // Parts outside the picture are cut off, unless the rest would be too small.
         let length = (end - first).max(least);
         (first.min(most - length), length)
     };
@@ -238,11 +238,11 @@ mod tests {
 
     #[test]
     fn a_box_has_a_margin_a_least_size_and_the_pictures_proportions() {
-        // 40 of 160 pixels and 2 on either side; the picture is square.
+        // 40 of 160 pixels, and a margin of 2 on either side; the picture is square.
         assert_eq!(in_pixels([5, 5, 5, 5], 8, 160, 160), [38, 38, 44, 44]);
-        // At the edge the margin is cut off, and the box grows to proportions inwards.
+        // At the edge the margin is cut off, and the box is extended inwards to the proportions.
         assert_eq!(in_pixels([0, 5, 5, 5], 8, 160, 160), [0, 38, 44, 44]);
-        // One position of 8 pixels: a quarter of the picture is the least.
+        // One position of 8 pixels: the box becomes a quarter of the picture, the smallest size.
         assert_eq!(in_pixels([10, 10, 1, 1], 8, 160, 160), [64, 64, 40, 40]);
         assert_eq!(in_pixels([19, 0, 1, 1], 8, 160, 160), [120, 0, 40, 40]);
         assert_eq!(in_pixels([0, 0, 20, 20], 8, 160, 160), [0, 0, 160, 160]);

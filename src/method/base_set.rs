@@ -1,4 +1,4 @@
-//! The base images of a subject: what `generate-base` leaves and `tune` reads.
+//! The base images of a subject, which `generate-base` writes and `tune` reads.
 
 use std::path::Path;
 
@@ -13,28 +13,28 @@ use crate::io::tensors::TensorFile;
 /// Version of the file's layout.
 const FORMAT: &str = "oneactor.base/v1";
 
-/// Largest side in pixels, as `--width` and `--height` have it.
+/// Largest side in pixels, the same as for `--width` and `--height`.
 const LARGEST: i64 = 8192;
 
-/// What was drawn, and by what.
+/// The prompt, the size and the model of the base images.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BaseFacts {
     /// The target prompt.
     pub prompt: String,
-    /// The base words in it: one, or one for each subject of the joint variant.
+    /// The base words in the prompt: one, or one for each subject of the joint variant.
     pub base_words: Vec<String>,
     /// Size in pixels.
     pub width: i64,
     /// Size in pixels.
     pub height: i64,
-    /// The model that drew it.
+    /// The model that drew the images.
     pub model: ModelFacts,
 }
 
 /// N base images, without their pixels.
 #[derive(Debug)]
 pub struct BaseSet {
-    /// What was drawn.
+    /// The facts that all images share.
     pub facts: BaseFacts,
     /// Final latents `[N, 4, H/8, W/8]` f32, as diffusers returns them with
     /// `output_type="latent"`.
@@ -51,15 +51,15 @@ impl BaseSet {
         self.seeds.len()
     }
 
-    /// The images of several sets of the same facts, one after the other.
+    /// Joins the images of several sets that share the same facts.
     ///
     /// # Errors
-    /// When there is no set, or two were drawn differently.
+    /// When there is no set, or when the facts of two sets differ.
     pub fn cat(parts: &[BaseSet]) -> Result<BaseSet> {
         let first = parts.first().ok_or_else(|| usage("no base images"))?;
         if let Some(other) = parts.iter().find(|part| part.facts != first.facts) {
             return Err(usage(format!(
-                "base images drawn differently: {:?} and {:?}",
+                "base images with different settings cannot be joined: found {:?} and {:?}",
                 first.facts, other.facts
             )));
         }
@@ -76,7 +76,7 @@ impl BaseSet {
     /// The file's bytes.
     ///
     /// # Errors
-    /// When a tensor can not be saved.
+    /// When a tensor cannot be saved.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let mut file = TensorFile::default();
         file.insert("latents", &self.latents);
@@ -104,7 +104,8 @@ impl BaseSet {
             || encoder_features.size()[0] != n
         {
             return Err(usage(format!(
-                "{}: latents {:?}, encoder_features {:?} and {n} seeds do not agree",
+                "{}: found latents {:?}, encoder_features {:?} and {n} seeds, expected the same number of \
+                images and matching sizes",
                 path.display(),
                 latents.size(),
                 encoder_features.size()
@@ -122,7 +123,7 @@ impl BaseSet {
 }
 
 impl BaseFacts {
-    /// As text for a file's metadata.
+    /// The facts as text for a file's metadata.
     pub fn to_metadata(&self) -> std::collections::BTreeMap<String, String> {
         let words = match &self.base_words[..] {
             [word] => ("base_word", word.clone()),
@@ -147,18 +148,18 @@ impl BaseFacts {
         metadata
     }
 
-    /// Of any file that follows from base images: an actor, the base set itself.
+    /// The facts in any file that is made from base images: an actor, or the base set itself.
     ///
     /// # Errors
-    /// When the file is missing, damaged or says nothing of base images.
+    /// When the file is missing or damaged, or does not record base images.
     pub fn read(path: &Path) -> Result<Self> {
         Self::from_file(&TensorFile::read(path)?, path)
     }
 
-    /// From a file's metadata.
+    /// The facts in a file's metadata.
     ///
     /// # Errors
-    /// When they say nothing of base images.
+    /// When the metadata does not record base images.
     pub fn from_file(file: &TensorFile, path: &Path) -> Result<Self> {
         let text = |key: &str| file.text(key, path).map(str::to_owned);
         let side = |key: &str| -> Result<i64> {
@@ -191,29 +192,29 @@ impl BaseFacts {
         })
     }
 
-    /// A warning where other LoRAs are merged now than when `what` was made. They may be meant: the
-    /// subject in another style.
+    /// A warning if the merged LoRAs differ from those with which `what` was made. That may be intended, to
+    /// draw the subject in another style.
     pub fn other_loras(&self, loras: &[LoraFacts], what: &str) -> Option<String> {
         let made_with = &self.model.loras;
         (!lora::are_same(made_with, loras)).then(|| {
             format!(
-                "{what} was made with {}, and this is done with {}: the subject may look different",
+                "{what} was made with {}, but this run uses {}: the subject may look different",
                 lora::describe(made_with),
                 lora::describe(loras)
             )
         })
     }
 
-    /// Refuses a model that these images were not drawn with.
+    /// Refuses a model other than the one that drew these images.
     ///
     /// # Errors
-    /// When the fingerprints differ; the message names both models.
+    /// When the fingerprints differ. The message names both models.
     pub fn check_model(&self, model: &ModelFacts, what: &str) -> Result<()> {
         if self.model.fingerprint == model.fingerprint {
             return Ok(());
         }
         Err(usage(format!(
-            "{what} was made with the model {} ({}), not with {} ({}); give --model {}",
+            "{what} was made with the model {} ({}), but this run uses {} ({}): use --model {}",
             self.model.name, self.model.fingerprint, model.name, model.fingerprint, self.model.name
         )))
     }

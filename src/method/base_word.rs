@@ -1,4 +1,4 @@
-//! The base words inside a prompt, and how offsets move them.
+//! The base words in a prompt, and the offsets that are added to their embeddings.
 
 use std::collections::BTreeSet;
 
@@ -8,25 +8,24 @@ use tch::{Kind, Tensor};
 use crate::backbone::{Backbone, Conditioning};
 use crate::tokenizer::prompt_tokens::PromptTokens;
 
-/// A prompt that holds one or more base words, encoded.
+/// An encoded prompt that contains one or more base words.
 pub struct BaseWordPrompt {
-    /// The prompt, one row.
+    /// The encoded prompt, one row.
     pub conditioning: Conditioning,
     words: Vec<String>,
-    /// The prompt's embeddings without weights `[1, S, D]`: what the projector was tuned on.
+    /// The prompt's embeddings without prompt weights `[1, S, D]`, as the projector was tuned on.
     unweighted: Tensor,
-    /// What each text encoder gave of every token.
+    /// The part of the embeddings that each text encoder made.
     encoders: Vec<EncoderPart>,
 }
 
-/// The columns of c that one text encoder gave, and where the base words stand in them.
+/// The columns of c that one text encoder made, and the positions of the base words in them.
 struct EncoderPart {
     /// First column.
     start: i64,
     /// Number of columns.
     width: i64,
-    /// For every word, the places of its W tokens, one tensor `[W]` for each time the prompt holds
-    /// it.
+    /// For every word, the positions of its W tokens: one tensor `[W]` for each occurrence in the prompt.
     positions: Vec<Vec<Tensor>>,
 }
 
@@ -37,10 +36,10 @@ impl EncoderPart {
 }
 
 impl BaseWordPrompt {
-    /// Encodes `prompt` for a picture of this size, as diffusers reads it.
+    /// Encodes `prompt` for a picture of this size, in the same way as diffusers.
     ///
     /// # Errors
-    /// When the prompt does not hold the word within the limit of tokens.
+    /// When the prompt does not contain the word within the token limit.
     pub fn new(
         backbone: &Backbone,
         prompt: &str,
@@ -51,11 +50,11 @@ impl BaseWordPrompt {
         Self::with_words(backbone, prompt, &[base_word], [height, width])
     }
 
-    /// The same with several base words, for a picture of this height and width. Wherever the
-    /// methods speak of W tokens, they are those of all words, one word after the other.
+    /// The same with several base words, for a picture of this height and width. In the other methods, the W
+    /// tokens are those of all words, one word after the other.
     ///
     /// # Errors
-    /// When the prompt does not hold one of the words within the limit of tokens.
+    /// When the prompt does not contain one of the words within the token limit.
     pub fn with_words(
         backbone: &Backbone,
         prompt: &str,
@@ -66,11 +65,11 @@ impl BaseWordPrompt {
         Self::from_tokens(backbone, &tokens, base_words, size)
     }
 
-    /// The same of tokens, which may have weights. A weight on a word acts on the prompt's own
-    /// embedding; the offset comes from the embedding without it, and has v for a weight.
+    /// The same from tokens, which may have prompt weights. A weight on a base word scales the prompt's own
+    /// embedding. The offset is computed from the embedding without the weight, and is scaled by v.
     ///
     /// # Errors
-    /// When the tokens do not hold one of the words.
+    /// When the tokens do not contain one of the words.
     pub fn from_tokens(
         backbone: &Backbone,
         tokens: &PromptTokens,
@@ -120,19 +119,18 @@ impl BaseWordPrompt {
         &self.words
     }
 
-    /// How many tokens each word is made of.
+    /// The number of tokens of each word.
     pub fn tokens_of_words(&self) -> Vec<i64> {
         let numel = |occurrences: &Vec<Tensor>| occurrences[0].numel() as i64;
         self.encoders[0].positions.iter().map(numel).collect()
     }
 
-    /// W, the number of tokens that the words are made of.
+    /// W, the number of tokens of all words.
     pub fn num_tokens(&self) -> i64 {
         self.tokens_of_words().iter().sum()
     }
 
-    /// c_b: the prompt's rows at the base words, where each stands first, without weights `[W, D]`
-    /// f32.
+    /// c_b: the prompt's rows at the first occurrence of each base word, without weights, `[W, D]` f32.
     pub fn base_embedding(&self) -> Tensor {
         let c = self.unweighted.get(0); // [S, D]
         let rows = |part: &EncoderPart| {
@@ -145,14 +143,14 @@ impl BaseWordPrompt {
         Tensor::cat(&columns, -1).to_kind(Kind::Float)
     }
 
-    /// Eqs. (8) and (15): `c_b' = c_b + v c_Δ` wherever the words stand, one row of prompt
-    /// embeddings for each row of `semantic_offset [R, W, D]`; v is the offset's own affair.
-    /// Differentiable in the offset. Returns `[R, S, D]` in the prompt's precision.
+    /// Eqs. (8) and (15): `c_b' = c_b + v c_Δ` at all occurrences of the words. Makes one row of prompt
+    /// embeddings for each row of `semantic_offset [R, W, D]`, which is already scaled by v. Differentiable in
+    /// the offset. Returns `[R, S, D]` in the prompt's precision.
     pub fn shifted(&self, semantic_offset: &Tensor) -> Tensor {
         self.shifted_words(semantic_offset, 0..self.words.len())
     }
 
-    /// The same for some of the words only; the others stay as they are.
+    /// The same for only some of the words; the others stay unchanged.
     pub fn shifted_words(&self, semantic_offset: &Tensor, words: std::ops::Range<usize>) -> Tensor {
         let c = &self.conditioning.prompt_embeds; // [1, S, D]
         let c_delta = semantic_offset.to_kind(c.kind()); // [R, W, D]
@@ -172,8 +170,8 @@ impl BaseWordPrompt {
         Tensor::cat(&parts, -1)
     }
 
-    /// Places in c that an offset of each word changes, in ascending order: those of its tokens in
-    /// either encoder, wherever it stands.
+    /// For each word, the positions in c that its offset changes, in ascending order: its tokens in both
+    /// encoders, at all occurrences.
     pub fn places(&self) -> Vec<Vec<i64>> {
         let of_word = |word: usize| {
             let tensors = self.encoders.iter().flat_map(|part| &part.positions[word]);

@@ -1,29 +1,29 @@
-//! When tuning has learnt what there is: a criterion on a fixed set of (t, ε) pairs. The loss of a
-//! single step is noise, because every step draws its own.
+//! Decides when tuning has converged, by the loss on a fixed set of (t, ε) pairs. The loss of a single step is
+//! too noisy, because every step draws its own pairs.
 
 use serde::{Deserialize, Serialize};
 
-/// How often the criterion is looked at, in steps.
+/// Number of steps between two checks of the criterion.
 pub const VALIDATE_EVERY: usize = 25;
-/// An improvement smaller than this part of the best value is none.
+/// An improvement smaller than this fraction of the best value does not count.
 const LEAST_IMPROVEMENT: f64 = 0.002;
-/// So many looks in a row without improvement end the tuning.
+/// Number of checks in a row without improvement after which tuning ends.
 const PATIENCE: usize = 12;
 
-/// The best value so far and how long ago it was.
+/// The best value so far, and the number of checks since then.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Convergence {
     /// The smallest validation loss.
     pub best: f64,
-    /// The step that had it.
+    /// The step with that loss.
     pub best_step: usize,
-    /// The value that patience counts from: the last one that was a real improvement.
+    /// The last value that counted as an improvement.
     reference: f64,
     looks_without_improvement: usize,
 }
 
 impl Convergence {
-    /// Begins with the loss of the projector that has learnt nothing.
+    /// Starts with the loss of the untrained projector.
     pub fn new(initial: f64) -> Self {
         Convergence {
             best: initial,
@@ -33,10 +33,11 @@ impl Convergence {
         }
     }
 
-    /// Takes the validation loss after `step` and says whether it is the best.
+    /// Records the validation loss after `step`. Returns whether the loss is the best so far.
     ///
-    /// The last step of a tuning is looked at too, wherever it lies. It does not count for patience, so that a tuning
-    /// that continues from there converges when it would have without the stop.
+    /// The last step of a tuning is checked too, whatever its number. This check does not count towards the
+    /// checks without improvement, so that a tuning that continues from there converges at the same step as one
+    /// that never stopped.
     pub fn look(&mut self, step: usize, validation: f64) -> bool {
         if step.is_multiple_of(VALIDATE_EVERY) {
             self.count(validation);
@@ -57,7 +58,7 @@ impl Convergence {
         }
     }
 
-    /// Whether there is nothing more to learn.
+    /// Whether tuning has converged.
     pub fn is_reached(&self) -> bool {
         self.looks_without_improvement >= PATIENCE
     }

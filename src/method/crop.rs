@@ -1,13 +1,13 @@
-//! The target's crop: a part of the picture, redrawn at its full size, as one more target variant
-//! beside the plain and the flipped one (Sec. 3.2).
+//! The target's crop: a part of the picture, enlarged to the full size. It is a third variant of the target,
+//! besides the plain and the flipped one (Sec. 3.2).
 
 use tch::Tensor;
 
 /// A part of a picture in pixels: left, top, width, height.
 pub type CropBox = [i64; 4];
 
-/// The box grown about its middle to the proportions of a picture of `width` x `height` pixels,
-/// and moved inside: what is enlarged is not distorted, and nothing of the box is lost.
+/// The box, extended around its middle to the proportions of a picture of `width` x `height` pixels, and moved
+/// inside the picture. The enlarged part is then not distorted, and contains the whole box.
 pub fn with_proportions(part: CropBox, width: i64, height: i64) -> CropBox {
     let [x, y, w, h] = part;
     let (w, h) = (
@@ -24,8 +24,7 @@ pub fn with_proportions(part: CropBox, width: i64, height: i64) -> CropBox {
     ]
 }
 
-/// The box of a picture `[1, 3, H, W]` in [0, 1], brought to `[1, 3, H, W]` by bicubic
-/// interpolation.
+/// Cuts the box out of a picture `[1, 3, H, W]` in [0, 1] and enlarges it to `[1, 3, H, W]` by bicubic interpolation.
 pub fn enlarged(picture: &Tensor, part: CropBox) -> Tensor {
     let [x, y, w, h] = part;
     let (height, width) = (picture.size()[2], picture.size()[3]);

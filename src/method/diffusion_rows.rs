@@ -1,6 +1,6 @@
-//! What every tuning here minimises: the error of the predicted noise on pictures that were noised, Eq. (1)
-//! (arXiv 2006.11239). The paper's method and the baselines differ in which pictures these are, under which
-//! prompts, and in what is learnt.
+//! The error that every tuning minimises: that of the predicted noise on noised pictures, Eq. (1) (arXiv
+//! 2006.11239). The paper's method and the baselines use different pictures and prompts, and learn different
+//! parameters.
 
 use anyhow::{Result, bail};
 use tch::{Device, Kind, Tensor};
@@ -9,9 +9,9 @@ use super::loss::row_errors;
 use crate::backbone::{Backbone, Conditioning};
 use crate::io::values::is_finite;
 
-/// What the loss is multiplied by before it is differentiated, and its gradient divided by in f32. A
-/// gradient in fp16 loses its smallest values unless the loss is scaled up; on a network of SDXL's
-/// shape 2¹² leaves 0.6 % of error in the gradient of the text embedding against 7 % without.
+/// The loss is multiplied by this factor before it is differentiated, and the gradient is divided by it in f32.
+/// Without the factor, a gradient in fp16 loses its smallest values: on a network of SDXL's shape the error in
+/// the gradient of the text embedding is 7 %, and 0.6 % with 2¹².
 pub fn loss_scale(kind: Kind) -> f64 {
     match kind {
         Kind::Half => 4096.0,
@@ -31,8 +31,8 @@ pub struct DiffusionRows {
 }
 
 impl DiffusionRows {
-    /// Draws timesteps and noise for these latents from libtorch's generator, on the CPU, so that the device
-    /// changes nothing.
+    /// Draws timesteps and noise for these latents from libtorch's generator. They are drawn on the CPU, so
+    /// that they are the same on every device.
     pub fn draw(backbone: &Backbone, z_0: Tensor) -> Self {
         let device = backbone.device();
         let most = backbone.noise_schedule.num_train_timesteps();
@@ -45,12 +45,12 @@ impl DiffusionRows {
         }
     }
 
-    /// R.
+    /// R, the number of rows.
     pub fn count(&self) -> i64 {
         self.z_0.size()[0]
     }
 
-    /// `count` rows from `first` on.
+    /// The `count` rows that begin with row `first`.
     pub fn narrow(&self, first: i64, count: i64) -> Self {
         let part = |t: &Tensor| t.narrow(0, first, count);
         DiffusionRows {
@@ -60,8 +60,9 @@ impl DiffusionRows {
         }
     }
 
-    /// `‖ε - ε_θ(z_t, t, c)‖²` of each row `[R]` f32, under as many rows of conditions; of v where the checkpoint
-    /// predicts that. Differentiable in the conditions and in what is learnt of the network.
+    /// `‖ε - ε_θ(z_t, t, c)‖²` of each row `[R]` f32, with one row of conditions for each. If the checkpoint
+    /// predicts v, the error is that of v. Differentiable in the conditions and in the learnt parameters of the
+    /// network.
     pub fn errors(&self, backbone: &Backbone, conditioning: &Conditioning) -> Tensor {
         let schedule = &backbone.noise_schedule;
         let z_t = schedule.add_noise(&self.z_0, &self.eps, &self.timesteps);
@@ -71,7 +72,7 @@ impl DiffusionRows {
     }
 }
 
-/// The rows of a batch in parts of `most` at the most: first row and number of rows.
+/// Splits the rows of a batch into parts of at most `most` rows: first row and number of rows.
 pub fn parts(rows: i64, most: usize) -> impl Iterator<Item = (i64, i64)> {
     let most = (most as i64).clamp(1, rows);
     (0..rows)
@@ -79,15 +80,15 @@ pub fn parts(rows: i64, most: usize) -> impl Iterator<Item = (i64, i64)> {
         .map(move |first| (first, most.min(rows - first)))
 }
 
-/// Refuses errors of rows that are no numbers.
+/// Refuses errors of rows that are not finite.
 ///
 /// # Errors
-/// When one is not finite; the message names the step.
+/// When an error is not finite. The message names the step.
 pub fn require_finite(errors: &Tensor, step: usize) -> Result<()> {
     if is_finite(errors) {
         return Ok(());
     }
     bail!(
-        "step {step}: the loss is not finite (NaN or infinite); try --dtype fp32 or a smaller learning rate"
+        "step {step}: the loss is not finite (NaN or infinite): try --dtype fp32 or a smaller --learning-rate"
     )
 }

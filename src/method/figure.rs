@@ -1,11 +1,11 @@
-//! The figure in a mask: its largest connected part, and the box around it.
+//! The figure in a mask: the largest connected part of the mask, and the box around it.
 
 /// A box of positions: left, top, width, height.
 pub type PositionBox = [i64; 4];
 
-/// The largest part of a mask, given row by row with `width` positions each, and all else cleared.
-/// Positions that touch at a side or a corner are connected, as in scikit-image's `label`; of parts
-/// that are equally large the one that begins first is taken.
+/// The mask with only its largest connected part. The mask is given row by row, with `width` positions each.
+/// Positions that touch at a side or a corner are connected, as in scikit-image's `label`. Among equally large
+/// parts, the part with the first position is taken.
 pub fn largest_part(mask: &[bool], width: usize) -> Vec<bool> {
     let mut seen = vec![false; mask.len()];
     let mut largest = Vec::new();
@@ -22,7 +22,7 @@ pub fn largest_part(mask: &[bool], width: usize) -> Vec<bool> {
     only
 }
 
-/// The places of the part that holds `start`.
+/// The positions of the connected part that contains `start`.
 fn part_at(start: usize, mask: &[bool], width: usize, seen: &mut [bool]) -> Vec<usize> {
     let height = mask.len() / width;
     seen[start] = true;
@@ -44,7 +44,7 @@ fn part_at(start: usize, mask: &[bool], width: usize, seen: &mut [bool]) -> Vec<
     part
 }
 
-/// The smallest box that holds all of a mask; `None` where there is nothing to hold.
+/// The smallest box that contains the whole mask; `None` for an empty mask.
 pub fn bounding_box(mask: &[bool], width: usize) -> Option<PositionBox> {
     let places = || (0..mask.len()).filter(|&place| mask[place]);
     let columns = || places().map(|place| place % width);
@@ -53,7 +53,7 @@ pub fn bounding_box(mask: &[bool], width: usize) -> Option<PositionBox> {
     Some([left, top, right + 1 - left, bottom + 1 - top].map(|n| n as i64))
 }
 
-/// The mask without what lies outside of the box.
+/// The mask with all positions outside the box cleared.
 pub fn within(mask: &[bool], width: usize, [x, y, w, h]: PositionBox) -> Vec<bool> {
     let is_inside = |place: usize| {
         let (row, column) = ((place / width) as i64, (place % width) as i64);
@@ -78,7 +78,7 @@ mod tests {
         let part = mask([".....", "....#", "...#.", "..#.."]);
         assert_eq!(largest_part(&whole, 5), part);
         assert_eq!(bounding_box(&part, 5), Some([2, 1, 3, 3]));
-        // The end of a row is no neighbour of the next row's beginning.
+        // The end of a row is not a neighbour of the start of the next row.
         let apart = mask(["....#", "#....", ".....", "....."]);
         let first = mask(["....#", ".....", ".....", "....."]);
         assert_eq!(largest_part(&apart, 5), first, "the first of equal ones");

@@ -11,16 +11,16 @@ use crate::backbone::attention_guide::AttentionGuide;
 use crate::backbone::guidance::{Guidance, PlainGuidance};
 use crate::error::usage;
 
-/// How a picture is drawn with an actor; the paper's values are the default.
+/// Settings of drawing with an actor. The paper's values are the defaults.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct GuidanceSettings {
-    /// v, Eq. (15): how much of the target's offset is added.
+    /// v, Eq. (15): scale of the target's offset.
     pub semantic_scale: f64,
-    /// The same for the average offset. Eq. (19) read literally does not scale it.
+    /// Scale of the average offset. Eq. (19) as printed has no such scale.
     pub average_scale: f64,
-    /// η1: attraction to the target's sub-cluster.
+    /// η1: strength of the pull towards the target's sub-cluster.
     pub eta_1: f64,
-    /// η2: exclusion from the auxiliary ones.
+    /// η2: strength of the push away from the auxiliary sub-clusters.
     pub eta_2: f64,
     /// First and last guided step, counted from 1.
     pub guided_steps: (usize, usize),
@@ -46,7 +46,7 @@ impl Default for GuidanceSettings {
     }
 }
 
-/// The offsets of an actor, or of several, for one prompt, f32.
+/// The offsets of one or several actors for one prompt, f32.
 #[derive(Debug)]
 pub struct Offsets {
     /// c_Δ^tar, Eq. (16) `[W, D]`.
@@ -72,16 +72,16 @@ pub struct ClusterGuidance {
     guided: Conditioning,
     plain: PlainGuidance,
     settings: GuidanceSettings,
-    /// Where each word's offset acts; `None`: everywhere.
+    /// The regions in which the offsets act; `None` means the whole picture.
     regions: Option<Regions>,
 }
 
 impl ClusterGuidance {
-    /// Guidance for `prompt` against `negative`, the branch ∅. With `eta_2` 0 the average branch
-    /// does not exist and every step costs what plain guidance costs.
+    /// Guidance for `prompt` against `negative`, the branch ∅. With `eta_2` 0 there is no average branch, and a
+    /// step takes as long as with plain guidance.
     ///
     /// # Errors
-    /// When the offsets are not of the prompt's width and number of tokens.
+    /// When the offsets do not have the prompt's width and number of tokens.
     pub fn new(
         negative: &Conditioning,
         prompt: &BaseWordPrompt,
@@ -92,14 +92,13 @@ impl ClusterGuidance {
         Ok(Self::from_branches(negative, prompt, &embeds, settings))
     }
 
-    /// The same with each word's offset confined to the mask of its subject (the paper's
-    /// independent variant): inside it cross-attention finds the word's offset key and value,
-    /// outside the plain ones, in the target's row and in the average's alike. `placed` says of each
-    /// word of the prompt whether it has a subject with a mask; the offset of one that has none, a
-    /// style's, acts everywhere.
+    /// The same, with each word's offset confined to the mask of its subject (the paper's independent variant).
+    /// Inside the mask, cross-attention uses the word's key and value with the offset; outside, those without.
+    /// This holds for the target's row and for the average's row. `placed` says for each word of the prompt
+    /// whether it has a mask; the offset of a word without a mask (a style) acts everywhere.
     ///
     /// # Errors
-    /// As [`ClusterGuidance::new`].
+    /// The same as for [`ClusterGuidance::new`].
     pub fn with_regions(
         negative: &Conditioning,
         (prompt, placed): (&BaseWordPrompt, &[bool]),
@@ -116,7 +115,7 @@ impl ClusterGuidance {
         })
     }
 
-    /// With the prompt embeddings `[1, S, D]` of the guided branches that have the prompt.
+    /// Guidance with these prompt embeddings `[1, S, D]` of the branches that have the prompt.
     fn from_branches(
         negative: &Conditioning,
         prompt: &BaseWordPrompt,
@@ -124,7 +123,7 @@ impl ClusterGuidance {
         settings: &GuidanceSettings,
     ) -> Self {
         let c = &prompt.conditioning;
-        // Tokens that only the branches with the prompt have are zeros in the one without.
+        // Tokens that only the branches with the prompt have are zeros in the branch without it.
         let missing = embeds[0].size()[1] - negative.prompt_embeds.size()[1];
         let empty =
             negative.with_prompt_embeds(negative.prompt_embeds.constant_pad_nd([0, 0, 0, missing]));
@@ -141,8 +140,8 @@ impl ClusterGuidance {
         }
     }
 
-    /// Masks `[B, G, H, W]` of the subjects at the last guided step, ones and zeros, in the order of
-    /// those of the prompt's words that have a place; `None` where offsets act everywhere, or nothing has been drawn.
+    /// Masks `[B, G, H, W]` of the subjects at the last guided step, ones and zeros, in the order of the
+    /// prompt's words that have a mask. `None` if offsets act everywhere, or before anything is drawn.
     pub fn masks(&self) -> Option<Tensor> {
         self.regions.as_ref().and_then(Regions::masks)
     }
@@ -187,8 +186,8 @@ impl Guidance for ClusterGuidance {
     }
 }
 
-/// Prompt embeddings of the target's branch, `c + v c_Δ^tar`, and, unless `eta_2` is 0, of the
-/// average's, `c + c_Δ^aver`; `embeds` makes them of a scaled offset `[1, W, D]`.
+/// Prompt embeddings of the target's branch, `c + v c_Δ^tar`, and, unless `eta_2` is 0, of the average branch,
+/// `c + c_Δ^aver`. `embeds` adds a scaled offset `[1, W, D]` to the prompt.
 fn branches(
     prompt: &BaseWordPrompt,
     offsets: &Offsets,

@@ -1,15 +1,16 @@
-//! Semantic interpolation (Fig. 3): how strongly a prompt is meant, beside how strongly it guides.
+//! Semantic interpolation (Fig. 3): scales the meaning of a prompt, independently of the guidance scale.
 
 use tch::{Kind, Tensor};
 
 use crate::backbone::Conditioning;
 use crate::models::unet::unet_2d_condition::AddedConditions;
 
-/// `c' = c_∅ + g (c - c_∅)`, from the encoded empty prompt to the prompt and, with g above 1,
-/// beyond it. Written as `(1 - g) c_∅ + g c`, which gives both ends to the bit.
+/// `c' = c_∅ + g (c - c_∅)`, from the encoded empty prompt (g = 0) to the prompt (g = 1) and beyond it (g > 1).
+/// Computed as `(1 - g) c_∅ + g c`, which is exact to the bit at g = 0 and g = 1.
 ///
-/// The pooled embedding moves in the same way, so that g of 0 is the empty prompt in all that the
-/// U-Net reads; the paper does not speak of it. Sizes stay the prompt's. SD 1.5 and 2.1 have neither.
+/// The pooled embedding, which the paper does not mention, is interpolated in the same way, so that with g = 0
+/// the U-Net reads exactly the empty prompt. The size conditioning stays that of the prompt. SD 1.5 and 2.1
+/// have neither a pooled embedding nor size conditioning.
 pub fn interpolated(empty: &Conditioning, prompt: &Conditioning, g: f64) -> Conditioning {
     let between = |empty: &Tensor, prompt: &Tensor| {
         let mixed = empty.to_kind(Kind::Float) * (1.0 - g) + prompt.to_kind(Kind::Float) * g;

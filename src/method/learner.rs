@@ -1,8 +1,8 @@
-//! What is learnt in steps: the projector of the paper's method, or what a baseline learns in its place. Steps,
-//! criterion, checkpoints and the best state are the same for all of them.
+//! Learning in steps, for the projector of the paper's method and for the parameters of the baselines. Steps,
+//! convergence criterion, checkpoints and the best state work the same for all of them.
 //!
-//! Everything random in step k follows from the seed and k alone, so that a tuning that was interrupted goes on
-//! as if it had not been.
+//! All random values in step k depend only on the seed and k, so that an interrupted tuning continues as if it
+//! had not been interrupted.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,47 +17,48 @@ use crate::error::usage;
 use crate::io::tensors::TensorFile;
 use crate::io::values::are_finite;
 
-/// Batches of the convergence criterion.
+/// Number of batches of the convergence criterion.
 const VALIDATION_BATCHES: i64 = 6;
-/// Seeds of the criterion lie apart from those of the steps, in the 32 bits that count (see `libtorch::seed_in_use`).
+/// Offset of the criterion's seeds, so that they differ from those of the steps in the 32 bits that libtorch
+/// uses (see `libtorch::seed_in_use`).
 const VALIDATION_SEED: i64 = 0x5EED_0000;
 
-/// How a tuning goes.
+/// Options of a tuning.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Course {
-    /// Steps at most.
+    /// Maximum number of steps.
     pub max_steps: usize,
     /// AdamW's learning rate.
     pub learning_rate: f64,
     /// AdamW's weight decay.
     pub weight_decay: f64,
-    /// Seed of everything random.
+    /// Seed of all random values.
     pub seed: i64,
-    /// Rows that go through the U-Net together; fewer need less memory and give the same step.
+    /// Rows that pass through the U-Net together; fewer rows need less memory and give the same step.
     pub micro_batch: usize,
 }
 
-/// The loss of a batch, and the parts that it is the weighted sum of, by their names in the log.
+/// The loss of a batch, and the parts of this weighted sum, by their names in the log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Losses {
-    /// What is minimised.
+    /// The loss that is minimised.
     pub loss: f64,
-    /// Its parts.
+    /// The parts of the loss.
     pub parts: Vec<(&'static str, f64)>,
 }
 
 /// One step as the log records it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StepReport {
-    /// Counted from 1.
+    /// The number of the step, counted from 1.
     pub step: usize,
     /// The losses of the step's own batch, before the step.
     pub losses: Losses,
-    /// The loss on the fixed pairs, at the steps where it is looked at.
+    /// The loss on the fixed pairs, at the steps at which the criterion is checked.
     pub validation: Option<f64>,
 }
 
-/// How far a tuning is.
+/// The progress of a tuning.
 pub struct TuneProgress {
     course: Course,
     optimizer: AdamW,
@@ -67,7 +68,7 @@ pub struct TuneProgress {
 }
 
 impl TuneProgress {
-    /// Before the first step. The criterion begins with [`Learner::begin`].
+    /// The progress before the first step. The criterion starts with [`Learner::begin`].
     pub fn new(course: Course, parameters: &BTreeMap<String, Tensor>) -> Self {
         TuneProgress {
             optimizer: AdamW::new(course.learning_rate, course.weight_decay),
@@ -78,12 +79,12 @@ impl TuneProgress {
         }
     }
 
-    /// Steps begun so far.
+    /// Number of steps that have begun.
     pub fn step(&self) -> usize {
         self.step
     }
 
-    /// How the tuning goes.
+    /// The options of the tuning.
     pub fn course(&self) -> &Course {
         &self.course
     }
@@ -93,8 +94,8 @@ impl TuneProgress {
         &self.best
     }
 
-    /// One step of AdamW along the gradients of `parameters`, which are divided by the loss's scale first and
-    /// cleared. In fp16 a scaled gradient can overflow; such a step is left out.
+    /// One step of AdamW along the gradients of `parameters`, which are first divided by the loss's scale, and
+    /// are cleared afterwards. In fp16 a scaled gradient can overflow; such a step is skipped.
     pub fn descend(&mut self, parameters: &BTreeMap<String, Tensor>, loss_scale: f64) {
         let grads = parameters.values().map(Tensor::grad);
         let mut grads: Vec<Tensor> = grads.filter(Tensor::defined).collect();
@@ -113,15 +114,15 @@ impl TuneProgress {
     }
 }
 
-/// Something that is learnt.
+/// A learner: a method's parameters, and how they are trained.
 pub trait Learner {
-    /// What is learnt, by name.
+    /// The learnt parameters, by name.
     fn parameters(&self) -> &BTreeMap<String, Tensor>;
 
-    /// How far it is.
+    /// The progress.
     fn progress(&self) -> &TuneProgress;
 
-    /// The same, to be changed.
+    /// The progress, to be changed.
     fn progress_mut(&mut self) -> &mut TuneProgress;
 
     /// Draws the batch of `seed` and takes a step along the gradient of its loss.
@@ -130,37 +131,37 @@ pub trait Learner {
     /// When the loss is not finite.
     fn learn_from(&mut self, seed: i64) -> Result<Losses>;
 
-    /// The loss on the batch of `seed`; called without gradients.
+    /// The loss on the batch of `seed`. Called without gradients.
     fn loss_on(&self, seed: i64) -> f64;
 
-    /// The file that drawing needs, with the best parameters.
+    /// The file that is needed for drawing, with the best parameters.
     ///
     /// # Errors
-    /// When a tensor can not be saved.
+    /// When a tensor cannot be saved.
     fn file(&self, origin: &Origin) -> Result<Vec<u8>>;
 
-    /// Steps taken so far.
+    /// Number of steps taken.
     fn steps_taken(&self) -> usize {
         self.progress().step
     }
 
-    /// The criterion so far.
+    /// The state of the criterion.
     fn convergence(&self) -> &Convergence {
         &self.progress().convergence
     }
 
-    /// Whether tuning is at its end: converged, or out of steps.
+    /// Whether tuning has ended: it converged, or reached the maximum of steps.
     fn is_done(&self) -> bool {
         let progress = self.progress();
         progress.step >= progress.course.max_steps || progress.convergence.is_reached()
     }
 
-    /// Measures what the criterion begins with.
+    /// Measures the loss before the first step, with which the criterion starts.
     fn begin(&mut self) {
         self.progress_mut().convergence = Convergence::new(self.validate());
     }
 
-    /// One step, on a batch of its own.
+    /// Takes one step on a new batch.
     ///
     /// # Errors
     /// When the loss is not finite.
@@ -183,17 +184,17 @@ pub trait Learner {
         })
     }
 
-    /// The loss on batches that stay the same throughout: fixed rows, templates, t and ε.
+    /// The loss on batches that stay the same during the tuning: fixed rows, templates, t and ε.
     fn validate(&self) -> f64 {
         let _frozen = tch::no_grad_guard();
         let losses = (0..VALIDATION_BATCHES).map(|i| self.loss_on(VALIDATION_SEED + i));
         losses.sum::<f64>() / VALIDATION_BATCHES as f64
     }
 
-    /// All that [`restore`](Self::restore) needs, between two steps.
+    /// The checkpoint between two steps, for [`restore`](Self::restore).
     ///
     /// # Errors
-    /// When a tensor can not be saved.
+    /// When a tensor cannot be saved.
     fn checkpoint(&self) -> Result<Vec<u8>> {
         let progress = self.progress();
         let mut file = TensorFile::default();
@@ -217,10 +218,10 @@ pub trait Learner {
         file.to_bytes()
     }
 
-    /// Goes on from a checkpoint of a tuning with the same options.
+    /// Continues from a checkpoint of a tuning with the same options.
     ///
     /// # Errors
-    /// When the file does not fit; then nothing has changed.
+    /// When the file does not fit; nothing is changed then.
     fn restore(&mut self, path: &Path) -> Result<()> {
         let file = TensorFile::read(path)?;
         let parameters = self.parameters();
@@ -248,12 +249,13 @@ pub trait Learner {
             Some((key.to_owned(), t.to_device(device(name)?)))
         };
         let moments: BTreeMap<String, Tensor> = file.tensors.iter().filter_map(moment).collect();
-        let convergence = serde_json::from_str(file.text("convergence", path)?).map_err(|error| {
-            usage(format!(
-                "{}: metadata \"convergence\": {error}: delete the file, and tuning begins anew",
-                path.display()
-            ))
-        })?;
+        let convergence =
+            serde_json::from_str(file.text("convergence", path)?).map_err(|error| {
+                usage(format!(
+                    "{}: metadata \"convergence\": {error}: delete the file to start tuning again",
+                    path.display()
+                ))
+            })?;
         let (step, steps) = (
             file.number("step", path)?,
             file.number("optimizer_steps", path)?,
@@ -270,7 +272,7 @@ pub trait Learner {
     }
 }
 
-/// A copy of the parameters as they are now.
+/// A copy of the current parameters.
 pub fn snapshot(parameters: &BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
     let copy = |(name, t): (&String, &Tensor)| (name.clone(), t.detach().copy());
     parameters.iter().map(copy).collect()

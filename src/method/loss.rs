@@ -11,27 +11,27 @@ pub struct LossWeights {
     pub lambda_2: f64,
 }
 
-/// `‖ε - ε_θ(z_t, t, c)‖²`, averaged over each row: `[R, C, H, W]` twice to `[R]`, in f32. All three
-/// losses are made of it.
+/// `‖ε - ε_θ(z_t, t, c)‖²`, averaged over each row: from two tensors `[R, C, H, W]` to `[R]`, in f32. All three
+/// losses are computed from it.
 pub fn row_errors(noise_pred: &Tensor, target: &Tensor) -> Tensor {
     (noise_pred - target)
         .square()
         .mean_dim([1i64, 2, 3].as_slice(), false, Kind::Float)
 }
 
-/// L_tar, Eq. (10): the target under its own offset.
+/// L_tar, Eq. (10): the error of the target with its own offset.
 pub fn target_loss(row_errors: &Tensor) -> Tensor {
     row_errors.get(0)
 }
 
-/// L_aux, Eq. (11): K auxiliary samples, each under its own offset.
+/// L_aux, Eq. (11): the mean error of K auxiliary samples, each with its own offset.
 pub fn auxiliary_loss(row_errors: &Tensor) -> Tensor {
     row_errors
         .narrow(0, 1, row_errors.size()[0] - 2)
         .mean(Kind::Float)
 }
 
-/// L_aver, Eq. (13): any sample of the batch under the mean of the auxiliary offsets.
+/// L_aver, Eq. (13): the error of a random sample of the batch with the mean of the auxiliary offsets.
 pub fn average_loss(row_errors: &Tensor) -> Tensor {
     row_errors.get(row_errors.size()[0] - 1)
 }
@@ -43,8 +43,8 @@ pub fn total_loss(row_errors: &Tensor, weights: LossWeights) -> Tensor {
         + average_loss(row_errors) * weights.lambda_2
 }
 
-/// The factor that Eq. (14) gives each row's error, `[K + 2]`: their weighted sum is
-/// [`total_loss`]. With it a batch can go through the U-Net in parts.
+/// The weights of the rows' errors in Eq. (14), `[K + 2]`. The weighted sum of the errors is [`total_loss`], so
+/// that a batch can pass through the U-Net in parts.
 pub fn row_weights(num_auxiliary: usize, weights: LossWeights) -> Vec<f32> {
     let auxiliary = (weights.lambda_1 / num_auxiliary as f64) as f32;
     let mut rows = vec![1.0];

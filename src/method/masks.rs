@@ -1,14 +1,13 @@
-//! Where each subject of a picture is: from cross-attention maps to masks (the paper's independent
-//! variant of several subjects).
+//! Masks of the subjects of a picture, from cross-attention maps (the paper's independent variant for several
+//! subjects).
 
 use tch::{Kind, Tensor};
 
 use super::otsu::otsu_threshold;
 
-/// Maps of G words from those of T tokens: every layer's `[B, T, h, w]` is brought to the latents'
-/// `size` by bilinear interpolation, the layers are averaged, and the tokens of a word, all of its
-/// occurrences among them, too. `words` holds the places of each word's tokens among the T.
-/// Returns `[B, G, H, W]` f32.
+/// Attention maps of G words from the maps of T tokens. Each layer's `[B, T, h, w]` is resized to the latents'
+/// `size` by bilinear interpolation. Then the layers are averaged, and the tokens of each word over all its
+/// occurrences. `words` has the indices of each word's tokens among the T. Returns `[B, G, H, W]` f32.
 pub fn word_maps(layers: &[Tensor], words: &[Vec<i64>], size: [i64; 2]) -> Tensor {
     let resized: Vec<Tensor> = layers
         .iter()
@@ -23,10 +22,10 @@ pub fn word_maps(layers: &[Tensor], words: &[Vec<i64>], size: [i64; 2]) -> Tenso
     Tensor::stack(&words.iter().map(of_word).collect::<Vec<_>>(), 1)
 }
 
-/// Masks of the subjects `[B, G, H, W]`, ones and zeros: the positions whose value in the subject's
-/// map is above its Otsu threshold. A position that several subjects claim goes to the one with the
-/// larger map; words draw different amounts of attention, so each map is first brought to 0 to 1 by
-/// its own smallest and largest value. Equal ones go to the subject named first.
+/// Masks of the subjects `[B, G, H, W]`, ones and zeros: the positions whose value in the subject's map is
+/// above its Otsu threshold. A position above the threshold of several subjects goes to the subject with the
+/// larger map value. Words get different amounts of attention, so each map is first scaled to 0 to 1 by its own
+/// smallest and largest value. If the values are equal, the position goes to the subject that is named first.
 pub fn subject_masks(maps: &Tensor) -> Tensor {
     let (b, g, h, w) = maps.size4().expect("maps have four axes");
     let flat = maps
@@ -72,7 +71,8 @@ mod tests {
 
     #[test]
     fn each_subject_has_its_own_threshold_and_overlaps_go_to_the_larger_map() {
-        // The second map is ten times weaker. Both claim the third position: 0.8 and 1 of the way up.
+        // The second map is ten times weaker. Both are above their threshold at the third position, with scaled
+        // values 0.8 and 1.
         let maps = Tensor::from_slice(&[0.0f32, 10.0, 8.0, 0.0, 0.0, 0.1, 1.0, 1.0]);
         let masks = subject_masks(&maps.view([1, 2, 2, 2]));
         let values = Vec::<f32>::try_from(masks.flatten(0, -1)).expect("a list");

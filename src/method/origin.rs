@@ -1,15 +1,15 @@
-//! Where what was tuned comes from: base images, model and photo.
+//! The origin of tuned files: base images, model and photo.
 
 use std::collections::BTreeMap;
 
 use super::base_set::BaseFacts;
 
-/// A photo of one's own in the place of a base image.
+/// A user's photo that is the target in place of a base image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TargetImage {
-    /// Name of its file, without the folder.
+    /// Name of the photo's file, without the folder.
     pub name: String,
-    /// CRC-32 of its file, eight hexadecimal digits.
+    /// CRC-32 of the photo's file, eight hexadecimal digits.
     pub crc32: String,
 }
 
@@ -19,19 +19,19 @@ pub const BASE_CRC32: &str = "base_crc32";
 /// Key of [`TargetImage::crc32`].
 pub const TARGET_IMAGE_CRC32: &str = "target_image_crc32";
 
-/// What a tuned file says of where it comes from.
+/// The origin that a tuned file records.
 #[derive(Clone, Debug)]
 pub struct Origin {
-    /// The base images, and the model that it was tuned with.
+    /// The base images, and the model of the tuning.
     pub facts: BaseFacts,
-    /// The photo that was the target, where it was none of the base images.
+    /// The photo, if the target was a photo.
     pub target_image: Option<TargetImage>,
-    /// CRC-32 of the file of the base set; files of earlier versions do not tell.
+    /// CRC-32 of the file of the base set; files of earlier versions do not record it.
     pub base_crc32: Option<String>,
 }
 
 impl Origin {
-    /// As text for a file's metadata.
+    /// The origin as text for a file's metadata.
     pub fn metadata(&self, format: &str) -> BTreeMap<String, String> {
         let mut metadata = self.facts.to_metadata();
         metadata.insert("format".to_owned(), format.to_owned());

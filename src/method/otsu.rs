@@ -3,10 +3,10 @@
 /// Bins of the histogram; scikit-image's default.
 const BINS: usize = 256;
 
-/// The value that parts `values` best in two: the larger ones are the foreground. A histogram of 256
-/// bins from the smallest to the largest value; the centre of the bin behind which the variance
-/// between both parts is largest, the first where several are equal. Values that are all the same
-/// are their own threshold, so that none is larger.
+/// The threshold that best separates `values` into background and foreground, which has the larger values. It
+/// is computed from a histogram of 256 bins between the smallest and the largest value: the centre of the bin
+/// after which a split gives the largest variance between both parts, or of the first such bin. If all values
+/// are equal, the threshold is that value, so that no value is larger.
 ///
 /// # Panics
 /// When there are no values.
@@ -22,7 +22,7 @@ pub fn otsu_threshold(values: &[f64]) -> f64 {
     let counts = histogram(values, &edges);
     let centre = |i: usize| (edges[i] + edges[i + 1]) / 2.0;
 
-    // Pixels and the sum of their values in the bins up to i, and from i on.
+    // Number of values and sum of values in the bins up to and including i, and from i on.
     let mut below = [(0f32, 0f64); BINS];
     let mut above = [(0f32, 0f64); BINS];
     let add = |(weight, sum): (f32, f64), i: usize| {
@@ -38,7 +38,7 @@ pub fn otsu_threshold(values: &[f64]) -> f64 {
     for i in 0..BINS - 1 {
         let ((weight_1, sum_1), (weight_2, sum_2)) = (below[i], above[i + 1]);
         let gap = sum_1 / f64::from(weight_1) - sum_2 / f64::from(weight_2);
-        // The weights are multiplied in f32, as there, so that equal variances are equal here too.
+        // scikit-image multiplies the weights in f32. The same is done here, so that equal variances stay equal.
         let variance = f64::from(weight_1 * weight_2) * (gap * gap);
         if variance > best.1 {
             best = (i, variance);
@@ -55,7 +55,7 @@ fn edges(least: f64, most: f64) -> Vec<f64> {
     edges
 }
 
-/// Values in each bin; a bin holds its lower edge, the last one its upper edge too.
+/// Number of values in each bin. A bin includes its lower edge; the last bin also includes its upper edge.
 fn histogram(values: &[f64], edges: &[f64]) -> [f32; BINS] {
     let mut counts = [0f32; BINS];
     for &value in values {
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn two_heaps_are_parted_between_them() {
-        // By hand: any bin from the first to the last but one parts them alike; the first is taken.
+        // By hand: all bins from the first to the last but one give the same split; the first is taken.
         let threshold = otsu_threshold(&[1.0, 1.0, 5.0, 5.0, 5.0]);
         assert!(
             (threshold - (1.0 + 2.0 / 256.0)).abs() < 1e-12,

@@ -1,9 +1,9 @@
-//! The projector φ, the only thing that learns (Fig. 2c): five convolutional ResNet stages, one
-//! linear layer, one AdaIN layer.
+//! The projector φ, the only trained network (Fig. 2c): five convolutional ResNet stages, one linear layer, one
+//! AdaIN layer.
 //!
-//! φ always sees the features of all N base images as one batch, in tuning and at inference:
-//! BatchNorm then means the same in both, needs no running averages, and makes the offset of one
-//! image relative to the others of its base set.
+//! φ always gets the features of all N base images as one batch, in tuning and at inference. BatchNorm then
+//! works the same in both and needs no running averages, and the offset of one image is relative to the others
+//! of its base set.
 
 use std::collections::BTreeMap;
 
@@ -16,14 +16,14 @@ use crate::libtorch::seeded;
 
 /// Number of ResNet stages.
 const STAGES: usize = 5;
-/// Channels of each stage in units of the first one's.
+/// Channels of each stage, in units of the first stage's channels.
 const WIDTHS: [i64; STAGES] = [1, 1, 2, 2, 4];
 /// Added to the variance in BatchNorm; PyTorch's default.
 const BATCH_NORM_EPS: f64 = 1e-5;
-/// Added to the deviation of the base word's embedding in AdaIN.
+/// Added to the standard deviation of the base word's embedding in AdaIN.
 const ADA_IN_EPS: f64 = 1e-5;
 
-/// What makes the offset from the pooled features.
+/// The last layer, which makes the offset from the pooled features.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Head {
@@ -34,7 +34,7 @@ pub enum Head {
     LayerNorm,
 }
 
-/// Sizes of a projector; all follow from h and c_b.
+/// Sizes of a projector, derived from h and c_b.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProjectorConfig {
     /// Shape of one encoder feature map `[C, H, W]`.
@@ -48,13 +48,13 @@ pub struct ProjectorConfig {
 }
 
 impl ProjectorConfig {
-    /// Channels of each stage: a tenth of h's in the first, but at least 64.
+    /// Channels of each stage. The first stage has a tenth of h's channels, but at least 64.
     pub fn widths(&self) -> [i64; STAGES] {
         let first = (self.feature_shape[0] / 10).max(64);
         WIDTHS.map(|w| w * first)
     }
 
-    /// Strides of each stage: the map is halved while its shorter side is 4 or more.
+    /// Stride of each stage: the map is halved while its shorter side is 4 or more.
     pub fn strides(&self) -> [i64; STAGES] {
         let mut side = self.feature_shape[1].min(self.feature_shape[2]);
         [0; STAGES].map(|_| {
@@ -64,7 +64,7 @@ impl ProjectorConfig {
         })
     }
 
-    /// Values of all parameters.
+    /// Number of values in all parameters.
     pub fn num_values(&self) -> i64 {
         let shapes = shapes(self);
         shapes
@@ -73,7 +73,7 @@ impl ProjectorConfig {
             .sum()
     }
 
-    /// Outputs of the linear layer: scale and shift of every value with AdaIN.
+    /// Outputs of the linear layer. With AdaIN these are a scale and a shift for every value.
     fn outputs(&self) -> i64 {
         let values = self.num_tokens * self.token_width;
         match self.head {
@@ -85,18 +85,18 @@ impl ProjectorConfig {
 
 /// φ and its parameters, all in f32.
 pub struct Projector {
-    /// Its sizes.
+    /// The sizes of the projector.
     pub config: ProjectorConfig,
     parameters: BTreeMap<String, Tensor>,
 }
 
 impl Projector {
-    /// A projector that has learnt nothing: its offset is exactly zero.
+    /// An untrained projector. With AdaIN its offset is exactly zero.
     ///
-    /// Initial values: convolutions normal with variance `2 / fan_in` (arXiv 1502.01852);
-    /// BatchNorm scale 1 and shift 0; with AdaIN the linear layer 0, so that γ = β = 0 and tuning
-    /// begins at the plain prompt; with LayerNorm the linear layer normal with deviation 0.02, since
-    /// a norm has no zero to begin at. Drawn on the CPU from `seed`.
+    /// Initial values: convolutions normal with variance `2 / fan_in` (arXiv 1502.01852); BatchNorm scale 1 and
+    /// shift 0; with AdaIN the linear layer 0, so that γ = β = 0 and tuning starts at the plain prompt; with
+    /// LayerNorm the linear layer normal with standard deviation 0.02, because the output of LayerNorm cannot
+    /// start at zero. Drawn on the CPU from `seed`.
     pub fn new(config: ProjectorConfig, seed: i64, device: Device) -> Self {
         let _drawing = seeded(seed);
         let f32_cpu = (Kind::Float, Device::Cpu);
@@ -119,7 +119,7 @@ impl Projector {
     /// A projector with these parameters.
     ///
     /// # Errors
-    /// When a parameter is missing, misshapen or unknown.
+    /// When a parameter is missing or unknown, or has the wrong shape.
     pub fn from_parameters(
         config: ProjectorConfig,
         tensors: &BTreeMap<String, Tensor>,
@@ -138,11 +138,17 @@ impl Projector {
                         t.size()
                     )));
                 }
-                None => return Err(usage(format!("projector {name}: missing"))),
+                None => {
+                    return Err(usage(format!(
+                        "projector {name}: this parameter is missing"
+                    )));
+                }
             }
         }
         if let Some(name) = tensors.keys().find(|name| !parameters.contains_key(*name)) {
-            return Err(usage(format!("projector {name}: no such parameter")));
+            return Err(usage(format!(
+                "projector {name}: found an unknown parameter"
+            )));
         }
         Ok(Projector { config, parameters })
     }
@@ -152,8 +158,8 @@ impl Projector {
         &self.parameters
     }
 
-    /// φ: features `h [N, C, H, W]` of all base images and the base word's embedding `c_b [W, D]`
-    /// to one offset each, `c_Δ [N, W, D]`, all f32.
+    /// φ: from the features `h [N, C, H, W]` of all base images and the base word's embedding `c_b [W, D]` to
+    /// one offset for each image, `c_Δ [N, W, D]`, all f32.
     pub fn forward(&self, h: &Tensor, c_b: &Tensor) -> Tensor {
         let mut xs = h.shallow_clone();
         for (i, stride) in self.config.strides().into_iter().enumerate() {
@@ -178,8 +184,8 @@ impl Projector {
         }
     }
 
-    /// `relu(shortcut(x) + bn2(conv2(relu(bn1(conv1(x))))))` (arXiv 1512.03385); the shortcut is a
-    /// 1×1 convolution with BatchNorm where the shape changes.
+    /// `relu(shortcut(x) + bn2(conv2(relu(bn1(conv1(x))))))` (arXiv 1512.03385); the shortcut is a 1×1
+    /// convolution with BatchNorm if the shape changes.
     fn stage(&self, i: usize, stride: i64, xs: &Tensor) -> Tensor {
         let conv = |xs: &Tensor, name: &str, stride: i64, padding: i64| {
             let weight = self.get(&format!("stages.{i}.{name}.weight"));

@@ -1,12 +1,12 @@
-//! Several subjects in one picture, the paper's independent variant: each word's offset acts only
-//! where that word's subject is.
+//! Several subjects in one picture, the paper's independent variant: each word's offset acts only in the region
+//! of that word's subject.
 //!
-//! The masks of a step come from the attention of the step before, in the conditional row: Eq. (19)
-//! needs the masks for its own rows, so that a step cannot wait for its own attention. Step 1 has no
-//! step before it: a pass of the plain prompt is made first, for its attention alone.
+//! The masks of a step come from the attention of the previous step, in the conditional row, because Eq. (19)
+//! needs the masks before the attention of its own step is known. Before step 1, a pass of the plain prompt is
+//! made only for its attention.
 //!
-//! A style has no place in the picture. No mask is made for its word, and its offset acts everywhere,
-//! beside the others' in their masks.
+//! A style has no region in the picture. No mask is made for its word, and its offset acts everywhere, in
+//! addition to the other offsets in their masks.
 
 use std::cell::RefCell;
 
@@ -21,30 +21,30 @@ use crate::models::unet::token_mask::{Answers, TokenMask};
 
 /// The regions of a prompt's words.
 ///
-/// A guided row holds every token of c, and behind them the words' tokens once more with their
-/// offset added ([`both_states`](Self::both_states)). The mask lets the one or the other answer.
+/// A guided row contains every token of c, followed by a second copy of the words' tokens with their offset
+/// added ([`both_states`](Self::both_states)). At each position, the mask makes one of the two copies visible.
 pub(super) struct Regions {
     prompt: Conditioning,
     guided_steps: (usize, usize),
-    /// For each guided row, what each of its tokens does.
+    /// The role of each token, for each guided row.
     rules: Vec<Vec<Answers>>,
-    /// The words' tokens as they stand in a plain row, and in a guided one.
+    /// The words' tokens in a plain row, and in a guided row.
     plain: Watched,
     guided: Watched,
-    /// Masks of the subjects `[B, G, H, W]` for the coming step.
+    /// Masks of the subjects `[B, G, H, W]` for the next step.
     masks: RefCell<Option<Tensor>>,
 }
 
 /// Tokens whose attention maps are recorded.
 pub(super) struct Watched {
-    /// Their places in the row `[T]`.
+    /// Positions of these tokens in the row `[T]`.
     pub tokens: Tensor,
-    /// For each word, which of the T are its own.
+    /// For each word, the indices of its tokens among the T.
     pub words: Vec<Vec<i64>>,
 }
 
 impl Watched {
-    /// Those at these places, a list for each word, on the device of `like`.
+    /// The tokens at these positions, a list for each word, on the device of `like`.
     pub fn new(places: &[Vec<i64>], like: &Tensor) -> Self {
         let mut next = 0..;
         Watched {
@@ -58,8 +58,8 @@ impl Watched {
 }
 
 impl Regions {
-    /// For guided steps with `rows` rows, the first of them without the prompt. `placed` says of each
-    /// word of the prompt whether it has a place in the picture.
+    /// Regions for guided steps with `rows` rows, of which the first has no prompt. `placed` says for each word
+    /// of the prompt whether it has a region in the picture.
     pub fn new(
         prompt: &BaseWordPrompt,
         placed: &[bool],
@@ -93,9 +93,9 @@ impl Regions {
         }
     }
 
-    /// c, in which words without a place are shifted by their own part of `semantic_offset
-    /// [1, W, D]`, and behind it the tokens of each word with a place, shifted by its own part:
-    /// `[1, S + P, D]`.
+    /// c, followed by a second copy of the tokens of each word that has a region: `[1, S + P, D]`. In c, each
+    /// word without a region has its part of `semantic_offset [1, W, D]` added; in the copies, each word has
+    /// its part added.
     pub fn both_states(
         prompt: &BaseWordPrompt,
         placed: &[bool],
@@ -118,7 +118,7 @@ impl Regions {
         Tensor::cat(&parts, 1)
     }
 
-    /// The masks that the last guided step was drawn with.
+    /// The masks of the last guided step.
     pub fn masks(&self) -> Option<Tensor> {
         self.masks.borrow().as_ref().map(Tensor::shallow_clone)
     }
@@ -136,13 +136,14 @@ impl Regions {
         }
     }
 
-    /// Makes the masks for the coming step from the maps of `watched`, one `[B, T, h, w]` a layer.
+    /// Makes the masks for the next step from the maps of `watched`, one `[B, T, h, w]` per layer.
     fn mask_from(&self, watched: &Watched, maps: &[Tensor], latent_size: [i64; 2]) {
         let maps = word_maps(maps, &watched.words, latent_size);
         *self.masks.borrow_mut() = Some(subject_masks(&maps));
     }
 
-    /// Which tokens answer where at a step, in the rows of all B images; `None` where it is not guided.
+    /// The tokens that are visible at each position in a step, in the rows of all B images; `None` for a step
+    /// that is not guided.
     fn mask(&self, step: usize) -> Option<TokenMask> {
         if !self.is_guided(step) {
             return None;
@@ -160,7 +161,7 @@ impl Regions {
     }
 }
 
-/// What every token of a row with the prompt does, and the places of each word's tokens with offset.
+/// The role of every token in a row with the prompt, and the positions of each word's tokens with the offset.
 fn rules(places: &[Vec<i64>], plain_tokens: i64) -> (Vec<Answers>, Vec<Vec<i64>>) {
     let mut outside = vec![0u32; plain_tokens as usize];
     for (word, places) in places.iter().enumerate() {
@@ -212,7 +213,7 @@ mod tests {
     #[test]
     fn plain_tokens_answer_outside_and_tokens_with_offset_inside() {
         use Answers::{Everywhere, Inside, OutsideOf};
-        // Words at places 1 and 3, and at 3 and 4: place 3 is of both.
+        // One word has positions 1 and 3, the other 3 and 4: position 3 belongs to both.
         let (rules, appended) = rules(&[vec![1, 3], vec![3, 4]], 6);
         let expected = [
             Everywhere,

@@ -1,5 +1,4 @@
-//! The target: the base image that the others resemble most (`--target auto`), or a photo that
-//! takes its place beside the base images.
+//! The target: the base image that is most similar to the others (`--target auto`), or a photo.
 
 use anyhow::Result;
 use tch::{Kind, Tensor};
@@ -10,16 +9,16 @@ use crate::backbone::unet_pass::UnetPass;
 use crate::backbone::{Backbone, finite};
 use crate::libtorch::noise;
 
-/// The base set with a photo `[1, 3, H, W]` in [0, 1] behind its images, so that it can be the
-/// target as any of them.
+/// The base set with a photo `[1, 3, H, W]` in [0, 1] added after its images, so that the photo can be the
+/// target like any base image.
 ///
-/// Its z_0 is the VAE's mean. Its h is that of Eq. (7): what the encoder makes, under the base
-/// prompt, of the latents before the last denoising step. A photo was never denoised, so they are
-/// z_0 with the noise that is left before that step, `timestep`, by Eq. (1); every sampler here
-/// shows the network latents of that form. The noise is drawn from `seed`.
+/// The photo's z_0 is the mean of the VAE's encoding. Its h is that of Eq. (7): the encoder features of the
+/// latents before the last denoising step, with the base prompt. A photo was never denoised, so these latents
+/// are z_0 with the noise level of that step, `timestep`, added by Eq. (1); all samplers here give the network
+/// latents of this form. The noise is drawn from `seed`.
 ///
 /// # Errors
-/// When a value is not finite, or the tokenizer fails.
+/// When a value is not finite, and when the tokenizer fails.
 pub fn with_photo(
     backbone: &Backbone,
     base: &BaseSet,
@@ -59,11 +58,11 @@ pub fn with_photo(
     })
 }
 
-/// z_0 of the target `[1, C, H, W]`, of its mirror image and, where a part is named, of that part enlarged
-/// (Sec. 3.2) `[2 or 3, C, H, W]`: what a step draws one of.
+/// The variants of the target, of which each step draws one, `[2 or 3, C, H, W]`: z_0 of the target `[1, C, H,
+/// W]`, of its mirror image and, if there is a crop, of the enlarged crop (Sec. 3.2).
 ///
 /// # Errors
-/// When the picture holds a value that is not finite.
+/// When the picture contains a value that is not finite.
 pub fn variants(backbone: &Backbone, target: &Tensor, crop: Option<CropBox>) -> Result<Tensor> {
     let picture = backbone.decode(target)?; // [1, 3, H, W]
     let mut variants = vec![target.shallow_clone(), backbone.encode(&picture.flip([-1]))];
@@ -75,15 +74,15 @@ pub fn variants(backbone: &Backbone, target: &Tensor, crop: Option<CropBox>) -> 
     Ok(Tensor::cat(&variants, 0))
 }
 
-/// The most typical of N base images by their features `h [N, C, H, W]`: the one with the smallest sum
-/// of distances to the others (the medoid), the first where several are equal.
+/// The most typical of N base images by their features `h [N, C, H, W]`: the image with the smallest sum of
+/// distances to the others (the medoid), or the first such image.
 pub fn most_typical(h: &Tensor) -> usize {
     let sums = distances(h).sum_dim_intlist([1i64].as_slice(), false, Kind::Float);
     sums.argmin(None, false).int64_value(&[]) as usize
 }
 
-/// The one of N base images that is most like `image` by their features `h [N, C, H, W]`, itself left
-/// out; `None` where it is the only one.
+/// The base image that is most similar to base image `image` by the features `h [N, C, H, W]`; `None` if there
+/// is no other image.
 pub fn most_like(h: &Tensor, image: usize) -> Option<usize> {
     let others = distances(h).get(image as i64);
     let _ = others.get(image as i64).fill_(f64::INFINITY);
@@ -91,8 +90,8 @@ pub fn most_like(h: &Tensor, image: usize) -> Option<usize> {
     (nearest != image).then_some(nearest)
 }
 
-/// Euclidean distances `[N, N]` between N maps `h [N, C, H, W]`, each averaged over its positions, every
-/// channel standardised over the N images.
+/// Euclidean distances `[N, N]` between N maps `h [N, C, H, W]`. Each map is averaged over its positions, and
+/// each channel is standardised over the N images.
 fn distances(h: &Tensor) -> Tensor {
     let pooled = h
         .to_kind(Kind::Float)

@@ -1,12 +1,12 @@
-//! Prompts that the tuner fills with the base word (Algorithm 1), for each kind of subject.
+//! Prompt templates for tuning, into which the base word is inserted (Algorithm 1), for each kind of subject.
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-/// What stands for the base word in a template or a prompt.
+/// The placeholder of the base word in templates and prompts.
 pub const PLACEHOLDER: &str = "[b]";
 
-/// What the subject is, which decides the sentences it is tuned in.
+/// The kind of the subject, which decides the templates of its tuning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SubjectKind {
@@ -15,13 +15,13 @@ pub enum SubjectKind {
     Character,
     /// A thing.
     Object,
-    /// A way of drawing.
+    /// A style of drawing.
     Style,
 }
 
 impl SubjectKind {
-    /// The templates of this kind, filled with the base word, or with several side by side: "the cat
-    /// and the owl", each with its own article.
+    /// The templates of this kind with the base word inserted. Several base words are joined, each with its own
+    /// article: "the cat and the owl".
     pub fn prompts(self, base_words: &[impl AsRef<str>]) -> Vec<String> {
         let base_words: Vec<&str> = base_words.iter().map(AsRef::as_ref).collect();
         let text = match self {
@@ -37,13 +37,12 @@ impl SubjectKind {
     }
 }
 
-/// Words that begin the phrase of the placeholder.
+/// Words that can begin the noun phrase with the placeholder.
 const DETERMINERS: [&str; 5] = ["a", "an", "the", "one", "my"];
 
-/// The template with the base words in place of [`PLACEHOLDER`]. Several words are joined by "and",
-/// each with the article and the adjective that the template has before its placeholder ("a small
-/// cat and a small owl", "the cat and the owl"), or with "a" where it has none ("a picture of a cat
-/// and an owl").
+/// The template with the base words in place of [`PLACEHOLDER`]. Several words are joined by "and", each with
+/// the article and the adjective that stand before the placeholder in the template ("a small cat and a small
+/// owl", "the cat and the owl"), or with "a" if there is no article ("a picture of a cat and an owl").
 fn filled(template: &str, base_words: &[&str]) -> String {
     let ([_, _, ..], Some(at)) = (base_words, template.find(PLACEHOLDER)) else {
         return template.replace(PLACEHOLDER, &base_words.concat());
@@ -72,7 +71,7 @@ fn filled(template: &str, base_words: &[&str]) -> String {
     format!("{start}{}{end}", subjects.join(" and "))
 }
 
-/// "an" before a vowel; English has exceptions, which do no harm here.
+/// "an" before a vowel. The exceptions of English are ignored, because a wrong article does no harm here.
 pub(super) fn article(word: &str) -> &'static str {
     let first = word.chars().next().map(|c| c.to_ascii_lowercase());
     match first {

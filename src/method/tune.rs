@@ -23,36 +23,36 @@ use crate::error::usage;
 use crate::io::values::is_finite;
 use crate::libtorch::seeded;
 
-/// What to tune, and how.
+/// The settings of a tuning.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TuneOptions {
     /// The target among the base images.
     pub target: usize,
-    /// A part of the target that is learnt enlarged too.
+    /// A part of the target that is also learnt enlarged.
     pub crop: Option<CropBox>,
-    /// What the subject is; decides the templates.
+    /// The kind of the subject, which decides the templates.
     pub kind: templates::SubjectKind,
     /// The projector's last layer.
     pub head: Head,
-    /// K, auxiliary samples in a batch.
+    /// K, the number of auxiliary samples in a batch.
     pub num_auxiliary: usize,
     /// λ1 and λ2.
     pub loss_weights: LossWeights,
-    /// Steps, rate, seed.
+    /// Steps, learning rate and seed.
     pub course: Course,
 }
 
 /// One batch of K + 2 rows: the target, K auxiliary samples, the average.
 pub struct TuningRows {
-    /// Which of the templates.
+    /// Index of the template.
     pub template: usize,
-    /// The K auxiliary samples, as places among the base images.
+    /// The K auxiliary samples, as indices of base images.
     pub auxiliary: Vec<i64>,
     /// The K + 2 rows.
     pub rows: DiffusionRows,
 }
 
-/// A tuning under way.
+/// A running tuning.
 pub struct Tuner<'a> {
     backbone: &'a Backbone,
     options: TuneOptions,
@@ -60,7 +60,7 @@ pub struct Tuner<'a> {
     h: Tensor,
     /// z_0 of all base images.
     latents: Tensor,
-    /// z_0 of the target, of its mirror image and of its crop.
+    /// z_0 of the target's variants: the target, its mirror image and its crop.
     target_variants: Tensor,
     templates: Vec<BaseWordPrompt>,
     projector: Projector,
@@ -68,10 +68,10 @@ pub struct Tuner<'a> {
 }
 
 impl<'a> Tuner<'a> {
-    /// Encodes templates and target variants; the text encoders and the VAE run without gradients.
+    /// Encodes the templates and the target's variants. The text encoders and the VAE run without gradients.
     ///
     /// # Errors
-    /// When the options do not fit the base set, or the base set does not fit the model.
+    /// When the settings do not fit the base set, or the base set does not fit the model.
     pub fn new(backbone: &'a Backbone, base: &BaseSet, options: TuneOptions) -> Result<Self> {
         base.facts.check_model(&backbone.facts, "the base set")?;
         let n = base.num_base_images();
@@ -135,13 +135,13 @@ impl<'a> Tuner<'a> {
         Ok(tuner)
     }
 
-    /// φ as it is now, to be looked at or replaced.
+    /// The current φ, to be read or replaced.
     pub fn projector_mut(&mut self) -> &mut Projector {
         &mut self.projector
     }
 
-    /// Draws a batch: one variant of the target, K auxiliary samples, one template, and for every
-    /// row its own t and ε. The last row's latent comes from target and auxiliary alike.
+    /// Draws a batch: one variant of the target, K auxiliary samples, one template, and for every row its own t
+    /// and ε. The last row's latent is drawn from the target and the auxiliary samples.
     fn draw(&self, seed: i64) -> TuningRows {
         let _drawing = seeded(seed);
         let device = self.backbone.device();
@@ -177,8 +177,8 @@ impl<'a> Tuner<'a> {
         }
     }
 
-    /// The semantic offsets of a batch's rows, `[K + 2, W, D]`: the target's, the auxiliary ones',
-    /// and their mean.
+    /// The semantic offsets of a batch's rows, `[K + 2, W, D]`: that of the target, those of the auxiliary
+    /// samples, and the mean of the auxiliary offsets.
     fn embed(&self, batch: &TuningRows) -> Tensor {
         let c_b = self.templates[batch.template].base_embedding();
         let c_delta = self.projector.forward(&self.h, &c_b); // [N, W, D]
@@ -193,7 +193,7 @@ impl<'a> Tuner<'a> {
         )
     }
 
-    /// `‖ε - ε_θ(z_t, t, c')‖²` of some rows of a batch under these offsets.
+    /// `‖ε - ε_θ(z_t, t, c')‖²` of some rows of a batch with these offsets.
     fn errors(&self, batch: &TuningRows, c_delta: &Tensor, first: i64, count: i64) -> Tensor {
         let template = &self.templates[batch.template];
         let c_prime = template.shifted(&c_delta.narrow(0, first, count));
@@ -205,7 +205,7 @@ impl<'a> Tuner<'a> {
         rows.errors(self.backbone, &conditioning)
     }
 
-    /// One optimiser step on this batch; returns every row's error before it, `[K + 2]`.
+    /// Takes one optimiser step on this batch. Returns the error of every row before the step, `[K + 2]`.
     ///
     /// # Errors
     /// When an error is not finite.
@@ -217,12 +217,12 @@ impl<'a> Tuner<'a> {
         Ok(errors)
     }
 
-    /// Forward and backward: the projector's parameters are left with the gradient of Eq. (14).
-    /// Returns every row's error, and whether the gradient is finite; in fp16 a scaled gradient can
-    /// overflow, and such a step is left out.
+    /// Forward and backward pass. Afterwards the projector's parameters have the gradient of Eq. (14). Returns
+    /// the error of every row, and whether the gradient is finite. In fp16 a scaled gradient can overflow; such
+    /// a step is skipped.
     ///
-    /// The U-Net is frozen and still differentiated through. Its graph ends at the offsets, so the
-    /// rows may pass in parts and the projector is differentiated once.
+    /// The U-Net is frozen, but gradients pass through it. Its graph ends at the offsets, so the rows can pass
+    /// in parts and the projector is differentiated once.
     ///
     /// # Errors
     /// When an error is not finite.
@@ -250,16 +250,16 @@ impl<'a> Tuner<'a> {
         Ok((errors, usable))
     }
 
-    /// The K + 2 rows of a batch in parts that fit in memory: first row and number of rows.
+    /// Splits the K + 2 rows of a batch into parts that fit in memory: first row and number of rows.
     fn micro_batches(&self) -> impl Iterator<Item = (i64, i64)> {
         let rows = self.options.num_auxiliary as i64 + 2;
         parts(rows, self.options.course.micro_batch)
     }
 
-    /// The actor with the best projector by the criterion.
+    /// The actor with the projector that is best by the criterion.
     ///
     /// # Errors
-    /// Never, as long as the best parameters are this projector's own.
+    /// Never fails, as long as the best parameters are those of this projector.
     pub fn actor(&self, origin: &Origin) -> Result<Actor> {
         let projector = Projector::from_parameters(
             self.projector.config.clone(),

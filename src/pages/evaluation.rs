@@ -21,7 +21,7 @@ const STYLE: &str = include_str!("evaluation.css");
 const LONGEST: u32 = 256;
 const MANY: usize = 200;
 
-/// What stands for a missing value.
+/// The sign for a missing value.
 const MISSING: &str = "–";
 
 /// What the page shows.

@@ -23,7 +23,7 @@ pub struct Folder {
     pub pictures: Vec<Shown>,
     /// Settings that pictures have in common, below a heading.
     pub settings: Vec<(String, Settings)>,
-    /// What was tuned on its pictures, if they are base images.
+    /// The tuning runs on its pictures, if they are base images.
     pub tuned: Vec<TuningFacts>,
     /// The actors in its pictures.
     pub actors: Vec<ActorCard>,
@@ -35,7 +35,7 @@ pub struct Folder {
 pub struct Shown {
     /// Its file.
     pub path: PathBuf,
-    /// What it was drawn from.
+    /// The picture's prompt.
     pub prompt: String,
     /// Its seed, if it records one.
     pub seed: Option<i64>,
@@ -63,11 +63,11 @@ pub struct ActorCard {
 pub struct TuningFacts {
     /// As `--method` names it.
     pub method: String,
-    /// The target among the base images; `None` where it was a photo.
+    /// The target among the base images; `None` for a photo.
     pub target: Option<usize>,
     /// Number of steps.
     pub steps: Option<usize>,
-    /// The least validation loss.
+    /// The lowest validation loss.
     pub best_validation: Option<f64>,
     /// How long it took.
     pub seconds: Option<f64>,

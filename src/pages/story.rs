@@ -44,7 +44,7 @@ pub struct SceneCard<'a> {
     pub picture: PathBuf,
     /// The author's text below it.
     pub caption: Option<&'a str>,
-    /// What it was drawn from.
+    /// The picture's prompt.
     pub prompt: String,
     /// Its seed.
     pub seed: i64,

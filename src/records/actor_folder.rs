@@ -1,4 +1,4 @@
-//! The folder that `tune` writes into: that of the base images, or in an ablation one of its own.
+//! The folder that `tune` writes into: the folder of the base images, or in an ablation a separate folder.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use crate::config::batch::Settings;
 use crate::error::usage;
 use crate::io::text;
 
-/// What one method leaves in a folder. All methods work in one folder, so that each has names of its own.
+/// The files of one method in a folder. Several methods can use the same folder, so each has its own file names.
 #[derive(Clone, Copy, Debug)]
 pub struct ActorFolder<'a> {
     folder: &'a Path,
@@ -28,7 +28,7 @@ impl<'a> ActorFolder<'a> {
         Self { folder, method }
     }
 
-    /// The files of each method that can be tuned, that of the paper first.
+    /// The files of each method that can be tuned, the paper's method first.
     pub fn of_all_methods(folder: &'a Path) -> impl Iterator<Item = Self> {
         let tuned = Method::ALL.into_iter().filter(|method| method.is_tuned());
         tuned.map(move |method| Self::new(folder, method))
@@ -49,7 +49,7 @@ impl<'a> ActorFolder<'a> {
         self.method
     }
 
-    /// The actor, or what a baseline has learnt.
+    /// The actor, or the file of a baseline.
     pub fn result(&self) -> PathBuf {
         self.folder.join(Self::result_name(self.method))
     }
@@ -70,7 +70,7 @@ impl<'a> ActorFolder<'a> {
         self.named("json")
     }
 
-    /// The state in which a run stopped.
+    /// The checkpoint of a run that stopped.
     pub fn checkpoint(&self) -> PathBuf {
         self.named("checkpoint.safetensors")
     }
@@ -91,30 +91,31 @@ impl<'a> ActorFolder<'a> {
     /// Whether the folder holds the result that these settings lead to.
     ///
     /// # Errors
-    /// When it holds a result of other settings, or of settings that nobody knows.
+    /// When the folder contains a result of other or unknown settings.
     pub fn is_finished(&self, settings: &Settings) -> Result<bool> {
         let result = self.result();
         if !result.is_file() {
             return Ok(false);
         }
         let Ok(text) = text::read(&self.record()) else {
-            // A tuning that was interrupted has left its log.
+            // An interrupted tuning leaves its log.
             if self.log().is_file() || self.checkpoint_settings().is_file() {
                 return Ok(false);
             }
             return Err(usage(format!(
-                "{} is there, and no {} that tells how it was tuned: move it, or replace it with --overwrite",
+                "{} exists, but {}, the record of its settings, does not: move the file, or replace it with \
+                --overwrite",
                 result.display(),
                 self.record().display()
             )));
         };
-        // All settings of a record that cannot be read count as others.
+        // If the record cannot be read, all its settings count as different.
         let there = TuneRecord::parse(&text, "").unwrap_or_default();
         let found = differences(&there.parameters, settings);
         if found.is_empty() {
             return Ok(true);
         }
-        // The result stopped at fewer steps than are allowed now.
+        // The tuning stopped at a lower limit of steps.
         if self.continues(settings) {
             return Ok(false);
         }
@@ -125,14 +126,14 @@ impl<'a> ActorFolder<'a> {
         )))
     }
 
-    /// Whether a tuning with these settings continues from the checkpoint that is there.
+    /// Whether a tuning with these settings continues from the existing checkpoint.
     pub fn continues(&self, settings: &Settings) -> bool {
         let obstacles = self.obstacles(settings);
         self.checkpoint().is_file() && obstacles.is_some_and(|obstacles| obstacles.is_empty())
     }
 
-    /// The differences of settings that keep a tuning from continuing from the checkpoint; `None` where there is no
-    /// checkpoint. A higher limit of steps is no obstacle, because the steps that were taken are the same.
+    /// The differences of settings that prevent a tuning from continuing from the checkpoint; `None` without a
+    /// checkpoint. A higher limit of steps is no obstacle, because the steps so far are the same.
     pub fn obstacles(&self, settings: &Settings) -> Option<Vec<String>> {
         let text = text::read(&self.checkpoint_settings()).ok()?;
         let mut there: Settings = serde_json::from_str(&text).unwrap_or_default();
@@ -145,7 +146,7 @@ impl<'a> ActorFolder<'a> {
         Some(differences(&there, settings))
     }
 
-    /// Whether a tuning has begun here and not ended: the record is removed at the beginning and written at the end.
+    /// Whether a tuning has started here and not ended. The record is removed at the start and written at the end.
     pub fn is_unfinished(&self) -> bool {
         let has_begun = self.checkpoint_settings().is_file() || self.log().is_file();
         has_begun && !self.record().is_file()
@@ -198,8 +199,8 @@ mod tests {
         fs::remove_dir_all(&path)?;
         assert_eq!((empty, same, continued), (Ok(false), Ok(true), Ok(false)));
         assert!(unknown.is_err_and(|error| error.contains("tune.json that tells how")));
-        assert!(more_steps.is_err_and(|error| error.contains("(max_steps: 4 there, 8 here)")));
-        assert!(other.is_err_and(|error| error.contains("seed: 0 there, 1 here")));
+        assert!(more_steps.is_err_and(|error| error.contains("(max_steps: was 4, is now 8)")));
+        assert!(other.is_err_and(|error| error.contains("seed: was 0, is now 1")));
         assert_eq!((ended, is_unfinished, target), (false, true, Some(2)));
         Ok(())
     }

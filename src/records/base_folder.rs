@@ -28,7 +28,7 @@ impl<'a> BaseFolder<'a> {
     /// Name of the numbered sheet of all images.
     pub const GRID: &'static str = "grid.png";
 
-    /// The folder that `file` lies in: a base set, or an actor that was tuned on one.
+    /// The folder of `file`, which is a base set, or an actor that was tuned on it.
     pub fn beside(file: &'a Path) -> Self {
         Self(file.parent().unwrap_or(Path::new("")))
     }
@@ -63,12 +63,12 @@ impl<'a> BaseFolder<'a> {
         self.0.join(Self::RECORD)
     }
 
-    /// The sheet of `--preview-every`, which is there while images are drawn.
+    /// The sheet of `--preview-every`, which exists while images are drawn.
     pub fn preview(&self) -> PathBuf {
         self.0.join("preview.png")
     }
 
-    /// The folder that holds, until all images are drawn, latents and features of those that are.
+    /// The folder of the latents and features of finished images, which exists until all images are drawn.
     pub fn parts(&self) -> PathBuf {
         self.0.join(".base-parts")
     }
@@ -78,7 +78,7 @@ impl<'a> BaseFolder<'a> {
         self.parts().join(format!("{index:02}.safetensors"))
     }
 
-    /// The settings that the parts follow from.
+    /// The settings that the parts were made with.
     pub fn parts_settings(&self) -> PathBuf {
         self.parts().join("settings.json")
     }
@@ -96,18 +96,18 @@ impl<'a> BaseFolder<'a> {
         Ok(crc32_of(&self.set())? == crc32)
     }
 
-    /// Whether `generate-base` has drawn here, or has begun to.
+    /// Whether `generate-base` has started or finished drawing here.
     pub fn is_begun(&self) -> bool {
         self.record().is_file() || self.has_set() || self.parts().is_dir()
     }
 
-    /// Whether base images are being drawn here, or a process that drew them was stopped. The images that are there may
-    /// then belong to two sets.
+    /// Whether base images are being drawn here, or a process that drew them was stopped. The existing images
+    /// may then belong to two sets.
     pub fn is_unfinished(&self) -> bool {
         self.parts().is_dir() && !self.record().is_file()
     }
 
-    /// Numbers of those of `num_images` images that are not drawn yet in an unfinished run.
+    /// Numbers of the images, of `num_images`, that an unfinished run has not drawn yet.
     pub fn missing(&self, num_images: usize) -> Vec<usize> {
         let is_there = |&index: &usize| self.part(index).is_file() && self.image(index).is_file();
         (0..num_images).filter(|index| !is_there(index)).collect()
@@ -116,7 +116,7 @@ impl<'a> BaseFolder<'a> {
     /// Whether all of `num_images` images are there, drawn with these settings and sources.
     ///
     /// # Errors
-    /// When the folder holds images of other settings, or of settings that nobody knows.
+    /// When the folder contains images of other or unknown settings.
     pub fn is_finished(
         &self,
         num_images: usize,
@@ -127,8 +127,8 @@ impl<'a> BaseFolder<'a> {
         let Ok(text) = text::read(&self.record()) else {
             if self.has_set() && !self.is_unfinished() {
                 return Err(usage(format!(
-                    "{folder} holds a base set and no {} that tells how it was drawn: choose another --output-dir, \
-                     or redo it with --overwrite",
+                    "{folder} has a base set, but no {} that records its settings: choose another \
+                    --output-dir, or draw it again with --overwrite",
                     Self::RECORD
                 )));
             }
@@ -142,8 +142,8 @@ impl<'a> BaseFolder<'a> {
         }));
         if !found.is_empty() {
             return Err(usage(format!(
-                "{folder} holds base images drawn with other settings ({}): \
-                 choose another --output-dir, or redo them with --overwrite",
+                "{folder} has base images drawn with other settings ({}): choose another --output-dir, or draw \
+                them again with --overwrite",
                 found.join("; ")
             )));
         }
@@ -191,7 +191,7 @@ mod tests {
         let (is_empty, missing) = (folder.has_set_with("00000000")?, folder.missing(2));
         fs::remove_dir_all(&path)?;
         assert!(unknown.is_err_and(|error| error.contains("no base.json that tells how")));
-        assert!(other.is_err_and(|error| error.contains("(steps: 4 there, 5 here)")));
+        assert!(other.is_err_and(|error| error.contains("(steps: was 4, is now 5)")));
         assert!(changed.is_err_and(|error| error.contains("(control_image has changed since)")));
         assert!(!without_image && with_image && is_empty);
         assert_eq!(missing, [0, 1]);

@@ -9,13 +9,13 @@ use crate::config::batch::Settings;
 /// The record of a set of base images.
 pub type BaseRecord = JobRecord<BaseDetails>;
 
-/// What only `generate-base` records.
+/// The facts that only `generate-base` records.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct BaseDetails {
-    /// CRC-32 of the files that the settings only name.
+    /// CRC-32 of the files that the settings refer to by name.
     #[serde(default, deserialize_with = "json::or_default")]
     pub sources: Settings,
-    /// Images that the last run has drawn: fewer than all where it continued another.
+    /// Number of images that the last run drew: fewer than all if it continued another run.
     #[serde(default, deserialize_with = "json::or_default")]
     pub images_drawn: Option<usize>,
     /// The images in the order of their numbers.
@@ -31,10 +31,10 @@ impl Details for BaseDetails {
 /// One base image.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct BaseImage {
-    /// Its file below the folder of the record.
+    /// The image's file below the folder of the record.
     #[serde(default, deserialize_with = "json::or_default")]
     pub path: String,
-    /// The seed that it was drawn with.
+    /// The image's seed.
     #[serde(default, deserialize_with = "json::or_default")]
     pub seed: Option<i64>,
 }

@@ -14,7 +14,7 @@ pub fn differences(there: &Settings, here: &Settings) -> Vec<String> {
         .filter(|key| there.get(*key) != here.get(*key))
         .map(|key| {
             format!(
-                "{key}: {} there, {} here",
+                "{key}: was {}, is now {}",
                 shown(there.get(key)),
                 shown(here.get(key))
             )
@@ -48,7 +48,7 @@ mod tests {
     fn differences_name_key_and_both_values() {
         let there = settings(r#"{"steps": 30, "seed": 1, "vae": "x"}"#);
         let here = settings(r#"{"steps": 20, "seed": 1}"#);
-        let expected = ["steps: 30 there, 20 here", "vae: \"x\" there, none here"];
+        let expected = ["steps: was 30, is now 20", "vae: was \"x\", is now none"];
         assert_eq!(differences(&there, &here), expected);
     }
 }

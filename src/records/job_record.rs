@@ -11,9 +11,9 @@ use crate::config::batch::Settings;
 use crate::io::atomic::write_bytes_atomically;
 use crate::io::text;
 
-/// What one command records beside that which all of them do.
+/// The facts that one command records in addition to those of all commands.
 pub trait Details: Serialize + DeserializeOwned {
-    /// Version of the file's form.
+    /// Version of the file's format.
     const SCHEMA: &'static str;
     /// The command that writes it.
     const COMMAND: &'static str;
@@ -30,17 +30,17 @@ pub struct JobRecord<D> {
     version: String,
     #[serde(default, deserialize_with = "json::or_default")]
     command: String,
-    /// The settings that the results follow from. The same settings give the same results.
+    /// The settings of the results. The same settings give the same results.
     pub parameters: Settings,
-    /// Where the results were made, and what that took.
+    /// The device, the time and the memory of the run.
     #[serde(flatten)]
     pub run: RunFacts,
-    /// What the command records of its own.
+    /// The facts that only this command records.
     #[serde(flatten)]
     pub details: D,
 }
 
-/// Where results were made, and what that took.
+/// The model, the device, the time and the memory of a run.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct RunFacts {
     /// Fingerprint of the model's weights.
@@ -49,10 +49,10 @@ pub struct RunFacts {
     /// The device, such as `Cpu` or `Cuda(0)`.
     #[serde(default, deserialize_with = "json::or_default")]
     pub device: String,
-    /// Seconds that the last run took, loading included.
+    /// Seconds of the last run, including loading.
     #[serde(default, deserialize_with = "json::or_default")]
     pub seconds: Option<f64>,
-    /// Most bytes of GPU memory in use; `None` on other devices.
+    /// Peak of the GPU memory in use, in bytes; `None` on other devices.
     #[serde(default, deserialize_with = "json::or_default")]
     pub peak_gpu_memory: Option<i64>,
 }
@@ -83,7 +83,7 @@ impl<D: Details> JobRecord<D> {
     /// The record in `text`; messages call its file `name`.
     ///
     /// # Errors
-    /// Names the file, and the key `parameters` where that is no object.
+    /// When the text is not a record. Names the file, and the key `parameters` if that is not an object.
     pub fn parse(text: &str, name: &str) -> Result<Self> {
         json::typed(json::object(text, name)?, name)
     }

@@ -8,13 +8,13 @@ use serde_json::Value;
 use crate::config::batch::{Settings, describe};
 use crate::error::usage;
 
-/// The key of the settings that a result follows from.
+/// The key of the settings of a result.
 const PARAMETERS: &str = "parameters";
 
 /// The JSON object in `text`; messages call its place `name`.
 ///
 /// # Errors
-/// When `text` is no JSON, or no object.
+/// When `text` is not JSON, or not an object.
 pub(super) fn object(text: &str, name: &str) -> Result<Settings> {
     match serde_json::from_str(text).map_err(|error| usage(format!("{name}: {error}")))? {
         Value::Object(object) => Ok(object),
@@ -25,10 +25,10 @@ pub(super) fn object(text: &str, name: &str) -> Result<Settings> {
     }
 }
 
-/// The record that an object of JSON holds. Unknown keys are ignored.
+/// Reads a record from a JSON object. Unknown keys are ignored.
 ///
 /// # Errors
-/// Names the key whose value has another type. Only `parameters` has to be there.
+/// When a value has the wrong type; names the key. Only `parameters` is required.
 pub(super) fn typed<R: DeserializeOwned>(object: Settings, name: &str) -> Result<R> {
     if !object.get(PARAMETERS).is_some_and(Value::is_object) {
         return Err(usage(format!(
@@ -38,16 +38,16 @@ pub(super) fn typed<R: DeserializeOwned>(object: Settings, name: &str) -> Result
     serde_json::from_value(Value::Object(object)).map_err(|error| usage(format!("{name}: {error}")))
 }
 
-/// A record as JSON with its keys in the order of the alphabet.
+/// A record as JSON with its keys in alphabetical order.
 ///
 /// # Errors
-/// Never for the records of this program.
+/// Never fails for the records of this program.
 pub(super) fn to_value(record: &impl Serialize) -> Result<Value> {
     Ok(serde_json::to_value(record)?)
 }
 
-/// Reads a value of another type as its default, as if the key were missing: a fact for the reader, which somebody has
-/// changed by hand or another version writes otherwise, keeps nobody from using the rest of the record.
+/// Reads a value of the wrong type as the default, as if the key were missing. So a fact that was edited by
+/// hand, or that another version writes differently, does not make the rest of the record unusable.
 pub(super) fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,

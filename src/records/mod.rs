@@ -1,7 +1,7 @@
-//! What the program leaves on disk: the records of how results were made, and the folders that they lie in.
+//! The program's files on disk: the records of how results were made, and the folders of results.
 //!
-//! A file's name stands in one place, the type of its folder, and the keys of a JSON file in one place, the type of its
-//! record.
+//! Each file name is defined in one place, the type of its folder, and the keys of each JSON file in the type
+//! of its record.
 
 pub(crate) mod actor_folder;
 pub(crate) mod base_folder;

@@ -21,8 +21,9 @@ impl PictureFiles<'_> {
         self.0.with_extension("safetensors")
     }
 
-    /// The masks that `--save-masks` writes, one for each base word, such as `0000-7-mask-cat.png` beside `0000-7.png`.
-    /// A hyphen stands for each sign that a file name should not hold; words that are then alike are numbered.
+    /// The masks that `--save-masks` writes, one for each base word, such as `0000-7-mask-cat.png` beside
+    /// `0000-7.png`. A hyphen replaces each character that a file name should not contain. Words that are then
+    /// equal are numbered.
     pub fn masks<'a>(&self, words: impl Iterator<Item = &'a String>) -> Vec<PathBuf> {
         let start = self.start_of_masks();
         let mut paths: Vec<PathBuf> = Vec::new();
@@ -38,7 +39,7 @@ impl PictureFiles<'_> {
         paths
     }
 
-    /// The masks that are there, whatever their words, sorted.
+    /// The existing masks of any words, sorted.
     ///
     /// # Errors
     /// When the folder cannot be read.
@@ -64,17 +65,17 @@ impl PictureFiles<'_> {
         format!("{stem}-mask-")
     }
 
-    /// Whether the picture is there and was drawn with these settings and sources.
+    /// Whether the picture exists and was drawn with these settings and sources.
     ///
     /// # Errors
-    /// When the picture was drawn with others, or the file is no picture of this program.
+    /// When the picture was drawn with others, or the file is not a picture of this program.
     pub fn is_drawn(&self, settings: &Settings, sources: &Settings) -> Result<bool> {
         if !self.0.exists() {
             return Ok(false);
         }
-        let way_out = "choose another --output-dir, or redo it with --overwrite";
+        let way_out = "choose another --output-dir, or draw it again with --overwrite";
         let there = PictureRecord::read(self.0)
-            .with_context(|| format!("a file of that name is in the way ({way_out})"))?;
+            .with_context(|| format!("a file with this name already exists ({way_out})"))?;
         let mut found = differences(&there.parameters, settings);
         found.extend(changed_sources(sources, |key| there.facts.get(key)));
         if found.is_empty() {

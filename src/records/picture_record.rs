@@ -15,19 +15,19 @@ use crate::pictures::png::read_png_text;
 /// Keyword of the PNG text chunk.
 pub const KEYWORD: &str = "oneactor";
 
-/// Version of the chunk's form. A chunk of another form is refused.
+/// Version of the chunk's format. Other versions are refused.
 const SCHEMA: &str = "oneactor.image/v1";
 
-/// What a picture tells about itself.
+/// The record in a picture.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PictureRecord {
     schema: String,
-    /// Version of the program that drew the picture; `0` where the chunk does not tell.
+    /// Version of the program that drew the picture; `0` if it is not recorded.
     #[serde(default, deserialize_with = "json::or_default")]
     pub version: String,
     /// Settings of `sample` that draw the picture again.
     pub parameters: Settings,
-    /// Facts for the reader: the model, the base words, and checksums of files that the settings only name.
+    /// Facts for the reader: the model, the base words, and checksums of files that the settings refer to by name.
     #[serde(default, deserialize_with = "json::or_default")]
     pub facts: Settings,
 }
@@ -54,7 +54,7 @@ impl PictureRecord {
     /// The record of the picture at `path`.
     ///
     /// # Errors
-    /// When the file is no PNG, was not made by this program, or by a version with another form.
+    /// When the file is not a PNG, or was not made by this program, or by a version with another format.
     pub fn read(path: &Path) -> Result<Self> {
         let texts = read_png_text(path)
             .with_context(|| Error::new(ErrorKind::Usage, "looking for drawing settings"))?;
@@ -64,7 +64,7 @@ impl PictureRecord {
     /// The record among the text chunks of the picture `name`, each a keyword and a text.
     ///
     /// # Errors
-    /// As [`PictureRecord::read`].
+    /// The same as for [`PictureRecord::read`].
     pub fn of_texts(texts: Vec<(String, String)>, name: &str) -> Result<Self> {
         let Some((_, text)) = texts.into_iter().find(|(keyword, _)| keyword == KEYWORD) else {
             return Err(usage(format!(

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use super::BaseFolder;
 use crate::config::shard::Shard;
 
-/// Name of the sheet of the pictures where base images have a sheet of the usual name.
+/// Name of the sheet of the pictures in a folder in which the base images have a sheet with the usual name.
 const SCENES: &str = "scenes.png";
 
 /// A folder of pictures with their manifest and sheets.
@@ -22,7 +22,7 @@ impl SceneFolder<'_> {
     /// Start of the names of the plain pictures that `--compare` draws.
     pub const PLAIN: &'static str = "plain/";
 
-    /// Name of picture `index` of a job. `prefix` tells apart the pictures of several jobs in one folder.
+    /// Name of picture `index` of a job. `prefix` distinguishes the pictures of several jobs in one folder.
     pub fn picture_name(prefix: &str, index: usize, seed: i64) -> String {
         format!("{prefix}{index:04}-{seed}.png")
     }
@@ -32,7 +32,7 @@ impl SceneFolder<'_> {
         name.trim_end_matches(".png").replace('/', " ")
     }
 
-    /// Whether the picture `name` is a plain one that `--compare` has drawn.
+    /// Whether the picture `name` is a plain picture of `--compare`.
     pub fn is_plain(name: &str) -> bool {
         name.starts_with(Self::PLAIN)
     }
@@ -42,7 +42,7 @@ impl SceneFolder<'_> {
         self.0.join(Self::PLAIN.trim_end_matches('/'))
     }
 
-    /// The list of the pictures of all processes, or of those of one part of the work.
+    /// The list of all pictures, or of the pictures of one part of the work.
     pub fn manifest(&self, shard: Shard) -> PathBuf {
         if shard.is_whole() {
             self.0.join(Self::MANIFEST)
@@ -63,7 +63,7 @@ impl SceneFolder<'_> {
         name == Self::MANIFEST || Self::part_of_manifest(name).is_some()
     }
 
-    /// Names of the manifests that are there, in the order of the folder.
+    /// Names of the existing manifests, in the order of the folder.
     ///
     /// # Errors
     /// When the folder cannot be read.
@@ -78,7 +78,7 @@ impl SceneFolder<'_> {
         Ok(found)
     }
 
-    /// Whether processes with `--shard` have drawn here and nobody has merged their manifests.
+    /// Whether there are manifests of `--shard` that are not merged.
     ///
     /// # Errors
     /// When the folder cannot be read.
@@ -88,7 +88,7 @@ impl SceneFolder<'_> {
         Ok(manifests.any(|name| Self::part_of_manifest(name).is_some()))
     }
 
-    /// The record of a merge: the manifests of parts that are merged and to be removed.
+    /// The record of a merge: the manifests of parts that are merged and will be removed.
     pub fn merged(&self) -> PathBuf {
         self.0.join(".merged.json")
     }

@@ -12,7 +12,7 @@ impl<'a> StoryFolder<'a> {
     /// Start of the names of the pictures in the manifest.
     pub const PICTURES: &'static str = "pictures/";
 
-    /// The folder as that of the pictures' manifest and sheet.
+    /// The folder of the pictures' manifest and sheet.
     pub fn scenes(&self) -> SceneFolder<'a> {
         SceneFolder(self.0)
     }
@@ -38,7 +38,7 @@ impl<'a> StoryFolder<'a> {
         self.0.join("index.html")
     }
 
-    /// Whether the story is finished, where no other file is missing: the page is written last.
+    /// Whether the story is finished, provided that no other file is missing: the page is written last.
     pub fn is_finished(&self) -> bool {
         self.page().is_file()
     }

@@ -10,7 +10,7 @@ pub fn to_value(words: &[String]) -> Value {
     }
 }
 
-/// The words that a value holds; values of other types count as no words.
+/// The words in a value; values of other types contain no words.
 pub fn words_of(value: &Value) -> Vec<String> {
     let words = match value {
         Value::Array(words) => words.as_slice(),

@@ -11,16 +11,16 @@ use crate::method::origin::{BASE_CRC32, TARGET_IMAGE_CRC32};
 /// The record of a tuning, by the method of the paper or by a baseline.
 pub type TuneRecord = JobRecord<TuneDetails>;
 
-/// What only `tune` records.
+/// The facts that only `tune` records.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct TuneDetails {
-    /// The target as it was asked for; `None` where it was a photo.
+    /// The target that the user chose; `None` for a photo.
     #[serde(default, deserialize_with = "json::or_default")]
     pub target_choice: Option<Target>,
-    /// The box `left,top,width,height` in pixels that `--crop` found, or `none`; `None` where no box was looked for.
+    /// The box `left,top,width,height` in pixels that `--crop` found, or `none`; `None` if no box was searched.
     #[serde(default, deserialize_with = "json::or_default")]
     pub crop_box: Option<String>,
-    /// What the box holds: `face` or `subject`.
+    /// The content of the box: `face` or `subject`.
     #[serde(default, deserialize_with = "json::or_default")]
     pub crop_shows: Option<String>,
     /// File name of the photo that was the target.
@@ -46,10 +46,10 @@ pub struct TuneResult {
     /// The step whose validation loss was the lowest.
     #[serde(default, deserialize_with = "json::or_default")]
     pub best_step: Option<usize>,
-    /// That loss.
+    /// The lowest validation loss.
     #[serde(default, deserialize_with = "json::or_default")]
     pub best_validation: Option<f64>,
-    /// Whether the criterion ended the tuning, not the limit of steps.
+    /// Whether the criterion ended the tuning, instead of the limit of steps.
     #[serde(default, deserialize_with = "json::or_default")]
     pub converged: Option<bool>,
 }
@@ -60,7 +60,7 @@ impl Details for TuneDetails {
 }
 
 impl TuneRecord {
-    /// Number of the target among the samples. A photo stands behind the base images.
+    /// Number of the target among the samples. A photo comes after the base images.
     pub fn target(&self) -> Option<usize> {
         let target = self.parameters.get("target").and_then(Value::as_u64);
         target.and_then(|target| usize::try_from(target).ok())

@@ -113,7 +113,7 @@ fn values_of_tune_and_sample_are_refused_with_the_range() {
         ),
         (
             "sample robot -p [b] --save-masks",
-            "--save-masks: only several actors have masks",
+            "--save-masks: a single actor acts on the whole picture and has no mask",
         ),
         (
             "sample robot -p [b] --no-actor --compare",
@@ -175,7 +175,7 @@ fn prompt_files_that_hold_no_usable_text_are_refused() {
     write("latin.txt", b"a robot\na caf\xe9 robot\n");
     write("huge.txt", &vec![b'a'; (1 << 20) + 1]);
     let cases = [
-        ("empty.txt", "empty.txt holds no prompt"),
+        ("empty.txt", "empty.txt contains no prompt"),
         (
             "latin.txt",
             "latin.txt: line 2: found bytes that are not UTF-8",
@@ -224,7 +224,7 @@ fn missing_folders_and_files_are_named_with_what_to_do() {
         ),
         (
             "sample nowhere -p [b]",
-            "there is no folder or actor nowhere",
+            "there is no folder or file nowhere, expected an actor",
         ),
         (
             "sample empty -p [b]",

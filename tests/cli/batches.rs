@@ -131,7 +131,7 @@ fn a_file_that_is_not_a_batch_is_refused_with_line_or_key() {
         ),
         (
             r#"{"jobs": [{}, {"steps": 1, "steps": 2}]}"#,
-            "key `steps` stands here twice",
+            "key `steps` is given twice",
         ),
         (
             r#"{"defaults": {"dtype": "int4"}, "jobs": [{}]}"#,

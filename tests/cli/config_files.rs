@@ -205,7 +205,7 @@ fn if_two_files_name_different_classes_the_index_is_used_and_a_note_says_so() {
     toy_with(&folder, SCHEDULER, &json!({"_class_name": "DDIMScheduler"}));
     oneactor(&folder, &format!("{DRAW} -o out"))
         .exits_with(0)
-        .says("DDIMScheduler is written here, but EulerDiscreteScheduler in model_index.json, which counts");
+        .says("DDIMScheduler is written here, but model_index.json has EulerDiscreteScheduler, which is used");
     let manifest = crate::text(&folder.join("out/manifest.jsonl"));
     assert!(manifest.contains("\"scheduler\":\"euler\""), "{manifest}");
 }

@@ -114,17 +114,14 @@ fn flags_that_shared_attention_does_not_support_are_refused_by_name() {
         ),
         (
             "--guidance-interval 1-2",
-            "--guidance-interval leaves out rows that are shared",
+            "--guidance-interval leaves out rows whose attention is shared",
         ),
         (
             "--feature-reuse 2",
-            "--feature-reuse leaves out layers that are shared",
+            "--feature-reuse leaves out layers whose attention is shared",
         ),
         ("--long-prompts", "--long-prompts makes prompts longer"),
-        (
-            "--eta-2 0",
-            "found --eta-2 with --method consistory, which has none",
-        ),
+        ("--eta-2 0", "--eta-2 is only for --method oneactor"),
         ("--save-masks", "--save-masks"),
     ] {
         oneactor(&folder, &format!("{DRAW} {more} -o out"))
@@ -140,7 +137,7 @@ fn flags_that_shared_attention_does_not_support_are_refused_by_name() {
         .says("\"robot\"");
     oneactor(&folder, "sample robot -p 'a robot' --target 1 -o out")
         .exits_with(2)
-        .says("--target does nothing without --method consistory or ip-adapter");
+        .says("--target is only for --method consistory and ip-adapter");
     oneactor(&folder, &DRAW.replace("sample robot", "sample elsewhere"))
         .exits_with(2)
         .says("elsewhere");

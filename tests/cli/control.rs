@@ -236,7 +236,7 @@ fn a_controlled_picture_is_drawn_again_from_its_own_metadata() {
         &format!("{} -o out", line.replace("net:0.7", "net:0.6")),
     )
     .exits_with(2)
-    .says("controlnet: [\"net:0.7\"] there, [\"net:0.6\"] here");
+    .says("controlnet: was [\"net:0.7\"], is now [\"net:0.6\"]");
 }
 
 #[test]
@@ -394,7 +394,7 @@ fn controlnets_that_cannot_be_used_are_refused_before_the_model_is_loaded() {
         (
             2,
             format!("--controlnet wide {image}"),
-            "the ControlNet wide does not fit the model toy: cross_attention_dim is 768 there and 192 here",
+            "the ControlNet wide does not fit the model toy: cross_attention_dim is 768 in the ControlNet and 192 in the model",
         ),
         (
             2,

@@ -100,7 +100,7 @@ fn an_ablation_draws_all_columns_under_control_and_tunes_without_it() {
     // The variants are already tuned; without control the pictures differ.
     oneactor(&folder, "ablate robot -p [b] --steps 2")
         .exits_with(2)
-        .says("controlnet: [\"net:0.7\"] there, none here")
+        .says("controlnet: was [\"net:0.7\"], is now none")
         .writes_nothing();
 }
 
@@ -158,8 +158,8 @@ fn a_story_says_that_its_scenes_have_no_controlnets_and_its_base_images_may() {
         let line = "story story.json -o book --num-images 2 --max-steps 1";
         oneactor(&folder, line)
     };
-    let refusal = "the scenes of a story are drawn without ControlNets: leave it out, and draw such a \
-                   picture by `oneactor sample`";
+    let refusal = "scenes of a story cannot use ControlNets. Leave out the key, and draw such a \
+                   picture with `oneactor sample`";
     story(json!({"controlnet": "net"}), json!({}))
         .exits_with(2)
         .says("`drawing`: key `controlnet`: ")

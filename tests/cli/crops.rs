@@ -17,7 +17,7 @@ fn a_crop_of_the_target_is_one_more_variant() {
         .says("is there already");
     oneactor(&folder, &format!("{line} --crop 20,10,24,20"))
         .exits_with(2)
-        .says("crop: none there, \"20,10,24,20\" here");
+        .says("crop: was none, is now \"20,10,24,20\"");
     let without = losses();
     oneactor(&folder, &format!("{line} --crop 20,10,24,20 --overwrite")).exits_with(0);
     assert_ne!(losses(), without);

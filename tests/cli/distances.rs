@@ -81,7 +81,7 @@ fn a_distance_has_an_upper_bound() {
         .says("overall, expected at most 0");
     oneactor(&folder, &format!("{line} --fail-below lpips=0.5"))
         .exits_with(2)
-        .says("--fail-below: found lpips, which is a distance and better the lower it is, expected --fail-above lpips=0.5")
+        .says("--fail-below: found lpips, a distance, which is better when it is lower: use --fail-above lpips=0.5")
         .writes_nothing();
 }
 
@@ -103,7 +103,7 @@ fn a_folder_of_weights_is_needed_and_must_be_the_right_one() {
         (
             "evaluate small.png --metrics dreamsim",
             2,
-            "found no --dreamsim-model, expected a folder",
+            "--metrics dreamsim needs --dreamsim-model with a folder",
         ),
         (
             &format!("evaluate small.png --metrics lpips {of_lpips}"),

@@ -88,6 +88,56 @@ fn contradictions_within_flags_or_within_variables_are_refused() {
 }
 
 #[test]
+fn a_wrong_value_from_the_environment_is_told_of_its_variable() {
+    let folder = folder_with_actor("environment-wrong");
+    for (name, value, message) in [
+        (
+            "ONEACTOR_MAX_STEPS",
+            "0",
+            "ONEACTOR_MAX_STEPS=0 in the environment: --max-steps: found 0, expected a whole number from 1",
+        ),
+        (
+            "ONEACTOR_MAX_STEPS",
+            "ten",
+            "ONEACTOR_MAX_STEPS in the environment: found \"ten\", expected a whole number",
+        ),
+        (
+            "ONEACTOR_DTYPE",
+            "int4",
+            "ONEACTOR_DTYPE in the environment: found \"int4\", expected one of auto, fp32",
+        ),
+    ] {
+        run(&folder, "tune robot", &[(name, value)])
+            .exits_with(2)
+            .says(message)
+            .writes_nothing();
+    }
+    let typed = run(&folder, "tune robot --max-steps 0", &[]);
+    typed.exits_with(2).says("error: --max-steps: found 0");
+}
+
+#[test]
+fn a_number_that_cannot_be_read_is_refused_in_plain_words() {
+    let folder = folder("environment-numbers");
+    for (line, message) in [
+        (
+            "tune robot --seed 99999999999999999999",
+            "expected a whole number from -9223372036854775808 to 9223372036854775807",
+        ),
+        (
+            "tune robot --max-steps x",
+            "'--max-steps <N>': expected a whole number",
+        ),
+        (
+            "tune robot --lambda-1 x",
+            "'--lambda-1 <WEIGHT>': expected a number",
+        ),
+    ] {
+        run(&folder, line, &[]).exits_with(2).says(message);
+    }
+}
+
+#[test]
 fn an_unknown_variable_is_refused_with_the_nearest_name() {
     let folder = folder("environment-unknown");
     for (name, way_out) in [
@@ -175,12 +225,12 @@ fn a_variable_for_save_masks_belongs_to_one_command() {
     run(&folder, draw, &[found]).exits_with(0);
     run(&folder, draw, &[("ONEACTOR_SAMPLE_SAVE_MASKS", "1")])
         .exits_with(2)
-        .says("--save-masks: only several actors have masks");
+        .says("--save-masks: a single actor acts on the whole picture and has no mask");
     let measure = "evaluate out --model toy";
     run(&folder, measure, &[("ONEACTOR_SAMPLE_SAVE_MASKS", "1")]).exits_with(0);
     run(&folder, measure, &[found])
         .exits_with(2)
-        .says("--save-masks: found it without --masks sam");
+        .says("--save-masks has no effect without --masks sam");
 }
 
 #[test]

@@ -238,7 +238,7 @@ fn wrong_pictures_and_models_are_refused_with_what_to_do() {
         (
             "evaluate nowhere",
             2,
-            "there is no nowhere: expected a folder that sample wrote, or pictures",
+            "nowhere does not exist, expected a folder that sample wrote, or pictures",
         ),
         ("evaluate empty", 2, "empty has no manifest.jsonl"),
         (
@@ -269,12 +269,12 @@ fn wrong_pictures_and_models_are_refused_with_what_to_do() {
         (
             "evaluate foreign.png --metrics clip_t -p a --target thin.png",
             2,
-            "--target: found it, which nothing in --metrics uses",
+            "--target has no effect with --metrics",
         ),
         (
             "evaluate foreign.png --metrics clip_t -p a --masks empty",
             2,
-            "--masks: found it, which nothing in --metrics uses",
+            "--masks has no effect with --metrics",
         ),
         (
             "evaluate foreign.png --model toy --metrics clip_i --target text.png",

@@ -190,11 +190,11 @@ fn leaving_out_a_loss_equals_a_weight_of_zero() {
         .says("is there already");
     oneactor(&folder, &format!("{line} --without-aver --lambda-2 0.2"))
         .exits_with(2)
-        .says("found --lambda-2 0.2 and --without-aver, expected one of them")
+        .says("found --lambda-2 0.2 and --without-aver, expected only one of them")
         .writes_nothing();
     oneactor(&folder, line)
         .exits_with(2)
-        .says("lambda_1: 0.0 there, 0.5 here");
+        .says("lambda_1: was 0.0, is now 0.5");
 }
 
 #[test]
@@ -259,10 +259,7 @@ fn an_ablation_needs_a_finished_actor_with_all_losses() {
     for (flags, message) in [
         ("", "--prompt or --prompts-file is missing"),
         ("-p cat", "the base word \"robot\" is missing"),
-        (
-            "-p [b] --no-actor",
-            "--no-actor: an ablation draws plain pictures",
-        ),
+        ("-p [b] --no-actor", "--no-actor cannot be used with ablate"),
         ("-p [b] --target-image x.png", "expected no photo"),
         ("-p [b] --tune-batch-size 0", "--batch-size: found 0"),
     ] {

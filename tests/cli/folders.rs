@@ -308,7 +308,10 @@ fn an_actor_of_an_earlier_version_is_checked_by_the_config_beside_it() {
     refuses(
         &folder,
         "tune robot --target 1 --max-steps 3",
-        &["is there, and no robot/tune.json", "--overwrite"],
+        &[
+            "exists, but robot/tune.json, the record of its settings, does not",
+            "--overwrite",
+        ],
     );
     oneactor(&folder, "tune robot --target 1 --max-steps 3 --overwrite").exits_with(0);
 }
@@ -379,7 +382,7 @@ fn base_images_of_two_sets_are_not_tuned_on() {
     refuses(
         &folder,
         &format!("{BASE} -o robot"),
-        &["no base.json that tells how it was drawn", "--overwrite"],
+        &["no base.json that records its settings", "--overwrite"],
     );
 }
 

@@ -431,7 +431,10 @@ fn folders_without_pictures_and_manifests_that_point_elsewhere_are_refused() {
     fs::create_dir(folder.join("broken")).expect("the folder is writable");
     fs::write(folder.join("broken/manifest.jsonl"), "{}\n{").expect("the folder is writable");
     for (line, message) in [
-        ("gallery nowhere", "nowhere is not there: expected a folder"),
+        (
+            "gallery nowhere",
+            "nowhere does not exist, expected a folder",
+        ),
         ("gallery file", "file is no folder"),
         (
             "gallery empty",
@@ -440,7 +443,7 @@ fn folders_without_pictures_and_manifests_that_point_elsewhere_are_refused() {
         ("gallery empty file -o a.html", "file is no folder"),
         (
             "gallery empty hostile",
-            "--output is missing: with 2 folders",
+            "--output is missing: it is needed with 2 folders",
         ),
         (
             "gallery empty -o a.png",

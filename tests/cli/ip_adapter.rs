@@ -125,7 +125,7 @@ fn a_rerun_with_another_picture_adapter_or_scale_is_refused() {
         .says("1 of 1 images are there already");
     oneactor(&folder, &format!("{line} --ip-adapter-scale 1"))
         .exits_with(2)
-        .says("ip_adapter_scale: 0.6 there, 1.0 here");
+        .says("ip_adapter_scale: was 0.6, is now 1.0");
     oneactor(&folder, &format!("{line} --target 0"))
         .exits_with(2)
         .says("image_prompt has changed since");
@@ -134,7 +134,7 @@ fn a_rerun_with_another_picture_adapter_or_scale_is_refused() {
         "sample robot -p 'a robot in the snow' --steps 3 -o out",
     )
     .exits_with(2)
-    .says("method: \"ip-adapter\" there, none here");
+    .says("method: was \"ip-adapter\", is now none");
     // The file has the same name and other content.
     let mut tensors: Vec<(String, Tensor)> =
         Tensor::read_safetensors(&adapter).expect("it is whole");
@@ -204,7 +204,7 @@ fn files_that_cannot_be_an_adapter_for_this_model_are_refused_with_the_reason() 
     );
     refused(
         "--ip-adapter plus.safetensors",
-        "only the plain IP-Adapter is computed here",
+        "only the plain IP-Adapter is supported",
     )
     .exits_with(3);
     write_adapter(&folder.join("no.safetensors"), &[("a", &[1])]);
@@ -218,12 +218,12 @@ fn files_that_cannot_be_an_adapter_for_this_model_are_refused_with_the_reason() 
         (
             "wide",
             of(4 * 2048, 1280),
-            "makes tokens of 2048 numbers, and those of the model toy have 192",
+            "its tokens have width 2048, expected 192 for the model toy",
         ),
         (
             "eyes",
             of(4 * 192, 1280),
-            "reads image embeddings of 1280 numbers, and the image encoder toy gives 128",
+            "needs image embeddings of width 1280, but those of the image encoder toy have width 128",
         ),
     ] {
         let file = format!("{name}.safetensors");
@@ -266,12 +266,12 @@ fn flags_of_ip_adapter_are_refused_with_other_methods() {
         let name = flag.split(' ').next().expect("a flag");
         oneactor(&folder, &format!("sample robot -p 'a robot' -o out {flag}"))
             .exits_with(2)
-            .says(&format!("{name} does nothing without --method ip-adapter"));
+            .says(&format!("{name} is only for --method ip-adapter"));
     }
     let line = format!("{SAMPLE} --eta-2 0 -o out");
     oneactor(&folder, &line)
         .exits_with(2)
-        .says("found --eta-2 with --method ip-adapter");
+        .says("--eta-2 is only for --method oneactor");
 }
 
 #[test]

@@ -137,7 +137,7 @@ fn a_picture_without_a_subject_is_named_and_what_was_saved_before_stays() {
     );
     oneactor(&folder, &line)
         .exits_with(1)
-        .says("robot/base/00.png: Segment Anything finds nothing in the middle of the picture")
+        .says("robot/base/00.png: Segment Anything finds no subject in the middle of the picture")
         .says("give --masks a folder")
         .writes_nothing();
     assert!(!folder.join("seen").exists());
@@ -157,23 +157,23 @@ fn wrong_flags_and_networks_are_refused_with_what_to_do() {
         (
             format!("{one} --save-masks seen"),
             2,
-            "--save-masks: found it without --masks sam",
+            "--save-masks has no effect without --masks sam",
         ),
         (
             format!("{one} --masks attention --sam-model a/b"),
             2,
-            "--sam-model: found it without --masks sam",
+            "--sam-model has no effect without --masks sam",
         ),
         (
             format!("{one} --masks sam --sam-model toy"),
             2,
-            "--sam-model: found toy, which has a CLIP only",
+            "--sam-model: found toy, which contains only a CLIP model",
         ),
         (format!("{one} --masks sam"), 3, "facebook/sam-vit-base"),
         (
             format!("{one} --masks samm"),
             2,
-            "there is no folder samm: expected a folder with masks, attention or sam",
+            "there is no folder samm, expected a folder with masks, attention or sam",
         ),
         (
             format!("{one} --masks sam --sam-model {}", clip.display()),
@@ -193,7 +193,7 @@ fn wrong_flags_and_networks_are_refused_with_what_to_do() {
         (
             format!("evaluate robot/base/00.png --model toy --metrics clip_t {sam}"),
             2,
-            "--masks: found it, which nothing in --metrics uses",
+            "--masks has no effect with --metrics",
         ),
     ] {
         oneactor(&folder, &line)

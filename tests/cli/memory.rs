@@ -131,7 +131,7 @@ fn both_names_of_the_batch_size_of_tuning_give_the_same_actor() {
     }
     oneactor(&folder, "tune robot --micro-batch 1 --batch-size 2")
         .exits_with(2)
-        .says("found --micro-batch 1 and --batch-size 2, expected one of them");
+        .says("found --micro-batch 1 and --batch-size 2, expected only one of them");
 }
 
 #[test]

@@ -131,11 +131,17 @@ fn jobs_of_one_batch_do_not_change_each_others_model() {
 fn settings_that_a_baseline_lacks_are_refused_by_name() {
     let folder = folder_with_actor("method-refusals");
     for (flags, message) in [
-        ("--num-auxiliary 2", "found --num-auxiliary with --method"),
-        ("--lambda-1 0.5", "found --lambda-1 with --method"),
-        ("--without-aver", "found --without-aver with --method"),
-        ("--preset release", "found --preset with --method"),
-        ("--crop subject", "found --crop with --method"),
+        (
+            "--num-auxiliary 2",
+            "--num-auxiliary is only for --method oneactor",
+        ),
+        ("--lambda-1 0.5", "--lambda-1 is only for --method oneactor"),
+        (
+            "--without-aver",
+            "--without-aver is only for --method oneactor",
+        ),
+        ("--preset release", "--preset is only for --method oneactor"),
+        ("--crop subject", "--crop is only for --method oneactor"),
     ] {
         for method in TUNED {
             oneactor(&folder, &format!("tune robot --method {method} {flags}"))
@@ -147,11 +153,11 @@ fn settings_that_a_baseline_lacks_are_refused_by_name() {
     for (line, message) in [
         (
             "tune robot --method textual-inversion --cpu-offload",
-            "found --cpu-offload with --method textual-inversion",
+            "--cpu-offload cannot be used with --method textual-inversion",
         ),
         (
             "tune robot --method ip-adapter",
-            "--method ip-adapter: there is nothing to tune",
+            "--method ip-adapter needs no tuning",
         ),
         (
             "sample robot --method textual-inversion -p [b]",
@@ -167,7 +173,7 @@ fn settings_that_a_baseline_lacks_are_refused_by_name() {
         ),
         (
             "sample robot --method dreambooth-lora --compare -p [b]",
-            "found --compare with --method dreambooth-lora",
+            "--compare cannot be used with --method dreambooth-lora",
         ),
     ] {
         oneactor(&folder, line)

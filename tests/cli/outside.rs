@@ -72,7 +72,7 @@ fn settings_of_files_and_folders_are_not_taken_from_a_picture() {
             oneactor(&folder.join("inner"), line)
                 .exits_with(2)
                 .says(&format!(
-                    "--from evil.png: the picture has the setting `{key}`"
+                    "--from evil.png: the picture records the setting `{key}`"
                 ))
                 .writes_nothing();
         }

@@ -15,10 +15,10 @@ const LONG: &str = "a dog, a cat and a frog, in the red kitchen and in the snow 
 fn text_that_looks_like_syntax_gets_a_warning() {
     let folder = folder_with_actor("looks-like");
     for (flags, message) in [
-        ("-p 'a [robot]'", "has [robot], which is read as text"),
+        ("-p 'a [robot]'", "has [robot], which is read as plain text"),
         (
             "-p 'a robot in (snow)1.2' --prompt-weights",
-            "has 1.2 behind a bracket",
+            "has 1.2 after a bracket",
         ),
     ] {
         oneactor(

@@ -73,7 +73,7 @@ fn the_variable_for_the_target_of_tune_does_not_reach_other_commands() {
         ("ONEACTOR_SAMPLE_TARGET", "2"),
     )
     .exits_with(2)
-    .says("--target does nothing without --method consistory or ip-adapter");
+    .says("--target is only for --method consistory and ip-adapter");
     run(
         "evaluate out --model toy",
         ("ONEACTOR_EVALUATE_TARGET", "robot/base/02.png"),

@@ -210,7 +210,7 @@ fn actors_that_cannot_be_combined_are_refused_by_name() {
         ("robot dog -p 'a robot'", "not with toy"),
         (
             "robot cat -p 'a cat' --offsets robot/actor.safetensors",
-            "--offsets takes the place of one actor's projector, and there are 2",
+            "--offsets replaces the projector of one actor, but there are 2",
         ),
         (
             "robot cat -p 'a cat' --no-actor --save-masks",
@@ -341,7 +341,7 @@ fn subjects_of_a_base_set_are_checked_together() {
         ),
         (
             "-p 'a pencil box' --subject box --subject 'pencil box'",
-            "found \"box\" and \"pencil box\", expected words of which none holds another",
+            "found \"box\" and \"pencil box\", expected words that do not contain each other",
         ),
         (
             "-p 'a cat' --subject cat --subject CAT",
@@ -349,7 +349,7 @@ fn subjects_of_a_base_set_are_checked_together() {
         ),
         (
             "-p 'a [b]' --subject cat --subject frog",
-            "[b] stands for one base word, and there are 2",
+            "[b] stands for one base word, but there are 2",
         ),
         (
             "-p 'a cat' --subject cat --subject ''",

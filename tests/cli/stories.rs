@@ -178,7 +178,7 @@ fn the_story_that_ships_becomes_a_book() {
     write(&folder, "toy.json", &story);
     oneactor(&folder, line)
         .exits_with(2)
-        .says("character `cat`: book/characters/cat holds base images drawn with other settings")
+        .says("character `cat`: book/characters/cat has base images drawn with other settings")
         .writes_nothing();
 }
 
@@ -245,7 +245,7 @@ fn a_given_actor_is_used_where_it_is_named_and_text_is_never_read_as_a_tag() {
     oneactor(&folder, "story a.json -o out --steps 1")
         .exits_with(2)
         .says("out/pictures/0000-5.png was drawn with other settings (")
-        .says("steps: 2 there, 1 here");
+        .says("steps: was 2, is now 1");
 }
 
 #[test]
@@ -327,7 +327,7 @@ fn an_invalid_story_is_refused_before_anything_is_loaded() {
         (
             json!({"cat": {"actor": "nowhere"}}),
             scene.clone(),
-            "character `cat`: there is no folder or actor nowhere",
+            "character `cat`: there is no folder or file nowhere, expected an actor",
         ),
         (
             with("actor", json!("robot")),

@@ -68,7 +68,7 @@ fn a_changed_photo_counts_as_another_target() {
         .says("robot/actor.safetensors was tuned with other settings (target_image_crc32");
     oneactor(&folder, "tune robot --target 1 --max-steps 2")
         .exits_with(2)
-        .says("target: 3 there, 1 here");
+        .says("target: was 3, is now 1");
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn a_photo_that_cannot_be_used_is_refused_before_anything_is_loaded() {
         ),
         (
             "whole.png --target 1",
-            "found --target 1 and --target-image whole.png, expected one of them",
+            "found --target 1 and --target-image whole.png, expected only one of them",
         ),
         (
             "whole.png --num-auxiliary 4",

@@ -135,11 +135,11 @@ fn results_of_other_settings_are_refused_and_overwrite_redoes_them() {
     oneactor(&folder, "sample robot -p [b] --steps 2 -o out")
         .exits_with(2)
         .says("out/0000-0.png was drawn with other settings")
-        .says("steps: 3 there, 2 here");
+        .says("steps: was 3, is now 2");
     oneactor(&folder, "sample robot -p [b] --steps 2 -o out --overwrite").exits_with(0);
     oneactor(&folder, "tune robot --target 0 --max-steps 3")
         .exits_with(2)
-        .says("target: 1 there, 0 here");
+        .says("target: was 1, is now 0");
     oneactor(&folder, "tune robot --target 0 --max-steps 3 --overwrite").exits_with(0);
     oneactor(&folder, "sample robot -p [b] --steps 2 -o out")
         .exits_with(2)

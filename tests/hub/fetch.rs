@@ -115,7 +115,10 @@ fn a_fetched_model_draws_without_a_network() {
     // Everything is cached: no request, and the same list.
     let again = exits_with(oneactor(&hub, &scratch, FETCH), 0);
     assert_eq!(lines(&again), paths);
-    assert_says(&told(&again), &["of which 0 B were fetched now", "openrail++"]);
+    assert_says(
+        &told(&again),
+        &["of which 0 B were fetched now", "openrail++"],
+    );
     assert_eq!(hub.take_requests().len(), 0);
     exits_with(oneactor(&hub, &scratch, "fetch org/small --offline"), 0);
 

@@ -78,7 +78,10 @@ fn a_refresh_follows_a_moved_branch_and_fetches_only_changed_files() {
 
     let renewed = exits_with(oneactor(&hub, &scratch, REFRESH), 0);
     let said = format!("main of org/small was renewed from {COMMIT} to {}", newer());
-    assert_says(&told(&renewed), &[&said, "of which 200 kB were fetched now"]);
+    assert_says(
+        &told(&renewed),
+        &[&said, "of which 200 kB were fetched now"],
+    );
     let asked = hub.take_downloads();
     assert_eq!(asked.len(), 1, "{asked:?}");
     assert!(asked[0].path.contains(UNET));

@@ -269,7 +269,10 @@ fn damaged_and_pickled_files_are_refused() {
     let path = changed("checkpoint", "", &|tensors| {
         tensors.insert("model.diffusion_model.out.2.weight".into(), zeros(&[4, 4]));
     });
-    says(&refused(&path), &["out.2.weight", "not a known key of a LoRA"]);
+    says(
+        &refused(&path),
+        &["out.2.weight", "not a known key of a LoRA"],
+    );
 }
 
 /// Merging into a single file gives the same weights as merging into its folder.

@@ -1,42 +1,42 @@
-//! Values in memory while a network runs: what is taken and given back, in the order of the code that does it.
+//! Counts the values in memory while a network runs: allocated and freed values, in the order of the network's code.
 
-/// How many values are there now, and how many there were at most. A layer that is differentiated leaves behind what its way
-/// back needs.
+/// The current and the largest number of values. A layer that is differentiated keeps the values that its
+/// backward pass needs.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Ledger {
     live: i64,
     most: i64,
-    /// Whether what is computed now is differentiated later.
+    /// Whether the current computation is differentiated later.
     pub keeps: bool,
 }
 
 impl Ledger {
-    /// New values.
+    /// Adds new values.
     pub fn take(&mut self, values: i64) {
         self.live += values;
         self.most = self.most.max(self.live);
     }
 
-    /// Values that nobody needs any more.
+    /// Removes values that are no longer needed.
     pub fn free(&mut self, values: i64) {
         self.live -= values;
-        debug_assert!(self.live >= 0, "only what was taken is given back");
+        debug_assert!(self.live >= 0, "only allocated values can be freed");
     }
 
-    /// Values that are freed unless the way back needs them.
+    /// Removes values that are not needed any more, except for the backward pass.
     pub fn free_unless_kept(&mut self, values: i64) {
         if !self.keeps {
             self.free(values);
         }
     }
 
-    /// Values that come and go.
+    /// Adds and removes temporary values.
     pub fn pass(&mut self, values: i64) {
         self.take(values);
         self.free(values);
     }
 
-    /// The most values at a time.
+    /// The largest number of values at one time.
     pub fn most(&self) -> i64 {
         self.most
     }
@@ -50,15 +50,16 @@ pub(super) struct Map {
 }
 
 impl Map {
-    /// Values of so many channels.
+    /// Number of values with this many channels.
     pub fn of(self, channels: i64) -> i64 {
         self.rows * self.positions * channels
     }
 }
 
 impl Ledger {
-    /// A convolution of `from` to `to` values with this many weights. oneDNN reorders input, weight and output to blocks of
-    /// channels; the output is laid out plainly when input and weight are gone. (cuDNN does the same in fp16.) Leaves the output.
+    /// A convolution of `from` to `to` values with this many weights. oneDNN reorders input, weight and output
+    /// into blocks of channels, and restores the plain layout of the output after input and weight are freed.
+    /// (cuDNN does the same in fp16.) Leaves the output in memory.
     pub fn convolution(&mut self, from: i64, to: i64, weights: i64) {
         self.take(from + weights + to);
         self.free(from + weights);
@@ -66,7 +67,7 @@ impl Ledger {
         self.free(to);
     }
 
-    /// `ResnetBlock2D` of a map that its caller holds: leaves the output.
+    /// `ResnetBlock2D` of a map that its caller keeps. Leaves the output in memory.
     pub fn resnet(&mut self, map: Map, c_in: i64, c_out: i64) {
         self.take(map.of(c_in)); // norm1
         self.activation(map.of(c_in));
@@ -82,7 +83,7 @@ impl Ledger {
         }
     }
 
-    /// SiLU of a norm's output: in its place, or beside it where the way back needs both.
+    /// SiLU of a norm's output: in place, or as a copy if the backward pass needs both.
     pub fn activation(&mut self, values: i64) {
         if self.keeps {
             self.take(values);

@@ -1,4 +1,4 @@
-//! What a pass of the U-Net holds, layer by layer as in `models/unet_2d_condition.rs`.
+//! The memory of a pass through the U-Net, layer by layer as in `models/unet_2d_condition.rs`.
 
 use anyhow::Result;
 
@@ -11,21 +11,21 @@ use crate::models::unet::unet_2d_condition::UNet2DConditionConfig;
 pub struct PassSize {
     /// Height and width of the latents.
     pub latents: (i64, i64),
-    /// Rows.
+    /// Number of rows.
     pub rows: usize,
-    /// Of these, the ones that pass until a layer reads the text: rows that differ in nothing else are one.
+    /// Number of rows until a layer reads the text: rows that differ only in the text pass as one.
     pub rows_without_text: usize,
-    /// Tokens of a row's text.
+    /// Number of tokens in the text of a row.
     pub tokens: usize,
-    /// Different tokens of all texts whose keys and values are kept for the next pass; 0 where none are.
+    /// Number of different tokens in all texts whose keys and values are kept for the next pass; 0 if none are kept.
     pub known_tokens: usize,
-    /// Rows whose attention maps are looked at, and whether attention is masked meanwhile.
+    /// Number of rows whose attention maps are recorded, and whether attention is masked.
     pub watched: usize,
-    /// ControlNets that steer it.
+    /// Number of ControlNets.
     pub controlnets: usize,
 }
 
-/// The blocks of a U-Net as numbers.
+/// The sizes of a U-Net's blocks.
 struct Shape {
     channels: Vec<i64>,
     layers: Vec<i64>,
@@ -75,7 +75,7 @@ impl Shape {
         self.channels.len() - 1
     }
 
-    /// `Transformer2DModel` at a resolution, of a map that its caller holds: leaves the output.
+    /// `Transformer2DModel` at a resolution, of a map that its caller keeps. Leaves the output in memory.
     fn transformer(&self, ledger: &mut Ledger, level: usize, map: Map) {
         let c = map.of(self.channels[level]);
         let text = if self.remembers_text {
@@ -99,7 +99,8 @@ impl Shape {
             // Cross-attention: norm2, query, key and value of the text, what they give, to_out.
             ledger.take(2 * c + 2 * text);
             if self.watched > 0 {
-                // Mask of each row; of the rows that are looked at logits, twice while they are scaled and made probabilities.
+                // The mask of each row; for recorded rows the logits, twice while they are scaled and turned
+                // into probabilities.
                 ledger.take(map.rows * map.positions * self.tokens);
                 let maps = self.heads[level] * map.positions * self.tokens;
                 ledger.pass(2 * self.watched * maps);
@@ -114,7 +115,7 @@ impl Shape {
             ledger.free_unless_kept(8 * c);
             ledger.take(c);
             ledger.free(4 * c + c);
-            // The block before has let go of its output.
+            // The block before has freed its output.
             ledger.free_unless_kept(2 * c);
         }
         ledger.take(2 * c); // proj_out, as a map
@@ -126,7 +127,8 @@ impl Shape {
         }
     }
 
-    /// The way down, of an encoder that begins with `rows_without_text` rows; gives the rows and values of each skip.
+    /// The down blocks of an encoder that starts with `rows_without_text` rows. Returns the rows and values of
+    /// each skip.
     fn down(&self, ledger: &mut Ledger, pass: &PassSize, is_tuned: bool) -> Vec<Skip> {
         let mut rows = pass.rows_without_text as i64;
         let map = |rows: i64, level: usize| Map {
@@ -163,7 +165,7 @@ impl Shape {
         skips
     }
 
-    /// The middle: leaves its output.
+    /// The middle block. Leaves its output in memory.
     fn middle(&self, ledger: &mut Ledger, map: Map) {
         let channels = self.channels[self.last()];
         let c = map.of(channels);
@@ -173,7 +175,7 @@ impl Shape {
         ledger.free_unless_kept(2 * c);
     }
 
-    /// The way up, which gives the skips back, and the output convolution.
+    /// The up blocks, which free the skips, and the output convolution.
     fn up(&self, ledger: &mut Ledger, rows: i64, mut skips: Vec<Skip>) {
         let mut hidden = self.channels[self.last()];
         for (block, &attends) in self.attends_up.iter().enumerate() {
@@ -225,12 +227,13 @@ impl Shape {
         ledger.pass(outermost);
     }
 
-    /// Values that the layers keep of keys and values of the text: of every token, and in the order of each row.
+    /// Number of values that the layers keep of the text's keys and values: for every token, and in the order
+    /// of each row.
     fn text_memory(&self, pass: &PassSize) -> i64 {
         2 * self.transformer_widths() * (pass.known_tokens + pass.rows * pass.tokens) as i64
     }
 
-    /// Channels of all transformer blocks together.
+    /// Sum of the channels of all transformer blocks.
     fn transformer_widths(&self) -> i64 {
         let counts = self.transformer_counts();
         counts
@@ -240,7 +243,7 @@ impl Shape {
             .sum()
     }
 
-    /// Transformer blocks at each resolution.
+    /// Number of transformer blocks at each resolution.
     fn transformer_counts(&self) -> Vec<i64> {
         let count = |level: usize| {
             let transformers = self.layers[level] * i64::from(self.attends_down[level])
@@ -252,8 +255,8 @@ impl Shape {
     }
 }
 
-/// Inputs and outputs together of all attention layers that a low-rank update is learnt of: eight in each transformer block,
-/// of which key and value of the text have its width for an input.
+/// Sum of the inputs and outputs of all attention layers with a low-rank update: eight in each transformer
+/// block, of which key and value of the text have the text's width as input.
 ///
 /// # Errors
 /// When the config's lists do not fit each other.
@@ -263,12 +266,12 @@ pub fn low_rank_widths(unet: &UNet2DConditionConfig) -> Result<i64> {
     Ok(14 * shape.transformer_widths() + 2 * blocks * unet.cross_attention_dim)
 }
 
-/// A map of the way down that the way up takes back.
+/// A map of the down blocks that an up block uses.
 struct Skip {
     channels: i64,
     values: i64,
     rows: i64,
-    /// Whether the way back needs it besides.
+    /// Whether the backward pass needs the map too.
     is_kept: bool,
 }
 
@@ -283,7 +286,7 @@ impl Skip {
     }
 }
 
-/// The most values that a pass holds while drawing.
+/// Peak number of values in a pass while drawing.
 pub(super) fn drawing(unet: &UNet2DConditionConfig, pass: &PassSize) -> Result<i64> {
     let shape = Shape::new(unet, pass)?;
     let mut ledger = Ledger::default();
@@ -292,7 +295,7 @@ pub(super) fn drawing(unet: &UNet2DConditionConfig, pass: &PassSize) -> Result<i
     }
     let mut skips = shape.down(&mut ledger, pass, false);
     for skip in &mut skips {
-        // Rows that passed as one are copied out, while the others still hold the one.
+        // Rows that passed as one are copied out while the single row is still in memory.
         if skip.rows < pass.rows as i64 {
             let all = skip.values / skip.rows * pass.rows as i64;
             ledger.take(all);
@@ -312,8 +315,8 @@ pub(super) fn drawing(unet: &UNet2DConditionConfig, pass: &PassSize) -> Result<i
     Ok(ledger.most())
 }
 
-/// ControlNets one after the other: each goes the way down, and of every skip there are its residual, that residual scaled
-/// and at last the sum, which takes the skip's place.
+/// ControlNets run one after the other. Each runs the down blocks. For every skip there are its residual, the
+/// scaled residual and finally the sum, which replaces the skip.
 fn steer(shape: &Shape, ledger: &mut Ledger, pass: &PassSize, innermost: Map) {
     let cond = shape.positions[0] * shape.channels[0];
     ledger.take(cond * pass.controlnets as i64);
@@ -322,12 +325,13 @@ fn steer(shape: &Shape, ledger: &mut Ledger, pass: &PassSize, innermost: Map) {
     let residuals: i64 = own.iter().map(|skip| skip.values).sum();
     let middle = innermost.of(shape.channels[shape.last()]);
     ledger.take(residuals);
-    ledger.free(residuals + middle); // The net's own skips.
+    ledger.free(residuals + middle); // The ControlNet's own skips.
     ledger.take(residuals);
     ledger.free(2 * residuals);
 }
 
-/// The most values that a tuning step's rows hold: all that the way back needs, and what its first layers take.
+/// Peak number of values for the rows of a tuning step: all values that the backward pass needs, and the memory
+/// of its first layers.
 pub(super) fn tuning(unet: &UNet2DConditionConfig, pass: &PassSize) -> Result<i64> {
     let shape = Shape::new(unet, pass)?;
     let mut ledger = Ledger::default();
@@ -339,7 +343,8 @@ pub(super) fn tuning(unet: &UNet2DConditionConfig, pass: &PassSize) -> Result<i6
     };
     shape.middle(&mut ledger, innermost);
     shape.up(&mut ledger, pass.rows as i64, skips);
-    // Back through the last residual block: the gradient, that of the shortcut, and both sides of a convolution in blocks.
+    // Backward through the last residual block: the gradient, that of the shortcut, and both sides of a
+    // convolution in blocks.
     let outermost = Map {
         rows: pass.rows as i64,
         positions: shape.positions[0],

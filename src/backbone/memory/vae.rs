@@ -1,9 +1,9 @@
-//! What decoding a picture holds, layer by layer as in `models/autoencoder_kl.rs`.
+//! The memory of decoding a picture, layer by layer as in `models/autoencoder_kl.rs`.
 
 use super::ledger::{Ledger, Map};
 use crate::models::autoencoder_kl::AutoencoderKlConfig;
 
-/// The most values that decoding one picture, or one tile, of this height and width holds. Encoding it holds fewer.
+/// Peak number of values while decoding one picture, or one tile, of this height and width. Encoding needs fewer.
 pub(super) fn decoding(vae: &AutoencoderKlConfig, (height, width): (i64, i64)) -> i64 {
     let last = vae.block_out_channels.len() - 1;
     let map = |level: usize| Map {

@@ -9,26 +9,26 @@ use super::EvaluateJob;
 use crate::error::usage;
 use crate::measures::quantity::Quantity;
 
-/// A bound of the overall mean of a column.
+/// A bound for the overall mean of a column.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gate {
     /// The column.
     pub column: String,
-    /// What passes.
+    /// The bound that the mean must keep.
     pub bound: Bound,
 }
 
-/// What an overall mean must be.
+/// The allowed values of an overall mean.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Bound {
-    /// This or more: `--fail-below`.
+    /// At least this value: `--fail-below`.
     AtLeast(f64),
-    /// This or less: `--fail-above`.
+    /// At most this value: `--fail-above`.
     AtMost(f64),
 }
 
 impl Bound {
-    /// Whether a value lies inside.
+    /// Whether a value keeps the bound.
     pub fn holds(self, value: f64) -> bool {
         match self {
             Bound::AtLeast(least) => value >= least,
@@ -36,7 +36,7 @@ impl Bound {
         }
     }
 
-    /// The flag that asks for it.
+    /// The flag that sets the bound.
     pub fn flag(self) -> &'static str {
         match self {
             Bound::AtLeast(_) => "--fail-below",
@@ -61,7 +61,7 @@ impl fmt::Display for Bound {
 }
 
 impl fmt::Display for Gate {
-    /// As the flag has it.
+    /// In the form of the flag's value.
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         write!(f, "{}={}", self.column, self.bound.value())
     }
@@ -71,7 +71,7 @@ impl Gate {
     /// A gate on one of the job's columns from `COLUMN=VALUE`.
     ///
     /// # Errors
-    /// When there is no such column or number, or the column is a distance and was to be high.
+    /// When the column does not exist, when the value is not a number, and when `--fail-below` names a distance.
     pub(super) fn parse(text: &str, job: &EvaluateJob, bound: fn(f64) -> Bound) -> Result<Self> {
         let flag = bound(0.0).flag();
         let columns = job.columns();
@@ -103,8 +103,8 @@ impl Gate {
         let bound = bound(number);
         if wanted.measure.is_distance() && matches!(bound, Bound::AtLeast(_)) {
             return Err(usage(format!(
-                "{flag}: found {column}, which is a distance and better the lower it is, expected \
-                 --fail-above {column}={number}"
+                "{flag}: found {column}, a distance, which is better when it is lower: use --fail-above \
+                {column}={number}"
             )));
         }
         Ok(Gate {

@@ -1,4 +1,4 @@
-//! Where `evaluate` writes its page, and the command that makes it again.
+//! The page of `evaluate`, and the command that makes the page again.
 
 use std::path::PathBuf;
 
@@ -12,17 +12,17 @@ use crate::cli::EvaluateFlags;
 /// A page with pictures, scores and plot.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
-    /// Its file.
+    /// The file of the page.
     pub path: PathBuf,
     /// The command that measures the same again, for a POSIX shell.
     pub command: String,
 }
 
 impl Report {
-    /// Of the flags; `None` where they ask for none.
+    /// The page that the flags ask for; `None` if they ask for none.
     ///
     /// # Errors
-    /// When the name is none of a page: another may be that of a picture, which would be lost.
+    /// When the file name does not end in .html, because the page could then overwrite a picture.
     pub(super) fn check(flags: &EvaluateFlags) -> Result<Option<Self>> {
         let Some(path) = &flags.report else {
             return Ok(None);
@@ -35,7 +35,7 @@ impl Report {
     }
 }
 
-/// The flags as they would be typed: also those of a batch file and of the environment.
+/// The command line that sets all flags, including those of the batch file and of the environment.
 fn command(flags: &EvaluateFlags) -> Result<String> {
     let mut words = vec!["oneactor evaluate".to_owned()];
     for path in flags.pictures.iter().flatten() {

@@ -11,24 +11,24 @@ use super::style::STYLE;
 use super::{Keys, refuse_control, text};
 use crate::error::usage;
 
-/// Most scenes of a story: their pictures have numbers of four digits.
+/// Maximum number of scenes, because the pictures have numbers of four digits.
 pub(super) const MOST_SCENES: usize = 10_000;
 
-/// A picture of the story.
+/// A scene of the story, which becomes one picture.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoryScene {
-    /// What to draw, with `[name]` for each character, and `[style]` where the story has a style.
+    /// What to draw, with `[name]` for each character, and `[style]` if the story has a style.
     pub prompt: String,
-    /// What the page says below the picture.
+    /// The text below the picture on the page.
     pub caption: Option<String>,
-    /// Seed of the picture, where the scene names one.
+    /// Seed of the picture, if the scene names one.
     pub seed: Option<i64>,
-    /// Who is in it, as places among the characters, in ascending order.
+    /// The characters in the scene, as indices into the story's characters, in ascending order.
     pub cast: Vec<usize>,
 }
 
 object! {
-    /// A scene.
+    /// The keys of a scene.
     struct SceneObject {
         prompt: Option<String>,
         caption: Option<String>,
@@ -36,9 +36,9 @@ object! {
     }
 }
 
-/// The scenes; and who is in one of them, as places among `names`, in the order in which they enter.
-/// The casts of the scenes are places in that order. A prompt that does not name the style ends with
-/// the style's phrase, where there is one.
+/// The scenes, and the characters that appear in them, as indices into `names` in the order of their first
+/// scenes. The casts of the scenes are indices into that second list. If there is a style, its phrase is added
+/// to each prompt that does not name it.
 pub(super) fn scenes(
     list: &[Value],
     names: &[&str],
@@ -106,7 +106,7 @@ fn scene(
     })
 }
 
-/// The prompt with `word(name)` in place of every `[name]`. What a word holds is not looked at again.
+/// The prompt with `word(name)` in place of every `[name]`. Brackets in the inserted words are not replaced again.
 pub fn fill_in_names(prompt: &str, word: impl Fn(&str) -> String) -> String {
     let mut filled = String::new();
     let mut done = 0;
@@ -131,7 +131,7 @@ fn unknown_character(name: &str, names: &[&str]) -> anyhow::Error {
         .max_by(|a, b| a.0.total_cmp(&b.0));
     let way_out = match (nearest, names) {
         (Some((_, nearest)), _) => format!("did you mean [{nearest}]?"),
-        (None, []) => "the story has no `characters`".to_owned(),
+        (None, []) => "expected no name, because the story has no `characters`".to_owned(),
         (None, names) => format!("expected one of [{}]", names.join("], [")),
     };
     usage(format!(
@@ -139,7 +139,7 @@ fn unknown_character(name: &str, names: &[&str]) -> anyhow::Error {
     ))
 }
 
-/// A name is part of prompts and the name of a folder.
+/// Checks the names of characters, which are used in prompts and as folder names.
 pub(super) fn check_names(names: &[&str]) -> Result<()> {
     let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_');
     for (i, name) in names.iter().enumerate() {
@@ -152,8 +152,8 @@ pub(super) fn check_names(names: &[&str]) -> Result<()> {
         let alike = |other: &&&str| other.to_lowercase() == name.to_lowercase();
         if let Some(other) = names[..i].iter().find(alike) {
             return Err(usage(format!(
-                "`characters`: found \"{other}\" and \"{name}\", expected names that differ in more \
-                 than capital letters: they are folders too"
+                "`characters`: found \"{other}\" and \"{name}\", expected names that differ in more than upper \
+                and lower case, because they are also names of folders"
             )));
         }
     }

@@ -1,4 +1,4 @@
-//! The style of a story: how all of its scenes are drawn.
+//! The style of a story, in which all its scenes are drawn.
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -11,37 +11,37 @@ use super::{Character, Keys, Maker, only, text};
 use crate::error::usage;
 use crate::method::templates::SubjectKind;
 
-/// What scenes call it, and its folder; no character has this name where there is a style.
+/// The name of the style in prompts, and of its folder. In a story with a style, no character may have this name.
 pub(super) const STYLE: &str = "style";
 
-/// What stands behind a prompt that does not name the style itself.
+/// Added to the end of a prompt that does not name the style itself.
 const PHRASE: &str = "in the [style]";
 
 object! {
-    /// A style, beside the keys of a character.
+    /// The keys of a style in addition to those of a character.
     struct StyleObject {
         phrase: Option<String>,
     }
 }
 
-/// A style as the file has it.
+/// A style as it stands in the file.
 pub(super) struct Style {
-    /// Ends a scene's prompt, with `[style]` in it.
+    /// The end of a scene's prompt; contains `[style]`.
     pub phrase: String,
-    /// The keys that it shares with characters.
+    /// The object with the keys that styles share with characters.
     value: Value,
 }
 
 impl Style {
-    /// Takes the style's own key from the others.
+    /// Splits the style's own key from the keys that it shares with characters.
     ///
     /// # Errors
-    /// When a character has its name, or the phrase does not name it.
+    /// When a character is called `style`, or the phrase does not contain `[style]`.
     pub(super) fn read(mut value: Value, names: &[&str]) -> Result<Self> {
         if let Some(name) = names.iter().find(|name| name.to_lowercase() == STYLE) {
             return Err(usage(format!(
-                "`characters`: found the name \"{name}\" beside the key `style`, expected another: \
-                 [style] stands for the style"
+                "`characters`: found the name \"{name}\", expected another name, because [style] stands for \
+                the story's style"
             )));
         }
         let mut own = Settings::new();
@@ -57,16 +57,16 @@ impl Style {
         match placeholders(&phrase)[..] {
             [(_, STYLE)] => Ok(Self { phrase, value }),
             _ => Err(usage(format!(
-                "key `style`: key `phrase`: found \"{phrase}\", expected [style] in it once, and no \
-                 other name"
+                "key `style`: key `phrase`: found \"{phrase}\", expected a text with [style] in it once and no \
+                other name in brackets"
             ))),
         }
     }
 
-    /// The style as one that acts in every scene.
+    /// The style as a character that acts in every scene.
     ///
     /// # Errors
-    /// As for a character; and when it is described as one of another kind.
+    /// The same as for a character; and when the style's `kind` is not `style`.
     pub(super) fn check(self, maker: &Maker) -> Result<Character> {
         let mut value = self.value;
         if let Value::Object(settings) = &mut value
