@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_of_tuning_sdxl_takes_what_was_worked_out_by_hand() -> Result<()> {
+    fn a_row_of_tuning_sdxl_takes_what_was_calculated_by_hand() -> Result<()> {
         let config: UNet2DConditionConfig = serde_json::from_value(json!({
             "in_channels": 4, "out_channels": 4, "sample_size": 128, "block_out_channels": [320, 640, 1280],
             "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],

@@ -220,8 +220,8 @@ fn announce(sampling: &Sampling, manifest: &mut Manifest) -> Result<()> {
     let folder = &sampling.job.output_dir;
     let merged = Manifest::open(folder);
     for picture in sampling.all_pictures() {
-        if !manifest.tells_of(&picture.name, &picture.settings) {
-            let is_known = merged.tells_of(&picture.name, &picture.settings);
+        if !manifest.has_row_with(&picture.name, &picture.settings) {
+            let is_known = merged.has_row_with(&picture.name, &picture.settings);
             let known = merged.row(&picture.name).filter(|_| is_known).cloned();
             manifest.add(known.unwrap_or_else(|| new_row(&picture.name, &picture.row(), None)));
         }
@@ -284,7 +284,7 @@ pub(super) fn draw_missing(
 pub(super) fn restore_rows(sampling: &Sampling, manifest: &mut Manifest) -> Result<bool> {
     let mut is_changed = false;
     for picture in sampling.all_pictures() {
-        if !manifest.tells_of(&picture.name, &picture.settings) {
+        if !manifest.has_row_with(&picture.name, &picture.settings) {
             manifest.set(&picture.name, &picture.row(), None)?;
             is_changed = true;
         }

@@ -18,12 +18,12 @@ use crate::error::usage;
 pub(super) fn check<F: Declared + Serialize>(flags: &F) -> Result<()> {
     let given = layers::settings(flags)?;
     let all = F::settings();
-    let mut in_vain = all
+    let mut without_effect = all
         .iter()
         .filter(|setting| is_given(&given, setting.key) && !is_none(setting, &given))
         .filter_map(|setting| hindrance(&setting.flag(), setting.acts, &given, &all));
     let mut conflicts = all.iter().filter_map(|setting| conflict(setting, &given));
-    let message = in_vain.next().or_else(|| conflicts.next());
+    let message = without_effect.next().or_else(|| conflicts.next());
     message.map_or(Ok(()), |message| Err(usage(message)))
 }
 

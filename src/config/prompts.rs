@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_that_looks_like_syntax_is_told_of() {
+    fn text_that_looks_like_syntax_is_reported() {
         let told = |prompt, has_weights| looks_like_syntax(prompt, has_weights).unwrap_or_default();
         assert!(
             told("a [robot] and [b]", false).contains("has [robot], which is read as plain text")

@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn where_there_are_no_locks_the_work_goes_on() -> Result<()> {
+    fn without_locks_the_work_continues() -> Result<()> {
         let place = folder("none");
         let no_locks = |_: &File, _| Err(TryLockError::Error(io::ErrorKind::Unsupported.into()));
         let lock = FolderLock::take_by(&place, Sharing::Alone, "tune", no_locks)?;

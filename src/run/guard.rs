@@ -26,11 +26,11 @@ fn is_of_full_memory(error: &anyhow::Error) -> bool {
     let torch = error
         .chain()
         .find_map(|cause| cause.downcast_ref::<tch::TchError>());
-    torch.is_some_and(|error| tells_of_full_memory(&error.to_string()))
+    torch.is_some_and(|error| is_out_of_memory(&error.to_string()))
 }
 
 /// Whether a message of libtorch says that the memory of a GPU or of the host is full.
-fn tells_of_full_memory(message: &str) -> bool {
+fn is_out_of_memory(message: &str) -> bool {
     let lower = message.to_lowercase();
     [
         "out of memory",
@@ -60,7 +60,7 @@ fn error_of_panic(command: &str, panic: &(dyn Any + Send)) -> anyhow::Error {
         .map(String::as_str)
         .or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("no message");
-    if tells_of_full_memory(message) {
+    if is_out_of_memory(message) {
         return out_of_memory(command);
     }
     // libtorch's words for a kernel that passed the check in `kernels.rs` and still cannot compute the attention.

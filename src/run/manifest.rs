@@ -112,7 +112,7 @@ impl Manifest {
     }
 
     /// Whether the picture `name` has a row with exactly these settings.
-    pub fn tells_of(&self, name: &str, settings: &Settings) -> bool {
+    pub fn has_row_with(&self, name: &str, settings: &Settings) -> bool {
         let row = self.row(name).and_then(Value::as_object);
         row.is_some_and(|row| has_settings(row, settings))
     }
@@ -270,8 +270,10 @@ mod tests {
         assert_eq!(text.lines().count(), 2);
         assert!(text.contains(r#""seconds":2.0"#));
         let others: Settings = serde_json::from_str(r#"{"seed": 1, "steps": 2}"#)?;
-        assert!(reopened.tells_of("a.png", &settings) && !reopened.tells_of("a.png", &others));
-        assert!(!reopened.tells_of("b.png", &settings));
+        assert!(
+            reopened.has_row_with("a.png", &settings) && !reopened.has_row_with("a.png", &others)
+        );
+        assert!(!reopened.has_row_with("b.png", &settings));
         Ok(())
     }
 }

@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_read_is_refused_with_its_place() {
+    fn what_cannot_be_read_is_refused_with_its_place() {
         let cases = [
             ("é (cat", "\"(\" at character 3 is not closed"),
             ("a [cat", "\"[\" at character 3 is not closed; write \\["),

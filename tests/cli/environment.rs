@@ -88,7 +88,7 @@ fn contradictions_within_flags_or_within_variables_are_refused() {
 }
 
 #[test]
-fn a_wrong_value_from_the_environment_is_told_of_its_variable() {
+fn a_wrong_value_from_the_environment_names_its_variable() {
     let folder = folder_with_actor("environment-wrong");
     for (name, value, message) in [
         (
