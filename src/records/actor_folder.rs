@@ -198,7 +198,7 @@ mod tests {
         let is_unfinished = folder.is_unfinished();
         fs::remove_dir_all(&path)?;
         assert_eq!((empty, same, continued), (Ok(false), Ok(true), Ok(false)));
-        assert!(unknown.is_err_and(|error| error.contains("tune.json that tells how")));
+        assert!(unknown.is_err_and(|error| error.contains("the record of its settings, does not")));
         assert!(more_steps.is_err_and(|error| error.contains("(max_steps: was 4, is now 8)")));
         assert!(other.is_err_and(|error| error.contains("seed: was 0, is now 1")));
         assert_eq!((ended, is_unfinished, target), (false, true, Some(2)));

@@ -190,7 +190,9 @@ mod tests {
             .map_err(|e| e.to_string());
         let (is_empty, missing) = (folder.has_set_with("00000000")?, folder.missing(2));
         fs::remove_dir_all(&path)?;
-        assert!(unknown.is_err_and(|error| error.contains("no base.json that tells how")));
+        assert!(
+            unknown.is_err_and(|error| error.contains("no base.json that records its settings"))
+        );
         assert!(other.is_err_and(|error| error.contains("(steps: was 4, is now 5)")));
         assert!(changed.is_err_and(|error| error.contains("(control_image has changed since)")));
         assert!(!without_image && with_image && is_empty);
