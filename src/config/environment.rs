@@ -9,7 +9,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, FromArgMatches};
 
-use super::layers::{EXCLUSIVE, silenced};
+use super::overridden::{EXCLUSIVE, overridden};
 use super::paths;
 use crate::cli::{self, Cli, Command};
 
@@ -28,7 +28,7 @@ pub fn command_line(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli
     let alone =
         alone.map_err(|error| paths::name_unreadable(error, &mut typed_alone, &arguments))?;
     let typed = alone.subcommand().map(|(_, flags)| flags);
-    let silent = silenced(|key| {
+    let silent = overridden(|key| {
         let flags = typed.filter(|flags| is_typed(flags, key))?;
         Some(!is(flags, key, false))
     });

@@ -10,8 +10,7 @@ use serde_json::Value;
 
 use super::batch::{self, BatchFile, Settings};
 use super::environment::blame_variable;
-use crate::cli;
-use crate::cli::setting::Acts;
+use super::overridden::overridden;
 use crate::error::usage;
 
 /// A job with its place in the batch file.
@@ -22,17 +21,6 @@ pub struct Planned<J> {
     /// "job 2 of batch.json"; `None` for the only job of a run without a batch file.
     pub place: Option<String>,
 }
-
-/// Pairs of flags that exclude each other and are not batch keys: flags of a run, and flags of `fetch`. If both
-/// of a pair are typed, they are refused.
-pub(super) const EXCLUSIVE: [[&str; 2]; 6] = [
-    ["quiet", "verbose"],
-    ["file", "variant"],
-    ["file", "vae"],
-    ["file", "controlnet"],
-    ["file", "ip_adapter"],
-    ["file", "image_encoder"],
-];
 
 /// The jobs of a run, each checked by `check`: those of the batch file, or a single job from the flags alone.
 /// The flags already contain the values of environment variables, see [`super::command_line`].
@@ -122,7 +110,7 @@ pub fn read<F: DeserializeOwned>(settings: Settings) -> Result<F> {
 pub fn layered(layers: &[&Settings]) -> Settings {
     let mut merged = Settings::new();
     for layer in layers {
-        let silent = silenced(|key| merged.get(key).map(|value| *value != false));
+        let silent = overridden(|key| merged.get(key).map(|value| *value != false));
         for (key, value) in *layer {
             if !merged.contains_key(key) && !silent.contains(&key.as_str()) {
                 merged.insert(key.clone(), value.clone());
@@ -130,33 +118,6 @@ pub fn layered(layers: &[&Settings]) -> Settings {
         }
     }
     merged
-}
-
-/// Keys whose lower-priority values are overridden, according to the declarations of the settings: both keys of
-/// a pair that replace each other, and keys that have no effect together with the higher layers. The
-/// environment is such a lower layer below typed flags, see [`super::environment`]. `is_on` is `None` for a key
-/// that the higher layers do not name, and otherwise says whether the key is switched on.
-pub(super) fn silenced(is_on: impl Fn(&str) -> Option<bool>) -> Vec<&'static str> {
-    // A switch that is off replaces nothing.
-    let is_named = |key: &&str| is_on(key) == Some(true);
-    let mut silent = Vec::new();
-    for setting in cli::all_settings() {
-        let pair = setting.instead_of.map(|other| [setting.key, other]);
-        silent.extend(
-            pair.filter(|pair| pair.iter().any(is_named))
-                .into_iter()
-                .flatten(),
-        );
-        let does_nothing = match setting.acts {
-            Acts::WithActor => is_on("no_actor") == Some(true),
-            Acts::With(key) => is_on(key) == Some(false),
-            _ => false,
-        };
-        silent.extend(does_nothing.then_some(setting.key));
-    }
-    let exclusive = EXCLUSIVE.iter().filter(|pair| pair.iter().any(is_named));
-    silent.extend(exclusive.flatten().copied());
-    silent
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ pub(crate) mod generate_base;
 pub(crate) mod image_prompt;
 pub mod layers;
 pub(crate) mod model;
+mod overridden;
 mod paths;
 pub mod prompts;
 pub(crate) mod recorded;
