@@ -117,7 +117,7 @@ fn values_of_tune_and_sample_are_refused_with_the_range() {
         ),
         (
             "sample robot -p [b] --no-actor --compare",
-            "leave out --no-actor",
+            "--compare draws with and without the actor, so it cannot be used with --no-actor",
         ),
     ];
     for (line, message) in cases {
@@ -338,7 +338,7 @@ fn an_actor_of_another_model_is_refused_with_both_names() {
     oneactor(&folder, "sample robot -p [b] --model toy -o x")
         .exits_with(2)
         .says("somebody/other")
-        .says("not with toy")
+        .says("but this run uses toy")
         .writes_nothing();
 }
 
