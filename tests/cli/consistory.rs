@@ -88,7 +88,7 @@ fn without_a_tuned_target_the_most_typical_image_is_taken_and_named() {
     }
     oneactor(&folder, &format!("{DRAW} -o out"))
         .exits_with(0)
-        .says("the most typical of 3; choose another with --target N");
+        .says("the most typical of 3 images; choose another with --target N");
     oneactor(&folder, &format!("{DRAW} --dry-run --target 3 -o out"))
         .exits_with(2)
         .says("--target: found 3, expected 0 to 2");

@@ -399,7 +399,7 @@ fn controlnets_that_cannot_be_used_are_refused_before_the_model_is_loaded() {
         (
             2,
             format!("--controlnet plain {image}"),
-            "addition_embed_type is none there and text_time here",
+            "addition_embed_type is none in the ControlNet and text_time in the model",
         ),
         (
             2,

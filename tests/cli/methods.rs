@@ -146,7 +146,7 @@ fn settings_that_a_baseline_lacks_are_refused_by_name() {
         for method in TUNED {
             oneactor(&folder, &format!("tune robot --method {method} {flags}"))
                 .exits_with(2)
-                .says(&format!("{message} {method}"))
+                .says(&format!("{message}: leave it out with --method {method}"))
                 .writes_nothing();
         }
     }
@@ -224,7 +224,7 @@ fn a_cut_base_prompt_of_a_baseline_is_reported() {
         oneactor(&folder, &format!("{line} --dry-run"))
             .exits_with(0)
             .says(&format!("{whose} {told}"))
-            .says("very tall\"");
+            .says("very tall, very tall");
     }
 }
 

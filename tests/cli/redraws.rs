@@ -45,7 +45,7 @@ fn another_method_draws_the_same_scene_and_the_plain_model_too() {
     // A setting that the user types is still refused.
     oneactor(&folder, &format!("{other} --eta-2 1"))
         .exits_with(2)
-        .says("found --eta-2 with --method consistory");
+        .says("--eta-2 is only for --method oneactor: leave it out with --method consistory");
 }
 
 #[test]

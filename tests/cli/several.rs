@@ -200,7 +200,7 @@ fn actors_that_cannot_be_combined_are_refused_by_name() {
         ),
         (
             "robot cat -p 'a [b]'",
-            "has [b], which stands for one base word, and there are 2",
+            "has [b], which stands for one base word, but the actors have 2",
         ),
         (
             "robot box -p 'a robot cat'",
