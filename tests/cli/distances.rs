@@ -98,7 +98,7 @@ fn a_folder_of_weights_is_needed_and_must_be_the_right_one() {
         (
             "evaluate small.png --metrics lpips",
             2,
-            "`python scripts/convert_encoder.py alexnet-owt-7be5be79.pth --as lpips --out models/lpips` makes safetensors",
+            "`python scripts/convert_encoder.py alexnet-owt-7be5be79.pth --as lpips --out models/lpips`, see configs/README.md#evaluate",
         ),
         (
             "evaluate small.png --metrics dreamsim",
