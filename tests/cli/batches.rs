@@ -187,7 +187,7 @@ fn the_batches_of_this_repository_are_valid() {
         let config = configs.join(format!("{command}.json"));
         oneactor(&folder, &format!("{command} --config {}", config.display()))
             .exits_with(2)
-            .says("does not exist");
+            .says("runs/");
     }
 }
 
