@@ -435,12 +435,12 @@ fn folders_without_pictures_and_manifests_that_point_elsewhere_are_refused() {
             "gallery nowhere",
             "nowhere does not exist, expected a folder",
         ),
-        ("gallery file", "file is no folder"),
+        ("gallery file", "file is not a folder"),
         (
             "gallery empty",
             "empty holds no picture of this program: expected manifest.jsonl or base.json",
         ),
-        ("gallery empty file -o a.html", "file is no folder"),
+        ("gallery empty file -o a.html", "file is not a folder"),
         (
             "gallery empty hostile",
             "--output is missing: it is needed with 2 folders",
