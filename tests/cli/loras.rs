@@ -157,7 +157,7 @@ fn loras_that_cannot_be_used_are_refused() {
         (
             "good.safetensors:much",
             2,
-            "found the scale \"much\" behind good.safetensors",
+            "found the scale \"much\" after good.safetensors",
         ),
         (
             "good.safetensors:11",

@@ -188,7 +188,7 @@ fn wrong_flags_and_networks_are_refused_with_what_to_do() {
         (
             format!("{one} {sam} --save-masks robot/base"),
             2,
-            "robot/base/00.png is there already",
+            "robot/base/00.png exists already",
         ),
         (
             format!("evaluate robot/base/00.png --model toy --metrics clip_t {sam}"),
@@ -211,7 +211,7 @@ fn wrong_flags_and_networks_are_refused_with_what_to_do() {
         &format!("evaluate other --model toy --metrics clip_i {sam} --save-masks seen"),
     )
     .exits_with(2)
-    .says("would lie outside of seen")
+    .says("would lie outside seen")
     .writes_nothing();
     let batch = format!(
         r#"{{"defaults": {{"clip_model": "toy", "metrics": "clip_i", "masks": "sam", "sam_model": "{}", "save_masks": "seen"}},
