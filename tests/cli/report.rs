@@ -129,7 +129,7 @@ fn a_wrong_report_is_refused_before_anything_is_measured() {
     fs::write(folder.join("batch.json"), batch).expect("the folder is writable");
     oneactor(&folder, "evaluate --config batch.json")
         .exits_with(2)
-        .says("--report: found x.html in two jobs, expected a file for each")
+        .says("--report: found x.html in two jobs, expected a different file for each")
         .writes_nothing();
     assert_eq!(names(&folder), ["a.png", "batch.json"]);
 }

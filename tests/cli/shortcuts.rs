@@ -51,7 +51,7 @@ fn approximations_are_refused_where_every_pass_must_be_whole() {
     for (flags, message) in [
         (
             "robot robot/actor.safetensors --feature-reuse 2",
-            "--feature-reuse: found it with several actors",
+            "--feature-reuse cannot be used with several actors",
         ),
         (
             "robot --guidance-interval 0-3",

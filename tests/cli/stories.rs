@@ -282,7 +282,7 @@ fn an_invalid_story_is_refused_before_anything_is_loaded() {
         (
             json!({}),
             scene.clone(),
-            "scene 1: key `prompt`: unknown character [cat], the story has no `characters`",
+            "scene 1: key `prompt`: unknown character [cat], expected no name, because the story has no `characters`",
         ),
         (
             json!({}),
