@@ -457,7 +457,7 @@ fn a_damaged_file_of_a_tokenizer_is_refused_by_name() {
         (
             "special_tokens_map.json",
             r#"{"bos_token": ""}"#.to_owned(),
-            "the special token \"\" is missing",
+            "the special token \"\" is not in the vocabulary",
         ),
     ];
     for (file, text, expected) in cases {

@@ -161,6 +161,6 @@ fn the_style_of_a_story_is_in_every_scene() {
     write(&story);
     oneactor(&folder, "story a.json -o x")
         .exits_with(2)
-        .says("`characters`: found the name \"Style\" beside the key `style`");
+        .says("`characters`: found the name \"Style\", expected another name");
     assert!(!folder.join("x").exists());
 }

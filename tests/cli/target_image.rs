@@ -52,7 +52,7 @@ fn a_changed_photo_counts_as_another_target() {
     let line = "tune robot --target-image me.png --max-steps 2";
     oneactor(&folder, line)
         .exits_with(2)
-        .says("target_image_crc32: none there");
+        .says("target_image_crc32: was none, is now");
     oneactor(&folder, &format!("{line} --overwrite")).exits_with(0);
     fs::rename(folder.join("me.png"), folder.join("moved.png")).expect("it is there");
     oneactor(&folder, "tune robot --target-image moved.png --max-steps 2")
@@ -118,7 +118,7 @@ fn a_photo_that_cannot_be_used_is_refused_before_anything_is_loaded() {
         ),
         (
             "whole.png --num-auxiliary 4",
-            "--num-auxiliary: found 4, expected at most 3, for there are 3 base images",
+            "--num-auxiliary: found 4, expected at most 3, because there are 3 base images",
         ),
     ];
     let before = metadata(&folder);

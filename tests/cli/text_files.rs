@@ -70,7 +70,7 @@ fn a_byte_order_mark_is_ignored_in_every_text_file() {
         .says("is there already");
     oneactor(&folder, &format!("{BASE} -o robot"))
         .exits_with(0)
-        .says("all 3 images are there");
+        .says("3 of 3 images are there already");
 }
 
 #[test]

@@ -436,7 +436,7 @@ fn a_repository_that_no_command_reads_is_refused_with_what_to_do() {
     );
     assert_says(
         &fetch("fetch org/vae --revision main", 2),
-        &["--revision main", "leave it out"],
+        &["--revision main", "leave --revision out"],
     );
     assert_says(
         &fetch("fetch org/small --file x --vae y", 2),
