@@ -404,7 +404,7 @@ fn controlnets_that_cannot_be_used_are_refused_before_the_model_is_loaded() {
         (
             2,
             format!("--controlnet eight {image}"),
-            "pixels to a latent is 8 there and 4 here",
+            "pixels to a latent is 8 in the ControlNet and 4 in the model",
         ),
     ];
     for (code, flags, message) in cases {

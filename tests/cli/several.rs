@@ -207,7 +207,7 @@ fn actors_that_cannot_be_combined_are_refused_by_name() {
             "robot/actor.safetensors and box/actor.safetensors have base words that cannot be told apart in a prompt, \"robot\" and \"robot cat\"",
         ),
         ("robot dog -p 'a robot'", "somebody/other"),
-        ("robot dog -p 'a robot'", "not with toy"),
+        ("robot dog -p 'a robot'", "but this run uses toy"),
         (
             "robot cat -p 'a cat' --offsets robot/actor.safetensors",
             "--offsets replaces the projector of one actor, but there are 2",
