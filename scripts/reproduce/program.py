@@ -62,13 +62,14 @@ def read_lines(text: str) -> list[dict]:
 def methods_of(help_text: str) -> list[str]:
     """The possible values of `--method` in a long help; only the paper's method if there is no such flag."""
     flag = re.search(r"^ +--method <\w+>\n((?:(?! +--?\w).*\n)*)", help_text, re.MULTILINE)
-    values = flag and re.search(r"Possible values:\n((?: +- .*\n?)+)", flag[1])
+    # Long descriptions continue on further lines.
+    values = flag and re.search(r"Possible values:\n((?: +\S.*\n?)+)", flag[1])
     return re.findall(r"^ +- ([\w-]+)", values[1], re.MULTILINE) if values else [OURS]
 
 
 def measures_of(help_text: str) -> list[str]:
-    """The names after "What to measure:"."""
-    names = re.search(r"What to measure: ((?:\w+, )*\w+)", help_text)
+    """The names after "Measures to compute:"."""
+    names = re.search(r"Measures to compute: ((?:\w+,\s+)*\w+)", help_text)
     if not names:
-        raise SystemExit('evaluate --help names no measures after "What to measure:"')
-    return names[1].split(", ")
+        raise SystemExit('evaluate --help names no measures after "Measures to compute:"')
+    return re.split(r",\s+", names[1])

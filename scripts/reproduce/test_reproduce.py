@@ -225,7 +225,7 @@ class Parts(unittest.TestCase):
 """
         self.assertEqual(program.methods_of(help_text), ["oneactor", "textual-inversion"])
         self.assertEqual(program.methods_of(help_text.replace("--method", "--preset")), ["oneactor"])
-        text = "          What to measure: clip_i, clip_t, dinov2 [default: clip_i,clip_t]"
+        text = "          Measures to compute: clip_i,\n          clip_t, dinov2 [default: clip_i,clip_t]"
         self.assertEqual(program.measures_of(text), ["clip_i", "clip_t", "dinov2"])
         with self.assertRaises(SystemExit):
             program.measures_of("nothing")
