@@ -25,3 +25,4 @@ pub mod schedulers;
 pub mod signals;
 pub mod streams;
 pub mod tokenizer;
+pub(crate) mod wording;

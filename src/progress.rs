@@ -197,23 +197,6 @@ fn about(is_limit: bool) -> &'static str {
     if is_limit { "at most" } else { "about" }
 }
 
-/// A number with its noun: `counted(1, "pass", "passes")` is "1 pass", `counted(2, "pass", "passes")` "2 passes".
-pub fn counted(number: usize, one: &str, several: &str) -> String {
-    let noun = if number == 1 { one } else { several };
-    format!("{number} {noun}")
-}
-
-/// The most characters of a prompt that a message quotes.
-const MOST_QUOTED: usize = 80;
-
-/// The beginning of a prompt for a message: at most 80 characters, with `…` if the prompt is longer.
-pub fn excerpt(prompt: &str) -> String {
-    match prompt.char_indices().nth(MOST_QUOTED) {
-        Some((end, _)) => format!("{}…", prompt[..end].trim_end()),
-        None => prompt.to_owned(),
-    }
-}
-
 /// A time such as `40 s`, `12 min` or `3 h 5 min`.
 fn shown_seconds(seconds: f64) -> String {
     let minutes = (seconds / 60.0).round() as u64;
@@ -259,15 +242,6 @@ mod tests {
         assert_eq!(line, expected);
         (task.done, task.is_limit) = (800, false);
         assert_eq!(task.line(""), "tuning: 800 of 1000, about 10 s left");
-    }
-
-    #[test]
-    fn numbers_agree_with_their_nouns_and_long_prompts_are_cut() {
-        assert_eq!(counted(1, "pass", "passes"), "1 pass");
-        assert_eq!(counted(0, "pass", "passes"), "0 passes");
-        assert_eq!(excerpt("a cat"), "a cat");
-        assert_eq!(excerpt(&"é".repeat(80)), "é".repeat(80));
-        assert_eq!(excerpt(&"é".repeat(81)), "é".repeat(80) + "…");
     }
 
     #[test]

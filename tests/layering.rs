@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// The lowest level first. Each entry is the beginning of a path below `src`.
 const LEVELS: [&[&str]; 9] = [
     &[
-        "error", "device", "io", "libtorch", "pictures", "signals", "streams",
+        "error", "device", "io", "libtorch", "pictures", "signals", "streams", "wording",
     ],
     &["models", "schedulers", "tokenizer"],
     &["backbone"],

@@ -165,11 +165,11 @@ pub fn peak_of_process(
         } else {
             copied.sum()
         };
-        let read = sizes().map(|size| size.largest_read).max().unwrap_or(0);
-        copied + read + stage.activations.0 + stage.activations.0 / GAPS
+        copied + stage.activations.0 + stage.activations.0 / GAPS
     };
     let most = stages.iter().map(of_stage).max().unwrap_or(0);
-    program + KERNELS + files + most
+    let read = sizes().map(|size| size.largest_read).max().unwrap_or(0);
+    program + KERNELS + files + read + most
 }
 
 /// The peak memory of a GPU, in bytes.

@@ -14,10 +14,10 @@ use crate::error::usage;
 use crate::io::hub::{HubSettings, human_size};
 use crate::io::model_files::{ModelFiles, NeededFile, TOY};
 use crate::io::writable::check_new_files;
-use crate::progress::counted;
 use crate::run::jobs::work_off;
 use crate::run::prepared::Prepared;
 use crate::run::session::Session;
+use crate::wording::counted;
 use parts::{Finder, RepoFlag, RepoPart, wanted};
 
 /// Fetches what the flags name, one repository after the other.

@@ -13,9 +13,9 @@ use crate::error::usage;
 use crate::io::atomic::write_bytes_atomically;
 use crate::io::writable::create_folder;
 use crate::pages::gallery::{self, Folder, GalleryPage, Readable};
-use crate::progress::counted;
 use crate::records::{BaseFolder, SceneFolder};
 use crate::run::session::Session;
+use crate::wording::counted;
 
 use scope::Scope;
 

@@ -24,7 +24,6 @@ use crate::io::text;
 use crate::io::writable::create_folder;
 use crate::method::base_set::BaseSet;
 use crate::records::base_record::{BaseDetails, BaseImage};
-use crate::records::job_record::RunFacts;
 use crate::records::{BaseFolder, BaseRecord, PictureRecord, subject};
 use crate::run::changes;
 use crate::run::claims::apart;
@@ -354,12 +353,7 @@ fn save_record(
         path: BaseFolder::image_name(index),
         seed: Some(seed + index as i64),
     };
-    let run = RunFacts {
-        model_fingerprint: backbone.facts.fingerprint.clone(),
-        device: format!("{:?}", backbone.device()),
-        seconds: Some(cost.seconds),
-        peak_gpu_memory: session.peak_memory(),
-    };
+    let run = session.run_facts(backbone, cost.seconds);
     let details = BaseDetails {
         sources: prepared.sources.clone(),
         images_drawn: Some(cost.images_drawn),

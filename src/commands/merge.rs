@@ -17,11 +17,11 @@ use crate::io::checksum::crc32;
 use crate::io::real_path::RealPlace;
 use crate::io::text;
 use crate::io::writable::check_files;
-use crate::progress::counted;
 use crate::records::SceneFolder;
 use crate::run::claims::lock_folder;
-use crate::run::manifest::{Manifest, is_below, row_of, take_num_images};
+use crate::run::manifest::{Manifest, is_below, parse_row, row_of, take_num_images};
 use crate::run::session::Session;
+use crate::wording::counted;
 
 /// Joins manifests and draws the contact sheets of the folders.
 ///
@@ -141,16 +141,13 @@ fn merge(session: &Session, folder: &Path, parts: &[PathBuf]) -> Result<()> {
         merged.insert(name.into_owned(), crc32(&bytes));
         let text = text::decode(bytes).with_context(reading)?;
         for (number, line) in (1..).zip(text.lines()) {
-            let mut row = serde_json::from_str(line)
-                .ok()
-                .filter(Value::is_object)
-                .ok_or_else(|| {
-                    usage(format!(
-                        "{}, line {number}: found no JSON object, expected the row of a picture: correct the line, or \
-                         draw this part again",
-                        part.display()
-                    ))
-                })?;
+            let row = parse_row(line).map_err(|error| {
+                usage(format!(
+                    "{}, line {number}: {error}: correct the line, or draw this part again",
+                    part.display()
+                ))
+            })?;
+            let mut row = Value::Object(row);
             num_images = take_num_images(&mut row).or(num_images);
             let name = row["path"].as_str().unwrap_or_default().to_owned();
             let name = name.as_str();

@@ -29,7 +29,6 @@ use crate::io::checksum::crc32_of;
 use crate::io::writable::create_folder;
 use crate::method::base_set::{BaseFacts, BaseSet};
 use crate::method::origin::{BASE_CRC32, Origin, TARGET_IMAGE_CRC32};
-use crate::records::job_record::RunFacts;
 use crate::records::tune_record::{TuneDetails, TuneResult};
 use crate::records::{TuneRecord, subject};
 use crate::run::claims::apart;
@@ -332,12 +331,7 @@ fn save_record(
     result: TuneResult,
     seconds: f64,
 ) -> Result<()> {
-    let run = RunFacts {
-        model_fingerprint: backbone.facts.fingerprint.clone(),
-        device: format!("{:?}", backbone.device()),
-        seconds: Some(seconds),
-        peak_gpu_memory: session.peak_memory(),
-    };
+    let run = session.run_facts(backbone, seconds);
     let photo = tuning.photo.as_ref();
     let details = TuneDetails {
         target_choice: photo.is_none().then_some(tuning.job.target),

@@ -193,19 +193,26 @@ pub(crate) fn check_settings<F: for<'de> Deserialize<'de>>(
         if !keys.iter().any(|(known, _)| known == key) {
             return Err(unknown_key(key, keys));
         }
-        // Reads each key alone, so that an error can only be about this key.
-        let alone = Settings::from_iter([(key.clone(), value.clone())]);
-        if let Err(error) = F::deserialize(Value::Object(alone)) {
-            return Err(wrong_type(key, value, &error));
-        }
+        check_type::<F>(key, value)?;
     }
     Ok(())
 }
 
-/// The message about a key whose value has the wrong type.
-pub(super) fn wrong_type(key: &str, value: &Value, error: &serde_json::Error) -> anyhow::Error {
-    let (found, expected) = (describe(value), expected(error));
-    usage(format!("key `{key}`: found {found}, expected {expected}"))
+/// Refuses a value of the wrong type. The key is read alone, so that an error can only be about this key.
+///
+/// # Errors
+/// With the key, the value and the expected type.
+pub(super) fn check_type<F: for<'de> Deserialize<'de>>(key: &str, value: &Value) -> Result<()> {
+    let alone = Settings::from_iter([(key.to_owned(), value.clone())]);
+    F::deserialize(Value::Object(alone)).map_or_else(
+        |error| {
+            let (found, expected) = (describe(value), expected(&error));
+            Err(usage(format!(
+                "key `{key}`: found {found}, expected {expected}"
+            )))
+        },
+        |_| Ok(()),
+    )
 }
 
 /// The message about an unknown key, with the nearest known key.

@@ -93,14 +93,10 @@ pub fn settings<F: Serialize>(flags: &F) -> Result<Settings> {
 /// # Errors
 /// When a value has the wrong type. Names the key, the value found and the type expected.
 pub fn read<F: DeserializeOwned>(settings: Settings) -> Result<F> {
-    let read = |settings: &Settings| serde_json::from_value(Value::Object(settings.clone()));
-    read(&settings).map_err(|error| {
-        let alone = |(key, value): (&String, &Value)| {
-            let one = Settings::from_iter([(key.clone(), value.clone())]);
-            let wrong = read(&one).map(|_: F| ()).err()?;
-            Some(batch::wrong_type(key, value, &wrong))
-        };
-        let wrong = settings.iter().find_map(alone);
+    let object = Value::Object(settings);
+    F::deserialize(&object).map_err(|error| {
+        let mut settings = object.as_object().into_iter().flatten();
+        let wrong = settings.find_map(|(key, value)| batch::check_type::<F>(key, value).err());
         wrong.unwrap_or_else(|| usage(error.to_string()))
     })
 }

@@ -9,10 +9,11 @@ use maud::{Markup, html};
 use serde_json::Value;
 
 use super::scatter_plot::{MarkStyle, Plot, Point};
-use super::{image, paragraph, pictures, settings_list, shared_document};
+use super::{image, paragraph, settings_list, shared_document};
 use crate::measures::column::{Column, Summary};
 use crate::measures::table::{Group, GroupKind, PLAIN, PictureRow, Table};
 use crate::pictures::photo::{Transparency, read_picture};
+use crate::wording::counted;
 
 /// The style of this page beside the shared one.
 const STYLE: &str = include_str!("evaluation.css");
@@ -108,7 +109,7 @@ fn means(table: &Table) -> Markup {
 }
 
 fn heading(group: &Group) -> String {
-    let count = pictures(group.members.len());
+    let count = counted(group.members.len(), "picture", "pictures");
     match group.kind {
         GroupKind::Overall => format!("overall: {count}"),
         GroupKind::Actor | GroupKind::Prompt => format!("{} ({count})", group.name),

@@ -6,10 +6,11 @@ use anyhow::Result;
 use maud::{Markup, html};
 use serde_json::Value;
 
-use super::{image, paragraph, pictures, settings_list, shared_document, shown};
+use super::{image, paragraph, settings_list, shared_document, shown};
 use crate::config::batch::Settings;
 use crate::config::shell::quoted;
 use crate::pictures::photo::{Transparency, read_picture};
+use crate::wording::counted;
 
 /// The style of this page beside the shared one. A command stands in an input field, which a browser selects
 /// as a whole on the Tab key or a click, so that it can be copied without a script.
@@ -125,7 +126,7 @@ pub fn write(
         [(only, _)] => only.display().to_string(),
         several => format!("{} folders", several.len()),
     };
-    let title = format!("{place}: {}", pictures(count));
+    let title = format!("{place}: {}", counted(count, "picture", "pictures"));
     let body = html! {
         main { @for section in &sections { (section) } }
         footer {

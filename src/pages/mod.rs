@@ -144,12 +144,6 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// `1 picture` or `5 pictures`.
-fn pictures(count: usize) -> String {
-    let noun = if count == 1 { "picture" } else { "pictures" };
-    format!("{count} {noun}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

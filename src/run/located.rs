@@ -22,9 +22,10 @@ use crate::io::model_files::{ModelFiles, ModelOptions};
 use crate::method::base_set::BaseFacts;
 use crate::models::autoencoder_kl::AutoencoderKlConfig;
 use crate::models::unet::unet_2d_condition::UNet2DConditionConfig;
-use crate::progress::{Reporter, excerpt};
+use crate::progress::Reporter;
 use crate::schedulers::{SchedulerFile, SchedulerKind, new_scheduler};
 use crate::tokenizer::prompt_tokens::PromptTokens;
+use crate::wording::excerpt;
 
 /// The most subjects in one picture for which the paper says that its method works (App. D).
 const MOST_SUBJECTS: usize = 4;

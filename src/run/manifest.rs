@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::config::batch::Settings;
 use crate::config::shard::Shard;
+use crate::error::usage;
 use crate::io::atomic::write_bytes_atomically;
 use crate::io::text;
 use crate::records::{PictureRecord, SceneFolder};
@@ -171,6 +172,15 @@ pub fn take_num_images(row: &mut Value) -> Option<usize> {
 pub fn is_below(name: impl AsRef<Path>) -> bool {
     let mut parts = name.as_ref().components().peekable();
     parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))
+}
+
+/// The row of a picture, from a line of a manifest.
+///
+/// # Errors
+/// When the line is not a JSON object.
+pub fn parse_row(line: &str) -> Result<Settings> {
+    serde_json::from_str(line)
+        .map_err(|_| usage("found no JSON object, expected the row of a picture"))
 }
 
 /// Whether a key of a row is no setting.

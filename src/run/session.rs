@@ -19,6 +19,7 @@ use crate::error::usage;
 use crate::io::model_files::ModelFiles;
 use crate::libtorch::{self, AttentionImplementation};
 use crate::progress::Reporter;
+use crate::records::job_record::RunFacts;
 use crate::signals::Signals;
 use crate::streams::{self, path_line};
 
@@ -258,6 +259,16 @@ impl Session {
     pub fn reset_peak_memory(&self) {
         if let Some((located, _)) = self.loaded.borrow().as_ref() {
             libtorch::reset_peak_memory(located.device);
+        }
+    }
+
+    /// The facts of a run of `seconds` with this model, for its record.
+    pub fn run_facts(&self, backbone: &Backbone, seconds: f64) -> RunFacts {
+        RunFacts {
+            model_fingerprint: backbone.facts.fingerprint.clone(),
+            device: format!("{:?}", backbone.device()),
+            seconds: Some(seconds),
+            peak_gpu_memory: self.peak_memory(),
         }
     }
 

@@ -3,8 +3,9 @@
 use super::located::LocatedModel;
 use crate::io::model_files::TOY;
 use crate::io::toy::unknown_words;
-use crate::progress::{Reporter, excerpt};
+use crate::progress::Reporter;
 use crate::tokenizer::prompt_tokens::PromptTokens;
+use crate::wording::excerpt;
 
 /// The most words that the warning lists.
 const MOST_LISTED: usize = 10;

@@ -10,6 +10,7 @@ use serde_json::json;
 use super::fields;
 use crate::error::model;
 use crate::io::config_file::{Class, ConfigFile};
+use crate::wording::counted;
 
 /// The quantity that the network predicts.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
@@ -264,8 +265,7 @@ impl SchedulerFile {
 
     /// The error for a `steps_offset` that moves the first of `n` steps beyond the schedule.
     pub(super) fn wrong_offset(&self, last: i64, n: usize) -> anyhow::Error {
-        let steps = if n == 1 { "step" } else { "steps" };
-        let expected = format!("0 to {last} with {n} {steps}");
+        let expected = format!("0 to {last} with {}", counted(n, "step", "steps"));
         self.with_way_out(&self.file.wrong("steps_offset", &expected))
     }
 

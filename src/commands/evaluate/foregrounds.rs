@@ -14,8 +14,8 @@ use crate::io::atomic::write_bytes_atomically;
 use crate::io::writable::create_folder;
 use crate::measures::foreground::{Foreground, ForegroundFinder};
 use crate::measures::picture::read_measurable;
-use crate::progress::counted;
 use crate::run::session::Session;
+use crate::wording::counted;
 
 /// File name of the target's mask in the folder of `--save-masks`.
 const TARGET: &str = "target.png";

@@ -20,11 +20,8 @@ use crate::pictures::png::read_png_text;
 use crate::progress::Reporter;
 use crate::records::picture_record::{KEYWORD, PictureRecord};
 use crate::records::{PictureFiles, SceneFolder};
-use crate::run::manifest::row_of;
+use crate::run::manifest::{parse_row, row_of};
 use crate::tokenizer::weights::WeightedText;
-
-/// What is wrong with a line of a manifest that cannot be read.
-const NO_ROW: &str = "found no JSON object, expected the row of a picture";
 
 /// All pictures of a job, in the order of its folders and files.
 ///
@@ -172,7 +169,7 @@ fn of_folder(folder: &Path) -> Result<Vec<Picture>> {
     let mut pictures = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
         let wrong = |what: &str| usage(format!("{shown}, line {number}: {what}"));
-        let row: Settings = serde_json::from_str(line).map_err(|_| wrong(NO_ROW))?;
+        let row = parse_row(line).map_err(|error| wrong(&error.to_string()))?;
         let Some(name) = row.get("path").and_then(Value::as_str) else {
             return Err(wrong("found no `path`, expected the name of a picture"));
         };

@@ -5,8 +5,8 @@ use anyhow::Result;
 use super::parts::RepoPart;
 use crate::io::hub::{Renewed, human_size};
 use crate::io::model_files::NeededFile;
-use crate::progress::counted;
 use crate::run::session::Session;
+use crate::wording::counted;
 
 impl RepoPart {
     /// Other files of the branch that the cache has. They are fetched too, but not listed.

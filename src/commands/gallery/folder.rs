@@ -17,7 +17,7 @@ use crate::io::text;
 use crate::pages::gallery::{Folder, Shown, TuningFacts};
 use crate::records::base_record::BaseImage;
 use crate::records::{BaseFolder, BaseRecord, SceneFolder};
-use crate::run::manifest::{Natural, is_below, is_of_a_row, natural, row_of};
+use crate::run::manifest::{Natural, is_below, is_of_a_row, natural, parse_row, row_of};
 
 /// How many levels below a named folder are searched: a story has `characters/NAME`.
 const DEEPEST: usize = 3;
@@ -186,8 +186,7 @@ fn drawn(folder: &Path, scope: &Scope, notes: &mut Vec<String>) -> Vec<Row> {
 
 /// The picture that a line of a manifest describes, with its place among the others.
 fn listed(folder: &Path, line: &str) -> Result<(Natural, Row)> {
-    let settings: Settings = serde_json::from_str(line)
-        .map_err(|_| usage("found no JSON object, expected the row of a picture"))?;
+    let settings = parse_row(line)?;
     let name = settings.get("path").and_then(Value::as_str);
     let name = name.unwrap_or_default();
     let place = natural(name);

@@ -21,10 +21,11 @@ use crate::io::checksum::crc32_of;
 use crate::method::actor::Actor;
 use crate::method::base_set::BaseFacts;
 use crate::method::templates::SubjectKind;
-use crate::progress::{Reporter, excerpt};
+use crate::progress::Reporter;
 use crate::run::draw::prompt_pair;
 use crate::run::located::LocatedModel;
 use crate::tokenizer::find_word;
+use crate::wording::excerpt;
 
 /// The most base words in one prompt.
 const MOST_WORDS: usize = 32;
@@ -112,9 +113,9 @@ impl Actors {
     /// When a file cannot be read, or two actors belong to different models or have base words that cannot be told
     /// apart.
     pub fn read(paths: &[PathBuf], method: Method) -> Result<Self> {
-        let cast = Self::read_apart(paths, method)?;
-        cast.refuse_overlaps()?;
-        Ok(cast)
+        let actors = Self::read_apart(paths, method)?;
+        actors.refuse_overlaps()?;
+        Ok(actors)
     }
 
     /// Reads the facts of actors, if each scene lists its actors (in a story).

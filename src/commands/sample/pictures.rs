@@ -74,7 +74,7 @@ pub(super) fn job_settings(job: &SampleJob, found: Settings, is_guided: bool) ->
 /// The guided or the plain pictures of all prompts of a job.
 pub(super) struct PictureList<'a> {
     pub job: &'a SampleJob,
-    pub cast: &'a Actors,
+    pub actors: &'a Actors,
     /// A prefix of the file names: empty, or a folder that ends with a slash.
     pub folder: String,
     pub settings: Settings,
@@ -109,7 +109,7 @@ impl PictureList<'_> {
         if self.is_guided {
             // Only the actors in this picture are recorded, so that adding an actor to the job leaves the pictures
             // without that actor unchanged.
-            self.cast.record(scene, &mut settings, &mut sources);
+            self.actors.record(scene, &mut settings, &mut sources);
             if let Some(path) = &self.job.guidance.offsets {
                 sources.insert("offsets_crc32".to_owned(), json!(crc32_of(path)?));
             }

@@ -32,7 +32,7 @@ pub(in super::super) struct Plan {
     drawing: ResolvedDrawing,
     control: Option<Rc<LocatedControl>>,
     image_prompt: Option<Rc<LocatedImagePrompt>>,
-    cast: Actors,
+    actors: Actors,
     /// The number of the base image that a baseline uses.
     target: Option<usize>,
     scenes: Vec<Scene>,
@@ -47,7 +47,7 @@ impl Plan {
     /// When a file cannot be used, or a prompt lacks the base word.
     pub fn look_up(session: &Session, job: &SampleJob) -> Result<Self> {
         // The plain model needs the actors only for `[b]` and for the name of the model.
-        let cast = Actors::read(&job.actors, job.method)?;
+        let actors = Actors::read(&job.actors, job.method)?;
         if !job.guidance.no_actor {
             job.actors
                 .iter()
@@ -58,10 +58,10 @@ impl Plan {
             read_offsets(path)?;
         }
         let mut named = job.model.clone();
-        named.tuned_lora = cast.tuned_lora();
-        let model_name = cast.model().unwrap_or(DEFAULT_MODEL);
+        named.tuned_lora = actors.tuned_lora();
+        let model_name = actors.model().unwrap_or(DEFAULT_MODEL);
         named.model.get_or_insert_with(|| model_name.to_owned());
-        let scenes = cast.scenes(job)?;
+        let scenes = actors.scenes(job)?;
         let model = session.locate(&named)?;
         if let Some((picture, version)) = &job.redrawn {
             changes::tell(session, picture, version, &model);
@@ -70,7 +70,7 @@ impl Plan {
         model.check_tiles(drawing.width, drawing.height, &session.reporter);
         session.tell_of_seed(job.drawing.seed + (scenes.len() * job.num_images) as i64 - 1);
         if !job.guidance.no_actor {
-            cast.check_loras(&model, &session.reporter);
+            actors.check_loras(&model, &session.reporter);
         }
         let has_weights = job.drawing.prompt_options.prompt_weights;
         let told = job.prompts.iter();
@@ -87,7 +87,7 @@ impl Plan {
             }
         }
         model.check_attention(masks_of(job, &scenes))?;
-        if let (Method::Consistory, Some(prompt)) = (job.method, cast.base_prompt()) {
+        if let (Method::Consistory, Some(prompt)) = (job.method, actors.base_prompt()) {
             let whose = "each anchor of --method consistory";
             model.check_base_prompt(prompt, whose, &session.reporter)?;
         }
@@ -114,7 +114,7 @@ impl Plan {
             drawing,
             control: control.map(Rc::new),
             image_prompt: image_prompt.map(Rc::new),
-            cast,
+            actors,
             target,
             scenes,
             sources,
@@ -139,7 +139,7 @@ impl Plan {
             }
             PictureList {
                 job: &job,
-                cast: &self.cast,
+                actors: &self.actors,
                 folder: folder.to_owned(),
                 settings: settings.clone(),
                 sources,
@@ -159,7 +159,7 @@ impl Plan {
             drawing: self.drawing,
             control: self.control.clone(),
             image_prompt: self.image_prompt.clone(),
-            actor_checksums: self.cast.checksums(),
+            actor_checksums: self.actors.checksums(),
             settings,
             pictures,
             plain_pictures,

@@ -29,7 +29,7 @@ pub struct StoryPicture {
 /// # Errors
 /// When an actor cannot be read, or a file of the same name was drawn with other settings.
 pub fn prepare(session: &Session, job: SampleJob, scenes: &[StoryPicture]) -> Result<Sampling> {
-    let cast = Actors::read_apart(&job.actors, job.method)?;
+    let actors = Actors::read_apart(&job.actors, job.method)?;
     job.actors
         .iter()
         .try_for_each(|path| refuse_stale(path, job.method))?;
@@ -40,11 +40,11 @@ pub fn prepare(session: &Session, job: SampleJob, scenes: &[StoryPicture]) -> Re
     last.iter().for_each(|last| session.tell_of_seed(*last));
     let plain = drawing_settings(&job.drawing, drawing, &model)?;
     let sources = lora_sources(&model);
-    cast.check_loras(&model, &session.reporter);
+    actors.check_loras(&model, &session.reporter);
     let series = |is_guided: bool| -> Result<PictureList> {
         Ok(PictureList {
             job: &job,
-            cast: &cast,
+            actors: &actors,
             folder: StoryFolder::PICTURES.to_owned(),
             settings: job_settings(&job, plain.clone(), is_guided)?,
             sources: sources.clone(),
@@ -53,7 +53,7 @@ pub fn prepare(session: &Session, job: SampleJob, scenes: &[StoryPicture]) -> Re
     };
     let (guided, alone) = (series(true)?, series(false)?);
     let picture = |(index, scene): (usize, &StoryPicture)| {
-        let shown = cast.scene_of(&job, scene.prompt.clone(), scene.cast.clone());
+        let shown = actors.scene_of(&job, scene.prompt.clone(), scene.cast.clone());
         let series = if scene.cast.is_empty() {
             &alone
         } else {
@@ -65,7 +65,7 @@ pub fn prepare(session: &Session, job: SampleJob, scenes: &[StoryPicture]) -> Re
     let pictures = pictures.collect::<Result<Vec<_>>>()?;
     Ok(Sampling {
         settings: guided.settings.clone(),
-        actor_checksums: cast.checksums(),
+        actor_checksums: actors.checksums(),
         job,
         model,
         drawing,

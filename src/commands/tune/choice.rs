@@ -9,8 +9,8 @@ use crate::config::TuneJob;
 use crate::error::usage;
 use crate::method::base_set::BaseSet;
 use crate::method::target::most_typical;
-use crate::progress::counted;
 use crate::run::session::Session;
+use crate::wording::counted;
 
 /// The index of the target. A photo gets the index after the last base image.
 pub(super) fn target(job: &TuneJob, base: &BaseSet) -> Result<usize> {

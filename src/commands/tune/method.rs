@@ -19,7 +19,7 @@ use crate::method::learner::{Course, Learner};
 use crate::method::loss::LossWeights;
 use crate::method::projector::Head;
 use crate::method::tune::{TuneOptions, Tuner};
-use crate::progress::counted;
+use crate::wording::counted;
 
 /// Refuses base images on which a baseline cannot be tuned.
 ///

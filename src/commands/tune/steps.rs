@@ -10,9 +10,9 @@ use super::Tuning;
 use super::resume::{open_log, save_checkpoint};
 use crate::method::convergence::Convergence;
 use crate::method::learner::{Learner, StepReport};
-use crate::progress::counted;
 use crate::records::tune_record::TuneResult;
 use crate::run::session::Session;
+use crate::wording::counted;
 
 /// A checkpoint is written after every so many steps, and after the last step.
 const CHECKPOINT_EVERY: usize = 50;

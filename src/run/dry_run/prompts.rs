@@ -5,8 +5,8 @@ use serde_json::{Map, json};
 
 use super::super::session::Session;
 use crate::error::usage;
-use crate::progress::{counted, excerpt};
 use crate::tokenizer::prompt_tokens::PromptTokens;
+use crate::wording::{counted, excerpt};
 
 /// A prompt as it will be read.
 pub(super) struct Prompt {
