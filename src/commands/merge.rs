@@ -17,9 +17,9 @@ use crate::io::checksum::crc32;
 use crate::io::real_path::RealPlace;
 use crate::io::text;
 use crate::io::writable::check_files;
-use crate::records::SceneFolder;
+use crate::records::{ManifestRow, SceneFolder};
 use crate::run::claims::lock_folder;
-use crate::run::manifest::{Manifest, is_below, parse_row, row_of, take_num_images};
+use crate::run::manifest::{Manifest, is_below};
 use crate::run::session::Session;
 use crate::wording::counted;
 
@@ -141,16 +141,14 @@ fn merge(session: &Session, folder: &Path, parts: &[PathBuf]) -> Result<()> {
         merged.insert(name.into_owned(), crc32(&bytes));
         let text = text::decode(bytes).with_context(reading)?;
         for (number, line) in (1..).zip(text.lines()) {
-            let row = parse_row(line).map_err(|error| {
+            let row = ManifestRow::parse(line).map_err(|error| {
                 usage(format!(
                     "{}, line {number}: {error}: correct the line, or draw this part again",
                     part.display()
                 ))
             })?;
-            let mut row = Value::Object(row);
-            num_images = take_num_images(&mut row).or(num_images);
-            let name = row["path"].as_str().unwrap_or_default().to_owned();
-            let name = name.as_str();
+            num_images = row.num_images.or(num_images);
+            let name = &row.path;
             if !is_below(name) {
                 return Err(usage(format!(
                     "{}, line {number}: found the path \"{name}\", expected the name of a picture below {}",
@@ -164,10 +162,8 @@ fn merge(session: &Session, folder: &Path, parts: &[PathBuf]) -> Result<()> {
                     part.display()
                 )));
             }
-            if let Value::Object(told) = row {
-                row = Value::Object(row_of(&folder.join(name), told));
-            }
-            manifest.add(row);
+            let path = folder.join(name);
+            manifest.add(row.as_drawn(&path));
         }
     }
     let pictures = manifest.rows().count();
@@ -196,7 +192,7 @@ fn merge(session: &Session, folder: &Path, parts: &[PathBuf]) -> Result<()> {
 
 /// The files that a merge would write.
 fn planned(folder: &Path, manifest: &Manifest) -> Vec<PathBuf> {
-    let is_plain = |row: &Value| row["path"].as_str().is_some_and(SceneFolder::is_plain);
+    let is_plain = |row: &ManifestRow| SceneFolder::is_plain(&row.path);
     let scenes = SceneFolder(folder);
     let mut files = vec![manifest.path().to_owned(), scenes.grid()];
     if manifest.rows().any(is_plain) {

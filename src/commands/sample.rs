@@ -21,13 +21,13 @@ use crate::config::shard::Shard;
 use crate::config::{SampleJob, plan};
 use crate::io::atomic::remove_leftovers;
 use crate::io::writable::create_folder;
-use crate::records::{PictureRecord, SceneFolder};
+use crate::records::{ManifestRow, PictureRecord, SceneFolder};
 use crate::run::changes;
 use crate::run::controlnet::LocatedControl;
 use crate::run::image_prompt::LocatedImagePrompt;
 use crate::run::jobs::work_off;
 use crate::run::located::{LocatedModel, ResolvedDrawing};
-use crate::run::manifest::{Manifest, new_row};
+use crate::run::manifest::Manifest;
 use crate::run::prepared::Loads;
 use crate::run::prepared::Prepared;
 use crate::run::session::Session;
@@ -223,7 +223,7 @@ fn announce(sampling: &Sampling, manifest: &mut Manifest) -> Result<()> {
         if !manifest.has_row_with(&picture.name, &picture.settings) {
             let is_known = merged.has_row_with(&picture.name, &picture.settings);
             let known = merged.row(&picture.name).filter(|_| is_known).cloned();
-            manifest.add(known.unwrap_or_else(|| new_row(&picture.name, &picture.row(), None)));
+            manifest.add(known.unwrap_or_else(|| picture.row()));
         }
     }
     create_folder(folder)?;
@@ -285,7 +285,7 @@ pub(super) fn restore_rows(sampling: &Sampling, manifest: &mut Manifest) -> Resu
     let mut is_changed = false;
     for picture in sampling.all_pictures() {
         if !manifest.has_row_with(&picture.name, &picture.settings) {
-            manifest.set(&picture.name, &picture.row(), None)?;
+            manifest.set(picture.row())?;
             is_changed = true;
         }
     }
@@ -332,26 +332,28 @@ pub(super) fn save_sheets_of(
     manifest: &Manifest,
     num_images: Option<usize>,
 ) -> Result<()> {
-    let name = |row: &Value| row["path"].as_str().unwrap_or_default().to_owned();
-    let is_plain = |row: &&Value| SceneFolder::is_plain(&name(row));
-    let guided: Vec<&Value> = manifest.rows().filter(|row| !is_plain(row)).collect();
-    let paths = |rows: &[&Value]| {
+    let is_plain = |row: &&ManifestRow| SceneFolder::is_plain(&row.path);
+    let guided: Vec<&ManifestRow> = manifest.rows().filter(|row| !is_plain(row)).collect();
+    let paths = |rows: &[&ManifestRow]| {
         rows.iter()
-            .map(|row| folder.join(name(row)))
+            .map(|row| folder.join(&row.path))
             .collect::<Vec<_>>()
     };
     // Manifests of an earlier version do not have this number. The pictures of a prompt follow each other, and all
     // prompts have equally many.
-    let of_first = || guided.chunk_by(|a, b| a["prompt"] == b["prompt"]).next();
+    let prompt = |row: &ManifestRow| row.settings.get("prompt").cloned();
+    let of_first = || guided.chunk_by(|a, b| prompt(a) == prompt(b)).next();
     let num_images = num_images.unwrap_or_else(|| of_first().map_or(1, <[_]>::len));
     let pictures = paths(&guided);
     grid(folder, &pictures, num_images).keep(session, "grid", true)?;
-    let plain: Vec<&Value> = manifest.rows().filter(is_plain).collect();
+    let plain: Vec<&ManifestRow> = manifest.rows().filter(is_plain).collect();
     let comparison = SceneFolder(folder).comparison();
     if plain.is_empty() {
         remove_outdated(session, &comparison)
     } else {
-        let method = guided.first().and_then(|row| row["method"].as_str());
+        let method = guided
+            .first()
+            .and_then(|row| row.settings.get("method")?.as_str());
         let method = method.unwrap_or(Method::Oneactor.name());
         let guided = (method, &pictures[..]);
         Sheet::comparison(comparison, &paths(&plain), guided).keep(session, "comparison", true)

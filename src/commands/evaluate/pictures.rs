@@ -19,8 +19,7 @@ use crate::pictures::photo::{Transparency, read_picture};
 use crate::pictures::png::read_png_text;
 use crate::progress::Reporter;
 use crate::records::picture_record::{KEYWORD, PictureRecord};
-use crate::records::{PictureFiles, SceneFolder};
-use crate::run::manifest::{parse_row, row_of};
+use crate::records::{ManifestRow, PictureFiles, SceneFolder};
 use crate::tokenizer::weights::WeightedText;
 
 /// All pictures of a job, in the order of its folders and files.
@@ -169,17 +168,15 @@ fn of_folder(folder: &Path) -> Result<Vec<Picture>> {
     let mut pictures = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
         let wrong = |what: &str| usage(format!("{shown}, line {number}: {what}"));
-        let row = parse_row(line).map_err(|error| wrong(&error.to_string()))?;
-        let Some(name) = row.get("path").and_then(Value::as_str) else {
-            return Err(wrong("found no `path`, expected the name of a picture"));
-        };
-        let picture = folder.join(name);
+        let row = ManifestRow::parse(line).map_err(|error| wrong(&error.to_string()))?;
+        let name = PathBuf::from(&row.path);
+        let picture = folder.join(&name);
         if !picture.is_file() {
             return Err(wrong(&format!("there is no picture {}", picture.display())));
         }
         pictures.push(Picture {
-            name: PathBuf::from(name),
-            ..described(picture.clone(), &row_of(&picture, row))?
+            name,
+            ..described(picture.clone(), &row.as_drawn(&picture).settings)?
         });
     }
     if pictures.is_empty() {

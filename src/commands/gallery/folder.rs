@@ -16,16 +16,15 @@ use crate::error::usage;
 use crate::io::text;
 use crate::pages::gallery::{Folder, Shown, TuningFacts};
 use crate::records::base_record::BaseImage;
-use crate::records::{BaseFolder, BaseRecord, SceneFolder};
-use crate::run::manifest::{Natural, is_below, is_of_a_row, natural, parse_row, row_of};
+use crate::records::{BaseFolder, BaseRecord, ManifestRow, SceneFolder};
+use crate::run::manifest::{Natural, is_below, natural};
 
 /// How many levels below a named folder are searched: a story has `characters/NAME`.
 const DEEPEST: usize = 3;
 
 /// Whether a key is a setting that several pictures may have in common.
 fn is_setting(key: &str) -> bool {
-    let is_own = is_of_a_row(key) || is_of_picture(key);
-    !is_own && key != "no_actor" && !key.ends_with("_crc32")
+    !is_of_picture(key) && key != "no_actor" && !key.ends_with("_crc32")
 }
 
 /// The settings of one picture that differ from the others, in their order.
@@ -186,12 +185,10 @@ fn drawn(folder: &Path, scope: &Scope, notes: &mut Vec<String>) -> Vec<Row> {
 
 /// The picture that a line of a manifest describes, with its place among the others.
 fn listed(folder: &Path, line: &str) -> Result<(Natural, Row)> {
-    let settings = parse_row(line)?;
-    let name = settings.get("path").and_then(Value::as_str);
-    let name = name.unwrap_or_default();
-    let place = natural(name);
-    let path = inside(folder, name)?;
-    let settings = row_of(&path, settings);
+    let row = ManifestRow::parse(line)?;
+    let place = natural(&row.path);
+    let path = inside(folder, &row.path)?;
+    let settings = row.as_drawn(&path).settings;
     let row = Row {
         path,
         who: actors::who(&settings),

@@ -10,7 +10,7 @@ use super::{ENCODED_AHEAD, Sampling};
 use crate::cli::Method;
 use crate::config::SampleJob;
 use crate::config::recorded::is_of_picture;
-use crate::records::{BaseFolder, BaseRecord};
+use crate::records::{BaseFolder, BaseRecord, ManifestRow};
 use crate::run::dry_run::{Forecast, Measured, UnetRows, Work};
 use crate::run::manifest::Manifest;
 
@@ -78,12 +78,13 @@ impl Sampling {
         let manifest = Manifest::open_part(&self.job.output_dir, self.shard);
         let mut seconds = 0.0;
         for picture in missing {
-            let is_alike = |row: &&Value| {
+            let is_alike = |row: &&ManifestRow| {
                 let mut settings = picture.settings.iter();
-                settings.all(|(key, value)| is_of_picture(key) || row.get(key) == Some(value))
+                settings
+                    .all(|(key, value)| is_of_picture(key) || row.settings.get(key) == Some(value))
             };
             let rows = manifest.rows().filter(is_alike);
-            let mut times: Vec<f64> = rows.filter_map(|row| row["seconds"].as_f64()).collect();
+            let mut times: Vec<f64> = rows.filter_map(|row| row.seconds).collect();
             times.sort_by(f64::total_cmp);
             seconds += times.get(times.len() / 2)?;
         }

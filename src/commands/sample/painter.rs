@@ -179,10 +179,9 @@ impl<'a> ScenePainter<'a> {
             }
             self.save(session, picture, &to_rgb(&images, row)?, &latents)?;
             let mut row = picture.row();
-            if let Some(bytes) = session.peak_memory() {
-                row.insert("peak_gpu_memory".to_owned(), json!(bytes));
-            }
-            manifest.set(&picture.name, &row, Some(seconds))?;
+            row.seconds = Some(seconds);
+            row.peak_gpu_memory = session.peak_memory();
+            manifest.set(row)?;
             let facts =
                 json!({"prompt": picture.scene.prompt, "seed": picture.seed, "seconds": seconds});
             session.wrote(&picture.path, "image", facts);

@@ -12,7 +12,7 @@ use crate::config::batch::Settings;
 use crate::config::effect::has_effect;
 use crate::config::recorded::recorded;
 use crate::io::checksum::crc32_of;
-use crate::records::{PictureFiles, SceneFolder};
+use crate::records::{ManifestRow, PictureFiles, SceneFolder};
 use crate::run::drawing_settings::picture_settings;
 
 /// One picture to be drawn.
@@ -39,10 +39,10 @@ impl Picture {
         SceneFolder::label(&self.name)
     }
 
-    /// The row in the manifest: settings and sources.
-    pub(super) fn row(&self) -> Settings {
-        let mut row = self.settings.clone();
-        row.extend(self.sources.clone());
+    /// The row in the manifest, without what is measured.
+    pub(super) fn row(&self) -> ManifestRow {
+        let mut row = ManifestRow::new(&self.name, &self.settings);
+        row.settings.extend(self.sources.clone());
         row
     }
 }
