@@ -54,7 +54,7 @@ pub use story::StoryFlags;
 pub use sweep::SweepFlags;
 pub use target::Target;
 pub use tune::TuneFlags;
-pub use variables::{command, typed};
+pub use variables::{command, exclusive, typed};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -207,7 +207,7 @@ pub struct RunFlags {
     pub shard: Option<String>,
 
     /// No progress, only warnings and errors (of the run)
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with = "verbose")]
     pub quiet: bool,
 
     /// Also show resolved settings and each part of the model that is loaded (of the run)
@@ -229,7 +229,7 @@ pub struct SingleRunFlags {
     pub format: Format,
 
     /// No progress, only warnings and errors
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with = "verbose")]
     pub quiet: bool,
 
     /// Also show which files are read

@@ -186,7 +186,7 @@ pub struct EvaluateRunFlags {
     pub format: TableFormat,
 
     /// No progress, only warnings and errors (of the run)
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with = "verbose")]
     pub quiet: bool,
 
     /// Also show resolved settings and each part of the model that is loaded (of the run)

@@ -14,7 +14,8 @@ pub struct FetchFlags {
     pub models: Vec<String>,
 
     /// Fetch only this file of a single MODEL, for instance a LoRA; may be given several times
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME",
+          conflicts_with_all = ["variant", "vae", "controlnet", "ip_adapter", "image_encoder"])]
     pub file: Vec<String>,
 
     /// Weight files to prefer, for instance fp16 for name.fp16.safetensors; give the same value here and to the

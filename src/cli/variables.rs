@@ -4,8 +4,11 @@ use std::any::TypeId;
 use std::borrow::Cow;
 use std::num::{IntErrorKind, ParseIntError};
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
-use clap::builder::{BoolishValueParser, PathBufValueParser, StringValueParser, TypedValueParser};
+use clap::builder::{
+    BoolishValueParser, PathBufValueParser, Resettable, StringValueParser, TypedValueParser,
+};
 use clap::{Arg, ArgAction, CommandFactory};
 
 use super::{Cli, is_path, settings_of};
@@ -31,6 +34,8 @@ pub fn command() -> clap::Command {
             } else {
                 format!("ONEACTOR_{in_capitals}")
             };
+            // Only typed flags exclude each other: variables are set for all commands.
+            let argument = argument.conflicts_with(Resettable::Reset);
             let argument = argument.env(name).hide_env(true);
             match argument.get_action() {
                 // A variable accepts 1, yes and on as well as true, like the flags that take a value.
@@ -39,6 +44,24 @@ pub fn command() -> clap::Command {
             }
         })
     })
+}
+
+/// Pairs of flags of which at most one may be typed, by their declarations.
+pub fn exclusive() -> &'static [[String; 2]] {
+    static PAIRS: LazyLock<Vec<[String; 2]>> = LazyLock::new(|| {
+        let command = typed();
+        let mut pairs = Vec::new();
+        for subcommand in command.get_subcommands() {
+            for flag in subcommand.get_arguments() {
+                let others = subcommand.get_arg_conflicts_with(flag).into_iter();
+                pairs.extend(others.map(|other| [flag, other].map(|one| one.get_id().to_string())));
+            }
+        }
+        pairs.sort();
+        pairs.dedup();
+        pairs
+    });
+    &PAIRS
 }
 
 /// The command line without environment variables.

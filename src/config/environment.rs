@@ -9,7 +9,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, FromArgMatches};
 
-use super::overridden::{EXCLUSIVE, overridden};
+use super::overridden::overridden;
 use super::paths;
 use crate::cli::{self, Cli, Command};
 
@@ -23,7 +23,7 @@ const PREFIX: &str = "ONEACTOR_";
 /// As clap reports them; a request for help is such an error too.
 pub fn command_line(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let mut typed_alone = without_environment();
+    let mut typed_alone = cli::typed();
     let alone = typed_alone.try_get_matches_from_mut(&arguments);
     let alone =
         alone.map_err(|error| paths::name_unreadable(error, &mut typed_alone, &arguments))?;
@@ -115,7 +115,7 @@ pub(super) fn blame_variable(
     let message = error.to_string();
     let end = |c: char| !c.is_ascii_alphanumeric() && c != '-';
     let flag = message.split(end).next().unwrap_or_default();
-    let Ok(matches) = without_environment().try_get_matches_from(arguments) else {
+    let Ok(matches) = cli::typed().try_get_matches_from(arguments) else {
         return error;
     };
     let Some((subcommand, typed)) = matches.subcommand() else {
@@ -180,18 +180,6 @@ fn is_of_a_service(name: &str) -> bool {
     name.ends_with("_SERVICE_HOST") || name.split('_').any(|part| part == "PORT")
 }
 
-/// Reads only typed arguments. Two typed flags that exclude each other are refused; variables are not, because
-/// they are set for all commands.
-fn without_environment() -> clap::Command {
-    cli::typed().mut_subcommands(|subcommand| {
-        subcommand.mut_args(|argument| {
-            let of_it = EXCLUSIVE.iter().filter(|[one, _]| argument.get_id() == one);
-            let others: Vec<&str> = of_it.map(|[_, other]| *other).collect();
-            argument.conflicts_with_all(others)
-        })
-    })
-}
-
 fn is_typed(flags: &ArgMatches, key: &str) -> bool {
     let has_it = flags.ids().any(|id| id == key);
     has_it && flags.value_source(key) == Some(ValueSource::CommandLine)
@@ -217,7 +205,7 @@ mod tests {
 
     #[test]
     fn flags_that_exclude_each_other_are_declared_where_they_are_used() {
-        without_environment().debug_assert();
+        cli::typed().debug_assert();
     }
 
     /// Names that begin with the prefix in the files of a folder and those below.

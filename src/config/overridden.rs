@@ -3,17 +3,6 @@
 use crate::cli;
 use crate::cli::setting::Acts;
 
-/// Pairs of flags that exclude each other and are not batch keys: flags of a run, and flags of `fetch`. If both
-/// of a pair are typed, they are refused.
-pub(super) const EXCLUSIVE: [[&str; 2]; 6] = [
-    ["quiet", "verbose"],
-    ["file", "variant"],
-    ["file", "vae"],
-    ["file", "controlnet"],
-    ["file", "ip_adapter"],
-    ["file", "image_encoder"],
-];
-
 /// Keys whose lower-priority values are overridden, according to the declarations of the settings: both keys of
 /// a pair that replace each other, and keys that have no effect together with the higher layers. The
 /// environment is such a lower layer below typed flags, see [`super::environment`]. `is_on` is `None` for a key
@@ -36,7 +25,13 @@ pub(super) fn overridden(is_on: impl Fn(&str) -> Option<bool>) -> Vec<&'static s
         };
         silent.extend(does_nothing.then_some(setting.key));
     }
-    let exclusive = EXCLUSIVE.iter().filter(|pair| pair.iter().any(is_named));
-    silent.extend(exclusive.flatten().copied());
+    let named = |pair: &&[String; 2]| pair.iter().any(|key| is_on(key) == Some(true));
+    silent.extend(
+        cli::exclusive()
+            .iter()
+            .filter(named)
+            .flatten()
+            .map(String::as_str),
+    );
     silent
 }
