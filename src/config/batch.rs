@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::cli::{self, RunFlags};
 use crate::error::{Error, ErrorKind, usage};
-use crate::io::{home, text};
+use crate::io::{home, json, text};
 
 /// The settings of a job as in the file.
 pub type Settings = Map<String, Value>;
@@ -69,7 +69,7 @@ pub(super) fn read_json(path: &Path, what: &str) -> Result<Value> {
 /// When the text is not JSON or repeats a key.
 pub fn parse_json(text: &str, name: &str) -> Result<Value> {
     let Unique(mut root) = serde_json::from_str(text)
-        .map_err(|error| usage(format!("{name}: {}", syntax_message(&error))))?;
+        .map_err(|error| usage(format!("{name}: {}", json::syntax(&error))))?;
     expand_paths(&mut root, &cli::path_keys()).with_context(|| name.to_owned())?;
     Ok(root)
 }
@@ -286,14 +286,6 @@ fn expected(error: &serde_json::Error) -> String {
     }
 }
 
-/// A syntax error with its line and column.
-fn syntax_message(error: &serde_json::Error) -> String {
-    let message = error.to_string();
-    let place = format!(" at line {} column {}", error.line(), error.column());
-    let what = message.strip_suffix(&place).unwrap_or(&message);
-    format!("line {}, column {}: {what}", error.line(), error.column())
-}
-
 /// A JSON value in which no object repeats a key; plain `serde_json` would keep the last value.
 struct Unique(Value);
 
@@ -367,7 +359,7 @@ mod tests {
     fn message(text: &str) -> String {
         let Unique(root) = match serde_json::from_str(text) {
             Ok(root) => root,
-            Err(error) => return syntax_message(&error),
+            Err(error) => return json::syntax(&error),
         };
         let result = batch_of::<GenerateBaseFlags>(root, "generate-base");
         format!("{:#}", result.expect_err("the batch is wrong"))
@@ -468,6 +460,6 @@ mod tests {
     fn broken_json_names_line_and_column() {
         assert!(message("{\n  \"jobs\": [}").starts_with("line 2, column 12: "));
         assert!(message("{\"a\": 1, \"a\": 2}").contains("key `a` is given twice"));
-        assert!(message("").starts_with("line 1, column 0: "));
+        assert!(message("").starts_with("line 1, column 1: "));
     }
 }

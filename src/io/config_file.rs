@@ -11,8 +11,8 @@ use std::rc::Rc;
 use anyhow::Result;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use serde_path_to_error::{Path, Segment};
 
+use super::json::{self, shown};
 use crate::error::model;
 
 /// Notes for the user that come up while files are read. Each note is kept once.
@@ -249,16 +249,7 @@ impl ConfigFile {
 /// # Errors
 /// When the text is not JSON, or a value has the wrong type; the message names the key.
 pub fn from_json<T: DeserializeOwned>(name: &str, text: &str) -> Result<T> {
-    serde_json::from_str(text).map_err(|error: serde_json::Error| {
-        if !error.is_data() {
-            return model(format!("{name}: this is not valid JSON: {error}"));
-        }
-        // The parser does not name the key. Reading the text again, as a `Value`, finds it.
-        let found = serde_json::from_str::<Value>(text).ok();
-        found
-            .and_then(|value| from_value::<T>(name, &value).err())
-            .unwrap_or_else(|| model(format!("{name}: {error}")))
-    })
+    json::read(text).map_err(|problem| model(format!("{name}: {problem}")))
 }
 
 /// Reads JSON that messages call `name` into a Rust value.
@@ -266,69 +257,7 @@ pub fn from_json<T: DeserializeOwned>(name: &str, text: &str) -> Result<T> {
 /// # Errors
 /// When a value has the wrong type; the message names the key.
 pub fn from_value<T: DeserializeOwned>(name: &str, value: &Value) -> Result<T> {
-    serde_path_to_error::deserialize(value).map_err(|error| {
-        let path = error.path().to_string();
-        let text = error.inner().to_string();
-        let place = match path.as_str() {
-            "." => name.to_owned(),
-            path => format!("{name}: {path}"),
-        };
-        let is_of_a_value = text.starts_with("invalid ") || text.starts_with("unknown variant ");
-        let expected = match text.rsplit_once(", expected ") {
-            Some((_, expected)) if is_of_a_value => Some(in_words(expected)),
-            // The `expecting` of an untagged enum.
-            _ => text.strip_prefix("expected "),
-        };
-        model(match expected {
-            Some(expected) => {
-                let found = shown(Some(value_at(value, error.path())));
-                format!("{place}: found {found}, expected {expected}")
-            }
-            None => format!("{place}: {text}"),
-        })
-    })
-}
-
-/// The value at a path such as `size.height` or `block_out_channels[1]`, or the last one on the way
-/// to it.
-fn value_at<'a>(root: &'a Value, path: &Path) -> &'a Value {
-    path.iter().fold(root, |value, segment| {
-        let next = match segment {
-            Segment::Seq { index } => value.get(index),
-            Segment::Map { key } => value.get(key),
-            _ => None,
-        };
-        next.unwrap_or(value)
-    })
-}
-
-/// The largest number of characters of a value in a message.
-const SHOWN: usize = 60;
-
-/// A value as messages show it, cut after [`SHOWN`] characters.
-fn shown(value: Option<&Value>) -> String {
-    let Some(value) = value else {
-        return "no value".to_owned();
-    };
-    let text = value.to_string();
-    match text.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("{} …", &text[..end]),
-        None => text,
-    }
-}
-
-/// The type that the parser expects, in words instead of Rust's type names.
-fn in_words(expected: &str) -> &str {
-    match expected {
-        "i64" | "i32" => "a whole number",
-        "u64" | "u32" | "usize" => "a whole number, 0 or more",
-        "f64" | "f32" => "a number",
-        "a boolean" => "true or false",
-        "a sequence" => "a list",
-        "a map" => "an object",
-        other if other.starts_with("struct ") => "an object",
-        other => other,
-    }
+    json::from_value(value).map_err(|problem| model(format!("{name}: {problem}")))
 }
 
 /// Whether a value equals the JSON text `only`; 1 and 1.0 are the same number.
@@ -484,7 +413,7 @@ mod tests {
         assert_eq!(said("7"), "some.json: found 7, expected an object");
         assert_eq!(
             said("{"),
-            "some.json: this is not valid JSON: EOF while parsing an object at line 1 column 1"
+            "some.json: this is not valid JSON: line 1, column 1: the text ends inside a value: close each {, [ and \""
         );
         let list = ConfigFile::parse("config.json", "[1]", Notes::default());
         assert_eq!(

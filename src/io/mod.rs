@@ -13,6 +13,7 @@ pub mod header;
 pub(crate) mod home;
 pub mod hub;
 pub mod ip_adapter;
+pub(crate) mod json;
 mod ldm_names;
 pub mod lora;
 pub(crate) mod low_rank;

@@ -13,6 +13,7 @@ use super::origin::{BASE_CRC32, Origin, TARGET_IMAGE_CRC32, TargetImage};
 use super::projector::{Projector, ProjectorConfig};
 use super::templates;
 use crate::error::usage;
+use crate::io::json;
 use crate::io::tensors::TensorFile;
 
 /// Version of the file's layout.
@@ -89,7 +90,7 @@ impl Actor {
             let tokens = self.tokens_of_words[own];
             if of_words[i].size() != [tokens, config.token_width] {
                 return Err(usage(format!(
-                    "the base word {word:?} has {:?} tokens here, expected {tokens} of width {} as in the tuning",
+                    "the base word {word:?} has vectors of shape {:?} here, expected [{tokens}, {}] as in the tuning",
                     of_words[i].size(),
                     config.token_width
                 )));
@@ -245,7 +246,8 @@ fn tokens_of_words(
 /// Reads an enum from its one word in a file's metadata.
 fn word<T: serde::de::DeserializeOwned>(file: &TensorFile, path: &Path, key: &str) -> Result<T> {
     let value = file.text(key, path).map(serde_json::Value::from)?;
-    serde_json::from_value(value).map_err(|e| usage(e.to_string()))
+    json::from_value(&value)
+        .map_err(|problem| usage(format!("{}: metadata {key:?}: {problem}", path.display())))
 }
 
 /// The one word that stands for an enum in JSON.

@@ -7,6 +7,7 @@ use tch::{Kind, Tensor};
 
 use crate::backbone::ModelFacts;
 use crate::error::usage;
+use crate::io::json;
 use crate::io::lora::{self, LoraFacts};
 use crate::io::tensors::TensorFile;
 
@@ -174,8 +175,9 @@ impl BaseFacts {
             }
         };
         let loras = file.metadata.get("loras").map_or("[]", String::as_str);
-        let loras = serde_json::from_str(loras)
-            .map_err(|e| usage(format!("{}: metadata \"loras\": {e}", path.display())))?;
+        let loras = json::read(loras).map_err(|problem| {
+            usage(format!("{}: metadata \"loras\": {problem}", path.display()))
+        })?;
         Ok(BaseFacts {
             prompt: text("prompt")?,
             base_words: match file.list("base_words", path)? {
@@ -214,7 +216,7 @@ impl BaseFacts {
             return Ok(());
         }
         Err(usage(format!(
-            "{what} was made with the model {} ({}), but this run uses {} ({}): use --model {}",
+            "{what} was made with the model {} ({}), but this run uses {} ({}): use the model {}",
             self.model.name, self.model.fingerprint, model.name, model.fingerprint, self.model.name
         )))
     }

@@ -14,6 +14,7 @@ use super::adamw::AdamW;
 use super::convergence::{Convergence, VALIDATE_EVERY};
 use super::origin::Origin;
 use crate::error::usage;
+use crate::io::json;
 use crate::io::tensors::TensorFile;
 use crate::io::values::are_finite;
 
@@ -249,13 +250,12 @@ pub trait Learner {
             Some((key.to_owned(), t.to_device(device(name)?)))
         };
         let moments: BTreeMap<String, Tensor> = file.tensors.iter().filter_map(moment).collect();
-        let convergence =
-            serde_json::from_str(file.text("convergence", path)?).map_err(|error| {
-                usage(format!(
-                    "{}: metadata \"convergence\": {error}: delete the file to start tuning again",
-                    path.display()
-                ))
-            })?;
+        let convergence = json::read(file.text("convergence", path)?).map_err(|problem| {
+            usage(format!(
+                "{}: metadata \"convergence\": {problem}: delete the file to start tuning again",
+                path.display()
+            ))
+        })?;
         let (step, steps) = (
             file.number("step", path)?,
             file.number("optimizer_steps", path)?,

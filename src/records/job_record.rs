@@ -125,7 +125,9 @@ mod tests {
         let expected = "robot/base.json: found no `parameters`, expected an object";
         assert_eq!(message("{}"), expected);
         assert_eq!(message(r#"{"parameters": [1]}"#), expected);
-        assert!(message("{").starts_with("robot/base.json: EOF"));
+        assert!(
+            message("{").starts_with("robot/base.json: this is not valid JSON: line 1, column 1: ")
+        );
         assert!(message("[1]").starts_with("robot/base.json: found a list, expected an object"));
     }
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::config::batch::{Settings, describe};
 use crate::error::usage;
+use crate::io::json;
 
 /// The key of the settings of a result.
 const PARAMETERS: &str = "parameters";
@@ -16,7 +17,7 @@ const PARAMETERS: &str = "parameters";
 /// # Errors
 /// When `text` is not JSON, or not an object.
 pub(super) fn object(text: &str, name: &str) -> Result<Settings> {
-    match serde_json::from_str(text).map_err(|error| usage(format!("{name}: {error}")))? {
+    match json::read(text).map_err(|problem| usage(format!("{name}: {problem}")))? {
         Value::Object(object) => Ok(object),
         other => Err(usage(format!(
             "{name}: found {}, expected an object",
@@ -35,7 +36,7 @@ pub(super) fn typed<R: DeserializeOwned>(object: Settings, name: &str) -> Result
             "{name}: found no `{PARAMETERS}`, expected an object"
         )));
     }
-    serde_json::from_value(Value::Object(object)).map_err(|error| usage(format!("{name}: {error}")))
+    json::from_value(&Value::Object(object)).map_err(|problem| usage(format!("{name}: {problem}")))
 }
 
 /// A record as JSON with its keys in alphabetical order.

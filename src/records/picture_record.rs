@@ -131,7 +131,10 @@ mod tests {
             format!("{error:#}")
         };
         for (text, expected) in [
-            ("{", "x.png, text chunk \"oneactor\": EOF while"),
+            (
+                "{",
+                "x.png, text chunk \"oneactor\": this is not valid JSON: line 1, column 1: ",
+            ),
             ("[]", "found a list, expected an object"),
             ("{}", "found schema none, expected oneactor.image/v1"),
             (

@@ -114,7 +114,7 @@ fn a_file_that_is_not_a_batch_is_refused_with_line_or_key() {
             "{\n \"jobs\": [}",
             "batch file batch.json: line 2, column 11",
         ),
-        ("", "line 1, column 0"),
+        ("", "line 1, column 1"),
         ("[]", "found a list, expected {\"defaults\""),
         (r#"{"jobs": []}"#, "expected at least one job"),
         (
