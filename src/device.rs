@@ -43,7 +43,7 @@ impl FromStr for DeviceName {
         };
         named.ok_or_else(|| {
             usage(format!(
-                "--device: found \"{text}\", expected auto, cpu, cuda or cuda:N"
+                "found \"{text}\", expected auto, cpu, cuda or cuda:N"
             ))
         })
     }
@@ -85,15 +85,13 @@ impl DeviceName {
         };
         match gpus {
             0 => Err(device(format!(
-                "--device {self}: libtorch finds no GPU on this machine. Use --device cpu, or run `oneactor \
-                doctor` to see why"
+                "device {self}: libtorch finds no GPU on this machine. Use the device cpu, or run `oneactor doctor` to see why"
             ))),
             1 if index > 0 => Err(device(format!(
-                "--device {self}: this machine has 1 GPU, expected cuda or \
-                cuda:0"
+                "device {self}: this machine has 1 GPU, expected cuda or cuda:0"
             ))),
             _ if index as i64 >= gpus => Err(device(format!(
-                "--device {self}: this machine has {gpus} GPUs, expected cuda:0 to cuda:{}",
+                "device {self}: this machine has {gpus} GPUs, expected cuda:0 to cuda:{}",
                 gpus - 1
             ))),
             _ => Ok(Device::Cuda(index)),

@@ -89,6 +89,52 @@ fn a_file_names_only_lower_levels() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// The name of a flag in a string of this line: two hyphens before a letter.
+fn flag_in(line: &str) -> Option<&str> {
+    let code = line.trim_start();
+    if code.starts_with("//") {
+        return None;
+    }
+    // Lines of a string that continues have no quote of their own.
+    let text = &line[code.find('"').map_or(0, |at| at + line.len() - code.len())..];
+    let (at, _) = text.match_indices("--").find(|(at, _)| {
+        let after = text[at + 2..].chars().next();
+        let before = text[..*at].chars().next_back();
+        after.is_some_and(|c| c.is_ascii_lowercase()) && before.is_none_or(|c| !c.is_alphanumeric())
+    })?;
+    Some(&text[at..])
+}
+
+/// Below `config`, nothing knows how the user gave a setting: as a flag, a key or a variable. So messages there
+/// name the setting in words. Whole commands to copy (`oneactor fetch …`) are fine everywhere.
+#[test]
+fn messages_below_the_configuration_name_no_flags() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&src, &mut files);
+    let config = level_of("config").expect("a level");
+    let mut wrong = Vec::new();
+    for file in files {
+        let relative = file.strip_prefix(&src).expect("below src");
+        let own = relative.with_extension("");
+        let own = own.iter().next().and_then(|part| part.to_str());
+        if own.and_then(level_of).is_none_or(|level| level >= config) {
+            continue;
+        }
+        let text = fs::read_to_string(&file).expect("source files are text");
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for (number, line) in (1..).zip(code.lines()) {
+            let is_command = line.contains("`oneactor ") || line.contains("format!(\" --");
+            if let Some(flag) = flag_in(line).filter(|_| !is_command) {
+                wrong.push(format!("{}:{number}: {flag}", relative.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(flag_in("    \"try --dtype fp32\"").is_some());
+    assert!(flag_in("    let n = n--m; // no flag").is_none());
+}
+
 #[test]
 fn the_page_on_the_sources_has_the_same_levels() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/README.md");

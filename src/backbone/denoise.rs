@@ -77,8 +77,7 @@ pub fn denoise(
         }
     }
     backbone.weights_are_finite()?;
-    let way_out = "try --dtype fp32 or bf16";
-    finite(&latents, "the latents after the last step", way_out)?;
+    finite(&latents, "the latents after the last step", backbone.kind())?;
     Ok(Denoised {
         latents: latents.narrow(0, 0, asked_for),
         encoder_features: encoder_features.expect("a sampler has at least one pass"),

@@ -92,6 +92,11 @@ impl Backbone {
         self.kind
     }
 
+    /// The precision of the VAE.
+    pub fn vae_kind(&self) -> Kind {
+        self.vae_kind
+    }
+
     /// Waits for the check that all weights are finite, which starts when the model is loaded.
     /// [`denoise`](denoise::denoise) and [`Backbone::decode`] wait before they return a result.
     ///
@@ -173,7 +178,7 @@ impl Backbone {
     /// When weights, latents or picture contain a value that is not finite.
     pub fn decode(&self, latents: &Tensor) -> Result<Tensor> {
         self.weights_are_finite()?;
-        finite(latents, "the final latents", "try --dtype fp32 or bf16")?;
+        finite(latents, "the final latents", self.kind)?;
         let latents = self
             .vae_config
             .to_vae(latents)
@@ -190,11 +195,7 @@ impl Backbone {
             };
             Tensor::cat(&(0..latents.size()[0]).map(one).collect::<Vec<_>>(), 0)
         });
-        finite(
-            &images,
-            "the VAE's picture",
-            "try --dtype fp32, or an fp16-safe VAE with --vae",
-        )?;
+        finite(&images, "the VAE's picture", self.vae_kind)?;
         Ok((images / 2.0 + 0.5).clamp(0.0, 1.0))
     }
 
@@ -217,13 +218,50 @@ impl Backbone {
     }
 }
 
-/// Refuses values that are not finite, which would give a black picture, and names the stage that made them.
+/// Refuses values that are not finite, which would give a black picture. The message names the stage that made
+/// them, and what to change where a network computes in `kind`.
 ///
 /// # Errors
 /// When a value is not finite.
-pub fn finite(tensor: &Tensor, stage: &str, way_out: &str) -> Result<()> {
+pub fn finite(tensor: &Tensor, stage: &str, kind: Kind) -> Result<()> {
     if is_finite(tensor) {
         return Ok(());
     }
-    anyhow::bail!("{stage}: found a value that is not finite (NaN or infinite): {way_out}")
+    anyhow::bail!(
+        "{stage}: found a value that is not finite (NaN or infinite): {}",
+        way_out(kind)
+    )
+}
+
+/// What to change when numbers become too large in this format.
+fn way_out(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Half => {
+            "fp16 ends at 65504; use the dtype bf16 or fp32, or, for the VAE, one that was made for fp16"
+        }
+        _ => {
+            "this dtype has room for larger numbers, so that weights or settings are wrong: lower the guidance \
+             scale and the strength of LoRAs and adapters, or try the model without them"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_range_recommends_another_dtype_only_where_that_helps() {
+        let nan = Tensor::from_slice(&[f32::NAN]);
+        let message = |kind| {
+            finite(&nan, "the latents", kind)
+                .expect_err("NaN")
+                .to_string()
+        };
+        assert!(message(Kind::Half).contains("use the dtype bf16 or fp32"));
+        for kind in [Kind::Float, Kind::BFloat16] {
+            assert!(!message(kind).contains("fp32"), "{}", message(kind));
+        }
+        assert!(finite(&Tensor::from_slice(&[1f32]), "the latents", Kind::Half).is_ok());
+    }
 }

@@ -22,6 +22,23 @@ pub enum Pipeline {
     StableDiffusion,
 }
 
+/// What to do about a pipeline of diffusers that is not for text-to-image; empty for unknown ones.
+fn hint(class: &str) -> &'static str {
+    if class.contains("Inpaint") {
+        ": a model for inpainting has other inputs; give the model that it was made from"
+    } else if class == "StableDiffusionXLImg2ImgPipeline" {
+        ": SDXL's refiner has this class and cannot draw alone; if this is a base model that was saved for \
+         image-to-image, write \"StableDiffusionXLPipeline\" here"
+    } else if ["Img2Img", "ControlNet", "PAG"]
+        .iter()
+        .any(|part| class.contains(part))
+    {
+        ": if the model is one for text-to-image that was saved in another pipeline, write that class here"
+    } else {
+        ""
+    }
+}
+
 impl Pipeline {
     /// The pipeline that `model_index.json` names.
     ///
@@ -33,13 +50,7 @@ impl Pipeline {
             Some("StableDiffusionXLPipeline") => Ok(Pipeline::StableDiffusionXl),
             Some("StableDiffusionPipeline") => Ok(Pipeline::StableDiffusion),
             other => {
-                let hint = match other {
-                    Some("StableDiffusionXLImg2ImgPipeline") => ": a refiner, give the base model",
-                    Some(name) if name.contains("Inpaint") => {
-                        ": a model for inpainting, give the one it was made from"
-                    }
-                    _ => "",
-                };
+                let hint = other.map_or("", hint);
                 let expected = "\"StableDiffusionXLPipeline\" (SDXL) or \"StableDiffusionPipeline\" (SD 1.5, SD 2.1)";
                 let wrong = index.wrong("_class_name", &format!("{expected}{hint}"));
                 Err(wrong.context(files.name().to_owned()))

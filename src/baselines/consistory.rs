@@ -74,7 +74,7 @@ impl Consistory {
         match &base.facts.base_words[..] {
             [_] => Ok(Consistory { base }),
             words => Err(usage(format!(
-                "--method consistory draws one subject: {} has the base words \"{}\"",
+                "consistory draws one subject: {} has the base words \"{}\"",
                 path.display(),
                 words.join("\", \"")
             ))),
@@ -89,8 +89,8 @@ impl Consistory {
     pub fn anchor_seeds(&self, target: usize) -> Result<Vec<i64>> {
         let seed = |image: usize| match self.base.seeds[image] {
             -1 => Err(usage(format!(
-                "--method consistory draws its anchors from the seeds of base images, but image {image} is a \
-                photo: choose a base image with --target N"
+                "consistory draws its anchors from the seeds of base images, but image {image} is a photo: choose a base image \
+                 as the target"
             ))),
             seed => Ok(seed),
         };

@@ -26,6 +26,7 @@ use crate::method::origin::Origin;
 use crate::method::target::variants;
 use crate::models::unet::unet_2d_condition::AddedConditions;
 use crate::tokenizer::prompt_tokens::PromptTokens;
+use crate::wording::counted;
 
 /// Version of the file's layout.
 const FORMAT: &str = "oneactor.textual-inversion/v1";
@@ -121,9 +122,9 @@ impl LearntWord {
             let count = vectors.size()[0] as usize;
             if times[0].len() != count {
                 return Err(usage(format!(
-                    "the base word {:?} has {} tokens here, expected {count} as in the tuning",
+                    "the base word {:?} has {} here, expected {count} as in the tuning",
                     self.base_word,
-                    times[0].len()
+                    counted(times[0].len(), "token", "tokens")
                 )));
             }
             let places: Vec<i64> = times.iter().flatten().map(|&at| at as i64).collect();

@@ -137,7 +137,10 @@ fn vae_tile_size(flags: &ModelFlags) -> Result<Option<i64>> {
 /// # Errors
 /// When the text names no device.
 pub(super) fn device(flag: Option<&str>) -> Result<DeviceName> {
-    flag.map_or(Ok(DeviceName::default()), str::parse)
+    flag.map_or(Ok(DeviceName::default()), |text| {
+        text.parse()
+            .map_err(|error| usage(format!("--device: {error}")))
+    })
 }
 
 #[cfg(test)]

@@ -112,7 +112,7 @@ impl HubRepo {
         if is_commit(revision) {
             if settings.renewal.is_some() {
                 return Err(usage(format!(
-                    "--refresh has no effect with the commit {revision}, which never changes: leave one of the two out"
+                    "the commit {revision} never changes, so that refreshing it has no effect: leave one of the two out"
                 )));
             }
             repo.commit = revision.to_ascii_lowercase();

@@ -89,7 +89,7 @@ pub fn check_width(
         return Ok(());
     }
     Err(error::model(format!(
-        "--ip-adapter: {REPOSITORY} has adapters for texts that are 768 or 2048 wide (SD 1.5, SDXL), and the text of {model} \
+        "{REPOSITORY} has adapters for texts that are 768 or 2048 wide (SD 1.5, SDXL), and the text of {model} \
          is {width} wide: name an adapter that was made for it"
     )))
 }
@@ -108,17 +108,17 @@ impl IpAdapterFiles {
         find: Find,
     ) -> Result<Self> {
         let name = adapter.unwrap_or(default_adapter(model));
-        let (adapter, beside) = find_adapter(name, layout, find).context("--ip-adapter")?;
+        let (adapter, beside) = find_adapter(name, layout, find).context("the IP-Adapter")?;
         let encoder = match (encoder, beside) {
             (Some(TOY), _) => (Rc::new(find(TOY)?), OF_THE_TOY.encoder.to_owned()),
             (Some(name), _) => {
-                let files = find(name).context("--image-encoder")?;
+                let files = find(name).context("the image encoder")?;
                 (Rc::new(files), String::new())
             }
             (None, Some(beside)) => beside,
             (None, None) if model == TOY => (Rc::new(find(TOY)?), OF_THE_TOY.encoder.to_owned()),
             (None, None) => {
-                let files = find(REPOSITORY).context("--image-encoder")?;
+                let files = find(REPOSITORY).context("the image encoder")?;
                 (Rc::new(files), layout.encoder.to_owned())
             }
         };

@@ -65,12 +65,12 @@ pub fn checksums(loras: &[LoraFacts]) -> Option<String> {
     (!sums.is_empty()).then(|| sums.join(" "))
 }
 
-/// LoRAs as flags, for a message.
+/// LoRAs with strength and checksum, for a message.
 pub fn describe(loras: &[LoraFacts]) -> String {
-    let one = |lora: &LoraFacts| format!("--lora {}:{} ({})", lora.file, lora.scale, lora.crc32);
+    let one = |lora: &LoraFacts| format!("LoRA {} at {} ({})", lora.file, lora.scale, lora.crc32);
     match loras {
         [] => "no LoRA".to_owned(),
-        loras => loras.iter().map(one).collect::<Vec<_>>().join(" "),
+        loras => loras.iter().map(one).collect::<Vec<_>>().join(", "),
     }
 }
 
@@ -196,11 +196,11 @@ impl Lora {
         let shown = path.display().to_string();
         if is_pickled(&shown) {
             return Err(model(format!(
-                "--lora: {shown} is pickled: refused, because reading it runs code; give safetensors"
+                "LoRA {shown} is pickled: refused, because reading it runs code; give safetensors"
             )));
         }
         let bytes = std::fs::read(path)
-            .map_err(|error| usage(format!("--lora: cannot read {shown}: {error}")))?;
+            .map_err(|error| usage(format!("cannot read the LoRA {shown}: {error}")))?;
         Lora::read(shown, &bytes, scale, components, told)
     }
 
@@ -213,17 +213,17 @@ impl Lora {
         told: (&mut Vec<String>, &Notes),
     ) -> Result<Lora> {
         let file = TensorFile::from_bytes(bytes)
-            .map_err(|error| model(format!("--lora: {shown}: {error:#}")))?;
+            .map_err(|error| model(format!("LoRA {shown}: {error:#}")))?;
         if let Some((key, kind)) = file.tensors.keys().find_map(|key| {
             let kind = keys::other_adapter(key)?;
             Some((key, kind))
         }) {
             return Err(model(format!(
-                "--lora: {shown}: {key}: this is {kind}, which is not supported; expected a plain LoRA (lora_down and lora_up, or lora_A and lora_B)"
+                "LoRA {shown}: {key}: this is {kind}, which is not supported; expected a plain LoRA (lora_down and lora_up, or lora_A and lora_B)"
             )));
         }
         let (problems, notes) = told;
-        let metadata = Metadata::read(&file.metadata, &format!("--lora: {shown}"), notes)?;
+        let metadata = Metadata::read(&file.metadata, &format!("LoRA {shown}"), notes)?;
         let mut found = Vec::new();
         let layers = layers(&file, components, &mut found);
         let layers = layers

@@ -102,7 +102,7 @@ impl ModelFiles {
         } else {
             let mut settings = settings()?;
             if options.offline && settings.offline.is_none() {
-                settings.offline = Some("--offline");
+                settings.offline = Some("the option offline");
             }
             ModelSource::Hub(Box::new(HubRepo::open(
                 &settings,
@@ -427,7 +427,7 @@ impl ModelFiles {
             )
         };
         Err(model(format!(
-            "no weights of variant `{variant}` in {}: {others}; give another variant or leave --variant out",
+            "no weights of variant `{variant}` in {}: {others}; give another variant or none",
             self.place()
         )))
     }
@@ -474,7 +474,7 @@ impl ModelFiles {
         let variants: BTreeSet<&str> = found.iter().filter_map(|name| variant_of(name)).collect();
         if let Some(variant) = variants.first() {
             return model(format!(
-                "{place} has the weights of {what} only in variant {}: add --variant {variant}",
+                "{place} has the weights of {what} only in variant {}: set the option variant to {variant}",
                 variants.iter().copied().collect::<Vec<_>>().join(", ")
             ));
         }

@@ -298,8 +298,8 @@ const OTHER_FAMILIES: &[(&str, &str)] = &[
     ),
     (
         "control_model.",
-        "this is a ControlNet together with the model that it was trained with: give the ControlNet's folder to --controlnet, and \
-         the model to --model",
+        "this is a ControlNet together with the model that it was trained with: give the ControlNet's folder as the ControlNet, and \
+         the model alone as the model",
     ),
     ("model.diffusion_model.double_blocks.", FLUX),
     (
@@ -356,13 +356,14 @@ fn metadata(bytes: &[u8]) -> HashMap<String, String> {
 fn no_checkpoint(shapes: &Shapes, has: &dyn Fn(&str) -> bool) -> String {
     let is_lora = |key: &String| key.contains(".lora") || key.contains("_lora.");
     if has("lora_") || shapes.0.keys().any(is_lora) {
-        "this is a LoRA: give it with --lora, and a model with --model".to_owned()
+        "this is a LoRA, expected a whole checkpoint: give it as a LoRA, beside the model"
+            .to_owned()
     } else if has("control_model.") || has("controlnet_cond_embedding.") {
-        "this is a ControlNet, expected a whole checkpoint: give its folder to --controlnet, and a model to --model".to_owned()
+        "this is a ControlNet, expected a whole checkpoint: give its folder as the ControlNet, beside the model".to_owned()
     } else if has("double_blocks.") || has("single_transformer_blocks.") {
         FLUX.to_owned()
     } else if has("decoder.up.") || has("decoder.up_blocks.") {
-        "this is a VAE alone, whose file does not contain the scaling factor: give a diffusers folder to --vae"
+        "this is a VAE alone, whose file does not contain the scaling factor: give the diffusers folder of a VAE"
             .to_owned()
     } else {
         let found: Vec<String> = shapes.0.keys().take(3).cloned().collect();

@@ -13,6 +13,7 @@ use super::quantity::Quantity;
 use super::region::Region;
 use super::similarity::{cosine, of_cosine, unit};
 use super::{Comparison, Measure};
+use crate::wording::counted;
 
 /// Number of pictures that an encoder processes together.
 const AT_ONCE: usize = 8;
@@ -65,7 +66,7 @@ fn embed(
     for &region in regions {
         let part = target.and_then(|target| target.part(region, fill));
         let target = part.map(|part| -> Result<Tensor> {
-            Ok(unit(&encoder.image_embeds(&[part]), "--target")?.get(0))
+            Ok(unit(&encoder.image_embeds(&[part]), "the target")?.get(0))
         });
         embedded.push(Embedded {
             pictures: Vec::new(),
@@ -128,9 +129,9 @@ fn against_prompts(
             let (embedding, cut_off) = clip.text_embeds(prompt)?;
             if cut_off > 0 {
                 comparison.observer.warn(&format!(
-                    "{}: the prompt \"{prompt}\" is longer than CLIP's limit, so its last {cut_off} tokens are \
-                    not compared",
-                    measure.name()
+                    "{}: the prompt \"{prompt}\" is longer than CLIP's limit, so that CLIP does not read {} at its end",
+                    measure.name(),
+                    counted(cut_off, "token", "tokens")
                 ));
             }
             known.insert(prompt, unit(&embedding, prompt)?.get(0));

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
 use super::column::{Column, Summary};
+use crate::wording::counted;
 
 /// The name of the actor for pictures that the plain model drew.
 pub const PLAIN: &str = "plain";
@@ -139,7 +140,7 @@ impl Table {
             let mut rows = vec![self.heading(kind.name())];
             for group in groups {
                 let title = match group.kind {
-                    GroupKind::Overall => format!("{} pictures", group.members.len()),
+                    GroupKind::Overall => counted(group.members.len(), "picture", "pictures"),
                     _ => format!("{} ({})", group.name, group.members.len()),
                 };
                 let cells = self

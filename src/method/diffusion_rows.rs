@@ -89,6 +89,6 @@ pub fn require_finite(errors: &Tensor, step: usize) -> Result<()> {
         return Ok(());
     }
     bail!(
-        "step {step}: the loss is not finite (NaN or infinite): try --dtype fp32 or a smaller --learning-rate"
+        "step {step}: the loss is not finite (NaN or infinite): use a smaller learning rate, or, if the dtype is fp16, bf16 or fp32"
     )
 }

@@ -28,11 +28,7 @@ pub fn with_photo(
 ) -> Result<BaseSet> {
     let _frozen = tch::no_grad_guard();
     let z_0 = backbone.encode(photo);
-    finite(
-        &z_0,
-        "the photo's latents",
-        "try --dtype fp32, or an fp16-safe VAE with --vae",
-    )?;
+    finite(&z_0, "the photo's latents", backbone.vae_kind())?;
     let eps = noise(seed, &z_0.size()).to_device(backbone.device());
     let timesteps = Tensor::from_slice(&[timestep]).to_device(backbone.device());
     let z_t = backbone.noise_schedule.add_noise(&z_0, &eps, &timesteps);
@@ -40,7 +36,7 @@ pub fn with_photo(
     let h = backbone
         .unet_encode(&UnetPass::new(&z_t, &timesteps, &prompt))
         .h;
-    finite(&h, "the photo's features", "try --dtype fp32")?;
+    finite(&h, "the photo's features", backbone.kind())?;
     let join = |images: &Tensor, photo: Tensor| {
         Tensor::cat(
             &[

@@ -192,7 +192,7 @@ pub(super) const PRETRAINED: &Fields = &[
         Harmless("only the form of the output"),
     ),
     ("return_dict", Harmless("only the form of the output")),
-    ("dtype", Harmless("--dtype decides")),
+    ("dtype", Harmless("the option dtype decides")),
     (
         "chunk_size_feed_forward",
         Harmless("the same values in separate parts"),
@@ -206,7 +206,7 @@ pub(super) const PRETRAINED: &Fields = &[
 /// Keys that transformers wrote into every file before its version 5.
 pub(super) const PRETRAINED_BEFORE_5: &Fields = &[
     ("model_type", Harmless("the architectures name the class")),
-    ("torch_dtype", Harmless("--dtype decides")),
+    ("torch_dtype", Harmless("the option dtype decides")),
     ("output_attentions", Harmless("only the form of the output")),
     ("output_scores", Harmless("only the form of the output")),
     (
@@ -217,8 +217,11 @@ pub(super) const PRETRAINED_BEFORE_5: &Fields = &[
     ("quantization_config", Only(&["null"])),
     ("pruned_heads", Only(&["{}", "null"])),
     ("torchscript", Harmless("how Python runs the class")),
-    ("use_bfloat16", Harmless("--dtype decides")),
-    ("attn_implementation", Harmless("--attention decides")),
+    ("use_bfloat16", Harmless("the option dtype decides")),
+    (
+        "attn_implementation",
+        Harmless("the option attention decides"),
+    ),
     (
         "tie_word_embeddings",
         Harmless("for networks that write text"),

@@ -212,7 +212,7 @@ impl SchedulerFile {
             format!("{error:#}")
         } else {
             format!(
-                "{error:#}; --scheduler {} can draw on this schedule",
+                "{error:#}; samplers that can draw on this schedule: {}",
                 kinds.join(", ")
             )
         })

@@ -58,7 +58,8 @@ pub fn new_scheduler(
     let most = config.num_train_timesteps - 1;
     if !(1..=most).contains(&num_inference_steps) {
         return Err(usage(format!(
-            "steps: found {num_inference_steps}, expected 1 to {most}"
+            "steps: found {num_inference_steps}, expected 1 to {most}: fewer than the model has noise levels, which are {}",
+            config.num_train_timesteps
         )));
     }
     let n = num_inference_steps;

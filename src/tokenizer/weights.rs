@@ -89,7 +89,7 @@ fn refuse_commands(prompt: &str) -> Result<(), String> {
             word.to_lowercase()
         ),
         Some(network) => format!(
-            "{network} in a prompt is not supported; remove it and give the LoRA with --lora FILE.safetensors:SCALE"
+            "{network} in a prompt is not supported; remove it and give the file and its strength in the option lora"
         ),
     })
 }
@@ -408,7 +408,7 @@ mod tests {
             ("a cat BREAK a dog", "write \"break\" for the word"),
             (
                 "a <lora:x:1> cat",
-                "<lora:x:1> in a prompt is not supported; remove it and give the LoRA with --lora",
+                "<lora:x:1> in a prompt is not supported; remove it and give the file and its strength in the option lora",
             ),
             (
                 "<hypernet:x:1>",

@@ -154,7 +154,7 @@ fn several_subjects_in_one_folder_are_refused() {
         "sample pair --method consistory -p 'a cat and a frog' -o out",
     )
     .exits_with(2)
-    .says("--method consistory draws one subject")
+    .says("consistory draws one subject")
     .says("\"cat\", \"frog\"");
 }
 

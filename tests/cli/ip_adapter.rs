@@ -241,7 +241,7 @@ fn files_that_cannot_be_an_adapter_for_this_model_are_refused_with_the_reason() 
     .exits_with(3);
     refused(
         "--ip-adapter nowhere/at/all",
-        "--ip-adapter: there is no file or folder nowhere/at/all",
+        "the IP-Adapter: there is no file or folder nowhere/at/all",
     )
     .exits_with(3);
     refused("--ip-adapter robot", "expected a copy of h94/IP-Adapter").exits_with(2);

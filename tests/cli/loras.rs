@@ -197,7 +197,10 @@ fn files_that_are_not_checkpoints_are_refused_as_models() {
     fs::write(folder.join("text.safetensors"), "hello").expect("the folder is writable");
     fs::write(folder.join("model.ckpt"), "hello").expect("the folder is writable");
     for (model, message) in [
-        ("style.safetensors", "this is a LoRA: give it with --lora"),
+        (
+            "style.safetensors",
+            "this is a LoRA, expected a whole checkpoint",
+        ),
         (
             "text.safetensors",
             "text.safetensors: not a whole safetensors file",

@@ -115,11 +115,15 @@ fn other_models_are_refused_with_what_was_found_and_expected() {
     for (change, said) in [
         (
             (index, name, "\"StableDiffusionInpaintPipeline\""),
-            "for inpainting, give the one it was made from",
+            "a model for inpainting has other inputs; give the model that it was made from",
         ),
         (
             (index, name, "\"StableDiffusionXLImg2ImgPipeline\""),
-            "a refiner, give the base model",
+            "SDXL's refiner has this class and cannot draw alone",
+        ),
+        (
+            (index, name, "\"StableDiffusionXLControlNetPipeline\""),
+            "if the model is one for text-to-image that was saved in another pipeline, write that class here",
         ),
         (
             (index, name, "\"FluxPipeline\""),

@@ -80,7 +80,7 @@ fn the_flag_offline_alone_prevents_every_request() {
         ..options(ID)
     };
     let said = message(locate(&options, &settings(&hub, &scratch)));
-    assert_says(&said, &["--offline"]);
+    assert_says(&said, &["the option offline"]);
     assert_eq!(hub.take_requests().len(), 0);
 }
 

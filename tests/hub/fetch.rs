@@ -225,7 +225,10 @@ fn a_model_that_cannot_be_fetched_is_reported_and_the_others_are_fetched() {
         &["org/nothing", "no repository of this name"],
     );
     let offline = exits_with(oneactor(&hub, &scratch, "fetch org/small --offline"), 3);
-    assert_says(&told(&offline), &["is not in the cache", "--offline"]);
+    assert_says(
+        &told(&offline),
+        &["is not in the cache", "the option offline"],
+    );
     let both = exits_with(oneactor(&hub, &scratch, "fetch org/nothing org/small"), 5);
     assert_says(
         &told(&both),

@@ -69,7 +69,7 @@ fn a_repository_without_the_adapter_is_refused_with_the_missing_file() {
     let settings = settings(&hub, &scratch);
     let error = locate_adapter(&settings, Some("org/other"), SDXL).unwrap_err();
     let message = format!("{error:#}");
-    assert!(message.contains("--ip-adapter"), "{message}");
+    assert!(message.contains("the IP-Adapter"), "{message}");
     assert!(
         message.contains("no file sdxl_models/ip-adapter_sdxl.safetensors in"),
         "{message}"

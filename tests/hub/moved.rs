@@ -137,7 +137,7 @@ fn what_was_fetched_under_the_old_name_is_used_without_a_network() {
     };
     std::fs::rename(folder(LIVING), folder(GONE)).unwrap();
     hub.go_down();
-    settings.offline = Some("--offline");
+    settings.offline = Some("the option offline");
     let files = locate(&options(GONE), &settings).unwrap();
     assert_eq!(bytes(&files.weights("unet").unwrap()), unet);
     // In reverse: files that are cached under the new name are found by the old name.

@@ -63,7 +63,10 @@ fn files_that_a_folder_lacks_are_named_with_what_was_found_and_expected() {
         ],
     );
     assert_says(&message(files.weights("vae")), &["pickle is refused"]);
-    assert_says(&message(files.weights("text_encoder")), &["--variant fp16"]);
+    assert_says(
+        &message(files.weights("text_encoder")),
+        &["set the option variant to fp16"],
+    );
     assert_says(
         &message(files.text("vae/config.json")),
         &["no file vae/config.json", &options.model],

@@ -64,7 +64,7 @@ fn a_missing_revision_is_named() {
         ..options(ID)
     };
     let said = message(locate(&options, &settings(&hub, &scratch)));
-    assert_says(&said, &[ID, "no revision `v9`", "--revision"]);
+    assert_says(&said, &[ID, "no revision `v9`", "leave the revision out"]);
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn weights_that_exist_only_as_a_variant_are_named() {
     );
     let files = locate(&options(ID), &settings(&hub, &scratch)).unwrap();
     let said = message(files.weights("unet"));
-    assert_says(&said, &[ID, "unet", "--variant fp16"]);
+    assert_says(&said, &[ID, "unet", "set the option variant to fp16"]);
     assert_eq!(hub.take_downloads().len(), 0);
 }
 
@@ -152,7 +152,13 @@ fn without_network_and_cache_the_message_says_what_to_do() {
     let said = message(locate(&options(ID), &settings(&hub, &scratch)));
     assert_says(
         &said,
-        &["cannot reach", &hub.endpoint, ID, "folder", "--offline"],
+        &[
+            "cannot reach",
+            &hub.endpoint,
+            ID,
+            "folder",
+            "the option offline",
+        ],
     );
 
     let mut unreachable = settings(&hub, &scratch);

@@ -126,7 +126,7 @@ fn offline_is_set_by_the_flag_or_by_either_variable() {
     );
     let lookup = |name: &str| (name == "HOME").then(|| "/home/me".to_owned());
     let flagged = HubSettings::from_lookup(true, false, &lookup).unwrap();
-    assert_eq!(flagged.offline, Some("--offline"));
+    assert_eq!(flagged.offline, Some("the option offline"));
 }
 
 #[test]

@@ -30,7 +30,7 @@ impl Question<'_> {
                 return self.explain_refusal(*status, code.as_deref(), &page);
             }
             Trouble::Cut(cause) => format!(
-                "cannot reach {} for {what}: {cause}; check the network (and HTTPS_PROXY), give a local folder as the model, use --offline with a filled cache, or try --model toy, which needs no download",
+                "cannot reach {} for {what}: {cause}; check the network (and HTTPS_PROXY), give a local folder as the model, use the option offline with a filled cache, or try the model toy, which needs no download",
                 settings.endpoint
             ),
             Trouble::Held => format!(
@@ -70,7 +70,7 @@ impl Question<'_> {
                 "{id} is not a folder here and not open on the hub (status {status}; {given}): either there is no repository of this name, or it is private or gated; check the spelling, or accept its licence at {page} and set HF_TOKEN"
             ),
             (404, Some("RevisionNotFound"), _) => format!(
-                "{id} has no revision `{revision}`: see {page}/commits/main, or leave --revision out"
+                "{id} has no revision `{revision}`: see {page}/commits/main, or leave the revision out"
             ),
             (404, _, _) if self.file.is_some() && code != Some("RepoNotFound") => format!(
                 "{id} has no file {} at revision {revision} (see {})",

@@ -42,7 +42,7 @@ impl HubSettings {
     pub fn renewing(mut self) -> Result<Self> {
         if let Some(who) = self.offline {
             return Err(usage(format!(
-                "--refresh asks the hub what has changed, but {who} keeps the program off the network: leave one of the two out"
+                "refreshing asks the hub what has changed, but {who} keeps the program off the network: leave one of the two out"
             )));
         }
         self.renewal = Some(Renewal::default());

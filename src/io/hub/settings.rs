@@ -197,7 +197,7 @@ impl HubSettings {
             settings.token = find_token(set("HF_TOKEN"), file.as_deref())?;
         }
         settings.offline = if offline {
-            Some("--offline")
+            Some("the option offline")
         } else {
             ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"]
                 .into_iter()
