@@ -1,19 +1,18 @@
 //! Words that were private to this project stay out of its text: the usual word is in the second
-//! column of [`WORDS`].
+//! column of [`WORDS`]. Lines of prose in Markdown pages are short enough to read in a terminal.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Folders and files without any of the words. Add a folder as soon as it is clean.
-const CLEAN: [&str; 8] = [
+/// Where the project's text is.
+const PLACES: [&str; 7] = [
     "README.md",
-    "src",
-    "configs/GUIDE.md",
-    "configs/HOWTO.md",
-    "tests",
-    "scripts",
-    "prompts",
+    "configs",
     "findings",
+    "prompts",
+    "scripts",
+    "src",
+    "tests",
 ];
 
 /// This file, which has to name the words, and CLIP's vocabulary.
@@ -99,12 +98,72 @@ fn found(name: &str, text: &str) -> Vec<String> {
     found
 }
 
-#[test]
-fn text_has_none_of_the_banned_words() {
+/// The most characters of a line of prose in a Markdown page.
+const LONGEST_LINE: usize = 100;
+
+/// The most lines of `README.md`.
+const LONGEST_README: usize = 120;
+
+/// The numbers and lengths of lines of prose that are too long. Code blocks, rows of tables and lines
+/// without a space, such as an address, cannot be wrapped.
+fn too_long(page: &str) -> Vec<(usize, usize)> {
+    let mut is_code = false;
+    let mut found = Vec::new();
+    for (i, line) in page.lines().enumerate() {
+        let is_fence = line.trim_start().starts_with("```");
+        is_code ^= is_fence;
+        let words = line.trim_start_matches(['-', ' ']);
+        let is_fixed = is_code || is_fence || line.starts_with('|') || !words.contains(' ');
+        let length = line.chars().count();
+        if !is_fixed && length > LONGEST_LINE {
+            found.push((i + 1, length));
+        }
+    }
+    found
+}
+
+fn all_text_files() -> Vec<String> {
     let mut names = Vec::new();
-    CLEAN
+    PLACES
         .iter()
         .for_each(|path| text_files(Path::new(path), &mut names));
+    names
+}
+
+#[test]
+fn lines_of_prose_in_pages_are_short() {
+    let mut names = all_text_files();
+    names.retain(|name| name.ends_with(".md"));
+    assert!(names.len() > 15, "only {} pages", names.len());
+    let mut wrong = Vec::new();
+    for name in names {
+        let page = fs::read_to_string(root().join(&name)).expect("the file is text");
+        for (line, length) in too_long(&page) {
+            wrong.push(format!(
+                "{name}:{line}: {length} characters, write at most {LONGEST_LINE}"
+            ));
+        }
+        if name == "README.md" && page.lines().count() > LONGEST_README {
+            wrong.push(format!("{name} has more than {LONGEST_README} lines"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn only_prose_has_to_be_wrapped() {
+    let words = "word ".repeat(LONGEST_LINE / 5 + 1);
+    let address = format!("https://{}", "a".repeat(LONGEST_LINE));
+    let page = format!(
+        "é{}\n{words}\n```\n{words}\n```\n| {words} |\n- {address}\n- {words}\n",
+        &words[..99]
+    );
+    assert_eq!(too_long(&page), [(2, words.len()), (8, words.len() + 2)]);
+}
+
+#[test]
+fn text_has_none_of_the_banned_words() {
+    let names = all_text_files();
     assert!(names.len() > 200, "only {} files", names.len());
     let mut wrong = Vec::new();
     for name in names {
