@@ -1,10 +1,11 @@
 """The words that the toy knows: the words of the captions that it was trained on.
 
 `python vocabulary.py` writes them to src/io/toy/words.txt, from which the program warns about unknown words, and prints
-the table of them in configs/GUIDE.md. test_vocabulary.py compares both with this file, and this file with the captions.
+the list of them in configs/GUIDE.md. test_vocabulary.py compares both with this file, and this file with the captions.
 """
 
 import re
+import textwrap
 from pathlib import Path
 
 import scenes
@@ -50,10 +51,12 @@ def text():
 
 
 def markdown():
-    lines = ["| what | words |", "| --- | --- |"]
-    return lines + [f"| {heading} | {', '.join(row)} |" for heading, row in table()]
+    """A list with a paragraph for each part, wrapped as the pages are."""
+    paragraphs = [f"- **{heading}**: {', '.join(row)}" for heading, row in table()]
+    wrapped = [textwrap.fill(text, 100, subsequent_indent="  ", break_on_hyphens=False) for text in paragraphs]
+    return "\n".join(wrapped)
 
 
 if __name__ == "__main__":
     WORDS.write_text(text())
-    print("\n".join(markdown()))
+    print(markdown())
