@@ -23,11 +23,14 @@ if [ $# = 0 ]; then
   install lint scripts/lint/requirements.txt
   # Paths in ruff.toml are relative to the folder in which ruff is started.
   (cd scripts && ruff check --quiet --config ruff.toml . ../tests && ruff format --check --config ruff.toml . ../tests)
-  shellcheck --external-sources --source-path=SCRIPTDIR .ci/run scripts/*.sh scripts/*/*.sh scripts/slurm/*.sbatch
+  shellcheck --external-sources --source-path=SCRIPTDIR .ci/run scripts/*.sh scripts/*/*.sh scripts/slurm/*.sbatch tests/*/*.sh
 fi
 
 say "expected values from diffusers and transformers, in target/parity"
 "$ONEACTOR_PYTHON" scripts/parity/make_fixtures.py --out target/parity
+
+say "the simulated GPU of tests/cuda, in target/fakecuda"
+tests/fakecuda/build.sh
 
 say "tests"
 cargo test --release --locked --no-fail-fast "$@"
