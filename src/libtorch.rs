@@ -147,6 +147,14 @@ pub fn leave(exit_code: u8) -> ! {
     }
 }
 
+/// Whether `libtorch_cuda.so` is the simulated one of `tests/fakecuda`, whose devices are no GPUs.
+pub fn has_simulated_gpu() -> bool {
+    // SAFETY: the name is a C string; the address that may be found is not used.
+    #[allow(unsafe_code, reason = "a C function")]
+    let symbol = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"oneactor_simulated_cuda".as_ptr()) };
+    !symbol.is_null()
+}
+
 /// Environment variables with the allocator's settings; the second is the name before torch 2.9.
 const ALLOCATOR_VARIABLES: [&str; 2] = ["PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"];
 

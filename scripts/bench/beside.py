@@ -42,8 +42,8 @@ def write_lora(model, path):
     return path
 
 
-def write_controlnet(model, folder, side):
-    """The folder of a ControlNet for this model, and a control image."""
+def write_controlnet(model, folder, side, is_hollow=False):
+    """The folder of a ControlNet for this model, and a control image. With `is_hollow`, its weights are holes."""
     unet = config_of(model, "unet")
     halvings = len(config_of(model, "vae")["block_out_channels"])
     config = {name: unet[name] for name in SHARED if name in unet}
@@ -51,7 +51,7 @@ def write_controlnet(model, folder, side):
     with torch.device("meta"):
         net = ControlNetModel(**config)
     config = {"_class_name": "ControlNetModel", **net.config}
-    write_component(folder, net, config, torch.float32, "diffusion_pytorch_model")
+    write_component(folder, net, config, torch.float32, "diffusion_pytorch_model", is_hollow)
     image = folder / "image.png"
     y, x = np.mgrid[0:side, 0:side]
     Image.fromarray(((x // 16 + y // 16) % 2 * 255).astype(np.uint8)).convert("RGB").save(image)

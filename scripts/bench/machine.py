@@ -55,12 +55,12 @@ class Machine:
         command = [*self.pin(), sys.executable, HERE / "peer.py", model, self.device, dtype or self.dtype, *flags]
         return Side(command, self.env, self.budget)
 
-    def random_model(self, size, dtype):
-        """A checkpoint of `random_sdxl.py`, written on the first call."""
-        folder = self.folder / f"{size}-{dtype}"
+    def random_model(self, size, dtype, *more):
+        """A checkpoint of `random_sdxl.py`, written on the first call; `more` are its switches."""
+        folder = self.folder / "".join([f"{size}-{dtype}", *more])
         if not (folder / "model_index.json").exists():
             print(f"writing random weights: {folder}", file=sys.stderr)
-            self.run([sys.executable, HERE / "random_sdxl.py", folder, "--size", size, "--dtype", dtype])
+            self.run([sys.executable, HERE / "random_sdxl.py", folder, "--size", size, "--dtype", dtype, *more])
         return folder
 
     def base_flags(self, model, word, side, images, steps, out):

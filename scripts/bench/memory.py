@@ -93,7 +93,7 @@ class Cases:
         actors = [self.machine.actor(self.model, word, self.sides[0]) for word in words]
         how = {"side": side, "steps": self.steps, "images": max(2, how.get("batch", 1))} | how
         flags = self.machine.sample_flags(self.model, actors, [prompt], self.out / "sample", **how)
-        return Case(self.label, f"sample, {name}", [*flags, *more])
+        return Case(self.label, f"sample, {name}", with_flags(flags, more))
 
     def main(self):
         for side in self.sides:
@@ -133,11 +133,15 @@ class Cases:
             yield self.tune(f"{method}, row by row", "--method", method, "--micro-batch", 1, num_auxiliary=None)
 
 
+def forecast(machine, command):
+    """Bytes that `--dry-run` expects a command to need."""
+    lines = machine.run([*command, "--dry-run", "--format", "json"]).splitlines()
+    return next(line["memory_bytes"] for line in map(json.loads, lines) if line["kind"] == "outlook")
+
+
 def measure(machine, case):
     try:
-        lines = machine.run([*case.command, "--dry-run", "--format", "json"]).splitlines()
-        told = (line for line in map(json.loads, lines) if line["kind"] == "outlook")
-        case.forecast = next(told)["memory_bytes"]
+        case.forecast = forecast(machine, case.command)
         _, _, case.peak = machine.run_once(case.command)
     except (Failed, StopIteration) as error:
         case.failure = str(error) or "no outlook"

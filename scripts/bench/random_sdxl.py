@@ -7,10 +7,11 @@ the hub. Tensors are written one at a time, so 2 GB of memory are enough for 13.
 values are drawn on it; they differ from those of a CPU. `--size mini` keeps the topology with a fifth of the channels
 (158 M parameters in the UNet) and two layers in each text encoder; `--size thin` has all of the UNet's layers with 32
 and 64 channels, which take almost no time to compute; `--size tiny` also has only one transformer layer in each block:
-a few megabytes for trying out the benchmarks.
+a few megabytes for trying out the benchmarks. `--hollow` writes holes in place of values: every weight is 0, and the
+files take nearly no space on disk, for work that needs only their sizes (`gpu_memory.py`).
 
 Requirements: scripts/bench/requirements.txt
-Usage: random_sdxl.py FOLDER [--dtype fp32|fp16] [--size full|mini|thin|tiny]
+Usage: random_sdxl.py FOLDER [--dtype fp32|fp16] [--size full|mini|thin|tiny] [--hollow]
 """
 
 import argparse
@@ -88,8 +89,9 @@ SCHEDULER = {
 }
 
 
-def write_weights(path, model, dtype):
-    """Random values under the model's names; activations keep their size from layer to layer."""
+def write_weights(path, model, dtype, is_hollow=False):
+    """Random values under the model's names; activations keep their size from layer to layer. With `is_hollow`, a hole
+    in the file takes the place of the values."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     generator = torch.Generator(device).manual_seed(0)
     header, offset, tensors = {}, 0, list(model.state_dict().items())
@@ -102,6 +104,9 @@ def write_weights(path, model, dtype):
     text += b" " * (-len(text) % 8)
     with open(path, "wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
+        if is_hollow:
+            file.truncate(file.tell() + offset)
+            return
         for key, tensor in tensors:
             value = torch.randn(tensor.shape, generator=generator, device=device)
             if tensor.dim() > 1:
@@ -111,10 +116,10 @@ def write_weights(path, model, dtype):
             file.write(value.to(dtype).cpu().numpy())
 
 
-def write_component(folder, model, config, dtype, stem):
+def write_component(folder, model, config, dtype, stem, is_hollow=False):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config, indent=2))
-    write_weights(folder / f"{stem}.safetensors", model, dtype)
+    write_weights(folder / f"{stem}.safetensors", model, dtype, is_hollow)
 
 
 def write_tokenizer(source, folder):
@@ -163,6 +168,7 @@ def main():
     parser.add_argument("folder", type=Path)
     parser.add_argument("--dtype", choices=["fp32", "fp16"], default="fp32")
     parser.add_argument("--size", choices=["full", "mini", "thin", "tiny"], default="full")
+    parser.add_argument("--hollow", action="store_true", help="write holes in place of values")
     args = parser.parse_args()
     shrink(args.size)
     dtype = torch.float16 if args.dtype == "fp16" else torch.float32
@@ -173,8 +179,8 @@ def main():
         text_1 = CLIPTextModel(CLIPTextConfig(**TEXT_1))
         text_2 = CLIPTextModelWithProjection(CLIPTextConfig(**TEXT_2))
     stem = "diffusion_pytorch_model"
-    write_component(args.folder / "unet", unet, dict(unet.config), dtype, stem)
-    write_component(args.folder / "vae", vae, dict(vae.config), dtype, stem)
+    write_component(args.folder / "unet", unet, dict(unet.config), dtype, stem, args.hollow)
+    write_component(args.folder / "vae", vae, dict(vae.config), dtype, stem, args.hollow)
     for name, model, config in (("text_encoder", text_1, TEXT_1), ("text_encoder_2", text_2, TEXT_2)):
         config = {
             **config,
@@ -182,7 +188,7 @@ def main():
             "architectures": [type(model).__name__],
             "model_type": "clip_text_model",
         }
-        write_component(args.folder / name, model, config, dtype, "model")
+        write_component(args.folder / name, model, config, dtype, "model", args.hollow)
     for name in ("tokenizer", "tokenizer_2"):
         write_tokenizer(TOY / name, args.folder / name)
     (args.folder / "scheduler").mkdir(exist_ok=True)

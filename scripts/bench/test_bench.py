@@ -24,6 +24,7 @@ import jobs
 import kernels
 import random_sdxl
 from curves import Curve, Point
+from gpu_memory import HEAD, Job
 from machine import Machine
 from memory import Case, with_flags
 from pairs import OUT_OF_TIME, Budget, Failed, Pairing, Samples, Side, abba, pair_requests
@@ -376,6 +377,14 @@ class MemoryTest(unittest.TestCase):
         ]
         command = with_flags(flags, ["--dtype", "fp16", "-p", "a robot"])
         self.assertEqual(Case("toy", "a case", command).shown(), "tune set --dtype fp16 -p 'a robot'")
+
+    def test_a_job_on_a_gpu_shows_its_estimate_over_its_peak(self):
+        counted = {"forecast": 12 * 10**9, "peak": 8 * 10**9, "reach": 9 * 10**9, "sent": 7 * 10**9}
+        job = Job("full", "a job", ["/a/oneactor", "tune", "set"], launches=5, waits=2, **counted)
+        figures = ["8.00", "9.00", "12.00", "1.50", "7.00", "5", "2"]
+        self.assertEqual(job.row(), ["a job", *figures, "`tune set`"])
+        failed = Job("full", "a job", ["/a/oneactor", "tune", "set"], failure="it died")
+        self.assertEqual(len(failed.row()), len(HEAD))
 
 
 if __name__ == "__main__":

@@ -63,6 +63,12 @@ fn report() -> Vec<(String, String)> {
     );
     add("cuda available", yes_or_no(Cuda::is_available()));
     add("gpus", Cuda::device_count().to_string());
+    if libtorch::has_simulated_gpu() {
+        add(
+            "simulated gpu",
+            "yes: the kernels run on the CPU, for this project's own tests".to_owned(),
+        );
+    }
     add("cudnn available", yes_or_no(Cuda::cudnn_is_available()));
     add("cpu threads", tch::get_num_threads().to_string());
     for (name, value) in kernels() {

@@ -8,9 +8,7 @@ use image::{Rgb, RgbImage};
 use oneactor::pictures::png::read_png_text;
 use serde_json::{Value, json};
 
-use crate::control::{write_controlnet, write_picture};
-use crate::loras::lora;
-use crate::several::disguised;
+use crate::common::toy_files::{disguised, lora, write_controlnet, write_picture};
 use crate::{folder, folder_with_actor, names, oneactor, pixels, text};
 
 fn row(manifest: &Path, number: usize) -> Value {

@@ -9,7 +9,7 @@ use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
 use crate::common::fixture;
-use crate::control::write_controlnet;
+use crate::common::toy_files::write_controlnet;
 use crate::{BASE, Run, copy, folder, folder_with_actor, names, oneactor, program};
 
 /// Runs a line as a dry run and without --dry-run. Both are refused with this code and message,

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
 use crate::common::fixture;
-use crate::loras::lora;
+use crate::common::toy_files::lora;
 use crate::{BASE, Run, folder, folder_with_actor, oneactor, text};
 
 fn objects(run: &Run) -> Vec<Value> {

@@ -1,34 +1,13 @@
 //! `--lora` and `--model FILE.safetensors`, used from the command line and batch files.
 
 use std::fs;
-use std::path::Path;
 
 use oneactor::io::tensors::TensorFile;
-use oneactor::libtorch::seeded;
 use serde_json::{Value, json as value};
 use tch::{Device, Kind, Tensor};
 
+use crate::common::toy_files::lora;
 use crate::{BASE, folder, folder_with_actor, json, oneactor, pixels, text};
-
-/// Writes a LoRA for two layers of the toy's networks; `size` scales its random weights.
-pub(super) fn lora(path: &Path, size: f64) {
-    let mut file = TensorFile::default();
-    let _drawing = seeded(3);
-    for (layer, wide, high) in [
-        ("lora_te1_text_model_encoder_layers_0_mlp_fc1", 64, 256),
-        (
-            "lora_te1_text_model_encoder_layers_1_self_attn_v_proj",
-            64,
-            64,
-        ),
-    ] {
-        let random = |shape| Tensor::randn(shape, (Kind::Float, Device::Cpu)) * size;
-        file.insert(&format!("{layer}.lora_down.weight"), &random([2, wide]));
-        file.insert(&format!("{layer}.lora_up.weight"), &random([high, 2]));
-        file.insert(&format!("{layer}.alpha"), &Tensor::from_slice(&[1.0f32]));
-    }
-    fs::write(path, file.to_bytes().expect("floats")).expect("the folder is writable");
-}
 
 #[test]
 fn a_lora_changes_the_picture_and_is_recorded_everywhere() {

@@ -11,8 +11,7 @@ use oneactor::records::PictureRecord;
 use serde_json::{Map, Value, json};
 use tch::{Device, Kind, Tensor};
 
-use crate::control::{write_controlnet, write_picture};
-use crate::loras::lora;
+use crate::common::toy_files::{lora, write_controlnet, write_picture};
 use crate::{copy, folder_with_actor, names, oneactor, pixels};
 
 type Job = Map<String, Value>;

@@ -1,25 +1,14 @@
 //! Several subjects: actors that were tuned apart, and an actor that was tuned on several subjects.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use oneactor::io::tensors::TensorFile;
 use oneactor::pictures::png::read_png_text;
 use serde_json::{Value, json};
 
-use crate::{copy, folder_with_actor, json as json_file, names, oneactor, pixels, text};
-
-/// A copy of the actor `robot` with other metadata.
-pub(super) fn disguised(folder: &Path, name: &str, metadata: &[(&str, &str)]) -> PathBuf {
-    copy(&folder.join("robot"), &folder.join(name));
-    let path = folder.join(name).join("actor.safetensors");
-    let mut actor = TensorFile::read(&path).expect("it is readable");
-    for (key, value) in metadata {
-        actor.metadata.insert((*key).into(), (*value).into());
-    }
-    fs::write(&path, actor.to_bytes().expect("it can be written")).expect("the folder is writable");
-    path
-}
+use crate::common::toy_files::disguised;
+use crate::{folder_with_actor, json as json_file, names, oneactor, pixels, text};
 
 fn rows(folder: &Path) -> Vec<Value> {
     text(&folder.join("manifest.jsonl"))

@@ -1,6 +1,9 @@
-//! Shared by the parity tests: reading the fixtures of `scripts/parity/make_fixtures.py`, and
-//! comparing with the tensors that Python made.
+//! Shared by the tests: reading the fixtures of `scripts/parity/make_fixtures.py`, and comparing
+//! with the tensors that Python made.
 #![allow(dead_code, reason = "every test file uses another part")]
+
+pub mod program;
+pub mod toy_files;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

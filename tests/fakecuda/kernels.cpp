@@ -136,8 +136,9 @@ void kernel(const c10::OperatorHandle& op, Stack* stack) {
   }
   HostCall prepared;
   prepare(prepared, given);
-  const Stack results = settings().account_only ? account(op, name, given, prepared.arguments)
-                                                : compute(op, prepared, is_product(name));
+  const Stack results = settings().account_only
+      ? account(op, name, given, prepared.arguments, prepared.side)
+      : compute(op, prepared, is_product(name));
   prepared.side.settle();
   push_results(schema, given, results, prepared.side, *stack);
 }

@@ -57,7 +57,8 @@ pub fn command(hub: &FakeHub, scratch: &Scratch, line: &str) -> Command {
         .env_remove("HF_TOKEN")
         .env("HF_HOME", scratch.path().join("home"))
         .env("HF_ENDPOINT", &hub.endpoint)
-        .env("OMP_NUM_THREADS", "1");
+        .env("OMP_NUM_THREADS", "1")
+        .env("ONEACTOR_DEVICE", "cpu");
     command
 }
 

@@ -73,6 +73,7 @@ fn sd_15_is_drawn_by_its_old_name_and_its_safety_checker_is_not_fetched() {
         .env("HF_HOME", scratch.path().join("home"))
         .env("HF_ENDPOINT", &hub.endpoint)
         .env("OMP_NUM_THREADS", "1")
+        .env("ONEACTOR_DEVICE", "cpu")
         .output()
         .unwrap();
     let told = String::from_utf8_lossy(&run.stderr);

@@ -26,7 +26,8 @@ fn run(scratch: &Scratch, endpoint: &str, arguments: &[&str]) -> Output {
         .env("HF_ENDPOINT", endpoint)
         .env("RUST_BACKTRACE", "full")
         .env("RUST_LOG", "trace")
-        .env("OMP_NUM_THREADS", "1");
+        .env("OMP_NUM_THREADS", "1")
+        .env("ONEACTOR_DEVICE", "cpu");
     if !scratch.path().join("by-file").exists() {
         command.env("HF_TOKEN", format!("{MARK}_of_the_variable"));
     }
