@@ -18,6 +18,7 @@ use oneactor::method::interpolation::interpolated;
 use oneactor::method::learner::snapshot;
 use oneactor::method::projector::{Head, Projector, ProjectorConfig};
 use oneactor::method::templates;
+use oneactor::models::unet::attention_probe::AttentionMaps;
 use oneactor::models::unet::cross_attention::AttentionRequest;
 use oneactor::schedulers::{SchedulerKind, new_scheduler};
 use tch::{Device, Kind, Tensor};
@@ -241,7 +242,7 @@ impl AttentionGuide for ObservedGuide<'_> {
         request
     }
 
-    fn observe(&mut self, step: usize, maps: &[Tensor], latent_size: [i64; 2]) {
+    fn observe(&mut self, step: usize, maps: &[AttentionMaps], latent_size: [i64; 2]) {
         self.guide.observe(step, maps, latent_size);
     }
 }

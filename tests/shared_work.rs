@@ -9,8 +9,9 @@ use common::{Report, SHAPES, backbone};
 use oneactor::backbone::Conditioning;
 use oneactor::backbone::step_rows::StepRows;
 use oneactor::backbone::unet_pass::UnetPass;
-use oneactor::models::unet::cross_attention::{AttentionProbe, AttentionRequest};
-use oneactor::models::unet::token_mask::{Answers, TokenMask};
+use oneactor::models::unet::attention_probe::{AttentionProbe, WatchedWords};
+use oneactor::models::unet::cross_attention::AttentionRequest;
+use oneactor::models::unet::token_mask::{Answers, TokenMask, TokenRules};
 use tch::{Device, Kind, Tensor};
 
 /// Bar: batches of other sizes use other kernels, which add in another order.
@@ -48,9 +49,12 @@ fn rows_that_differ_only_in_text_are_computed_once_until_the_text_is_read() {
             let mut rules = vec![Answers::Everywhere; rows.prompt_embeds.size()[1] as usize];
             rules[2] = Answers::Inside(0);
             rules[3] = Answers::OutsideOf(1);
-            TokenMask::new(&regions, &vec![rules; 3 * IMAGES as usize])
+            let rules = vec![rules; 3 * IMAGES as usize];
+            TokenMask::new(&regions, &TokenRules::new(&rules, 1, &rows.prompt_embeds))
         };
-        let probe = || AttentionProbe::new(IMAGES, IMAGES, &Tensor::from_slice(&[1i64, 2]));
+        let tokens = rows.prompt_embeds.size()[1];
+        let words = WatchedWords::new(&[vec![1], vec![2]], tokens, &rows.prompt_embeds);
+        let probe = || AttentionProbe::new(IMAGES, IMAGES, &words);
         let apart = rows.repeat(IMAGES);
         let together = StepRows::new(&rows, IMAGES, &Rc::default());
 
@@ -73,7 +77,12 @@ fn rows_that_differ_only_in_text_are_computed_once_until_the_text_is_read() {
             let found = predict(together.pass(&sample, &timesteps));
             report.close(&format!("noise_pred {step}"), &found, &expected, BAR);
             for (i, (found, expected)) in maps[1].iter().zip(&maps[0]).enumerate() {
-                report.close(&format!("map {i} at step {step}"), found, expected, BAR);
+                report.close(
+                    &format!("maps {i} at step {step}"),
+                    &found.maps,
+                    &expected.maps,
+                    BAR,
+                );
             }
             // The loop must not read the average's rows: until the text is read, the target's rows
             // replace them.

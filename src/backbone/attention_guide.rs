@@ -5,7 +5,8 @@ use tch::Tensor;
 
 use super::unet_pass::UnetPass;
 use super::{Backbone, Conditioning};
-use crate::models::unet::cross_attention::{AttentionOutput, AttentionProbe, AttentionRequest};
+use crate::models::unet::attention_probe::{AttentionMaps, AttentionProbe, WatchedWords};
+use crate::models::unet::cross_attention::{AttentionOutput, AttentionRequest};
 
 /// Changes and records attention in one run of the denoising loop.
 pub trait AttentionGuide {
@@ -13,9 +14,8 @@ pub trait AttentionGuide {
     /// guide may first make additional passes only for their attention.
     fn request(&mut self, pass: &StepPass) -> AttentionRequest;
 
-    /// Takes the maps of the request's probe after a pass of `step`: one tensor `[n, T, h, w]` f32 for
-    /// each cross-attention layer, for latents of this height and width.
-    fn observe(&mut self, step: usize, maps: &[Tensor], latent_size: [i64; 2]);
+    /// Takes the maps of the request's probe after a pass of `step`, for latents of this height and width.
+    fn observe(&mut self, step: usize, maps: &[AttentionMaps], latent_size: [i64; 2]);
 }
 
 /// The next pass of the denoising loop.
@@ -36,11 +36,11 @@ pub struct StepPass<'a> {
 }
 
 impl StepPass<'_> {
-    /// Records the attention to the tokens at these positions `[T]` in the conditional row: of the companions,
-    /// if there are any, and otherwise of all images.
-    pub fn probe(&self, tokens: &Tensor) -> AttentionProbe {
+    /// Records the attention to these words in the conditional row: of the companions, if there are any, and
+    /// otherwise of all images.
+    pub fn probe(&self, words: &WatchedWords) -> AttentionProbe {
         let (first, count) = self.probed;
-        AttentionProbe::new(first, count, tokens)
+        AttentionProbe::new(first, count, words)
     }
 
     /// Makes the same pass only for its attention.
@@ -49,8 +49,8 @@ impl StepPass<'_> {
     }
 
     /// Makes a pass of one row `[1, S, D]` for each of the B images, at the same latents and timestep, and
-    /// returns its maps of the tokens at these positions `[T]`.
-    pub fn maps_of_row(&self, row: &Conditioning, tokens: &Tensor) -> Vec<Tensor> {
+    /// returns its maps of these words.
+    pub fn maps_of_row(&self, row: &Conditioning, words: &WatchedWords) -> Vec<AttentionMaps> {
         let images = self.initial_latents.size()[0];
         let conditioning = row.repeat(images);
         let one_row = |t: &Tensor| t.narrow(0, 0, images);
@@ -58,7 +58,7 @@ impl StepPass<'_> {
             (one_row(self.unet.model_input), one_row(self.unet.timesteps));
         let pass = UnetPass::new(&model_input, &timesteps, &conditioning);
         let request = AttentionRequest {
-            probe: Some(AttentionProbe::new(0, images, tokens)),
+            probe: Some(AttentionProbe::new(0, images, words)),
             ..AttentionRequest::default()
         };
         let (_, attention) = self.backbone.predict_attending(pass, request);

@@ -41,7 +41,9 @@ use crate::libtorch::seeded;
 use crate::method::base_set::BaseSet;
 use crate::method::base_word::BaseWordPrompt;
 use crate::method::masks::{subject_masks, word_maps};
+use crate::method::otsu::Otsu;
 use crate::method::target::most_like;
+use crate::models::unet::attention_probe::{AttentionMaps, WatchedWords};
 use crate::models::unet::cross_attention::AttentionRequest;
 use crate::models::unet::shared_attention::{AttentionSharing, SharedPositions};
 
@@ -144,8 +146,9 @@ pub struct Anchors {
 pub struct SharedGuidance {
     plain: PlainGuidance,
     anchors: Companions,
-    /// Positions of the base word's tokens in the anchors' prompt `[T]`.
-    tokens: Tensor,
+    /// The base word in the anchors' prompt.
+    word: WatchedWords,
+    otsu: Otsu,
 }
 
 impl SharedGuidance {
@@ -157,11 +160,14 @@ impl SharedGuidance {
         guidance_scale: f64,
     ) -> Self {
         let rows = |prompt| PlainGuidance::new(negative, prompt, guidance_scale);
-        let places: Vec<i64> = anchors.prompt.places().concat();
+        let c = &anchors.prompt.conditioning.prompt_embeds; // [1, S, D]
+        let places = [anchors.prompt.places().concat()];
+        let word = WatchedWords::new(&places, c.size()[1], c);
         let of_anchors = rows(&anchors.prompt.conditioning);
         SharedGuidance {
             plain: rows(prompt),
-            tokens: Tensor::from_slice(&places).to_device(anchors.latents.device()),
+            word,
+            otsu: Otsu::new(anchors.latents.device()),
             anchors: Companions {
                 latents: anchors.latents,
                 conditioning: Conditioning::cat(&[of_anchors.conditioning(1)]),
@@ -212,10 +218,10 @@ impl AttentionGuide for SubjectSharing<'_> {
         if pass.is_first {
             self.image_numbers = image_numbers(pass.initial_latents);
         }
-        let tokens = &self.guidance.tokens;
+        let word = &self.guidance.word;
         let vanilla = vanilla_queries(pass.step, pass.steps).map(|nu| {
             let attention = pass.attend(AttentionRequest {
-                probe: Some(pass.probe(tokens)),
+                probe: Some(pass.probe(word)),
                 sharing: Some(AttentionSharing::vanilla()),
                 mask: None,
             });
@@ -224,7 +230,7 @@ impl AttentionGuide for SubjectSharing<'_> {
             (attention.queries, nu)
         });
         AttentionRequest {
-            probe: Some(pass.probe(tokens)),
+            probe: Some(pass.probe(word)),
             sharing: Some(AttentionSharing::Shared {
                 positions: self.positions(pass.step),
                 vanilla,
@@ -233,9 +239,8 @@ impl AttentionGuide for SubjectSharing<'_> {
         }
     }
 
-    fn observe(&mut self, _step: usize, maps: &[Tensor], latent_size: [i64; 2]) {
-        let tokens = self.guidance.tokens.size()[0];
-        let word = word_maps(maps, &[(0..tokens).collect()], latent_size); // [A, 1, H, W]
+    fn observe(&mut self, _step: usize, maps: &[AttentionMaps], latent_size: [i64; 2]) {
+        let word = word_maps(maps, latent_size); // [A, 1, H, W]
         self.maps = Some(match self.maps.take() {
             None => word,
             Some(sum) => sum + word,
@@ -249,7 +254,8 @@ impl SubjectSharing<'_> {
     fn positions(&self, step: usize) -> SharedPositions {
         let rows = self.guidance.plain.conditioning(step).rows();
         let sum = self.maps.as_ref().expect("a pass has been observed");
-        let subjects = subject_masks(&(sum / self.passes as f64)).squeeze_dim(1); // [A, H, W]
+        let subjects =
+            subject_masks(&(sum / self.passes as f64), &self.guidance.otsu).squeeze_dim(1); // [A, H, W]
         let kept = kept(&self.image_numbers, step, &subjects);
         SharedPositions::new(&subjects, &kept, rows)
     }

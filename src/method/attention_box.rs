@@ -8,12 +8,13 @@ use super::base_word::BaseWordPrompt;
 use super::crop::{CropBox, with_proportions};
 use super::figure::{PositionBox, bounding_box, largest_part, within};
 use super::masks::{subject_masks, word_maps};
-use super::regions::Watched;
+use super::otsu::Otsu;
 use super::templates::article;
 use crate::backbone::Backbone;
 use crate::backbone::unet_pass::UnetPass;
 use crate::libtorch::noise;
-use crate::models::unet::cross_attention::{AttentionProbe, AttentionRequest};
+use crate::models::unet::attention_probe::{AttentionProbe, WatchedWords};
+use crate::models::unet::cross_attention::AttentionRequest;
 
 /// Maximum enlargement of a crop. A smaller crop has too little detail to learn from.
 pub const MOST_ENLARGED: i64 = 4;
@@ -132,7 +133,8 @@ fn masks(backbone: &Backbone, z_0: &Tensor, look: &Look) -> Result<Vec<Vec<bool>
     let factor = backbone.vae_scale_factor();
     let size = [height * factor, width * factor];
     let prompt = BaseWordPrompt::with_words(backbone, &look.prompt, &look.words, size)?;
-    let watched = Watched::new(&prompt.places(), &prompt.conditioning.prompt_embeds);
+    let c = &prompt.conditioning.prompt_embeds; // [1, S, D]
+    let watched = WatchedWords::new(&prompt.places(), c.size()[1], c);
     let schedule = &backbone.noise_schedule;
     let mut maps = Vec::new();
     for level in NOISE_LEVELS {
@@ -142,15 +144,17 @@ fn masks(backbone: &Backbone, z_0: &Tensor, look: &Look) -> Result<Vec<Vec<bool>
         let z_t = schedule.add_noise(z_0, &eps, &timesteps);
         let pass = UnetPass::new(&z_t, &timesteps, &prompt.conditioning);
         let request = AttentionRequest {
-            probe: Some(AttentionProbe::new(0, 1, &watched.tokens)),
+            probe: Some(AttentionProbe::new(0, 1, &watched)),
             ..AttentionRequest::default()
         };
         let (_, attention) = backbone.predict_attending(pass, request);
         let layers = attention.maps.expect("the request has a probe");
-        maps.push(word_maps(&layers, &watched.words, [height, width])); // [1, G, H, W]
+        maps.push(word_maps(&layers, [height, width])); // [1, G, H, W]
     }
     let maps = Tensor::cat(&maps, 0).mean_dim([0i64].as_slice(), true, Kind::Float);
-    let masks = subject_masks(&maps).gt(0.5).to_device(Device::Cpu);
+    let masks = subject_masks(&maps, &Otsu::new(maps.device()))
+        .gt(0.5)
+        .to_device(Device::Cpu);
     (0..look.words.len() as i64)
         .map(|word| {
             Ok(Vec::<bool>::try_from(

@@ -9,15 +9,18 @@
 //! addition to the other offsets in their masks.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 
 use tch::Tensor;
 
 use super::base_word::BaseWordPrompt;
 use super::masks::{subject_masks, word_maps};
+use super::otsu::Otsu;
 use crate::backbone::Conditioning;
 use crate::backbone::attention_guide::{AttentionGuide, StepPass};
+use crate::models::unet::attention_probe::{AttentionMaps, WatchedWords};
 use crate::models::unet::cross_attention::AttentionRequest;
-use crate::models::unet::token_mask::{Answers, TokenMask};
+use crate::models::unet::token_mask::{Answers, TokenMask, TokenRules};
 
 /// The regions of a prompt's words.
 ///
@@ -26,35 +29,18 @@ use crate::models::unet::token_mask::{Answers, TokenMask};
 pub(super) struct Regions {
     prompt: Conditioning,
     guided_steps: (usize, usize),
+    /// G, the number of words that have a region.
+    regions: usize,
     /// The role of each token, for each guided row.
     rules: Vec<Vec<Answers>>,
-    /// The words' tokens in a plain row, and in a guided row.
-    plain: Watched,
-    guided: Watched,
+    /// The same for the rows of as many images as there were last.
+    rules_of_images: RefCell<Option<(i64, Rc<TokenRules>)>>,
+    /// The words in a plain row, and in a guided row.
+    plain: WatchedWords,
+    guided: WatchedWords,
+    otsu: Otsu,
     /// Masks of the subjects `[B, G, H, W]` for the next step.
     masks: RefCell<Option<Tensor>>,
-}
-
-/// Tokens whose attention maps are recorded.
-pub(super) struct Watched {
-    /// Positions of these tokens in the row `[T]`.
-    pub tokens: Tensor,
-    /// For each word, the indices of its tokens among the T.
-    pub words: Vec<Vec<i64>>,
-}
-
-impl Watched {
-    /// The tokens at these positions, a list for each word, on the device of `like`.
-    pub fn new(places: &[Vec<i64>], like: &Tensor) -> Self {
-        let mut next = 0..;
-        Watched {
-            tokens: Tensor::from_slice(&places.concat()).to_device(like.device()),
-            words: places
-                .iter()
-                .map(|word| next.by_ref().take(word.len()).collect())
-                .collect(),
-        }
-    }
 }
 
 impl Regions {
@@ -84,8 +70,11 @@ impl Regions {
             .map(|(plain, offset)| [&plain[..], offset].concat())
             .collect();
         Regions {
-            plain: Watched::new(&places, c),
-            guided: Watched::new(&both, c),
+            plain: WatchedWords::new(&places, plain_tokens, c),
+            guided: WatchedWords::new(&both, rules[0].len() as i64, c),
+            otsu: Otsu::new(c.device()),
+            regions: places.len(),
+            rules_of_images: RefCell::default(),
             prompt: Conditioning::cat(&[&prompt.conditioning]),
             guided_steps,
             rules,
@@ -127,8 +116,8 @@ impl Regions {
         (self.guided_steps.0..=self.guided_steps.1).contains(&step)
     }
 
-    /// The words' tokens in the conditional row of a step.
-    fn watched(&self, step: usize) -> &Watched {
+    /// The words in the conditional row of a step.
+    fn watched(&self, step: usize) -> &WatchedWords {
         if self.is_guided(step) {
             &self.guided
         } else {
@@ -136,10 +125,28 @@ impl Regions {
         }
     }
 
-    /// Makes the masks for the next step from the maps of `watched`, one `[B, T, h, w]` per layer.
-    fn mask_from(&self, watched: &Watched, maps: &[Tensor], latent_size: [i64; 2]) {
-        let maps = word_maps(maps, &watched.words, latent_size);
-        *self.masks.borrow_mut() = Some(subject_masks(&maps));
+    /// Makes the masks for the next step from the words' maps.
+    fn mask_from(&self, maps: &[AttentionMaps], latent_size: [i64; 2]) {
+        let maps = word_maps(maps, latent_size);
+        *self.masks.borrow_mut() = Some(subject_masks(&maps, &self.otsu));
+    }
+
+    /// The role of each token in the rows of this many images, all images of a row together.
+    fn rules_of(&self, images: i64) -> Rc<TokenRules> {
+        let mut known = self.rules_of_images.borrow_mut();
+        if let Some((of, rules)) = &*known
+            && *of == images
+        {
+            return rules.clone();
+        }
+        let rows = self.rules.iter();
+        let rows: Vec<Vec<Answers>> = rows
+            .flat_map(|row| vec![row.clone(); images as usize])
+            .collect();
+        let like = &self.prompt.prompt_embeds;
+        let rules = Rc::new(TokenRules::new(&rows, self.regions, like));
+        *known = Some((images, rules.clone()));
+        rules
     }
 
     /// The tokens that are visible at each position in a step, in the rows of all B images; `None` for a step
@@ -150,13 +157,8 @@ impl Regions {
         }
         let masks = self.masks.borrow();
         let masks = masks.as_ref().expect("the step before has been observed");
-        let images = masks.size()[0];
         let rows = self.rules.len() as i64;
-        let rules: Vec<Vec<Answers>> = self
-            .rules
-            .iter()
-            .flat_map(|row| vec![row.clone(); images as usize])
-            .collect();
+        let rules = self.rules_of(masks.size()[0]);
         Some(TokenMask::new(&masks.repeat([rows, 1, 1, 1]), &rules))
     }
 }
@@ -189,20 +191,20 @@ impl AttentionGuide for &Regions {
     fn request(&mut self, pass: &StepPass) -> AttentionRequest {
         let step = pass.step;
         if pass.is_first && self.is_guided(step) {
-            let maps = pass.maps_of_row(&self.prompt, &self.plain.tokens);
-            self.mask_from(&self.plain, &maps, pass.latent_size());
+            let maps = pass.maps_of_row(&self.prompt, &self.plain);
+            self.mask_from(&maps, pass.latent_size());
         }
         AttentionRequest {
             mask: self.mask(step),
             probe: self
                 .is_guided(step + 1)
-                .then(|| pass.probe(&self.watched(step).tokens)),
+                .then(|| pass.probe(self.watched(step))),
             sharing: None,
         }
     }
 
-    fn observe(&mut self, step: usize, maps: &[Tensor], latent_size: [i64; 2]) {
-        self.mask_from(self.watched(step), maps, latent_size);
+    fn observe(&mut self, _step: usize, maps: &[AttentionMaps], latent_size: [i64; 2]) {
+        self.mask_from(maps, latent_size);
     }
 }
 

@@ -69,8 +69,14 @@ impl Attention {
         let query = self.split(query); // [B, heads, S, d]
         let project = |tokens: &Tensor| self.keys_and_values(tokens);
         let [key, value] = text.keys_and_values(self.id, project, |x| self.split(x));
-        layer.record(&query, &key);
-        let mut attended = self.attend(&query, &key, &value, layer.mask.as_ref());
+        let kind = if self.upcast {
+            Kind::Float
+        } else {
+            query.kind()
+        };
+        let mask = layer.mask.as_ref().map(|mask| mask.to_kind(kind));
+        layer.record(&query.to_kind(kind), &key.to_kind(kind), mask.as_ref());
+        let mut attended = self.attend(&query, &key, &value, mask.as_ref());
         if let Some(image) = text.image {
             let project = || image.keys_and_values(&self.name).map(|x| self.split(x));
             let [key, value] = text.image_keys_and_values(self.id, project);

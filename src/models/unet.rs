@@ -1,5 +1,6 @@
 //! The U-Net, the parts that read prompts and pictures in it, and the ControlNets that steer it.
 
+pub mod attention_probe;
 pub mod controlnet;
 pub mod cross_attention;
 pub(crate) mod embeddings;

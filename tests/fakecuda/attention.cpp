@@ -66,9 +66,12 @@ std::pair<Tensor, Tensor> attend(const char* name, const Tensor& q, const Tensor
     return {out, at::empty({q.size(0), q.size(1), q.size(2)}, q.options().dtype(at::kFloat))};
   }
   HostSide side;
+  // The CPU's kernel wants values as wide as keys: narrower ones are followed by zeros.
+  TORCH_CHECK(v.size(3) <= k.size(3), "fakecuda: values that are wider than keys are not simulated");
+  const Tensor value = at::constant_pad_nd(side.in_float(v), {0, k.size(3) - v.size(3)});
   auto [out, sums] = at::_scaled_dot_product_flash_attention_for_cpu(
-      side.in_float(q), side.in_float(k), side.in_float(v), 0.0, is_causal, bias_of(side, mask), scale);
-  return {HostSide::copied(out.to(q.scalar_type())), HostSide::copied(sums.contiguous())};
+      side.in_float(q), side.in_float(k), value, 0.0, is_causal, bias_of(side, mask), scale);
+  return {HostSide::copied(out.narrow(3, 0, v.size(3)).to(q.scalar_type())), HostSide::copied(sums.contiguous())};
 }
 
 std::tuple<Tensor, Tensor, Tensor> attend_backward(const char* name, const Tensor& gradient, const Tensor& q,

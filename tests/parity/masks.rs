@@ -12,13 +12,14 @@ use oneactor::method::attention_box::{BoxTarget, find_box};
 use oneactor::method::base_word::BaseWordPrompt;
 use oneactor::method::figure::{bounding_box, largest_part};
 use oneactor::method::guidance::{ClusterGuidance, GuidanceSettings, Offsets};
-use oneactor::method::otsu::otsu_threshold;
-use oneactor::models::unet::cross_attention::{AttentionOutput, AttentionProbe, AttentionRequest};
-use oneactor::models::unet::token_mask::{Answers, TokenMask};
+use oneactor::method::otsu::Otsu;
+use oneactor::models::unet::attention_probe::{AttentionMaps, AttentionProbe, WatchedWords};
+use oneactor::models::unet::cross_attention::{AttentionOutput, AttentionRequest};
+use oneactor::models::unet::token_mask::{Answers, TokenMask, TokenRules};
 use oneactor::models::unet::unet_2d_condition::AddedConditions;
 use oneactor::schedulers::new_scheduler;
 use serde::Deserialize;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 /// Bar of the networks for one pass: masks only remove terms from the same sums.
 const PASS: f64 = crate::bars::NETWORK;
@@ -29,14 +30,27 @@ fn otsu_is_that_of_scikit_image() {
     let mut compared = 0;
     while expected.has(&format!("{compared}.values")) {
         let get = |name: &str| expected.get(&format!("{compared}.{name}"));
-        let values = Vec::<f64>::try_from(get("values")).expect("a list of numbers");
-        let (found, wanted) = (otsu_threshold(&values), get("threshold").double_value(&[]));
-        // The same bin; its centre may be rounded in another way.
-        let difference = (found - wanted).abs() / wanted.abs().max(f64::MIN_POSITIVE);
+        let (values, wanted) = (get("values").view([1, -1]), get("threshold"));
+        let (least, most) = values.aminmax(1, true);
+        let range = &most - &least;
+        let scaled = (&values - &least) / range.clamp_min(f64::MIN_POSITIVE);
+        let scaled_threshold = Otsu::new(Device::Cpu).thresholds(&scaled);
+        // What is above it, which is all that the masks use.
+        let found = scaled.gt_tensor(&scaled_threshold);
         assert!(
-            difference < 1e-14,
-            "list {compared}: found {found}, expected {wanted}"
+            found == values.gt_tensor(&wanted),
+            "list {compared}: other values are above the threshold"
         );
+        // The same bin, unless all values are equal; its centre may be rounded in another way.
+        if range.double_value(&[]) > 0.0 {
+            let threshold = (scaled_threshold * &range + least).double_value(&[]);
+            let wanted = wanted.double_value(&[]);
+            let difference = (threshold - wanted).abs() / wanted.abs().max(f64::MIN_POSITIVE);
+            assert!(
+                difference < 1e-14,
+                "list {compared}: found {threshold}, expected {wanted}"
+            );
+        }
         compared += 1;
     }
     assert_eq!(compared, 11);
@@ -115,7 +129,10 @@ fn masked(expected: &Expected, regions: &Tensor) -> (Conditioning, AttentionRequ
         states.push(c.index_select(1, &Tensor::from_slice(places)) + get(&format!("offset.{g}")));
     }
     let plain = c.size()[1];
-    let tokens: Vec<i64> = (0..plain + 4).collect();
+    // Each token as a word of its own.
+    let words: Vec<Vec<i64>> = (0..plain + 4).map(|token| vec![token]).collect();
+    let watched = WatchedWords::new(&words, plain + 4, &c);
+    let rules = TokenRules::new(&vec![rules; 3], 2, &c);
     let conditioning = Conditioning {
         prompt_embeds: Tensor::cat(&states, 1),
         added: expected.has("text_embeds").then(|| AddedConditions {
@@ -125,8 +142,8 @@ fn masked(expected: &Expected, regions: &Tensor) -> (Conditioning, AttentionRequ
         image: None,
     };
     let request = AttentionRequest {
-        mask: Some(TokenMask::new(regions, &vec![rules; 3])),
-        probe: Some(AttentionProbe::new(1, 2, &Tensor::from_slice(&tokens))),
+        mask: Some(TokenMask::new(regions, &rules)),
+        probe: Some(AttentionProbe::new(1, 2, &watched)),
         sharing: None,
     };
     (conditioning, request)
@@ -154,11 +171,20 @@ fn offsets_act_inside_their_masks_and_attention_maps_are_recorded() {
         report.close("noise_pred", &found, &expected.get("noise_pred"), PASS);
 
         let maps = attention.maps.expect("there is a probe");
-        report.check(!expected.has(&format!("map.{}", maps.len())), || {
-            format!("found {} layers, expected more", maps.len())
+        let layers: usize = maps.iter().map(|of| of.layers).sum();
+        report.check(!expected.has(&format!("map.{layers}")), || {
+            format!("found {layers} layers, expected more")
         });
-        for (i, map) in maps.iter().enumerate() {
-            let wanted = expected.get(&format!("map.{i}")).narrow(0, 1, 2); // [2, S, h, w]
+        let wanted: Vec<Tensor> = (0..layers)
+            .map(|i| expected.get(&format!("map.{i}")).narrow(0, 1, 2)) // [2, S, h, w]
+            .collect();
+        for (i, AttentionMaps { maps: map, layers }) in maps.iter().enumerate() {
+            let of_this_size = |wanted: &&Tensor| wanted.size()[2..] == map.size()[2..];
+            let wanted: Vec<&Tensor> = wanted.iter().filter(of_this_size).collect();
+            report.check(wanted.len() == *layers, || {
+                format!("found {layers} layers of a size, expected {}", wanted.len())
+            });
+            let wanted = Tensor::stack(&wanted, 0).mean_dim([0i64].as_slice(), false, None);
             let plain = wanted.size()[1];
             // The attention of a word is the sum for its plain token and its token with the offset.
             let mut found = map.narrow(1, 0, plain);

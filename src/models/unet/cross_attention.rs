@@ -2,10 +2,9 @@
 //! attention. A mask says which tokens each position of the picture may attend to. A probe records
 //! attention maps. Sharing lets images attend to each other. An input that is absent costs nothing.
 
-use std::cell::RefCell;
+use tch::Tensor;
 
-use tch::{Kind, Tensor};
-
+use super::attention_probe::{AttentionMaps, AttentionProbe};
 use super::ip_adapter::ImagePrompt;
 use super::shared_attention::{AttentionSharing, LayerSharing, Queries};
 use super::shared_rows::SharedRows;
@@ -52,7 +51,7 @@ impl<'a> From<&'a Tensor> for Text<'a> {
 pub struct AttentionRequest {
     /// Which tokens each position attends to; `None`: all tokens.
     pub mask: Option<TokenMask>,
-    /// The tokens whose attention maps the pass returns; `None`: no maps.
+    /// The words whose attention maps the pass returns; `None`: no maps.
     pub probe: Option<AttentionProbe>,
     /// How self-attention in the decoder is shared between images; `None`: not at all.
     pub sharing: Option<AttentionSharing>,
@@ -63,7 +62,7 @@ pub struct AttentionRequest {
 pub struct AttentionOutput {
     /// The maps recorded by the request's probe, see [`AttentionProbe::into_maps`]; `None` without
     /// a probe.
-    pub maps: Option<Vec<Tensor>>,
+    pub maps: Option<Vec<AttentionMaps>>,
     /// The queries recorded by the request's sharing; empty if it records none.
     pub queries: Queries,
 }
@@ -81,62 +80,12 @@ impl AttentionRequest {
     }
 }
 
-/// Records the attention maps of some tokens for some rows of one pass.
-#[derive(Debug)]
-pub struct AttentionProbe {
-    first_row: i64,
-    rows: i64,
-    /// Positions of the tokens `[T]`.
-    tokens: Tensor,
-    maps: RefCell<Vec<Tensor>>,
-}
-
-impl AttentionProbe {
-    /// Records `rows` rows from `first_row` on, for the tokens at the positions `tokens [T]`.
-    pub fn new(first_row: i64, rows: i64, tokens: &Tensor) -> Self {
-        AttentionProbe {
-            first_row,
-            rows,
-            tokens: tokens.shallow_clone(),
-            maps: RefCell::default(),
-        }
-    }
-
-    /// One tensor for each cross-attention layer, in the order of the pass: for each position of
-    /// the picture the fraction of its attention on each token, averaged over the heads, `[rows, T,
-    /// h, w]` f32.
-    pub fn into_maps(self) -> Vec<Tensor> {
-        self.maps.into_inner()
-    }
-
-    /// Records `softmax(q kᵀ / √d)` of queries and keys `[B, heads, HW or S, d]`.
-    fn record(&self, layer: &LayerText, query: &Tensor, key: &Tensor) {
-        let rows = |x: &Tensor| x.narrow(0, self.first_row, self.rows);
-        let (query, key) = (
-            rows(query).to_kind(Kind::Float),
-            rows(key).to_kind(Kind::Float),
-        );
-        let scale = (query.size()[3] as f64).sqrt();
-        let mut logits = query.matmul(&key.transpose(2, 3)) / scale; // [rows, heads, HW, S]
-        if let Some(mask) = &layer.mask {
-            logits = logits.masked_fill(&rows(mask).logical_not(), f64::NEG_INFINITY);
-        }
-        let maps = logits
-            .softmax(-1, Kind::Float)
-            .index_select(-1, &self.tokens)
-            .mean_dim([1i64].as_slice(), false, Kind::Float) // [rows, HW, T]
-            .transpose(1, 2)
-            .reshape([self.rows, -1, layer.height, layer.width]);
-        self.maps.borrow_mut().push(maps);
-    }
-}
-
 /// A pass's text as the layers of one resolution read it.
 pub struct LayerText<'a> {
     /// The text of the pass.
     pub text: Text<'a>,
-    /// Whether a position attends to a token `[B, 1, HW, S]`; `None`: every position attends to
-    /// every token.
+    /// Which tokens a position attends to `[B, 1, HW, S]`, see [`TokenMask::at`]; `None`: every position
+    /// attends to every token.
     pub mask: Option<Tensor>,
     /// How self-attention is shared between images; `None`: not at all.
     pub sharing: Option<LayerSharing<'a>>,
@@ -208,10 +157,11 @@ impl<'a> Text<'a> {
 }
 
 impl LayerText<'_> {
-    /// Passes queries and keys `[B, heads, HW or S, d]` of a layer to the probe, if there is one.
-    pub fn record(&self, query: &Tensor, key: &Tensor) {
+    /// Passes queries and keys `[B, heads, HW or S, d]` of a layer, and its mask in the same format, to the
+    /// probe, if there is one.
+    pub fn record(&self, query: &Tensor, key: &Tensor, mask: Option<&Tensor>) {
         if let Some(probe) = self.text.probe {
-            probe.record(self, query, key);
+            probe.record((self.height, self.width), query, key, mask);
         }
     }
 }
