@@ -8,6 +8,7 @@
 //! on a GPU has not been tested yet.
 
 mod attention;
+pub(crate) mod foreach;
 mod generator;
 pub(crate) mod linear;
 mod pinned;
@@ -20,7 +21,7 @@ pub use attention::{
     Asked, AttentionImplementation, Chosen, Refusal, any_attention, attention, set_attention,
 };
 pub use generator::{Seeded, noise, seed_in_use, seeded};
-pub use pinned::pinned;
+pub use pinned::{pinned, send, sent};
 
 /// Where f32 is computed with TF32: 10 bits of mantissa instead of 23.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -304,7 +304,7 @@ fn tune_check(tuner: &mut Tuner, request: &Request, device: Device) -> Result<()
             timesteps: x.get("timesteps")?,
         },
     };
-    let (errors, _) = tuner.differentiate(&batch)?;
+    let errors = tuner.differentiate(&batch);
     let parameters = tuner.projector_mut().parameters();
     let gradients: Vec<Tensor> = parameters.values().map(|p| p.grad().view(-1)).collect();
     let gradients = Tensor::cat(&gradients, 0);

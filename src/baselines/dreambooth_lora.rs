@@ -21,9 +21,9 @@ use crate::backbone::{Backbone, Conditioning};
 use crate::error::usage;
 use crate::io::low_rank::LowRankSet;
 use crate::io::tensors::TensorFile;
-use crate::libtorch::seeded;
+use crate::libtorch::{seeded, sent};
 use crate::method::base_set::BaseSet;
-use crate::method::diffusion_rows::{DiffusionRows, loss_scale, parts, require_finite};
+use crate::method::diffusion_rows::{DiffusionRows, loss_scale, parts};
 use crate::method::learner::{Learner, Losses, TuneProgress};
 use crate::method::origin::Origin;
 use crate::method::target::variants;
@@ -177,9 +177,8 @@ impl<'a> DreamBooth<'a> {
     /// When an error is not finite.
     pub fn learn(&mut self, batch: &LessonRows) -> Result<Tensor> {
         let scale = loss_scale(self.backbone.kind());
-        let weights = Tensor::from_slice(&[scale, PRIOR_WEIGHT * scale])
-            .to_kind(Kind::Float)
-            .to_device(self.backbone.device());
+        let weights = Tensor::from_slice(&[scale, PRIOR_WEIGHT * scale]).to_kind(Kind::Float);
+        let weights = sent(&weights, self.backbone.device());
         let mut errors = Vec::new();
         for (first, count) in self.micro_batches(batch) {
             let part = self.errors(batch, first, count);
@@ -188,9 +187,7 @@ impl<'a> DreamBooth<'a> {
             errors.push(part.detach());
         }
         let errors = Tensor::cat(&errors, 0);
-        require_finite(&errors, self.progress.step())?;
-        self.progress.descend(&self.parameters, scale);
-        Ok(errors)
+        self.progress.descend(&self.parameters, scale, &errors)
     }
 }
 
@@ -226,11 +223,12 @@ impl Learner for DreamBooth<'_> {
         Ok(losses(&self.learn(&self.draw(seed))?))
     }
 
-    fn loss_on(&self, seed: i64) -> f64 {
+    fn loss_on(&self, seed: i64) -> Tensor {
         let batch = self.draw(seed);
         let part = |(first, count)| self.errors(&batch, first, count);
         let parts: Vec<Tensor> = self.micro_batches(&batch).map(part).collect();
-        losses(&Tensor::cat(&parts, 0)).loss
+        let errors = Tensor::cat(&parts, 0).to_kind(Kind::Double);
+        errors.get(0) + errors.get(1) * PRIOR_WEIGHT
     }
 
     /// A LoRA file with diffusers' keys.

@@ -18,9 +18,9 @@ use crate::backbone::prompt::Replaced;
 use crate::backbone::{Backbone, Conditioning};
 use crate::error::usage;
 use crate::io::tensors::TensorFile;
-use crate::libtorch::seeded;
+use crate::libtorch::{seeded, sent};
 use crate::method::base_set::{BaseFacts, BaseSet};
-use crate::method::diffusion_rows::{DiffusionRows, loss_scale, parts, require_finite};
+use crate::method::diffusion_rows::{DiffusionRows, loss_scale, parts};
 use crate::method::learner::{Learner, Losses, TuneProgress};
 use crate::method::origin::Origin;
 use crate::method::target::variants;
@@ -200,7 +200,7 @@ impl<'a> Inversion<'a> {
         let drawn = Tensor::randint(self.target_variants.size()[0], [ROWS], cpu);
         let z_0 = self
             .target_variants
-            .index_select(0, &drawn.to_device(self.backbone.device()));
+            .index_select(0, &sent(&drawn, self.backbone.device()));
         LessonRows {
             template: template as usize,
             rows: DiffusionRows::draw(self.backbone, z_0),
@@ -214,8 +214,7 @@ impl<'a> Inversion<'a> {
     pub fn learn(&mut self, batch: &LessonRows) -> Result<Tensor> {
         let errors = self.differentiate(batch)?;
         let scale = loss_scale(self.backbone.kind());
-        self.progress.descend(self.word.vectors(), scale);
-        Ok(errors)
+        self.progress.descend(self.word.vectors(), scale, &errors)
     }
 
     /// Forward and backward pass. Afterwards v has the gradient of the mean error, multiplied by the loss's
@@ -240,15 +239,13 @@ impl<'a> Inversion<'a> {
             (&part * share).sum(Kind::Float).backward();
             errors.push(part.detach());
         }
-        let errors = Tensor::cat(&errors, 0);
-        require_finite(&errors, self.progress.step())?;
         let along = |t: &Tensor, leaf: &Tensor| (t * leaf.grad()).sum(Kind::Float);
         let mut whole = along(&text.prompt_embeds, &leaves.prompt_embeds);
         if let (Some(text), Some(leaves)) = (&text.added, &leaves.added) {
             whole += along(&text.text_embeds, &leaves.text_embeds);
         }
         whole.backward();
-        Ok(errors)
+        Ok(Tensor::cat(&errors, 0))
     }
 
     fn encode(&self, batch: &LessonRows) -> Result<Conditioning> {
@@ -288,10 +285,10 @@ impl Learner for Inversion<'_> {
         })
     }
 
-    fn loss_on(&self, seed: i64) -> f64 {
+    fn loss_on(&self, seed: i64) -> Tensor {
         let errors = self.errors(&self.draw(seed));
         let errors = errors.expect("every template was encoded before");
-        errors.mean(Kind::Float).double_value(&[])
+        errors.mean(Kind::Float)
     }
 
     fn file(&self, origin: &Origin) -> Result<Vec<u8>> {

@@ -7,6 +7,12 @@
 
 #include <ATen/Context.h>
 #include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/ops/_amp_foreach_non_finite_check_and_unscale.h>
+#include <ATen/ops/_foreach_add.h>
+#include <ATen/ops/_foreach_div.h>
+#include <ATen/ops/_foreach_mul.h>
+#include <ATen/ops/_foreach_sqrt.h>
+#include <ATen/ops/_foreach_sub.h>
 #include <ATen/ops/_fused_sdp_choice.h>
 #include <c10/core/AllocatorConfig.h>
 #include <c10/core/CachingDeviceAllocator.h>
@@ -18,6 +24,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #ifdef __GLIBC__
 #include <malloc.h>
@@ -83,6 +90,41 @@ struct FrozenLinear : torch::autograd::Function<FrozenLinear> {
     return {product(gradients[0], weight.t(), std::nullopt), at::Tensor(), at::Tensor()};
   }
 };
+
+std::vector<at::Tensor> listed(at::Tensor* const* tensors, size_t count) {
+  std::vector<at::Tensor> list;
+  for (size_t i = 0; i < count; i++) {
+    list.push_back(*tensors[i]);
+  }
+  return list;
+}
+
+// The operations of src/libtorch/foreach.rs, by their numbers there.
+enum Foreach : uint32_t { kScale, kRaise, kPart, kMul, kAdd, kSub, kDiv, kSqrt };
+
+void compute_in_place(uint32_t operation, at::TensorList xs, at::TensorList ys, double scalar) {
+  switch (operation) {
+    case kScale: return at::_foreach_mul_(xs, scalar);
+    case kRaise: return at::_foreach_add_(xs, scalar);
+    case kPart: return at::_foreach_div_(xs, scalar);
+    case kMul: return at::_foreach_mul_(xs, ys);
+    case kAdd: return at::_foreach_add_(xs, ys);
+    case kSub: return at::_foreach_sub_(xs, ys);
+    case kDiv: return at::_foreach_div_(xs, ys);
+    case kSqrt: return at::_foreach_sqrt_(xs);
+    default: TORCH_CHECK(false, "unknown operation ", operation);
+  }
+}
+
+std::vector<at::Tensor> compute(uint32_t operation, at::TensorList xs, at::TensorList ys, double scalar) {
+  switch (operation) {
+    case kScale: return at::_foreach_mul(xs, scalar);
+    case kPart: return at::_foreach_div(xs, scalar);
+    case kMul: return at::_foreach_mul(xs, ys);
+    case kDiv: return at::_foreach_div(xs, ys);
+    default: TORCH_CHECK(false, "operation ", operation, " is computed in place only");
+  }
+}
 
 // The first entry is the sum over all pools.
 constexpr size_t kAggregate = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
@@ -165,6 +207,42 @@ const char* oneactor_linear(at::Tensor** ys, const at::Tensor* xs, const at::Ten
     const bool needs_graph = at::GradMode::is_enabled() && xs->requires_grad();
     *ys = new at::Tensor(needs_graph ? FrozenLinear::apply(*xs, *weight, added) : product(*xs, *weight, added));
   });
+}
+
+// An operation on each tensor of a list: in place if `results` is null, else with a new tensor for each. `ys` is
+// the second list of an operation that has two.
+const char* oneactor_foreach(uint32_t operation, size_t count, at::Tensor* const* xs, at::Tensor* const* ys,
+                             double scalar, at::Tensor** results) {
+  return guarded([&] {
+    const auto first = listed(xs, count);
+    const auto second = operation >= kMul && operation <= kDiv ? listed(ys, count) : std::vector<at::Tensor>();
+    if (results == nullptr) {
+      compute_in_place(operation, first, second, scalar);
+      return;
+    }
+    auto computed = compute(operation, first, second, scalar);
+    for (size_t i = 0; i < count; i++) {
+      results[i] = new at::Tensor(std::move(computed[i]));
+    }
+  });
+}
+
+// Forgets the gradients of parameters. The next backward pass then keeps its results without adding them.
+void oneactor_forget_gradients(size_t count, at::Tensor* const* parameters) {
+  for (size_t i = 0; i < count; i++) {
+    parameters[i]->mutable_grad().reset();
+  }
+}
+
+// Multiplies gradients by `factor [1]` f32 in place, and sets `found [1]` f32 to 1 if a value is not finite.
+const char* oneactor_unscale(size_t count, at::Tensor* const* gradients, at::Tensor* found, const at::Tensor* factor) {
+  return guarded([&] { at::_amp_foreach_non_finite_check_and_unscale_(listed(gradients, count), *found, *factor); });
+}
+
+// Copies without waiting, if `from` is pinned memory and `to` is on a GPU. `from` may not change before the GPU is
+// synchronised.
+const char* oneactor_send(at::Tensor* to, const at::Tensor* from) {
+  return guarded([&] { to->copy_(*from, /*non_blocking=*/true); });
 }
 
 // Host memory at a fixed address, which a GPU can read directly.

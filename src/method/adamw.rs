@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use tch::Tensor;
 
+use crate::libtorch::foreach;
+
 /// PyTorch's default, added to the root of the second moment.
 const EPS: f64 = 1e-8;
 
@@ -31,34 +33,44 @@ impl AdamW {
         }
     }
 
-    /// Takes one step along the gradients of `parameters` and clears them.
+    /// Takes one step along the gradients of `parameters` and clears them. Parameters without a gradient stay as
+    /// they are. Names as in the paper: θ, its gradient g, the moments m and v.
     pub fn step(&mut self, parameters: &BTreeMap<String, Tensor>) {
         let _frozen = tch::no_grad_guard();
         self.steps += 1;
         let (beta_1, beta_2) = self.betas;
         let unbias_1 = 1.0 - beta_1.powi(self.steps as i32);
         let unbias_2 = 1.0 - beta_2.powi(self.steps as i32);
+        let (mut theta, mut g, mut m, mut v) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (name, parameter) in parameters {
             let grad = parameter.grad();
             if !grad.defined() {
                 continue;
             }
-            let (m, v) = self
-                .moments
-                .entry(name.clone())
-                .or_insert_with(|| (grad.zeros_like(), grad.zeros_like()));
-            let _ = m.g_mul_scalar_(beta_1).g_add_(&(&grad * (1.0 - beta_1)));
-            let _ = v
-                .g_mul_scalar_(beta_2)
-                .g_add_(&(grad.square() * (1.0 - beta_2)));
-            let root = (&*v / unbias_2).sqrt() + EPS;
-            let update = &*m / root * (self.learning_rate / unbias_1);
-            let mut value = parameter.shallow_clone();
-            let _ = value
-                .g_mul_scalar_(1.0 - self.learning_rate * self.weight_decay)
-                .g_sub_(&update);
-            let _ = parameter.grad().zero_();
+            let first = || (grad.zeros_like(), grad.zeros_like());
+            let moments = self.moments.entry(name.clone()).or_insert_with(first);
+            m.push(moments.0.shallow_clone());
+            v.push(moments.1.shallow_clone());
+            theta.push(parameter.shallow_clone());
+            g.push(grad);
         }
+        // m ← β1 m + (1 - β1) g
+        foreach::scale_(&m, beta_1);
+        foreach::add_(&m, &foreach::scaled(&g, 1.0 - beta_1));
+        // v ← β2 v + (1 - β2) g²
+        let squares = foreach::products(&g, &g);
+        foreach::scale_(&squares, 1.0 - beta_2);
+        foreach::scale_(&v, beta_2);
+        foreach::add_(&v, &squares);
+        // θ ← (1 - α λ) θ - α m̂ / (√v̂ + ε)
+        let root = foreach::parts(&v, unbias_2);
+        foreach::sqrt_(&root);
+        foreach::raise_(&root, EPS);
+        let update = foreach::quotients(&m, &root);
+        foreach::scale_(&update, self.learning_rate / unbias_1);
+        foreach::scale_(&theta, 1.0 - self.learning_rate * self.weight_decay);
+        foreach::sub_(&theta, &update);
+        foreach::forget_gradients(&theta);
     }
 
     /// The number of steps, and the moments `m.<name>` and `v.<name>`, for saving.

@@ -8,6 +8,7 @@ use tch::{Device, Kind, Tensor};
 use super::loss::row_errors;
 use crate::backbone::{Backbone, Conditioning};
 use crate::io::values::is_finite;
+use crate::libtorch::sent;
 
 /// The loss is multiplied by this factor before it is differentiated, and the gradient is divided by it in f32.
 /// Without the factor, a gradient in fp16 loses its smallest values: on a network of SDXL's shape the error in
@@ -40,8 +41,8 @@ impl DiffusionRows {
         let eps = Tensor::randn(z_0.size(), (Kind::Float, Device::Cpu));
         DiffusionRows {
             z_0,
-            eps: eps.to_device(device),
-            timesteps: timesteps.to_device(device),
+            eps: sent(&eps, device),
+            timesteps: sent(&timesteps, device),
         }
     }
 

@@ -8,15 +8,16 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Result;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use super::adamw::AdamW;
 use super::convergence::{Convergence, VALIDATE_EVERY};
+use super::diffusion_rows::require_finite;
 use super::origin::Origin;
 use crate::error::usage;
 use crate::io::json;
 use crate::io::tensors::TensorFile;
-use crate::io::values::are_finite;
+use crate::libtorch::foreach;
 
 /// Number of batches of the convergence criterion.
 const VALIDATION_BATCHES: i64 = 6;
@@ -96,22 +97,32 @@ impl TuneProgress {
     }
 
     /// One step of AdamW along the gradients of `parameters`, which are first divided by the loss's scale, and
-    /// are cleared afterwards. In fp16 a scaled gradient can overflow; such a step is skipped.
-    pub fn descend(&mut self, parameters: &BTreeMap<String, Tensor>, loss_scale: f64) {
+    /// are cleared afterwards. In fp16 a scaled gradient can overflow; such a step is skipped. Returns `errors [R]`,
+    /// from which the gradients were computed, on the host. This is the only place where a step waits for a GPU.
+    ///
+    /// # Errors
+    /// When an error is not finite.
+    pub fn descend(
+        &mut self,
+        parameters: &BTreeMap<String, Tensor>,
+        loss_scale: f64,
+        errors: &Tensor,
+    ) -> Result<Tensor> {
         let grads = parameters.values().map(Tensor::grad);
-        let mut grads: Vec<Tensor> = grads.filter(Tensor::defined).collect();
-        if loss_scale != 1.0 {
-            for grad in &mut grads {
-                let _ = tch::no_grad(|| grad.g_div_scalar_(loss_scale));
-            }
-        }
-        if are_finite(&grads) {
+        let grads: Vec<Tensor> = grads.filter(Tensor::defined).collect();
+        let overflow = foreach::unscale_(&grads, loss_scale);
+        let rows = errors.size()[0];
+        let overflow = overflow.unwrap_or_else(|| errors.zeros_like().narrow(0, 0, 1));
+        let told = Tensor::cat(&[errors, &overflow], 0).to_device(Device::Cpu);
+        let errors = told.narrow(0, 0, rows);
+        require_finite(&errors, self.step)?;
+        if told.double_value(&[rows]) == 0.0 {
             self.optimizer.step(parameters);
-            return;
+        } else {
+            let all: Vec<Tensor> = parameters.values().map(Tensor::shallow_clone).collect();
+            foreach::forget_gradients(&all);
         }
-        for grad in &mut grads {
-            let _ = grad.zero_();
-        }
+        Ok(errors)
     }
 }
 
@@ -132,8 +143,8 @@ pub trait Learner {
     /// When the loss is not finite.
     fn learn_from(&mut self, seed: i64) -> Result<Losses>;
 
-    /// The loss on the batch of `seed`. Called without gradients.
-    fn loss_on(&self, seed: i64) -> f64;
+    /// The loss on the batch of `seed`, a scalar f32 on the device. Called without gradients.
+    fn loss_on(&self, seed: i64) -> Tensor;
 
     /// The file that is needed for drawing, with the best parameters.
     ///
@@ -189,6 +200,8 @@ pub trait Learner {
     fn validate(&self) -> f64 {
         let _frozen = tch::no_grad_guard();
         let losses = (0..VALIDATION_BATCHES).map(|i| self.loss_on(VALIDATION_SEED + i));
+        let losses = Tensor::stack(&losses.collect::<Vec<_>>(), 0).to_device(Device::Cpu);
+        let losses = (0..VALIDATION_BATCHES).map(|i| losses.double_value(&[i]));
         losses.sum::<f64>() / VALIDATION_BATCHES as f64
     }
 

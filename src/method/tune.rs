@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use super::actor::Actor;
 use super::base_set::BaseSet;
 use super::base_word::BaseWordPrompt;
 use super::crop::CropBox;
-use super::diffusion_rows::{DiffusionRows, loss_scale, parts, require_finite};
+use super::diffusion_rows::{DiffusionRows, loss_scale, parts};
 use super::learner::{Course, Learner, Losses, TuneProgress};
 use super::loss::{
     LossWeights, auxiliary_loss, average_loss, row_weights, target_loss, total_loss,
@@ -20,8 +20,7 @@ use super::target::variants;
 use super::templates;
 use crate::backbone::Backbone;
 use crate::error::usage;
-use crate::io::values::is_finite;
-use crate::libtorch::seeded;
+use crate::libtorch::{seeded, sent};
 
 /// The settings of a tuning.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,6 +62,8 @@ pub struct Tuner<'a> {
     /// z_0 of the target's variants: the target, its mirror image and its crop.
     target_variants: Tensor,
     templates: Vec<BaseWordPrompt>,
+    /// The weights of the rows' errors in Eq. (14), multiplied by the loss's scale, `[K + 2]`.
+    row_weights: Tensor,
     projector: Projector,
     progress: TuneProgress,
 }
@@ -120,6 +121,9 @@ impl<'a> Tuner<'a> {
             token_width: c_b.size()[1],
             head: options.head,
         };
+        let weights = row_weights(options.num_auxiliary, options.loss_weights);
+        let row_weights =
+            Tensor::from_slice(&weights).to_device(device) * loss_scale(backbone.kind());
         let projector = Projector::new(config, options.course.seed, device);
         let mut tuner = Tuner {
             progress: TuneProgress::new(options.course, projector.parameters()),
@@ -129,6 +133,7 @@ impl<'a> Tuner<'a> {
             latents,
             target_variants,
             templates,
+            row_weights,
             projector,
         };
         tuner.begin();
@@ -144,7 +149,6 @@ impl<'a> Tuner<'a> {
     /// and ε. The last row's latent is drawn from the target and the auxiliary samples.
     fn draw(&self, seed: i64) -> TuningRows {
         let _drawing = seeded(seed);
-        let device = self.backbone.device();
         let cpu = (Kind::Int64, tch::Device::Cpu);
         let below = |n: usize| Tensor::randint(n as i64, [1], cpu).int64_value(&[0]);
         let k = self.options.num_auxiliary;
@@ -162,7 +166,8 @@ impl<'a> Tuner<'a> {
             0 => target,
             i => auxiliary[i as usize - 1],
         };
-        let rows = Tensor::from_slice(&[&auxiliary[..], &[average_row]].concat()).to_device(device);
+        let rows = Tensor::from_slice(&[&auxiliary[..], &[average_row]].concat());
+        let rows = sent(&rows, self.backbone.device());
         let z_0 = Tensor::cat(
             &[
                 self.target_variants.narrow(0, variant, 1),
@@ -182,15 +187,12 @@ impl<'a> Tuner<'a> {
     fn embed(&self, batch: &TuningRows) -> Tensor {
         let c_b = self.templates[batch.template].base_embedding();
         let c_delta = self.projector.forward(&self.h, &c_b); // [N, W, D]
-        let rows = |places: &[i64]| {
-            c_delta.index_select(0, &Tensor::from_slice(places).to_device(c_delta.device()))
-        };
-        let auxiliary = rows(&batch.auxiliary); // [K, W, D]
+        let places = [&[self.options.target as i64], &batch.auxiliary[..]].concat();
+        let places = sent(&Tensor::from_slice(&places), c_delta.device());
+        let own = c_delta.index_select(0, &places); // [1 + K, W, D]
+        let auxiliary = own.narrow(0, 1, batch.auxiliary.len() as i64);
         let average = auxiliary.mean_dim([0i64].as_slice(), true, Kind::Float);
-        Tensor::cat(
-            &[rows(&[self.options.target as i64]), auxiliary, average],
-            0,
-        )
+        Tensor::cat(&[own, average], 0)
     }
 
     /// `‖ε - ε_θ(z_t, t, c')‖²` of some rows of a batch with these offsets.
@@ -210,44 +212,30 @@ impl<'a> Tuner<'a> {
     /// # Errors
     /// When an error is not finite.
     pub fn learn(&mut self, batch: &TuningRows) -> Result<Tensor> {
-        let (errors, usable) = self.differentiate(batch)?;
-        if usable {
-            self.progress.descend(self.projector.parameters(), 1.0);
-        }
-        Ok(errors)
+        let errors = self.differentiate(batch);
+        self.progress
+            .descend(self.projector.parameters(), 1.0, &errors)
     }
 
     /// Forward and backward pass. Afterwards the projector's parameters have the gradient of Eq. (14). Returns
-    /// the error of every row, and whether the gradient is finite. In fp16 a scaled gradient can overflow; such
-    /// a step is skipped.
+    /// the error of every row, `[K + 2]` on the device.
     ///
     /// The U-Net is frozen, but gradients pass through it. Its graph ends at the offsets, so the rows can pass
     /// in parts and the projector is differentiated once.
-    ///
-    /// # Errors
-    /// When an error is not finite.
-    pub fn differentiate(&self, batch: &TuningRows) -> Result<(Tensor, bool)> {
+    pub fn differentiate(&self, batch: &TuningRows) -> Tensor {
         let c_delta = self.embed(batch);
         let leaf = c_delta.detach().set_requires_grad(true);
-        let scale = loss_scale(self.backbone.kind());
-        let weights = row_weights(self.options.num_auxiliary, self.options.loss_weights);
-        let weights = Tensor::from_slice(&weights).to_device(self.backbone.device()) * scale;
         let mut errors = Vec::new();
         for (first, count) in self.micro_batches() {
             let part = self.errors(batch, &leaf, first, count);
-            (&part * weights.narrow(0, first, count))
+            (&part * self.row_weights.narrow(0, first, count))
                 .sum(Kind::Float)
                 .backward();
             errors.push(part.detach());
         }
-        let errors = Tensor::cat(&errors, 0).to_device(Device::Cpu);
-        require_finite(&errors, self.progress.step())?;
-        let grad = leaf.grad() / scale;
-        let usable = is_finite(&grad);
-        if usable {
-            (c_delta * grad).sum(Kind::Float).backward();
-        }
-        Ok((errors, usable))
+        let grad = leaf.grad() / loss_scale(self.backbone.kind());
+        (c_delta * grad).sum(Kind::Float).backward();
+        Tensor::cat(&errors, 0)
     }
 
     /// Splits the K + 2 rows of a batch into parts that fit in memory: first row and number of rows.
@@ -310,12 +298,12 @@ impl Learner for Tuner<'_> {
         Ok(self.losses(&errors))
     }
 
-    fn loss_on(&self, seed: i64) -> f64 {
+    fn loss_on(&self, seed: i64) -> Tensor {
         let batch = self.draw(seed);
         let c_delta = self.embed(&batch);
         let part = |(first, count)| self.errors(&batch, &c_delta, first, count);
         let parts: Vec<Tensor> = self.micro_batches().map(part).collect();
-        total_loss(&Tensor::cat(&parts, 0), self.options.loss_weights).double_value(&[])
+        total_loss(&Tensor::cat(&parts, 0), self.options.loss_weights)
     }
 
     fn file(&self, origin: &Origin) -> Result<Vec<u8>> {

@@ -28,6 +28,8 @@ pub struct Attention {
     to_q: Linear,
     to_k: Linear,
     to_v: Linear,
+    /// In self-attention on a GPU: the three layers as one.
+    to_qkv: Option<Linear>,
     to_out: Linear,
     heads: i64,
     upcast: bool,
@@ -44,6 +46,7 @@ impl Attention {
             to_q: Linear::without_bias(&(path / "to_q"), config.query_dim, inner),
             to_k: Linear::without_bias(&(path / "to_k"), config.cross_attention_dim, inner),
             to_v: Linear::without_bias(&(path / "to_v"), config.cross_attention_dim, inner),
+            to_qkv: None,
             to_out: Linear::new(&(path / "to_out" / 0), inner, config.query_dim),
             heads: config.heads,
             upcast: config.upcast,
@@ -52,12 +55,27 @@ impl Attention {
         }
     }
 
-    /// `hidden_states [B, S, query_dim]` attend to `context [B, S', cross_attention_dim]`. The
-    /// result has the shape of `hidden_states`.
-    pub fn forward(&self, hidden_states: &Tensor, context: &Tensor) -> Tensor {
-        let query = self.split(self.to_q.forward(hidden_states)); // [B, heads, S, d]
-        let [key, value] = self.keys_and_values(context).map(|x| self.split(x));
-        self.leave(&self.attend(&query, &key, &value, None))
+    /// The same for self-attention.
+    pub fn of_itself(path: &WeightPath, config: &AttentionConfig) -> Self {
+        let mut attention = Attention::new(path, config);
+        let Attention {
+            to_q, to_k, to_v, ..
+        } = &mut attention;
+        attention.to_qkv = Linear::joined(&mut [to_q, to_k, to_v]);
+        attention
+    }
+
+    /// `hidden_states [B, S, query_dim]` attend to themselves. The result has the same shape.
+    pub fn forward(&self, hidden_states: &Tensor) -> Tensor {
+        let qkv = match &self.to_qkv {
+            Some(to_qkv) => to_qkv.forward(hidden_states).chunk(3, -1),
+            None => [&self.to_q, &self.to_k, &self.to_v]
+                .map(|proj| proj.forward(hidden_states))
+                .into(),
+        };
+        let mut qkv = qkv.into_iter().map(|x| self.split(x)); // [B, heads, S, d]
+        let mut next = || qkv.next().expect("there are three");
+        self.leave(&self.attend(&next(), &next(), &next(), None))
     }
 
     /// Attention of `hidden_states` to the text of `layer`. Applies the layer's mask and passes
@@ -201,7 +219,7 @@ impl BasicTransformerBlock {
         };
         BasicTransformerBlock {
             norm1: LayerNorm::new(&(path / "norm1"), dim, 1e-5),
-            attn1: Attention::new(&(path / "attn1"), &own),
+            attn1: Attention::of_itself(&(path / "attn1"), &own),
             norm2: LayerNorm::new(&(path / "norm2"), dim, 1e-5),
             attn2: Attention::new(&(path / "attn2"), config),
             norm3: LayerNorm::new(&(path / "norm3"), dim, 1e-5),
@@ -214,7 +232,7 @@ impl BasicTransformerBlock {
     pub fn forward(&self, hidden_states: &Tensor, layer: &LayerText) -> Tensor {
         let mut normed = self.norm1.forward(hidden_states);
         let attended = match &layer.sharing {
-            None => self.attn1.forward(&normed, &normed),
+            None => self.attn1.forward(&normed),
             Some(sharing) => self.attn1.shared(&normed, sharing),
         };
         let mut hidden_states = plus(attended, hidden_states);

@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 use std::rc::Rc;
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::config::{BetaSchedule, PredictionType, SchedulerConfig};
 
@@ -13,7 +13,7 @@ pub struct NoiseSchedule {
     /// ᾱ for each timestep, falling.
     pub alphas_cumprod: Vec<f64>,
     prediction_type: PredictionType,
-    /// ᾱ as a tensor `[n]` f64 on the device of the timesteps; made on first use.
+    /// √ᾱ and √(1-ᾱ), `[2, n]` f32 on the device of the timesteps; made on first use.
     table: OnceCell<Rc<Tensor>>,
 }
 
@@ -52,15 +52,15 @@ impl NoiseSchedule {
     /// `(√ᾱ, √(1-ᾱ))` for each row, `[B, 1, 1, 1]` f32.
     fn scales(&self, timesteps: &Tensor) -> (Tensor, Tensor) {
         let device = timesteps.device();
-        let table = || Rc::new(Tensor::from_slice(&self.alphas_cumprod).to_device(device));
+        let table = || {
+            let signal = self.alphas_cumprod.iter().map(|alpha| alpha.sqrt());
+            let noise = self.alphas_cumprod.iter().map(|alpha| (1.0 - alpha).sqrt());
+            let both: Vec<f32> = signal.chain(noise).map(|scale| scale as f32).collect();
+            Rc::new(Tensor::from_slice(&both).view([2, -1]).to_device(device))
+        };
         let table = self.table.get_or_init(table).to_device(device);
-        let alpha = table.index_select(0, timesteps).view([-1, 1, 1, 1]);
-        (
-            alpha.sqrt().to_kind(Kind::Float),
-            (Tensor::ones_like(&alpha) - &alpha)
-                .sqrt()
-                .to_kind(Kind::Float),
-        )
+        let rows = table.index_select(1, timesteps).view([2, -1, 1, 1, 1]);
+        (rows.get(0), rows.get(1))
     }
 
     /// Eq. (1): latents `z_0 [B, C, H, W]` with noise `eps` of the same shape at `timesteps [B]`
@@ -99,7 +99,7 @@ impl NoiseSchedule {
 mod tests {
     use super::*;
     use crate::libtorch::seeded;
-    use tch::Device;
+    use tch::{Device, Kind};
 
     #[test]
     fn what_was_mixed_is_found_again_where_the_prediction_is_right() {
