@@ -324,15 +324,25 @@ impl LorasOfNetwork {
         })
     }
 
-    /// The weight `key` with all LoRAs merged, f32 on the CPU; `None` if no LoRA has a layer for
-    /// it.
-    pub(super) fn merge(&self, key: &str, weight: &Tensor) -> Option<Tensor> {
-        let mut merged: Option<Tensor> = None;
-        for (layer, scale) in self.layers(key, &weight.size()) {
-            let before = merged.unwrap_or_else(|| weight.to_kind(Kind::Float));
-            merged = Some(before + layer.delta(&weight.size()) * scale);
+    /// The weight `key` of this shape, and the weight with all LoRAs merged, f32 on the same device; `None` if no
+    /// LoRA has a layer for it.
+    pub(super) fn merge(
+        &self,
+        key: &str,
+        shape: &[i64],
+        weight: &dyn Fn() -> Tensor,
+    ) -> Option<(Tensor, Tensor)> {
+        let layers = self.layers(key, shape);
+        if layers.is_empty() {
+            return None;
         }
-        merged
+        let weight = weight();
+        let merged = layers
+            .iter()
+            .fold(weight.to_kind(Kind::Float), |before, (layer, scale)| {
+                before + layer.delta(shape, weight.device()) * *scale
+            });
+        Some((weight, merged))
     }
 
     /// As [`LorasOfNetwork::merge`], for a weight of this shape whose values are not read.

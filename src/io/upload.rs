@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::slice;
 use std::thread::{self, Scope};
 
-use tch::{Device, Kind, Tensor};
+use tch::{Cuda, Device, Kind, Tensor};
 
 use super::mapped::let_go;
 use crate::libtorch;
@@ -75,6 +75,10 @@ fn upload_by(size: usize, sources: &[UploadSource], device: Device, kind: Kind) 
                 }
             }
         });
+        // The memory of this part is filled again next.
+        if let Device::Cuda(gpu) = device {
+            Cuda::synchronize(gpu as i64);
+        }
         std::mem::swap(&mut full, &mut next);
     }
     tensors
@@ -161,16 +165,16 @@ impl Staging {
         }
     }
 
-    /// Copies a slice to its place in the source's own tensor, and returns when the copy is
-    /// complete.
+    /// Starts to copy a slice to its place in the source's own tensor.
     fn send(&self, slice: &Slice, tensor: &Tensor) {
         let kind = slice.source.kind;
         let values = |bytes: usize| (bytes / kind.elt_size_in_bytes()) as i64;
         let staged = self.0.narrow(0, slice.at as i64, slice.bytes.len() as i64);
-        tensor
-            .flatten(0, -1)
-            .narrow(0, values(slice.bytes.start), values(slice.bytes.len()))
-            .copy_(&staged.view_dtype(kind));
+        let part =
+            tensor
+                .flatten(0, -1)
+                .narrow(0, values(slice.bytes.start), values(slice.bytes.len()));
+        libtorch::send(&part, &staged.view_dtype(kind));
     }
 }
 

@@ -8,7 +8,7 @@
 //!
 //! [`FiniteScan`]: super::finite_scan::FiniteScan
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Div;
 use std::rc::Rc;
@@ -106,10 +106,12 @@ pub struct Weights {
     problems: RefCell<Problems>,
     known: Known,
     /// Whether all tensors are sent to the device together. On a CPU the mapped files are used
-    /// directly. With LoRAs each tensor is sent separately, because LoRAs are merged on the CPU.
+    /// directly.
     goes_together: bool,
-    /// Tensors that were sent together, by key.
-    uploaded: OnceCell<BTreeMap<String, Tensor>>,
+    /// Tensors that were sent together and are not used yet, by key.
+    uploaded: RefCell<Option<BTreeMap<String, Tensor>>>,
+    /// Tensors with merged LoRAs, by the network's key, each with its name in messages.
+    merged: RefCell<BTreeMap<String, (String, Tensor)>>,
     device: Device,
     kind: Kind,
 }
@@ -182,7 +184,8 @@ impl Weights {
             problems: RefCell::default(),
             known,
             goes_together: device != Device::Cpu,
-            uploaded: OnceCell::new(),
+            uploaded: RefCell::default(),
+            merged: RefCell::default(),
             device,
             kind,
         })
@@ -203,7 +206,6 @@ impl Weights {
             // Whether the layers fit is not known.
             loras.take_as_used();
         }
-        self.goes_together &= self.loras.is_none();
         self
     }
 
@@ -249,6 +251,7 @@ impl Weights {
     /// When a tensor was missing, misshapen or in an unsupported number format, or is not finite
     /// after a LoRA was merged.
     pub fn finish(self) -> Result<Read> {
+        self.find_non_finite();
         let problems = self.problems.borrow();
         let kinds = [
             ("missing", &problems.missing),
@@ -275,6 +278,22 @@ impl Weights {
         Err(model(report))
     }
 
+    /// Reports the tensors that are not finite after LoRAs were merged; waits for a GPU once.
+    fn find_non_finite(&self) {
+        let merged = self.merged.borrow();
+        // Summing is enough for the check: a sum is finite only if every addend is.
+        let sums: Vec<Tensor> = merged.values().map(|(_, t)| t.sum(Kind::Float)).collect();
+        if sums.is_empty() {
+            return;
+        }
+        let sums = Tensor::stack(&sums, 0).to_device(Device::Cpu);
+        for (i, (name, _)) in (0..).zip(merged.values()) {
+            if !sums.double_value(&[i]).is_finite() {
+                self.problems.borrow_mut().non_finite.push(name.clone());
+            }
+        }
+    }
+
     /// The keys that were neither read nor marked as unneeded.
     fn unused(&self) -> Vec<String> {
         let (used, left_out) = (self.used.borrow(), self.left_out.borrow());
@@ -299,17 +318,22 @@ impl Weights {
     }
 
     /// The entry on the device if all entries are sent together. They are sent at the first call,
-    /// unless a problem was found before.
-    fn uploaded(&self, key: &str) -> Option<Tensor> {
+    /// unless a problem was found before. A whole entry is handed out once, so that its memory is
+    /// free as soon as the network does not need it.
+    fn uploaded(&self, place: &LdmPlace) -> Option<Tensor> {
         let problems = self.problems.borrow();
         let fits = problems.missing.is_empty()
             && problems.misshapen.is_empty()
             && problems.unsupported.is_empty();
-        let all = match self.uploaded.get() {
-            None if self.goes_together && fits => self.uploaded.get_or_init(|| self.upload()),
-            all => all?,
-        };
-        all.get(key).map(Tensor::shallow_clone)
+        let mut uploaded = self.uploaded.borrow_mut();
+        if uploaded.is_none() && self.goes_together && fits {
+            *uploaded = Some(self.upload());
+        }
+        let all = uploaded.as_mut()?;
+        match place.part {
+            LdmPart::Whole => all.remove(&place.key),
+            _ => all.get(&place.key).map(Tensor::shallow_clone),
+        }
     }
 
     /// Sends all entries that can be weights, except for those marked as unneeded, in the order of
@@ -331,6 +355,31 @@ impl Weights {
         let (keys, sources): (Vec<_>, Vec<_>) = entries.into_iter().filter_map(source).unzip();
         let tensors = upload(&sources, self.device, self.kind);
         keys.into_iter().zip(tensors).collect()
+    }
+
+    /// The weight `key` of this shape with LoRAs; `None` if no LoRA changes it. On a GPU it takes the place of the
+    /// checkpoint's tensor.
+    fn merge(
+        &self,
+        loras: &LorasOfNetwork,
+        key: &str,
+        shape: &[i64],
+        (name, weight): (&str, &dyn Fn() -> Tensor),
+    ) -> Option<Tensor> {
+        if let Some((_, merged)) = self.merged.borrow().get(key) {
+            return Some(merged.shallow_clone());
+        }
+        let (weight, merged) = loras.merge(key, shape, weight)?;
+        let merged = if self.device == Device::Cpu {
+            merged.to_kind(self.kind)
+        } else {
+            let mut weight = weight.to_kind(self.kind);
+            weight.copy_(&merged);
+            weight
+        };
+        let named = (name.to_owned(), merged.shallow_clone());
+        self.merged.borrow_mut().insert(key.to_owned(), named);
+        Some(merged)
     }
 
     /// The tensor. LoRAs are merged unless `with_loras` is false.
@@ -379,28 +428,19 @@ impl Weights {
         }
         let name = format!("{full} ({})", entry.file);
         let view = || place.part.of(&view(entry, kind), shape);
+        let on_device = || match self.uploaded(&place) {
+            Some(uploaded) => place.part.of(&uploaded, shape),
+            None if self.device == Device::Cpu => view(),
+            // First copied to plain memory: page faults inside a copy to the GPU would make it
+            // serial.
+            None => view().copy().to_device(self.device),
+        };
         let merged = match &self.loras {
-            Some(loras) if with_loras => loras.merge(key, &view()),
+            Some(loras) if with_loras => self.merge(loras, key, shape, (&name, &on_device)),
             _ => None,
         };
         let is_merged = merged.is_some();
-        let tensor = match merged {
-            Some(merged) => {
-                let merged = merged.to_device(self.device).to_kind(self.kind);
-                // Summing is enough for the check: a sum is finite only if every addend is.
-                if !merged.sum(Kind::Float).double_value(&[]).is_finite() {
-                    self.problems.borrow_mut().non_finite.push(name.clone());
-                }
-                merged
-            }
-            None => match self.uploaded(&place.key) {
-                Some(uploaded) => place.part.of(&uploaded, shape),
-                None if self.device == Device::Cpu => view().to_kind(self.kind),
-                // First copied to plain memory: page faults inside a copy to the GPU would make it
-                // serial.
-                None => view().copy().to_device(self.device).to_kind(self.kind),
-            },
-        };
+        let tensor = merged.unwrap_or_else(|| on_device().to_kind(self.kind));
         // On a CPU a weight in the file's own precision uses the mapped file. All other weights
         // were copied.
         let stays = self.device == Device::Cpu && !is_merged && kind == self.kind;
@@ -564,13 +604,13 @@ mod tests {
                 weights.goes_together = goes_together;
                 let root = weights.root();
                 let whole = (&root / "whole").tensor("weight", &[3, 5]);
+                let keys = |all: &BTreeMap<String, Tensor>| all.keys().cloned().collect();
+                let waiting = weights.uploaded.borrow().as_ref().map(keys);
+                let others = vec!["joint.weight".to_owned()];
+                assert_eq!(waiting, goes_together.then_some(others));
+                // The second time from the file.
+                assert_eq!((&root / "whole").tensor("weight", &[3, 5]), whole);
                 let read = [whole, (&root / "joint").tensor("weight", &[6, 2])];
-                let sent = weights
-                    .uploaded
-                    .get()
-                    .map(|all| all.keys().cloned().collect());
-                let others: Vec<_> = ["joint.weight", "whole.weight"].map(str::to_owned).into();
-                assert_eq!(sent, goes_together.then_some(others));
                 weights.finish().expect("all were read");
                 read
             };
@@ -602,7 +642,7 @@ mod tests {
             let third = |name| (&layer / name).tensor("weight", &[2, 2]);
             let thirds = ["q_proj", "k_proj", "v_proj"].map(third);
             let turned = (&weights.root() / "text_projection").tensor("weight", &[4, 3]);
-            assert_eq!(weights.uploaded.get().is_some(), goes_together);
+            assert_eq!(weights.uploaded.borrow().is_some(), goes_together);
             weights.finish().expect("all were read");
             (thirds, turned)
         };
@@ -634,6 +674,6 @@ mod tests {
         weights.goes_together = true;
         let _ = (&weights.root() / "whole").tensor("weight", &[5, 3]);
         let _ = (&weights.root() / "joint").tensor("weight", &[6, 2]);
-        assert!(weights.uploaded.get().is_none());
+        assert!(weights.uploaded.borrow().is_none());
     }
 }

@@ -1,9 +1,10 @@
 //! The keys of LoRA files, and the layers that they make up.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::metadata::Metadata;
 use super::name::{COMPONENTS, Name};
+use crate::libtorch::sent;
 
 /// The start of kohya's keys, before the layer.
 const KOHYA: [(&str, &str); 4] = [
@@ -199,11 +200,11 @@ impl LoraLayer {
     }
 
     /// The change to a weight of this shape, which the layer must fit: `alpha / R · up · down`, f32
-    /// on the CPU.
-    pub(super) fn delta(&self, shape: &[i64]) -> Tensor {
+    /// on this device. Only the two factors are sent to it.
+    pub(super) fn delta(&self, shape: &[i64], device: Device) -> Tensor {
         let [down, up] = [&self.down, &self.up].map(|matrix| {
             let matrix = matrix.as_ref().expect("a layer that fits has both");
-            matrix.to_kind(Kind::Float).flatten(1, -1)
+            sent(matrix, device).to_kind(Kind::Float).flatten(1, -1)
         });
         let rank = down.size()[0] as f64;
         up.matmul(&down).reshape(shape) * (self.alpha.unwrap_or(rank) / rank)
