@@ -140,6 +140,8 @@ impl Activations {
 pub struct MemoryStage {
     /// Parts that were unloaded before this stage.
     pub without: &'static [ModelPart],
+    /// The parts that compute. With `cpu_offload` only these are on a GPU, beside ControlNets and adapters.
+    pub runs: &'static [ModelPart],
     /// The activations of its computation.
     pub activations: Activations,
 }
@@ -178,14 +180,16 @@ pub fn peak_of_gpu(
     stages: &[MemoryStage],
     cpu_offload: bool,
 ) -> u64 {
-    let used = networks.iter().map(|(_, size)| size.used_bytes);
-    let used = if cpu_offload {
-        used.max().unwrap_or(0)
-    } else {
-        used.sum()
+    let of_stage = |stage: &MemoryStage| {
+        let is_there = |part: &ModelPart| {
+            let is_loaded = !stage.without.contains(part);
+            let runs = *part == ModelPart::Beside || stage.runs.contains(part);
+            is_loaded && (runs || !cpu_offload)
+        };
+        let there = networks.iter().filter(|(part, _)| is_there(part));
+        there.map(|(_, size)| size.used_bytes).sum::<u64>() + stage.activations.0
     };
-    let activations = stages.iter().map(|stage| stage.activations.0);
-    used + activations.max().unwrap_or(0)
+    stages.iter().map(of_stage).max().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -322,12 +326,17 @@ mod tests {
             ..AS_IS
         };
         let networks = [(ModelPart::Unet, network(3)), (ModelPart::Vae, network(5))];
-        let stages = [6, 7].map(|bytes| MemoryStage {
-            without: &[ModelPart::Vae],
+        let stage = |without, runs, bytes| MemoryStage {
+            without,
+            runs,
             activations: Activations(bytes),
-        });
-        assert_eq!(peak_of_gpu(&networks, &stages, false), 15);
-        assert_eq!(peak_of_gpu(&networks, &stages, true), 12);
+        };
+        let pass = stage(&[], &[ModelPart::Unet], 6);
+        assert_eq!(peak_of_gpu(&networks, &[pass], false), 3 + 5 + 6);
+        assert_eq!(peak_of_gpu(&networks, &[pass], true), 3 + 6);
+        let decoding = stage(&[ModelPart::Unet], &[ModelPart::Vae], 2);
+        assert_eq!(peak_of_gpu(&networks, &[decoding], false), 5 + 2);
+        assert_eq!(peak_of_gpu(&networks, &[pass, decoding], true), 3 + 6);
     }
 
     #[test]
@@ -342,10 +351,12 @@ mod tests {
         };
         let all = MemoryStage {
             without: &[],
+            runs: &[],
             activations: Activations(40),
         };
         let late = MemoryStage {
             without: &[ModelPart::Text],
+            runs: &[],
             activations: Activations(400),
         };
         assert_eq!(peak(&[all], false), 1000 + 30 + 500 + 50);

@@ -11,6 +11,7 @@ use std::rc::Rc;
 
 use anyhow::{Context, Result};
 use serde_json::json;
+use tch::Kind;
 
 use super::controlnet::LocatedControl;
 use super::image_prompt::LocatedImagePrompt;
@@ -23,6 +24,7 @@ use crate::error::runtime;
 use crate::io::hub::{HubSettings, human_size};
 use crate::io::model_files::{ModelFiles, NeededFile};
 use crate::io::writable::check_new_files;
+use crate::libtorch::AttentionImplementation;
 use crate::tokenizer::prompt_tokens::PromptTokens;
 use crate::wording::counted;
 use memory::Memory;
@@ -50,9 +52,13 @@ pub struct Forecast {
     /// Whether the text encoders stay loaded while pictures are drawn, because there are too many prompts to encode
     /// all of them first.
     pub keeps_text: bool,
+    /// Whether a baseline is tuned. Its parameters are inside a network, which then keeps more values than
+    /// [`Activations::of_tuning`] counts.
+    pub tunes_networks: bool,
     /// Bytes of the actors' files. Each file is read and then copied to a projector.
     pub actor_bytes: u64,
-    drawing: Activations,
+    passing: Activations,
+    decoding: Activations,
     tuning: Activations,
     /// Activations that prepare the target before the first step, and those that stay from step to step.
     target: Activations,
@@ -72,8 +78,10 @@ impl Forecast {
             controlnets: 0,
             work: Work::default(),
             keeps_text: false,
+            tunes_networks: false,
             actor_bytes: 0,
-            drawing: Activations::default(),
+            passing: Activations::default(),
+            decoding: Activations::default(),
             tuning: Activations::default(),
             target: Activations::default(),
             picture_bytes: 0,
@@ -124,8 +132,10 @@ impl Forecast {
         }
         self.work = self.work.and(other.work);
         self.keeps_text |= other.keeps_text;
+        self.tunes_networks |= other.tunes_networks;
         self.actor_bytes = self.actor_bytes.max(other.actor_bytes);
-        self.drawing = self.drawing.or(other.drawing);
+        self.passing = self.passing.or(other.passing);
+        self.decoding = self.decoding.or(other.decoding);
         self.tuning = self.tuning.or(other.tuning);
         self.target = self.target.or(other.target);
         self.picture_bytes += other.picture_bytes;
@@ -182,7 +192,8 @@ impl Forecast {
         let size = model.kind.elt_size_in_bytes();
         let passing = Activations::of_pass(&model.unet, &pass, size)?;
         let decoding = self.decoding((drawing.width, drawing.height), batch);
-        self.drawing = self.drawing.or(decoding).or(passing);
+        self.passing = self.passing.or(passing);
+        self.decoding = self.decoding.or(decoding);
         Ok(())
     }
 
@@ -226,6 +237,12 @@ impl Forecast {
         PassSize {
             latents: (height / factor, width / factor),
             tokens: tokens.max().unwrap_or(0),
+            probability: match self.model.job.attention {
+                Some(AttentionImplementation::Math) => {
+                    Kind::Float.elt_size_in_bytes() / self.model.kind.elt_size_in_bytes()
+                }
+                _ => 0,
+            },
             ..PassSize::default()
         }
     }

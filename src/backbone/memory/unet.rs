@@ -23,6 +23,9 @@ pub struct PassSize {
     pub watched: usize,
     /// Number of ControlNets.
     pub controlnets: usize,
+    /// Values of the size of an activation that a probability of self-attention takes, if it is computed by separate
+    /// operations in f32; 0 with a fused kernel.
+    pub probability: usize,
 }
 
 /// The sizes of a U-Net's blocks.
@@ -39,6 +42,7 @@ struct Shape {
     tokens: i64,
     remembers_text: bool,
     watched: i64,
+    probability: i64,
 }
 
 impl Shape {
@@ -67,6 +71,7 @@ impl Shape {
             tokens: pass.tokens as i64,
             remembers_text: pass.known_tokens > 0,
             watched: pass.watched as i64,
+            probability: pass.probability as i64,
             channels,
         })
     }
@@ -94,6 +99,12 @@ impl Shape {
         for _ in 0..self.transformer_layers[level] {
             // Self-attention: norm1, query, key, value, what they give, to_out.
             ledger.take(6 * c);
+            // Probabilities, beside the logits from which they are computed.
+            let probabilities =
+                self.probability * map.rows * self.heads[level] * map.positions * map.positions;
+            ledger.take(2 * probabilities);
+            ledger.free(probabilities);
+            ledger.free_unless_kept(probabilities);
             ledger.free_unless_kept(4 * c);
             ledger.free(c);
             // Cross-attention: norm2, query, key and value of the text, what they give, to_out.

@@ -33,6 +33,7 @@ impl Tuning {
         let rows = method::rows(&self.job, self.num_auxiliary);
         let learnt = learnt(&self.job, &self.model, &facts.base_words)?;
         forecast.keeps_text = self.job.method == Method::TextualInversion;
+        forecast.tunes_networks = self.job.method != Method::Oneactor;
         let log = self.job.results().log();
         let (logged, each) = earlier_steps(&log);
         let taken = if self.continues() { logged } else { 0 };

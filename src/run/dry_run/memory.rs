@@ -27,37 +27,51 @@ impl Forecast {
         session: &Session,
         networks: &[(ModelPart, NetworkSize)],
     ) -> Memory {
-        let keeps_text = self.keeps_text || !session.is_last_job.get();
-        let stages = [
-            MemoryStage {
-                without: &[],
-                activations: self.target,
-            },
-            MemoryStage {
-                without: if keeps_text { &[] } else { &[ModelPart::Text] },
-                activations: Activations(self.drawing.0 + 2 * self.actor_bytes),
-            },
-            MemoryStage {
-                without: if self.keeps_text {
-                    &[ModelPart::Vae]
-                } else {
-                    &[ModelPart::Text, ModelPart::Vae]
-                },
-                activations: self.tuning,
-            },
-        ];
         let offload = self.model.job.cpu_offload;
+        let keeps_text = self.keeps_text || !session.is_last_job.get();
         if self.model.device.is_cuda() {
             return Memory {
-                peak: peak_of_gpu(networks, &stages, offload),
+                peak: peak_of_gpu(networks, &self.stages(keeps_text, true), offload),
                 program: None,
             };
         }
         let program = resident_bytes().unwrap_or(PROGRAM);
+        let stages = self.stages(keeps_text, false);
         Memory {
             peak: peak_of_process(program, networks, &stages, offload),
             program: Some(program),
         }
+    }
+
+    /// The stages of the job. On a CPU an actor is in memory twice, as its file and as tensors.
+    fn stages(&self, keeps_text: bool, on_gpu: bool) -> Vec<MemoryStage> {
+        use ModelPart::{Text, Unet, Vae};
+        let actors = if on_gpu { 1 } else { 2 } * self.actor_bytes;
+        let after_text: &[ModelPart] = if keeps_text { &[] } else { &[Text] };
+        let stage = |without, runs, bytes| MemoryStage {
+            without,
+            runs,
+            activations: Activations(bytes),
+        };
+        let mut stages = vec![
+            stage(&[], &[Vae], self.target.0),
+            stage(after_text, &[Unet], self.passing.0 + actors),
+            stage(after_text, &[Vae], self.decoding.0 + actors),
+            stage(
+                match (self.keeps_text, self.tunes_networks && on_gpu) {
+                    (_, true) => &[],
+                    (true, false) => &[Vae],
+                    (false, false) => &[Text, Vae],
+                },
+                &[Text, Unet],
+                self.tuning.0,
+            ),
+        ];
+        if on_gpu {
+            // Actors are read before the text encoders are unloaded.
+            stages.push(stage(&[], &[Text], actors));
+        }
+        stages
     }
 
     /// The sizes of the networks, and the bytes that are still to be downloaded.
