@@ -318,7 +318,7 @@ fn a_missing_gpu_is_exit_code_4() {
     let folder = folder("gpu");
     oneactor(&folder, &format!("{BASE} -o x --device cuda"))
         .exits_with(4)
-        .says("--device cpu")
+        .says("Use the device cpu")
         .writes_nothing();
 }
 

@@ -55,7 +55,7 @@ fn a_sampler_named_by_flag_draws_whatever_class_the_folder_names() {
         oneactor(&folder, &format!("{DRAW} -o {class}"))
             .exits_with(3)
             .says(&format!("_class_name: found \"{class}\""))
-            .says("--scheduler euler, dpm++2m, ddim");
+            .says("samplers that can draw on this schedule: euler, dpm++2m, ddim");
         oneactor(&folder, &format!("{DRAW} -o {class} --scheduler euler")).exits_with(0);
         let found = pixels(&folder.join(class).join("0000-0.png"));
         assert!(found == pixels(&folder.join("own/0000-0.png")), "{class}");
@@ -73,7 +73,7 @@ fn an_unsupported_field_of_a_sampler_is_refused_and_other_samplers_draw() {
         oneactor(&folder, &format!("{DRAW} -o out --dry-run"))
             .exits_with(3)
             .says(&format!("{field}: found true, expected false"))
-            .says("--scheduler euler, ddim");
+            .says("samplers that can draw on this schedule: euler, ddim");
         oneactor(
             &folder,
             &format!("{DRAW} -o out --dry-run --scheduler euler"),

@@ -114,10 +114,19 @@ pub fn backbone_as(shape: &str, kind: Kind) -> Backbone {
 
 /// The model inside the program.
 pub fn toy() -> Backbone {
-    load("toy", Kind::Float)
+    toy_on(Device::Cpu, Kind::Float)
+}
+
+/// The same on this device, in this format.
+pub fn toy_on(device: Device, kind: Kind) -> Backbone {
+    load_on("toy", device, kind)
 }
 
 fn load(model: &str, kind: Kind) -> Backbone {
+    load_on(model, Device::Cpu, kind)
+}
+
+fn load_on(model: &str, device: Device, kind: Kind) -> Backbone {
     tch::set_num_threads(1);
     let files = ModelFiles::locate(&ModelOptions {
         model: model.to_owned(),
@@ -125,7 +134,7 @@ fn load(model: &str, kind: Kind) -> Backbone {
     })
     .expect("a whole model");
     let options = LoadOptions {
-        device: Device::Cpu,
+        device,
         kind,
         vae: None,
         memory: MemoryOptions::default(),

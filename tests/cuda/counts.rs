@@ -3,8 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use tch::{Device, Kind, Tensor};
+
 use crate::common::toy_files::disguised;
+use crate::common::toy_on;
 use crate::gpu::{Gpu, Report};
+use crate::simulator::simulated_test;
 
 /// What one step costs.
 struct Step {
@@ -34,24 +38,74 @@ fn step(gpu: &Gpu, line: &str) -> Step {
 }
 
 #[test]
-fn a_denoising_step_of_one_actor_waits_for_nothing() {
+fn a_denoising_step_waits_for_nothing_and_masks_cost_few_launches() {
     let Some(gpu) = Gpu::with_actor("counts") else {
         return;
     };
     disguised(&gpu.folder, "cat", &[("base_word", "cat")]);
-    let plain = "sample --no-actor --model toy -p 'a robot' --steps {steps} -o plain";
-    let one = "sample robot -p 'a robot' --steps {steps} -o one";
-    for line in [plain, one] {
-        let step = step(&gpu, line);
+    let [_, one, two] = [
+        "sample --no-actor --model toy -p 'a robot' --steps {steps} -o plain",
+        "sample robot -p 'a robot' --steps {steps} -o one",
+        "sample robot cat -p 'a robot and a cat' --steps {steps} -o two",
+    ]
+    .map(|line| {
+        let step = step(&gpu, &format!("{line} --dtype fp16"));
         println!("{line}: {} launches, waits {:?}", step.launches, step.waits);
         assert!(step.waits.is_empty(), "{line}: {:?}", step.waits);
-    }
-    let two = "sample robot cat -p 'a robot and a cat' --steps {steps} -o two";
-    let tune = "tune robot --target 1 --max-steps {steps}";
-    for line in [two, tune] {
-        let step = step(&gpu, line);
-        println!("{line}: {} launches, waits {:?}", step.launches, step.waits);
-    }
+        step.launches
+    });
+    // Attention to the words in each layer, Otsu's thresholds, and the masks at each size.
+    assert!(two <= 1.15 * one, "{two} launches, {one} without masks");
+}
+
+/// Launches of a forward and a backward pass of the U-Net alone.
+fn launches_of_a_differentiated_pass() -> Option<f64> {
+    const PASSES: &str = "ONEACTOR_PASSES";
+    let passes = |number: &str| {
+        let test = "counts::a_tuning_step_waits_once_and_launches_little_more_than_the_unet";
+        simulated_test(test, &[(PASSES, number)], || {
+            let number = std::env::var(PASSES).expect("it is set");
+            let backbone = toy_on(Device::Cuda(0), Kind::Half);
+            let (height, width) = (128, 128);
+            let prompt = backbone.encode_prompt("a robot", height, width);
+            let prompt = prompt.expect("it is short");
+            let latents = backbone.initial_latents(0, height, width);
+            let timesteps = Tensor::from_slice(&[500i64]).to_device(backbone.device());
+            for _ in 0..number.parse().expect("a number") {
+                let leaf = prompt.prompt_embeds.detach().copy().set_requires_grad(true);
+                let conditioning = prompt.with_prompt_embeds(leaf);
+                let noise_pred = backbone.predict(&latents, &timesteps, &conditioning);
+                noise_pred.square().mean(Kind::Float).backward();
+            }
+        })
+    };
+    let few = passes("2")?.totals["launches"];
+    let many = passes("6")?.totals["launches"];
+    Some((many - few) as f64 / 4.0)
+}
+
+#[test]
+fn a_tuning_step_waits_once_and_launches_little_more_than_the_unet() {
+    let Some(of_unet) = launches_of_a_differentiated_pass() else {
+        return;
+    };
+    let gpu = Gpu::with_actor("counts-tune").expect("it can be simulated");
+    let step = step(
+        &gpu,
+        "tune robot --target 1 --max-steps {steps} --dtype fp16",
+    );
+    println!(
+        "{} launches, {of_unet} of the U-Net, waits {:?}",
+        step.launches, step.waits
+    );
+    // The errors and whether the gradient is finite come to the host together.
+    assert_eq!(step.waits.values().sum::<f64>(), 1.0, "{:?}", step.waits);
+    // The projector in both directions, the losses, and AdamW.
+    assert!(
+        step.launches <= 1.25 * of_unet,
+        "{} of {of_unet}",
+        step.launches
+    );
 }
 
 #[test]

@@ -21,16 +21,25 @@ const GPU: Device = Device::Cuda(0);
 /// Runs `body` in the simulation. In the test's own process, returns what was counted; `None` if
 /// libtorch cannot be simulated.
 fn simulated(test: &str, variables: &[(&str, &str)], body: impl FnOnce()) -> Option<Report> {
+    simulated_test(&format!("simulator::{test}"), variables, body)
+}
+
+/// The same for a test with this whole path.
+pub fn simulated_test(
+    test: &str,
+    variables: &[(&str, &str)],
+    body: impl FnOnce(),
+) -> Option<Report> {
     if env::var_os(INSIDE).is_some() {
         body();
         return None;
     }
     let library = library_for(test)?;
-    let report: PathBuf = folder("cuda", test).join("report.json");
+    let report: PathBuf = folder("cuda", &test.replace("::", "-")).join("report.json");
     let mut command = Command::new(env::current_exe().expect("the test is a file"));
     simulate(&mut command, &library);
     let output = command
-        .args(["--exact", &format!("simulator::{test}")])
+        .args(["--exact", test])
         .env(INSIDE, "1")
         .env("FAKECUDA_REPORT", &report)
         .envs(variables.iter().copied())

@@ -264,7 +264,7 @@ fn files_of_unknown_model_families_are_refused() {
         ),
         (
             &[("lora_unet_x.lora_up.weight", &[4, 4])],
-            &["this is a LoRA", "--lora"],
+            &["this is a LoRA", "beside the model"],
         ),
         (
             &[("control_model.input_blocks.0.0.weight", &[4, 4, 3, 3])],
@@ -295,7 +295,7 @@ fn files_of_unknown_model_families_are_refused() {
                 (CONV_IN, &[8, 4, 3, 3]),
                 ("control_model.input_blocks.0.0.weight", &[4, 4, 3, 3]),
             ],
-            &["a ControlNet together with the model", "--controlnet"],
+            &["a ControlNet together with the model", "as the ControlNet"],
         ),
     ];
     for (tensors, pieces) in cases {
