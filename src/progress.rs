@@ -1,5 +1,5 @@
 //! Progress and messages on stderr: a progress bar on a terminal, plain lines elsewhere, no progress with `--quiet`.
-//! Warnings and errors are always shown. Also the wording that messages share: [`counted`] and [`excerpt`].
+//! Warnings and errors are always shown.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::streams::tell;
+use crate::wording::counted;
 
 /// Prints progress and messages.
 #[derive(Debug)]
@@ -27,10 +28,20 @@ enum Mode {
     Bars,
 }
 
+/// What a task counts: the word for one, and for several.
+type Unit = (&'static str, &'static str);
+
+/// Steps of denoising or tuning.
+pub const STEPS: Unit = ("step", "steps");
+/// Pictures.
+pub const PICTURES: Unit = ("picture", "pictures");
+
 /// A task whose steps are counted.
 #[derive(Debug)]
 struct Task {
     name: String,
+    /// What is counted: one of it, and several.
+    unit: Unit,
     steps: u64,
     done: u64,
     /// Whether the task may end before all steps are done.
@@ -92,17 +103,17 @@ impl Reporter {
         self.print(&format!("error: {line}"));
     }
 
-    /// Starts a task of `steps` steps and ends the previous task.
-    pub fn start(&self, name: &str, steps: usize) {
-        self.begin(name, steps, false);
+    /// Starts a task of this many units and ends the previous task.
+    pub fn start(&self, name: &str, steps: usize, unit: Unit) {
+        self.begin(name, (steps, unit), false);
     }
 
-    /// Starts a task of at most `steps` steps and ends the previous task.
-    pub fn start_at_most(&self, name: &str, steps: usize) {
-        self.begin(name, steps, true);
+    /// Starts a task of at most this many units and ends the previous task.
+    pub fn start_at_most(&self, name: &str, steps: usize, unit: Unit) {
+        self.begin(name, (steps, unit), true);
     }
 
-    fn begin(&self, name: &str, steps: usize, is_limit: bool) {
+    fn begin(&self, name: &str, (steps, unit): (usize, Unit), is_limit: bool) {
         self.finish();
         if self.mode == Mode::Lines {
             tell(name);
@@ -110,6 +121,7 @@ impl Reporter {
         let bar = (self.mode == Mode::Bars).then(|| bar(name, steps as u64, is_limit));
         *self.current.borrow_mut() = Some(Task {
             name: name.to_owned(),
+            unit,
             steps: steps as u64,
             done: 0,
             is_limit,
@@ -145,10 +157,7 @@ impl Reporter {
         }
         if self.mode != Mode::Quiet {
             let seconds = task.started.elapsed().as_secs_f64();
-            let Task {
-                name, done, steps, ..
-            } = task;
-            tell(&format!("{name}: {done} of {steps} in {seconds:.1} s"));
+            tell(&format!("{} in {seconds:.1} s", task.counted()));
         }
     }
 
@@ -171,16 +180,20 @@ impl Reporter {
 }
 
 impl Task {
+    /// How much of the task is done.
+    fn counted(&self) -> String {
+        let (one, several) = self.unit;
+        let whole = counted(self.steps as usize, one, several);
+        format!("{}: {} of {whole}", self.name, self.done)
+    }
+
     /// The progress so far, and the remaining time at the present speed.
     fn line(&self, message: &str) -> String {
         let each = self.started.elapsed().as_secs_f64() / self.done.max(1) as f64;
         let left = shown_seconds(each * self.steps.saturating_sub(self.done) as f64);
         let about = about(self.is_limit);
         let message = behind(message);
-        format!(
-            "{}: {} of {}, {about} {left} left{message}",
-            self.name, self.done, self.steps
-        )
+        format!("{}, {about} {left} left{message}", self.counted())
     }
 }
 
@@ -227,6 +240,7 @@ mod tests {
     fn a_line_tells_how_long_the_rest_takes() {
         let mut task = Task {
             name: "tuning".to_owned(),
+            unit: STEPS,
             steps: 1000,
             done: 100,
             is_limit: true,
@@ -238,10 +252,11 @@ mod tests {
             told: Instant::now(),
         };
         let line = task.line("validation loss 0.0610 → 0.0412");
-        let expected = "tuning: 100 of 1000, at most 6 min left, validation loss 0.0610 → 0.0412";
+        let expected =
+            "tuning: 100 of 1000 steps, at most 6 min left, validation loss 0.0610 → 0.0412";
         assert_eq!(line, expected);
         (task.done, task.is_limit) = (800, false);
-        assert_eq!(task.line(""), "tuning: 800 of 1000, about 10 s left");
+        assert_eq!(task.line(""), "tuning: 800 of 1000 steps, about 10 s left");
     }
 
     #[test]

@@ -149,8 +149,12 @@ impl Backbone {
     }
 }
 
-/// Computes the fingerprint. It always uses fp16, so that it does not depend on the precision of the files.
-fn fingerprint_of(files: &ModelFiles, config: &UNet2DConditionConfig) -> Result<String> {
+/// Computes the fingerprint from two tensors of the U-Net's files. It always uses fp16, so that it does not depend on
+/// the precision of the files.
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn fingerprint_of(files: &ModelFiles, config: &UNet2DConditionConfig) -> Result<String> {
     let weights = Weights::open(&files.weights("unet")?, Device::Cpu, Kind::Half)?;
     let path = weights.root();
     let c = config.block_out_channels[0];

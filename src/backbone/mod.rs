@@ -39,7 +39,7 @@ use crate::models::clip_text_model::ClipTextModel;
 use crate::models::unet::unet_2d_condition::{UNet2DConditionConfig, UNet2DConditionModel};
 use crate::schedulers::{NoiseSchedule, SchedulerFile};
 pub use conditioning::Conditioning;
-pub use load::{LoadOptions, MemoryOptions};
+pub use load::{LoadOptions, MemoryOptions, fingerprint_of};
 use network::Reloadable;
 pub use pipeline::Pipeline;
 use prompt::Tokenizers;

@@ -53,7 +53,7 @@ pub fn marked(prompt: &str, base_word: &str, identifier: &str) -> String {
 /// # Errors
 /// When the file is missing, damaged or of another format.
 pub fn identifier(path: &Path) -> Result<String> {
-    let file = TensorFile::read_format(path, FORMAT)?;
+    let file = TensorFile::read_format(path, "the LoRA", FORMAT)?;
     file.text("identifier", path).map(str::to_owned)
 }
 

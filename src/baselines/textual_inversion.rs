@@ -47,7 +47,7 @@ pub struct LearntWord {
 /// # Errors
 /// When the file was made by another method.
 pub fn check_file(path: &Path) -> Result<()> {
-    TensorFile::read_format(path, FORMAT).map(drop)
+    TensorFile::read_format(path, "the embedding", FORMAT).map(drop)
 }
 
 impl LearntWord {
@@ -73,7 +73,7 @@ impl LearntWord {
     /// # Errors
     /// When the file is missing, damaged or of another format, or its vectors do not fit the model.
     pub fn read(path: &Path, backbone: &Backbone) -> Result<Self> {
-        let file = TensorFile::read_format(path, FORMAT)?;
+        let file = TensorFile::read_format(path, "the embedding", FORMAT)?;
         let facts = BaseFacts::from_file(&file, path)?;
         let mut vectors = BTreeMap::new();
         for (name, &width) in NAMES.iter().zip(backbone.token_widths()) {

@@ -2,7 +2,7 @@
 
 use std::any::TypeId;
 use std::borrow::Cow;
-use std::num::{IntErrorKind, ParseIntError};
+use std::num::IntErrorKind;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
@@ -11,8 +11,10 @@ use clap::builder::{
 };
 use clap::{Arg, ArgAction, CommandFactory};
 
-use super::{Cli, is_path, settings_of};
+use super::setting::AllowedValues;
+use super::{Cli, Setting, is_path, settings_of};
 use crate::io::home;
+use crate::wording::number_within;
 
 /// The command line with an environment variable for every flag. It is read by [`crate::config::command_line`].
 pub fn command() -> clap::Command {
@@ -66,29 +68,49 @@ pub fn exclusive() -> &'static [[String; 2]] {
 
 /// The command line without environment variables.
 pub fn typed() -> clap::Command {
-    Cli::command().mut_subcommands(|subcommand| subcommand.mut_args(with_plain_errors))
+    Cli::command().mut_subcommands(|subcommand| {
+        let settings = settings_of(subcommand.get_name());
+        subcommand.mut_args(|flag| with_plain_errors(flag, &settings))
+    })
 }
 
-/// The flag with errors about its number that say what is expected, in place of the words of Rust's parsers.
-fn with_plain_errors(flag: Arg) -> Arg {
+/// The flag with errors about its number that say what is expected, in place of the words of Rust's parsers. The range
+/// is that of the flag's declaration in `settings`.
+fn with_plain_errors(flag: Arg, settings: &[Setting]) -> Arg {
+    let declared = settings.iter().find(|setting| flag.get_id() == setting.key);
+    let values = declared.map_or(AllowedValues::Any, |setting| setting.values);
     let parser = flag.get_value_parser().type_id();
     if parser == TypeId::of::<i64>() {
-        flag.value_parser(whole_number)
+        let (first, last) = match values {
+            AllowedValues::Whole(first, last, _) => (first, last),
+            _ => (i64::MIN, i64::MAX),
+        };
+        let is_declared = first > i64::MIN;
+        flag.value_parser(move |text: &str| {
+            text.parse::<i64>()
+                .map_err(|error| match (error.kind(), is_declared) {
+                    (IntErrorKind::PosOverflow | IntErrorKind::NegOverflow, _) | (_, true) => {
+                        format!("expected a whole number from {first} to {last}")
+                    }
+                    _ => "expected a whole number".to_owned(),
+                })
+        })
     } else if parser == TypeId::of::<f64>() {
-        flag.value_parser(|text: &str| text.parse::<f64>().map_err(|_| "expected a number"))
+        let number = match values {
+            AllowedValues::Number(first, last, _) => number_within(first, last),
+            _ => "a number".to_owned(),
+        };
+        let expected = match flag.get_value_delimiter() {
+            Some(_) => format!(
+                "expected {}, or several with commas between them, for instance 0,0.4,0.8",
+                number
+            ),
+            None => format!("expected {number}"),
+        };
+        flag.value_parser(move |text: &str| text.parse::<f64>().map_err(|_| expected.clone()))
     } else {
         flag
     }
-}
-
-fn whole_number(text: &str) -> Result<i64, String> {
-    text.parse()
-        .map_err(|error: ParseIntError| match error.kind() {
-            IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => {
-                format!("expected a whole number from {} to {}", i64::MIN, i64::MAX)
-            }
-            _ => "expected a whole number".to_owned(),
-        })
 }
 
 /// Makes the flag replace `~/` at the start of its path. A shell does not do so in quotes and after `--flag=`.

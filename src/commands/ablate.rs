@@ -13,6 +13,7 @@ use crate::config::shard::Shard;
 use crate::config::shell::quoted;
 use crate::config::{AblateJob, plan};
 use crate::error::usage;
+use crate::progress::STEPS;
 use crate::records::SceneFolder;
 use crate::run::dry_run::Forecast;
 use crate::run::jobs::work_off;
@@ -160,7 +161,7 @@ fn execute(session: &Session, ablation: Ablation) -> Result<()> {
     let is_drawing = steps > 0;
     if is_drawing {
         session.load(columns[0].model())?;
-        session.reporter.start("drawing", steps);
+        session.reporter.start("drawing", steps, STEPS);
     }
     let mut manifest = Manifest::open(&job.output_dir);
     let mut is_new = is_drawing;

@@ -89,6 +89,8 @@ struct Fetching {
 }
 
 impl Prepared for Fetching {
+    const JOBS: &str = "downloads";
+
     fn only_reads(&self) -> bool {
         true
     }

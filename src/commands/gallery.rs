@@ -13,6 +13,7 @@ use crate::error::usage;
 use crate::io::atomic::write_bytes_atomically;
 use crate::io::writable::create_folder;
 use crate::pages::gallery::{self, Folder, GalleryPage, Readable};
+use crate::progress::PICTURES;
 use crate::records::{BaseFolder, SceneFolder};
 use crate::run::session::Session;
 use crate::wording::counted;
@@ -40,7 +41,9 @@ pub fn run(flags: &GalleryFlags) -> Result<()> {
         }
     }
     let pictures: usize = folders.iter().map(|folder| folder.pictures.len()).sum();
-    session.reporter.start("reading pictures", pictures);
+    session
+        .reporter
+        .start("reading pictures", pictures, PICTURES);
     let readable: Readable = &|result| scope.readable(result);
     let GalleryPage { html, pictures } = gallery::write(&folders, readable, &mut || {
         session.reporter.advance("");

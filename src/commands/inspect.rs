@@ -13,6 +13,7 @@ use crate::io::header::{Header, TensorFacts};
 use crate::pictures::photo::picture_kind;
 use crate::records::{ActorFolder, PictureRecord};
 use crate::streams::{self, path_line};
+use crate::wording::no_file;
 
 /// Prints what the files record.
 ///
@@ -57,7 +58,7 @@ fn file_at(path: &Path) -> Result<PathBuf> {
             path.display()
         ))),
         _ if path.is_file() => Ok(path.to_owned()),
-        _ => Err(usage(format!("there is no file {}", path.display()))),
+        _ => Err(usage(no_file(path, "a picture or a .safetensors file"))),
     }
 }
 

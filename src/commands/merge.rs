@@ -66,7 +66,9 @@ fn alone<T>(session: &Session, folder: &Path, action: impl FnOnce() -> Result<T>
 fn parts(folder: &Path) -> Result<Vec<PathBuf>> {
     let shown = folder.display();
     if !folder.is_dir() {
-        return Err(usage(format!("there is no folder {shown}")));
+        return Err(usage(format!(
+            "there is no folder {shown}, expected a folder in which processes with --shard have drawn: check the path"
+        )));
     }
     let entries = fs::read_dir(folder).with_context(|| format!("reading {shown}"))?;
     // A dry run has not removed the parts that are merged already.

@@ -21,6 +21,8 @@ use crate::config::shard::Shard;
 use crate::config::{SampleJob, plan};
 use crate::io::atomic::remove_leftovers;
 use crate::io::writable::create_folder;
+use crate::method::base_set::BaseFacts;
+use crate::progress::STEPS;
 use crate::records::{ManifestRow, PictureRecord, SceneFolder};
 use crate::run::changes;
 use crate::run::controlnet::LocatedControl;
@@ -61,6 +63,9 @@ pub(super) struct Sampling {
     image_prompt: Option<Rc<LocatedImagePrompt>>,
     /// CRC-32 of each actor's file at the time when the pictures were listed.
     actor_checksums: Vec<(PathBuf, String)>,
+    /// The facts of the actors, or of the base images that a baseline uses, each with its name for messages; empty
+    /// for the plain model.
+    made_before: Vec<(String, BaseFacts)>,
     /// The settings that all guided pictures have in common, or all plain pictures with `--no-actor`.
     settings: Settings,
     /// The pictures that the job asks for.
@@ -123,7 +128,9 @@ impl Prepared for Sampling {
 
     fn check_networks(&self) -> Result<()> {
         let control = self.control.iter().flat_map(|control| control.files());
-        self.model.check_networks(control)
+        self.model.check_networks(control)?;
+        let mut made = self.made_before.iter();
+        made.try_for_each(|(what, facts)| self.model.check_model(facts, what))
     }
 
     fn dry_run(&self, session: &Session) -> Result<()> {
@@ -195,7 +202,7 @@ pub(super) fn execute(session: &Session, sampling: Sampling) -> Result<()> {
     let steps = sampling.steps_to_do();
     if steps > 0 {
         session.load(&sampling.model)?;
-        session.reporter.start("drawing", steps);
+        session.reporter.start("drawing", steps, STEPS);
     }
     if !sampling.shard.is_whole() {
         announce(&sampling, &mut manifest)?;

@@ -110,6 +110,15 @@ impl StoryPlan {
         StoryFolder(&self.job.sample.output_dir)
     }
 
+    /// The facts of the actors that were tuned before, with their names for messages.
+    fn given(&self) -> impl Iterator<Item = (String, &BaseFacts)> {
+        let characters = self.job.characters.iter().zip(&self.makings);
+        characters.filter_map(|(character, making)| match making {
+            Making::Given(facts) => Some((format!("{}: its actor", character.title()), &**facts)),
+            Making::Described { .. } => None,
+        })
+    }
+
     fn files_before_page(&self) -> Vec<PathBuf> {
         let mut files: Vec<PathBuf> = self.makings.iter().flat_map(Making::files).collect();
         match &self.sampling {
@@ -156,7 +165,9 @@ impl Prepared for StoryPlan {
         if self.files_before_page().is_empty() {
             Ok(())
         } else {
-            self.model.check_networks(std::iter::empty())
+            self.model.check_networks(std::iter::empty())?;
+            let mut given = self.given();
+            given.try_for_each(|(what, facts)| self.model.check_model(facts, &what))
         }
     }
 
@@ -339,11 +350,8 @@ fn execute(session: &Session, book: StoryPlan) -> Result<()> {
     if !book.files_before_page().is_empty() {
         // An actor of another model is refused before hours are spent on the other characters.
         let backbone = session.load(&book.model)?;
-        for (character, making) in book.job.characters.iter().zip(&book.makings) {
-            if let Making::Given(facts) = making {
-                let what = format!("{}: its actor", character.title());
-                facts.check_model(&backbone.facts, &what)?;
-            }
+        for (what, facts) in book.given() {
+            facts.check_model(&backbone.facts, &what)?;
         }
     }
     let page = book.folder().page();

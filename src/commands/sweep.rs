@@ -10,6 +10,7 @@ use super::sample::{Plan, Sampling, draw_missing, restore_rows};
 use crate::cli::{CommandLine, SweepFlags};
 use crate::config::shard::Shard;
 use crate::config::{SweepJob, plan};
+use crate::progress::STEPS;
 use crate::records::SceneFolder;
 use crate::run::jobs::work_off;
 use crate::run::manifest::Manifest;
@@ -125,7 +126,7 @@ fn execute(session: &Session, sweep: Sweep) -> Result<()> {
     }
     if missing > 0 {
         session.load(sweep.cells[0].model())?;
-        session.reporter.start("drawing", steps);
+        session.reporter.start("drawing", steps, STEPS);
     }
     let mut manifest = Manifest::open(&sweep.job.output_dir);
     let mut is_new = missing > 0;

@@ -124,7 +124,8 @@ impl Prepared for Tuning {
     }
 
     fn check_networks(&self) -> Result<()> {
-        self.model.check_networks(std::iter::empty())
+        self.model.check_networks(std::iter::empty())?;
+        self.model.check_model(&self.base.facts, "the base set")
     }
 
     fn dry_run(&self, session: &Session) -> Result<()> {

@@ -1,7 +1,6 @@
 //! Batch files: `{"defaults": {…}, "jobs": [{…}, …]}`.
 
 use std::fmt;
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
@@ -12,7 +11,9 @@ use serde_json::{Map, Value};
 
 use crate::cli::{self, RunFlags};
 use crate::error::{Error, ErrorKind, usage};
+use crate::io::given_file::open;
 use crate::io::{home, json, text};
+use crate::wording::nearest;
 
 /// The settings of a job as in the file.
 pub type Settings = Map<String, Value>;
@@ -37,8 +38,8 @@ const EXPECTED: &str = "{\"defaults\": {…}, \"jobs\": [{…}, …]}";
 /// On broken JSON, an unknown or repeated key, a value of the wrong type, or no jobs. Names the file, and the
 /// line or the job and key.
 pub fn read<F: for<'de> Deserialize<'de>>(path: &Path, subcommand: &str) -> Result<BatchFile> {
-    let name = format!("batch file {}", path.display());
-    parse::<F>(&read_text(path, &name)?, &name, subcommand)
+    let text = read_text(path, "batch file")?;
+    parse::<F>(&text, &format!("batch file {}", path.display()), subcommand)
 }
 
 /// Like [`read`], for the text of a file that messages call `name`.
@@ -59,8 +60,10 @@ pub fn parse<F: for<'de> Deserialize<'de>>(
 /// # Errors
 /// When the file cannot be read, is too large, is not JSON or repeats a key.
 pub(super) fn read_json(path: &Path, what: &str) -> Result<Value> {
-    let name = format!("{what} {}", path.display());
-    parse_json(&read_text(path, &name)?, &name)
+    parse_json(
+        &read_text(path, what)?,
+        &format!("{what} {}", path.display()),
+    )
 }
 
 /// The JSON of a text; messages call its file `name`.
@@ -144,6 +147,11 @@ fn batch_of<F: for<'de> Deserialize<'de>>(root: Value, subcommand: &str) -> Resu
         }
         None => Vec::new(),
     };
+    if root.contains_key("scenes") {
+        return Err(usage(
+            "this is a story file (it has the key `scenes`), expected a batch file: give it to `oneactor story`",
+        ));
+    }
     if let Some(key) = root.keys().next() {
         let known = ["defaults", "jobs"].map(|key| (key.to_owned(), Vec::new()));
         return Err(unknown_key(key, &known));
@@ -167,14 +175,14 @@ fn batch_of<F: for<'de> Deserialize<'de>>(root: Value, subcommand: &str) -> Resu
     })
 }
 
-/// The file as text, at most [`LARGEST`] bytes.
-fn read_text(path: &Path, name: &str) -> Result<String> {
-    let refused = || Error::new(ErrorKind::Usage, format!("opening {name}"));
-    let file = File::open(path).with_context(refused)?;
+/// The file as text, at most [`LARGEST`] bytes. `what` says in messages what kind of file it is.
+fn read_text(path: &Path, what: &str) -> Result<String> {
+    let name = format!("{what} {}", path.display());
     let mut bytes = Vec::new();
-    file.take(LARGEST + 1)
+    open(path, &format!("a {what}"))?
+        .take(LARGEST + 1)
         .read_to_end(&mut bytes)
-        .with_context(refused)?;
+        .with_context(|| Error::new(ErrorKind::Usage, format!("reading {name}")))?;
     if bytes.len() as u64 > LARGEST {
         let limit = LARGEST >> 20;
         return Err(usage(format!(
@@ -226,14 +234,9 @@ fn unknown_key(key: &str, known: &[(String, Vec<String>)]) -> anyhow::Error {
     }
     let spelled = key.replace('-', "_").to_lowercase();
     let aliased = known.iter().find(|(_, aliases)| aliases.contains(&spelled));
-    let nearest = aliased.map(|(name, _)| name).or_else(|| {
-        known
-            .iter()
-            .map(|(name, _)| (strsim::jaro_winkler(&spelled, name), name))
-            .filter(|(likeness, _)| *likeness > 0.75)
-            .max_by(|a, b| a.0.total_cmp(&b.0))
-            .map(|(_, name)| name)
-    });
+    let names = known.iter().map(|(name, _)| name.as_str());
+    let aliased = aliased.map(|(name, _)| name.as_str());
+    let nearest = aliased.or_else(|| nearest(&spelled, names));
     match nearest {
         Some(nearest) => usage(format!("unknown key `{key}`, did you mean `{nearest}`?")),
         None => {

@@ -9,6 +9,7 @@ use crate::cli::Setting;
 use crate::cli::setting::AllowedValues;
 use crate::error::usage;
 use crate::io::writable::{check_files, check_folder};
+use crate::wording::number_within;
 
 /// A whole number within `range`.
 ///
@@ -102,7 +103,8 @@ pub fn number(flag: &str, value: f64, range: RangeInclusive<f64>) -> Result<f64>
     }
     let (first, last) = range.into_inner();
     Err(usage(format!(
-        "{flag}: found {value}, expected a number from {first} to {last}"
+        "{flag}: found {value}, expected {}",
+        number_within(first, last)
     )))
 }
 
@@ -154,6 +156,10 @@ mod tests {
         assert_eq!(
             message(number("--eta-1", f64::NAN, 0.0..=100.0).map(drop)),
             "--eta-1: found NaN, expected a number from 0 to 100"
+        );
+        assert_eq!(
+            message(number("--learning-rate", 5.0, 1e-9..=1.0).map(drop)),
+            "--learning-rate: found 5, expected a number from 1e-9 to 1"
         );
         assert_eq!(
             message(side("--width", 1021).map(drop)),

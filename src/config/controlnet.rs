@@ -10,6 +10,7 @@ use super::batch::Settings;
 use super::{check, effect};
 use crate::cli::controlnet::{ControlFlags, Preprocess};
 use crate::error::usage;
+use crate::wording::no_file;
 
 /// How a drawing is controlled. Whether the ControlNets fit the model is checked when both are loaded.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -126,8 +127,8 @@ fn net(text: &str, image: &Path, preprocess: Preprocess) -> Result<ControlNetJob
     }
     if !image.is_file() {
         return Err(usage(format!(
-            "--control-image: there is no file {}",
-            image.display()
+            "--control-image: {}",
+            no_file(image, "a PNG or JPEG")
         )));
     }
     Ok(ControlNetJob {
@@ -211,7 +212,7 @@ mod tests {
                     controlnet: None,
                     ..one()
                 },
-                "--control-image does nothing without --controlnet",
+                "--control-image has no effect without --controlnet",
             ),
             (
                 ControlFlags {
@@ -225,14 +226,14 @@ mod tests {
                     guess_mode: Some(true),
                     ..ControlFlags::default()
                 },
-                "--guess-mode does nothing without --controlnet",
+                "--guess-mode has no effect without --controlnet",
             ),
             (
                 ControlFlags {
                     canny_high: Some(9.0),
                     ..one()
                 },
-                "--canny-high does nothing without --control-preprocess canny",
+                "--canny-high has no effect without --control-preprocess canny",
             ),
             (
                 ControlFlags {

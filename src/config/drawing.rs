@@ -86,7 +86,8 @@ fn scheduler(name: &str) -> Result<SchedulerKind> {
     SchedulerKind::from_name(name).ok_or_else(|| {
         let names = SchedulerKind::ALL.map(SchedulerKind::name).join(", ");
         usage(format!(
-            "--scheduler: found \"{name}\", expected one of {names}"
+            "--scheduler: found \"{name}\", expected one of {names}, or its name in another program: \
+            `oneactor --help` has a table"
         ))
     })
 }

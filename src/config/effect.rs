@@ -52,7 +52,11 @@ fn hindrance(flag: &str, acts: Acts, given: &Settings, all: &[Setting]) -> Optio
     let with_baseline = (method != Method::default().name()).then(|| {
         format!("{flag} is only for --method oneactor: leave it out with --method {method}")
     });
-    let without = |needed: &str| Some(format!("{flag} does nothing without {needed}"));
+    let without = |needed: &str| {
+        Some(format!(
+            "{flag} has no effect without {needed}: add {needed}, or leave {flag} out"
+        ))
+    };
     // The other setting may itself have no effect.
     let outer = |key: &str| {
         let of_key = all.iter().find(|setting| setting.key == key)?;
@@ -127,10 +131,11 @@ mod tests {
         };
         assert_eq!(
             message(&flags),
-            "--canny-low does nothing without --controlnet"
+            "--canny-low has no effect without --controlnet: add --controlnet, or leave --canny-low out"
         );
         flags.controlnet = Some(vec!["a/b".into()]);
-        let canny = "--canny-low does nothing without --control-preprocess canny";
+        let canny = "--canny-low has no effect without --control-preprocess canny: add --control-preprocess canny, or \
+                     leave --canny-low out";
         assert_eq!(message(&flags), canny);
         flags.control_preprocess = Some(vec![Preprocess::None, Preprocess::Canny]);
         assert_eq!(message(&flags), "");

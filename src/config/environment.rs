@@ -9,9 +9,11 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, FromArgMatches};
 
+use super::clap_errors::{explain_unknown, refusal};
 use super::overridden::overridden;
 use super::paths;
 use crate::cli::{self, Cli, Command};
+use crate::wording::nearest;
 
 /// The start of the names of this program's variables.
 const PREFIX: &str = "ONEACTOR_";
@@ -25,8 +27,10 @@ pub fn command_line(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let mut typed_alone = cli::typed();
     let alone = typed_alone.try_get_matches_from_mut(&arguments);
-    let alone =
-        alone.map_err(|error| paths::name_unreadable(error, &mut typed_alone, &arguments))?;
+    let alone = alone.map_err(|error| {
+        let error = paths::name_unreadable(error, &arguments);
+        explain_unknown(error, &mut typed_alone, &arguments)
+    })?;
     let typed = alone.subcommand().map(|(_, flags)| flags);
     let silent = overridden(|key| {
         let flags = typed.filter(|flags| is_typed(flags, key))?;
@@ -42,12 +46,12 @@ pub fn command_line(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli
     let mut command = cli::command().mut_subcommands(|command| command.mut_args(give_way));
     let matches = command.try_get_matches_from_mut(&arguments);
     let matches = matches.map_err(|error| {
-        let error = paths::name_unreadable(error, &mut command, &arguments);
+        let error = paths::name_unreadable(error, &arguments);
         let name = alone.subcommand_name().unwrap_or_default();
-        name_variable(error, &mut command, name)
+        name_variable(error, &command, name)
     })?;
     if let Some((name, flags)) = matches.subcommand()
-        && let Some(subcommand) = command.find_subcommand_mut(name)
+        && let Some(subcommand) = command.find_subcommand(name)
     {
         paths::check(subcommand, flags)?;
     }
@@ -55,12 +59,12 @@ pub fn command_line(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli
         && is(flags, "quiet", true)
         && is(flags, "verbose", true)
     {
-        return Err(command.error(
+        return Err(refusal(
             ErrorKind::ArgumentConflict,
             "ONEACTOR_QUIET and ONEACTOR_VERBOSE are both on, expected at most one: unset one of them",
         ));
     }
-    refuse_unknown(&mut command)?;
+    refuse_unknown(&command)?;
     let mut cli = Cli::from_arg_matches(&matches)?;
     if let (Command::Fetch(flags), Some(typed)) = (&mut cli.command, typed) {
         let names = typed.ids().map(|id| id.as_str());
@@ -72,7 +76,7 @@ pub fn command_line(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli
 
 /// Names the variable in an error about a value that is not typed. The typed arguments were already read
 /// without an error.
-fn name_variable(error: clap::Error, command: &mut clap::Command, subcommand: &str) -> clap::Error {
+fn name_variable(error: clap::Error, command: &clap::Command, subcommand: &str) -> clap::Error {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.as_str()),
         _ => None,
@@ -95,7 +99,7 @@ fn name_variable(error: clap::Error, command: &mut clap::Command, subcommand: &s
         (None, _) => return error,
     };
     let message = format!("{variable} in the environment: found \"{value}\", {why}");
-    command.error(error.kind(), message)
+    refusal(error.kind(), &message)
 }
 
 /// The variable of a flag, such as `--steps`.
@@ -147,9 +151,9 @@ const OF_SCRIPTS: [&str; 6] = [
 ///
 /// # Errors
 /// Names the variable and the nearest known variable.
-fn refuse_unknown(command: &mut clap::Command) -> Result<(), clap::Error> {
-    let all = cli::command();
-    let flags = all.get_subcommands().flat_map(clap::Command::get_arguments);
+fn refuse_unknown(command: &clap::Command) -> Result<(), clap::Error> {
+    let subcommands = command.get_subcommands();
+    let flags = subcommands.flat_map(clap::Command::get_arguments);
     let of_flags = flags.filter_map(|flag| flag.get_env()?.to_str());
     let known: Vec<&str> = of_flags.chain(OF_SCRIPTS).collect();
     let set = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
@@ -161,17 +165,14 @@ fn refuse_unknown(command: &mut clap::Command) -> Result<(), clap::Error> {
     let Some(name) = unknown.first() else {
         return Ok(());
     };
-    let likeness =
-        |other: &&str| strsim::jaro_winkler(&name[PREFIX.len()..], &other[PREFIX.len()..]);
-    let nearest = known.iter().map(|other| (likeness(other), other));
-    let nearest = nearest.filter(|(likeness, _)| *likeness > 0.75);
-    let way_out = match nearest.max_by(|a, b| a.0.total_cmp(&b.0)) {
-        Some((_, nearest)) => format!("did you mean {nearest}?"),
+    let names = known.iter().filter_map(|known| known.strip_prefix(PREFIX));
+    let way_out = match nearest(&name[PREFIX.len()..], names) {
+        Some(nearest) => format!("did you mean {PREFIX}{nearest}?"),
         None => "unset it".to_owned(),
     };
     let message =
         format!("{name} is set in the environment, but no command has such a flag: {way_out}");
-    Err(command.error(ErrorKind::UnknownArgument, message))
+    Err(refusal(ErrorKind::UnknownArgument, &message))
 }
 
 /// Whether the variable is of the kind that Kubernetes sets in every container for a service whose name begins

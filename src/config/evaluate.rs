@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::check;
 use super::model::device;
+use super::shell::quoted;
 use crate::cli::EvaluateFlags;
 use crate::device::DeviceName;
 use crate::error::usage;
@@ -17,6 +18,7 @@ use crate::io::model_files::TOY;
 use crate::measures::quantity::Quantity;
 use crate::measures::region::Region;
 use crate::measures::{Measure, Network};
+use crate::wording::no_file;
 pub use gate::{Bound, Gate};
 pub use report::Report;
 
@@ -277,6 +279,9 @@ impl EvaluateJob {
                         "{flag}: found an empty text, expected a name"
                     )));
                 }
+                (Some(measure), Some(name)) if default.is_none() && !Path::new(name).is_dir() => {
+                    return Err(no_folder(flag, name, *measure));
+                }
                 (Some(measure), name) => match name.as_deref().or(default) {
                     Some(name) => models.push((network, name.to_owned())),
                     None => return Err(needs_folder(flag, *measure)),
@@ -289,23 +294,39 @@ impl EvaluateJob {
 
 /// The error about a measure whose weights are published only in pickled form.
 fn needs_folder(flag: &str, measure: Measure) -> anyhow::Error {
-    let (name, source) = match measure {
-        Measure::Lpips => ("lpips", "alexnet-owt-7be5be79.pth"),
-        _ => ("dreamsim", "CACHE_OF_THE_DREAMSIM_PACKAGE"),
-    };
     usage(format!(
-        "--metrics {name} needs {flag} with a folder. Its weights are published only in pickled form; make the \
-        folder with `python scripts/convert_encoder.py {source} --as {name} --out models/{name}`, see \
-        configs/README.md#evaluate"
+        "--metrics {} needs {flag} with a folder. Its weights are published only in pickled form; make the folder \
+        with {}",
+        measure.name(),
+        converter(measure, &format!("models/{}", measure.name()))
     ))
+}
+
+/// The error about the folder of such weights, if there is none of that name.
+fn no_folder(flag: &str, folder: &str, measure: Measure) -> anyhow::Error {
+    usage(format!(
+        "{flag}: there is no folder {folder}, expected a folder with converted weights: make it with {}",
+        converter(measure, &quoted(folder))
+    ))
+}
+
+/// The command that makes a folder of weights from those that are published.
+fn converter(measure: Measure, folder: &str) -> String {
+    let source = match measure {
+        Measure::Lpips => "alexnet-owt-7be5be79.pth",
+        _ => "CACHE_OF_THE_DREAMSIM_PACKAGE",
+    };
+    format!(
+        "`python scripts/convert_encoder.py {source} --as {} --out {folder}`, see configs/README.md#evaluate",
+        measure.name()
+    )
 }
 
 fn existing(flag: &str, path: &Option<PathBuf>) -> Result<Option<PathBuf>> {
     match path {
-        Some(path) if !path.is_file() => Err(usage(format!(
-            "{flag}: there is no file {}",
-            path.display()
-        ))),
+        Some(path) if !path.is_file() => {
+            Err(usage(format!("{flag}: {}", no_file(path, "a PNG or JPEG"))))
+        }
         path => Ok(path.clone()),
     }
 }

@@ -9,6 +9,7 @@
 pub mod ablate;
 pub mod batch;
 mod check;
+mod clap_errors;
 pub(crate) mod controlnet;
 pub(crate) mod drawing;
 pub(crate) mod effect;

@@ -178,7 +178,7 @@ mod tests {
         for (wrong, message) in [
             (
                 flags(None, Some(512)),
-                "--vae-tile-size does nothing without --vae-tiling",
+                "--vae-tile-size has no effect without --vae-tiling",
             ),
             (flags(Some(true), Some(31)), "--vae-tile-size: found 31"),
         ] {

@@ -6,6 +6,7 @@ use std::ffi::{OsStr, OsString};
 use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, Command};
 
+use super::clap_errors::refusal;
 use crate::cli::{Setting, settings_of};
 
 /// Whether a command records its paths: as settings in pictures, in files beside them, or on a page.
@@ -18,7 +19,7 @@ fn records(command: &str) -> bool {
 ///
 /// # Errors
 /// Names the flag and the path.
-pub(super) fn check(subcommand: &mut Command, flags: &ArgMatches) -> Result<(), clap::Error> {
+pub(super) fn check(subcommand: &Command, flags: &ArgMatches) -> Result<(), clap::Error> {
     let given = |id: &str| flags.try_get_raw(id).ok().flatten().into_iter().flatten();
     let lists_json = given("format").any(|format| format == "json");
     // Settings pass through JSON when a batch file is read, and a report contains the command line.
@@ -45,7 +46,7 @@ pub(super) fn check(subcommand: &mut Command, flags: &ArgMatches) -> Result<(), 
     });
     match messages.min() {
         None => Ok(()),
-        Some(message) => Err(subcommand.error(ErrorKind::InvalidUtf8, message)),
+        Some(message) => Err(refusal(ErrorKind::InvalidUtf8, &message)),
     }
 }
 
@@ -58,11 +59,7 @@ fn name_of(argument: &Arg) -> String {
 }
 
 /// Rewrites clap's error about text that is not UTF-8, so that it lists the arguments and variables in question.
-pub(super) fn name_unreadable(
-    error: clap::Error,
-    command: &mut Command,
-    arguments: &[OsString],
-) -> clap::Error {
+pub(super) fn name_unreadable(error: clap::Error, arguments: &[OsString]) -> clap::Error {
     if error.kind() != ErrorKind::InvalidUtf8 {
         return error;
     }
@@ -74,5 +71,5 @@ pub(super) fn name_unreadable(
     let ours = variables.filter(|name| name.starts_with("ONEACTOR_"));
     let found: Vec<String> = typed.chain(ours).collect();
     let message = format!("found {}, expected UTF-8", found.join(", "));
-    command.error(ErrorKind::InvalidUtf8, message)
+    refusal(ErrorKind::InvalidUtf8, &message)
 }

@@ -1,12 +1,12 @@
 //! Prompt files, and the placeholder `[b]` in prompts.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
 use crate::error::{Error, ErrorKind, usage};
+use crate::io::given_file::open;
 use crate::io::text;
 use crate::tokenizer::find_word;
 
@@ -25,8 +25,7 @@ pub fn read_prompts(path: &Path) -> Result<Vec<String>> {
         return parse_prompts("standard input", io::stdin().lock());
     }
     let name = format!("prompts file {}", path.display());
-    let file = File::open(path)
-        .with_context(|| Error::new(ErrorKind::Usage, format!("opening {name}")))?;
+    let file = open(path, "a text file with one prompt per line").context("--prompts-file")?;
     parse_prompts(&name, file)
 }
 

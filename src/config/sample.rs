@@ -14,6 +14,7 @@ use crate::cli::{AxisFlags, Method, SampleFlags, Target};
 use crate::error::usage;
 use crate::method::guidance::GuidanceSettings;
 use crate::records::{ActorFolder, PictureRecord};
+use crate::wording::no_file;
 
 /// A checked job of `sample`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -214,8 +215,8 @@ impl GuidanceJob {
         let offsets = flags.offsets.clone();
         if let Some(path) = offsets.as_deref().filter(|path| !path.is_file()) {
             return Err(usage(format!(
-                "--offsets: there is no file {}",
-                path.display()
+                "--offsets: {}",
+                no_file(path, "a safetensors file with offsets")
             )));
         }
         let interpolation =
@@ -295,7 +296,13 @@ pub(super) fn actor(path: &Path, method: Method) -> Result<PathBuf> {
     }
     let (shown, folder) = (file.display(), quoted(&path.display().to_string()));
     Err(usage(match (path.is_dir(), method) {
-        (false, _) => format!("there is no folder or file {shown}, expected an actor"),
+        (false, Method::Oneactor) => format!(
+            "there is no folder or file {shown}, expected an actor: give the folder in which tune made one, or its \
+             actor.safetensors"
+        ),
+        (false, _) => format!(
+            "there is no folder or file {shown}, expected the folder of a subject: give the folder with its base images"
+        ),
         (true, Method::Oneactor) => {
             format!("there is no actor {shown}: run `oneactor tune {folder}` first")
         }
@@ -349,8 +356,7 @@ fn steps_within(flag: &str, text: &str, steps: usize) -> Result<(usize, usize)> 
         .filter(|(first, last)| (1..=*last).contains(first) && *last <= steps);
     range.ok_or_else(|| {
         usage(format!(
-            "{flag}: found \"{text}\", expected first-last within 1-{steps} \
-             (--steps is {steps}), for instance 1-{}",
+            "{flag}: found \"{text}\", expected the first and the last step, from 1 to {steps}, for instance 1-{}",
             (steps * 2).div_ceil(3)
         ))
     })
@@ -419,7 +425,12 @@ mod tests {
         assert_eq!(within("3 - 3", 4).ok(), Some((3, 3)));
         for wrong in ["0-3", "3-2", "1-31", "1", "-3", "a-b", "1-2-3", ""] {
             let error = within(wrong, 30).expect_err(wrong);
-            assert!(error.to_string().contains("within 1-30"), "{error}");
+            assert!(
+                error
+                    .to_string()
+                    .contains("from 1 to 30, for instance 1-20"),
+                "{error}"
+            );
         }
         let few = DrawingFlags {
             steps: Some(4),

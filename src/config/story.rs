@@ -174,6 +174,11 @@ impl StoryJob {
                 "found {found}, expected {{\"title\": …, \"characters\": {{…}}, \"scenes\": […]}}"
             )));
         };
+        if root.contains_key("jobs") {
+            return Err(usage(
+                "this is a batch file (it has the key `jobs`), expected a story: give it to its command with --config",
+            ));
+        }
         refuse_control(&root)?;
         let known = [StoryObject::keys(), keys_of::<ModelFlags>()].concat();
         check_settings::<StoryObject>(&root, &known)?;

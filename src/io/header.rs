@@ -9,9 +9,13 @@ use safetensors::tensor::Metadata;
 
 use super::model_layout::refuse_pickled;
 use crate::error::usage;
+use crate::pictures::photo::picture_kind;
 
 /// The limit for a header's length in bytes, which is safetensors' own.
 const LONGEST: u64 = 100_000_000;
+
+/// Enough bytes to know the kind of a file.
+const BEGINNING: u64 = 64;
 
 /// The header of a file.
 #[derive(Debug)]
@@ -65,7 +69,11 @@ impl Header {
         };
         content.by_ref().take(1).read_to_end(&mut bytes)?;
         if length > LONGEST || bytes.get(8).is_some_and(|first| *first != b'{') {
-            bail!("not a safetensors file (it does not begin with a header of names and shapes)");
+            content.take(BEGINNING).read_to_end(&mut bytes)?;
+            bail!(
+                "not a safetensors file (found {}): check the path, or download the file again",
+                kind_of(&bytes)
+            );
         }
         if length > whole.saturating_sub(8) {
             return Err(not_whole(&format!(
@@ -120,7 +128,30 @@ pub(super) fn defect(bytes: &[u8]) -> anyhow::Error {
 
 /// The error for a safetensors file that is cut off or damaged.
 fn not_whole(found: &str) -> anyhow::Error {
-    anyhow!("not a whole safetensors file ({found})")
+    anyhow!("not a whole safetensors file ({found}): copy or download it again")
+}
+
+/// The kind of a file that begins with these bytes, with its article.
+fn kind_of(beginning: &[u8]) -> String {
+    if let Some(kind) = picture_kind(beginning) {
+        let article = if kind == "AVIF" { "an" } else { "a" };
+        return format!("{article} {kind} picture");
+    }
+    let known = match beginning.trim_ascii_start() {
+        [b'<', ..] => "a web page",
+        [b'P', b'K', 3, 4, ..] => "a zip archive or PyTorch pickle",
+        [b'G', b'G', b'U', b'F', ..] => "GGUF weights",
+        [0x80, 2..=5, ..] => "a pickle",
+        [0x1f, 0x8b, ..] => "a gzip archive",
+        _ if beginning
+            .iter()
+            .all(|byte| (b' '..=b'~').contains(byte) || b"\t\r\n".contains(byte)) =>
+        {
+            "text"
+        }
+        _ => "another kind of file",
+    };
+    known.to_owned()
 }
 
 #[cfg(test)]
@@ -170,12 +201,23 @@ mod tests {
             assert!(error.contains("not a whole safetensors file"), "{error}");
             assert_eq!(error, format!("{}: {}", path.display(), defect(cut)));
         }
-        for other in [
-            &b"\xff\xd8\xff\xe0\0\x10JFIF\0\x01"[..],
-            b"a text and no header",
+        for (other, kind) in [
+            (&b"\xff\xd8\xff\xe0\0\x10JFIF\0\x01"[..], "a JPEG picture"),
+            (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "a PNG picture"),
+            (b"\n<!doctype html>", "a web page"),
+            (
+                b"PK\x03\x04archive/data.pkl",
+                "a zip archive or PyTorch pickle",
+            ),
+            (b"a text and no header", "text"),
+            (
+                b"\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+                "another kind of file",
+            ),
         ] {
             let error = read(other).expect_err("another kind of file").to_string();
-            assert!(error.contains("not a safetensors file"), "{error}");
+            let expected = format!("not a safetensors file (found {kind}): check the path");
+            assert!(error.contains(&expected), "{error}");
         }
         std::fs::remove_file(&path)?;
         Ok(())

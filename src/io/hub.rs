@@ -305,7 +305,7 @@ impl HubRepo {
             format!("only {}", known.join(", "))
         };
         model(format!(
-            "{} at revision {} is not in the cache {}, which has {found}, and the network is off ({who}): run once without it, or give a local folder",
+            "{} at revision {} is not in the cache {}, which has {found}, and the network is off ({who}): run once without {who}, give a local folder, or try the model toy, which needs no download",
             self.id,
             self.revision,
             self.settings.cache.display()
@@ -319,7 +319,7 @@ impl HubRepo {
         );
         model(match (&listing.unasked, self.settings.offline) {
             (Some(_), Some(who)) => format!(
-                "{name} of {place} is not in the cache {} and the network is off ({who}): run once without it",
+                "{name} of {place} is not in the cache {} and the network is off ({who}): run once without {who}",
                 self.settings.cache.display()
             ),
             (Some(reason), None) => format!(

@@ -11,8 +11,14 @@ const SYNTAX: [(&str, &str); 15] = [
         "the text ends inside a value: close each {, [ and \"",
     ),
     ("expected `:`", "expected a colon behind the key"),
-    ("expected `,` or `}`", "expected a comma or }"),
-    ("expected `,` or `]`", "expected a comma or ]"),
+    (
+        "expected `,` or `}`",
+        "expected a comma or }; a comma may be missing before this place",
+    ),
+    (
+        "expected `,` or `]`",
+        "expected a comma or ]; a comma may be missing before this place",
+    ),
     (
         "expected value",
         "expected a value: text in \"…\", a number, true, false, null, […] or {…}",
@@ -151,7 +157,10 @@ mod tests {
             ("", "line 1, column 1: the text ends inside a value"),
             ("{\"a\": [1, 2}", "line 1, column 12: expected a comma or ]"),
             ("{\"a\" 1}", "expected a colon"),
-            ("{\"a\": 1 \"b\": 2}", "expected a comma or }"),
+            (
+                "{\"a\": 1 \"b\": 2}",
+                "expected a comma or }; a comma may be missing before this place",
+            ),
             ("{a: 1}", "expected a key in double quotes"),
             ("{\"a\": 1,}", "remove the comma"),
             ("[1,]", "remove the comma"),

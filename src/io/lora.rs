@@ -28,12 +28,16 @@ use super::model_layout::is_pickled;
 use super::tensors::TensorFile;
 use super::values::is_finite;
 use crate::error::{model, usage};
+use crate::wording::counted;
 use keys::{LoraLayer, Role};
 use metadata::Metadata;
 use name::Name;
 
 /// The number of problems that a report lists; further problems are only counted.
 const LISTED: usize = 12;
+
+/// The beginning of the format in an actor's metadata.
+const ACTOR: &str = "oneactor.actor/";
 
 /// The file of a LoRA, and the scale at which it is merged.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -174,8 +178,8 @@ fn report(problems: &[String]) -> Result<()> {
         return Ok(());
     }
     let mut report = format!(
-        "LoRA: {} of its keys cannot be used; it may have been made for another model:",
-        problems.len()
+        "LoRA: {} cannot be used; the LoRA may be for another model, expected a LoRA for this model:",
+        counted(problems.len(), "tensor", "tensors")
     );
     for problem in problems.iter().take(LISTED) {
         let _ = write!(report, "\n  {problem}");
@@ -213,7 +217,7 @@ impl Lora {
         told: (&mut Vec<String>, &Notes),
     ) -> Result<Lora> {
         let file = TensorFile::from_bytes(bytes)
-            .map_err(|error| model(format!("LoRA {shown}: {error:#}")))?;
+            .map_err(|error| usage(format!("LoRA {shown}: {error:#}")))?;
         if let Some((key, kind)) = file.tensors.keys().find_map(|key| {
             let kind = keys::other_adapter(key)?;
             Some((key, kind))
@@ -222,6 +226,7 @@ impl Lora {
                 "LoRA {shown}: {key}: this is {kind}, which is not supported; expected a plain LoRA (lora_down and lora_up, or lora_A and lora_B)"
             )));
         }
+        refuse_no_lora(&file, &shown)?;
         let (problems, notes) = told;
         let metadata = Metadata::read(&file.metadata, &format!("LoRA {shown}"), notes)?;
         let mut found = Vec::new();
@@ -236,9 +241,6 @@ impl Lora {
                 None
             })
             .collect::<BTreeMap<_, _>>();
-        if file.tensors.is_empty() {
-            found.push("the file holds no tensor".to_owned());
-        }
         problems.extend(
             found
                 .into_iter()
@@ -253,6 +255,24 @@ impl Lora {
             layers,
         })
     }
+}
+
+/// Refuses a file that contains no layer of a LoRA at all.
+fn refuse_no_lora(file: &TensorFile, shown: &str) -> Result<()> {
+    let format = file.metadata.get("format").map_or("", String::as_str);
+    if format.starts_with(ACTOR) {
+        return Err(usage(format!(
+            "LoRA {shown}: found an actor of this program, expected a LoRA: give the file as an actor instead"
+        )));
+    }
+    if file.tensors.keys().any(|key| keys::parse(key).is_some()) {
+        return Ok(());
+    }
+    let tensors = counted(file.tensors.len(), "tensor", "tensors");
+    Err(usage(format!(
+        "LoRA {shown}: found none of a LoRA's tensors (lora_down and lora_up, or lora_A and lora_B) among its \
+         {tensors}: this is not a LoRA, check the path"
+    )))
 }
 
 /// The tensors of a file, grouped by layer.

@@ -9,6 +9,7 @@ mod component;
 pub mod config_file;
 pub mod finite_scan;
 pub mod folder_lock;
+pub(crate) mod given_file;
 pub mod header;
 pub(crate) mod home;
 pub mod hub;

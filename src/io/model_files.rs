@@ -25,6 +25,7 @@ use super::model_layout::{
 use super::single_file::SingleFile;
 use super::toy;
 use crate::error::{model, usage};
+use crate::wording::nearest_above;
 
 pub use super::model_layout::{TOY, way_to_hub_file};
 pub use super::needed_file::NeededFile;
@@ -255,6 +256,17 @@ impl ModelFiles {
         names.iter().map(|name| self.weights_in(name)).collect()
     }
 
+    /// Whether a component's weights are on this machine, so that [`ModelFiles::weights`] fetches nothing.
+    ///
+    /// # Errors
+    /// When there are no weights.
+    pub fn has_weights(&self, component: &str) -> Result<bool> {
+        let found = self.outlined().weights(component)?;
+        Ok(!found
+            .iter()
+            .any(|blob| matches!(blob, Blob::Unfetched { .. })))
+    }
+
     /// One of the files of weights.
     fn weights_in(&self, name: &str) -> Result<Blob> {
         if self.is_outline && !self.is_here(name)? {
@@ -434,13 +446,8 @@ impl ModelFiles {
 
     fn missing(&self, path: &str) -> anyhow::Error {
         let names = self.names().unwrap_or_default();
-        let nearest = names
-            .iter()
-            .map(|name| (strsim::jaro_winkler(name, path), name))
-            .filter(|(likeness, _)| *likeness > 0.9)
-            .max_by(|a, b| a.0.total_cmp(&b.0));
-        let hint = match nearest {
-            Some((_, name)) => format!("; the nearest is {name}"),
+        let hint = match nearest_above(0.9, path, names.iter().map(String::as_str)) {
+            Some(name) => format!("; the nearest is {name}"),
             None if path == "config.json" && names.iter().any(|n| n == "model_index.json") => {
                 "; a model has one in the folder of each network, such as vae/config.json"
                     .to_owned()

@@ -114,7 +114,7 @@ impl Contents {
         let shown = path.display();
         let tensors = SafeTensors::deserialize(bytes).map_err(|_| {
             let defect = defect(bytes);
-            model(format!("{shown}: {defect}; fetch or copy it again"))
+            model(format!("{shown}: {defect}"))
         })?;
         let shapes: BTreeMap<String, Vec<i64>> = tensors
             .iter()

@@ -51,35 +51,36 @@ impl TensorFile {
     /// When the file cannot be read, is not a safetensors file, or contains a value that is not
     /// finite; the message names it.
     pub fn read(path: &Path) -> Result<TensorFile> {
+        TensorFile::read_named(path, &path.display().to_string())
+    }
+
+    fn read_named(path: &Path, shown: &str) -> Result<TensorFile> {
         refuse_pickled(path)?;
-        let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-        let file = TensorFile::from_bytes(&bytes)
-            .map_err(|error| usage(format!("{}: {error:#}", path.display())))?;
+        let bytes = std::fs::read(path).with_context(|| format!("reading {shown}"))?;
+        let file =
+            TensorFile::from_bytes(&bytes).map_err(|error| usage(format!("{shown}: {error:#}")))?;
         match file.tensors.iter().find(|(_, tensor)| !is_finite(tensor)) {
             None => Ok(file),
             Some((name, _)) => Err(usage(format!(
-                "{}: tensor {name} holds a value that is not finite (NaN or infinite): the file is damaged, make it again",
-                path.display()
+                "{shown}: tensor {name} holds a value that is not finite (NaN or infinite): the file is damaged, make it again"
             ))),
         }
     }
 
-    /// Reads a file whose metadata give its layout as `format`.
+    /// Reads a file whose metadata give its layout as `format`. Messages call the file `what`, such as "the actor".
     ///
     /// # Errors
     /// As [`TensorFile::read`], and when the file has another layout.
-    pub fn read_format(path: &Path, format: &str) -> Result<TensorFile> {
-        let file = TensorFile::read(path)?;
+    pub fn read_format(path: &Path, what: &str, format: &str) -> Result<TensorFile> {
+        let shown = format!("{what} {}", path.display());
+        let file = TensorFile::read_named(path, &shown)?;
         match file
             .metadata
             .get("format")
             .map_or("no format", String::as_str)
         {
             found if found == format => Ok(file),
-            found => Err(usage(format!(
-                "{}: found {found}, expected {format}",
-                path.display()
-            ))),
+            found => Err(usage(format!("{shown}: found {found}, expected {format}"))),
         }
     }
 

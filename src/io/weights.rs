@@ -145,7 +145,7 @@ impl Weights {
             let bytes = bytes_of(blob)?;
             let tensors = SafeTensors::deserialize(bytes).map_err(|_| {
                 let defect = defect(bytes);
-                model(format!("{file}: {defect}; fetch or copy it again"))
+                model(format!("{file}: {defect}"))
             })?;
             for (key, view) in tensors.iter() {
                 let Some(short) = key.strip_prefix(prefix) else {

@@ -96,6 +96,12 @@ fn nearest(folder: &Path) -> Result<PathBuf> {
                 }
                 return Ok(place.to_owned());
             }
+            Ok(_) if place == whole => {
+                return Err(usage(format!(
+                    "{} is a file, expected a folder: choose another folder, or move the file away",
+                    folder.display()
+                )));
+            }
             Ok(_) => {
                 return Err(usage(format!(
                     "{} cannot be a folder, because {} is a file: choose another folder, or move the file away",

@@ -139,10 +139,7 @@ impl Table {
             let groups = self.groups.iter().filter(|group| group.kind == kind);
             let mut rows = vec![self.heading(kind.name())];
             for group in groups {
-                let title = match group.kind {
-                    GroupKind::Overall => counted(group.members.len(), "picture", "pictures"),
-                    _ => format!("{} ({})", group.name, group.members.len()),
-                };
+                let title = self.title(group);
                 let cells = self
                     .columns
                     .iter()
@@ -160,6 +157,23 @@ impl Table {
             }
         }
         parts.join("\n")
+    }
+
+    /// The name of a group with the number of its pictures.
+    pub fn title(&self, group: &Group) -> String {
+        let count = counted(group.members.len(), "picture", "pictures");
+        let is_left_out = |picture: &PictureRow| picture.actor == PLAIN && !picture.is_target;
+        let is_plain = group
+            .members
+            .iter()
+            .any(|&i| is_left_out(&self.pictures[i]));
+        match group.kind {
+            GroupKind::Prompt | GroupKind::Actor => format!("{} ({count})", group.name),
+            GroupKind::Overall if !is_plain && self.pictures.iter().any(is_left_out) => {
+                format!("{count}, without those of the plain model")
+            }
+            GroupKind::Overall => count,
+        }
     }
 
     fn heading(&self, first: &str) -> Vec<String> {
@@ -336,7 +350,9 @@ mod tests {
         let values = ColumnValues::Pictures([0.5, 0.75, 0.0].map(Some).to_vec());
         let table = Table::new(pictures, vec![column("clip_i", values)], 1);
         let text = table.text();
-        assert!(text.ends_with("2 pictures  0.6250 ± 0.1768\n"), "{text}");
+        let overall = "2 pictures, without those of the plain model  0.6250 ± 0.1768\n";
+        assert!(text.ends_with(overall), "{text}");
+        assert!(text.contains("\na cat (1 picture) "), "{text}");
         let csv = csv(&table);
         assert!(
             csv.contains("picture,b.png,\"a cat, asleep\",cat,7,1,0.75,\n"),

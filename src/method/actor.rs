@@ -141,7 +141,7 @@ impl Actor {
     /// # Errors
     /// When the file is missing, damaged or of another format.
     pub fn read(path: &Path, device: Device) -> Result<Actor> {
-        let file = TensorFile::read_format(path, FORMAT)?;
+        let file = TensorFile::read_format(path, "the actor", FORMAT)?;
         Actor::from_file(&file, path, device).with_context(|| format!("reading {}", path.display()))
     }
 

@@ -93,7 +93,7 @@ impl BaseSet {
     /// # Errors
     /// When the file is missing, damaged or of another format, or its tensors do not agree.
     pub fn read(path: &Path) -> Result<BaseSet> {
-        let file = TensorFile::read_format(path, FORMAT)?;
+        let file = TensorFile::read_format(path, "the base set", FORMAT)?;
         let facts = BaseFacts::from_file(&file, path)?;
         let latents = file.get("latents", path)?.to_kind(Kind::Float);
         let encoder_features = file.get("encoder_features", path)?.to_kind(Kind::Float);

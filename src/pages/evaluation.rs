@@ -13,7 +13,6 @@ use super::{image, paragraph, settings_list, shared_document};
 use crate::measures::column::{Column, Summary};
 use crate::measures::table::{Group, GroupKind, PLAIN, PictureRow, Table};
 use crate::pictures::photo::{Transparency, read_picture};
-use crate::wording::counted;
 
 /// The style of this page beside the shared one.
 const STYLE: &str = include_str!("evaluation.css");
@@ -97,7 +96,7 @@ fn means(table: &Table) -> Markup {
                     tbody {
                         @for group in table.groups.iter().filter(|group| group.kind == kind) {
                             tr {
-                                th scope="row" { (heading(group)) }
+                                th scope="row" { (heading(table, group)) }
                                 @for column in &table.columns { td { (mean(column, group)) } }
                             }
                         }
@@ -108,11 +107,11 @@ fn means(table: &Table) -> Markup {
     }
 }
 
-fn heading(group: &Group) -> String {
-    let count = counted(group.members.len(), "picture", "pictures");
+fn heading(table: &Table, group: &Group) -> String {
+    let title = table.title(group);
     match group.kind {
-        GroupKind::Overall => format!("overall: {count}"),
-        GroupKind::Actor | GroupKind::Prompt => format!("{} ({count})", group.name),
+        GroupKind::Overall => format!("overall: {title}"),
+        GroupKind::Actor | GroupKind::Prompt => title,
     }
 }
 
@@ -175,7 +174,7 @@ fn scatter(table: &Table, x: &Column, y: &Column) -> Markup {
         h2 { (y.name) " against " (x.name) }
         (plot.to_svg())
         ul.legend {
-            @for (group, mark) in actors(table) { li { (mark.legend_key()) " " (heading(group)) } }
+            @for (group, mark) in actors(table) { li { (mark.legend_key()) " " (heading(table, group)) } }
         }
         p.small { "A small mark is a picture, a large mark with an outline the mean of an actor." }
     }
@@ -186,7 +185,7 @@ fn gallery(table: &Table, longest: u32) -> Result<Markup> {
     Ok(html! {
         h2 { "Pictures" }
         @for (group, mark) in actors(table) {
-            h3 { (mark.legend_key()) " " (heading(group)) }
+            h3 { (mark.legend_key()) " " (heading(table, group)) }
             div.pictures {
                 @for &i in &group.members { (figure(table, i, longest)?) }
             }

@@ -13,6 +13,7 @@ use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Rgb, RgbImage}
 use super::jpeg;
 use crate::error::{Error, ErrorKind, usage};
 use crate::io::checksum::crc32;
+use crate::io::given_file::cannot_open;
 
 /// The largest size in bytes of a picture's file and of its decoded pixels: 178 megapixels in 8-bit
 /// RGB. The header is checked before memory for the pixels is allocated.
@@ -81,8 +82,9 @@ pub fn picture_size(path: &Path) -> Result<(u32, u32)> {
 
 fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     let shown = path.display();
-    let opening = || Error::new(ErrorKind::Usage, format!("opening the picture {shown}"));
-    let metadata = fs::metadata(path).with_context(opening)?;
+    let refused = |error| cannot_open(path, "a PNG or JPEG", error);
+    // Opening a named pipe would wait for its writer.
+    let metadata = fs::metadata(path).map_err(refused)?;
     if !metadata.is_file() {
         return Err(usage(format!(
             "{shown} is not a file, expected a PNG or JPEG"
@@ -91,7 +93,7 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     if metadata.len() > LARGEST {
         return Err(too_large(path, &format!("{} bytes", metadata.len())));
     }
-    fs::read(path).with_context(opening)
+    fs::read(path).map_err(refused)
 }
 
 fn too_large(path: &Path, found: &str) -> anyhow::Error {

@@ -1,6 +1,5 @@
 //! PNG pictures with text chunks: written completely or not at all, and read back.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Seek, Write};
 use std::path::Path;
 
@@ -10,6 +9,7 @@ use image::RgbImage;
 use super::photo::picture_kind;
 use crate::error::usage;
 use crate::io::atomic::write_atomically;
+use crate::io::given_file::open;
 
 /// The largest total size in bytes of a picture's text chunks: a file of a few kilobytes can
 /// decompress to gigabytes of text.
@@ -84,7 +84,7 @@ fn encode_as(
 /// When the file cannot be read or is not a PNG.
 pub fn read_png_text(path: &Path) -> Result<Vec<(String, String)>> {
     let doing = || format!("reading {}", path.display());
-    let mut file = BufReader::new(File::open(path).with_context(doing)?);
+    let mut file = BufReader::new(open(path, "a PNG that this program wrote")?);
     match picture_kind(file.fill_buf().with_context(doing)?) {
         None | Some("PNG") => png_text(file).with_context(doing),
         Some(other) => Err(usage(format!(

@@ -68,8 +68,8 @@ impl PictureRecord {
     pub fn of_texts(texts: Vec<(String, String)>, name: &str) -> Result<Self> {
         let Some((_, text)) = texts.into_iter().find(|(keyword, _)| keyword == KEYWORD) else {
             return Err(usage(format!(
-                "{name} has no text chunk \"{KEYWORD}\": expected a picture made by this program, \
-                 with its metadata"
+                "{name} does not record how it was drawn, expected a single picture by this program: sheets such as \
+                 grid.png have no record, and other programs remove the record when they save a picture"
             )));
         };
         let place = format!("{name}, text chunk \"{KEYWORD}\"");
@@ -118,7 +118,7 @@ mod tests {
         assert!(
             refused
                 .to_string()
-                .contains("has no text chunk \"oneactor\"")
+                .contains("does not record how it was drawn")
         );
         Ok(())
     }

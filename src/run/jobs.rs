@@ -29,6 +29,7 @@ pub fn work_off<J: Writes, P: Prepared>(
     let jobs = planned.len();
     let mut failures = Failures {
         jobs,
+        called: P::JOBS,
         errors: Vec::new(),
     };
     let mut ready: Vec<Ready<P>> = Vec::new();
@@ -111,6 +112,8 @@ fn check_work<P: Prepared>(prepared: &P) -> Result<()> {
 struct Failures {
     /// How many jobs the run has.
     jobs: usize,
+    /// What the jobs are called.
+    called: &'static str,
     errors: Vec<anyhow::Error>,
 }
 
@@ -128,7 +131,9 @@ impl Failures {
         }
         let error = match place {
             Some(place) => {
-                let error = error.context(place);
+                // The place of a download is the name of the model, with which the error may begin.
+                let is_told = error.to_string().starts_with(&place);
+                let error = if is_told { error } else { error.context(place) };
                 if self.jobs > 1 {
                     session.reporter.error(&format!("{error:#}"));
                 }
@@ -154,6 +159,8 @@ impl Failures {
         } else {
             ErrorKind::Partial
         };
-        Err(Error::new(kind, format!("{failed} of {jobs} jobs failed, see above")).into())
+        let called = self.called;
+        let message = format!("{failed} of {jobs} {called} failed, see above");
+        Err(Error::new(kind, message).into())
     }
 }

@@ -11,7 +11,7 @@ use super::kernel_flags;
 use crate::backbone::configs::ModelConfigs;
 use crate::backbone::controlnet::{ControlNet, ModelSide};
 use crate::backbone::prompt::Tokenizers;
-use crate::backbone::{Backbone, LoadOptions, MemoryOptions, Pipeline};
+use crate::backbone::{Backbone, LoadOptions, MemoryOptions, ModelFacts, Pipeline, fingerprint_of};
 use crate::config::model::DEFAULT_MODEL;
 use crate::config::{DrawingJob, ModelJob};
 use crate::error::usage;
@@ -57,6 +57,8 @@ pub struct LocatedModel {
     pub unet: UNet2DConditionConfig,
     /// The networks without their values, once [`LocatedModel::check_networks`] has built them.
     outline: OnceCell<Backbone>,
+    /// The model's fingerprint, once it was needed.
+    fingerprint: OnceCell<String>,
 }
 
 /// How a picture is drawn, with the model's defaults filled in.
@@ -115,6 +117,7 @@ impl LocatedModel {
             files,
             vae,
             outline: OnceCell::new(),
+            fingerprint: OnceCell::new(),
         };
         located.check_attention(None)?;
         Ok(located)
@@ -147,6 +150,30 @@ impl LocatedModel {
             ControlNet::load(&files.outlined(), outline)?;
         }
         Ok(())
+    }
+
+    /// Refuses what another model has made, before anything is loaded. If the U-Net is not downloaded yet, nothing is
+    /// checked here.
+    ///
+    /// # Errors
+    /// With both models.
+    pub fn check_model(&self, made_with: &BaseFacts, what: &str) -> Result<()> {
+        if !self.files.has_weights("unet")? {
+            return Ok(());
+        }
+        let fingerprint = match self.fingerprint.get() {
+            Some(known) => known,
+            None => {
+                let fingerprint = fingerprint_of(&self.files, &self.unet)?;
+                self.fingerprint.get_or_init(|| fingerprint)
+            }
+        };
+        let facts = ModelFacts {
+            name: self.files.name().to_owned(),
+            fingerprint: fingerprint.clone(),
+            loras: Vec::new(),
+        };
+        made_with.check_model(&facts, what)
     }
 
     /// The options with which its networks are loaded.

@@ -8,6 +8,9 @@ use super::session::Session;
 
 /// A job that was checked and can be done.
 pub trait Prepared {
+    /// What the jobs are called in messages.
+    const JOBS: &str = "jobs";
+
     /// Whether [`Prepared::files`] lists files that the job reads, instead of files that it writes.
     fn only_reads(&self) -> bool {
         false
@@ -17,10 +20,10 @@ pub trait Prepared {
     /// that it reads.
     fn files(&self) -> Vec<PathBuf>;
 
-    /// Refuses networks that cannot be loaded.
+    /// Refuses networks that cannot be loaded, and actors and base images of another model.
     ///
     /// # Errors
-    /// With the file and the tensor.
+    /// With the file and the tensor, or with both models.
     fn check_networks(&self) -> Result<()> {
         Ok(())
     }

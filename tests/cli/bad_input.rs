@@ -43,7 +43,21 @@ fn values_out_of_range_are_refused_with_the_range() {
         ),
         (
             "--scheduler heun",
-            "--scheduler: found \"heun\", expected one of euler, dpm++2m, ddim, pndm",
+            "--scheduler: found \"heun\", expected one of euler, dpm++2m, ddim, pndm, or its name in another program: \
+             `oneactor --help` has a table",
+        ),
+        (
+            "--guidance-scale abc",
+            "invalid value 'abc' for '--guidance-scale <SCALE>': expected a number from 0 to 100",
+        ),
+        (
+            "--steps 1.5",
+            "invalid value '1.5' for '--steps <N>': expected a whole number from 1 to 1000",
+        ),
+        ("--seed 1.5", "expected a whole number\n"),
+        (
+            "--guidence-scale 4",
+            "unexpected argument '--guidence-scale' found\n\n  tip: a similar argument exists: '--guidance-scale'\n",
         ),
         (
             "--device gpu",
@@ -82,15 +96,31 @@ fn values_of_tune_and_sample_are_refused_with_the_range() {
         ),
         (
             "tune robot --overwrite --learning-rate 0",
-            "--learning-rate: found 0, expected",
+            "--learning-rate: found 0, expected a number from 1e-9 to 1",
+        ),
+        (
+            "tune robot -o x",
+            "error: tune writes into its folder DIR and has no -o: leave it out; to keep two actors, copy the folder\n",
+        ),
+        (
+            "evaluate robot -o x",
+            "error: unexpected argument '-o' found\n\nUsage: ",
+        ),
+        (
+            "sweep robot -p [b] --semantic-scale 0..1",
+            "expected a number from -10 to 10, or several with commas between them, for instance 0,0.4,0.8",
         ),
         (
             "sample robot -p [b] --guided-steps 5-40",
-            "found \"5-40\", expected first-last within 1-30",
+            "found \"5-40\", expected the first and the last step, from 1 to 30, for instance 1-20",
         ),
         (
-            "sample robot -p [b] --guided-steps 0-3 --steps 4",
-            "within 1-4 (--steps is 4)",
+            "sample robot -p [b] --guided-steps 1..3 --steps 4",
+            "found \"1..3\", expected the first and the last step, from 1 to 4, for instance 1-3",
+        ),
+        (
+            "sample robot -p [b] --vae-tile-size 64",
+            "--vae-tile-size has no effect without --vae-tiling: add --vae-tiling, or leave --vae-tile-size out",
         ),
         (
             "sample robot -p [b] --eta-2 -1",
@@ -181,7 +211,11 @@ fn prompt_files_that_hold_no_usable_text_are_refused() {
             "latin.txt: line 2: found bytes that are not UTF-8",
         ),
         ("huge.txt", "huge.txt is larger than 1 MiB"),
-        ("none.txt", "opening prompts file none.txt"),
+        (
+            "none.txt",
+            "--prompts-file: there is no file none.txt, expected a text file with one prompt per line: check the path; \
+             a relative path starts at the folder in which the program is started",
+        ),
     ];
     for (name, message) in cases {
         let line = format!("sample robot --prompts-file {name} -o x");
@@ -217,6 +251,12 @@ fn missing_folders_and_files_are_named_with_what_to_do() {
     fs::create_dir(folder.join("empty")).expect("the folder is writable");
     fs::write(folder.join("text.png"), "hello").expect("the folder is writable");
     fs::write(folder.join("bad.safetensors"), "hello").expect("the folder is writable");
+    fs::write(folder.join("story.json"), r#"{"title": "x", "scenes": []}"#).expect("writable");
+    fs::write(
+        folder.join("batch.json"),
+        r#"{"jobs": [{"guidence_scale": 4}]}"#,
+    )
+    .expect("writable");
     let cases = [
         (
             "tune nowhere",
@@ -224,7 +264,16 @@ fn missing_folders_and_files_are_named_with_what_to_do() {
         ),
         (
             "sample nowhere -p [b]",
-            "there is no folder or file nowhere, expected an actor",
+            "there is no folder or file nowhere, expected an actor: give the folder in which tune made one, or its \
+             actor.safetensors",
+        ),
+        (
+            "sample nowhere -p [b] --method consistory",
+            "there is no folder or file nowhere, expected the folder of a subject: give the folder with its base images",
+        ),
+        (
+            "sample robot/grid.png -p [b]",
+            "the actor robot/grid.png: not a safetensors file (found a PNG picture): check the path",
         ),
         (
             "sample empty -p [b]",
@@ -245,11 +294,32 @@ fn missing_folders_and_files_are_named_with_what_to_do() {
         ("sample --from text.png", "text.png"),
         (
             "sample --from robot/grid.png",
-            "robot/grid.png has no text chunk \"oneactor\"",
+            "robot/grid.png does not record how it was drawn, expected a single picture by this program: sheets such \
+             as grid.png have no record",
+        ),
+        (
+            "sample --from none.png",
+            "there is no file none.png, expected a PNG that this program wrote: check the path",
+        ),
+        (
+            "tune robot --overwrite --target-image none.png",
+            "there is no file none.png, expected a PNG or JPEG: check the path",
         ),
         (
             "sample robot -p [b] --config none.json",
-            "opening batch file none.json",
+            "there is no file none.json, expected a batch file: check the path",
+        ),
+        (
+            "sample robot -p [b] --config story.json",
+            "this is a story file (it has the key `scenes`), expected a batch file: give it to `oneactor story`",
+        ),
+        (
+            "story batch.json -o x",
+            "this is a batch file (it has the key `jobs`), expected a story: give it to its command with --config",
+        ),
+        (
+            "sample robot -p [b] --config batch.json",
+            "unknown key `guidence_scale`, did you mean `guidance_scale`?",
         ),
     ];
     for (line, message) in cases {

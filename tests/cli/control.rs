@@ -230,7 +230,7 @@ fn controlnets_that_cannot_be_used_are_refused_before_the_model_is_loaded() {
         (
             2,
             "--control-image box.png".to_owned(),
-            "--control-image does nothing without --controlnet",
+            "--control-image has no effect without --controlnet",
         ),
         (
             2,
@@ -255,7 +255,7 @@ fn controlnets_that_cannot_be_used_are_refused_before_the_model_is_loaded() {
         (
             2,
             format!("--controlnet net {image} --canny-low 3"),
-            "--canny-low does nothing without",
+            "--canny-low has no effect without",
         ),
         (
             2,

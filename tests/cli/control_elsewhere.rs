@@ -112,7 +112,7 @@ fn sweep_and_ablate_refuse_what_sample_refuses() {
         ),
         (
             "--guess-mode",
-            "--guess-mode does nothing without --controlnet",
+            "--guess-mode has no effect without --controlnet",
         ),
         (
             "--controlnet net --control-image none.png",

@@ -106,6 +106,12 @@ fn a_folder_of_weights_is_needed_and_must_be_the_right_one() {
             "--metrics dreamsim needs --dreamsim-model with a folder",
         ),
         (
+            "evaluate small.png --metrics lpips --lpips-model nowhere",
+            2,
+            "--lpips-model: there is no folder nowhere, expected a folder with converted weights: make it with `python \
+             scripts/convert_encoder.py alexnet-owt-7be5be79.pth --as lpips --out nowhere`, see configs/README.md#evaluate",
+        ),
+        (
             &format!("evaluate small.png --metrics lpips {of_lpips}"),
             2,
             "small.png: found 40 x 30 pixels, expected at least 31 x 31",

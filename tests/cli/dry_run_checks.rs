@@ -241,7 +241,12 @@ fn loras_and_measuring_networks_that_do_not_fit_are_refused_before_anything_is_l
     let bytes = lora.to_bytes().expect("floats");
     fs::write(folder.join("lora.safetensors"), bytes).expect("the folder is writable");
     let line = "sample robot -p robot --steps 1 -o x --lora lora.safetensors";
-    is_foreseen(&folder, line, 3, "1 of its keys cannot be used");
+    is_foreseen(
+        &folder,
+        line,
+        3,
+        "LoRA: 1 tensor cannot be used; the LoRA may be for another model",
+    );
 
     oneactor(&folder, "sample robot -p robot --steps 1 -o out").exits_with(0);
     write_controlnet(&folder, "net", 0.0);

@@ -99,7 +99,7 @@ fn a_wrong_value_from_the_environment_names_its_variable() {
         (
             "ONEACTOR_MAX_STEPS",
             "ten",
-            "ONEACTOR_MAX_STEPS in the environment: found \"ten\", expected a whole number",
+            "error: ONEACTOR_MAX_STEPS in the environment: found \"ten\", expected a whole number from 1 to 1000000\n",
         ),
         (
             "ONEACTOR_DTYPE",
@@ -143,13 +143,17 @@ fn an_unknown_variable_is_refused_with_the_nearest_name() {
     for (name, way_out) in [
         ("ONEACTOR_STEP", "did you mean ONEACTOR_STEPS?"),
         ("ONEACTOR_TARGETS", "did you mean ONEACTOR_TARGET?"),
-        ("ONEACTOR_XQZ", "no command has such a flag: unset it"),
+        ("ONEACTOR_XQZ", "no command has such a flag: unset it\n"),
+        (
+            "ONEACTOR_GUIDENCE",
+            "error: ONEACTOR_GUIDENCE is set in the environment, but no command has such a flag: did you mean \
+             ONEACTOR_GUIDANCE_SCALE?\n",
+        ),
     ] {
-        run(&folder, "doctor", &[(name, "1")])
-            .exits_with(2)
-            .says(name)
-            .says(way_out)
-            .writes_nothing();
+        let run = run(&folder, "doctor", &[(name, "1")]).exits_with(2);
+        // The form of the command line, which was right, is not explained.
+        assert_eq!(run.stderr.lines().count(), 1, "{}", run.stderr);
+        run.says(name).says(way_out).writes_nothing();
     }
     run(&folder, "doctor --help", &[("ONEACTOR_STEP", "1")]).exits_with(0);
     // Kubernetes sets such variables for a service, in every container beside it; Docker sets them

@@ -240,7 +240,12 @@ fn wrong_pictures_and_models_are_refused_with_what_to_do() {
             2,
             "nowhere does not exist, expected a folder that sample wrote, or pictures",
         ),
-        ("evaluate empty", 2, "empty has no manifest.jsonl"),
+        (
+            "evaluate empty",
+            2,
+            "empty has no manifest.jsonl, expected a folder that sample wrote: for other folders give the pictures, \
+             for instance empty/*.png",
+        ),
         (
             "evaluate lost",
             2,

@@ -126,7 +126,7 @@ fn sweeps_that_make_no_sense_are_refused_before_anything_is_loaded() {
         ),
         (
             "--guided-steps 1-2,1-9 --steps 4",
-            "found \"1-9\", expected first-last within 1-4",
+            "found \"1-9\", expected the first and the last step, from 1 to 4",
         ),
         (
             "--eta-1 1,2 --eta-2 1,2 --guidance-scale 1,2",
@@ -134,7 +134,7 @@ fn sweeps_that_make_no_sense_are_refused_before_anything_is_loaded() {
         ),
         (
             "--semantic-interpolation 0,1",
-            "--semantic-interpolation does nothing without --no-actor",
+            "--semantic-interpolation has no effect without --no-actor",
         ),
         (
             "--no-actor --eta-2 1,2",
@@ -153,7 +153,7 @@ fn sweeps_that_make_no_sense_are_refused_before_anything_is_loaded() {
         .says("--prompt is missing");
     oneactor(&folder, "sample robot -p [b] --semantic-interpolation 0.5")
         .exits_with(2)
-        .says("--semantic-interpolation does nothing without --no-actor");
+        .says("--semantic-interpolation has no effect without --no-actor");
     oneactor(
         &folder,
         "sample --no-actor --model toy -p cat -o x --average-scale 2 --eta-1 3",

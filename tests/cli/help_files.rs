@@ -46,11 +46,14 @@ fn files_that_inspect_does_not_know_are_refused() {
     let whole = fs::read(folder.join("robot/actor.safetensors")).expect("it is there");
     fs::write(folder.join("cut.safetensors"), &whole[..whole.len() / 2]).expect("writable");
     for (line, message) in [
-        ("nothing.png", "there is no file nothing.png"),
+        (
+            "nothing.png",
+            "there is no file nothing.png, expected a picture or a .safetensors file",
+        ),
         ("robot/base", "there is no actor.safetensors in robot/base"),
         ("notes.txt", "not a whole safetensors file"),
         ("cut.safetensors", "not a whole safetensors file"),
-        ("robot/grid.png", "has no text chunk"),
+        ("robot/grid.png", "does not record how it was drawn"),
     ] {
         oneactor(&folder, &format!("inspect {line}"))
             .exits_with(2)

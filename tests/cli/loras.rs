@@ -145,14 +145,24 @@ fn loras_that_cannot_be_used_are_refused() {
         ),
         (
             "text.safetensors",
-            3,
-            "text.safetensors: not a whole safetensors file",
+            2,
+            "text.safetensors: not a whole safetensors file (found 5 bytes): copy or download it again",
+        ),
+        (
+            "robot/grid.png",
+            2,
+            "LoRA robot/grid.png: not a safetensors file (found a PNG picture): check the path, or download the file again",
+        ),
+        (
+            "robot/actor.safetensors",
+            2,
+            "found an actor of this program, expected a LoRA: give the file as an actor instead",
         ),
         ("style.ckpt", 3, "style.ckpt is pickled: refused"),
         (
             "robot/base.safetensors",
-            3,
-            "robot/base.safetensors: latents: not a known key of a LoRA",
+            2,
+            "robot/base.safetensors: found none of a LoRA's tensors (lora_down and lora_up, or lora_A and lora_B) among its 3 tensors",
         ),
         (
             "other.safetensors",

@@ -186,7 +186,7 @@ fn what_the_device_cannot_do_is_refused() {
         ("--attention fast", "invalid value 'fast'"),
         (
             "--vae-tile-size 32",
-            "--vae-tile-size does nothing without --vae-tiling",
+            "--vae-tile-size has no effect without --vae-tiling",
         ),
         (
             "--vae-tiling --vae-tile-size 40",

@@ -104,7 +104,7 @@ fn settings_from_a_picture_are_checked_like_flags() {
         (
             "vae_tile_size",
             json!(1i64 << 40),
-            "--vae-tile-size does nothing without --vae-tiling",
+            "--vae-tile-size has no effect without --vae-tiling",
         ),
         ("lora", json!(["/etc/hostname:9"]), "hostname"),
         (

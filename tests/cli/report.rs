@@ -54,6 +54,8 @@ fn the_page_holds_what_the_table_says_and_needs_no_other_file() {
         assert!(figure.contains(picture["prompt"].as_str().expect("a prompt")));
         assert!(figure.contains(&format!("seed\u{a0}{}", picture["seed"])));
     }
+    let overall = "overall: 4 pictures, without those of the plain model";
+    assert!(page.contains(overall), "{page}");
     // The page has every mean.
     for row in rows.iter().filter(|row| row["kind"] != "picture") {
         for (_, value) in row["scores"].as_object().expect("scores") {
@@ -121,8 +123,7 @@ fn a_wrong_report_is_refused_before_anything_is_measured() {
         "evaluate a.png -p a --model toy --report a.png/b.html",
     )
     .exits_with(2)
-    .says("--report: a.png cannot be a folder, because ")
-    .says("/a.png is a file: choose another folder, or move the file away")
+    .says("--report: a.png is a file, expected a folder: choose another folder, or move the file away")
     .writes_nothing();
     let batch = r#"{"defaults": {"clip_model": "toy", "pictures": "a.png", "prompt": "a", "report": "x.html"},
         "jobs": [{}, {"metrics": "clip_t"}]}"#;

@@ -55,7 +55,7 @@ fn approximations_are_refused_where_every_pass_must_be_whole() {
         ),
         (
             "robot --guidance-interval 0-3",
-            "--guidance-interval: found \"0-3\", expected first-last within 1-4",
+            "--guidance-interval: found \"0-3\", expected the first and the last step, from 1 to 4",
         ),
         (
             "robot --feature-reuse 0",

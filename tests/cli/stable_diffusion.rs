@@ -41,10 +41,21 @@ fn sd_15_and_21_do_the_whole_job() {
         assert_eq!(read("again/0000-0.png"), read("b/0000-0.png"));
         let other = if scheduler == "pndm" { "euler" } else { "pndm" };
         oneactor(&folder, &format!("{sample} -o {other} --scheduler {other}")).exits_with(0);
-        oneactor(&folder, &format!("{sample} -o c --model toy"))
-            .exits_with(2)
-            .says("was made with the model")
-            .writes_nothing();
+        // Another model is refused before it is loaded, and by a dry run too.
+        for (line, what) in [
+            (
+                format!("{sample} -o c --model toy"),
+                "the actor a/actor.safetensors",
+            ),
+            (format!("{sample} -o c --model toy --dry-run"), "the actor"),
+            ("tune a --model toy --overwrite".to_owned(), "the base set"),
+        ] {
+            let refused = oneactor(&folder, &line).exits_with(2).writes_nothing();
+            assert!(!refused.stderr.contains("loading"), "{}", refused.stderr);
+            refused
+                .says(&format!("error: {what}"))
+                .says("was made with the model");
+        }
         // The authors' adapters have another text width. This is known before anything is loaded or
         // searched.
         let refused = oneactor(&folder, "sample a --method ip-adapter -p '[b]' -o d").exits_with(3);

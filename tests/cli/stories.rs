@@ -82,7 +82,9 @@ fn the_story_that_ships_becomes_a_book() {
     fs::copy(&shipped, folder.join("toy.json")).expect("it is readable");
     let line = "story toy.json -o book --num-images 2 --steps 1 --max-steps 1";
     let run = oneactor(&folder, line).exits_with(0).says("loading toy");
-    assert_eq!(run.stderr.matches("the most typical of 2").count(), 3);
+    let told =
+        "the most typical of 2 images; choose another with the key `target` in the story file";
+    assert_eq!(run.stderr.matches(told).count(), 3);
     assert_eq!(
         run.stderr.matches("loading toy").count(),
         1,

@@ -52,7 +52,7 @@ fn a_changed_photo_counts_as_another_target() {
     let line = "tune robot --target-image me.png --max-steps 2";
     oneactor(&folder, line)
         .exits_with(2)
-        .says("target_image_crc32: was none, is now");
+        .says("target: was image 1, is now the photo with CRC-32 ");
     oneactor(&folder, &format!("{line} --overwrite")).exits_with(0);
     fs::rename(folder.join("me.png"), folder.join("moved.png")).expect("it is there");
     oneactor(&folder, "tune robot --target-image moved.png --max-steps 2")
@@ -63,12 +63,12 @@ fn a_changed_photo_counts_as_another_target() {
     other
         .save(folder.join("me.png"))
         .expect("the folder is writable");
-    oneactor(&folder, line)
-        .exits_with(2)
-        .says("robot/actor.safetensors was tuned with other settings (target_image_crc32");
+    oneactor(&folder, line).exits_with(2).says(
+        "robot/actor.safetensors was tuned with other settings (target: was the photo with CRC-32 ",
+    );
     oneactor(&folder, "tune robot --target 1 --max-steps 2")
         .exits_with(2)
-        .says("target: was 3, is now 1");
+        .says("target: was the photo with CRC-32 ");
 }
 
 #[test]

@@ -139,7 +139,7 @@ fn results_of_other_settings_are_refused_and_overwrite_redoes_them() {
     oneactor(&folder, "sample robot -p [b] --steps 2 -o out --overwrite").exits_with(0);
     oneactor(&folder, "tune robot --target 0 --max-steps 3")
         .exits_with(2)
-        .says("target: was 1, is now 0");
+        .says("target: was image 1, is now image 0");
     oneactor(&folder, "tune robot --target 0 --max-steps 3 --overwrite").exits_with(0);
     oneactor(&folder, "sample robot -p [b] --steps 2 -o out")
         .exits_with(2)

@@ -265,13 +265,19 @@ fn damaged_and_pickled_files_are_refused() {
     says(&refused(&path), &["style.pt", "pickled"]);
     let path = folder.join("empty.safetensors");
     std::fs::write(&path, b"\x08\0\0\0\0\0\0\0{}      ").expect("writable");
-    says(&refused(&path), &["empty.safetensors", "no tensor"]);
+    says(
+        &refused(&path),
+        &["empty.safetensors", "among its 0 tensors"],
+    );
     let path = changed("checkpoint", "", &|tensors| {
         tensors.insert("model.diffusion_model.out.2.weight".into(), zeros(&[4, 4]));
     });
     says(
         &refused(&path),
-        &["out.2.weight", "not a known key of a LoRA"],
+        &[
+            "checkpoint.safetensors",
+            "among its 1 tensor: this is not a LoRA",
+        ],
     );
 }
 

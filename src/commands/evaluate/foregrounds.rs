@@ -14,6 +14,7 @@ use crate::io::atomic::write_bytes_atomically;
 use crate::io::writable::create_folder;
 use crate::measures::foreground::{Foreground, ForegroundFinder};
 use crate::measures::picture::read_measurable;
+use crate::progress::PICTURES;
 use crate::run::session::Session;
 use crate::wording::counted;
 
@@ -87,7 +88,7 @@ pub(super) fn find(session: &Session, evaluation: &mut Evaluation) -> Result<()>
     let mut doubtful = 0;
     session
         .reporter
-        .start("finding subjects", evaluation.pictures.len());
+        .start("finding subjects", evaluation.pictures.len(), PICTURES);
     let mut one = |picture: &RgbImage, path: &Path, name: &Path| -> Result<(GrayImage, Vec<u8>)> {
         session.signals.check()?;
         let found = finder.find(picture);

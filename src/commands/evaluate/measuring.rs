@@ -12,6 +12,7 @@ use crate::measures::foreground::ForegroundFinder;
 use crate::measures::quantity::Quantity;
 use crate::measures::{Comparison, Network, Observer, directions, distances};
 use crate::models::vision::vit::VitKind;
+use crate::progress::PICTURES;
 use crate::run::session::Session;
 
 /// All columns of a job, in their order.
@@ -85,7 +86,7 @@ pub(super) fn check_networks(evaluation: &Evaluation) -> Result<()> {
 
 impl Observer for Session {
     fn begin(&self, pictures: usize) {
-        self.reporter.start("measuring", pictures);
+        self.reporter.start("measuring", pictures, PICTURES);
     }
 
     fn advance(&self) {

@@ -158,9 +158,10 @@ fn of_folder(folder: &Path) -> Result<Vec<Picture>> {
     }
     if !path.is_file() {
         return Err(usage(format!(
-            "{} has no {}: expected a folder that sample wrote; name pictures of other folders one by one",
+            "{} has no {}, expected a folder that sample wrote: for other folders give the pictures, for instance {}/*.png",
             folder.display(),
-            SceneFolder::MANIFEST
+            SceneFolder::MANIFEST,
+            quoted(&folder.display().to_string())
         )));
     }
     let text = text::read(&path)

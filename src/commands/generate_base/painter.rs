@@ -13,6 +13,7 @@ use crate::backbone::{Backbone, Conditioning};
 use crate::io::atomic::write_bytes_atomically;
 use crate::method::base_set::{BaseFacts, BaseSet};
 use crate::pictures::pixels::to_rgb;
+use crate::progress::STEPS;
 use crate::records::BaseFolder;
 use crate::run::controlnet::LocatedControl;
 use crate::run::draw::{Inputs, draw, prompt_pair};
@@ -70,7 +71,7 @@ impl<'a> BasePainter<'a> {
             (layout.preview(), missing.len()),
         );
         let steps = missing.len() * drawing.steps;
-        session.reporter.start("drawing base images", steps);
+        session.reporter.start("drawing base images", steps, STEPS);
         for indices in missing.chunks(drawing.batch_size) {
             self.draw(session, layout, indices, preview.as_ref())?;
         }

@@ -232,6 +232,20 @@ impl Actors {
         self.0.iter().map(of_member).collect()
     }
 
+    /// The facts of each actor's base images, with the name of the actor for messages.
+    pub fn made_before(&self, method: Method) -> Vec<(String, BaseFacts)> {
+        let what = if method == Method::Oneactor {
+            "the actor"
+        } else {
+            "the subject"
+        };
+        let of_member = |member: &Member| {
+            let name = format!("{what} {}", member.path.display());
+            (name, member.facts.clone())
+        };
+        self.0.iter().map(of_member).collect()
+    }
+
     /// The prompt of the first actor's base images.
     pub fn base_prompt(&self) -> Option<&str> {
         self.0.first().map(|member| &*member.facts.prompt)

@@ -24,7 +24,6 @@ use crate::io::checksum::crc32_of;
 use crate::io::header::Header;
 use crate::io::tensors::TensorFile;
 use crate::method::actor::Actor;
-use crate::method::base_set::BaseFacts;
 use crate::method::base_word::BaseWordPrompt;
 use crate::method::guidance::{ClusterGuidance, Offsets};
 use crate::method::interpolation::interpolated;
@@ -92,12 +91,10 @@ impl<'a> ScenePainter<'a> {
         if !job.guidance.no_actor {
             refuse_changed(&sampling.actor_checksums)?;
         }
-        let read = |path: &PathBuf| -> Result<Actor> {
-            let actor = Actor::read(path, backbone.device())?;
-            let what = format!("the actor {}", path.display());
-            actor.facts.check_model(&backbone.facts, &what)?;
-            Ok(actor)
-        };
+        for (what, facts) in &sampling.made_before {
+            facts.check_model(&backbone.facts, what)?;
+        }
+        let read = |path: &PathBuf| Actor::read(path, backbone.device());
         let actors = match (job.guidance.no_actor, job.method) {
             (false, Method::Oneactor) => job.actors.iter().map(read).collect::<Result<_>>()?,
             _ => Vec::new(),
@@ -105,8 +102,6 @@ impl<'a> ScenePainter<'a> {
         let baseline = match (job.method, &job.actors[..]) {
             (Method::Oneactor, _) | (_, []) => None,
             (method, [path, ..]) => {
-                let what = format!("the subject {}", path.display());
-                BaseFacts::read(path)?.check_model(&backbone.facts, &what)?;
                 let image = sampling.image_prompt.as_ref().map(|image| image.source());
                 let baseline = baselines::load(method.name(), path, image.as_ref(), backbone)?;
                 if let Some(image) = &image {

@@ -153,6 +153,11 @@ impl Plan {
         } else {
             Vec::new()
         };
+        let made_before = if job.guidance.no_actor {
+            Vec::new()
+        } else {
+            self.actors.made_before(job.method)
+        };
         Ok(Sampling {
             job,
             model: Rc::clone(&self.model),
@@ -160,6 +165,7 @@ impl Plan {
             control: self.control.clone(),
             image_prompt: self.image_prompt.clone(),
             actor_checksums: self.actors.checksums(),
+            made_before,
             settings,
             pictures,
             plain_pictures,

@@ -66,6 +66,7 @@ pub fn prepare(session: &Session, job: SampleJob, scenes: &[StoryPicture]) -> Re
     Ok(Sampling {
         settings: guided.settings.clone(),
         actor_checksums: actors.checksums(),
+        made_before: actors.made_before(job.method),
         job,
         model,
         drawing,

@@ -56,8 +56,12 @@ pub(in super::super) fn describe_auto(
     target: usize,
     session: &Session,
 ) {
+    let way = match session.command() {
+        "story" => "the key `target` in the story file",
+        _ => "--target N",
+    };
     session.reporter.note(&format!(
-        "{}: the target is image {target}, the most typical of {}; choose another with --target N",
+        "{}: the target is image {target}, the most typical of {}; choose another with {way}",
         dir.display(),
         counted(base.num_base_images(), "image", "images")
     ));

@@ -10,6 +10,7 @@ use super::Tuning;
 use super::resume::{open_log, save_checkpoint};
 use crate::method::convergence::Convergence;
 use crate::method::learner::{Learner, StepReport};
+use crate::progress::STEPS;
 use crate::records::tune_record::TuneResult;
 use crate::run::session::Session;
 use crate::wording::counted;
@@ -28,7 +29,7 @@ pub(super) fn learn(
     let results = tuning.job.results();
     let mut log = open_log(&results.log(), learner.steps_taken())?;
     let steps = tuning.job.max_steps.saturating_sub(learner.steps_taken());
-    session.reporter.start_at_most("tuning", steps);
+    session.reporter.start_at_most("tuning", steps, STEPS);
     while !learner.is_done() {
         let started = Instant::now();
         let report = learner.step()?;

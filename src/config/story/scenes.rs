@@ -10,6 +10,7 @@ use super::super::{check, layers};
 use super::style::STYLE;
 use super::{Keys, refuse_control, text};
 use crate::error::usage;
+use crate::wording::nearest;
 
 /// Maximum number of scenes, because the pictures have numbers of four digits.
 pub(super) const MOST_SCENES: usize = 10_000;
@@ -119,18 +120,12 @@ pub fn fill_in_names(prompt: &str, word: impl Fn(&str) -> String) -> String {
 }
 
 fn unknown_character(name: &str, names: &[&str]) -> anyhow::Error {
-    let nearest = names
-        .iter()
-        .map(|known| {
-            (
-                strsim::jaro_winkler(&name.to_lowercase(), &known.to_lowercase()),
-                known,
-            )
-        })
-        .filter(|(likeness, _)| *likeness > 0.75)
-        .max_by(|a, b| a.0.total_cmp(&b.0));
+    let in_lower_case: Vec<String> = names.iter().map(|known| known.to_lowercase()).collect();
+    let known = in_lower_case.iter().map(String::as_str);
+    let nearest = nearest(&name.to_lowercase(), known)
+        .and_then(|nearest| names.iter().find(|known| known.to_lowercase() == nearest));
     let way_out = match (nearest, names) {
-        (Some((_, nearest)), _) => format!("did you mean [{nearest}]?"),
+        (Some(nearest), _) => format!("did you mean [{nearest}]?"),
         (None, []) => "expected no name, because the story has no `characters`".to_owned(),
         (None, names) => format!("expected one of [{}]", names.join("], [")),
     };
