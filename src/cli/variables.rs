@@ -2,7 +2,7 @@
 
 use std::any::TypeId;
 use std::borrow::Cow;
-use std::num::IntErrorKind;
+use std::num::{IntErrorKind, ParseIntError};
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
@@ -81,30 +81,28 @@ fn with_plain_errors(flag: Arg, settings: &[Setting]) -> Arg {
     let values = declared.map_or(AllowedValues::Any, |setting| setting.values);
     let parser = flag.get_value_parser().type_id();
     if parser == TypeId::of::<i64>() {
-        let (first, last) = match values {
-            AllowedValues::Whole(first, last, _) => (first, last),
-            _ => (i64::MIN, i64::MAX),
+        let expected = move |error: ParseIntError| {
+            let range = match (values, error.kind()) {
+                (AllowedValues::Whole(first, last, _), _) => format!(" from {first} to {last}"),
+                (_, IntErrorKind::PosOverflow | IntErrorKind::NegOverflow) => {
+                    format!(" from {} to {}", i64::MIN, i64::MAX)
+                }
+                _ => String::new(),
+            };
+            format!("expected a whole number{range}")
         };
-        let is_declared = first > i64::MIN;
-        flag.value_parser(move |text: &str| {
-            text.parse::<i64>()
-                .map_err(|error| match (error.kind(), is_declared) {
-                    (IntErrorKind::PosOverflow | IntErrorKind::NegOverflow, _) | (_, true) => {
-                        format!("expected a whole number from {first} to {last}")
-                    }
-                    _ => "expected a whole number".to_owned(),
-                })
-        })
+        flag.value_parser(move |text: &str| text.parse::<i64>().map_err(expected))
     } else if parser == TypeId::of::<f64>() {
         let number = match values {
             AllowedValues::Number(first, last, _) => number_within(first, last),
             _ => "a number".to_owned(),
         };
         let expected = match flag.get_value_delimiter() {
-            Some(_) => format!(
-                "expected {}, or several with commas between them, for instance 0,0.4,0.8",
-                number
-            ),
+            Some(_) => {
+                format!(
+                    "expected {number}, or several with commas between them, for instance 0,0.4,0.8"
+                )
+            }
             None => format!("expected {number}"),
         };
         flag.value_parser(move |text: &str| text.parse::<f64>().map_err(|_| expected.clone()))

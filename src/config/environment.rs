@@ -64,7 +64,7 @@ pub fn command_line(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli
             "ONEACTOR_QUIET and ONEACTOR_VERBOSE are both on, expected at most one: unset one of them",
         ));
     }
-    refuse_unknown(&command)?;
+    refuse_unknown()?;
     let mut cli = Cli::from_arg_matches(&matches)?;
     if let (Command::Fetch(flags), Some(typed)) = (&mut cli.command, typed) {
         let names = typed.ids().map(|id| id.as_str());
@@ -151,9 +151,9 @@ const OF_SCRIPTS: [&str; 6] = [
 ///
 /// # Errors
 /// Names the variable and the nearest known variable.
-fn refuse_unknown(command: &clap::Command) -> Result<(), clap::Error> {
-    let subcommands = command.get_subcommands();
-    let flags = subcommands.flat_map(clap::Command::get_arguments);
+fn refuse_unknown() -> Result<(), clap::Error> {
+    let all = cli::command();
+    let flags = all.get_subcommands().flat_map(clap::Command::get_arguments);
     let of_flags = flags.filter_map(|flag| flag.get_env()?.to_str());
     let known: Vec<&str> = of_flags.chain(OF_SCRIPTS).collect();
     let set = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());

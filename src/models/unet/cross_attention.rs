@@ -84,7 +84,7 @@ impl AttentionRequest {
 pub struct LayerText<'a> {
     /// The text of the pass.
     pub text: Text<'a>,
-    /// Which tokens a position attends to `[B, 1, HW, S]`, see [`TokenMask::at`]; `None`: every position
+    /// Which tokens a position attends to `[B, 1, HW, S]`, see `TokenMask::at`; `None`: every position
     /// attends to every token.
     pub mask: Option<Tensor>,
     /// How self-attention is shared between images; `None`: not at all.
