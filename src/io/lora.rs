@@ -17,14 +17,14 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::rc::Rc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::checksum::crc32;
 use super::config_file::Notes;
 use super::ldm_names::UnetNames;
-use super::model_layout::is_pickled;
+use super::model_layout::refuse_pickled;
 use super::tensors::TensorFile;
 use super::values::is_finite;
 use crate::error::{model, usage};
@@ -198,11 +198,7 @@ impl Lora {
         told: (&mut Vec<String>, &Notes),
     ) -> Result<Lora> {
         let shown = path.display().to_string();
-        if is_pickled(&shown) {
-            return Err(model(format!(
-                "LoRA {shown} is pickled: refused, because reading it runs code; give safetensors"
-            )));
-        }
+        refuse_pickled(path).context("LoRA")?;
         let bytes = std::fs::read(path)
             .map_err(|error| usage(format!("cannot read the LoRA {shown}: {error}")))?;
         Lora::read(shown, &bytes, scale, components, told)

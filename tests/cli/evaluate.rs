@@ -309,7 +309,7 @@ fn wrong_pictures_and_models_are_refused_with_what_to_do() {
         (
             "evaluate foreign.png --device cuda:9 --model toy -p a",
             4,
-            "--device cuda:9",
+            "device cuda:9: ",
         ),
     ] {
         oneactor(&folder, line)

@@ -455,7 +455,7 @@ fn folders_without_pictures_and_manifests_that_point_elsewhere_are_refused() {
         ),
         (
             "gallery broken",
-            "manifest.jsonl, line 1: `path`: found \"\"",
+            "manifest.jsonl, line 1: found no `path`, expected the name of a picture in the folder",
         ),
         ("gallery damaged", "damaged/a.png"),
     ] {

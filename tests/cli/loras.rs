@@ -158,7 +158,7 @@ fn loras_that_cannot_be_used_are_refused() {
             2,
             "found an actor of this program, expected a LoRA: give the file as an actor instead",
         ),
-        ("style.ckpt", 3, "style.ckpt is pickled: refused"),
+        ("style.ckpt", 2, "LoRA: style.ckpt is pickled: refused"),
         (
             "robot/base.safetensors",
             2,

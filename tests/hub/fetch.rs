@@ -233,7 +233,10 @@ fn a_model_that_cannot_be_fetched_is_reported_and_the_others_are_fetched() {
     let both = exits_with(oneactor(&hub, &scratch, "fetch org/nothing org/small"), 5);
     assert_says(
         &told(&both),
-        &["error: org/nothing: ", "1 of 2 downloads failed"],
+        &[
+            "error: org/nothing is not a folder here",
+            "1 of 2 downloads failed",
+        ],
     );
     assert!(lines(&both).iter().any(|path| path.ends_with(UNET)));
 

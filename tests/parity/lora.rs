@@ -147,8 +147,12 @@ fn changed(name: &str, start: &str, change: &dyn Fn(&mut BTreeMap<String, Tensor
 }
 
 fn refused(path: &Path) -> String {
+    refused_as(ErrorKind::Model, path)
+}
+
+fn refused_as(kind: ErrorKind, path: &Path) -> String {
     let error = narrow(&[(path, 1.0)]).err().expect("it was not refused");
-    assert_eq!(kind_of(&error), ErrorKind::Model, "{error:#}");
+    assert_eq!(kind_of(&error), kind, "{error:#}");
     format!("{error:#}")
 }
 
@@ -202,7 +206,7 @@ fn keys_that_cannot_be_used_are_refused_in_one_error() {
     says(
         &refused(&path),
         &[
-            "it may have been made for another model",
+            "the LoRA may be for another model",
             &format!(
                 "layers.safetensors: {MID}.lora_A.weight: found down [4, 7] and up [96, 4] for a weight of [96, 96], expected [4, 96] and [96, 4]"
             ),
@@ -251,29 +255,27 @@ fn other_adapters_are_refused_by_name() {
 
 #[test]
 fn damaged_and_pickled_files_are_refused() {
+    let wrong = |path: &Path| refused_as(ErrorKind::Usage, path);
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("lora");
     std::fs::create_dir_all(&folder).expect("writable");
     let whole = std::fs::read(file("peft")).expect("readable");
     let path = folder.join("cut.safetensors");
     std::fs::write(&path, &whole[..whole.len() - 9]).expect("writable");
     says(
-        &refused(&path),
+        &wrong(&path),
         &["cut.safetensors", "not a whole safetensors file"],
     );
     let path = folder.join("style.pt");
     std::fs::write(&path, "x").expect("writable");
-    says(&refused(&path), &["style.pt", "pickled"]);
+    says(&wrong(&path), &["style.pt", "pickled"]);
     let path = folder.join("empty.safetensors");
     std::fs::write(&path, b"\x08\0\0\0\0\0\0\0{}      ").expect("writable");
-    says(
-        &refused(&path),
-        &["empty.safetensors", "among its 0 tensors"],
-    );
+    says(&wrong(&path), &["empty.safetensors", "among its 0 tensors"]);
     let path = changed("checkpoint", "", &|tensors| {
         tensors.insert("model.diffusion_model.out.2.weight".into(), zeros(&[4, 4]));
     });
     says(
-        &refused(&path),
+        &wrong(&path),
         &[
             "checkpoint.safetensors",
             "among its 1 tensor: this is not a LoRA",
