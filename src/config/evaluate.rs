@@ -279,7 +279,7 @@ impl EvaluateJob {
                         "{flag}: found an empty text, expected a name"
                     )));
                 }
-                (Some(measure), Some(name)) if default.is_none() && !Path::new(name).is_dir() => {
+                (Some(measure), Some(name)) if default.is_none() && !Path::new(name).exists() => {
                     return Err(no_folder(flag, name, *measure));
                 }
                 (Some(measure), name) => match name.as_deref().or(default) {

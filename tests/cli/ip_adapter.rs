@@ -246,7 +246,7 @@ fn files_that_cannot_be_an_adapter_for_this_model_are_refused_with_the_reason() 
     .exits_with(3);
     refused("--ip-adapter robot", "expected a copy of h94/IP-Adapter").exits_with(2);
     refused("--ip-adapter h94/IP-Adapter", "h94/IP-Adapter").exits_with(3);
-    refused("--image-encoder robot", "--image-encoder").exits_with(3);
+    refused("--image-encoder robot", "the image encoder: robot is not a").exits_with(3);
     fs::write(folder.join("adapter.bin"), "pickle").expect("the folder is writable");
     refused("--ip-adapter adapter.bin", "expected a .safetensors file").exits_with(2);
     refused("--target 3", "--target: found 3, expected 0 to 2").exits_with(2);

@@ -81,7 +81,7 @@ fn loras_that_differ_from_those_of_the_actor_are_reported_and_allowed() {
     oneactor(&folder, line)
         .exits_with(0)
         .says("warning: the actor robot/actor.safetensors was made with no LoRA")
-        .says("--lora style.safetensors:1");
+        .says("but this run uses LoRA style.safetensors at 1 (");
     let line = "tune robot --max-steps 1 --overwrite --lora style.safetensors:-1";
     oneactor(&folder, line)
         .exits_with(0)

@@ -435,7 +435,10 @@ fn an_invalid_story_is_refused_before_anything_is_loaded() {
             "story a.json -o x",
             "story file a.json: line 1, column 11: ",
         ),
-        ("story none.json -o x", "opening story file none.json"),
+        (
+            "story none.json -o x",
+            "there is no file none.json, expected a story file: check the path",
+        ),
         ("story a.json", "--output-dir is missing"),
         ("story -o x", "STORY.json is missing"),
         ("story a.json -o x --steps 0", "error: --steps: found 0"),

@@ -103,7 +103,10 @@ fn a_photo_that_cannot_be_used_is_refused_before_anything_is_loaded() {
     let whole = fs::read(folder.join("whole.png")).expect("it is readable");
     write("half.png", &whole[..whole.len() / 2]);
     let cases = [
-        ("none.png", "opening the picture none.png"),
+        (
+            "none.png",
+            "--target-image: there is no file none.png, expected a PNG or JPEG: check the path",
+        ),
         ("robot", "robot is not a file, expected a PNG or JPEG"),
         ("text.png", "text.png is not a picture of a known kind"),
         ("empty.jpg", "empty.jpg is not a picture of a known kind"),

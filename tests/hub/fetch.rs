@@ -228,7 +228,11 @@ fn a_model_that_cannot_be_fetched_is_reported_and_the_others_are_fetched() {
     let offline = exits_with(oneactor(&hub, &scratch, "fetch org/small --offline"), 3);
     assert_says(
         &told(&offline),
-        &["is not in the cache", "the option offline"],
+        &[
+            "is not in the cache",
+            "the network is off (the option offline): run once without the option offline, give a local folder, or try \
+             the model toy",
+        ],
     );
     let both = exits_with(oneactor(&hub, &scratch, "fetch org/nothing org/small"), 5);
     assert_says(
