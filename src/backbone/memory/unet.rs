@@ -99,11 +99,12 @@ impl Shape {
         for _ in 0..self.transformer_layers[level] {
             // Self-attention: norm1, query, key, value, what they give, to_out.
             ledger.take(6 * c);
-            // Probabilities, beside the logits from which they are computed.
+            // Probabilities, beside the logits in f32 from which they are computed, and a mark of one byte for each
+            // logit that is -∞.
             let probabilities =
                 self.probability * map.rows * self.heads[level] * map.positions * map.positions;
-            ledger.take(2 * probabilities);
-            ledger.free(probabilities);
+            ledger.take(2 * probabilities + probabilities / 4);
+            ledger.free(probabilities + probabilities / 4);
             ledger.free_unless_kept(probabilities);
             ledger.free_unless_kept(4 * c);
             ledger.free(c);
