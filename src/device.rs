@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use tch::{Cuda, Device, Kind};
 
 use crate::error::{device, usage};
+use crate::libtorch::driver;
 
 /// A device as `--device` names it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,7 +86,9 @@ impl DeviceName {
         };
         match gpus {
             0 => Err(device(format!(
-                "device {self}: libtorch finds no GPU on this machine. Use the device cpu, or run `oneactor doctor` to see why"
+                "device {self}: libtorch finds no GPU on this machine{}. Use the device cpu, or run `oneactor doctor` \
+                 to see why",
+                driver::shortage().map_or_else(String::new, |shortage| format!(" ({shortage})"))
             ))),
             1 if index > 0 => Err(device(format!(
                 "device {self}: this machine has 1 GPU, expected cuda or cuda:0"

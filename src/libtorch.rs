@@ -8,6 +8,7 @@
 //! on a GPU has not been tested yet.
 
 mod attention;
+pub(crate) mod driver;
 pub(crate) mod foreach;
 mod generator;
 pub(crate) mod linear;

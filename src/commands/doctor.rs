@@ -6,7 +6,7 @@ use tch::{Cuda, Device};
 
 use crate::cli::{DoctorFlags, Format};
 use crate::io::hub::HubSettings;
-use crate::libtorch::{self, AttentionImplementation};
+use crate::libtorch::{self, AttentionImplementation, driver};
 use crate::streams;
 
 /// Prints the report.
@@ -45,22 +45,21 @@ fn report() -> Vec<(String, String)> {
         mapped("libtorch_cpu").unwrap_or_else(|| "linked statically".to_owned()),
     );
     let cuda = mapped("libtorch_cuda");
-    let has_cuda = cuda.is_some() || tch::utils::has_cuda();
     add(
         "cuda linked",
         match cuda {
             Some(path) => format!("yes, {path}"),
-            None => yes_or_no(has_cuda),
+            None => yes_or_no(tch::utils::has_cuda()),
         },
     );
     add(
         "cuda version",
-        // A libtorch without CUDA throws here instead of returning 0.
-        match has_cuda.then(tch::utils::version_cudart) {
-            Some(version) if version > 0 => format!("{}.{}", version / 1000, version % 1000 / 10),
-            _ => "none".to_owned(),
-        },
+        driver::cuda_version().map_or("none".to_owned(), |(major, minor)| {
+            format!("{major}.{minor}")
+        }),
     );
+    let found = driver::found().unwrap_or_else(|| "none".to_owned());
+    add("nvidia driver", driver::shortage().unwrap_or(found));
     add("cuda available", yes_or_no(Cuda::is_available()));
     add("gpus", Cuda::device_count().to_string());
     if libtorch::has_simulated_gpu() {
