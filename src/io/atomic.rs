@@ -115,6 +115,7 @@ pub(super) fn temporary_path(path: &Path) -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ops::Deref;
     use std::time::SystemTime;
 
     #[test]
@@ -124,7 +125,7 @@ mod tests {
         write_bytes_atomically(&path, b"old")?;
         write_bytes_atomically(&path, b"new")?;
         assert_eq!(fs::read(&path)?, b"new");
-        assert_eq!(fs::read_dir(&folder)?.count(), 1);
+        assert_eq!(fs::read_dir(&*folder)?.count(), 1);
         Ok(())
     }
 
@@ -140,7 +141,7 @@ mod tests {
         .expect_err("the closure fails");
         assert!(format!("{error:#}").contains("a.txt: the disk is full"));
         assert_eq!(fs::read(&path)?, b"old");
-        assert_eq!(fs::read_dir(&folder)?.count(), 1);
+        assert_eq!(fs::read_dir(&*folder)?.count(), 1);
         Ok(())
     }
 
@@ -181,7 +182,7 @@ mod tests {
             File::create(folder.join(name))?.set_modified(changed)?;
         }
         remove_leftovers(&folder);
-        let entries = fs::read_dir(&folder)?.collect::<std::io::Result<Vec<_>>>()?;
+        let entries = fs::read_dir(&*folder)?.collect::<std::io::Result<Vec<_>>>()?;
         let mut names: Vec<_> = entries.iter().map(fs::DirEntry::file_name).collect();
         names.sort();
         assert_eq!(names, [".b.png.7.part", ".c.part", "d.png.7.part", "e.png"]);
@@ -194,11 +195,28 @@ mod tests {
         Ok(())
     }
 
-    fn folder(name: &str) -> Result<PathBuf> {
+    /// A folder that is removed at the end of its test.
+    struct Scratch(PathBuf);
+
+    impl Deref for Scratch {
+        type Target = Path;
+
+        fn deref(&self) -> &Path {
+            &self.0
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn folder(name: &str) -> Result<Scratch> {
         let folder =
             std::env::temp_dir().join(format!("oneactor-atomic-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder)?;
-        Ok(folder)
+        Ok(Scratch(folder))
     }
 }
