@@ -202,6 +202,20 @@ pub fn trim_memory() {
     shim::trim_memory();
 }
 
+/// The path of a library whose name begins so and that this process has mapped; `None` where the system does not
+/// tell.
+pub fn mapped(library: &str) -> Option<String> {
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    maps.lines()
+        .filter_map(|line| line.split_whitespace().nth(5))
+        .find(|path| {
+            path.rsplit('/')
+                .next()
+                .is_some_and(|name| name.starts_with(library))
+        })
+        .map(str::to_owned)
+}
+
 /// Bytes of this process that are in memory now, including mapped files; `None` where the system
 /// does not tell.
 pub fn resident_bytes() -> Option<u64> {

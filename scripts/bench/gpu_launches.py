@@ -9,17 +9,14 @@ Requirements: scripts/bench/requirements.txt; cargo build --release --locked --b
 Usage: gpu_launches.py [--size full|mini|thin|tiny] [--side 1024] [--out target/bench]
 """
 
-import argparse
 import json
-from pathlib import Path
 
 import torch
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import random_sdxl
-from gpu_memory import LIBRARY, TWO, Jobs, simulated
-from machine import ROOT, Machine
+from gpu_memory import TWO, options, simulated_jobs
 from memory import with_flags
 
 # Operators that launch no kernel.
@@ -79,16 +76,8 @@ def per_step(machine, command, flags):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", choices=["full", "mini", "thin", "tiny"], default="full")
-    parser.add_argument("--side", type=int, default=1024, help="width and height of the pictures")
-    parser.add_argument("--out", type=Path, default=ROOT / "target" / "bench")
-    args = parser.parse_args()
-    if not (LIBRARY / "libtorch_cuda.so").exists():
-        raise SystemExit(f"{LIBRARY} has no simulated GPU; run: tests/fakecuda/build.sh")
-    machine = simulated(Machine("cuda", "fp16", None, 1, args.out.resolve() / "gpu"))
-    model = machine.random_model(args.size, "fp16", "--hollow")
-    jobs = Jobs(machine, args.size, model, [args.side], steps=FEW)
+    args = options(__doc__).parse_args()
+    machine, jobs = simulated_jobs(args, FEW)
     drawing = ["no actor", "one actor", "two actors with masks"]
     cases = [
         jobs.sample(drawing[0], words=()),

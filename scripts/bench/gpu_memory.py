@@ -121,19 +121,31 @@ def simulated(machine):
     return machine
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def options(description):
+    """The options of a script on the simulated GPU."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--size", choices=["full", "mini", "thin", "tiny"], default="full")
     parser.add_argument("--side", type=int, default=1024, help="width and height of the pictures")
-    parser.add_argument("--only", nargs="+", default=[], help="only jobs whose names have one of these words")
     parser.add_argument("--out", type=Path, default=ROOT / "target" / "bench")
-    args = parser.parse_args()
+    return parser
+
+
+def simulated_jobs(args, steps):
+    """The machine with the simulated GPU, and its jobs, for these options."""
     if not (LIBRARY / "libtorch_cuda.so").exists():
         raise SystemExit(f"{LIBRARY} has no simulated GPU; run: tests/fakecuda/build.sh")
     machine = simulated(Machine("cuda", "fp16", None, 1, args.out.resolve() / "gpu"))
     model = machine.random_model(args.size, "fp16", "--hollow")
+    return machine, Jobs(machine, args.size, model, [args.side], steps)
+
+
+def main():
+    parser = options(__doc__)
+    parser.add_argument("--only", nargs="+", default=[], help="only jobs whose names have one of these words")
+    args = parser.parse_args()
+    machine, cases = simulated_jobs(args, steps=2)
     jobs = []
-    for case in Jobs(machine, args.size, model, [args.side], steps=2).all():
+    for case in cases.all():
         if args.only and not any(word in case.name for word in args.only):
             continue
         jobs.append(measure(machine, case))

@@ -42,9 +42,9 @@ fn report() -> Vec<(String, String)> {
     add("oneactor", env!("CARGO_PKG_VERSION").to_owned());
     add(
         "libtorch",
-        mapped("libtorch_cpu").unwrap_or_else(|| "linked statically".to_owned()),
+        libtorch::mapped("libtorch_cpu").unwrap_or_else(|| "linked statically".to_owned()),
     );
-    let cuda = mapped("libtorch_cuda");
+    let cuda = libtorch::mapped("libtorch_cuda");
     add(
         "cuda linked",
         match cuda {
@@ -119,17 +119,4 @@ fn kernels() -> Vec<(&'static str, String)> {
         ("attention kernels", shown(attention)),
         ("gpu memory in growing blocks", shown(grows)),
     ]
-}
-
-/// The path of a library that this process has mapped.
-fn mapped(library: &str) -> Option<String> {
-    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
-    maps.lines()
-        .filter_map(|line| line.split_whitespace().nth(5))
-        .find(|path| {
-            path.rsplit('/')
-                .next()
-                .is_some_and(|name| name.starts_with(library))
-        })
-        .map(str::to_owned)
 }

@@ -9,9 +9,8 @@ const VERSION: &str = "/proc/driver/nvidia/version";
 
 /// libtorch's version of CUDA, major and minor; `None` for a libtorch without CUDA.
 pub fn cuda_version() -> Option<(i64, i64)> {
-    let mapped = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
     // A libtorch without CUDA throws here instead of returning 0.
-    let has_cuda = mapped.contains("libtorch_cuda") || tch::utils::has_cuda();
+    let has_cuda = super::mapped("libtorch_cuda").is_some() || tch::utils::has_cuda();
     let version = has_cuda.then(tch::utils::version_cudart)?;
     (version > 0).then_some((version / 1000, version % 1000 / 10))
 }

@@ -95,6 +95,9 @@ impl Manifest {
     /// Adds to each row how many images a prompt has; for the list of a part.
     pub fn with_num_images(mut self, num_images: usize) -> Self {
         self.num_images = Some(num_images);
+        for row in self.rows.values_mut() {
+            row.num_images = self.num_images;
+        }
         self
     }
 
@@ -119,7 +122,8 @@ impl Manifest {
     }
 
     /// Adds a row without writing the file. It replaces the picture's earlier row.
-    pub fn add(&mut self, row: ManifestRow) {
+    pub fn add(&mut self, mut row: ManifestRow) {
+        row.num_images = self.num_images;
         self.rows.insert(natural(&row.path), row);
     }
 
@@ -137,12 +141,8 @@ impl Manifest {
     /// # Errors
     /// When the file cannot be written.
     pub fn write(&self) -> Result<()> {
-        let line = |row: &ManifestRow| {
-            let mut row = row.clone();
-            row.num_images = self.num_images;
-            row.to_line()
-        };
-        let lines: Vec<String> = self.rows.values().map(line).collect::<Result<_>>()?;
+        let lines = self.rows.values().map(ManifestRow::to_line);
+        let lines: Vec<String> = lines.collect::<Result<_>>()?;
         write_bytes_atomically(&self.path, lines.concat().as_bytes())
     }
 }
